@@ -1,0 +1,69 @@
+"""smalti: from tissue images, masks and labels to an honest score.
+
+The functions of the command line, for notebooks. Names are loaded when they are first used, so that importing smalti
+costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .audit import audit_cohort
+    from .cohort import Columns, inspect_folder, read_cohort
+    from .demo import draw_cohort
+    from .doctor import examine_machine
+    from .errors import SmaltiError
+    from .evaluate import score_predictions
+    from .recipe import Recipe, load_recipe
+    from .types import Cohort
+    from .workflow import evaluate_run, evaluate_table, report, run, train
+
+_HOMES = {
+    "Cohort": "types",
+    "Columns": "cohort",
+    "Recipe": "recipe",
+    "SmaltiError": "errors",
+    "audit_cohort": "audit",
+    "draw_cohort": "demo",
+    "evaluate_run": "workflow",
+    "evaluate_table": "workflow",
+    "examine_machine": "doctor",
+    "inspect_folder": "cohort",
+    "load_recipe": "recipe",
+    "read_cohort": "cohort",
+    "report": "workflow",
+    "run": "workflow",
+    "score_predictions": "evaluate",
+    "train": "workflow",
+}
+
+__all__ = [
+    "Cohort",
+    "Columns",
+    "Recipe",
+    "SmaltiError",
+    "audit_cohort",
+    "draw_cohort",
+    "evaluate_run",
+    "evaluate_table",
+    "examine_machine",
+    "inspect_folder",
+    "load_recipe",
+    "read_cohort",
+    "report",
+    "run",
+    "score_predictions",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'smalti' has no attribute '{name}'")
+    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

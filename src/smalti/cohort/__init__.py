@@ -1,0 +1,14 @@
+"""Read and validate a data folder: three layouts, recognised without being told; all that is wrong at once.
+
+    challenge      train_data/img_0000.png + mask_0000.png, train_labels.csv; test_data/, sample_submission.csv,
+                   cases.csv if present
+    table          a CSV with a column of images and a column of labels; mask, case and part columns if present
+    class-folders  root/<class>/*.png, or root/train/<class>/ and root/test/
+
+Nothing is written and no source file is changed.
+"""
+
+from .inspection import inspect_folder, read_cohort
+from .reading import Columns
+
+__all__ = ["Columns", "inspect_folder", "read_cohort"]

@@ -1,0 +1,191 @@
+"""The files of a data folder, and how a text in a table finds one of them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from ..images import IMAGE_SUFFIXES
+
+NOT_DATA = frozenset({"__MACOSX", "__pycache__"})
+MASK_FOLDERS = frozenset({"mask", "masks", "segmentation", "segmentations", "annotation", "annotations"})
+
+
+def natural_key(text: str) -> tuple[list[tuple[int, str]], str]:
+    """Sort key under which ``img_2`` comes before ``img_10``."""
+    # Digits compare by length, then text: no conversion, so a name of ten thousand digits is only a name.
+    parts = re.split(r"([0-9]+)", text)
+    return [(len(p.lstrip("0")), p.lstrip("0")) if i % 2 else (0, p) for i, p in enumerate(parts)], text
+
+
+def is_image_name(name: str) -> bool:
+    """Whether the suffix is one that `smalti.images` opens."""
+    return name.lower().endswith(IMAGE_SUFFIXES)
+
+
+def is_mask_name(name: str) -> bool:
+    """Whether a path looks like a mask: ``mask_...``, ``..._mask``, or below a folder of masks."""
+    path = PurePosixPath(name.lower())
+    named = path.stem.startswith("mask_") or path.stem.endswith(("_mask", "-mask"))
+    return named or any(part in MASK_FOLDERS for part in path.parts[:-1])
+
+
+def drop_image_suffix(name: str) -> str:
+    """The name without the suffix of an image; other dots stay."""
+    return str(PurePosixPath(name).with_suffix("")) if is_image_name(PurePosixPath(name).name) else name
+
+
+def clean_path(text: str, root: Path) -> str | None:
+    """A path from a table as POSIX text relative to ``root``; None when it leaves the folder.
+
+    Judged as text: backslashes and Windows drives count, links inside the folder are not followed.
+    """
+    text = text.strip()
+    if PureWindowsPath(text).drive or PureWindowsPath(text).root:
+        for base in (root, root.resolve()):
+            if text.startswith(f"{base.as_posix()}/"):
+                text = text[len(base.as_posix()) + 1 :]
+                break
+        else:
+            return None
+    kept: list[str] = []
+    for part in text.replace("\\", "/").split("/"):
+        if part == "..":
+            if not kept:
+                return None
+            kept.pop()
+        elif part not in {"", "."}:
+            kept.append(part)
+    return "/".join(kept)
+
+
+@dataclass(slots=True)
+class Folder:
+    """Every file below a data folder, by POSIX path relative to it, naturally sorted."""
+
+    root: Path
+    files: dict[str, Path] = field(default_factory=dict)
+    _tails: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    @classmethod
+    def walk(cls, root: Path) -> Folder:
+        """List the files; hidden ones and litter of operating systems are left out, loops of links are cut."""
+        names: dict[str, Path] = {}
+        seen: set[str] = set()
+        for where, folders, files in os.walk(root, followlinks=True):
+            real = os.path.realpath(where)
+            if real in seen:
+                folders.clear()
+                continue
+            seen.add(real)
+            folders[:] = [f for f in folders if not f.startswith(".") and f not in NOT_DATA]
+            below = Path(where).relative_to(root)
+            names.update({(below / f).as_posix(): Path(where) / f for f in files if not f.startswith(".")})
+        folder = cls(root, {name: names[name] for name in sorted(names, key=natural_key)})
+        for name in filter(is_image_name, folder.files):
+            folder._tails[PurePosixPath(name).name].append(name)
+            folder._tails[PurePosixPath(name).stem].append(name)
+        return folder
+
+    def list_images(self, below: str = "") -> list[str]:
+        """Images and masks below a folder ("" for all)."""
+        start = f"{below}/" if below else ""
+        return [name for name in self.files if name.startswith(start) and is_image_name(name)]
+
+    def list_folders(self, below: str = "") -> list[str]:
+        """Names of the folders directly below that hold images at any depth."""
+        start = f"{below}/" if below else ""
+        rests = (name[len(start) :] for name in self.list_images(below))
+        return list(dict.fromkeys(rest.split("/")[0] for rest in rests if "/" in rest))
+
+    def find_image(self, cleaned: str) -> list[str]:
+        """Candidates for the image that a table calls ``cleaned``; one when it is clear."""
+        for name in (cleaned, f"images/{cleaned}"):
+            if name in self.files:
+                return [name]
+        return [name for name in self._find_tail(cleaned) if not is_mask_name(name) or is_mask_name(cleaned)]
+
+    def find_mask(self, cleaned: str, image: str) -> list[str]:
+        """Candidates for the mask that a table calls ``cleaned``; never the image itself."""
+        for name in (cleaned, f"masks/{cleaned}", f"mask/{cleaned}"):
+            if name in self.files and name != image:
+                return [name]
+        found = [name for name in self._find_tail(cleaned) if name != image]
+        return [name for name in found if is_mask_name(name)] or found
+
+    def _find_tail(self, cleaned: str) -> list[str]:
+        """Files whose path ends with the text, with or without an image suffix."""
+        last = PurePosixPath(cleaned).name
+        found = self._tails.get(last, [])
+        exact = [n for n in found if f"/{n}".endswith(f"/{cleaned}")]
+        return exact or [n for n in found if f"/{drop_image_suffix(n)}".endswith(f"/{cleaned}")]
+
+    def guess_mask(self, image: str) -> str | None:
+        """The mask that lies beside an image or in a parallel tree under a common name; None if there is none."""
+        path = PurePosixPath(image)
+        stem = path.stem
+        own = (f"mask_{drop_img_prefix(stem)}", f"mask_{stem}", f"{stem}_mask", f"{stem}-mask")
+        wanted = [path.with_name(name).as_posix() for name in own]
+        for parent in _parallel_trees(path):
+            wanted += [f"{parent}/{name}" for name in (stem, *own)]
+        return next((found for name in wanted if (found := self._find_stem(name)) and found != image), None)
+
+    def guess_mask_path(self, image: str) -> Path | None:
+        """Where the mask of `guess_mask` is."""
+        mask = self.guess_mask(image)
+        return self.files[mask] if mask else None
+
+    def _find_stem(self, wanted: str) -> str | None:
+        """The image file whose path without suffix is ``wanted``."""
+        found = self._tails.get(PurePosixPath(wanted).name, [])
+        return next((name for name in found if drop_image_suffix(name) == wanted), None)
+
+
+def _parallel_trees(image: PurePosixPath) -> list[str]:
+    """Folders where the mask of an image may lie: ``masks/`` above its path, or in place of its ``images/``."""
+    parts = image.parent.parts
+    trees = [(name, *parts) for name in ("masks", "mask")]
+    for i, part in enumerate(parts):
+        if part.lower() in {"images", "image", "imgs"}:
+            trees += [(*parts[:i], name, *parts[i + 1 :]) for name in ("masks", "mask")]
+    return [PurePosixPath(*tree).as_posix() for tree in trees]
+
+
+def drop_img_prefix(stem: str) -> str:
+    """The stem without the challenge's ``img_``."""
+    return stem[4:] if stem.lower().startswith("img_") else stem
+
+
+@dataclass(slots=True)
+class Matcher:
+    """Finds an image by what tables call it: ``a/img_0007.png``, ``img_0007.png``, ``img_0007``, ``0007`` or ``7``."""
+
+    names: Iterable[str]
+    _levels: tuple[dict[str, list[str]], ...] = ()
+
+    def __post_init__(self) -> None:
+        self._levels = tuple(defaultdict(list) for _ in range(4))
+        for name in self.names:
+            for level, key in zip(self._levels, match_keys(name), strict=True):
+                level[key].append(name)
+
+    def find(self, text: str) -> list[str]:
+        """The images meant, from the strictest way of naming that finds any."""
+        for level, key in zip(self._levels, match_keys(text), strict=True):
+            if key in level:
+                return level[key]
+        return []
+
+
+def match_keys(text: str) -> tuple[str, str, str, str]:
+    """The four ways to name an image, the strictest first: path, file, stem, number (zeros and ``img_`` dropped)."""
+    path = text.strip().replace("\\", "/")
+    file = path.rsplit("/", 1)[-1]
+    stem = drop_image_suffix(file)
+    rest = drop_img_prefix(stem)
+    number = rest.lstrip("0") or "0" if re.fullmatch("[0-9]+", rest) else rest
+    return path, file, stem, number

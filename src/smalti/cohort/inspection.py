@@ -1,0 +1,151 @@
+"""From a data folder to a cohort, or to everything that stands against it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
+
+from ..errors import DataError, Problem
+from ..types import Cohort
+from .challenge import has_challenge_layout, read_challenge
+from .checks import Progress, check_classes, check_files, check_labels, check_masks_present
+from .classes import has_class_folders, read_class_folders
+from .folder import Folder
+from .listing import list_tables, read_listing
+from .reading import Columns, Draft, Reading
+
+LOOKED_FOR = (
+    "looked for train_data/ with train_labels.csv; for a CSV with a column of images and a column of labels; "
+    "for one folder of images per class"
+)
+
+
+def read_cohort(
+    root: Path | str,
+    *,
+    columns: Columns = Columns(),
+    exclude: Collection[str] = (),
+    skip_problems: bool = False,
+    min_cases: int = 2,
+    progress: Progress | None = None,
+) -> Cohort:
+    """Read a data folder whose layout is recognised; nothing in it is changed.
+
+    Args:
+        root: the data folder.
+        columns: names in its table; what is None is guessed, and the guess is in ``Cohort.notes``.
+        exclude: names of images already decided to be left out; what is wrong with them is no problem.
+        skip_problems: leave out the images with problems instead of raising, where that is enough.
+        min_cases: fewest cases of a class.
+        progress: told (images checked, images in all) after each image.
+
+    Raises:
+        DataError: with every problem at once, in ``problems``.
+    """
+    cohort, problems = inspect_folder(root, columns=columns, exclude=exclude, min_cases=min_cases, progress=progress)
+    errors = [problem for problem in problems if not problem.warning]
+    if cohort is None or (errors and not skip_problems):
+        raise DataError(f"{root} cannot be used as it is: {len(errors)} problem(s)", problems)
+    return cohort
+
+
+def inspect_folder(
+    root: Path | str,
+    *,
+    columns: Columns = Columns(),
+    exclude: Collection[str] = (),
+    min_cases: int = 2,
+    progress: Progress | None = None,
+) -> tuple[Cohort | None, tuple[Problem, ...]]:
+    """The cohort without the images that have problems (None where leaving them out is not enough), and all problems.
+
+    Every image and mask is decoded. Arguments are those of `read_cohort`.
+    """
+    root = Path(root)
+    reading = _read_layout(root, columns)
+    excluded = frozenset(exclude)
+    drafts = [d for d in reading.drafts if d.sample.image not in excluded]
+    problems = [kept for p in reading.problems if (kept := _without(p, excluded)) is not None]
+    if drafts:
+        problems += check_labels(drafts)
+        problems += check_masks_present(drafts, problems)
+        problems += check_files(drafts, root, progress=progress)
+    elif not any(not p.warning for p in problems):
+        problems.append(Problem("no-images", str(root), "holds no image to learn from.", "add images"))
+    drafts, problems = _settle(drafts, problems, min_cases)
+    if any(not p.warning and not p.images for p in problems):
+        return None, tuple(problems)
+    return _build(root, reading, drafts, problems), tuple(problems)
+
+
+def _without(problem: Problem, excluded: frozenset[str]) -> Problem | None:
+    """The problem of the images that are not excluded; None when none is left."""
+    rest = tuple(name for name in problem.images if name not in excluded)
+    if problem.images and not rest:
+        return None
+    return replace(problem, images=rest)
+
+
+def _settle(drafts: list[Draft], problems: list[Problem], min_cases: int) -> tuple[list[Draft], list[Problem]]:
+    """Leave out what has problems; see whether the rest can be learnt from; again, until nothing changes."""
+    problems = list(problems)
+    while drafts:
+        bad = {name for p in problems if not p.warning for name in p.images}
+        rest = [d for d in drafts if d.sample.image not in bad]
+        found = check_classes(rest, min_cases=min_cases, left_out=len(drafts) - len(rest))
+        problems += found
+        if not any(p.images for p in found):
+            return rest, problems
+    return drafts, problems
+
+
+def _read_layout(root: Path, columns: Columns) -> Reading:
+    nothing = Reading("unknown")
+    if not root.is_dir():
+        what = "is a file, not a folder." if root.exists() else "does not exist."
+        nothing.report("root-missing", str(root), what, "give the folder that holds the images and the labels")
+        return nothing
+    folder = Folder.walk(root)
+    if not folder.list_images():
+        nothing.report("no-images", str(root), f"holds no image ({LOOKED_FOR}).",
+                       "give the folder that holds the images; PNG, JPEG, TIFF and slides are read")  # fmt: skip
+        return nothing
+    if columns.table is None and has_challenge_layout(folder):
+        return read_challenge(folder, columns)
+    listing = read_listing(folder, columns) if list_tables(folder, columns) else nothing
+    if not listing.drafts and columns.table is None and has_class_folders(folder):
+        return read_class_folders(folder)
+    if listing is nothing:
+        found = ", ".join(sorted({name.split("/")[0] for name in folder.files})[:8])
+        nothing.report("unknown-layout", str(root), f"is laid out in no known way: {LOOKED_FOR}; found {found}.",
+                       "arrange it in one of these ways, or name the table: --set data.table=FILE")  # fmt: skip
+    return listing
+
+
+def _build(root: Path, reading: Reading, drafts: list[Draft], problems: list[Problem]) -> Cohort:
+    labelled = tuple(d.sample for d in drafts if not d.test)
+    unlabelled = tuple(d.sample for d in drafts if d.test)
+    notes = list(dict.fromkeys(reading.notes))
+    if all(s.case == s.image for s in labelled):
+        notes.append("case: each image is its own case (no column or file of cases)")
+    shared = {s.case for s in labelled} & {s.case for s in unlabelled}
+    if shared:
+        notes.append(f"{len(shared)} case(s) are in the labelled and in the unlabelled part, such as {min(shared)}")
+    warnings = Counter(p.code for p in problems if p.warning)
+    for code, count in warnings.items():
+        first = next(p for p in problems if p.warning and p.code == code)
+        notes.append(f"{code} ({count}): {first.file} {first.message}")
+    bad = {name for p in problems if not p.warning for name in p.images}
+    if bad:
+        notes.append(f"left out because of problems: {len(bad)} image(s)")
+    return Cohort(
+        root=root,
+        layout=reading.layout,
+        labelled=labelled,
+        unlabelled=unlabelled,
+        classes=tuple(sorted({s.label for s in labelled if s.label is not None})),
+        notes=tuple(notes),
+        submission_columns=reading.submission_columns,
+    )

@@ -1,0 +1,91 @@
+"""What a layout hands to the checks: drafts of samples, problems, notes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..errors import Problem
+from ..types import Sample
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Names in the table of a data folder; None guesses the name and notes the guess.
+
+    Attributes:
+        table: CSV file, relative to the data folder.
+        image: column with the image file.
+        label: column with the label.
+        mask: column with the mask file.
+        case: column with the case (patient, slide).
+        part: column that says which rows are the test part.
+    """
+
+    table: str | None = None
+    image: str | None = None
+    label: str | None = None
+    mask: str | None = None
+    case: str | None = None
+    part: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A sample before it is checked.
+
+    Attributes:
+        sample: as it would enter the cohort.
+        where: the file or table row it comes from, for messages.
+        test: True in the part to predict; elsewhere a missing label is a problem.
+        part: what the part column says, for messages.
+    """
+
+    sample: Sample
+    where: str
+    test: bool = False
+    part: str = ""
+
+
+@dataclass(slots=True)
+class Reading:
+    """What was found in a data folder, good and bad; a layout fills it."""
+
+    layout: str
+    drafts: list[Draft] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    submission_columns: tuple[str, str] = ("sample_index", "label")
+    _by_name: dict[str, Draft] = field(default_factory=dict)
+
+    def add(self, draft: Draft) -> None:
+        """Take a draft; a second one of the same image is a problem."""
+        name = draft.sample.image
+        first = self._by_name.get(name)
+        if first is None:
+            self._by_name[name] = draft
+            self.drafts.append(draft)
+            return
+        self.report("repeated-row", draft.where, _describe_repeat(first, draft),
+                    "delete all rows of this image but the right one", images=(name,))  # fmt: skip
+
+    def report(
+        self, code: str, file: str, message: str, fix: str, *, images: tuple[str, ...] = (), warning: bool = False
+    ) -> None:
+        """Record a problem."""
+        self.problems.append(Problem(code, file, message, fix, images, warning))
+
+
+def _describe_repeat(first: Draft, second: Draft) -> str:
+    for what in ("label", "case"):
+        one, two = getattr(first.sample, what), getattr(second.sample, what)
+        if one != two:
+            return (
+                f"'{second.sample.image}' is listed twice and contradicts {first.where}: {what} '{two}', not '{one}'."
+            )
+    return f"'{second.sample.image}' is listed twice; the other is {first.where}."
+
+
+def report_escape(reading: Reading, where: str, text: str, *, image: str | None = None) -> None:
+    """Record a path that leaves the data folder; ``image`` says whose mask it names."""
+    reading.report("path-escape", where, f"{text!r} leaves the data folder.",
+                   "copy the file into the folder and write its path relative to it", images=(image or text,))  # fmt: skip

@@ -1,0 +1,168 @@
+"""CSV files of a data folder: encoding, delimiter, columns."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from .folder import Folder
+from .reading import Columns, Reading
+
+DELIMITERS = ",;\t|"
+# Common names, the likeliest first; compared in lower case with anything but letters and digits as one "_".
+IMAGE_NAMES = (
+    "image", "image_path", "image_file", "image_name", "image_filename", "img", "img_path", "img_name", "path",
+    "file", "filename", "file_name", "filepath", "file_path", "sample_index", "image_id", "img_id",
+    "slide", "slide_path", "slide_id", "wsi", "sample", "sample_id", "id", "name",
+)  # fmt: skip
+LABEL_NAMES = (
+    "label", "labels", "class", "class_name", "class_label", "target", "diagnosis", "subtype", "molecular_subtype",
+    "category", "y", "type", "grade",
+)  # fmt: skip
+MASK_NAMES = (
+    "mask", "mask_path", "mask_file", "mask_name", "mask_filename", "masks", "segmentation", "segmentation_path",
+    "annotation", "annotation_path",
+)  # fmt: skip
+CASE_NAMES = (
+    "case", "case_id", "patient", "patient_id", "patientid", "subject", "subject_id", "donor", "donor_id",
+    "individual", "slide", "slide_id", "wsi",
+)  # fmt: skip
+PART_NAMES = ("part", "split", "set", "subset", "partition", "data_split", "dataset")
+EMPTY_TEXTS = frozenset({"", "nan", "na", "n/a", "null", "?"})
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a table: ``where`` for messages, cells by column."""
+
+    where: str
+    cells: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A CSV file that was read: name, columns, rows."""
+
+    file: str
+    header: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+def read_csv(folder: Folder, file: str, reading: Reading) -> Table | None:
+    """Read a CSV of the data folder; None when it cannot be read, with the reason in ``reading``."""
+    text = _read_text(folder, file, reading)
+    if text is None:
+        return None
+    delimiter = _sniff_delimiter(text)
+    if delimiter != ",":
+        reading.notes.append(f"{file}: columns are separated by {delimiter!r}")
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        header = tuple(cell.strip() for cell in next(lines, []))
+        rows = tuple(_read_rows(lines, file, header, reading))
+    except csv.Error as error:
+        reading.report("table-damaged", f"{file} line {lines.line_num}", f"is no well-formed CSV: {error}.",
+                       "look for a stray quotation mark in this line and save the table again as CSV")  # fmt: skip
+        return None
+    twice = sorted({name for name in header if header.count(name) > 1 and name})
+    if twice:
+        reading.report("column-repeated", file, f"has more than one column called {', '.join(twice)}.",
+                       "rename or delete all of them but one")  # fmt: skip
+        return None
+    if not rows:
+        reading.report("table-empty", file, "has no rows.", "add a header line and one row per image")
+    return Table(file, header, rows)
+
+
+def _read_rows(lines: Iterable[list[str]], file: str, header: tuple[str, ...], reading: Reading) -> list[Row]:
+    rows = []
+    for cells in lines:
+        where = f"{file} line {lines.line_num}"  # type: ignore[attr-defined]  # csv.reader has it
+        if not any(cell.strip() for cell in cells):
+            continue
+        if len(cells) != len(header):
+            reading.report("row-cells", where, f"has {len(cells)} cells, the header has {len(header)}.",
+                           "put cells that contain the separator in quotes; fill the missing ones")  # fmt: skip
+            continue
+        rows.append(Row(where, dict(zip(header, (cell.strip() for cell in cells), strict=True))))
+    return rows
+
+
+def _read_text(folder: Folder, file: str, reading: Reading) -> str | None:
+    try:
+        data = folder.files[file].read_bytes()
+    except OSError as error:
+        reading.report("table-damaged", file, f"cannot be read: {error.strerror}.", "check its permissions")
+        return None
+    guess = ""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in data[:2000]:
+        guess, position = "UTF-16", 0 if data[0] >= 0xFE else data.index(0)
+    elif data.startswith(b"PK\x03\x04"):
+        reading.report("table-encoding", file, "is a spreadsheet or archive (it begins with 'PK'), not text.",
+                       "open it in the spreadsheet program and save it as 'CSV UTF-8'")  # fmt: skip
+        return None
+    else:
+        try:
+            return data.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            guess, position = "WINDOWS-1252", error.start
+    line = data[:position].count(b"\n") + 1
+    reading.report(
+        "table-encoding", file,
+        f"is not UTF-8: byte 0x{data[position]:02x} at position {position} (line {line}); it looks like {guess}.",
+        f"save it as 'CSV UTF-8', or: iconv -f {guess} -t UTF-8 {file} > new.csv",
+    )  # fmt: skip
+    return None
+
+
+def _sniff_delimiter(text: str) -> str:
+    header = text.lstrip("\r\n").splitlines()[0] if text.strip() else ""
+    bare = re.sub(r'"[^"]*"', "", header)
+    return max(DELIMITERS, key=lambda d: (bare.count(d), d == ","))
+
+
+def pick_column(
+    header: tuple[str, ...], names: tuple[str, ...], *, taken: Iterable[str | None] = (),
+    fits: Callable[[str], bool] | None = None,
+) -> str | None:  # fmt: skip
+    """The column with one of the common names, the likeliest first; those that ``fits`` accepts go before others."""
+    plain = {re.sub(r"[^a-z0-9]+", "_", column.lower()).strip("_"): column for column in reversed(header)}
+    found = [plain[name] for name in names if name in plain and plain[name] not in set(taken)]
+    if fits is not None:
+        found = [column for column in found if fits(column)] or found
+    return found[0] if found else None
+
+
+def choose_columns(
+    table: Table, wanted: Columns, reading: Reading, *, fits: Callable[[str], bool] | None = None
+) -> Columns | None:
+    """The columns to read: those named, the others guessed and noted; None when a named one is not there."""
+    chosen: dict[str, str | None] = {"table": table.file}
+    kinds = {"image": IMAGE_NAMES, "label": LABEL_NAMES, "mask": MASK_NAMES, "case": CASE_NAMES, "part": PART_NAMES}
+    for kind in kinds:
+        named = getattr(wanted, kind)
+        if named is not None and named not in table.header:
+            reading.report("column-missing", table.file, f"has no column '{named}' ({kind}); it has {_list(table.header)}.",
+                           f"name the right one: --set data.{kind}=COLUMN")  # fmt: skip
+            return None
+        chosen[kind] = named
+    for kind, names in kinds.items():
+        if chosen[kind] is None:
+            chosen[kind] = pick_column(
+                table.header, names, taken=chosen.values(), fits=fits if kind == "image" else None
+            )
+            if chosen[kind] is not None:
+                reading.notes.append(f"{kind} column: {chosen[kind]}")
+    return Columns(**chosen)
+
+
+def _list(header: tuple[str, ...]) -> str:
+    return ", ".join(f"'{name}'" for name in header[:12]) + (", ..." if len(header) > 12 else "")
+
+
+def read_label(text: str) -> str | None:
+    """A label cell; None when it is empty or says that there is none."""
+    return None if text.strip().lower() in EMPTY_TEXTS else text.strip()

@@ -1,0 +1,145 @@
+"""Draw a planned cohort into a folder, in the challenge layout, on several processes."""
+
+from __future__ import annotations
+
+import csv
+import multiprocessing
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ..errors import DataError
+from .plan import CLASS_SHARES, CohortPlan, ImagePlan, plan_cohort
+from .planted import NEAR_WAYS, draw_blank, draw_foreign, foreign_mask, nearly_copy, paint_slime
+from .shapes import Byte
+from .tissue import draw_tissue
+
+Progress = Callable[[int, int], None]
+
+
+def draw_cohort(
+    folder: Path,
+    *,
+    seed: int = 0,
+    labelled: int = 160,
+    unlabelled: int = 60,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Draw a synthetic cohort with known truth in the challenge layout.
+
+    Four molecular subtypes, imbalanced, differ in size, density and pleomorphism of the nuclei inside the mask and
+    nowhere else. Among the labelled images are foreign pictures, painted and blank ones, copies and wrong labels.
+    ``folder/truth/`` says which; nothing else in smalti reads it.
+
+    Args:
+        folder: where to; must not exist or be empty.
+        seed: same seed, same bytes, whatever the number of workers.
+        labelled: images with a label, planted ones included.
+        unlabelled: images of the test part.
+        workers: processes; None takes one per CPU.
+        progress: called with (images done, all images).
+
+    Returns:
+        ``folder``.
+
+    Raises:
+        DataError: ``folder`` holds something already.
+        RecipeError: too few images for all that is planted.
+    """
+    plan = plan_cohort(seed=seed, labelled=labelled, unlabelled=unlabelled)
+    return draw_plan(plan, folder, workers=workers, progress=progress)
+
+
+def draw_plan(plan: CohortPlan, folder: Path, *, workers: int | None = None, progress: Progress | None = None) -> Path:
+    """Draw a plan into ``folder``; it appears whole or not at all. See `draw_cohort`."""
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise DataError(
+            f"cannot draw a cohort into {folder}: it exists and is not an empty folder. "
+            "Fix: name a new folder, or delete this one"
+        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        for part in ("train_data", "test_data", "truth"):
+            (draft / part).mkdir()
+        _draw_images(draft, [*plan.train, *plan.test], workers=workers, progress=progress)
+        _write_tables(draft, plan)
+        draft.chmod(0o755)
+        if folder.exists():
+            folder.rmdir()  # empty, as checked; not every system renames over a folder
+        draft.rename(folder)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    return folder
+
+
+def _draw_images(folder: Path, images: Sequence[ImagePlan], *, workers: int | None, progress: Progress | None) -> None:
+    """Draw and write every image; each depends on its own plan only."""
+    count = min(workers or os.cpu_count() or 1, len(images))
+    if count == 1:
+        _count((_draw_one(folder, image) for image in images), len(images), progress)
+        return
+    # spawn: a fork would copy the locks of whatever threads the caller has
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(count, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+        _count(pool.map(_draw_one, [folder] * len(images), images, chunksize=2), len(images), progress)
+
+
+def _count(done: Iterable[None], total: int, progress: Progress | None) -> None:
+    for number, _ in enumerate(done, start=1):
+        if progress is not None:
+            progress(number, total)
+
+
+def _draw_one(folder: Path, plan: ImagePlan) -> None:
+    """Write the image and the mask of one plan; runs in a worker."""
+    image, mask = draw_image(plan)
+    _write_png(folder / plan.name, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    _write_png(folder / plan.mask_name, mask)
+
+
+def draw_image(plan: ImagePlan) -> tuple[Byte, Byte]:
+    """The pixels of one planned image, (H, W, 3) RGB, and its mask, (H, W) with 0 and 255."""
+    rng = np.random.default_rng([*plan.seed, 9])
+    if plan.kind == "foreign":
+        return draw_foreign(rng, plan.way), foreign_mask()
+    if plan.tissue is None:
+        return draw_blank(rng, plan.shape)
+    image, mask = draw_tissue(plan.tissue)
+    if plan.kind == "painted":
+        return paint_slime(rng, image), mask
+    if plan.kind == "near-duplicate":
+        return nearly_copy(rng, image, mask, way=NEAR_WAYS[plan.way])
+    return image, mask
+
+
+def _write_png(path: Path, pixels: Byte) -> None:
+    _, coded = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    path.write_bytes(coded.tobytes())
+
+
+def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def _write_tables(folder: Path, plan: CohortPlan) -> None:
+    """The challenge's tables, the cases, and the truth in a folder of its own."""
+    header = ("sample_index", "label")
+    placeholder = next(iter(CLASS_SHARES))  # every row a class, none the truth on purpose
+    _write_csv(folder / "train_labels.csv", header, ((i.index, i.given) for i in plan.train))
+    _write_csv(folder / "sample_submission.csv", header, ((i.index, placeholder) for i in plan.test))
+    _write_csv(folder / "cases.csv", ("sample_index", "case"), ((i.index, i.case) for i in plan.train))
+    _write_csv(folder / "truth" / "test_labels.csv", header, ((i.index, i.given) for i in plan.test))
+    _write_csv(folder / "truth" / "planted.csv", ("image", "kind", "detail"), plan.planted)

@@ -1,0 +1,138 @@
+"""What this machine will do and why; for each problem the exact fix."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+from packaging.requirements import Requirement
+
+from .recipe import Recipe
+from .registry import Entry
+
+LEAST_MEMORY_GB = 4.0
+LEAST_DISK_GB = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """One thing that was looked at: ``good``, ``note`` (works, but) or ``bad`` (must be fixed)."""
+
+    name: str
+    state: Literal["good", "note", "bad"]
+    found: str
+    fix: str = ""
+
+
+def examine_machine(recipe: Recipe, *, folder: Path = Path("runs")) -> tuple[Sign, ...]:
+    """Look at interpreter, libraries, device, driver, memory, disk and weights, for a recipe and a runs folder."""
+    signs = [_examine_python(), *_examine_libraries()]
+    if not any(sign.state == "bad" for sign in signs):
+        signs += _examine_device(recipe)
+        signs.append(_examine_weights(recipe))
+    return (*signs, _examine_memory(), _examine_disk(folder))
+
+
+def list_parts() -> Iterator[tuple[str, Entry[Any]]]:
+    """Kind and entry of every registered part, then the names that timm keeps."""
+    from .audit import CHECKS
+    from .metrics import METRICS
+    from .models import POOLERS
+    from .samples import AUGMENTATIONS
+    from .train import SCHEDULES, list_optimisers
+
+    for registry in (METRICS, CHECKS, AUGMENTATIONS, POOLERS, SCHEDULES):
+        for entry in registry:
+            yield registry.kind, entry
+    names = ", ".join(list_optimisers())
+    yield "optimiser", Entry("(timm's names)", list_optimisers, names, "timm.optim")
+    yield "backbone", Entry("(timm's names)", list_optimisers, "every name of timm.list_models()", "timm.models")
+
+
+def _examine_python() -> Sign:
+    version = ".".join(map(str, sys.version_info[:3]))
+    if (3, 11) <= sys.version_info[:2] <= (3, 13):
+        return Sign("Python", "good", version)
+    return Sign("Python", "bad", version, "install Python 3.11, 3.12 or 3.13 and make a new environment with it")
+
+
+def _examine_libraries() -> Iterator[Sign]:
+    """Every requirement of smalti's own package record against what is installed."""
+    for line in importlib.metadata.requires("smalti") or ():
+        requirement = Requirement(line)
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        fix = f"pip install '{requirement.name}{requirement.specifier}'"
+        try:
+            version = importlib.metadata.version(requirement.name)
+        except importlib.metadata.PackageNotFoundError:
+            yield Sign(requirement.name, "bad", "not installed", fix)
+            continue
+        fits = requirement.specifier.contains(version, prereleases=True)
+        yield Sign(requirement.name, "good" if fits else "bad", version, "" if fits else fix)
+
+
+def _examine_device(recipe: Recipe) -> Iterator[Sign]:
+    from .train import choose_device, describe_cuda
+
+    driver = _read_driver()
+    cuda, usable = describe_cuda()
+    if driver and not usable:
+        fix = "pip install --upgrade torch torchvision (a build for this driver), or update the driver"
+        yield Sign("GPU", "bad", f"driver {driver} sees a GPU, torch ({cuda}) does not", fix)
+    elif driver:
+        yield Sign("GPU", "good", f"driver {driver}, torch {cuda}")
+    else:
+        yield Sign("GPU", "note", f"nvidia-smi finds no GPU; torch {cuda}", "none needed; fine-tuning is slower")
+    if recipe.train.device == "cuda" and not usable:
+        yield Sign("device", "bad", "the recipe asks for cuda", "--set train.device=auto")
+        return
+    device = choose_device(recipe.train)
+    yield Sign("device", "good", f"{device.name}, {device.precision}: {device.reason}")
+
+
+def _read_driver() -> str:
+    """Driver version as nvidia-smi says it; empty without one."""
+    command = shutil.which("nvidia-smi")
+    if command is None:
+        return ""
+    query = [command, "--query-gpu=driver_version", "--format=csv,noheader"]
+    answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
+    return answer.stdout.strip().splitlines()[0] if answer.returncode == 0 and answer.stdout.strip() else ""
+
+
+def _examine_weights(recipe: Recipe) -> Sign:
+    from .models import describe_missing_weights, find_weights
+
+    source = find_weights(recipe.model)
+    if source is None:
+        found, _, fix = describe_missing_weights(recipe.model).partition(" Fix: ")
+        return Sign("weights", "note" if recipe.model.without_weights == "scratch" else "bad", found, fix)
+    if source == "file" and recipe.model.weights is not None and not recipe.model.weights.is_file():
+        return Sign("weights", "bad", f"no file at {recipe.model.weights}", "correct --set model.weights=FILE")
+    texts = {"none": "from scratch, as the recipe says", "hub": "the hub answers", "cache": "downloaded earlier"}
+    return Sign("weights", "good", f"{recipe.model.backbone}: {texts.get(source, source)}")
+
+
+def _examine_memory() -> Sign:
+    free = psutil.virtual_memory().available / 2**30
+    text = f"{free:.1f} GB free of {psutil.virtual_memory().total / 2**30:.1f} GB"
+    if free >= LEAST_MEMORY_GB:
+        return Sign("memory", "good", text)
+    return Sign("memory", "note", text, f"close other programs: {LEAST_MEMORY_GB:.0f} GB free is what the demo needs")
+
+
+def _examine_disk(folder: Path) -> Sign:
+    place = next(p for p in (folder.resolve(), *folder.resolve().parents) if p.is_dir())
+    free = shutil.disk_usage(place).free / 1e9
+    text = f"{free:.0f} GB free at {place}"
+    if free >= LEAST_DISK_GB:
+        return Sign("disk", "good", text)
+    return Sign("disk", "note", text, f"free {LEAST_DISK_GB:.0f} GB, or give --runs a folder on another disk")

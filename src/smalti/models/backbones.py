@@ -1,0 +1,217 @@
+"""Any timm backbone by its own name, with weights from the hub, a local folder or a file.
+
+A backbone travels with what it was trained on: input size, mean and standard deviation.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import threading
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import safetensors.torch
+import timm
+import torch
+from torch import nn
+
+from .. import recipe
+from ..errors import WeightsError
+from ..types import InputSpec
+
+FILE_OPTION = "--set model.weights=FILE (.safetensors) takes weights from a file, --set model.pretrained=false none"
+
+
+@dataclass(frozen=True, slots=True)
+class Backbone:
+    """A network without its last layer: (M, 3, H, W) to (M, D).
+
+    Attributes:
+        name: as the recipe calls it.
+        features: D.
+        spec: input size, mean and standard deviation.
+    """
+
+    module: nn.Module
+    name: str
+    features: int
+    spec: InputSpec
+
+
+def build_backbone(model: recipe.Model, *, seed: int = 0) -> Backbone:
+    """Build the backbone of a recipe, with its weights.
+
+    ``seed`` draws the initial weights where none are loaded.
+
+    Raises:
+        WeightsError: no such backbone, or weights that cannot be had or do not fit it.
+    """
+    torch.manual_seed(seed)
+    source = find_weights(model)
+    if source is None and not model.backbone.startswith("local-dir:") and _wants_hub(model):
+        raise WeightsError(describe_missing_weights(model))
+    module = _create(model, source)
+    if model.weights is not None:
+        _load_file(module, model.weights)
+    config = _read_config(module)
+    with torch.inference_mode():
+        module.eval()
+        size = int(config["input_size"][-1])
+        features = int(module(torch.zeros(1, 3, size, size)).shape[1])
+    spec = InputSpec(size, bool(config.get("fixed_input_size")), tuple(config["mean"]), tuple(config["std"]))
+    return Backbone(module, model.backbone, features, spec)
+
+
+def read_input_px(model: recipe.Model) -> int:
+    """Input size of a timm backbone from its listing, without building it; 224 where it is not listed."""
+    config = timm.get_pretrained_cfg(model.backbone, allow_unregistered=True)
+    return int(config.input_size[-1]) if config is not None else 224
+
+
+def find_weights(model: recipe.Model) -> str | None:
+    """Where the weights will come from: ``file``, ``folder``, ``cache``, ``hub``, or ``none`` (from scratch).
+
+    None when weights are wanted and cannot be had: the hub did not answer within ``model.hub_timeout_s``.
+    """
+    if model.weights is not None:
+        return "file"
+    if model.backbone.startswith("local-dir:"):
+        return "folder"
+    if not _wants_hub(model):
+        return "none"
+    if _find_cached(model.backbone) is not None:
+        return "cache"
+    return "hub" if _reach_hub(model.hub_timeout_s) else None
+
+
+def describe_missing_weights(model: recipe.Model) -> str:
+    """One sentence: what was looked for, where, and the ways out."""
+    return (
+        f"no weights for '{model.backbone}': {huggingface_hub.constants.ENDPOINT} did not answer within "
+        f"{model.hub_timeout_s:g} s and there is no downloaded copy. Fix: {FILE_OPTION}"
+    )
+
+
+def hash_weights(module: nn.Module) -> str:
+    """Hash of every parameter and buffer, by name and bytes."""
+    digest = hashlib.blake2b(digest_size=12)
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _wants_hub(model: recipe.Model) -> bool:
+    return model.weights is None and (model.pretrained or model.backbone.startswith("hf-hub:"))
+
+
+def _create(model: recipe.Model, source: str | None) -> nn.Module:
+    name, options = model.backbone, {}
+    if source == "cache" and (cached := _find_cached(name)) is not None:
+        if name.startswith("hf-hub:"):
+            name = f"local-dir:{cached.parent}"
+        else:
+            options = {"pretrained_cfg_overlay": {"file": str(cached)}}
+    _check_name(name)
+    try:
+        return timm.create_model(name, pretrained=source in {"folder", "cache", "hub"}, num_classes=0, **options)
+    except (OSError, RuntimeError, ValueError, AssertionError) as error:
+        # timm, the hub client and torch each raise their own kinds; all mean that these weights cannot be had.
+        raise WeightsError(f"backbone '{model.backbone}' could not be built: {error}. Fix: {FILE_OPTION}") from error
+
+
+def _check_name(name: str) -> None:
+    if name.startswith("local-dir:"):
+        folder = Path(name.removeprefix("local-dir:"))
+        if not (folder / "config.json").is_file():
+            raise WeightsError(f"no config.json in {folder}. Fix: give a folder as timm's save_for_hf writes it")
+    elif not name.startswith("hf-hub:") and not timm.is_model(name.split(".")[0]):
+        near = difflib.get_close_matches(name, timm.list_models(), n=3)
+        raise WeightsError(f"timm has no backbone '{name}'. Fix: one of {', '.join(near) or 'timm.list_models()'}")
+
+
+def _find_cached(name: str) -> Path | None:
+    """A file that the hub client downloaded earlier."""
+    if name.startswith("hf-hub:"):
+        hub_id: str | None = name.removeprefix("hf-hub:")
+    else:
+        config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+        hub_id = config.hf_hub_id if config is not None else None
+    for file in ("model.safetensors", "pytorch_model.bin"):
+        found = huggingface_hub.try_to_load_from_cache(hub_id, file) if hub_id else None
+        if isinstance(found, str):
+            return Path(found)
+    return None
+
+
+def _reach_hub(timeout_s: float) -> bool:
+    """Ask the hub for its front page, in a thread, since looking up a host name knows no time limit of its own."""
+    answered = threading.Event()
+
+    def ask() -> None:
+        request = urllib.request.Request(huggingface_hub.constants.ENDPOINT, method="HEAD")
+        try:
+            with urllib.request.urlopen(request, timeout=timeout_s):
+                answered.set()
+        except urllib.error.HTTPError:
+            answered.set()  # it answered, if only with a refusal: downloads may still work
+        except (OSError, ValueError):
+            return
+
+    thread = threading.Thread(target=ask, name="reach-hub", daemon=True)
+    thread.start()
+    thread.join(timeout_s)
+    return answered.is_set()
+
+
+def _read_config(module: nn.Module) -> dict[str, Any]:
+    """timm's record of how a network was trained."""
+    config: Any = module.pretrained_cfg
+    return dict(config)
+
+
+def _load_file(module: nn.Module, path: Path) -> None:
+    """Load a weights file; entries of a former last layer are left out, anything else that differs is an error."""
+    if not path.is_file():
+        raise WeightsError(f"no weights file at {path.resolve()}. Fix: check model.weights")
+    try:
+        if path.suffix == ".safetensors":
+            state = safetensors.torch.load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, safetensors.SafetensorError, EOFError) as error:
+        raise WeightsError(f"{path} cannot be read as weights: {error}. Fix: give a .safetensors file") from error
+    except Exception as error:  # pickle's UnpicklingError, which weights_only raises for anything but tensors
+        if type(error).__name__ != "UnpicklingError":
+            raise
+        raise WeightsError(f"{path} holds more than tensors and is not loaded. Fix: save it as .safetensors") from error
+    state = state.get("state_dict", state)
+    wanted = module.state_dict()
+    head = {k for k in state if k not in wanted and k.split(".")[0] in _head_names(module)}
+    state = {k: v.float() if v.is_floating_point() else v for k, v in state.items() if k not in head}
+    _refuse_misfit(wanted, state, path)
+    module.load_state_dict(state, strict=True)
+
+
+def _head_names(module: nn.Module) -> set[str]:
+    classifier = _read_config(module).get("classifier") or ()
+    names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+    return {name.split(".")[0] for name in names} | {"classifier", "fc", "head"}
+
+
+def _refuse_misfit(wanted: dict[str, torch.Tensor], state: dict[str, torch.Tensor], path: Path) -> None:
+    missing = sorted(wanted.keys() - state.keys())
+    extra = sorted(state.keys() - wanted.keys())
+    shapes = sorted(k for k in wanted.keys() & state.keys() if wanted[k].shape != state[k].shape)
+    if missing or extra or shapes:
+        parts = [
+            f"{len(found)} {what} ({', '.join(found[:3])}{', ...' if len(found) > 3 else ''})"
+            for what, found in (("missing", missing), ("too many", extra), ("of another shape", shapes))
+            if found
+        ]
+        raise WeightsError(f"{path} does not fit the backbone: {'; '.join(parts)}. Fix: check model.backbone")

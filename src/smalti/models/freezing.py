@@ -1,0 +1,70 @@
+"""Gradual unfreezing: which part of a backbone learns at a stage, and at what rate.
+
+Layer groups are timm's own (``group_matcher``), ordered from the stem to the last block. Stage s of S opens the upper
+s/S of them (Howard & Ruder 2018); the rate falls by ``layer_decay`` from one group to the one below it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from timm.models import group_parameters
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterGroup:
+    """Parameters that share a rate.
+
+    Attributes:
+        depth: 0 is the head, 1 the last group of the backbone, and so on down to the stem.
+        lr_scale: rate relative to the head's.
+        decays: false for biases and norm parameters, which take no weight decay.
+    """
+
+    parameters: tuple[nn.Parameter, ...]
+    depth: int
+    lr_scale: float
+    decays: bool
+
+
+def group_by_depth(backbone: nn.Module) -> list[list[str]]:
+    """Names of the parameters of each layer group, the last group first."""
+    describe: Any = backbone.group_matcher  # a method of every timm network
+    groups = group_parameters(backbone, describe(coarse=False))
+    return [list(groups[key]) for key in sorted(groups, reverse=True)]
+
+
+def build_groups(backbone: nn.Module, head: nn.Module, *, layer_decay: float) -> list[ParameterGroup]:
+    """All parameters of backbone and head with their relative rates."""
+    named = dict(backbone.named_parameters())
+    levels = [list(head.named_parameters())]
+    levels += [[(name, named[name]) for name in names] for names in group_by_depth(backbone)]
+    return [
+        ParameterGroup(tuple(chosen), depth, layer_decay**depth, decays)
+        for depth, level in enumerate(levels)
+        for decays in (True, False)
+        if (chosen := [p for _, p in level if (p.ndim > 1) is decays])
+    ]
+
+
+def open_stage(backbone: nn.Module, *, stage: int, stages: int, batchnorm: str) -> int:
+    """Let the upper ``stage / stages`` of the layer groups learn and freeze the rest; the number of open groups.
+
+    Frozen groups are in eval mode. With ``batchnorm='frozen'`` every batch normalisation keeps its stored statistics;
+    its scale and shift still learn where the group is open.
+    """
+    groups = group_by_depth(backbone)
+    opened = max(1, round(len(groups) * stage / stages)) if stage > 0 else 0
+    open_names = {name for names in groups[:opened] for name in names}
+    for name, parameter in backbone.named_parameters():
+        parameter.requires_grad_(name in open_names)
+    backbone.train(opened > 0)
+    for name, module in backbone.named_modules():
+        own = [f"{name}.{p}" if name else p for p, _ in module.named_parameters(recurse=False)]
+        closed = bool(own) and not any(p in open_names for p in own)
+        if closed or (batchnorm == "frozen" and isinstance(module, _BatchNorm)):
+            module.eval()
+    return opened

@@ -1,0 +1,53 @@
+"""From the embeddings of the tiles of a bag to one embedding of the image.
+
+A pooler takes (B, N, D) and a mask (B, N), true where a tile is real, and gives (B, D). Padded tiles never change
+the result.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import nn
+
+from ..registry import Registry
+
+
+class Pooler(nn.Module, ABC):
+    """Root of all poolers."""
+
+    @abstractmethod
+    def forward(self, features: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Pool (B, N, D) to (B, D)."""
+
+    @property
+    def learns(self) -> bool:
+        """Whether it has parameters; if not, frozen features are pooled once instead of at every step."""
+        return any(True for _ in self.parameters())
+
+
+POOLERS: Registry[Pooler] = Registry("pooler")
+
+
+@POOLERS.register("mean", summary="mean of the tile embeddings")
+class MeanPooler(Pooler):
+    """Mean over real tiles."""
+
+    def forward(self, features: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Pool (B, N, D) to (B, D)."""
+        if mask is None:
+            return features.mean(dim=1)
+        weights = mask.to(features.dtype)[..., None]
+        return (features * weights).sum(dim=1) / weights.sum(dim=1)
+
+
+@POOLERS.register("max", summary="largest value of each embedding dimension over the tiles")
+class MaxPooler(Pooler):
+    """Maximum over real tiles."""
+
+    def forward(self, features: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Pool (B, N, D) to (B, D)."""
+        if mask is not None:
+            features = features.masked_fill(~mask[..., None], float("-inf"))
+        return features.amax(dim=1)

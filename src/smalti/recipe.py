@@ -1,0 +1,294 @@
+"""Every knob of an experiment: frozen sections, unknown keys refused, one description per field.
+
+A recipe is a named preset, plus a YAML file or ``--set section.knob=value`` on top of it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from .errors import RecipeError
+
+
+class Section(BaseModel):
+    """A frozen group of knobs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class Data(Section):
+    """How the table of a data folder is read; null guesses the name and prints the guess."""
+
+    table: str | None = Field(None, description="CSV file in the data folder")
+    image: str | None = Field(None, description="column with the image file")
+    label: str | None = Field(None, description="column with the label")
+    mask: str | None = Field(None, description="column with the mask file")
+    case: str | None = Field(None, description="column with the case (patient, slide)")
+    part: str | None = Field(None, description="column that says which rows are the test part")
+
+
+class Audit(Section):
+    """What is looked for before training, and which proposals a rule may accept."""
+
+    checks: tuple[str, ...] | None = Field(None, description="names of the checks; null runs all")
+    accept: tuple[str, ...] = Field(
+        (), description="finding codes whose proposed decision is written to decisions.csv without asking"
+    )
+
+
+class Tile(Section):
+    """How images become tiles."""
+
+    source: Literal["tiles", "mask_box", "whole"] = Field(
+        "tiles",
+        description="tiles: cut at full resolution; mask_box: bounding box of the mask, shrunk; whole: image, shrunk",
+    )
+    size_px: int | None = Field(None, gt=15, description="side of a stored tile; null takes the backbone's input size")
+    overlap_frac: float = Field(0.0, ge=0, lt=0.95, description="overlap of neighbouring tiles, share of the side")
+    min_coverage: float = Field(
+        0.5, ge=0, le=1, description="least share of a tile under the mask (or tissue, without a mask)"
+    )
+    min_tiles: int = Field(4, gt=0, description="floor: the best covered tiles are taken so that a bag has this many")
+    max_tiles: int | None = Field(
+        64, gt=0, description="ceiling: an even choice of tiles of larger bags; null keeps all"
+    )
+
+
+class Split(Section):
+    """Case-grouped, stratified folds."""
+
+    folds: int | Literal["auto"] = Field("auto", description="outer folds; auto takes the largest number up to 5")
+    seeds: tuple[int, ...] = Field((0,), min_length=1, description="one repetition of all folds per seed")
+    inner_frac: float = Field(
+        0.2, gt=0, le=0.5, description="share of the training cases that choose epochs and never score"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Split:
+        if isinstance(self.folds, int) and self.folds < 2:
+            raise ValueError("folds must be 2 or more, or auto")
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError("seeds must differ from each other")
+        return self
+
+
+class Model(Section):
+    """The network."""
+
+    backbone: str = Field("mobilenetv2_100", description="timm name, or hf-hub:OWNER/NAME, or local-dir:FOLDER")
+    pretrained: bool = Field(True, description="take weights from the hub (timm's own download)")
+    weights: Path | None = Field(None, description="weights file instead (.safetensors; .pt and .pth weights-only)")
+    hub_timeout_s: float = Field(5.0, gt=0, description="give a silent hub up after this long")
+    without_weights: Literal["error", "scratch"] = Field(
+        "error",
+        description="when the hub cannot be reached: stop, or lay the preset 'scratch' over this recipe",
+    )
+    pooler: str = Field("mean", description="how tile embeddings become one image embedding (smalti parts)")
+    dropout: float = Field(0.2, ge=0, lt=1, description="dropout before the last layer")
+
+
+class Phase(Section):
+    """What both phases of training have in common."""
+
+    epochs: int = Field(60, ge=0, description="most passes over the training images; 0 leaves the phase out")
+    batch_images: int = Field(32, gt=0, description="images (bags) per step")
+    optimiser: str = Field("adamw", description="any optimiser that timm lists, by its own name")
+    lr: float = Field(1e-3, gt=0, description="learning rate of the head")
+    weight_decay: float = Field(1e-2, ge=0, description="weight decay")
+    schedule: Literal["cosine", "plateau", "constant"] = Field(
+        "cosine", description="cosine to zero; plateau: ReduceLROnPlateau on the inner loss; constant"
+    )
+    patience: int = Field(15, gt=0, description="stop after so many epochs without a better inner loss")
+    class_weights: Literal["balanced", "none"] = Field("balanced", description="weights of the classes in the loss")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="label smoothing of the loss")
+    clip_norm: float | None = Field(1.0, gt=0, description="largest gradient norm; null leaves gradients alone")
+
+
+class Transfer(Phase):
+    """The backbone is frozen; its features are computed once."""
+
+    views: int = Field(
+        4, ge=1, le=8, description="stored views of each tile: the plain one and views-1 flips and turns"
+    )
+
+
+class Finetune(Phase):
+    """The backbone is opened stage by stage, from the head down."""
+
+    epochs: int = Field(12, ge=0, description="most passes over the training images; 0 leaves the phase out")
+    batch_images: int = Field(8, gt=0, description="images (bags) per step")
+    lr: float = Field(3e-4, gt=0, description="learning rate of the head")
+    patience: int = Field(5, gt=0, description="stop after so many epochs without a better inner loss")
+    tiles_per_image: int = Field(4, gt=0, description="tiles drawn from a bag at each step")
+    stages: int = Field(3, ge=1, description="equal steps in which the backbone is opened; 1 opens all at once")
+    layer_decay: float = Field(0.7, gt=0, le=1, description="rate of a layer group relative to the one above it")
+    batchnorm: Literal["frozen", "live"] = Field(
+        "frozen", description="frozen keeps the stored statistics (small batches); live re-estimates them"
+    )
+    augmentation: str = Field("flips_colour", description="augmentation of the tiles (smalti parts)")
+    strength_start: float = Field(0.2, ge=0, le=1, description="strength at the first epoch, 0 none to 1 strong")
+    strength_end: float = Field(0.6, ge=0, le=1, description="strength at the last epoch")
+
+
+class Train(Section):
+    """How the network learns."""
+
+    device: Literal["auto", "cuda", "mps", "cpu"] = Field("auto", description="where to compute")
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = Field("auto", description="number format")
+    transfer: Transfer = Transfer()
+    finetune: Finetune = Finetune()
+
+
+class Evaluate(Section):
+    """How sure the score is."""
+
+    resamples: int = Field(2000, ge=100, description="bootstrap resamples of the cases")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="confidence of the intervals")
+
+
+class Recipe(Section):
+    """Everything that defines one experiment; one YAML file."""
+
+    preset: str = Field("default", description="the preset that the recipe started from")
+    data: Data = Data()
+    audit: Audit = Audit()
+    tile: Tile = Tile()
+    split: Split = Split()
+    model: Model = Model()
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+
+    @model_validator(mode="after")
+    def _check(self) -> Recipe:
+        if self.train.transfer.epochs == 0 and self.train.finetune.epochs == 0:
+            raise ValueError("train.transfer.epochs and train.finetune.epochs are both 0: nothing would be learned")
+        return self
+
+    def to_yaml(self) -> str:
+        """The resolved recipe as YAML; `load_recipe` reads it back to an equal recipe."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def list_presets() -> tuple[str, ...]:
+    """Names of the presets that ship with smalti (overlays excluded)."""
+    folder = resources.files("smalti") / "presets"
+    names = (Path(f.name).stem for f in folder.iterdir() if f.name.endswith(".yaml"))
+    return tuple(sorted(n for n in names if n != "scratch"))
+
+
+def load_recipe(
+    source: str | Path = "default", *, settings: Iterable[str] = (), overlays: Iterable[str] = ()
+) -> Recipe:
+    """Read a preset by name or a recipe file, then lay overlays and ``section.knob=value`` settings over it.
+
+    A recipe file may name the ``preset`` that it starts from and give only what differs.
+
+    Raises:
+        RecipeError: unknown preset, unreadable YAML, an unknown knob or a value that does not fit.
+    """
+    values = _read_values(source)
+    for overlay in overlays:
+        values = _merge(values, _read_preset(overlay))
+    for setting in settings:
+        values = _merge(values, _parse_setting(setting))
+    return _validate(values, f"recipe '{source}'")
+
+
+def overlay_recipe(recipe: Recipe, overlay: str) -> Recipe:
+    """The recipe with a named preset's values laid over it.
+
+    Raises:
+        RecipeError: no preset has this name.
+    """
+    return _validate(_merge(recipe.model_dump(mode="json"), _read_preset(overlay)), f"overlay '{overlay}'")
+
+
+def _read_values(source: str | Path) -> dict[str, Any]:
+    path = Path(source)
+    if path.suffix not in {".yaml", ".yml"}:
+        return {"preset": str(source), **_read_preset(str(source))}
+    if not path.is_file():
+        raise RecipeError(f"no recipe file at {path}. Fix: check the path, or name a preset: {_presets_text()}")
+    values = _parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    if "preset" in values:
+        return _merge({"preset": values["preset"], **_read_preset(values["preset"])}, values)
+    return values
+
+
+def _presets_text() -> str:
+    return ", ".join(list_presets())
+
+
+def _read_preset(name: str) -> dict[str, Any]:
+    file = resources.files("smalti") / "presets" / f"{name}.yaml"
+    if not name.isidentifier() or not file.is_file():
+        raise RecipeError(f"no preset is called '{name}'. Fix: one of {_presets_text()}, or the path of a .yaml file")
+    return _parse_yaml(file.read_text(encoding="utf-8"), f"preset {name}")
+
+
+def _parse_yaml(text: str, where: str) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{where} is not valid YAML: {error}. Fix: correct the line named above") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise RecipeError(f"{where} holds no mapping. Fix: write 'section:' lines with knobs below them")
+    return values
+
+
+def _parse_setting(setting: str) -> dict[str, Any]:
+    key, found, text = setting.partition("=")
+    if not found or not key.strip():
+        raise RecipeError(f"--set {setting}: no '='. Fix: --set section.knob=value, for example split.folds=3")
+    value: Any = yaml.safe_load(text) if text else None
+    for part in reversed(key.strip().split(".")):
+        value = {part: value}
+    return dict(value)
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _validate(values: Mapping[str, Any], where: str) -> Recipe:
+    try:
+        return Recipe.model_validate(dict(values))
+    except ValidationError as error:
+        lines = [_describe(e["loc"], e["type"], e["msg"]) for e in error.errors()]
+        raise RecipeError("\n".join([f"{where} does not fit:", *lines])) from None
+
+
+def _describe(location: tuple[int | str, ...], kind: str, message: str) -> str:
+    path = ".".join(str(part) for part in location)
+    if kind != "extra_forbidden":
+        return f"  {path or 'recipe'}: {message}"
+    near = difflib.get_close_matches(path, list_knobs(), n=1, cutoff=0.4)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    return f"  {path}: there is no such knob.{hint} Fix: 'smalti parts --knobs' lists them all"
+
+
+def list_knobs() -> dict[str, str]:
+    """Dotted name of every knob with its description."""
+    return dict(_walk_knobs(Recipe, ""))
+
+
+def _walk_knobs(section: type[BaseModel], prefix: str) -> Iterable[tuple[str, str]]:
+    for name, info in section.model_fields.items():
+        kind = info.annotation
+        if isinstance(kind, type) and issubclass(kind, Section):
+            yield from _walk_knobs(kind, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", info.description or ""

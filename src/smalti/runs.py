@@ -1,0 +1,249 @@
+"""Run folders, atomic writes, the environment record, and caches keyed by inputs + code."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import io
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+
+from .errors import RunError
+from .recipe import Recipe
+from .types import Cohort
+
+LIBRARIES = (
+    "smalti", "torch", "torchvision", "timm", "lightning", "numpy", "pandas", "scikit-learn",
+    "opencv-python-headless", "Pillow", "pydantic", "safetensors", "matplotlib",
+)  # fmt: skip
+
+
+def write_atomic(path: Path, content: bytes | str) -> Path:
+    """Write to a temporary name beside ``path``, then rename; a reader sees the old file or the new one, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def write_json(path: Path, content: Any) -> Path:
+    """Write JSON atomically; keys keep their order."""
+    return write_atomic(path, json.dumps(content, indent=1, ensure_ascii=False, default=str) + "\n")
+
+
+def write_table(path: Path, table: pd.DataFrame) -> Path:
+    """Write a CSV atomically; floats keep enough digits to be read back to the same number."""
+    buffer = io.StringIO()
+    table.to_csv(buffer, index=False, lineterminator="\n", float_format="%.9g")
+    return write_atomic(path, buffer.getvalue())
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file of a run folder.
+
+    Raises:
+        RunError: the file is missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(f"{path} does not exist. Fix: run the stage that writes it ('smalti run')") from None
+    except json.JSONDecodeError as error:
+        raise RunError(f"{path} is damaged: {error}. Fix: delete it and run the stage again") from None
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a CSV of a run folder; text columns stay text, empty stays empty text.
+
+    Raises:
+        RunError: the file is missing.
+    """
+    if not path.is_file():
+        raise RunError(f"{path} does not exist. Fix: run the stage that writes it ('smalti run')")
+    text = dict.fromkeys(("image", "case", "label", "mask", "part", "index", "role", "phase"), str)
+    header = pd.read_csv(path, nrows=0).columns
+    # A class may be called "None" or "NA": only numbers may be missing.
+    missing = {name: ["", "nan"] for name in header if name not in text}
+    return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=missing)
+
+
+def hash_text(*parts: str) -> str:
+    """Short hash of texts, in order."""
+    digest = hashlib.blake2b(digest_size=12)
+    for part in parts:
+        digest.update(part.encode("utf-8"))
+        digest.update(b"\0")
+    return digest.hexdigest()
+
+
+def hash_file(path: Path) -> str:
+    """Hash of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=12)).hexdigest()
+
+
+def hash_code(*modules: str) -> str:
+    """Hash of the source text of modules and packages, without importing them."""
+    files: list[Path] = []
+    for name in modules:
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None:
+            raise RunError(f"no source of module {name} was found. Fix: install smalti from its source or wheel")
+        origin = Path(spec.origin)
+        files += sorted(origin.parent.rglob("*.py")) if spec.submodule_search_locations else [origin]
+    return hash_text(*(file.read_text(encoding="utf-8") for file in files))
+
+
+def hash_files(paths: Iterable[Path], *, memo: Path) -> dict[Path, str]:
+    """Hash of each file; files whose size and time did not change are looked up in ``memo``."""
+    known: dict[str, list[Any]] = json.loads(memo.read_text(encoding="utf-8")) if memo.is_file() else {}
+    hashes: dict[Path, str] = {}
+    changed = False
+    for path in paths:
+        stat = path.stat()
+        stamp = [stat.st_size, stat.st_mtime_ns]
+        entry = known.get(str(path))
+        if entry is None or entry[:2] != stamp:
+            entry = [*stamp, hash_file(path)]
+            known[str(path)] = entry
+            changed = True
+        hashes[path] = str(entry[2])
+    if changed:
+        write_json(memo, known)
+    return hashes
+
+
+def hash_cohort(cohort: Cohort, *, memo: Path) -> str:
+    """Hash of everything that training sees: pixels, masks, labels, cases, order."""
+    paths = [p for s in cohort.samples for p in (s.path, s.mask_path) if p is not None]
+    hashes = hash_files(paths, memo=memo)
+    rows = [
+        f"{s.image}|{hashes[s.path]}|{hashes[s.mask_path] if s.mask_path else ''}|{s.label}|{s.case}"
+        for s in cohort.samples
+    ]
+    return hash_text(*rows)
+
+
+def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
+    """Fill ``folder`` with ``build(temporary folder)`` unless it is there; safe when two processes do it at once.
+
+    The first to finish renames its folder into place; a later one drops its own.
+    """
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        build(temporary)
+        temporary.chmod(0o755)
+        try:
+            temporary.rename(folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def record_environment() -> dict[str, Any]:
+    """Libraries, interpreter and machine, for ``environment.json``."""
+    versions: dict[str, str] = {}
+    for name in LIBRARIES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": psutil.cpu_count(logical=True),
+        "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
+        "libraries": versions,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """One recipe carried out on one data set."""
+
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the weights."""
+        return self.path / "checkpoints"
+
+    @property
+    def predictions(self) -> Path:
+        """Folder of the prediction tables."""
+        return self.path / "predictions"
+
+    @property
+    def recipe_path(self) -> Path:
+        """The resolved recipe."""
+        return self.path / "recipe.yaml"
+
+    def log(self, event: str, **details: Any) -> None:
+        """Append one line to ``events.log``: time, event, details as JSON."""
+        line = json.dumps({"time": now_text(), "event": event, **details}, default=str, ensure_ascii=False)
+        with (self.path / "events.log").open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+
+def open_run(path: Path, *, recipe: Recipe, identity: Mapping[str, Any]) -> RunFolder:
+    """Make a run folder, or continue the one that is there.
+
+    ``identity`` (data hash, decisions hash, weights hash) and the recipe are written before anything else and must be
+    the same when a run is continued.
+
+    Raises:
+        RunError: the folder holds another recipe or other data, or something that is no run.
+    """
+    run = RunFolder(path)
+    wanted = {**identity, "recipe": hash_text(recipe.to_yaml())}
+    if run.recipe_path.is_file():
+        found = read_json(path / "environment.json").get("identity", {})
+        differing = sorted(k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k))
+        if differing:
+            raise RunError(
+                f"{path} belongs to another experiment (different: {', '.join(differing)}). "
+                f"Fix: give this run another --name, or delete the folder"
+            )
+        return run
+    if path.is_dir() and any(path.iterdir()):
+        raise RunError(f"{path} exists and is not a run folder. Fix: give this run another --name")
+    path.mkdir(parents=True, exist_ok=True)
+    write_json(path / "environment.json", {"identity": wanted, "started": now_text(), **record_environment(),
+                                           "command": sys.argv})  # fmt: skip
+    write_atomic(run.recipe_path, recipe.to_yaml())
+    return run
+
+
+def now_text() -> str:
+    """The present moment, ISO 8601 in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,158 @@
+"""Augmentation of whole batches of tiles: flips and quarter turns, and colour as one matrix per image.
+
+Brightness, contrast, saturation and channel gains are all linear in RGB, so that together with the normalisation of
+the backbone they are one 3x3 matrix and one offset: a batch is augmented and normalised in a single product, and
+data feeding stays cheap beside the network (benchmarks/bench_finetune.py). Tiles of one image share their colour,
+since a stain varies between images and not inside one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from ..registry import Registry
+from ..types import InputSpec
+
+TURNS = 8  # the symmetries of the square: quarter turns 0-3, then the same after a flip
+
+# Luma weights of ITU-R BT.601, which torchvision's adjust_saturation uses as well.
+GREY = np.array([0.2989, 0.5870, 0.1140])
+
+
+@dataclass(frozen=True, slots=True)
+class Transform:
+    """What happens to a batch of B images with N tiles.
+
+    Attributes:
+        turns: (B, N) symmetry of the square of each tile, 0 to 7; 0 leaves it alone.
+        matrix: (B, 3, 3) applied to RGB in 0..1.
+        offset: (B, 3) added after the matrix.
+    """
+
+    turns: NDArray[np.int64]
+    matrix: NDArray[np.float32]
+    offset: NDArray[np.float32]
+
+
+Augmentation = Callable[[int, int, float, np.random.Generator], Transform]
+AUGMENTATIONS: Registry[Augmentation] = Registry("augmentation")
+
+
+def identity_transform(images: int, tiles: int) -> Transform:
+    """The transform that changes nothing, for B images of N tiles."""
+    return Transform(
+        np.zeros((images, tiles), dtype=np.int64),
+        np.repeat(np.eye(3, dtype=np.float32)[None], images, axis=0),
+        np.zeros((images, 3), dtype=np.float32),
+    )
+
+
+def view_transform(view: int, *, images: int, tiles: int) -> Transform:
+    """The stored view of phase ``transfer``: view 0 is plain, view v is symmetry v of the square."""
+    plain = identity_transform(images, tiles)
+    return Transform(np.full((images, tiles), view, dtype=np.int64), plain.matrix, plain.offset)
+
+
+@AUGMENTATIONS.register("none", summary="tiles as they are")
+def build_none() -> Augmentation:
+    """Nothing is changed."""
+    return lambda images, tiles, strength, rng: identity_transform(images, tiles)
+
+
+@AUGMENTATIONS.register("flips", summary="flips and quarter turns, all eight equally likely, at any strength")
+def build_flips() -> Augmentation:
+    """Flips and quarter turns: tissue has no up or down."""
+
+    def draw(images: int, tiles: int, strength: float, rng: np.random.Generator) -> Transform:
+        plain = identity_transform(images, tiles)
+        return Transform(rng.integers(0, TURNS, (images, tiles)), plain.matrix, plain.offset)
+
+    return draw
+
+
+@AUGMENTATIONS.register(
+    "flips_colour", summary="flips and turns; brightness, contrast, saturation and stain gains grow with the strength"
+)
+def build_flips_colour(*, largest: float = 0.4) -> Augmentation:
+    """Flips, and colour factors drawn from 1 +- ``largest * strength`` for each image."""
+    flips = build_flips()
+
+    def draw(images: int, tiles: int, strength: float, rng: np.random.Generator) -> Transform:
+        turned = flips(images, tiles, strength, rng)
+        spread = largest * strength
+        bright, contrast, saturation = rng.uniform(1 - spread, 1 + spread, (3, images))
+        gains = rng.uniform(1 - spread / 4, 1 + spread / 4, (images, 3))
+        matrix, offset = colour_matrix(bright, contrast, saturation, gains=gains)
+        return Transform(turned.turns, matrix, offset)
+
+    return draw
+
+
+def colour_matrix(
+    bright: NDArray[np.float64],
+    contrast: NDArray[np.float64],
+    saturation: NDArray[np.float64],
+    *,
+    gains: NDArray[np.float64],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Gains, then saturation, contrast and brightness as one matrix (B, 3, 3) and offset (B, 3).
+
+    Contrast turns about mid-grey 0.5 instead of the image's own mean, which keeps it linear. Factors are (B,), gains
+    (B, 3).
+    """
+    grey = np.repeat(GREY[None], 3, axis=0)  # every output channel is the luma
+    s = saturation[:, None, None]
+    mixed = s * np.eye(3) + (1 - s) * grey
+    matrix = (bright * contrast)[:, None, None] * mixed * gains[:, None, :]
+    offset = np.repeat((bright * 0.5 * (1 - contrast))[:, None], 3, axis=1)
+    return matrix.astype(np.float32), offset.astype(np.float32)
+
+
+def apply_transform(tiles: torch.Tensor, transform: Transform, *, spec: InputSpec) -> torch.Tensor:
+    """Turn, recolour, normalise: uint8 (B, N, H, W, 3) to float32 (B*N, 3, H, W) in channels-last memory.
+
+    Values are clamped to 0..1 before the normalisation, as an image would be. Where the backbone takes one size
+    only, tiles of another size are resized to it.
+    """
+    batch, count, height, width, _ = tiles.shape
+    turned = turn_tiles(tiles.reshape(batch * count, height, width, 3), torch.from_numpy(transform.turns.reshape(-1)))
+    pixels = turned.to(torch.float32).div_(255.0)
+    center = torch.tensor(spec.mean, device=tiles.device)
+    scale = torch.tensor(spec.std, device=tiles.device)
+    if _is_plain(transform):
+        # In place: the batch is large beside a CPU's cache.
+        return _fit_size(pixels.sub_(center).div_(scale).permute(0, 3, 1, 2), spec)
+    matrix = torch.from_numpy(transform.matrix).to(tiles.device).transpose(1, 2)
+    offset = torch.from_numpy(transform.offset).to(tiles.device)[:, None, :]
+    flat = torch.baddbmm(offset, pixels.reshape(batch, -1, 3), matrix).clamp_(0.0, 1.0).sub_(center).div_(scale)
+    return _fit_size(flat.reshape(batch * count, height, width, 3).permute(0, 3, 1, 2), spec)
+
+
+def _fit_size(images: torch.Tensor, spec: InputSpec) -> torch.Tensor:
+    if not spec.fixed or images.shape[-1] == spec.size_px:
+        return images
+    return F.interpolate(images, size=spec.size_px, mode="bilinear", antialias=True)
+
+
+def turn_tiles(tiles: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
+    """Apply symmetry ``turns[i]`` of the square to tile i; (M, H, W, 3) to (M, H, W, 3), tiles must be square."""
+    if not bool(turns.any()):
+        return tiles
+    out = torch.empty_like(tiles)
+    for turn in range(TURNS):
+        chosen = (turns == turn).nonzero().squeeze(1).to(tiles.device)
+        if len(chosen):
+            picked = tiles[chosen]
+            picked = picked.flip(2) if turn >= 4 else picked
+            out[chosen] = torch.rot90(picked, turn % 4, dims=(1, 2))
+    return out
+
+
+def _is_plain(transform: Transform) -> bool:
+    return bool((transform.matrix == np.eye(3, dtype=np.float32)).all() and not transform.offset.any())

@@ -1,0 +1,151 @@
+"""Stratified folds that keep cases whole, repeated over seeds, with an inner part that chooses.
+
+scikit-learn's StratifiedGroupKFold proposes; what it proposes is checked, because with few cases it may leave a
+training part without a class.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedGroupKFold
+
+from .. import recipe
+from ..errors import SplitError
+from ..types import FOLD_COLUMNS, Cohort, Role, Split
+
+MOST_AUTO_FOLDS = 5
+ATTEMPTS = 25  # reshuffles of one seed before a number of folds is said not to work
+
+Indices = NDArray[np.int64]
+
+
+def split_cases(cohort: Cohort, split: recipe.Split) -> tuple[Split, ...]:
+    """Outer folds of every seed, each with an inner part taken from its training cases.
+
+    Every labelled image is in the outer part of exactly one fold of each seed. No case is in two parts of one fold.
+    Every training part holds every class; an outer or inner part may lack one, since scores are pooled. The inner
+    part is empty where taking any case away would leave the training part without a class.
+
+    Raises:
+        SplitError: the number of folds does not work; the message names the largest that does.
+    """
+    folds = count_folds(cohort, seeds=split.seeds) if split.folds == "auto" else split.folds
+    targets, cases = cohort.targets, _number_cases(cohort)
+    splits: list[Split] = []
+    for seed in split.seeds:
+        parts = _find_parts(targets, cases, folds=folds, seed=seed)
+        if parts is None:
+            raise SplitError(_explain(cohort, folds, split.seeds))
+        for fold, outer in enumerate(parts):
+            rest = np.setdiff1d(np.arange(len(targets)), outer)
+            inner = _find_inner(targets, cases, rest, frac=split.inner_frac, seed=seed * 100 + fold)
+            splits.append(Split(seed, fold, np.setdiff1d(rest, inner), inner, outer))
+    for one in splits:
+        _check_split(one, targets, cases)
+    return tuple(splits)
+
+
+def count_folds(cohort: Cohort, *, seeds: tuple[int, ...] = (0,), most: int = MOST_AUTO_FOLDS) -> int:
+    """The largest number of folds, up to ``most``, in which every training part holds every class for every seed.
+
+    Raises:
+        SplitError: not even two folds work.
+    """
+    targets, cases = cohort.targets, _number_cases(cohort)
+    for folds in range(min(most, int(cases.max()) + 1), 1, -1):
+        if all(_find_parts(targets, cases, folds=folds, seed=seed) is not None for seed in seeds):
+            return folds
+    raise SplitError(_explain(cohort, 2, seeds))
+
+
+def tabulate_folds(cohort: Cohort, splits: tuple[Split, ...]) -> pd.DataFrame:
+    """One row per seed, fold and labelled image, with its role: ``train``, ``inner`` or ``outer``."""
+    roles: tuple[Role, ...] = ("train", "inner", "outer")
+    rows = [
+        (split.seed, split.fold, sample.image, sample.case, sample.label, role)
+        for split in splits
+        for role in roles
+        for sample in (cohort.labelled[i] for i in getattr(split, role))
+    ]
+    return pd.DataFrame(rows, columns=list(FOLD_COLUMNS))
+
+
+def _number_cases(cohort: Cohort) -> Indices:
+    return np.unique([s.case for s in cohort.labelled], return_inverse=True)[1].astype(np.int64)
+
+
+def _propose(targets: Indices, cases: Indices, *, folds: int, seed: int) -> Iterator[list[Indices]]:
+    """Shuffled proposals of ``folds`` outer parts; none where scikit-learn refuses the number."""
+    empty = np.zeros((len(targets), 1))
+    for attempt in range(ATTEMPTS):
+        splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed * ATTEMPTS + attempt)
+        with warnings.catch_warnings():
+            # It warns about classes smaller than the number of folds; the check below decides instead.
+            warnings.simplefilter("ignore", UserWarning)
+            try:
+                yield [outer.astype(np.int64) for _, outer in splitter.split(empty, targets, cases)]
+            except ValueError:
+                return
+
+
+def _find_parts(targets: Indices, cases: Indices, *, folds: int, seed: int) -> list[Indices] | None:
+    """The first proposal in which no outer part is empty and every training part holds every class."""
+    if folds > len(np.unique(cases)):
+        return None
+    everything = np.arange(len(targets))
+    for parts in _propose(targets, cases, folds=folds, seed=seed):
+        if all(len(p) and _holds_all(targets, np.setdiff1d(everything, p)) for p in parts):
+            return parts
+    return None
+
+
+def _find_inner(targets: Indices, cases: Indices, rest: Indices, *, frac: float, seed: int) -> Indices:
+    """The candidate with most classes, then nearest in size to ``frac``, that leaves every class for training."""
+    folds = min(max(2, round(1 / frac)), len(np.unique(cases[rest])))
+    candidates: list[tuple[int, float, Indices]] = []
+    if folds >= 2:
+        for parts in _propose(targets[rest], cases[rest], folds=folds, seed=seed):
+            for part in parts:
+                inner = rest[part]
+                if len(inner) and _holds_all(targets, np.setdiff1d(rest, inner)):
+                    missing = len(np.unique(targets)) - len(np.unique(targets[inner]))
+                    candidates.append((missing, abs(len(inner) / len(rest) - frac), inner))
+            if candidates and candidates[-1][0] == 0:
+                break
+    return min(candidates, key=lambda c: c[:2])[2] if candidates else np.empty(0, dtype=np.int64)
+
+
+def _holds_all(targets: Indices, chosen: Indices) -> bool:
+    return len(np.unique(targets[chosen])) == len(np.unique(targets))
+
+
+def _check_split(split: Split, targets: Indices, cases: Indices) -> None:
+    """The contract, checked on what is used rather than on how it was made."""
+    parts = {"train": split.train, "inner": split.inner, "outer": split.outer}
+    names = list(parts)
+    for i, first in enumerate(names):
+        for second in names[i + 1 :]:
+            if shared := set(cases[parts[first]]) & set(cases[parts[second]]):
+                raise SplitError(f"{split.name}: {len(shared)} cases are in both its {first} and its {second} part")
+    if not _holds_all(targets, split.train):
+        raise SplitError(f"{split.name}: its training part lacks a class")
+
+
+def _explain(cohort: Cohort, folds: int, seeds: tuple[int, ...]) -> str:
+    held = {name: sorted({s.case for s in cohort.labelled if s.label == name}) for name in cohort.classes}
+    rarest = min(held, key=lambda name: len(held[name]))
+    reason = (
+        f"{folds} folds do not work: some training part would lack a class. "
+        f"Class '{rarest}' has {len(held[rarest])} case(s): {', '.join(held[rarest][:5])}; "
+        f"{len({s.case for s in cohort.labelled})} cases in all."
+    )
+    for fewer in range(folds - 1, 1, -1):
+        targets, cases = cohort.targets, _number_cases(cohort)
+        if all(_find_parts(targets, cases, folds=fewer, seed=seed) is not None for seed in seeds):
+            return f"{reason} Fix: --set split.folds={fewer} (the largest number that works), or folds=auto"
+    return f"{reason} No number of folds works. Fix: add cases of '{rarest}', or exclude or merge that class"

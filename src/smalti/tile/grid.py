@@ -1,0 +1,86 @@
+"""Where tiles lie and how much of each is under the mask; geometry only, no files.
+
+Border rule: tiles start at 0 and step by ``tile_px * (1 - overlap_frac)``; the last row and the last column are moved
+inward so that they end at the border. An image smaller than a tile has one tile at 0, padded when it is cut.
+So every pixel belongs to some tile, and no tile of a larger image needs padding.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import RecipeError
+
+
+def make_grid(height_px: int, width_px: int, *, tile_px: int, overlap_frac: float = 0.0) -> NDArray[np.int64]:
+    """Positions (row_px, col_px) of all tiles of an image, row by row, (N, 2).
+
+    Raises:
+        RecipeError: a tile without pixels, or an overlap outside [0, 1).
+    """
+    if tile_px < 1 or not 0 <= overlap_frac < 1:
+        raise RecipeError(
+            f"no grid of {tile_px} px tiles with overlap {overlap_frac}. "
+            f"Fix: tile.size_px of 1 or more and tile.overlap_frac from 0 to below 1"
+        )
+    step_px = max(1, round(tile_px * (1 - overlap_frac)))
+    rows = _place_starts(height_px, tile_px, step_px)
+    cols = _place_starts(width_px, tile_px, step_px)
+    return np.stack(np.meshgrid(rows, cols, indexing="ij"), axis=-1).reshape(-1, 2)
+
+
+def count_grid(height_px: int, width_px: int, *, tile_px: int, overlap_frac: float = 0.0) -> int:
+    """Number of tiles that `make_grid` places."""
+    step_px = max(1, round(tile_px * (1 - overlap_frac)))
+    return len(_place_starts(height_px, tile_px, step_px)) * len(_place_starts(width_px, tile_px, step_px))
+
+
+def _place_starts(length_px: int, tile_px: int, step_px: int) -> NDArray[np.int64]:
+    last = max(0, length_px - tile_px)
+    count = -(-last // step_px) + 1
+    return np.minimum(np.arange(count, dtype=np.int64) * step_px, last)
+
+
+def measure_coverage(mask: NDArray[np.uint8], positions: NDArray[np.int64], *, tile_px: int) -> NDArray[np.float32]:
+    """Exact share of each tile's pixels inside the image that are under the mask, (N,).
+
+    Args:
+        mask: (H, W), zero outside, anything else inside.
+        positions: (N, 2), (row_px, col_px) inside the image.
+        tile_px: side of a tile.
+
+    Counting tile by tile touches each pixel once per tile over it and needs no memory of its own; an integral image
+    writes eight bytes per pixel first, which costs more than all the counting (``benchmarks/bench_tile.py``).
+    """
+    coverage = np.empty(len(positions), dtype=np.float32)
+    for i, (row, col) in enumerate(positions.tolist()):
+        part = mask[row : row + tile_px, col : col + tile_px]
+        coverage[i] = cv2.countNonZero(part) / part.size
+    return coverage
+
+
+def select_tiles(
+    coverage: NDArray[np.float32], *, min_coverage: float, min_tiles: int, max_tiles: int | None
+) -> NDArray[np.int64]:
+    """Indices of the tiles to keep, sorted, at least one.
+
+    Tiles with ``coverage >= min_coverage`` are kept. Where these are fewer than ``min_tiles``, the best covered tiles
+    are kept up to that number, as far as they touch the mask at all; where none does, an even choice of all tiles.
+    Of more than ``max_tiles``, an even choice in reading order is kept.
+    """
+    chosen = np.flatnonzero(coverage >= min_coverage)
+    if len(chosen) < min_tiles:
+        best = np.argsort(-coverage, kind="stable")[:min_tiles]
+        chosen = np.sort(best[coverage[best] > 0])
+    if len(chosen) == 0:
+        chosen = _spread(np.arange(len(coverage)), min_tiles)
+    return chosen if max_tiles is None else _spread(chosen, max_tiles)
+
+
+def _spread(items: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """The middles of ``count`` equal stretches; all items when there are no more than ``count``."""
+    if len(items) <= count:
+        return items
+    return items[(2 * np.arange(count) + 1) * len(items) // (2 * count)]

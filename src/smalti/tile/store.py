@@ -1,0 +1,243 @@
+"""All tiles of a cohort in one file, built once, read by row.
+
+A store is a folder named by its key: ``tiles.u8`` (rows of tile_px x tile_px x 3 bytes), ``index.npz`` and
+``store.json``. The key covers the bytes of images and masks, the knobs that matter for the source, and the code of
+`smalti.tile` and `smalti.images`; labels, cases and the order of the samples are left out, so that a corrected label
+does not cut anything again.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from io import FileIO
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import images, recipe, runs
+from ..errors import RunError
+from ..types import Cohort, Sample
+from .cut import Bag, bound_bag, cut_bag
+
+TILES_NAME = "tiles.u8"
+INDEX_NAME = "index.npz"
+ABOUT_NAME = "store.json"
+PREFIX = "tiles-"  # of a store's folder, before its key
+WORKERS = 2
+LOOK_AHEAD = 4  # bags cut but not yet written; bounds memory when the disk is slower than the cutting
+CHANNELS = 3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TileStore:
+    """The tiles of a cohort, bag after bag.
+
+    Attributes:
+        key: hash of everything that the tiles depend on.
+        folder: where the files are.
+        tile_px: side of a tile.
+        images: image names, sorted; bag i belongs to ``images[i]``.
+        starts: (len(images) + 1,) rows where bags start; the last is the number of rows.
+        positions: (rows, 2) (row_px, col_px) of each tile in its image.
+        coverage: (rows,) share of each tile under the mask.
+    """
+
+    key: str
+    folder: Path
+    tile_px: int
+    images: tuple[str, ...]
+    starts: NDArray[np.int64]
+    positions: NDArray[np.int64]
+    coverage: NDArray[np.float32]
+    _order: dict[str, int] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_order", {name: i for i, name in enumerate(self.images)})
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    def position(self, image: str) -> int:
+        """Where an image is in `images`.
+
+        Raises:
+            RunError: the store does not hold this image.
+        """
+        if image not in self._order:
+            raise RunError(f"{self.folder} holds no tiles of {image}. Fix: build the store of the cohort that has it")
+        return self._order[image]
+
+    def count(self, i: int) -> int:
+        """Number of tiles of bag ``i``."""
+        return len(self.rows(i))
+
+    def rows(self, i: int) -> range:
+        """Rows of bag ``i``."""
+        return range(int(self.starts[i]), int(self.starts[i + 1]))
+
+    def read_rows(self, start: int, stop: int) -> NDArray[np.uint8]:
+        """Tiles ``start`` to ``stop`` (excluded), (n, tile_px, tile_px, 3) RGB."""
+        return self.read_tiles(np.arange(start, stop, dtype=np.int64))
+
+    def read_tiles(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Tiles of these rows, in this order, (n, tile_px, tile_px, 3) RGB.
+
+        Read from the file, not through a memory map: as fast (``benchmarks/bench_tile.py``), and pages of a map count
+        as this process's memory until it ends, so a walk through a large store would fill what a machine has.
+
+        Raises:
+            IndexError: a row outside the store.
+        """
+        rows = np.asarray(rows, dtype=np.int64)
+        if len(rows) and not (rows.min() >= 0 and rows.max() < len(self)):
+            raise IndexError(f"rows {rows.min()} to {rows.max()} of a store with {len(self)} rows")
+        tiles = np.empty((len(rows), self.tile_px, self.tile_px, CHANNELS), dtype=np.uint8)
+        if len(rows) == 0:
+            return tiles
+        edges = np.flatnonzero(np.diff(rows) != 1) + 1
+        with (self.folder / TILES_NAME).open("rb", buffering=0) as file:
+            for first, last in zip([0, *edges], [*edges, len(rows)], strict=True):
+                file.seek(int(rows[first]) * self._row_bytes)
+                self._fill(file, tiles[first:last].reshape(-1).data)
+        return tiles
+
+    @property
+    def _row_bytes(self) -> int:
+        return self.tile_px * self.tile_px * CHANNELS
+
+    def _fill(self, file: FileIO, view: memoryview) -> None:
+        while view:
+            count = file.readinto(view)  # may be less than asked for: Linux reads at most 2 GB at once
+            if not count:
+                raise RunError(f"{self.folder / TILES_NAME} became shorter. Fix: delete {self.folder} and run again")
+            view = view[count:]
+
+
+def build_store(
+    cohort: Cohort,
+    tile: recipe.Tile,
+    *,
+    tile_px: int,
+    cache: Path,
+    progress: Callable[[int, int], None] | None = None,
+) -> TileStore:
+    """The tiles of all samples of a cohort; cut now unless ``cache`` has them.
+
+    Args:
+        cohort: labelled and unlabelled samples.
+        tile: source, overlap, floor and ceiling; ``size_px`` is resolved by the caller into ``tile_px``.
+        tile_px: side of a stored tile.
+        cache: folder of stores; may be shared by several processes and runs.
+        progress: called with images done and images in all.
+
+    Raises:
+        RunError: not enough disk, or a damaged store.
+        DataError: an image or a mask cannot be read.
+    """
+    samples = tuple(sorted(cohort.samples, key=lambda s: s.image))
+    cache.mkdir(parents=True, exist_ok=True)
+    key = _hash_store(samples, tile, tile_px=tile_px, memo=cache / "hashes.json")
+
+    def build(folder: Path) -> None:
+        _check_disk(samples, tile, tile_px=tile_px, folder=folder)
+        _write_store(samples, tile, tile_px=tile_px, folder=folder, progress=progress)
+
+    return open_store(runs.build_once(cache / f"{PREFIX}{key}", build))
+
+
+def open_store(folder: Path) -> TileStore:
+    """Read the index of a store.
+
+    Raises:
+        RunError: no store there, or it is damaged.
+    """
+    about = runs.read_json(folder / ABOUT_NAME)
+    with np.load(folder / INDEX_NAME, allow_pickle=False) as index:
+        arrays = {name: index[name] for name in ("starts", "positions", "coverage")}
+    store = TileStore(
+        key=folder.name.removeprefix(PREFIX),
+        folder=folder,
+        tile_px=about["tile_px"],
+        images=tuple(about["images"]),
+        **arrays,
+    )
+    wanted, found = len(store) * store._row_bytes, (folder / TILES_NAME).stat().st_size
+    if wanted != found:
+        raise RunError(f"{folder / TILES_NAME} has {found} bytes, not {wanted}. Fix: delete {folder} and run again")
+    return store
+
+
+def _name_knobs(tile: recipe.Tile, tile_px: int) -> dict[str, object]:
+    """The knobs that this source reads; others must not change the key."""
+    knobs: dict[str, object] = {"source": tile.source, "tile_px": tile_px}
+    if tile.source == "tiles":
+        knobs |= tile.model_dump(include={"overlap_frac", "min_coverage", "min_tiles", "max_tiles"})
+    return knobs
+
+
+def _hash_store(samples: tuple[Sample, ...], tile: recipe.Tile, *, tile_px: int, memo: Path) -> str:
+    hashes = runs.hash_files((p for s in samples for p in (s.path, s.mask_path) if p is not None), memo=memo)
+    rows = [f"{s.image}|{hashes[s.path]}|{hashes[s.mask_path] if s.mask_path else ''}" for s in samples]
+    knobs = json.dumps(_name_knobs(tile, tile_px), sort_keys=True)
+    return runs.hash_text(knobs, runs.hash_code("smalti.tile", "smalti.images"), *rows)
+
+
+def _check_disk(samples: tuple[Sample, ...], tile: recipe.Tile, *, tile_px: int, folder: Path) -> None:
+    tiles = sum(bound_bag(*images.read_size(s.path), tile, tile_px=tile_px) for s in samples)
+    needed_gb = tiles * tile_px * tile_px * CHANNELS / 1e9
+    free_gb = shutil.disk_usage(folder).free / 1e9
+    if needed_gb > free_gb:
+        raise RunError(
+            f"the tiles of {len(samples)} images need up to {needed_gb:.1f} GB in {folder.parent}, "
+            f"{free_gb:.1f} GB are free. Fix: free some disk, lower tile.max_tiles, or put the cache elsewhere"
+        )
+
+
+def _write_store(
+    samples: tuple[Sample, ...],
+    tile: recipe.Tile,
+    *,
+    tile_px: int,
+    folder: Path,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    counts, positions, coverage = [0], [np.empty((0, 2), np.int64)], [np.empty(0, np.float32)]
+    with (folder / TILES_NAME).open("wb") as file:
+        for bag in _cut_ahead(samples, tile, tile_px):
+            file.write(bag.pixels.data)
+            counts.append(len(bag.pixels))
+            positions.append(bag.positions)
+            coverage.append(bag.coverage)
+            if progress is not None:
+                progress(len(counts) - 1, len(samples))
+    np.savez(
+        folder / INDEX_NAME,
+        starts=np.cumsum(counts, dtype=np.int64),
+        positions=np.concatenate(positions),
+        coverage=np.concatenate(coverage),
+    )
+    about = {"knobs": _name_knobs(tile, tile_px), "tile_px": tile_px, "images": [s.image for s in samples]}
+    runs.write_json(folder / ABOUT_NAME, about)
+
+
+def _cut_ahead(samples: tuple[Sample, ...], tile: recipe.Tile, tile_px: int) -> Iterator[Bag]:
+    """Bags in the order of the samples, cut by a few threads that never run far ahead of the reader."""
+    pending: deque[Future[Bag]] = deque()
+    with ThreadPoolExecutor(WORKERS) as pool:
+        try:
+            for sample in samples:
+                pending.append(pool.submit(cut_bag, sample, tile, tile_px=tile_px))
+                if len(pending) >= LOOK_AHEAD:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            # After a failure the cutting that has not begun would only delay the message.
+            for future in pending:
+                future.cancel()

@@ -1,0 +1,26 @@
+"""Learn: phases, the one loop, folds."""
+
+from .checkpoints import read_checkpoint
+from .devices import Device, choose_device, describe_cuda, make_fabric
+from .experiment import Experiment
+from .features import Features, compute_features
+from .folds import load_network, train_folds
+from .forward import score_bags
+from .optimisers import list_optimisers
+from .schedules import SCHEDULES
+
+__all__ = [
+    "SCHEDULES",
+    "Device",
+    "Experiment",
+    "Features",
+    "choose_device",
+    "compute_features",
+    "describe_cuda",
+    "list_optimisers",
+    "load_network",
+    "make_fabric",
+    "read_checkpoint",
+    "score_bags",
+    "train_folds",
+]

@@ -1,0 +1,59 @@
+"""Weights and training state as safetensors: tensors as tensors, everything else as JSON in the header. No pickles."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+
+from ..errors import RunError
+from ..runs import write_atomic
+
+
+def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write a nested structure of dicts, lists, tensors and plain values atomically."""
+    tensors: dict[str, torch.Tensor] = {}
+    skeleton = _take_out(content, tensors, "t")
+    write_atomic(path, safetensors.torch.save(tensors, metadata={"content": json.dumps(skeleton)}))
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read back what `write_checkpoint` wrote.
+
+    Raises:
+        RunError: the file is missing, damaged, or not one of ours.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            skeleton = json.loads((file.metadata() or {})["content"])
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+    except (OSError, KeyError, safetensors.SafetensorError) as error:
+        raise RunError(f"checkpoint {path} cannot be read: {error}. Fix: delete it and run again") from error
+    content: dict[str, Any] = _put_back(skeleton, tensors)
+    return content
+
+
+def _take_out(value: Any, tensors: dict[str, torch.Tensor], key: str) -> Any:
+    """Replace tensors by their key; dicts become pair lists, because JSON would turn integer keys into text."""
+    if isinstance(value, torch.Tensor):
+        tensors[key] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        return {"tensor": key}
+    if isinstance(value, dict):
+        return {"pairs": [[k, _take_out(v, tensors, f"{key}.{k}")] for k, v in value.items()]}
+    if isinstance(value, list | tuple):
+        return {"items": [_take_out(v, tensors, f"{key}.{i}") for i, v in enumerate(value)]}
+    return value
+
+
+def _put_back(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
+    if not isinstance(value, dict):
+        return value
+    if "tensor" in value:
+        return tensors[value["tensor"]]
+    if "pairs" in value:
+        return {k: _put_back(v, tensors) for k, v in value["pairs"]}
+    return [_put_back(v, tensors) for v in value["items"]]

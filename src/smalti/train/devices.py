@@ -1,0 +1,84 @@
+"""Where to compute and in which number format, with the reason."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from dataclasses import dataclass
+
+import torch
+from lightning.fabric import Fabric
+
+from .. import recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What was chosen.
+
+    Attributes:
+        accelerator: ``cuda``, ``mps`` or ``cpu``.
+        precision: as Fabric names it.
+        name: of the chip.
+        reason: why this device and precision, for people.
+    """
+
+    accelerator: str
+    precision: str
+    name: str
+    reason: str
+
+
+def choose_device(train: recipe.Train) -> Device:
+    """Take what the recipe asks for, or the best that is there."""
+    accelerator, where = _choose_accelerator(train.device)
+    precision, why = _choose_precision(accelerator)
+    if train.precision != "auto":
+        precision, why = train.precision, "precision set in the recipe"
+    return Device(accelerator, precision, _name_chip(accelerator), f"{where}; {why}")
+
+
+def describe_cuda() -> tuple[str, bool]:
+    """The CUDA version that torch was built with, in words, and whether torch can use a device."""
+    version = torch.version.cuda
+    return (f"built for CUDA {version}" if version else "built without CUDA"), torch.cuda.is_available()
+
+
+def make_fabric(device: Device) -> Fabric:
+    """Lightning Fabric on one device, with repeatable kernels."""
+    if device.accelerator == "cuda":
+        # cuBLAS reads this when the first handle is made; without it matrix products are not repeatable.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.backends.cudnn.benchmark = False
+    with warnings.catch_warnings():
+        # Fabric warns where a faster device lies idle; a recipe may ask for the slower one.
+        warnings.simplefilter("ignore", UserWarning)
+        return Fabric(accelerator=device.accelerator, devices=1, precision=device.precision)
+
+
+def _choose_accelerator(wanted: str) -> tuple[str, str]:
+    if wanted != "auto":
+        return wanted, f"device {wanted} set in the recipe"
+    if torch.cuda.is_available():
+        return "cuda", "a CUDA device is there"
+    if torch.backends.mps.is_available():
+        return "mps", "no CUDA device, but Apple's Metal is there"
+    return "cpu", "no CUDA and no Apple device was found"
+
+
+def _choose_precision(accelerator: str) -> tuple[str, str]:
+    if accelerator == "cuda":
+        major, minor = torch.cuda.get_device_capability()
+        if major >= 8:
+            return "bf16-mixed", f"compute capability {major}.{minor} multiplies bfloat16 in hardware"
+        return "16-mixed", f"compute capability {major}.{minor} has float16 but no bfloat16 in hardware"
+    if accelerator == "mps":
+        return "32-true", "float32: mixed precision on Metal changes results between releases"
+    return "32-true", "float32: on CPUs bfloat16 is faster for some backbones and slower for others"
+
+
+def _name_chip(accelerator: str) -> str:
+    if accelerator == "cuda" and torch.cuda.is_available():
+        return str(torch.cuda.get_device_name())
+    return {"cpu": f"CPU, {torch.get_num_threads()} threads", "mps": "Apple Metal"}.get(accelerator, accelerator)

@@ -1,0 +1,103 @@
+"""Frozen features: each tile goes through the backbone once per view, for all folds, seeds and heads.
+
+Kept in the cache, keyed by the tile store, the weights, the number format and the code.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from numpy.typing import NDArray
+
+from ..models import Backbone, Pooler, hash_weights
+from ..runs import build_once, hash_code, hash_text, read_json, write_json
+from ..samples import apply_transform, iterate_ahead, view_transform
+from ..tile import TileStore
+
+CHUNK_TILES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Embeddings of every tile of a store, one file per view.
+
+    Attributes:
+        folder: holds ``view0.f32``, ``view1.f32``, ... each (tiles, D) float32.
+        size: D.
+        views: number of views.
+    """
+
+    folder: Path
+    store: TileStore
+    size: int
+    views: int
+
+    def read_bag(self, bag: int, *, view: int = 0) -> NDArray[np.float32]:
+        """Embeddings (N, D) of one image."""
+        rows = self.store.rows(bag)
+        count = len(rows) * self.size
+        path = self.folder / f"view{view}.f32"
+        values = np.fromfile(path, dtype=np.float32, count=count, offset=rows.start * self.size * 4)
+        return values.reshape(len(rows), self.size)
+
+    def pool(self, pooler: Pooler) -> torch.Tensor:
+        """Image embeddings (views, images, D) of a pooler that does not learn."""
+        out = torch.empty(self.views, len(self.store.images), self.size)
+        with torch.inference_mode():
+            for view, bag in itertools.product(range(self.views), range(len(self.store.images))):
+                out[view, bag] = pooler(torch.from_numpy(self.read_bag(bag, view=view))[None])[0]
+        return out
+
+
+def compute_features(
+    backbone: Backbone,
+    store: TileStore,
+    *,
+    views: int,
+    fabric: Fabric,
+    cache: Path,
+    progress: Callable[[int, int], None] | None = None,
+) -> Features:
+    """Features of every tile in the store, from the cache where they are known."""
+    weights = hash_weights(backbone.module)
+    code = hash_code("smalti.train.features", "smalti.models.backbones", "smalti.samples.augment")
+    precision = str(fabric._precision.precision)
+    key = hash_text(
+        store.key, backbone.name, weights, str(backbone.spec), str(views), precision, torch.__version__, code
+    )
+
+    def build(folder: Path) -> None:
+        module = fabric.setup_module(backbone.module.to(memory_format=torch.channels_last)).eval()
+        tiles = int(store.starts[-1])
+        for view in range(views):
+            with (folder / f"view{view}.f32").open("wb") as file:
+                for done, values in _embed_view(module, backbone, store, view=view):
+                    values.tofile(file)
+                    if progress is not None:
+                        progress(view * tiles + done, views * tiles)
+        write_json(folder / "features.json", {"size": backbone.features, "views": views, "backbone": backbone.name})
+
+    folder = build_once(cache / "features" / key, build)
+    size = int(read_json(folder / "features.json")["size"])
+    return Features(folder, store, size, views)
+
+
+def _embed_view(
+    module: torch.nn.Module, backbone: Backbone, store: TileStore, *, view: int
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Tiles done so far and the embeddings (n, D) of the next chunk, in the order of the store."""
+    device = next(module.parameters()).device
+    total = int(store.starts[-1])
+    starts = range(0, total, CHUNK_TILES)
+    chunks = (torch.from_numpy(store.read_rows(s, min(s + CHUNK_TILES, total))) for s in starts)
+    for start, tiles in zip(starts, iterate_ahead(chunks), strict=True):
+        transform = view_transform(view, images=1, tiles=len(tiles))
+        images = apply_transform(tiles[None].to(device, non_blocking=True), transform, spec=backbone.spec)
+        with torch.inference_mode():
+            yield start + len(tiles), module(images).float().cpu().numpy()

@@ -1,0 +1,138 @@
+"""What a phase learns on: the same face to the loop for stored features and for tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from numpy.typing import NDArray
+from torch import nn
+
+from .. import recipe
+from ..models import Head, Network, ParameterGroup, build_groups, open_stage
+from ..samples import AUGMENTATIONS, BagBatches, Batch, apply_transform, iterate_ahead
+from ..samples.batches import shuffle_batches
+from ..tile import TileStore
+from ..types import InputSpec
+from .forward import score_bags
+
+
+class Task(Protocol):
+    """The loop's view of a phase."""
+
+    @property
+    def module(self) -> nn.Module:
+        """What learns."""
+
+    @property
+    def forward(self) -> nn.Module:
+        """The module as Fabric wraps it."""
+
+    def list_groups(self) -> list[ParameterGroup]:
+        """Parameters with their relative rates."""
+
+    def start_epoch(self, epoch: int, epochs: int) -> None:
+        """Set modes, open layers, set the strength of augmentation."""
+
+    def draw_batches(self, rng: np.random.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Logits (B, C), with gradient, and targets (B,) of one pass over the training images."""
+
+    def score_inner(self) -> torch.Tensor:
+        """Logits (n, C) of the inner images."""
+
+
+@dataclass
+class TransferTask:
+    """A head on frozen image embeddings.
+
+    Attributes:
+        embeddings: (views, n, D) of the training images; a view is drawn for each image at each step.
+        targets: (n,) their classes.
+        inner: (m, D) plain embeddings of the inner images.
+    """
+
+    module: Head
+    fabric: Fabric
+    embeddings: torch.Tensor
+    targets: torch.Tensor
+    inner: torch.Tensor
+    batch_images: int
+
+    def __post_init__(self) -> None:
+        self.forward = self.fabric.setup_module(self.module)
+
+    def list_groups(self) -> list[ParameterGroup]:
+        """The head alone."""
+        named = dict(self.module.named_parameters())
+        weights, biases = (named["linear.weight"],), (named["linear.bias"],)
+        return [ParameterGroup(weights, 0, 1.0, True), ParameterGroup(biases, 0, 1.0, False)]
+
+    def start_epoch(self, epoch: int, epochs: int) -> None:
+        """Dropout on."""
+        self.module.train()
+
+    def draw_batches(self, rng: np.random.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Logits and targets, one view drawn for each image."""
+        views, count, _ = self.embeddings.shape
+        for chosen in shuffle_batches(count, self.batch_images, rng=rng):
+            drawn = self.embeddings[rng.integers(0, views, len(chosen)), chosen]
+            yield self.forward(drawn), self.targets[chosen]
+
+    def score_inner(self) -> torch.Tensor:
+        """Logits of the inner images."""
+        self.module.eval()
+        with torch.inference_mode():
+            logits: torch.Tensor = self.forward(self.inner)
+        return logits.cpu()
+
+
+@dataclass
+class FinetuneTask:
+    """The whole network on drawn tiles, opened stage by stage."""
+
+    module: Network
+    fabric: Fabric
+    spec: InputSpec
+    store: TileStore
+    batches: BagBatches
+    inner_bags: NDArray[np.int64]
+    phase: recipe.Finetune
+
+    def __post_init__(self) -> None:
+        self.forward = self.fabric.setup_module(self.module)
+        self._augment = AUGMENTATIONS.build(self.phase.augmentation)
+        self._strength = self.phase.strength_start
+
+    def list_groups(self) -> list[ParameterGroup]:
+        """Backbone and head, the rate falling towards the stem."""
+        return build_groups(self.module.backbone, self.module.head, layer_decay=self.phase.layer_decay)
+
+    def start_epoch(self, epoch: int, epochs: int) -> None:
+        """Open the layers of this epoch's stage; the strength grows linearly over the phase."""
+        stage = 1 + epoch * self.phase.stages // epochs
+        self.module.train()
+        open_stage(self.module.backbone, stage=stage, stages=self.phase.stages, batchnorm=self.phase.batchnorm)
+        share = epoch / max(1, epochs - 1)
+        self._strength = (1 - share) * self.phase.strength_start + share * self.phase.strength_end
+
+    def draw_batches(self, rng: np.random.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Logits and targets of augmented tiles; tiles are read one step ahead."""
+        colours = np.random.default_rng(rng.integers(2**63))  # the reader draws from rng in its own thread
+        for batch in iterate_ahead(self.batches.draw(rng)):
+            yield self.score_batch(batch, colours), batch.targets.to(self.fabric.device)
+
+    def score_batch(self, batch: Batch, rng: np.random.Generator) -> torch.Tensor:
+        """Logits (B, C) of one augmented batch."""
+        count, bag_tiles = batch.tiles.shape[:2]
+        transform = self._augment(count, bag_tiles, self._strength, rng)
+        images = apply_transform(batch.tiles.to(self.fabric.device, non_blocking=True), transform, spec=self.spec)
+        logits: torch.Tensor = self.forward(images, bag_tiles)
+        return logits
+
+    def score_inner(self) -> torch.Tensor:
+        """Logits of the inner images from all their tiles."""
+        return score_bags(self.module, self.store, self.inner_bags, spec=self.spec, fabric=self.fabric)

@@ -1,0 +1,166 @@
+"""Frozen records that flow between stages, and the column names of every table.
+
+Letters used for shapes everywhere: B batch, N tiles in a bag, D features, C classes, H W height and width.
+Positions are (row_px, col_px); sizes are (height_px, width_px).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Severity = Literal["info", "warning", "error"]
+Action = Literal["keep", "exclude", "relabel"]
+Role = Literal["train", "inner", "outer"]
+
+SAMPLE_COLUMNS = ("image", "mask", "label", "case", "part", "index")
+PREDICTION_COLUMNS = ("image", "case", "fold", "seed", "label")
+SCORE_PREFIX = "score_"
+FOLD_COLUMNS = ("seed", "fold", "image", "case", "label", "role")
+HISTORY_COLUMNS = (
+    "seed",
+    "fold",
+    "phase",
+    "epoch",
+    "lr",
+    "train_loss",
+    "inner_loss",
+    "inner_macro_f1",
+    "seconds",
+)
+DECISION_COLUMNS = ("image", "action", "label", "reason", "who", "when", "finding")
+
+
+def score_columns(classes: tuple[str, ...]) -> list[str]:
+    """Names of the score columns of a prediction table, in class order."""
+    return [f"{SCORE_PREFIX}{name}" for name in classes]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image of a cohort; one row of the samples table.
+
+    Attributes:
+        image: name within the cohort, the POSIX path relative to the data folder; unique.
+        path: where the pixels are.
+        mask_path: where the mask is; None when there is none.
+        label: the given class; None in the unlabelled part.
+        case: what must never straddle two folds (patient, slide, duplicate group).
+        index: how a submission names the image.
+    """
+
+    image: str
+    path: Path
+    mask_path: Path | None
+    label: str | None
+    case: str
+    index: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cohort:
+    """A data folder, read and found usable.
+
+    Attributes:
+        root: the data folder.
+        layout: ``challenge``, ``table`` or ``class-folders``.
+        labelled: samples with a label.
+        unlabelled: samples to predict, in the order a submission expects.
+        classes: the sorted label names; score columns follow this order.
+        notes: what was guessed or converted, for people to read.
+        submission_columns: header of a submission: name column, label column.
+    """
+
+    root: Path
+    layout: str
+    labelled: tuple[Sample, ...]
+    unlabelled: tuple[Sample, ...]
+    classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    submission_columns: tuple[str, str] = ("sample_index", "label")
+
+    @property
+    def samples(self) -> tuple[Sample, ...]:
+        """Labelled, then unlabelled samples."""
+        return self.labelled + self.unlabelled
+
+    @property
+    def targets(self) -> NDArray[np.int64]:
+        """Class index of each labelled sample, (n,)."""
+        position = {name: i for i, name in enumerate(self.classes)}
+        return np.array([position[s.label] for s in self.labelled if s.label is not None], dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """What a backbone expects of its input; travels with it.
+
+    Attributes:
+        size_px: side of the images that it was trained on.
+        fixed: True where it refuses other sizes, so that tiles are resized.
+        mean, std: normalisation of RGB in 0..1.
+    """
+
+    size_px: int
+    fixed: bool
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One problem that the audit saw. It never acts; see `Decision`.
+
+    Attributes:
+        code: name of the check, for example ``near-duplicate``.
+        severity: ``info``, ``warning`` or ``error``.
+        images: the images concerned, the one the proposal acts on first.
+        score: strength of the evidence, larger is worse; its meaning is the check's.
+        message: one sentence for people.
+        proposal: the action proposed for ``images[0]``.
+        evidence: numbers behind the message.
+    """
+
+    code: str
+    severity: Severity
+    images: tuple[str, ...]
+    score: float
+    message: str
+    proposal: Action = "keep"
+    evidence: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a person or a rule said about an image; a row of ``decisions.csv``."""
+
+    image: str
+    action: Action
+    reason: str
+    who: str
+    when: str
+    finding: str = ""
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """One outer fold of one seed, as positions into ``Cohort.labelled``.
+
+    ``train`` learns, ``inner`` chooses (early stopping, best epoch), ``outer`` only scores.
+    """
+
+    seed: int
+    fold: int
+    train: NDArray[np.int64]
+    inner: NDArray[np.int64]
+    outer: NDArray[np.int64]
+
+    @property
+    def name(self) -> str:
+        """File stem of everything that belongs to this fold and seed."""
+        return f"fold{self.fold}-seed{self.seed}"

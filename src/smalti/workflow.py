@@ -1,0 +1,391 @@
+"""The whole way, stage by stage: read, audit, decide, tile, learn, predict, evaluate, report.
+
+Stages meet through files in the run folder. Everything that was decided is written there before training begins, and
+a stage whose files are there is not done again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from .audit import (
+    Audit,
+    accept_proposals,
+    append_decisions,
+    apply_decisions,
+    audit_cohort,
+    join_duplicates,
+    read_decisions,
+    validate_decisions,
+    write_decisions,
+    write_findings,
+)
+from .cohort import Columns, inspect_folder, read_cohort
+from .errors import DataError, Problem, RunError
+from .evaluate import score_predictions
+from .recipe import Recipe, load_recipe, overlay_recipe
+from .runs import (
+    RunFolder,
+    hash_cohort,
+    hash_text,
+    now_text,
+    open_run,
+    read_json,
+    read_table,
+    write_json,
+    write_table,
+)
+from .types import SAMPLE_COLUMNS, Cohort, Decision, Split
+
+if TYPE_CHECKING:
+    from .train import Experiment
+
+RUNS = Path("runs")
+
+
+def _ignore_text(text: str) -> None:
+    """Nobody listens."""
+
+
+def _ignore_progress(stage: str, done: int, total: int) -> None:
+    """Nobody listens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Hears what a command is doing: ``say`` one line, ``tell`` progress of a named stage."""
+
+    say: Callable[[str], None] = _ignore_text
+    tell: Callable[[str, int, int], None] = _ignore_progress
+
+    def follow(self, stage: str) -> Callable[[int, int], None]:
+        """A progress callback for one stage."""
+        return lambda done, total: self.tell(stage, done, total)
+
+
+SILENT = Listener()
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """A data folder after reading, decisions and audit: what an experiment stands on.
+
+    Attributes:
+        cohort: decisions applied, duplicates joined into one case.
+        decisions: the ones that apply to this folder.
+        seen: the audit of the cohort as it was read.
+    """
+
+    cohort: Cohort
+    decisions: tuple[Decision, ...]
+    seen: Audit
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A finished run: where it is and its scores (see ``scores.json``)."""
+
+    path: Path
+    scores: dict[str, Any]
+
+    def describe(self) -> str:
+        """The score in one line, never naked."""
+        score, interval = self.scores["metrics"]["macro_f1"], self.scores["interval"]
+        trust = "" if interval["trustworthy"] else " (not to be trusted: few cases)"
+        return (
+            f"macro-F1 {score['value']:.3f}, {interval['confidence']:.0%} interval {score['low']:.3f} to "
+            f"{score['high']:.3f}{trust}; {self.scores['n_images']} images, {self.scores['n_cases']} cases, "
+            f"{self.scores['n_seeds']} seed(s); chance {score['chance_prior']:.3f}, majority class "
+            f"{score['chance_majority']:.3f}"
+        )
+
+
+def find_decisions(data: Path, *, runs: Path = RUNS) -> Path:
+    """Where the decisions about a data folder are kept when no other place is named."""
+    return runs / f"{data.resolve().name}.decisions.csv"
+
+
+def inspect_ground(
+    data: Path,
+    *,
+    recipe: Recipe,
+    decisions_path: Path,
+    skip_problems: bool = False,
+    listener: Listener = SILENT,
+) -> Ground:
+    """Read a data folder, apply its decisions, audit it, and accept the proposals that the recipe names.
+
+    With ``skip_problems`` the images with problems are excluded, and that is recorded as decisions.
+
+    Raises:
+        DataError: with every problem of the folder at once; nothing is written.
+    """
+    columns = Columns(**recipe.data.model_dump())
+    decisions = read_decisions(decisions_path)
+    excluded = {d.image for d in decisions if d.action == "exclude"}
+    if skip_problems:
+        cohort, skipped = _skip_problems(data, columns, excluded, listener)
+        if skipped:
+            append_decisions(decisions_path, skipped)
+            decisions += skipped
+    else:
+        cohort = read_cohort(data, columns=columns, exclude=excluded)
+    for note in cohort.notes:
+        listener.say(note)
+    seen = audit_cohort(cohort, checks=recipe.audit.checks, progress=listener.follow("audit"))
+    accepted = accept_proposals(seen.findings, recipe.audit.accept, decisions)
+    if accepted:
+        append_decisions(decisions_path, accepted)
+        decisions += accepted
+    names = {s.image for s in cohort.samples} | excluded | {d.image for d in decisions if d.who == "skip-problems"}
+    validate_decisions(decisions, names, cohort.classes)
+    return Ground(join_duplicates(apply_decisions(cohort, decisions), seen.findings), decisions, seen)
+
+
+def _skip_problems(
+    data: Path, columns: Columns, excluded: set[str], listener: Listener
+) -> tuple[Cohort, tuple[Decision, ...]]:
+    cohort, problems = inspect_folder(data, columns=columns, exclude=excluded)
+    severe = [p for p in problems if not p.warning]
+    stuck = [p for p in severe if not p.images]
+    if cohort is None or stuck:
+        raise DataError(f"{data} cannot be used even without the images concerned", stuck or severe)
+    reasons: dict[str, Problem] = {image: p for p in reversed(severe) for image in p.images}
+    listener.say(f"{len(reasons)} image(s) with problems are left out and recorded as decisions")
+    return cohort, tuple(
+        Decision(image, "exclude", p.message, "skip-problems", now_text(), p.code) for image, p in reasons.items()
+    )
+
+
+def run(
+    data: str | Path,
+    recipe: str | Path | Recipe = "default",
+    *,
+    settings: Iterable[str] = (),
+    runs: str | Path = RUNS,
+    name: str | None = None,
+    decisions: str | Path | None = None,
+    skip_problems: bool = False,
+    listener: Listener = SILENT,
+) -> Result:
+    """Do the whole way on a data folder; an interrupted run of the same recipe and data goes on where it was.
+
+    Args:
+        data: the data folder; it is never changed.
+        recipe: a preset, a recipe file, or a recipe.
+        settings: ``section.knob=value`` on top of it.
+        runs: folder of all runs, their cache and the decisions.
+        name: of the run folder; by default data folder, preset and a hash of the recipe.
+        decisions: the file that acts (see `find_decisions`).
+        skip_problems: leave out images with problems, recorded as decisions.
+
+    Raises:
+        SmaltiError: see `smalti.errors`.
+    """
+    experiment, splits = train(
+        data, recipe, settings=settings, runs=runs, name=name, decisions=decisions,
+        skip_problems=skip_problems, listener=listener,
+    )  # fmt: skip
+    predict(experiment, splits, listener=listener)
+    result = evaluate_run(experiment.run.path)
+    report(experiment.run.path)
+    return result
+
+
+def train(
+    data: str | Path,
+    recipe: str | Path | Recipe = "default",
+    *,
+    settings: Iterable[str] = (),
+    runs: str | Path = RUNS,
+    name: str | None = None,
+    decisions: str | Path | None = None,
+    skip_problems: bool = False,
+    listener: Listener = SILENT,
+) -> tuple[Experiment, tuple[Split, ...]]:
+    """Everything up to trained folds; arguments as in `run`."""
+    from .train import train_folds
+
+    data, runs = Path(data), Path(runs)
+    plan = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings=settings)
+    ground = inspect_ground(
+        data,
+        recipe=plan,
+        decisions_path=Path(decisions) if decisions else find_decisions(data, runs=runs),
+        skip_problems=skip_problems,
+        listener=listener,
+    )
+    experiment, splits = _prepare(ground, plan, runs=runs, name=name, listener=listener)
+    with _stage(experiment.run, "train"):
+        train_folds(experiment, splits, tell=listener.tell)
+    return experiment, splits
+
+
+def predict(experiment: Experiment, splits: tuple[Split, ...], *, listener: Listener = SILENT) -> None:
+    """Out-of-fold scores, scores of the unlabelled part, and the submission."""
+    from .predict import predict_outer, predict_unlabelled, write_submission
+
+    with _stage(experiment.run, "predict"):
+        predict_outer(experiment, splits, tell=listener.tell)
+        if experiment.cohort.unlabelled:
+            scores = predict_unlabelled(experiment, splits, tell=listener.tell)
+            write_submission(experiment.run.path / "submission.csv", experiment.cohort, scores)
+
+
+def reopen(path: str | Path, *, listener: Listener = SILENT) -> tuple[Experiment, tuple[Split, ...]]:
+    """An experiment from its run folder: same recipe, data and decisions, trained where it was not yet."""
+    run_folder = Path(path)
+    recorded = read_json(run_folder / "cohort.json")
+    return train(
+        recorded["root"],
+        load_recipe(run_folder / "recipe.yaml"),
+        runs=run_folder.parent,
+        name=run_folder.name,
+        decisions=run_folder / "decisions.csv",
+        listener=listener,
+    )
+
+
+def evaluate_run(path: str | Path) -> Result:
+    """Score a run folder's out-of-fold predictions and write ``scores.json``."""
+    folder = RunFolder(Path(path))
+    recipe = load_recipe(folder.recipe_path)
+    with _stage(folder, "evaluate"):
+        scores = score_predictions(
+            read_table(folder.predictions / "out_of_fold.csv"),
+            classes=tuple(read_json(folder.path / "cohort.json")["classes"]),
+            inner=_read_inner(folder),
+            resamples=recipe.evaluate.resamples,
+            confidence=recipe.evaluate.confidence,
+        )
+        write_json(folder.path / "scores.json", scores)
+    return Result(folder.path, scores)
+
+
+def evaluate_table(path: str | Path) -> Result:
+    """Score a prediction table that any tool made; its score columns name the classes.
+
+    Raises:
+        DataError: with everything that is wrong with the table.
+    """
+    table = read_table(Path(path))
+    classes = tuple(c.removeprefix("score_") for c in table.columns if c.startswith("score_"))
+    return Result(Path(path), score_predictions(table, classes=classes))
+
+
+def report(path: str | Path) -> Path:
+    """Write ``report.html`` of a run folder."""
+    from .report import write_report
+
+    folder = RunFolder(Path(path))
+    with _stage(folder, "report"):
+        return write_report(folder)
+
+
+def _read_inner(folder: RunFolder) -> pd.DataFrame | None:
+    path = folder.predictions / "inner.csv"
+    table = read_table(path) if path.is_file() else None
+    return table if table is not None and len(table) else None
+
+
+def _prepare(
+    ground: Ground, plan: Recipe, *, runs: Path, name: str | None, listener: Listener
+) -> tuple[Experiment, tuple[Split, ...]]:
+    """Record the plan, then tiles and features: all that the folds share."""
+    from .models import build_backbone, describe_missing_weights, find_weights, hash_weights
+    from .samples import split_cases
+    from .tile import build_store
+    from .train import Experiment, choose_device, make_fabric
+
+    if plan.model.without_weights == "scratch" and find_weights(plan.model) is None:
+        listener.say(describe_missing_weights(plan.model).split(". Fix")[0] + "; a small backbone starts from scratch")
+        plan = overlay_recipe(plan, "scratch")
+    cohort, cache = ground.cohort, runs / "cache"
+    splits = split_cases(cohort, plan.split)
+    backbone = build_backbone(plan.model)
+    device = choose_device(plan.train)
+    identity = {
+        "data": hash_cohort(cohort, memo=cache / "hashes.json"),
+        "decisions": hash_text(*(f"{d.image}|{d.action}|{d.label}" for d in ground.decisions)),
+        "weights": hash_weights(backbone.module),
+    }
+    folder = runs / (name or f"{cohort.root.resolve().name}-{plan.preset}-{hash_text(plan.to_yaml())[:6]}")
+    run_folder = open_run(folder, recipe=plan, identity=identity)
+    _record(run_folder, ground, splits, device=f"{device.name}; {device.precision}; {device.reason}")
+    listener.say(f"{device.name}, {device.precision}: {device.reason}")
+    with _stage(run_folder, "tile"):
+        tile_px = plan.tile.size_px or backbone.spec.size_px
+        store = build_store(cohort, plan.tile, tile_px=tile_px, cache=cache, progress=listener.follow("tile"))
+    fabric = make_fabric(device)
+    embeddings = None
+    if plan.train.transfer.epochs > 0:
+        with _stage(run_folder, "features"):
+            embeddings = _embed(plan, backbone, store, fabric=fabric, cache=cache, listener=listener)
+    return Experiment(run_folder, plan, cohort, store, backbone, embeddings, device, fabric), splits
+
+
+def _embed(plan: Recipe, backbone: Any, store: Any, *, fabric: Any, cache: Path, listener: Listener) -> Any:
+    """Frozen image embeddings (views, images, D)."""
+    from .models import POOLERS
+    from .train import compute_features
+
+    features = compute_features(
+        backbone, store, views=plan.train.transfer.views, fabric=fabric, cache=cache,
+        progress=listener.follow("features"),
+    )  # fmt: skip
+    return features.pool(POOLERS.build(plan.model.pooler))
+
+
+def _record(run_folder: RunFolder, ground: Ground, splits: tuple[Split, ...], *, device: str) -> None:
+    """Everything that was decided, in the run folder before training begins."""
+    from .samples import tabulate_folds
+
+    cohort = ground.cohort
+    left_out = [{"image": d.image, "reason": d.reason, "who": d.who} for d in ground.decisions if d.action == "exclude"]
+    write_json(
+        run_folder.path / "cohort.json",
+        {
+            "root": str(cohort.root.resolve()), "layout": cohort.layout, "classes": cohort.classes,
+            "n_labelled": len(cohort.labelled), "n_unlabelled": len(cohort.unlabelled),
+            "n_cases": len({s.case for s in cohort.labelled}), "notes": cohort.notes, "left_out": left_out,
+            "device": device,
+        },
+    )  # fmt: skip
+    write_table(run_folder.path / "samples.csv", tabulate_samples(cohort))
+    write_decisions(run_folder.path / "decisions.csv", ground.decisions)
+    write_findings(run_folder.path / "findings.json", ground.seen)
+    write_table(run_folder.path / "folds.csv", tabulate_folds(cohort, splits))
+
+
+def tabulate_samples(cohort: Cohort) -> pd.DataFrame:
+    """The samples table: one row an image, paths relative to the data folder."""
+    rows = [
+        (
+            s.image,
+            s.mask_path.relative_to(cohort.root).as_posix() if s.mask_path else "",
+            s.label or "",
+            s.case,
+            "labelled" if s.label is not None else "unlabelled",
+            s.index,
+        )
+        for s in cohort.samples
+    ]
+    return pd.DataFrame(rows, columns=list(SAMPLE_COLUMNS))
+
+
+@contextmanager
+def _stage(run_folder: RunFolder, name: str) -> Iterator[None]:
+    """Log when a stage began and how long it took."""
+    if not run_folder.path.is_dir():
+        raise RunError(f"no run folder at {run_folder.path}. Fix: give the path that 'smalti run' printed")
+    started = time.monotonic()
+    run_folder.log(f"{name} begins")
+    yield
+    run_folder.log(f"{name} done", seconds=round(time.monotonic() - started, 2))
