@@ -39,7 +39,7 @@ TIFF_SUFFIXES = (".tif", ".tiff")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", *TIFF_SUFFIXES, ".bmp", ".webp", ".gif", ".jp2", *SLIDE_SUFFIXES)
 
 # What Pillow may open whatever the suffix says; its other readers are stubs, or start programs (EPS).
-PICTURE_FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")
+PICTURE_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")
 
 LARGE_PX = 89_478_485  # where Pillow begins to warn; a larger .tif goes to OpenSlide if that is installed
 LARGEST_WHOLE_PX = 2 * LARGE_PX  # where Pillow refuses; no slide is read whole beyond it either
@@ -111,10 +111,10 @@ def read_image(path: Path) -> NDArray[np.uint8]:
                 raise _data_error(
                     path,
                     "image-too-large",
-                    f"is too large ({height_px} x {width_px} px) to be read whole.",
-                    "read it by regions, or export the tissue at a lower magnification",
+                    message=f"is too large ({height_px} x {width_px} px) to be read whole.",
+                    fix="read it by regions, or export the tissue at a lower magnification",
                 )
-            return _read_slide_region(slide, 0, 0, height_px, width_px)
+            return _read_slide_region(slide, 0, col_px=0, height_px=height_px, width_px=width_px)
     with _open_picture(path) as (image, orientation):
         return np.array(_to_rgb(_turn(image, orientation), path))
 
@@ -136,7 +136,9 @@ def read_mask(path: Path) -> tuple[NDArray[np.uint8], bool]:
         with _open_picture(path) as (image, orientation):
             plane = _to_plane(_turn(image, orientation), path)
     if not np.isfinite(plane).all():
-        raise _data_error(path, "unreadable", "holds values that are not finite.", "export the mask as 0 and 255")
+        raise _data_error(
+            path, "unreadable", message="holds values that are not finite.", fix="export the mask as 0 and 255"
+        )
     low, high = float(plane.min()), float(plane.max())
     if low == high:
         return np.full(plane.shape, int(high != 0), dtype=np.uint8), False
@@ -155,11 +157,11 @@ def read_region(path: Path, row_px: int, col_px: int, *, height_px: int, width_p
     """
     if not _is_slide(path):
         pixels = read_image(path)
-        _refuse_outside(path, (row_px, col_px), (height_px, width_px), pixels.shape[:2])
+        _refuse_outside(path, (row_px, col_px), wanted=(height_px, width_px), size=pixels.shape[:2])
         return pixels[row_px : row_px + height_px, col_px : col_px + width_px].copy()
     with _open_slide(path) as slide:
-        _refuse_outside(path, (row_px, col_px), (height_px, width_px), _slide_size(slide))
-        return _read_slide_region(slide, row_px, col_px, height_px, width_px)
+        _refuse_outside(path, (row_px, col_px), wanted=(height_px, width_px), size=_slide_size(slide))
+        return _read_slide_region(slide, row_px, col_px=col_px, height_px=height_px, width_px=width_px)
 
 
 def read_thumbnail(path: Path, *, longest_px: int) -> NDArray[np.uint8]:
@@ -204,15 +206,19 @@ def _plausible_mpp(across: float, down: float) -> float | None:
     return mpp if PLAUSIBLE_MPP[0] <= mpp <= PLAUSIBLE_MPP[1] else None
 
 
-def _data_error(path: Path, code: str, message: str, fix: str) -> DataError:
+def _data_error(path: Path, code: str, *, message: str, fix: str) -> DataError:
     problem = Problem(code=code, file=str(path), message=message, fix=fix)
     return DataError("an image cannot be read", [problem])
 
 
-def _refuse_outside(path: Path, corner: tuple[int, int], wanted: tuple[int, int], size: tuple[int, ...]) -> None:
+def _refuse_outside(path: Path, corner: tuple[int, int], *, wanted: tuple[int, int], size: tuple[int, ...]) -> None:
     if min(corner) < 0 or min(wanted) < 1 or any(c + w > s for c, w, s in zip(corner, wanted, size, strict=True)):
-        raise _data_error(path, "region-outside", f"region {wanted} px at {corner} leaves the image of {size} px.",
-                          "ask for a region inside the image")  # fmt: skip
+        raise _data_error(
+            path,
+            "region-outside",
+            message=f"region {wanted} px at {corner} leaves the image of {size} px.",
+            fix="ask for a region inside the image",
+        )
 
 
 # --- pictures: Pillow ---------------------------------------------------------------------------------------------
@@ -227,23 +233,33 @@ def _open_picture(path: Path) -> Iterator[tuple[Image.Image, int]]:
             yield image, orientation
     except Image.DecompressionBombError:
         raise _data_error(
-            path, "image-too-large", f"has more than {LARGEST_WHOLE_PX // 10**6} million pixels, Pillow's limit.",
-            "read it as a slide: pip install 'smalti[openslide]' (tiled TIFF), or export it smaller",
-        ) from None  # fmt: skip
+            path,
+            "image-too-large",
+            message=f"has more than {LARGEST_WHOLE_PX // 10**6} million pixels, Pillow's limit.",
+            fix="read it as a slide: pip install 'smalti[openslide]' (tiled TIFF), or export it smaller",
+        ) from None
     except UnidentifiedImageError:
-        raise _data_error(path, "unreadable", f"is no image that Pillow knows ({_describe_content(path)}).",
-                          "export it again as PNG or 8-bit TIFF; slides need pip install 'smalti[openslide]'",
-                          ) from None  # fmt: skip
+        raise _data_error(
+            path,
+            "unreadable",
+            message=f"is no image that Pillow knows ({_describe_content(path)}).",
+            fix="export it again as PNG or 8-bit TIFF; slides need pip install 'smalti[openslide]'",
+        ) from None
     except FileNotFoundError:
-        raise _data_error(path, "missing-file", "does not exist.", "copy the file there or remove its row") from None
+        raise _data_error(
+            path, "missing-file", message="does not exist.", fix="copy the file there or remove its row"
+        ) from None
     except DAMAGE_ERRORS as error:
-        raise _data_error(path, "unreadable", f"cannot be decoded: {error}.", "copy or export the file again") from None
+        raise _data_error(
+            path, "unreadable", message=f"cannot be decoded: {error}.", fix="copy or export the file again"
+        ) from None
 
 
 def _read_header(path: Path) -> tuple[Image.Image, int]:
     with _header_lock, warnings.catch_warnings():
         # Large pictures and odd metadata are no news to the user; damage that matters shows in the pixels.
         warnings.simplefilter("ignore")
+        Image.init()  # the formats asked for must be registered; does nothing the second time
         image = Image.open(path, formats=PICTURE_FORMATS)
         return image, _read_orientation(image)
 
@@ -285,8 +301,12 @@ def _turn(image: Image.Image, orientation: int) -> Image.Image:
 
 def _refuse_mode(image: Image.Image, path: Path) -> None:
     if image.mode not in PLAIN_MODES and not image.mode.startswith("I;16"):
-        raise _data_error(path, "unsupported-pixels", f"has pixels of kind '{image.mode}' (32-bit or Lab), whose range "
-                          "is not known.", "export it as 8-bit or 16-bit RGB or grey")  # fmt: skip
+        raise _data_error(
+            path,
+            "unsupported-pixels",
+            message=f"has pixels of kind '{image.mode}' (32-bit or Lab), whose range is not known.",
+            fix="export it as 8-bit or 16-bit RGB or grey",
+        )
 
 
 def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
@@ -347,14 +367,18 @@ def _import_openslide(path: Path) -> Any:
 def _open_slide(path: Path) -> Iterator[Any]:
     openslide = _import_openslide(path)
     if not path.is_file():
-        raise _data_error(path, "missing-file", "does not exist.", "copy the file there or remove its row")
+        raise _data_error(path, "missing-file", message="does not exist.", fix="copy the file there or remove its row")
     try:
         with openslide.OpenSlide(path) as slide:
             yield slide
     except openslide.OpenSlideError as error:
         reason = str(error) or type(error).__name__
-        raise _data_error(path, "unreadable", f"cannot be read by OpenSlide: {reason}.",
-                          "copy the file again, or export it as tiled TIFF") from None  # fmt: skip
+        raise _data_error(
+            path,
+            "unreadable",
+            message=f"cannot be read by OpenSlide: {reason}.",
+            fix="copy the file again, or export it as tiled TIFF",
+        ) from None
 
 
 def _slide_size(slide: Any) -> tuple[int, int]:
@@ -362,7 +386,7 @@ def _slide_size(slide: Any) -> tuple[int, int]:
     return height_px, width_px
 
 
-def _read_slide_region(slide: Any, row_px: int, col_px: int, height_px: int, width_px: int) -> NDArray[np.uint8]:
+def _read_slide_region(slide: Any, row_px: int, *, col_px: int, height_px: int, width_px: int) -> NDArray[np.uint8]:
     region = slide.read_region((col_px, row_px), 0, (width_px, height_px))
     paper = Image.new("RGBA", region.size, "white")
     return np.array(Image.alpha_composite(paper, region).convert("RGB"))

@@ -100,7 +100,7 @@ class Phase(Section):
     epochs: int = Field(60, ge=0, description="most passes over the training images; 0 leaves the phase out")
     batch_images: int = Field(32, gt=0, description="images (bags) per step")
     optimiser: str = Field("adamw", description="any optimiser that timm lists, by its own name")
-    lr: float = Field(1e-3, gt=0, description="learning rate of the head")
+    lr: float = Field(3e-3, gt=0, description="learning rate of the head")
     weight_decay: float = Field(1e-2, ge=0, description="weight decay")
     schedule: Literal["cosine", "plateau", "constant"] = Field(
         "cosine", description="cosine to zero; plateau: ReduceLROnPlateau on the inner loss; constant"
@@ -142,6 +142,9 @@ class Train(Section):
 
     device: Literal["auto", "cuda", "mps", "cpu"] = Field("auto", description="where to compute")
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = Field("auto", description="number format")
+    refit: bool = Field(
+        True, description="learn once more from training and inner cases together, with the rates and epochs chosen"
+    )
     transfer: Transfer = Transfer()
     finetune: Finetune = Finetune()
 

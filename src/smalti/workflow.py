@@ -23,11 +23,12 @@ from .audit import (
     audit_cohort,
     join_duplicates,
     read_decisions,
+    settle_decisions,
     validate_decisions,
     write_decisions,
     write_findings,
 )
-from .cohort import Columns, inspect_folder, read_cohort
+from .cohort import Columns, inspect_folder
 from .errors import DataError, Problem, RunError
 from .evaluate import score_predictions
 from .recipe import Recipe, load_recipe, overlay_recipe
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from .train import Experiment
 
 RUNS = Path("runs")
+SKIPPED = "skip-problems"  # who decided, when images with problems were left out on request
 
 
 def _ignore_text(text: str) -> None:
@@ -127,41 +129,45 @@ def inspect_ground(
     Raises:
         DataError: with every problem of the folder at once; nothing is written.
     """
-    columns = Columns(**recipe.data.model_dump())
     decisions = read_decisions(decisions_path)
-    excluded = {d.image for d in decisions if d.action == "exclude"}
-    if skip_problems:
-        cohort, skipped = _skip_problems(data, columns, excluded, listener)
-        if skipped:
-            append_decisions(decisions_path, skipped)
-            decisions += skipped
-    else:
-        cohort = read_cohort(data, columns=columns, exclude=excluded)
+    cohort, skipped = _read_folder(data, recipe, decisions, skip_problems=skip_problems, listener=listener)
+    if skipped:
+        append_decisions(decisions_path, skipped)
+        decisions += skipped
     for note in cohort.notes:
         listener.say(note)
     seen = audit_cohort(cohort, checks=recipe.audit.checks, progress=listener.follow("audit"))
-    accepted = accept_proposals(seen.findings, recipe.audit.accept, decisions)
+    accepted = accept_proposals(seen.findings, recipe.audit.accept, decided=decisions)
     if accepted:
         append_decisions(decisions_path, accepted)
         decisions += accepted
-    names = {s.image for s in cohort.samples} | excluded | {d.image for d in decisions if d.who == "skip-problems"}
-    validate_decisions(decisions, names, cohort.classes)
-    return Ground(join_duplicates(apply_decisions(cohort, decisions), seen.findings), decisions, seen)
+    names = {s.image for s in cohort.samples} | {d.image for d in decisions if d.who == SKIPPED}
+    validate_decisions(decisions, images=names, classes=cohort.classes)
+    # Joined first: an excluded image may be the only bridge between the cases of its two twins.
+    return Ground(apply_decisions(join_duplicates(cohort, seen.findings), decisions), decisions, seen)
 
 
-def _skip_problems(
-    data: Path, columns: Columns, excluded: set[str], listener: Listener
+def _read_folder(
+    data: Path, recipe: Recipe, decisions: tuple[Decision, ...], *, skip_problems: bool, listener: Listener
 ) -> tuple[Cohort, tuple[Decision, ...]]:
-    cohort, problems = inspect_folder(data, columns=columns, exclude=excluded)
-    severe = [p for p in problems if not p.warning]
-    stuck = [p for p in severe if not p.images]
-    if cohort is None or stuck:
-        raise DataError(f"{data} cannot be used even without the images concerned", stuck or severe)
-    reasons: dict[str, Problem] = {image: p for p in reversed(severe) for image in p.images}
-    listener.say(f"{len(reasons)} image(s) with problems are left out and recorded as decisions")
-    return cohort, tuple(
-        Decision(image, "exclude", p.message, "skip-problems", now_text(), p.code) for image, p in reasons.items()
-    )
+    """The cohort without images that cannot be used, and the decisions that leave them out.
+
+    What is wrong with an image that is excluded already is no problem.
+    """
+    columns = Columns(**recipe.data.model_dump())
+    cohort, problems = inspect_folder(data, columns=columns, progress=listener.follow("read"))
+    excluded = {image for image, d in settle_decisions(decisions).items() if d.action == "exclude"}
+    severe = [p for p in problems if not p.warning and not (p.images and set(p.images) <= excluded)]
+    if cohort is None or (severe and not skip_problems):
+        raise DataError(f"{data} cannot be used as it is: {len(severe)} problem(s)", problems)
+    reasons: dict[str, Problem] = {}
+    for problem in severe:
+        for image in set(problem.images) - excluded:
+            reasons.setdefault(image, problem)
+    if reasons:
+        listener.say(f"{len(reasons)} image(s) with problems are left out, recorded as decisions")
+    made = (Decision(image, "exclude", p.message, SKIPPED, now_text(), p.code) for image, p in sorted(reasons.items()))
+    return cohort, tuple(made)
 
 
 def run(

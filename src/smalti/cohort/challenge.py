@@ -1,4 +1,4 @@
-"""The challenge layout: ``train_data/``, ``train_labels.csv``, ``test_data/``, ``sample_submission.csv``, ``cases.csv``."""
+"""The challenge layout: ``train_data/`` and ``train_labels.csv``; ``test_data/``, ``cases.csv`` if present."""
 
 from __future__ import annotations
 
@@ -25,17 +25,21 @@ def read_challenge(folder: Folder, columns: Columns) -> Reading:
     reading = Reading("challenge")
     train, test = (_list_pictures(folder, part) for part in (TRAIN, TEST))
     if LABELS_FILE not in folder.files:
-        reading.report("no-labels", LABELS_FILE, f"does not exist beside {TRAIN}/.",
-                       f"put it there, with the columns sample_index,label and one row per image of {TRAIN}/")  # fmt: skip
-    elif (table := read_csv(folder, LABELS_FILE, reading)) is not None:
-        _add_labelled(folder, table, columns, train, reading)
+        reading.report(
+            "no-labels",
+            LABELS_FILE,
+            message=f"does not exist beside {TRAIN}/.",
+            fix=f"put it there: columns sample_index,label, one row per image of {TRAIN}/",
+        )
+    elif (table := read_csv(folder, LABELS_FILE, reading=reading)) is not None:
+        _add_labelled(folder, table, columns=columns, train=train, reading=reading)
     _report_lone_masks(folder, reading)
     name_test = _find_naming([d.sample for d in reading.drafts])
     for name in test:
-        sample = Sample(name, folder.files[name], _mask_path(folder, name), None, name, name_test(name))
+        sample = Sample(name, folder.files[name], folder.guess_mask_path(name), None, name, name_test(name))
         reading.add(Draft(sample, name, test=True))
     order_by_submission(folder, reading)
-    _apply_cases(folder, train, test, reading)
+    _apply_cases(folder, train, test=test, reading=reading)
     return reading
 
 
@@ -43,20 +47,22 @@ def _list_pictures(folder: Folder, part: str) -> list[str]:
     return [name for name in folder.list_images(part) if not is_mask_name(name)]
 
 
-def _add_labelled(folder: Folder, table: Table, columns: Columns, train: list[str], reading: Reading) -> None:
-    chosen = choose_columns(table, columns, reading)
+def _add_labelled(folder: Folder, table: Table, *, columns: Columns, train: list[str], reading: Reading) -> None:
+    chosen = choose_columns(table, columns, reading=reading)
     if chosen is None:
         return
     index = chosen.image or table.header[0]
     label = chosen.label or next((column for column in table.header if column != index), None)
     if label is None:
-        reading.report("column-missing", table.file, f"has one column only ({index}).", "add a column 'label'")
+        reading.report(
+            "column-missing", table.file, message=f"has one column only ({index}).", fix="add a column 'label'"
+        )
         return
     reading.submission_columns = (index, label)
     matcher = Matcher(train)
     for row in table.rows:
         text = row.cells[index]
-        name = _find_row(folder, matcher, row, text, reading)
+        name = _find_row(folder, matcher, row=row, text=text, reading=reading)
         if name is not None:
             case = row.cells[chosen.case] if chosen.case else ""
             path, mask = folder.files[name], folder.guess_mask_path(name)
@@ -64,25 +70,40 @@ def _add_labelled(folder: Folder, table: Table, columns: Columns, train: list[st
     listed = {image for p in reading.problems for image in p.images} | {d.sample.image for d in reading.drafts}
     for name in train:
         if name not in listed:
-            reading.report("file-without-row", name, f"has no row in {table.file}.",
-                           "add its row there, or move the file away", images=(name,))  # fmt: skip
+            reading.report(
+                "file-without-row",
+                name,
+                message=f"has no row in {table.file}.",
+                fix="add its row there, or move the file away",
+                images=(name,),
+            )
 
 
-def _find_row(folder: Folder, matcher: Matcher, row: Row, text: str, reading: Reading) -> str | None:
+def _find_row(folder: Folder, matcher: Matcher, *, row: Row, text: str, reading: Reading) -> str | None:
     """The image that a row of the labels table means; None with a problem recorded."""
     if clean_path(text, folder.root) is None:
-        report_escape(reading, row.where, text)
+        report_escape(reading, row.where, text=text)
         return None
     found = matcher.find(text)
     if len(found) == 1:
         return found[0]
     if found:
-        reading.report("ambiguous-row", row.where, f"'{text}' may mean {' or '.join(found)}.",
-                       "write the name of the file that is meant", images=tuple(found))  # fmt: skip
+        reading.report(
+            "ambiguous-row",
+            row.where,
+            message=f"'{text}' may mean {' or '.join(found)}.",
+            fix="write the name of the file that is meant",
+            images=tuple(found),
+        )
         return None
     expected = _expect_name(text)
-    reading.report("row-without-file", row.where, f"'{text}' has no image {expected}.",
-                   "copy the image there or delete the row", images=(expected,))  # fmt: skip
+    reading.report(
+        "row-without-file",
+        row.where,
+        message=f"'{text}' has no image {expected}.",
+        fix="copy the image there or delete the row",
+        images=(expected,),
+    )
     return None
 
 
@@ -108,18 +129,25 @@ def _report_lone_masks(folder: Folder, reading: Reading) -> None:
     used = {folder.guess_mask(name) for name in pictures}
     for name in (n for part in (TRAIN, TEST) for n in folder.list_images(part)):
         if is_mask_name(name) and name not in used:
-            reading.report("mask-without-image", name, "is a mask, but its image is not there.",
-                           "copy the image there too, or move the mask away", warning=True)  # fmt: skip
+            reading.report(
+                "mask-without-image",
+                name,
+                message="is a mask, but its image is not there.",
+                fix="copy the image there too, or move the mask away",
+                warning=True,
+            )
 
 
-def _apply_cases(folder: Folder, train: list[str], test: list[str], reading: Reading) -> None:
+def _apply_cases(folder: Folder, train: list[str], *, test: list[str], reading: Reading) -> None:
     """Lay ``cases.csv`` over the drafts. A bare number means the training image; test images by their path."""
-    if CASES_FILE not in folder.files or (table := read_csv(folder, CASES_FILE, reading)) is None:
+    if CASES_FILE not in folder.files or (table := read_csv(folder, CASES_FILE, reading=reading)) is None:
         return
     index = pick_column(table.header, IMAGE_NAMES) or table.header[0]
     case = pick_column(table.header, CASE_NAMES, taken=(index,)) or table.header[-1]
     if case == index:
-        reading.report("column-missing", CASES_FILE, f"has one column only ({index}).", "add a column 'case'")
+        reading.report(
+            "column-missing", CASES_FILE, message=f"has one column only ({index}).", fix="add a column 'case'"
+        )
         return
     matchers = Matcher([*train, *test]), Matcher(train), Matcher(test)
     given: dict[str, str] = {}
@@ -127,11 +155,21 @@ def _apply_cases(folder: Folder, train: list[str], test: list[str], reading: Rea
         text = row.cells[index]
         found = next((f for m in matchers if len(f := m.find(text)) == 1), [])
         if not found:
-            reading.report("case-without-image", row.where, f"'{text}' names no image.", "correct or delete the row",
-                           warning=True)  # fmt: skip
+            reading.report(
+                "case-without-image",
+                row.where,
+                message=f"'{text}' names no image.",
+                fix="correct or delete the row",
+                warning=True,
+            )
         elif row.cells[case] and given.setdefault(found[0], row.cells[case]) != row.cells[case]:
-            reading.report("repeated-row", row.where, f"'{text}' has two cases: '{given[found[0]]}' and '{row.cells[case]}'.",
-                           "delete the row that is wrong", images=(found[0],))  # fmt: skip
+            reading.report(
+                "repeated-row",
+                row.where,
+                message=f"'{text}' is of case '{given[found[0]]}' elsewhere.",
+                fix="delete the row that is wrong",
+                images=(found[0],),
+            )
     reading.notes.append(f"cases of {len(given)} images from {CASES_FILE}")
     reading.drafts = [
         replace(d, sample=replace(d.sample, case=given.get(d.sample.image, d.sample.case))) for d in reading.drafts

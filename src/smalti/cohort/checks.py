@@ -6,7 +6,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from .. import images
@@ -17,55 +17,51 @@ Progress = Callable[[int, int], None]
 MOST_WORKERS = 8  # each holds one decoded image
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """The root, to say where a file is in words relative to it."""
-
-    root: Path
-
-    def name(self, path: Path) -> str:
-        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else str(path)
-
-
 def check_files(drafts: Sequence[Draft], root: Path, *, progress: Progress | None = None) -> list[Problem]:
     """Decode every image and mask, in threads (Pillow decodes outside the interpreter lock)."""
-    place = _Place(root)
     problems: list[Problem] = []
     workers = min(MOST_WORKERS, os.cpu_count() or 1)
     with ThreadPoolExecutor(workers) as pool:
-        for done, found in enumerate(pool.map(lambda draft: _check_draft(draft, place), drafts), start=1):
+        for done, found in enumerate(pool.map(lambda draft: _check_draft(draft, root), drafts), start=1):
             problems += found
             if progress is not None:
                 progress(done, len(drafts))
     return problems
 
 
-def _check_draft(draft: Draft, place: _Place) -> list[Problem]:
+def _check_draft(draft: Draft, root: Path) -> list[Problem]:
     sample = draft.sample
     problems: list[Problem] = []
     size_px: tuple[int, int] | None = None
     try:
         size_px = images.check_image(sample.path)
     except (DataError, MissingExtraError) as error:
-        problems.append(_describe_failure(error, sample.image, sample.image))
-    if sample.mask_path is None:
-        return problems
-    file = place.name(sample.mask_path)
+        problems.append(_describe_failure(error, sample.image, image=sample.image))
+    if sample.mask_path is not None:
+        file = sample.mask_path.relative_to(root).as_posix()
+        problems += _check_mask(sample.mask_path, file, image=sample.image, size_px=size_px)
+    return problems
+
+
+def _check_mask(path: Path, file: str, *, image: str, size_px: tuple[int, int] | None) -> list[Problem]:
     try:
-        mask, grey = images.read_mask(sample.mask_path)
+        mask, grey = images.read_mask(path)
     except (DataError, MissingExtraError) as error:
-        failure = _describe_failure(error, file, sample.image)
-        return [*problems, replace(failure, code=f"mask-{failure.code}")]
+        failure = _describe_failure(error, file, image=image)
+        return [replace(failure, code=f"mask-{failure.code}")]
+    problems: list[Problem] = []
+
+    def report(code: str, message: str, *, fix: str, warning: bool = False) -> None:
+        problems.append(Problem(code, file, message, fix, (image,), warning))
+
     if size_px is not None and mask.shape != size_px:
-        problems.append(Problem("mask-size", file, f"is {_size(mask.shape)}, its image {sample.image} is {_size(size_px)}.",
-                                "export the mask again at the size of the image", (sample.image,)))  # fmt: skip
+        message = f"is {_size(mask.shape)}, its image {image} is {_size(size_px)}."
+        report("mask-size", message, fix="export the mask again at the size of the image")
     if not mask.any():
-        problems.append(Problem("mask-empty", file, f"marks nothing of its image {sample.image}.",
-                                "draw the mask, or delete the file and every mask if none is needed", (sample.image,)))  # fmt: skip
+        report("mask-empty", f"marks nothing of its image {image}.", fix="draw the mask, or leave the image out")
     if grey:
-        problems.append(Problem("mask-grey", file, "holds grey levels; what lies above half of its range is taken.",
-                                "save it with two values, 0 and 255, if that is not what is meant (numbered objects)",
-                                (sample.image,), warning=True))  # fmt: skip
+        message = "holds grey levels; what lies above half of its range is taken."
+        report("mask-grey", message, fix="save it as 0 and 255 if that is not what is meant", warning=True)
     return problems
 
 
@@ -73,11 +69,12 @@ def _size(shape: tuple[int, ...]) -> str:
     return f"{shape[0]} x {shape[1]} px"
 
 
-def _describe_failure(error: DataError | MissingExtraError, file: str, image: str) -> Problem:
+def _describe_failure(error: DataError | MissingExtraError, file: str, *, image: str) -> Problem:
     if isinstance(error, DataError):
         return replace(error.problems[0], file=file, images=(image,))
-    return Problem("missing-extra", file, "is a whole-slide file and needs OpenSlide.",
-                   "pip install 'smalti[openslide]'", (image,))  # fmt: skip
+    return Problem(
+        "missing-extra", file, "is a whole-slide file and needs OpenSlide.", "pip install 'smalti[openslide]'", (image,)
+    )
 
 
 def check_masks_present(drafts: Iterable[Draft], reported: Iterable[Problem]) -> list[Problem]:
@@ -88,17 +85,30 @@ def check_masks_present(drafts: Iterable[Draft], reported: Iterable[Problem]) ->
         parts[draft.test].append(draft)
     masked = {test: any(d.sample.mask_path for d in part) for test, part in parts.items()}
     problems = [
-        Problem("mask-missing", d.sample.image, "has no mask, while other images have one.",
-                "add its mask", (d.sample.image,))
-        for test, part in parts.items() if masked[test]
-        for d in part if d.sample.mask_path is None and d.sample.image not in known
-    ]  # fmt: skip
+        Problem(
+            "mask-missing",
+            d.sample.image,
+            "has no mask, while other images have one.",
+            "add its mask",
+            (d.sample.image,),
+        )
+        for test, part in parts.items()
+        if masked[test]
+        for d in part
+        if d.sample.mask_path is None and d.sample.image not in known
+    ]
     if len(masked) == 2 and masked[True] != masked[False]:
         bare = "part to predict" if masked[False] else "labelled part"
         first = next(d for d in parts[masked[False]] if d.sample.mask_path is None)
-        problems.append(Problem("mask-missing", first.sample.image, f"and all others of the {bare} have no mask.",
-                                "add masks there too, or expect whole images to be compared with masked ones",
-                                warning=True))  # fmt: skip
+        problems.append(
+            Problem(
+                "mask-missing",
+                first.sample.image,
+                f"and all others of the {bare} have no mask.",
+                "add masks there too, or expect whole images to be compared with masked ones",
+                warning=True,
+            )
+        )
     return problems
 
 
@@ -112,7 +122,7 @@ def check_labels(drafts: Iterable[Draft]) -> list[Problem]:
     for part, group in parts.items():
         empty = [d for d in group if d.sample.label is None]
         if empty and len(empty) < len(trained):  # all of them: see `check_classes`
-            problems.append(_describe_empty(part, group, empty))
+            problems.append(_describe_empty(part, group, empty=empty))
     spellings: dict[str, Counter[str]] = defaultdict(Counter)
     for draft in trained:
         if draft.sample.label is not None:
@@ -120,20 +130,37 @@ def check_labels(drafts: Iterable[Draft]) -> list[Problem]:
     for counts in (c for c in spellings.values() if len(c) > 1):
         listed = " and ".join(f"'{label}' ({n})" for label, n in counts.most_common())
         where = next(d.where for d in trained if d.sample.label == counts.most_common()[-1][0])
-        problems.append(Problem("label-spelling", where, f"the labels {listed} are spelt almost alike; they count as "
-                                "different classes.", "write them alike if they mean the same", warning=True))  # fmt: skip
+        problems.append(
+            Problem(
+                "label-spelling",
+                where,
+                f"the labels {listed} differ only in spelling.",
+                "write them alike if they mean the same",
+                warning=True,
+            )
+        )
     return problems
 
 
-def _describe_empty(part: str, group: list[Draft], empty: list[Draft]) -> Problem:
+def _describe_empty(part: str, group: list[Draft], *, empty: list[Draft]) -> Problem:
     where = empty[0].where + (f" and {len(empty) - 1} more" if len(empty) > 1 else "")
     names = tuple(d.sample.image for d in empty)
     listed = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
     if part and len(empty) == len(group):
-        return Problem("label-part", where, f"no row of part '{part}' has a label ({listed}); other parts have.",
-                       f"fill the labels of '{part}', or call the part 'test' if it is the one to predict", names)  # fmt: skip
-    return Problem("label-empty", where, f"has no label ({listed}).",
-                   "fill the label, or mark the row as 'test' in a column 'part' if it is to be predicted", names)  # fmt: skip
+        return Problem(
+            "label-part",
+            where,
+            f"no row of part '{part}' has a label ({listed}); other parts have.",
+            f"fill the labels of '{part}', or call the part 'test' if it is to be predicted",
+            names,
+        )
+    return Problem(
+        "label-empty",
+        where,
+        f"has no label ({listed}).",
+        "fill the label, or write 'test' in a column 'part' if it is to be predicted",
+        names,
+    )
 
 
 def check_classes(drafts: Iterable[Draft], *, min_cases: int, left_out: int) -> list[Problem]:
@@ -144,15 +171,32 @@ def check_classes(drafts: Iterable[Draft], *, min_cases: int, left_out: int) -> 
             cases[draft.sample.label][draft.sample.case].append(draft.sample.image)
     after = f" once the {left_out} images above are left out" if left_out else ""
     if not cases:
-        return [Problem("no-labels", "the labels", f"no image has a label{after}.", "fill the column of labels of the "
-                        "part to learn from")]  # fmt: skip
+        return [
+            Problem(
+                "no-labels",
+                "the labels",
+                f"no image has a label{after}.",
+                "fill the column of labels of the part to learn from",
+            )
+        ]
     problems = [
-        Problem("few-cases", f"class '{label}'", f"has {len(found)} case(s){after}; folds need {min_cases}, or its only "
-                "case is never in a training part.", "add cases of this class, or merge it with another",
-                tuple(name for names in found.values() for name in names))
-        for label, found in cases.items() if len(found) < min_cases
-    ]  # fmt: skip
+        Problem(
+            "few-cases",
+            f"class '{label}'",
+            f"has {len(found)} case(s){after}; every fold needs one to learn from and one to score, so {min_cases}.",
+            "add cases of this class, or merge it with another",
+            tuple(name for names in found.values() for name in names),
+        )
+        for label, found in cases.items()
+        if len(found) < min_cases
+    ]
     if len(cases) == 1:
-        problems.append(Problem("one-class", f"class '{next(iter(cases))}'", f"is the only class{after}.",
-                                "add images of a second class, or check the column of labels"))  # fmt: skip
+        problems.append(
+            Problem(
+                "one-class",
+                f"class '{next(iter(cases))}'",
+                f"is the only class{after}.",
+                "add images of a second class, or check the column of labels",
+            )
+        )
     return problems

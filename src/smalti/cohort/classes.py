@@ -25,9 +25,9 @@ def list_parts(folder: Folder, names: tuple[str, ...]) -> list[str]:
     return [name for name in folder.list_folders() if name.lower() in names]
 
 
-def has_class_folders(folder: Folder) -> bool:
-    """Whether there is a folder that may be a class, in the root or below a training folder."""
-    return any(list_classes(folder, below) for below in ("", *list_parts(folder, TRAIN_FOLDERS)))
+def has_class_folders(folder: Folder, *, at_least: int) -> bool:
+    """Whether enough folders may be classes, in the root or below a training folder."""
+    return any(len(list_classes(folder, below)) >= at_least for below in ("", *list_parts(folder, TRAIN_FOLDERS)))
 
 
 def read_class_folders(folder: Folder) -> Reading:
@@ -46,14 +46,14 @@ def read_class_folders(folder: Folder) -> Reading:
         reading.notes.append("case: the folder below the class folder")
     for name, (label, top) in pictures.items():
         case = name[len(top) + 1 :].split("/")[0] if by_case else name
-        reading.add(Draft(_sample(folder, name, label, case), name))
+        reading.add(Draft(_sample(folder, name, label=label, case=case), name))
     _add_tests(folder, reading)
-    _report_loose(folder, parts, reading)
+    _report_loose(folder, parts, reading=reading)
     order_by_submission(folder, reading)
     return reading
 
 
-def _sample(folder: Folder, name: str, label: str | None, case: str) -> Sample:
+def _sample(folder: Folder, name: str, *, label: str | None, case: str) -> Sample:
     return Sample(name, folder.files[name], folder.guess_mask_path(name), label, case, name)
 
 
@@ -61,15 +61,20 @@ def _add_tests(folder: Folder, reading: Reading) -> None:
     for part in list_parts(folder, TEST_FOLDERS):
         for name in folder.list_images(part):
             if not is_mask_name(name):
-                reading.add(Draft(_sample(folder, name, None, name), name, test=True))
+                reading.add(Draft(_sample(folder, name, label=None, case=name), name, test=True))
         if list_classes(folder, part):
             reading.notes.append(f"the folders below {part}/ are not read as labels: it is the part to predict")
 
 
-def _report_loose(folder: Folder, parts: list[str], reading: Reading) -> None:
+def _report_loose(folder: Folder, parts: list[str], *, reading: Reading) -> None:
     for part in dict.fromkeys(["", *parts]):
         start = f"{part}/" if part else ""
         for name in folder.list_images(part):
             if "/" not in name[len(start) :] and not is_mask_name(name):
-                reading.report("file-without-row", name, "lies in no class folder, so it has no label.",
-                               "move it into the folder of its class, or away", images=(name,))  # fmt: skip
+                reading.report(
+                    "file-without-row",
+                    name,
+                    message="lies in no class folder, so it has no label.",
+                    fix="move it into the folder of its class, or away",
+                    images=(name,),
+                )

@@ -16,6 +16,7 @@ from .folder import Folder
 from .listing import list_tables, read_listing
 from .reading import Columns, Draft, Reading
 
+GUESS_ALL = Columns()
 LOOKED_FOR = (
     "looked for train_data/ with train_labels.csv; for a CSV with a column of images and a column of labels; "
     "for one folder of images per class"
@@ -25,7 +26,7 @@ LOOKED_FOR = (
 def read_cohort(
     root: Path | str,
     *,
-    columns: Columns = Columns(),
+    columns: Columns = GUESS_ALL,
     exclude: Collection[str] = (),
     skip_problems: bool = False,
     min_cases: int = 2,
@@ -54,7 +55,7 @@ def read_cohort(
 def inspect_folder(
     root: Path | str,
     *,
-    columns: Columns = Columns(),
+    columns: Columns = GUESS_ALL,
     exclude: Collection[str] = (),
     min_cases: int = 2,
     progress: Progress | None = None,
@@ -74,10 +75,10 @@ def inspect_folder(
         problems += check_files(drafts, root, progress=progress)
     elif not any(not p.warning for p in problems):
         problems.append(Problem("no-images", str(root), "holds no image to learn from.", "add images"))
-    drafts, problems = _settle(drafts, problems, min_cases)
+    drafts, problems = _settle(drafts, problems, min_cases=min_cases)
     if any(not p.warning and not p.images for p in problems):
         return None, tuple(problems)
-    return _build(root, reading, drafts, problems), tuple(problems)
+    return _build(root, reading, drafts=drafts, problems=problems), tuple(problems)
 
 
 def _without(problem: Problem, excluded: frozenset[str]) -> Problem | None:
@@ -88,15 +89,17 @@ def _without(problem: Problem, excluded: frozenset[str]) -> Problem | None:
     return replace(problem, images=rest)
 
 
-def _settle(drafts: list[Draft], problems: list[Problem], min_cases: int) -> tuple[list[Draft], list[Problem]]:
+def _settle(drafts: list[Draft], problems: list[Problem], *, min_cases: int) -> tuple[list[Draft], list[Problem]]:
     """Leave out what has problems; see whether the rest can be learnt from; again, until nothing changes."""
     problems = list(problems)
+    if not any(not d.test for d in drafts) and any(not p.warning for p in problems):
+        return drafts, problems  # why there is nothing labelled is said already
     while drafts:
         bad = {name for p in problems if not p.warning for name in p.images}
         rest = [d for d in drafts if d.sample.image not in bad]
         found = check_classes(rest, min_cases=min_cases, left_out=len(drafts) - len(rest))
         problems += found
-        if not any(p.images for p in found):
+        if not found or any(not p.images for p in found):
             return rest, problems
     return drafts, problems
 
@@ -105,26 +108,40 @@ def _read_layout(root: Path, columns: Columns) -> Reading:
     nothing = Reading("unknown")
     if not root.is_dir():
         what = "is a file, not a folder." if root.exists() else "does not exist."
-        nothing.report("root-missing", str(root), what, "give the folder that holds the images and the labels")
+        nothing.report(
+            "root-missing", str(root), message=what, fix="give the folder that holds the images and the labels"
+        )
         return nothing
     folder = Folder.walk(root)
     if not folder.list_images():
-        nothing.report("no-images", str(root), f"holds no image ({LOOKED_FOR}).",
-                       "give the folder that holds the images; PNG, JPEG, TIFF and slides are read")  # fmt: skip
+        nothing.report(
+            "no-images",
+            str(root),
+            message=f"holds no image ({LOOKED_FOR}).",
+            fix="give the folder that holds the images; PNG, JPEG, TIFF and slides are read",
+        )
         return nothing
     if columns.table is None and has_challenge_layout(folder):
         return read_challenge(folder, columns)
-    listing = read_listing(folder, columns) if list_tables(folder, columns) else nothing
-    if not listing.drafts and columns.table is None and has_class_folders(folder):
-        return read_class_folders(folder)
+    tables = list_tables(folder, columns)
+    listing = read_listing(folder, columns) if tables else nothing
+    unrecognised = columns.table is None and all(p.code == "no-labels" for p in listing.problems)
+    if not listing.drafts and unrecognised and has_class_folders(folder, at_least=2 if tables else 1):
+        reading = read_class_folders(folder)
+        reading.notes += [f"{file} is not used: it has no column of images and column of labels" for file in tables]
+        return reading
     if listing is nothing:
         found = ", ".join(sorted({name.split("/")[0] for name in folder.files})[:8])
-        nothing.report("unknown-layout", str(root), f"is laid out in no known way: {LOOKED_FOR}; found {found}.",
-                       "arrange it in one of these ways, or name the table: --set data.table=FILE")  # fmt: skip
+        nothing.report(
+            "unknown-layout",
+            str(root),
+            message=f"is laid out in no known way: {LOOKED_FOR}; found {found}.",
+            fix="arrange it in one of these ways, or name the table: --set data.table=FILE",
+        )
     return listing
 
 
-def _build(root: Path, reading: Reading, drafts: list[Draft], problems: list[Problem]) -> Cohort:
+def _build(root: Path, reading: Reading, *, drafts: list[Draft], problems: list[Problem]) -> Cohort:
     labelled = tuple(d.sample for d in drafts if not d.test)
     unlabelled = tuple(d.sample for d in drafts if d.test)
     notes = list(dict.fromkeys(reading.notes))

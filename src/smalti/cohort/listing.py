@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from ..errors import Problem
 from ..types import Sample
 from .challenge import CASES_FILE, LABELS_FILE
-from .folder import Folder, clean_path, is_mask_name
+from .folder import Folder, clean_path, is_image_name, is_mask_name
 from .reading import Columns, Draft, Reading, report_escape
 from .submission import SUBMISSION_FILE, order_by_submission
 from .tables import Row, Table, choose_columns, read_csv, read_label
@@ -36,21 +36,25 @@ def read_listing(folder: Folder, columns: Columns) -> Reading:
     probes: dict[str, Reading] = {}
     for file in list_tables(folder, columns):
         probes[file] = Reading("table")
-        found = _read_table(folder, file, columns, probes[file])
+        found = _read_table(folder, file, columns=columns, probe=probes[file])
         if found is None or found[1].image is None:
             continue
         if found[1].label is not None and (file == columns.table or not _is_test_name(file)):
             labelled.append(found)
         elif _is_test_name(file):
             tests.append(found)
+    if len(labelled) > 1:
+        labelled = [s for s in labelled if _finds_images(folder, s[0], column=str(s[1].image))] or labelled
     used = {table.file for table, _ in labelled + tests}
-    reading.problems = [p for file, probe in probes.items() for p in _weigh_problems(file, probe, used, labelled)]
+    reading.problems = [
+        p for file, probe in probes.items() for p in _weigh_problems(file, probe, used=used, labelled=labelled)
+    ]
     if len(labelled) != 1:
-        _report_choice(folder, columns, labelled, reading)
+        _report_choice(folder, columns, labelled=labelled, reading=reading)
         return reading
     for table, chosen in labelled + tests:
         reading.notes += [f"table: {table.file}", *probes[table.file].notes]
-        _Reader(folder, table, chosen, reading, test=(table, chosen) in tests).add_rows()
+        _Reader(folder, table, chosen=chosen, reading=reading, test=(table, chosen) in tests).add_rows()
     _report_unlisted(folder, reading)
     table, chosen = labelled[0]
     reading.submission_columns = (str(chosen.image), str(chosen.label))
@@ -63,45 +67,67 @@ def _is_test_name(file: str) -> bool:
     return any(word in stem for word in ("test", "unlabel"))
 
 
-def _weigh_problems(file: str, probe: Reading, used: set[str], labelled: list[Source]) -> list[Problem]:
+def _weigh_problems(file: str, probe: Reading, *, used: set[str], labelled: list[Source]) -> list[Problem]:
     """What is wrong with a table that is not needed is no problem, and only a warning where it could not be read."""
     if file in used or not labelled or _is_test_name(file):
         return probe.problems
     return [replace(problem, warning=True) for problem in probe.problems if problem.code.startswith("table-")]
 
 
-def _read_table(folder: Folder, file: str, columns: Columns, probe: Reading) -> Source | None:
+def _read_table(folder: Folder, file: str, *, columns: Columns, probe: Reading) -> Source | None:
     cleaned = clean_path(file, folder.root)
     if cleaned is None or cleaned not in folder.files:
-        probe.report("table-missing", file, "is not in the data folder.", "name the right one: --set data.table=FILE")
+        probe.report(
+            "table-missing", file, message="is not in the data folder.", fix="name the right one: --set data.table=FILE"
+        )
         return None
-    table = read_csv(folder, cleaned, probe)
+    table = read_csv(folder, cleaned, reading=probe)
     if table is None:
         return None
 
-    def holds_images(column: str) -> bool:
-        cleaned = (clean_path(row.cells[column], folder.root) for row in table.rows[:PROBED_ROWS])
-        return any(text and folder.find_image(text) for text in cleaned)
+    chosen = choose_columns(
+        table, columns, reading=probe, fits=lambda column: _finds_images(folder, table, column=column)
+    )
+    if chosen is None:
+        return None
+    if columns.image is None and chosen.image is not None and not _names_images(folder, table, column=chosen.image):
+        chosen = replace(chosen, image=None)  # a column "id" or "name" of something else
+    return table, chosen
 
-    chosen = choose_columns(table, columns, probe, fits=holds_images)
-    return None if chosen is None else (table, chosen)
+
+def _finds_images(folder: Folder, table: Table, *, column: str) -> bool:
+    cleaned = (clean_path(row.cells[column], folder.root) for row in table.rows[:PROBED_ROWS])
+    return any(text and folder.find_image(text) for text in cleaned)
 
 
-def _report_choice(folder: Folder, columns: Columns, labelled: list[Source], reading: Reading) -> None:
+def _names_images(folder: Folder, table: Table, *, column: str) -> bool:
+    named = any(is_image_name(row.cells[column]) for row in table.rows[:PROBED_ROWS])
+    return named or _finds_images(folder, table, column=column)
+
+
+def _report_choice(folder: Folder, columns: Columns, *, labelled: list[Source], reading: Reading) -> None:
     if labelled:
         names = " and ".join(table.file for table, _ in labelled)
-        reading.report("several-tables", names, "each have a column of images and a column of labels.",
-                       f"say which one: --set data.table={labelled[0][0].file}")  # fmt: skip
-    elif not reading.problems:
+        reading.report(
+            "several-tables",
+            names,
+            message="each have a column of images and a column of labels.",
+            fix=f"say which one: --set data.table={labelled[0][0].file}",
+        )
+    elif not any(p.code.startswith(("table-", "column-")) for p in reading.problems):
         names = ", ".join(list_tables(folder, columns))
-        reading.report("no-labels", names, "no column of images and column of labels was recognised.",
-                       "name them: --set data.image=COLUMN --set data.label=COLUMN")  # fmt: skip
+        reading.report(
+            "no-labels",
+            names,
+            message="no column of images and column of labels was recognised.",
+            fix="name them: --set data.image=COLUMN --set data.label=COLUMN",
+        )
 
 
 class _Reader:
     """Turns the rows of one table into drafts."""
 
-    def __init__(self, folder: Folder, table: Table, chosen: Columns, reading: Reading, *, test: bool) -> None:
+    def __init__(self, folder: Folder, table: Table, *, chosen: Columns, reading: Reading, test: bool) -> None:
         self.folder, self.table, self.chosen, self.reading, self.test = folder, table, chosen, reading, test
         self.ignored_labels = 0
         self.empty_cases = 0
@@ -116,7 +142,7 @@ class _Reader:
 
     def _add_row(self, row: Row) -> None:
         text = self._cell(row, self.chosen.image)
-        name = self._find(row, text, self.folder.find_image)
+        name = self._find(row, text, find=self.folder.find_image)
         if name is None:
             return
         part = self._cell(row, self.chosen.part)
@@ -141,28 +167,35 @@ class _Reader:
         text = self._cell(row, self.chosen.mask)
         if not text:
             return None
-        name = self._find(row, text, lambda cleaned: self.folder.find_mask(cleaned, image), image=image)
+        name = self._find(row, text, find=lambda cleaned: self.folder.find_mask(cleaned, image), image=image)
         return None if name is None else self.folder.files[name]
 
-    def _find(self, row: Row, text: str, find: Callable[[str], list[str]], *, image: str | None = None) -> str | None:
+    def _find(self, row: Row, text: str, *, find: Callable[[str], list[str]], image: str | None = None) -> str | None:
         """The file that a cell means; None with a problem recorded. ``image`` is given when the cell names a mask."""
         cleaned = clean_path(text, self.folder.root)
         if cleaned is None:
-            report_escape(self.reading, row.where, text, image=image)
+            report_escape(self.reading, row.where, text=text, image=image)
             return None
         found = find(cleaned) if cleaned else []
         if len(found) == 1:
             return found[0]
         what = "image" if image is None else "mask"
         if found:
-            self.reading.report("ambiguous-row", row.where, f"{what} '{text}' may mean {' or '.join(found[:4])}.",
-                                "write the path relative to the data folder",
-                                images=(image,) if image else tuple(found))  # fmt: skip
+            self.reading.report(
+                "ambiguous-row",
+                row.where,
+                message=f"{what} '{text}' may mean {' or '.join(found[:4])}.",
+                fix="write the path relative to the data folder",
+                images=(image,) if image else tuple(found),
+            )
         else:
-            self.reading.report("row-without-file" if image is None else "mask-missing", row.where,
-                                f"{what} '{text}' is not in the data folder." if text else f"names no {what}.",
-                                "copy the file there, correct the path, or delete the row",
-                                images=(image or cleaned or row.where,))  # fmt: skip
+            self.reading.report(
+                "row-without-file" if image is None else "mask-missing",
+                row.where,
+                message=f"{what} '{text}' is not in the data folder." if text else f"names no {what}.",
+                fix="copy the file there, correct the path, or delete the row",
+                images=(image or cleaned or row.where,),
+            )
         return None
 
     def _cell(self, row: Row, column: str | None) -> str:
@@ -178,5 +211,10 @@ def _report_unlisted(folder: Folder, reading: Reading) -> None:
     for name in folder.list_images():
         unknown = name not in listed and name not in named and folder.files[name] not in paths
         if unknown and PurePosixPath(name).parent in folders and not is_mask_name(name):
-            reading.report("file-without-row", name, "has no row in the table.",
-                           "add its row, or move the file away", images=(name,))  # fmt: skip
+            reading.report(
+                "file-without-row",
+                name,
+                message="has no row in the table.",
+                fix="add its row, or move the file away",
+                images=(name,),
+            )

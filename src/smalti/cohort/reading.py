@@ -65,11 +65,16 @@ class Reading:
             self._by_name[name] = draft
             self.drafts.append(draft)
             return
-        self.report("repeated-row", draft.where, _describe_repeat(first, draft),
-                    "delete all rows of this image but the right one", images=(name,))  # fmt: skip
+        self.report(
+            "repeated-row",
+            draft.where,
+            message=_describe_repeat(first, draft),
+            fix="delete all rows of this image but the right one",
+            images=(name,),
+        )
 
     def report(
-        self, code: str, file: str, message: str, fix: str, *, images: tuple[str, ...] = (), warning: bool = False
+        self, code: str, file: str, *, message: str, fix: str, images: tuple[str, ...] = (), warning: bool = False
     ) -> None:
         """Record a problem."""
         self.problems.append(Problem(code, file, message, fix, images, warning))
@@ -85,7 +90,12 @@ def _describe_repeat(first: Draft, second: Draft) -> str:
     return f"'{second.sample.image}' is listed twice; the other is {first.where}."
 
 
-def report_escape(reading: Reading, where: str, text: str, *, image: str | None = None) -> None:
+def report_escape(reading: Reading, where: str, *, text: str, image: str | None = None) -> None:
     """Record a path that leaves the data folder; ``image`` says whose mask it names."""
-    reading.report("path-escape", where, f"{text!r} leaves the data folder.",
-                   "copy the file into the folder and write its path relative to it", images=(image or text,))  # fmt: skip
+    reading.report(
+        "path-escape",
+        where,
+        message=f"{text!r} leaves the data folder.",
+        fix="copy the file there and write its path relative to the folder",
+        images=(image or text,),
+    )

@@ -51,9 +51,9 @@ class Table:
     rows: tuple[Row, ...]
 
 
-def read_csv(folder: Folder, file: str, reading: Reading) -> Table | None:
+def read_csv(folder: Folder, file: str, *, reading: Reading) -> Table | None:
     """Read a CSV of the data folder; None when it cannot be read, with the reason in ``reading``."""
-    text = _read_text(folder, file, reading)
+    text = _read_text(folder, file, reading=reading)
     if text is None:
         return None
     delimiter = _sniff_delimiter(text)
@@ -61,48 +61,67 @@ def read_csv(folder: Folder, file: str, reading: Reading) -> Table | None:
         reading.notes.append(f"{file}: columns are separated by {delimiter!r}")
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
-        header = tuple(cell.strip() for cell in next(lines, []))
-        rows = tuple(_read_rows(lines, file, header, reading))
+        header = tuple(cell.strip() for cell in next((line for line in lines if any(line)), []))
+        rows = tuple(_read_rows(lines, file, header=header, reading=reading))
     except csv.Error as error:
-        reading.report("table-damaged", f"{file} line {lines.line_num}", f"is no well-formed CSV: {error}.",
-                       "look for a stray quotation mark in this line and save the table again as CSV")  # fmt: skip
+        reading.report(
+            "table-damaged",
+            f"{file} line {lines.line_num}",
+            message=f"is no well-formed CSV: {error}.",
+            fix="look for a stray quotation mark in this line and save the table again as CSV",
+        )
         return None
     twice = sorted({name for name in header if header.count(name) > 1 and name})
     if twice:
-        reading.report("column-repeated", file, f"has more than one column called {', '.join(twice)}.",
-                       "rename or delete all of them but one")  # fmt: skip
+        reading.report(
+            "column-repeated",
+            file,
+            message=f"has more than one column called {', '.join(twice)}.",
+            fix="rename or delete all of them but one",
+        )
         return None
     if not rows:
-        reading.report("table-empty", file, "has no rows.", "add a header line and one row per image")
+        reading.report("table-empty", file, message="has no rows.", fix="add a header line and one row per image")
+        return None
     return Table(file, header, rows)
 
 
-def _read_rows(lines: Iterable[list[str]], file: str, header: tuple[str, ...], reading: Reading) -> list[Row]:
+def _read_rows(lines: Iterable[list[str]], file: str, *, header: tuple[str, ...], reading: Reading) -> list[Row]:
     rows = []
     for cells in lines:
         where = f"{file} line {lines.line_num}"  # type: ignore[attr-defined]  # csv.reader has it
         if not any(cell.strip() for cell in cells):
             continue
+        while len(cells) > len(header) and not cells[-1].strip():  # spreadsheets leave empty columns
+            cells.pop()
         if len(cells) != len(header):
-            reading.report("row-cells", where, f"has {len(cells)} cells, the header has {len(header)}.",
-                           "put cells that contain the separator in quotes; fill the missing ones")  # fmt: skip
+            reading.report(
+                "row-cells",
+                where,
+                message=f"has {len(cells)} cells, the header has {len(header)}.",
+                fix="put cells that contain the separator in quotes; fill the missing ones",
+            )
             continue
         rows.append(Row(where, dict(zip(header, (cell.strip() for cell in cells), strict=True))))
     return rows
 
 
-def _read_text(folder: Folder, file: str, reading: Reading) -> str | None:
+def _read_text(folder: Folder, file: str, *, reading: Reading) -> str | None:
     try:
         data = folder.files[file].read_bytes()
     except OSError as error:
-        reading.report("table-damaged", file, f"cannot be read: {error.strerror}.", "check its permissions")
+        reading.report("table-damaged", file, message=f"cannot be read: {error.strerror}.", fix="check its permissions")
         return None
     guess = ""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in data[:2000]:
         guess, position = "UTF-16", 0 if data[0] >= 0xFE else data.index(0)
     elif data.startswith(b"PK\x03\x04"):
-        reading.report("table-encoding", file, "is a spreadsheet or archive (it begins with 'PK'), not text.",
-                       "open it in the spreadsheet program and save it as 'CSV UTF-8'")  # fmt: skip
+        reading.report(
+            "table-encoding",
+            file,
+            message="is a spreadsheet or archive (it begins with 'PK'), not text.",
+            fix="open it in the spreadsheet program and save it as 'CSV UTF-8'",
+        )
         return None
     else:
         try:
@@ -111,10 +130,11 @@ def _read_text(folder: Folder, file: str, reading: Reading) -> str | None:
             guess, position = "WINDOWS-1252", error.start
     line = data[:position].count(b"\n") + 1
     reading.report(
-        "table-encoding", file,
-        f"is not UTF-8: byte 0x{data[position]:02x} at position {position} (line {line}); it looks like {guess}.",
-        f"save it as 'CSV UTF-8', or: iconv -f {guess} -t UTF-8 {file} > new.csv",
-    )  # fmt: skip
+        "table-encoding",
+        file,
+        message=f"is not UTF-8: byte 0x{data[position]:02x} at position {position}, line {line}; probably {guess}.",
+        fix=f"save it as 'CSV UTF-8', or: iconv -f {guess} -t UTF-8 {file} > fixed.csv, then mv it back",
+    )
     return None
 
 
@@ -125,9 +145,12 @@ def _sniff_delimiter(text: str) -> str:
 
 
 def pick_column(
-    header: tuple[str, ...], names: tuple[str, ...], *, taken: Iterable[str | None] = (),
+    header: tuple[str, ...],
+    names: tuple[str, ...],
+    *,
+    taken: Iterable[str | None] = (),
     fits: Callable[[str], bool] | None = None,
-) -> str | None:  # fmt: skip
+) -> str | None:
     """The column with one of the common names, the likeliest first; those that ``fits`` accepts go before others."""
     plain = {re.sub(r"[^a-z0-9]+", "_", column.lower()).strip("_"): column for column in reversed(header)}
     found = [plain[name] for name in names if name in plain and plain[name] not in set(taken)]
@@ -137,7 +160,7 @@ def pick_column(
 
 
 def choose_columns(
-    table: Table, wanted: Columns, reading: Reading, *, fits: Callable[[str], bool] | None = None
+    table: Table, wanted: Columns, *, reading: Reading, fits: Callable[[str], bool] | None = None
 ) -> Columns | None:
     """The columns to read: those named, the others guessed and noted; None when a named one is not there."""
     chosen: dict[str, str | None] = {"table": table.file}
@@ -145,8 +168,12 @@ def choose_columns(
     for kind in kinds:
         named = getattr(wanted, kind)
         if named is not None and named not in table.header:
-            reading.report("column-missing", table.file, f"has no column '{named}' ({kind}); it has {_list(table.header)}.",
-                           f"name the right one: --set data.{kind}=COLUMN")  # fmt: skip
+            reading.report(
+                "column-missing",
+                table.file,
+                message=f"has no column '{named}' ({kind}), but {_list(table.header)}.",
+                fix=f"name the right one: --set data.{kind}=COLUMN",
+            )
             return None
         chosen[kind] = named
     for kind, names in kinds.items():

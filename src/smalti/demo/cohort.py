@@ -86,25 +86,26 @@ def _draw_images(folder: Path, images: Sequence[ImagePlan], *, workers: int | No
     """Draw and write every image; each depends on its own plan only."""
     count = min(workers or os.cpu_count() or 1, len(images))
     if count == 1:
-        _count((_draw_one(folder, image) for image in images), len(images), progress)
+        _count((_draw_one(folder, image) for image in images), len(images), progress=progress)
         return
     # spawn: a fork would copy the locks of whatever threads the caller has
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(count, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
-        _count(pool.map(_draw_one, [folder] * len(images), images, chunksize=2), len(images), progress)
+        _count(pool.map(_draw_one, [folder] * len(images), images, chunksize=2), len(images), progress=progress)
 
 
-def _count(done: Iterable[None], total: int, progress: Progress | None) -> None:
+def _count(done: Iterable[str], total: int, *, progress: Progress | None) -> None:
     for number, _ in enumerate(done, start=1):
         if progress is not None:
             progress(number, total)
 
 
-def _draw_one(folder: Path, plan: ImagePlan) -> None:
-    """Write the image and the mask of one plan; runs in a worker."""
+def _draw_one(folder: Path, plan: ImagePlan) -> str:
+    """Write the image and the mask of one plan; runs in a worker. Returns the name."""
     image, mask = draw_image(plan)
-    _write_png(folder / plan.name, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    _write_png(folder / plan.name, np.ascontiguousarray(image[..., ::-1]))  # OpenCV writes BGR
     _write_png(folder / plan.mask_name, mask)
+    return plan.name
 
 
 def draw_image(plan: ImagePlan) -> tuple[Byte, Byte]:
@@ -118,7 +119,7 @@ def draw_image(plan: ImagePlan) -> tuple[Byte, Byte]:
     if plan.kind == "painted":
         return paint_slime(rng, image), mask
     if plan.kind == "near-duplicate":
-        return nearly_copy(rng, image, mask, way=NEAR_WAYS[plan.way])
+        return nearly_copy(image, mask, rng=rng, way=NEAR_WAYS[plan.way])
     return image, mask
 
 
@@ -127,7 +128,7 @@ def _write_png(path: Path, pixels: Byte) -> None:
     path.write_bytes(coded.tobytes())
 
 
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def _write_csv(path: Path, header: Sequence[str], *, rows: Iterable[Sequence[str]]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
@@ -137,9 +138,9 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str]])
 def _write_tables(folder: Path, plan: CohortPlan) -> None:
     """The challenge's tables, the cases, and the truth in a folder of its own."""
     header = ("sample_index", "label")
-    placeholder = next(iter(CLASS_SHARES))  # every row a class, none the truth on purpose
-    _write_csv(folder / "train_labels.csv", header, ((i.index, i.given) for i in plan.train))
-    _write_csv(folder / "sample_submission.csv", header, ((i.index, placeholder) for i in plan.test))
-    _write_csv(folder / "cases.csv", ("sample_index", "case"), ((i.index, i.case) for i in plan.train))
-    _write_csv(folder / "truth" / "test_labels.csv", header, ((i.index, i.given) for i in plan.test))
-    _write_csv(folder / "truth" / "planted.csv", ("image", "kind", "detail"), plan.planted)
+    placeholder = next(iter(CLASS_SHARES))  # the sample names a class in every row; it is no answer
+    _write_csv(folder / "train_labels.csv", header, rows=((i.index, i.given) for i in plan.train))
+    _write_csv(folder / "sample_submission.csv", header, rows=((i.index, placeholder) for i in plan.test))
+    _write_csv(folder / "cases.csv", ("sample_index", "case"), rows=((i.index, i.case) for i in plan.train))
+    _write_csv(folder / "truth" / "test_labels.csv", header, rows=((i.index, i.given) for i in plan.test))
+    _write_csv(folder / "truth" / "planted.csv", ("image", "kind", "detail"), rows=plan.planted)

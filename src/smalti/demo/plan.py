@@ -119,15 +119,15 @@ def plan_cohort(
     counts["foreign"] = max(2, counts["foreign"])  # one alone shares its mask with nobody
     extra = sum(n for kind, n in counts.items() if kind != "wrong-label")
     rng = np.random.default_rng([seed, 0])
-    tissue = list(_tissue(rng, "train", labelled - extra, seed=seed, side_px=side_px))
+    tissue = list(_tissue(rng, "train", count=labelled - extra, seed=seed, side_px=side_px))
     numbers = rng.permutation(labelled)
     tissue = [replace(image, number=int(n)) for image, n in zip(tissue, numbers, strict=False)]
-    tissue, untouched = _mislabel(rng, tissue, counts["wrong-label"])
+    tissue, untouched = _mislabel(rng, tissue, count=counts["wrong-label"])
     rest = [int(n) for n in numbers[len(tissue) :]]
-    planted = _plant(rng, untouched, rest, counts=counts, seed=seed, side_px=side_px)
+    planted = _plant(rng, untouched, numbers=rest, counts=counts, seed=seed, side_px=side_px)
     train = sorted([*tissue, *planted], key=lambda image: image.number)
     rng = np.random.default_rng([seed, 1])
-    test = list(_tissue(rng, "test", unlabelled, seed=seed, side_px=side_px))
+    test = list(_tissue(rng, "test", count=unlabelled, seed=seed, side_px=side_px))
     shuffled = [replace(image, number=int(n)) for image, n in zip(test, rng.permutation(unlabelled), strict=True)]
     return CohortPlan(_name_cases(train), _name_cases(sorted(shuffled, key=lambda image: image.number)))
 
@@ -159,7 +159,7 @@ def _side(rng: np.random.Generator, side_px: tuple[int, int]) -> tuple[int, int]
 
 
 def _tissue(
-    rng: np.random.Generator, part: str, count: int, *, seed: int, side_px: tuple[int, int]
+    rng: np.random.Generator, part: str, *, count: int, seed: int, side_px: tuple[int, int]
 ) -> Iterator[ImagePlan]:
     """Clean tissue images, some two to a case, numbered as they come."""
     code = ("train", "test").index(part)
@@ -181,7 +181,9 @@ def _tissue(
             left -= size
 
 
-def _mislabel(rng: np.random.Generator, images: list[ImagePlan], count: int) -> tuple[list[ImagePlan], list[ImagePlan]]:
+def _mislabel(
+    rng: np.random.Generator, images: list[ImagePlan], *, count: int
+) -> tuple[list[ImagePlan], list[ImagePlan]]:
     """Give ``count`` images another label; returns all images, and those left alone."""
     chosen = {int(i) for i in rng.choice(len(images), count, replace=False)}
     result = [replace(m, given=_other(rng, m.true)) if i in chosen else m for i, m in enumerate(images)]
@@ -196,8 +198,8 @@ def _other(rng: np.random.Generator, label: str) -> str:
 def _plant(
     rng: np.random.Generator,
     sources: list[ImagePlan],
-    numbers: list[int],
     *,
+    numbers: list[int],
     counts: dict[str, int],
     seed: int,
     side_px: tuple[int, int],

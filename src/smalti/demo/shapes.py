@@ -7,6 +7,7 @@ density along a stain vector.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 
 Float = NDArray[np.float32]
 Byte = NDArray[np.uint8]
+
+T = TypeVar("T", bound=np.generic)
 
 FULL_OD = 2.4
 CORNERS = 18  # of one nucleus; enough that a radius of 14 px looks round
@@ -26,7 +29,7 @@ def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], *, scale_px: 
     rows = max(2, round(shape[0] / scale_px) + 2)
     columns = max(2, round(shape[1] / scale_px) + 2)
     nodes = rng.standard_normal((rows, columns), dtype=np.float32)
-    return cv2.resize(nodes, shape[::-1], interpolation=cv2.INTER_CUBIC)
+    return np.asarray(cv2.resize(nodes, shape[::-1], interpolation=cv2.INTER_CUBIC), np.float32)
 
 
 def outlines(
@@ -60,12 +63,12 @@ def outlines(
     return (np.stack([x * cos - y * sin, x * sin + y * cos], axis=2) + centres[:, None]).astype(np.float32)
 
 
-def fill(canvas: Byte, shapes: Float, values: NDArray[np.float64] | float) -> None:
-    """Fill outlines (n, corners, 2) one over the other with grey values (n,) from 0 to 255."""
+def fill(canvas: Byte, shapes: Float, *, grey: NDArray[np.float64] | float) -> None:
+    """Fill outlines (n, corners, 2) one over the other with ``grey`` (one value or n) from 0 to 255."""
     points = np.rint(shapes * (1 << _SHIFT)).astype(np.int32)
-    greys = np.clip(np.broadcast_to(values, len(shapes)), 0, 255).tolist()
-    for outline, grey in zip(points, greys, strict=True):
-        cv2.fillPoly(canvas, [outline], grey, cv2.LINE_AA, _SHIFT)
+    greys = np.clip(np.broadcast_to(grey, len(shapes)), 0, 255).tolist()
+    for outline, value in zip(points, greys, strict=True):
+        cv2.fillPoly(canvas, [outline], value, cv2.LINE_AA, _SHIFT)
 
 
 def shrunk(shapes: Float, factor: NDArray[np.float64] | float) -> Float:
@@ -105,8 +108,8 @@ class NucleusKind:
 def draw_nuclei(
     rng: np.random.Generator,
     canvas: Byte,
-    kind: NucleusKind,
     *,
+    kind: NucleusKind,
     centres: Float,
     angles: Float | None = None,
     scale: float = 1.0,
@@ -150,18 +153,19 @@ def grid_points(rng: np.random.Generator, shape: tuple[int, int], *, step_px: fl
     return rng.permutation(points).astype(np.float32)
 
 
-def at(field: NDArray[np.generic], points: Float) -> NDArray[np.generic]:
+def at(field: NDArray[T], points: Float) -> NDArray[T]:
     """Values of a (H, W) field under points (n, 2 as x, y); beyond the edge the nearest pixel counts."""
     x = np.clip(points[:, 0], 0, field.shape[1] - 1).astype(np.intp)
     y = np.clip(points[:, 1], 0, field.shape[0] - 1).astype(np.intp)
     return field[y, x]
 
 
-def draw_fibres(rng: np.random.Generator, canvas: Byte, direction: Float, *, count: int, greys: Float) -> None:
+def draw_fibres(rng: np.random.Generator, canvas: Byte, *, direction: Float, greys: Float) -> None:
     """Draw wavy fibres that follow a field of directions (radians, (H, W)) into an eosin map.
 
-    ``greys`` (count,) are the values; a low one makes a cleft.
+    ``greys`` (n,) are the values of the n fibres; a low one makes a cleft.
     """
+    count = len(greys)
     height, width = direction.shape
     point = (rng.random((count, 2)) * [width, height]).astype(np.float32)
     wave = rng.uniform(0, 2 * np.pi, count)

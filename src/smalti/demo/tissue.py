@@ -25,7 +25,7 @@ from .shapes import (
     shrunk,
     smooth_noise,
 )
-from .tumour import Layer, draw_mask, draw_tumour
+from .tumour import LYMPHOCYTE, Layer, draw_mask, draw_tumour
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,6 @@ LABORATORIES = (
     Laboratory((0.55, 0.72, 0.42), (0.14, 0.95, 0.55), (1.12, 0.85), (236, 233, 238), 0.6, 2.0),
 )
 _SPINDLE = NucleusKind(4.6, size_spread=0.15, elongation=3.0, roughness=0.06, darkness=1.15)
-_LYMPHOCYTE = NucleusKind(4.0, elongation=1.05, roughness=0.04, darkness=1.6)
 _EPITHELIUM = NucleusKind(5.6, elongation=1.5, roughness=0.04, darkness=1.1, vesicular=0.2)
 
 
@@ -81,19 +80,19 @@ def draw_tissue(plan: TissuePlan) -> tuple[Byte, Byte]:
     """Draw an image, (H, W, 3) RGB, and its mask, (H, W) with 0 and 255."""
     scene, cells, camera = (np.random.default_rng([*plan.seed, stream]) for stream in range(3))
     case = np.random.default_rng([*plan.case_seed])
-    scale = float(np.exp(0.04 * case.standard_normal()))
+    scale = float(np.exp(0.06 * case.standard_normal()))
     stain_shift = np.exp(0.06 * case.standard_normal(2))
     mask = draw_mask(scene, plan.shape)
     ground = _draw_ground(scene, mask, scale=scale)
-    tumour = draw_tumour(scene, cells, mask, plan.label, scale=scale)
+    tumour = draw_tumour(mask, plan.label, scene_rng=scene, cell_rng=cells, scale=scale)
     haematoxylin = ground.haematoxylin + tumour.alpha * (tumour.haematoxylin - ground.haematoxylin)
     eosin = ground.eosin + tumour.alpha * (tumour.eosin - ground.eosin)
     laboratory = LABORATORIES[plan.laboratory]
     amounts = (haematoxylin * np.float32(stain_shift[0]), eosin * np.float32(stain_shift[1]))
-    return _photograph(camera, amounts, laboratory), mask
+    return _photograph(camera, amounts, lab=laboratory), mask
 
 
-def _photograph(rng: np.random.Generator, amounts: tuple[Float, Float], lab: Laboratory) -> Byte:
+def _photograph(rng: np.random.Generator, amounts: tuple[Float, Float], *, lab: Laboratory) -> Byte:
     """Stain amounts (H, W) to an RGB image: light, focus, uneven lamp, noise."""
     shape = amounts[0].shape
     h, e = (np.float32(s) * a for s, a in zip(lab.strength, amounts, strict=True))
@@ -117,19 +116,19 @@ def _draw_ground(rng: np.random.Generator, mask: Byte, *, scale: float) -> Layer
     direction = rng.uniform(0, np.pi) + 0.7 * smooth_noise(rng, shape, scale_px=170)
     eosin = _stroma(rng, direction.astype(np.float32))
     haematoxylin = np.zeros(shape, np.uint8)
-    _stroma_cells(rng, haematoxylin, direction.astype(np.float32), scale=scale)
+    _stroma_cells(rng, haematoxylin, direction=direction.astype(np.float32), scale=scale)
     white = np.zeros(shape, np.uint8)
     if rng.random() < 0.45:
-        _fat(rng, white, haematoxylin)
+        _fat(rng, white=white, haematoxylin=haematoxylin)
     if rng.random() < 0.5:
         _bare_glass(rng, white)
-    _glands(rng, (haematoxylin, eosin, white), mask, scale=scale)
+    _glands(rng, (haematoxylin, eosin, white), mask=mask, scale=scale)
     left = 1 - cv2.GaussianBlur(white, (0, 0), 0.9).astype(np.float32) / 255
     grain = 1 + 0.2 * smooth_noise(rng, shape, scale_px=1.8)
     h = haematoxylin.astype(np.float32) * (FULL_OD / 255) * grain + 0.05
     e = cv2.GaussianBlur(eosin, (0, 0), 0.7).astype(np.float32) * (FULL_OD / 255)
     e *= 1 + 0.10 * smooth_noise(rng, shape, scale_px=2.5)
-    return Layer(h * left, e * left, np.ones(shape, np.float32))
+    return Layer((h * left).astype(np.float32), (e * left).astype(np.float32), np.ones(shape, np.float32))
 
 
 def _stroma(rng: np.random.Generator, direction: Float) -> Byte:
@@ -140,26 +139,26 @@ def _stroma(rng: np.random.Generator, direction: Float) -> Byte:
     count = shape[0] * shape[1] // 620
     greys = 255 / FULL_OD * rng.normal(0.45, 0.14, count)
     greys[rng.random(count) < rng.uniform(0.08, 0.3)] = 255 / FULL_OD * 0.08  # clefts between bundles
-    draw_fibres(rng, canvas, direction, count=count, greys=np.clip(greys, 4, 255).astype(np.float32))
+    draw_fibres(rng, canvas, direction=direction, greys=np.clip(greys, 4, 255).astype(np.float32))
     return canvas
 
 
-def _stroma_cells(rng: np.random.Generator, canvas: Byte, direction: Float, *, scale: float) -> None:
+def _stroma_cells(rng: np.random.Generator, canvas: Byte, *, direction: Float, scale: float) -> None:
     """Spindle cells along the fibres, and lymphocytes in drifts."""
     shape = direction.shape
     spindles = grid_points(rng, shape, step_px=float(rng.uniform(20, 30)), jitter=0.4)
     sparse = smooth_noise(rng, shape, scale_px=60)
     spindles = spindles[at(sparse, spindles) > rng.normal(0.1, 0.4, len(spindles))]
     angles = at(direction, spindles) + 0.25 * rng.standard_normal(len(spindles))
-    draw_nuclei(rng, canvas, _SPINDLE, centres=spindles, angles=angles.astype(np.float32), scale=scale)
+    draw_nuclei(rng, canvas, kind=_SPINDLE, centres=spindles, angles=angles.astype(np.float32), scale=scale)
     drift = smooth_noise(rng, shape, scale_px=110)
     round_cells = grid_points(rng, shape, step_px=11.5, jitter=0.22)
     chance = np.clip(at(drift, round_cells) - rng.uniform(0.6, 1.6), 0.004, 0.75)
     chosen = round_cells[rng.random(len(round_cells)) < chance]
-    draw_nuclei(rng, canvas, _LYMPHOCYTE, centres=chosen, scale=scale)
+    draw_nuclei(rng, canvas, kind=LYMPHOCYTE, centres=chosen, scale=scale)
 
 
-def _fat(rng: np.random.Generator, white: Byte, haematoxylin: Byte) -> None:
+def _fat(rng: np.random.Generator, *, white: Byte, haematoxylin: Byte) -> None:
     """Fat cells in a patch: empty, with thin walls."""
     shape = white.shape
     where = smooth_noise(rng, shape, scale_px=260)
@@ -170,13 +169,13 @@ def _fat(rng: np.random.Generator, white: Byte, haematoxylin: Byte) -> None:
     axes = (0.5 * step * rng.uniform(0.95, 1.12, (n, 2))).astype(np.float32)
     angles = rng.uniform(0, np.pi, n).astype(np.float32)
     shapes = outlines(rng, centres, axes=axes, angles=angles, roughness=0.06, corners=28)
-    fill(haematoxylin, shapes, 0.0)
+    fill(haematoxylin, shapes, grey=0.0)
     for shape_ in shapes:  # wall after cell, so that neighbours keep theirs
-        fill(white, shape_[None], 250.0)
+        fill(white, shape_[None], grey=250.0)
         cv2.polylines(white, [np.rint(shape_).astype(np.int32)], True, 70, 2, cv2.LINE_AA)
 
 
-def _glands(rng: np.random.Generator, maps: tuple[Byte, Byte, Byte], mask: Byte, *, scale: float) -> None:
+def _glands(rng: np.random.Generator, maps: tuple[Byte, Byte, Byte], *, mask: Byte, scale: float) -> None:
     """Benign ducts beside the tumour: basement membrane, cytoplasm, two rows of nuclei, a lumen."""
     haematoxylin, eosin, white = maps
     shape = mask.shape
@@ -190,19 +189,20 @@ def _glands(rng: np.random.Generator, maps: tuple[Byte, Byte, Byte], mask: Byte,
         band = float(rng.uniform(17, 24)) * scale
         if (at(away, wall[0]) < 6).any() or at(away, centre)[0] < 6 or (at(white, wall[0]) > 0).any():
             continue
-        fill(eosin, shrunk(wall, 1.07), 255 / FULL_OD * 0.72)
-        fill(eosin, wall, 255 / FULL_OD * 0.42)
-        fill(haematoxylin, shrunk(wall, 1.02), 255 / FULL_OD * 0.14)
-        fill(white, shrunk(wall, 1.05), 0.0)
+        fill(eosin, shrunk(wall, 1.07), grey=255 / FULL_OD * 0.72)
+        fill(eosin, wall, grey=255 / FULL_OD * 0.42)
+        fill(haematoxylin, shrunk(wall, 1.02), grey=255 / FULL_OD * 0.14)
+        fill(white, shrunk(wall, 1.05), grey=0.0)
         middle = float(axes.mean())
-        for depth, kind in ((0.28, _LYMPHOCYTE), (0.52, _EPITHELIUM)):
-            _ring(rng, haematoxylin, shrunk(wall, 1 - depth * band / middle)[0], kind, scale=scale)
+        for depth, kind in ((0.28, LYMPHOCYTE), (0.52, _EPITHELIUM)):
+            line = shrunk(wall, 1 - depth * band / middle)[0]
+            _ring(rng, haematoxylin, line=line, kind=kind, scale=scale)
         lumen = shrunk(wall, max(0.05, 1 - 1.05 * band / middle))
-        fill(haematoxylin, lumen, 0.0)
-        fill(white, lumen, float(rng.choice([235.0, 235.0, 120.0])))  # some hold secretion
+        fill(haematoxylin, lumen, grey=0.0)
+        fill(white, lumen, grey=float(rng.choice([235.0, 235.0, 120.0])))  # some hold secretion
 
 
-def _ring(rng: np.random.Generator, canvas: Byte, line: Float, kind: NucleusKind, *, scale: float) -> None:
+def _ring(rng: np.random.Generator, canvas: Byte, *, line: Float, kind: NucleusKind, scale: float) -> None:
     """Nuclei side by side along a closed line (n, 2 as x, y), pointing across it."""
     closed = np.vstack([line, line[:1]])
     reach = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(closed, axis=0).T))])
@@ -214,7 +214,7 @@ def _ring(rng: np.random.Generator, canvas: Byte, line: Float, kind: NucleusKind
     draw_nuclei(
         rng,
         canvas,
-        kind,
+        kind=kind,
         centres=centres.astype(np.float32),
         angles=(across + rng.normal(0, 0.2, len(across))).astype(np.float32),
         scale=scale,

@@ -1,11 +1,13 @@
 """What a guess that never looks at an image would score: no number without it.
 
 *Majority*: every image gets the most frequent class, with the shares of the classes as probabilities (scikit-learn's
-``DummyClassifier(strategy="prior")``). *Prior*: every case gets a class drawn with the shares of the classes. All images
-of a case get the same guess, because a network that recognises a patient but no disease would do just that; where each
-image is its own case this is the plain label-prior guess. AUC ranks random probabilities instead (one vector per case,
-uniform on the simplex); the log loss of a guess drawn at random is unbounded, so the best constant guess, the shares
-themselves, stands for it and its range is a point.
+``DummyClassifier(strategy="prior")``).
+
+*Prior*: every case gets a class drawn with the shares of the classes. All images of a case get the same guess, because
+a network that recognises a patient but no disease would do just that; where each image is its own case this is the
+plain label-prior guess. AUC ranks random probabilities instead (one vector per case, uniform on the simplex). The log
+loss of a class drawn at random is unbounded, so the best constant guess, the shares themselves, stands for it; its
+range is a point.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ Floats = NDArray[np.float64]
 METHOD = "percentile bootstrap, cases drawn with replacement, the same draw for all seeds"
 LEAST_CASES = 20
 LEAST_CASES_OF_CLASS = 5
-CHUNK_NUMBERS = 4_000_000  # numbers per block of weights: about 32 MB, whatever the number of cases
+CHUNK_NUMBERS = 8_000_000  # numbers per block of weights: about 64 MB, whatever the number of cases
 CONFUSION_METRICS: dict[str, Callable[[Floats], Floats]] = {
     "macro_f1": macro_f1_of_confusions,
     "balanced_accuracy": balanced_accuracy_of_confusions,
@@ -128,7 +128,7 @@ def _sum_losses(pool: Pool) -> tuple[Floats, Floats]:
     """Images of each case, and their summed log loss, mean over seeds; each (n_cases,)."""
     losses = np.mean([image_losses(pool.y_true, scores) for scores in pool.scores], axis=0)
     number = np.bincount(pool.case, minlength=pool.n_cases).astype(np.float64)
-    return number, np.bincount(pool.case, weights=losses, minlength=pool.n_cases)
+    return number, np.bincount(pool.case, weights=losses, minlength=pool.n_cases).astype(np.float64)
 
 
 def _score_auc(pool: Pool, weights: Floats) -> Floats:

@@ -86,7 +86,7 @@ def check_predictions(table: pd.DataFrame, *, classes: tuple[str, ...]) -> pd.Da
 def index_labels(table: pd.DataFrame, *, classes: tuple[str, ...]) -> NDArray[np.int64]:
     """Class index of each row, (n,)."""
     position = {name: i for i, name in enumerate(classes)}
-    return table["label"].map(position).to_numpy(dtype=np.int64)
+    return np.array([position[label] for label in table["label"]], dtype=np.int64)
 
 
 def _check_table(table: pd.DataFrame, classes: tuple[str, ...], *, pooled: bool) -> pd.DataFrame:

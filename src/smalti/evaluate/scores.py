@@ -29,12 +29,12 @@ def score_predictions(
 ) -> dict[str, Any]:
     """Score a table of out-of-fold predictions; also one that another tool made.
 
-    The score is computed on the pooled predictions of a seed, then averaged over seeds, never as a mean over folds, which
-    small folds bias (Forman & Scholz 2010).
+    The score is computed on the pooled predictions of a seed, then averaged over seeds; never as a mean over folds,
+    which small folds bias (Forman & Scholz 2010).
 
     Args:
-        out_of_fold: columns ``image, case, fold, seed, label, score_<class>...``; ``case`` (each image its own), ``fold``
-            and ``seed`` may be missing.
+        out_of_fold: columns ``image, case, fold, seed, label, score_<class>...``; ``case`` (each image its own),
+            ``fold`` and ``seed`` (0) may be missing.
         classes: class names in score order.
         inner: the predictions that chose the epochs, same columns; gives the optimism.
         resamples: bootstrap resamples of the cases.

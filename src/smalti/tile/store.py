@@ -189,7 +189,7 @@ def _hash_store(samples: tuple[Sample, ...], tile: recipe.Tile, *, tile_px: int,
 
 
 def _check_disk(samples: tuple[Sample, ...], tile: recipe.Tile, *, tile_px: int, folder: Path) -> None:
-    tiles = sum(bound_bag(*images.read_size(s.path), tile, tile_px=tile_px) for s in samples)
+    tiles = sum(bound_bag(*images.read_size(s.path), tile=tile, tile_px=tile_px) for s in samples)
     needed_gb = tiles * tile_px * tile_px * CHANNELS / 1e9
     free_gb = shutil.disk_usage(folder).free / 1e9
     if needed_gb > free_gb:
@@ -209,7 +209,7 @@ def _write_store(
 ) -> None:
     counts, positions, coverage = [0], [np.empty((0, 2), np.int64)], [np.empty(0, np.float32)]
     with (folder / TILES_NAME).open("wb") as file:
-        for bag in _cut_ahead(samples, tile, tile_px):
+        for bag in _cut_ahead(samples, tile, tile_px=tile_px):
             file.write(bag.pixels.data)
             counts.append(len(bag.pixels))
             positions.append(bag.positions)
@@ -226,7 +226,7 @@ def _write_store(
     runs.write_json(folder / ABOUT_NAME, about)
 
 
-def _cut_ahead(samples: tuple[Sample, ...], tile: recipe.Tile, tile_px: int) -> Iterator[Bag]:
+def _cut_ahead(samples: tuple[Sample, ...], tile: recipe.Tile, *, tile_px: int) -> Iterator[Bag]:
     """Bags in the order of the samples, cut by a few threads that never run far ahead of the reader."""
     pending: deque[Future[Bag]] = deque()
     with ThreadPoolExecutor(WORKERS) as pool:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
+from .. import recipe
 from ..errors import RecipeError
 from ..models import Head, Network
 from ..runs import write_table
@@ -20,9 +21,10 @@ from .checkpoints import read_checkpoint, write_checkpoint
 from .devices import make_fabric
 from .experiment import Experiment
 from .loop import Loop, Outcome, Stream, weigh_classes
-from .tasks import FinetuneTask, TransferTask
+from .tasks import FinetuneTask, Task, TransferTask
 
 Tell = Callable[[str, int, int], None]
+PHASES = ("transfer", "finetune")
 
 
 def train_folds(experiment: Experiment, splits: tuple[Split, ...], *, tell: Tell | None = None) -> None:
@@ -45,29 +47,71 @@ def train_folds(experiment: Experiment, splits: tuple[Split, ...], *, tell: Tell
     write_table(run.predictions / "inner.csv", pd.concat(inner, ignore_index=True))
 
 
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """A network after one pass through the phases.
+
+    Attributes:
+        rates: of each phase, the head's rate at every epoch up to the chosen one.
+        inner_logits: (n, C) of the images that chose.
+    """
+
+    network: Network
+    history: list[dict[str, Any]]
+    rates: dict[str, tuple[float, ...]]
+    inner_logits: torch.Tensor
+
+
 def train_split(experiment: Experiment, split: Split, *, tell: Tell | None = None) -> None:
-    """Both phases on the training part of one fold; the checkpoint is written last."""
-    network = build_network(experiment, seed=split.seed * 1000 + split.fold)
-    history: list[dict[str, object]] = []
-    progress: list[Path] = []
-    logits = torch.empty(0, len(experiment.cohort.classes))
-    finetune = experiment.recipe.train.finetune.epochs > 0
-    if experiment.recipe.train.transfer.epochs > 0:
-        loop = _prepare_transfer(experiment, split, network.head)
-        history += _run(loop, split, tell).history
-        progress.append(loop.progress_path)
-        logits = loop.task.score_inner() if len(split.inner) else logits
-    if finetune:
-        network.backbone = copy.deepcopy(network.backbone)
-        loop = _prepare_finetune(experiment, split, network)
-        history += _run(loop, split, tell).history
-        progress.append(loop.progress_path)
-        logits = loop.task.score_inner() if len(split.inner) else logits
-    weights = network.state_dict() if finetune else {f"head.{k}": v for k, v in network.head.state_dict().items()}
-    content = {"weights": dict(weights), "history": history, "inner_logits": logits}
+    """Learn on the training part of one fold; the checkpoint is written last.
+
+    The first pass chooses epochs on the inner part. With ``train.refit`` a second pass learns from training and inner
+    cases together and repeats the rates and epochs of the first; the inner scores stay those of the first pass.
+    """
+    first = _learn(experiment, split, tell=tell)
+    final = first
+    if experiment.recipe.train.refit and len(split.inner):
+        whole = replace(split, train=np.union1d(split.train, split.inner), inner=split.inner[:0])
+        final = _learn(experiment, whole, rates=first.rates, tell=tell)
+    weights = final.network.state_dict()
+    if experiment.recipe.train.finetune.epochs == 0:
+        weights = {name: value for name, value in weights.items() if name.startswith("head.")}
+    history = first.history + (final.history if final is not first else [])
+    content = {"weights": dict(weights), "history": history, "inner_logits": first.inner_logits}
     write_checkpoint(experiment.run.checkpoints / f"{split.name}.safetensors", content)
-    for path in progress:
-        path.unlink(missing_ok=True)
+    for path in experiment.run.checkpoints.glob(f"{split.name}.*.progress"):
+        path.unlink()
+
+
+def _learn(
+    experiment: Experiment,
+    split: Split,
+    *,
+    rates: dict[str, tuple[float, ...]] | None = None,
+    tell: Tell | None = None,
+) -> Learned:
+    """One pass through the phases; with ``rates`` it repeats what another pass chose."""
+    network = build_network(experiment, seed=split.seed * 1000 + split.fold)
+    logits = torch.empty(0, len(experiment.cohort.classes))
+    learned = Learned(network, [], {}, logits)
+    for name in PHASES:
+        if getattr(experiment.recipe.train, name).epochs == 0:
+            continue
+        if name == "transfer":
+            task: Task = _prepare_transfer(experiment, split, network.head)
+        else:
+            network.backbone = copy.deepcopy(network.backbone)
+            task = _prepare_finetune(experiment, split, network)
+        loop = _make_loop(experiment, split, name, task)
+        if rates is not None:
+            loop.rates = rates[name]
+            loop.stream = replace(loop.stream, phase=f"refit-{name}")
+        outcome = _run(loop, split, tell)
+        learned.history.extend(outcome.history)
+        learned.rates[name] = outcome.rates
+        if len(split.inner):
+            learned = replace(learned, inner_logits=task.score_inner())
+    return learned
 
 
 def build_network(experiment: Experiment, *, seed: int) -> Network:
@@ -107,46 +151,40 @@ def _run(loop: Loop, split: Split, tell: Tell | None) -> Outcome:
     return loop.run()
 
 
-def _prepare_transfer(experiment: Experiment, split: Split, head: Head) -> Loop:
+def _prepare_transfer(experiment: Experiment, split: Split, head: Head) -> TransferTask:
     phase, device = experiment.recipe.train.transfer, experiment.fabric.device
-    # A head costs nothing in float32, and half precision would only add noise to it.
-    exact = make_fabric(replace(experiment.device, precision="32-true"))
     if experiment.embeddings is None:
         raise RecipeError("phase transfer needs frozen embeddings. Fix: compute features before training")
     learning = experiment.embeddings[:, experiment.find_bags(split.train)].to(device)
     head.fit_scale(learning[0])
-    task = TransferTask(
+    return TransferTask(
         module=head,
-        fabric=exact,
+        # A head costs nothing in float32, and half precision would only add noise to it.
+        fabric=make_fabric(replace(experiment.device, precision="32-true")),
         embeddings=learning,
         targets=torch.from_numpy(experiment.cohort.targets[split.train]).to(device),
         inner=experiment.embeddings[0, experiment.find_bags(split.inner)].to(device),
         batch_images=phase.batch_images,
     )
-    return _make_loop(experiment, split, "transfer", task)
 
 
-def _prepare_finetune(experiment: Experiment, split: Split, network: Network) -> Loop:
+def _prepare_finetune(experiment: Experiment, split: Split, network: Network) -> FinetuneTask:
     phase = experiment.recipe.train.finetune
     targets = experiment.cohort.targets[split.train]
-    batches = BagBatches(
-        experiment.store, experiment.find_bags(split.train), targets, phase.batch_images, phase.tiles_per_image
-    )
-    task = FinetuneTask(
+    bags = experiment.find_bags(split.train)
+    return FinetuneTask(
         module=network.to(memory_format=torch.channels_last),
         fabric=experiment.fabric,
         spec=experiment.backbone.spec,
         store=experiment.store,
-        batches=batches,
+        batches=BagBatches(experiment.store, bags, targets, phase.batch_images, phase.tiles_per_image),
         inner_bags=experiment.find_bags(split.inner),
         phase=phase,
     )
-    return _make_loop(experiment, split, "finetune", task)
 
 
-def _make_loop(experiment: Experiment, split: Split, name: str, task: TransferTask | FinetuneTask) -> Loop:
-    knobs = experiment.recipe.train
-    phase = knobs.transfer if name == "transfer" else knobs.finetune
+def _make_loop(experiment: Experiment, split: Split, name: str, task: Task) -> Loop:
+    phase: recipe.Phase = getattr(experiment.recipe.train, name)
     targets = experiment.cohort.targets
     weights = weigh_classes(targets[split.train], len(experiment.cohort.classes), kind=phase.class_weights)
     return Loop(
@@ -156,6 +194,6 @@ def _make_loop(experiment: Experiment, split: Split, name: str, task: TransferTa
         stream=Stream(split.seed, split.fold, name),
         class_weights=weights.to(experiment.fabric.device),
         inner_targets=torch.from_numpy(targets[split.inner]),
-        progress_path=experiment.run.checkpoints / f"{split.name}.{name}.progress",
-        keep_start=name == "finetune" and knobs.transfer.epochs > 0,
+        checkpoints=experiment.run.checkpoints,
+        keep_start=name == "finetune" and experiment.recipe.train.transfer.epochs > 0,
     )

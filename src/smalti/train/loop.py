@@ -60,8 +60,12 @@ class Outcome:
     """A finished phase: the chosen epoch (-1: the weights it began with) and the history."""
 
     best_epoch: int
-    best_loss: float
     history: tuple[dict[str, Any], ...]
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """The head's rate at each epoch up to the chosen one."""
+        return tuple(row["lr"] for row in self.history[: self.best_epoch + 1])
 
 
 @dataclass
@@ -72,8 +76,9 @@ class Loop:
         phase: its knobs.
         class_weights: (C,) weights in the loss.
         inner_targets: (n,) classes of the inner images; empty where there are none, then the last epoch is taken.
-        progress_path: where the state is kept between epochs; removed by the caller once the fold is safe.
+        checkpoints: folder where the state is kept between epochs; removed by the caller once the fold is safe.
         keep_start: whether the weights the phase began with are a candidate (they are after ``transfer``).
+        rates: the head's rate of each epoch to repeat, from a pass that had inner images; None uses the schedule.
     """
 
     fabric: Fabric
@@ -82,9 +87,15 @@ class Loop:
     stream: Stream
     class_weights: torch.Tensor
     inner_targets: torch.Tensor
-    progress_path: Path
+    checkpoints: Path
     keep_start: bool = False
+    rates: tuple[float, ...] | None = None
     tell: Callable[[int, int], None] | None = None
+
+    @property
+    def progress_path(self) -> Path:
+        """The state of this phase between epochs."""
+        return self.checkpoints / f"fold{self.stream.fold}-seed{self.stream.seed}.{self.stream.phase}.progress"
 
     def run(self) -> Outcome:
         """Train until the epochs or the patience are used up; the task's module ends with the best weights."""
@@ -92,13 +103,12 @@ class Loop:
         optimiser = build_optimiser(
             self.phase.optimiser, groups, lr=self.phase.lr, weight_decay=self.phase.weight_decay
         )
-        schedule = SCHEDULES.build(
-            self.phase.schedule, optimiser, epochs=self.phase.epochs, patience=self.phase.patience
-        )
+        schedule = self._build_schedule(optimiser)
         stepper = self.fabric.setup_optimizers(optimiser)
         standing, best = self._restore(optimiser, schedule)
         saved_at = time.monotonic()
-        while standing.epoch < self.phase.epochs and standing.stale < self.phase.patience:
+        epochs = self.phase.epochs if self.rates is None else len(self.rates)
+        while standing.epoch < epochs and standing.stale < self.phase.patience:
             started = time.monotonic()
             rate = float(optimiser.param_groups[0]["lr"])
             train_loss = self._learn(stepper, standing.epoch)
@@ -117,9 +127,15 @@ class Loop:
                 self._save(standing, best, optimiser, schedule)
                 saved_at = time.monotonic()
             if self.tell is not None:
-                self.tell(standing.epoch, self.phase.epochs)
+                self.tell(standing.epoch, epochs)
         self.task.module.load_state_dict(best)
-        return Outcome(standing.best_epoch, standing.best_loss, tuple(standing.history))
+        return Outcome(standing.best_epoch, tuple(standing.history))
+
+    def _build_schedule(self, optimiser: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+        if self.rates is not None:
+            rates, first = self.rates, self.phase.lr
+            return torch.optim.lr_scheduler.LambdaLR(optimiser, lambda e: rates[min(e, len(rates) - 1)] / first)
+        return SCHEDULES.build(self.phase.schedule, optimiser, epochs=self.phase.epochs, patience=self.phase.patience)
 
     def _learn(self, optimiser: _FabricOptimizer, epoch: int) -> float:
         """One pass over the training images; the mean loss."""

@@ -25,6 +25,10 @@ class Task(Protocol):
     """The loop's view of a phase."""
 
     @property
+    def fabric(self) -> Fabric:
+        """Where and in which number format it learns."""
+
+    @property
     def module(self) -> nn.Module:
         """What learns."""
 

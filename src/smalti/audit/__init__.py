@@ -1,0 +1,31 @@
+"""Is this data fit to learn from? Checks find, people or rules decide; source files stay as they are."""
+
+from .cases import join_duplicates
+from .checks import CHECKS, NotApplicable
+from .decisions import (
+    accept_proposals,
+    append_decisions,
+    apply_decisions,
+    read_decisions,
+    settle_decisions,
+    validate_decisions,
+    write_decisions,
+)
+from .findings import Audit, audit_cohort, read_findings, write_findings
+
+__all__ = [
+    "CHECKS",
+    "Audit",
+    "NotApplicable",
+    "accept_proposals",
+    "append_decisions",
+    "apply_decisions",
+    "audit_cohort",
+    "join_duplicates",
+    "read_decisions",
+    "read_findings",
+    "settle_decisions",
+    "validate_decisions",
+    "write_decisions",
+    "write_findings",
+]

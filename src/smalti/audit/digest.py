@@ -1,0 +1,128 @@
+"""What the checks need to know about each image, read once."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import images, runs
+from ..types import Sample
+
+WHOLE_PX = 100_000_000  # larger images are looked at through a thumbnail only
+THUMBNAIL_PX = 256  # tissue and paint
+FINE_PX = 128  # verifies duplicates; about one pixel per nucleus at 1,000 px
+COARSE_PX = 32  # proposes duplicates
+# Parts of an image (top, left, side; shares): all of it, and what a crop of a few percent may have left.
+COARSE_CROPS = ((0, 0, 1), (0.03, 0.03, 0.94), (0, 0, 0.94), (0, 0.06, 0.94), (0.06, 0, 0.94), (0.06, 0.06, 0.94))
+CHROMA = 18  # channel spread that stain has and glass has not
+DARKNESS = 60  # below white by so much: ink, nuclei, pigment
+GREEN_LEAD = 30  # green above red and blue by so much: no stain of H&E does that
+CONTRAST_FLOOR = 4.0  # grey levels; keeps compression noise of even areas from counting as texture
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageDigest:
+    """One image, summed up.
+
+    Attributes:
+        image: name in the cohort.
+        file_hash: of the bytes of the file.
+        pixel_hash: of the decoded pixels; of the file where the image is too large to be decoded whole.
+        contrast: standard deviation of the thumbnail's grey levels.
+        tissue_frac: share of the thumbnail that is coloured or dark.
+        green_frac: share of the thumbnail that is green, which is paint.
+        coarse: (crops, 32, 32) texture of the whole image and of its crops, aspect dropped.
+        fine: (h, w) texture, longer side 128.
+        mask_hash: of the mask's 0 and 1 and its size; None without a mask.
+        mask_frac: share of the image under the mask.
+    """
+
+    image: str
+    file_hash: str
+    pixel_hash: str
+    contrast: float
+    tissue_frac: float
+    green_frac: float
+    coarse: NDArray[np.float32]
+    fine: NDArray[np.float32]
+    mask_hash: str | None
+    mask_frac: float | None
+
+
+def digest_sample(sample: Sample) -> ImageDigest:
+    """Read an image and its mask once and sum them up.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    file_hash = runs.hash_file(sample.path)
+    height, width = images.read_size(sample.path)
+    if height * width > WHOLE_PX:
+        picture = images.read_thumbnail(sample.path, longest_px=4 * THUMBNAIL_PX)
+        pixel_hash = file_hash
+    else:
+        picture = images.read_image(sample.path)
+        pixel_hash = _hash_array(picture)
+    thumbnail = _shrink(picture, THUMBNAIL_PX).astype(np.int16)
+    grey = _shrink(np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), dtype=np.uint8), THUMBNAIL_PX)
+    mask = None if sample.mask_path is None else images.read_mask(sample.mask_path)[0]
+    return ImageDigest(
+        image=sample.image,
+        file_hash=file_hash,
+        pixel_hash=pixel_hash,
+        contrast=float(grey.std()),
+        tissue_frac=_measure_tissue(thumbnail),
+        green_frac=_measure_green(thumbnail),
+        coarse=np.stack([_flatten_light(_crop(grey, crop), sigma_px=3.0) for crop in COARSE_CROPS]),
+        fine=_flatten_light(_shrink(grey, FINE_PX), sigma_px=4.0),
+        mask_hash=None if mask is None else _hash_array(mask),
+        mask_frac=None if mask is None else cv2.countNonZero(mask) / mask.size,
+    )
+
+
+def _hash_array(array: NDArray[np.uint8]) -> str:
+    digest = hashlib.blake2b(repr(array.shape).encode(), digest_size=12)
+    digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _resize(picture: NDArray[np.uint8], *, height: int, width: int) -> NDArray[np.uint8]:
+    return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def _shrink(picture: NDArray[np.uint8], longest_px: int) -> NDArray[np.uint8]:
+    height, width = (max(1, round(n * longest_px / max(picture.shape[:2]))) for n in picture.shape[:2])
+    return _resize(picture, height=height, width=width)
+
+
+def _crop(grey: NDArray[np.uint8], crop: tuple[float, float, float]) -> NDArray[np.uint8]:
+    top, left, side = crop
+    height, width = grey.shape
+    row, col = round(top * height), round(left * width)
+    part = grey[row : row + max(1, round(side * height)), col : col + max(1, round(side * width))]
+    return _resize(part, height=COARSE_PX, width=COARSE_PX)
+
+
+def _measure_tissue(thumbnail: NDArray[np.int16]) -> float:
+    brightest, darkest = thumbnail.max(axis=2), thumbnail.min(axis=2)
+    return float(((brightest - darkest > CHROMA) | (255 - brightest > DARKNESS)).mean())
+
+
+def _measure_green(thumbnail: NDArray[np.int16]) -> float:
+    red, green, blue = np.moveaxis(thumbnail, 2, 0)
+    return float((green - np.maximum(red, blue) > GREEN_LEAD).mean())
+
+
+def _flatten_light(grey: NDArray[np.uint8], *, sigma_px: float) -> NDArray[np.float32]:
+    """Local contrast normalisation (Jarrett et al. 2009): what is left does not change with brightness or stain.
+
+    Two fields of one slide share layout, light and colour; only the texture tells them apart.
+    """
+    detail = grey.astype(np.float32)
+    detail -= cv2.GaussianBlur(detail, (0, 0), sigma_px)
+    contrast = np.sqrt(cv2.GaussianBlur(detail * detail, (0, 0), sigma_px))
+    return np.asarray(detail / (contrast + CONTRAST_FLOOR), dtype=np.float32)

@@ -1,0 +1,93 @@
+"""Carry the checks out, and keep what they found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from .. import runs
+from ..types import Cohort, Finding
+from .checks import CHECKS, Digest, NotApplicable
+from .digest import ImageDigest, digest_sample
+
+WORKERS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What the checks said.
+
+    Attributes:
+        findings: all findings, check after check.
+        outcomes: check -> ``nothing found``, ``N found`` or ``not applicable: why``.
+    """
+
+    findings: tuple[Finding, ...]
+    outcomes: dict[str, str]
+
+
+def audit_cohort(
+    cohort: Cohort,
+    *,
+    checks: tuple[str, ...] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Audit:
+    """Look for what spoils learning or scoring.
+
+    Args:
+        cohort: labelled and unlabelled samples.
+        checks: names of registered checks; None takes all.
+        progress: called with images looked at and images in all.
+
+    Raises:
+        PartError: no check has this name.
+        DataError: an image cannot be read.
+    """
+    names = tuple(entry.name for entry in CHECKS) if checks is None else checks
+    for name in names:
+        CHECKS.find(name)
+    digest = Digest(cohort, _digest_cohort(cohort, progress) if names else [])
+    findings: list[Finding] = []
+    outcomes: dict[str, str] = {}
+    for name in names:
+        found = CHECKS.build(name, cohort, digest)
+        if isinstance(found, NotApplicable):
+            outcomes[name] = f"not applicable: {found.reason}"
+            continue
+        outcomes[name] = f"{len(found)} found" if found else "nothing found"
+        findings += found
+    return Audit(tuple(findings), outcomes)
+
+
+def _digest_cohort(cohort: Cohort, progress: Callable[[int, int], None] | None) -> list[ImageDigest]:
+    digests = []
+    with ThreadPoolExecutor(WORKERS) as pool:
+        try:
+            for digest in pool.map(digest_sample, cohort.samples):
+                digests.append(digest)
+                if progress is not None:
+                    progress(len(digests), len(cohort.samples))
+        except BaseException:
+            # What waits in line would only delay the message.
+            pool.shutdown(cancel_futures=True)
+            raise
+    return digests
+
+
+def write_findings(path: Path, audit: Audit) -> Path:
+    """Write ``findings.json`` atomically."""
+    content = {"outcomes": audit.outcomes, "findings": [asdict(f) for f in audit.findings]}
+    return runs.write_json(path, content)
+
+
+def read_findings(path: Path) -> Audit:
+    """Read what `write_findings` wrote.
+
+    Raises:
+        RunError: the file is missing or damaged.
+    """
+    content = runs.read_json(path)
+    findings = (Finding(**{**f, "images": tuple(f["images"])}) for f in content["findings"])
+    return Audit(tuple(findings), dict(content["outcomes"]))

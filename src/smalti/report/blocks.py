@@ -1,0 +1,122 @@
+"""What a section is made of. Blocks hold plain text; the template escapes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from markupsafe import Markup
+
+
+@dataclass(frozen=True, slots=True)
+class Paragraph:
+    """A paragraph; ``tone`` is ``plain``, ``note``, ``warning`` or ``lead``."""
+
+    kind: ClassVar[str] = "paragraph"
+    text: str
+    tone: str = "plain"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table that scrolls inside its own box; the first ``text_columns`` are left-aligned, the others are numbers."""
+
+    kind: ClassVar[str] = "table"
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str = ""
+    text_columns: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Panels:
+    """Drawings side by side, one below the other on a phone: (SVG, what it shows in words)."""
+
+    kind: ClassVar[str] = "panels"
+    drawings: Sequence[tuple[Markup, str]]
+    caption: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One cell of a matrix: share 0..1 of its row decides the shade."""
+
+    text: str
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """A confusion matrix: rows are labels, columns predictions."""
+
+    kind: ClassVar[str] = "matrix"
+    names: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    caption: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One picture with its scores; ``picture`` is a data address, empty where the image could not be read."""
+
+    picture: str
+    alt: str
+    image: str
+    label: str
+    predicted: str
+    details: str
+    scores: Sequence[tuple[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Gallery:
+    """Pictures in a grid."""
+
+    kind: ClassVar[str] = "gallery"
+    cards: Sequence[Card]
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Verbatim text."""
+
+    kind: ClassVar[str] = "listing"
+    text: str
+
+
+Block = Paragraph | Table | Panels | Matrix | Gallery | Listing
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One section of the page; ``anchor`` is its short name in links."""
+
+    anchor: str
+    title: str
+    blocks: Sequence[Block]
+
+
+def not_applicable(anchor: str, title: str, reason: str) -> Section:
+    """A section that cannot be written, with the reason."""
+    return Section(anchor, title, [Paragraph(f"not applicable: {reason}", "note")])
+
+
+def format_number(value: float | None, digits: int = 3) -> str:
+    """The number with fixed digits; a dash for what could not be computed."""
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def format_range(low: float | None, high: float | None, digits: int = 3) -> str:
+    """A range; a dash for what could not be computed."""
+    return "–" if low is None or high is None else f"{low:.{digits}f} to {high:.{digits}f}"
+
+
+def format_percent(share: float) -> str:
+    """``95 %``, never broken over two lines."""
+    return f"{round(100 * share, 1):g}\u00a0%"
+
+
+def count_things(number: int, singular: str, plural: str = "") -> str:
+    """``1 case``, ``2 cases``, ``1,200 images``."""
+    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"

@@ -1,0 +1,76 @@
+"""What a run folder holds, read once; a file that is not there is None."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..audit import Audit, read_decisions, read_findings
+from ..runs import RunFolder, read_json, read_table
+from ..types import Decision
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """The files of a run folder.
+
+    Attributes:
+        name: name of the folder.
+        recipe: the resolved recipe as YAML text.
+        submission: all columns as text.
+        Others: parsed content of the file of the same name.
+    """
+
+    name: str
+    recipe: str | None
+    environment: dict[str, Any] | None
+    cohort: dict[str, Any] | None
+    samples: pd.DataFrame | None
+    audit: Audit | None
+    decisions: tuple[Decision, ...]
+    folds: pd.DataFrame | None
+    history: pd.DataFrame | None
+    out_of_fold: pd.DataFrame | None
+    scores: dict[str, Any] | None
+    submission: pd.DataFrame | None
+
+    @property
+    def root(self) -> Path | None:
+        """The data folder, where known."""
+        return Path(self.cohort["root"]) if self.cohort and "root" in self.cohort else None
+
+
+def read_record(run: RunFolder) -> RunRecord:
+    """Read everything the report tells about.
+
+    Raises:
+        RunError: a file is damaged.
+    """
+    path = run.path
+    submission = path / "submission.csv"
+    findings = path / "findings.json"
+    return RunRecord(
+        name=path.resolve().name,
+        recipe=run.recipe_path.read_text(encoding="utf-8") if run.recipe_path.is_file() else None,
+        environment=_read_json(path / "environment.json"),
+        cohort=_read_json(path / "cohort.json"),
+        samples=_read_table(path / "samples.csv"),
+        audit=read_findings(findings) if findings.is_file() else None,
+        decisions=read_decisions(path / "decisions.csv"),
+        folds=_read_table(path / "folds.csv"),
+        history=_read_table(path / "history.csv"),
+        out_of_fold=_read_table(run.predictions / "out_of_fold.csv"),
+        scores=_read_json(path / "scores.json"),
+        submission=pd.read_csv(submission, dtype=str, keep_default_na=False) if submission.is_file() else None,
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    return dict(read_json(path)) if path.is_file() else None
+
+
+def _read_table(path: Path) -> pd.DataFrame | None:
+    return read_table(path) if path.is_file() else None

@@ -1,0 +1,229 @@
+"""Sections about the score: headline, metrics, classes, confusion, highest losses, submission, method."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..evaluate import highest_losses
+from ..metrics import LOWER_IS_BETTER, METRICS
+from .blocks import (
+    Block,
+    Cell,
+    Gallery,
+    Matrix,
+    Panels,
+    Paragraph,
+    Section,
+    Table,
+    count_things,
+    format_number,
+    format_percent,
+    format_range,
+    not_applicable,
+)
+from .figures import draw_headline
+from .gallery import make_cards
+from .record import RunRecord
+
+NO_SCORES = "there is no scores.json; the stage 'evaluate' writes it ('smalti run')"
+TITLES = {
+    "macro_f1": "macro-F1",
+    "balanced_accuracy": "balanced accuracy",
+    "accuracy": "accuracy",
+    "auc": "AUC (one against the rest)",
+    "log_loss": "log loss",
+}
+METHOD_TEXT = (
+    "Each image was scored by networks that had seen neither it nor any other image of its case: the cases were "
+    "divided into folds with similar shares of the classes, each fold was held out once, and the networks learned on "
+    "the others. Some cases of the learning part were set aside (inner part); they chose the epoch and never score. "
+    "The held-out predictions of all folds are pooled into one table per seed, the score is computed on that table, "
+    "and the scores of the seeds are averaged. It is not a mean of scores per fold, which small folds bias (Forman & "
+    "Scholz 2010)."
+)
+
+
+def write_headline(record: RunRecord) -> Section:
+    """Score, interval, numbers and chance level in plain words."""
+    if record.scores is None:
+        return not_applicable("result", "Result", NO_SCORES)
+    scores, metric = record.scores, record.scores["metrics"]["macro_f1"]
+    blocks: list[Block] = [Paragraph(_say_score(scores), "lead")]
+    if None not in (metric["low"], metric["high"]):
+        words = (
+            f"Macro-F1 {metric['value']:.2f}, interval {format_range(metric['low'], metric['high'], 2)}; "
+            f"a guess {format_range(metric['chance_prior_low'], metric['chance_prior_high'], 2)}"
+        )
+        caption = (
+            "Blue: the score and its interval. Grey band: what guessing by the shares of the classes scores (line: its "
+            "mean). Dashed: always the most frequent class."
+        )
+        blocks.append(Panels([(draw_headline(metric, name="macro-F1"), words)], caption))
+    interval = scores["interval"]
+    if not interval["trustworthy"]:
+        blocks.append(
+            Paragraph(
+                f"The interval cannot be trusted: {interval['reason']}. With so few cases it is too short; read the "
+                "score as a first impression.",
+                "warning",
+            )
+        )
+    blocks.append(Paragraph(_say_optimism(scores)))
+    return Section("result", "Result", blocks)
+
+
+def _say_score(scores: dict[str, Any]) -> str:
+    metric = scores["metrics"]["macro_f1"]
+    percent = format_percent(scores["interval"]["confidence"])
+    numbers = ", ".join(
+        (
+            f"{count_things(scores['n_images'], 'image')} of {count_things(scores['n_cases'], 'case')}",
+            count_things(len(scores["classes"]), "class", "classes"),
+            count_things(scores["n_folds"], "fold"),
+            count_things(scores["n_seeds"], "seed"),
+        )
+    )
+    verdict = "above what guessing reaches" if _beats_chance(metric) else "not told apart from guessing"
+    return (
+        f"On cases it had never seen, the classifier scores a macro-F1 of {metric['value']:.2f} ({percent} interval "
+        f"{format_range(metric['low'], metric['high'], 2)}; {numbers}). Always saying the most frequent class scores "
+        f"{metric['chance_majority']:.2f}; guessing by the shares of the classes scores {metric['chance_prior']:.2f} "
+        f"({percent} of guesses: {format_range(metric['chance_prior_low'], metric['chance_prior_high'], 2)}). "
+        f"The score is {verdict}."
+    )
+
+
+def _beats_chance(metric: dict[str, Any]) -> bool:
+    return bool(
+        metric["low"] is not None and metric["low"] > max(metric["chance_prior_high"], metric["chance_majority"])
+    )
+
+
+def _say_optimism(scores: dict[str, Any]) -> str:
+    if scores["optimism"] is None:
+        return "Optimism: not applicable: there are no inner predictions (predictions/inner.csv)."
+    inner, optimism = scores["inner"]["macro_f1"], scores["optimism"]
+    return (
+        f"Optimism: on the inner images that chose the epochs the networks score {inner:.2f}, which is {optimism:+.2f} "
+        "against the score above; reporting that number instead would have been off by so much."
+    )
+
+
+def write_metrics(record: RunRecord) -> Section:
+    """Every metric with interval, seeds and chance levels."""
+    title = "All metrics"
+    if record.scores is None:
+        return not_applicable("metrics", title, NO_SCORES)
+    percent = format_percent(record.scores["interval"]["confidence"])
+    rows = []
+    for name, metric in record.scores["metrics"].items():
+        seeds = [value for value in metric["per_seed"] if value is not None]
+        rows.append(
+            (
+                TITLES.get(name, name) + (" (lower is better)" if name in LOWER_IS_BETTER else ""),
+                format_number(metric["value"]),
+                format_range(metric["low"], metric["high"]),
+                format_range(min(seeds), max(seeds)) if len(seeds) > 1 else "one seed",
+                format_number(metric["chance_majority"]),
+                f"{format_number(metric['chance_prior'])} "
+                f"({format_range(metric['chance_prior_low'], metric['chance_prior_high'])})",
+            )
+        )
+    header = ("metric", "score", f"{percent} interval", "range over seeds", "most frequent class", "guess by shares")
+    notes = "; ".join(f"{TITLES.get(e.name, e.name)}: {e.summary}" for e in METRICS)
+    return Section("metrics", title, [Table(header, rows), Paragraph(f"What they are: {notes}.", "note")])
+
+
+def write_classes(record: RunRecord) -> Section:
+    """Precision, recall, F1 and AUC of each class."""
+    if record.scores is None:
+        return not_applicable("classes", "Class by class", NO_SCORES)
+    header = ("class", "images", "precision", "recall", "F1", "F1 interval", "AUC")
+    rows = [
+        (
+            name,
+            f"{values['support']:.0f}",
+            *(format_number(values[key], 2) for key in ("precision", "recall", "f1")),
+            format_range(values["f1_low"], values["f1_high"], 2),
+            format_number(values["auc"], 2),
+        )
+        for name, values in record.scores["per_class"].items()
+    ]
+    return Section("classes", "Class by class", [Table(header, rows)])
+
+
+def write_confusion(record: RunRecord) -> Section:
+    """Which class is taken for which."""
+    if record.scores is None:
+        return not_applicable("confusion", "Confusion matrix", NO_SCORES)
+    rows = []
+    for counts in record.scores["confusion"]:
+        total = sum(counts)
+        rows.append([Cell(f"{count:.1f}".removesuffix(".0"), count / total if total else 0.0) for count in counts])
+    caption = "Images, mean over seeds; below, the share of the row (of the images with that label)."
+    return Section("confusion", "Confusion matrix", [Matrix(record.scores["classes"], rows, caption)])
+
+
+def write_gallery(record: RunRecord) -> Section:
+    """The images that the networks got most wrong."""
+    anchor, title = "losses", "The images with the highest loss"
+    if record.out_of_fold is None or record.scores is None:
+        return not_applicable(anchor, title, "there is no predictions/out_of_fold.csv with scores.json beside it")
+    classes = record.scores["classes"]
+    cards, missing = make_cards(highest_losses(record.out_of_fold, classes=classes), classes=classes, root=record.root)
+    text = (
+        f"The {len(cards)} images whose label the networks found least likely, worst first: wrong labels, odd images, "
+        "or errors. Scores and loss (-log of the score of the label) are means over the seeds, each from networks that "
+        "had not seen the case. Orange: the label."
+    )
+    blocks: list[Block] = [Paragraph(text)]
+    if missing:
+        blocks.append(Paragraph(missing, "warning"))
+    return Section(anchor, title, [*blocks, Gallery(cards)])
+
+
+def write_submission(record: RunRecord) -> Section:
+    """How the predictions of the unlabelled part fall, beside the labels."""
+    if record.submission is None:
+        return not_applicable("submission", "Submission", "the run has no submission.csv (no unlabelled images)")
+    table = record.submission
+    predicted = table.iloc[:, -1].value_counts()
+    labels = None if record.samples is None else record.samples["label"]
+    known = labels[labels != ""].value_counts() if labels is not None else predicted * 0
+    rows = [
+        (
+            str(name),
+            f"{predicted.get(name, 0):,}",
+            format_percent(round(predicted.get(name, 0) / len(table), 2)),
+            format_percent(round(known.get(name, 0) / known.sum(), 2)) if known.sum() else "–",
+        )
+        for name in sorted(set(predicted.index) | set(known.index))
+    ]
+    text = (
+        f"submission.csv has {count_things(len(table), 'row')}. A class that is far rarer or more frequent than among "
+        "the labels deserves a look."
+    )
+    header = ("class", "predicted images", "share", "share of the labels")
+    return Section("submission", "Submission", [Paragraph(text), Table(header, rows)])
+
+
+def write_method(record: RunRecord) -> Section:
+    """How the number was obtained."""
+    blocks: list[Block] = [Paragraph(METHOD_TEXT)]
+    if record.scores is not None:
+        interval = record.scores["interval"]
+        blocks.append(
+            Paragraph(
+                f"Interval: {interval['method']}; {interval['resamples']:,} resamples; the middle "
+                f"{format_percent(interval['confidence'])}. It speaks of other cases like these, scored by the same "
+                f"networks. {'Enough cases' if interval['trustworthy'] else 'Not to be trusted'}: {interval['reason']}."
+            )
+        )
+        blocks.append(
+            Paragraph(
+                "Chance: 'most frequent class' gives every image that class, with the shares of the classes as scores; "
+                "'guess by shares' draws a class for every case with those shares (AUC: random scores; log loss: the "
+                "shares themselves)."
+            )
+        )
+    return Section("method", "How the number was obtained", blocks)
