@@ -228,7 +228,7 @@ def train(
         skip_problems=skip_problems,
         listener=listener,
     )
-    experiment, splits = _prepare(ground, plan, runs=runs, name=name, listener=listener)
+    experiment, splits = prepare(ground, plan, runs=runs, name=name, listener=listener)
     with _stage(experiment.run, "train"):
         train_folds(experiment, splits, tell=listener.tell)
     return experiment, splits
@@ -301,7 +301,7 @@ def _read_inner(folder: RunFolder) -> pd.DataFrame | None:
     return table if table is not None and len(table) else None
 
 
-def _prepare(
+def prepare(
     ground: Ground, plan: Recipe, *, runs: Path, name: str | None, listener: Listener
 ) -> tuple[Experiment, tuple[Split, ...]]:
     """Record the plan, then tiles and features: all that the folds share."""

@@ -1,0 +1,29 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint bench clean
+
+.venv/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev,openslide]"
+	touch $@
+
+demo: .venv/.installed            ## draw a cohort with known truth and do the whole way on it
+	test -d demo-data || $(BIN)/smalti demo demo-data
+	$(BIN)/smalti run demo-data --recipe demo
+
+test: lint                        ## contracts, style, types, tests
+	$(BIN)/pytest
+
+lint: .venv/.installed
+	$(BIN)/lint-imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/.installed           ## measurements side by side; minutes
+	for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
+
+clean:                            ## forget the environment, the runs and the drawn cohort
+	rm -rf .venv runs demo-data

@@ -1,0 +1,105 @@
+"""Is data feeding the brake of phase finetune?
+
+smalti's own training epoch (tiles read from the store, augmented, normalised, forward, backward, clipping, optimiser
+step) beside a bare timm forward + backward on tensors that are in memory already; in turn, same process, medians.
+
+    python benchmarks/bench_finetune.py [--backbone mobilenetv2_100] [--images 24] [--repeats 5]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import timm
+import torch
+import torch.nn.functional as F
+from drawing import draw_folder
+
+from smalti.cohort import read_cohort
+from smalti.models import POOLERS, Head, Network, build_backbone
+from smalti.recipe import load_recipe
+from smalti.samples import BagBatches
+from smalti.tile import build_store
+from smalti.train import choose_device, make_fabric
+from smalti.train.loop import Loop, Stream
+from smalti.train.tasks import FinetuneTask
+
+
+def main() -> None:
+    """Print images (tiles) per second of both and their ratio."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backbone", default="mobilenetv2_100")
+    parser.add_argument("--images", type=int, default=24)
+    parser.add_argument("--repeats", type=int, default=5)
+    args = parser.parse_args()
+    settings = [f"model.backbone={args.backbone}", "model.pretrained=false", "train.finetune.stages=1",
+                "train.finetune.batchnorm=live"]  # fmt: skip
+    plan = load_recipe("default", settings=settings)
+    with tempfile.TemporaryDirectory() as name:
+        cohort = read_cohort(draw_folder(Path(name) / "data", count=args.images, side_px=700))
+        backbone = build_backbone(plan.model)
+        store = build_store(cohort, plan.tile, tile_px=backbone.spec.size_px, cache=Path(name) / "cache")
+        device = choose_device(plan.train)
+        fabric = make_fabric(device)
+        network = Network(backbone, POOLERS.build("mean"), Head(backbone.features, 2, dropout=0.2))
+        phase = plan.train.finetune
+        batches = BagBatches(store, np.arange(args.images), cohort.targets, phase.batch_images, phase.tiles_per_image)
+        task = FinetuneTask(module=network.to(memory_format=torch.channels_last), fabric=fabric, spec=backbone.spec,
+                            store=store, batches=batches, inner_bags=np.empty(0, dtype=np.int64), phase=phase)  # fmt: skip
+        loop = Loop(fabric=fabric, task=task, phase=phase, stream=Stream(0, 0, "finetune"),
+                    class_weights=torch.ones(2, device=fabric.device), inner_targets=torch.empty(0, dtype=torch.long),
+                    checkpoints=Path(name))  # fmt: skip
+        bare = Bare(args.backbone, tiles=phase.batch_images * phase.tiles_per_image, px=store.tile_px, fabric=fabric)
+        compare(loop, bare, tiles=args.images * phase.tiles_per_image, repeats=args.repeats, device=device.name)
+
+
+class Bare:
+    """What a user would write to see how fast timm can go here."""
+
+    def __init__(self, backbone: str, *, tiles: int, px: int, fabric: object) -> None:
+        network = timm.create_model(backbone, num_classes=2).to(memory_format=torch.channels_last)
+        self.fabric = fabric
+        self.network = fabric.setup_module(network).train()
+        self.tiles = tiles
+        self.images = torch.randn(tiles, 3, px, px, device=fabric.device).to(memory_format=torch.channels_last)
+        self.targets = torch.zeros(tiles, dtype=torch.long, device=fabric.device)
+
+    def step(self) -> None:
+        """Forward and backward."""
+        loss = F.cross_entropy(self.network(self.images), self.targets)
+        self.fabric.backward(loss)
+        float(loss.detach())
+
+
+def compare(loop: Loop, bare: Bare, *, tiles: int, repeats: int, device: str) -> None:
+    """Take turns; medians of tiles per second and of the ratio."""
+    from smalti.train.optimisers import build_optimiser
+
+    groups = loop.task.list_groups()
+    optimiser = loop.fabric.setup_optimizers(build_optimiser("adamw", groups, lr=1e-4, weight_decay=0.01))
+    ours, theirs = [], []
+    for repeat in range(repeats + 1):
+        started = time.perf_counter()
+        loop._learn(optimiser, repeat)
+        middle = time.perf_counter()
+        steps = tiles // bare.tiles
+        for _ in range(steps):
+            bare.step()
+        ended = time.perf_counter()
+        if repeat:  # the first round warms up
+            ours.append(tiles / (middle - started))
+            theirs.append(steps * bare.tiles / (ended - middle))
+    ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+    print(f"{device}; {repeats} rounds of {tiles} tiles, in turn")
+    print(f"smalti finetune      {statistics.median(ours):8.1f} tiles/s  ({min(ours):.1f} to {max(ours):.1f})")
+    print(f"bare timm fwd + bwd  {statistics.median(theirs):8.1f} tiles/s  ({min(theirs):.1f} to {max(theirs):.1f})")
+    print(f"ratio                {ratio:8.3f}")
+
+
+if __name__ == "__main__":
+    main()
