@@ -18,8 +18,8 @@ import numpy as np
 import timm
 import torch
 import torch.nn.functional as F
-from drawing import draw_folder
 
+from drawing import draw_folder
 from smalti.cohort import read_cohort
 from smalti.models import POOLERS, Head, Network, build_backbone
 from smalti.recipe import load_recipe
@@ -48,9 +48,11 @@ def main() -> None:
         fabric = make_fabric(device)
         network = Network(backbone, POOLERS.build("mean"), Head(backbone.features, 2, dropout=0.2))
         phase = plan.train.finetune
-        batches = BagBatches(store, np.arange(args.images), cohort.targets, phase.batch_images, phase.tiles_per_image)
-        task = FinetuneTask(module=network.to(memory_format=torch.channels_last), fabric=fabric, spec=backbone.spec,
-                            store=store, batches=batches, inner_bags=np.empty(0, dtype=np.int64), phase=phase)  # fmt: skip
+        bags = np.arange(args.images)
+        batches = BagBatches(store, bags, cohort.targets, phase.batch_images, phase.tiles_per_image)
+        network = network.to(memory_format=torch.channels_last)
+        task = FinetuneTask(module=network, fabric=fabric, spec=backbone.spec,
+                            store=store, batches=batches, inner_bags=bags[:0], phase=phase)  # fmt: skip
         loop = Loop(fabric=fabric, task=task, phase=phase, stream=Stream(0, 0, "finetune"),
                     class_weights=torch.ones(2, device=fabric.device), inner_targets=torch.empty(0, dtype=torch.long),
                     checkpoints=Path(name))  # fmt: skip

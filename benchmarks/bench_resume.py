@@ -1,6 +1,6 @@
 """Same recipe twice, then killed with SIGKILL at random moments and continued: are the out-of-fold bytes the same?
 
-    python benchmarks/bench_resume.py DATA [--kills 5] [--recipe demo] [--set KNOB=VALUE ...]
+python benchmarks/bench_resume.py DATA [--kills 5] [--recipe demo] [--set KNOB=VALUE ...]
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         for kill in range(args.kills):
             wait_s = random.uniform(0.15, 0.9) * whole_s / (1 if kill == 0 else 2)
-            print(f"kill {kill + 1} after {wait_s:.0f} s: {run_and_kill([*command, '--runs', name], wait_s)}", flush=True)
+            print(
+                f"kill {kill + 1} after {wait_s:.0f} s: {run_and_kill([*command, '--runs', name], wait_s)}", flush=True
+            )
         subprocess.run([*command, "--runs", name], check=True, capture_output=True)
         hashes.append(hash_scores(Path(name)))
         print(f"killed   {hashes[-1]}")

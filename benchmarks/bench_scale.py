@@ -1,6 +1,6 @@
 """Tiling and phase transfer on 100, 300 and 1,000 images of 1,000 px: seconds and peak memory of the whole command.
 
-    python benchmarks/bench_scale.py [--counts 100 300 1000] [--backbone mobilenetv3_small_050]
+python benchmarks/bench_scale.py [--counts 100 300 1000] [--backbone mobilenetv3_small_050]
 """
 
 from __future__ import annotations

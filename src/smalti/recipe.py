@@ -9,12 +9,15 @@ import difflib
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import RecipeError
+
+
+Seed = Annotated[int, Field(ge=0, le=1_000_000)]  # derived seeds must stay below the 2**32 of NumPy
 
 
 class Section(BaseModel):
@@ -65,7 +68,7 @@ class Split(Section):
     """Case-grouped, stratified folds."""
 
     folds: int | Literal["auto"] = Field("auto", description="outer folds; auto takes the largest number up to 5")
-    seeds: tuple[int, ...] = Field((0,), min_length=1, description="one repetition of all folds per seed")
+    seeds: tuple[Seed, ...] = Field((0,), min_length=1, description="one repetition of all folds per seed")
     inner_frac: float = Field(
         0.2, gt=0, le=0.5, description="share of the training cases that choose epochs and never score"
     )
@@ -219,9 +222,13 @@ def _read_values(source: str | Path) -> dict[str, Any]:
         return {"preset": str(source), **_read_preset(str(source))}
     if not path.is_file():
         raise RecipeError(f"no recipe file at {path}. Fix: check the path, or name a preset: {_presets_text()}")
-    values = _parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} cannot be read: {error}. Fix: save it as UTF-8 text") from None
+    values = _parse_yaml(text, str(path))
     if "preset" in values:
-        return _merge({"preset": values["preset"], **_read_preset(values["preset"])}, values)
+        return _merge({"preset": values["preset"], **_read_preset(str(values["preset"]))}, values)
     return values
 
 
@@ -252,7 +259,12 @@ def _parse_setting(setting: str) -> dict[str, Any]:
     key, found, text = setting.partition("=")
     if not found or not key.strip():
         raise RecipeError(f"--set {setting}: no '='. Fix: --set section.knob=value, for example split.folds=3")
-    value: Any = yaml.safe_load(text) if text else None
+    if key.strip() == "preset":
+        raise RecipeError(f"--set {setting}: a preset is laid below all else. Fix: --recipe {text}")
+    try:
+        value: Any = yaml.safe_load(text) if text else None
+    except yaml.YAMLError:
+        raise RecipeError(f"--set {setting}: '{text}' is no YAML value. Fix: put text in quotes") from None
     for part in reversed(key.strip().split(".")):
         value = {part: value}
     return dict(value)

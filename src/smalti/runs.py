@@ -55,7 +55,7 @@ def write_json(path: Path, content: Any) -> Path:
 
 
 def write_table(path: Path, table: pd.DataFrame) -> Path:
-    """Write a CSV atomically; floats keep enough digits to be read back to the same number."""
+    """Write a CSV atomically; floats keep nine digits, with which single precision is read back to the same number."""
     buffer = io.StringIO()
     table.to_csv(buffer, index=False, lineterminator="\n", float_format="%.9g")
     return write_atomic(path, buffer.getvalue())
@@ -235,7 +235,8 @@ def open_run(path: Path, *, recipe: Recipe, identity: Mapping[str, Any]) -> RunF
                 f"Fix: give this run another --name, or delete the folder"
             )
         return run
-    if path.is_dir() and any(path.iterdir()):
+    # A start that was cut short leaves the first of the two files, or a temporary one.
+    if path.is_dir() and any(p.name != "environment.json" and p.name[0] != "." for p in path.iterdir()):
         raise RunError(f"{path} exists and is not a run folder. Fix: give this run another --name")
     path.mkdir(parents=True, exist_ok=True)
     write_json(path / "environment.json", {"identity": wanted, "started": now_text(), **record_environment(),

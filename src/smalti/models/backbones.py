@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import pickle
 import threading
 import urllib.error
 import urllib.request
@@ -77,7 +78,11 @@ def find_weights(model: recipe.Model) -> str | None:
     """Where the weights will come from: ``file``, ``folder``, ``cache``, ``hub``, or ``none`` (from scratch).
 
     None when weights are wanted and cannot be had: the hub did not answer within ``model.hub_timeout_s``.
+
+    Raises:
+        WeightsError: no such backbone; a slip in its name must not look like a silent hub.
     """
+    _check_name(model.backbone)
     if model.weights is not None:
         return "file"
     if model.backbone.startswith("local-dir:"):
@@ -130,9 +135,16 @@ def _check_name(name: str) -> None:
         folder = Path(name.removeprefix("local-dir:"))
         if not (folder / "config.json").is_file():
             raise WeightsError(f"no config.json in {folder}. Fix: give a folder as timm's save_for_hf writes it")
-    elif not name.startswith("hf-hub:") and not timm.is_model(name.split(".")[0]):
-        near = difflib.get_close_matches(name, timm.list_models(), n=3)
-        raise WeightsError(f"timm has no backbone '{name}'. Fix: one of {', '.join(near) or 'timm.list_models()'}")
+    elif not name.startswith("hf-hub:"):
+        plain, _, tag = name.partition(".")
+        if not timm.is_model(plain):
+            near = difflib.get_close_matches(name, timm.list_models(), n=3)
+            raise WeightsError(f"timm has no backbone '{name}'. Fix: one of {', '.join(near) or 'timm.list_models()'}")
+        try:
+            timm.get_pretrained_cfg(name)
+        except RuntimeError:
+            known = ", ".join(timm.list_pretrained(f"{plain}.*")) or plain
+            raise WeightsError(f"timm has no weights '{tag}' of {plain}. Fix: one of {known}") from None
 
 
 def _find_cached(name: str) -> Path | None:
@@ -186,16 +198,23 @@ def _load_file(module: nn.Module, path: Path) -> None:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, safetensors.SafetensorError, EOFError) as error:
         raise WeightsError(f"{path} cannot be read as weights: {error}. Fix: give a .safetensors file") from error
-    except Exception as error:  # pickle's UnpicklingError, which weights_only raises for anything but tensors
-        if type(error).__name__ != "UnpicklingError":
-            raise
+    except pickle.UnpicklingError as error:  # what weights_only raises for anything but tensors
         raise WeightsError(f"{path} holds more than tensors and is not loaded. Fix: save it as .safetensors") from error
-    state = state.get("state_dict", state)
+    state = _find_tensors(state, path)
     wanted = module.state_dict()
     head = {k for k in state if k not in wanted and k.split(".")[0] in _head_names(module)}
     state = {k: v.float() if v.is_floating_point() else v for k, v in state.items() if k not in head}
     _refuse_misfit(wanted, state, path)
     module.load_state_dict(state, strict=True)
+
+
+def _find_tensors(state: Any, path: Path) -> dict[str, torch.Tensor]:
+    """The tensors by name, also where a training script put them beside its own records."""
+    if isinstance(state, dict):
+        state = state.get("state_dict", state)
+    if isinstance(state, dict) and all(isinstance(v, torch.Tensor) for v in state.values()):
+        return dict(state)
+    raise WeightsError(f"{path} holds no tensors by name. Fix: save the state_dict alone, best as .safetensors")
 
 
 def _head_names(module: nn.Module) -> set[str]:

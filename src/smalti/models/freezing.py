@@ -62,9 +62,9 @@ def open_stage(backbone: nn.Module, *, stage: int, stages: int, batchnorm: str) 
     for name, parameter in backbone.named_parameters():
         parameter.requires_grad_(name in open_names)
     backbone.train(opened > 0)
-    for name, module in backbone.named_modules():
-        own = [f"{name}.{p}" if name else p for p, _ in module.named_parameters(recurse=False)]
-        closed = bool(own) and not any(p in open_names for p in own)
+    for module in backbone.modules():
+        inside = [p.requires_grad for p in module.parameters()]
+        closed = bool(inside) and not any(inside)  # its dropout and statistics rest too
         if closed or (batchnorm == "frozen" and isinstance(module, _BatchNorm)):
             module.eval()
     return opened

@@ -31,11 +31,12 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Panels:
-    """Drawings side by side, one below the other on a phone: (SVG, what it shows in words)."""
+    """Drawings side by side, one below the other on a phone: (SVG, what it shows in words); ``wide`` for a lone one."""
 
     kind: ClassVar[str] = "panels"
     drawings: Sequence[tuple[Markup, str]]
     caption: str = ""
+    wide: bool = False
 
 
 @dataclass(frozen=True, slots=True)

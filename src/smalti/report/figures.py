@@ -25,6 +25,7 @@ STYLE: dict[str, Any] = {
     "axes.spines.right": False,
     "axes.titlesize": 9.5,
     "axes.titlelocation": "left",
+    "axes.titlepad": 9,
     "lines.solid_capstyle": "round",
 }
 NO_METADATA = {"Creator": None, "Date": None, "Format": None, "Type": None}
@@ -38,8 +39,8 @@ def draw_headline(metric: Mapping[str, Any], *, name: str) -> Markup:
         axes.axvspan(metric["chance_prior_low"], metric["chance_prior_high"], color="#D9D9D9", lw=0)
         axes.axvline(metric["chance_prior"], color=GREY, lw=1.2)
         axes.axvline(metric["chance_majority"], color=GREY, lw=1.2, ls=(0, (3, 2)))
-        axes.plot([metric["low"], metric["high"]], [0, 0], color=BLUE, lw=4)
-        axes.plot(metric["value"], 0, "o", color=BLUE, ms=10, mec="white", mew=1.5)
+        axes.plot([metric["low"], metric["high"]], [0, 0], color=BLUE, lw=4, clip_on=False)
+        axes.plot(metric["value"], 0, "o", color=BLUE, ms=10, mec="white", mew=1.5, clip_on=False)
         axes.annotate(
             f"{metric['value']:.2f}", (metric["value"], 0), (0, 9), textcoords="offset points", ha="center",
             color=BLUE, weight="bold", size=11,

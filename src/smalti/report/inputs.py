@@ -30,7 +30,8 @@ def write_data(record: RunRecord) -> Section:
         f"{cohort['root']}."
     )
     blocks: list[Block] = [Paragraph(text)]
-    blocks += [Paragraph(str(note), "note") for note in cohort.get("notes", ())]
+    if cohort.get("notes"):
+        blocks.append(Paragraph(f"Reading the folder: {'; '.join(str(note) for note in cohort['notes'])}.", "note"))
     if record.samples is not None:
         blocks.append(_tabulate_classes(record.samples))
     left_out = cohort.get("left_out", [])

@@ -58,7 +58,7 @@ def write_headline(record: RunRecord) -> Section:
             "Blue: the score and its interval. Grey band: what guessing by the shares of the classes scores (line: its "
             "mean). Dashed: always the most frequent class."
         )
-        blocks.append(Panels([(draw_headline(metric, name="macro-F1"), words)], caption))
+        blocks.append(Panels([(draw_headline(metric, name="macro-F1"), words)], caption, wide=True))
     interval = scores["interval"]
     if not interval["trustworthy"]:
         blocks.append(
@@ -84,6 +84,8 @@ def _say_score(scores: dict[str, Any]) -> str:
         )
     )
     verdict = "above what guessing reaches" if _beats_chance(metric) else "not told apart from guessing"
+    if not scores["interval"]["trustworthy"]:
+        verdict += ", as far as so few cases can tell"
     return (
         f"On cases it had never seen, the classifier scores a macro-F1 of {metric['value']:.2f} ({percent} interval "
         f"{format_range(metric['low'], metric['high'], 2)}; {numbers}). Always saying the most frequent class scores "
@@ -94,18 +96,25 @@ def _say_score(scores: dict[str, Any]) -> str:
 
 
 def _beats_chance(metric: dict[str, Any]) -> bool:
-    return bool(
-        metric["low"] is not None and metric["low"] > max(metric["chance_prior_high"], metric["chance_majority"])
-    )
+    """Rarely reached by a guess (above its range), and not by this sample alone (interval above both guesses)."""
+    if metric["low"] is None:
+        return False
+    guess = max(metric["chance_prior"], metric["chance_majority"])
+    return bool(metric["value"] > metric["chance_prior_high"] and metric["low"] > guess)
 
 
 def _say_optimism(scores: dict[str, Any]) -> str:
     if scores["optimism"] is None:
         return "Optimism: not applicable: there are no inner predictions (predictions/inner.csv)."
     inner, optimism = scores["inner"]["macro_f1"], scores["optimism"]
+    meaning = (
+        "a report of that number would have promised too much"
+        if optimism > 0
+        else "here that number would not have flattered, but what chooses never scores"
+    )
     return (
-        f"Optimism: on the inner images that chose the epochs the networks score {inner:.2f}, which is {optimism:+.2f} "
-        "against the score above; reporting that number instead would have been off by so much."
+        f"On the inner images that chose the epochs the networks score {inner:.2f}; the difference from the score "
+        f"above, the optimism, is {optimism:+.2f}: {meaning}."
     )
 
 
