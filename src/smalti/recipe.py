@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from .errors import RecipeError
 
-
 Seed = Annotated[int, Field(ge=0, le=1_000_000)]  # derived seeds must stay below the 2**32 of NumPy
 
 
@@ -118,7 +117,7 @@ class Transfer(Phase):
     """The backbone is frozen; its features are computed once."""
 
     views: int = Field(
-        4, ge=1, le=8, description="stored views of each tile: the plain one and views-1 flips and turns"
+        1, ge=1, le=8, description="stored views of each tile: the plain one and views-1 flips and turns"
     )
 
 

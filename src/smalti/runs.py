@@ -215,11 +215,13 @@ class RunFolder:
             file.write(line + "\n")
 
 
-def open_run(path: Path, *, recipe: Recipe, identity: Mapping[str, Any]) -> RunFolder:
+def open_run(
+    path: Path, *, recipe: Recipe, identity: Mapping[str, Any], device: Mapping[str, str] | None = None
+) -> RunFolder:
     """Make a run folder, or continue the one that is there.
 
     ``identity`` (data hash, decisions hash, weights hash) and the recipe are written before anything else and must be
-    the same when a run is continued.
+    the same when a run is continued. ``device`` is recorded in ``environment.json``.
 
     Raises:
         RunError: the folder holds another recipe or other data, or something that is no run.
@@ -239,8 +241,8 @@ def open_run(path: Path, *, recipe: Recipe, identity: Mapping[str, Any]) -> RunF
     if path.is_dir() and any(p.name != "environment.json" and p.name[0] != "." for p in path.iterdir()):
         raise RunError(f"{path} exists and is not a run folder. Fix: give this run another --name")
     path.mkdir(parents=True, exist_ok=True)
-    write_json(path / "environment.json", {"identity": wanted, "started": now_text(), **record_environment(),
-                                           "command": sys.argv})  # fmt: skip
+    started = {"identity": wanted, "started": now_text(), "command": sys.argv, "device": dict(device or {})}
+    write_json(path / "environment.json", started | record_environment())
     write_atomic(run.recipe_path, recipe.to_yaml())
     return run
 

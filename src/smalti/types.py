@@ -73,6 +73,7 @@ class Cohort:
         classes: the sorted label names; score columns follow this order.
         notes: what was guessed or converted, for people to read.
         submission_columns: header of a submission: name column, label column.
+        submission_rows: how a submission names its rows, in order; also images that were left out as unreadable.
     """
 
     root: Path
@@ -82,6 +83,7 @@ class Cohort:
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
     submission_columns: tuple[str, str] = ("sample_index", "label")
+    submission_rows: tuple[str, ...] = ()
 
     @property
     def samples(self) -> tuple[Sample, ...]:

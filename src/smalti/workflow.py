@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -137,10 +137,14 @@ def inspect_ground(
     for note in cohort.notes:
         listener.say(note)
     seen = audit_cohort(cohort, checks=recipe.audit.checks, progress=listener.follow("audit"))
+    for code, outcome in seen.outcomes.items():
+        if outcome != "nothing found":
+            listener.say(f"audit, {code}: {outcome}")
     accepted = accept_proposals(seen.findings, recipe.audit.accept, decided=decisions)
     if accepted:
         append_decisions(decisions_path, accepted)
         decisions += accepted
+        listener.say(f"{len(accepted)} proposal(s) accepted by rule, recorded in {decisions_path}")
     names = {s.image for s in cohort.samples} | {d.image for d in decisions if d.who == SKIPPED}
     validate_decisions(decisions, images=names, classes=cohort.classes)
     # Joined first: an excluded image may be the only bridge between the cases of its two twins.
@@ -236,13 +240,16 @@ def train(
 
 def predict(experiment: Experiment, splits: tuple[Split, ...], *, listener: Listener = SILENT) -> None:
     """Out-of-fold scores, scores of the unlabelled part, and the submission."""
-    from .predict import predict_outer, predict_unlabelled, write_submission
+    from .predict import find_unreadable, predict_outer, predict_unlabelled, write_submission
 
     with _stage(experiment.run, "predict"):
         predict_outer(experiment, splits, tell=listener.tell)
         if experiment.cohort.unlabelled:
             scores = predict_unlabelled(experiment, splits, tell=listener.tell)
             write_submission(experiment.run.path / "submission.csv", experiment.cohort, scores)
+            if filled := find_unreadable(experiment.cohort):
+                names = ", ".join(filled[:3])
+                listener.say(f"{len(filled)} unreadable image(s) get the most frequent class ({names})")
 
 
 def reopen(path: str | Path, *, listener: Listener = SILENT) -> tuple[Experiment, tuple[Split, ...]]:
@@ -323,8 +330,8 @@ def prepare(
         "weights": hash_weights(backbone.module),
     }
     folder = runs / (name or f"{cohort.root.resolve().name}-{plan.preset}-{hash_text(plan.to_yaml())[:6]}")
-    run_folder = open_run(folder, recipe=plan, identity=identity)
-    _record(run_folder, ground, splits, device=f"{device.name}; {device.precision}; {device.reason}")
+    run_folder = open_run(folder, recipe=plan, identity=identity, device=asdict(device))
+    _record(run_folder, ground, splits)
     listener.say(f"{device.name}, {device.precision}: {device.reason}")
     with _stage(run_folder, "tile"):
         tile_px = plan.tile.size_px or backbone.spec.size_px
@@ -349,7 +356,7 @@ def _embed(plan: Recipe, backbone: Any, store: Any, *, fabric: Any, cache: Path,
     return features.pool(POOLERS.build(plan.model.pooler))
 
 
-def _record(run_folder: RunFolder, ground: Ground, splits: tuple[Split, ...], *, device: str) -> None:
+def _record(run_folder: RunFolder, ground: Ground, splits: tuple[Split, ...]) -> None:
     """Everything that was decided, in the run folder before training begins."""
     from .samples import tabulate_folds
 
@@ -361,7 +368,6 @@ def _record(run_folder: RunFolder, ground: Ground, splits: tuple[Split, ...], *,
             "root": str(cohort.root.resolve()), "layout": cohort.layout, "classes": cohort.classes,
             "n_labelled": len(cohort.labelled), "n_unlabelled": len(cohort.unlabelled),
             "n_cases": len({s.case for s in cohort.labelled}), "notes": cohort.notes, "left_out": left_out,
-            "device": device,
         },
     )  # fmt: skip
     write_table(run_folder.path / "samples.csv", tabulate_samples(cohort))

@@ -165,4 +165,5 @@ def _build(root: Path, reading: Reading, *, drafts: list[Draft], problems: list[
         classes=tuple(sorted({s.label for s in labelled if s.label is not None})),
         notes=tuple(notes),
         submission_columns=reading.submission_columns,
+        submission_rows=tuple(d.sample.index for d in reading.drafts if d.test),
     )

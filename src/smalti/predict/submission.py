@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -17,8 +18,14 @@ def average_scores(predictions: pd.DataFrame, *, classes: tuple[str, ...]) -> pd
     return predictions.groupby("image", sort=False)[columns].mean().reset_index()
 
 
+def find_unreadable(cohort: Cohort) -> tuple[str, ...]:
+    """Rows that a submission must have although their images were left out; they get the most frequent class."""
+    readable = {s.index for s in cohort.unlabelled}
+    return tuple(name for name in cohort.submission_rows if name not in readable)
+
+
 def write_submission(path: Path, cohort: Cohort, predictions: pd.DataFrame) -> Path:
-    """Write the class of the highest mean score of each unlabelled image, in the order of the sample file or folder.
+    """Write the class of the highest mean score of each image, in the order of the sample file or folder.
 
     Raises:
         SubmissionError: the table would be refused; nothing is written.
@@ -30,11 +37,10 @@ def write_submission(path: Path, cohort: Cohort, predictions: pd.DataFrame) -> P
             f"no prediction for {len(missing)} of {len(cohort.unlabelled)} images ({', '.join(missing[:3])}). "
             "Fix: run 'smalti predict' again"
         )
-    chosen = means.loc[[s.image for s in cohort.unlabelled]].to_numpy().argmax(axis=1)
-    name_column, label_column = cohort.submission_columns
-    table = pd.DataFrame(
-        {name_column: [s.index for s in cohort.unlabelled], label_column: [cohort.classes[i] for i in chosen]}
-    )
+    best = means.loc[[s.image for s in cohort.unlabelled]].to_numpy().argmax(axis=1)
+    chosen = {s.index: cohort.classes[i] for s, i in zip(cohort.unlabelled, best, strict=True)}
+    chosen |= dict.fromkeys(find_unreadable(cohort), Counter(s.label for s in cohort.labelled).most_common(1)[0][0])
+    table = pd.DataFrame([(name, chosen[name]) for name in cohort.submission_rows], columns=cohort.submission_columns)
     check_submission(table, cohort)
     return write_table(path, table)
 
@@ -45,7 +51,7 @@ def check_submission(table: pd.DataFrame, cohort: Cohort) -> None:
     Raises:
         SubmissionError: with everything that differs.
     """
-    expected = [s.index for s in cohort.unlabelled]
+    expected = list(cohort.submission_rows)
     if tuple(table.columns) != cohort.submission_columns:
         raise SubmissionError(
             f"columns are {', '.join(map(str, table.columns))}; expected {', '.join(cohort.submission_columns)}. "

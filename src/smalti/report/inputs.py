@@ -154,7 +154,7 @@ def write_environment(record: RunRecord) -> Section:
         return not_applicable("environment", "Environment", "there is no environment.json")
     keys = ("started", "python", "system", "processor", "cores", "memory_gb")
     rows = [(key.replace("_gb", " (GB)"), str(environment[key])) for key in keys if key in environment]
-    rows.append(("device", _tell_device(record, environment)))
+    rows.append(("device", _tell_device(environment)))
     rows += [(f"hash of {key}", str(value)) for key, value in environment.get("identity", {}).items()]
     rows += [(str(name), str(version)) for name, version in environment.get("libraries", {}).items()]
     blocks: list[Block] = [Table(("what", "value"), rows, text_columns=2)]
@@ -163,8 +163,8 @@ def write_environment(record: RunRecord) -> Section:
     return Section("environment", "Environment", blocks)
 
 
-def _tell_device(record: RunRecord, environment: dict[str, Any]) -> str:
-    device = environment.get("device", (record.cohort or {}).get("device"))
+def _tell_device(environment: dict[str, Any]) -> str:
+    device = environment.get("device")
     if isinstance(device, dict):
         return "; ".join(str(value) for value in device.values())
     return str(device) if device else "not recorded"

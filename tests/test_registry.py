@@ -1,0 +1,145 @@
+"""The contract that every registered part keeps, over each registry's own listing."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import smalti
+from smalti.audit.checks import CHECKS, Digest, NotApplicable
+from smalti.errors import PartError
+from smalti.metrics import METRICS
+from smalti.models import POOLERS, Pooler
+from smalti.recipe import Phase
+from smalti.registry import Registry
+from smalti.samples import AUGMENTATIONS, Transform
+from smalti.train.schedules import SCHEDULES
+from smalti.types import Cohort
+
+
+def make_cohort() -> Cohort:
+    return Cohort(Path(), "table", (), (), ("a", "b"))
+
+
+def make_optimiser() -> torch.optim.Optimizer:
+    return torch.optim.SGD([torch.nn.Parameter(torch.zeros(2))], lr=0.1)
+
+
+def check_metric(value: Any) -> None:
+    assert np.isfinite(value)
+
+
+def check_check(answer: Any) -> None:
+    assert isinstance(answer, NotApplicable)  # without images nothing can have passed
+    assert answer.reason
+
+
+def check_augmentation(draw: Any) -> None:
+    transform = draw(2, 3, 0.5, np.random.default_rng(0))
+    assert isinstance(transform, Transform)
+    assert (transform.turns.shape, transform.matrix.shape, transform.offset.shape) == ((2, 3), (2, 3, 3), (2, 3))
+
+
+def check_pooler(pooler: Any) -> None:
+    assert isinstance(pooler, Pooler)
+    assert pooler(torch.zeros(2, 3, 5)).shape == (2, 5)
+
+
+def check_schedule(schedule: Any) -> None:
+    assert isinstance(schedule, torch.optim.lr_scheduler.LRScheduler)
+
+
+Arguments = Callable[[], tuple[tuple[Any, ...], dict[str, Any]]]
+REGISTRIES: dict[str, tuple[Registry[Any], Arguments, Callable[[Any], None]]] = {
+    "CHECKS": (CHECKS, lambda: ((make_cohort(), Digest(make_cohort(), [])), {}), check_check),
+    "METRICS": (METRICS, lambda: (([0, 1, 1], [[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]), {}), check_metric),
+    "AUGMENTATIONS": (AUGMENTATIONS, lambda: ((), {}), check_augmentation),
+    "POOLERS": (POOLERS, lambda: ((), {}), check_pooler),
+    "SCHEDULES": (SCHEDULES, lambda: ((make_optimiser(),), {"epochs": 3, "patience": 3}), check_schedule),
+}
+PARTS = [(name, entry.name) for name, (registry, _, _) in REGISTRIES.items() for entry in registry]
+
+
+def test_every_registry_of_the_package_is_under_test() -> None:
+    found = set()
+    for file in Path(smalti.__file__).parent.rglob("*.py"):
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
+            if isinstance(value, ast.Call) and ast.unparse(value.func) == "Registry":
+                target = node.targets[0] if isinstance(node, ast.Assign) else node.target  # type: ignore[union-attr]
+                found.add(ast.unparse(target))
+    assert found == set(REGISTRIES)
+
+
+@pytest.mark.parametrize(("where", "name"), PARTS)
+def test_a_part_says_what_it_is_and_builds(where: str, name: str) -> None:
+    registry, arguments, check = REGISTRIES[where]
+    entry = registry.find(name)
+    assert entry.name == name
+    assert name in registry
+    assert 10 < len(entry.summary) <= 110
+    assert "\n" not in entry.summary
+    assert inspect.getdoc(entry.build)
+    args, kwargs = arguments()
+    check(registry.build(name, *args, **kwargs))
+
+
+@pytest.mark.parametrize(("where", "name"), PARTS)
+def test_wrong_arguments_are_refused_with_those_that_exist(where: str, name: str) -> None:
+    registry, arguments, _ = REGISTRIES[where]
+    args, kwargs = arguments()
+    with pytest.raises(PartError) as caught:
+        registry.build(name, *args, **kwargs, no_such_argument=1)
+    assert "no_such_argument" in str(caught.value)
+    assert f"{registry.kind} '{name}'" in str(caught.value)
+    takes = str(caught.value).partition("It takes: ")[2].split(", ")
+    assert takes == (list(inspect.signature(registry.find(name).build).parameters) or ["no arguments"])
+
+
+@pytest.mark.parametrize(("where", "name"), PARTS)
+def test_a_slip_of_the_pen_suggests_the_part(where: str, name: str) -> None:
+    registry, _, _ = REGISTRIES[where]
+    slip = name[:-1] + "_" if len(name) > 3 else name + name[-1]
+    assert slip not in registry
+    with pytest.raises(PartError, match=rf"Did you mean '{name}'\?"):
+        registry.find(slip)
+
+
+@pytest.mark.parametrize("where", REGISTRIES)
+def test_an_unknown_name_lists_what_there_is(where: str) -> None:
+    registry, _, _ = REGISTRIES[where]
+    with pytest.raises(PartError) as caught:
+        registry.build("0")
+    assert all(entry.name in str(caught.value) for entry in registry)
+
+
+@pytest.mark.parametrize("where", REGISTRIES)
+def test_a_name_can_be_taken_once(where: str) -> None:
+    registry, _, _ = REGISTRIES[where]
+    before = list(registry)
+    with pytest.raises(PartError, match="registered twice"):
+        registry.register(before[0].name, summary="again")(lambda: None)
+    assert list(registry) == before
+
+
+def test_a_failure_inside_a_builder_is_not_blamed_on_its_arguments() -> None:
+    registry: Registry[int] = Registry("thing")
+
+    @registry.register("broken", summary="raises")
+    def build_broken() -> int:
+        raise TypeError("from inside")
+
+    with pytest.raises(TypeError, match="from inside"):
+        registry.build("broken")
+
+
+def test_the_schedules_that_a_recipe_admits_are_those_registered() -> None:
+    assert set(typing.get_args(Phase.model_fields["schedule"].annotation)) == {entry.name for entry in SCHEDULES}
