@@ -240,11 +240,12 @@ def doctor(runs: Runs = RUNS, recipe: RecipeOption = "default", settings: Settin
     from .doctor import examine_machine
     from .recipe import load_recipe
 
-    table = Table("what", "found", "fix")
+    table = Table("what", "", "found", "fix")
     colours = {"good": "green", "note": "yellow", "bad": "red"}
     signs = examine_machine(load_recipe(recipe, settings=settings or ()), folder=runs)
     for sign in signs:
-        table.add_row(f"[{colours[sign.state]}]{sign.name}[/]", escape(sign.found), escape(sign.fix))
+        state = f"[{colours[sign.state]}]{sign.state}[/]"
+        table.add_row(sign.name, state, escape(sign.found), escape(sign.fix))
     out.print(table)
     if any(sign.state == "bad" for sign in signs):
         raise typer.Exit(1)

@@ -17,14 +17,12 @@ from ..registry import Registry
 class Pooler(nn.Module, ABC):
     """Root of all poolers."""
 
+    def __init__(self) -> None:
+        super().__init__()  # torch's own takes anything, so that wrong arguments would be found too late
+
     @abstractmethod
     def forward(self, features: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """Pool (B, N, D) to (B, D)."""
-
-    @property
-    def learns(self) -> bool:
-        """Whether it has parameters; if not, frozen features are pooled once instead of at every step."""
-        return any(True for _ in self.parameters())
 
 
 POOLERS: Registry[Pooler] = Registry("pooler")

@@ -43,9 +43,6 @@ class BagBatches:
     batch_images: int
     tiles_per_image: int
 
-    def __len__(self) -> int:
-        return len(shuffle_batches(len(self.bags), self.batch_images, rng=np.random.default_rng(0)))
-
     def draw(self, rng: np.random.Generator) -> Iterator[Batch]:
         """One pass over the images in random order; the same ``rng`` state gives the same batches."""
         for chosen in shuffle_batches(len(self.bags), self.batch_images, rng=rng):

@@ -95,10 +95,13 @@ def _propose(targets: Indices, cases: Indices, *, folds: int, seed: int) -> Iter
 
 def _find_parts(targets: Indices, cases: Indices, *, folds: int, seed: int) -> list[Indices] | None:
     """The first proposal in which no outer part is empty and every training part holds every class."""
-    if folds > len(np.unique(cases)):
+    numbers = np.unique(cases)
+    if folds > len(numbers) or any(len(np.unique(cases[targets == t])) < 2 for t in np.unique(targets)):
         return None
     everything = np.arange(len(targets))
-    for parts in _propose(targets, cases, folds=folds, seed=seed):
+    # As many folds as cases can only mean one case each; scikit-learn refuses that where the classes are smaller.
+    alone = [np.flatnonzero(cases == number) for number in numbers]
+    for parts in [alone] if folds == len(numbers) else _propose(targets, cases, folds=folds, seed=seed):
         if all(len(p) and _holds_all(targets, np.setdiff1d(everything, p)) for p in parts):
             return parts
     return None
@@ -139,13 +142,15 @@ def _check_split(split: Split, targets: Indices, cases: Indices) -> None:
 def _explain(cohort: Cohort, folds: int, seeds: tuple[int, ...]) -> str:
     held = {name: sorted({s.case for s in cohort.labelled if s.label == name}) for name in cohort.classes}
     rarest = min(held, key=lambda name: len(held[name]))
+    targets, cases = cohort.targets, _number_cases(cohort)
+    number = len(np.unique(cases))
     reason = (
-        f"{folds} folds do not work: some training part would lack a class. "
-        f"Class '{rarest}' has {len(held[rarest])} case(s): {', '.join(held[rarest][:5])}; "
-        f"{len({s.case for s in cohort.labelled})} cases in all."
+        f"{folds} folds do not work: "
+        f"{'some training part would lack a class' if folds <= number else 'a case cannot be in two folds'}. "
+        f"Class '{rarest}' has {len(held[rarest])} case(s): {', '.join(held[rarest][:5])}; {number} cases in all."
     )
-    for fewer in range(folds - 1, 1, -1):
-        targets, cases = cohort.targets, _number_cases(cohort)
-        if all(_find_parts(targets, cases, folds=fewer, seed=seed) is not None for seed in seeds):
-            return f"{reason} Fix: --set split.folds={fewer} (the largest number that works), or folds=auto"
+    # More folds may work where fewer do not, and one case in each always works unless a class has a single case.
+    for other in (*range(min(max(folds, MOST_AUTO_FOLDS), number), 1, -1), number):
+        if all(_find_parts(targets, cases, folds=other, seed=seed) is not None for seed in seeds):
+            return f"{reason} Fix: --set split.folds={other} (the largest number that works)"
     return f"{reason} No number of folds works. Fix: add cases of '{rarest}', or exclude or merge that class"
