@@ -36,8 +36,8 @@ class MeanPooler(Pooler):
         """Pool (B, N, D) to (B, D)."""
         if mask is None:
             return features.mean(dim=1)
-        weights = mask.to(features.dtype)[..., None]
-        return (features * weights).sum(dim=1) / weights.sum(dim=1)
+        # Filled, not multiplied by zero: padding may hold anything, also what is not a number.
+        return features.masked_fill(~mask[..., None], 0.0).sum(dim=1) / mask.sum(dim=1, keepdim=True)
 
 
 @POOLERS.register("max", summary="largest value of each embedding dimension over the tiles")
