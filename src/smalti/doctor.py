@@ -14,6 +14,7 @@ from typing import Any, Literal
 import psutil
 from packaging.requirements import Requirement
 
+from .errors import WeightsError
 from .recipe import Recipe
 from .registry import Entry
 
@@ -111,7 +112,11 @@ def _read_driver() -> str:
 def _examine_weights(recipe: Recipe) -> Sign:
     from .models import describe_missing_weights, find_weights
 
-    source = find_weights(recipe.model)
+    try:
+        source = find_weights(recipe.model)
+    except WeightsError as error:
+        found, _, fix = str(error).partition(" Fix: ")
+        return Sign("weights", "bad", found, fix)
     if source is None:
         found, _, fix = describe_missing_weights(recipe.model).partition(" Fix: ")
         return Sign("weights", "note" if recipe.model.without_weights == "scratch" else "bad", found, fix)

@@ -119,7 +119,7 @@ def hash_code(*modules: str) -> str:
 
 def hash_files(paths: Iterable[Path], *, memo: Path) -> dict[Path, str]:
     """Hash of each file; files whose size and time did not change are looked up in ``memo``."""
-    known: dict[str, list[Any]] = json.loads(memo.read_text(encoding="utf-8")) if memo.is_file() else {}
+    known = _read_memo(memo)
     hashes: dict[Path, str] = {}
     changed = False
     for path in paths:
@@ -134,6 +134,15 @@ def hash_files(paths: Iterable[Path], *, memo: Path) -> dict[Path, str]:
     if changed:
         write_json(memo, known)
     return hashes
+
+
+def _read_memo(memo: Path) -> dict[str, list[Any]]:
+    """A memo only saves time, so a damaged one is an empty one."""
+    try:
+        known: dict[str, list[Any]] = json.loads(memo.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+    return known
 
 
 def hash_cohort(cohort: Cohort, *, memo: Path) -> str:
@@ -155,7 +164,8 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    _remove_orphans(folder)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.{platform.node()}.{os.getpid()}."))
     try:
         build(temporary)
         temporary.chmod(0o755)
@@ -167,6 +177,15 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def _remove_orphans(folder: Path) -> None:
+    """Delete temporary folders that processes of this machine left behind when they were killed."""
+    mine = f".{folder.name}.{platform.node()}."
+    for found in folder.parent.glob(f"{mine}*"):
+        process = found.name.removeprefix(mine).split(".")[0]
+        if process.isdigit() and not psutil.pid_exists(int(process)):
+            shutil.rmtree(found, ignore_errors=True)
 
 
 def record_environment() -> dict[str, Any]:
