@@ -1,4 +1,4 @@
-"""A small drawn cohort that every way through the house can learn from, and a recipe that is done in seconds."""
+"""What several test files share: a drawn cohort, a finished run on it, experiments from settings or embeddings."""
 
 from __future__ import annotations
 
@@ -9,88 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
-from PIL import Image
+
+from textures import FAST, draw_challenge
 
 # The suite has a worker on each core; threads of torch would only wait for each other. Read when torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-CLASSES = ("A", "B", "C")
-LABELLED, UNLABELLED = 24, 6
-FAST = (
-    "model.backbone=test_resnet",
-    "model.pretrained=false",
-    "train.device=cpu",
-    "tile.size_px=64",
-    "split.folds=2",
-    "split.inner_frac=0.3",
-    "evaluate.resamples=200",
-    "train.transfer.epochs=8",
-    "train.transfer.batch_images=8",
-    "train.finetune.epochs=2",
-    "train.finetune.stages=2",
-    "train.finetune.tiles_per_image=2",
-)
-
-
-def draw_texture(label: str, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """96 to 140 px of stripes (A), blobs (B) or grain (C) in the colours of a stain, (H, W, 3)."""
-    height, width = rng.integers(96, 141, 2)
-    rows, columns = np.mgrid[:height, :width].astype(float)
-    if label == "A":
-        angle = rng.uniform(0, np.pi)
-        waves = np.sin((rows * np.cos(angle) + columns * np.sin(angle)) / rng.uniform(1.6, 2.0) + rng.uniform(0, 6))
-    elif label == "B":
-        centres = rng.uniform(0, 140, (14, 2))
-        near = ((rows[..., None] - centres[:, 0]) ** 2 + (columns[..., None] - centres[:, 1]) ** 2).min(axis=-1)
-        waves = np.clip(1.5 - near / rng.uniform(40, 60), -1, 1)
-    else:
-        waves = rng.normal(0, 0.8, (height, width))
-    # Thick and thin places differ from image to image, so that two images of a class are no near-duplicates.
-    patches = Image.fromarray(rng.uniform(-0.25, 0.25, (5, 5)).astype(np.float32)).resize((int(width), int(height)))
-    share = np.clip(0.5 + 0.3 * waves + np.asarray(patches) + rng.normal(0, 0.04, waves.shape), 0, 1)[..., None]
-    pixels = share * np.array([96, 56, 140]) + (1 - share) * np.array([236, 190, 214])
-    return pixels.round().astype(np.uint8)
-
-
-def draw_mask(size_px: tuple[int, int]) -> NDArray[np.uint8]:
-    """All but a margin of eight pixels."""
-    mask = np.zeros(size_px, np.uint8)
-    mask[8:-8, 8:-8] = 255
-    return mask
-
-
-def name_label(number: int) -> str:
-    """The class of labelled image ``number``."""
-    return CLASSES[number // 2 % 3]
-
-
-def name_case(number: int) -> str:
-    """The first twelve images are pairs of one case and class, each other is a case of its own."""
-    return f"p{number // 2}" if number < 12 else f"s{number}"
-
-
-def draw_challenge(folder: Path, *, seed: int = 0, unlabelled: int = UNLABELLED) -> Path:
-    """24 labelled images of three classes and some unlabelled ones, all with masks, in the challenge layout."""
-    rng = np.random.default_rng(seed)
-    for part, count in (("train_data", LABELLED), ("test_data", unlabelled)):
-        (folder / part).mkdir(parents=True)
-        for number in range(count):
-            pixels = draw_texture(name_label(number), rng)
-            Image.fromarray(pixels).save(folder / part / f"img_{number:04d}.png")
-            Image.fromarray(draw_mask(pixels.shape[:2])).save(folder / part / f"mask_{number:04d}.png")
-    write_lines(folder / "train_labels.csv", "sample_index,label", *(f"{i},{name_label(i)}" for i in range(LABELLED)))
-    write_lines(folder / "cases.csv", "sample_index,case", *(f"{i},{name_case(i)}" for i in range(LABELLED)))
-    if unlabelled:
-        order = reversed(range(unlabelled))  # not the order of the folder
-        write_lines(folder / "sample_submission.csv", "sample_index,label", *(f"{i},A" for i in order))
-    return folder
-
-
-def write_lines(path: Path, *lines: str) -> Path:
-    """Write a small table."""
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return path
 
 
 @pytest.fixture(scope="session")
@@ -121,5 +44,41 @@ def prepare(challenge: Path, tmp_path_factory: pytest.TempPathFactory) -> Callab
         plan = load_recipe(settings=[*FAST, *settings])
         ground = workflow.inspect_ground(data, recipe=plan, decisions_path=runs / "none.csv")
         return workflow.prepare(ground, plan, runs=runs, name=f"r{next(names)}", listener=workflow.SILENT)
+
+    return build
+
+
+@pytest.fixture
+def embed(tmp_path: Path) -> Callable[..., Any]:
+    """Make an experiment on given image embeddings (n, D) or (views, n, D): labels and cases, no files, no tiles."""
+    import torch
+
+    from smalti.models import Backbone
+    from smalti.recipe import load_recipe
+    from smalti.runs import RunFolder
+    from smalti.samples import split_cases
+    from smalti.tile import TileStore
+    from smalti.train import Experiment, choose_device, make_fabric
+    from smalti.types import Cohort, InputSpec, Sample
+
+    def build(embeddings: Any, labels: Any, *settings: str, cases: Any = None, name: str = "run") -> Any:
+        values = torch.as_tensor(np.asarray(embeddings), dtype=torch.float32)
+        values = values if values.ndim == 3 else values[None]
+        names = [f"i{n:04d}" for n in range(values.shape[1])]
+        cases = names if cases is None else cases
+        rows = zip(names, labels, cases, strict=True)
+        samples = tuple(Sample(n, Path(n), None, str(label), str(case), n) for n, label, case in rows)
+        cohort = Cohort(tmp_path, "table", samples, (), tuple(sorted(set(map(str, labels)))))
+        plan = load_recipe(settings=["train.device=cpu", "train.finetune.epochs=0", *settings])
+        starts = np.arange(len(names) + 1, dtype=np.int64)
+        zeros = np.zeros((len(names), 2), np.int64)
+        store = TileStore("none", tmp_path, 64, tuple(names), starts, zeros, np.ones(len(names), np.float32))
+        spec = InputSpec(64, False, (0.5,) * 3, (0.5,) * 3)
+        backbone = Backbone(torch.nn.Identity(), "identity", values.shape[2], spec)
+        (tmp_path / name).mkdir()
+        device = choose_device(plan.train)
+        return Experiment(
+            RunFolder(tmp_path / name), plan, cohort, store, backbone, values, device, make_fabric(device)
+        ), split_cases(cohort, plan.split)
 
     return build

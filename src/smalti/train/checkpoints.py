@@ -17,7 +17,7 @@ from ..runs import write_atomic
 def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """Write a nested structure of dicts, lists, tensors and plain values atomically."""
     tensors: dict[str, torch.Tensor] = {}
-    skeleton = _take_out(content, tensors, "t")
+    skeleton = _take_out(content, tensors)
     write_atomic(path, safetensors.torch.save(tensors, metadata={"content": json.dumps(skeleton)}))
 
 
@@ -37,15 +37,16 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
-def _take_out(value: Any, tensors: dict[str, torch.Tensor], key: str) -> Any:
-    """Replace tensors by their key; dicts become pair lists, because JSON would turn integer keys into text."""
+def _take_out(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
+    """Replace tensors by a number; dicts become pair lists, because JSON would turn integer keys into text."""
     if isinstance(value, torch.Tensor):
+        key = str(len(tensors))  # names joined by dots could meet, since the names of weights hold dots
         tensors[key] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
         return {"tensor": key}
     if isinstance(value, dict):
-        return {"pairs": [[k, _take_out(v, tensors, f"{key}.{k}")] for k, v in value.items()]}
+        return {"pairs": [[k, _take_out(v, tensors)] for k, v in value.items()]}
     if isinstance(value, list | tuple):
-        return {"items": [_take_out(v, tensors, f"{key}.{i}") for i, v in enumerate(value)]}
+        return {"items": [_take_out(v, tensors) for v in value]}
     return value
 
 

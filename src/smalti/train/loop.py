@@ -133,7 +133,7 @@ class Loop:
 
     def _build_schedule(self, optimiser: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
         if self.rates is not None:
-            rates, first = self.rates, self.phase.lr
+            rates, first = (*self.rates, 0.0), self.phase.lr  # the 0.0: there may be no epoch to repeat
             return torch.optim.lr_scheduler.LambdaLR(optimiser, lambda e: rates[min(e, len(rates) - 1)] / first)
         return SCHEDULES.build(self.phase.schedule, optimiser, epochs=self.phase.epochs, patience=self.phase.patience)
 
