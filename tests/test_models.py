@@ -25,7 +25,7 @@ from smalti.models import (
     open_stage,
 )
 from smalti.models.freezing import group_by_depth
-from smalti.samples import apply_transform, view_transform
+from smalti.samples import normalise_tiles
 
 SMALL = "test_resnet"
 NETWORKS = ("mobilenetv3_small_050", "vit_tiny_patch16_224", "convnext_atto")
@@ -250,8 +250,8 @@ def test_a_backbone_says_what_it_takes_and_gives(name: str, features: int, fixed
     assert backbone.spec.size_px == listed.input_size[-1]
     assert (backbone.spec.mean, backbone.spec.std) == (listed.mean, listed.std)
     assert backbone.spec.fixed is fixed
-    tiles = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 2, 128, 128, 3), dtype=np.uint8))
-    images = apply_transform(tiles, view_transform(0, images=1, tiles=2), spec=backbone.spec)
+    tiles = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 128, 128, 3), dtype=np.uint8))
+    images = normalise_tiles(tiles, spec=backbone.spec)
     assert images.shape[-1] == (backbone.spec.size_px if fixed else 128)
     assert embed(backbone.module, images).shape == (2, backbone.features)
     assert features == backbone.features

@@ -234,7 +234,7 @@ def test_lion_steps_by_the_sign_as_in_its_paper() -> None:
 
 
 def test_an_unknown_optimiser_suggests_the_nearest() -> None:
-    with pytest.raises(PartError, match="'adamww'.*Did you mean adamw"):
+    with pytest.raises(PartError, match=r"'adamww'.*Did you mean adamw"):
         build_optimiser("adamww", [], lr=1, weight_decay=0)
     assert {"adam", "adamw", "lion", "sgd"} <= set(list_optimisers())
 
@@ -351,7 +351,7 @@ def test_a_damaged_checkpoint_is_an_error_that_says_what_to_do(damage: str, tmp_
     if damage != "absent":
         write_checkpoint(path, {"w": torch.ones(50)})
         path.write_bytes(path.read_bytes()[:-30] if damage == "cut" else b"PK\x03\x04 not one of ours")
-    with pytest.raises(RunError, match="x.safetensors cannot be read.*Fix"):
+    with pytest.raises(RunError, match=r"x.safetensors cannot be read.*Fix"):
         read_checkpoint(path)
 
 

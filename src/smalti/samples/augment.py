@@ -1,9 +1,9 @@
-"""Augmentation of whole batches of tiles: flips and quarter turns, and colour as one matrix per image.
+"""Augmentation of tiles on the CPU: flips and quarter turns, and colour as one matrix per image; then normalisation.
 
-Brightness, contrast, saturation and channel gains are all linear in RGB, so that together with the normalisation of
-the backbone they are one 3x3 matrix and one offset: a batch is augmented and normalised in a single product, and
-data feeding stays cheap beside the network (benchmarks/bench_finetune.py). Tiles of one image share their colour,
-since a stain varies between images and not inside one.
+Brightness, contrast, saturation and channel gains are all linear in RGB, so they are composed into one 3x4 matrix,
+which OpenCV applies to 8-bit pixels with saturation, as an image would. That keeps data feeding cheap beside the
+network (benchmarks/bench_finetune.py). Tiles of one image share their colour, since a stain varies between images
+and not inside one. Tiles stay 8-bit until they are on the device.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from ..registry import Registry
 from ..types import InputSpec
 
+ROTATIONS = (-1, cv2.ROTATE_90_COUNTERCLOCKWISE, cv2.ROTATE_180, cv2.ROTATE_90_CLOCKWISE)
 TURNS = 8  # the symmetries of the square: quarter turns 0-3, then the same after a flip
 
 # Luma weights of ITU-R BT.601, which torchvision's adjust_saturation uses as well.
@@ -114,44 +116,42 @@ def colour_matrix(
     return matrix.astype(np.float32), offset.astype(np.float32)
 
 
-def apply_transform(tiles: torch.Tensor, transform: Transform, *, spec: InputSpec) -> torch.Tensor:
-    """Turn, recolour, normalise: uint8 (B, N, H, W, 3) to float32 (B*N, 3, H, W) in channels-last memory.
+def apply_transform(tiles: NDArray[np.uint8], transform: Transform) -> NDArray[np.uint8]:
+    """Turn and recolour square tiles (B, N, H, W, 3); the same array where nothing changes, else a new one."""
+    plain = _is_plain(transform)
+    if plain and not transform.turns.any():
+        return tiles
+    # OpenCV multiplies 0..255, the transform is written for 0..1.
+    colours = np.concatenate([transform.matrix, transform.offset[..., None] * 255], axis=2)
+    out = np.empty_like(tiles)
+    for image, tile in np.ndindex(*tiles.shape[:2]):
+        turned = turn_tile(tiles[image, tile], int(transform.turns[image, tile]))
+        out[image, tile] = turned if plain else cv2.transform(turned, colours[image])
+    return out
 
-    Values are clamped to 0..1 before the normalisation, as an image would be. Where the backbone takes one size
-    only, tiles of another size are resized to it.
+
+def turn_tile(tile: NDArray[np.uint8], turn: int) -> NDArray[np.uint8]:
+    """Apply symmetry ``turn`` of the square, 0 to 7, to a tile (H, W, 3)."""
+    flipped = cv2.flip(tile, 1) if turn >= 4 else tile
+    turned = cv2.rotate(flipped, ROTATIONS[turn % 4]) if turn % 4 else flipped
+    return np.asarray(turned, dtype=np.uint8)
+
+
+def normalise_tiles(tiles: torch.Tensor, *, spec: InputSpec) -> torch.Tensor:
+    """What the backbone expects: uint8 (M, H, W, 3) to float32 (M, 3, H, W) in channels-last memory.
+
+    Where the backbone takes one size only, tiles of another size are resized to it.
     """
-    batch, count, height, width, _ = tiles.shape
-    turned = turn_tiles(tiles.reshape(batch * count, height, width, 3), torch.from_numpy(transform.turns.reshape(-1)))
-    pixels = turned.to(torch.float32).div_(255.0)
-    center = torch.tensor(spec.mean, device=tiles.device)
-    scale = torch.tensor(spec.std, device=tiles.device)
-    if _is_plain(transform):
-        # In place: the batch is large beside a CPU's cache.
-        return _fit_size(pixels.sub_(center).div_(scale).permute(0, 3, 1, 2), spec)
-    matrix = torch.from_numpy(transform.matrix).to(tiles.device).transpose(1, 2)
-    offset = torch.from_numpy(transform.offset).to(tiles.device)[:, None, :]
-    flat = torch.baddbmm(offset, pixels.reshape(batch, -1, 3), matrix).clamp_(0.0, 1.0).sub_(center).div_(scale)
-    return _fit_size(flat.reshape(batch * count, height, width, 3).permute(0, 3, 1, 2), spec)
-
-
-def _fit_size(images: torch.Tensor, spec: InputSpec) -> torch.Tensor:
-    if not spec.fixed or images.shape[-1] == spec.size_px:
+    count, height, width, _ = tiles.shape
+    std = torch.tensor(spec.std, device=tiles.device)
+    scale = (1 / (255 * std)).repeat(width)
+    shift = (-torch.tensor(spec.mean, device=tiles.device) / std).repeat(width)
+    # Whole rows of pixels at a time: a last dimension of three would be slow on a CPU.
+    rows = tiles.reshape(count * height, width * 3).to(torch.float32).mul_(scale).add_(shift)
+    images = rows.reshape(count, height, width, 3).permute(0, 3, 1, 2)
+    if not spec.fixed or height == spec.size_px:
         return images
     return F.interpolate(images, size=spec.size_px, mode="bilinear", antialias=True)
-
-
-def turn_tiles(tiles: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
-    """Apply symmetry ``turns[i]`` of the square to tile i; (M, H, W, 3) to (M, H, W, 3), tiles must be square."""
-    if not bool(turns.any()):
-        return tiles
-    out = torch.empty_like(tiles)
-    for turn in range(TURNS):
-        chosen = (turns == turn).nonzero().squeeze(1).to(tiles.device)
-        if len(chosen):
-            picked = tiles[chosen]
-            picked = picked.flip(2) if turn >= 4 else picked
-            out[chosen] = torch.rot90(picked, turn % 4, dims=(1, 2))
-    return out
 
 
 def _is_plain(transform: Transform) -> bool:

@@ -22,7 +22,7 @@ _END = object()
 class Batch:
     """B images with N drawn tiles each: tiles uint8 (B, N, H, W, 3), targets int64 (B,)."""
 
-    tiles: torch.Tensor
+    tiles: NDArray[np.uint8]
     targets: torch.Tensor
 
 
@@ -47,7 +47,7 @@ class BagBatches:
         """One pass over the images in random order; the same ``rng`` state gives the same batches."""
         for chosen in shuffle_batches(len(self.bags), self.batch_images, rng=rng):
             rows = np.concatenate([self._draw_rows(int(self.bags[i]), rng) for i in chosen])
-            tiles = torch.from_numpy(self.store.read_tiles(rows))
+            tiles = self.store.read_tiles(rows)
             shape = (len(chosen), self.tiles_per_image, *tiles.shape[1:])
             yield Batch(tiles.reshape(shape), torch.from_numpy(self.targets[chosen]))
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..models import Backbone, Pooler, hash_weights
 from ..runs import build_once, hash_code, hash_text, read_json, write_json
-from ..samples import apply_transform, iterate_ahead, view_transform
+from ..samples import apply_transform, iterate_ahead, normalise_tiles, view_transform
 from ..tile import TileStore
 
 CHUNK_TILES = 32
@@ -95,9 +95,9 @@ def _embed_view(
     device = next(module.parameters()).device
     total = int(store.starts[-1])
     starts = range(0, total, CHUNK_TILES)
-    chunks = (torch.from_numpy(store.read_rows(s, min(s + CHUNK_TILES, total))) for s in starts)
-    for start, tiles in zip(starts, iterate_ahead(chunks), strict=True):
-        transform = view_transform(view, images=1, tiles=len(tiles))
-        images = apply_transform(tiles[None].to(device, non_blocking=True), transform, spec=backbone.spec)
+    chunks = (store.read_rows(s, min(s + CHUNK_TILES, total))[None] for s in starts)
+    turned = (apply_transform(c, view_transform(view, images=1, tiles=c.shape[1]))[0] for c in chunks)
+    for start, tiles in zip(starts, iterate_ahead(turned), strict=True):
+        images = normalise_tiles(torch.from_numpy(tiles).to(device), spec=backbone.spec)
         with torch.inference_mode():
             yield start + len(tiles), module(images).float().cpu().numpy()

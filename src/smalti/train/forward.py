@@ -10,7 +10,7 @@ from lightning.fabric import Fabric
 from numpy.typing import NDArray
 
 from ..models import Network
-from ..samples import apply_transform, iterate_ahead, view_transform
+from ..samples import iterate_ahead, normalise_tiles
 from ..tile import TileStore
 from ..types import InputSpec
 
@@ -36,8 +36,7 @@ def score_bags(
     with torch.inference_mode(), fabric.autocast():
         parts: list[torch.Tensor] = []
         for last, tiles in iterate_ahead(_read_chunks(store, bags)):
-            transform = view_transform(0, images=1, tiles=len(tiles))
-            images = apply_transform(tiles[None].to(fabric.device), transform, spec=spec)
+            images = normalise_tiles(tiles.to(fabric.device), spec=spec)
             parts.append(network.backbone(images).float())
             if last:
                 rows.append(network.head(network.pooler(torch.cat(parts)[None]))[0].float().cpu())

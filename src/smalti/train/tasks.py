@@ -14,7 +14,7 @@ from torch import nn
 
 from .. import recipe
 from ..models import Head, Network, ParameterGroup, build_groups, open_stage
-from ..samples import AUGMENTATIONS, BagBatches, Batch, apply_transform, iterate_ahead
+from ..samples import AUGMENTATIONS, BagBatches, apply_transform, iterate_ahead, normalise_tiles
 from ..samples.batches import shuffle_batches
 from ..tile import TileStore
 from ..types import InputSpec
@@ -124,18 +124,21 @@ class FinetuneTask:
         self._strength = (1 - share) * self.phase.strength_start + share * self.phase.strength_end
 
     def draw_batches(self, rng: np.random.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Logits and targets of augmented tiles; tiles are read one step ahead."""
-        colours = np.random.default_rng(rng.integers(2**63))  # the reader draws from rng in its own thread
-        for batch in iterate_ahead(self.batches.draw(rng)):
-            yield self.score_batch(batch, colours), batch.targets.to(self.fabric.device)
+        """Logits and targets of augmented tiles; tiles are read and augmented one step ahead."""
+        colours = np.random.default_rng(rng.integers(2**63))
+        for tiles, targets in iterate_ahead(self.augment_batches(rng, colours)):
+            images = normalise_tiles(tiles.flatten(0, 1).to(self.fabric.device), spec=self.spec)
+            logits: torch.Tensor = self.forward(images, tiles.shape[1])
+            yield logits, targets.to(self.fabric.device)
 
-    def score_batch(self, batch: Batch, rng: np.random.Generator) -> torch.Tensor:
-        """Logits (B, C) of one augmented batch."""
-        count, bag_tiles = batch.tiles.shape[:2]
-        transform = self._augment(count, bag_tiles, self._strength, rng)
-        images = apply_transform(batch.tiles.to(self.fabric.device, non_blocking=True), transform, spec=self.spec)
-        logits: torch.Tensor = self.forward(images, bag_tiles)
-        return logits
+    def augment_batches(
+        self, rng: np.random.Generator, colours: np.random.Generator
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Augmented tiles uint8 (B, N, H, W, 3) and targets (B,) of one pass."""
+        for batch in self.batches.draw(rng):
+            count, bag_tiles = batch.tiles.shape[:2]
+            transform = self._augment(count, bag_tiles, self._strength, colours)
+            yield torch.from_numpy(apply_transform(batch.tiles, transform)), batch.targets
 
     def score_inner(self) -> torch.Tensor:
         """Logits of the inner images from all their tiles."""

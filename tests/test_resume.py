@@ -1,0 +1,177 @@
+"""Same recipe, same bytes: run twice, cut short anywhere, killed by the system."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from smalti import workflow
+from smalti.train import loop, read_checkpoint, train_folds
+from textures import FAST
+
+Make = Callable[..., Any]
+# A state after every epoch, as where epochs take long; the command line is the real one.
+DRIVER = "import smalti.train.loop as loop\nloop.SAVE_EVERY_S = 0.0\nfrom smalti.__main__ import main\nmain()\n"
+LONG = ("train.finetune.epochs=5", "train.finetune.patience=99", "train.transfer.epochs=12")
+KILL_DEADLINE_S = 120.0
+
+
+class CutError(BaseException):
+    """Stands for the end of the process: no Exception."""
+
+
+def read_scores(run: Path) -> bytes:
+    return (run / "predictions" / "out_of_fold.csv").read_bytes()
+
+
+# --- cut short in the same process --------------------------------------------------------------------------------
+
+
+def cut_after(epochs: int) -> Callable[[str, int, int], None]:
+    """A listener that ends everything after so many epochs."""
+    count = itertools.count(1)
+
+    def tell(stage: str, done: int, total: int) -> None:
+        if next(count) >= epochs:
+            raise CutError
+
+    return tell
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "lion", "sgd"])
+@pytest.mark.parametrize("schedule", ["cosine", "plateau", "constant"])
+def test_a_head_cut_short_again_and_again_ends_the_same(
+    optimiser: str, schedule: str, embed: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With dropout, views and every schedule: momentum, rates and random numbers all go on where they were."""
+    monkeypatch.setattr(loop, "SAVE_EVERY_S", 0.0)
+    rng = np.random.default_rng(0)
+    labels = rng.choice(["a", "b", "c"], 60)
+    points = rng.normal(size=(2, 60, 8)) + (labels == "a")[:, None]
+    knobs = [f"optimiser={optimiser}", f"schedule={schedule}", "epochs=9", "patience=4", "batch_images=7"]
+    knobs = ["split.folds=2", "model.dropout=0.4", *(f"train.transfer.{knob}" for knob in knobs)]
+    ends = []
+    for way, cuts in (("whole", []), ("cut", [1, 3, 2, 4, 1, 2])):
+        experiment, splits = embed(points, labels, *knobs, name=way)
+        for epochs in cuts:
+            with pytest.raises(CutError):
+                train_folds(experiment, splits, tell=cut_after(epochs))
+            assert list(experiment.run.checkpoints.glob("*.progress")) or epochs == 1
+        train_folds(experiment, splits)
+        assert not list(experiment.run.checkpoints.glob("*.progress"))
+        contents = [read_checkpoint(experiment.run.checkpoints / f"{s.name}.safetensors") for s in splits]
+        history = pd.read_csv(experiment.run.path / "history.csv").drop(columns="seconds")
+        ends.append((contents, history.to_csv()))
+    (whole, whole_history), (cut, cut_history) = ends
+    assert whole_history == cut_history
+    for one, other in zip(whole, cut, strict=True):
+        assert all(torch.equal(value, other["weights"][name]) for name, value in one["weights"].items())
+        assert torch.equal(one["inner_logits"], other["inner_logits"])
+
+
+def test_a_finished_fold_is_not_trained_again(embed: Make) -> None:
+    labels = np.array(["a", "b"] * 20)
+    experiment, splits = embed(np.random.default_rng(0).normal(size=(40, 4)), labels, "split.folds=3")
+    train_folds(experiment, splits)
+    times = {p: p.stat().st_mtime_ns for p in experiment.run.checkpoints.iterdir()}
+    assert len(times) == 3
+    train_folds(experiment, splits, tell=cut_after(1))  # an epoch would raise
+    assert {p: p.stat().st_mtime_ns for p in experiment.run.checkpoints.iterdir()} == times
+
+
+# --- the whole way ------------------------------------------------------------------------------------------------
+
+
+def test_the_same_recipe_twice_gives_the_same_bytes(challenge: Path, tmp_path: Path) -> None:
+    """In two folders with a cache each: tiles, features, weights, scores, submission; another seed differs."""
+    made = []
+    for way, seed in (("one", 0), ("two", 0), ("three", 1)):
+        settings = [*FAST, f"split.seeds=[{seed}]"]
+        made.append(workflow.run(challenge, settings=settings, runs=tmp_path / way, name="r").path)
+    first, second, third = map(read_scores, made)
+    assert first == second
+    assert first != third
+    for name in ("submission.csv", "folds.csv", "samples.csv", "scores.json", "predictions/test.csv"):
+        assert (made[0] / name).read_bytes() == (made[1] / name).read_bytes()
+
+
+# --- killed -------------------------------------------------------------------------------------------------------
+
+
+def list_settings() -> list[str]:
+    return [word for setting in (*FAST, *LONG) for word in ("--set", setting)]
+
+
+def start(command: list[str], folder: Path) -> subprocess.Popen[bytes]:
+    """The run in a process of its own, without a state of the one before."""
+    environment = {**os.environ, "PYTHONPATH": ""}
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def kill_when(command: list[str], folder: Path, reached: Callable[[], bool]) -> None:
+    """Start, wait until ``reached``, then a little by chance, SIGKILL."""
+    process = start(command, folder)
+    deadline = time.monotonic() + KILL_DEADLINE_S
+    while not reached() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    time.sleep(random.Random(str(reached)).uniform(0, 0.01))
+    process.send_signal(signal.SIGKILL)
+    _, message = process.communicate()
+    assert process.returncode == -signal.SIGKILL, message.decode()
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(challenge: Path, tmp_path: Path) -> None:
+    """Killed while features are computed, in a transfer, in a finetuning and while predicting, then left alone."""
+    whole = workflow.run(challenge, settings=[*FAST, *LONG], runs=tmp_path / "whole", name="r").path
+    (tmp_path / "driver.py").write_text(DRIVER, encoding="utf-8")
+    command = [sys.executable, "driver.py", "run", str(challenge), "--runs", "killed", "--name", "r", *list_settings()]
+    run = tmp_path / "killed" / "r"
+    log, checkpoints = run / "events.log", run / "checkpoints"
+    kept: dict[str, list[dict[str, Any]]] = {}
+
+    def says(text: str) -> Callable[[], bool]:
+        return lambda: log.is_file() and text in log.read_text(encoding="utf-8")
+
+    def holds(pattern: str) -> Callable[[], bool]:
+        return lambda: any(checkpoints.glob(pattern))
+
+    moments = [
+        says("features begins"),
+        holds("fold0-*.transfer.progress"),
+        holds("fold1-*.finetune.progress"),
+        holds("fold1-*.refit-finetune.progress"),
+        lambda: any((run / "predictions" / "folds").glob("outer-fold0*")),
+    ]
+    for moment in moments:
+        kill_when(command, tmp_path, moment)
+        assert not (run / "scores.json").exists()
+        for path in checkpoints.glob("*.progress"):  # a file is whole or absent
+            kept[path.name] = read_checkpoint(path)["standing"]["history"]
+    process = start(command, tmp_path)
+    _, message = process.communicate(timeout=KILL_DEADLINE_S)
+    assert process.returncode == 0, message.decode()
+    assert read_scores(run) == read_scores(whole)
+    for name in ("submission.csv", "scores.json", "predictions/test.csv", "predictions/inner.csv"):
+        assert (run / name).read_bytes() == (whole / name).read_bytes()
+    # The epochs from before the kill were not repeated: their times, which no repetition would meet, are in the end.
+    history = pd.read_csv(run / "history.csv")
+    assert any("finetune" in name for name in kept)
+    for name, rows in kept.items():
+        fold, phase = int(name[4]), name.split(".")[1]
+        found = history[(history["fold"] == fold) & (history["phase"] == phase)]["seconds"].tolist()
+        assert found[: len(rows)] == [row["seconds"] for row in rows]
+    leftovers = [p.name for p in (tmp_path / "killed").rglob("*") if p.suffix == ".progress"]
+    assert not leftovers
