@@ -214,13 +214,13 @@ def test_tiles_go_through_the_backbone_once_for_all_folds_and_seeds(
     write_lines(data / "train_labels.csv", lines[0], "0,B", *lines[2:])
     passed.clear()
     changed = [*settings, "split.seeds=[5]", "model.dropout=0.5", "train.transfer.optimiser=lion"]
-    workflow.train(data, settings=changed, runs=tmp_path / "runs", name="two")
+    workflow.train_run(data, settings=changed, runs=tmp_path / "runs", name="two")
     assert not passed
     assert sorted(p.name for p in (tmp_path / "runs" / "cache" / "features").iterdir()) == folders
     pixels = np.asarray(Image.open(data / "train_data" / "img_0003.png")).copy()
     pixels[50, 50] ^= 255
     Image.fromarray(pixels).save(data / "train_data" / "img_0003.png")
-    workflow.train(data, settings=settings, runs=tmp_path / "runs", name="three")
+    workflow.train_run(data, settings=settings, runs=tmp_path / "runs", name="three")
     assert passed
 
 

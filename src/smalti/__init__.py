@@ -1,7 +1,7 @@
 """smalti: from tissue images, masks and labels to an honest score.
 
 The functions of the command line, for notebooks. Names are loaded when they are first used, so that importing smalti
-costs nothing.
+costs nothing. No name is that of a sub-package, which would take its place once it is imported.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .evaluate import score_predictions
     from .recipe import Recipe, load_recipe
     from .types import Cohort
-    from .workflow import evaluate_run, evaluate_table, report, run, train
+    from .workflow import evaluate_run, evaluate_table, report_run, run, train_run
 
 _HOMES = {
     "Cohort": "types",
@@ -33,10 +33,10 @@ _HOMES = {
     "inspect_folder": "cohort",
     "load_recipe": "recipe",
     "read_cohort": "cohort",
-    "report": "workflow",
+    "report_run": "workflow",
     "run": "workflow",
     "score_predictions": "evaluate",
-    "train": "workflow",
+    "train_run": "workflow",
 }
 
 __all__ = [
@@ -52,10 +52,10 @@ __all__ = [
     "inspect_folder",
     "load_recipe",
     "read_cohort",
-    "report",
+    "report_run",
     "run",
     "score_predictions",
-    "train",
+    "train_run",
 ]
 
 

@@ -134,7 +134,7 @@ def train(
     from . import workflow
 
     with _listen() as listener:
-        experiment, splits = workflow.train(
+        experiment, splits = workflow.train_run(
             data, recipe, settings=settings or (), runs=runs, name=name, decisions=decisions,
             skip_problems=skip_problems, listener=listener,
         )  # fmt: skip
@@ -167,6 +167,8 @@ def evaluate(
     out.print(f"[bold]{escape(result.describe())}[/]", soft_wrap=True)
     if source.is_dir():
         _finish(f"{source / 'scores.json'}", f"smalti report {_quote(source)}")
+    else:
+        _finish(f"the scores above, of {source}", "smalti run DATA, for a run of your own to set beside it")
 
 
 @app.command()
@@ -175,7 +177,7 @@ def report(run_path: RunPath) -> None:
     """Write the report page of a run."""
     from . import workflow
 
-    path = workflow.report(run_path)
+    path = workflow.report_run(run_path)
     _finish(f"{path}", f"open {_quote(path)}")
 
 
@@ -231,6 +233,8 @@ def parts(
         for kind, entry in list_parts():
             table.add_row(kind, entry.name, escape(entry.summary), escape(entry.reference))
     out.print(table)
+    then = "smalti run DATA --set SECTION.KNOB=VALUE" if knobs else "smalti parts --knobs"
+    _finish(f"{table.row_count} {'knobs' if knobs else 'rows'} above", then)
 
 
 @app.command()

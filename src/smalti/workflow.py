@@ -199,17 +199,17 @@ def run(
     Raises:
         SmaltiError: see `smalti.errors`.
     """
-    experiment, splits = train(
+    experiment, splits = train_run(
         data, recipe, settings=settings, runs=runs, name=name, decisions=decisions,
         skip_problems=skip_problems, listener=listener,
     )  # fmt: skip
     predict(experiment, splits, listener=listener)
     result = evaluate_run(experiment.run.path)
-    report(experiment.run.path)
+    report_run(experiment.run.path)
     return result
 
 
-def train(
+def train_run(
     data: str | Path,
     recipe: str | Path | Recipe = "default",
     *,
@@ -254,9 +254,9 @@ def predict(experiment: Experiment, splits: tuple[Split, ...], *, listener: List
 
 def reopen(path: str | Path, *, listener: Listener = SILENT) -> tuple[Experiment, tuple[Split, ...]]:
     """An experiment from its run folder: same recipe, data and decisions, trained where it was not yet."""
-    run_folder = Path(path)
+    run_folder = Path(path).resolve()  # "." has no name
     recorded = read_json(run_folder / "cohort.json")
-    return train(
+    return train_run(
         recorded["root"],
         load_recipe(run_folder / "recipe.yaml"),
         runs=run_folder.parent,
@@ -288,12 +288,15 @@ def evaluate_table(path: str | Path) -> Result:
     Raises:
         DataError: with everything that is wrong with the table.
     """
-    table = read_table(Path(path))
+    try:
+        table = read_table(Path(path))
+    except ValueError as error:  # of pandas' parser, or no UTF-8
+        raise DataError(f"{path} is no table: {error}. Fix: save it as CSV, UTF-8, separated by commas") from None
     classes = tuple(c.removeprefix("score_") for c in table.columns if c.startswith("score_"))
     return Result(Path(path), score_predictions(table, classes=classes))
 
 
-def report(path: str | Path) -> Path:
+def report_run(path: str | Path) -> Path:
     """Write ``report.html`` of a run folder."""
     from .report import write_report
 
@@ -315,11 +318,12 @@ def prepare(
     from .models import build_backbone, describe_missing_weights, find_weights, hash_weights
     from .samples import split_cases
     from .tile import build_store
-    from .train import Experiment, choose_device, make_fabric
+    from .train import Experiment, check_parts, choose_device, make_fabric
 
     if plan.model.without_weights == "scratch" and find_weights(plan.model) is None:
         listener.say(describe_missing_weights(plan.model).split(". Fix")[0] + "; a small backbone starts from scratch")
         plan = overlay_recipe(plan, "scratch")
+    check_parts(plan)
     cohort, cache = ground.cohort, runs / "cache"
     splits = split_cases(cohort, plan.split)
     backbone = build_backbone(plan.model)

@@ -70,9 +70,10 @@ def check_submission(table: pd.DataFrame, cohort: Cohort) -> None:
         faults.append(f"{len(names) - len(set(names))} repeated names")
     if not faults and names != expected:
         faults.append("the rows are not in the expected order")
-    if blank := int(labels.isna().sum() + (labels.astype(str).str.strip() == "").sum()):
-        faults.append(f"{blank} blank labels")
-    if strange := sorted(set(labels.dropna().astype(str)) - set(cohort.classes) - {""}):
+    blank = labels.isna() | (labels.astype(str).str.strip() == "")
+    if blank.any():
+        faults.append(f"{blank.sum()} blank labels")
+    if strange := sorted(set(labels[~blank].astype(str)) - set(cohort.classes)):
         faults.append(f"unknown classes ({', '.join(strange[:3])}); known: {', '.join(cohort.classes)}")
     if faults:
         raise SubmissionError("the submission would be refused: " + "; ".join(faults) + ". Fix: predict again")

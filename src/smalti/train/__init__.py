@@ -2,7 +2,7 @@
 
 from .checkpoints import read_checkpoint
 from .devices import Device, choose_device, describe_cuda, make_fabric
-from .experiment import Experiment
+from .experiment import Experiment, check_parts
 from .features import Features, compute_features
 from .folds import load_network, train_folds
 from .forward import score_bags
@@ -14,6 +14,7 @@ __all__ = [
     "Device",
     "Experiment",
     "Features",
+    "check_parts",
     "choose_device",
     "compute_features",
     "describe_cuda",

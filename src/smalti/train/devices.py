@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -55,6 +57,17 @@ def make_fabric(device: Device) -> Fabric:
         # Fabric warns where a faster device lies idle; a recipe may ask for the slower one.
         warnings.simplefilter("ignore", UserWarning)
         return Fabric(accelerator=device.accelerator, devices=1, precision=device.precision)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute on one CPU thread: for products so small that waiting for a second thread costs more than it saves."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _choose_accelerator(wanted: str) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +19,7 @@ from ..runs import write_table
 from ..samples import BagBatches
 from ..types import HISTORY_COLUMNS, PREDICTION_COLUMNS, Cohort, Split, score_columns
 from .checkpoints import read_checkpoint, write_checkpoint
-from .devices import make_fabric
+from .devices import make_fabric, one_thread
 from .experiment import Experiment
 from .loop import Loop, Outcome, Stream, weigh_classes
 from .tasks import FinetuneTask, Task, TransferTask
@@ -106,7 +107,8 @@ def _learn(
         if rates is not None:
             loop.rates = rates[name]
             loop.stream = replace(loop.stream, phase=f"refit-{name}")
-        outcome = _run(loop, split, tell)
+        with one_thread() if name == "transfer" else nullcontext():
+            outcome = _run(loop, split, tell)
         learned.history.extend(outcome.history)
         learned.rates[name] = outcome.rates
         if len(split.inner):

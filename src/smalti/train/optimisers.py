@@ -17,6 +17,18 @@ def list_optimisers() -> list[str]:
     return list(timm.optim.list_optimizers())
 
 
+def check_optimiser(name: str) -> None:
+    """See whether timm has an optimiser of this name.
+
+    Raises:
+        PartError: it has none; the message names the nearest.
+    """
+    known = list_optimisers()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3)
+        raise PartError(f"no optimiser is called '{name}'. Did you mean {' or '.join(near) or 'adamw'}?")
+
+
 def build_optimiser(
     name: str, groups: Sequence[ParameterGroup], *, lr: float, weight_decay: float
 ) -> torch.optim.Optimizer:
@@ -25,10 +37,7 @@ def build_optimiser(
     Raises:
         PartError: timm has no such optimiser; the message names the nearest.
     """
-    known = list_optimisers()
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=3)
-        raise PartError(f"no optimiser is called '{name}'. Did you mean {' or '.join(near) or 'adamw'}?")
+    check_optimiser(name)
     parameters = [
         {"params": list(g.parameters), "lr": lr * g.lr_scale, "weight_decay": weight_decay if g.decays else 0.0}
         for g in groups
