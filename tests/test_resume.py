@@ -82,6 +82,26 @@ def test_a_head_cut_short_again_and_again_ends_the_same(
         assert torch.equal(one["inner_logits"], other["inner_logits"])
 
 
+def test_the_best_weights_from_before_a_cut_are_kept(embed: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels without meaning at a high rate: the best epoch is early, the cut after it."""
+    monkeypatch.setattr(loop, "SAVE_EVERY_S", 0.0)
+    rng = np.random.default_rng(0)
+    points, labels = rng.normal(size=(60, 8)), rng.choice(["a", "b"], 60)
+    knobs = ("split.folds=2", "train.refit=false", "train.transfer.lr=0.1", "train.transfer.patience=8")
+    ends = []
+    for way in ("whole", "cut"):
+        experiment, splits = embed(points, labels, *knobs, "train.transfer.schedule=constant", name=way)
+        if way == "cut":
+            with pytest.raises(CutError):
+                train_folds(experiment, splits[:1], tell=cut_after(8))
+            (path,) = experiment.run.checkpoints.glob("*.progress")
+            standing = read_checkpoint(path)["standing"]
+            assert standing["best_epoch"] < standing["epoch"] - 1
+        train_folds(experiment, splits[:1])
+        ends.append(read_checkpoint(experiment.run.checkpoints / f"{splits[0].name}.safetensors")["weights"])
+    assert all(torch.equal(value, ends[1][name]) for name, value in ends[0].items())
+
+
 def test_a_finished_fold_is_not_trained_again(embed: Make) -> None:
     labels = np.array(["a", "b"] * 20)
     experiment, splits = embed(np.random.default_rng(0).normal(size=(40, 4)), labels, "split.folds=3")

@@ -170,3 +170,13 @@ def test_the_table_of_folds_says_the_same() -> None:
     assert (pd.crosstab([table["seed"], table["image"]], table["role"])["outer"] == 1).all()
     by_name = {s.image: s for s in cohort.labelled}
     assert all((by_name[r.image].case, by_name[r.image].label) == (r.case, r.label) for r in table.itertuples())
+
+
+def test_a_small_training_part_still_gets_an_inner_part() -> None:
+    # 24 images in three classes: each training part has four of a class, fewer than the five folds of inner_frac=0.2.
+    samples = tuple(
+        Sample(f"i{i}.png", Path(f"i{i}.png"), None, "abc"[i % 3], f"case{i}", f"i{i}.png") for i in range(24)
+    )
+    cohort = Cohort(Path(), "table", samples, (), ("a", "b", "c"))
+    splits = split_cases(cohort, recipe.Split(folds=2, inner_frac=0.2))
+    assert all(len(split.inner) for split in splits)

@@ -23,7 +23,7 @@ import psutil
 
 from .errors import RunError
 from .recipe import Recipe
-from .types import Cohort
+from .types import SAMPLE_COLUMNS, Cohort
 
 LIBRARIES = (
     "smalti", "torch", "torchvision", "timm", "lightning", "numpy", "pandas", "scikit-learn",
@@ -186,6 +186,22 @@ def _remove_orphans(folder: Path) -> None:
         process = found.name.removeprefix(mine).split(".")[0]
         if process.isdigit() and not psutil.pid_exists(int(process)):
             shutil.rmtree(found, ignore_errors=True)
+
+
+def tabulate_samples(cohort: Cohort) -> pd.DataFrame:
+    """The samples table: one row an image, paths relative to the data folder."""
+    rows = [
+        (
+            s.image,
+            s.mask_path.relative_to(cohort.root).as_posix() if s.mask_path else "",
+            s.label or "",
+            s.case,
+            "labelled" if s.label is not None else "unlabelled",
+            s.index,
+        )
+        for s in cohort.samples
+    ]
+    return pd.DataFrame(rows, columns=list(SAMPLE_COLUMNS))
 
 
 def record_environment() -> dict[str, Any]:

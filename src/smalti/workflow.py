@@ -40,10 +40,11 @@ from .runs import (
     open_run,
     read_json,
     read_table,
+    tabulate_samples,
     write_json,
     write_table,
 )
-from .types import SAMPLE_COLUMNS, Cohort, Decision, Split
+from .types import Cohort, Decision, Split
 
 if TYPE_CHECKING:
     from .train import Experiment
@@ -378,22 +379,6 @@ def _record(run_folder: RunFolder, ground: Ground, splits: tuple[Split, ...]) ->
     write_decisions(run_folder.path / "decisions.csv", ground.decisions)
     write_findings(run_folder.path / "findings.json", ground.seen)
     write_table(run_folder.path / "folds.csv", tabulate_folds(cohort, splits))
-
-
-def tabulate_samples(cohort: Cohort) -> pd.DataFrame:
-    """The samples table: one row an image, paths relative to the data folder."""
-    rows = [
-        (
-            s.image,
-            s.mask_path.relative_to(cohort.root).as_posix() if s.mask_path else "",
-            s.label or "",
-            s.case,
-            "labelled" if s.label is not None else "unlabelled",
-            s.index,
-        )
-        for s in cohort.samples
-    ]
-    return pd.DataFrame(rows, columns=list(SAMPLE_COLUMNS))
 
 
 @contextmanager

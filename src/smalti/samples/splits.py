@@ -109,7 +109,9 @@ def _find_parts(targets: Indices, cases: Indices, *, folds: int, seed: int) -> l
 
 def _find_inner(targets: Indices, cases: Indices, rest: Indices, *, frac: float, seed: int) -> Indices:
     """The candidate with most classes, then nearest in size to ``frac``, that leaves every class for training."""
-    folds = min(max(2, round(1 / frac)), len(np.unique(cases[rest])))
+    # scikit-learn refuses more folds than the largest class has images.
+    most = min(len(np.unique(cases[rest])), int(np.bincount(targets[rest]).max()))
+    folds = min(max(2, round(1 / frac)), most)
     candidates: list[tuple[int, float, Indices]] = []
     if folds >= 2:
         for parts in _propose(targets[rest], cases[rest], folds=folds, seed=seed):
