@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import random
 import subprocess
 import sys
@@ -25,23 +26,22 @@ def main() -> None:
     args = parser.parse_args()
     command = [sys.executable, "-m", "smalti", "run", str(args.data), "--recipe", args.recipe, "--name", "r"]
     command += [word for setting in args.settings for word in ("--set", setting)]
-    hashes = []
+    hashes, times = [], []
     for way in ("first", "second"):
         with tempfile.TemporaryDirectory() as name:
             started = time.perf_counter()
             subprocess.run([*command, "--runs", name], check=True, capture_output=True)
-            whole_s = time.perf_counter() - started
+            times.append(time.perf_counter() - started)
             hashes.append(hash_scores(Path(name)))
-            print(f"{way:8s} {hashes[-1]}  {whole_s:.0f} s", flush=True)
-    with tempfile.TemporaryDirectory() as name:
-        for kill in range(args.kills):
-            wait_s = random.uniform(0.15, 0.9) * whole_s / (1 if kill == 0 else 2)
-            print(
-                f"kill {kill + 1} after {wait_s:.0f} s: {run_and_kill([*command, '--runs', name], wait_s)}", flush=True
-            )
-        subprocess.run([*command, "--runs", name], check=True, capture_output=True)
-        hashes.append(hash_scores(Path(name)))
-        print(f"killed   {hashes[-1]}")
+            print(f"{way:8s} {hashes[-1]}  {times[-1]:.0f} s", flush=True)
+    for kill in range(args.kills):
+        with tempfile.TemporaryDirectory() as name:
+            # A moment of its own for each fifth of the run, so that every stage is met.
+            wait_s = min(times) * (kill + random.random()) / args.kills
+            doing = run_and_kill([*command, "--runs", name], wait_s)
+            subprocess.run([*command, "--runs", name], check=True, capture_output=True)
+            hashes.append(hash_scores(Path(name)))
+            print(f"killed   {hashes[-1]}  after {wait_s:.0f} s: {doing}", flush=True)
     print("identical" if len(set(hashes)) == 1 else "DIFFERENT")
 
 
@@ -61,7 +61,9 @@ def run_and_kill(command: list[str], wait_s: float) -> str:
         process.wait()
     runs = Path(command[command.index("--runs") + 1])
     log = runs / "r" / "events.log"
-    return log.read_text().splitlines()[-1] if log.is_file() else "before the run folder"
+    done = sorted(f.name for f in (runs / "r" / "checkpoints").glob("*"))
+    last = json.loads(log.read_text().splitlines()[-1])["event"] if log.is_file() else "before the run folder"
+    return f"{last}; {', '.join(done) or 'no checkpoint'}"
 
 
 if __name__ == "__main__":

@@ -277,3 +277,11 @@ def test_the_hash_sees_every_parameter_and_buffer() -> None:
             tensor.copy_(old)
         assert name
     assert len(found) == 1 + len(list(module.state_dict())[::9])
+
+
+def test_a_backbone_comes_in_the_memory_layout_that_it_is_used_in() -> None:
+    # A network that took its features from the cache would otherwise run other kernels, which round differently.
+    module = build_backbone(make_model("mobilenetv3_small_050")).module
+    kernels = [p for p in module.parameters() if p.ndim == 4]
+    assert kernels
+    assert all(p.is_contiguous(memory_format=torch.channels_last) for p in kernels)

@@ -65,7 +65,8 @@ def build_backbone(model: recipe.Model, *, seed: int = 0) -> Backbone:
         size = int(config["input_size"][-1])
         features = int(module(torch.zeros(1, 3, size, size)).shape[1])
     spec = InputSpec(size, bool(config.get("fixed_input_size")), tuple(config["mean"]), tuple(config["std"]))
-    return Backbone(module, model.backbone, features, spec)
+    # Once and here: another memory layout is another kernel, and another kernel rounds differently.
+    return Backbone(module.to(memory_format=torch.channels_last), model.backbone, features, spec)
 
 
 def read_input_px(model: recipe.Model) -> int:

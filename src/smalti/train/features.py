@@ -73,7 +73,7 @@ def compute_features(
     )
 
     def build(folder: Path) -> None:
-        module = fabric.setup_module(backbone.module.to(memory_format=torch.channels_last)).eval()
+        module = fabric.setup_module(backbone.module).eval()
         tiles = int(store.starts[-1])
         for view in range(views):
             with (folder / f"view{view}.f32").open("wb") as file:

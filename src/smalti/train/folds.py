@@ -175,7 +175,7 @@ def _prepare_finetune(experiment: Experiment, split: Split, network: Network) ->
     targets = experiment.cohort.targets[split.train]
     bags = experiment.find_bags(split.train)
     return FinetuneTask(
-        module=network.to(memory_format=torch.channels_last),
+        module=network,
         fabric=experiment.fabric,
         spec=experiment.backbone.spec,
         store=experiment.store,
