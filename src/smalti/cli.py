@@ -209,10 +209,13 @@ def audit(
         table.add_row(escape(code), escape(str(outcome)))
     out.print(table)
     for finding in ground.seen.findings:
-        out.print(f"{escape(finding.code)}: {escape(finding.message)} [dim]proposal: {finding.proposal}[/]")
+        out.print(
+            f"{escape(finding.code)}: {escape(finding.message)} [dim]proposal: {finding.proposal}[/]", soft_wrap=True
+        )
     codes = sorted({f.code for f in ground.seen.findings if f.proposal != "keep"})
     again = f"smalti audit {_quote(data)} " + " ".join(f"--accept {c}" for c in codes)
-    _finish(f"decisions: {where}", again if codes and not accept else f"smalti run {_quote(data)}")
+    state = "decisions are in" if where.is_file() else "no decisions yet; they will be kept in"
+    _finish(f"{state} {where}", again if codes and not accept else f"smalti run {_quote(data)}")
 
 
 @app.command()
