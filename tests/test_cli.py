@@ -121,7 +121,8 @@ def test_audit_proposes_and_accepts(data: Path, invoke: Invoke) -> None:
     for kind in ("img", "mask"):
         shutil.copy(data / "train_data" / f"{kind}_0020.png", data / "train_data" / f"{kind}_0021.png")
     result = invoke("audit", data)
-    check_ending(result, where=r"no decisions yet; they will be kept in runs/textures\.decisions\.csv", then="--accept exact-duplicate")
+    where = r"no decisions yet; they will be kept in runs/textures\.decisions\.csv"
+    check_ending(result, where=where, then="--accept exact-duplicate")
     assert "24 images" not in result.stdout
     assert "30 images" in result.stdout
     assert not Path("runs").exists()

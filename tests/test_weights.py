@@ -79,7 +79,7 @@ def trained() -> Backbone:
 
 def save(state: Any, path: Path) -> Path:
     if path.suffix == ".safetensors":
-        safetensors.torch.save_file(state, path)
+        safetensors.torch.save_file({k: v.contiguous() for k, v in state.items()}, path)
     else:
         torch.save(state, path)
     return path
