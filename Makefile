@@ -6,7 +6,7 @@ BIN := .venv/bin
 
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev,openslide]"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $@
 
 demo: .venv/.installed            ## draw a cohort with known truth and do the whole way on it

@@ -41,8 +41,8 @@ def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Invoke:
 
     def run(*words: str | Path) -> Any:
         monkeypatch.setattr(sys, "argv", ["smalti", *map(str, words)])
-        monkeypatch.setattr(cli, "out", Console(highlight=False, width=300))
-        monkeypatch.setattr(cli, "err", Console(stderr=True, highlight=False, width=300))
+        monkeypatch.setattr(cli.console, "out", Console(highlight=False, width=300))
+        monkeypatch.setattr(cli.console, "err", Console(stderr=True, highlight=False, width=300))
         return CliRunner().invoke(cli.app, [str(word) for word in words])
 
     return run

@@ -71,6 +71,9 @@ class Split(Section):
     inner_frac: float = Field(
         0.2, gt=0, le=0.5, description="share of the training cases that choose epochs and never score"
     )
+    sealed_frac: float = Field(
+        0.0, ge=0, le=0.5, description="share of the cases that no run sees until 'smalti compare --open-seal'; 0 none"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Split:
@@ -151,6 +154,23 @@ class Train(Section):
     finetune: Finetune = Finetune()
 
 
+class Predict(Section):
+    """From trained networks to scores and classes; a change here trains nothing again."""
+
+    views: int = Field(1, ge=1, le=8, description="mean over so many flips and turns of every tile (8: all of them)")
+    calibration: str = Field(
+        "none", description="how scores become probabilities, fitted on inner images (smalti parts)"
+    )
+    decision: str = Field("largest", description="which class is said, fitted on inner images (smalti parts)")
+
+
+class Ensemble(Section):
+    """Other runs on the same folds, instead of networks of its own."""
+
+    members: tuple[str, ...] = Field((), description="names of finished runs beside this one; empty: train networks")
+    method: str = Field("average", description="how the scores of the members become one (smalti parts)")
+
+
 class Evaluate(Section):
     """How sure the score is."""
 
@@ -168,6 +188,8 @@ class Recipe(Section):
     split: Split = Split()
     model: Model = Model()
     train: Train = Train()
+    predict: Predict = Predict()
+    ensemble: Ensemble = Ensemble()
     evaluate: Evaluate = Evaluate()
 
     @model_validator(mode="after")

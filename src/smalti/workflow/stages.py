@@ -1,13 +1,9 @@
-"""The whole way, stage by stage: read, audit, decide, tile, learn, predict, evaluate, report.
-
-Stages meet through files in the run folder. Everything that was decided is written there before training begins, and
-a stage whose files are there is not done again.
-"""
+"""The stages of one run, each from files to files."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,28 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from .audit import (
-    Audit,
-    accept_proposals,
-    append_decisions,
-    apply_decisions,
-    audit_cohort,
-    join_duplicates,
-    read_decisions,
-    settle_decisions,
-    validate_decisions,
+from ..audit import (
     write_decisions,
     write_findings,
 )
-from .cohort import Columns, inspect_folder
-from .errors import DataError, Problem, RunError
-from .evaluate import score_predictions
-from .recipe import Recipe, load_recipe, overlay_recipe
-from .runs import (
+from ..errors import DataError, RunError
+from ..evaluate import score_predictions
+from ..recipe import Recipe, load_recipe, overlay_recipe
+from ..runs import (
     RunFolder,
     hash_cohort,
     hash_text,
-    now_text,
     open_run,
     read_json,
     read_table,
@@ -44,51 +29,13 @@ from .runs import (
     write_json,
     write_table,
 )
-from .types import Cohort, Decision, Split
+from ..types import Split
 
 if TYPE_CHECKING:
-    from .train import Experiment
+    from ..train import Experiment
 
-RUNS = Path("runs")
-SKIPPED = "skip-problems"  # who decided, when images with problems were left out on request
-
-
-def _ignore_text(text: str) -> None:
-    """Nobody listens."""
-
-
-def _ignore_progress(stage: str, done: int, total: int) -> None:
-    """Nobody listens."""
-
-
-@dataclass(frozen=True, slots=True)
-class Listener:
-    """Hears what a command is doing: ``say`` one line, ``tell`` progress of a named stage."""
-
-    say: Callable[[str], None] = _ignore_text
-    tell: Callable[[str, int, int], None] = _ignore_progress
-
-    def follow(self, stage: str) -> Callable[[int, int], None]:
-        """A progress callback for one stage."""
-        return lambda done, total: self.tell(stage, done, total)
-
-
-SILENT = Listener()
-
-
-@dataclass(frozen=True, slots=True)
-class Ground:
-    """A data folder after reading, decisions and audit: what an experiment stands on.
-
-    Attributes:
-        cohort: decisions applied, duplicates joined into one case.
-        decisions: the ones that apply to this folder.
-        seen: the audit of the cohort as it was read.
-    """
-
-    cohort: Cohort
-    decisions: tuple[Decision, ...]
-    seen: Audit
+from .ground import RUNS, Ground, find_decisions, inspect_ground
+from .listening import SILENT, Listener
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,71 +55,6 @@ class Result:
             f"{self.scores['n_seeds']} seed(s); chance {score['chance_prior']:.3f}, majority class "
             f"{score['chance_majority']:.3f}"
         )
-
-
-def find_decisions(data: Path, *, runs: Path = RUNS) -> Path:
-    """Where the decisions about a data folder are kept when no other place is named."""
-    return runs / f"{data.resolve().name}.decisions.csv"
-
-
-def inspect_ground(
-    data: Path,
-    *,
-    recipe: Recipe,
-    decisions_path: Path,
-    skip_problems: bool = False,
-    listener: Listener = SILENT,
-) -> Ground:
-    """Read a data folder, apply its decisions, audit it, and accept the proposals that the recipe names.
-
-    With ``skip_problems`` the images with problems are excluded, and that is recorded as decisions.
-
-    Raises:
-        DataError: with every problem of the folder at once; nothing is written.
-    """
-    decisions = read_decisions(decisions_path)
-    cohort, skipped = _read_folder(data, recipe, decisions, skip_problems=skip_problems, listener=listener)
-    if skipped:
-        append_decisions(decisions_path, skipped)
-        decisions += skipped
-    for note in cohort.notes:
-        listener.say(note)
-    seen = audit_cohort(cohort, checks=recipe.audit.checks, progress=listener.follow("audit"))
-    for code, outcome in seen.outcomes.items():
-        if outcome != "nothing found":
-            listener.say(f"audit, {code}: {outcome}")
-    accepted = accept_proposals(seen.findings, recipe.audit.accept, decided=decisions)
-    if accepted:
-        append_decisions(decisions_path, accepted)
-        decisions += accepted
-        listener.say(f"{len(accepted)} proposal(s) accepted by rule, recorded in {decisions_path}")
-    names = {s.image for s in cohort.samples} | {d.image for d in decisions if d.who == SKIPPED}
-    validate_decisions(decisions, images=names, classes=cohort.classes)
-    # Joined first: an excluded image may be the only bridge between the cases of its two twins.
-    return Ground(apply_decisions(join_duplicates(cohort, seen.findings), decisions), decisions, seen)
-
-
-def _read_folder(
-    data: Path, recipe: Recipe, decisions: tuple[Decision, ...], *, skip_problems: bool, listener: Listener
-) -> tuple[Cohort, tuple[Decision, ...]]:
-    """The cohort without images that cannot be used, and the decisions that leave them out.
-
-    What is wrong with an image that is excluded already is no problem.
-    """
-    columns = Columns(**recipe.data.model_dump())
-    cohort, problems = inspect_folder(data, columns=columns, progress=listener.follow("read"))
-    excluded = {image for image, d in settle_decisions(decisions).items() if d.action == "exclude"}
-    severe = [p for p in problems if not p.warning and not (p.images and set(p.images) <= excluded)]
-    if cohort is None or (severe and not skip_problems):
-        raise DataError(f"{data} cannot be used as it is: {len(severe)} problem(s)", problems)
-    reasons: dict[str, Problem] = {}
-    for problem in severe:
-        for image in set(problem.images) - excluded:
-            reasons.setdefault(image, problem)
-    if reasons:
-        listener.say(f"{len(reasons)} image(s) with problems are left out, recorded as decisions")
-    made = (Decision(image, "exclude", p.message, SKIPPED, now_text(), p.code) for image, p in sorted(reasons.items()))
-    return cohort, tuple(made)
 
 
 def run(
@@ -222,7 +104,7 @@ def train_run(
     listener: Listener = SILENT,
 ) -> tuple[Experiment, tuple[Split, ...]]:
     """Everything up to trained folds; arguments as in `run`."""
-    from .train import train_folds
+    from ..train import train_folds
 
     data, runs = Path(data), Path(runs)
     plan = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings=settings)
@@ -241,7 +123,7 @@ def train_run(
 
 def predict(experiment: Experiment, splits: tuple[Split, ...], *, listener: Listener = SILENT) -> None:
     """Out-of-fold scores, scores of the unlabelled part, and the submission."""
-    from .predict import find_unreadable, predict_outer, predict_unlabelled, write_submission
+    from ..predict import find_unreadable, predict_outer, predict_unlabelled, write_submission
 
     with _stage(experiment.run, "predict"):
         predict_outer(experiment, splits, tell=listener.tell)
@@ -299,7 +181,7 @@ def evaluate_table(path: str | Path) -> Result:
 
 def report_run(path: str | Path) -> Path:
     """Write ``report.html`` of a run folder."""
-    from .report import write_report
+    from ..report import write_report
 
     folder = RunFolder(Path(path))
     with _stage(folder, "report"):
@@ -316,10 +198,10 @@ def prepare(
     ground: Ground, plan: Recipe, *, runs: Path, name: str | None, listener: Listener
 ) -> tuple[Experiment, tuple[Split, ...]]:
     """Record the plan, then tiles and features: all that the folds share."""
-    from .models import build_backbone, describe_missing_weights, find_weights, hash_weights
-    from .samples import split_cases
-    from .tile import build_store
-    from .train import Experiment, check_parts, choose_device, make_fabric
+    from ..models import build_backbone, describe_missing_weights, find_weights, hash_weights
+    from ..samples import split_cases
+    from ..tile import build_store
+    from ..train import Experiment, check_parts, choose_device, make_fabric
 
     if plan.model.without_weights == "scratch" and find_weights(plan.model) is None:
         listener.say(describe_missing_weights(plan.model).split(". Fix")[0] + "; a small backbone starts from scratch")
@@ -351,8 +233,8 @@ def prepare(
 
 def _embed(plan: Recipe, backbone: Any, store: Any, *, fabric: Any, cache: Path, listener: Listener) -> Any:
     """Frozen image embeddings (views, images, D)."""
-    from .models import POOLERS
-    from .train import compute_features
+    from ..models import POOLERS
+    from ..train import compute_features
 
     features = compute_features(
         backbone, store, views=plan.train.transfer.views, fabric=fabric, cache=cache,
@@ -363,7 +245,7 @@ def _embed(plan: Recipe, backbone: Any, store: Any, *, fabric: Any, cache: Path,
 
 def _record(run_folder: RunFolder, ground: Ground, splits: tuple[Split, ...]) -> None:
     """Everything that was decided, in the run folder before training begins."""
-    from .samples import tabulate_folds
+    from ..samples import tabulate_folds
 
     cohort = ground.cohort
     left_out = [{"image": d.image, "reason": d.reason, "who": d.who} for d in ground.decisions if d.action == "exclude"]

@@ -1,0 +1,113 @@
+"""What all commands share: the two streams, options, progress bars, errors as messages, the two last lines."""
+
+from __future__ import annotations
+
+import functools
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from ..errors import DataError, Problem, SmaltiError
+from ..workflow import Listener
+
+app = typer.Typer(
+    help="From a folder of tissue images, masks and labels to an honest classifier, a submission and a report.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+Data = Annotated[Path, typer.Argument(help="data folder; it is never changed")]
+RunPath = Annotated[Path, typer.Argument(help="run folder")]
+RecipeOption = Annotated[str, typer.Option("--recipe", "-r", help="preset name or recipe file")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="section.knob=value, repeatable")]
+Runs = Annotated[Path, typer.Option(help="folder of all runs, their cache and the decisions")]
+Name = Annotated[str | None, typer.Option(help="name of the run folder")]
+Decisions = Annotated[Path | None, typer.Option(help="decisions file [default: RUNS/<data folder>.decisions.csv]")]
+Skip = Annotated[bool, typer.Option("--skip-problems", help="leave out images with problems and record it")]
+
+
+def guard(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn smalti's own errors into a message and exit code 2; anything else is a bug and keeps its traceback."""
+
+    @functools.wraps(command)
+    def guarded(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except DataError as error:
+            _show_problems(error)
+            raise typer.Exit(2) from None
+        except SmaltiError as error:
+            err.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
+            raise typer.Exit(2) from None
+
+    return guarded
+
+
+@contextmanager
+def listen() -> Iterator[Listener]:
+    """A listener that prints lines, and draws a bar for each stage where somebody looks at a terminal."""
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeRemainingColumn(),
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+    )
+    tasks: dict[str, TaskID] = {}
+
+    def tell(stage: str, done: int, total: int) -> None:
+        if stage not in tasks:
+            for old in tasks.values():
+                progress.remove_task(old)
+            tasks.clear()
+            tasks[stage] = progress.add_task(stage, total=total)
+        progress.update(tasks[stage], completed=done, total=total)
+
+    with progress:
+        yield Listener(say=lambda text: err.print(f"[dim]·[/] {escape(text)}", soft_wrap=True), tell=tell)
+
+
+def finish(where: str, then: str) -> None:
+    out.print(f"result: {escape(where)}", soft_wrap=True)
+    out.print(f"next:   {escape(then)}", soft_wrap=True)
+
+
+def quote(path: Path) -> str:
+    return shlex.quote(str(path))
+
+
+def _show_problems(error: DataError) -> None:
+    """One table of everything that is wrong, and last the one command that goes on without the images concerned."""
+    err.print(f"[bold red]error:[/] {escape(error.headline)}", soft_wrap=True)
+    if not error.problems:
+        return
+    table = Table("file", "what is wrong", "fix", show_lines=False)
+    for problem in error.problems:
+        colour = "yellow" if problem.warning else "red"
+        table.add_row(f"[{colour}]{escape(problem.file)}[/]", escape(problem.message), escape(problem.fix))
+    err.print(table)
+    if (hint := _suggest_skip(error.problems)) is not None:
+        err.print(hint, soft_wrap=True)
+
+
+def _suggest_skip(problems: tuple[Problem, ...]) -> str | None:
+    severe = [p for p in problems if not p.warning]
+    if not severe or not all(p.images for p in severe):
+        return None
+    count = len({image for p in severe for image in p.images})
+    command = " ".join(shlex.quote(word) for word in ["smalti", *sys.argv[1:], "--skip-problems"])
+    return f"To go on without the {count} image(s) concerned, recorded in decisions.csv:\n  {escape(command)}"

@@ -1,0 +1,60 @@
+"""What can be named in a recipe, and what this machine can do: parts, doctor."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from . import console
+from .console import (
+    RecipeOption,
+    Runs,
+    Settings,
+    app,
+    finish,
+    guard,
+)
+
+
+@app.command()
+@guard
+def parts(
+    knobs: Annotated[bool, typer.Option("--knobs", help="list every knob of a recipe instead")] = False,
+) -> None:
+    """List the exchangeable parts that recipes can name."""
+    from ..doctor import list_parts
+    from ..recipe import list_knobs
+
+    if knobs:
+        table = Table("knob", "what it does")
+        for name, description in list_knobs().items():
+            table.add_row(name, escape(description))
+    else:
+        table = Table("kind", "name", "what it is", "reference")
+        for kind, entry in list_parts():
+            table.add_row(kind, entry.name, escape(entry.summary), escape(entry.reference))
+    console.out.print(table)
+    then = "smalti run DATA --set SECTION.KNOB=VALUE" if knobs else "smalti parts --knobs"
+    finish(f"{table.row_count} {'knobs' if knobs else 'rows'} above", then)
+
+
+@app.command()
+@guard
+def doctor(runs: Runs = console.RUNS, recipe: RecipeOption = "default", settings: Settings = None) -> None:
+    """Say what this machine will do, why, and how to fix what is missing."""
+    from ..doctor import examine_machine
+    from ..recipe import load_recipe
+
+    table = Table("what", "", "found", "fix")
+    colours = {"good": "green", "note": "yellow", "bad": "red"}
+    signs = examine_machine(load_recipe(recipe, settings=settings or ()), folder=runs)
+    for sign in signs:
+        state = f"[{colours[sign.state]}]{sign.state}[/]"
+        table.add_row(sign.name, state, escape(sign.found), escape(sign.fix))
+    console.out.print(table)
+    if any(sign.state == "bad" for sign in signs):
+        raise typer.Exit(1)
+    finish("this machine can run smalti", "smalti demo && smalti run demo-data --recipe demo")

@@ -1,0 +1,137 @@
+"""The stages: demo, run, train, predict, audit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from . import console
+from .console import (
+    Data,
+    Decisions,
+    Name,
+    RecipeOption,
+    RunPath,
+    Runs,
+    Settings,
+    Skip,
+    app,
+    finish,
+    guard,
+    listen,
+    quote,
+)
+
+
+@app.command()
+@guard
+def demo(
+    folder: Annotated[Path, typer.Argument(help="folder to draw into; must not exist")] = Path("demo-data"),
+    seed: Annotated[int, typer.Option(help="another seed draws another cohort")] = 0,
+) -> None:
+    """Draw a cohort with known truth in the challenge layout."""
+    from ..demo import draw_cohort
+
+    with listen() as listener:
+        path = draw_cohort(folder, seed=seed, progress=listener.follow("draw"))
+    finish(f"a drawn cohort with planted problems is in {path}", f"smalti run {quote(path)} --recipe demo")
+
+
+@app.command()
+@guard
+def run(
+    data: Data,
+    recipe: RecipeOption = "default",
+    settings: Settings = None,
+    runs: Runs = console.RUNS,
+    name: Name = None,
+    decisions: Decisions = None,
+    skip_problems: Skip = False,
+) -> None:
+    """Do the whole way: audit, decisions, tiles, training, predictions, evaluation, report."""
+    from .. import workflow
+
+    with listen() as listener:
+        result = workflow.run(
+            data, recipe, settings=settings or (), runs=runs, name=name, decisions=decisions,
+            skip_problems=skip_problems, listener=listener,
+        )  # fmt: skip
+    console.out.print(f"[bold]{escape(result.describe())}[/]", soft_wrap=True)
+    made = [p for p in ("report.html", "submission.csv", "scores.json") if (result.path / p).is_file()]
+    finish(f"{', '.join(made)} in {result.path}", f"open {quote(result.path / 'report.html')}")
+
+
+@app.command()
+@guard
+def train(
+    data: Data,
+    recipe: RecipeOption = "default",
+    settings: Settings = None,
+    runs: Runs = console.RUNS,
+    name: Name = None,
+    decisions: Decisions = None,
+    skip_problems: Skip = False,
+) -> None:
+    """Train the folds only; an interrupted training goes on where it was."""
+    from .. import workflow
+
+    with listen() as listener:
+        experiment, splits = workflow.train_run(
+            data, recipe, settings=settings or (), runs=runs, name=name, decisions=decisions,
+            skip_problems=skip_problems, listener=listener,
+        )  # fmt: skip
+    path = experiment.run.path
+    finish(f"{len(splits)} checkpoints in {path / 'checkpoints'}", f"smalti predict {quote(path)}")
+
+
+@app.command()
+@guard
+def predict(run_path: RunPath) -> None:
+    """Score the held-out and the unlabelled images of a trained run and write the submission."""
+    from .. import workflow
+
+    with listen() as listener:
+        experiment, splits = workflow.reopen(run_path, listener=listener)
+        workflow.predict(experiment, splits, listener=listener)
+    finish(f"prediction tables in {run_path / 'predictions'}", f"smalti evaluate {quote(run_path)}")
+
+
+@app.command()
+@guard
+def audit(
+    data: Data,
+    recipe: RecipeOption = "default",
+    settings: Settings = None,
+    runs: Runs = console.RUNS,
+    decisions: Decisions = None,
+    accept: Annotated[list[str] | None, typer.Option(help="accept the proposals of this finding, repeatable")] = None,
+    skip_problems: Skip = False,
+) -> None:
+    """Look for what would spoil training; nothing is deleted, decisions are a file."""
+    from .. import workflow
+    from ..recipe import load_recipe
+
+    plan = load_recipe(
+        recipe, settings=[*(settings or ()), *([f"audit.accept=[{','.join(accept)}]"] if accept else [])]
+    )
+    where = decisions or workflow.find_decisions(data, runs=runs)
+    with listen() as listener:
+        ground = workflow.inspect_ground(
+            data, recipe=plan, decisions_path=where, skip_problems=skip_problems, listener=listener
+        )
+    table = Table("check", "outcome", title=f"{data}: {len(ground.cohort.samples)} images")
+    for code, outcome in ground.seen.outcomes.items():
+        table.add_row(escape(code), escape(str(outcome)))
+    console.out.print(table)
+    for finding in ground.seen.findings:
+        console.out.print(
+            f"{escape(finding.code)}: {escape(finding.message)} [dim]proposal: {finding.proposal}[/]", soft_wrap=True
+        )
+    codes = sorted({f.code for f in ground.seen.findings if f.proposal != "keep"})
+    again = f"smalti audit {quote(data)} " + " ".join(f"--accept {c}" for c in codes)
+    state = "decisions are in" if where.is_file() else "no decisions yet; they will be kept in"
+    finish(f"{state} {where}", again if codes and not accept else f"smalti run {quote(data)}")

@@ -1,0 +1,1 @@
+"""Recipes in order, each changing one thing, compared rung by rung."""

@@ -1,0 +1,27 @@
+"""The whole way, stage by stage: read, audit, decide, tile, learn, predict, evaluate, report.
+
+Stages meet through files in the run folder. Everything that was decided is written there before training begins, and
+a stage whose files are there is not done again.
+"""
+
+from .ground import RUNS, Ground, find_decisions, inspect_ground
+from .listening import SILENT, Listener
+from .stages import Result, evaluate_run, evaluate_table, predict, prepare, reopen, report_run, run, train_run
+
+__all__ = [
+    "RUNS",
+    "SILENT",
+    "Ground",
+    "Listener",
+    "Result",
+    "evaluate_run",
+    "evaluate_table",
+    "find_decisions",
+    "inspect_ground",
+    "predict",
+    "prepare",
+    "reopen",
+    "report_run",
+    "run",
+    "train_run",
+]

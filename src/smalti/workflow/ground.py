@@ -1,0 +1,114 @@
+"""A data folder after reading, decisions and audit: what experiments stand on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..audit import (
+    Audit,
+    accept_proposals,
+    append_decisions,
+    apply_decisions,
+    audit_cohort,
+    join_duplicates,
+    read_decisions,
+    settle_decisions,
+    validate_decisions,
+)
+from ..cohort import Columns, inspect_folder
+from ..errors import DataError, Problem
+from ..recipe import Recipe
+from ..runs import (
+    now_text,
+)
+from ..types import Cohort, Decision
+
+if TYPE_CHECKING:
+    pass
+
+from .listening import SILENT, Listener
+
+RUNS = Path("runs")
+SKIPPED = "skip-problems"  # who decided, when images with problems were left out on request
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """A data folder after reading, decisions and audit: what an experiment stands on.
+
+    Attributes:
+        cohort: decisions applied, duplicates joined into one case.
+        decisions: the ones that apply to this folder.
+        seen: the audit of the cohort as it was read.
+    """
+
+    cohort: Cohort
+    decisions: tuple[Decision, ...]
+    seen: Audit
+
+
+def find_decisions(data: Path, *, runs: Path = RUNS) -> Path:
+    """Where the decisions about a data folder are kept when no other place is named."""
+    return runs / f"{data.resolve().name}.decisions.csv"
+
+
+def inspect_ground(
+    data: Path,
+    *,
+    recipe: Recipe,
+    decisions_path: Path,
+    skip_problems: bool = False,
+    listener: Listener = SILENT,
+) -> Ground:
+    """Read a data folder, apply its decisions, audit it, and accept the proposals that the recipe names.
+
+    With ``skip_problems`` the images with problems are excluded, and that is recorded as decisions.
+
+    Raises:
+        DataError: with every problem of the folder at once; nothing is written.
+    """
+    decisions = read_decisions(decisions_path)
+    cohort, skipped = _read_folder(data, recipe, decisions, skip_problems=skip_problems, listener=listener)
+    if skipped:
+        append_decisions(decisions_path, skipped)
+        decisions += skipped
+    for note in cohort.notes:
+        listener.say(note)
+    seen = audit_cohort(cohort, checks=recipe.audit.checks, progress=listener.follow("audit"))
+    for code, outcome in seen.outcomes.items():
+        if outcome != "nothing found":
+            listener.say(f"audit, {code}: {outcome}")
+    accepted = accept_proposals(seen.findings, recipe.audit.accept, decided=decisions)
+    if accepted:
+        append_decisions(decisions_path, accepted)
+        decisions += accepted
+        listener.say(f"{len(accepted)} proposal(s) accepted by rule, recorded in {decisions_path}")
+    names = {s.image for s in cohort.samples} | {d.image for d in decisions if d.who == SKIPPED}
+    validate_decisions(decisions, images=names, classes=cohort.classes)
+    # Joined first: an excluded image may be the only bridge between the cases of its two twins.
+    return Ground(apply_decisions(join_duplicates(cohort, seen.findings), decisions), decisions, seen)
+
+
+def _read_folder(
+    data: Path, recipe: Recipe, decisions: tuple[Decision, ...], *, skip_problems: bool, listener: Listener
+) -> tuple[Cohort, tuple[Decision, ...]]:
+    """The cohort without images that cannot be used, and the decisions that leave them out.
+
+    What is wrong with an image that is excluded already is no problem.
+    """
+    columns = Columns(**recipe.data.model_dump())
+    cohort, problems = inspect_folder(data, columns=columns, progress=listener.follow("read"))
+    excluded = {image for image, d in settle_decisions(decisions).items() if d.action == "exclude"}
+    severe = [p for p in problems if not p.warning and not (p.images and set(p.images) <= excluded)]
+    if cohort is None or (severe and not skip_problems):
+        raise DataError(f"{data} cannot be used as it is: {len(severe)} problem(s)", problems)
+    reasons: dict[str, Problem] = {}
+    for problem in severe:
+        for image in set(problem.images) - excluded:
+            reasons.setdefault(image, problem)
+    if reasons:
+        listener.say(f"{len(reasons)} image(s) with problems are left out, recorded as decisions")
+    made = (Decision(image, "exclude", p.message, SKIPPED, now_text(), p.code) for image, p in sorted(reasons.items()))
+    return cohort, tuple(made)
