@@ -14,7 +14,7 @@ from sklearn.dummy import DummyClassifier
 from smalti.errors import DataError
 from smalti.evaluate import highest_losses, pool_predictions, score_predictions
 from smalti.evaluate.chance import score_chance
-from smalti.evaluate.intervals import draw_weights, find_interval, judge_trust, resample_cases
+from smalti.evaluate.intervals import draw_weights, judge_trust, resample_cases
 from smalti.metrics import METRICS
 
 CLASSES = ("a", "b", "c")
@@ -108,13 +108,16 @@ def test_resamples_equal_a_slow_loop_over_repeated_rows(per_case: int) -> None:
     pool = pool_predictions(table, classes=CLASSES)
     weights = np.concatenate(list(draw_weights(pool.n_cases, resamples=100, seed=0)))
     assert (weights.sum(axis=1) == pool.n_cases).all()
-    replicates = resample_cases(pool, resamples=100, seed=0)
+    resampled = resample_cases(pool, resamples=100, seed=0)
     by_case = dict(list(table.groupby("case")))
     for number in range(12):
         chosen = [by_case[case] for case, w in zip(pool.cases, weights[number], strict=True) for _ in range(int(w))]
         expected = score_with_scikit_learn(pd.concat(chosen))
-        found = {name: values[number] for name, values in replicates.metrics.items()}
+        found = {name: values[:, number].mean() for name, values in resampled.drawn.metrics.items()}
         assert found == pytest.approx(expected, abs=1e-12)
+        alone = pd.concat([rows for case, rows in by_case.items() if case != pool.cases[number]])
+        found = {name: values[:, number].mean() for name, values in resampled.left_out.metrics.items()}
+        assert found == pytest.approx(score_with_scikit_learn(alone), abs=1e-12)
 
 
 def test_blocks_do_not_change_the_draws(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +136,7 @@ def test_interval_agrees_with_scipy_where_each_image_is_a_case(name: str) -> Non
     truth = table["label"].map({"a": 0, "b": 1, "c": 2}).to_numpy()
     of_truth = scores[np.arange(150), truth]
     per_image = -np.log(of_truth) if name == "log_loss" else (scores.argmax(1) == truth).astype(float)
-    expected = stats.bootstrap((per_image,), np.mean, n_resamples=6000, method="percentile", rng=1).confidence_interval
+    expected = stats.bootstrap((per_image,), np.mean, n_resamples=6000, method="BCa", rng=1).confidence_interval
     tolerance = 0.06 * (expected.high - expected.low)
     assert metric["low"] == pytest.approx(expected.low, abs=tolerance)
     assert metric["high"] == pytest.approx(expected.high, abs=tolerance)
@@ -145,7 +148,7 @@ def test_images_of_a_case_do_not_count_as_independent() -> None:
     alone = pool_predictions(table.drop(columns="case"), classes=CLASSES)
     # All images of a case have one label, so few cases make the class shares, and with them the score, unsure.
     assert alone.n_cases == 120
-    spread = [np.ptp(find_interval(resample_cases(p, resamples=1000).metrics["log_loss"], confidence=0.95)) for p in
+    spread = [resample_cases(p, resamples=1000).drawn.metrics["log_loss"].std() for p in
               (pool_predictions(repeat_rows(table), classes=CLASSES), alone)]  # fmt: skip
     assert spread[0] > 1.5 * spread[1]
     assert pool.n_cases == 12

@@ -8,6 +8,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from ..workflow import RUNS
 from . import console
 from .console import (
     RecipeOption,
@@ -43,7 +44,7 @@ def parts(
 
 @app.command()
 @guard
-def doctor(runs: Runs = console.RUNS, recipe: RecipeOption = "default", settings: Settings = None) -> None:
+def doctor(runs: Runs = RUNS, recipe: RecipeOption = "default", settings: Settings = None) -> None:
     """Say what this machine will do, why, and how to fix what is missing."""
     from ..doctor import examine_machine
     from ..recipe import load_recipe

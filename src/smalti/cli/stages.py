@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from ..workflow import RUNS
 from . import console
 from .console import (
     Data,
@@ -47,7 +48,7 @@ def run(
     data: Data,
     recipe: RecipeOption = "default",
     settings: Settings = None,
-    runs: Runs = console.RUNS,
+    runs: Runs = RUNS,
     name: Name = None,
     decisions: Decisions = None,
     skip_problems: Skip = False,
@@ -71,7 +72,7 @@ def train(
     data: Data,
     recipe: RecipeOption = "default",
     settings: Settings = None,
-    runs: Runs = console.RUNS,
+    runs: Runs = RUNS,
     name: Name = None,
     decisions: Decisions = None,
     skip_problems: Skip = False,
@@ -106,7 +107,7 @@ def audit(
     data: Data,
     recipe: RecipeOption = "default",
     settings: Settings = None,
-    runs: Runs = console.RUNS,
+    runs: Runs = RUNS,
     decisions: Decisions = None,
     accept: Annotated[list[str] | None, typer.Option(help="accept the proposals of this finding, repeatable")] = None,
     skip_problems: Skip = False,

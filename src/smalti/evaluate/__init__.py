@@ -1,6 +1,22 @@
-"""How good, and how sure: scores with intervals by case and chance levels."""
+"""How good, how sure, better than what: scores with intervals by case, chance levels, paired comparison."""
 
+from .comparison import Difference, adjust_holm, check_alike, compare_pairs, find_common, keep_images
+from .intervals import Resampled, judge_trust, resample_cases
 from .pool import Pool, pool_predictions
 from .scores import highest_losses, score_predictions
 
-__all__ = ["Pool", "highest_losses", "pool_predictions", "score_predictions"]
+__all__ = [
+    "Difference",
+    "Pool",
+    "Resampled",
+    "adjust_holm",
+    "check_alike",
+    "compare_pairs",
+    "find_common",
+    "highest_losses",
+    "judge_trust",
+    "keep_images",
+    "pool_predictions",
+    "resample_cases",
+    "score_predictions",
+]

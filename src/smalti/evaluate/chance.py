@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..metrics import METRICS, log_loss, mean_present
-from .intervals import CONFUSION_METRICS, find_interval
+from .intervals import CONFUSION_METRICS, find_range
 from .pool import Pool
 
 Floats = NDArray[np.float64]
@@ -48,9 +48,9 @@ def score_chance(pool: Pool, *, guesses: int = 2000, confidence: float = 0.95, s
     chance = {}
     for entry in METRICS:
         values = guessed[entry.name]
-        low, high = find_interval(values, confidence=confidence)
+        low, high = find_range(values, confidence=confidence)
         mean = mean_present(values, ~np.isnan(values))
-        chance[entry.name] = Chance(entry.build(pool.y_true, constant), float(mean), float(low), float(high))
+        chance[entry.name] = Chance(entry.build(pool.y_true, constant), float(mean), low, high)
     return chance
 
 

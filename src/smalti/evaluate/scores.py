@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from ..metrics import METRICS, image_losses, per_class, predict_classes
 from ..types import score_columns
 from .chance import score_chance
-from .intervals import METHOD, Replicates, count_confusions, find_interval, judge_trust, resample_cases
-from .pool import Pool, check_predictions, index_labels, pool_predictions
+from .intervals import METHOD, Resampled, count_confusions, judge_trust, measure_spread, resample_cases
+from .pool import check_predictions, index_labels, pool_predictions
 
 HEADLINE = "macro_f1"
 
@@ -48,10 +48,10 @@ def score_predictions(
         DataError: the table cannot be scored; every problem at once, with lines and fixes.
     """
     pool = pool_predictions(out_of_fold, classes=tuple(classes))
-    replicates = resample_cases(pool, resamples=resamples)
-    metrics = _score_metrics(pool, replicates, confidence)
+    resampled = resample_cases(pool, resamples=resamples)
+    metrics = _score_metrics(resampled, confidence)
     chosen = None if inner is None else _score_inner(inner, pool.classes)
-    trustworthy, reason = judge_trust(pool)
+    trustworthy, reason = judge_trust(pool, spread=metrics[HEADLINE]["high"] - metrics[HEADLINE]["low"])
     result = {
         "classes": list(pool.classes),
         "n_images": len(pool.images),
@@ -59,7 +59,7 @@ def score_predictions(
         "n_seeds": len(pool.scores),
         "n_folds": len(np.unique(pool.fold)),
         "metrics": metrics,
-        "per_class": _score_classes(pool, replicates, confidence),
+        "per_class": _score_classes(resampled, confidence),
         "confusion": count_confusions(pool).sum(axis=1).mean(axis=0).tolist(),
         "inner": chosen,
         "optimism": None if chosen is None else chosen[HEADLINE] - metrics[HEADLINE]["value"],
@@ -108,17 +108,19 @@ def highest_losses(out_of_fold: pd.DataFrame, *, classes: Sequence[str], count: 
     return table
 
 
-def _score_metrics(pool: Pool, replicates: Replicates, confidence: float) -> dict[str, dict[str, Any]]:
-    chance = score_chance(pool, confidence=confidence)
+def _score_metrics(resampled: Resampled, confidence: float) -> dict[str, dict[str, Any]]:
+    chance = score_chance(resampled.pool, confidence=confidence)
     metrics = {}
     for entry in METRICS:
-        per_seed = [entry.build(pool.y_true, scores) for scores in pool.scores]
-        low, high = find_interval(replicates.metrics[entry.name], confidence=confidence)
+        per_seed = [entry.build(resampled.pool.y_true, scores) for scores in resampled.pool.scores]
+        drawn, left_out = resampled.drawn.metrics[entry.name], resampled.left_out.metrics[entry.name]
+        spread = measure_spread(float(np.mean(per_seed)), drawn.mean(axis=0), left_out.mean(axis=0))
+        low, high = spread.find_interval(confidence=confidence)
         guess = chance[entry.name]
         metrics[entry.name] = {
-            "value": float(np.mean(per_seed)),
-            "low": float(low),
-            "high": float(high),
+            "value": spread.value,
+            "low": low,
+            "high": high,
             "per_seed": per_seed,
             "chance_majority": guess.majority,
             "chance_prior": guess.prior,
@@ -128,13 +130,17 @@ def _score_metrics(pool: Pool, replicates: Replicates, confidence: float) -> dic
     return metrics
 
 
-def _score_classes(pool: Pool, replicates: Replicates, confidence: float) -> dict[str, dict[str, float]]:
+def _score_classes(resampled: Resampled, confidence: float) -> dict[str, dict[str, float]]:
+    pool = resampled.pool
     by_seed = [per_class(pool.y_true, scores) for scores in pool.scores]
     values = {name: np.mean([seed[name] for seed in by_seed], axis=0) for name in by_seed[0]}
-    values["f1_low"], values["f1_high"] = find_interval(replicates.f1, confidence=confidence)
+    drawn, left_out = resampled.drawn.f1.mean(axis=0), resampled.left_out.f1.mean(axis=0)
     result: dict[str, dict[str, float]] = {}
     for position, name in enumerate(pool.classes):
-        result[name] = {key: float(column[position]) for key, column in values.items()}
+        row = {key: float(column[position]) for key, column in values.items()}
+        spread = measure_spread(row["f1"], drawn[:, position], left_out[:, position])
+        row["f1_low"], row["f1_high"] = spread.find_interval(confidence=confidence)
+        result[name] = row
     return result
 
 

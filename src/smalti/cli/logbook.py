@@ -1,0 +1,257 @@
+"""All runs in one table, the best by a stated rule, and their way to MLflow or TensorBoard: logbook."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from ..workflow import RUNS
+from . import console
+from .console import (
+    Runs,
+    app,
+    finish,
+    guard,
+    quote,
+)
+
+if TYPE_CHECKING:
+    from ..logbook import Best, Entry, Logbook
+
+NARROW = 110  # characters; below, what is the same in all rows is said once above the table
+COLOURS = {"finished": "green", "failed": "red", "unfinished": "yellow"}
+
+
+@app.command()
+@guard
+def logbook(
+    runs: Runs = RUNS,
+    where: Annotated[
+        list[str] | None, typer.Option(help="only runs with, e.g. 'macro_f1>0.5', 'data~glas', repeatable")
+    ] = None,
+    sort: Annotated[str, typer.Option(help="column, metric or knob; low: lower bound of macro-F1")] = "started",
+    ascending: Annotated[
+        bool | None, typer.Option("--ascending/--descending", help="[default: best score first, others ascending]")
+    ] = None,
+    columns: Annotated[str | None, typer.Option(help="these columns, metrics and knobs, separated by commas")] = None,
+    diff: Annotated[tuple[str, str] | None, typer.Option(help="the knobs in which two runs differ")] = None,
+    best: Annotated[str | None, typer.Option(help="run to be called best, with --note; auto: by the rule")] = None,
+    note: Annotated[str, typer.Option(help="why this run is the best")] = "",
+    export: Annotated[str | None, typer.Option(help="mlflow or tensorboard, with --to")] = None,
+    to: Annotated[str | None, typer.Option(help="address of the MLflow server, or folder of the event files")] = None,
+    csv: Annotated[Path | None, typer.Option(help="write the table with all metrics and knobs to this file")] = None,
+) -> None:
+    """Show all runs, the best of them, and what failed."""
+    from .. import logbook as book
+
+    _check_options(best=best, note=note, export=export, to=to)
+    read = book.read_logbook(runs)
+    if diff is not None:
+        _show_difference(runs, *diff)
+        return
+    if best == "auto":
+        book.settle_bests(read, renew=True)
+    elif best is not None:
+        book.set_best(runs, book.resolve_run(runs, best).name, note=note)
+    entries = book.sort_entries(book.filter_entries(read.entries, where or ()), sort, ascending=ascending)
+    if export is not None and to is not None:
+        _export_entries(entries, export, to)
+        return
+    if csv is not None:
+        _write_csv(entries, csv)
+        return
+    bests = _settle(read)
+    _show_entries(entries, bests, columns)
+    _show_below(read, entries, bests)
+    _say_ending(read, entries, bests)
+
+
+def _check_options(*, best: str | None, note: str, export: str | None, to: str | None) -> None:
+    if export is not None and export not in ("mlflow", "tensorboard"):
+        raise typer.BadParameter(f"'{export}' is neither mlflow nor tensorboard", param_hint="--export")
+    if (export is None) != (to is None):
+        raise typer.BadParameter("--export and --to belong together: --export mlflow --to http://127.0.0.1:5000")
+    if note and best in (None, "auto"):
+        raise typer.BadParameter("a note belongs to --best RUN", param_hint="--note")
+
+
+def _settle(read: Logbook) -> tuple[Best, ...]:
+    """The best runs, also where the folder of the runs cannot be written to."""
+    from .. import logbook as book
+
+    try:
+        return book.settle_bests(read)
+    except OSError as error:
+        console.err.print(f"[yellow]note:[/] best.json was not written: {escape(str(error))}", soft_wrap=True)
+        return book.find_bests(read)
+
+
+def _show_entries(entries: Sequence[Entry], bests: Sequence[Best], columns: str | None) -> None:
+    from .. import logbook as book
+
+    if columns is not None:
+        names = [name.strip() for name in columns.split(",") if name.strip()]
+        book.check_fields(names, entries)
+        rows = [[_say_cell(book.read_field(entry, name)) for name in names] for entry in entries]
+    else:
+        names, rows = list(_OVERVIEW), [_describe_entry(entry, bests) for entry in entries]
+        if console.out.width < NARROW:
+            names, rows = _say_common(names, rows)
+    table = Table(*names, box=box.SIMPLE_HEAD, pad_edge=False)
+    table.columns[0].overflow = "fold"
+    for column in table.columns[1:]:
+        column.no_wrap = columns is None
+    for row in rows:
+        table.add_row(*row)
+    console.out.print(table)
+
+
+_OVERVIEW = ("run", "macro-F1", "interval", "chance", "images", "cases", "seeds", "time", "status", "preset", "data")
+
+
+def _describe_entry(entry: Entry, bests: Sequence[Best]) -> list[str]:
+    score = entry.metrics.get("macro_f1", {})
+    bounds = [_say_cell(score.get(key)) for key in ("low", "high")]
+    mark = "[bold]*[/] " if any(best.run == entry.name for best in bests) else "  "
+    doubt = "" if entry.trustworthy or not score else " ?"
+    return [
+        mark + escape(entry.name),
+        _say_cell(score.get("value")),
+        f"{bounds[0]}–{bounds[1]}{doubt}" if score else "",
+        _say_cell(entry.chance_prior),
+        *(_say_cell(number) for number in (entry.n_images, entry.n_cases, entry.n_seeds)),
+        _say_time(entry.seconds),
+        f"[{COLOURS[entry.status]}]{entry.status}[/]",
+        escape(entry.preset),
+        escape(entry.data_name),
+    ]
+
+
+def _say_common(names: list[str], rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
+    """Say once what is the same in all rows, and leave those columns out."""
+    same = [i for i in range(1, len(names)) if len(rows) > 1 and len({row[i] for row in rows} - {""}) <= 1]
+    said = []
+    for i in same:
+        value = next((row[i] for row in rows if row[i]), "")
+        said += [f"{names[i]} {value}"] if value else []
+    if said:
+        console.out.print(f"all runs: {', '.join(said)}", soft_wrap=False)
+    kept = [i for i in range(len(names)) if i not in same]
+    return [names[i] for i in kept], [[row[i] for i in kept] for row in rows]
+
+
+def _show_below(read: Logbook, entries: Sequence[Entry], bests: Sequence[Best]) -> None:
+    """What the table cannot hold: why which run is the best, what failed, which seals were opened."""
+    out = console.out
+    for best in bests:
+        why = f"set by hand: {best.note}" if best.by_hand else "by the rule"
+        warning = f" [yellow]({escape(best.warning)})[/]" if best.warning else ""
+        out.print(f"[bold]*[/] best of {escape(best.data)}: [bold]{escape(best.run)}[/], {escape(why)}{warning}")
+    for rule in dict.fromkeys(best.rule for best in bests if not best.by_hand):
+        out.print(f"[dim]  the rule: {escape(rule)}[/]")
+    if any(entry.metrics and not entry.trustworthy for entry in entries):
+        out.print("[dim]? too few cases: the interval is not to be trusted[/]")
+    for entry in entries:
+        if entry.status != "finished":
+            label = f"[{COLOURS[entry.status]}]{entry.status}[/] {escape(entry.name)}"
+            out.print(f"{label}: {escape(entry.error)}", soft_wrap=True)
+    for path in sorted(read.runs.glob("*.seal.json")):
+        _show_seal(path)
+
+
+def _show_seal(path: Path) -> None:
+    """When the sealed cases of a data folder were looked at, by which runs, and with which score."""
+    out = console.out
+    try:
+        seal = json.loads(path.read_text(encoding="utf-8"))
+        data, cases, openings = Path(str(seal["data"])).name, seal["n_cases"], list(seal["openings"])
+        lines = [_describe_opening(opening) for opening in openings]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        out.print(f"[red]seal[/] {escape(path.name)} is damaged", soft_wrap=True)
+        return
+    if not openings:
+        out.print(f"seal of {escape(data)}: {cases} cases, not opened yet", soft_wrap=True)
+    for line in lines:
+        out.print(f"seal of {escape(data)}: {cases} cases, opened {escape(line)}", soft_wrap=True)
+    if len(openings) > 1:
+        out.print(
+            f"[bold yellow]warning:[/] this seal was opened {len(openings)} times. Whatever was changed after the "
+            "first time may fit the sealed cases; only the first score is untouched."
+        )
+
+
+def _describe_opening(opening: dict[str, Any]) -> str:
+    scores = []
+    for run in opening["runs"]:
+        score = opening.get("scores", {}).get(run, {}).get("macro_f1")
+        found = [_say_cell(score.get(key)) for key in ("value", "low", "high")] if score else []
+        scores.append(f"{run} macro-F1 {found[0]} ({found[1]}–{found[2]})" if found else f"{run} without a score")
+    return f"{opening['time']}: {'; '.join(scores)}"
+
+
+def _show_difference(runs: Path, one: str, other: str) -> None:
+    from .. import logbook as book
+
+    entries = [book.read_entry(book.resolve_run(runs, name)) for name in (one, other)]
+    table = Table("knob", *(escape(entry.name) for entry in entries), box=box.SIMPLE_HEAD, pad_edge=False)
+    for knob, values in book.diff_recipes(*entries).items():
+        table.add_row(escape(knob), *(escape(book.say_value(value)) for value in values))
+    console.out.print(table)
+    finish(f"{table.row_count} knob(s) differ", f"smalti logbook --runs {quote(runs)} --sort low")
+
+
+def _export_entries(entries: Sequence[Entry], kind: str, to: str) -> None:
+    from .. import logbook as book
+
+    if kind == "mlflow":
+        done = book.export_mlflow(entries, uri=to)
+        then = f"open {to}" if to.startswith("http") else f"mlflow ui --backend-store-uri {quote(Path(to))}"
+    else:
+        done = book.export_tensorboard(entries, folder=Path(to))
+        then = f"tensorboard --logdir {quote(Path(to))}"
+    for problem in done.problems:
+        console.err.print(f"[yellow]note:[/] {escape(problem)}", soft_wrap=True)
+    counts = f"{len(done.created)} new, {len(done.updated)} updated, {len(done.unchanged)} unchanged"
+    finish(f"{len(entries)} run(s) in {to}: {counts}", then)
+
+
+def _write_csv(entries: Sequence[Entry], path: Path) -> None:
+    from .. import logbook as book
+    from ..runs import write_table
+
+    write_table(path, book.tabulate_entries(entries))
+    finish(f"{len(entries)} run(s) in {path}", f"open {quote(path)}")
+
+
+def _say_ending(read: Logbook, entries: Sequence[Entry], bests: Sequence[Best]) -> None:
+    failed = sum(entry.status == "failed" for entry in entries)
+    where = f"{len(entries)} of {len(read.entries)} run(s) of {read.runs} above, {failed} failed"
+    if not bests:
+        finish(where, "smalti run DATA")
+        return
+    page = read.runs / bests[0].run / "report.html"
+    finish(where, f"open {quote(page)}" if page.is_file() else f"smalti report {quote(page.parent)}")
+
+
+def _say_cell(value: Any) -> str:
+    """A cell of a table; a number to three decimals, what is not known stays empty."""
+    from .. import logbook as book
+
+    if value is None:
+        return ""
+    return f"{value:.3f}" if isinstance(value, float) else escape(book.say_value(value))
+
+
+def _say_time(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
