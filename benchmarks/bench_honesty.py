@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from smalti.evaluate import Pool, compare_pairs
+from smalti.evaluate import Difference, Pair, Pool, compare_pairs
 from smalti.evaluate.intervals import Resampled, judge_trust, measure_spread, resample_cases
 from smalti.metrics import METRICS
 
@@ -108,7 +108,7 @@ def measure_coverage(images: int, simulations: int, *, world: World) -> None:
     rng = np.random.default_rng(1)
     world = replace(world, images=images, luck=0.0)  # the interval speaks of the networks that were trained
     truth = find_truth(world)
-    inside = {name: 0 for name in truth}
+    inside = dict.fromkeys(truth, 0)
     trusted, trusted_inside, width = 0, 0, 0.0
     for _ in range(simulations):
         cohort = draw_cohort(world, rng)
@@ -121,7 +121,8 @@ def measure_coverage(images: int, simulations: int, *, world: World) -> None:
             hit = low <= value <= high
             inside[name] += hit
             if name == "macro_f1":
-                trusted, trusted_inside, width = trusted + trustworthy, trusted_inside + (hit and trustworthy), width + high - low  # fmt: skip
+                trusted, trusted_inside = trusted + trustworthy, trusted_inside + (hit and trustworthy)
+                width += high - low
     shares = ", ".join(f"{name} {count / simulations:.1%}" for name, count in inside.items())
     print(
         f"coverage n={images} per case {world.per_case:g} true macro-F1 {truth['macro_f1']:.3f}: {shares}; mean width "
@@ -140,7 +141,7 @@ def measure_false_verdicts(images: int, comparisons: int, *, seeds: int, same_fo
         folds = [draw_folds(cohort, rng) for _ in range(seeds)]
         other = folds if same_folds else [draw_folds(cohort, rng) for _ in range(seeds)]
         runs = {"a": make_run(world, cohort, folds, rng), "b": make_run(world, cohort, other, rng)}
-        found = compare_pairs(runs, [("b", "a")])[0]["macro_f1"]
+        found = compare_pairs([Pair("b", "a", runs["b"], runs["a"])])[0]["macro_f1"]
         false += found.verdict != "cannot tell"
         covered += found.low <= 0 <= found.high
     folds_text = "same folds" if same_folds else "other folds"
@@ -159,7 +160,8 @@ def measure_ladders(images: int, ladders: int, *, rungs: int) -> None:
         cohort = draw_cohort(world, rng)
         folds = [draw_folds(cohort, rng)]
         runs = {f"r{i}": make_run(world, cohort, folds, rng) for i in range(rungs)}
-        found = compare_pairs(runs, [(f"r{i}", f"r{i - 1}") for i in range(1, rungs)])
+        steps = [(f"r{i}", f"r{i - 1}") for i in range(1, rungs)]
+        found = compare_pairs([Pair(a, b, runs[a], runs[b]) for a, b in steps])
         false += any(row["macro_f1"].verdict != "cannot tell" for row in found)
         plain += any(row["macro_f1"].p <= 0.05 for row in found)
     print(
@@ -188,11 +190,11 @@ def measure_power(images: int, comparisons: int, *, seeds: int) -> None:
     )  # fmt: skip
 
 
-def _compare(better: World, world: World, seeds: int, rng: np.random.Generator):  # noqa: ANN202
+def _compare(better: World, world: World, seeds: int, rng: np.random.Generator) -> Difference:
     cohort = draw_cohort(world, rng)
     folds = [draw_folds(cohort, rng) for _ in range(seeds)]
     runs = {"a": make_run(world, cohort, folds, rng), "b": make_run(better, cohort, folds, rng)}
-    return compare_pairs(runs, [("b", "a")])[0]["macro_f1"]
+    return compare_pairs([Pair("b", "a", runs["b"], runs["a"])])[0]["macro_f1"]
 
 
 def main() -> None:

@@ -103,7 +103,7 @@ def test_each_view_is_learned_from(embed: Make) -> None:
     points, labels = draw_points(90, apart=6.0)
     views = np.stack([points, np.random.default_rng(3).permutation(points)])
     plain, _ = learn(*embed(points, labels, "split.folds=3", name="one"))
-    both, _ = learn(*embed(views, labels, "split.folds=3", name="two"))
+    both, _ = learn(*embed(views, labels, "split.folds=3", "train.transfer.views=2", name="two"))
     assert torch.equal(plain["weights"]["head.center"], both["weights"]["head.center"])
     assert not torch.equal(plain["weights"]["head.linear.weight"], both["weights"]["head.linear.weight"])
 

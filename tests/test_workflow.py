@@ -20,6 +20,7 @@ from smalti import workflow
 from smalti.errors import DataError, RunError, SmaltiError
 from smalti.recipe import load_recipe
 from smalti.types import DECISION_COLUMNS, FOLD_COLUMNS, HISTORY_COLUMNS, PREDICTION_COLUMNS, SAMPLE_COLUMNS
+from smalti.workflow import ground
 from textures import CLASSES, FAST, LABELLED, draw_texture, name_label, write_lines
 
 QUICK = (*FAST, "train.finetune.epochs=0")
@@ -34,7 +35,7 @@ PLANNED = {
     "folds.csv",
 }
 LEARNED = {"history.csv", "events.log", "scores.json", "report.html", "submission.csv"}
-PREDICTED = {"predictions/out_of_fold.csv", "predictions/test.csv", "predictions/inner.csv"}
+PREDICTED = {f"predictions/{name}" for name in ("out_of_fold.csv", "test.csv", "inner.csv", "rules.json")}
 
 
 @pytest.fixture
@@ -305,7 +306,7 @@ def test_skipped_problems_are_decisions_and_stay_so(data: Path, tmp_path: Path) 
     written = pd.read_csv(workflow.find_decisions(data, runs=runs))
     assert sorted(written["image"]) == ["test_data/img_0002.png", "train_data/img_0015.png"]
     assert set(written["action"]) == {"exclude"}
-    assert set(written["who"]) == {workflow.SKIPPED}
+    assert set(written["who"]) == {ground.SKIPPED}
     assert len(pd.read_csv(first.path / "submission.csv")) == 6
     kept = watch_files(first.path)
     again = workflow.run(data, settings=QUICK, runs=runs, name="r")

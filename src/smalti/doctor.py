@@ -46,10 +46,11 @@ def list_parts() -> Iterator[tuple[str, Entry[Any]]]:
     from .audit import CHECKS
     from .metrics import METRICS
     from .models import POOLERS
+    from .predict import CALIBRATIONS, DECISIONS, ENSEMBLES
     from .samples import AUGMENTATIONS
     from .train import SCHEDULES, list_optimisers
 
-    for registry in (METRICS, CHECKS, AUGMENTATIONS, POOLERS, SCHEDULES):
+    for registry in (METRICS, CHECKS, AUGMENTATIONS, POOLERS, SCHEDULES, CALIBRATIONS, DECISIONS, ENSEMBLES):
         for entry in registry:
             yield registry.kind, entry
     names = ", ".join(list_optimisers())

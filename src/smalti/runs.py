@@ -196,10 +196,11 @@ def tabulate_samples(cohort: Cohort) -> pd.DataFrame:
             s.mask_path.relative_to(cohort.root).as_posix() if s.mask_path else "",
             s.label or "",
             s.case,
-            "labelled" if s.label is not None else "unlabelled",
+            part,
             s.index,
         )
-        for s in cohort.samples
+        for part in ("labelled", "unlabelled", "sealed")
+        for s in getattr(cohort, part)
     ]
     return pd.DataFrame(rows, columns=list(SAMPLE_COLUMNS))
 
@@ -251,12 +252,18 @@ class RunFolder:
 
 
 def open_run(
-    path: Path, *, recipe: Recipe, identity: Mapping[str, Any], device: Mapping[str, str] | None = None
+    path: Path,
+    *,
+    recipe: Recipe,
+    identity: Mapping[str, Any],
+    training: str = "",
+    device: Mapping[str, str] | None = None,
 ) -> RunFolder:
     """Make a run folder, or continue the one that is there.
 
     ``identity`` (data hash, decisions hash, weights hash) and the recipe are written before anything else and must be
-    the same when a run is continued. ``device`` is recorded in ``environment.json``.
+    the same when a run is continued. ``device`` and ``training``, the hash of all that the weights depend on, are
+    recorded in ``environment.json``.
 
     Raises:
         RunError: the folder holds another recipe or other data, or something that is no run.
@@ -276,8 +283,8 @@ def open_run(
     if path.is_dir() and any(p.name != "environment.json" and p.name[0] != "." for p in path.iterdir()):
         raise RunError(f"{path} exists and is not a run folder. Fix: give this run another --name")
     path.mkdir(parents=True, exist_ok=True)
-    started = {"identity": wanted, "started": now_text(), "command": sys.argv, "device": dict(device or {})}
-    write_json(path / "environment.json", started | record_environment())
+    started = {"identity": wanted, "training": training, "started": now_text(), "command": sys.argv}
+    write_json(path / "environment.json", started | {"device": dict(device or {})} | record_environment())
     write_atomic(run.recipe_path, recipe.to_yaml())
     return run
 

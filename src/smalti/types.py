@@ -74,6 +74,7 @@ class Cohort:
         notes: what was guessed or converted, for people to read.
         submission_columns: header of a submission: name column, label column.
         submission_rows: how a submission names its rows, in order; also images that were left out as unreadable.
+        sealed: samples whose label no run sees; scored like the unlabelled ones.
     """
 
     root: Path
@@ -84,11 +85,12 @@ class Cohort:
     notes: tuple[str, ...] = ()
     submission_columns: tuple[str, str] = ("sample_index", "label")
     submission_rows: tuple[str, ...] = ()
+    sealed: tuple[Sample, ...] = ()
 
     @property
     def samples(self) -> tuple[Sample, ...]:
-        """Labelled, then unlabelled samples."""
-        return self.labelled + self.unlabelled
+        """Labelled, then unlabelled, then sealed samples."""
+        return self.labelled + self.unlabelled + self.sealed
 
     @property
     def targets(self) -> NDArray[np.int64]:

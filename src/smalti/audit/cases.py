@@ -47,4 +47,6 @@ def join_duplicates(cohort: Cohort, findings: Iterable[Finding]) -> Cohort:
     def rename(samples: tuple[Sample, ...]) -> tuple[Sample, ...]:
         return tuple(replace(s, case=joined.get(s.case, s.case)) for s in samples)
 
-    return replace(cohort, labelled=rename(cohort.labelled), unlabelled=rename(cohort.unlabelled))
+    return replace(
+        cohort, labelled=rename(cohort.labelled), unlabelled=rename(cohort.unlabelled), sealed=rename(cohort.sealed)
+    )

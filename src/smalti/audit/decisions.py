@@ -93,8 +93,9 @@ def validate_decisions(decisions: Iterable[Decision], *, images: Collection[str]
 def apply_decisions(cohort: Cohort, decisions: Iterable[Decision]) -> Cohort:
     """The cohort without excluded and with relabelled images.
 
-    The unlabelled part stays whole, since a submission needs a row for each of its images; a note says so. Decisions
-    about images that are not in the cohort do nothing: those that could not be read are excluded already.
+    Excluded images leave the sealed part too. The unlabelled part stays whole, since a submission needs a row for each
+    of its images; a note says so. Decisions about images that are not in the cohort do nothing: those that could not
+    be read are excluded already.
 
     Raises:
         DataError: a class has no image left.
@@ -119,7 +120,9 @@ def apply_decisions(cohort: Cohort, decisions: Iterable[Decision]) -> Cohort:
     if ignored:
         notes += (f"decisions about {len(ignored)} images of the unlabelled part do nothing, each is predicted: "
                   f"{', '.join(ignored)}",)  # fmt: skip
-    return replace(cohort, labelled=labelled, notes=notes)
+    excluded = {image for image, decision in settled.items() if decision.action == "exclude"}
+    sealed = tuple(s for s in cohort.sealed if s.image not in excluded)
+    return replace(cohort, labelled=labelled, sealed=sealed, notes=notes)
 
 
 def _apply(sample: Sample, decision: Decision | None) -> Sample | None:

@@ -9,12 +9,18 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from ..workflow import RUNS
 from . import console
 from .console import (
+    Data,
     RunPath,
+    Runs,
+    Settings,
+    Skip,
     app,
     finish,
     guard,
+    listen,
     quote,
 )
 
@@ -56,3 +62,111 @@ def _tabulate_scores(scores: dict[str, Any]) -> Table:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
+
+
+@app.command()
+@guard
+def compare(
+    sources: Annotated[
+        list[str], typer.Argument(help="runs, 'best', or prediction tables (CSV); the first is compared with")
+    ],
+    runs: Runs = RUNS,
+    common: Annotated[bool, typer.Option("--common", help="compare on the images that all have")] = False,
+    open_seal: Annotated[
+        bool, typer.Option("--open-seal", help="score on the sealed cases: once, and on record")
+    ] = False,
+    to: Annotated[Path | None, typer.Option(help="folder for comparison.json")] = None,
+) -> None:
+    """Is one better than the other, on the same cases, beyond luck?"""
+    from .. import workflow
+
+    if open_seal:
+        seal, result = workflow.open_seal(sources, runs=runs)
+        if len(seal.openings) > 1:
+            console.err.print(
+                f"[bold yellow]warning:[/] the seal has been opened {len(seal.openings)} times; what was chosen after "
+                "the first time is no longer scored by cases that nobody looked at", soft_wrap=True,
+            )  # fmt: skip
+    else:
+        result = workflow.compare_sources(sources, runs=runs, common=common, out=to)
+    console.out.print(_tabulate_comparison(result))
+    for line in _describe_comparison(result):
+        console.out.print(escape(line), soft_wrap=True)
+    where = "the table above" if to is None else str(to / "comparison.json")
+    what = "on the sealed cases; recorded in the logbook" if open_seal else "from out-of-fold predictions"
+    finish(f"{where}, {what}", "smalti logbook")
+
+
+@app.command()
+@guard
+def ladder(
+    data: Data,
+    ladder: Annotated[str, typer.Option(help="name of a built-in ladder, or a ladder file")] = "challenge",
+    settings: Settings = None,
+    runs: Runs = RUNS,
+    until: Annotated[str | None, typer.Option(help="last rung to carry out")] = None,
+    skip_problems: Skip = False,
+) -> None:
+    """Change one thing at a time, on the same folds, and say what helped."""
+    from ..ladder import climb_ladder
+
+    with listen() as listener:
+        folder, result = climb_ladder(
+            data,
+            ladder,
+            settings=settings or (),
+            runs=runs,
+            until=until,
+            skip_problems=skip_problems,
+            listener=listener,
+        )
+    console.out.print(_tabulate_ladder(result))
+    failed = [r["name"] for r in result["rungs"] if r["status"] == "failed"]
+    if failed:
+        console.err.print(f"[bold red]failed:[/] {', '.join(failed)}; see the report", soft_wrap=True)
+    finish(f"report.html, article.zip and ladder.json in {folder}", f"open {quote(folder / 'report.html')}")
+
+
+def _tabulate_comparison(result: dict[str, Any]) -> Table:
+    table = Table("run", "macro-F1", "interval", "difference", "interval", "p (Holm)", "smallest detectable", "verdict")
+    for row in result["rows"]:
+        score = row["metrics"]["macro_f1"]
+        table.add_row(
+            escape(row["name"]), _number(score["value"]), _range(score), *_difference_cells(row["difference"])
+        )
+    return table
+
+
+def _tabulate_ladder(result: dict[str, Any]) -> Table:
+    table = Table("rung", "change", "macro-F1", "interval", "difference", "interval", "p (Holm)", "smallest detectable",
+                  "verdict", "s", "GB")  # fmt: skip
+    for row in result["rungs"]:
+        score = row["metrics"]["macro_f1"] if row["metrics"] else None
+        cells = [_number(score["value"]), _range(score)] if score else [f"[red]{row['status']}[/]", ""]
+        cost = ["-" if row[k] is None else f"{row[k]:.1f}" for k in ("seconds", "peak_memory_gb")]
+        table.add_row(escape(row["name"]), escape(row["change"]), *cells, *_difference_cells(row["difference"]), *cost)
+    return table
+
+
+def _difference_cells(difference: dict[str, Any] | None) -> list[str]:
+    if difference is None:
+        return ["", "", "", "", ""]
+    found = difference["macro_f1"]
+    colour = {"better": "green", "worse": "red"}.get(found["verdict"], "dim")
+    verdict = f"[{colour}]{found['verdict']}[/]"
+    signed = f"{found['value']:+.3f}"
+    return [signed, _range(found, sign="+"), _number(found["p_holm"]), _number(found["smallest_detectable"]), verdict]
+
+
+def _range(score: dict[str, Any], *, sign: str = "") -> str:
+    if score["low"] is None:
+        return "-"
+    return f"{score['low']:{sign}.3f} to {score['high']:{sign}.3f}"
+
+
+def _describe_comparison(result: dict[str, Any]) -> list[str]:
+    size = f"{result['n_images']} images, {result['n_cases']} cases"
+    lines = [f"{size}; {result['confidence']:.0%} intervals, paired by case"]
+    if not result["trustworthy"]:
+        lines.append(f"not to be trusted: {result['reason']}")
+    return lines + result["notes"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich import box
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 from ..workflow import RUNS
@@ -25,7 +27,6 @@ from .console import (
 if TYPE_CHECKING:
     from ..logbook import Best, Entry, Logbook
 
-NARROW = 110  # characters; below, what is the same in all rows is said once above the table
 COLOURS = {"finished": "green", "failed": "red", "unfinished": "yellow"}
 
 
@@ -94,26 +95,45 @@ def _settle(read: Logbook) -> tuple[Best, ...]:
 
 
 def _show_entries(entries: Sequence[Entry], bests: Sequence[Best], columns: str | None) -> None:
+    """One row a run; where the screen is too narrow for that, a line with its name and a line with its numbers."""
     from .. import logbook as book
 
     if columns is not None:
         names = [name.strip() for name in columns.split(",") if name.strip()]
         book.check_fields(names, entries)
         rows = [[_say_cell(book.read_field(entry, name)) for name in names] for entry in entries]
+        console.out.print(_make_table(names, rows))
+        return
+    rows = [_describe_entry(entry, bests) for entry in entries]
+    table = _make_table(_OVERVIEW, rows)
+    wide = console.out.options.update(max_width=10_000)
+    if Measurement.get(console.out, wide, table).maximum <= console.out.width:
+        console.out.print(table)
     else:
-        names, rows = list(_OVERVIEW), [_describe_entry(entry, bests) for entry in entries]
-        if console.out.width < NARROW:
-            names, rows = _say_common(names, rows)
-    table = Table(*names, box=box.SIMPLE_HEAD, pad_edge=False)
-    table.columns[0].overflow = "fold"
-    for column in table.columns[1:]:
-        column.no_wrap = columns is None
+        _show_narrow(rows)
+
+
+_OVERVIEW = ("run", "data", "preset", "macro-F1", "interval", "chance", "images", "cases", "seeds", "time", "status")
+
+
+def _make_table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    table = Table(*names, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for column in table.columns:
+        column.overflow = "fold"
     for row in rows:
         table.add_row(*row)
-    console.out.print(table)
+    return table
 
 
-_OVERVIEW = ("run", "macro-F1", "interval", "chance", "images", "cases", "seeds", "time", "status", "preset", "data")
+def _show_narrow(rows: Sequence[Sequence[str]]) -> None:
+    numbers = [list(_OVERVIEW[3:]), *(list(row[3:]) for row in rows)]
+    widths = [max(len(row[i]) for row in numbers) for i in range(len(numbers[0]) - 1)]
+    lines = ["  ".join([*map(str.ljust, row[:-1], widths), row[-1]]) for row in numbers]
+    console.out.print(f"[bold]  run (data, preset)\n  {lines[0]}[/]", soft_wrap=True)
+    for row, line in zip(rows, lines[1:], strict=True):
+        origin = ", ".join(text for text in row[1:3] if text)
+        console.out.print(f"{row[0]} [dim]({origin})[/]\n  {line}", soft_wrap=True)
+    console.out.print()
 
 
 def _describe_entry(entry: Entry, bests: Sequence[Best]) -> list[str]:
@@ -123,28 +143,15 @@ def _describe_entry(entry: Entry, bests: Sequence[Best]) -> list[str]:
     doubt = "" if entry.trustworthy or not score else " ?"
     return [
         mark + escape(entry.name),
+        escape(entry.data_name),
+        escape(entry.preset),
         _say_cell(score.get("value")),
         f"{bounds[0]}–{bounds[1]}{doubt}" if score else "",
         _say_cell(entry.chance_prior),
         *(_say_cell(number) for number in (entry.n_images, entry.n_cases, entry.n_seeds)),
         _say_time(entry.seconds),
         f"[{COLOURS[entry.status]}]{entry.status}[/]",
-        escape(entry.preset),
-        escape(entry.data_name),
     ]
-
-
-def _say_common(names: list[str], rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
-    """Say once what is the same in all rows, and leave those columns out."""
-    same = [i for i in range(1, len(names)) if len(rows) > 1 and len({row[i] for row in rows} - {""}) <= 1]
-    said = []
-    for i in same:
-        value = next((row[i] for row in rows if row[i]), "")
-        said += [f"{names[i]} {value}"] if value else []
-    if said:
-        console.out.print(f"all runs: {', '.join(said)}", soft_wrap=False)
-    kept = [i for i in range(len(names)) if i not in same]
-    return [names[i] for i in kept], [[row[i] for i in kept] for row in rows]
 
 
 def _show_below(read: Logbook, entries: Sequence[Entry], bests: Sequence[Best]) -> None:
@@ -212,7 +219,7 @@ def _export_entries(entries: Sequence[Entry], kind: str, to: str) -> None:
 
     if kind == "mlflow":
         done = book.export_mlflow(entries, uri=to)
-        then = f"open {to}" if to.startswith("http") else f"mlflow ui --backend-store-uri {quote(Path(to))}"
+        then = f"open {to}" if to.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(to)}"
     else:
         done = book.export_tensorboard(entries, folder=Path(to))
         then = f"tensorboard --logdir {quote(Path(to))}"

@@ -1,12 +1,15 @@
 """How good, how sure, better than what: scores with intervals by case, chance levels, paired comparison."""
 
-from .comparison import Difference, adjust_holm, check_alike, compare_pairs, find_common, keep_images
+from .calibration import Calibration, measure_calibration
+from .comparison import Difference, Pair, adjust_holm, check_alike, compare_pairs, find_common, keep_images
 from .intervals import Resampled, judge_trust, resample_cases
 from .pool import Pool, pool_predictions
 from .scores import highest_losses, score_predictions
 
 __all__ = [
+    "Calibration",
     "Difference",
+    "Pair",
     "Pool",
     "Resampled",
     "adjust_holm",
@@ -16,6 +19,7 @@ __all__ = [
     "highest_losses",
     "judge_trust",
     "keep_images",
+    "measure_calibration",
     "pool_predictions",
     "resample_cases",
     "score_predictions",

@@ -58,6 +58,16 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
+class Pair:
+    """Two runs to be compared: ``first`` minus ``second``."""
+
+    name: str
+    against: str
+    first: Resampled
+    second: Resampled
+
+
+@dataclass(frozen=True, slots=True)
 class _Gap:
     """A difference before the correction for many pairs."""
 
@@ -72,19 +82,17 @@ class _Gap:
         return float(2 * stats.t.sf(abs(self.spread.value) / self.error, self.degrees))
 
 
-def compare_pairs(
-    resampled: Mapping[str, Resampled], pairs: Sequence[tuple[str, str]], *, confidence: float = 0.95
-) -> list[dict[str, Difference]]:
-    """Every metric of every pair (name, against); the pairs are one family for Holm's correction.
+def compare_pairs(pairs: Sequence[Pair], *, confidence: float = 0.95) -> list[dict[str, Difference]]:
+    """Every metric of every pair; the pairs are one family for Holm's correction.
 
     Raises:
         DataError: the two of a pair were not scored on the same images, cases, labels and classes.
     """
-    for name, against in pairs:
-        check_alike({name: resampled[name].pool, against: resampled[against].pool})
+    for pair in pairs:
+        check_alike({pair.against: pair.second.pool, pair.name: pair.first.pool})
     found: list[dict[str, Difference]] = [{} for _ in pairs]
     for entry in METRICS:
-        gaps = [_measure_gap(resampled[name], resampled[against], entry.name) for name, against in pairs]
+        gaps = [_measure_gap(pair.first, pair.second, entry.name) for pair in pairs]
         corrected = adjust_holm([gap.p for gap in gaps])
         for row, gap, p_holm in zip(found, gaps, corrected, strict=True):
             sign = -1 if entry.name in LOWER_IS_BETTER else 1
@@ -178,7 +186,7 @@ def _judge(gap: _Gap, p_holm: float, *, sign: int, confidence: float, pairs: int
 
 def _measure_gap(first: Resampled, second: Resampled, metric: str) -> _Gap:
     """The difference of one metric with its error from cases and from the luck of single trainings."""
-    value = _score(first.pool, metric) - _score(second.pool, metric)
+    value = first.measure(metric).value - second.measure(metric).value
     drawn = first.drawn.metrics[metric].mean(axis=0) - second.drawn.metrics[metric].mean(axis=0)
     left_out = first.left_out.metrics[metric].mean(axis=0) - second.left_out.metrics[metric].mean(axis=0)
     spread = measure_spread(value, drawn, left_out)
@@ -188,11 +196,6 @@ def _measure_gap(first: Resampled, second: Resampled, metric: str) -> _Gap:
         return _Gap(spread, spread.error, spread.degrees)
     degrees = variance**2 / (spread.error**4 / spread.degrees + luck**2 / networks)
     return _Gap(spread, float(np.sqrt(variance)), min(degrees, spread.degrees))
-
-
-def _score(pool: Pool, metric: str) -> float:
-    score = METRICS.find(metric).build
-    return float(np.mean([score(pool.y_true, scores) for scores in pool.scores]))
 
 
 def measure_luck(first: Resampled, second: Resampled, metric: str) -> tuple[float, float]:

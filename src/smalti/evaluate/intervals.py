@@ -36,6 +36,7 @@ from ..metrics import (
 from .pool import Pool
 
 Floats = NDArray[np.float64]
+Range = tuple[float, float]  # low, high
 
 METHOD = (
     "BCa bootstrap, cases drawn with replacement, the same draw for all seeds, widened for few cases "
@@ -65,20 +66,6 @@ class Replicates:
     f1: Floats
 
 
-@dataclass(frozen=True, slots=True)
-class Resampled:
-    """A pool scored as it is, under resamples of its cases, and without each case in turn.
-
-    Attributes:
-        drawn: R = number of resamples.
-        left_out: R = number of cases.
-    """
-
-    pool: Pool
-    drawn: Replicates
-    left_out: Replicates
-
-
 def draw_weights(n_cases: int, *, resamples: int, seed: int = 0) -> Iterator[Floats]:
     """How often each case was drawn, in blocks (r, n_cases) that sum to ``resamples`` rows.
 
@@ -100,6 +87,27 @@ def count_confusions(pool: Pool) -> Floats:
     length = pool.n_cases * n_classes**2
     counts = [np.bincount(row, minlength=length) for row in cell]
     return np.array(counts, dtype=np.float64).reshape(-1, pool.n_cases, n_classes, n_classes)
+
+
+@dataclass(frozen=True, slots=True)
+class Resampled:
+    """A pool scored as it is, under resamples of its cases, and without each case in turn.
+
+    Attributes:
+        drawn: R = number of resamples.
+        left_out: R = number of cases.
+    """
+
+    pool: Pool
+    drawn: Replicates
+    left_out: Replicates
+
+    def measure(self, metric: str) -> Spread:
+        """One metric, mean over seeds, with its spread."""
+        score = METRICS.find(metric).build
+        value = float(np.mean([score(self.pool.y_true, scores) for scores in self.pool.scores]))
+        drawn, left_out = self.drawn.metrics[metric], self.left_out.metrics[metric]
+        return measure_spread(value, drawn.mean(axis=0), left_out.mean(axis=0))
 
 
 def resample_cases(pool: Pool, *, resamples: int, seed: int = 0) -> Resampled:
@@ -175,9 +183,6 @@ class Spread:
         z = float(critical) * max(1.0, (error or self.error) / own)
         low, high = np.quantile(self.drawn, find_levels(self.drawn, self.value, self.acceleration, z=z))
         return float(low), float(high)
-
-
-Range = tuple[float, float]
 
 
 def measure_spread(value: float, drawn: Floats, left_out: Floats) -> Spread:

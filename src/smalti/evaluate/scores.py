@@ -113,8 +113,7 @@ def _score_metrics(resampled: Resampled, confidence: float) -> dict[str, dict[st
     metrics = {}
     for entry in METRICS:
         per_seed = [entry.build(resampled.pool.y_true, scores) for scores in resampled.pool.scores]
-        drawn, left_out = resampled.drawn.metrics[entry.name], resampled.left_out.metrics[entry.name]
-        spread = measure_spread(float(np.mean(per_seed)), drawn.mean(axis=0), left_out.mean(axis=0))
+        spread = resampled.measure(entry.name)
         low, high = spread.find_interval(confidence=confidence)
         guess = chance[entry.name]
         metrics[entry.name] = {

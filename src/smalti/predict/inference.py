@@ -5,38 +5,58 @@ An outer image is scored only by the network of the fold that never saw its case
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from ..runs import read_table, write_table
+from ..recipe import Recipe
+from ..runs import RunFolder, read_table, write_json, write_table
 from ..train import Experiment, load_network, score_bags
 from ..types import PREDICTION_COLUMNS, Sample, Split, score_columns
+from .rules import settle_tables
 
 Tell = Callable[[str, int, int], None]
 
 
 def predict_outer(experiment: Experiment, splits: tuple[Split, ...], *, tell: Tell | None = None) -> pd.DataFrame:
-    """Write ``predictions/out_of_fold.csv``: each labelled image once per seed; and return it."""
+    """Each labelled image once per seed, by the network of the fold that held it out."""
     tables = []
     for split in splits:
         samples = tuple(experiment.cohort.labelled[i] for i in split.outer)
         tables.append(_predict_part(experiment, split, samples, part="outer", tell=tell))
-    table = pd.concat(tables, ignore_index=True)
-    write_table(experiment.run.predictions / "out_of_fold.csv", table)
-    return table
+    return pd.concat(tables, ignore_index=True)
 
 
 def predict_unlabelled(experiment: Experiment, splits: tuple[Split, ...], *, tell: Tell | None = None) -> pd.DataFrame:
-    """Write ``predictions/test.csv``: each unlabelled image once per fold and seed; and return it."""
+    """Each unlabelled image once per fold and seed."""
     samples = experiment.cohort.unlabelled
     tables = [_predict_part(experiment, split, samples, part="test", tell=tell) for split in splits]
-    table = pd.concat(tables, ignore_index=True)
-    write_table(experiment.run.predictions / "test.csv", table)
-    return table
+    return pd.concat(tables, ignore_index=True)
+
+
+def predict_sealed(experiment: Experiment, splits: tuple[Split, ...], *, tell: Tell | None = None) -> pd.DataFrame:
+    """Each sealed image once per fold and seed, without its label."""
+    samples = experiment.cohort.sealed
+    tables = [_predict_part(experiment, split, samples, part="sealed", tell=tell) for split in splits]
+    return pd.concat(tables, ignore_index=True)
+
+
+def write_predictions(
+    run: RunFolder, inner: pd.DataFrame, others: Mapping[str, pd.DataFrame], *, recipe: Recipe, classes: tuple[str, ...]
+) -> dict[str, pd.DataFrame]:
+    """Fit calibration and decision on the inner table, apply them to all, and write the tables; return the others.
+
+    ``predictions/inner.csv``, one file for each name of ``others``, and ``predictions/rules.json``, the fitted rules.
+    """
+    chosen, settled, rules = settle_tables(inner, others, classes=classes, predict=recipe.predict)
+    write_json(run.predictions / "rules.json", rules)
+    write_table(run.predictions / "inner.csv", chosen)
+    for name, table in settled.items():
+        write_table(run.predictions / f"{name}.csv", table)
+    return settled
 
 
 def _predict_part(
@@ -60,10 +80,12 @@ def _score(
     experiment: Experiment, split: Split, bags: NDArray[np.int64], *, tell: Callable[[int, int], None] | None
 ) -> torch.Tensor:
     network = load_network(experiment, split)
+    views = experiment.recipe.predict.views
     if experiment.recipe.train.finetune.epochs == 0 and experiment.embeddings is not None:
         with torch.inference_mode():
-            logits: torch.Tensor = network.head(experiment.embeddings[0, bags].to(experiment.fabric.device)).cpu()
-        return logits
+            logits: torch.Tensor = network.head(experiment.embeddings[:views, bags].to(experiment.fabric.device))
+        return logits.mean(dim=0).cpu()
     return score_bags(
-        network, experiment.store, bags, spec=experiment.backbone.spec, fabric=experiment.fabric, progress=tell
-    )
+        network, experiment.store, bags, spec=experiment.backbone.spec, fabric=experiment.fabric, views=views,
+        progress=tell,
+    )  # fmt: skip

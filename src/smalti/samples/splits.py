@@ -63,6 +63,45 @@ def count_folds(cohort: Cohort, *, seeds: tuple[int, ...] = (0,), most: int = MO
     raise SplitError(_explain(cohort, 2, seeds))
 
 
+def restrict_splits(splits: tuple[Split, ...], *, whole: Cohort, cohort: Cohort) -> tuple[Split, ...] | None:
+    """Folds of the whole cohort without the images that the smaller one lacks, as positions into the smaller one.
+
+    Folds made before anything was left out do not depend on what is, so that runs with and without a purge share
+    them. None where a training part would lose a class, or a part all its images.
+    """
+    position = {sample.image: i for i, sample in enumerate(cohort.labelled)}
+    new = np.array([position.get(sample.image, -1) for sample in whole.labelled], dtype=np.int64)
+    targets = cohort.targets
+
+    def keep(indices: Indices) -> Indices:
+        return np.sort(new[indices][new[indices] >= 0])
+
+    kept = tuple(Split(s.seed, s.fold, keep(s.train), keep(s.inner), keep(s.outer)) for s in splits)
+    for before, after in zip(splits, kept, strict=True):
+        if not len(after.outer) or (len(before.inner) and not len(after.inner)) or not _holds_all(targets, after.train):
+            return None
+    cases = _number_cases(cohort)
+    for one in kept:
+        _check_split(one, targets, cases)
+    return kept
+
+
+def choose_sealed(cohort: Cohort, *, share: float) -> tuple[str, ...]:
+    """Labelled images to be sealed: whole cases, near ``share`` of all, stratified; every class stays outside too.
+
+    Raises:
+        SplitError: no cases can be sealed without taking a class away.
+    """
+    targets, cases = cohort.targets, _number_cases(cohort)
+    chosen = _find_inner(targets, cases, np.arange(len(targets)), frac=share, seed=0)
+    if not len(chosen):
+        raise SplitError(
+            f"no cases can be sealed ({share:.0%} asked for): some class would be left without a case outside the "
+            "seal. Fix: --set split.sealed_frac=0, or add cases"
+        )
+    return tuple(cohort.labelled[i].image for i in chosen)
+
+
 def tabulate_folds(cohort: Cohort, splits: tuple[Split, ...]) -> pd.DataFrame:
     """One row per seed, fold and labelled image, with its role: ``train``, ``inner`` or ``outer``."""
     roles: tuple[Role, ...] = ("train", "inner", "outer")

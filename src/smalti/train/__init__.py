@@ -4,7 +4,7 @@ from .checkpoints import read_checkpoint
 from .devices import Device, choose_device, describe_cuda, make_fabric
 from .experiment import Experiment, check_parts
 from .features import Features, compute_features
-from .folds import load_network, train_folds
+from .folds import load_network, tabulate_inner, train_folds
 from .forward import score_bags
 from .optimisers import list_optimisers
 from .schedules import SCHEDULES
@@ -23,5 +23,6 @@ __all__ = [
     "make_fabric",
     "read_checkpoint",
     "score_bags",
+    "tabulate_inner",
     "train_folds",
 ]

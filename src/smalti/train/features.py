@@ -28,22 +28,24 @@ class Features:
     """Embeddings of every tile of a store, one file per view.
 
     Attributes:
-        folder: holds ``view0.f32``, ``view1.f32``, ... each (tiles, D) float32.
+        files: of each view, (tiles, D) float32.
         size: D.
-        views: number of views.
     """
 
-    folder: Path
+    files: tuple[Path, ...]
     store: TileStore
     size: int
-    views: int
+
+    @property
+    def views(self) -> int:
+        """Number of views."""
+        return len(self.files)
 
     def read_bag(self, bag: int, *, view: int = 0) -> NDArray[np.float32]:
         """Embeddings (N, D) of one image."""
         rows = self.store.rows(bag)
         count = len(rows) * self.size
-        path = self.folder / f"view{view}.f32"
-        values = np.fromfile(path, dtype=np.float32, count=count, offset=rows.start * self.size * 4)
+        values = np.fromfile(self.files[view], dtype=np.float32, count=count, offset=rows.start * self.size * 4)
         return values.reshape(len(rows), self.size)
 
     def pool(self, pooler: Pooler) -> torch.Tensor:
@@ -64,28 +66,28 @@ def compute_features(
     cache: Path,
     progress: Callable[[int, int], None] | None = None,
 ) -> Features:
-    """Features of every tile in the store, from the cache where they are known."""
+    """Features of every tile in the store, from the cache where they are known; each view is kept by itself."""
     weights = hash_weights(backbone.module)
     code = hash_code("smalti.train.features", "smalti.models.backbones", "smalti.samples.augment")
     precision = str(fabric._precision.precision)
-    key = hash_text(
-        store.key, backbone.name, weights, str(backbone.spec), str(views), precision, torch.__version__, code
-    )
+    key = hash_text(store.key, backbone.name, weights, str(backbone.spec), precision, torch.__version__, code)
+    tiles = int(store.starts[-1])
 
-    def build(folder: Path) -> None:
+    def build(folder: Path, view: int) -> None:
         module = fabric.setup_module(backbone.module).eval()
-        tiles = int(store.starts[-1])
-        for view in range(views):
-            with (folder / f"view{view}.f32").open("wb") as file:
-                for done, values in _embed_view(module, backbone, store, view=view):
-                    values.tofile(file)
-                    if progress is not None:
-                        progress(view * tiles + done, views * tiles)
-        write_json(folder / "features.json", {"size": backbone.features, "views": views, "backbone": backbone.name})
+        with (folder / "features.f32").open("wb") as file:
+            for done, values in _embed_view(module, backbone, store, view=view):
+                values.tofile(file)
+                if progress is not None:
+                    progress(view * tiles + done, views * tiles)
+        write_json(folder / "features.json", {"size": backbone.features, "view": view, "backbone": backbone.name})
 
-    folder = build_once(cache / "features" / key, build)
-    size = int(read_json(folder / "features.json")["size"])
-    return Features(folder, store, size, views)
+    folders = [
+        build_once(cache / "features" / f"{key}-view{view}", lambda folder, view=view: build(folder, view))  # type: ignore[misc]
+        for view in range(views)
+    ]
+    size = int(read_json(folders[0] / "features.json")["size"])
+    return Features(tuple(folder / "features.f32" for folder in folders), store, size)
 
 
 def _embed_view(

@@ -41,11 +41,16 @@ def train_folds(experiment: Experiment, splits: tuple[Split, ...], *, tell: Tell
     checkpoints = [read_checkpoint(run.checkpoints / f"{split.name}.safetensors") for split in splits]
     history = pd.DataFrame([row for c in checkpoints for row in c["history"]], columns=list(HISTORY_COLUMNS))
     write_table(run.path / "history.csv", history)
-    inner = [
-        tabulate_scores(experiment.cohort, split, split.inner, c["inner_logits"])
-        for split, c in zip(splits, checkpoints, strict=True)
-    ]
-    write_table(run.predictions / "inner.csv", pd.concat(inner, ignore_index=True))
+    write_table(run.predictions / "inner.csv", tabulate_inner(experiment, splits))
+
+
+def tabulate_inner(experiment: Experiment, splits: tuple[Split, ...]) -> pd.DataFrame:
+    """Prediction table of the inner images of every fold, as they were when they chose."""
+    tables = []
+    for split in splits:
+        logits = read_checkpoint(experiment.run.checkpoints / f"{split.name}.safetensors")["inner_logits"]
+        tables.append(tabulate_scores(experiment.cohort, split, split.inner, logits))
+    return pd.concat(tables, ignore_index=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +162,8 @@ def _prepare_transfer(experiment: Experiment, split: Split, head: Head) -> Trans
     phase, device = experiment.recipe.train.transfer, experiment.fabric.device
     if experiment.embeddings is None:
         raise RecipeError("phase transfer needs frozen embeddings. Fix: compute features before training")
-    learning = experiment.embeddings[:, experiment.find_bags(split.train)].to(device)
+    # More views than the phase learns from may be there for prediction.
+    learning = experiment.embeddings[: phase.views, experiment.find_bags(split.train)].to(device)
     head.fit_scale(learning[0])
     return TransferTask(
         module=head,

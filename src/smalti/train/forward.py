@@ -10,7 +10,7 @@ from lightning.fabric import Fabric
 from numpy.typing import NDArray
 
 from ..models import Network
-from ..samples import iterate_ahead, normalise_tiles
+from ..samples import apply_transform, iterate_ahead, normalise_tiles, view_transform
 from ..tile import TileStore
 from ..types import InputSpec
 
@@ -24,23 +24,26 @@ def score_bags(
     *,
     spec: InputSpec,
     fabric: Fabric,
+    views: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> torch.Tensor:
     """Logits (n, C) of n bags from all their tiles; the network is put in eval mode and left as it was.
 
-    A bag's result does not depend on the other bags: chunks never mix images.
+    With more than one view the logits are the mean over the first ``views`` symmetries of the square, each applied to
+    all tiles (test-time augmentation). A bag's result does not depend on the other bags: chunks never mix images.
     """
     was_training = {m for m in network.modules() if m.training}
     network.eval()
     rows: list[torch.Tensor] = []
     with torch.inference_mode(), fabric.autocast():
-        parts: list[torch.Tensor] = []
-        for last, tiles in iterate_ahead(_read_chunks(store, bags)):
+        parts: list[list[torch.Tensor]] = [[] for _ in range(views)]
+        for last, view, tiles in iterate_ahead(_read_chunks(store, bags, views)):
             images = normalise_tiles(tiles.to(fabric.device), spec=spec)
-            parts.append(network.backbone(images).float())
+            parts[view].append(network.backbone(images).float())
             if last:
-                rows.append(network.head(network.pooler(torch.cat(parts)[None]))[0].float().cpu())
-                parts = []
+                embeddings = network.pooler(torch.stack([torch.cat(part) for part in parts]))
+                rows.append(network.head(embeddings).float().mean(dim=0).cpu())
+                parts = [[] for _ in range(views)]
                 if progress is not None:
                     progress(len(rows), len(bags))
     for module in was_training:
@@ -48,10 +51,13 @@ def score_bags(
     return torch.stack(rows) if rows else torch.empty(0, network.head.linear.out_features)
 
 
-def _read_chunks(store: TileStore, bags: NDArray[np.int64]) -> Iterator[tuple[bool, torch.Tensor]]:
-    """Chunks of tiles, bag by bag, each with whether it is the last of its bag."""
+def _read_chunks(store: TileStore, bags: NDArray[np.int64], views: int) -> Iterator[tuple[bool, int, torch.Tensor]]:
+    """Views of chunks of tiles, bag by bag, each with whether it is the last of its bag, and its view."""
     for bag in bags:
         rows = store.rows(int(bag))
         for start in range(rows.start, rows.stop, CHUNK_TILES):
             stop = min(start + CHUNK_TILES, rows.stop)
-            yield stop == rows.stop, torch.from_numpy(store.read_rows(start, stop))
+            tiles = store.read_rows(start, stop)[None]
+            for view in range(views):
+                turned = apply_transform(tiles, view_transform(view, images=1, tiles=tiles.shape[1]))[0]
+                yield stop == rows.stop and view == views - 1, view, torch.from_numpy(turned)

@@ -4,9 +4,11 @@ Stages meet through files in the run folder. Everything that was decided is writ
 a stage whose files are there is not done again.
 """
 
+from .comparison import compare_sources, open_seal
 from .ground import RUNS, Ground, find_decisions, inspect_ground
 from .listening import SILENT, Listener
-from .stages import Result, evaluate_run, evaluate_table, predict, prepare, reopen, report_run, run, train_run
+from .preparation import prepare
+from .stages import Result, evaluate_run, evaluate_table, predict, reopen, report_run, run, run_on, train_run
 
 __all__ = [
     "RUNS",
@@ -14,14 +16,17 @@ __all__ = [
     "Ground",
     "Listener",
     "Result",
+    "compare_sources",
     "evaluate_run",
     "evaluate_table",
     "find_decisions",
     "inspect_ground",
+    "open_seal",
     "predict",
     "prepare",
     "reopen",
     "report_run",
     "run",
+    "run_on",
     "train_run",
 ]

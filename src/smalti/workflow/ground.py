@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..audit import (
     Audit,
@@ -18,16 +17,14 @@ from ..audit import (
     validate_decisions,
 )
 from ..cohort import Columns, inspect_folder
-from ..errors import DataError, Problem
+from ..errors import DataError, Problem, RecipeError
+from ..logbook.seal import apply_seal, make_seal, read_seal, write_seal
 from ..recipe import Recipe
 from ..runs import (
     now_text,
+    read_json,
 )
 from ..types import Cohort, Decision
-
-if TYPE_CHECKING:
-    pass
-
 from .listening import SILENT, Listener
 
 RUNS = Path("runs")
@@ -39,12 +36,14 @@ class Ground:
     """A data folder after reading, decisions and audit: what an experiment stands on.
 
     Attributes:
-        cohort: decisions applied, duplicates joined into one case.
+        cohort: duplicates joined into one case, sealed cases set apart, decisions applied.
+        whole: the same before decisions; folds are made on it, so that they do not depend on what was left out.
         decisions: the ones that apply to this folder.
         seen: the audit of the cohort as it was read.
     """
 
     cohort: Cohort
+    whole: Cohort
     decisions: tuple[Decision, ...]
     seen: Audit
 
@@ -59,15 +58,18 @@ def inspect_ground(
     *,
     recipe: Recipe,
     decisions_path: Path,
+    seal_path: Path | None = None,
     skip_problems: bool = False,
     listener: Listener = SILENT,
 ) -> Ground:
     """Read a data folder, apply its decisions, audit it, and accept the proposals that the recipe names.
 
-    With ``skip_problems`` the images with problems are excluded, and that is recorded as decisions.
+    With ``skip_problems`` the images with problems are excluded, and that is recorded as decisions. With ``seal_path``
+    the cases of the seal there are set apart; the seal is made where the recipe asks for one and there is none.
 
     Raises:
         DataError: with every problem of the folder at once; nothing is written.
+        RecipeError: the seal that is there is not the one that the recipe asks for.
     """
     decisions = read_decisions(decisions_path)
     cohort, skipped = _read_folder(data, recipe, decisions, skip_problems=skip_problems, listener=listener)
@@ -88,7 +90,35 @@ def inspect_ground(
     names = {s.image for s in cohort.samples} | {d.image for d in decisions if d.who == SKIPPED}
     validate_decisions(decisions, images=names, classes=cohort.classes)
     # Joined first: an excluded image may be the only bridge between the cases of its two twins.
-    return Ground(apply_decisions(join_duplicates(cohort, seen.findings), decisions), decisions, seen)
+    whole = join_duplicates(cohort, seen.findings)
+    if seal_path is not None:
+        whole = _seal_cases(whole, seal_path, share=recipe.split.sealed_frac, listener=listener)
+    return Ground(apply_decisions(whole, decisions), whole, decisions, seen)
+
+
+def _seal_cases(cohort: Cohort, path: Path, *, share: float, listener: Listener) -> Cohort:
+    """The cohort under the seal at ``path``, made now where the recipe asks for one."""
+    seal = read_seal(path)
+    if seal is None and share == 0:
+        return cohort
+    if seal is None:
+        from ..samples import choose_sealed
+
+        before = [entry.parent.name for entry in path.parent.glob("*/cohort.json") if _is_of(entry, cohort.root)]
+        seal = make_seal(cohort, choose_sealed(cohort, share=share), share=share, runs_before=before)
+        write_seal(path, seal)
+        listener.say(f"{seal.n_cases} cases ({seal.n_images} images) are sealed from now on, recorded in {path}")
+    elif share not in (0, seal.share):
+        raise RecipeError(
+            f"{path} seals {seal.share:.0%} of the cases, the recipe asks for {share:.0%}; a seal is not moved. "
+            f"Fix: --set split.sealed_frac={seal.share:g}"
+        )
+    listener.say(f"{seal.n_images} images are sealed; 'smalti compare --open-seal' opens them")
+    return apply_seal(cohort, seal)
+
+
+def _is_of(record: Path, root: Path) -> bool:
+    return bool(read_json(record)["root"] == str(root.resolve()))
 
 
 def _read_folder(

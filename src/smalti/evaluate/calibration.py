@@ -1,0 +1,72 @@
+"""Do the scores mean what they say? Of images scored 0.8, eight of ten should be right.
+
+The expected calibration error of the predicted class: images are put into bins of equal width by the score of the
+class that is predicted, and the distance between mean score and share of right predictions is averaged over images
+(Naeini et al. 2015; Guo et al. 2017). It is not zero for a perfect model either: with few images a bin is off by luck.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import DataError
+from ..metrics import predict_classes
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Confidence against accuracy in K bins; bin k holds confidences above k/K, up to (k+1)/K.
+
+    Attributes:
+        ece: expected calibration error, 0 to 1.
+        confidence: (K,) mean score of the predicted class; NaN in an empty bin.
+        accuracy: (K,) share of right predictions; NaN in an empty bin.
+        images: (K,) number of images.
+    """
+
+    ece: float
+    confidence: Floats
+    accuracy: Floats
+    images: Ints
+
+    def describe(self) -> dict[str, Any]:
+        """The form that ``scores.json`` holds: ``ece`` and one record per bin, with None in an empty bin."""
+        rows = zip(self.confidence.tolist(), self.accuracy.tolist(), self.images.tolist(), strict=True)
+        bins = [
+            {"confidence": confidence if images else None, "accuracy": accuracy if images else None, "images": images}
+            for confidence, accuracy, images in rows
+        ]
+        return {"ece": self.ece, "bins": bins}
+
+
+def measure_calibration(y_true: ArrayLike, scores: ArrayLike, *, bins: int = 15) -> Calibration:
+    """Calibration of the predicted classes of ``y_true`` (n,) class indices and ``scores`` (n, C) probabilities.
+
+    Raises:
+        DataError: the two do not fit, there are no images, or no bins are asked for.
+    """
+    truth, probabilities = np.asarray(y_true, dtype=np.int64), np.asarray(scores, dtype=np.float64)
+    if probabilities.ndim != 2 or truth.shape != probabilities.shape[:1] or truth.size == 0 or bins < 1:
+        raise DataError(
+            f"true classes {truth.shape}, scores {probabilities.shape} and {bins} bins do not fit. "
+            "Fix: give (n,), (n, C) and at least 1 bin, n > 0"
+        )
+    top = probabilities.max(axis=1)
+    right = predict_classes(probabilities) == truth
+    position = np.searchsorted(np.linspace(0, 1, bins + 1)[1:-1], top, side="left")
+    images = np.bincount(position, minlength=bins)
+
+    def average(values: Floats) -> Floats:
+        total = np.bincount(position, weights=values, minlength=bins)
+        return np.divide(total, images, out=np.full(bins, np.nan), where=images > 0)
+
+    confidence, accuracy = average(top), average(right.astype(np.float64))
+    gaps = np.abs(confidence - accuracy)[images > 0]
+    return Calibration(float(gaps @ images[images > 0] / truth.size), confidence, accuracy, images.astype(np.int64))

@@ -1,0 +1,239 @@
+"""Run the rungs of a ladder in order; what did not change is not run again, what fails is a row."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from .. import workflow
+from ..errors import RunError, SmaltiError
+from ..logbook.seal import find_seal, read_seal
+from ..recipe import Recipe
+from ..runs import (
+    LIBRARIES,
+    hash_code,
+    hash_text,
+    now_text,
+    read_json,
+    record_environment,
+    write_atomic,
+    write_json,
+)
+from ..workflow import RUNS, SILENT, Ground, Listener
+from .meter import measure_cost
+from .plan import Step, load_ladder, resolve_ladder
+from .table import tabulate_ladder
+
+MOST_KILLED = 2  # a rung during which the process was killed so often is not tried again
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """How a rung stands; a file of its own in the ladder folder.
+
+    Attributes:
+        key: hash of everything that the rung depends on.
+        status: ``running``, ``done`` or ``failed``.
+        killed: how often the process died during this rung.
+        reused: whether this call found it done.
+    """
+
+    key: str
+    status: str
+    run: str | None = None
+    error: str | None = None
+    seconds: float | None = None
+    peak_memory_gb: float | None = None
+    killed: int = 0
+    reused: bool = field(default=False, compare=False)
+
+
+@dataclass
+class Climb:
+    """One call: where things are and what the rungs share."""
+
+    data: Path
+    runs: Path
+    folder: Path
+    listener: Listener
+    skip_problems: bool = False
+    base: str = ""
+    grounds: dict[tuple[str, bool], Ground] = field(default_factory=dict)
+    states: dict[str, State] = field(default_factory=dict)
+
+    def make_seal(self, step: Step) -> None:
+        """Seal what the recipe wants sealed before anything is hashed or run."""
+        if step.recipe.split.sealed_frac > 0 and not find_seal(self.data, runs=self.runs).is_file():
+            self._inspect(step)
+
+    def visit(self, step: Step) -> State:
+        """Bring one rung up to date."""
+        known = self._read(step)
+        key = hash_text(
+            self.base, step.recipe.to_yaml(), str(step.decisions), *(self.states[m].key for m in step.members)
+        )
+        if known is not None and known.key == key:
+            if known.status == "done" and (self.runs / str(known.run) / "scores.json").is_file():
+                return replace(known, reused=True)
+            if known.status == "running":
+                known = replace(known, killed=known.killed + 1)
+            if known.killed >= MOST_KILLED:
+                error = (
+                    f"the process was killed {known.killed} times during this rung (out of memory?). Fix: make it "
+                    f"smaller, or delete {self._path(step)} to try again"
+                )
+                return self._write(step, replace(known, status="failed", error=error))
+        killed = known.killed if known is not None and known.key == key else 0
+        self._write(step, State(key, "running", killed=killed))
+        return self._write(step, self._run(step, State(key, "failed", killed=killed)))
+
+    def _run(self, step: Step, state: State) -> State:
+        with measure_cost() as cost:
+            try:
+                run = self._carry_out(step)
+                outcome = replace(state, status="done", run=run, killed=0)
+            except SmaltiError as error:
+                outcome = replace(state, error=str(error))
+            except Exception as error:  # noqa: BLE001 - a rung may fail in any library; the ladder goes on and says so
+                trace = traceback.format_exc()
+                write_atomic(self.folder / "failures" / f"{step.name}.txt", trace)
+                outcome = replace(state, error=f"{type(error).__name__}: {error} (failures/{step.name}.txt)")
+        if outcome.error:
+            self.listener.say(f"{step.name} failed: {outcome.error.splitlines()[0]}; the ladder goes on")
+        return replace(outcome, seconds=cost.seconds, peak_memory_gb=cost.peak_memory_gb)
+
+    def _carry_out(self, step: Step) -> str:
+        recipe = self._name_members(step)
+        ground = self._inspect(step)
+        name = f"{self.data.resolve().name}-{step.name}-{hash_text(recipe.to_yaml(), str(step.decisions))[:6]}"
+        said: Callable[[str], None] = lambda text: self.listener.say(f"{step.name}: {text}")  # noqa: E731
+        workflow.run_on(ground, recipe, runs=self.runs, name=name, listener=replace(self.listener, say=said))
+        return name
+
+    def _name_members(self, step: Step) -> Recipe:
+        if not step.members:
+            return step.recipe
+        failed = [m for m in step.members if self.states[m].run is None]
+        if failed:
+            raise RunError(f"its members {', '.join(failed)} failed. Fix: see their errors")
+        members = tuple(str(self.states[m].run) for m in step.members)
+        ensemble = step.recipe.ensemble.model_copy(update={"members": members})
+        return step.recipe.model_copy(update={"ensemble": ensemble})
+
+    def _inspect(self, step: Step) -> Ground:
+        """Read and audit once for all rungs that ask the same of the data."""
+        asked = step.recipe.model_dump_json(include={"data", "audit"}) + str(step.recipe.split.sealed_frac)
+        key = (asked, step.decisions)
+        if key not in self.grounds:
+            theirs = workflow.find_decisions(self.data, runs=self.runs)
+            text = theirs.read_text(encoding="utf-8") if step.decisions and theirs.is_file() else ""
+            # A copy of its own: what one rung accepts must not act on the others, nor on runs outside the ladder.
+            copy = self.folder / "decisions" / f"{hash_text(asked, text)[:8]}.csv"
+            if text and not copy.is_file():
+                write_atomic(copy, text)
+            self.grounds[key] = workflow.inspect_ground(
+                self.data, recipe=step.recipe, decisions_path=copy, seal_path=find_seal(self.data, runs=self.runs),
+                skip_problems=self.skip_problems, listener=self.listener,
+            )  # fmt: skip
+        return self.grounds[key]
+
+    def _path(self, step: Step) -> Path:
+        return self.folder / "rungs" / f"{step.name}.json"
+
+    def _read(self, step: Step) -> State | None:
+        path = self._path(step)
+        return State(**read_json(path)) if path.is_file() else None
+
+    def _write(self, step: Step, state: State) -> State:
+        content = asdict(state)
+        content.pop("reused")
+        write_json(self._path(step), content)
+        return state
+
+
+def climb_ladder(
+    data: str | Path,
+    ladder: str | Path = "challenge",
+    *,
+    settings: Iterable[str] = (),
+    runs: str | Path = RUNS,
+    until: str | None = None,
+    skip_problems: bool = False,
+    listener: Listener = SILENT,
+) -> tuple[Path, dict[str, Any]]:
+    """Carry out a ladder on a data folder and compare each rung with the one that it changes.
+
+    Args:
+        data: the data folder.
+        ladder: name of a built-in ladder, or a ladder file.
+        settings: ``section.knob=value`` for all rungs, below their own.
+        runs: folder of all runs; the ladder's own folder is ``RUNS/<data>-ladder-<name>``.
+        until: last rung to carry out.
+        skip_problems: leave out images with problems.
+
+    Returns:
+        The ladder folder and the content of its ``ladder.json``.
+
+    Raises:
+        RecipeError: the ladder does not fit together; before anything is run.
+    """
+    data, runs = Path(data), Path(runs)
+    plan = load_ladder(ladder)
+    steps = resolve_ladder(plan, settings=settings, until=until)
+    name = Path(ladder).stem
+    folder = runs / f"{data.resolve().name}-ladder-{name}"
+    write_atomic(folder / "ladder.yaml", _resolve_text(name, plan.about, steps))
+    climb = Climb(data, runs, folder, listener, skip_problems)
+    climb.make_seal(steps[0])
+    climb.base = _hash_base(data, runs)
+    finished = folder / "ladder.json"
+    started = now_text()
+    result: dict[str, Any] = {}
+    changed = False
+    for number, step in enumerate(steps):
+        listener.tell("rungs", number, len(steps))
+        climb.states[step.name] = climb.visit(step)
+        if not climb.states[step.name].reused:
+            changed = True
+            # Written after each rung: what is known so far can be read while the next one runs.
+            result = tabulate_ladder(steps, climb.states, runs=runs, data=data, name=name, about=plan.about)
+            write_json(finished, result | {"started": started, "finished": None})
+    if not changed and finished.is_file():
+        result = read_json(finished)
+        if result["finished"] is not None and [r["name"] for r in result["rungs"]] == [s.name for s in steps]:
+            return folder, result
+    result = tabulate_ladder(steps, climb.states, runs=runs, data=data, name=name, about=plan.about)
+    result |= {"started": started, "finished": now_text()}
+    write_json(finished, result)
+    return folder, result
+
+
+def _resolve_text(name: str, about: str, steps: tuple[Step, ...]) -> str:
+    """Every rung with its whole recipe, for the record."""
+    parts = [f"# ladder {name}: {about}\n"]
+    for step in steps:
+        members = f"members: [{', '.join(step.members)}]\n" if step.members else ""
+        parts.append(f"--- # {step.name}: {step.change}\ndecisions: {str(step.decisions).lower()}\n{members}")
+        parts.append(step.recipe.to_yaml())
+    return "".join(parts)
+
+
+def _hash_base(data: Path, runs: Path) -> str:
+    """What every rung depends on: files of the data folder by name, size and time, decisions, seal, code, libraries."""
+    if not data.is_dir():
+        raise RunError(f"no data folder at {data}. Fix: check the path, or 'smalti demo' to draw one")
+    stamps = []
+    for root, folders, files in os.walk(data):
+        folders.sort()
+        for file in sorted(files):
+            stat = (Path(root) / file).stat()
+            stamps.append(f"{root}/{file}|{stat.st_size}|{stat.st_mtime_ns}")
+    decisions, seal = workflow.find_decisions(data, runs=runs), read_seal(find_seal(data, runs=runs))
+    text = decisions.read_text(encoding="utf-8") if decisions.is_file() else ""
+    libraries = record_environment()["libraries"]
+    versions = [str(libraries[name]) for name in LIBRARIES]
+    return hash_text(*stamps, text, *(seal.images if seal else ()), *versions, hash_code("smalti"))

@@ -1,0 +1,133 @@
+"""What a ladder is: named one-line changes, each on the rung below or on a named rung."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from ..errors import RecipeError
+from ..recipe import Recipe, Section, load_recipe
+
+NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+
+
+class Rung(Section):
+    """One line of a ladder file."""
+
+    name: str = Field(description="short name: a-z, 0-9 and -")
+    change: str = Field("", description="what it changes, in words; by default its settings")
+    settings: tuple[str, ...] = Field((), alias="set", description="section.knob=value, as --set")
+    # Not "on", which YAML reads as true.
+    on: str | None = Field(None, alias="from", description="name of the rung that it changes; null takes the one below")
+    decisions: bool | None = Field(None, description="whether decisions.csv acts; null as in the rung it changes")
+    members: tuple[str, ...] = Field((), description="rungs that it combines instead of training")
+
+
+class Ladder(Section):
+    """A ladder file."""
+
+    about: str = Field("", description="what the ladder asks")
+    preset: str = Field("default", description="preset or recipe file of the first rung")
+    settings: tuple[str, ...] = Field((), alias="set", description="on top of it, for all rungs")
+    rungs: tuple[Rung, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Ladder:
+        faults, seen = [], set()
+        for position, rung in enumerate(self.rungs):
+            named = [*([rung.on] if rung.on else []), *rung.members]
+            if not NAME.fullmatch(rung.name):
+                faults.append(f"rung '{rung.name}': a name is made of a-z, 0-9 and -")
+            if rung.name in seen:
+                faults.append(f"rung '{rung.name}' is there twice")
+            faults += [f"rung '{rung.name}' names '{n}', which is no rung below it" for n in named if n not in seen]
+            if position and not rung.settings and not rung.members and rung.decisions is None:
+                faults.append(f"rung '{rung.name}' changes nothing: give it set, decisions or members")
+            seen.add(rung.name)
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A rung with everything that it inherits.
+
+    Attributes:
+        name, change, on: as in the file; ``on`` is None for the first rung only.
+        settings: its own.
+        recipe: with all that it inherits; without the members of an ensemble, whose runs have names of their own.
+        decisions: whether the decisions about the data act.
+        members: rungs that it combines.
+    """
+
+    name: str
+    change: str
+    on: str | None
+    settings: tuple[str, ...]
+    recipe: Recipe
+    decisions: bool
+    members: tuple[str, ...]
+
+
+def list_ladders() -> tuple[str, ...]:
+    """Names of the ladders that ship with smalti."""
+    return tuple(sorted(Path(f.name).stem for f in (resources.files("smalti") / "ladders").iterdir()))
+
+
+def load_ladder(source: str | Path) -> Ladder:
+    """Read a built-in ladder by name, or a ladder file.
+
+    Raises:
+        RecipeError: no such ladder, no YAML, or rungs that do not fit together; all that is wrong at once.
+    """
+    path = Path(source)
+    if path.suffix in {".yaml", ".yml"}:
+        if not path.is_file():
+            raise RecipeError(f"no ladder file at {path}. Fix: check the path, or name one of {_names()}")
+        text = path.read_text(encoding="utf-8")
+    else:
+        file = resources.files("smalti") / "ladders" / f"{source}.yaml"
+        if not str(source).isidentifier() or not file.is_file():
+            raise RecipeError(f"no ladder is called '{source}'. Fix: one of {_names()}, or the path of a .yaml file")
+        text = file.read_text(encoding="utf-8")
+    try:
+        return Ladder.model_validate(yaml.safe_load(text))
+    except yaml.YAMLError as error:
+        raise RecipeError(f"ladder '{source}' is not valid YAML: {error}. Fix: correct the line named above") from None
+    except ValidationError as error:
+        lines = [f"  {'.'.join(str(p) for p in e['loc']) or 'ladder'}: {e['msg']}" for e in error.errors()]
+        raise RecipeError("\n".join([f"ladder '{source}' does not fit:", *lines])) from None
+
+
+def _names() -> str:
+    return ", ".join(list_ladders())
+
+
+def resolve_ladder(ladder: Ladder, *, settings: Iterable[str] = (), until: str | None = None) -> tuple[Step, ...]:
+    """The rungs with what they inherit; ``settings`` hold for all, below the rungs' own; the last is ``until``.
+
+    Raises:
+        RecipeError: a knob that does not exist, or no rung of that name.
+    """
+    names = [rung.name for rung in ladder.rungs]
+    if until is not None and until not in names:
+        raise RecipeError(f"the ladder has no rung '{until}'. Fix: one of {', '.join(names)}")
+    base = (*ladder.settings, *settings)
+    inherited: dict[str, tuple[str, ...]] = {}
+    acting: dict[str, bool] = {}
+    steps: list[Step] = []
+    for rung in ladder.rungs[: names.index(until) + 1 if until else None]:
+        on = rung.on or (steps[-1].name if steps else None)
+        inherited[rung.name] = (*(inherited[on] if on else base), *rung.settings)
+        acting[rung.name] = rung.decisions if rung.decisions is not None else acting[on] if on else True
+        recipe = load_recipe(ladder.preset, settings=inherited[rung.name])
+        change = rung.change or ", ".join(rung.settings)
+        steps.append(Step(rung.name, change, on, rung.settings, recipe, acting[rung.name], rung.members))
+    return tuple(steps)

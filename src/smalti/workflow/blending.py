@@ -1,0 +1,86 @@
+"""Ensembles: a run whose scores come from other runs on the same folds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from ..errors import RunError
+from ..recipe import Recipe
+from ..runs import RunFolder, hash_file, hash_text, open_run, read_table, write_json
+from ..types import Cohort
+from .ground import Ground
+from .listening import Listener
+from .preparation import identify, make_splits, name_run, record_plan
+from .staging import stage
+
+TABLES = ("inner", "out_of_fold", "test", "sealed")
+
+
+def combine_runs(ground: Ground, plan: Recipe, *, runs: Path, name: str | None, listener: Listener) -> RunFolder:
+    """Combine the members of ``plan.ensemble`` and write the predictions of the ensemble.
+
+    Raises:
+        RunError: a member is no finished run beside this one.
+        DataError: the members were not scored on the same images and folds, or not on those of this cohort.
+    """
+    from ..predict import Member, combine_members, write_predictions
+
+    folders = [runs / member for member in plan.ensemble.members]
+    _check_members(folders)
+    files = [f / "predictions" / f"{table}.csv" for f in folders for table in TABLES]
+    members = hash_text(*(hash_file(path) if path.is_file() else "" for path in files))
+    identity = identify(ground, cache=runs / "cache") | {"members": members}
+    run_folder = open_run(runs / (name or name_run(ground, plan)), recipe=plan, identity=identity)
+    record_plan(run_folder, ground, make_splits(ground, plan, listener=listener))
+    with stage(run_folder, "predict"):
+        listed = [
+            Member(
+                f.name,
+                inner=read_table(f / "predictions" / "inner.csv"),
+                outer=read_table(f / "predictions" / "out_of_fold.csv"),
+                test=_read(f / "predictions" / "test.csv"),
+                sealed=_read(f / "predictions" / "sealed.csv"),
+            )
+            for f in folders
+        ]
+        cohort = ground.cohort
+        combined = combine_members(listed, classes=cohort.classes, method=plan.ensemble.method)
+        _check_cohort(combined.outer, cohort)
+        found = {"out_of_fold": combined.outer, "test": combined.test, "sealed": combined.sealed}
+        tables = {name: table for name, table in found.items() if table is not None}
+        write_json(run_folder.predictions / "ensemble.json", combined.record)
+        tables = write_predictions(run_folder, combined.inner, tables, recipe=plan, classes=cohort.classes)
+        if cohort.unlabelled and "test" in tables:
+            submit(run_folder, cohort, tables["test"], listener=listener)
+    return run_folder
+
+
+def submit(run_folder: RunFolder, cohort: Cohort, predictions: pd.DataFrame, *, listener: Listener) -> None:
+    """Write ``submission.csv``, and say which rows were filled for images that could not be read."""
+    from ..predict import find_unreadable, write_submission
+
+    write_submission(run_folder.path / "submission.csv", cohort, predictions)
+    if filled := find_unreadable(cohort):
+        listener.say(f"{len(filled)} unreadable image(s) get the most frequent class ({', '.join(filled[:3])})")
+
+
+def _check_members(folders: list[Path]) -> None:
+    missing = [f for f in folders if not (f / "predictions" / "out_of_fold.csv").is_file()]
+    if missing:
+        names = ", ".join(str(folder) for folder in missing)
+        raise RunError(f"no finished run at {names}. Fix: run them first, or name runs that 'smalti logbook' lists")
+
+
+def _check_cohort(outer: pd.DataFrame, cohort: Cohort) -> None:
+    scored, wanted = set(outer["image"]), {sample.image for sample in cohort.labelled}
+    if scored != wanted:
+        raise RunError(
+            f"the members scored {len(scored)} images, this data with its decisions has {len(wanted)}; "
+            f"{len(scored ^ wanted)} differ. Fix: combine runs with the same decisions"
+        )
+
+
+def _read(path: Path) -> pd.DataFrame | None:
+    return read_table(path) if path.is_file() else None

@@ -1,0 +1,244 @@
+"""Runs and prediction tables side by side, and the one look into the sealed part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..cohort import Columns, inspect_folder
+from ..errors import DataError, RunError
+from ..evaluate import (
+    Difference,
+    Pair,
+    Pool,
+    Resampled,
+    check_alike,
+    compare_pairs,
+    find_common,
+    judge_trust,
+    keep_images,
+    pool_predictions,
+    resample_cases,
+)
+from ..logbook import resolve_run
+from ..logbook.seal import Seal, add_opening, find_seal, read_seal, write_seal
+from ..metrics import METRICS
+from ..recipe import load_recipe
+from ..runs import RunFolder, read_json, read_table, write_json
+from .ground import RUNS
+from .stages import read_predictions
+
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One side of a comparison: a name, where it is, and its out-of-fold table with the classes in score order."""
+
+    name: str
+    path: Path
+    table: pd.DataFrame
+    classes: tuple[str, ...]
+
+
+def compare_sources(
+    sources: Sequence[str | Path],
+    *,
+    runs: str | Path = RUNS,
+    common: bool = False,
+    confidence: float = 0.95,
+    out: str | Path | None = None,
+) -> dict[str, Any]:
+    """Compare run folders and prediction tables of any tool with the first of them, pair by pair.
+
+    Args:
+        sources: at least two: run folders, names of runs, ``best``, or CSV tables. A table without a column ``case``
+            takes the cases of the first source that has one.
+        runs: where names of runs are looked up.
+        common: compare on the images that all have, instead of refusing.
+        confidence: of the intervals.
+        out: folder in which ``comparison.json`` is written.
+
+    Returns:
+        The content of ``comparison.json``.
+
+    Raises:
+        DataError: a table that cannot be scored, or other images, labels, cases or classes than the first.
+        RunError: fewer than two, or no such run.
+    """
+    if len(sources) < 2:
+        raise RunError("one run has nothing to be compared with. Fix: name two or more runs or tables")
+    read = _share_cases([_read_source(source, Path(runs)) for source in sources])
+    pools = {s.name: pool_predictions(s.table, classes=_order(s, read[0])) for s in read}
+    notes = []
+    if common:
+        shared = find_common(list(pools.values()))
+        if not shared:
+            raise DataError("the runs have no image in common: nothing can be compared")
+        left = {name: len(pool.images) - len(shared) for name, pool in pools.items()}
+        notes += [f"{name}: {count} images that others lack are left out" for name, count in left.items() if count]
+        pools = {name: keep_images(pool, shared) for name, pool in pools.items()}
+    check_alike(pools)
+    result = tabulate_comparison(pools, confidence=confidence)
+    result["notes"] = notes + describe_folds(pools)
+    for row, source in zip(result["rows"], read, strict=True):
+        row["path"] = str(source.path)
+    if out is not None:
+        write_json(Path(out) / "comparison.json", result)
+    return result
+
+
+def tabulate_comparison(pools: Mapping[str, Pool], *, confidence: float) -> dict[str, Any]:
+    """Every pool against the first, as ``comparison.json`` holds it."""
+    resampled = {name: resample_cases(pool, resamples=RESAMPLES) for name, pool in pools.items()}
+    names = list(pools)
+    first = pools[names[0]]
+    pairs = [Pair(name, names[0], resampled[name], resampled[names[0]]) for name in names[1:]]
+    found = compare_pairs(pairs, confidence=confidence)
+    trustworthy, reason = judge_trust(first)
+    rows = [
+        {
+            "name": name,
+            "path": "",
+            "n_seeds": len(pools[name].scores),
+            "metrics": score_metrics(resampled[name], confidence=confidence),
+            "against": names[0] if position else None,
+            "difference": tabulate_differences(found[position - 1]) if position else None,
+        }
+        for position, name in enumerate(names)
+    ]
+    return {
+        "names": names, "classes": list(first.classes), "n_images": len(first.images), "n_cases": first.n_cases,
+        "confidence": confidence, "alpha": round(1 - confidence, 10), "resamples": RESAMPLES,
+        "trustworthy": trustworthy, "reason": reason, "notes": [], "rows": rows,
+    }  # fmt: skip
+
+
+def describe_folds(pools: Mapping[str, Pool]) -> list[str]:
+    """What to know about folds and seeds when reading the comparison."""
+    names = list(pools)
+    first = pools[names[0]]
+    notes = []
+    for name in names[1:]:
+        fold = pools[name].fold
+        if fold.shape != first.fold.shape:
+            notes.append(f"{name} has {len(fold)} seed(s), {names[0]} {len(first.fold)}: each is averaged over its own")
+        elif (fold != first.fold).any():
+            notes.append(f"{name} and {names[0]} used other folds: the luck of the folds is part of the difference")
+    single = [name for name, pool in pools.items() if (pool.fold == pool.fold.flat[0]).all()]
+    if single:
+        notes.append(f"no folds are known of {', '.join(single)}: the luck of single trainings is not in the intervals")
+    return notes
+
+
+def score_metrics(resampled: Resampled, *, confidence: float) -> dict[str, dict[str, float | None]]:
+    """Every metric with its interval."""
+    result = {}
+    for entry in METRICS:
+        spread = resampled.measure(entry.name)
+        low, high = spread.find_interval(confidence=confidence)
+        result[entry.name] = {"value": _number(spread.value), "low": _number(low), "high": _number(high)}
+    return result
+
+
+def tabulate_differences(differences: Mapping[str, Difference]) -> dict[str, dict[str, Any]]:
+    """Differences as JSON holds them: None for what could not be computed."""
+    return {
+        metric: {key: _number(value) for key, value in asdict(difference).items()}
+        for metric, difference in differences.items()
+    }
+
+
+def _number(value: Any) -> Any:
+    return None if isinstance(value, float) and value != value else value  # NaN is no JSON
+
+
+def _read_source(source: str | Path, runs: Path) -> Source:
+    path = Path(source)
+    if path.suffix.lower() == ".csv":
+        table, classes = read_predictions(path)
+        return Source(path.stem, path, table, classes)
+    folder = path if path.is_dir() else resolve_run(runs, str(source))
+    table = read_table(folder / "predictions" / "out_of_fold.csv")
+    return Source(folder.resolve().name, folder, table, tuple(read_json(folder / "cohort.json")["classes"]))
+
+
+def _share_cases(sources: list[Source]) -> list[Source]:
+    """Sources under different names; tables without cases take those of the first that has some."""
+    known = next((s.table for s in sources if "case" in s.table), None)
+    shared, seen = [], set()
+    for source in sources:
+        name, number = source.name, 2
+        while name in seen:
+            name, number = f"{source.name} ({number})", number + 1
+        seen.add(name)
+        table = source.table
+        if "case" not in table and "image" in table and known is not None:
+            cases = dict(zip(known["image"], known["case"], strict=True))
+            table = table.assign(case=[cases.get(image, image) for image in table["image"].astype(str)])
+        shared.append(Source(name, source.path, table, source.classes))
+    return shared
+
+
+def _order(source: Source, first: Source) -> tuple[str, ...]:
+    """Classes in the order of the first source where they are the same; columns have names, so order plays no role."""
+    return first.classes if set(source.classes) == set(first.classes) else source.classes
+
+
+def open_seal(names: Sequence[str | Path], *, runs: str | Path = RUNS) -> tuple[Seal, dict[str, Any]]:
+    """Score runs on the sealed cases and write down that it was done: the one look that nothing was chosen upon.
+
+    Each run's scores are averaged over its folds and seeds, as its submission is. With several runs the first is the
+    one that the others are compared with.
+
+    Returns:
+        The seal with the new opening, and a comparison as `compare_sources` gives, on the sealed images.
+
+    Raises:
+        RunError: a run without sealed images, runs of different data, or no seal.
+    """
+    folders = [Path(n) if Path(n).is_dir() else resolve_run(Path(runs), str(n)) for n in names]
+    roots = {str(read_json(folder / "cohort.json")["root"]) for folder in folders}
+    if len(roots) != 1:
+        raise RunError(f"the runs are of different data: {', '.join(sorted(roots))}. Fix: open one seal at a time")
+    path = find_seal(Path(roots.pop()), runs=folders[0].resolve().parent)
+    seal = read_seal(path)
+    if seal is None:
+        raise RunError(f"nothing is sealed: no {path}. Fix: --set split.sealed_frac=0.2 from the first run on")
+    labels = _read_labels(folders[0])
+    pools = {folder.resolve().name: _pool_sealed(folder, labels) for folder in folders}
+    check_alike(pools)
+    result = tabulate_comparison(pools, confidence=0.95)
+    scores = {row["name"]: row["metrics"] for row in result["rows"]}
+    seal = add_opening(seal, scores)
+    write_seal(path, seal)
+    for folder in folders:
+        RunFolder(folder).log("seal opened", scores=scores[folder.resolve().name]["macro_f1"])
+    return seal, result
+
+
+def _read_labels(folder: Path) -> dict[str, str]:
+    """The given label of every image of the data folder that a run was made on."""
+    columns = Columns(**load_recipe(folder / "recipe.yaml").data.model_dump())
+    cohort, _ = inspect_folder(Path(read_json(folder / "cohort.json")["root"]), columns=columns)
+    return {} if cohort is None else {s.image: s.label for s in cohort.labelled if s.label is not None}
+
+
+def _pool_sealed(folder: Path, labels: Mapping[str, str]) -> Pool:
+    from ..predict import average_scores
+
+    classes = tuple(read_json(folder / "cohort.json")["classes"])
+    path = folder / "predictions" / "sealed.csv"
+    if not path.is_file():
+        raise RunError(f"{folder.name} has no scores of the sealed part: it is older than the seal. Fix: run it anew")
+    samples = read_table(folder / "samples.csv").set_index("image")
+    scores = average_scores(read_table(path), classes=classes)
+    gone = [image for image in scores["image"] if image not in labels]
+    if gone:
+        raise RunError(f"{len(gone)} sealed images have no label any more ({gone[0]}). Fix: bring the data folder back")
+    case, label = [samples["case"][i] for i in scores["image"]], [labels[i] for i in scores["image"]]
+    return pool_predictions(scores.assign(case=case, label=label), classes=classes)

@@ -1,0 +1,189 @@
+"""From a plan to an experiment: everything recorded before training, tiles and features, and weights that are known."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..audit import write_decisions, write_findings
+from ..recipe import Recipe, load_recipe, overlay_recipe
+from ..runs import (
+    LIBRARIES,
+    RunFolder,
+    hash_code,
+    hash_cohort,
+    hash_text,
+    open_run,
+    read_json,
+    record_environment,
+    tabulate_samples,
+    write_json,
+    write_table,
+)
+from ..types import Split
+from .ground import Ground
+from .listening import Listener
+from .staging import stage
+
+if TYPE_CHECKING:
+    from ..train import Experiment
+
+TRAINING_SECTIONS = ("tile", "split", "model", "train")
+TRAINING_CODE = ("smalti.tile", "smalti.images", "smalti.samples", "smalti.models", "smalti.train")
+
+
+def prepare(
+    ground: Ground, plan: Recipe, *, runs: Path, name: str | None, listener: Listener
+) -> tuple[Experiment, tuple[Split, ...]]:
+    """Record the plan, then tiles and features: all that the folds share."""
+    from ..models import build_backbone
+    from ..tile import build_store
+    from ..train import Experiment, check_parts, choose_device, make_fabric
+
+    plan = resolve_plan(plan, listener=listener)
+    check_parts(plan)
+    cache = runs / "cache"
+    splits = make_splits(ground, plan, listener=listener)
+    backbone = build_backbone(plan.model)
+    device = choose_device(plan.train)
+    identity = identify(ground, cache=cache) | {"weights": _hash_backbone(backbone)}
+    training = hash_training(plan, identity, device=f"{device.accelerator} {device.precision}")
+    folder = runs / (name or name_run(ground, plan))
+    run_folder = open_run(folder, recipe=plan, identity=identity, training=training, device=asdict(device))
+    record_plan(run_folder, ground, splits)
+    listener.say(f"{device.name}, {device.precision}: {device.reason}")
+    with stage(run_folder, "tile"):
+        tile_px = plan.tile.size_px or backbone.spec.size_px
+        store = build_store(ground.cohort, plan.tile, tile_px=tile_px, cache=cache, progress=listener.follow("tile"))
+    adopt_training(run_folder, splits, listener=listener)
+    fabric = make_fabric(device)
+    embeddings = None
+    if plan.train.transfer.epochs > 0:
+        with stage(run_folder, "features"):
+            embeddings = _embed(plan, backbone, store, fabric=fabric, cache=cache, listener=listener)
+    return Experiment(run_folder, plan, ground.cohort, store, backbone, embeddings, device, fabric), splits
+
+
+def resolve_plan(plan: Recipe, *, listener: Listener) -> Recipe:
+    """The recipe, or the one from scratch where it allows that and no weights can be had."""
+    from ..models import describe_missing_weights, find_weights
+
+    if plan.model.without_weights != "scratch" or find_weights(plan.model) is not None:
+        return plan
+    listener.say(describe_missing_weights(plan.model).split(". Fix")[0] + "; a small backbone starts from scratch")
+    return overlay_recipe(plan, "scratch")
+
+
+def make_splits(ground: Ground, plan: Recipe, *, listener: Listener) -> tuple[Split, ...]:
+    """Folds made before anything was left out, without what was; made anew where that would empty a part."""
+    from ..samples import restrict_splits, split_cases
+
+    splits = restrict_splits(split_cases(ground.whole, plan.split), whole=ground.whole, cohort=ground.cohort)
+    if splits is not None:
+        return splits
+    listener.say("so much was left out that the folds are made anew; runs without these decisions have other folds")
+    return split_cases(ground.cohort, plan.split)
+
+
+def identify(ground: Ground, *, cache: Path) -> dict[str, str]:
+    """What a run stands on: hashes of the data and of the decisions."""
+    return {
+        "data": hash_cohort(ground.whole, memo=cache / "hashes.json"),
+        "decisions": hash_text(*(f"{d.image}|{d.action}|{d.label}" for d in ground.decisions)),
+    }
+
+
+def name_run(ground: Ground, plan: Recipe) -> str:
+    """Name of a run that was given none: data folder, preset and a hash of the recipe."""
+    return f"{ground.cohort.root.resolve().name}-{plan.preset}-{hash_text(plan.to_yaml())[:6]}"
+
+
+def hash_training(plan: Recipe, identity: dict[str, str], *, device: str) -> str:
+    """Hash of everything that trained weights depend on; recipes that differ only after training share it."""
+    sections = plan.model_dump_json(include=set(TRAINING_SECTIONS))
+    libraries = record_environment()["libraries"]
+    versions = "|".join(str(libraries[name]) for name in LIBRARIES)
+    return hash_text(sections, *sorted(identity.values()), device, versions, hash_code(*TRAINING_CODE))
+
+
+def adopt_training(run_folder: RunFolder, splits: tuple[Split, ...], *, listener: Listener) -> None:
+    """Take finished weights from a run beside this one that was trained in just the same way.
+
+    Its scores of each fold are taken too where both look at tiles in the same views.
+    """
+    wanted = read_json(run_folder.path / "environment.json")["training"]
+    missing = [s for s in splits if not (run_folder.checkpoints / f"{s.name}.safetensors").is_file()]
+    for other in sorted(run_folder.path.parent.glob("*/environment.json")) if missing else ():
+        source = RunFolder(other.parent)
+        if source == run_folder or read_json(other).get("training") != wanted:
+            continue
+        names = [f"{s.name}.safetensors" for s in missing]
+        taken = [name for name in names if _take(source.checkpoints / name, run_folder.checkpoints / name)]
+        missing = [s for s in missing if f"{s.name}.safetensors" not in taken]
+        if taken:
+            run_folder.log("weights taken", run=source.path.name, files=taken)
+            listener.say(f"{len(taken)} trained network(s) taken from {source.path.name}: trained in the same way")
+        if taken and _read_views(source) == _read_views(run_folder):
+            for table in sorted((source.predictions / "folds").glob("[!.]*.csv")):
+                _take(table, run_folder.predictions / "folds" / table.name)
+
+
+def _read_views(run_folder: RunFolder) -> int:
+    return load_recipe(run_folder.recipe_path).predict.views
+
+
+def _take(source: Path, target: Path) -> bool:
+    """Link one file of another run; a copy where the file system has no links."""
+    if not source.is_file():
+        return False
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        partial = target.with_name(f".{target.name}.copy")
+        shutil.copyfile(source, partial)
+        partial.replace(target)
+    return True
+
+
+def _hash_backbone(backbone: Any) -> str:
+    from ..models import hash_weights
+
+    return hash_weights(backbone.module)
+
+
+def _embed(plan: Recipe, backbone: Any, store: Any, *, fabric: Any, cache: Path, listener: Listener) -> Any:
+    """Frozen image embeddings (views, images, D), as many views as training or prediction wants."""
+    from ..models import POOLERS
+    from ..train import compute_features
+
+    frozen = plan.train.finetune.epochs == 0
+    views = max(plan.train.transfer.views, plan.predict.views if frozen else 1)
+    features = compute_features(
+        backbone, store, views=views, fabric=fabric, cache=cache, progress=listener.follow("features")
+    )
+    return features.pool(POOLERS.build(plan.model.pooler))
+
+
+def record_plan(run_folder: RunFolder, ground: Ground, splits: tuple[Split, ...]) -> None:
+    """Everything that was decided, in the run folder before training begins."""
+    from ..samples import tabulate_folds
+
+    cohort = ground.cohort
+    left_out = [{"image": d.image, "reason": d.reason, "who": d.who} for d in ground.decisions if d.action == "exclude"]
+    write_json(
+        run_folder.path / "cohort.json",
+        {
+            "root": str(cohort.root.resolve()), "layout": cohort.layout, "classes": cohort.classes,
+            "n_labelled": len(cohort.labelled), "n_unlabelled": len(cohort.unlabelled),
+            "n_sealed": len(cohort.sealed), "n_cases": len({s.case for s in cohort.labelled}),
+            "notes": cohort.notes, "left_out": left_out,
+        },
+    )  # fmt: skip
+    write_table(run_folder.path / "samples.csv", tabulate_samples(cohort))
+    write_decisions(run_folder.path / "decisions.csv", ground.decisions)
+    write_findings(run_folder.path / "findings.json", ground.seen)
+    write_table(run_folder.path / "folds.csv", tabulate_folds(cohort, splits))

@@ -1,0 +1,430 @@
+"""Ensembles: what they compute, that nothing but inner rows chooses, and that members which do not fit are refused."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+from pandas.testing import assert_frame_equal
+from sklearn.dummy import DummyClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score, log_loss
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.tree import DecisionTreeClassifier
+
+from smalti.errors import DataError, PartError
+from smalti.evaluate import score_predictions
+from smalti.predict import ENSEMBLES, Combined, Member, combine_members
+from smalti.predict.ensembles import select_members
+
+CLASSES = ("A", "B", "C", "D")
+SHARES = (0.4, 0.3, 0.2, 0.1)
+COLUMNS = [f"score_{name}" for name in CLASSES]
+PARTS = ("inner", "outer", "test", "sealed")
+METHODS = [entry.name for entry in ENSEMBLES]
+FITTED = [name for name in METHODS if not name.startswith("average")]
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+def tabulate(rows: Ints, y: Ints, scores: Floats, *, fold: int, seed: int = 0, prefix: str = "i") -> pd.DataFrame:
+    """A prediction table of images of which three share a case; unlabelled ones have a class of -1."""
+    table = pd.DataFrame(
+        {"image": [f"{prefix}{row:03d}" for row in rows], "case": [f"{prefix}c{r // 3}" for r in rows]}
+    )
+    table["fold"], table["seed"] = fold, seed
+    table["label"] = [CLASSES[c] if c >= 0 else "" for c in y]
+    table[COLUMNS] = scores
+    return table
+
+
+def draw_scores(y: Ints, quality: float, rng: np.random.Generator) -> Floats:
+    """Softmax of noise plus ``quality`` at the true class."""
+    logits = quality * np.eye(len(CLASSES))[y] + rng.normal(size=(y.size, len(CLASSES)))
+    return np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+
+
+def draw_members(*qualities: float, cases: int = 40, seeds: tuple[int, ...] = (0, 1), start: int = 0) -> list[Member]:
+    """Members of given quality on three folds by case; every class is in every part."""
+    rng = np.random.default_rng(start)
+    y = np.repeat(np.arange(cases) % len(CLASSES), 3)
+    hidden = np.repeat(rng.permutation(cases)[:8] % len(CLASSES), 3)
+    tables: list[dict[str, list[pd.DataFrame]]] = [{part: [] for part in PARTS} for _ in qualities]
+    for seed in seeds:
+        of_case = np.empty(cases, dtype=np.int64)
+        for c in range(len(CLASSES)):
+            of_class = rng.permutation(np.arange(c, cases, len(CLASSES)))
+            of_case[of_class] = np.arange(of_class.size) % 3
+        fold_of = np.repeat(of_case, 3)
+        for fold in range(3):
+            outer, inner = np.flatnonzero(fold_of == fold), np.flatnonzero(fold_of == (fold + 1) % 3)
+            for quality, member in zip(qualities, tables, strict=True):
+                for part, rows in (("outer", outer), ("inner", inner)):
+                    scores = draw_scores(y[rows], quality, rng)
+                    member[part].append(tabulate(rows, y[rows], scores, fold=fold, seed=seed))
+                for part in ("test", "sealed"):
+                    scores, blank = draw_scores(hidden, quality, rng), np.full(hidden.size, -1)
+                    rows = np.arange(hidden.size)
+                    member[part].append(tabulate(rows, blank, scores, fold=fold, seed=seed, prefix=part))
+    return [
+        Member(f"m{n}", **{part: pd.concat(parts, ignore_index=True) for part, parts in member.items()})
+        for n, member in enumerate(tables)
+    ]
+
+
+def list_tables(combined: Combined | Member) -> dict[str, pd.DataFrame]:
+    return {part: getattr(combined, part) for part in PARTS}
+
+
+def score(table: pd.DataFrame, *, metric: str = "value") -> float:
+    return float(score_predictions(table, classes=CLASSES, resamples=2)["metrics"]["macro_f1"][metric])
+
+
+# --- nothing leaks ------------------------------------------------------------------------------------------------
+
+
+def draw_shuffled(draw: int) -> list[Member]:
+    """Five classifiers, over-fitted ones among them, on features that say the case and labels that mean nothing."""
+    rng = np.random.default_rng(100 + draw)
+    centers = rng.normal(size=(60, 6))
+    case = np.repeat(np.arange(60), 3)
+    X = centers[case] + 0.3 * rng.normal(size=(180, 6))
+    y = rng.choice(len(CLASSES), size=60, p=SHARES)[case]
+    kinds: list[Any] = [
+        KNeighborsClassifier(1), KNeighborsClassifier(15), DecisionTreeClassifier(random_state=0),
+        GaussianNB(var_smoothing=1e-2), LogisticRegression(C=10, max_iter=1000),
+    ]  # fmt: skip
+    tables: list[dict[str, list[pd.DataFrame]]] = [{"inner": [], "outer": []} for _ in kinds]
+    splitter = StratifiedGroupKFold(3, shuffle=True, random_state=draw)
+    for fold, (rest, outer) in enumerate(splitter.split(X, y, case)):
+        is_inner = np.isin(case[rest], rng.permutation(np.unique(case[rest]))[:12])
+        train, inner = rest[~is_inner], rest[is_inner]
+        for kind, member in zip(kinds, tables, strict=True):
+            network = kind.fit(X[train], y[train])
+            for part, rows in (("inner", inner), ("outer", outer)):
+                scores = np.zeros((rows.size, len(CLASSES)))
+                scores[:, network.classes_] = network.predict_proba(X[rows])
+                member[part].append(tabulate(rows, y[rows], scores, fold=fold))
+    return [
+        Member(f"m{n}", pd.concat(member["inner"], ignore_index=True), pd.concat(member["outer"], ignore_index=True))
+        for n, member in enumerate(tables)
+    ]
+
+
+@pytest.fixture(scope="module")
+def shuffled() -> list[list[Member]]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # StratifiedGroupKFold, about small classes
+        return [draw_shuffled(draw) for draw in range(8)]
+
+
+def measure_excess(tables: list[pd.DataFrame]) -> float:
+    """Mean over draws of the pooled macro-F1 above the mean of a label-prior guess."""
+    return float(np.mean([score(table) - score(table, metric="chance_prior") for table in tables]))
+
+
+# Guesses by case of one draw spread by 0.05 (60 cases); the mean of eight draws by 0.02. Two of that are allowed.
+CHANCE = 0.04
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_labels_that_mean_nothing_are_predicted_at_chance(method: str, shuffled: list[list[Member]]) -> None:
+    combined = [combine_members(members, classes=CLASSES, method=method) for members in shuffled]
+    assert measure_excess([one.outer for one in combined]) < CHANCE
+    ranges = [score(one.outer, metric="chance_prior_high") for one in combined]
+    assert np.mean([score(one.outer) for one in combined]) < np.mean(ranges)
+
+
+@pytest.mark.parametrize("method", FITTED)
+def test_an_ensemble_fitted_on_outer_rows_is_seen_to_leak(method: str, shuffled: list[list[Member]]) -> None:
+    """The same problem, so that the test above has teeth; and such members are refused."""
+    leaking = [[replace(member, inner=member.outer) for member in members] for members in shuffled]
+    ensemble = ENSEMBLES.build(method)
+    assert measure_excess([ensemble(members, CLASSES, method).outer for members in leaking]) > 2 * CHANCE
+    with pytest.raises(DataError, match="both inner and outer"):
+        combine_members(leaking[0], classes=CLASSES, method=method)
+
+
+def test_an_ensemble_fitted_on_the_out_of_fold_rows_of_other_folds_is_seen_to_leak() -> None:
+    """Why only inner rows of the same fold choose.
+
+    One case is left out at a time and the member says the shares of the classes in training. It scores the class of the
+    left-out case a little lower, because that case is missing, and a stacker that sees other folds can tell.
+    """
+    rng = np.random.default_rng(0)
+    y = np.repeat(rng.permutation(np.repeat(np.arange(4), (9, 7, 5, 3))), 3)
+    case = np.repeat(np.arange(24), 3)
+    inner, outer = [], []
+    for fold in range(24):
+        others = rng.permutation(np.setdiff1d(np.arange(24), fold))
+        chosen = np.flatnonzero(np.isin(case, others[:8]))
+        rest, held = np.flatnonzero(case != fold), np.flatnonzero(case == fold)
+        shares = DummyClassifier(strategy="prior").fit(rest[:, None], y[rest])
+        inner.append(tabulate(chosen, y[chosen], shares.predict_proba(chosen[:, None]), fold=fold))
+        outer.append(tabulate(held, y[held], shares.predict_proba(held[:, None]), fold=fold))
+    honest = Member("shares", pd.concat(inner, ignore_index=True), pd.concat(outer, ignore_index=True))
+    elsewhere = [pd.concat(outer[:fold] + outer[fold + 1 :]).assign(fold=fold) for fold in range(24)]
+    leaking = replace(honest, inner=pd.concat(elsewhere, ignore_index=True))
+    scores = {}
+    for name, member in (("honest", honest), ("leaking", leaking)):
+        scores[name] = score(combine_members([member], classes=CLASSES, method="stack_multinomial").outer)
+    assert scores["honest"] < 0.3
+    assert scores["leaking"] > 0.9
+
+
+def relabel(table: pd.DataFrame) -> pd.DataFrame:
+    """Every second row gets the next class."""
+    following = dict(zip(CLASSES, (*CLASSES[1:], CLASSES[0]), strict=True))
+    return table.assign(label=table["label"].where(np.arange(len(table)) % 2 == 0, table["label"].map(following)))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_outer_labels_change_no_score(method: str) -> None:
+    """To the last bit; inner labels do, so that the comparison has teeth."""
+    members = draw_members(1.0, 0.3, 1.5)
+    plain = combine_members(members, classes=CLASSES, method=method)
+    outer = combine_members([replace(m, outer=relabel(m.outer)) for m in members], classes=CLASSES, method=method)
+    inner = combine_members([replace(m, inner=relabel(m.inner)) for m in members], classes=CLASSES, method=method)
+    for part in PARTS:
+        assert np.array_equal(list_tables(outer)[part][COLUMNS], list_tables(plain)[part][COLUMNS])
+    assert outer.record == plain.record
+    assert outer.outer["label"].tolist() != plain.outer["label"].tolist()
+    assert np.array_equal(inner.outer[COLUMNS], plain.outer[COLUMNS]) == (method not in FITTED)
+
+
+# --- what every ensemble keeps ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_results_are_prediction_tables_with_a_record_that_json_holds(method: str) -> None:
+    members = draw_members(1.0, 0.3)
+    before = [list_tables(m)[part].copy() for m in members for part in PARTS]
+    combined = combine_members(members, classes=CLASSES, method=method)
+    for old, new in zip(before, (list_tables(m)[part] for m in members for part in PARTS), strict=True):
+        assert_frame_equal(old, new)
+    for table in list_tables(combined).values():
+        assert list(table.columns) == ["image", "case", "fold", "seed", "label", *COLUMNS]
+        scores = table[COLUMNS].to_numpy()
+        assert scores.sum(axis=1) == pytest.approx(1, abs=1e-12)
+        assert (scores > 0).all()
+    score_predictions(combined.outer, classes=CLASSES, inner=combined.inner, resamples=2)
+    assert json.loads(json.dumps(combined.record)) == combined.record
+    seeds = [0] if method == "average_seeds" else [0, 1]
+    assert [(row["seed"], row["fold"]) for row in combined.record] == [(s, f) for s in seeds for f in range(3)]
+    for row in combined.record:
+        assert row["method"] == method
+        here = (members[0].inner["seed"] == row["seed"]) & (members[0].inner["fold"] == row["fold"])
+        assert row["n_inner"] == here.sum()
+        assert row["weights"] is None or sum(row["weights"].values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_neither_the_order_of_members_nor_of_rows_changes_a_score(method: str) -> None:
+    members = draw_members(1.0, 0.3, 1.5, 0.8)
+    plain = combine_members(members, classes=CLASSES, method=method)
+    turned = combine_members(members[::-1], classes=CLASSES, method=method)
+    mixed = [
+        Member(m.name, **{part: table.sample(frac=1, random_state=n) for part, table in list_tables(m).items()})
+        for n, m in enumerate(members)
+    ]
+    shuffled = combine_members(mixed, classes=CLASSES, method=method)
+    assert plain.record == turned.record == shuffled.record
+    keys = ["seed", "fold", "image"]
+    for part in PARTS:
+        assert_frame_equal(list_tables(turned)[part], list_tables(plain)[part], check_exact=True)
+        ordered = list_tables(shuffled)[part].sort_values(keys, ignore_index=True)
+        assert_frame_equal(ordered, list_tables(plain)[part].sort_values(keys, ignore_index=True), check_exact=True)
+        if method != "average_seeds":
+            assert (
+                list_tables(shuffled)[part][keys].to_numpy().tolist()
+                == list_tables(mixed[0])[part][keys].to_numpy().tolist()
+            )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_unlabelled_and_sealed_tables_may_be_absent(method: str) -> None:
+    members = draw_members(1.0, 0.3)
+    bare = combine_members([replace(m, test=None, sealed=None) for m in members], classes=CLASSES, method=method)
+    assert bare.test is None
+    assert bare.sealed is None
+    assert_frame_equal(bare.outer, combine_members(members, classes=CLASSES, method=method).outer, check_exact=True)
+
+
+@pytest.mark.parametrize("method", FITTED)
+@pytest.mark.parametrize("kept", ["none", "one class"])
+def test_where_nothing_can_be_fitted_the_members_are_averaged_and_the_record_says_so(method: str, kept: str) -> None:
+    """Only fold 0 of seed 0 is bare; the others are fitted."""
+    members = draw_members(1.0, 0.3)
+    here = (members[0].inner["seed"] == 0) & (members[0].inner["fold"] == 0)
+    keep = ~here | (members[0].inner["label"].eq("A") if kept == "one class" else False)
+    combined = combine_members([replace(m, inner=m.inner[keep]) for m in members], classes=CLASSES, method=method)
+    mean = np.mean([m.outer[COLUMNS].to_numpy() for m in members], axis=0)
+    bare = ((combined.outer["seed"] == 0) & (combined.outer["fold"] == 0)).to_numpy()
+    assert combined.outer[COLUMNS].to_numpy()[bare] == pytest.approx(mean[bare])
+    assert combined.outer[COLUMNS].to_numpy()[~bare] != pytest.approx(mean[~bare], abs=1e-3)
+    assert ("one class" if kept == "one class" else "no inner images") in combined.record[0]["note"]
+    assert not any("mean of the members" in row["note"] for row in combined.record[1:])
+
+
+# --- averages -----------------------------------------------------------------------------------------------------
+
+
+def test_average_is_the_mean_over_members() -> None:
+    members = draw_members(1.0, 0.3, 1.5)
+    combined = list_tables(combine_members(members, classes=CLASSES, method="average"))
+    for part, table in combined.items():
+        mean = np.mean([list_tables(m)[part][COLUMNS].to_numpy() for m in members], axis=0)
+        assert table[COLUMNS].to_numpy() == pytest.approx(mean, abs=1e-15)
+        head = [c for c in table if c not in COLUMNS]
+        assert_frame_equal(table[head], list_tables(members[0])[part][head])
+
+
+def test_average_seeds_has_one_row_per_image_with_the_mean_over_members_and_seeds() -> None:
+    members = draw_members(1.0, 0.3, seeds=(4, 2, 7))
+    combined = combine_members(members, classes=CLASSES, method="average_seeds")
+    first = members[0].outer[members[0].outer["seed"] == 2]
+    assert combined.outer["image"].tolist() == first["image"].tolist()
+    assert combined.outer["fold"].tolist() == first["fold"].tolist()
+    for part in ("outer", "test", "sealed"):
+        table = list_tables(combined)[part]
+        assert set(table["seed"]) == {0}
+        assert table["image"].is_unique
+        everything = pd.concat([list_tables(m)[part] for m in members])
+        for row in table.itertuples():
+            of_image = everything.loc[everything["image"] == row.image, COLUMNS].to_numpy()
+            assert len(of_image) == (6 if part == "outer" else 18)
+            assert [getattr(row, c) for c in COLUMNS] == pytest.approx(of_image.mean(axis=0))
+    inner = [m.inner[m.inner["seed"] == 2] for m in members]
+    assert combined.inner["image"].tolist() == inner[0]["image"].tolist()
+    expected = np.mean([table[COLUMNS].to_numpy() for table in inner], axis=0)
+    assert combined.inner[COLUMNS].to_numpy() == pytest.approx(expected)
+    assert "seeds 2, 4, 7" in combined.record[0]["note"]
+
+
+# --- greedy selection ---------------------------------------------------------------------------------------------
+
+
+def select_plainly(scores: Floats, y: Ints, rounds: int) -> list[int]:
+    """The loop of Caruana et al. 2004 with lists, scikit-learn's F1 and log loss."""
+
+    def rate(chosen: list[int]) -> tuple[float, float]:
+        mean = np.mean(scores[chosen], axis=0)
+        f1 = f1_score(y, mean.argmax(axis=1), average="macro")
+        return round(float(f1), 12), -round(float(log_loss(y, mean, labels=range(len(CLASSES)))), 12)
+
+    members = range(len(scores))
+    ranked = sorted(members, key=lambda m: rate([m]), reverse=True)
+    starts = [ranked[: n + 1] for n in members]
+    chosen = max(starts, key=rate)
+    seen = [chosen]
+    for _ in range(rounds):
+        chosen = max(([*chosen, m] for m in members), key=rate)
+        seen.append(chosen)
+    best = max(seen, key=rate)
+    return [best.count(m) for m in members]
+
+
+@pytest.mark.parametrize("start", range(6))
+def test_greedy_selection_is_the_loop_of_the_paper(start: int) -> None:
+    """Weights of the images count as repetitions of them."""
+    rng = np.random.default_rng(start)
+    y = rng.integers(0, 4, 25)
+    scores = np.stack([draw_scores(y, quality, rng) for quality in (0.2, 0.8, 0.5, 1.0)])
+    repeats = np.stack([np.ones(25, dtype=int), rng.integers(0, 4, 25)])
+    counts = select_members(scores, y, weights=repeats.astype(float), rounds=6)
+    for of_bag, often in zip(counts, repeats, strict=True):
+        rows = np.repeat(np.arange(25), often)
+        assert of_bag.tolist() == select_plainly(scores[:, rows], y[rows], 6)
+
+
+def test_greedy_takes_the_only_member_that_knows_something() -> None:
+    combined = combine_members(draw_members(0, 0, 4.0, 0), classes=CLASSES, method="greedy")
+    for row in combined.record:
+        assert row["weights"]["m2"] > 0.9
+
+
+def test_greedy_scores_are_the_weighted_mean_of_the_record() -> None:
+    members = draw_members(0.5, 0.3, 1.0)
+    combined = combine_members(members, classes=CLASSES, method="greedy")
+    for part, table in list_tables(combined).items():
+        for row in combined.record:
+            here = ((table["seed"] == row["seed"]) & (table["fold"] == row["fold"])).to_numpy()
+            expected = sum(row["weights"][m.name] * list_tables(m)[part][COLUMNS].to_numpy()[here] for m in members)
+            assert table[COLUMNS].to_numpy()[here] == pytest.approx(expected)
+
+
+# --- members that do not fit --------------------------------------------------------------------------------------
+
+
+def change(part: str, edit: Callable[[pd.DataFrame], pd.DataFrame | None]) -> Callable[[list[Member]], list[Member]]:
+    """Edit one table of the second of two members."""
+    return lambda members: [members[0], replace(members[1], **{part: edit(list_tables(members[1])[part].copy())})]
+
+
+def list_faults() -> Iterator[Any]:
+    def put(column: str, value: Any) -> Callable[[pd.DataFrame], pd.DataFrame]:
+        return lambda table: table.assign(**{column: table[column].where(np.arange(len(table)) > 0, value)})
+
+    faults: dict[str, tuple[Callable[[list[Member]], list[Member]], str]] = {
+        "no-members": (lambda members: [], "names no run"),
+        "repeated-member": (lambda members: [members[0], members[0]], "'m0' is named twice"),
+        "other-images": (change("outer", put("image", "strange")), "lacks 1: 'i"),
+        "other-seeds": (change("outer", lambda t: t[t["seed"] == 0]), "lacks 1: '1'"),
+        "other-folds": (change("outer", lambda t: t.assign(fold=(t["fold"] + 1) % 3)), "and 117 more"),
+        "other-cases": (change("outer", put("case", "strange")), "1 images have another case than in 'm0': 'i"),
+        "other-labels": (change("inner", lambda t: relabel(t)), "images have another label than in 'm0'"),
+        "missing-column": (change("test", lambda t: t.drop(columns="score_B")), "no column 'score_B'"),
+        "unknown-class": (change("inner", put("label", "E")), "none of the classes: 'E'"),
+        "repeated-row": (change("test", lambda t: pd.concat([t, t[:1]])), "occur twice in one place: 'test000'"),
+        "no-probabilities": (change("outer", put("score_A", np.nan)), "scores are no probabilities: 'i"),
+        "missing-table": (change("sealed", lambda t: None), "there is no table here, unlike in 'm0'"),
+    }
+    for code, (spoil, words) in faults.items():
+        yield pytest.param(spoil, code, words, id=code)
+    bare = change("inner", lambda t: t[(t["seed"] == 0) | (t["fold"] > 0)])
+    yield pytest.param(bare, "other-folds", "inner.csv: its folds are not those of 'm0'; it lacks", id="inner-rows")
+    other = change("outer", lambda t: t.assign(score_E=0.0))
+    yield pytest.param(other, "unknown-class", "scores of other classes: 'score_E'", id="other-class")
+    unseen = change("test", put("image", "strange"))
+    yield pytest.param(unseen, "other-images", "has in addition 1: 'strange'", id="unlabelled")
+
+
+@pytest.mark.parametrize(("spoil", "code", "words"), list(list_faults()))
+def test_members_that_do_not_fit_together_are_refused(
+    spoil: Callable[[list[Member]], list[Member]], code: str, words: str
+) -> None:
+    with pytest.raises(DataError) as caught:
+        combine_members(spoil(draw_members(1.0, 0.3)), classes=CLASSES, method="average")
+    assert code in {problem.code for problem in caught.value.problems}
+    assert words in str(caught.value)
+    assert all(problem.fix for problem in caught.value.problems)
+
+
+def test_all_problems_are_said_at_once() -> None:
+    members = draw_members(1.0, 0.3, 0.5)
+    members[1] = replace(members[1], outer=members[1].outer[members[1].outer["seed"] == 0], sealed=None)
+    members[2] = replace(members[2], name="m0", test=members[2].test.assign(score_A=2.0))  # type: ignore[union-attr]
+    with pytest.raises(DataError) as caught:
+        combine_members(members, classes=CLASSES, method="greedy")
+    found = {(problem.code, problem.file) for problem in caught.value.problems}
+    assert found == {
+        ("repeated-member", "ensemble.members"),
+        ("other-seeds", "m1/predictions/out_of_fold.csv"),
+        ("missing-table", "m1/predictions/sealed.csv"),
+        ("no-probabilities", "m0/predictions/test.csv"),
+    }
+
+
+def test_an_unknown_ensemble_is_refused_with_the_nearest_name() -> None:
+    with pytest.raises(PartError, match="Did you mean 'greedy'"):
+        combine_members(draw_members(1.0), classes=CLASSES, method="greed")
