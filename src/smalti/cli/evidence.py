@@ -24,6 +24,8 @@ from .console import (
     quote,
 )
 
+COSTS = (("seconds", "s"), ("peak_memory_gb", "GB"))
+
 
 @app.command()
 @guard
@@ -108,7 +110,7 @@ def ladder(
     skip_problems: Skip = False,
 ) -> None:
     """Change one thing at a time, on the same folds, and say what helped."""
-    from ..ladder import climb_ladder
+    from ..ladder import climb_ladder, describe_ladder
 
     with listen() as listener:
         folder, result = climb_ladder(
@@ -121,41 +123,44 @@ def ladder(
             listener=listener,
         )
     console.out.print(_tabulate_ladder(result))
+    for line in describe_ladder(result):
+        console.out.print(escape(line), soft_wrap=True)
     failed = [r["name"] for r in result["rungs"] if r["status"] == "failed"]
     if failed:
-        console.err.print(f"[bold red]failed:[/] {', '.join(failed)}; see the report", soft_wrap=True)
+        console.err.print(f"[bold red]failed:[/] {', '.join(failed)}; the report says why", soft_wrap=True)
     finish(f"report.html, article.zip and ladder.json in {folder}", f"open {quote(folder / 'report.html')}")
 
 
 def _tabulate_comparison(result: dict[str, Any]) -> Table:
-    table = Table("run", "macro-F1", "interval", "difference", "interval", "p (Holm)", "smallest detectable", "verdict")
+    table = Table("run", "macro-F1", f"against {escape(result['names'][0])}", "verdict", show_lines=True)
     for row in result["rows"]:
-        score = row["metrics"]["macro_f1"]
-        table.add_row(
-            escape(row["name"]), _number(score["value"]), _range(score), *_difference_cells(row["difference"])
-        )
+        table.add_row(escape(row["name"]), _score_cell(row["metrics"]), *_difference_cells(row["difference"]))
     return table
 
 
 def _tabulate_ladder(result: dict[str, Any]) -> Table:
-    table = Table("rung", "change", "macro-F1", "interval", "difference", "interval", "p (Holm)", "smallest detectable",
-                  "verdict", "s", "GB")  # fmt: skip
+    table = Table("rung", "macro-F1", "against the rung it changes", "verdict", "cost", show_lines=True)
     for row in result["rungs"]:
-        score = row["metrics"]["macro_f1"] if row["metrics"] else None
-        cells = [_number(score["value"]), _range(score)] if score else [f"[red]{row['status']}[/]", ""]
-        cost = ["-" if row[k] is None else f"{row[k]:.1f}" for k in ("seconds", "peak_memory_gb")]
-        table.add_row(escape(row["name"]), escape(row["change"]), *cells, *_difference_cells(row["difference"]), *cost)
+        name = f"[bold]{escape(row['name'])}[/]\n[dim]{escape(row['change'])}[/]"
+        score = _score_cell(row["metrics"]) if row["metrics"] else f"[red]{row['status']}[/]"
+        cost = [f"{row[key]:.1f} {unit}" for key, unit in COSTS if row[key] is not None]
+        table.add_row(name, score, *_difference_cells(row["difference"]), "\n".join(cost))
     return table
 
 
-def _difference_cells(difference: dict[str, Any] | None) -> list[str]:
+def _score_cell(metrics: dict[str, Any]) -> str:
+    score = metrics["macro_f1"]
+    return f"{_number(score['value'])}\n[dim]{_range(score)}[/]"
+
+
+def _difference_cells(difference: dict[str, Any] | None) -> tuple[str, str]:
     if difference is None:
-        return ["", "", "", "", ""]
+        return "", ""
     found = difference["macro_f1"]
-    colour = {"better": "green", "worse": "red"}.get(found["verdict"], "dim")
-    verdict = f"[{colour}]{found['verdict']}[/]"
-    signed = f"{found['value']:+.3f}"
-    return [signed, _range(found, sign="+"), _number(found["p_holm"]), _number(found["smallest_detectable"]), verdict]
+    colour = {"better": "bold green", "worse": "bold red"}.get(found["verdict"], "default")
+    detail = f"p {_number(found['p_holm'])} (Holm), smallest detectable {_number(found['smallest_detectable'])}"
+    numbers = f"{found['value']:+.3f}  ({_range(found, sign='+')})\n[dim]{detail}[/]"
+    return numbers, f"[{colour}]{found['verdict']}[/]"
 
 
 def _range(score: dict[str, Any], *, sign: str = "") -> str:

@@ -110,3 +110,22 @@ def _choose_best(rows: Sequence[dict[str, Any]]) -> str | None:
         return None
     rivals = [row for row in done if row["n_images"] == done[-1]["n_images"]]
     return str(min(rivals, key=lambda r: (-round(r["metrics"]["macro_f1"]["low"], 3), r["seconds"] or 0))["name"])
+
+
+def describe_ladder(result: Mapping[str, Any]) -> list[str]:
+    """The ladder in a few lines: how large, what is best, what cannot be told."""
+    rows = {row["name"]: row for row in result["rungs"] if row["metrics"]}
+    if not rows:
+        return ["no rung has a score"]
+    best, chance = rows[result["best"]], result["chance"]
+    score = best["metrics"]["macro_f1"]
+    steps = [row["difference"]["macro_f1"]["verdict"] for row in rows.values() if row["difference"]]
+    lines = [
+        f"{result['n_images']} images, {result['n_cases']} cases; {result['confidence']:.0%} intervals by case; chance "
+        f"{chance['prior']:.3f}, majority class {chance['majority']:.3f}",
+        f"highest lower bound: {best['name']}, {score['value']:.3f} ({score['low']:.3f} to {score['high']:.3f})",
+        "steps: " + ", ".join(f"{steps.count(word)} {word}" for word in ("better", "worse", "cannot tell")),
+    ]
+    if not best["trustworthy"]:
+        lines.append(f"not to be trusted: {best['trust_reason']}")
+    return lines
