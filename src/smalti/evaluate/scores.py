@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from ..metrics import METRICS, image_losses, per_class, predict_classes
 from ..types import score_columns
+from .calibration import measure_calibration
 from .chance import score_chance
 from .intervals import METHOD, Resampled, count_confusions, judge_trust, measure_spread, resample_cases
-from .pool import check_predictions, index_labels, pool_predictions
+from .pool import Pool, check_predictions, index_labels, pool_predictions
 
 HEADLINE = "macro_f1"
 
@@ -41,8 +42,8 @@ def score_predictions(
         confidence: confidence of the intervals.
 
     Returns:
-        ``classes, n_images, n_cases, n_seeds, n_folds, metrics, per_class, confusion, inner, optimism, interval``; what
-        cannot be computed (the AUC of a class without images) is None.
+        ``classes, n_images, n_cases, n_seeds, n_folds, metrics, per_class, confusion, calibration, inner, optimism,
+        interval``; what cannot be computed (the AUC of a class without images) is None.
 
     Raises:
         DataError: the table cannot be scored; every problem at once, with lines and fixes.
@@ -61,6 +62,7 @@ def score_predictions(
         "metrics": metrics,
         "per_class": _score_classes(resampled, confidence),
         "confusion": count_confusions(pool).sum(axis=1).mean(axis=0).tolist(),
+        "calibration": _measure_calibration(pool),
         "inner": chosen,
         "optimism": None if chosen is None else chosen[HEADLINE] - metrics[HEADLINE]["value"],
         "interval": {
@@ -106,6 +108,12 @@ def highest_losses(out_of_fold: pd.DataFrame, *, classes: Sequence[str], count: 
     )
     table[score_columns(pool.classes)] = mean[first]
     return table
+
+
+def _measure_calibration(pool: Pool) -> dict[str, Any]:
+    """Of the predictions of all seeds together."""
+    everything = pool.scores.reshape(-1, len(pool.classes))
+    return measure_calibration(np.tile(pool.y_true, len(pool.scores)), everything).describe()
 
 
 def _score_metrics(resampled: Resampled, confidence: float) -> dict[str, dict[str, Any]]:

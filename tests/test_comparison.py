@@ -1,0 +1,250 @@
+"""Paired comparison: the interval, the p-value, Holm, the luck of single trainings, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import stats
+from sklearn.metrics import f1_score
+from statsmodels.stats.multitest import multipletests
+
+from smalti.errors import DataError
+from smalti.evaluate import (
+    Pair,
+    Pool,
+    adjust_holm,
+    check_alike,
+    compare_pairs,
+    find_common,
+    keep_images,
+    resample_cases,
+)
+from smalti.evaluate.comparison import POWER, measure_luck
+from smalti.evaluate.intervals import count_degrees, find_levels, measure_spread
+
+CLASSES = ("a", "b", "c", "d")
+SHARES = (0.4, 0.3, 0.2, 0.1)
+
+
+def draw_pool(
+    images: int,
+    rng: np.random.Generator,
+    *,
+    skill: float = 1.5,
+    luck: float = 0.0,
+    seeds: int = 1,
+    like: Pool | None = None,
+    per_case: int = 1,
+) -> Pool:
+    """Predictions of networks with a skill and a class bias per fold and seed; ``like`` gives labels, cases, folds."""
+    if like is None:
+        case = np.arange(images) // per_case
+        y = rng.choice(4, p=SHARES, size=case.max() + 1)[case]
+        fold = np.stack([rng.permutation(np.arange(case.max() + 1) % 5)[case] for _ in range(seeds)])
+    else:
+        y, case, fold = like.y_true, like.case, like.fold
+    bias = rng.normal(0, luck, (len(fold), 5, 4))
+    logits = skill * np.eye(4)[y] + rng.gumbel(0, 1, (len(fold), len(y), 4))
+    logits += np.stack([b[f] for b, f in zip(bias, fold, strict=True)])
+    scores = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
+    names = tuple(f"i{n:05d}" for n in range(len(y)))
+    return Pool(CLASSES, names, y, case, fold, scores, tuple(f"c{n:05d}" for n in range(case.max() + 1)))
+
+
+def compare(first: Pool, second: Pool, *, resamples: int = 1000) -> dict[str, Any]:
+    pair = Pair("first", "second", *(resample_cases(p, resamples=resamples) for p in (first, second)))
+    return compare_pairs([pair])[0]
+
+
+def hits(pool: Pool) -> NDArray[np.float64]:
+    return np.asarray((pool.scores[0].argmax(axis=1) == pool.y_true).astype(float))
+
+
+# --- against other libraries and formulas --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_holm_agrees_with_statsmodels(seed: int) -> None:
+    p = np.random.default_rng(seed).uniform(0, 0.2, 9) ** 2
+    p[3] = p[4]
+    np.testing.assert_allclose(adjust_holm(list(p)), multipletests(p, method="holm")[1], rtol=1e-12)
+
+
+def test_holm_of_one_and_none_is_what_was_given() -> None:
+    assert adjust_holm([0.3]) == [0.3]
+    assert adjust_holm([]) == []
+    assert adjust_holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+def test_bca_levels_agree_with_scipy() -> None:
+    """The same draws, the same acceleration, the normal critical value: scipy's own limits."""
+    data = np.random.default_rng(0).exponential(size=60)
+    reference = stats.bootstrap((data,), np.mean, n_resamples=5000, method="BCa", rng=1)
+    left_out = (data.sum() - data) / 59
+    spread = measure_spread(data.mean(), reference.bootstrap_distribution, left_out)
+    levels = find_levels(spread.drawn, spread.value, spread.acceleration, z=stats.norm.ppf(0.975))
+    found = np.quantile(reference.bootstrap_distribution, levels)
+    expected = reference.confidence_interval
+    np.testing.assert_allclose(found, [expected.low, expected.high], rtol=2e-3)
+
+
+def test_jackknife_error_of_a_mean_is_the_textbook_error() -> None:
+    data = np.random.default_rng(0).normal(size=40)
+    left_out = (data.sum() - data) / 39
+    spread = measure_spread(data.mean(), np.full(100, data.mean()), left_out)
+    assert spread.error == pytest.approx(stats.sem(data), rel=1e-12)
+
+
+def test_degrees_of_freedom_are_those_of_equal_and_of_few_influences() -> None:
+    assert count_degrees(np.tile([1.0, -1.0], 50)) == 99  # all alike: as many as there are, less one
+    few = np.zeros(100)
+    few[:4] = [1, -1, 1, -1]
+    assert 2 <= count_degrees(few) < 9
+
+
+def test_accuracy_difference_agrees_with_scipy_and_the_paired_t_test() -> None:
+    rng = np.random.default_rng(5)
+    first = draw_pool(300, rng, skill=2.0)
+    second = replace(draw_pool(300, rng, skill=1.6, like=first), fold=first.fold * 0)
+    first = replace(first, fold=first.fold * 0)  # one network each, so that no luck can be estimated
+    found = compare(first, second, resamples=6000)["accuracy"]
+    difference = hits(first) - hits(second)
+    reference = stats.bootstrap((difference,), np.mean, n_resamples=6000, method="BCa", rng=1)
+    assert found.value == pytest.approx(difference.mean(), abs=1e-12)
+    width = reference.confidence_interval.high - reference.confidence_interval.low
+    assert found.low == pytest.approx(reference.confidence_interval.low, abs=0.08 * width)
+    assert found.high == pytest.approx(reference.confidence_interval.high, abs=0.08 * width)
+    assert found.p == pytest.approx(stats.ttest_rel(hits(first), hits(second)).pvalue, rel=0.15)
+
+
+def test_macro_f1_difference_is_that_of_scikit_learn_averaged_over_seeds() -> None:
+    rng = np.random.default_rng(2)
+    first = draw_pool(120, rng, seeds=3, skill=2.5)
+    second = draw_pool(120, rng, like=first)
+    scores = [
+        np.mean([f1_score(p.y_true, s.argmax(axis=1), average="macro") for s in p.scores]) for p in (first, second)
+    ]
+    assert compare(first, second)["macro_f1"].value == pytest.approx(scores[0] - scores[1], abs=1e-12)
+
+
+def test_smallest_detectable_difference_is_the_formula_of_a_t_test() -> None:
+    """Two independent networks per image, no luck: error of the mean of differences times both quantiles."""
+    rng = np.random.default_rng(3)
+    first = draw_pool(400, rng)
+    second = replace(draw_pool(400, rng, like=first), fold=first.fold * 0)
+    found = compare(replace(first, fold=first.fold * 0), second, resamples=4000)["accuracy"]
+    error = stats.sem(hits(first) - hits(second))
+    assert found.smallest_detectable == pytest.approx(error * (stats.norm.ppf(0.975) + stats.norm.ppf(POWER)), rel=0.05)
+
+
+# --- verdicts -------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_against_itself_cannot_be_told() -> None:
+    pool = draw_pool(80, np.random.default_rng(0))
+    for found in compare(pool, pool).values():
+        assert (found.value, found.low, found.high, found.p, found.verdict) == (0, 0, 0, 1, "cannot tell")
+        assert np.isnan(found.smallest_detectable)
+
+
+def test_a_clear_gain_is_better_one_way_and_worse_the_other() -> None:
+    rng = np.random.default_rng(1)
+    weak = draw_pool(300, rng, skill=0.5)
+    strong = draw_pool(300, rng, skill=4.0, like=weak)
+    there, back = compare(strong, weak), compare(weak, strong)
+    for metric in ("macro_f1", "accuracy", "auc", "log_loss"):
+        assert there[metric].verdict == "better"
+        assert back[metric].verdict == "worse"
+        assert there[metric].value == pytest.approx(-back[metric].value)
+    assert there["log_loss"].value < 0  # lower is better
+
+
+def test_many_comparisons_need_more_than_one_does() -> None:
+    rng = np.random.default_rng(8)
+    base = draw_pool(200, rng, skill=1.0)
+    slightly = resample_cases(draw_pool(200, rng, skill=1.6, like=base), resamples=1000)
+    equal = [resample_cases(draw_pool(200, rng, skill=1.0, like=base), resamples=1000) for _ in range(9)]
+    against = resample_cases(base, resamples=1000)
+    alone = compare_pairs([Pair("s", "b", slightly, against)])[0]["macro_f1"]
+    among = compare_pairs([Pair("s", "b", slightly, against), *(Pair("e", "b", e, against) for e in equal)])[0][
+        "macro_f1"
+    ]
+    assert among.p == alone.p
+    assert alone.p < among.p_holm <= 10 * alone.p
+    assert among.smallest_detectable > alone.smallest_detectable
+
+
+def test_two_equal_recipes_are_rarely_called_different_in_spite_of_lucky_networks() -> None:
+    """Networks with a bias of their own: resampling cases alone would call far more than one in twenty different."""
+    rng = np.random.default_rng(11)
+    verdicts, narrow = 0, 0
+    for _ in range(60):
+        first = draw_pool(800, rng, luck=0.8)
+        second = draw_pool(800, rng, luck=0.8, like=first)
+        found = compare(first, second, resamples=200)["macro_f1"]
+        verdicts += found.verdict != "cannot tell"
+        blind = compare(*(replace(p, fold=p.fold * 0) for p in (first, second)), resamples=200)["macro_f1"]
+        narrow += blind.verdict != "cannot tell"
+    assert verdicts <= 7  # 5 % of 60 is 3; 8 or more has a chance of 2 % then
+    assert narrow >= 2 * max(verdicts, 3)
+
+
+def test_luck_is_the_variance_between_networks() -> None:
+    """Every network shifts the hits of its fold by a constant: the variance of the mean shift, by hand."""
+    rng = np.random.default_rng(4)
+    found, expected = [], []
+    for _ in range(40):
+        first = draw_pool(200, rng, luck=1.0, seeds=4)
+        second = draw_pool(200, rng, luck=1.0, like=first)
+        resampled = [resample_cases(p, resamples=100) for p in (first, second)]
+        found.append(measure_luck(*resampled, "accuracy")[0])
+        means = [
+            np.mean((a.argmax(1) == first.y_true)[f == k].astype(float) - (b.argmax(1) == first.y_true)[f == k])
+            for a, b, f in zip(first.scores, second.scores, first.fold, strict=True)
+            for k in range(5)
+        ]
+        expected.append(np.var(means, ddof=1) / len(means))
+    # The variance of the networks' means holds that of their cases too, which is not luck.
+    assert 0 < np.mean(found) < np.mean(expected)
+    assert np.mean(found) > 0.4 * np.mean(expected)
+
+
+# --- what can be compared -------------------------------------------------------------------------------------------
+
+
+def test_other_images_labels_cases_and_classes_are_refused_with_names() -> None:
+    pool = draw_pool(40, np.random.default_rng(0))
+    fewer = keep_images(pool, pool.images[:35])
+    labels = replace(pool, y_true=np.where(np.arange(40) == 7, (pool.y_true + 1) % 4, pool.y_true))
+    cases = replace(pool, case=np.where(np.arange(40) == 9, 3, pool.case))
+    classes = replace(pool, classes=("a", "b", "c", "e"))
+    with pytest.raises(DataError) as caught:
+        check_alike({"base": pool, "fewer": fewer, "labels": labels, "cases": cases, "classes": classes})
+    told = {p.file: f"{p.code} {p.message}" for p in caught.value.problems}
+    assert "missing" in told["fewer"]
+    assert pool.images[36] in told["fewer"]
+    assert pool.images[7] in told["labels"]
+    assert pool.images[9] in told["cases"]
+    assert "e" in told["classes"]
+    with pytest.raises(DataError, match="--common"):
+        compare(fewer, pool)
+
+
+def test_common_images_are_compared_as_if_the_others_had_never_been() -> None:
+    rng = np.random.default_rng(6)
+    first = draw_pool(60, rng, per_case=3)
+    second = keep_images(draw_pool(60, rng, like=first), first.images[9:])
+    shared = find_common([first, second])
+    assert shared == first.images[9:]
+    kept = keep_images(first, shared)
+    assert kept.n_cases == first.n_cases - 3
+    assert kept.cases == first.cases[3:]
+    np.testing.assert_array_equal(kept.scores, first.scores[:, 9:])
+    assert compare(kept, second)["macro_f1"].value == pytest.approx(
+        f1_score(first.y_true[9:], first.scores[0, 9:].argmax(1), average="macro")
+        - f1_score(second.y_true, second.scores[0].argmax(1), average="macro")
+    )
