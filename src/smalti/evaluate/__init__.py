@@ -1,6 +1,7 @@
 """How good, how sure, better than what: scores with intervals by case, chance levels, paired comparison."""
 
 from .calibration import Calibration, measure_calibration
+from .choice import Choice, correct_choice
 from .comparison import Difference, Pair, adjust_holm, check_alike, compare_pairs, find_common, keep_images
 from .intervals import Resampled, judge_trust, resample_cases
 from .pool import Pool, pool_predictions
@@ -8,6 +9,7 @@ from .scores import highest_losses, score_predictions
 
 __all__ = [
     "Calibration",
+    "Choice",
     "Difference",
     "Pair",
     "Pool",
@@ -15,6 +17,7 @@ __all__ = [
     "adjust_holm",
     "check_alike",
     "compare_pairs",
+    "correct_choice",
     "find_common",
     "highest_losses",
     "judge_trust",

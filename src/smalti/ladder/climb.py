@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,7 @@ class Climb:
     base: str = ""
     grounds: dict[tuple[str, bool], Ground] = field(default_factory=dict)
     states: dict[str, State] = field(default_factory=dict)
+    said: set[str] = field(default_factory=set)
 
     def make_seal(self, step: Step) -> None:
         """Seal what the recipe wants sealed before anything is hashed or run."""
@@ -110,9 +111,15 @@ class Climb:
         recipe = self._name_members(step)
         ground = self._inspect(step)
         name = f"{self.data.resolve().name}-{step.name}-{hash_text(recipe.to_yaml(), str(step.decisions))[:6]}"
-        said: Callable[[str], None] = lambda text: self.listener.say(f"{step.name}: {text}")  # noqa: E731
-        workflow.run_on(ground, recipe, runs=self.runs, name=name, listener=replace(self.listener, say=said))
+        listener = replace(self.listener, say=lambda text: self._say(step, text))
+        workflow.run_on(ground, recipe, runs=self.runs, name=name, listener=listener)
         return name
+
+    def _say(self, step: Step, text: str) -> None:
+        """Pass on what a rung says, once."""
+        if text not in self.said:
+            self.said.add(text)
+            self.listener.say(f"{step.name}: {text}")
 
     def _name_members(self, step: Step) -> Recipe:
         if not step.members:

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..evaluate import Pair, Pool, Resampled, compare_pairs, find_common, keep_images, pool_predictions, resample_cases
+from ..evaluate import (
+    Pair,
+    Pool,
+    Resampled,
+    compare_pairs,
+    correct_choice,
+    find_common,
+    keep_images,
+    pool_predictions,
+    resample_cases,
+)
 from ..runs import read_json, read_table
 from ..workflow.comparison import RESAMPLES, describe_folds, tabulate_differences
 from .plan import Step
@@ -24,9 +35,11 @@ def tabulate_ladder(
     """The content of ``ladder.json``, without its times."""
     scored = {s.name: read_json(runs / str(states[s.name].run) / "scores.json") for s in steps if _is_done(s, states)}
     rows = [_describe_rung(step, states.get(step.name), scored.get(step.name)) for step in steps]
-    _compare_rungs(rows, runs=runs)
-    last = next((scored[s.name] for s in reversed(steps) if s.name in scored), None)
+    pools = {row["name"]: _read_pool(runs / row["run"]) for row in rows if row["status"] == "done"}
     confidence = steps[0].recipe.evaluate.confidence
+    _compare_rungs(rows, pools, confidence=confidence)
+    rivals = _find_rivals(rows)
+    last = next((scored[s.name] for s in reversed(steps) if s.name in scored), None)
     return {
         "ladder": name, "about": about, "data": str(data.resolve()), "confidence": confidence,
         "alpha": round(1 - confidence, 10), "resamples": RESAMPLES,
@@ -34,7 +47,7 @@ def tabulate_ladder(
         "n_cases": last["n_cases"] if last else None,
         "shares": {n: v["support"] / last["n_images"] for n, v in last["per_class"].items()} if last else {},
         "chance": {key: last["metrics"]["macro_f1"][value] for key, value in CHANCE.items()} if last else None,
-        "best": _choose_best(rows), "rungs": rows,
+        "best": _choose_best(rivals), "choice": _correct_choice(rivals, pools), "rungs": rows,
     }  # fmt: skip
 
 
@@ -59,10 +72,9 @@ def _describe_rung(step: Step, state: State | None, scores: dict[str, Any] | Non
     return row
 
 
-def _compare_rungs(rows: list[dict[str, Any]], *, runs: Path) -> None:
+def _compare_rungs(rows: list[dict[str, Any]], pools: Mapping[str, Pool], *, confidence: float) -> None:
     """Fill in the difference of every finished rung from the finished rung that it changes; one family for Holm."""
-    by_name = {row["name"]: row for row in rows if row["status"] == "done"}
-    pools = {name: _read_pool(runs / row["run"]) for name, row in by_name.items()}
+    by_name = {row["name"]: row for row in rows if row["name"] in pools}
     known: dict[tuple[str, int], Resampled] = {}
     pairs: list[Pair] = []
     for name, row in by_name.items():
@@ -77,7 +89,6 @@ def _compare_rungs(rows: list[dict[str, Any]], *, runs: Path) -> None:
         row["compared_on"] = len(images)
         row["notes"] += _describe_pair(name, base, pools, images)
         pairs.append(Pair(name, base, both[name], both[base]))
-    confidence = 0.95
     for pair, found in zip(pairs, compare_pairs(pairs, confidence=confidence), strict=True):
         by_name[pair.name]["difference"] = tabulate_differences(found)
 
@@ -103,13 +114,26 @@ def _read_pool(run: Path) -> Pool:
     return pool_predictions(read_table(run / "predictions" / "out_of_fold.csv"), classes=classes)
 
 
-def _choose_best(rows: Sequence[dict[str, Any]]) -> str | None:
-    """Highest lower bound of macro-F1 on as many images as the last rung; ties to three digits go to the cheaper."""
+def _find_rivals(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Finished rungs on as many images as the last of them."""
     done = [row for row in rows if row["status"] == "done"]
-    if not done:
+    return [row for row in done if row["n_images"] == done[-1]["n_images"]]
+
+
+def _choose_best(rivals: Sequence[dict[str, Any]]) -> str | None:
+    """Highest lower bound of macro-F1; ties to three digits go to the lower rung, which asks for less."""
+    if not rivals:
         return None
-    rivals = [row for row in done if row["n_images"] == done[-1]["n_images"]]
-    return str(min(rivals, key=lambda r: (-round(r["metrics"]["macro_f1"]["low"], 3), r["seconds"] or 0))["name"])
+    return str(max(rivals, key=lambda row: round(row["metrics"]["macro_f1"]["low"], 3))["name"])
+
+
+def _correct_choice(rivals: Sequence[dict[str, Any]], pools: Mapping[str, Pool]) -> dict[str, Any] | None:
+    """What the highest score is worth, given that the cases that score it chose it."""
+    images = find_common([pools[row["name"]] for row in rivals]) if rivals else ()
+    if not images:
+        return None
+    choice = correct_choice({row["name"]: keep_images(pools[row["name"]], images) for row in rivals})
+    return asdict(choice) | {"optimism": choice.optimism}
 
 
 def describe_ladder(result: Mapping[str, Any]) -> list[str]:
@@ -126,6 +150,12 @@ def describe_ladder(result: Mapping[str, Any]) -> list[str]:
         f"highest lower bound: {best['name']}, {score['value']:.3f} ({score['low']:.3f} to {score['high']:.3f})",
         "steps: " + ", ".join(f"{steps.count(word)} {word}" for word in ("better", "worse", "cannot tell")),
     ]
+    choice = result["choice"]
+    if choice["runs"] > 1:
+        lines.append(
+            f"the highest of {choice['runs']} scores, {choice['score']:.3f}, was chosen by the cases that score it; on "
+            f"cases without a say the choice is worth {choice['corrected']:.3f}"
+        )
     if not best["trustworthy"]:
         lines.append(f"not to be trusted: {best['trust_reason']}")
     return lines
