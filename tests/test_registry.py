@@ -18,6 +18,7 @@ from smalti.audit.checks import CHECKS, Digest, NotApplicable
 from smalti.errors import PartError
 from smalti.metrics import METRICS
 from smalti.models import POOLERS, Pooler
+from smalti.predict import CALIBRATIONS, DECISIONS, ENSEMBLES
 from smalti.recipe import Phase
 from smalti.registry import Registry
 from smalti.samples import AUGMENTATIONS, Transform
@@ -56,12 +57,27 @@ def check_schedule(schedule: Any) -> None:
     assert isinstance(schedule, torch.optim.lr_scheduler.LRScheduler)
 
 
+def check_fit(fit: Any) -> None:
+    """Of three images: a temperature, or weights of the classes."""
+    fitted = np.asarray(fit(np.array([0, 1, 1]), np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]), np.array(list("abc"))))
+    assert np.isfinite(fitted).all()
+    assert (fitted > 0).all()
+
+
+def check_ensemble(combine: Any) -> None:
+    """It is tested on tables in test_ensembles.py and test_stacking.py."""
+    assert list(inspect.signature(combine).parameters)[:2] == ["members", "classes"]
+
+
 Arguments = Callable[[], tuple[tuple[Any, ...], dict[str, Any]]]
 REGISTRIES: dict[str, tuple[Registry[Any], Arguments, Callable[[Any], None]]] = {
     "CHECKS": (CHECKS, lambda: ((make_cohort(), Digest(make_cohort(), [])), {}), check_check),
     "METRICS": (METRICS, lambda: (([0, 1, 1], [[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]), {}), check_metric),
     "AUGMENTATIONS": (AUGMENTATIONS, lambda: ((), {}), check_augmentation),
     "POOLERS": (POOLERS, lambda: ((), {}), check_pooler),
+    "CALIBRATIONS": (CALIBRATIONS, lambda: ((), {}), check_fit),
+    "DECISIONS": (DECISIONS, lambda: ((), {}), check_fit),
+    "ENSEMBLES": (ENSEMBLES, lambda: ((), {}), check_ensemble),
     "SCHEDULES": (SCHEDULES, lambda: ((make_optimiser(),), {"epochs": 3, "patience": 3}), check_schedule),
 }
 PARTS = [(name, entry.name) for name, (registry, _, _) in REGISTRIES.items() for entry in registry]

@@ -1,8 +1,9 @@
-"""Stackers: the inputs, the regression, the choice of its strength, classes without inner images, boosted trees."""
+"""Fitted ensembles do not leak; stackers: inputs, regression, its strength, classes without inner images, trees."""
 
 from __future__ import annotations
 
 import sys
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -10,14 +11,20 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
+from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
+from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.multiclass import OneVsRestClassifier
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.class_weight import compute_sample_weight
 
-from smalti.errors import MissingExtraError
+from smalti.errors import DataError, MissingExtraError
+from smalti.evaluate import score_predictions
 from smalti.predict import ENSEMBLES, Member, combine_members, make_design
 from smalti.predict.stacking import (
     FIXED_STRENGTH,
@@ -28,12 +35,121 @@ from smalti.predict.stacking import (
     split_inner,
     weigh_classes,
 )
-from test_ensembles import CLASSES, COLUMNS, draw_members, draw_scores, list_tables, score
+from test_ensembles import CLASSES, COLUMNS, FITTED, METHODS, draw_members, draw_scores, list_tables, tabulate
 
+SHARES = (0.4, 0.3, 0.2, 0.1)
 STACKERS = [entry.name for entry in ENSEMBLES if entry.name.startswith("stack")]
 LOGISTIC = {"stack_ovr": learn_ovr, "stack_multinomial": learn_multinomial}
 
 Floats = NDArray[np.float64]
+
+
+def score(table: pd.DataFrame) -> float:
+    return float(score_predictions(table, classes=CLASSES, resamples=2)["metrics"]["macro_f1"]["value"])
+
+
+# --- nothing leaks ------------------------------------------------------------------------------------------------
+
+
+def draw_shuffled(draw: int) -> list[Member]:
+    """Twelve classifiers, over-fitted ones among them; features tell the cases apart, labels mean nothing."""
+    rng = np.random.default_rng(100 + draw)
+    centers = rng.normal(size=(60, 6))
+    case = np.repeat(np.arange(60), 3)
+    X = centers[case] + 0.3 * rng.normal(size=(180, 6))
+    y = rng.choice(len(CLASSES), size=60, p=SHARES)[case]
+    kinds: list[tuple[Any, slice]] = [
+        (kind, columns)
+        for columns in (slice(0, 2), slice(2, 4), slice(4, 6))
+        for kind in (
+            KNeighborsClassifier(1),
+            DecisionTreeClassifier(max_depth=4, random_state=0),
+            GaussianNB(var_smoothing=1e-2),
+            LogisticRegression(C=10, max_iter=1000),
+        )
+    ]
+    tables: list[dict[str, list[pd.DataFrame]]] = [{"inner": [], "outer": []} for _ in kinds]
+    splitter = StratifiedGroupKFold(3, shuffle=True, random_state=draw)
+    for fold, (rest, outer) in enumerate(splitter.split(X, y, case)):
+        is_inner = np.isin(case[rest], rng.permutation(np.unique(case[rest]))[:12])
+        train, inner = rest[~is_inner], rest[is_inner]
+        for (kind, columns), member in zip(kinds, tables, strict=True):
+            network = kind.fit(X[train, columns], y[train])
+            for part, rows in (("inner", inner), ("outer", outer)):
+                scores = np.zeros((rows.size, len(CLASSES)))
+                scores[:, network.classes_] = network.predict_proba(X[rows, columns])
+                member[part].append(tabulate(rows, y[rows], scores, fold=fold))
+    return [
+        Member(f"m{n}", pd.concat(member["inner"], ignore_index=True), pd.concat(member["outer"], ignore_index=True))
+        for n, member in enumerate(tables)
+    ]
+
+
+@pytest.fixture(scope="module")
+def shuffled() -> list[list[Member]]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # StratifiedGroupKFold, about small classes
+        return [draw_shuffled(draw) for draw in range(8)]
+
+
+def measure_excess(tables: list[pd.DataFrame]) -> tuple[float, float]:
+    """Means over draws: pooled macro-F1 above that of a label-prior guess, and above the range of such guesses."""
+    scores = [score_predictions(table, classes=CLASSES, resamples=2)["metrics"]["macro_f1"] for table in tables]
+    mean, high = (np.mean([s["value"] - s[f"chance_{name}"] for s in scores]) for name in ("prior", "prior_high"))
+    return float(mean), float(high)
+
+
+# Guesses by case of one draw spread by 0.05 (60 cases); the mean of eight draws by 0.02. Two of that are allowed.
+CHANCE = 0.04
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_labels_that_mean_nothing_are_predicted_at_chance(method: str, shuffled: list[list[Member]]) -> None:
+    combined = [combine_members(members, classes=CLASSES, method=method) for members in shuffled]
+    above_mean, above_range = measure_excess([one.outer for one in combined])
+    assert above_mean < CHANCE
+    assert above_range < 0
+
+
+@pytest.mark.parametrize("method", FITTED)
+def test_an_ensemble_fitted_on_outer_rows_is_seen_to_leak(method: str, shuffled: list[list[Member]]) -> None:
+    """On the same problem, by the measure of the test above; and such members are refused."""
+    draws = shuffled if method == "greedy" else shuffled[:3]  # few weights leak little: it takes more draws to see
+    leaking = [[replace(member, inner=member.outer) for member in members] for members in draws]
+    ensemble = ENSEMBLES.build(method)
+    assert measure_excess([ensemble(members, CLASSES, method).outer for members in leaking])[0] > CHANCE
+    with pytest.raises(DataError, match="both inner and outer"):
+        combine_members(leaking[0], classes=CLASSES, method=method)
+
+
+def test_an_ensemble_fitted_on_the_out_of_fold_rows_of_other_folds_is_seen_to_leak() -> None:
+    """Why only inner rows of the same fold choose.
+
+    One case is left out at a time and the member says the shares of the classes in training. It scores the class of the
+    left-out case a little lower, because that case is missing, and a stacker that sees other folds can tell.
+    """
+    rng = np.random.default_rng(0)
+    y = np.repeat(rng.permutation(np.repeat(np.arange(4), (9, 7, 5, 3))), 3)
+    case = np.repeat(np.arange(24), 3)
+    inner, outer = [], []
+    for fold in range(24):
+        others = rng.permutation(np.setdiff1d(np.arange(24), fold))
+        chosen = np.flatnonzero(np.isin(case, others[:8]))
+        rest, held = np.flatnonzero(case != fold), np.flatnonzero(case == fold)
+        shares = DummyClassifier(strategy="prior").fit(rest[:, None], y[rest])
+        inner.append(tabulate(chosen, y[chosen], shares.predict_proba(chosen[:, None]), fold=fold))
+        outer.append(tabulate(held, y[held], shares.predict_proba(held[:, None]), fold=fold))
+    honest = Member("shares", pd.concat(inner, ignore_index=True), pd.concat(outer, ignore_index=True))
+    elsewhere = [pd.concat(outer[:fold] + outer[fold + 1 :]).assign(fold=fold) for fold in range(24)]
+    leaking = replace(honest, inner=pd.concat(elsewhere, ignore_index=True))
+    scores = {}
+    for name, member in (("honest", honest), ("leaking", leaking)):
+        scores[name] = score(combine_members([member], classes=CLASSES, method="stack_multinomial").outer)
+    assert scores["honest"] < 0.3
+    assert scores["leaking"] > 0.9
+
+
+# --- what stackers compute ---------------------------------------------------------------------------------------
 
 
 def swap_classes(member: Member, *, first: str, second: str) -> Member:

@@ -167,7 +167,7 @@ class Predict(Section):
 class Ensemble(Section):
     """Other runs on the same folds, instead of networks of its own."""
 
-    members: tuple[str, ...] = Field((), description="names of finished runs beside this one; empty: train networks")
+    members: tuple[str, ...] = Field((), description="finished runs beside this one, with their own rules applied; empty: train networks")
     method: str = Field("average", description="how the scores of the members become one (smalti parts)")
 
 

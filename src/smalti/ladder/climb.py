@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import traceback
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import workflow
+from ..cohort.folder import Folder
 from ..errors import RunError, SmaltiError
 from ..logbook.seal import find_seal, read_seal
 from ..recipe import Recipe
@@ -24,6 +24,7 @@ from ..runs import (
     write_json,
 )
 from ..workflow import RUNS, SILENT, Ground, Listener
+from ..workflow.preparation import identify
 from .meter import measure_cost
 from .plan import Step, load_ladder, resolve_ladder
 from .table import tabulate_ladder
@@ -74,9 +75,7 @@ class Climb:
     def visit(self, step: Step) -> State:
         """Bring one rung up to date."""
         known = self._read(step)
-        key = hash_text(
-            self.base, step.recipe.to_yaml(), str(step.decisions), *(self.states[m].key for m in step.members)
-        )
+        key = hash_text(self.base, *self._list_inputs(step))
         if known is not None and known.key == key:
             if known.status == "done" and (self.runs / str(known.run) / "scores.json").is_file():
                 return replace(known, reused=True)
@@ -90,7 +89,12 @@ class Climb:
                 return self._write(step, replace(known, status="failed", error=error))
         killed = known.killed if known is not None and known.key == key else 0
         self._write(step, State(key, "running", killed=killed))
-        return self._write(step, self._run(step, State(key, "failed", killed=killed)))
+        try:
+            return self._write(step, self._run(step, State(key, "failed", killed=killed)))
+        except KeyboardInterrupt:
+            # Stopped on purpose: that says nothing about the rung.
+            self._write(step, State(key, "waiting", killed=killed))
+            raise
 
     def _run(self, step: Step, state: State) -> State:
         with measure_cost() as cost:
@@ -110,10 +114,18 @@ class Climb:
     def _carry_out(self, step: Step) -> str:
         recipe = self._name_members(step)
         ground = self._inspect(step)
-        name = f"{self.data.resolve().name}-{step.name}-{hash_text(recipe.to_yaml(), str(step.decisions))[:6]}"
+        # Other data or decisions are another run, not an error about the folder of the old one.
+        identity = identify(ground, cache=self.runs / "cache")
+        name = f"{self.data.resolve().name}-{step.name}-{hash_text(*self._list_inputs(step), *identity.values())[:6]}"
         listener = replace(self.listener, say=lambda text: self._say(step, text))
         workflow.run_on(ground, recipe, runs=self.runs, name=name, listener=listener)
         return name
+
+    def _list_inputs(self, step: Step) -> tuple[str, ...]:
+        """What a rung depends on besides the data."""
+        weights = step.recipe.model.weights
+        stamp = _stamp_file(weights) if weights is not None and weights.is_file() else ""
+        return (step.recipe.to_yaml(), str(step.decisions), stamp, *(self.states[m].key for m in step.members))
 
     def _say(self, step: Step, text: str) -> None:
         """Pass on what a rung says, once."""
@@ -139,7 +151,7 @@ class Climb:
             theirs = workflow.find_decisions(self.data, runs=self.runs)
             text = theirs.read_text(encoding="utf-8") if step.decisions and theirs.is_file() else ""
             # A copy of its own: what one rung accepts must not act on the others, nor on runs outside the ladder.
-            copy = self.folder / "decisions" / f"{hash_text(asked, text)[:8]}.csv"
+            copy = self.folder / "decisions" / f"{hash_text(self.base, asked, text)[:8]}.csv"
             if text and not copy.is_file():
                 write_atomic(copy, text)
             self.grounds[key] = workflow.inspect_ground(
@@ -193,6 +205,8 @@ def climb_ladder(
     steps = resolve_ladder(plan, settings=settings, until=until)
     name = Path(ladder).stem
     folder = runs / f"{data.resolve().name}-ladder-{name}"
+    if not data.is_dir():
+        raise RunError(f"no data folder at {data}. Fix: check the path, or 'smalti demo' to draw one")
     write_atomic(folder / "ladder.yaml", _resolve_text(name, plan.about, steps))
     climb = Climb(data, runs, folder, listener, skip_problems)
     climb.make_seal(steps[0])
@@ -211,7 +225,8 @@ def climb_ladder(
             write_json(finished, result | {"started": started, "finished": None})
     if not changed and finished.is_file():
         result = read_json(finished)
-        if result["finished"] is not None and [r["name"] for r in result["rungs"]] == [s.name for s in steps]:
+        same = [(r["name"], r["change"], r["on"]) for r in result["rungs"]] == [(s.name, s.change, s.on) for s in steps]
+        if same and result["finished"] is not None and result["about"] == plan.about:
             return folder, result
     result = tabulate_ladder(steps, climb.states, runs=runs, data=data, name=name, about=plan.about)
     result |= {"started": started, "finished": now_text()}
@@ -229,16 +244,17 @@ def _resolve_text(name: str, about: str, steps: tuple[Step, ...]) -> str:
     return "".join(parts)
 
 
+def _stamp_file(path: Path) -> str:
+    stat = path.stat()
+    return f"{stat.st_size}|{stat.st_mtime_ns}"
+
+
 def _hash_base(data: Path, runs: Path) -> str:
     """What every rung depends on: files of the data folder by name, size and time, decisions, seal, code, libraries."""
-    if not data.is_dir():
-        raise RunError(f"no data folder at {data}. Fix: check the path, or 'smalti demo' to draw one")
-    stamps = []
-    for root, folders, files in os.walk(data):
-        folders.sort()
-        for file in sorted(files):
-            stat = (Path(root) / file).stat()
-            stamps.append(f"{root}/{file}|{stat.st_size}|{stat.st_mtime_ns}")
+    files = {name: path for name, path in Folder.walk(data).files.items() if path.is_file()}
+    # Whoever works inside the data folder has the runs there too.
+    inside = runs.resolve()
+    stamps = [f"{name}|{_stamp_file(path)}" for name, path in files.items() if inside not in path.resolve().parents]
     decisions, seal = workflow.find_decisions(data, runs=runs), read_seal(find_seal(data, runs=runs))
     text = decisions.read_text(encoding="utf-8") if decisions.is_file() else ""
     libraries = record_environment()["libraries"]

@@ -91,7 +91,10 @@ def load_ladder(source: str | Path) -> Ladder:
     if path.suffix in {".yaml", ".yml"}:
         if not path.is_file():
             raise RecipeError(f"no ladder file at {path}. Fix: check the path, or name one of {_names()}")
-        text = path.read_text(encoding="utf-8")
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(f"{path} cannot be read: {error}. Fix: save it as UTF-8 text") from None
     else:
         file = resources.files("smalti") / "ladders" / f"{source}.yaml"
         if not str(source).isidentifier() or not file.is_file():
@@ -102,8 +105,8 @@ def load_ladder(source: str | Path) -> Ladder:
     except yaml.YAMLError as error:
         raise RecipeError(f"ladder '{source}' is not valid YAML: {error}. Fix: correct the line named above") from None
     except ValidationError as error:
-        lines = [f"  {'.'.join(str(p) for p in e['loc']) or 'ladder'}: {e['msg']}" for e in error.errors()]
-        raise RecipeError("\n".join([f"ladder '{source}' does not fit:", *lines])) from None
+        lines = [f"  {'.'.join(map(str, e['loc'])) or 'ladder'}: {e['msg']}" for e in error.errors()]
+        raise RecipeError("\n".join([f"ladder '{source}' does not fit:", *lines, "Fix: correct the file"])) from None
 
 
 def _names() -> str:
@@ -114,20 +117,31 @@ def resolve_ladder(ladder: Ladder, *, settings: Iterable[str] = (), until: str |
     """The rungs with what they inherit; ``settings`` hold for all, below the rungs' own; the last is ``until``.
 
     Raises:
-        RecipeError: a knob that does not exist, or no rung of that name.
+        RecipeError: knobs that do not exist, of all rungs at once, or no rung of that name.
     """
     names = [rung.name for rung in ladder.rungs]
     if until is not None and until not in names:
         raise RecipeError(f"the ladder has no rung '{until}'. Fix: one of {', '.join(names)}")
     base = (*ladder.settings, *settings)
+    load_recipe(ladder.preset, settings=base)  # so that a fault in what all rungs share is said once
     inherited: dict[str, tuple[str, ...]] = {}
     acting: dict[str, bool] = {}
     steps: list[Step] = []
+    faults: list[str] = []
+    below: str | None = None
     for rung in ladder.rungs[: names.index(until) + 1 if until else None]:
-        on = rung.on or (steps[-1].name if steps else None)
+        on = rung.on or below
+        below = rung.name
         inherited[rung.name] = (*(inherited[on] if on else base), *rung.settings)
         acting[rung.name] = rung.decisions if rung.decisions is not None else acting[on] if on else True
-        recipe = load_recipe(ladder.preset, settings=inherited[rung.name])
+        try:
+            recipe = load_recipe(ladder.preset, settings=inherited[rung.name])
+        except RecipeError as error:
+            faults.append(f"rung '{rung.name}': {error}")
+            inherited[rung.name] = inherited[on] if on else base  # said once, not by every rung above
+            continue
         change = rung.change or ", ".join(rung.settings)
         steps.append(Step(rung.name, change, on, rung.settings, recipe, acting[rung.name], rung.members))
+    if faults:
+        raise RecipeError("\n".join(faults))
     return tuple(steps)

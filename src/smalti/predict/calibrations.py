@@ -18,6 +18,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 COLDEST, HOTTEST = 0.1, 10.0
+FLAT = 1e-12  # slope of the loss below which scores, such as those of 0 and 1, have nothing to say
 SMALLEST_SCORE = float(np.finfo(np.float64).tiny)
 
 
@@ -48,7 +49,7 @@ def build_temperature(*, imagined_cases: float = 5.0) -> FitTemperature:
     Few images can be all right by luck, and their log loss then asks for a temperature of 0. To the loss are therefore
     added imagined cases whose labels are distributed as the network says: they pull the temperature to 1 and weigh
     nothing beside many real ones. The sum stays convex in 1/temperature, so there is one optimum; it is sought from
-    0.1 to 10. Without images, or with images of one class only, the temperature is 1.
+    0.1 to 10. Without images, with images of one class only, or where the loss is flat, the temperature is 1.
 
     Args:
         imagined_cases: their number; each weighs as many images as a real case has on average. 0 is Guo et al.
@@ -67,6 +68,8 @@ def build_temperature(*, imagined_cases: float = 5.0) -> FitTemperature:
             expected = _expect_logit(logits, log_temperature)
             return float(expected - real + imagined * (expected - claimed))
 
+        if abs(slope(0.0)) < FLAT:
+            return 1.0
         coldest, hottest = np.log(COLDEST), np.log(HOTTEST)
         if slope(coldest) <= 0:
             return COLDEST

@@ -68,7 +68,7 @@ def build_prior() -> FitWeights:
         direction -= direction.mean()
         draws = _draw_cases(y, scores, cases)
         predicted = (logs + POWERS[:, None, None] * direction).argmax(axis=-1)  # (powers, n)
-        values = np.stack([_score_draws(y, row, draws) for row in predicted], axis=1)
+        values = np.stack([score_draws(y, row, draws) for row in predicted], axis=1)
         return _join(y, logs, draws, POWERS[_choose(values, np.abs(POWERS))][:, None] * direction)
 
     return fit
@@ -117,14 +117,14 @@ def _join(y: Ints, logs: Floats, draws: Floats, log_weights: Floats) -> Floats:
     out_of_bag = absent.T @ log_weights / np.maximum(absent.sum(axis=0), 1)[:, None]  # (n, C)
     if np.unique(y).size < 2:
         return np.ones(logs.shape[1])  # any weights that say nothing but this class would seem to gain
-    gains = _score_draws(y, (logs + out_of_bag).argmax(axis=1), draws) - _score_draws(y, logs.argmax(axis=1), draws)
+    gains = score_draws(y, (logs + out_of_bag).argmax(axis=1), draws) - score_draws(y, logs.argmax(axis=1), draws)
     if gains.mean() <= LEAST_GAIN * gains.std():
         return np.ones(logs.shape[1])
     weights: Floats = np.exp(log_weights.mean(axis=0))
     return weights
 
 
-def _score_draws(y: Ints, predicted: Ints, draws: Floats) -> Floats:
+def score_draws(y: Ints, predicted: Ints, draws: Floats) -> Floats:
     """Macro-F1 of predictions (n,) under each resample, (R,)."""
     n_classes = int(max(y.max(), predicted.max())) + 1
     rows = np.arange(n_classes)
@@ -150,14 +150,14 @@ def _search_weights(y: Ints, logs: Floats, draws: Floats, order: list[int]) -> F
     for _ in range(SWEEPS):
         before = log_weights.copy()
         for position in order:
-            values = _try_weights(y, logs + log_weights[:, None], draws, position, logs[:, position])
+            values = try_weights(y, logs + log_weights[:, None], draws, position, logs[:, position])
             log_weights[:, position] = LOG_WEIGHTS[_choose(values, np.abs(LOG_WEIGHTS))]
         if np.array_equal(before, log_weights):
             break
     return log_weights
 
 
-def _try_weights(y: Ints, weighted: Floats, draws: Floats, position: int, logs: Floats) -> Floats:
+def try_weights(y: Ints, weighted: Floats, draws: Floats, position: int, logs: Floats) -> Floats:
     """Macro-F1 of each resample for every log weight of one class, (R, K).
 
     Args:

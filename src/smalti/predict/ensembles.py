@@ -183,8 +183,7 @@ def average_seeds(members: Sequence[Member], classes: tuple[str, ...], method: s
         for table in (plain.test, plain.sealed)
     )
     inner = plain.inner[plain.inner["seed"] == first].assign(seed=0).reset_index(drop=True)
-    seeds = ", ".join(map(str, sorted(plain.outer["seed"].unique())))
-    note = f"outer scores: mean over the seeds {seeds}; inner scores: seed {first}"
+    note = f"outer scores: mean over {plain.outer['seed'].nunique()} seeds; inner scores: seed {first} alone"
     record = [{**row, "seed": 0, "note": note} for row in plain.record if row["seed"] == first]
     return Combined(inner, outer, test, sealed, record)
 
@@ -205,7 +204,7 @@ def fit_greedy(inner: Inner) -> Blend:
     drawn = np.random.default_rng(0).multinomial(cases, np.full(cases, 1 / cases), size=BAGS)[:, inner.case]
     counts = select_members(inner.scores, inner.y_true, weights=drawn.astype(np.float64), rounds=ROUNDS)
     weights = (counts / counts.sum(axis=1, keepdims=True)).mean(axis=0)
-    by_member = {name: float(weight) for name, weight in zip(inner.names, weights, strict=True)}
+    by_member = dict(zip(inner.names, weights.tolist(), strict=True))
     return Blend(lambda scores: np.einsum("m,mnc->nc", weights, scores), weights=by_member)
 
 
@@ -338,9 +337,8 @@ def _find_faults(table: Table, classes: tuple[str, ...], part: PartName) -> Iter
     known = f"combine runs with the same classes, here {', '.join(classes)}"
     if strange := [name for name in table if str(name).startswith(SCORE_PREFIX) and name not in columns]:
         yield "unknown-class", f"there are scores of other classes: {_quote(strange)}.", known
-    labels = sorted(set(table["label"].astype(str)) - set(classes)) if part in ("inner", "outer") else []
-    if labels:
-        yield "unknown-class", f"there are labels that are none of the classes: {_quote(labels)}.", known
+    if part in ("inner", "outer") and (labels := set(table["label"].astype(str)) - set(classes)):
+        yield "unknown-class", f"there are labels that are none of the classes: {_quote(sorted(labels))}.", known
     if (repeated := table.duplicated(["seed", "image"] if part == "outer" else KEYS)).any():
         yield "repeated-row", f"images occur twice in one place: {_quote(table['image'][repeated])}.", again
     scores = table[columns].to_numpy(dtype=np.float64)
@@ -365,7 +363,7 @@ def _compare_tables(first: Table | None, other: Table | None, *, name: str, plac
             said = _describe_rows(mine, theirs, columns=columns)
             yield Problem(f"other-{what}", place, f"its {what} are not those of '{name}'; it {said}.", fix)
     for column in ("case", "label"):
-        mine, theirs = (_list_rows(t.fillna({column: ""}), ["image", column]) for t in (other, first))
+        mine, theirs = (_list_rows(t[~t[column].isin(["", np.nan])], ["image", column]) for t in (other, first))
         if moved := sorted({image for image, _ in mine ^ theirs} & set(first["image"]) & set(other["image"])):
             message = f"{len(moved)} images have another {column} than in '{name}': {_quote(moved)}."
             yield Problem(f"other-{column}s", place, message, fix)
@@ -390,8 +388,8 @@ def _find_leaks(member: Member) -> Iterator[Problem]:
     columns = ["seed", "fold", "case"]
     whole = set(columns) <= set(member.inner) & set(member.outer)
     if whole and (both := _list_rows(member.inner, columns) & _list_rows(member.outer, columns)):
-        names = _quote(f"{case} (seed {seed}, fold {fold})" for seed, fold, case in sorted(both))
-        message = f"{len(both)} cases are both inner and outer: {names}."
+        said = _quote(f"{case} (seed {seed}, fold {fold})" for seed, fold, case in sorted(both))
+        message = f"{len(both)} cases are both inner and outer: {said}."
         yield Problem("leak", f"{member.name}/predictions/inner.csv", message, "split by case and train again")
 
 

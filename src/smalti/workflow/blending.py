@@ -12,7 +12,7 @@ from ..runs import RunFolder, hash_file, hash_text, open_run, read_table, write_
 from ..types import Cohort
 from .ground import Ground
 from .listening import Listener
-from .preparation import identify, make_splits, name_run, record_plan
+from .preparation import check_rules, identify, make_splits, name_run, record_plan
 from .staging import stage
 
 TABLES = ("inner", "out_of_fold", "test", "sealed")
@@ -22,11 +22,13 @@ def combine_runs(ground: Ground, plan: Recipe, *, runs: Path, name: str | None, 
     """Combine the members of ``plan.ensemble`` and write the predictions of the ensemble.
 
     Raises:
+        PartError, RecipeError: see `check_rules`.
         RunError: a member is no finished run beside this one.
         DataError: the members were not scored on the same images and folds, or not on those of this cohort.
     """
     from ..predict import Member, combine_members, write_predictions
 
+    check_rules(plan)
     folders = [runs / member for member in plan.ensemble.members]
     _check_members(folders)
     files = [f / "predictions" / f"{table}.csv" for f in folders for table in TABLES]

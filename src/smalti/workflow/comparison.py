@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +56,8 @@ def compare_sources(
     """Compare run folders and prediction tables of any tool with the first of them, pair by pair.
 
     Args:
-        sources: at least two: run folders, names of runs, ``best``, or CSV tables. A table without a column ``case``
-            takes the cases of the first source that has one.
+        sources: at least two: run folders, names of runs, ``best``, or CSV tables (``image, score_<class>...`` or
+            ``image, predicted``). Labels and cases that a table lacks are those of the first source that has them.
         runs: where names of runs are looked up.
         common: compare on the images that all have, instead of refusing.
         confidence: of the intervals.
@@ -72,7 +72,7 @@ def compare_sources(
     """
     if len(sources) < 2:
         raise RunError("one run has nothing to be compared with. Fix: name two or more runs or tables")
-    read = _share_cases([_read_source(source, Path(runs)) for source in sources])
+    read = _complete([_read_source(source, Path(runs)) for source in sources])
     pools = {s.name: pool_predictions(s.table, classes=_order(s, read[0])) for s in read}
     notes = []
     if common:
@@ -120,18 +120,17 @@ def tabulate_comparison(pools: Mapping[str, Pool], *, confidence: float) -> dict
 
 def describe_folds(pools: Mapping[str, Pool]) -> list[str]:
     """What to know about folds and seeds when reading the comparison."""
-    names = list(pools)
-    first = pools[names[0]]
+    first, *others = pools
     notes = []
-    for name in names[1:]:
-        fold = pools[name].fold
-        if fold.shape != first.fold.shape:
-            notes.append(f"{name} has {len(fold)} seed(s), {names[0]} {len(first.fold)}: each is averaged over its own")
-        elif (fold != first.fold).any():
-            notes.append(f"{name} and {names[0]} used other folds: the luck of the folds is part of the difference")
-    single = [name for name, pool in pools.items() if (pool.fold == pool.fold.flat[0]).all()]
-    if single:
-        notes.append(f"no folds are known of {', '.join(single)}: the luck of single trainings is not in the intervals")
+    unknown = [name for name, pool in pools.items() if (pool.fold == pool.fold.flat[0]).all()]
+    for name in others:
+        mine, theirs = pools[name].fold, pools[first].fold
+        if mine.shape != theirs.shape:
+            notes.append(f"{name} has {len(mine)} seed(s), {first} {len(theirs)}: each is averaged over its own")
+        elif (mine != theirs).any() and not {name, first} & set(unknown):
+            notes.append(f"{name} and {first} used other folds: the luck of the folds is part of the difference")
+    if unknown:
+        notes.append(f"no folds are known of {', '.join(unknown)}: the luck of its trainings is not in the intervals")
     return notes
 
 
@@ -167,21 +166,42 @@ def _read_source(source: str | Path, runs: Path) -> Source:
     return Source(folder.resolve().name, folder, table, tuple(read_json(folder / "cohort.json")["classes"]))
 
 
-def _share_cases(sources: list[Source]) -> list[Source]:
-    """Sources under different names; tables without cases take those of the first that has some."""
-    known = next((s.table for s in sources if "case" in s.table), None)
-    shared, seen = [], set()
+def _complete(sources: list[Source]) -> list[Source]:
+    """Sources under different names, with what tables of other tools lack taken from the first that has it.
+
+    Labels and cases by image; names of images where only the folder in front of them is missing.
+    """
+    named: list[Source] = []
     for source in sources:
-        name, number = source.name, 2
-        while name in seen:
+        taken, name, number = {s.name for s in named}, source.name, 2
+        while name in taken:
             name, number = f"{source.name} ({number})", number + 1
-        seen.add(name)
-        table = source.table
-        if "case" not in table and "image" in table and known is not None:
-            cases = dict(zip(known["image"], known["case"], strict=True))
-            table = table.assign(case=[cases.get(image, image) for image in table["image"].astype(str)])
-        shared.append(Source(name, source.path, table, source.classes))
-    return shared
+        named.append(replace(source, name=name))
+    for column in ("label", "case"):
+        known = next((s.table for s in named if {column, "image"} <= set(s.table)), None)
+        if known is not None:
+            named = [replace(s, table=_fill(_rename(s.table, known), column, known)) for s in named]
+    return named
+
+
+def _fill(table: pd.DataFrame, column: str, known: pd.DataFrame) -> pd.DataFrame:
+    """The table with a column that it lacks, by image; images that are not known keep it empty."""
+    if column in table or "image" not in table:
+        return table
+    by_image = dict(zip(known["image"].astype(str), known[column], strict=True))
+    return table.assign(**{column: [by_image.get(image, "") for image in table["image"].astype(str)]})
+
+
+def _rename(table: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
+    """The table with the image names of ``known``, where all of its names are theirs without the folder."""
+    if "image" not in table:
+        return table
+    images = set(known["image"].astype(str))
+    short = {Path(image).name: image for image in images}
+    mine = table["image"].astype(str)
+    if len(short) < len(images) or set(mine) & images or not set(mine) <= set(short):
+        return table
+    return table.assign(image=[short[image] for image in mine])
 
 
 def _order(source: Source, first: Source) -> tuple[str, ...]:

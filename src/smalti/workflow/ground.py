@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..audit import (
@@ -24,7 +24,7 @@ from ..runs import (
     now_text,
     read_json,
 )
-from ..types import Cohort, Decision
+from ..types import Cohort, Decision, Finding
 from .listening import SILENT, Listener
 
 RUNS = Path("runs")
@@ -82,17 +82,18 @@ def inspect_ground(
     for code, outcome in seen.outcomes.items():
         if outcome != "nothing found":
             listener.say(f"audit, {code}: {outcome}")
-    accepted = accept_proposals(seen.findings, recipe.audit.accept, decided=decisions)
-    if accepted:
-        append_decisions(decisions_path, accepted)
-        decisions += accepted
-        listener.say(f"{len(accepted)} proposal(s) accepted by rule, recorded in {decisions_path}")
     names = {s.image for s in cohort.samples} | {d.image for d in decisions if d.who == SKIPPED}
     validate_decisions(decisions, images=names, classes=cohort.classes)
     # Joined first: an excluded image may be the only bridge between the cases of its two twins.
     whole = join_duplicates(cohort, seen.findings)
     if seal_path is not None:
         whole = _seal_cases(whole, seal_path, share=recipe.split.sealed_frac, listener=listener)
+        seen = replace(seen, findings=_hide_labels(seen.findings, {s.image for s in whole.sealed}))
+    accepted = accept_proposals(seen.findings, recipe.audit.accept, decided=decisions)
+    if accepted:
+        append_decisions(decisions_path, accepted)
+        decisions += accepted
+        listener.say(f"{len(accepted)} proposal(s) accepted by rule, recorded in {decisions_path}")
     return Ground(apply_decisions(whole, decisions), whole, decisions, seen)
 
 
@@ -115,6 +116,19 @@ def _seal_cases(cohort: Cohort, path: Path, *, share: float, listener: Listener)
         )
     listener.say(f"{seal.n_images} images are sealed; 'smalti compare --open-seal' opens them")
     return apply_seal(cohort, seal)
+
+
+def _hide_labels(findings: tuple[Finding, ...], sealed: set[str]) -> tuple[Finding, ...]:
+    """The findings without the labels of sealed images, which are no more to be read in a run folder than elsewhere."""
+    shown = []
+    for finding in findings:
+        labels = finding.evidence.get("labels")
+        if labels and sealed.intersection(finding.images):
+            evidence = {key: value for key, value in finding.evidence.items() if key != "labels"}
+            message = finding.message.replace(f" Their labels contradict each other: {', '.join(labels)}.", "")
+            finding = replace(finding, severity="warning", message=message, evidence=evidence)
+        shown.append(finding)
+    return tuple(shown)
 
 
 def _is_of(record: Path, root: Path) -> bool:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..audit import write_decisions, write_findings
+from ..errors import RecipeError, SplitError
 from ..recipe import Recipe, load_recipe, overlay_recipe
 from ..runs import (
     LIBRARIES,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from ..train import Experiment
 
 TRAINING_SECTIONS = ("tile", "split", "model", "train")
+UNFITTED = ("average", "average_seeds")
 TRAINING_CODE = ("smalti.tile", "smalti.images", "smalti.samples", "smalti.models", "smalti.train")
 
 
@@ -45,6 +48,7 @@ def prepare(
 
     plan = resolve_plan(plan, listener=listener)
     check_parts(plan)
+    check_rules(plan)
     cache = runs / "cache"
     splits = make_splits(ground, plan, listener=listener)
     backbone = build_backbone(plan.model)
@@ -67,6 +71,26 @@ def prepare(
     return Experiment(run_folder, plan, ground.cohort, store, backbone, embeddings, device, fabric), splits
 
 
+def check_rules(plan: Recipe) -> None:
+    """Look up what is done after training, so that a slip is told before it.
+
+    Raises:
+        PartError: a calibration, decision or ensemble that does not exist; the message names the nearest.
+        RecipeError: a rule on top of a stacker, whose inner scores are those that it was fitted to.
+    """
+    from ..predict import CALIBRATIONS, DECISIONS, ENSEMBLES
+
+    CALIBRATIONS.find(plan.predict.calibration)
+    DECISIONS.find(plan.predict.decision)
+    ENSEMBLES.find(plan.ensemble.method)
+    fitted = plan.ensemble.members and plan.ensemble.method not in UNFITTED
+    if fitted and (plan.predict.calibration, plan.predict.decision) != ("none", "largest"):
+        raise RecipeError(
+            f"ensemble.method={plan.ensemble.method} is fitted on the inner images, and a calibration or decision would "
+            "be fitted on the same. Fix: --set predict.calibration=none --set predict.decision=largest, or average"
+        )
+
+
 def resolve_plan(plan: Recipe, *, listener: Listener) -> Recipe:
     """The recipe, or the one from scratch where it allows that and no weights can be had."""
     from ..models import describe_missing_weights, find_weights
@@ -81,10 +105,15 @@ def make_splits(ground: Ground, plan: Recipe, *, listener: Listener) -> tuple[Sp
     """Folds made before anything was left out, without what was; made anew where that would empty a part."""
     from ..samples import restrict_splits, split_cases
 
-    splits = restrict_splits(split_cases(ground.whole, plan.split), whole=ground.whole, cohort=ground.cohort)
+    whole: tuple[Split, ...] | None = None
+    # What was relabelled may have given a class the cases that it lacked.
+    with suppress(SplitError):
+        whole = split_cases(ground.whole, plan.split)
+    splits = None if whole is None else restrict_splits(whole, whole=ground.whole, cohort=ground.cohort)
     if splits is not None:
         return splits
-    listener.say("so much was left out that the folds are made anew; runs without these decisions have other folds")
+    if ground.decisions:
+        listener.say("with these decisions the folds have to be made anew; runs without them have other folds")
     return split_cases(ground.cohort, plan.split)
 
 

@@ -14,7 +14,7 @@ from ..evaluate import score_predictions
 from ..logbook.seal import find_seal
 from ..recipe import Recipe, load_recipe
 from ..runs import RunFolder, read_json, read_table, write_json
-from ..types import Split
+from ..types import SCORE_PREFIX, Split
 from .blending import combine_runs, submit
 from .ground import RUNS, Ground, find_decisions, inspect_ground
 from .listening import SILENT, Listener
@@ -194,6 +194,9 @@ def evaluate_table(path: str | Path) -> Result:
 def read_predictions(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """A prediction table of any tool, and the classes that its score columns name.
 
+    A table without scores but with a column ``predicted`` gets scores of 0 and 1, so that everything but AUC and log
+    loss means what it says.
+
     Raises:
         DataError: the file is no CSV.
     """
@@ -201,7 +204,14 @@ def read_predictions(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
         table = read_table(path)
     except ValueError as error:  # of pandas' parser, or no UTF-8
         raise DataError(f"{path} is no table: {error}. Fix: save it as CSV, UTF-8, separated by commas") from None
-    return table, tuple(c.removeprefix("score_") for c in table.columns if c.startswith("score_"))
+    classes = tuple(c.removeprefix(SCORE_PREFIX) for c in table.columns if c.startswith(SCORE_PREFIX))
+    if classes or "predicted" not in table:
+        return table, classes
+    predicted = table["predicted"].astype(str)
+    named = set(predicted) | (set(table["label"].astype(str)) if "label" in table else set())
+    classes = tuple(sorted(named))
+    scores = {f"{SCORE_PREFIX}{name}": (predicted == name).astype(float) for name in classes}
+    return table.assign(**scores), classes
 
 
 def report_run(path: str | Path) -> Path:
