@@ -16,9 +16,20 @@ if TYPE_CHECKING:
     from .doctor import examine_machine
     from .errors import SmaltiError
     from .evaluate import score_predictions
+    from .ladder import climb_ladder
+    from .logbook import read_logbook
     from .recipe import Recipe, load_recipe
     from .types import Cohort
-    from .workflow import evaluate_run, evaluate_table, report_run, run, train_run
+    from .workflow import (
+        compare_sources,
+        evaluate_run,
+        evaluate_table,
+        open_seal,
+        report_on,
+        report_run,
+        run,
+        train_run,
+    )
 
 _HOMES = {
     "Cohort": "types",
@@ -26,13 +37,18 @@ _HOMES = {
     "Recipe": "recipe",
     "SmaltiError": "errors",
     "audit_cohort": "audit",
+    "climb_ladder": "ladder",
+    "compare_sources": "workflow",
     "draw_cohort": "demo",
     "evaluate_run": "workflow",
     "evaluate_table": "workflow",
     "examine_machine": "doctor",
     "inspect_folder": "cohort",
     "load_recipe": "recipe",
+    "open_seal": "workflow",
     "read_cohort": "cohort",
+    "read_logbook": "logbook",
+    "report_on": "workflow",
     "report_run": "workflow",
     "run": "workflow",
     "score_predictions": "evaluate",
@@ -45,13 +61,18 @@ __all__ = [
     "Recipe",
     "SmaltiError",
     "audit_cohort",
+    "climb_ladder",
+    "compare_sources",
     "draw_cohort",
     "evaluate_run",
     "evaluate_table",
     "examine_machine",
     "inspect_folder",
     "load_recipe",
+    "open_seal",
     "read_cohort",
+    "read_logbook",
+    "report_on",
     "report_run",
     "run",
     "score_predictions",

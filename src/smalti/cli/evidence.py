@@ -13,7 +13,6 @@ from ..workflow import RUNS
 from . import console
 from .console import (
     Data,
-    RunPath,
     Runs,
     Settings,
     Skip,
@@ -46,24 +45,21 @@ def evaluate(
 
 @app.command()
 @guard
-def report(run_path: RunPath) -> None:
-    """Write the report page of a run."""
+def report(
+    sources: Annotated[
+        list[str] | None, typer.Argument(help="a run, a ladder, or several runs [default: all runs]")
+    ] = None,
+    runs: Runs = RUNS,
+    to: Annotated[
+        Path | None, typer.Option(help="folder of a report about several runs [default: RUNS/report]")
+    ] = None,
+) -> None:
+    """Write the report page, and a LaTeX article ready to upload."""
     from .. import workflow
 
-    path = workflow.report_run(run_path)
-    finish(f"{path}", f"open {quote(path)}")
-
-
-def _tabulate_scores(scores: dict[str, Any]) -> Table:
-    table = Table("metric", "value", "interval", "chance (prior)", "majority class")
-    for name, m in scores["metrics"].items():
-        cells = [_number(m[k]) for k in ("value", "low", "high", "chance_prior", "chance_majority")]
-        table.add_row(name, cells[0], f"{cells[1]} to {cells[2]}", cells[3], cells[4])
-    return table
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+    with listen() as listener:
+        path = workflow.report_on(sources or (), runs=runs, to=to, listener=listener)
+    finish(f"report.html and article.zip in {path.parent}", f"open {quote(path)}")
 
 
 @app.command()
@@ -129,6 +125,18 @@ def ladder(
     if failed:
         console.err.print(f"[bold red]failed:[/] {', '.join(failed)}; the report says why", soft_wrap=True)
     finish(f"report.html, article.zip and ladder.json in {folder}", f"open {quote(folder / 'report.html')}")
+
+
+def _tabulate_scores(scores: dict[str, Any]) -> Table:
+    table = Table("metric", "value", "interval", "chance (prior)", "majority class")
+    for name, m in scores["metrics"].items():
+        cells = [_number(m[k]) for k in ("value", "low", "high", "chance_prior", "chance_majority")]
+        table.add_row(name, cells[0], f"{cells[1]} to {cells[2]}", cells[3], cells[4])
+    return table
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 def _tabulate_comparison(result: dict[str, Any]) -> Table:

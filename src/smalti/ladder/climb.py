@@ -26,7 +26,7 @@ from ..runs import (
 from ..workflow import RUNS, SILENT, Ground, Listener
 from ..workflow.preparation import identify
 from .meter import measure_cost
-from .plan import Step, load_ladder, resolve_ladder
+from .plan import Ladder, Step, load_ladder, resolve_ladder
 from .table import tabulate_ladder
 
 MOST_KILLED = 2  # a rung during which the process was killed so often is not tried again
@@ -211,27 +211,38 @@ def climb_ladder(
     climb = Climb(data, runs, folder, listener, skip_problems)
     climb.make_seal(steps[0])
     climb.base = _hash_base(data, runs)
-    finished = folder / "ladder.json"
     started = now_text()
-    result: dict[str, Any] = {}
-    changed = False
+
+    def tabulate(*, finished: str | None) -> dict[str, Any]:
+        tables = tabulate_ladder(steps, climb.states, runs=runs, data=data, compare=finished is not None)
+        content = {"ladder": name, "about": plan.about, "started": started, "finished": finished, **tables}
+        write_json(folder / "ladder.json", content)
+        return content
+
     for number, step in enumerate(steps):
         listener.tell("rungs", number, len(steps))
         climb.states[step.name] = climb.visit(step)
         if not climb.states[step.name].reused:
-            changed = True
-            # Written after each rung: what is known so far can be read while the next one runs.
-            result = tabulate_ladder(steps, climb.states, runs=runs, data=data, name=name, about=plan.about)
-            write_json(finished, result | {"started": started, "finished": None})
-    if not changed and finished.is_file():
-        result = read_json(finished)
-        same = [(r["name"], r["change"], r["on"]) for r in result["rungs"]] == [(s.name, s.change, s.on) for s in steps]
-        if same and result["finished"] is not None and result["about"] == plan.about:
-            return folder, result
-    result = tabulate_ladder(steps, climb.states, runs=runs, data=data, name=name, about=plan.about)
-    result |= {"started": started, "finished": now_text()}
-    write_json(finished, result)
+            # What is known so far can be read while the next rung runs.
+            tabulate(finished=None)
+    if (known := _read_finished(folder, plan, steps)) is not None:
+        return folder, known
+    from ..report import write_article, write_ladder_report  # drawing is dear to import, and often not needed
+
+    result = tabulate(finished=now_text())
+    write_ladder_report(folder)
+    write_article(folder)
     return folder, result
+
+
+def _read_finished(folder: Path, plan: Ladder, steps: tuple[Step, ...]) -> dict[str, Any] | None:
+    """What an earlier call has written, where it was finished, is of the same rungs, and its report is there."""
+    if not (folder / "ladder.json").is_file() or not (folder / "report.html").is_file():
+        return None
+    known: dict[str, Any] = read_json(folder / "ladder.json")
+    rungs = [(row["name"], row["change"], row["on"]) for row in known["rungs"]]
+    same = rungs == [(step.name, step.change, step.on) for step in steps] and known["about"] == plan.about
+    return known if same and known["finished"] is not None else None
 
 
 def _resolve_text(name: str, about: str, steps: tuple[Step, ...]) -> str:

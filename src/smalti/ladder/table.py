@@ -30,24 +30,26 @@ CHANCE = {"majority": "chance_majority", "prior": "chance_prior", "prior_low": "
 
 
 def tabulate_ladder(
-    steps: Sequence[Step], states: Mapping[str, State], *, runs: Path, data: Path, name: str, about: str
+    steps: Sequence[Step], states: Mapping[str, State], *, runs: Path, data: Path, compare: bool
 ) -> dict[str, Any]:
-    """The content of ``ladder.json``, without its times."""
+    """The content of ``ladder.json`` but its names and times; without ``compare`` the scores alone."""
     scored = {s.name: read_json(runs / str(states[s.name].run) / "scores.json") for s in steps if _is_done(s, states)}
     rows = [_describe_rung(step, states.get(step.name), scored.get(step.name)) for step in steps]
-    pools = {row["name"]: _read_pool(runs / row["run"]) for row in rows if row["status"] == "done"}
-    confidence = steps[0].recipe.evaluate.confidence
-    _compare_rungs(rows, pools, confidence=confidence)
     rivals = _find_rivals(rows)
+    confidence = steps[0].recipe.evaluate.confidence
+    choice = None
+    if compare:
+        pools = {row["name"]: _read_pool(runs / row["run"]) for row in rows if row["status"] == "done"}
+        _compare_rungs(rows, pools, confidence=confidence)
+        choice = _correct_choice(rivals, pools)
     last = next((scored[s.name] for s in reversed(steps) if s.name in scored), None)
     return {
-        "ladder": name, "about": about, "data": str(data.resolve()), "confidence": confidence,
-        "alpha": round(1 - confidence, 10), "resamples": RESAMPLES,
-        "classes": last["classes"] if last else [], "n_images": last["n_images"] if last else None,
-        "n_cases": last["n_cases"] if last else None,
+        "data": str(data.resolve()), "confidence": confidence, "alpha": round(1 - confidence, 10),
+        "resamples": RESAMPLES, "classes": last["classes"] if last else [],
+        "n_images": last["n_images"] if last else None, "n_cases": last["n_cases"] if last else None,
         "shares": {n: v["support"] / last["n_images"] for n, v in last["per_class"].items()} if last else {},
         "chance": {key: last["metrics"]["macro_f1"][value] for key, value in CHANCE.items()} if last else None,
-        "best": _choose_best(rivals), "choice": _correct_choice(rivals, pools), "rungs": rows,
+        "best": _choose_best(rivals), "choice": choice, "rungs": rows,
     }  # fmt: skip
 
 

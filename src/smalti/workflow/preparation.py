@@ -86,8 +86,8 @@ def check_rules(plan: Recipe) -> None:
     fitted = plan.ensemble.members and plan.ensemble.method not in UNFITTED
     if fitted and (plan.predict.calibration, plan.predict.decision) != ("none", "largest"):
         raise RecipeError(
-            f"ensemble.method={plan.ensemble.method} is fitted on the inner images, and a calibration or decision would "
-            "be fitted on the same. Fix: --set predict.calibration=none --set predict.decision=largest, or average"
+            f"ensemble.method={plan.ensemble.method} is fitted on the inner images, and a calibration or decision "
+            "would be fitted on the same. Fix: --set predict.calibration=none --set predict.decision=largest"
         )
 
 

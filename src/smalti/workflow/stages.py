@@ -69,9 +69,23 @@ def run(
     Raises:
         SmaltiError: see `smalti.errors`.
     """
-    data, runs = Path(data), Path(runs)
     plan = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings=settings)
-    ground = inspect_ground(
+    ground = _inspect(data, plan, runs=runs, decisions=decisions, skip_problems=skip_problems, listener=listener)
+    return run_on(ground, plan, runs=Path(runs), name=name, listener=listener)
+
+
+def _inspect(
+    data: str | Path,
+    plan: Recipe,
+    *,
+    runs: str | Path,
+    decisions: str | Path | None,
+    skip_problems: bool,
+    listener: Listener,
+) -> Ground:
+    """The ground of a plan, with decisions and seal where a run looks for them."""
+    data, runs = Path(data), Path(runs)
+    return inspect_ground(
         data,
         recipe=plan,
         decisions_path=Path(decisions) if decisions else find_decisions(data, runs=runs),
@@ -79,7 +93,6 @@ def run(
         skip_problems=skip_problems,
         listener=listener,
     )
-    return run_on(ground, plan, runs=runs, name=name, listener=listener)
 
 
 def run_on(ground: Ground, plan: Recipe, *, runs: Path, name: str | None = None, listener: Listener = SILENT) -> Result:
@@ -120,17 +133,9 @@ def train_run(
     listener: Listener = SILENT,
 ) -> tuple[Experiment, tuple[Split, ...]]:
     """Everything up to trained folds; arguments as in `run`."""
-    data, runs = Path(data), Path(runs)
     plan = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings=settings)
-    ground = inspect_ground(
-        data,
-        recipe=plan,
-        decisions_path=Path(decisions) if decisions else find_decisions(data, runs=runs),
-        seal_path=find_seal(data, runs=runs),
-        skip_problems=skip_problems,
-        listener=listener,
-    )
-    return _train(ground, plan, runs=runs, name=name, listener=listener)
+    ground = _inspect(data, plan, runs=runs, decisions=decisions, skip_problems=skip_problems, listener=listener)
+    return _train(ground, plan, runs=Path(runs), name=name, listener=listener)
 
 
 def predict(experiment: Experiment, splits: tuple[Split, ...], *, listener: Listener = SILENT) -> None:

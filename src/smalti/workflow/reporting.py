@@ -1,0 +1,64 @@
+"""Reports of one run, a ladder, or many runs: a page and an article."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import DataError
+from ..logbook import Entry, read_entry, read_logbook, resolve_run
+from .comparison import compare_sources
+from .ground import RUNS
+from .listening import SILENT, Listener
+from .stages import report_run
+
+
+def report_on(
+    sources: Sequence[str | Path] = (),
+    *,
+    runs: str | Path = RUNS,
+    to: str | Path | None = None,
+    listener: Listener = SILENT,
+) -> Path:
+    """Write ``report.html``, ``article/`` and ``article.zip``; return the page.
+
+    Args:
+        sources: one run or ladder, whose folder takes the report; several runs, which are also compared where they
+            can be; or none for all runs of the logbook.
+        runs: folder of all runs.
+        to: folder of a report about several runs; by default ``RUNS/report``.
+
+    Raises:
+        RunError: no such run, or nothing to write about.
+    """
+    from ..report import write_article, write_ladder_report, write_runs_report
+
+    runs = Path(runs)
+    if len(sources) == 1:
+        folder = Path(sources[0])
+        if (folder / "ladder.json").is_file() or (runs / folder / "ladder.json").is_file():
+            folder = folder if folder.is_dir() else runs / folder
+            page = write_ladder_report(folder)
+        else:
+            folder = folder if folder.is_dir() else resolve_run(runs, str(sources[0]))
+            page = report_run(folder)
+        write_article(folder)
+        return page
+    entries = _find_entries(sources, runs)
+    folder = Path(to) if to is not None else runs / "report"
+    title = f"{len(entries)} runs" if sources else f"All runs of {runs.resolve().name}"
+    (folder / "comparison.json").unlink(missing_ok=True)
+    if sources:
+        try:
+            compare_sources(sources, runs=runs, out=folder)
+        except DataError as error:
+            listener.say(f"the runs are listed but not compared: {error.headline}; 'smalti compare' says more")
+    page = write_runs_report(entries, folder=folder, title=title)
+    write_article(folder, entries=entries, title=title)
+    return page
+
+
+def _find_entries(sources: Sequence[str | Path], runs: Path) -> tuple[Entry, ...]:
+    if not sources:
+        return read_logbook(runs).entries
+    return tuple(read_entry(Path(s) if Path(s).is_dir() else resolve_run(runs, str(s))) for s in sources)
