@@ -228,7 +228,7 @@ def test_every_drawing_and_picture_has_words(page: str) -> None:
     tags = parse(page).tags
     assert all(attrs.get("alt") for tag, attrs in tags if tag == "img")
     drawings = [attrs for tag, attrs in tags if attrs.get("role") == "img"]
-    assert len(drawings) == sum(tag == "svg" for tag, _ in tags) == 7  # the score, and 3 curves of 2 phases
+    assert len(drawings) == sum(tag == "svg" for tag, _ in tags) == 8  # the score, reliability, 3 curves of 2 phases
     assert all(attrs.get("aria-label") for attrs in drawings)
 
 

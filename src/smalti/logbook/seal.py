@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ..errors import RunError
 from ..runs import now_text, read_json, write_json
 from ..types import Cohort
 
@@ -59,9 +60,12 @@ def read_seal(path: Path) -> Seal | None:
     if not path.is_file():
         return None
     content = read_json(path)
-    openings = tuple(Opening(o["time"], tuple(o["runs"]), o["scores"]) for o in content["openings"])
-    lists = {name: tuple(content[name]) for name in ("images", "runs_before")}
-    return Seal(**{**content, **lists, "openings": openings})
+    try:
+        openings = tuple(Opening(o["time"], tuple(o["runs"]), o["scores"]) for o in content["openings"])
+        lists = {name: tuple(content[name]) for name in ("images", "runs_before")}
+        return Seal(**{**content, **lists, "openings": openings})
+    except (KeyError, TypeError):
+        raise RunError(f"{path} is damaged. Fix: restore it from a copy; a new seal is another one") from None
 
 
 def write_seal(path: Path, seal: Seal) -> Path:

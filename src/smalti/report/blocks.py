@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from markupsafe import Markup
 
@@ -19,24 +19,38 @@ class Paragraph:
 
 
 @dataclass(frozen=True, slots=True)
+class Link:
+    """A cell that leads to another page, by its relative address."""
+
+    text: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
-    """A table that scrolls inside its own box; the first ``text_columns`` are left-aligned, the others are numbers."""
+    """A table that scrolls inside its own box; the first ``text_columns`` are left-aligned, the others are numbers.
+
+    A cell may have several lines.
+    """
 
     kind: ClassVar[str] = "table"
     header: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[str | Link]]
     caption: str = ""
     text_columns: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Panels:
-    """Drawings side by side, one below the other on a phone: (SVG, what it shows in words); ``wide`` for a lone one."""
+    """Drawings side by side, one below the other on a phone: (SVG, what it shows in words).
+
+    ``width`` is the share of a wide page that one takes.
+    """
 
     kind: ClassVar[str] = "panels"
     drawings: Sequence[tuple[Markup, str]]
     caption: str = ""
-    wide: bool = False
+    width: Literal["third", "half", "lone"] = "third"
 
 
 @dataclass(frozen=True, slots=True)

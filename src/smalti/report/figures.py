@@ -1,42 +1,52 @@
-"""Drawings as inline SVG: text stays text, nothing refers to a file or a network."""
+"""What is drawn: the score, learning curves, reliability, scores and differences of many experiments."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
-import matplotlib as mpl
 import pandas as pd
-from markupsafe import Markup
-from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-# Okabe & Ito 2008: told apart with any colour vision, and in grey.
-BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#767676"
-STYLE: dict[str, Any] = {
-    "svg.fonttype": "none",
-    "text.parse_math": False,  # a class may be called "$x$"
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],  # measured with what matplotlib ships; the page's own style decides
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 9.5,
-    "axes.titlelocation": "left",
-    "axes.titlepad": 9,
-    "lines.solid_capstyle": "round",
+from .drawing import BLUE, GREY, VERMILION, Drawing
+
+BAND = "#D9D9D9"
+DARK = "#333333"
+Verdict = Literal["better", "worse", "cannot tell", "none", "missing"]
+# Shape and colour say the same thing twice, so either is enough.
+SIGNS: dict[Verdict, tuple[str, str]] = {
+    "better": ("^", BLUE),
+    "worse": ("v", VERMILION),
+    "cannot tell": ("o", GREY),
+    "none": ("s", DARK),
+    "missing": ("x", DARK),
 }
-NO_METADATA = {"Creator": None, "Date": None, "Format": None, "Type": None}
+LONGEST_NAME = 34
+ROW_IN = 0.42
 
 
-def draw_headline(metric: Mapping[str, Any], *, name: str) -> Markup:
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One row of `draw_marks`; ``value`` is None where there is a word instead of a number."""
+
+    name: str
+    verdict: Verdict
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    word: str = ""
+    chance: float | None = None
+
+
+def draw_headline(metric: Mapping[str, Any], *, name: str, words: str) -> Drawing:
     """Score with interval above the range of a guess, on an axis from 0 to 1."""
-    with mpl.rc_context(STYLE | {"svg.hashsalt": "headline"}):
-        figure = Figure(figsize=(4.8, 1.3), layout="constrained")
+
+    def paint(figure: Figure) -> None:
         axes = figure.add_subplot()
-        axes.axvspan(metric["chance_prior_low"], metric["chance_prior_high"], color="#D9D9D9", lw=0)
+        axes.axvspan(metric["chance_prior_low"], metric["chance_prior_high"], color=BAND, lw=0)
         axes.axvline(metric["chance_prior"], color=GREY, lw=1.2)
         axes.axvline(metric["chance_majority"], color=GREY, lw=1.2, ls=(0, (3, 2)))
         axes.plot([metric["low"], metric["high"]], [0, 0], color=BLUE, lw=4, clip_on=False)
@@ -47,16 +57,17 @@ def draw_headline(metric: Mapping[str, Any], *, name: str) -> Markup:
         )  # fmt: skip
         axes.set(xlim=(0, 1), ylim=(-0.6, 1), yticks=[], xlabel=name)
         axes.spines["left"].set_visible(False)
-        return _to_svg(figure)
+
+    return Drawing("headline", words, 4.8, 1.3, paint)
 
 
-def draw_curves(history: pd.DataFrame, *, column: str, title: str) -> Markup:
+def draw_curves(history: pd.DataFrame, *, column: str, title: str) -> Drawing:
     """One thin line per fold and seed, and the mean of the folds still training; one phase.
 
     ``history`` has the columns of ``types.HISTORY_COLUMNS``.
     """
-    with mpl.rc_context(STYLE | {"svg.hashsalt": f"{history['phase'].iloc[0]} {column}"}):
-        figure = Figure(figsize=(3.5, 2.5), layout="constrained")
+
+    def paint(figure: Figure) -> None:
         axes = figure.add_subplot()
         for _, rows in history.groupby(["seed", "fold"]):
             axes.plot(rows["epoch"], rows[column], color=BLUE, alpha=0.35, lw=0.8)
@@ -66,15 +77,113 @@ def draw_curves(history: pd.DataFrame, *, column: str, title: str) -> Markup:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if column == "inner_macro_f1":
             axes.set_ylim(0, 1)
-        axes.grid(axis="y", color="#E5E5E5", lw=0.7)
-        axes.set_axisbelow(True)
-        return _to_svg(figure)
+        _draw_grid(axes, "y")
+
+    phase = history["phase"].iloc[0]
+    return Drawing(f"{phase} {column}", f"Phase {phase}: {title} per epoch", 3.5, 2.5, paint)
 
 
-def _to_svg(figure: Figure) -> Markup:
-    FigureCanvasSVG(figure)
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata=NO_METADATA, transparent=True)
-    text = buffer.getvalue()
-    # The page's own header stands for the XML one. matplotlib has escaped every text, so the markup is safe.
-    return Markup(text[text.index("<svg") :])
+def draw_reliability(bins: Sequence[Mapping[str, Any]], *, words: str) -> Drawing:
+    """Accuracy against confidence per bin (area of a point: its images), and the images per bin below.
+
+    ``bins`` are equal widths of 0..1 with ``confidence, accuracy, images`` (scores.json); empty ones have no point.
+    """
+
+    def paint(figure: Figure) -> None:
+        upper, lower = figure.subplots(2, 1, height_ratios=(3.2, 1), sharex=True)
+        upper.plot([0, 1], [0, 1], color=GREY, lw=1.2, ls=(0, (3, 2)))
+        full = [row for row in bins if row["images"] and row["confidence"] is not None]
+        most = max((row["images"] for row in full), default=1)
+        for row in full:
+            upper.plot([row["confidence"]] * 2, [row["confidence"], row["accuracy"]], color=VERMILION, lw=1.2)
+        upper.plot([r["confidence"] for r in full], [r["accuracy"] for r in full], color=BLUE, lw=1, alpha=0.5)
+        for row in full:
+            size = 3 + 7 * (row["images"] / most) ** 0.5
+            upper.plot(row["confidence"], row["accuracy"], "o", color=BLUE, ms=size, mec="white", clip_on=False)
+        upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="share that is right")
+        _draw_grid(upper, "both")
+        width = 1 / max(1, len(bins))
+        centres = [(position + 0.5) * width for position in range(len(bins))]
+        lower.bar(centres, [row["images"] for row in bins], width=width * 0.9, color=GREY)
+        lower.set(xlabel="largest score (confidence)", ylabel="images")
+        lower.yaxis.set_major_locator(MaxNLocator(nbins=2, integer=True))
+
+    return Drawing("reliability", words, 3.6, 3.6, paint)
+
+
+def draw_marks(
+    marks: Sequence[Mark],
+    *,
+    name: str,
+    words: str,
+    label: str,
+    band: tuple[float, float] | None = None,
+    zero: bool = False,
+) -> Drawing:
+    """One row per mark, the first at the bottom: name and word above, value with interval below.
+
+    ``band`` is the range of a guess; ``zero`` draws the line of no difference and puts it in view.
+    """
+
+    def paint(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        if band is not None:
+            axes.axvspan(*band, color=BAND, lw=0)
+        if zero:
+            axes.axvline(0, color=DARK, lw=1)
+        axes.set(xlim=_find_limits(marks, band, zero=zero), ylim=(-0.5, len(marks) - 0.35), yticks=[], xlabel=label)
+        axes.spines["left"].set_visible(False)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
+        _draw_grid(axes, "x")
+        for position, mark in enumerate(marks):
+            _draw_mark(axes, mark, float(position))
+
+    return Drawing(name, words, 4.2, 0.55 + ROW_IN * len(marks), paint)
+
+
+def _draw_mark(axes: Axes, mark: Mark, row: float) -> None:
+    shape, color = SIGNS[mark.verdict]
+    across = axes.get_yaxis_transform()  # x in shares of the width, y in data
+    strong = "bold" if mark.verdict in {"better", "worse"} else "normal"
+    axes.text(0, row + 0.3, shorten_name(mark.name), transform=across, ha="left", va="center", size=8.5)
+    axes.text(
+        1, row + 0.3, mark.word, transform=across, ha="right", va="center", size=8.5, color=_darken(color),
+        weight=strong,
+    )  # fmt: skip
+    if mark.chance is not None:
+        axes.plot([mark.chance] * 2, [row - 0.2, row + 0.12], color=GREY, lw=1.2, ls=(0, (2, 1.5)))
+    if mark.value is None:
+        axes.plot(0.012, row - 0.05, shape, transform=across, color=color, ms=6, mew=1.8)
+        return
+    if mark.low is not None and mark.high is not None:
+        axes.plot([mark.low, mark.high], [row - 0.05] * 2, color=color, lw=2.6, clip_on=False)
+    axes.plot(mark.value, row - 0.05, shape, color=color, ms=8, mec="white", mew=1.0, clip_on=False)
+
+
+def _darken(color: str) -> str:
+    """Small text needs more contrast than a line."""
+    return {GREY: "#555555", VERMILION: "#A84600"}.get(color, color)
+
+
+def _find_limits(marks: Sequence[Mark], band: tuple[float, float] | None, *, zero: bool) -> tuple[float, float]:
+    seen = [x for mark in marks for x in (mark.value, mark.low, mark.high, mark.chance) if x is not None]
+    seen += list(band or ()) + ([0.0] if zero else [])
+    if not seen:
+        return 0.0, 1.0
+    low, high = min(seen), max(seen)
+    room = 0.04 * max(high - low, 0.1)
+    return low - room, high + room
+
+
+def shorten_name(text: str) -> str:
+    """One line of at most `LONGEST_NAME` characters; the middle is left out."""
+    line = " ".join(text.split())
+    if len(line) <= LONGEST_NAME:
+        return line
+    head = LONGEST_NAME // 2
+    return f"{line[:head]}…{line[-(LONGEST_NAME - head - 1) :]}"
+
+
+def _draw_grid(axes: Axes, axis: Literal["x", "y", "both"]) -> None:
+    axes.grid(axis=axis, color="#E5E5E5", lw=0.7)
+    axes.set_axisbelow(True)

@@ -130,10 +130,8 @@ def write_curves(record: RunRecord) -> Section:
     ]
     for phase, rows in history.groupby("phase", sort=False):
         present = [(column, title) for column, title in CURVES if rows[column].notna().any()]
-        drawings = [
-            (draw_curves(rows, column=column, title=title), f"Phase {phase}: {title} per epoch")
-            for column, title in present
-        ]
+        curves = [draw_curves(rows, column=column, title=title) for column, title in present]
+        drawings = [(curve.to_svg(), curve.words) for curve in curves]
         epochs = count_things(int(rows["epoch"].nunique()), "epoch")
         blocks.append(Panels(drawings, f"Phase {phase}: up to {epochs}, {rows['seconds'].sum():.0f} s in all"))
     return Section("curves", "Learning curves", blocks)
@@ -147,20 +145,24 @@ def write_recipe(record: RunRecord) -> Section:
     return Section("recipe", "Recipe", [Paragraph(text), Listing(record.recipe)])
 
 
-def write_environment(record: RunRecord) -> Section:
+def write_environment(record: RunRecord | None) -> Section:
     """Machine, libraries, hashes."""
-    environment = record.environment
+    environment = None if record is None else record.environment
     if environment is None:
         return not_applicable("environment", "Environment", "there is no environment.json")
+    blocks: list[Block] = [Table(("what", "value"), list_environment(environment), text_columns=2)]
+    if environment.get("command"):
+        blocks.append(Listing(" ".join(str(word) for word in environment["command"])))
+    return Section("environment", "Environment", blocks)
+
+
+def list_environment(environment: dict[str, Any]) -> list[tuple[str, str]]:
+    """What environment.json says, line by line."""
     keys = ("started", "python", "system", "processor", "cores", "memory_gb")
     rows = [(key.replace("_gb", " (GB)"), str(environment[key])) for key in keys if key in environment]
     rows.append(("device", _tell_device(environment)))
     rows += [(f"hash of {key}", str(value)) for key, value in environment.get("identity", {}).items()]
-    rows += [(str(name), str(version)) for name, version in environment.get("libraries", {}).items()]
-    blocks: list[Block] = [Table(("what", "value"), rows, text_columns=2)]
-    if environment.get("command"):
-        blocks.append(Listing(" ".join(str(word) for word in environment["command"])))
-    return Section("environment", "Environment", blocks)
+    return rows + [(str(name), str(version)) for name, version in environment.get("libraries", {}).items()]
 
 
 def _tell_device(environment: dict[str, Any]) -> str:

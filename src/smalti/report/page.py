@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jinja2
 
 from ..runs import RunFolder, now_text, write_atomic
-from .blocks import Section
+from .blocks import Paragraph, Section
+from .calibration import write_calibration, write_seal
+from .experiments import write_differences, write_everything, write_overview, write_pairs, write_runs_method
 from .inputs import write_audit, write_curves, write_data, write_environment, write_folds, write_recipe
+from .ladder import (
+    write_all_metrics,
+    write_climb,
+    write_failures,
+    write_ladder_method,
+    write_notes,
+    write_settings,
+    write_steps,
+)
 from .record import RunRecord, read_record
 from .results import (
     write_classes,
@@ -20,6 +32,10 @@ from .results import (
     write_metrics,
     write_submission,
 )
+from .study import Study, gather_runs, read_ladder
+
+if TYPE_CHECKING:
+    from ..logbook import Entry
 
 # A new section is one more function here; the template knows blocks, not sections.
 SECTIONS: tuple[Callable[[RunRecord], Section], ...] = (
@@ -27,33 +43,88 @@ SECTIONS: tuple[Callable[[RunRecord], Section], ...] = (
     write_metrics,
     write_classes,
     write_confusion,
+    write_calibration,
     write_gallery,
     write_data,
     write_audit,
     write_folds,
+    write_seal,
     write_curves,
     write_submission,
     write_method,
     write_recipe,
     write_environment,
 )
+LADDER_SECTIONS: tuple[Callable[[Study], Section], ...] = (
+    write_climb,
+    write_steps,
+    write_failures,
+    write_notes,
+    write_all_metrics,
+    write_ladder_method,
+    write_settings,
+)
+RUNS_SECTIONS: tuple[Callable[[Study], Section], ...] = (
+    write_overview,
+    write_pairs,
+    write_everything,
+    write_failures,
+    write_differences,
+    write_all_metrics,
+    write_runs_method,
+)
 
 
 def write_report(run: RunFolder) -> Path:
     """Write ``report.html`` of a run folder and return its path.
 
-    Only files of the run folder are read, and the pictures of the images with the highest loss. A section whose file is
-    missing says "not applicable" and why.
+    Only files of the run folder are read, the seal beside it, and the pictures of the images with the highest loss. A
+    section whose file is missing says "not applicable" and why.
 
     Raises:
         RunError: a file of the run folder is damaged.
         DataError: the out-of-fold table does not make sense.
     """
     record = read_record(run)
-    sections = [write(record) for write in SECTIONS]
+    return _write_page(run.path, record.name, [write(record) for write in SECTIONS], kind="report")
+
+
+def write_ladder_report(folder: Path) -> Path:
+    """Write ``report.html`` of a ladder folder and return its path.
+
+    Data and environment are told by the first rung's run folder beside it, where it is there.
+
+    Raises:
+        RunError: ladder.json is missing, or it or a run's file is damaged.
+    """
+    study = read_ladder(folder)
+    sections = [write(study) for write in LADDER_SECTIONS]
+    if study.about:
+        first = sections[0]
+        sections[0] = Section(first.anchor, first.title, [Paragraph(study.about), *first.blocks])
+    if study.record is not None:
+        sections.insert(5, write_data(study.record))
+    sections.append(write_environment(study.record))
+    return _write_page(folder, study.title, sections, kind="ladder")
+
+
+def write_runs_report(entries: Sequence[Entry], *, folder: Path, title: str) -> Path:
+    """Write ``report.html`` about many runs into ``folder`` and return its path.
+
+    With ``comparison.json`` in the folder the page also holds the paired comparison.
+
+    Raises:
+        RunError: comparison.json is damaged.
+    """
+    study = gather_runs(entries, folder=folder, title=title)
+    return _write_page(folder, title, [write(study) for write in RUNS_SECTIONS], kind="logbook")
+
+
+def _write_page(folder: Path, name: str, sections: Sequence[Section], *, kind: str) -> Path:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("smalti.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )  # fmt: skip
-    page = environment.get_template("page.html").render(name=record.name, written=now_text(), sections=sections)
-    return write_atomic(run.path / "report.html", page)
+    template = environment.get_template("page.html")
+    page = template.render(name=name, kind=kind, written=now_text(), sections=sections)
+    return write_atomic(folder / "report.html", page)

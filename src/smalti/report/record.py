@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from ..audit import Audit, read_decisions, read_findings
+from ..errors import RunError
 from ..runs import RunFolder, read_json, read_table
 from ..types import Decision
 
@@ -21,6 +22,8 @@ class RunRecord:
         name: name of the folder.
         recipe: the resolved recipe as YAML text.
         submission: all columns as text.
+        rules, ensemble, sealed: files in ``predictions``.
+        seal: what is sealed of the data folder; lies beside the run.
         Others: parsed content of the file of the same name.
     """
 
@@ -36,6 +39,10 @@ class RunRecord:
     out_of_fold: pd.DataFrame | None
     scores: dict[str, Any] | None
     submission: pd.DataFrame | None
+    rules: list[dict[str, Any]] | None
+    ensemble: list[dict[str, Any]] | None
+    sealed: pd.DataFrame | None
+    seal: dict[str, Any] | None
 
     @property
     def root(self) -> Path | None:
@@ -52,11 +59,12 @@ def read_record(run: RunFolder) -> RunRecord:
     path = run.path
     submission = path / "submission.csv"
     findings = path / "findings.json"
+    cohort = _read_json(path / "cohort.json")
     return RunRecord(
         name=path.resolve().name,
         recipe=run.recipe_path.read_text(encoding="utf-8") if run.recipe_path.is_file() else None,
         environment=_read_json(path / "environment.json"),
-        cohort=_read_json(path / "cohort.json"),
+        cohort=cohort,
         samples=_read_table(path / "samples.csv"),
         audit=read_findings(findings) if findings.is_file() else None,
         decisions=read_decisions(path / "decisions.csv"),
@@ -65,7 +73,27 @@ def read_record(run: RunFolder) -> RunRecord:
         out_of_fold=_read_table(run.predictions / "out_of_fold.csv"),
         scores=_read_json(path / "scores.json"),
         submission=pd.read_csv(submission, dtype=str, keep_default_na=False) if submission.is_file() else None,
+        rules=_read_rows(run.predictions / "rules.json"),
+        ensemble=_read_rows(run.predictions / "ensemble.json"),
+        sealed=_read_table(run.predictions / "sealed.csv"),
+        seal=_read_seal(path, cohort),
     )
+
+
+def _read_seal(path: Path, cohort: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The seal is one file for a data folder and all its runs."""
+    if cohort is None or "root" not in cohort:
+        return None
+    return _read_json(path.resolve().parent / f"{Path(cohort['root']).name}.seal.json")
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]] | None:
+    if not path.is_file():
+        return None
+    rows = read_json(path)
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise RunError(f"{path} is damaged: it holds no list of mappings. Fix: delete it and run the stage again")
+    return rows
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

@@ -58,7 +58,8 @@ def write_headline(record: RunRecord) -> Section:
             "Blue: the score and its interval. Grey band: what guessing by the shares of the classes scores (line: its "
             "mean). Dashed: always the most frequent class."
         )
-        blocks.append(Panels([(draw_headline(metric, name="macro-F1"), words)], caption, wide=True))
+        drawing = draw_headline(metric, name="macro-F1", words=words)
+        blocks.append(Panels([(drawing.to_svg(), words)], caption, width="lone"))
     interval = scores["interval"]
     if not interval["trustworthy"]:
         blocks.append(
