@@ -78,6 +78,7 @@ def test_a_ladder_compiles_and_tells_its_numbers(tmp_path: Path, rungs: int, nas
         assert "CUDA out of memory: tried 2.00 GiB" in words
         assert "Of 3 paired comparisons, 2 showed an improvement, 0 a loss, and 1 cannot be told apart" in words
         assert "Holm" in words
+        assert "The highest of 4 scores, 0.577 of colour, is worth about 0.543" in words
         assert "Guo" not in words  # no temperature was used
         assert "Luminal A 40.0 %" in words
 

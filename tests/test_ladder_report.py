@@ -104,6 +104,7 @@ def draw_ladder(runs: Path, *, rungs: int = 6, nasty: bool = False) -> Path:
         "n_images": 120, "n_cases": 80, "shares": dict(zip(classes, SHARES.values(), strict=True)),
         "chance": {"majority": 0.143, "prior": 0.247, "prior_low": 0.174, "prior_high": 0.329},
         "best": best["name"], "rungs": rows,
+        "choice": {"best": best["name"], "score": 0.5771, "corrected": 0.5432, "runs": 4, "optimism": 0.0339},
     }  # fmt: skip
     write_json(folder / "ladder.json", content)
     return folder
@@ -168,6 +169,7 @@ def test_the_headline_says_what_helped_what_is_noise_and_what_failed(drawn: Path
     assert "Against 'transfer', the rung it changes, it is not told apart: +0.01" in words
     assert "Of 3 compared steps, 2 helped, 0 hurt, and 1 is inside the noise: 'colour'" in words
     assert "Without a score: 1 failed, 1 waiting" in words
+    assert "The highest of 4, 'colour' with 0.577, is worth about 0.543 when it is corrected" in words
     assert "refit failed CUDA out of memory: tried 2.00 GiB" in words
     assert "thresholds waiting not begun" in words
 

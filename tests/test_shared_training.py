@@ -1,4 +1,4 @@
-"""What runs share: weights that were trained in just the same way, and folds that do not depend on what was left out."""
+"""What runs share: weights trained in just the same way, and folds that do not depend on what was left out."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import torch
 
 from smalti import workflow
 from smalti.audit import Audit, apply_decisions
-from smalti.errors import SplitError
+from smalti.errors import RunError, SplitError
 from smalti.recipe import load_recipe
 from smalti.train import load_network, read_checkpoint, score_bags, train_folds
 from smalti.types import DECISION_COLUMNS, Cohort, Decision, Sample, Split
@@ -203,6 +203,20 @@ def test_only_what_is_missing_is_trained(trained: SimpleNamespace, tmp_path: Pat
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[1])
 
 
+def test_an_ensemble_with_other_folds_than_its_members_is_refused(trained: SimpleNamespace) -> None:
+    runs, members = trained.runs, "ensemble.members=[trained]"
+    workflow.predict(*workflow.reopen(runs / "trained"))
+    settings = [*trained.settings, members, "split.folds=3"]
+    for seeds in ("0", "0,1"):
+        fix = "--set split.folds=2" + (r" --set split.seeds=\[0\]$" if seeds != "0" else "$")
+        with pytest.raises(RunError, match=rf"other folds than trained has. Fix: {fix}"):
+            workflow.run(trained.data, settings=[*settings, f"split.seeds=[{seeds}]"], runs=runs, name=f"e{len(seeds)}")
+    result = workflow.run(trained.data, settings=[*trained.settings, members], runs=runs, name="same")
+    tables = [pd.read_csv(runs / name / "predictions" / "out_of_fold.csv") for name in ("same", "trained")]
+    pd.testing.assert_frame_equal(*tables)
+    assert (result.path / "folds.csv").read_bytes() == (runs / "trained" / "folds.csv").read_bytes()
+
+
 # --- folds --------------------------------------------------------------------------------------------------------
 
 
@@ -249,12 +263,12 @@ def test_images_keep_their_fold_and_role_whatever_is_left_out(draw: int) -> None
 
 def test_folds_are_made_anew_where_a_part_would_be_empty_and_that_is_said() -> None:
     whole = draw_ground(*TEXTURES, [])
-    first = make_splits(whole, PLAN, listener=workflow.SILENT)[0]
+    plan = load_recipe(settings=["split.folds=2"])
+    first = make_splits(whole, plan, listener=workflow.SILENT)[0]
     kept = {int(i) for i in first.outer if TEXTURES[0][i] == "A"}
     assert len({TEXTURES[1][i] for i in kept}) > 1
     ground = draw_ground(*TEXTURES, exclude(n for n in range(LABELLED) if TEXTURES[0][n] == "A" and n not in kept))
     said: list[str] = []
-    plan = load_recipe(settings=["split.folds=2"])
     splits = make_splits(ground, plan, listener=workflow.Listener(say=said.append))
     assert len(said) == 1
     assert "made anew" in said[0]

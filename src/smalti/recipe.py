@@ -167,7 +167,9 @@ class Predict(Section):
 class Ensemble(Section):
     """Other runs on the same folds, instead of networks of its own."""
 
-    members: tuple[str, ...] = Field((), description="finished runs beside this one, with their own rules applied; empty: train networks")
+    members: tuple[str, ...] = Field(
+        (), description="finished runs beside this one, with their own rules applied; empty: train networks"
+    )
     method: str = Field("average", description="how the scores of the members become one (smalti parts)")
 
 

@@ -58,7 +58,7 @@ def _say_calibration(found: Mapping[str, Any]) -> str:
 
 
 def _list_rules(rules: Sequence[Mapping[str, Any]] | None) -> list[Block]:
-    if not rules:
+    if not rules or not any(_changes_scores(rule) for rule in rules):
         return [Paragraph("No rule was fitted to the scores (predict.calibration, predict.decision).", "note")]
     names = list(dict.fromkeys(name for rule in rules for name in _name_weights(rule)))
     rows = [
@@ -80,6 +80,10 @@ def _list_rules(rules: Sequence[Mapping[str, Any]] | None) -> list[Block]:
     return [Paragraph(text), Table(header, rows, "Fitted rules", text_columns=2)]
 
 
+def _changes_scores(rule: Mapping[str, Any]) -> bool:
+    return rule.get("temperature") not in {None, 1.0} or len(set(_name_weights(rule).values())) > 1
+
+
 def _name_weights(rule: Mapping[str, Any]) -> dict[str, float]:
     weights = rule.get("weights") or {}
     if isinstance(weights, Mapping):
@@ -90,7 +94,7 @@ def _name_weights(rule: Mapping[str, Any]) -> dict[str, float]:
 def _list_ensemble(rows: Sequence[Mapping[str, Any]] | None) -> list[Block]:
     if not rows:
         return []
-    columns = list(dict.fromkeys(key for row in rows for key in row))
+    columns = list(dict.fromkeys(key for row in rows for key, value in row.items() if value not in (None, "")))
     cells = [tuple(_say_cell(row.get(key)) for key in columns) for row in rows[:MOST_ROWS]]
     text = "The scores are those of an ensemble; how much each member counts was chosen on inner images alone."
     return [Paragraph(text), Table(columns, cells, "Ensemble", text_columns=len(columns))]
@@ -119,6 +123,9 @@ def write_seal(record: RunRecord) -> Section:
         f"{numbers} are sealed since {seal.get('sealed_at', 'an unknown time')}: no run learns from them or chooses by "
         f"them. {'This run has predicted them without a label.' if scored else 'This run has not predicted them.'}"
     )
+    before = [str(name) for name in seal.get("runs_before") or ()]
+    if before:
+        text += f" Runs that were there before the seal may have seen these cases: {', '.join(before)}."
     openings = seal.get("openings") or []
     if not openings:
         return Section("seal", title, [Paragraph(f"{text} The seal was never opened.")])

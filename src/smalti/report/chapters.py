@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .blocks import format_number, format_range
+from .blocks import count_things, format_number, format_range
 from .datasets import Dataset
 from .inputs import list_environment
 from .ladder import find_chance, format_signed, say_p
@@ -42,7 +42,7 @@ def fill_article(study: Study, numbers: Numbers, *, title: str, authors: str) ->
         "authors": authors or Latex(r"\yours{names and places}"),
         "date": (study.finished or study.started)[:10],
         "question": QUESTIONS[study.kind],
-        "aim": study.about,
+        "aim": study.about if study.about[-1:] in {"", ".", "?", "!"} else f"{study.about}.",
         "datasets": datasets,
         "several": len(datasets) > 1,
         "trials": list(views.values()),
@@ -50,6 +50,7 @@ def fill_article(study: Study, numbers: Numbers, *, title: str, authors: str) ->
         "best_words": BEST[study.kind],
         "papers": choose_papers(study),
         "limitations": list_limitations(study, numbers),
+        "choice": _count_choice(study, numbers),
         "sealed": _say_seal(study, numbers),
         **_group_verdicts(study, views),
         **_fill_tables(study, views, numbers),
@@ -61,6 +62,8 @@ def name_article(study: Study) -> str:
     data = study.datasets[0].name if len(study.datasets) == 1 else f"{len(study.datasets)} data sets"
     if study.kind == "ladder":
         return f"What helps to classify {data}: the ladder {study.title}"
+    if study.kind == "runs":
+        return f"Classifying {data}: {count_things(len(study.trials), 'experiment')}"
     return f"Classifying {data}: {study.title}"
 
 
@@ -143,6 +146,7 @@ def _view_dataset(dataset: Dataset, number: int, numbers: Numbers) -> dict[str, 
         "name": numbers.define(f"{macro}Name", escape_latex(dataset.name)),
         "macro": macro,
         "unlabelled": uses["Unlabelled"] if dataset.n_unlabelled else None,
+        "no_duplicate": dataset.duplicates == 0,
         "one_duplicate": dataset.duplicates == 1,
         "duplicates": None if dataset.duplicates is None else uses["Duplicates"],
         "classes": classes,
@@ -196,6 +200,8 @@ def _describe_trial(study: Study, trial: Trial) -> dict[str, Any]:
     return {
         "data": trial.data,
         "done": trial.score is not None,
+        "trusted": trial.trustworthy is not False,
+        "seed_word": "seed" if trial.n_seeds == 1 else "seeds",
         "status": "finished" if trial.status == "done" else trial.status,
         "change": _say_change(study, trial),
         "on": trial.on,
@@ -322,6 +328,19 @@ def list_limitations(study: Study, numbers: Numbers) -> list[Latex]:
         said.append(f"There are as few as {fewest} {'seed' if min(seeds) == 1 else 'seeds'} to a recipe.")
     said.append("Labels are taken as they were given; wrong ones lower the score and blur differences.")
     return [Latex(text) for text in said]
+
+
+def _count_choice(study: Study, numbers: Numbers) -> dict[str, Any] | None:
+    """What the highest score is worth, since it was chosen."""
+    choice = study.choice
+    if choice is None or choice.get("corrected") is None or (choice.get("runs") or 0) < 2:
+        return None
+    return {
+        "best": str(choice["best"]),
+        "runs": numbers.define("ChoiceRungs", choice["runs"]),
+        "score": numbers.define("ChoiceScore", format_number(choice["score"])),
+        "corrected": numbers.define("ChoiceCorrected", format_number(choice["corrected"])),
+    }
 
 
 def _say_seal(study: Study, numbers: Numbers) -> Latex | None:

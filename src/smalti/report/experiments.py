@@ -136,12 +136,12 @@ def _say_pairs(study: Study) -> str:
 def write_everything(study: Study) -> Section:
     """Every experiment in the order of its start."""
     header = (
-        "run", "status", "data", "started", f"macro-F1\n{format_percent(study.confidence)} interval", "chance",
-        "optimism", "images", "cases", "seeds", "seconds", "kind, device",
+        "run", "status", "data", "kind, device", "started", f"macro-F1\n{format_percent(study.confidence)} interval",
+        "chance", "optimism", "images", "cases", "seeds", "seconds",
     )  # fmt: skip
     rows = [_tabulate_trial(study, t) for t in study.trials]
     caption = f"{count_things(len(rows), 'experiment')} in the order of their start, failures included"
-    return Section("experiments", "All experiments", [Table(header, rows, caption, text_columns=3)])
+    return Section("experiments", "All experiments", [Table(header, rows, caption, text_columns=4)])
 
 
 def _tabulate_trial(study: Study, trial: Trial) -> tuple[str | Link, ...]:
@@ -151,13 +151,13 @@ def _tabulate_trial(study: Study, trial: Trial) -> tuple[str | Link, ...]:
         link_page(study, trial),
         "finished" if trial.status == "done" else trial.status,
         trial.data,
+        ", ".join(part for part in (trial.kind, trial.device) if part),
         trial.started[:16].replace("T", " ") or "–",
         score + ("\nnot to be trusted" if trial.score and trial.trustworthy is False else ""),
         format_number(trial.chance),
         "–" if trial.optimism is None else f"{trial.optimism:+.3f}",
         *("–" if count is None else f"{count:,}" for count in counts),
         format_number(trial.seconds, 0),
-        ", ".join(part for part in (trial.kind, trial.device) if part),
     )
 
 

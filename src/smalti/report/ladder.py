@@ -134,12 +134,23 @@ def list_warnings(study: Study) -> list[str]:
     reasons = dict.fromkeys(t.trust_reason or "too few cases" for t in study.trials if t.trustworthy is False)
     said = [f"The intervals cannot be trusted: {'; '.join(reasons)}. Read the scores as a first impression."]
     said = said if reasons else []
-    if len([t for t in study.trials if t.score]) > 2:
+    if len([t for t in study.trials if t.score]) > 1:
         said.append(
             "The best of several was picked after these scores were seen, on the same folds; its own score promises a "
-            "little too much. A sealed part, opened once, would say how much."
+            f"little too much. {_say_choice(study)}A sealed part, opened once, would say how much."
         )
     return said
+
+
+def _say_choice(study: Study) -> str:
+    choice = study.choice
+    if choice is None or choice.get("corrected") is None or (choice.get("runs") or 0) < 2:
+        return ""
+    return (
+        f"The highest of {choice['runs']}, '{choice['best']}' with {choice['score']:.3f}, is worth about "
+        f"{choice['corrected']:.3f} when it is corrected for having been chosen (bootstrap, Tsamardinos, Greasidou & "
+        "Borboudakis 2018). "
+    )
 
 
 def _say_band(study: Study) -> str:

@@ -46,7 +46,7 @@ GREEK_CAPITALS = {"Gamma", "Delta", "Theta", "Lambda", "Xi", "Pi", "Sigma", "Ups
 GREEK_AS_LATIN = {"Eta": "H", "Rho": "P", "Chi": "X", "omicron": "o"}  # other capitals look like their first letter
 LONGEST = 12  # letters and digits in a row that may stay together
 PIECE = 6
-AFTER = "/_.=:,;-+@\\|&)]}"  # a line may end after these
+AFTER = "/_.=:,;-@\\|&)]}"  # a line may end after these
 
 
 class Latex(str):

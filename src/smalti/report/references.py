@@ -17,6 +17,8 @@ PAPERS = {
     r"Statistics} 6(2):65--70, 1979.",
     "cameron2011": r"A.~C.~Cameron, J.~B.~Gelbach and D.~L.~Miller. Robust inference with multiway clustering. "
     r"\emph{Journal of Business \& Economic Statistics} 29(2):238--249, 2011.",
+    "tsamardinos2018": r"I.~Tsamardinos, E.~Greasidou and G.~Borboudakis. Bootstrapping the out-of-sample predictions "
+    r"for efficient and accurate cross-validation. \emph{Machine Learning} 107(12):1895--1922, 2018.",
     "guo2017": r"C.~Guo, G.~Pleiss, Y.~Sun and K.~Q.~Weinberger. On calibration of modern neural networks. "
     r"\emph{Proc.\ 34th International Conference on Machine Learning (ICML)}, 2017.",
     "caruana2004": r"R.~Caruana, A.~Niculescu-Mizil, G.~Crew and A.~Ksikes. Ensemble selection from libraries of "
@@ -39,6 +41,8 @@ def choose_papers(study: Study) -> dict[str, str]:
         used.add("efron1987")
     if study.compared:
         used |= {"holm1979", "cameron2011"}
+    if study.choice is not None and (study.choice.get("runs") or 0) > 1:
+        used.add("tsamardinos2018")
     settings = set(list_settings(study))
     used |= {key for start, key in USES.items() if any(setting.startswith(start) for setting in settings)}
     return {key: text for key, text in PAPERS.items() if key in used}

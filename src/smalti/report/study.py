@@ -31,6 +31,7 @@ class Study:
         best: name of the best trial; None where none is.
         recipe: knob -> value that all trials start from (first rung, the run, or the commonest values).
         record: the run that tells about data, method and machine; None where no run folder is there.
+        choice: what the highest score is worth, since the cases that score it chose it (ladder.json).
         comparison: comparison.json, where it is there.
     """
 
@@ -47,6 +48,7 @@ class Study:
     finished: str = ""
     recipe: Mapping[str, Any] = field(default_factory=dict)
     record: RunRecord | None = None
+    choice: Mapping[str, Any] | None = None
     comparison: Mapping[str, Any] | None = None
 
     @property
@@ -120,6 +122,7 @@ def read_ladder(folder: Path) -> Study:
         finished=str(content.get("finished") or ""),
         recipe=_read_recipe(record),
         record=record,
+        choice=content.get("choice"),
     )
 
 
@@ -190,7 +193,7 @@ def gather_runs(entries: Sequence[Entry], *, folder: Path, title: str) -> Study:
         for entry, settings in zip(ordered, differing, strict=True)
     ]
     # Tables of other tools are compared too, but no entry of the logbook.
-    trials += [_read_table(row) for row in rows.values()]
+    trials += [_read_table(row, comparison or {}) for row in rows.values()]
     tellers = {names[_key_data(entry)]: entry for entry in reversed(ordered) if entry.status == "finished"}
     datasets = tuple(_describe_entry(name, entry) for name, entry in reversed(tellers.items()))
     highest = find_highest(trials) if len(datasets) == 1 else None
@@ -222,13 +225,15 @@ def _name_data(entries: Sequence[Entry]) -> dict[str, str]:
     return {key: name if counts[name] == 1 else f"{name} ({key[:6]})" for key, name in folders.items()}
 
 
-def _read_table(row: Mapping[str, Any]) -> Trial:
+def _read_table(row: Mapping[str, Any], comparison: Mapping[str, Any]) -> Trial:
     """A row of comparison.json that is no run folder."""
     return Trial(
         str(row["name"]),
         kind="table",
         data="tables of other tools",
         scores=read_scores(row.get("metrics")),
+        n_images=comparison.get("n_images"),
+        n_cases=comparison.get("n_cases"),
         n_seeds=row.get("n_seeds"),
         on=row.get("against"),
         gaps=read_gaps(row.get("difference")),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..errors import RunError
-from ..recipe import Recipe
+from ..recipe import Recipe, load_recipe
 from ..runs import RunFolder, hash_file, hash_text, open_run, read_table, write_json
 from ..types import Cohort
 from .ground import Ground
@@ -23,8 +23,8 @@ def combine_runs(ground: Ground, plan: Recipe, *, runs: Path, name: str | None, 
 
     Raises:
         PartError, RecipeError: see `check_rules`.
-        RunError: a member is no finished run beside this one.
-        DataError: the members were not scored on the same images and folds, or not on those of this cohort.
+        RunError: a member is no finished run beside this one, or has other images or folds than this recipe.
+        DataError: the members were not scored on the same images and folds.
     """
     from ..predict import Member, combine_members, write_predictions
 
@@ -50,6 +50,7 @@ def combine_runs(ground: Ground, plan: Recipe, *, runs: Path, name: str | None, 
         cohort = ground.cohort
         combined = combine_members(listed, classes=cohort.classes, method=plan.ensemble.method)
         _check_cohort(combined.outer, cohort)
+        _check_folds(run_folder, folders[0])
         found = {"out_of_fold": combined.outer, "test": combined.test, "sealed": combined.sealed}
         tables = {name: table for name, table in found.items() if table is not None}
         write_json(run_folder.predictions / "ensemble.json", combined.record)
@@ -82,6 +83,17 @@ def _check_cohort(outer: pd.DataFrame, cohort: Cohort) -> None:
             f"the members scored {len(scored)} images, this data with its decisions has {len(wanted)}; "
             f"{len(scored ^ wanted)} differ. Fix: combine runs with the same decisions"
         )
+
+
+def _check_folds(run_folder: RunFolder, member: Path) -> None:
+    """The recipe of an ensemble makes the folds that its members have; else its ``folds.csv`` would not be true."""
+    mine, theirs = (read_table(folder / "folds.csv") for folder in (run_folder.path, member))
+    if mine.equals(theirs):
+        return
+    split = load_recipe(member / "recipe.yaml").split.model_dump(mode="json")
+    own = load_recipe(run_folder.recipe_path).split.model_dump(mode="json")
+    settings = " ".join(f"--set split.{k}={v}".replace(", ", ",") for k, v in split.items() if own[k] != v)
+    raise RunError(f"this recipe makes other folds than {member.name} has. Fix: {settings or 'run the members anew'}")
 
 
 def _read(path: Path) -> pd.DataFrame | None:

@@ -18,9 +18,7 @@ from ..evaluate import (
     Resampled,
     check_alike,
     compare_pairs,
-    find_common,
     judge_trust,
-    keep_images,
     pool_predictions,
     resample_cases,
 )
@@ -73,15 +71,8 @@ def compare_sources(
     if len(sources) < 2:
         raise RunError("one run has nothing to be compared with. Fix: name two or more runs or tables")
     read = _complete([_read_source(source, Path(runs)) for source in sources])
+    read, notes = _keep_common(read) if common else (read, [])
     pools = {s.name: pool_predictions(s.table, classes=_order(s, read[0])) for s in read}
-    notes = []
-    if common:
-        shared = find_common(list(pools.values()))
-        if not shared:
-            raise DataError("the runs have no image in common: nothing can be compared")
-        left = {name: len(pool.images) - len(shared) for name, pool in pools.items()}
-        notes += [f"{name}: {count} images that others lack are left out" for name, count in left.items() if count]
-        pools = {name: keep_images(pool, shared) for name, pool in pools.items()}
     check_alike(pools)
     result = tabulate_comparison(pools, confidence=confidence)
     result["notes"] = notes + describe_folds(pools)
@@ -182,6 +173,19 @@ def _complete(sources: list[Source]) -> list[Source]:
         if known is not None:
             named = [replace(s, table=_fill(_rename(s.table, known), column, known)) for s in named]
     return named
+
+
+def _keep_common(sources: list[Source]) -> tuple[list[Source], list[str]]:
+    """Sources with the rows of images that all have, and what was left out; before labels are looked at."""
+    listed = [set(s.table["image"].astype(str)) for s in sources if "image" in s.table]
+    if len(listed) < len(sources):
+        return sources, []  # what is missing is said when the table is pooled
+    shared = set.intersection(*listed)
+    if not shared:
+        raise DataError("the runs have no image in common: nothing can be compared. Fix: name runs on the same images")
+    lost = [(s.name, len(images - shared)) for s, images in zip(sources, listed, strict=True)]
+    notes = [f"{name}: {count} images that others lack are left out" for name, count in lost if count]
+    return [replace(s, table=s.table[s.table["image"].astype(str).isin(shared)]) for s in sources], notes
 
 
 def _fill(table: pd.DataFrame, column: str, known: pd.DataFrame) -> pd.DataFrame:
