@@ -164,8 +164,9 @@ def test_settings_of_the_file_yield_to_the_users_and_those_to_the_rungs() -> Non
 def no_report() -> Iterator[None]:
     """Pages of single runs cost more than the runs; they have tests of their own."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("write_report", "write_ladder_report"):
-            patch.setattr(f"smalti.report.{name}", lambda *_, **__: Path("report.html"), raising=False)
+        patch.setattr("smalti.report.write_report", lambda *_: Path("report.html"))
+        patch.setattr("smalti.report.write_article", lambda *_: Path("main.tex"))
+        patch.setattr("smalti.report.write_ladder_report", lambda folder: write_lines(folder / "report.html", "page"))
         yield
 
 

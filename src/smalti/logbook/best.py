@@ -132,8 +132,9 @@ def resolve_run(runs: Path, name: str) -> Path:
     for path in (runs / name, Path(name)):
         if is_run(path):
             return path
-    logbook = read_logbook(runs)
-    return logbook.find(name).path
+    if not runs.is_dir():
+        raise RunError(f"no run at {name}, and no folder of runs at {runs}. Fix: give a path, or --runs")
+    return read_logbook(runs).find(name).path
 
 
 def _resolve_alias(logbook: Logbook, name: str) -> Path:

@@ -42,7 +42,10 @@ def report_on(
         else:
             folder = folder if folder.is_dir() else resolve_run(runs, str(sources[0]))
             page = report_run(folder)
-        write_article(folder)
+        if (folder / "ladder.json").is_file() or (folder / "scores.json").is_file():
+            write_article(folder)
+        else:
+            listener.say(f"{folder} has no scores yet, so there is no article to write")
         return page
     entries = _find_entries(sources, runs)
     folder = Path(to) if to is not None else runs / "report"
