@@ -112,12 +112,10 @@ def fields() -> dict[str, Picture]:
 def test_distinct_fields_are_clean(tmp_path: Path, fields: dict[str, Picture]) -> None:
     audit = audit_cohort(write_cohort(tmp_path, fields))
     assert audit.findings == ()
-    assert audit.outcomes == {
-        "exact-duplicate": "nothing found",
-        "near-duplicate": "nothing found",
-        "blank": "nothing found",
-        "shared-mask": "not applicable: no image has a mask",
-    }
+    said = {code: outcome for code, outcome in audit.outcomes.items() if outcome != "nothing found"}
+    assert {"exact-duplicate", "near-duplicate", "blank", "contradicting-labels"} <= audit.outcomes.keys() - said.keys()
+    assert said["shared-mask"] == said["blank-under-mask"] == "not applicable: no image has a mask"
+    assert all(outcome.startswith("not applicable: ") for outcome in said.values())
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -135,7 +133,7 @@ def test_a_recompressed_copy_is_found(tmp_path: Path, fields: dict[str, Picture]
 
 def test_the_painted_one_of_two_is_proposed_for_exclusion(tmp_path: Path, fields: dict[str, Picture]) -> None:
     pictures = {"a.png": paint_slime(fields["field00.png"]), "b.png": fields["field00.png"]}
-    (finding,) = audit_cohort(write_cohort(tmp_path, pictures)).findings
+    (finding,) = audit_cohort(write_cohort(tmp_path, pictures), checks=("near-duplicate",)).findings
     assert (finding.images, finding.proposal) == (("a.png", "b.png"), "exclude")
 
 
@@ -144,8 +142,12 @@ def test_equal_pixels_in_differing_files_are_exact_and_contradicting_labels_are_
 ) -> None:
     cohort = write_cohort(tmp_path, {"a.png": fields["field00.png"], "b.bmp": fields["field00.png"]})
     audit = audit_cohort(cohort)
-    (finding,) = audit.findings
+    finding, *contradictions = audit.findings
     assert (finding.code, finding.images, finding.proposal) == ("exact-duplicate", ("b.bmp", "a.png"), "exclude")
+    assert [(f.code, f.images, f.proposal) for f in contradictions] == [
+        ("contradicting-labels", ("a.png", "b.bmp"), "exclude"),
+        ("contradicting-labels", ("b.bmp", "a.png"), "exclude"),
+    ]
     assert finding.severity == "error"
     assert "contradict each other: a, b" in finding.message
     assert audit.outcomes["near-duplicate"] == "nothing found"
@@ -172,7 +174,8 @@ def test_a_group_keeps_one_image(tmp_path: Path, fields: dict[str, Picture]) -> 
     }
     cohort = write_cohort(tmp_path, pictures)
     audit = audit_cohort(cohort)
-    excluded = {f.images[0] for f in audit.findings if f.proposal == "exclude"}
+    codes = ("exact-duplicate", "near-duplicate")
+    excluded = {f.images[0] for f in audit.findings if f.proposal == "exclude" and f.code in codes}
     assert excluded == {"b.png", "c.png", "d.jpg"}
     joined = join_duplicates(cohort, audit.findings)
     assert len({s.case for s in joined.samples}) == 2
@@ -204,7 +207,7 @@ def test_one_mask_on_differing_images_is_found(tmp_path: Path, fields: dict[str,
     shared = {"field02.png", "field07.png", "field09.png"}
     masks |= dict.fromkeys(shared, masks["field02.png"])
     audit = audit_cohort(add_masks(write_cohort(tmp_path, fields, unlabelled=("field09.png",)), masks))
-    proposals = {f.images[0]: f.proposal for f in audit.findings}
+    proposals = {f.images[0]: f.proposal for f in audit.findings if f.code == "shared-mask"}
     assert proposals == {"field02.png": "exclude", "field07.png": "exclude", "field09.png": "keep"}
 
 
@@ -220,6 +223,35 @@ def test_a_mask_on_most_images_is_a_template_and_excludes_nothing(tmp_path: Path
     masks = dict.fromkeys(fields, _draw_mask(0, fields["field00.png"]))
     audit = audit_cohort(add_masks(write_cohort(tmp_path, fields), masks))
     assert {f.proposal for f in audit.findings if f.code == "shared-mask"} == {"keep"}
+
+
+def test_a_mask_on_glass_is_found_and_one_that_touches_tissue_is_not(
+    tmp_path: Path, fields: dict[str, Picture]
+) -> None:
+    pictures = {name: picture.copy() for name, picture in fields.items()}
+    pictures["field04.png"][:, 220:] = 244  # half of it is glass
+    masks = {name: _draw_mask(i, picture) for i, (name, picture) in enumerate(fields.items())}
+    masks["field04.png"] = np.zeros_like(masks["field04.png"])
+    masks["field04.png"][50:300, 240:420] = 255
+    cohort = add_masks(write_cohort(tmp_path, pictures), masks)
+    assert pairs_of(audit_cohort(cohort), "blank-under-mask") == {frozenset({"field04.png"})}
+    assert pairs_of(audit_cohort(cohort), "blank") == set()
+    masks["field04.png"][50:300, 100:240] = 255
+    assert pairs_of(audit_cohort(add_masks(cohort, masks)), "blank-under-mask") == set()
+
+
+def test_only_duplicates_that_disagree_contradict(tmp_path: Path, fields: dict[str, Picture]) -> None:
+    turned = {"x.png": np.rot90(fields["field00.png"]), "y.png": np.fliplr(fields["field00.png"])}
+    cohort = write_cohort(tmp_path, {**fields, **turned}, unlabelled=("y.png",))
+    same = replace(cohort, labelled=tuple(replace(s, label="a") for s in cohort.labelled))
+    assert pairs_of(audit_cohort(same), "contradicting-labels") == set()
+    other = replace(same, labelled=tuple(replace(s, label="ab"[s.image == "x.png"]) for s in same.labelled))
+    findings = [f for f in audit_cohort(other).findings if f.code == "contradicting-labels"]
+    # What has no label contradicts nothing, and nobody knows which of the two is right.
+    assert [(f.images, f.proposal) for f in findings] == [
+        (("field00.png", "x.png"), "exclude"),
+        (("x.png", "field00.png"), "exclude"),
+    ]
 
 
 # --- the audit as a whole -----------------------------------------------------------------------------------------

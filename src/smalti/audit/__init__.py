@@ -11,7 +11,7 @@ from .decisions import (
     validate_decisions,
     write_decisions,
 )
-from .findings import Audit, audit_cohort, read_findings, write_findings
+from .findings import Audit, audit_cohort, hide_sealed, read_findings, write_findings
 
 __all__ = [
     "CHECKS",
@@ -21,6 +21,7 @@ __all__ = [
     "append_decisions",
     "apply_decisions",
     "audit_cohort",
+    "hide_sealed",
     "join_duplicates",
     "read_decisions",
     "read_findings",

@@ -15,6 +15,8 @@ from .duplicates import NearPair, find_near_pairs
 BLANK_FRAC = 0.03
 TRIVIAL_MASK_FRAC = 0.01  # a mask over nearly all or nothing is the same in many images and says nothing
 
+LABEL_CHECKS = ("contradicting-labels", "confounding")  # what they find depends on labels, so they see no sealed one
+
 
 @dataclass(frozen=True, slots=True)
 class NotApplicable:
@@ -136,6 +138,61 @@ def find_blanks(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicable
         for d in digest.images
         if d.tissue_frac < BLANK_FRAC
     ]
+
+
+@CHECKS.register("blank-under-mask", summary="masks that lie on glass")
+def find_blank_masks(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicable:
+    """One finding for each image with tissue of which less than 3 % lies under its mask; blank images aside."""
+    measured = [(d, d.masked_tissue_frac) for d in digest.images if d.masked_tissue_frac is not None]
+    if not measured:
+        return NotApplicable("no image has a mask")
+    return [
+        Finding(
+            code="blank-under-mask",
+            severity="warning",
+            images=(d.image,),
+            score=1 - frac,
+            message=f"the mask of {d.image} lies on glass: tissue fills {frac:.1%} of it, less than {BLANK_FRAC:.0%}.",
+            proposal=_propose_exclusion(digest.sample(d.image)),
+            evidence={"masked_tissue_frac": round(frac, 4), "tissue_frac": round(d.tissue_frac, 4)},
+        )
+        for d, frac in measured
+        if frac < BLANK_FRAC <= d.tissue_frac
+    ]
+
+
+@CHECKS.register("contradicting-labels", summary="duplicates that carry different labels")
+def find_contradictions(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicable:
+    """One finding for each labelled image of a group of duplicates that disagree; all are proposed for exclusion.
+
+    At most one of the labels is right, and pixels do not say which.
+    """
+    if len(digest.images) < 2:
+        return NotApplicable("fewer than two images")
+    groups: dict[str, list[Sample]] = {}
+    for sample in cohort.labelled:
+        if sample.image in digest.duplicate_groups:
+            groups.setdefault(digest.duplicate_groups[sample.image], []).append(sample)
+    findings = []
+    for samples in groups.values():
+        samples.sort(key=lambda s: digest.rank(s.image))
+        if len({s.label for s in samples}) > 1:
+            findings += [_report_contradiction(one, samples) for one in samples]
+    return findings
+
+
+def _report_contradiction(one: Sample, group: Sequence[Sample]) -> Finding:
+    others = [s for s in group if s is not one]
+    listed = ", ".join(f"{s.image} ({s.label})" for s in others)
+    return Finding(
+        code="contradicting-labels",
+        severity="error",
+        images=(one.image, *(s.image for s in others)),
+        score=float(len({s.label for s in group})),
+        message=f"{one.image} is labelled {one.label}, its duplicates otherwise: {listed}.",
+        proposal=_propose_exclusion(one),
+        evidence={"labels": sorted({str(s.label) for s in group})},
+    )
 
 
 @CHECKS.register("shared-mask", summary="one and the same mask on images that differ")

@@ -14,6 +14,7 @@ from ..types import Sample
 
 WHOLE_PX = 100_000_000  # larger images are looked at through a thumbnail only
 THUMBNAIL_PX = 256  # tissue and paint
+KEPT_PX = 128  # what checks may look at again; 48 kB an image
 FINE_PX = 128  # verifies duplicates; about one pixel per nucleus at 1,000 px
 COARSE_PX = 32  # proposes duplicates
 # Parts of an image (top, left, side; shares): all of it, and what a crop of a few percent may have left.
@@ -32,8 +33,11 @@ class ImageDigest:
         image: name in the cohort.
         file_hash: of the bytes of the file.
         pixel_hash: of the decoded pixels; of the file where the image is too large to be decoded whole.
+        size_px: (height, width) of the image.
+        thumbnail: (h, w, 3) RGB, longer side 128.
         contrast: standard deviation of the thumbnail's grey levels.
         tissue_frac: share of the thumbnail that is coloured or dark.
+        masked_tissue_frac: the same of the part under the mask; None without a mask or where it marks nothing.
         green_frac: share of the thumbnail that is green, which is paint.
         coarse: (crops, 32, 32) texture of the whole image and of its crops, aspect dropped.
         fine: (h, w) texture, longer side 128.
@@ -44,8 +48,11 @@ class ImageDigest:
     image: str
     file_hash: str
     pixel_hash: str
+    size_px: tuple[int, int]
+    thumbnail: NDArray[np.uint8]
     contrast: float
     tissue_frac: float
+    masked_tissue_frac: float | None
     green_frac: float
     coarse: NDArray[np.float32]
     fine: NDArray[np.float32]
@@ -67,15 +74,20 @@ def digest_sample(sample: Sample) -> ImageDigest:
     else:
         picture = images.read_image(sample.path)
         pixel_hash = _hash_array(picture)
-    thumbnail = _shrink(picture, THUMBNAIL_PX).astype(np.int16)
+    small = _shrink(picture, THUMBNAIL_PX)
+    thumbnail = small.astype(np.int16)
     grey = _shrink(np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), dtype=np.uint8), THUMBNAIL_PX)
     mask = None if sample.mask_path is None else images.read_mask(sample.mask_path)[0]
+    tissue = _find_tissue(thumbnail)
     return ImageDigest(
         image=sample.image,
         file_hash=file_hash,
         pixel_hash=pixel_hash,
+        size_px=(height, width),
+        thumbnail=_shrink(small, KEPT_PX),
         contrast=float(grey.std()),
-        tissue_frac=_measure_tissue(thumbnail),
+        tissue_frac=float(tissue.mean()),
+        masked_tissue_frac=None if mask is None else _measure_under(mask, tissue),
         green_frac=_measure_green(thumbnail),
         coarse=np.stack([_flatten_light(_crop(grey, crop), sigma_px=3.0) for crop in COARSE_CROPS]),
         fine=_flatten_light(_shrink(grey, FINE_PX), sigma_px=4.0),
@@ -107,9 +119,16 @@ def _crop(grey: NDArray[np.uint8], crop: tuple[float, float, float]) -> NDArray[
     return _resize(part, height=COARSE_PX, width=COARSE_PX)
 
 
-def _measure_tissue(thumbnail: NDArray[np.int16]) -> float:
+def _find_tissue(thumbnail: NDArray[np.int16]) -> NDArray[np.bool_]:
     brightest, darkest = thumbnail.max(axis=2), thumbnail.min(axis=2)
-    return float(((brightest - darkest > CHROMA) | (255 - brightest > DARKNESS)).mean())
+    return np.asarray((brightest - darkest > CHROMA) | (255 - brightest > DARKNESS))
+
+
+def _measure_under(mask: NDArray[np.uint8], tissue: NDArray[np.bool_]) -> float | None:
+    """Share of tissue under the mask, each pixel of the thumbnail weighed by its coverage."""
+    height, width = tissue.shape
+    coverage = _resize(255 * mask, height=height, width=width).astype(np.float64)
+    return float((coverage * tissue).sum() / coverage.sum()) if coverage.any() else None
 
 
 def _measure_green(thumbnail: NDArray[np.int16]) -> float:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from .. import runs
 from ..types import Cohort, Finding
-from .checks import CHECKS, Digest, NotApplicable
+from .checks import CHECKS, LABEL_CHECKS, Digest, NotApplicable
 from .digest import ImageDigest, digest_sample
 
 WORKERS = 2
@@ -22,10 +22,12 @@ class Audit:
     Attributes:
         findings: all findings, check after check.
         outcomes: check -> ``nothing found``, ``N found`` or ``not applicable: why``.
+        digest: what the checks looked at; None where the audit was read from a file.
     """
 
     findings: tuple[Finding, ...]
     outcomes: dict[str, str]
+    digest: Digest | None = field(default=None, compare=False, repr=False)
 
 
 def audit_cohort(
@@ -49,6 +51,40 @@ def audit_cohort(
     for name in names:
         CHECKS.find(name)
     digest = Digest(cohort, _digest_cohort(cohort, progress) if names else [])
+    return _carry_out(names, cohort, digest)
+
+
+def hide_sealed(audit: Audit, cohort: Cohort) -> Audit:
+    """The audit as it would be had nobody known the labels of the sealed part.
+
+    Checks that read labels are carried out again on what is not sealed; other findings lose the labels that they tell.
+
+    Args:
+        audit: of the whole cohort.
+        cohort: with sealed cases set apart. Duplicates share a case, so each group is sealed whole or not at all.
+    """
+    if not cohort.sealed or audit.digest is None:
+        return audit
+    names = tuple(name for name in audit.outcomes if name in LABEL_CHECKS)
+    again = _carry_out(names, cohort, audit.digest)
+    sealed = {s.image for s in cohort.sealed}
+    findings: list[Finding] = []
+    for name in audit.outcomes:
+        source = again if name in names else audit
+        findings += [_hide_labels(f, sealed) for f in source.findings if f.code == name]
+    return Audit(tuple(findings), {**audit.outcomes, **again.outcomes}, audit.digest)
+
+
+def _hide_labels(finding: Finding, sealed: set[str]) -> Finding:
+    labels = finding.evidence.get("labels")
+    if not labels or not sealed.intersection(finding.images):
+        return finding
+    evidence = {key: value for key, value in finding.evidence.items() if key != "labels"}
+    message = finding.message.replace(f" Their labels contradict each other: {', '.join(labels)}.", "")
+    return replace(finding, severity="warning", message=message, evidence=evidence)
+
+
+def _carry_out(names: tuple[str, ...], cohort: Cohort, digest: Digest) -> Audit:
     findings: list[Finding] = []
     outcomes: dict[str, str] = {}
     for name in names:
@@ -58,7 +94,7 @@ def audit_cohort(
             continue
         outcomes[name] = f"{len(found)} found" if found else "nothing found"
         findings += found
-    return Audit(tuple(findings), outcomes)
+    return Audit(tuple(findings), outcomes, digest)
 
 
 def _digest_cohort(cohort: Cohort, progress: Callable[[int, int], None] | None) -> list[ImageDigest]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..audit import (
@@ -11,6 +11,7 @@ from ..audit import (
     append_decisions,
     apply_decisions,
     audit_cohort,
+    hide_sealed,
     join_duplicates,
     read_decisions,
     settle_decisions,
@@ -24,7 +25,7 @@ from ..runs import (
     now_text,
     read_json,
 )
-from ..types import Cohort, Decision, Finding
+from ..types import Cohort, Decision
 from .listening import SILENT, Listener
 
 RUNS = Path("runs")
@@ -79,16 +80,16 @@ def inspect_ground(
     for note in cohort.notes:
         listener.say(note)
     seen = audit_cohort(cohort, checks=recipe.audit.checks, progress=listener.follow("audit"))
-    for code, outcome in seen.outcomes.items():
-        if outcome != "nothing found":
-            listener.say(f"audit, {code}: {outcome}")
     names = {s.image for s in cohort.samples} | {d.image for d in decisions if d.who == SKIPPED}
     validate_decisions(decisions, images=names, classes=cohort.classes)
     # Joined first: an excluded image may be the only bridge between the cases of its two twins.
     whole = join_duplicates(cohort, seen.findings)
     if seal_path is not None:
         whole = _seal_cases(whole, seal_path, share=recipe.split.sealed_frac, listener=listener)
-        seen = replace(seen, findings=_hide_labels(seen.findings, {s.image for s in whole.sealed}))
+        seen = hide_sealed(seen, whole)
+    for code, outcome in seen.outcomes.items():
+        if outcome != "nothing found":
+            listener.say(f"audit, {code}: {outcome}")
     accepted = accept_proposals(seen.findings, recipe.audit.accept, decided=decisions)
     if accepted:
         append_decisions(decisions_path, accepted)
@@ -116,19 +117,6 @@ def _seal_cases(cohort: Cohort, path: Path, *, share: float, listener: Listener)
         )
     listener.say(f"{seal.n_images} images are sealed; 'smalti compare --open-seal' opens them")
     return apply_seal(cohort, seal)
-
-
-def _hide_labels(findings: tuple[Finding, ...], sealed: set[str]) -> tuple[Finding, ...]:
-    """The findings without the labels of sealed images, which are no more to be read in a run folder than elsewhere."""
-    shown = []
-    for finding in findings:
-        labels = finding.evidence.get("labels")
-        if labels and sealed.intersection(finding.images):
-            evidence = {key: value for key, value in finding.evidence.items() if key != "labels"}
-            message = finding.message.replace(f" Their labels contradict each other: {', '.join(labels)}.", "")
-            finding = replace(finding, severity="warning", message=message, evidence=evidence)
-        shown.append(finding)
-    return tuple(shown)
 
 
 def _is_of(record: Path, root: Path) -> bool:
