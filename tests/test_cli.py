@@ -18,6 +18,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from smalti import cli, doctor
+from smalti.audit import read_findings
 from smalti.recipe import list_knobs
 from textures import FAST, LABELLED, write_lines
 
@@ -125,7 +126,13 @@ def test_audit_proposes_and_accepts(data: Path, invoke: Invoke) -> None:
     check_ending(result, where=where, then="--accept exact-duplicate")
     assert "24 images" not in result.stdout
     assert "30 images" in result.stdout
-    assert not Path("runs").exists()
+    assert [path.name for path in Path("runs").iterdir()] == ["textures.audit"]
+    page = Path("runs/textures.audit/report.html").read_text(encoding="utf-8")
+    assert "train_data/img_0021.png has the same pixels as train_data/img_0020.png" in page
+    assert "http" not in page.replace("http://www.w3.org", "")
+    findings = read_findings(Path("runs/textures.audit/findings.json")).findings
+    assert page.count('<img src="data:image/jpeg;base64,') == len(findings)
+    assert [f.images[0] for f in findings if f.code == "exact-duplicate"] == ["train_data/img_0021.png"]
     command = shlex.split(result.stdout.strip().splitlines()[-1].removeprefix("next:"))
     result = invoke(*command[1:])
     check_ending(result, where=r"decisions\.csv", then=f"smalti run {re.escape(str(data))}$")

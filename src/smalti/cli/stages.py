@@ -114,6 +114,7 @@ def audit(
 ) -> None:
     """Look for what would spoil training; nothing is deleted, decisions are a file."""
     from .. import workflow
+    from ..logbook.seal import find_seal
     from ..recipe import load_recipe
 
     plan = load_recipe(
@@ -122,8 +123,10 @@ def audit(
     where = decisions or workflow.find_decisions(data, runs=runs)
     with listen() as listener:
         ground = workflow.inspect_ground(
-            data, recipe=plan, decisions_path=where, skip_problems=skip_problems, listener=listener
-        )
+            data, recipe=plan, decisions_path=where, seal_path=find_seal(data, runs=runs),
+            skip_problems=skip_problems, listener=listener,
+        )  # fmt: skip
+        page = workflow.report_audit(ground, runs=runs)
     table = Table("check", "outcome", title=f"{data}: {len(ground.cohort.samples)} images")
     for code, outcome in ground.seen.outcomes.items():
         table.add_row(escape(code), escape(str(outcome)))
@@ -135,4 +138,7 @@ def audit(
     codes = sorted({f.code for f in ground.seen.findings if f.proposal != "keep"})
     again = f"smalti audit {quote(data)} " + " ".join(f"--accept {c}" for c in codes)
     state = "decisions are in" if where.is_file() else "no decisions yet; they will be kept in"
-    finish(f"{state} {where}", again if codes and not accept else f"smalti run {quote(data)}")
+    finish(
+        f"{page} and findings.json beside it; {state} {where}",
+        again if codes and not accept else f"smalti run {quote(data)}",
+    )

@@ -73,7 +73,10 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One picture with its scores; ``picture`` is a data address, empty where the image could not be read."""
+    """One picture with its scores; ``picture`` is a data address, empty where the image could not be read.
+
+    Without ``predicted`` and ``scores`` it is an image that no network has seen.
+    """
 
     picture: str
     alt: str

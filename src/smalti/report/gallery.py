@@ -23,7 +23,7 @@ def make_cards(table: pd.DataFrame, *, classes: Sequence[str], root: Path | None
     """Cards of `smalti.evaluate.highest_losses`, and why pictures are missing (empty when none is)."""
     cards, unread = [], []
     for row in table.to_dict("records"):
-        picture = _encode_picture(root, str(row["image"]))
+        picture = encode_picture(root, str(row["image"]))
         if not picture:
             unread.append(str(row["image"]))
         cards.append(
@@ -56,7 +56,8 @@ def _explain_missing(unread: list[str], root: Path | None) -> str:
     return f"No picture of {', '.join(unread)}: the file is missing or cannot be read in {root}."
 
 
-def _encode_picture(root: Path | None, image: str) -> str:
+def encode_picture(root: Path | None, image: str) -> str:
+    """A small picture as a data address; empty where the image is missing, unreadable or outside the data folder."""
     if root is None:
         return ""
     path = root / image

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 
 import jinja2
 
+from ..audit import Audit
 from ..runs import RunFolder, now_text, write_atomic
+from ..types import Cohort, Decision
 from .blocks import Paragraph, Section
 from .calibration import write_calibration, write_seal
 from .experiments import write_differences, write_everything, write_overview, write_pairs, write_runs_method
 from .inputs import write_audit, write_curves, write_data, write_environment, write_folds, write_recipe
+from .inspection import write_findings_of, write_outcomes
 from .ladder import (
     write_all_metrics,
     write_climb,
@@ -118,6 +121,13 @@ def write_runs_report(entries: Sequence[Entry], *, folder: Path, title: str) -> 
     """
     study = gather_runs(entries, folder=folder, title=title)
     return _write_page(folder, title, [write(study) for write in RUNS_SECTIONS], kind="logbook")
+
+
+def write_audit_report(folder: Path, cohort: Cohort, audit: Audit, decisions: Sequence[Decision]) -> Path:
+    """Write ``report.html`` of an audit into ``folder`` and return its path; small pictures are inside it."""
+    codes = sorted({f.code for f in audit.findings})
+    sections = [write_outcomes(cohort, audit, decisions), *(write_findings_of(c, cohort, audit) for c in codes)]
+    return _write_page(folder, cohort.root.resolve().name, sections, kind="audit")
 
 
 def _write_page(folder: Path, name: str, sections: Sequence[Section], *, kind: str) -> Path:

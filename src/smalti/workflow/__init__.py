@@ -8,7 +8,7 @@ from .comparison import compare_sources, open_seal
 from .ground import RUNS, Ground, find_decisions, inspect_ground
 from .listening import SILENT, Listener
 from .preparation import prepare
-from .reporting import report_on
+from .reporting import report_audit, report_on
 from .stages import Result, evaluate_run, evaluate_table, predict, reopen, report_run, run, run_on, train_run
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "predict",
     "prepare",
     "reopen",
+    "report_audit",
     "report_on",
     "report_run",
     "run",

@@ -1,14 +1,15 @@
-"""Reports of one run, a ladder, or many runs: a page and an article."""
+"""Reports of one run, a ladder, or many runs: a page and an article; of an audit a page."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..audit import write_findings
 from ..errors import DataError
 from ..logbook import Entry, read_entry, read_logbook, resolve_run
 from .comparison import compare_sources
-from .ground import RUNS
+from .ground import RUNS, Ground
 from .listening import SILENT, Listener
 from .stages import report_run
 
@@ -65,3 +66,12 @@ def _find_entries(sources: Sequence[str | Path], runs: Path) -> tuple[Entry, ...
     if not sources:
         return read_logbook(runs).entries
     return tuple(read_entry(Path(s) if Path(s).is_dir() else resolve_run(runs, str(s))) for s in sources)
+
+
+def report_audit(ground: Ground, *, runs: str | Path = RUNS) -> Path:
+    """Write ``findings.json`` and ``report.html`` into ``RUNS/<data folder>.audit`` and return the page."""
+    from ..report import write_audit_report
+
+    folder = Path(runs) / f"{ground.whole.root.resolve().name}.audit"
+    write_findings(folder / "findings.json", ground.seen)
+    return write_audit_report(folder, ground.whole, ground.seen, ground.decisions)
