@@ -1,7 +1,8 @@
-"""The stages: demo, run, train, predict, audit."""
+"""The stages: demo, run, train, predict, audit, review."""
 
 from __future__ import annotations
 
+import getpass
 from pathlib import Path
 from typing import Annotated
 
@@ -142,3 +143,32 @@ def audit(
         f"{page} and findings.json beside it; {state} {where}",
         again if codes and not accept else f"smalti run {quote(data)}",
     )
+
+
+@app.command()
+@guard
+def review(
+    data: Data,
+    recipe: RecipeOption = "default",
+    settings: Settings = None,
+    runs: Runs = RUNS,
+    decisions: Decisions = None,
+    skip_problems: Skip = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="port on this computer; 0 takes any free one")] = 0,
+    who: Annotated[str | None, typer.Option(help="who decides, for decisions.csv [default: your user name]")] = None,
+) -> None:
+    """Look at images and findings on a local page, and decide with one key each."""
+    from .. import workflow
+    from ..logbook.seal import find_seal
+    from ..recipe import load_recipe
+    from ..review import Desk, serve
+
+    where = decisions or workflow.find_decisions(data, runs=runs)
+    with listen() as listener:
+        ground = workflow.inspect_ground(
+            data, recipe=load_recipe(recipe, settings=settings or ()), decisions_path=where,
+            seal_path=find_seal(data, runs=runs), skip_problems=skip_problems, listener=listener,
+        )  # fmt: skip
+    desk = Desk(ground.whole, ground.seen, decisions_path=where, who=who or getpass.getuser())
+    serve(desk, port=port, say=lambda address: console.out.print(f"open {address}\nCtrl-C ends it", soft_wrap=True))
+    finish(f"{len(desk.decided())} decided images in {where}", f"smalti run {quote(data)}")

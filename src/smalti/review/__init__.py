@@ -1,0 +1,6 @@
+"""Look at findings and images on a local page, and decide; nothing but ``decisions.csv`` is written."""
+
+from .desk import Card, Desk
+from .server import make_app, serve
+
+__all__ = ["Card", "Desk", "make_app", "serve"]
