@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Severity = Literal["info", "warning", "error"]
-Action = Literal["keep", "exclude", "relabel"]
+Action = Literal["keep", "exclude", "relabel", "repair"]
 Role = Literal["train", "inner", "outer"]
 
 SAMPLE_COLUMNS = ("image", "mask", "label", "case", "part", "index")
