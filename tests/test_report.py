@@ -94,7 +94,7 @@ def build_run(path: Path, *, classes: tuple[str, ...] = CLASSES, skill: float = 
     samples = pd.DataFrame({"image": [f"train_data/img_{i:04d}.png" for i in range(N_IMAGES)], "mask": ""})
     samples["label"] = [classes[case_labels[case]] for case in cases]
     samples["case"] = [f"case_{case:03d}" for case in cases]
-    samples["part"], samples["index"] = "labelled", samples["image"].str[11:]
+    samples["part"], samples["index"], samples["repair"] = "labelled", samples["image"].str[11:], ""
     write_pictures(path / "data", samples, classes)
     run = RunFolder(path / "runs" / "demo-default")
     out_of_fold = tabulate_predictions(samples, classes, skill=skill, seed=5)

@@ -12,18 +12,22 @@ import platform
 import shutil
 import sys
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import psutil
+from numpy.typing import NDArray
 
 from .errors import RunError
 from .recipe import Recipe
-from .types import SAMPLE_COLUMNS, Cohort
+from .types import SAMPLE_COLUMNS, Cohort, Repair
 
 LIBRARIES = (
     "smalti", "torch", "torchvision", "timm", "lightning", "numpy", "pandas", "scikit-learn",
@@ -43,10 +47,22 @@ def write_atomic(path: Path, content: bytes | str) -> Path:
             os.fsync(file.fileno())
         Path(name).chmod(0o644)
         Path(name).replace(path)
+        _keep_renames(path.parent)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
     return path
+
+
+def _keep_renames(folder: Path) -> None:
+    """Put the names in a folder on disk; without it a power cut could bring the old file back."""
+    if os.name == "nt":
+        return  # Windows opens no folder, and its file system keeps renames in a journal
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_json(path: Path, content: Any) -> Path:
@@ -88,6 +104,28 @@ def read_table(path: Path) -> pd.DataFrame:
     # A class may be called "None" or "NA": only numbers may be missing.
     missing = {name: ["", "nan"] for name in header if name not in text}
     return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=missing)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> Path:
+    """Write named arrays as ``.npz`` atomically; equal arrays give equal bytes."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **{name: np.asarray(array) for name, array in arrays.items()})  # type: ignore[arg-type]
+    return write_atomic(path, buffer.getvalue())
+
+
+def read_arrays(path: Path, names: Iterable[str]) -> dict[str, NDArray[Any]]:
+    """Read arrays of an ``.npz`` by name; pickles are refused.
+
+    Raises:
+        RunError: the file is missing or damaged, or an array is not in it.
+    """
+    if not path.is_file():
+        raise RunError(f"{path} does not exist. Fix: run the stage that writes it ('smalti run')")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in names}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise RunError(f"{path} is damaged: {error}. Fix: delete it and run the stage again") from None
 
 
 def hash_text(*parts: str) -> str:
@@ -198,11 +236,19 @@ def tabulate_samples(cohort: Cohort) -> pd.DataFrame:
             s.case,
             part,
             s.index,
+            _describe_repair(s.repair),
         )
         for part in ("labelled", "unlabelled", "sealed")
         for s in getattr(cohort, part)
     ]
     return pd.DataFrame(rows, columns=list(SAMPLE_COLUMNS))
+
+
+def _describe_repair(repair: Repair | None) -> str:
+    if repair is None:
+        return ""
+    parts = [f"{len(repair.outline)} outlines filled"] if repair.outline else []
+    return "; ".join([*parts, *(["mask re-cut"] if repair.recut else [])])
 
 
 def record_environment() -> dict[str, Any]:

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Severity = Literal["info", "warning", "error"]
-Action = Literal["keep", "exclude", "relabel", "repair"]
+Action = Literal["keep", "exclude", "relabel", "repair", "reset"]  # reset: undecided again
 Role = Literal["train", "inner", "outer"]
 
-SAMPLE_COLUMNS = ("image", "mask", "label", "case", "part", "index")
+SAMPLE_COLUMNS = ("image", "mask", "label", "case", "part", "index", "repair")
 PREDICTION_COLUMNS = ("image", "case", "fold", "seed", "label")
 SCORE_PREFIX = "score_"
 FOLD_COLUMNS = ("seed", "fold", "image", "case", "label", "role")
@@ -32,12 +32,26 @@ HISTORY_COLUMNS = (
     "inner_macro_f1",
     "seconds",
 )
-DECISION_COLUMNS = ("image", "action", "label", "reason", "who", "when", "finding")
+DECISION_COLUMNS = ("image", "action", "label", "reason", "who", "when", "finding", "entry")
 
 
 def score_columns(classes: tuple[str, ...]) -> list[str]:
     """Names of the score columns of a prediction table, in class order."""
     return [f"{SCORE_PREFIX}{name}" for name in classes]
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """What is done to an image when tiles are cut from it; its file stays as it is.
+
+    Attributes:
+        outline: polygons of (row_px, col_px) in the full image; what they enclose gets the colour of the tissue
+            around and is taken off the mask.
+        recut: whether the mask is cut to where tissue is.
+    """
+
+    outline: tuple[tuple[tuple[float, float], ...], ...] = ()
+    recut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +65,7 @@ class Sample:
         label: the given class; None in the unlabelled part.
         case: what must never straddle two folds (patient, slide, duplicate group).
         index: how a submission names the image.
+        repair: what is done to its pixels and its mask; None for nothing.
     """
 
     image: str
@@ -59,6 +74,7 @@ class Sample:
     label: str | None
     case: str
     index: str
+    repair: Repair | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +156,19 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a person or a rule said about an image; a row of ``decisions.csv``."""
+    """What a person or a rule said about an image; a row of ``decisions.csv``.
+
+    Attributes:
+        image: what it is about.
+        action: what is done; ``reset`` takes back all earlier rows of the image.
+        reason: for people to read.
+        who: the person, or the rule.
+        when: ISO 8601.
+        finding: code of the finding that was answered; may be empty.
+        label: the new class of ``relabel``.
+        entry: names the one act of the review page that wrote the row, so that no act is written twice; rows of a bulk
+            action share it.
+    """
 
     image: str
     action: Action
@@ -149,6 +177,7 @@ class Decision:
     when: str
     finding: str = ""
     label: str = ""
+    entry: str = ""
 
 
 @dataclass(frozen=True, slots=True)

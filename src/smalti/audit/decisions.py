@@ -1,24 +1,29 @@
 """``decisions.csv``: what people and rules said about images.
 
-The last row of an image counts, so that a row can undo an earlier one.
+The last row of an image counts, so that a row can undo an earlier one; a last row ``reset`` is no decision.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import cast, get_args
 
+from filelock import BaseFileLock, FileLock
+
 from .. import runs
 from ..errors import DataError, Problem
-from ..types import DECISION_COLUMNS, Action, Cohort, Decision, Finding, Sample
+from ..types import DECISION_COLUMNS, Action, Cohort, Decision, Finding, Repair, Sample
 from .checks import CHECKS
+from .repairs import REPAIRS, plan_repairs
 
 ACTIONS = get_args(Action)
 RULE = "rule"  # who decided, when no person did
+DECISION_HEADER = f"{','.join(DECISION_COLUMNS)}\n".encode()
+STRONGEST = ("exclude", "relabel", "repair")  # what a rule does where several proposals are about one image
 
 
 def read_decisions(path: Path) -> tuple[Decision, ...]:
@@ -27,40 +32,69 @@ def read_decisions(path: Path) -> tuple[Decision, ...]:
     Raises:
         DataError: the file is not UTF-8, or lacks the column ``image`` or ``action``.
     """
-    if not path.is_file():
-        return ()
+    return parse_decisions(path.read_bytes(), name=path.name) if path.is_file() else ()
+
+
+def parse_decisions(content: bytes, *, name: str) -> tuple[Decision, ...]:
+    """The rows of a decisions file from its bytes; ``name`` is for the message.
+
+    Raises:
+        DataError: as `read_decisions`.
+    """
     try:
-        text = path.read_text(encoding="utf-8-sig")  # spreadsheets write a byte order mark
+        text = content.decode("utf-8-sig")  # spreadsheets write a byte order mark
     except UnicodeDecodeError:
-        problem = Problem("encoding", path.name, "the file is not UTF-8.", "save it as CSV UTF-8")
+        problem = Problem("encoding", name, "the file is not UTF-8.", "save it as CSV UTF-8")
         raise DataError("decisions cannot be read", [problem]) from None
     reader = csv.DictReader(io.StringIO(text))
-    missing = [name for name in ("image", "action") if name not in (reader.fieldnames or ())]
+    missing = [column for column in ("image", "action") if column not in (reader.fieldnames or ())]
     if missing:
         message = f"the header lacks {', '.join(missing)} (found: {', '.join(reader.fieldnames or ())})."
         fix = f"give it the header {','.join(DECISION_COLUMNS)}, separated by commas"
-        raise DataError("decisions cannot be read", [Problem("decisions-header", path.name, message, fix)])
-    rows = ({name: (row.get(name) or "").strip() for name in DECISION_COLUMNS} for row in reader)
+        raise DataError("decisions cannot be read", [Problem("decisions-header", name, message, fix)])
+    rows = ({column: (row.get(column) or "").strip() for column in DECISION_COLUMNS} for row in reader)
     return tuple(Decision(action=cast(Action, row.pop("action")), **row) for row in rows)
 
 
 def write_decisions(path: Path, decisions: Iterable[Decision]) -> Path:
     """Write all rows atomically."""
+    return runs.write_atomic(path, DECISION_HEADER + _format_rows(decisions))
+
+
+def _format_rows(decisions: Iterable[Decision]) -> bytes:
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, DECISION_COLUMNS, lineterminator="\n")
-    writer.writeheader()
     writer.writerows(asdict(decision) for decision in decisions)
-    return runs.write_atomic(path, buffer.getvalue())
+    return buffer.getvalue().encode()
 
 
 def append_decisions(path: Path, decisions: Iterable[Decision]) -> Path:
-    """Add rows behind those that are there."""
-    return write_decisions(path, (*read_decisions(path), *decisions))
+    """Add rows behind those that are there, all or none; they are on disk when this returns.
+
+    Other processes may append at the same time. The file is written anew and renamed into place, so no reader and no
+    power cut meets half a row.
+    """
+    with hold_decisions(path):
+        known = path.read_bytes() if path.is_file() else b""
+        # Of rows that were written here, bytes are enough; a file by other hands is read and written in our form.
+        if not known.startswith(DECISION_HEADER) or not known.endswith(b"\n") or known.count(b'"') % 2:
+            return write_decisions(path, (*read_decisions(path), *decisions))
+        return runs.write_atomic(path, known + _format_rows(decisions))
+
+
+def hold_decisions(path: Path) -> BaseFileLock:
+    """Keeps other processes and threads from appending, for a ``with`` block; one thread may hold it several times.
+
+    The lock is a file beside the decisions that stays there, empty; a process that is killed lets go of it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(path.with_name(f".{path.name}.lock"), is_singleton=True)
 
 
 def settle_decisions(decisions: Iterable[Decision]) -> dict[str, Decision]:
-    """Image -> the decision that counts, the last one."""
-    return {decision.image: decision for decision in decisions}
+    """Image -> the decision that counts, the last one; none for an image whose last row is ``reset``."""
+    last = {decision.image: decision for decision in decisions}
+    return {image: decision for image, decision in last.items() if decision.action != "reset"}
 
 
 def validate_decisions(decisions: Iterable[Decision], *, images: Collection[str], classes: Collection[str]) -> None:
@@ -72,7 +106,7 @@ def validate_decisions(decisions: Iterable[Decision], *, images: Collection[str]
         classes: label names that exist.
 
     Raises:
-        DataError: with every row that names an unknown image, action or label.
+        DataError: with every row that names an unknown image, action or label, or a finding that nothing repairs.
     """
     problems = []
     for row, decision in enumerate(decisions, start=2):
@@ -86,21 +120,32 @@ def validate_decisions(decisions: Iterable[Decision], *, images: Collection[str]
         if decision.action == "relabel" and decision.label not in classes:
             problems.append(Problem("decision-label", where, f"'{decision.label}' is no class of this data.",
                                     f"put one of {', '.join(sorted(classes))} in the column label"))  # fmt: skip
+        if decision.action == "repair" and decision.finding not in REPAIRS:
+            problems.append(Problem("decision-repair", where, f"nothing repairs '{decision.finding}'.",
+                                    f"write {' or '.join(REPAIRS)} in the column finding, or exclude it"))  # fmt: skip
     if problems:
         raise DataError(f"{len(problems)} rows of decisions.csv cannot be followed", problems)
 
 
-def apply_decisions(cohort: Cohort, decisions: Iterable[Decision]) -> Cohort:
-    """The cohort without excluded and with relabelled images.
+def apply_decisions(cohort: Cohort, decisions: Iterable[Decision], *, findings: Iterable[Finding] = ()) -> Cohort:
+    """The cohort without excluded, and with relabelled and repaired images.
 
     Excluded images leave the sealed part too. The unlabelled part stays whole, since a submission needs a row for each
-    of its images; a note says so. Decisions about images that are not in the cohort do nothing: those that could not
-    be read are excluded already.
+    of its images; a note says so. Repairs are made in all parts: they read no label, and what was painted over has to
+    be predicted too. Decisions about images that are not in the cohort do nothing: those that could not be read are
+    excluded already.
+
+    Args:
+        cohort: before any decision.
+        decisions: rows of ``decisions.csv``.
+        findings: of the audit of this cohort; a repair needs the finding that its decision names.
 
     Raises:
-        DataError: a class has no image left.
+        DataError: a class has no image left, or a repair whose finding is not there.
     """
     settled = settle_decisions(decisions)
+    present = {s.image for s in cohort.samples}
+    repairs = plan_repairs({image: d for image, d in settled.items() if image in present}, findings)
     labelled = tuple(s for s in (_apply(s, settled.get(s.image)) for s in cohort.labelled) if s is not None)
     left = {s.label for s in labelled}
     problems = [
@@ -115,26 +160,43 @@ def apply_decisions(cohort: Cohort, decisions: Iterable[Decision]) -> Cohort:
     ]
     if problems:
         raise DataError("decisions leave a class without images", problems)
-    ignored = [s.image for s in cohort.unlabelled if s.image in settled and settled[s.image].action != "keep"]
-    notes = cohort.notes
-    if ignored:
-        notes += (f"decisions about {len(ignored)} images of the unlabelled part do nothing, each is predicted: "
-                  f"{', '.join(ignored)}",)  # fmt: skip
     excluded = {image for image, decision in settled.items() if decision.action == "exclude"}
     sealed = tuple(s for s in cohort.sealed if s.image not in excluded)
-    return replace(cohort, labelled=labelled, sealed=sealed, notes=notes)
+    return replace(
+        cohort,
+        labelled=_repair(labelled, repairs),
+        unlabelled=_repair(cohort.unlabelled, repairs),
+        sealed=_repair(sealed, repairs),
+        notes=cohort.notes + _note_ignored(cohort, settled),
+    )
 
 
 def _apply(sample: Sample, decision: Decision | None) -> Sample | None:
-    if decision is None or decision.action == "keep":
+    if decision is None or decision.action in ("keep", "repair"):
         return sample
     return None if decision.action == "exclude" else replace(sample, label=decision.label)
+
+
+def _repair(samples: Iterable[Sample], repairs: Mapping[str, Repair]) -> tuple[Sample, ...]:
+    return tuple(replace(s, repair=repairs.get(s.image)) for s in samples)
+
+
+def _note_ignored(cohort: Cohort, settled: Mapping[str, Decision]) -> tuple[str, ...]:
+    named = [s.image for s in cohort.unlabelled if s.image in settled]
+    ignored = [image for image in named if settled[image].action in ("exclude", "relabel")]
+    if not ignored:
+        return ()
+    return (f"decisions about {len(ignored)} images of the unlabelled part do nothing, each is predicted: "
+            f"{', '.join(ignored)}",)  # fmt: skip
 
 
 def accept_proposals(
     findings: Iterable[Finding], codes: Collection[str], *, decided: Iterable[Decision]
 ) -> tuple[Decision, ...]:
     """What the rule decides: the proposals of findings with these codes, for images without any decision yet.
+
+    A finding that proposes ``relabel`` says the label in ``evidence["label"]``. An image has one decision: where
+    several findings are about it, excluding it goes before relabelling, that before repairing.
 
     Raises:
         PartError: a code that no check has.
@@ -143,9 +205,10 @@ def accept_proposals(
         CHECKS.find(code)
     known = {decision.image for decision in decided}
     when = runs.now_text()
+    open_ = [f for f in findings if f.code in codes and f.proposal in STRONGEST and f.images[0] not in known]
     accepted: dict[str, Decision] = {}
-    for finding in findings:
-        image = finding.images[0]
-        if finding.code in codes and finding.proposal == "exclude" and image not in known:
-            accepted.setdefault(image, Decision(image, "exclude", finding.message, RULE, when, finding.code))
+    for finding in sorted(open_, key=lambda f: STRONGEST.index(f.proposal)):
+        image, action = finding.images[0], finding.proposal
+        label = str(finding.evidence["label"]) if action == "relabel" else ""
+        accepted.setdefault(image, Decision(image, action, finding.message, RULE, when, finding.code, label))
     return tuple(accepted.values())

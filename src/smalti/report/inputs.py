@@ -12,6 +12,7 @@ from .figures import draw_curves
 from .record import RunRecord
 
 MOST_ROWS = 200
+MOST_NAMES = 20
 CURVES = (
     ("train_loss", "loss on the training images"),
     ("inner_loss", "loss on the inner images"),
@@ -34,6 +35,9 @@ def write_data(record: RunRecord) -> Section:
         blocks.append(Paragraph(f"Reading the folder: {'; '.join(str(note) for note in cohort['notes'])}.", "note"))
     if record.samples is not None:
         blocks.append(_tabulate_classes(record.samples))
+    if repaired := cohort.get("repaired", []):
+        number = count_things(len(repaired), "image")
+        blocks.append(Paragraph(f"Repaired before tiles were cut, by decision: {number} ({_list_names(repaired)})."))
     left_out = cohort.get("left_out", [])
     if not left_out:
         return Section("data", "Data", [*blocks, Paragraph("No image was left out.")])
@@ -43,6 +47,11 @@ def write_data(record: RunRecord) -> Section:
         caption += f"; the first {MOST_ROWS} are shown"
     table = Table(("image", "reason", "decided by"), rows, caption, text_columns=3)
     return Section("data", "Data", [*blocks, table])
+
+
+def _list_names(images: list[str]) -> str:
+    more = f" and {len(images) - MOST_NAMES} more" if len(images) > MOST_NAMES else ""
+    return f"{', '.join(images[:MOST_NAMES])}{more}"
 
 
 def _tabulate_classes(samples: pd.DataFrame) -> Table:

@@ -1,7 +1,17 @@
 """Cut images into tiles: a grid, its mask coverage, the choice of tiles, and the store they are kept in."""
 
 from .grid import make_grid, measure_coverage, select_tiles
+from .repair import preview_repair, read_sample
 from .store import TileStore, build_store
 from .tissue import find_tissue
 
-__all__ = ["TileStore", "build_store", "find_tissue", "make_grid", "measure_coverage", "select_tiles"]
+__all__ = [
+    "TileStore",
+    "build_store",
+    "find_tissue",
+    "make_grid",
+    "measure_coverage",
+    "preview_repair",
+    "read_sample",
+    "select_tiles",
+]

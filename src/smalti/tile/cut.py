@@ -8,11 +8,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import images, recipe
-from ..errors import DataError, Problem
+from .. import recipe
 from ..types import Sample
 from .grid import count_grid, make_grid, measure_coverage, select_tiles
-from .tissue import find_tissue
+from .repair import read_sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +30,12 @@ class Bag:
 
 
 def cut_bag(sample: Sample, tile: recipe.Tile, *, tile_px: int) -> Bag:
-    """Read an image and its mask once and cut the tiles that the recipe asks for.
-
-    Without a mask the tissue takes its place.
+    """Read an image and its mask once, repair them, and cut the tiles that the recipe asks for.
 
     Raises:
-        DataError: a file cannot be read, or the mask has another size than the image.
+        DataError: as `read_sample`.
     """
-    image = images.read_image(sample.path)
-    mask = _read_mask(sample, image)
+    image, mask = read_sample(sample)
     if tile.source == "tiles":
         return _cut_grid(image, mask, tile=tile, tile_px=tile_px)
     height, width = mask.shape
@@ -53,22 +49,6 @@ def bound_bag(height_px: int, width_px: int, *, tile: recipe.Tile, tile_px: int)
         return 1
     count = count_grid(height_px, width_px, tile_px=tile_px, overlap_frac=tile.overlap_frac)
     return count if tile.max_tiles is None else min(count, tile.max_tiles)
-
-
-def _read_mask(sample: Sample, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    if sample.mask_path is None:
-        return find_tissue(image)
-    mask, _ = images.read_mask(sample.mask_path)
-    if mask.shape != image.shape[:2]:
-        problem = Problem(
-            code="mask-size",
-            file=str(sample.mask_path),
-            message=f"the mask is {mask.shape[1]}x{mask.shape[0]} px, its image {image.shape[1]}x{image.shape[0]} px.",
-            fix="save the mask at the size of the image, or leave the image out",
-            images=(sample.image,),
-        )
-        raise DataError("a mask does not fit its image", [problem])
-    return mask
 
 
 def _cut_grid(image: NDArray[np.uint8], mask: NDArray[np.uint8], *, tile: recipe.Tile, tile_px: int) -> Bag:

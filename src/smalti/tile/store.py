@@ -1,9 +1,9 @@
 """All tiles of a cohort in one file, built once, read by row.
 
 A store is a folder named by its key: ``tiles.u8`` (rows of tile_px x tile_px x 3 bytes), ``index.npz`` and
-``store.json``. The key covers the bytes of images and masks, the knobs that matter for the source, and the code of
-`smalti.tile` and `smalti.images`; labels, cases and the order of the samples are left out, so that a corrected label
-does not cut anything again.
+``store.json``. The key covers the bytes of images and masks, repairs, the knobs that matter for the source, and
+the code of `smalti.tile` and `smalti.images`; labels, cases and the order of the samples are left out, so that a
+corrected label does not cut anything again.
 """
 
 from __future__ import annotations
@@ -183,7 +183,9 @@ def _name_knobs(tile: recipe.Tile, tile_px: int) -> dict[str, object]:
 
 def _hash_store(samples: tuple[Sample, ...], tile: recipe.Tile, *, tile_px: int, memo: Path) -> str:
     hashes = runs.hash_files((p for s in samples for p in (s.path, s.mask_path) if p is not None), memo=memo)
-    rows = [f"{s.image}|{hashes[s.path]}|{hashes[s.mask_path] if s.mask_path else ''}" for s in samples]
+    rows = [
+        f"{s.image}|{hashes[s.path]}|{hashes[s.mask_path] if s.mask_path else ''}|{s.repair or ''}" for s in samples
+    ]
     knobs = json.dumps(_name_knobs(tile, tile_px), sort_keys=True)
     return runs.hash_text(knobs, runs.hash_code("smalti.tile", "smalti.images"), *rows)
 

@@ -95,7 +95,7 @@ def inspect_ground(
         append_decisions(decisions_path, accepted)
         decisions += accepted
         listener.say(f"{len(accepted)} proposal(s) accepted by rule, recorded in {decisions_path}")
-    return Ground(apply_decisions(whole, decisions), whole, decisions, seen)
+    return Ground(apply_decisions(whole, decisions, findings=seen.findings), whole, decisions, seen)
 
 
 def _seal_cases(cohort: Cohort, path: Path, *, share: float, listener: Listener) -> Cohort:

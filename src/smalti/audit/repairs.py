@@ -1,0 +1,67 @@
+"""What can be repaired without inventing tissue: paint is filled flat, a mask on glass is cut to the tissue.
+
+A repair comes from the finding that a decision names, made anew in every audit, so that it fits the pixels that are
+there now. The pixel work is done where tiles are cut (`smalti.tile`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from ..errors import DataError, Problem
+from ..types import Decision, Finding, Repair
+
+
+def _fill_outlines(findings: Sequence[Finding]) -> Repair:
+    outlines = (polygon for finding in findings for polygon in finding.evidence.get("outline", ()))
+    return Repair(outline=tuple(tuple((float(row), float(col)) for row, col in polygon) for polygon in outlines))
+
+
+def _cut_mask(findings: Sequence[Finding]) -> Repair:
+    return Repair(recut=bool(findings))
+
+
+REPAIRS: dict[str, Callable[[Sequence[Finding]], Repair]] = {
+    "painted": _fill_outlines,
+    "blank-under-mask": _cut_mask,
+}  # code of a finding -> what repairs it
+
+
+def plan_repair(findings: Sequence[Finding]) -> Repair:
+    """The repair of what findings of one code say about one image.
+
+    Raises:
+        DataError: nothing repairs findings of this code, or they do not say where.
+    """
+    code, image = findings[0].code, findings[0].images[0]
+    repair = REPAIRS[code](findings) if code in REPAIRS else Repair()
+    if repair == Repair():
+        known = f"{image}: no repair for '{code}'" if code not in REPAIRS else f"{image}: '{code}' has no outline"
+        raise DataError(f"{known}. Fix: exclude it or keep it; what can be repaired: {', '.join(REPAIRS)}")
+    return repair
+
+
+def plan_repairs(decisions: Mapping[str, Decision], findings: Iterable[Finding]) -> dict[str, Repair]:
+    """Image -> its repair, for the decisions (by image) that ask for one.
+
+    Raises:
+        DataError: findings that decisions name and the audit does not find (any more), all at once.
+    """
+    wanted = {(d.image, d.finding): list[Finding]() for d in decisions.values() if d.action == "repair"}
+    for finding in findings:
+        if (key := (finding.images[0], finding.code)) in wanted:
+            wanted[key].append(finding)
+    problems = [
+        Problem(
+            code="repair-without-finding",
+            file="decisions.csv",
+            message=f"{image} is to be repaired for '{code}', which the audit does not find: data, code or checks "
+            "have changed since.",
+            fix="look again ('smalti review DATA') and decide anew, or remove the row",
+        )
+        for (image, code), found in wanted.items()
+        if not found
+    ]
+    if problems:
+        raise DataError(f"{len(problems)} repairs cannot be made", problems)
+    return {image: plan_repair(found) for (image, _), found in wanted.items()}
