@@ -79,6 +79,8 @@ def audit_folder(folder: Path, findings: Path) -> Flags:
 def run_trials(source: Path, work: Path, *, seeds: list[int]) -> list[Trial]:
     """Audit a folder with its own truth, or planted copies of it."""
     if (source / "truth" / "planted.csv").exists():
+        if not (work / source.name).exists():
+            (work / source.name).symlink_to(source.resolve())  # for bench_peers
         return [(read_truth(source), audit_folder(source, work / f"{source.name}.audit" / "findings.json"))]
     trials = []
     for seed in seeds:
