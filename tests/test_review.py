@@ -1,135 +1,196 @@
-"""The review page: strangers stay out, hostile files and names do no harm, no decision is lost or doubled."""
+"""The review page: no decision is lost or doubled, undo goes back to undecided, a run's traces are told."""
 
 from __future__ import annotations
 
+import multiprocessing
 import random
-import struct
 import threading
-import zlib
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from starlette.testclient import TestClient
 
-from smalti.audit import Audit, append_decisions, read_decisions, settle_decisions
-from smalti.errors import DataError
-from smalti.review import Desk, make_app
-from smalti.types import Cohort, Decision, Finding, Sample
-
-HOME = "http://127.0.0.1:8000"
-TOKEN = "secret"
-OWN = {"Origin": HOME, "X-Smalti": "1"}
-SCRIPT = "<script>alert(1)</script>"
+from desks import SCRIPT, draw_cohort, enter, find_decisions, name_cohort, open_desk, send
+from smalti.audit import Audit, append_decisions, hold_decisions, read_decisions, settle_decisions, write_findings
+from smalti.audit.decisions import accept_proposals
+from smalti.audit.traces import Trace, write_traces
+from smalti.errors import DataError, RunError, SmaltiError
+from smalti.images import read_region
+from smalti.review import Desk, read_insight
+from smalti.review.address import take_address
+from smalti.types import Cohort, Decision, Finding
 
 
 @pytest.fixture
 def cohort(tmp_path: Path) -> Cohort:
-    """Four images, one of them a web page; the first has a mask; a class named like a script."""
-    rng = np.random.default_rng(0)
-    for name in ("a.png", "b.png", "c.png"):
-        Image.fromarray(rng.integers(0, 255, (60, 80, 3), dtype=np.uint8)).save(tmp_path / name)
-    (tmp_path / "page.png").write_text(f"<!doctype html>{SCRIPT}")
-    mask = np.zeros((60, 80), np.uint8)
-    mask[20:40, 20:60] = 255
-    Image.fromarray(mask).save(tmp_path / "mask.bin", format="PNG")
-    names = ("a.png", "b.png", "c.png", "page.png")
-    masks = {"a.png": tmp_path / "mask.bin"}
-    samples = tuple(Sample(n, tmp_path / n, masks.get(n), SCRIPT, n, n) for n in names)
-    return Cohort(tmp_path, "table", samples, (), (SCRIPT, "z"))
+    return draw_cohort(tmp_path / "data")
 
 
-def open_desk(cohort: Cohort, findings: tuple[Finding, ...] = ()) -> Desk:
-    return Desk(cohort, Audit(findings, {}), decisions_path=cohort.root / "decisions.csv", who="test")
+def list_rows(cohort: Cohort) -> list[tuple[str, str, str]]:
+    return [(row.image, row.action, row.label) for row in read_decisions(find_decisions(cohort))]
 
 
-def enter(desk: Desk) -> TestClient:
-    client = TestClient(make_app(desk, TOKEN, port=8000), base_url=HOME)
-    assert client.get(f"/?token={TOKEN}").status_code == 200
-    return client
+# --- decisions ----------------------------------------------------------------------------------------------------
 
 
-def decide(client: TestClient, **words: str) -> int:
-    return client.post("/decide", json=words, headers=OWN).status_code
+def test_undo_goes_back_step_by_step_to_undecided(cohort: Cohort) -> None:
+    desk = open_desk(cohort)
+    desk.record(["a.png"], "relabel", label="z", entry="1")
+    desk.record(["a.png"], "exclude", entry="2")
+    desk.record(["a.png"], "keep", entry="3")
+    wanted = [("exclude", ""), ("relabel", "z"), None]
+    for i, before in zip((3, 2, 1), wanted, strict=True):
+        desk = open_desk(cohort)  # as after a restart
+        for _ in range(2):  # the answer was lost, so the page asks again
+            desk.undo(str(i), entry=f"u{i}")
+            made = desk.decided().get("a.png")
+            assert (made and (made.action, made.label)) == before
+    assert len(list_rows(cohort)) == 6
+    assert list_rows(cohort)[-1] == ("a.png", "reset", "")
+    desk.record(["a.png"], "exclude", entry="4")
+    desk.undo("4", entry="u4")
+    assert not desk.decided()
 
 
-def test_strangers_stay_out(cohort: Cohort) -> None:
-    app = make_app(open_desk(cohort), TOKEN, port=8000)
-    stranger = TestClient(app, base_url=HOME)
-    for path in ("/", "/?token=wrong", "/state", "/picture?image=a.png", "/assets/review.js", "/no"):
-        assert stranger.get(path).status_code == 403, path
-    cookie = stranger.get(f"/?token={TOKEN}", follow_redirects=False).headers["set-cookie"].lower()
-    assert "httponly" in cookie
-    assert "samesite=strict" in cookie
-    for host in ("evil.example", "127.0.0.1:9", "127.0.0.1.evil.example:8000"):
-        assert stranger.get("/state", headers={"Host": host}).status_code == 403
+def test_an_undecided_image_is_undecided_for_everybody(cohort: Cohort) -> None:
+    desk = open_desk(cohort)
+    desk.record(["a.png"], "exclude", entry="1")
+    desk.undo("1", entry="2")
+    rows = read_decisions(find_decisions(cohort))
+    assert settle_decisions(rows) == {}
+    finding = Finding("blank", "warning", ("a.png",), 1.0, "m", "exclude")
+    assert [d.image for d in accept_proposals([finding], ["blank"], decided=rows)] == ["a.png"]
 
 
-@pytest.mark.parametrize("headers", [{}, {"Origin": HOME}, {"X-Smalti": "1"}, {**OWN, "Origin": "http://evil.example"}])
-def test_foreign_posts_are_refused(cohort: Cohort, headers: dict[str, str]) -> None:
+def test_what_was_decided_again_elsewhere_is_not_undone(cohort: Cohort) -> None:
+    desk, other = open_desk(cohort), open_desk(cohort)
+    desk.record(["a.png", "b.png"], "exclude", entry="bulk")
+    other.record(["a.png"], "keep", entry="1")
+    desk.undo("bulk", entry="2")
+    assert {image: d.action for image, d in desk.decided().items()} == {"a.png": "keep"}
+    with pytest.raises(DataError, match="decided again"):
+        desk.undo("bulk", entry="3")
+    with pytest.raises(DataError, match="nothing was undone"):
+        desk.undo("never", entry="4")
+
+
+def test_a_bulk_act_is_one_write_and_one_undo(tmp_path: Path) -> None:
+    cohort = name_cohort(tmp_path / "data", 50)
+    names = [s.image for s in cohort.samples]
     client = enter(open_desk(cohort))
-    answer = client.post("/decide", json={"image": "a.png", "action": "keep"}, headers=headers)
-    assert answer.status_code == 403
-    assert not (cohort.root / "decisions.csv").exists()
+    assert send(client, images=[*names, "no.png"], action="exclude").status_code == 400
+    assert not list_rows(cohort)
+    for _ in range(2):
+        answer = send(client, images=names, action="exclude", entry="bulk").json()
+    assert answer["added"] is False
+    assert [row[0] for row in list_rows(cohort)] == names
+    assert send(client, "/undo", undone="bulk", entry="u").json()["added"] is True
+    assert not settle_decisions(read_decisions(find_decisions(cohort)))
 
 
-def test_pictures(cohort: Cohort) -> None:
+def test_killed_servers_and_retries_keep_each_decision_once(tmp_path: Path) -> None:
+    cohort = name_cohort(tmp_path / "data", 200)
+    draw = random.Random(0)
     client = enter(open_desk(cohort))
-    picture = client.get("/picture?image=a.png&px=40")
-    assert picture.headers["content-type"] == "image/jpeg"
-    assert picture.content.startswith(b"\xff\xd8")
-    assert picture.headers["x-content-type-options"] == "nosniff"
-    assert client.get("/outline?image=a.png").content.startswith(b"\x89PNG")
-    assert client.get("/outline?image=b.png").status_code == 404
-    for name in ("../a.png", "/etc/passwd", "..%2f..%2fetc%2fpasswd", "mask.bin", "", "a.png%00"):
-        assert client.get(f"/picture?image={name}").status_code == 404, name
-    for px in ("0", "-1", "4097", "x", "9" * 5000):
-        assert client.get(f"/picture?image=a.png&px={px}").status_code == 400
-    page = client.get("/picture?image=page.png")
-    assert page.status_code == 415
-    assert page.headers["content-type"].startswith("text/plain")
+    wanted = []
+    for i, sample in enumerate(cohort.samples):
+        action = draw.choice(["keep", "exclude"])
+        wanted.append((sample.image, action, ""))
+        for _ in range(draw.randint(1, 3)):  # the answer was lost, so the page asks again
+            if draw.random() < 0.2:
+                client = enter(open_desk(cohort))
+            assert send(client, images=[sample.image], action=action, entry=f"t-{i}").status_code == 200
+            assert list_rows(cohort)[-1] == wanted[-1]
+    assert list_rows(cohort) == wanted
 
 
-def test_large_pictures_and_bombs(cohort: Cohort) -> None:
-    Image.new("1", (10_000, 10_000)).save(cohort.root / "b.png")
-    header = struct.pack(">IIBBBBB", 60_000, 60_000, 1, 0, 0, 0, 0)
-    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(100))))
-    chunks = [struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in parts]
-    (cohort.root / "c.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
-    client = enter(open_desk(cohort))
-    large = client.get("/picture?image=b.png&px=256")
-    assert large.status_code == 200
-    assert len(large.content) < 100_000
-    assert client.get("/picture?image=c.png").status_code == 422
+def test_a_late_retry_does_not_go_before_what_came_later(cohort: Cohort) -> None:
+    open_desk(cohort).record(["a.png"], "keep", entry="one-1")
+    open_desk(cohort).record(["a.png"], "exclude", entry="other-1")
+    assert not open_desk(cohort).record(["a.png"], "keep", entry="one-1")
+    assert open_desk(cohort).decided()["a.png"].action == "exclude"
 
 
-def test_script_in_a_label_is_text(cohort: Cohort) -> None:
-    client = enter(open_desk(cohort))
-    page = client.get("/")
-    assert SCRIPT not in page.text
-    assert "&lt;script&gt;" in page.text
-    assert page.headers["content-security-policy"].startswith("default-src 'self'")
-    assert client.get("/state").headers["content-type"] == "application/json"
-    assert "innerHTML" not in client.get("/assets/review.js").text
+def _decide_all(root: Path, part: list[str]) -> None:
+    desk = open_desk(name_cohort(root, 60))
+    for name in part:
+        desk.record([name], "exclude", entry=f"p-{name.removesuffix('.png')}")
 
 
-def test_senseless_decisions_are_refused(cohort: Cohort) -> None:
-    client = enter(open_desk(cohort))
-    assert decide(client, image="no.png", action="keep") == 400
-    assert decide(client, image="a.png", action="burn") == 400
-    assert decide(client, image="a.png", action="relabel", label="no") == 400
-    assert client.post("/decide", content="[]", headers={**OWN, "Content-Type": "application/json"}).status_code == 400
-    client = enter(open_desk(replace(cohort, labelled=(), unlabelled=cohort.labelled)))
-    assert decide(client, image="a.png", action="relabel", label="z") == 400
-    assert decide(client, image="a.png", action="exclude") == 400
-    with pytest.raises(DataError, match=r"no image 'no\.png'"):
-        open_desk(cohort).record("no.png", "keep")
-    assert not (cohort.root / "decisions.csv").exists()
+def test_two_processes_and_a_rule_lose_nothing(tmp_path: Path) -> None:
+    cohort = name_cohort(tmp_path / "data", 60)
+    names = [s.image for s in cohort.samples]
+    path = find_decisions(cohort)
+    spawn = multiprocessing.get_context("spawn")
+    workers = [spawn.Process(target=_decide_all, args=(cohort.root, names[i::2])) for i in range(2)]
+    for worker in workers:
+        worker.start()
+    for i in range(40):
+        append_decisions(path, [Decision("rule", "keep", f"{i}", "rule", "")])
+    for worker in workers:
+        worker.join()
+    rows = read_decisions(path)
+    assert sorted(row.image for row in rows if row.image != "rule") == sorted(names)
+    assert [row.reason for row in rows if row.image == "rule"] == [str(i) for i in range(40)]
 
 
-def test_worst_first_and_changes_are_noticed(cohort: Cohort) -> None:
+def test_a_thread_waits_for_the_other(tmp_path: Path) -> None:
+    path = tmp_path / "decisions.csv"
+    late = threading.Thread(target=append_decisions, args=(path, [Decision("late", "keep", "", "", "")]))
+    with hold_decisions(path):
+        late.start()
+        append_decisions(path, [Decision("early", "keep", "", "", "")])
+        late.join(0.2)
+        assert late.is_alive()
+    late.join()
+    assert [row.image for row in read_decisions(path)] == ["early", "late"]
+
+
+@pytest.mark.parametrize("before", [
+    "image,action\r\na.png,keep\r\n",  # a spreadsheet
+    "\ufeffimage,action,label,reason,who,when,finding\nb.png,exclude,,torn,,,",  # an older smalti, no last line end
+    'image,action,label,reason,who,when,finding,entry\na.png,keep,,"two\nlines, and a ""word""",,,,\n',
+    'image,action,label,reason,who,when,finding,entry\na.png,keep,,"left open,,,,\n',
+])  # fmt: skip
+def test_rows_by_other_hands_stay_and_new_ones_follow(cohort: Cohort, before: str) -> None:
+    path = find_decisions(cohort)
+    path.write_bytes(before.encode())
+    old = read_decisions(path)
+    desk = open_desk(cohort)
+    desk.record(["c.png"], "exclude", entry="1")
+    desk.record(["c.png"], "keep", entry="2")
+    rows = read_decisions(path)
+    assert rows[: len(old)] == old
+    assert [(row.image, row.action) for row in rows[len(old) :]] == [("c.png", "exclude"), ("c.png", "keep")]
+    assert desk.decided() == settle_decisions(rows)
+
+
+def test_news_tells_what_was_added_and_all_after_other_hands(cohort: Cohort) -> None:
+    desk = open_desk(cohort)
+    desk.record(["a.png"], "keep", entry="1")
+    at = desk.news("")["at"]
+    assert not desk.news(at)["decisions"]
+    open_desk(cohort).record(["b.png"], "exclude", entry="2")
+    news = desk.news(at)
+    assert (news["all"], list(news["decisions"])) == (False, ["b.png"])
+    desk.undo("2", entry="3")
+    assert desk.news(news["at"])["decisions"] == {"b.png": None}
+    find_decisions(cohort).write_text("image,action\nc.png,keep\n")
+    assert desk.news(news["at"])["all"]
+    assert list(desk.decided()) == ["c.png"]
+    find_decisions(cohort).unlink()
+    assert not desk.decided()
+    assert open_desk(cohort).news(at)["all"]  # a restarted server
+
+
+# --- what is shown ------------------------------------------------------------------------------------------------
+
+
+def test_worst_first_and_changes_are_noticed(cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smalti.review.desk.GLANCE_S", 0.0)
+    monkeypatch.setattr("smalti.review.desk.GLANCE_SHARE", 1e9)
     findings = (
         Finding("x", "info", ("a.png",), 9.0, "m"),
         Finding("y", "error", ("c.png",), 1.0, "m"),
@@ -140,51 +201,130 @@ def test_worst_first_and_changes_are_noticed(cohort: Cohort) -> None:
     assert [card["image"] for card in state["cards"]] == ["b.png", "c.png", "a.png", "page.png"]
     assert state["changed"] is False
     (cohort.root / "a.png").write_bytes(b"other")
-    assert client.get("/state").json()["changed"] is True
+    assert client.get("/news").json()["changed"] is True
 
 
-def test_undo_brings_back_what_counted_and_a_retry_undoes_no_more(cohort: Cohort) -> None:
-    desk = open_desk(cohort)
-    desk.record("a.png", "relabel", label="z")
-    desk.record("a.png", "exclude")
-    for _ in range(2):
-        desk.undo("a.png", "exclude")
-        assert (desk.decided()["a.png"].action, desk.decided()["a.png"].label) == ("relabel", "z")
-    desk.record("b.png", "exclude")
-    assert desk.undo("b.png", "exclude")
-    assert desk.decided()["b.png"].action == "keep"
+def test_a_finding_about_an_image_that_could_not_be_read_is_a_card(cohort: Cohort) -> None:
+    client = enter(open_desk(cohort, (Finding("integrity", "error", ("gone.png",), 1.0, "cut off", "exclude"),)))
+    card = client.get("/state").json()["cards"][0]
+    assert (card["image"], card["part"], card["actions"]) == ("gone.png", "unreadable", ["exclude"])
+    assert client.get("/card?image=gone.png").json()["findings"][0]["message"] == "cut off"
+    assert client.get("/picture?image=gone.png").status_code == 415
+    assert client.get("/outline?image=gone.png").status_code == 404
+    assert send(client, images=["gone.png"], action="keep").status_code == 400
+    assert send(client, images=["gone.png"], action="exclude").status_code == 200
 
 
-def test_killed_servers_and_retries_keep_each_decision_once(tmp_path: Path) -> None:
-    names = [f"{i}.png" for i in range(200)]
-    samples = tuple(Sample(n, tmp_path / n, None, "ab"[i % 2], n, n) for i, n in enumerate(names))
-    cohort = Cohort(tmp_path, "table", samples, (), ("a", "b"))
-    draw = random.Random(0)
+def test_senseless_decisions_are_refused(cohort: Cohort) -> None:
     client = enter(open_desk(cohort))
-    for name in names:
-        words = {"image": name, "action": "relabel", "label": "b", "request_id": name}
-        for _ in range(draw.randint(1, 2)):  # the answer was lost, so the page asks again
-            if draw.random() < 0.2:
-                client = enter(open_desk(cohort))
-            assert decide(client, **words) == 200
-            assert settle_decisions(read_decisions(tmp_path / "decisions.csv"))[name].label == "b"
-    assert [row.image for row in read_decisions(tmp_path / "decisions.csv")] == names
+    assert send(client, images=["no.png"], action="keep").status_code == 400
+    assert send(client, images=["a.png"], action="burn").status_code == 400
+    assert send(client, images=["a.png"], action="reset").status_code == 400
+    assert send(client, images=["a.png"], action="repair").status_code == 400
+    assert send(client, images=["a.png"], action="relabel", label="no").status_code == 400
+    assert send(client, images=["a.png"], action="keep", entry="").status_code == 400
+    client = enter(open_desk(replace(cohort, labelled=(), unlabelled=cohort.labelled)))
+    assert send(client, images=["a.png"], action="relabel", label="z").status_code == 400
+    assert send(client, images=["a.png"], action="exclude").status_code == 400
+    assert not find_decisions(cohort).exists()
 
 
-def test_two_desks_and_a_rule_over_one_file_lose_nothing(tmp_path: Path) -> None:
-    names = [f"{i}.png" for i in range(60)]
-    cohort = Cohort(tmp_path, "table", tuple(Sample(n, tmp_path / n, None, "a", n, n) for n in names), (), ("a",))
+def test_a_repair_names_the_finding_that_it_repairs(cohort: Cohort) -> None:
+    outline = [[[1, 2], [3, 4], [5, 2]]]
+    findings = (
+        Finding("foreign", "error", ("a.png",), 1.0, "m"),
+        Finding("painted", "warning", ("a.png",), 1.0, "m", "repair", {"outline": outline}),
+    )
+    client = enter(open_desk(cohort, findings))
+    told = client.get("/card?image=a.png").json()["findings"]
+    assert [(f["proposal"], f["outline"]) for f in told] == [("keep", []), ("repair", outline)]
+    assert send(client, images=["a.png"], action="repair").status_code == 200
+    assert read_decisions(find_decisions(cohort))[0].finding == "painted"
 
-    def work(part: list[str]) -> None:
-        desk = open_desk(cohort)
-        for name in part:
-            desk.record(name, "exclude")
 
-    append_decisions(tmp_path / "decisions.csv", [Decision("0.png", "keep", "", "rule", "")])
-    threads = [threading.Thread(target=work, args=(names[i::2],)) for i in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    rows = read_decisions(tmp_path / "decisions.csv")
-    assert sorted(row.image for row in rows) == sorted([*names, "0.png"])
+def test_regions_show_the_pixels_of_the_file(tmp_path: Path) -> None:
+    yy, xx = np.mgrid[0:300, 0:400]
+    pixels = np.stack([xx * 255 // 400, yy * 255 // 300, np.full_like(xx, 90)], axis=-1).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "i.png")
+    assert np.array_equal(read_region(tmp_path / "i.png", 20, 30, height_px=50, width_px=60), pixels[20:70, 30:90])
+    small = read_region(tmp_path / "i.png", 0, 0, height_px=300, width_px=400, longest_px=100)
+    assert small.shape == (75, 100, 3)
+    assert np.abs(small.astype(int) - pixels[2::4, 2::4]).mean() < 2
+
+
+def test_the_outline_of_the_mask_lies_where_the_mask_does(cohort: Cohort) -> None:
+    corners = np.array(enter(open_desk(cohort)).get("/outline?image=a.png").json()[0]) * [60, 80]
+    assert np.allclose(corners.min(axis=0), [20.5, 20.5], atol=0.01)  # centres of the outermost pixels
+    assert np.allclose(corners.max(axis=0), [39.5, 59.5], atol=0.01)
+
+
+# --- a run --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    run = tmp_path / "run"
+    run.mkdir()
+    trace = Trace("a.png", 1.5, {SCRIPT: 0.2, "z": 0.8}, ((1, 2.0), (2, 1.5)), ("b.png", "gone.png"), ("c.png",))
+    write_traces(run / "traces.json", [trace])
+    rows = [f"{seed},{fold},{image},{image},{role},x" for seed, fold, image, role in
+            ((0, 1, "a.png", "outer"), (0, 0, "a.png", "train"), (1, 2, "a.png", "outer"))]  # fmt: skip
+    (run / "folds.csv").write_text("\n".join(["seed,fold,image,case,role,label", *rows]) + "\n")
+    suspect = Finding("label-suspect", "warning", ("a.png",), 2.0, "m", "relabel", {"label": "z"})
+    write_findings(run / "suspects.json", Audit((suspect,), {}))
+    (run / "heatmaps").mkdir()
+    Image.new("RGB", (8, 6), "red").save(run / "heatmaps" / "a.png")
+    return run
+
+
+def open_with_run(cohort: Cohort, run: Path) -> Desk:
+    return open_desk(cohort, insight=read_insight(run, images=[s.image for s in cohort.samples]))
+
+
+def test_what_a_run_knows_is_told(cohort: Cohort, run: Path) -> None:
+    client = enter(open_with_run(cohort, run))
+    card = client.get("/state").json()["cards"][0]
+    assert (card["image"], card["loss"], card["fold"]) == ("a.png", 1.5, 1)
+    told = client.get("/card?image=a.png").json()
+    assert told["trace"]["scores"] == {SCRIPT: 0.2, "z": 0.8}
+    assert (told["alike"], told["unlike"]) == (["b.png"], ["c.png"])
+    assert (told["findings"][0]["proposal"], told["findings"][0]["label"]) == ("relabel", "z")
+    assert client.get("/heatmap?image=a.png").headers["content-type"] == "image/jpeg"
+    assert client.get("/heatmap?image=b.png").status_code == 404
+
+
+def test_what_tells_a_sealed_label_is_not_told(cohort: Cohort, run: Path) -> None:
+    sealed = replace(cohort, labelled=cohort.labelled[1:], sealed=cohort.labelled[:1])
+    client = enter(open_with_run(sealed, run))
+    card = next(c for c in client.get("/state").json()["cards"] if c["image"] == "a.png")
+    assert (card["label"], card["loss"], card["findings"]) == (None, None, [])
+    assert client.get("/card?image=a.png").json()["trace"] is None
+
+
+def test_a_folder_that_is_no_run_of_this_data_is_refused(cohort: Cohort, run: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="neither"):
+        read_insight(tmp_path, images=["a.png"])
+    with pytest.raises(RunError, match="other images"):
+        read_insight(run, images=["b.png"])
+
+
+# --- the address --------------------------------------------------------------------------------------------------
+
+
+def test_a_restart_is_found_at_the_same_address(tmp_path: Path) -> None:
+    path = tmp_path / ".address"
+    first, listener = take_address(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    beside, second = take_address(path)  # the port is taken, so another one
+    assert beside.port != first.port
+    second.close()
+    with pytest.raises(SmaltiError, match="--port 0"):
+        take_address(path, port=first.port)
+    listener.close()
+    again, listener = take_address(path)
+    listener.close()
+    assert again == first
+    path.chmod(0o644)  # readable by others: no secret any more
+    other, listener = take_address(path)
+    listener.close()
+    assert other.token != first.token

@@ -108,13 +108,10 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         with _open_slide(path) as slide:
             height_px, width_px = _slide_size(slide)
             if height_px * width_px > LARGEST_WHOLE_PX:
-                raise _data_error(
-                    path,
-                    "image-too-large",
-                    message=f"is too large ({height_px} x {width_px} px) to be read whole.",
-                    fix="read it by regions, or export the tissue at a lower magnification",
-                )
-            return _read_slide_region(slide, 0, col_px=0, height_px=height_px, width_px=width_px)
+                message = f"is too large ({height_px} x {width_px} px) to be read whole."
+                fix = "read it by regions, or export the tissue at a lower magnification"
+                raise _data_error(path, "image-too-large", message=message, fix=fix)
+            return np.array(_read_slide_region(slide, path, box=(0, 0, height_px, width_px)))
     with _open_picture(path) as (image, orientation):
         return np.array(_to_rgb(_turn(image, orientation), path))
 
@@ -146,22 +143,27 @@ def read_mask(path: Path) -> tuple[NDArray[np.uint8], bool]:
     return (plane >= (low + high) / 2).astype(np.uint8), grey
 
 
-def read_region(path: Path, row_px: int, col_px: int, *, height_px: int, width_px: int) -> NDArray[np.uint8]:
-    """The rectangle from (row_px, col_px) at full resolution, (height_px, width_px, 3) RGB.
+def read_region(
+    path: Path, row_px: int, col_px: int, *, height_px: int, width_px: int, longest_px: int | None = None
+) -> NDArray[np.uint8]:
+    """The rectangle from (row_px, col_px), (height_px, width_px, 3) RGB at full resolution.
 
-    Cheap for slides; any other image is decoded whole.
+    With ``longest_px`` it is shrunk so that its longer side has no more than that. Cheap for slides; any other image
+    is decoded whole.
 
     Raises:
         DataError: as `read_image`, or the rectangle does not lie inside the image.
         MissingExtraError: a whole-slide file, and OpenSlide is not installed.
     """
-    if not _is_slide(path):
-        pixels = read_image(path)
-        _refuse_outside(path, (row_px, col_px), wanted=(height_px, width_px), size=pixels.shape[:2])
-        return pixels[row_px : row_px + height_px, col_px : col_px + width_px].copy()
-    with _open_slide(path) as slide:
-        _refuse_outside(path, (row_px, col_px), wanted=(height_px, width_px), size=_slide_size(slide))
-        return _read_slide_region(slide, row_px, col_px=col_px, height_px=height_px, width_px=width_px)
+    box, wanted = (row_px, col_px, height_px, width_px), (height_px, width_px)
+    if _is_slide(path):
+        with _open_slide(path) as slide:
+            _refuse_outside(path, (row_px, col_px), wanted=wanted, size=_slide_size(slide))
+            return np.array(_read_slide_region(slide, path, box=box, longest_px=longest_px))
+    with _open_picture(path) as (image, orientation):
+        _refuse_outside(path, (row_px, col_px), wanted=wanted, size=_turned_size(image, orientation))
+        part = _turn(image, orientation).crop((col_px, row_px, col_px + width_px, row_px + height_px))
+        return np.array(_shrink(_to_rgb(part, path), longest_px))
 
 
 def read_thumbnail(path: Path, *, longest_px: int) -> NDArray[np.uint8]:
@@ -172,12 +174,10 @@ def read_thumbnail(path: Path, *, longest_px: int) -> NDArray[np.uint8]:
     """
     if _is_slide(path):
         with _open_slide(path) as slide:
-            return np.array(slide.get_thumbnail((longest_px, longest_px)).convert("RGB"))
+            return np.array(_read_slide_region(slide, path, box=(0, 0, *_slide_size(slide)), longest_px=longest_px))
     with _open_picture(path) as (image, orientation):
         image.draft(None, (2 * longest_px, 2 * longest_px))  # lets a JPEG be decoded at 1/2, 1/4, 1/8
-        picture = _to_rgb(_turn(image, orientation), path)
-        picture.thumbnail((longest_px, longest_px), Image.Resampling.LANCZOS)
-        return np.array(picture)
+        return np.array(_shrink(_to_rgb(_turn(image, orientation), path), longest_px))
 
 
 def read_mpp(path: Path) -> float | None:
@@ -199,6 +199,20 @@ def read_mpp(path: Path) -> float | None:
         if microns is None or not across or not down:
             return None
         return _plausible_mpp(microns / float(across), microns / float(down))
+
+
+def read_encoding(path: Path) -> tuple[str, float]:
+    """How a file holds its pixels, from the header: format, kind and compression; mean quantisation step of a JPEG.
+
+    Raises:
+        DataError, MissingExtraError: as `read_size`.
+    """
+    if _is_slide(path):
+        return path.suffix.lower().lstrip("."), 0.0
+    with _open_picture(path) as (image, _):
+        steps = [step for table in getattr(image, "quantization", {}).values() for step in table]
+        words = (image.format, image.mode, image.info.get("compression"))
+        return " ".join(str(word) for word in words if word), sum(steps) / max(1, len(steps))
 
 
 def _plausible_mpp(across: float, down: float) -> float | None:
@@ -309,12 +323,18 @@ def _refuse_mode(image: Image.Image, path: Path) -> None:
         )
 
 
+def _shrink(image: Image.Image, longest_px: int | None) -> Image.Image:
+    if longest_px is not None:
+        image.thumbnail((longest_px, longest_px), Image.Resampling.LANCZOS)
+    return image
+
+
 def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
     _refuse_mode(image, path)
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if not image.has_transparency_data:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")  # a copy of the largest picture is 0.7 GB
     colour = image.convert("RGBA")
     paper = Image.new("RGBA", colour.size, "white")
     return Image.alpha_composite(paper, colour).convert("RGB")
@@ -386,7 +406,18 @@ def _slide_size(slide: Any) -> tuple[int, int]:
     return height_px, width_px
 
 
-def _read_slide_region(slide: Any, row_px: int, *, col_px: int, height_px: int, width_px: int) -> NDArray[np.uint8]:
-    region = slide.read_region((col_px, row_px), 0, (width_px, height_px))
+def _read_slide_region(
+    slide: Any, path: Path, *, box: tuple[int, int, int, int], longest_px: int | None = None
+) -> Image.Image:
+    """The box (row_px, col_px, height_px, width_px), from the smallest level of the file that is fine enough."""
+    row_px, col_px, height_px, width_px = box
+    level = 0 if longest_px is None else slide.get_best_level_for_downsample(max(height_px, width_px) / longest_px)
+    scale = slide.level_downsamples[level]
+    size = (max(1, round(width_px / scale)), max(1, round(height_px / scale)))
+    if size[0] * size[1] > LARGEST_WHOLE_PX:
+        message = f"has no level that shows {height_px} x {width_px} px at once."
+        fix = "read a smaller region, or export it as a pyramid"
+        raise _data_error(path, "image-too-large", message=message, fix=fix)
+    region = slide.read_region((col_px, row_px), level, size)
     paper = Image.new("RGBA", region.size, "white")
-    return np.array(Image.alpha_composite(paper, region).convert("RGB"))
+    return _shrink(Image.alpha_composite(paper, region).convert("RGB"), longest_px)

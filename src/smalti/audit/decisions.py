@@ -203,7 +203,7 @@ def accept_proposals(
     """
     for code in codes:
         CHECKS.find(code)
-    known = {decision.image for decision in decided}
+    known = settle_decisions(decided)
     when = runs.now_text()
     open_ = [f for f in findings if f.code in codes and f.proposal in STRONGEST and f.images[0] not in known]
     accepted: dict[str, Decision] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import getpass
 from pathlib import Path
 from typing import Annotated
@@ -154,14 +155,17 @@ def review(
     runs: Runs = RUNS,
     decisions: Decisions = None,
     skip_problems: Skip = False,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="port on this computer; 0 takes any free one")] = 0,
+    run: Annotated[Path | None, typer.Option(help="run folder: its losses, scores, folds and heat maps too")] = None,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="port on this computer; 0 takes the last, or a free one")
+    ] = 0,
     who: Annotated[str | None, typer.Option(help="who decides, for decisions.csv [default: your user name]")] = None,
 ) -> None:
     """Look at images and findings on a local page, and decide with one key each."""
     from .. import workflow
     from ..logbook.seal import find_seal
     from ..recipe import load_recipe
-    from ..review import Desk, serve
+    from ..review import Desk, read_insight, serve
 
     where = decisions or workflow.find_decisions(data, runs=runs)
     with listen() as listener:
@@ -169,6 +173,9 @@ def review(
             data, recipe=load_recipe(recipe, settings=settings or ()), decisions_path=where,
             seal_path=find_seal(data, runs=runs), skip_problems=skip_problems, listener=listener,
         )  # fmt: skip
-    desk = Desk(ground.whole, ground.seen, decisions_path=where, who=who or getpass.getuser())
-    serve(desk, port=port, say=lambda address: console.out.print(f"open {address}\nCtrl-C ends it", soft_wrap=True))
+    insight = read_insight(run, images=[s.image for s in ground.whole.samples]) if run else None
+    desk = Desk(ground.whole, ground.seen, decisions_path=where, who=who or getpass.getuser(), insight=insight)
+    address_path = where.with_name(f".{where.name}.address")
+    say = functools.partial(console.out.print, soft_wrap=True)
+    serve(desk, address_path=address_path, port=port, say=lambda url: say(f"open {url}\nCtrl-C ends it"))
     finish(f"{len(desk.decided())} decided images in {where}", f"smalti run {quote(data)}")

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from .. import runs
-from ..audit import Audit, append_decisions, read_decisions, settle_decisions, validate_decisions
+from ..audit import Audit, hold_decisions, validate_decisions
+from ..audit.repairs import REPAIRS
+from ..audit.traces import Trace
 from ..errors import DataError
 from ..types import Action, Cohort, Decision, Finding, Sample
+from .insight import Insight
+from .ledger import UNDO, Ledger
 
 SEVERITIES = ("error", "warning", "info")
-REMEMBERED = 4096  # request ids; far more than one page has on the way at once
-_file_lock = threading.RLock()  # of all desks of this process, since two may write one file
+UNREADABLE = "unreadable"
+POSSIBLE: dict[str, tuple[Action, ...]] = {
+    "labelled": ("keep", "exclude", "relabel", "repair"),
+    "sealed": ("keep", "exclude", "repair"),
+    "unlabelled": ("keep", "repair"),
+    UNREADABLE: ("exclude",),  # what stops a run until it is said
+}
+GLANCE_S = 5.0  # the data folder is looked at no more often than this
+GLANCE_SHARE = 0.02  # nor for more than this share of the time
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,16 +35,35 @@ class Card:
     """One image on the desk.
 
     Attributes:
-        sample: the image.
-        part: ``labelled``, ``unlabelled`` or ``sealed``.
-        label: the given class where a person may know it; None outside the labelled part.
+        image: its name.
+        sample: None where a finding is about an image that could not be read.
+        part: ``labelled``, ``unlabelled``, ``sealed`` or ``unreadable``.
         findings: the worst first.
+        fold: outer fold of the run that is looked at.
+        trace: what that run knows; None outside the labelled part, since it tells the label.
     """
 
-    sample: Sample
+    image: str
+    sample: Sample | None
     part: str
-    label: str | None
     findings: tuple[Finding, ...]
+    fold: int | None = None
+    trace: Trace | None = None
+
+    @property
+    def label(self) -> str | None:
+        """The given class where a person may know it; None outside the labelled part."""
+        return self.sample.label if self.sample is not None and self.part == "labelled" else None
+
+    @property
+    def actions(self) -> tuple[Action, ...]:
+        """What can be decided about it."""
+        return tuple(a for a in POSSIBLE[self.part] if a != "repair" or self.find_repairable() is not None)
+
+    def find_repairable(self) -> str | None:
+        """Code of the worst finding about this image that can be repaired."""
+        codes = (f.code for f in self.findings if f.images[0] == self.image)
+        return next((code for code in codes if code in REPAIRS), None)
 
 
 class Desk:
@@ -43,66 +74,124 @@ class Desk:
         audit: its findings.
         decisions_path: ``decisions.csv``; need not exist.
         who: who decides, for the column of that name.
+        insight: what a run says; None without a run.
     """
 
-    def __init__(self, cohort: Cohort, audit: Audit, *, decisions_path: Path, who: str) -> None:
+    def __init__(
+        self, cohort: Cohort, audit: Audit, *, decisions_path: Path, who: str, insight: Insight | None = None
+    ) -> None:
         self.cohort = cohort
         self.who = who
-        self._path = decisions_path
-        self._requests: deque[str] = deque(maxlen=REMEMBERED)
-        self._fingerprint = self._read_fingerprint()
-        self.cards = {card.sample.image: card for card in _lay_out(cohort, audit)}
+        self.insight = insight
+        self.cards = {card.image: card for card in _lay_out(cohort, audit, insight)}
+        self._ledger = Ledger(decisions_path)
+        self._lock = threading.RLock()  # of the ledger; between processes the decisions file has its own
+        self._files = self._read_files()
+        self._changed = False
+        self._next_glance = 0.0
+        self.stamp = runs.hash_text(repr(self._files))
 
     def decided(self) -> dict[str, Decision]:
-        """Image -> the decision that counts, read from the file now."""
-        with _file_lock:
-            return settle_decisions(read_decisions(self._path))
+        """Image -> the decision that counts, as the file says now."""
+        with self._lock:
+            self._ledger.follow()
+            return dict(self._ledger.settled)
+
+    def news(self, version: str) -> dict[str, Any]:
+        """What changed since a version: ``at`` the version now, ``all`` and ``decisions`` as `Ledger.news` says."""
+        with self._lock:
+            self._ledger.follow()
+            whole, decisions = self._ledger.news(version)
+            return {"at": self._ledger.version, "all": whole, "decisions": decisions}
+
+    def history(self, image: str) -> list[Decision]:
+        """Rows about an image that were not undone, the latest last."""
+        with self._lock:
+            self._ledger.follow()
+            return list(self._ledger.history(image))
 
     def changed(self) -> bool:
-        """Whether the files of the samples differ from those at the start, by size or time."""
-        return self._read_fingerprint() != self._fingerprint
+        """Whether files of the samples differ from those at the start, by size or time; looked at from time to time."""
+        if not self._changed and time.monotonic() >= self._next_glance:
+            began = time.monotonic()
+            self._changed = self._read_files() != self._files
+            ended = time.monotonic()
+            self._next_glance = ended + max(GLANCE_S, (ended - began) / GLANCE_SHARE)
+        return self._changed
 
-    def record(self, image: str, action: str, *, label: str = "", finding: str = "", request_id: str = "") -> bool:
-        """Put a decision on disk; True when a row was added, False when it was there already.
+    def record(self, images: Sequence[str], action: str, *, entry: str, label: str = "", finding: str = "") -> bool:
+        """Put one decision about each of these images on disk, all or none.
+
+        Args:
+            images: names on the desk.
+            action: what is decided.
+            entry: names this act; the same act a second time changes nothing.
+            label: the class of ``relabel``.
+            finding: what is answered; empty takes the worst finding of each image.
+
+        Returns:
+            True when rows were added, False when this act was on disk already.
 
         Raises:
-            DataError: an unknown image, action or label, or one that would have no effect.
+            DataError: an unknown image, action or label, or a decision that would have no effect.
         """
+        rows = [self._decide(image, action, label=label, finding=finding, entry=entry) for image in images]
+        validate_decisions(rows, images=self.cards, classes=self.cohort.classes)
+        for row in rows:
+            _refuse_without_effect(self.cards[row.image], action)
+        with self._lock, hold_decisions(self._ledger.path):
+            self._ledger.follow()
+            if entry in self._ledger.entries or not rows:
+                return False
+            self._ledger.append(rows)
+            return True
+
+    def undo(self, undone: str, *, entry: str) -> bool:
+        """Bring back what counted before an act, for each image that was not decided again since; all at once.
+
+        Args:
+            undone: the act to take back.
+            entry: names this act, as in `record`.
+
+        Raises:
+            DataError: the act is not known, or all its images were decided again.
+        """
+        with self._lock, hold_decisions(self._ledger.path):
+            self._ledger.follow()
+            if entry in self._ledger.entries:
+                return False
+            rows = []
+            for image in self._ledger.entries.get(undone, ()):
+                made = self._ledger.history(image)
+                if made and made[-1].entry == undone:
+                    rows.append(self._restore(image, made[-2] if len(made) > 1 else None, entry=entry))
+            if not rows:
+                raise DataError("nothing was undone: these images were decided again since, perhaps on another page")
+            self._ledger.append(rows)
+            return True
+
+    def _decide(self, image: str, action: str, *, label: str, finding: str, entry: str) -> Decision:
+        card = self.cards.get(image)
+        if card is not None and action == "repair":
+            finding = finding if finding in REPAIRS else card.find_repairable() or ""
+        elif card is not None and card.findings:
+            finding = finding or card.findings[0].code
         label = label if action == "relabel" else ""
-        made = Decision(image, cast(Action, action), "review", self.who, runs.now_text(), finding, label)
-        validate_decisions([made], images=self.cards, classes=self.cohort.classes)
-        _refuse_without_effect(self.cards[image], action)
-        with _file_lock:
-            if request_id and request_id in self._requests:
-                return False
-            added = not _say_the_same(self.decided().get(image), made)
-            if added:
-                append_decisions(self._path, [made])
-            self._requests.append(request_id)
-            return added
+        return Decision(image, cast(Action, action), "review", self.who, runs.now_text(), finding, label, entry)
 
-    def undo(self, image: str, action: str, *, label: str = "", request_id: str = "") -> bool:
-        """Bring back what counted before this decision, ``keep`` when nothing did; False when it no longer counts.
+    def _restore(self, image: str, before: Decision | None, *, entry: str) -> Decision:
+        action: Action = before.action if before else "reset"
+        finding, label = (before.finding, before.label) if before else ("", "")
+        return Decision(image, action, UNDO, self.who, runs.now_text(), finding, label, entry)
 
-        The decision is named, so that a retry cannot undo a second one.
-        """
-        with _file_lock:
-            rows = [row for row in read_decisions(self._path) if row.image == image]
-            if not rows or (rows[-1].action, rows[-1].label) != (action, label):
-                return False
-            before = rows[-2] if len(rows) > 1 else None
-            back = (before.action, before.label, before.finding) if before else ("keep", "", "")
-            return self.record(image, back[0], label=back[1], finding=back[2], request_id=request_id)
-
-    def _read_fingerprint(self) -> tuple[tuple[str, int, int], ...]:
+    def _read_files(self) -> tuple[tuple[str, int, int], ...]:
         paths = [p for s in self.cohort.samples for p in (s.path, s.mask_path) if p is not None]
         return tuple(_describe_file(path) for path in paths)
 
 
 def _refuse_without_effect(card: Card, action: str) -> None:
-    possible = {"labelled": ("keep", "exclude", "relabel"), "sealed": ("keep", "exclude"), "unlabelled": ("keep",)}
-    if action not in possible[card.part]:
-        raise DataError(f"'{action}' has no effect on an image of the {card.part} part: '{card.sample.image}'")
+    if action not in card.actions:
+        raise DataError(f"'{action}' has no effect on '{card.image}' ({card.part})")
 
 
 def _describe_file(path: Path) -> tuple[str, int, int]:
@@ -113,24 +202,26 @@ def _describe_file(path: Path) -> tuple[str, int, int]:
     return str(path), stat.st_size, stat.st_mtime_ns
 
 
-def _say_the_same(counting: Decision | None, made: Decision) -> bool:
-    return counting is not None and (counting.action, counting.label) == (made.action, made.label)
-
-
 def _rank(finding: Finding) -> tuple[int, float]:
     return SEVERITIES.index(finding.severity), -finding.score
 
 
-def _lay_out(cohort: Cohort, audit: Audit) -> list[Card]:
+def _lay_out(cohort: Cohort, audit: Audit, insight: Insight | None) -> list[Card]:
+    parts = {"labelled": cohort.labelled, "unlabelled": cohort.unlabelled, "sealed": cohort.sealed}
+    open_ = {s.image for s in cohort.labelled}
+    # What was learned from a label tells it, so of images that were sealed after the run nothing is shown.
+    suspects = [f for f in insight.suspects if open_.issuperset(f.images)] if insight else []
     about: dict[str, list[Finding]] = {}
-    for finding in sorted(audit.findings, key=_rank):
+    for finding in sorted([*audit.findings, *suspects], key=_rank):
         for image in finding.images:
             about.setdefault(image, []).append(finding)
-    parts = {"labelled": cohort.labelled, "unlabelled": cohort.unlabelled, "sealed": cohort.sealed}
+    folds = insight.folds if insight else {}
+    traces = {image: t for image, t in insight.traces.items() if image in open_} if insight else {}
     cards = [
-        Card(sample, part, sample.label if part == "labelled" else None, tuple(about.get(sample.image, ())))
+        Card(s.image, s, part, tuple(about.pop(s.image, ())), folds.get(s.image), traces.get(s.image))
         for part, samples in parts.items()
-        for sample in samples
+        for s in samples
     ]
+    cards += [Card(image, None, UNREADABLE, tuple(found)) for image, found in about.items()]
     none = (len(SEVERITIES), 0.0)
     return sorted(cards, key=lambda card: _rank(card.findings[0]) if card.findings else none)

@@ -1,40 +1,37 @@
-"""The page of a desk, for this computer alone: 127.0.0.1, a token, no path ever taken from a request."""
+"""The page of a desk, for this computer alone; no path is ever taken from a request, only names of the desk."""
 
 from __future__ import annotations
 
-import secrets
-import socket
-import threading
+import re
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
-import cv2
 import jinja2
-import numpy as np
 import uvicorn
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from ..errors import DataError, SmaltiError
-from ..images import read_mask, read_thumbnail
+from ..types import Decision
+from .address import take_address
 from .desk import Card, Desk
+from .guard import HEADERS, refuse
+from .pictures import Pictures
 
-HOSTS = ("127.0.0.1", "localhost")
-COOKIE = "smalti_review"
 LARGEST_PX = 4096
-LARGEST_BODY = 64 * 1024  # bytes; a decision needs some hundred
-DECODERS = threading.Semaphore(2)  # a large picture takes half a gigabyte while it is decoded
-HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
+ENTRY = re.compile(r"[A-Za-z0-9-]{1,40}")
+KEEP = {"Cache-Control": "private, max-age=300"}  # a picture looked at ahead is there when the next one opens
+ASSETS = {
+    "review.css": "text/css",
+    **dict.fromkeys(("review.js", "wire.js", "gallery.js", "stage.js", "panel.js", "words.js"), "text/javascript"),
 }
-ASSETS = {"review.css": "text/css", "review.js": "text/javascript"}
 _templates = jinja2.Environment(loader=jinja2.PackageLoader("smalti.review"), autoescape=True)
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -45,164 +42,230 @@ def make_app(desk: Desk, token: str, *, port: int | None = None) -> Starlette:
 
     Args:
         desk: what is shown.
-        token: the secret of this start.
+        token: the secret.
         port: the only port that the Host header may name; None takes any.
     """
 
     async def guard(request: Request, handle: Handler) -> Response:
-        response = _refuse(request, token, port) or await handle(request)
+        response = refuse(request, token, port=port) or await handle(request)
         response.headers.update(HEADERS)
+        response.headers.setdefault("Cache-Control", "no-store")
         return response
 
     routes = [
         Route("/", _show_page),
         Route("/assets/{name}", _send_asset),
         Route("/state", _send_state),
+        Route("/news", _send_news),
+        Route("/card", _send_card),
         Route("/picture", _send_picture),
+        Route("/region", _send_region),
         Route("/outline", _send_outline),
+        Route("/heatmap", _send_heatmap),
         Route("/decide", _decide, methods=["POST"]),
         Route("/undo", _decide, methods=["POST"]),
     ]
-    app = Starlette(routes=routes, middleware=[Middleware(BaseHTTPMiddleware, dispatch=guard)])
+    handlers: Any = {SmaltiError: _say_error}
+    app = Starlette(
+        routes=routes, middleware=[Middleware(BaseHTTPMiddleware, dispatch=guard)], exception_handlers=handlers
+    )
     app.state.desk = desk
+    app.state.pictures = Pictures(desk.cohort.root)
+    app.state.heatmaps = Pictures(desk.insight.heatmaps) if desk.insight else None
     return app
 
 
-def serve(desk: Desk, *, port: int = 0, say: Callable[[str], None]) -> None:
-    """Serve the desk on 127.0.0.1 until Ctrl-C; ``say`` is told the address. Port 0 takes any free one."""
-    token = secrets.token_urlsafe()
-    with socket.socket() as listener:
-        listener.bind((HOSTS[0], port))
-        bound = listener.getsockname()[1]
-        say(f"http://{HOSTS[0]}:{bound}/?token={token}")
-        config = uvicorn.Config(make_app(desk, token, port=bound), log_level="warning", access_log=False)
+def serve(desk: Desk, *, address_path: Path, port: int = 0, say: Callable[[str], None]) -> None:
+    """Serve the desk on 127.0.0.1 until Ctrl-C; ``say`` is told the address.
+
+    Args:
+        desk: what is shown.
+        address_path: keeps port and token for the next start (see `take_address`).
+        port: 0 takes the last one, or any free one.
+        say: told the address.
+
+    Raises:
+        SmaltiError: the port that was asked for is taken.
+    """
+    address, listener = take_address(address_path, port=port)
+    with listener:
+        say(address.url)
+        app = make_app(desk, address.token, port=address.port)
+        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
         uvicorn.Server(config).run(sockets=[listener])
 
 
-def _refuse(request: Request, token: str, port: int | None) -> Response | None:
-    """What stands between a request and the page; None lets it through."""
-    host = request.headers.get("host", "")
-    name, _, asked = host.partition(":")
-    if name not in HOSTS or (port is not None and asked != str(port)):
-        return PlainTextResponse("this page answers only to 127.0.0.1", 403)  # DNS rebinding
-    given = request.query_params.get("token", "") if request.url.path == "/" else ""
-    if given and secrets.compare_digest(given.encode(), token.encode()):
-        answer = RedirectResponse("/", 303)
-        answer.set_cookie(COOKIE, token, httponly=True, samesite="strict")
-        return answer
-    if not secrets.compare_digest(request.cookies.get(COOKIE, "").encode(), token.encode()):
-        return PlainTextResponse("open the address that smalti review printed", 403)
-    if request.method == "POST":
-        foreign = request.headers.get("origin") != f"http://{host}" or "x-smalti" not in request.headers
-        if foreign or request.headers.get("content-type", "").partition(";")[0] != "application/json":
-            return PlainTextResponse("decisions are taken from this page only", 403)
-        length = request.headers.get("content-length", "")
-        if not length.isdigit() or int(length) > LARGEST_BODY:
-            return PlainTextResponse("too long", 413)
-    return None
+def _say_error(request: Request, error: Exception) -> Response:
+    codes = {p.code for p in error.problems} if isinstance(error, DataError) else set()
+    status = 403 if "outside" in codes else 415 if "unreadable" in codes else 422
+    return PlainTextResponse(str(error), status)
 
 
 def _show_page(request: Request) -> Response:
     desk: Desk = request.app.state.desk
-    page = _templates.get_template("review.html").render(root=desk.cohort.root.name, classes=desk.cohort.classes)
+    folds = sorted({card.fold for card in desk.cards.values() if card.fold is not None})
+    page = _templates.get_template("review.html").render(
+        root=desk.cohort.root.name, classes=desk.cohort.classes, folds=folds, insight=desk.insight
+    )
     return Response(page, media_type="text/html")
 
 
 def _send_asset(request: Request) -> Response:
     name = request.path_params["name"]
     if name not in ASSETS or _templates.loader is None:
-        return PlainTextResponse("no such file", 404)
+        raise HTTPException(404, "no such file")
     return Response(_templates.loader.get_source(_templates, name)[0], media_type=ASSETS[name])
 
 
 def _send_state(request: Request) -> Response:
+    """All cards in short, the worst first, and the decisions."""
     desk: Desk = request.app.state.desk
-    try:
-        decided = desk.decided()
-    except SmaltiError as error:
-        return PlainTextResponse(str(error), 422)
-    cards = []
-    for image, card in desk.cards.items():
-        made = decided.get(image)
-        cards.append({**_describe(card), "decision": made and {"action": made.action, "label": made.label}})
-    return JSONResponse({"classes": desk.cohort.classes, "cards": cards, "changed": desk.changed()})
+    cards = [_describe(card) for card in desk.cards.values()]
+    return JSONResponse({"classes": desk.cohort.classes, "cards": cards, "who": desk.who, **_read_news(desk, "")})
 
 
 def _describe(card: Card) -> dict[str, Any]:
-    findings = [{"code": f.code, "severity": f.severity, "message": f.message} for f in card.findings]
-    sample = card.sample
-    about = {"image": sample.image, "label": card.label, "case": sample.case, "part": card.part}
-    return {**about, "mask": sample.mask_path is not None, "findings": findings}
+    findings = [{"code": f.code, "severity": f.severity} for f in card.findings]
+    about = {"image": card.image, "label": card.label, "part": card.part, "fold": card.fold, "findings": findings}
+    return {
+        **about,
+        "case": card.sample.case if card.sample else "",
+        "loss": card.trace.loss if card.trace else None,
+        "actions": card.actions,
+    }
+
+
+def _send_news(request: Request) -> Response:
+    return JSONResponse(_read_news(request.app.state.desk, request.query_params.get("at", "")))
+
+
+def _read_news(desk: Desk, version: str) -> dict[str, Any]:
+    news = desk.news(version)
+    decisions = {image: made and _tell(made) for image, made in news["decisions"].items()}
+    return {**news, "decisions": decisions, "stamp": desk.stamp, "changed": desk.changed()}
+
+
+def _tell(made: Decision) -> dict[str, str]:
+    return {"action": made.action, "label": made.label, "who": made.who, "when": made.when, "entry": made.entry}
+
+
+def _send_card(request: Request) -> Response:
+    """All about one image, for the large view."""
+    desk: Desk = request.app.state.desk
+    card = _find(request)
+    trace, sample = card.trace, card.sample
+    size, trouble = None, ""
+    if sample is not None:
+        try:
+            size = request.app.state.pictures.read_size(sample.path)
+        except SmaltiError as error:
+            trouble = str(error)
+    return JSONResponse({
+        "image": card.image,
+        "size": size,
+        "trouble": trouble,
+        "mask": bool(sample and sample.mask_path),
+        "heatmap": bool(desk.insight and desk.insight.find_heatmap(card.image)),
+        "findings": [_detail(card, i) for i in range(len(card.findings))],
+        "trace": trace and {"loss": trace.loss, "scores": trace.scores, "history": trace.history},
+        "alike": [name for name in trace.alike if name in desk.cards] if trace else [],
+        "unlike": [name for name in trace.unlike if name in desk.cards] if trace else [],
+        "history": [_tell(row) for row in desk.history(card.image)],
+    })  # fmt: skip
+
+
+def _detail(card: Card, position: int) -> dict[str, Any]:
+    finding = card.findings[position]
+    acts = finding.images[0] == card.image and finding.proposal in card.actions
+    return {
+        "code": finding.code,
+        "severity": finding.severity,
+        "message": finding.message,
+        "proposal": finding.proposal if acts else None,
+        "label": str(finding.evidence.get("label", "")),
+        "outline": finding.evidence.get("outline", []) if finding.images[0] == card.image else [],
+        "others": [image for image in finding.images if image != card.image],
+    }
 
 
 async def _decide(request: Request) -> Response:
     desk: Desk = request.app.state.desk
     try:
         body = await request.json()
-        words = {key: body.get(key, "") for key in ("image", "action", "label", "finding", "request_id")}
-    except (ValueError, AttributeError):
+        words = {key: body.get(key, "") for key in ("action", "label", "finding", "entry", "undone", "at")}
+        images = body.get("images", [])
+    except (ValueError, AttributeError, RecursionError):
         return PlainTextResponse("the body is no JSON object", 400)
-    if not all(isinstance(word, str) for word in words.values()):
-        return PlainTextResponse("every value must be text", 400)
-    image, action = words.pop("image"), words.pop("action")
-    try:
+    if not isinstance(images, list) or not all(isinstance(word, str) for word in [*words.values(), *images]):
+        return PlainTextResponse("every value must be text, images a list of texts", 400)
+    entry, version = words.pop("entry"), words.pop("at")
+    if not ENTRY.fullmatch(entry):
+        return PlainTextResponse("entry must name this act: 1 to 40 letters, digits or -", 400)
+    undone, action = words.pop("undone"), words.pop("action")
+
+    def write() -> dict[str, Any]:
         if request.url.path == "/undo":
-            added = desk.undo(image, action, label=words["label"], request_id=words["request_id"])
+            added = desk.undo(undone, entry=entry)
         else:
-            added = desk.record(image, action, **words)
-        made = desk.decided().get(image)
+            added = desk.record(images, action, entry=entry, **words)
+        return {"added": added, **_read_news(desk, version)}
+
+    try:
+        return JSONResponse(await run_in_threadpool(write))  # writing waits for the disk; others need not
     except SmaltiError as error:
         return PlainTextResponse(str(error), 400)
-    decision = made and {"action": made.action, "label": made.label}
-    return JSONResponse({"added": added, "decision": decision, "changed": desk.changed()})
 
 
-def _find(request: Request) -> tuple[Card, int] | Response:
-    card = request.app.state.desk.cards.get(request.query_params.get("image", ""))
+def _find(request: Request) -> Card:
+    card: Card | None = request.app.state.desk.cards.get(request.query_params.get("image", ""))
     if card is None:
-        return PlainTextResponse("the data folder has no such image", 404)
-    px = request.query_params.get("px", "256")
-    if not px.isdecimal() or len(px) > 4 or not 1 <= int(px) <= LARGEST_PX:
-        return PlainTextResponse(f"px must be 1 to {LARGEST_PX}", 400)
-    return card, int(px)
+        raise HTTPException(404, "the data folder has no such image")
+    return card
 
 
-def _say_unreadable(error: SmaltiError) -> Response:
-    codes = {p.code for p in error.problems} if isinstance(error, DataError) else set()
-    return PlainTextResponse(str(error), 415 if "unreadable" in codes else 422)
+def _find_sample(request: Request) -> Path:
+    card = _find(request)
+    if card.sample is None:
+        raise HTTPException(415, f"'{card.image}' could not be read")
+    return card.sample.path
+
+
+def _read_number(request: Request, name: str, *, least: int, most: int, default: str = "") -> int:
+    text = request.query_params.get(name, default)
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and least <= int(text) <= most):
+        raise HTTPException(400, f"{name} must be a number from {least} to {most}")
+    return int(text)
 
 
 def _send_picture(request: Request) -> Response:
-    found = _find(request)
-    if isinstance(found, Response):
-        return found
-    card, px = found
-    try:
-        with DECODERS:
-            pixels = read_thumbnail(card.sample.path, longest_px=px)
-    except SmaltiError as error:
-        return _say_unreadable(error)
-    return Response(cv2.imencode(".jpg", pixels[..., ::-1])[1].tobytes(), media_type="image/jpeg")
+    path = _find_sample(request)
+    px = _read_number(request, "px", least=1, most=LARGEST_PX, default="256")
+    return _send_jpeg(request.app.state.pictures.draw_whole(path, longest_px=px))
+
+
+def _send_region(request: Request) -> Response:
+    path = _find_sample(request)
+    box = tuple(_read_number(request, name, least=0, most=10**9 - 1) for name in ("row", "col", "height", "width"))
+    px = _read_number(request, "px", least=1, most=LARGEST_PX)
+    return _send_jpeg(request.app.state.pictures.draw_region(path, box, longest_px=px))
 
 
 def _send_outline(request: Request) -> Response:
-    found = _find(request)
-    if isinstance(found, Response):
-        return found
-    card, px = found
-    if card.sample.mask_path is None:
-        return PlainTextResponse("this image has no mask", 404)
-    try:
-        with DECODERS:
-            mask, _ = read_mask(card.sample.mask_path)
-    except SmaltiError as error:
-        return _say_unreadable(error)
-    scale = min(1.0, px / max(mask.shape))
-    size = (max(1, round(mask.shape[1] * scale)), max(1, round(mask.shape[0] * scale)))
-    small = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
-    contours, _ = cv2.findContours(small, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    layer = np.zeros((size[1], size[0], 4), np.uint8)
-    # Black under yellow: seen on dark and on bright tissue, and by any eye.
-    cv2.drawContours(layer, contours, -1, (0, 0, 0, 255), 5)
-    cv2.drawContours(layer, contours, -1, (66, 228, 240, 255), 2)
-    return Response(cv2.imencode(".png", layer)[1].tobytes(), media_type="image/png")
+    card = _find(request)
+    if card.sample is None or card.sample.mask_path is None:
+        raise HTTPException(404, "this image has no mask")
+    outline = request.app.state.pictures.draw_outline(card.sample.mask_path)
+    return Response(outline, media_type="application/json", headers=KEEP)
+
+
+def _send_heatmap(request: Request) -> Response:
+    desk: Desk = request.app.state.desk
+    path = desk.insight.find_heatmap(_find(request).image) if desk.insight else None
+    if path is None:
+        raise HTTPException(404, "there is no heat map of this image")
+    px = _read_number(request, "px", least=1, most=LARGEST_PX, default="1024")
+    return _send_jpeg(request.app.state.heatmaps.draw_whole(path, longest_px=px))
+
+
+def _send_jpeg(content: bytes) -> Response:
+    return Response(content, media_type="image/jpeg", headers=KEEP)

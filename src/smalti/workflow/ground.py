@@ -12,6 +12,7 @@ from ..audit import (
     apply_decisions,
     audit_cohort,
     hide_sealed,
+    hold_decisions,
     join_duplicates,
     read_decisions,
     settle_decisions,
@@ -90,12 +91,21 @@ def inspect_ground(
     for code, outcome in seen.outcomes.items():
         if outcome != "nothing found":
             listener.say(f"audit, {code}: {outcome}")
-    accepted = accept_proposals(seen.findings, recipe.audit.accept, decided=decisions)
-    if accepted:
-        append_decisions(decisions_path, accepted)
-        decisions += accepted
-        listener.say(f"{len(accepted)} proposal(s) accepted by rule, recorded in {decisions_path}")
+    decisions += _accept(seen, recipe, decisions_path, listener=listener)
+    decisions = tuple(settle_decisions(decisions).values())
     return Ground(apply_decisions(whole, decisions, findings=seen.findings), whole, decisions, seen)
+
+
+def _accept(seen: Audit, recipe: Recipe, path: Path, *, listener: Listener) -> tuple[Decision, ...]:
+    """What is decided by rule now; what a person decided while the audit ran goes before."""
+    if not recipe.audit.accept:
+        return ()
+    with hold_decisions(path):
+        accepted = accept_proposals(seen.findings, recipe.audit.accept, decided=read_decisions(path))
+        if accepted:
+            append_decisions(path, accepted)
+            listener.say(f"{len(accepted)} proposal(s) accepted by rule, recorded in {path}")
+    return accepted
 
 
 def _seal_cases(cohort: Cohort, path: Path, *, share: float, listener: Listener) -> Cohort:

@@ -1,0 +1,96 @@
+"""Where a review page is found. Port and token are kept, so that an open page goes on when the server is restarted.
+
+Why keeping the token is safe: the file lies beside the decisions, readable by its owner alone, and whoever can read
+files of the owner can change the decisions without any page. It is drawn anew after a week.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ..errors import SmaltiError
+
+HOST = "127.0.0.1"
+KEPT_S = 7 * 24 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Port on this computer, and the secret that opens the page."""
+
+    port: int
+    token: str
+
+    @property
+    def url(self) -> str:
+        """What a person opens."""
+        return f"http://{HOST}:{self.port}/?token={self.token}"
+
+
+def take_address(path: Path, *, port: int = 0) -> tuple[Address, socket.socket]:
+    """Listen where the last page was, or anywhere where that is taken, and keep the address in ``path``.
+
+    Args:
+        path: file of the last address; need not exist.
+        port: the port wanted; 0 takes the last one, or any free one.
+
+    Raises:
+        SmaltiError: the port that was asked for is taken.
+    """
+    last = _read_address(path)
+    token = last.token if last else secrets.token_urlsafe()
+    try:
+        listener = _listen(port or (last.port if last else 0))
+    except OSError:
+        if port:
+            raise SmaltiError(f"port {port} of this computer is taken. Fix: --port 0 takes a free one") from None
+        listener = _listen(0)  # another page of this data is open; it keeps its place in the file
+    else:
+        _keep_address(path, Address(listener.getsockname()[1], token))
+    return Address(listener.getsockname()[1], token), listener
+
+
+def _listen(port: int) -> socket.socket:
+    # With the protocol named, asyncio turns Nagle's delay off: 40 ms less for each answer.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        if os.name != "nt":  # where it would let two servers share a port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((HOST, port))
+        listener.listen()
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _read_address(path: Path) -> Address | None:
+    """The kept address; None where there is none, or one that is old, damaged or not the owner's alone."""
+    try:
+        state = path.lstat()
+        if time.time() - state.st_mtime > KEPT_S:
+            return None
+        if os.name != "nt" and (state.st_mode & 0o77 or state.st_uid != os.getuid() or path.is_symlink()):
+            return None
+        content = json.loads(path.read_text(encoding="utf-8"))
+        address = Address(int(content["port"]), str(content["token"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return address if 0 < address.port < 2**16 and len(address.token) >= 32 else None
+
+
+def _keep_address(path: Path, address: Address) -> None:
+    if _read_address(path) == address:
+        return  # its week goes on
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.")  # readable by the owner alone
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        json.dump(asdict(address), file)
+    Path(name).replace(path)
