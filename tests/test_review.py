@@ -1,4 +1,4 @@
-"""The review page: no decision is lost or doubled, undo goes back to undecided, a run's traces are told."""
+"""The review page: no decision is lost or doubled, undo goes back to undecided."""
 
 from __future__ import annotations
 
@@ -12,14 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from desks import SCRIPT, draw_cohort, enter, find_decisions, name_cohort, open_desk, send
-from smalti.audit import Audit, append_decisions, hold_decisions, read_decisions, settle_decisions, write_findings
+from desks import draw_cohort, enter, find_decisions, name_cohort, open_desk, send
+from smalti.audit import append_decisions, hold_decisions, read_decisions, settle_decisions
 from smalti.audit.decisions import accept_proposals
-from smalti.audit.traces import Trace, write_traces
-from smalti.errors import DataError, RunError, SmaltiError
+from smalti.errors import DataError
 from smalti.images import read_region
-from smalti.review import Desk, read_insight
-from smalti.review.address import take_address
 from smalti.types import Cohort, Decision, Finding
 
 
@@ -256,75 +253,3 @@ def test_the_outline_of_the_mask_lies_where_the_mask_does(cohort: Cohort) -> Non
     corners = np.array(enter(open_desk(cohort)).get("/outline?image=a.png").json()[0]) * [60, 80]
     assert np.allclose(corners.min(axis=0), [20.5, 20.5], atol=0.01)  # centres of the outermost pixels
     assert np.allclose(corners.max(axis=0), [39.5, 59.5], atol=0.01)
-
-
-# --- a run --------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
-    run = tmp_path / "run"
-    run.mkdir()
-    trace = Trace("a.png", 1.5, {SCRIPT: 0.2, "z": 0.8}, ((1, 2.0), (2, 1.5)), ("b.png", "gone.png"), ("c.png",))
-    write_traces(run / "traces.json", [trace])
-    rows = [f"{seed},{fold},{image},{image},{role},x" for seed, fold, image, role in
-            ((0, 1, "a.png", "outer"), (0, 0, "a.png", "train"), (1, 2, "a.png", "outer"))]  # fmt: skip
-    (run / "folds.csv").write_text("\n".join(["seed,fold,image,case,role,label", *rows]) + "\n")
-    suspect = Finding("label-suspect", "warning", ("a.png",), 2.0, "m", "relabel", {"label": "z"})
-    write_findings(run / "suspects.json", Audit((suspect,), {}))
-    (run / "heatmaps").mkdir()
-    Image.new("RGB", (8, 6), "red").save(run / "heatmaps" / "a.png")
-    return run
-
-
-def open_with_run(cohort: Cohort, run: Path) -> Desk:
-    return open_desk(cohort, insight=read_insight(run, images=[s.image for s in cohort.samples]))
-
-
-def test_what_a_run_knows_is_told(cohort: Cohort, run: Path) -> None:
-    client = enter(open_with_run(cohort, run))
-    card = client.get("/state").json()["cards"][0]
-    assert (card["image"], card["loss"], card["fold"]) == ("a.png", 1.5, 1)
-    told = client.get("/card?image=a.png").json()
-    assert told["trace"]["scores"] == {SCRIPT: 0.2, "z": 0.8}
-    assert (told["alike"], told["unlike"]) == (["b.png"], ["c.png"])
-    assert (told["findings"][0]["proposal"], told["findings"][0]["label"]) == ("relabel", "z")
-    assert client.get("/heatmap?image=a.png").headers["content-type"] == "image/jpeg"
-    assert client.get("/heatmap?image=b.png").status_code == 404
-
-
-def test_what_tells_a_sealed_label_is_not_told(cohort: Cohort, run: Path) -> None:
-    sealed = replace(cohort, labelled=cohort.labelled[1:], sealed=cohort.labelled[:1])
-    client = enter(open_with_run(sealed, run))
-    card = next(c for c in client.get("/state").json()["cards"] if c["image"] == "a.png")
-    assert (card["label"], card["loss"], card["findings"]) == (None, None, [])
-    assert client.get("/card?image=a.png").json()["trace"] is None
-
-
-def test_a_folder_that_is_no_run_of_this_data_is_refused(cohort: Cohort, run: Path, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="neither"):
-        read_insight(tmp_path, images=["a.png"])
-    with pytest.raises(RunError, match="other images"):
-        read_insight(run, images=["b.png"])
-
-
-# --- the address --------------------------------------------------------------------------------------------------
-
-
-def test_a_restart_is_found_at_the_same_address(tmp_path: Path) -> None:
-    path = tmp_path / ".address"
-    first, listener = take_address(path)
-    assert path.stat().st_mode & 0o777 == 0o600
-    beside, second = take_address(path)  # the port is taken, so another one
-    assert beside.port != first.port
-    second.close()
-    with pytest.raises(SmaltiError, match="--port 0"):
-        take_address(path, port=first.port)
-    listener.close()
-    again, listener = take_address(path)
-    listener.close()
-    assert again == first
-    path.chmod(0o644)  # readable by others: no secret any more
-    other, listener = take_address(path)
-    listener.close()
-    assert other.token != first.token

@@ -16,16 +16,20 @@ const isOpen = () => find("view").open;
 function fail(text) {
   find("failure").textContent = text;
   find("failure").hidden = !text;
-  if (text && isOpen()) note(text);
+  if (text && isOpen()) note(text, true);
 }
 
-function note(text) { find(isOpen() ? "note" : "said").textContent = text; }
+function note(text, alarm = false) {
+  const line = find(isOpen() ? "note" : "said");
+  line.textContent = text;
+  line.classList.toggle("alarm", alarm);
+}
 
 function lose(text) {
   const waits = busy ? ` What you decided is kept${keys.length ? `, and ${keys.length} more keys` : ""}.` : "";
   find("lost").textContent = text && `⚠ ${text}${waits}`;
   find("lost").hidden = !text;
-  if (isOpen() && text) note(find("lost").textContent);
+  if (isOpen() && text) note(find("lost").textContent, true);
   if (isOpen() && !text && troubled) { note(""); open(at, visited); }
   troubled = Boolean(text);
 }

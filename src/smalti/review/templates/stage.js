@@ -20,7 +20,7 @@ export function showPicture(next) {
   find("picture").alt = card.image;
   find("broken").hidden = card.part !== "unreadable";
   find("broken").textContent = "This image could not be read; there is no picture of it.";
-  find("picture").hidden = card.part === "unreadable";
+  find("picture").hidden = find("tools").hidden = card.part === "unreadable";
   if (card.part === "unreadable") find("picture").removeAttribute("src");
   else find("picture").src = whole(card.image);
   find("marks").replaceChildren();
