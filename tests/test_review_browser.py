@@ -167,6 +167,15 @@ def test_two_tabs_see_each_other_and_undo_goes_back_to_undecided(
     one.wait(f"document.getElementById('count').textContent.includes('{DECISIONS} undecided')")
     assert not settle_decisions(read_decisions(decisions))
 
+    rows = len(read_decisions(decisions))
+    act = f"{{path: '/decide', body: {{images: [{name!r}], action: 'keep', entry: 'waited-1'}}}}"
+    for _ in range(2):  # a page that was loaded anew sends what had not been confirmed, once
+        one.run(f"sessionStorage.setItem('waiting', JSON.stringify({act}))")
+        one.ask("Page.reload")
+        one.wait(f"document.getElementById('count')?.textContent.includes('{DECISIONS - 1} undecided')"
+                 " && !sessionStorage.getItem('waiting')")  # fmt: skip
+    assert [row.entry for row in read_decisions(decisions)[rows:]] == ["waited-1"]
+
 
 @pytest.fixture
 def wide(tmp_path: Path) -> Iterator[str]:
