@@ -101,7 +101,7 @@ def main() -> None:
         for count in sorted(args.counts):
             data = draw(args.folder or Path(scratch), count)
             command = [sys.executable, __file__, "--one", str(data)]
-            rows.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+            rows.append(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout))
     print_rows(sorted(args.counts), rows)
 
 

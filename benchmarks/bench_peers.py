@@ -95,15 +95,24 @@ def ask_cleanvision(folder: Path) -> Tool:
     for kind in PAIR_KINDS:
         _read_sets(lab, flags, kind=kind, names=names)
         claims[kind] = [Claim(flags, (kind,)), Claim(flags, PAIR_KINDS)]
-    for hashing in ("phash", "whash"):
-        for size in (8, 4):  # shorter hashes are equal more often
-            other = Imagelab(filepaths=list(names), verbose=False)
-            settings = {"near_duplicates": {"hash_type": hashing, "hash_size": size}}
-            other.find_issues(settings, n_jobs=2, verbose=False)
-            found = Flags()
-            _read_sets(other, found, kind="near-duplicate", names=names)
-            claims["near-duplicate"].append(Claim(found, ("near-duplicate",)))
+    claims["near-duplicate"] += _try_hashes(names)
     return Tool(claims, seconds)
+
+
+def _try_hashes(names: dict[str, str]) -> list[Claim]:
+    """cleanvision calls images of equal hashes near-duplicates; other hashes, and shorter ones, than its default."""
+    from cleanvision.issue_managers.duplicate_issue_manager import get_hash
+    from PIL import Image
+
+    groups: dict[tuple[str, int], dict[str, list[str]]] = {}
+    for path, name in names.items():
+        with Image.open(path) as image:
+            for hashing in ("phash", "whash"):
+                for size in (8, 4):
+                    value = get_hash(image, {"hash_type": hashing, "hash_size": size})
+                    groups.setdefault((hashing, size), {}).setdefault(value, []).append(name)
+    found = [{frozenset({s[0], o}) for s in sets.values() for o in s[1:]} for sets in groups.values()]
+    return [Claim(Flags(pairs={"near-duplicate": pairs}), ("near-duplicate",)) for pairs in found]
 
 
 def _read_sets(lab: Any, flags: Flags, *, kind: str, names: dict[str, str]) -> None:
@@ -192,19 +201,18 @@ def print_kind(kind: str, folders: list[Path], answers: dict[str, list[Tool]]) -
             print(ROW.format(kind, label, recall, precision, describe([s.wrong for s in chosen], digits=0)))
 
 
-def write_flags(path: Path, folders: list[Path], answers: dict[str, list[Tool]]) -> None:
+def write_flags(path: Path, answers: dict[Path, dict[str, Tool]]) -> None:
     """What each tool said with its defaults: a row per image and code, or per pair."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["folder", "tool", "kind", "image", "code", "other"])
-        for name, tools in answers.items():
-            for folder, tool in zip(folders, tools, strict=True):
-                for kind, claims in tool.claims.items():
-                    flags, codes = claims[0]
-                    sets = flags.pairs if kind in PAIR_KINDS else flags.images
-                    found = [(item, code) for code in codes for item in sets.get(code, ())]
-                    rows = (([item] if isinstance(item, str) else sorted(item), code) for item, code in found)
-                    writer.writerows([folder.name, name, kind, one[0], code, *one[1:]] for one, code in sorted(rows))
+        for folder, tools in answers.items():
+            for name, kind, claims in ((n, k, c) for n, tool in tools.items() for k, c in tool.claims.items()):
+                flags, codes = claims[0]
+                sets = flags.pairs if kind in PAIR_KINDS else flags.images
+                found = [(item, code) for code in codes for item in sets.get(code, ())]
+                rows = (([item] if isinstance(item, str) else sorted(item), code) for item, code in found)
+                writer.writerows([folder.name, name, kind, one[0], code, *one[1:]] for one, code in sorted(rows))
 
 
 def main() -> None:
@@ -220,21 +228,22 @@ def main() -> None:
     tools |= {f"imagededup {name}": ask_hash(name) for name in HASHES}
     if args.weights is not None:
         tools["imagededup CNN, given weights"] = ask_network(args.weights)
-    with silence():
-        answers = {name: [ask(folder) for folder in folders] for name, ask in tools.items()}
+    written = {}
     for source in sorted({re.sub(r"-\d+$", "", folder.name) for folder in folders}):
-        chosen = [i for i, folder in enumerate(folders) if re.sub(r"-\d+$", "", folder.name) == source]
-        few = {name: [found[i] for i in chosen] for name, found in answers.items()}
+        chosen = [folder for folder in folders if re.sub(r"-\d+$", "", folder.name) == source]
+        with silence():
+            answers = {name: [ask(folder) for folder in chosen] for name, ask in tools.items()}
         print(f"\n{source}: {len(chosen)} planted cohort(s)")
         print(ROW.format("kind", "tool", "recall", "precision", "wrong"))
         for kind in (*IMAGE_KINDS, *PAIR_KINDS):
-            print_kind(kind, [folders[i] for i in chosen], few)
-        for name, found in few.items():
-            print(f"seconds {name}: {describe([tool.seconds for tool in found], digits=1)}")
+            print_kind(kind, chosen, answers)
+        for name, found in answers.items():
+            print(f"seconds {name}: {describe([tool.seconds for tool in found], digits=1)}", flush=True)
+        written |= {folder: {name: answers[name][i] for name in tools} for i, folder in enumerate(chosen)}
     if args.weights is None:
         print("imagededup CNN: not applicable: its weights are a download")
     if args.write is not None:
-        write_flags(args.write, folders, answers)
+        write_flags(args.write, written)
 
 
 if __name__ == "__main__":
