@@ -18,6 +18,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from smalti import workflow
+from smalti.audit.decisions import ACTIONS
 from smalti.errors import DataError, RecipeError, RunError
 from smalti.ladder import Ladder, climb_ladder, describe_ladder, list_ladders, load_ladder, resolve_ladder
 from smalti.types import DECISION_COLUMNS
@@ -64,7 +65,7 @@ def test_built_in_ladders_resolve_and_every_rung_changes_something(name: str) ->
     assert steps[0].on is None
     for step in steps[1:]:
         below = by_name[str(step.on)]
-        assert (step.recipe, step.decisions, step.members) != (below.recipe, below.decisions, below.members)
+        assert (step.recipe, step.actions, step.members) != (below.recipe, below.actions, below.members)
         assert step.change
 
 
@@ -151,7 +152,7 @@ def test_settings_of_the_file_yield_to_the_users_and_those_to_the_rungs() -> Non
     assert {s.recipe.tile.min_tiles for s in steps.values()} == {2}
     assert [s.recipe.split.folds for s in steps.values()] == [4, 4, 4, 5, 4]
     assert [s.recipe.predict.views for s in steps.values()] == [1, 4, 8, 8, 4]
-    assert [s.decisions for s in steps.values()] == [True, False, True, True, False]
+    assert [s.actions for s in steps.values()] == [ACTIONS, (), ACTIONS, ACTIONS, ()]
     assert steps["c"].settings == ("predict.views=8",)
     assert steps["e"].members == ("a", "d")
     assert [s.name for s in resolve_ladder(ladder, until="c")] == ["a", "b", "c"]
@@ -247,26 +248,34 @@ def test_a_rung_that_only_predicts_otherwise_trains_nothing(climbed: SimpleNames
 
 
 def test_decisions_act_from_the_rung_that_says_so_and_the_file_stays_as_it_was(climbed: SimpleNamespace) -> None:
-    counts = {name: row["n_images"] for name, row in climbed.rows.items()}
+    counts = {name: row["own"]["n_images"] for name, row in climbed.rows.items()}
     assert counts == {"shrunk": 24, "cleaned": 22, "tiles": 22, "turns": 22, "prior": 24, "average": 22}
     assert climbed.decisions.read_bytes() == climbed.text
     assert not list(climbed.data.rglob("*decisions*"))
-    cleaned = climbed.rows["cleaned"]
-    assert cleaned["compared_on"] == 22
-    assert any("compared on the 22 images that both scored (here 22, shrunk 24)" in note for note in cleaned["notes"])
-    assert not climbed.rows["tiles"]["notes"]
-    assert climbed.rows["prior"]["compared_on"] == 24
+
+
+def test_all_rungs_are_scored_on_the_images_that_no_decision_speaks_against(climbed: SimpleNamespace) -> None:
+    assert {row["n_images"] for row in climbed.rows.values()} == {climbed.result["n_images"]} == {22}
+    assert climbed.result["set_aside"] == {"excluded": 2}
+    words = " ".join(climbed.result["scoring"])
+    assert "the same 22 images of 16 cases; 2 were set aside from scoring: 2 excluded" in words
+    own = [climbed.rows[name]["own"]["value"] for name in ("cleaned", "shrunk")]
+    assert f"'cleaned' would have {own[0]:.3f} (22 images) and 'shrunk' {own[1]:.3f} (24 images)" in words
+    assert not any(row["notes"] for row in climbed.rows.values())
 
 
 def test_rows_hold_what_the_runs_scored(climbed: SimpleNamespace) -> None:
     for row in climbed.rows.values():
         scores = json.loads((climbed.runs / row["run"] / "scores.json").read_text(encoding="utf-8"))
-        for key in ("n_images", "n_cases", "n_seeds", "optimism"):
-            assert row[key] == scores[key]
         kept = {m: {k: v[k] for k in ("value", "low", "high")} for m, v in scores["metrics"].items()}
-        assert row["metrics"] == kept
+        numbers = {key: scores[key] for key in ("n_images", "n_cases")}
+        assert row["own"] == numbers | kept["macro_f1"]
+        assert (row["n_seeds"], row["optimism"]) == (scores["n_seeds"], scores["optimism"])
         assert row["trustworthy"] == scores["interval"]["trustworthy"]
-        assert row["trust_reason"] == scores["interval"]["reason"]
+        if row["name"] not in {"shrunk", "prior"}:  # those that left nothing out
+            assert numbers == {key: row[key] for key in numbers}
+            assert row["metrics"] == kept
+            assert row["trust_reason"] == scores["interval"]["reason"]
         assert row["seconds"] > 0
         assert 0.05 < row["peak_memory_gb"] < 50
     last = json.loads((climbed.runs / climbed.rows["average"]["run"] / "scores.json").read_text(encoding="utf-8"))
@@ -480,7 +489,7 @@ def test_changed_data_is_another_run_and_the_old_one_stays(copied: SimpleNamespa
     lines = (copied.data / "train_labels.csv").read_text(encoding="utf-8").splitlines()
     write_lines(copied.data / "train_labels.csv", lines[0], "0,B", *lines[2:])
     row = climb_again(copied, until="shrunk")["rungs"][0]
-    assert (row["status"], row["n_images"]) == ("done", LABELLED), row["error"]
+    assert (row["status"], row["own"]["n_images"]) == ("done", LABELLED), row["error"]
     assert row["run"] != copied.rows["shrunk"]["run"]
     assert list_times(old) == before
 

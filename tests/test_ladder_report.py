@@ -68,12 +68,12 @@ def draw_rung(position: int, name: str, change: str, setting: str, *, on: str | 
         "n_images": 120, "n_cases": 80, "n_seeds": 2, "metrics": metrics, "optimism": 0.031, "trustworthy": True,
         "trust_reason": "80 cases, at least 9 of each class", "notes": [],
         "difference": None if on is None else {e.name: draw_difference(gain, p) for e in METRICS},
-        "compared_on": None if on is None else 120,
+        "own": {"n_images": 120, "n_cases": 80, **metrics["macro_f1"]},
     }  # fmt: skip
 
 
 def lose_rung(rung: dict[str, Any], *, status: str, error: str | None) -> None:
-    empty = ("metrics", "difference", "n_images", "n_cases", "n_seeds", "optimism", "trustworthy", "compared_on")
+    empty = ("metrics", "difference", "n_images", "n_cases", "n_seeds", "optimism", "trustworthy", "own")
     rung.update(dict.fromkeys((*empty, "seconds", "peak_memory_gb", "trust_reason")), status=status, error=error)
 
 
@@ -92,8 +92,8 @@ def draw_ladder(runs: Path, *, rungs: int = 6, nasty: bool = False) -> Path:
         lose_rung(rows[4], status="failed", error=error)
         lose_rung(rows[-1], status="waiting", error=None)
         rows[5]["on"] = rows[3]["name"]
-        rows[2]["notes"] = ["compared on the 118 images that both have"]
-        rows[2]["compared_on"] = 118
+        rows[2]["notes"] = ["other folds"]
+        rows[2]["own"] = {"n_images": 137, "n_cases": 91, **draw_interval(0.6789, 0.05)}
     best = max((r for r in rows if r["metrics"]), key=lambda r: r["metrics"]["macro_f1"]["value"])
     classes = [f"{NASTY} B&W", "Übergang–Zelle ß", "рак", "中"] if nasty else list(CLASSES)
     folder = runs / "demo-ladder-basics"
@@ -105,6 +105,7 @@ def draw_ladder(runs: Path, *, rungs: int = 6, nasty: bool = False) -> Path:
         "chance": {"majority": 0.143, "prior": 0.247, "prior_low": 0.174, "prior_high": 0.329},
         "best": best["name"], "rungs": rows,
         "choice": {"best": best["name"], "score": 0.5771, "corrected": 0.5432, "runs": 4, "optimism": 0.0339},
+        "set_aside": {"excluded": 17}, "scoring": [f"Sentence about 17 {NASTY}." if nasty else "17 were set aside."],
     }  # fmt: skip
     write_json(folder / "ladder.json", content)
     return folder
@@ -172,6 +173,14 @@ def test_the_headline_says_what_helped_what_is_noise_and_what_failed(drawn: Path
     assert "The highest of 4, 'colour' with 0.577, is worth about 0.543 when it is corrected" in words
     assert "refit failed CUDA out of memory: tried 2.00 GiB" in words
     assert "thresholds waiting not begun" in words
+
+
+def test_the_score_on_own_images_stands_beside_the_one_on_the_images_of_all(drawn: Path) -> None:
+    words = read_words(drawn / "report.html")
+    assert "17 were set aside." in words
+    assert "120 0.679 137 images" in words
+    assert words.count("137 images") == 1
+    assert "flatters" in words
 
 
 def test_links_lead_to_the_pages_of_runs_that_are_there(drawn: Path) -> None:

@@ -14,9 +14,11 @@ from .decisions import (
     write_decisions,
 )
 from .findings import Audit, audit_cohort, hide_sealed, read_findings, write_findings
+from .repairs import REPAIRS, plan_repair
 
 __all__ = [
     "CHECKS",
+    "REPAIRS",
     "Audit",
     "NotApplicable",
     "accept_proposals",
@@ -26,6 +28,7 @@ __all__ = [
     "hide_sealed",
     "hold_decisions",
     "join_duplicates",
+    "plan_repair",
     "read_decisions",
     "read_findings",
     "settle_decisions",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import workflow
+from ..audit.decisions import ACTIONS
 from ..cohort.folder import Folder
 from ..errors import RunError, SmaltiError
 from ..logbook.seal import find_seal, read_seal
@@ -63,7 +64,7 @@ class Climb:
     listener: Listener
     skip_problems: bool = False
     base: str = ""
-    grounds: dict[tuple[str, bool], Ground] = field(default_factory=dict)
+    grounds: dict[str, Ground] = field(default_factory=dict)
     states: dict[str, State] = field(default_factory=dict)
     said: set[str] = field(default_factory=set)
 
@@ -112,8 +113,7 @@ class Climb:
         return replace(outcome, seconds=cost.seconds, peak_memory_gb=cost.peak_memory_gb)
 
     def _carry_out(self, step: Step) -> str:
-        recipe = self._name_members(step)
-        ground = self._inspect(step)
+        recipe, ground = self._settle(step)
         # Other data or decisions are another run, not an error about the folder of the old one.
         identity = identify(ground, cache=self.runs / "cache")
         name = f"{self.data.resolve().name}-{step.name}-{hash_text(*self._list_inputs(step), *identity.values())[:6]}"
@@ -121,11 +121,20 @@ class Climb:
         workflow.run_on(ground, recipe, runs=self.runs, name=name, listener=listener)
         return name
 
+    def _settle(self, step: Step) -> tuple[Recipe, Ground]:
+        """What a rung runs, and on what: with the decisions that it follows."""
+        recipe, ground = self._name_members(step), self._inspect(step)
+        if step.actions == ACTIONS:
+            return recipe, ground
+        # What was accepted is among the decisions; the run must not accept more when it is opened again.
+        recipe = recipe.model_copy(update={"audit": recipe.audit.model_copy(update={"accept": ()})})
+        return recipe, workflow.restrict_decisions(ground, step.actions)
+
     def _list_inputs(self, step: Step) -> tuple[str, ...]:
         """What a rung depends on besides the data."""
         weights = step.recipe.model.weights
         stamp = _stamp_file(weights) if weights is not None and weights.is_file() else ""
-        return (step.recipe.to_yaml(), str(step.decisions), stamp, *(self.states[m].key for m in step.members))
+        return (step.recipe.to_yaml(), str(step.actions), stamp, *(self.states[m].key for m in step.members))
 
     def _say(self, step: Step, text: str) -> None:
         """Pass on what a rung says, once."""
@@ -144,21 +153,20 @@ class Climb:
         return step.recipe.model_copy(update={"ensemble": ensemble})
 
     def _inspect(self, step: Step) -> Ground:
-        """Read and audit once for all rungs that ask the same of the data."""
+        """Read and audit once for all rungs that ask the same of the data; with all decisions."""
         asked = step.recipe.model_dump_json(include={"data", "audit"}) + str(step.recipe.split.sealed_frac)
-        key = (asked, step.decisions)
-        if key not in self.grounds:
+        if asked not in self.grounds:
             theirs = workflow.find_decisions(self.data, runs=self.runs)
-            text = theirs.read_text(encoding="utf-8") if step.decisions and theirs.is_file() else ""
+            text = theirs.read_text(encoding="utf-8") if theirs.is_file() else ""
             # A copy of its own: what one rung accepts must not act on the others, nor on runs outside the ladder.
             copy = self.folder / "decisions" / f"{hash_text(self.base, asked, text)[:8]}.csv"
             if text and not copy.is_file():
                 write_atomic(copy, text)
-            self.grounds[key] = workflow.inspect_ground(
+            self.grounds[asked] = workflow.inspect_ground(
                 self.data, recipe=step.recipe, decisions_path=copy, seal_path=find_seal(self.data, runs=self.runs),
-                skip_problems=self.skip_problems, listener=self.listener,
+                cache=self.runs / "cache", problems="skip" if self.skip_problems else "refuse", listener=self.listener,
             )  # fmt: skip
-        return self.grounds[key]
+        return self.grounds[asked]
 
     def _path(self, step: Step) -> Path:
         return self.folder / "rungs" / f"{step.name}.json"
@@ -250,7 +258,7 @@ def _resolve_text(name: str, about: str, steps: tuple[Step, ...]) -> str:
     parts = [f"# ladder {name}: {about}\n"]
     for step in steps:
         members = f"members: [{', '.join(step.members)}]\n" if step.members else ""
-        parts.append(f"--- # {step.name}: {step.change}\ndecisions: {str(step.decisions).lower()}\n{members}")
+        parts.append(f"--- # {step.name}: {step.change}\ndecisions: [{', '.join(step.actions)}]\n{members}")
         parts.append(step.recipe.to_yaml())
     return "".join(parts)
 

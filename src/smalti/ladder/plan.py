@@ -11,8 +11,10 @@ from pathlib import Path
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from ..audit.decisions import ACTIONS
 from ..errors import RecipeError
 from ..recipe import Recipe, Section, load_recipe
+from ..types import Action
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 
@@ -25,7 +27,9 @@ class Rung(Section):
     settings: tuple[str, ...] = Field((), alias="set", description="section.knob=value, as --set")
     # Not "on", which YAML reads as true.
     on: str | None = Field(None, alias="from", description="name of the rung that it changes; null takes the one below")
-    decisions: bool | None = Field(None, description="whether decisions.csv acts; null as in the rung it changes")
+    decisions: bool | tuple[Action, ...] | None = Field(
+        None, description="whether decisions act, or the actions that do; null as in the rung it changes"
+    )
     members: tuple[str, ...] = Field((), description="rungs that it combines instead of training")
 
 
@@ -63,7 +67,7 @@ class Step:
         name, change, on: as in the file; ``on`` is None for the first rung only.
         settings: its own.
         recipe: with all that it inherits; without the members of an ensemble, whose runs have names of their own.
-        decisions: whether the decisions about the data act.
+        actions: decisions that act, those in ``decisions.csv`` and those that a rule accepts; none for no decision.
         members: rungs that it combines.
     """
 
@@ -72,7 +76,7 @@ class Step:
     on: str | None
     settings: tuple[str, ...]
     recipe: Recipe
-    decisions: bool
+    actions: tuple[Action, ...]
     members: tuple[str, ...]
 
 
@@ -109,6 +113,10 @@ def load_ladder(source: str | Path) -> Ladder:
         raise RecipeError("\n".join([f"ladder '{source}' does not fit:", *lines, "Fix: correct the file"])) from None
 
 
+def _list_actions(rung: Rung) -> tuple[Action, ...]:
+    return rung.decisions if isinstance(rung.decisions, tuple) else () if rung.decisions is False else ACTIONS
+
+
 def _names() -> str:
     return ", ".join(list_ladders())
 
@@ -125,7 +133,7 @@ def resolve_ladder(ladder: Ladder, *, settings: Iterable[str] = (), until: str |
     base = (*ladder.settings, *settings)
     load_recipe(ladder.preset, settings=base)  # so that a fault in what all rungs share is said once
     inherited: dict[str, tuple[str, ...]] = {}
-    acting: dict[str, bool] = {}
+    acting: dict[str, tuple[Action, ...]] = {}
     steps: list[Step] = []
     faults: list[str] = []
     below: str | None = None
@@ -133,7 +141,7 @@ def resolve_ladder(ladder: Ladder, *, settings: Iterable[str] = (), until: str |
         on = rung.on or below
         below = rung.name
         inherited[rung.name] = (*(inherited[on] if on else base), *rung.settings)
-        acting[rung.name] = rung.decisions if rung.decisions is not None else acting[on] if on else True
+        acting[rung.name] = _list_actions(rung) if rung.decisions is not None or not on else acting[on]
         try:
             recipe = load_recipe(ladder.preset, settings=inherited[rung.name])
         except RecipeError as error:

@@ -7,49 +7,46 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..evaluate import (
-    Pair,
-    Pool,
-    Resampled,
-    compare_pairs,
-    correct_choice,
-    find_common,
-    keep_images,
-    pool_predictions,
-    resample_cases,
-)
-from ..runs import read_json, read_table
+from ..audit import read_decisions, settle_decisions
+from ..evaluate import Pair, Pool, compare_pairs, correct_choice, keep_images, resample_cases
+from ..workflow import find_decisions
 from ..workflow.comparison import RESAMPLES, describe_folds, tabulate_differences
 from .plan import Step
+from .scoring import Outcome, describe_scoring, find_trusted, read_outcome, score_on
 
 if TYPE_CHECKING:
     from .climb import State
 
 CHANCE = {"majority": "chance_majority", "prior": "chance_prior", "prior_low": "chance_prior_low",
           "prior_high": "chance_prior_high"}  # fmt: skip
+BOUNDS = ("value", "low", "high")
 
 
 def tabulate_ladder(
     steps: Sequence[Step], states: Mapping[str, State], *, runs: Path, data: Path, compare: bool
 ) -> dict[str, Any]:
     """The content of ``ladder.json`` but its names and times; without ``compare`` the scores alone."""
-    scored = {s.name: read_json(runs / str(states[s.name].run) / "scores.json") for s in steps if _is_done(s, states)}
-    rows = [_describe_rung(step, states.get(step.name), scored.get(step.name)) for step in steps]
-    rivals = _find_rivals(rows)
+    outcomes = {s.name: read_outcome(runs / str(states[s.name].run)) for s in steps if _is_done(s, states)}
+    decisions = settle_decisions(read_decisions(find_decisions(data, runs=runs)))
+    trusted = find_trusted(list(outcomes.values()), decisions=decisions)
+    scored = {n: score_on(o, trusted.images) for n, o in outcomes.items()} if trusted.images else {}
+    rows = [_describe_rung(s, states.get(s.name), outcomes.get(s.name), scored.get(s.name)) for s in steps]
     confidence = steps[0].recipe.evaluate.confidence
     choice = None
-    if compare:
-        pools = {row["name"]: _read_pool(runs / row["run"]) for row in rows if row["status"] == "done"}
+    if compare and scored:
+        pools = {name: keep_images(outcome.pool, trusted.images) for name, outcome in outcomes.items()}
         _compare_rungs(rows, pools, confidence=confidence)
-        choice = _correct_choice(rivals, pools)
-    last = next((scored[s.name] for s in reversed(steps) if s.name in scored), None)
+        choice = correct_choice(pools)
+    last = next(reversed(scored.values()), None)
     return {
         "data": str(data.resolve()), "confidence": confidence, "alpha": round(1 - confidence, 10),
         "resamples": RESAMPLES, "classes": last["classes"] if last else [],
         "n_images": last["n_images"] if last else None, "n_cases": last["n_cases"] if last else None,
         "shares": {n: v["support"] / last["n_images"] for n, v in last["per_class"].items()} if last else {},
         "chance": {key: last["metrics"]["macro_f1"][value] for key, value in CHANCE.items()} if last else None,
-        "best": _choose_best(rivals), "choice": choice, "rungs": rows,
+        "best": _choose_best([row for row in rows if row["metrics"]]),
+        "choice": asdict(choice) | {"optimism": choice.optimism} if choice else None,
+        "set_aside": dict(trusted.set_aside), "scoring": describe_scoring(rows, trusted), "rungs": rows,
     }  # fmt: skip
 
 
@@ -57,27 +54,36 @@ def _is_done(step: Step, states: Mapping[str, State]) -> bool:
     return step.name in states and states[step.name].status == "done"
 
 
-def _describe_rung(step: Step, state: State | None, scores: dict[str, Any] | None) -> dict[str, Any]:
+def _describe_rung(
+    step: Step, state: State | None, outcome: Outcome | None, scores: dict[str, Any] | None
+) -> dict[str, Any]:
     row: dict[str, Any] = {
         "name": step.name, "change": step.change, "settings": list(step.settings), "on": step.on,
         "members": list(step.members), "status": "waiting" if state is None else state.status,
         "error": state.error if state else None, "run": state.run if state else None,
         "reused": bool(state and state.reused), "seconds": state.seconds if state else None,
-        "peak_memory_gb": state.peak_memory_gb if state else None, "difference": None, "compared_on": None, "notes": [],
+        "peak_memory_gb": state.peak_memory_gb if state else None, "difference": None, "notes": [],
     }  # fmt: skip
     for key in ("n_images", "n_cases", "n_seeds", "optimism"):
         row[key] = scores[key] if scores else None
-    kept = ("value", "low", "high")
-    row["metrics"] = {m: {k: v[k] for k in kept} for m, v in scores["metrics"].items()} if scores else None
+    row["metrics"] = {m: _take_bounds(scores, m) for m in scores["metrics"]} if scores else None
     row["trustworthy"] = scores["interval"]["trustworthy"] if scores else None
     row["trust_reason"] = scores["interval"]["reason"] if scores else None
+    own = outcome.scores if outcome else None
+    row["own"] = {k: own[k] for k in ("n_images", "n_cases")} | _take_bounds(own, "macro_f1") if own else None
+    if outcome and not scores:
+        row["notes"].append("no image is left that every rung scored and that no decision speaks against")
     return row
+
+
+def _take_bounds(scores: Mapping[str, Any], metric: str) -> dict[str, Any]:
+    return {key: scores["metrics"][metric][key] for key in BOUNDS}
 
 
 def _compare_rungs(rows: list[dict[str, Any]], pools: Mapping[str, Pool], *, confidence: float) -> None:
     """Fill in the difference of every finished rung from the finished rung that it changes; one family for Holm."""
     by_name = {row["name"]: row for row in rows if row["name"] in pools}
-    known: dict[tuple[str, int], Resampled] = {}
+    resampled = {name: resample_cases(pool, resamples=RESAMPLES) for name, pool in pools.items()}
     pairs: list[Pair] = []
     for name, row in by_name.items():
         base = row["on"]
@@ -86,40 +92,10 @@ def _compare_rungs(rows: list[dict[str, Any]], pools: Mapping[str, Pool], *, con
         if base not in by_name:
             row["notes"].append(f"{base}, which it changes, has no score")
             continue
-        images = find_common([pools[name], pools[base]])
-        both = {n: _resample(n, pools[n], images, known) for n in (name, base)}
-        row["compared_on"] = len(images)
-        row["notes"] += _describe_pair(name, base, pools, images)
-        pairs.append(Pair(name, base, both[name], both[base]))
+        row["notes"] += describe_folds({base: pools[base], name: pools[name]})
+        pairs.append(Pair(name, base, resampled[name], resampled[base]))
     for pair, found in zip(pairs, compare_pairs(pairs, confidence=confidence), strict=True):
         by_name[pair.name]["difference"] = tabulate_differences(found)
-
-
-def _resample(name: str, pool: Pool, images: Sequence[str], known: dict[tuple[str, int], Resampled]) -> Resampled:
-    """Resampled scores on some images; kept, since most rungs are compared twice on all of theirs."""
-    key = (name, hash(tuple(images)))
-    if key not in known:
-        known[key] = resample_cases(keep_images(pool, images), resamples=RESAMPLES)
-    return known[key]
-
-
-def _describe_pair(name: str, base: str, pools: Mapping[str, Pool], images: Sequence[str]) -> list[str]:
-    mine, theirs = len(pools[name].images), len(pools[base].images)
-    notes = []
-    if len(images) < max(mine, theirs):
-        notes.append(f"compared on the {len(images)} images that both scored (here {mine}, {base} {theirs})")
-    return notes + describe_folds({base: keep_images(pools[base], images), name: keep_images(pools[name], images)})
-
-
-def _read_pool(run: Path) -> Pool:
-    classes = tuple(read_json(run / "cohort.json")["classes"])
-    return pool_predictions(read_table(run / "predictions" / "out_of_fold.csv"), classes=classes)
-
-
-def _find_rivals(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Finished rungs on as many images as the last of them."""
-    done = [row for row in rows if row["status"] == "done"]
-    return [row for row in done if row["n_images"] == done[-1]["n_images"]]
 
 
 def _choose_best(rivals: Sequence[dict[str, Any]]) -> str | None:
@@ -127,15 +103,6 @@ def _choose_best(rivals: Sequence[dict[str, Any]]) -> str | None:
     if not rivals:
         return None
     return str(max(rivals, key=lambda row: round(row["metrics"]["macro_f1"]["low"], 3))["name"])
-
-
-def _correct_choice(rivals: Sequence[dict[str, Any]], pools: Mapping[str, Pool]) -> dict[str, Any] | None:
-    """What the highest score is worth, given that the cases that score it chose it."""
-    images = find_common([pools[row["name"]] for row in rivals]) if rivals else ()
-    if not images:
-        return None
-    choice = correct_choice({row["name"]: keep_images(pools[row["name"]], images) for row in rivals})
-    return asdict(choice) | {"optimism": choice.optimism}
 
 
 def describe_ladder(result: Mapping[str, Any]) -> list[str]:
@@ -160,4 +127,4 @@ def describe_ladder(result: Mapping[str, Any]) -> list[str]:
         )
     if not best["trustworthy"]:
         lines.append(f"not to be trusted: {best['trust_reason']}")
-    return lines
+    return lines + list(result["scoring"])

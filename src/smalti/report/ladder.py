@@ -47,6 +47,7 @@ def write_climb(study: Study) -> Section:
         caption = f"{SIGN_TEXT} Lines: {format_percent(study.confidence)} intervals. {_say_band(study)}"
         blocks.append(Panels(panels, caption, width="half"))
     blocks += [Paragraph(text, "warning") for text in list_warnings(study)]
+    blocks += [Paragraph(" ".join(study.scoring), "note")] if study.scoring else []
     return Section("result", "Result", blocks)
 
 
@@ -200,7 +201,7 @@ def write_steps(study: Study) -> Section:
     percent = format_percent(study.confidence)
     header = (
         "rung and change", f"macro-F1\n{percent} interval", f"difference\n{percent} interval", "verdict", "p (Holm)",
-        "smallest\ndetectable", "seconds", "peak GB", "images",
+        "smallest\ndetectable", "seconds", "peak GB", "images", "on its own images",
     )  # fmt: skip
     rows = [
         (
@@ -212,11 +213,15 @@ def write_steps(study: Study) -> Section:
             format_number(t.gap.smallest_detectable) if t.gap else "–",
             format_number(t.seconds, 0),
             format_number(t.peak_memory_gb, 1),
-            say_images(t),
+            f"{t.n_images:,}" if t.n_images is not None else "–",
+            say_own(t),
         )
         for t in reversed(study.trials)
     ]
-    table = Table(header, rows, "Top rung first, as on a ladder")
+    caption = "Top rung first, as on a ladder"
+    if study.scoring:
+        caption += "; on its own images: macro-F1 that flatters a rung from which hard images were taken"
+    table = Table(header, rows, caption)
     return Section("steps", "Step by step", [table])
 
 
@@ -240,12 +245,11 @@ def say_p(p: float | None) -> str:
     return "–" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def say_images(trial: Trial) -> str:
-    """Images that were scored, and those that the pair has in common where they are fewer."""
-    if trial.n_images is None:
+def say_own(trial: Trial) -> str:
+    """What a rung would score on all images that it predicted; a dash where these are the images of all rungs."""
+    if trial.own is None or trial.own_images is None or trial.own == trial.score:
         return "–"
-    fewer = trial.compared_on is not None and trial.compared_on != trial.n_images
-    return f"{trial.n_images:,}" + (f"\n({trial.compared_on:,} compared)" if fewer else "")
+    return f"{trial.own.value:.3f}\n{count_things(trial.own_images, 'image')}"
 
 
 def write_failures(study: Study) -> Section:

@@ -33,6 +33,7 @@ class Study:
         record: the run that tells about data, method and machine; None where no run folder is there.
         choice: what the highest score is worth, since the cases that score it chose it (ladder.json).
         comparison: comparison.json, where it is there.
+        scoring: sentences about the images that all rungs were scored on (ladder.json); empty where that is all.
     """
 
     kind: Literal["ladder", "run", "runs"]
@@ -50,6 +51,7 @@ class Study:
     record: RunRecord | None = None
     choice: Mapping[str, Any] | None = None
     comparison: Mapping[str, Any] | None = None
+    scoring: tuple[str, ...] = ()
 
     @property
     def champion(self) -> Trial | None:
@@ -123,6 +125,7 @@ def read_ladder(folder: Path) -> Study:
         recipe=_read_recipe(record),
         record=record,
         choice=content.get("choice"),
+        scoring=tuple(str(sentence) for sentence in content.get("scoring") or ()),
     )
 
 

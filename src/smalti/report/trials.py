@@ -46,7 +46,8 @@ class Trial:
         data: name of the data set.
         scores: metric -> score.
         gaps: metric -> difference against ``on``.
-        compared_on: images that both have.
+        own: the score on its own images, where a ladder scores all rungs on the same ones.
+        own_images: how many these are.
     """
 
     name: str
@@ -72,7 +73,8 @@ class Trial:
     optimism: float | None = None
     trustworthy: bool | None = None
     trust_reason: str = ""
-    compared_on: int | None = None
+    own: Score | None = None
+    own_images: int | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -111,10 +113,13 @@ def read_gaps(difference: Mapping[str, Any] | None) -> dict[str, Gap]:
 
 def read_rung(row: Mapping[str, Any], *, data: str) -> Trial:
     """A rung of ladder.json; keys that are missing are not known."""
-    keys = ("seconds", "peak_memory_gb", "n_images", "n_cases", "n_seeds", "optimism", "trustworthy", "compared_on")
+    keys = ("seconds", "peak_memory_gb", "n_images", "n_cases", "n_seeds", "optimism", "trustworthy")
     plain: dict[str, Any] = {key: row.get(key) for key in keys}
+    own = row.get("own")
     return Trial(
         name=str(row["name"]),
+        own=read_scores({HEADLINE: own}).get(HEADLINE),
+        own_images=own["n_images"] if own else None,
         change=str(row.get("change") or ""),
         settings=tuple(str(s) for s in row.get("settings") or ()),
         on=row.get("on"),

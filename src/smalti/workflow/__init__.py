@@ -5,7 +5,7 @@ a stage whose files are there is not done again.
 """
 
 from .comparison import compare_sources, open_seal
-from .ground import RUNS, Ground, find_decisions, inspect_ground
+from .ground import RUNS, Ground, find_decisions, inspect_ground, restrict_decisions
 from .listening import SILENT, Listener
 from .preparation import prepare
 from .reporting import report_audit, report_on
@@ -29,6 +29,7 @@ __all__ = [
     "report_audit",
     "report_on",
     "report_run",
+    "restrict_decisions",
     "run",
     "run_on",
     "train_run",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..audit import (
@@ -26,7 +27,7 @@ from ..runs import (
     now_text,
     read_json,
 )
-from ..types import Cohort, Decision
+from ..types import Action, Cohort, Decision
 from .listening import SILENT, Listener
 
 RUNS = Path("runs")
@@ -48,6 +49,19 @@ class Ground:
     whole: Cohort
     decisions: tuple[Decision, ...]
     seen: Audit
+
+
+def restrict_decisions(ground: Ground, actions: Collection[Action]) -> Ground:
+    """The ground on which only decisions for these actions count; those about images that cannot be used stay.
+
+    Raises:
+        DataError: as `apply_decisions`.
+    """
+    usable = {s.image for s in ground.whole.samples}
+    settled = settle_decisions(ground.decisions).values()
+    decisions = tuple(d for d in settled if d.action in actions or d.image not in usable)
+    cohort = apply_decisions(ground.whole, decisions, findings=ground.seen.findings)
+    return replace(ground, cohort=cohort, decisions=decisions)
 
 
 def find_decisions(data: Path, *, runs: Path = RUNS) -> Path:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..audit import write_decisions, write_findings
+from ..audit import settle_decisions, write_decisions, write_findings
 from ..errors import RecipeError, SplitError
 from ..recipe import Recipe, load_recipe, overlay_recipe
 from ..runs import (
@@ -118,10 +118,13 @@ def make_splits(ground: Ground, plan: Recipe, *, listener: Listener) -> tuple[Sp
 
 
 def identify(ground: Ground, *, cache: Path) -> dict[str, str]:
-    """What a run stands on: hashes of the data and of the decisions."""
+    """What a run stands on: hashes of the data and of the decisions, with the repairs that these mean."""
+    rows = [f"{d.image}|{d.action}|{d.label}" for d in ground.decisions]
+    # The outline comes from the audit, whose code may change while the decision stays.
+    repairs = [f"{s.image}|{s.repair}" for s in ground.cohort.samples if s.repair is not None]
     return {
         "data": hash_cohort(ground.whole, memo=cache / "hashes.json"),
-        "decisions": hash_text(*(f"{d.image}|{d.action}|{d.label}" for d in ground.decisions)),
+        "decisions": hash_text(*rows, *repairs),
     }
 
 
@@ -202,14 +205,16 @@ def record_plan(run_folder: RunFolder, ground: Ground, splits: tuple[Split, ...]
     from ..samples import tabulate_folds
 
     cohort = ground.cohort
-    left_out = [{"image": d.image, "reason": d.reason, "who": d.who} for d in ground.decisions if d.action == "exclude"]
+    settled = settle_decisions(ground.decisions).values()
+    left_out = [{"image": d.image, "reason": d.reason, "who": d.who} for d in settled if d.action == "exclude"]
+    repaired = [s.image for s in cohort.samples if s.repair is not None]
     write_json(
         run_folder.path / "cohort.json",
         {
             "root": str(cohort.root.resolve()), "layout": cohort.layout, "classes": cohort.classes,
             "n_labelled": len(cohort.labelled), "n_unlabelled": len(cohort.unlabelled),
             "n_sealed": len(cohort.sealed), "n_cases": len({s.case for s in cohort.labelled}),
-            "notes": cohort.notes, "left_out": left_out,
+            "notes": cohort.notes, "left_out": left_out, "repaired": repaired,
         },
     )  # fmt: skip
     write_table(run_folder.path / "samples.csv", tabulate_samples(cohort))

@@ -1,0 +1,147 @@
+"""Which images the rungs of a ladder are scored on: the same for all, and none that is in doubt.
+
+A rung that leaves hard images out scores higher on what is left, whether or not it learned better. So an image counts
+where every rung scored it, under the same label, and no decision speaks against it that only some rungs follow. What
+each rung would score on its own images is kept beside that, to be told as what it is.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ..audit import read_decisions, settle_decisions
+from ..audit.checks import LABEL_CHECKS
+from ..evaluate import Pool, pool_predictions, score_predictions
+from ..recipe import Evaluate, load_recipe
+from ..runs import read_json, read_table
+from ..types import Decision
+
+ASIDE = {"exclude": "excluded", "relabel": "relabelled", "repair": "repaired"}
+MISSED = "not scored by every rung"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """What a finished rung left behind.
+
+    Attributes:
+        scores: content of its ``scores.json``, on all images that it scored.
+        pool: its out-of-fold predictions.
+        acting: image -> the decision that the rung followed.
+    """
+
+    table: pd.DataFrame
+    evaluate: Evaluate
+    scores: dict[str, Any]
+    pool: Pool
+    acting: Mapping[str, Decision]
+
+    def list_labels(self) -> dict[str, str]:
+        """Image -> label that it was scored against."""
+        names = (self.pool.classes[i] for i in self.pool.y_true)
+        return dict(zip(self.pool.images, names, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Trusted:
+    """Images that score every rung.
+
+    Attributes:
+        set_aside: reason -> how many images do not score.
+        by_label: how many of these for a finding that comes from labels, which are what scores.
+    """
+
+    images: tuple[str, ...]
+    set_aside: Mapping[str, int]
+    by_label: int
+
+
+def read_outcome(run: Path) -> Outcome:
+    """A finished run folder."""
+    table, scores = read_table(run / "predictions" / "out_of_fold.csv"), read_json(run / "scores.json")
+    pool = pool_predictions(table, classes=tuple(scores["classes"]))
+    acting = settle_decisions(read_decisions(run / "decisions.csv"))
+    return Outcome(table, load_recipe(run / "recipe.yaml").evaluate, scores, pool, acting)
+
+
+def find_trusted(outcomes: Sequence[Outcome], *, decisions: Mapping[str, Decision]) -> Trusted:
+    """Images that all rungs scored under one label and that no decision speaks against.
+
+    Args:
+        outcomes: of the finished rungs.
+        decisions: image -> the decision about it, also where no rung followed it. One that all rungs followed is no
+            matter of dispute; ``keep`` says that the image is right.
+    """
+    known = dict(decisions)
+    for outcome in outcomes:
+        known |= outcome.acting
+    labels = [outcome.list_labels() for outcome in outcomes]
+    aside: dict[str, str] = {}
+    for image in dict.fromkeys(image for given in labels for image in given):
+        decision = known.get(image)
+        followed = {str(o.acting[image].action) if image in o.acting else "keep" for o in outcomes}
+        if decision is not None and decision.action != "keep" and followed != {decision.action}:
+            aside[image] = ASIDE[decision.action]
+        elif any(image not in given for given in labels):
+            aside[image] = MISSED
+        elif len({given[image] for given in labels}) > 1:
+            aside[image] = ASIDE["relabel"]
+    images = tuple(sorted({image for given in labels for image in given} - set(aside)))
+    by_label = sum(image in known and known[image].finding in LABEL_CHECKS for image in aside)
+    return Trusted(images, dict(Counter(aside.values())), by_label)
+
+
+def score_on(outcome: Outcome, images: Sequence[str]) -> dict[str, Any]:
+    """Scores on some of its images, as in ``scores.json``; but for the optimism, which is that of all of them."""
+    if set(images) == set(outcome.pool.images):
+        return outcome.scores
+    table = outcome.table[outcome.table["image"].astype(str).isin(set(images))]
+    rule = outcome.evaluate
+    scores = score_predictions(
+        table, classes=outcome.pool.classes, resamples=rule.resamples, confidence=rule.confidence
+    )
+    return scores | {"optimism": outcome.scores["optimism"]}
+
+
+def describe_scoring(rows: Sequence[Mapping[str, Any]], trusted: Trusted) -> list[str]:
+    """In words: what all rungs are scored on, and what each on its own images would have shown."""
+    scored = {row["name"]: row for row in rows if row["metrics"]}
+    if not scored or not trusted.set_aside:
+        return []
+    any_row = next(iter(scored.values()))
+    reasons = ", ".join(f"{number} {reason}" for reason, number in trusted.set_aside.items())
+    words = [
+        f"All rungs are scored on the same {any_row['n_images']} images of {any_row['n_cases']} cases; "
+        f"{sum(trusted.set_aside.values())} were set aside from scoring: {reasons}."
+    ]
+    for name, row in scored.items():
+        base = scored.get(row["on"])
+        if base is None or row["difference"] is None or row["own"] == base["own"]:
+            continue
+        own, its = row["own"], base["own"]
+        words.append(
+            f"Each on its own images and labels, '{name}' would have {_say(own)} and '{base['name']}' {_say(its)}: "
+            f"{own['value'] - its['value']:+.3f}, where the same images say "
+            f"{row['difference']['macro_f1']['value']:+.3f}."
+        )
+    if trusted.by_label:
+        words.append(
+            f"{trusted.by_label} of these decisions answer findings that come from labels. Whoever chose by them has "
+            "seen the labels that score here, and hard images that leave for that reason can raise this score a "
+            "little by themselves; only sealed cases are free of it ('smalti compare --open-seal')."
+        )
+    words.append(
+        "What was set aside is no random choice: these scores tell rungs apart, they do not say how well images will "
+        "be classified as they come."
+    )
+    return words
+
+
+def _say(own: Mapping[str, Any]) -> str:
+    return f"{own['value']:.3f} ({own['n_images']} images)"
