@@ -95,3 +95,24 @@ def test_copies_are_what_their_rows_say(planting: Any, source: Path, tmp_path: P
         elif row.way.startswith("crop"):
             shares = np.array(read_image(one.path).shape[:2]) / read_image(other.path).shape[:2]
             assert ((shares > 0.78) & (shares < 1)).all()
+
+
+def test_scores_agree_with_counting_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    from scoring import Flags, Planted, score_images, score_labels, score_pairs
+
+    truth = [
+        Planted("f.png", "foreign", "cat"),
+        Planted("p.png", "painted", "blobs hue 10 of s.png"),
+        Planted("d.png", "near-duplicate", "flip of s.png"),
+        Planted("e.png", "exact-duplicate", "same-bytes of t.png"),
+        Planted("t.png", "wrong-label", "B"),
+    ]
+    near = {frozenset({"d.png", "p.png"}), frozenset({"p.png", "s.png"}), frozenset({"a.png", "b.png"})}
+    flags = Flags({"foreign": {"f.png", "p.png", "a.png"}, "contradicting-labels": {"t.png"}}, {"near-duplicate": near})
+    # One of the three is neither foreign nor painted; d and s are joined through p; a and b are strangers.
+    assert score_images(truth, flags, kind="foreign", codes=("foreign",)) == (1, 1, 1, 3, 1)
+    assert score_pairs(truth, flags, kind="near-duplicate", codes=("near-duplicate",)) == (2, 2, 2, 3, 1)
+    assert score_pairs(truth, flags, kind="exact-duplicate", codes=("exact-duplicate",)) == (1, 0, 0, 0, 0)
+    # The copy of a wrongly labelled image contradicts it; naming the image itself is right, but the copy is not found.
+    assert score_labels(truth, flags, kind="contradicting", codes=("contradicting-labels",)) == (1, 0, 0, 1, 0)
