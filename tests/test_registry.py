@@ -15,6 +15,8 @@ import torch
 
 import smalti
 from smalti.audit.checks import CHECKS, Digest, NotApplicable
+from smalti.audit.criteria import CRITERIA
+from smalti.audit.evidence import Evidence
 from smalti.errors import PartError
 from smalti.metrics import METRICS
 from smalti.models import POOLERS, Pooler
@@ -69,8 +71,19 @@ def check_ensemble(combine: Any) -> None:
     assert list(inspect.signature(combine).parameters)[:2] == ["members", "classes"]
 
 
+def check_criterion(answer: Any) -> None:
+    """On two images: how suspicious each is, or why that cannot be said."""
+    assert answer.reason if isinstance(answer, NotApplicable) else answer.values.shape == answer.named.shape == (2,)
+
+
+def make_evidence() -> Evidence:
+    scores = np.array([[[0.9, 0.1], [0.6, 0.4]]])
+    return Evidence(("i", "j"), np.array(["c", "d"]), ("a", "b"), np.array([0, 1]), scores)
+
+
 Arguments = Callable[[], tuple[tuple[Any, ...], dict[str, Any]]]
 REGISTRIES: dict[str, tuple[Registry[Any], Arguments, Callable[[Any], None]]] = {
+    "CRITERIA": (CRITERIA, lambda: ((make_evidence(),), {}), check_criterion),
     "CHECKS": (CHECKS, lambda: ((make_cohort(), Digest(make_cohort(), [])), {}), check_check),
     "METRICS": (METRICS, lambda: (([0, 1, 1], [[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]), {}), check_metric),
     "AUGMENTATIONS": (AUGMENTATIONS, lambda: ((), {}), check_augmentation),

@@ -27,6 +27,7 @@ Make = Callable[..., Any]
 DRIVER = "import smalti.train.loop as loop\nloop.SAVE_EVERY_S = 0.0\nfrom smalti.__main__ import main\nmain()\n"
 LONG = ("train.finetune.epochs=5", "train.finetune.patience=99", "train.transfer.epochs=12")
 KILL_DEADLINE_S = 120.0
+TABLES = ("test.csv", "inner.csv", "dynamics.npz", "embeddings.npz")  # of predictions
 
 
 class CutError(BaseException):
@@ -201,7 +202,8 @@ def test_a_killed_run_goes_on_to_the_same_bytes(challenge: Path, tmp_path: Path)
     _, message = process.communicate(timeout=KILL_DEADLINE_S)
     assert process.returncode == 0, message.decode()
     assert read_scores(run) == read_scores(whole)
-    for name in ("submission.csv", "scores.json", "predictions/test.csv", "predictions/inner.csv"):
+    names = ["submission.csv", "scores.json", "suspects.json", "traces.json", *(f"predictions/{t}" for t in TABLES)]
+    for name in names:
         assert (run / name).read_bytes() == (whole / name).read_bytes()
     # The epochs from before the kill were not repeated: their times, which no repetition would meet, are in the end.
     history = pd.read_csv(run / "history.csv")

@@ -150,6 +150,11 @@ class Train(Section):
     refit: bool = Field(
         True, description="learn once more from training and inner cases together, with the rates and epochs chosen"
     )
+    watch: Literal["transfer", "all", "none"] = Field(
+        "transfer",
+        description="phases in which the held-out images are scored after each epoch, for the audit after training; "
+        "they teach and choose nothing (all: one more forward of the held-out fold per epoch of finetune)",
+    )
     transfer: Transfer = Transfer()
     finetune: Finetune = Finetune()
 

@@ -122,7 +122,7 @@ def read_arrays(path: Path, names: Iterable[str]) -> dict[str, NDArray[Any]]:
     if not path.is_file():
         raise RunError(f"{path} does not exist. Fix: run the stage that writes it ('smalti run')")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             return {name: file[name] for name in names}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise RunError(f"{path} is damaged: {error}. Fix: delete it and run the stage again") from None

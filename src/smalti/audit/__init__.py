@@ -1,8 +1,9 @@
 """Is this data fit to learn from? Checks find, people or rules decide; source files stay as they are."""
 
-from . import copies, masks, quality  # noqa: F401 - importing them registers the checks
+from . import copies, masks, quality, suspects  # noqa: F401 - importing them registers the checks
 from .cases import join_duplicates
 from .checks import CHECKS, NotApplicable
+from .criteria import CRITERIA
 from .decisions import (
     accept_proposals,
     append_decisions,
@@ -13,26 +14,46 @@ from .decisions import (
     validate_decisions,
     write_decisions,
 )
+from .dynamics import DYNAMICS_NAME, Dynamics, join_dynamics, read_dynamics, write_dynamics
+from .evidence import EMBEDDINGS_NAME, Evidence, read_evidence, write_embeddings
 from .findings import Audit, audit_cohort, hide_sealed, read_findings, write_findings
 from .repairs import REPAIRS, plan_repair
+from .suspects import SUSPECT, SUSPECTS_NAME, find_suspects, trace_images
+from .traces import TRACES_NAME, write_traces
 
 __all__ = [
     "CHECKS",
+    "CRITERIA",
+    "DYNAMICS_NAME",
+    "EMBEDDINGS_NAME",
     "REPAIRS",
+    "SUSPECT",
+    "SUSPECTS_NAME",
+    "TRACES_NAME",
     "Audit",
+    "Dynamics",
+    "Evidence",
     "NotApplicable",
     "accept_proposals",
     "append_decisions",
     "apply_decisions",
     "audit_cohort",
+    "find_suspects",
     "hide_sealed",
     "hold_decisions",
     "join_duplicates",
+    "join_dynamics",
     "plan_repair",
     "read_decisions",
+    "read_dynamics",
+    "read_evidence",
     "read_findings",
     "settle_decisions",
+    "trace_images",
     "validate_decisions",
     "write_decisions",
+    "write_dynamics",
+    "write_embeddings",
     "write_findings",
+    "write_traces",
 ]

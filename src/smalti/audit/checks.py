@@ -11,8 +11,10 @@ from ..types import Action, Cohort, Finding, Sample
 from .cases import join_groups
 from .digest import ImageDigest
 from .duplicates import NearPair, find_near_pairs
+from .evidence import Evidence
 
-LABEL_CHECKS = ("contradicting-labels", "confounding")  # what they find depends on labels, so they see no sealed one
+# What they find depends on labels, so they see no sealed one.
+LABEL_CHECKS = ("contradicting-labels", "confounding", "label-suspect")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +27,9 @@ class NotApplicable:
 class Digest:
     """The digests of a cohort in its order, and what several checks derive from them."""
 
-    def __init__(self, cohort: Cohort, images: Sequence[ImageDigest]) -> None:
+    def __init__(self, cohort: Cohort, images: Sequence[ImageDigest], *, evidence: Evidence | None = None) -> None:
         self.images = tuple(images)
+        self.evidence = evidence  # of a trained run, where one was named
         self._samples = {s.image: s for s in cohort.samples}
         self._order = {d.image: i for i, d in enumerate(images)}
 

@@ -11,6 +11,7 @@ from .. import runs
 from ..types import Cohort, Finding
 from .checks import CHECKS, LABEL_CHECKS, Digest, NotApplicable
 from .digest import ImageDigest, digest_sample
+from .evidence import Evidence
 
 WORKERS = 2
 
@@ -35,6 +36,7 @@ def audit_cohort(
     *,
     checks: tuple[str, ...] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    evidence: Evidence | None = None,
 ) -> Audit:
     """Look for what spoils learning or scoring.
 
@@ -42,6 +44,7 @@ def audit_cohort(
         cohort: labelled and unlabelled samples.
         checks: names of registered checks; None takes all.
         progress: called with images looked at and images in all.
+        evidence: of a trained run, for checks that need one.
 
     Raises:
         PartError: no check has this name.
@@ -50,7 +53,7 @@ def audit_cohort(
     names = tuple(entry.name for entry in CHECKS) if checks is None else checks
     for name in names:
         CHECKS.find(name)
-    digest = Digest(cohort, _digest_cohort(cohort, progress) if names else [])
+    digest = Digest(cohort, _digest_cohort(cohort, progress) if names else [], evidence=evidence)
     return _carry_out(names, cohort, digest)
 
 

@@ -112,6 +112,7 @@ def audit(
     runs: Runs = RUNS,
     decisions: Decisions = None,
     accept: Annotated[list[str] | None, typer.Option(help="accept the proposals of this finding, repeatable")] = None,
+    run: Annotated[Path | None, typer.Option(help="finished run on this folder: its label suspects too")] = None,
     skip_problems: Skip = False,
 ) -> None:
     """Look for what would spoil training; nothing is deleted, decisions are a file."""
@@ -125,7 +126,7 @@ def audit(
     where = decisions or workflow.find_decisions(data, runs=runs)
     with listen() as listener:
         ground = workflow.inspect_ground(
-            data, recipe=plan, decisions_path=where, seal_path=find_seal(data, runs=runs),
+            data, recipe=plan, decisions_path=where, seal_path=find_seal(data, runs=runs), run=run,
             skip_problems=skip_problems, listener=listener,
         )  # fmt: skip
         page = workflow.report_audit(ground, runs=runs)

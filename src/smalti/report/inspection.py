@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from ..audit import Audit, settle_decisions
 from ..types import Cohort, Decision, Finding
-from .blocks import Block, Card, Gallery, Paragraph, Section, Table, count_things
+from .blocks import Block, Card, Gallery, Paragraph, Section, Table, count_things, not_applicable
 from .gallery import encode_picture
+from .record import RunRecord
 
+MOST_SUSPECTS = 24  # on the page of a run, beside everything else
 MOST_CARDS = 60  # of one check; at 20 kB each a page of ten checks can still be mailed
 SEVERITIES = ("error", "warning", "info")
 
@@ -42,6 +45,46 @@ def write_findings_of(code: str, cohort: Cohort, audit: Audit) -> Section:
     if len(found) > len(cards):
         blocks.append(Paragraph(f"The first {len(cards)} of {len(found)}; findings.json holds them all.", "note"))
     return Section(code, f"{code}: {len(found)}", blocks)
+
+
+def write_suspects(record: RunRecord) -> Section:
+    """Labels that the networks of a run contradict, the most suspicious first, and what each criterion found."""
+    if record.suspects is None:
+        return not_applicable("suspects", "Label suspects", "there is no suspects.json; 'smalti evaluate' writes it")
+    found, outcomes = record.suspects.findings, record.suspects.outcomes
+    rows = list(outcomes.items())
+    text = (
+        "Labels that were contradicted by networks and look-alikes that had not seen them. A suspect is a question to "
+        "a person: hard images are among them, and nothing is changed until decisions.csv says so."
+    )
+    blocks: list[Block] = [
+        Paragraph(text),
+        Table(("criterion", "images that it names by itself"), rows, text_columns=2),
+    ]
+    if found:
+        blocks.append(Gallery([_make_suspect(finding, record.root) for finding in found[:MOST_SUSPECTS]]))
+    if len(found) > MOST_SUSPECTS:
+        blocks.append(Paragraph(f"The first {MOST_SUSPECTS} of {len(found)}; suspects.json holds them all.", "note"))
+    return Section("suspects", "Label suspects", blocks)
+
+
+def _make_suspect(finding: Finding, root: Path | None) -> Card:
+    evidence = finding.evidence
+    image, given, proposed = finding.images[0], str(evidence["given"]), str(evidence["label"])
+    near = [
+        f"nearest of {label}: {', '.join(evidence[key][:2])}"
+        for key, label in (("nearest_given", given), ("nearest_proposed", proposed))
+        if evidence[key]
+    ]
+    return Card(
+        picture=encode_picture(root, image),
+        alt=f"Image {image}: labelled {given}, perhaps {proposed}",
+        image=image,
+        label=given,
+        predicted=proposed,
+        details=" · ".join([f"named by {', '.join(evidence['named_by']) or 'no criterion alone'}", *near]),
+        scores=[(name, float(score)) for name, score in evidence["pooled"].items()],
+    )
 
 
 def _rank(finding: Finding) -> tuple[int, float]:

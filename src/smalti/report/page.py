@@ -15,7 +15,7 @@ from .blocks import Paragraph, Section
 from .calibration import write_calibration, write_seal
 from .experiments import write_differences, write_everything, write_overview, write_pairs, write_runs_method
 from .inputs import write_audit, write_curves, write_data, write_environment, write_folds, write_recipe
-from .inspection import write_findings_of, write_outcomes
+from .inspection import write_findings_of, write_outcomes, write_suspects
 from .ladder import (
     write_all_metrics,
     write_climb,
@@ -48,6 +48,7 @@ SECTIONS: tuple[Callable[[RunRecord], Section], ...] = (
     write_confusion,
     write_calibration,
     write_gallery,
+    write_suspects,
     write_data,
     write_audit,
     write_folds,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..audit import Audit, read_decisions, read_findings
+from ..audit import SUSPECTS_NAME, Audit, read_decisions, read_findings
 from ..errors import RunError
 from ..runs import RunFolder, read_json, read_table
 from ..types import Decision
@@ -33,6 +33,7 @@ class RunRecord:
     cohort: dict[str, Any] | None
     samples: pd.DataFrame | None
     audit: Audit | None
+    suspects: Audit | None
     decisions: tuple[Decision, ...]
     folds: pd.DataFrame | None
     history: pd.DataFrame | None
@@ -67,6 +68,7 @@ def read_record(run: RunFolder) -> RunRecord:
         cohort=cohort,
         samples=_read_table(path / "samples.csv"),
         audit=read_findings(findings) if findings.is_file() else None,
+        suspects=read_findings(path / SUSPECTS_NAME) if (path / SUSPECTS_NAME).is_file() else None,
         decisions=read_decisions(path / "decisions.csv"),
         folds=_read_table(path / "folds.csv"),
         history=_read_table(path / "history.csv"),

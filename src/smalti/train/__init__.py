@@ -4,7 +4,7 @@ from .checkpoints import read_checkpoint
 from .devices import Device, choose_device, describe_cuda, make_fabric
 from .experiment import Experiment, check_parts
 from .features import Features, compute_features
-from .folds import load_network, tabulate_inner, train_folds
+from .folds import find_dynamics, load_network, tabulate_inner, train_folds
 from .forward import score_bags
 from .optimisers import list_optimisers
 from .schedules import SCHEDULES
@@ -18,6 +18,7 @@ __all__ = [
     "choose_device",
     "compute_features",
     "describe_cuda",
+    "find_dynamics",
     "list_optimisers",
     "load_network",
     "make_fabric",

@@ -1,4 +1,5 @@
-"""Train every fold of every seed; each leaves one checkpoint and the inner scores that chose its epochs."""
+"""Train every fold of every seed; each leaves one checkpoint, the inner scores that chose its epochs, and how scores
+of images that it did not learn from went from epoch to epoch."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import copy
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +15,10 @@ import pandas as pd
 import torch
 
 from .. import recipe
+from ..audit import DYNAMICS_NAME, Dynamics, join_dynamics, write_dynamics
 from ..errors import RecipeError
 from ..models import Head, Network
-from ..runs import write_table
+from ..runs import RunFolder, write_table
 from ..samples import BagBatches
 from ..types import HISTORY_COLUMNS, PREDICTION_COLUMNS, Cohort, Split, score_columns
 from .checkpoints import read_checkpoint, write_checkpoint
@@ -26,10 +29,11 @@ from .tasks import FinetuneTask, Task, TransferTask
 
 Tell = Callable[[str, int, int], None]
 PHASES = ("transfer", "finetune")
+WATCHED = {"transfer": ("transfer",), "all": PHASES, "none": ()}
 
 
 def train_folds(experiment: Experiment, splits: tuple[Split, ...], *, tell: Tell | None = None) -> None:
-    """Train what is not trained yet, then write ``history.csv`` and ``predictions/inner.csv``.
+    """Train what is not trained yet; write ``history.csv``, ``predictions/inner.csv``, ``predictions/dynamics.npz``.
 
     ``tell(name, done, total)`` hears of every epoch.
     """
@@ -42,6 +46,14 @@ def train_folds(experiment: Experiment, splits: tuple[Split, ...], *, tell: Tell
     history = pd.DataFrame([row for c in checkpoints for row in c["history"]], columns=list(HISTORY_COLUMNS))
     write_table(run.path / "history.csv", history)
     write_table(run.predictions / "inner.csv", tabulate_inner(experiment, splits))
+    parts = [path for path in (find_dynamics(run, split) for split in splits) if path.is_file()]
+    if parts:
+        join_dynamics(parts, run.predictions / DYNAMICS_NAME)
+
+
+def find_dynamics(run: RunFolder, split: Split) -> Path:
+    """Where the dynamics of one fold are kept; there is no file where nothing was watched."""
+    return run.predictions / "folds" / f"dynamics-{split.name}.npz"
 
 
 def tabulate_inner(experiment: Experiment, splits: tuple[Split, ...]) -> pd.DataFrame:
@@ -60,12 +72,14 @@ class Learned:
     Attributes:
         rates: of each phase, the head's rate at every epoch up to the chosen one.
         inner_logits: (n, C) of the images that chose.
+        watched: of each phase that was watched, logits (n, C) of the outer images after each epoch.
     """
 
     network: Network
     history: list[dict[str, Any]]
     rates: dict[str, tuple[float, ...]]
     inner_logits: torch.Tensor
+    watched: dict[str, tuple[torch.Tensor, ...]]
 
 
 def train_split(experiment: Experiment, split: Split, *, tell: Tell | None = None) -> None:
@@ -83,6 +97,9 @@ def train_split(experiment: Experiment, split: Split, *, tell: Tell | None = Non
     if experiment.recipe.train.finetune.epochs == 0:
         weights = {name: value for name, value in weights.items() if name.startswith("head.")}
     history = first.history + (final.history if final is not first else [])
+    if first.watched:
+        path = find_dynamics(experiment.run, split)
+        write_dynamics(path, _tabulate_watched(experiment.cohort, split, first.watched))
     content = {"weights": dict(weights), "history": history, "inner_logits": first.inner_logits}
     write_checkpoint(experiment.run.checkpoints / f"{split.name}.safetensors", content)
     for path in experiment.run.checkpoints.glob(f"{split.name}.*.progress"):
@@ -96,10 +113,10 @@ def _learn(
     rates: dict[str, tuple[float, ...]] | None = None,
     tell: Tell | None = None,
 ) -> Learned:
-    """One pass through the phases; with ``rates`` it repeats what another pass chose."""
+    """One pass through the phases; with ``rates`` it repeats what another pass chose, and nothing is watched."""
     network = build_network(experiment, seed=split.seed * 1000 + split.fold)
     logits = torch.empty(0, len(experiment.cohort.classes))
-    learned = Learned(network, [], {}, logits)
+    learned = Learned(network, [], {}, logits, {})
     for name in PHASES:
         if getattr(experiment.recipe.train, name).epochs == 0:
             continue
@@ -112,10 +129,13 @@ def _learn(
         if rates is not None:
             loop.rates = rates[name]
             loop.stream = replace(loop.stream, phase=f"refit-{name}")
+        loop.watch = rates is None and name in WATCHED[experiment.recipe.train.watch]
         with one_thread() if name == "transfer" else nullcontext():
             outcome = _run(loop, split, tell)
         learned.history.extend(outcome.history)
         learned.rates[name] = outcome.rates
+        if outcome.watched:
+            learned.watched[name] = outcome.watched
         if len(split.inner):
             learned = replace(learned, inner_logits=task.score_inner())
     return learned
@@ -151,6 +171,21 @@ def tabulate_scores(cohort: Cohort, split: Split, indices: np.ndarray, logits: t
     return table
 
 
+def _tabulate_watched(cohort: Cohort, split: Split, watched: dict[str, tuple[torch.Tensor, ...]]) -> Dynamics:
+    """What was watched in one fold, epoch after epoch; epochs count on from phase to phase."""
+    logits = [values for phase in PHASES for values in watched.get(phase, ())]
+    names = tuple(cohort.labelled[i].image for i in split.outer)
+    rows = len(logits) * len(names)
+    return Dynamics(
+        names=names,
+        classes=cohort.classes,
+        image=np.tile(np.arange(len(names)), len(logits)),
+        seed=np.full(rows, split.seed),
+        epoch=np.repeat(np.arange(len(logits)), len(names)),
+        logits=torch.cat(logits).float().numpy(),
+    )
+
+
 def _run(loop: Loop, split: Split, tell: Tell | None) -> Outcome:
     if tell is not None:
         label = f"{split.name} {loop.stream.phase}"
@@ -172,6 +207,7 @@ def _prepare_transfer(experiment: Experiment, split: Split, head: Head) -> Trans
         embeddings=learning,
         targets=torch.from_numpy(experiment.cohort.targets[split.train]).to(device),
         inner=experiment.embeddings[0, experiment.find_bags(split.inner)].to(device),
+        watched=experiment.embeddings[0, experiment.find_bags(split.outer)].to(device),
         batch_images=phase.batch_images,
     )
 
@@ -187,6 +223,7 @@ def _prepare_finetune(experiment: Experiment, split: Split, network: Network) ->
         store=experiment.store,
         batches=BagBatches(experiment.store, bags, targets, phase.batch_images, phase.tiles_per_image),
         inner_bags=experiment.find_bags(split.inner),
+        watched_bags=experiment.find_bags(split.outer),
         phase=phase,
     )
 

@@ -1,7 +1,8 @@
 """The one training loop, for every phase.
 
-Nothing here sees the outer fold. Every epoch draws from generators seeded by (seed, fold, phase, epoch), so that a
-phase continued from a checkpoint is the phase that was never interrupted.
+Nothing here learns from the outer fold or chooses by it: where images are watched, their logits are written down and
+never read, and no label of theirs is here (docs/decisions/0011-dynamics.md). Every epoch draws from generators seeded
+by (seed, fold, phase, epoch), so that a phase continued from a checkpoint is the phase that was never interrupted.
 """
 
 from __future__ import annotations
@@ -53,14 +54,16 @@ class Standing:
     best_loss: float = float("inf")
     stale: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
+    watched: list[torch.Tensor] = field(default_factory=list)  # of each epoch, logits (n, C)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A finished phase: the chosen epoch (-1: the weights it began with) and the history."""
+    """A finished phase: the chosen epoch (-1: the weights it began with), the history, and the watched logits."""
 
     best_epoch: int
     history: tuple[dict[str, Any], ...]
+    watched: tuple[torch.Tensor, ...]
 
     @property
     def rates(self) -> tuple[float, ...]:
@@ -79,6 +82,7 @@ class Loop:
         checkpoints: folder where the state is kept between epochs; removed by the caller once the fold is safe.
         keep_start: whether the weights the phase began with are a candidate (they are after ``transfer``).
         rates: the head's rate of each epoch to repeat, from a pass that had inner images; None uses the schedule.
+        watch: whether the watched images are scored after each epoch.
     """
 
     fabric: Fabric
@@ -90,6 +94,7 @@ class Loop:
     checkpoints: Path
     keep_start: bool = False
     rates: tuple[float, ...] | None = None
+    watch: bool = False
     tell: Callable[[int, int], None] | None = None
 
     @property
@@ -113,6 +118,8 @@ class Loop:
             rate = float(optimiser.param_groups[0]["lr"])
             train_loss = self._learn(stepper, standing.epoch)
             inner_loss, inner_f1 = self._choose()
+            if self.watch:
+                standing.watched.append(self.task.score_watched())
             step_schedule(schedule, loss=train_loss if np.isnan(inner_loss) else inner_loss)
             standing.history.append(
                 {
@@ -129,7 +136,7 @@ class Loop:
             if self.tell is not None:
                 self.tell(standing.epoch, epochs)
         self.task.module.load_state_dict(best)
-        return Outcome(standing.best_epoch, tuple(standing.history))
+        return Outcome(standing.best_epoch, tuple(standing.history), tuple(standing.watched))
 
     def _build_schedule(self, optimiser: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
         if self.rates is not None:

@@ -48,6 +48,9 @@ class Task(Protocol):
     def score_inner(self) -> torch.Tensor:
         """Logits (n, C) of the inner images."""
 
+    def score_watched(self) -> torch.Tensor:
+        """Logits (m, C) of the watched images, which neither teach nor choose."""
+
 
 @dataclass
 class TransferTask:
@@ -56,7 +59,7 @@ class TransferTask:
     Attributes:
         embeddings: (views, n, D) of the training images; a view is drawn for each image at each step.
         targets: (n,) their classes.
-        inner: (m, D) plain embeddings of the inner images.
+        inner, watched: (m, D) plain embeddings of the inner and of the watched images.
     """
 
     module: Head
@@ -64,6 +67,7 @@ class TransferTask:
     embeddings: torch.Tensor
     targets: torch.Tensor
     inner: torch.Tensor
+    watched: torch.Tensor
     batch_images: int
 
     def __post_init__(self) -> None:
@@ -88,9 +92,16 @@ class TransferTask:
 
     def score_inner(self) -> torch.Tensor:
         """Logits of the inner images."""
+        return self._score(self.inner)
+
+    def score_watched(self) -> torch.Tensor:
+        """Logits of the watched images."""
+        return self._score(self.watched)
+
+    def _score(self, embeddings: torch.Tensor) -> torch.Tensor:
         self.module.eval()
         with torch.inference_mode():
-            logits: torch.Tensor = self.forward(self.inner)
+            logits: torch.Tensor = self.forward(embeddings)
         return logits.cpu()
 
 
@@ -104,6 +115,7 @@ class FinetuneTask:
     store: TileStore
     batches: BagBatches
     inner_bags: NDArray[np.int64]
+    watched_bags: NDArray[np.int64]
     phase: recipe.Finetune
 
     def __post_init__(self) -> None:
@@ -143,3 +155,7 @@ class FinetuneTask:
     def score_inner(self) -> torch.Tensor:
         """Logits of the inner images from all their tiles."""
         return score_bags(self.module, self.store, self.inner_bags, spec=self.spec, fabric=self.fabric)
+
+    def score_watched(self) -> torch.Tensor:
+        """Logits of the watched images from all their tiles."""
+        return score_bags(self.module, self.store, self.watched_bags, spec=self.spec, fabric=self.fabric)

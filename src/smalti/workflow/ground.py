@@ -16,6 +16,7 @@ from ..audit import (
     hold_decisions,
     join_duplicates,
     read_decisions,
+    read_evidence,
     settle_decisions,
     validate_decisions,
 )
@@ -75,6 +76,7 @@ def inspect_ground(
     recipe: Recipe,
     decisions_path: Path,
     seal_path: Path | None = None,
+    run: Path | None = None,
     skip_problems: bool = False,
     listener: Listener = SILENT,
 ) -> Ground:
@@ -82,6 +84,7 @@ def inspect_ground(
 
     With ``skip_problems`` the images with problems are excluded, and that is recorded as decisions. With ``seal_path``
     the cases of the seal there are set apart; the seal is made where the recipe asks for one and there is none.
+    With ``run``, a finished run on this folder, its label suspects are among the findings.
 
     Raises:
         DataError: with every problem of the folder at once; nothing is written.
@@ -94,7 +97,8 @@ def inspect_ground(
         decisions += skipped
     for note in cohort.notes:
         listener.say(note)
-    seen = audit_cohort(cohort, checks=recipe.audit.checks, progress=listener.follow("audit"))
+    evidence = None if run is None else read_evidence(run)
+    seen = audit_cohort(cohort, checks=recipe.audit.checks, progress=listener.follow("audit"), evidence=evidence)
     names = {s.image for s in cohort.samples} | {d.image for d in decisions if d.who == SKIPPED}
     validate_decisions(decisions, images=names, classes=cohort.classes)
     # Joined first: an excluded image may be the only bridge between the cases of its two twins.

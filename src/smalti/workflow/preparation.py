@@ -146,6 +146,8 @@ def adopt_training(run_folder: RunFolder, splits: tuple[Split, ...], *, listener
 
     Its scores of each fold are taken too where both look at tiles in the same views.
     """
+    from ..train import find_dynamics
+
     wanted = read_json(run_folder.path / "environment.json")["training"]
     missing = [s for s in splits if not (run_folder.checkpoints / f"{s.name}.safetensors").is_file()]
     for other in sorted(run_folder.path.parent.glob("*/environment.json")) if missing else ():
@@ -158,6 +160,9 @@ def adopt_training(run_folder: RunFolder, splits: tuple[Split, ...], *, listener
         if taken:
             run_folder.log("weights taken", run=source.path.name, files=taken)
             listener.say(f"{len(taken)} trained network(s) taken from {source.path.name}: trained in the same way")
+        for split in splits:
+            if f"{split.name}.safetensors" in taken:
+                _take(find_dynamics(source, split), find_dynamics(run_folder, split))
         if taken and _read_views(source) == _read_views(run_folder):
             for table in sorted((source.predictions / "folds").glob("[!.]*.csv")):
                 _take(table, run_folder.predictions / "folds" / table.name)

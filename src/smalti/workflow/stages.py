@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
+from ..audit import EMBEDDINGS_NAME, write_embeddings
 from ..errors import DataError, RecipeError
 from ..evaluate import score_predictions
 from ..logbook.seal import find_seal
@@ -20,6 +22,7 @@ from .ground import RUNS, Ground, find_decisions, inspect_ground
 from .listening import SILENT, Listener
 from .preparation import prepare
 from .staging import stage
+from .suspicion import suspect_run
 
 if TYPE_CHECKING:
     from ..train import Experiment
@@ -139,7 +142,7 @@ def train_run(
 
 
 def predict(experiment: Experiment, splits: tuple[Split, ...], *, listener: Listener = SILENT) -> None:
-    """Out-of-fold scores, scores of the unlabelled part, and the submission."""
+    """Out-of-fold scores, scores of the unlabelled part, the submission, and embeddings to compare images by."""
     from ..predict import predict_outer, predict_sealed, predict_unlabelled, write_predictions
     from ..train import tabulate_inner
 
@@ -152,6 +155,11 @@ def predict(experiment: Experiment, splits: tuple[Split, ...], *, listener: List
             tables["sealed"] = predict_sealed(experiment, splits, tell=listener.tell)
         inner = tabulate_inner(experiment, splits)
         tables = write_predictions(experiment.run, inner, tables, recipe=experiment.recipe, classes=cohort.classes)
+        if experiment.embeddings is not None:
+            positions = experiment.find_bags(np.arange(len(cohort.labelled)))
+            images = tuple(s.image for s in cohort.labelled)
+            embeddings = experiment.embeddings[0, positions].numpy()
+            write_embeddings(experiment.run.predictions / EMBEDDINGS_NAME, images, embeddings)
         if cohort.unlabelled:
             submit(experiment.run, cohort, tables["test"], listener=listener)
 
@@ -171,7 +179,7 @@ def reopen(path: str | Path, *, listener: Listener = SILENT) -> tuple[Experiment
 
 
 def evaluate_run(path: str | Path) -> Result:
-    """Score a run folder's out-of-fold predictions and write ``scores.json``."""
+    """Score a run folder's out-of-fold predictions; write ``scores.json``, ``suspects.json`` and ``traces.json``."""
     folder = RunFolder(Path(path))
     recipe = load_recipe(folder.recipe_path)
     with stage(folder, "evaluate"):
@@ -183,6 +191,7 @@ def evaluate_run(path: str | Path) -> Result:
             confidence=recipe.evaluate.confidence,
         )
         write_json(folder.path / "scores.json", scores)
+    suspect_run(folder.path)
     return Result(folder.path, scores)
 
 
