@@ -1,6 +1,6 @@
 """Is this data fit to learn from? Checks find, people or rules decide; source files stay as they are."""
 
-from . import copies, masks, quality, suspects  # noqa: F401 - importing them registers the checks
+from . import artefacts, copies, masks, quality, suspects  # noqa: F401 - importing them registers the checks
 from .cases import join_duplicates
 from .checks import CHECKS, NotApplicable
 from .criteria import CRITERIA

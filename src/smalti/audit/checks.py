@@ -11,6 +11,7 @@ from ..types import Action, Cohort, Finding, Sample
 from .cases import join_groups
 from .digest import ImageDigest
 from .duplicates import NearPair, find_near_pairs
+from .paint import Cover, find_covers
 from .evidence import Evidence
 
 # What they find depends on labels, so they see no sealed one.
@@ -52,6 +53,11 @@ class Digest:
         """Image -> name of its group of exact and near duplicates."""
         return join_groups([*self.exact_groups, *(pair.images for pair in self.near_pairs)])
 
+    @cached_property
+    def covers(self) -> dict[str, Cover]:
+        """Image -> paint and ink on it; images without are left out."""
+        return find_covers(self.images)
+
     def sample(self, image: str) -> Sample:
         """The sample of an image."""
         return self._samples[image]
@@ -59,7 +65,9 @@ class Digest:
     def rank(self, image: str) -> tuple[bool, float, int]:
         """Order in which duplicates are kept: labelled, not painted on, first in the cohort."""
         position = self._order[image]
-        return (self._samples[image].label is None, round(self.images[position].green_frac, 2), position)
+        paint = self.covers[image].paint if image in self.covers else None
+        painted_frac = 0.0 if paint is None else round(paint.image_frac, 2)
+        return (self._samples[image].label is None, painted_frac, position)
 
 
 CHECKS: Registry[list[Finding] | NotApplicable] = Registry("check")

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from .. import images, runs
 from ..types import Sample
+from .spots import ColourSummary, summarise_colours
 
 WHOLE_PX = 100_000_000  # larger images are looked at through a thumbnail only
-THUMBNAIL_PX = 256  # tissue and paint
+THUMBNAIL_PX = 256  # tissue
 KEPT_PX = 128  # what checks may look at again; 48 kB an image
 FINE_PX = 128  # verifies duplicates; about one pixel per nucleus at 1,000 px
 COARSE_PX = 32  # proposes duplicates
@@ -21,7 +22,6 @@ COARSE_PX = 32  # proposes duplicates
 COARSE_CROPS = ((0, 0, 1), (0.03, 0.03, 0.94), (0, 0, 0.94), (0, 0.06, 0.94), (0.06, 0, 0.94), (0.06, 0.06, 0.94))
 CHROMA = 18  # channel spread that stain has and glass has not
 DARKNESS = 60  # below white by so much: ink, nuclei, pigment
-GREEN_LEAD = 30  # green above red and blue by so much: no stain of H&E does that
 CONTRAST_FLOOR = 4.0  # grey levels; keeps compression noise of even areas from counting as texture
 
 
@@ -38,11 +38,11 @@ class ImageDigest:
         contrast: standard deviation of the thumbnail's grey levels.
         tissue_frac: share of the thumbnail that is coloured or dark.
         masked_tissue_frac: the same of the part under the mask; None without a mask or where it marks nothing.
-        green_frac: share of the thumbnail that is green, which is paint.
         coarse: (crops, 32, 32) texture of the whole image and of its crops, aspect dropped.
         fine: (h, w) texture, longer side 128.
         mask_hash: of the mask's 0 and 1 and its size; None without a mask.
         mask_frac: share of the image under the mask.
+        colours: what may be painted on it.
     """
 
     image: str
@@ -53,11 +53,11 @@ class ImageDigest:
     contrast: float
     tissue_frac: float
     masked_tissue_frac: float | None
-    green_frac: float
     coarse: NDArray[np.float32]
     fine: NDArray[np.float32]
     mask_hash: str | None
     mask_frac: float | None
+    colours: ColourSummary
 
 
 def digest_sample(sample: Sample) -> ImageDigest:
@@ -88,11 +88,11 @@ def digest_sample(sample: Sample) -> ImageDigest:
         contrast=float(grey.std()),
         tissue_frac=float(tissue.mean()),
         masked_tissue_frac=None if mask is None else _measure_under(mask, tissue),
-        green_frac=_measure_green(thumbnail),
         coarse=np.stack([_flatten_light(_crop(grey, crop), sigma_px=3.0) for crop in COARSE_CROPS]),
         fine=_flatten_light(_shrink(grey, FINE_PX), sigma_px=4.0),
         mask_hash=None if mask is None else _hash_array(mask),
         mask_frac=None if mask is None else cv2.countNonZero(mask) / mask.size,
+        colours=summarise_colours(picture, mask),
     )
 
 
@@ -129,11 +129,6 @@ def _measure_under(mask: NDArray[np.uint8], tissue: NDArray[np.bool_]) -> float 
     height, width = tissue.shape
     coverage = _resize(255 * mask, height=height, width=width).astype(np.float64)
     return float((coverage * tissue).sum() / coverage.sum()) if coverage.any() else None
-
-
-def _measure_green(thumbnail: NDArray[np.int16]) -> float:
-    red, green, blue = np.moveaxis(thumbnail, 2, 0)
-    return float((green - np.maximum(red, blue) > GREEN_LEAD).mean())
 
 
 def _flatten_light(grey: NDArray[np.uint8], *, sigma_px: float) -> NDArray[np.float32]:
