@@ -24,7 +24,8 @@ CERTAIN_EXCESS = 2.0  # beyond this a colour is paint even if most images have i
 # Images with a spot as like (grey levels) that make it a habit, in a cohort large enough to have habits.
 NATIVE_FRAC, LIKE, HABIT_IMAGES = 0.3, 30, 10
 BORDER_FRAC, GREY_SPREAD = 0.9, 24  # a black or grey frame fills a side of the image
-# Around paint there is the cohort's tissue, on so much of the image; a photograph or a chart is no painted tissue.
+DRAWING_FRAC = 0.9  # of what is no glass is even: a drawing, with no tissue to paint on
+# Around paint there is the cohort's tissue, on so much of the image; a photograph is no painted tissue.
 REST_DISTANCE, REST_FRAC, LEAST_REST_FRAC = 0.2, 0.6, 0.04
 INK_TEXTURE = 0.6  # tissue seen through ink on glass keeps its texture; digital paint covers it or washes it out
 
@@ -64,7 +65,9 @@ def find_covers(digests: Sequence[ImageDigest]) -> dict[str, Cover]:
     spots = [d.colours.spots for d in digests]
     covers = {}
     for position, digest in enumerate(digests):
-        kept = [k for k, spot in enumerate(digest.colours.spots, 1) if _is_paint(spot, position, spots)]
+        if digest.colours.even_frac > DRAWING_FRAC:
+            continue
+        kept = [k for k, spot in enumerate(spots[position], 1) if _is_paint(spot, position, spots)]
         ink = [k for k in kept if _is_ink(digest.colours.spots[k - 1])]
         distance = strange[position]
         if not kept and (distance is None or (distance > bar).mean() < LEAST_STRANGE_FRAC):

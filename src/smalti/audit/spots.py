@@ -57,12 +57,14 @@ class ColourSummary:
     Attributes:
         size_px: (height, width) of the working size.
         spots: regions to be judged beside the other images.
+        even_frac: share of what is no glass that is as even as paint; nearly all of a drawing.
         labels: compressed (height, width) map, 0 or 1 + position in ``spots``.
         mask: compressed (height, width) map of the image's mask, 0 and 1; None without.
     """
 
     size_px: tuple[int, int]
     spots: tuple[Spot, ...]
+    even_frac: float
     labels: bytes
     mask: bytes | None
 
@@ -80,22 +82,28 @@ def summarise_colours(picture: NDArray[np.uint8], mask: NDArray[np.uint8] | None
     scale = min(1.0, WORKING_PX / max(picture.shape[:2]))
     height, width = (max(1, round(n * scale)) for n in picture.shape[:2])
     small = np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
-    labels, spots = _find_spots(small)
+    detail, tissue = _measure_detail(small), ~_find_glass(small)
+    labels, spots = _find_spots(small, detail, tissue)
+    even_frac = float((cv2.blur(detail, (5, 5)) <= SEED_DETAIL)[tissue].mean()) if tissue.any() else 0.0
     packed = None
     if mask is not None:
         packed = zlib.compress(cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST).tobytes(), 1)
-    return ColourSummary((height, width), spots, zlib.compress(labels.tobytes(), 1), packed)
+    return ColourSummary((height, width), spots, even_frac, zlib.compress(labels.tobytes(), 1), packed)
 
 
 def _unpack(packed: bytes, size_px: tuple[int, int]) -> NDArray[np.uint8]:
     return np.frombuffer(zlib.decompress(packed), dtype=np.uint8).reshape(size_px)
 
 
-def _find_spots(small: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], tuple[Spot, ...]]:
-    excess = measure_excess(small, sigma_px=SMOOTH_PX)
+def _measure_detail(small: NDArray[np.uint8]) -> NDArray[np.float32]:
     fine = small.astype(np.float32)
-    detail = np.abs(fine - cv2.blur(fine, (3, 3))).max(axis=2)
-    tissue = ~_find_glass(small)
+    return np.asarray(np.abs(fine - cv2.blur(fine, (3, 3))).max(axis=2), dtype=np.float32)
+
+
+def _find_spots(
+    small: NDArray[np.uint8], detail: NDArray[np.float32], tissue: NDArray[np.bool_]
+) -> tuple[NDArray[np.uint8], tuple[Spot, ...]]:
+    excess = measure_excess(small, sigma_px=SMOOTH_PX)
     usual = float(np.percentile(cv2.blur(detail, (5, 5))[tissue], 75)) if tissue.any() else 0.0
     flat, even = _find_even(detail, tissue, usual)
     seeds = (excess > SEED_EXCESS) | flat
