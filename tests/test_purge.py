@@ -21,7 +21,7 @@ from sklearn.model_selection import GroupKFold
 
 from smalti import workflow
 from smalti.audit import write_decisions
-from smalti.evaluate import score_predictions
+from smalti.evaluate import highest_losses, score_predictions
 from smalti.ladder import climb_ladder, describe_ladder, load_ladder, resolve_ladder
 from smalti.ladder.climb import State
 from smalti.ladder.table import tabulate_ladder
@@ -334,3 +334,26 @@ def test_what_a_rule_accepts_is_held_back_from_rungs_that_do_not_name_it(challen
     assert {row["n_images"] for row in result["rungs"]} == {23}
     workflow.reopen(tmp_path / "runs" / result["rungs"][0]["run"])
     assert not workflow.find_decisions(data, runs=tmp_path / "runs").exists()
+
+
+# --- real features ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.real
+def test_leaving_out_hard_real_images_flatters_but_does_not_raise_the_score(tmp_path: Path) -> None:
+    shared = Path(__file__).parents[2] / "shared"
+    data = shared / "data" / "glas-a"
+    weights = shared / "weights" / "mobilenetv2_100.onnxzoo7_in1k_backbone" / "model.safetensors"
+    for path in (data, weights):
+        if not path.exists():
+            pytest.skip(f"not applicable: {path.name} is not beside the project")
+    settings = [f"model.weights={weights}", "data.label=grade", "data.case=patient"]
+    _, before = climb_ladder(data, "purge", settings=settings, runs=tmp_path, until="as-it-came")
+    table = pd.read_csv(tmp_path / before["rungs"][0]["run"] / "predictions" / "out_of_fold.csv")
+    hardest = highest_losses(table, classes=before["classes"], count=13)["image"]
+    write_decisions(workflow.find_decisions(data, runs=tmp_path), [decide(image, "exclude") for image in hardest])
+    _, result = climb_ladder(data, "purge", settings=settings, runs=tmp_path, until="exclusions")
+    honest, naive, verdict = read_gains(result)
+    assert result["set_aside"] == {"excluded": 13}
+    assert naive > honest
+    assert verdict != "better"
