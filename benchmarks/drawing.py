@@ -8,6 +8,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 
 def draw_folder(folder: Path, *, count: int, side_px: int) -> Path:
@@ -33,3 +34,17 @@ def _draw(folder: Path, name: str, index: int, side_px: int) -> None:
     cv2.circle(mask, (side_px // 2, side_px // 2), side_px // 2, 255, -1)
     cv2.imwrite(str(folder / "images" / name), image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
     cv2.imwrite(str(folder / "masks" / name), mask)
+
+
+def draw_tissue(seed: int, *, side_px: int) -> NDArray[np.uint8]:
+    """A square field of nuclei on uneven stroma, (H, W, 3) RGB; as many points to be found again as in a real one."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.normal(0, 1, (12, 12)).astype(np.float32)
+    uneven = cv2.resize(coarse, (side_px, side_px), interpolation=cv2.INTER_CUBIC)
+    eosin = np.clip(0.5 + 0.15 * uneven, 0.1, 0.9).astype(np.float32)
+    haematoxylin = np.zeros((side_px, side_px), np.float32)
+    for _ in range(900):
+        centre, axes = rng.integers(side_px, size=2).tolist(), rng.integers(side_px // 100, side_px // 45, 2).tolist()
+        cv2.ellipse(haematoxylin, centre, axes, float(rng.uniform(0, 180)), 0, 360, rng.uniform(0.6, 1.1), -1)
+    density = haematoxylin[..., None] * (0.65, 0.70, 0.29) + eosin[..., None] * (0.27, 0.80, 0.40)
+    return (250 * np.exp(-density) + rng.normal(0, 2, density.shape)).clip(0, 255).astype(np.uint8)

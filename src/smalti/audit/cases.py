@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ..types import Cohort, Finding, Sample
 
-DUPLICATE_CODES = ("exact-duplicate", "near-duplicate")
+DUPLICATE_CODES = ("exact-duplicate", "near-duplicate", "overlapping-fields")  # what shows the same tissue
 
 
 def join_groups(links: Iterable[Sequence[str]]) -> dict[str, str]:

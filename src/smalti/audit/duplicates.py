@@ -1,118 +1,93 @@
 """Pairs of images that show the same field, also turned, mirrored, recompressed, recoloured, cropped or painted on.
 
-Every pair is compared coarsely in all eight orientations; the few that resemble each other are laid over one another
-finely. Measured on 365 images (real glands, real bone, drawn tissue): pairs of unrelated fields stay below 0.3 coarsely
-and below 0.2 finely, pictures of one layout (bar charts) below 0.55; duplicates reach 0.74 and more, also after a crop
-of 8 % at one corner, JPEG quality 20, half size or a shifted hue.
+Images that share rare points are proposed (`words`), laid over one another by those points and compared part by part
+(`overlay`). Nothing compares all pairs at full size: about twenty overlays an image.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from .digest import ImageDigest
+from .overlay import overlay_textures
+from .texture import mirror_texture
+from .words import propose_pairs
 
-COARSE_FLOOR = 0.30  # proposes; a false proposal costs 10 ms
-FINE_FLOOR = 0.65  # whole overlap; the demo's painted copies keep 0.82
-LOCAL_FLOOR = 0.65  # median over blocks; stops pictures that share one bold shape and nothing else
 LEAST_CONTRAST = 3.0  # grey levels; empty glass resembles empty glass
-CENTRE_CUT = 10  # a tenth is cut from each side, so that a crop of either image still lies inside the other
-SCALES = np.linspace(0.88, 1.12, 25)  # a cropped image that is saved at the old size appears enlarged
-BLOCKS = 4
-CHUNK = 1024
+# Unrelated fields reach 9, charts of one layout 13; whole images that were spoilt twice keep 28 and more.
+LEAST_MATCHES = 14
+LEAST_CORRELATION = 0.4  # unrelated fields reach 0.22, copies painted on over a quarter 0.55
+LEAST_OVERLAP = 0.7  # of the smaller field; below it, two fields only touch one another
+WORKERS = 2
 
 
 @dataclass(frozen=True, slots=True)
 class NearPair:
-    """Two images that show the same field.
+    """Two images that show the same field, or fields that overlap.
 
     Attributes:
         images: their names; the first is the one that the second is laid over.
-        correlation: of the textures where they overlap.
-        local: median of the correlations of 16 blocks, which paint on a few blocks does not lower.
-        scale: enlargement that lays the second over the first.
-        quarter_turns: counter-clockwise turns that lay the second over the first, after mirroring.
+        matches: points that both have in the same place.
+        correlation: of the textures where they overlap, in all but the worst parts, which paint may cover.
+        scale: enlargement that lays the second over the first, in pixels of both.
+        turn_deg: counter-clockwise turn that lays the second over the first, after mirroring; -180 to 180.
         mirrored: whether it is mirrored left to right first.
+        overlap_frac: share of the first, share of the second that the other shows.
     """
 
     images: tuple[str, str]
+    matches: int
     correlation: float
-    local: float
     scale: float
-    quarter_turns: int
+    turn_deg: float
     mirrored: bool
+    overlap_frac: tuple[float, float]
+
+    @property
+    def partial(self) -> bool:
+        """Whether each shows much that the other does not: neighbouring fields, not copies."""
+        return max(self.overlap_frac) < LEAST_OVERLAP
+
+    def lay(self, image: str) -> tuple[float, float]:
+        """(scale, turn_deg) that lay this image, after mirroring if need be, over the other."""
+        if image == self.images[1]:
+            return self.scale, self.turn_deg
+        # Mirroring turns the sense of rotation round, so the way back of a mirrored turn is the same turn.
+        return 1 / self.scale, self.turn_deg if self.mirrored else -self.turn_deg
 
 
 def find_near_pairs(digests: Sequence[ImageDigest]) -> tuple[NearPair, ...]:
-    """All pairs that show the same field; images without texture belong to none."""
-    textured = [d for d in digests if d.contrast >= LEAST_CONTRAST]
-    pairs = (_verify(textured[i], textured[j], turn=turn) for i, j, turn in _propose(textured))
-    return tuple(pair for pair in pairs if pair is not None)
+    """All pairs that show the same field, in whatever order the images come; those without texture belong to none."""
+    textured = sorted((d for d in digests if d.contrast >= LEAST_CONTRAST), key=lambda d: d.image)
+    proposals = propose_pairs([d.texture for d in textured])
+    with ThreadPoolExecutor(WORKERS) as pool:
+        pairs = pool.map(lambda p: _verify(textured[p[0]], textured[p[1]], mirrored=p[2]), proposals)
+        best: dict[tuple[str, str], NearPair] = {}
+        for pair in pairs:
+            if pair is not None and (pair.images not in best or pair.matches > best[pair.images].matches):
+                best[pair.images] = pair
+    return tuple(best.values())
 
 
-def _orient(texture: NDArray[np.float32], turn: int) -> NDArray[np.float32]:
-    """One of the eight flips and quarter turns."""
-    return np.ascontiguousarray(np.rot90(np.fliplr(texture) if turn >= 4 else texture, turn % 4))
-
-
-def _propose(digests: Sequence[ImageDigest]) -> list[tuple[int, int, int]]:
-    """First, second, best orientation of the second, for pairs that resemble each other coarsely.
-
-    Crops of the first are held against the whole second, and the other way round.
-    """
-    if len(digests) < 2:
-        return []
-    crops = [_stack_unit([d.coarse[i] for d in digests]) for i in range(len(digests[0].coarse))]
-    wholes = [_stack_unit([_orient(d.coarse[0], turn) for d in digests]) for turn in range(8)]
-    best: dict[tuple[int, int], tuple[float, tuple[int, int, int]]] = {}
-    for start in range(0, len(digests), CHUNK):
-        for turn, whole in enumerate(wholes):
-            likeness = np.max([crop[start : start + CHUNK] @ whole.T for crop in crops], axis=0)
-            for i, j in np.argwhere(likeness >= COARSE_FLOOR).tolist():
-                first, value = start + i, float(likeness[i, j])
-                pair = (min(first, j), max(first, j))
-                if first != j and value > best.get(pair, (-1.0, ()))[0]:
-                    best[pair] = (value, (first, j, turn))
-    return [best[pair][1] for pair in sorted(best)]
-
-
-def _stack_unit(textures: list[NDArray[np.float32]]) -> NDArray[np.float32]:
-    rows = np.stack([t.ravel() for t in textures])
-    rows -= rows.mean(axis=1, keepdims=True)
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-6)
-
-
-def _verify(first: ImageDigest, second: ImageDigest, *, turn: int) -> NearPair | None:
-    """Slide the centre of the second over the first at a few scales; None when they do not match."""
-    texture = _orient(second.fine, turn)
-    rows, cols = texture.shape[0] // CENTRE_CUT, texture.shape[1] // CENTRE_CUT
-    centre = texture[rows : texture.shape[0] - rows, cols : texture.shape[1] - cols]
-    best, scale, local = -1.0, 1.0, -1.0
-    for factor in SCALES.tolist():
-        template = cv2.resize(centre, None, fx=factor, fy=factor, interpolation=cv2.INTER_LINEAR)
-        height, width = template.shape
-        if height > first.fine.shape[0] or width > first.fine.shape[1]:
-            continue
-        _, value, _, (col, row) = cv2.minMaxLoc(cv2.matchTemplate(first.fine, template, cv2.TM_CCOEFF_NORMED))
-        if value > best:
-            overlap = first.fine[row : row + height, col : col + width]
-            best, scale, local = value, factor, _correlate_blocks(overlap, np.asarray(template, dtype=np.float32))
-    if best < FINE_FLOOR or local < LOCAL_FLOOR:
+def _verify(first: ImageDigest, second: ImageDigest, *, mirrored: bool) -> NearPair | None:
+    texture = mirror_texture(second.texture) if mirrored else second.texture
+    overlay = overlay_textures(first.texture, texture, least_matches=LEAST_MATCHES)
+    if overlay is None or overlay.correlation < LEAST_CORRELATION:
         return None
-    return NearPair((first.image, second.image), best, local, scale, turn % 4, turn >= 4)
-
-
-def _correlate_blocks(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
-    """Median correlation of the blocks of two textures of one size that have any texture."""
-    values = []
-    for rows in np.array_split(np.arange(first.shape[0]), BLOCKS):
-        for cols in np.array_split(np.arange(first.shape[1]), BLOCKS):
-            a, b = first[np.ix_(rows, cols)].ravel(), second[np.ix_(rows, cols)].ravel()
-            if len(a) > 1 and a.std() > 0 and b.std() > 0:
-                values.append(float(np.corrcoef(a, b)[0, 1]))
-    return float(np.median(values)) if values else -1.0
+    linear = overlay.matrix[:, :2]
+    # Rows count downwards, so what the matrix calls positive turns clockwise.
+    turn = -np.degrees(np.arctan2(linear[1, 0] - linear[0, 1], linear[0, 0] + linear[1, 1]))
+    scale = np.sqrt(np.linalg.det(linear)) * max(first.size_px) / max(second.size_px)
+    return NearPair(
+        images=(first.image, second.image),
+        matches=overlay.matches,
+        correlation=overlay.correlation,
+        scale=float(scale),
+        turn_deg=float(turn),
+        mirrored=mirrored,
+        overlap_frac=overlay.overlap_frac,
+    )
