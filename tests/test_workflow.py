@@ -34,8 +34,9 @@ PLANNED = {
     "findings.json",
     "folds.csv",
 }
-LEARNED = {"history.csv", "events.log", "scores.json", "report.html", "submission.csv"}
+LEARNED = {"history.csv", "events.log", "scores.json", "report.html", "submission.csv", "suspects.json", "traces.json"}
 PREDICTED = {f"predictions/{name}" for name in ("out_of_fold.csv", "test.csv", "inner.csv", "rules.json")}
+PREDICTED |= {"predictions/dynamics.npz", "predictions/embeddings.npz"}
 
 
 @pytest.fixture
@@ -68,6 +69,7 @@ def test_a_run_folder_holds_what_was_promised_and_nothing_else(finished: Any) ->
     pairs = [f"fold{f}-seed{s}" for f in (0, 1) for s in (0, 1)]
     expected = PLANNED | LEARNED | PREDICTED | {f"checkpoints/{p}.safetensors" for p in pairs}
     expected |= {f"predictions/folds/{part}-{p}.csv" for part in ("outer", "test") for p in pairs}
+    expected |= {f"predictions/folds/dynamics-{p}.npz" for p in pairs}
     assert list_files(finished.path) == expected
 
 
@@ -137,7 +139,7 @@ def test_source_data_is_never_changed(data: Path, tmp_path: Path) -> None:
 
 def test_events_say_what_was_done_in_order(finished: Any) -> None:
     lines = [json.loads(line) for line in (finished.path / "events.log").read_text(encoding="utf-8").splitlines()]
-    stages = ["tile", "features", "train", "predict", "evaluate", "report"]
+    stages = ["tile", "features", "train", "predict", "evaluate", "suspects", "report"]
     begun = [line["event"] for line in lines if line["event"] != "trained"]
     assert begun == [f"{stage} {word}" for stage in stages for word in ("begins", "done")]
     assert [line["split"] for line in lines if line["event"] == "trained"] == [

@@ -1,6 +1,18 @@
 """Is this data fit to learn from? Checks find, people or rules decide; source files stay as they are."""
 
-from . import artefacts, copies, masks, quality, suspects  # noqa: F401 - importing them registers the checks
+# Importing them registers the checks.
+from . import (  # noqa: F401
+    artefacts,
+    confounding,
+    copies,
+    focus,
+    foreign,
+    integrity,
+    masks,
+    quality,
+    shift,
+    suspects,
+)
 from .cases import join_duplicates
 from .checks import CHECKS, NotApplicable
 from .criteria import CRITERIA

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from .. import runs
+from ..errors import Problem
 from ..types import Cohort, Finding
-from .checks import CHECKS, LABEL_CHECKS, Digest, NotApplicable
+from .checks import CHECKS, LABEL_CHECKS, Digest, NotApplicable, Partial
 from .digest import ImageDigest, digest_sample
-from .evidence import Evidence
+from .evidence import Evidence, read_embeddings
 
 WORKERS = 2
 
@@ -36,7 +37,9 @@ def audit_cohort(
     *,
     checks: tuple[str, ...] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    problems: Sequence[Problem] = (),
     evidence: Evidence | None = None,
+    embeddings: Path | None = None,
 ) -> Audit:
     """Look for what spoils learning or scoring.
 
@@ -44,16 +47,21 @@ def audit_cohort(
         cohort: labelled and unlabelled samples.
         checks: names of registered checks; None takes all.
         progress: called with images looked at and images in all.
+        problems: what reading the data folder found; the images concerned are not in the cohort.
         evidence: of a trained run, for checks that need one.
+        embeddings: of all images, as `write_embeddings` wrote them, for the check ``foreign``.
 
     Raises:
         PartError: no check has this name.
         DataError: an image cannot be read.
+        RunError: the embeddings cannot be read.
     """
     names = tuple(entry.name for entry in CHECKS) if checks is None else checks
     for name in names:
         CHECKS.find(name)
-    digest = Digest(cohort, _digest_cohort(cohort, progress) if names else [], evidence=evidence)
+    points = None if embeddings is None else read_embeddings(embeddings, tuple(s.image for s in cohort.samples))
+    images = _digest_cohort(cohort, progress) if names else []
+    digest = Digest(cohort, images, problems=problems, evidence=evidence, embeddings=points)
     return _carry_out(names, cohort, digest)
 
 
@@ -95,8 +103,11 @@ def _carry_out(names: tuple[str, ...], cohort: Cohort, digest: Digest) -> Audit:
         if isinstance(found, NotApplicable):
             outcomes[name] = f"not applicable: {found.reason}"
             continue
-        outcomes[name] = f"{len(found)} found" if found else "nothing found"
-        findings += found
+        listed = found.findings if isinstance(found, Partial) else found
+        outcomes[name] = f"{len(listed)} found" if listed else "nothing found"
+        if isinstance(found, Partial):
+            outcomes[name] += f"; not applicable for {found.reason}"
+        findings += listed
     return Audit(tuple(findings), outcomes, digest)
 
 

@@ -48,7 +48,7 @@ def find_neighbours(
     Images of the same case vote too, since they are the best witnesses of a slip of the pen; only shown are others.
     """
     n = len(labels)
-    prior = np.bincount(labels, minlength=classes) / n
+    counts = np.bincount(labels, minlength=classes)
     voters = min(VOTERS, n - 1)
     shares = np.empty((n, classes))
     nearest = np.full((n, classes, SHOWN), -1, dtype=np.int64)
@@ -59,8 +59,9 @@ def find_neighbours(
             similar[i] = -np.inf
             chosen = np.argpartition(-similar, voters - 1)[:voters]
             votes = np.bincount(labels[chosen], minlength=classes)
-            # One more vote as the cohort casts it: no class is impossible because ten images say nothing about it.
-            shares[i] = (votes + prior) / (voters + 1)
+            # One more vote as all others cast it: no class is impossible because five images say nothing about it.
+            rest = (counts - (np.arange(classes) == labels[i])) / (n - 1)
+            shares[i] = (votes + rest) / (voters + 1)
             similar[cases == cases[i]] = -np.inf
             for label, of_class in enumerate(members):
                 best = of_class[np.argsort(-similar[of_class], kind="stable")[:SHOWN]]
@@ -75,18 +76,21 @@ def regress_labels(embeddings: NDArray[np.floating], labels: NDArray[np.int64], 
     Leaving out has a closed form (PRESS, Allen 1974), and the penalty is the one with the least error of it. A single
     wrong label hardly moves a plane through all images, where it may well be one of five neighbours.
     """
+    # The intercept is fitted, so that it is left out too: of centred points and targets the rest of a cohort gives
+    # away the one that is missing, and with more dimensions than images a regression finds that.
     points = _standardise(embeddings).astype(np.float64)
-    prior = np.bincount(labels, minlength=classes) / len(labels)
-    targets = np.eye(classes)[labels] - prior
+    points -= points.mean(axis=0)
+    given = np.eye(classes)[labels]
+    targets = given - given.mean(axis=0)
     left, values, _ = np.linalg.svd(points, full_matrices=False)
-    best, least = targets, np.inf
+    best, least = given, np.inf
     for penalty in PENALTIES * (values**2).sum() / len(labels):
         kept = values**2 / (values**2 + penalty)
-        leverage = ((left**2) @ kept)[:, None]
+        leverage = 1 / len(labels) + ((left**2) @ kept)[:, None]
         errors = (targets - left @ (kept[:, None] * (left.T @ targets))) / np.maximum(1 - leverage, 1e-9)
         if (error := float((errors**2).mean())) < least:
-            best, least = targets - errors, error
-    return _project(best + prior)
+            best, least = given - errors, error
+    return _project(best)
 
 
 def _compare(embeddings: NDArray[np.floating]) -> Iterator[tuple[int, NDArray[np.float32]]]:

@@ -127,7 +127,7 @@ def audit(
     with listen() as listener:
         ground = workflow.inspect_ground(
             data, recipe=plan, decisions_path=where, seal_path=find_seal(data, runs=runs), run=run,
-            skip_problems=skip_problems, listener=listener,
+            cache=runs / "cache", problems="skip" if skip_problems else "report", listener=listener,
         )  # fmt: skip
         page = workflow.report_audit(ground, runs=runs)
     table = Table("check", "outcome", title=f"{data}: {len(ground.cohort.samples)} images")
@@ -139,6 +139,13 @@ def audit(
             f"{escape(finding.code)}: {escape(finding.message)} [dim]proposal: {finding.proposal}[/]", soft_wrap=True
         )
     codes = sorted({f.code for f in ground.seen.findings if f.proposal != "keep"})
+    if standing := {image for problem in ground.standing for image in problem.images}:
+        console.out.print(
+            f"smalti run refuses this folder until {len(standing)} image(s) with problems are decided: repair the "
+            "files, or exclude them with --accept integrity",
+            soft_wrap=True,
+        )
+        codes, accept = (["integrity"] if accept else codes), None
     again = f"smalti audit {quote(data)} " + " ".join(f"--accept {c}" for c in codes)
     state = "decisions are in" if where.is_file() else "no decisions yet; they will be kept in"
     finish(
@@ -172,7 +179,8 @@ def review(
     with listen() as listener:
         ground = workflow.inspect_ground(
             data, recipe=load_recipe(recipe, settings=settings or ()), decisions_path=where,
-            seal_path=find_seal(data, runs=runs), skip_problems=skip_problems, listener=listener,
+            seal_path=find_seal(data, runs=runs), cache=runs / "cache",
+            problems="skip" if skip_problems else "report", listener=listener,
         )  # fmt: skip
     insight = read_insight(run, images=[s.image for s in ground.whole.samples]) if run else None
     desk = Desk(ground.whole, ground.seen, decisions_path=where, who=who or getpass.getuser(), insight=insight)

@@ -164,7 +164,7 @@ class Climb:
                 write_atomic(copy, text)
             self.grounds[asked] = workflow.inspect_ground(
                 self.data, recipe=step.recipe, decisions_path=copy, seal_path=find_seal(self.data, runs=self.runs),
-                skip_problems=self.skip_problems, listener=self.listener,
+                cache=self.runs / "cache", problems="skip" if self.skip_problems else "refuse", listener=self.listener,
             )  # fmt: skip
         return self.grounds[asked]
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from ..audit import (
     Audit,
@@ -29,9 +30,11 @@ from ..runs import (
     read_json,
 )
 from ..types import Action, Cohort, Decision
+from .embedding import embed_cohort
 from .listening import SILENT, Listener
 
 RUNS = Path("runs")
+OnProblems = Literal["refuse", "skip", "report"]
 SKIPPED = "skip-problems"  # who decided, when images with problems were left out on request
 
 
@@ -44,12 +47,14 @@ class Ground:
         whole: the same before decisions; folds are made on it, so that they do not depend on what was left out.
         decisions: the ones that apply to this folder.
         seen: the audit of the cohort as it was read.
+        standing: problems of images that nobody has excluded; a run refuses them.
     """
 
     cohort: Cohort
     whole: Cohort
     decisions: tuple[Decision, ...]
     seen: Audit
+    standing: tuple[Problem, ...] = ()
 
 
 def restrict_decisions(ground: Ground, actions: Collection[Action]) -> Ground:
@@ -76,30 +81,42 @@ def inspect_ground(
     recipe: Recipe,
     decisions_path: Path,
     seal_path: Path | None = None,
+    cache: Path | None = None,
     run: Path | None = None,
-    skip_problems: bool = False,
+    problems: OnProblems = "refuse",
     listener: Listener = SILENT,
 ) -> Ground:
     """Read a data folder, apply its decisions, audit it, and accept the proposals that the recipe names.
 
-    With ``skip_problems`` the images with problems are excluded, and that is recorded as decisions. With ``seal_path``
-    the cases of the seal there are set apart; the seal is made where the recipe asks for one and there is none.
-    With ``run``, a finished run on this folder, its label suspects are among the findings.
+    Images with problems stop it by default. With ``problems="skip"`` they are excluded, and that is recorded as
+    decisions; with ``"report"`` they are left out of the cohort and are findings. With ``seal_path`` the cases of the
+    seal there are set apart; the seal is made where the recipe asks for one and there is none.
+    With ``run``, a finished run on this folder, its label suspects are among the findings. With ``cache`` the audit
+    has backbone features where the recipe's weights are at hand.
 
     Raises:
         DataError: with every problem of the folder at once; nothing is written.
+        WeightsError: the weights that the recipe names cannot be had.
         RecipeError: the seal that is there is not the one that the recipe asks for.
     """
     decisions = read_decisions(decisions_path)
-    cohort, skipped = _read_folder(data, recipe, decisions, skip_problems=skip_problems, listener=listener)
-    if skipped:
+    cohort, wrong = _read_folder(data, recipe, listener=listener)
+    standing = _list_standing(wrong, decisions)
+    if cohort is None or (standing and problems == "refuse"):
+        raise DataError(f"{data} cannot be used as it is: {len(standing)} problem(s)", wrong)
+    if problems == "skip" and (skipped := _skip(standing, decisions, listener=listener)):
         append_decisions(decisions_path, skipped)
         decisions += skipped
     for note in cohort.notes:
         listener.say(note)
     evidence = None if run is None else read_evidence(run)
-    seen = audit_cohort(cohort, checks=recipe.audit.checks, progress=listener.follow("audit"), evidence=evidence)
-    names = {s.image for s in cohort.samples} | {d.image for d in decisions if d.who == SKIPPED}
+    embeddings = None if cache is None else embed_cohort(cohort, recipe, cache=cache, listener=listener)
+    seen = audit_cohort(
+        cohort, checks=recipe.audit.checks, progress=listener.follow("audit"), problems=wrong, evidence=evidence,
+        embeddings=embeddings,
+    )  # fmt: skip
+    unusable = {image for p in wrong for image in p.images} | {d.image for d in decisions if d.who == SKIPPED}
+    names = {s.image for s in cohort.samples} | unusable
     validate_decisions(decisions, images=names, classes=cohort.classes)
     # Joined first: an excluded image may be the only bridge between the cases of its two twins.
     whole = join_duplicates(cohort, seen.findings)
@@ -111,7 +128,8 @@ def inspect_ground(
             listener.say(f"audit, {code}: {outcome}")
     decisions += _accept(seen, recipe, decisions_path, listener=listener)
     decisions = tuple(settle_decisions(decisions).values())
-    return Ground(apply_decisions(whole, decisions, findings=seen.findings), whole, decisions, seen)
+    cohort = apply_decisions(whole, decisions, findings=seen.findings)
+    return Ground(cohort, whole, decisions, seen, _list_standing(wrong, decisions))
 
 
 def _accept(seen: Audit, recipe: Recipe, path: Path, *, listener: Listener) -> tuple[Decision, ...]:
@@ -151,24 +169,26 @@ def _is_of(record: Path, root: Path) -> bool:
     return bool(read_json(record)["root"] == str(root.resolve()))
 
 
-def _read_folder(
-    data: Path, recipe: Recipe, decisions: tuple[Decision, ...], *, skip_problems: bool, listener: Listener
-) -> tuple[Cohort, tuple[Decision, ...]]:
-    """The cohort without images that cannot be used, and the decisions that leave them out.
-
-    What is wrong with an image that is excluded already is no problem.
-    """
+def _read_folder(data: Path, recipe: Recipe, *, listener: Listener) -> tuple[Cohort | None, tuple[Problem, ...]]:
     columns = Columns(**recipe.data.model_dump())
-    cohort, problems = inspect_folder(data, columns=columns, progress=listener.follow("read"))
+    return inspect_folder(data, columns=columns, progress=listener.follow("read"))
+
+
+def _list_standing(problems: Iterable[Problem], decisions: Iterable[Decision]) -> tuple[Problem, ...]:
+    """What stands against a run: what is wrong with an image that is excluded already is no problem."""
     excluded = {image for image, d in settle_decisions(decisions).items() if d.action == "exclude"}
-    severe = [p for p in problems if not p.warning and not (p.images and set(p.images) <= excluded)]
-    if cohort is None or (severe and not skip_problems):
-        raise DataError(f"{data} cannot be used as it is: {len(severe)} problem(s)", problems)
+    return tuple(p for p in problems if not p.warning and not (p.images and set(p.images) <= excluded))
+
+
+def _skip(standing: Iterable[Problem], decisions: Iterable[Decision], *, listener: Listener) -> tuple[Decision, ...]:
+    """The decisions that leave out images with problems."""
+    excluded = {image for image, d in settle_decisions(decisions).items() if d.action == "exclude"}
     reasons: dict[str, Problem] = {}
-    for problem in severe:
+    for problem in standing:
         for image in set(problem.images) - excluded:
             reasons.setdefault(image, problem)
     if reasons:
         listener.say(f"{len(reasons)} image(s) with problems are left out, recorded as decisions")
-    made = (Decision(image, "exclude", p.message, SKIPPED, now_text(), p.code) for image, p in sorted(reasons.items()))
-    return cohort, tuple(made)
+    return tuple(
+        Decision(image, "exclude", p.message, SKIPPED, now_text(), p.code) for image, p in sorted(reasons.items())
+    )

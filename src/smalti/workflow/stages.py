@@ -93,7 +93,8 @@ def _inspect(
         recipe=plan,
         decisions_path=Path(decisions) if decisions else find_decisions(data, runs=runs),
         seal_path=find_seal(data, runs=runs),
-        skip_problems=skip_problems,
+        cache=runs / "cache",
+        problems="skip" if skip_problems else "refuse",
         listener=listener,
     )
 

@@ -1,0 +1,64 @@
+"""Backbone features for the audit: made where weights are at hand, and nothing heavy is loaded where they are not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from smalti.audit import audit_cohort
+from smalti.audit.evidence import read_embeddings
+from smalti.cohort import read_cohort
+from smalti.recipe import load_recipe
+from smalti.workflow.embedding import embed_cohort
+from smalti.workflow.listening import SILENT
+from textures import FAST
+
+AUDIT = """
+import sys
+from pathlib import Path
+from smalti.recipe import load_recipe
+from smalti.workflow import inspect_ground
+here = Path(sys.argv[2])
+plan = load_recipe(settings=["audit.checks=[foreign,blank]"])
+inspect_ground(Path(sys.argv[1]), recipe=plan, decisions_path=here / "none.csv", cache=here)
+assert not {"torch", "timm"} & sys.modules.keys()
+"""
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import timm
+    from safetensors.torch import save_file
+
+    path = tmp_path_factory.mktemp("weights") / "model.safetensors"
+    save_file(timm.create_model("test_resnet", num_classes=0).state_dict(), path)
+    return path
+
+
+def test_an_audit_without_weights_loads_no_network(challenge: Path, tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", AUDIT, str(challenge), str(tmp_path)], check=True)
+    assert embed_cohort(read_cohort(challenge), load_recipe(), cache=tmp_path, listener=SILENT) is None
+
+
+def test_each_image_has_its_features_and_the_audit_takes_them(challenge: Path, weights: Path, tmp_path: Path) -> None:
+    cohort = read_cohort(challenge)
+    plan = load_recipe(settings=[*FAST, f"model.weights={weights}"])
+    path = embed_cohort(cohort, plan, cache=tmp_path, listener=SILENT)
+    assert path is not None
+    names = tuple(s.image for s in cohort.samples)
+    points = read_embeddings(path, names)
+    assert points is not None
+    assert len(np.unique(points, axis=0)) == len(names)
+    assert np.array_equal(read_embeddings(path, names[::-1]), points[::-1])
+    assert embed_cohort(cohort, plan, cache=tmp_path, listener=SILENT) == path
+    audit = audit_cohort(cohort, checks=("foreign",), embeddings=path)
+    assert audit.outcomes == {"foreign": "nothing found"}
+
+
+def test_checks_that_want_no_features_wait_for_none(challenge: Path, weights: Path, tmp_path: Path) -> None:
+    plan = load_recipe(settings=[*FAST, f"model.weights={weights}", "audit.checks=[blank]"])
+    assert embed_cohort(read_cohort(challenge), plan, cache=tmp_path, listener=SILENT) is None

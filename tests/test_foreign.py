@@ -1,0 +1,194 @@
+"""Images that do not belong: found by colour, grain and rarity; other laboratories and odd tissue are not accused."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.neighbors import NearestNeighbors
+
+from smalti.audit import Audit, audit_cohort, write_embeddings
+from smalti.audit.appearance import measure_appearance
+from smalti.audit.digest import digest_sample
+from smalti.audit.rarity import score_deviation, score_isolation
+from smalti.types import Cohort, Sample
+
+Picture = NDArray[np.uint8]
+DIGESTS = functools.cache(digest_sample)  # most tests look at the same tissue again
+# Unit vectors of optical density, Ruifrok and Johnston 2001.
+HAEMATOXYLIN, EOSIN, DAB = (
+    np.array([0.650, 0.704, 0.286]),
+    np.array([0.072, 0.990, 0.105]),
+    np.array([0.268, 0.570, 0.776]),
+)
+
+
+def draw_tissue(
+    seed: int, *, stains: tuple[NDArray[np.float64], ...] = (HAEMATOXYLIN, EOSIN), amount: float = 1.0, side: int = 256
+) -> Picture:
+    """Nuclei in wavy stroma, mixed from two stains in optical density, with the noise of a camera."""
+    rng = np.random.default_rng(seed)
+    stroma = 0.35 + 0.08 * cv2.resize(rng.normal(0, 1, (9, 9)).astype(np.float32), (side, side))
+    nuclei = np.zeros((side, side), np.float32)
+    for x, y in rng.integers(0, side, (side, 2)).tolist():
+        cv2.circle(nuclei, (x, y), int(rng.integers(2, 6)), float(rng.uniform(0.6, 1.2)), -1)
+    nuclei = cv2.GaussianBlur(nuclei, (0, 0), 0.7)
+    density = amount * (nuclei[..., None] * stains[0] + np.clip(stroma, 0, None)[..., None] * stains[1])
+    return np.clip(245 * np.exp(-density) + rng.normal(0, 2, density.shape), 0, 255).astype(np.uint8)
+
+
+def draw_cartoon(seed: int, side: int = 256) -> Picture:
+    """A face on lilac, in colours that stain could have; every one has its own nose."""
+    rng = np.random.default_rng(seed)
+    picture = np.full((side, side, 3), (214, 170, 205), np.uint8)
+    cv2.circle(picture, (side // 2, side // 2), side // 3, (190, 90, 160), -1)
+    for x in (side // 3, 2 * side // 3):
+        cv2.circle(picture, (x, side * 2 // 5), side // 16, (90, 40, 110), -1)
+    cv2.circle(picture, (side // 2 + int(rng.integers(-9, 9)), side // 2), int(rng.integers(6, 12)), (120, 60, 120), -1)
+    return picture
+
+
+def draw_photograph(seed: int, *, grey: bool) -> Picture:
+    """A scene with a spectrum like that of nature (amplitude over frequency), warm or without colour, with noise."""
+    rng = np.random.default_rng(seed)
+    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(256), np.fft.fftfreq(256)))
+    spectrum = np.fft.fft2(rng.normal(0, 1, (256, 256))) / (frequency + 0.004)
+    scene = np.fft.ifft2(spectrum).real
+    light = 120 + 50 * scene / scene.std()
+    colour = (1, 1, 1) if grey else (1.15, 0.95, 0.6)
+    return np.clip(light[..., None] * colour + rng.normal(0, 2, (256, 256, 3)), 0, 255).astype(np.uint8)
+
+
+def write_cohort(root: Path, pictures: dict[str, Picture], *, beside: tuple[Sample, ...] = ()) -> Cohort:
+    samples = list(beside)
+    for name, picture in pictures.items():
+        cv2.imwrite(str(root / name), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        samples.append(Sample(name, root / name, None, "a", name, name))
+    return Cohort(root, "table", tuple(samples), (), ("a",))
+
+
+def name_foreign(audit: Audit) -> set[str]:
+    return {f.images[0] for f in audit.findings if f.code == "foreign"}
+
+
+def write_tissues(root: Path) -> tuple[Sample, ...]:
+    """Thirty images of one laboratory, from pale to dark."""
+    pictures = {f"tissue{i:02}.png": draw_tissue(i, amount=0.7 + 0.02 * i) for i in range(30)}
+    return write_cohort(root, pictures).labelled
+
+
+@pytest.fixture(scope="module")
+def tissues(tmp_path_factory: pytest.TempPathFactory) -> tuple[Sample, ...]:
+    return write_tissues(tmp_path_factory.mktemp("tissues"))
+
+
+@pytest.fixture(autouse=True)
+def _read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smalti.audit.findings.digest_sample", DIGESTS)
+
+
+def test_two_laboratories_are_one_cohort(tmp_path: Path, tissues: tuple[Sample, ...]) -> None:
+    stains = (np.array([0.55, 0.76, 0.35]), np.array([0.20, 0.92, 0.33]))
+    others = {f"other{i}.png": draw_tissue(100 + i, stains=stains, amount=1.6) for i in range(4)}
+    assert name_foreign(audit_cohort(write_cohort(tmp_path, others, beside=tissues), checks=("foreign",))) == set()
+
+
+def test_a_cluster_of_cartoons_in_stain_colours_does_not_vouch_for_itself(
+    tmp_path: Path, tissues: tuple[Sample, ...]
+) -> None:
+    cartoons = {f"cartoon{i}.png": draw_cartoon(i) for i in range(3)}
+    audit = audit_cohort(write_cohort(tmp_path, cartoons, beside=tissues), checks=("foreign",))
+    assert name_foreign(audit) == cartoons.keys()
+    assert all("without any grain" in f.message and f.proposal == "exclude" for f in audit.findings)
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_photographs_are_found(tmp_path: Path, tissues: tuple[Sample, ...], grey: bool) -> None:
+    photographs = {f"photo{i}.png": draw_photograph(i, grey=grey) for i in range(3)}
+    audit = audit_cohort(write_cohort(tmp_path, photographs, beside=tissues), checks=("foreign",))
+    assert name_foreign(audit) == photographs.keys()
+
+
+def test_another_stain_is_found_where_it_is_rare_and_says_nothing_where_it_is_usual(
+    tmp_path: Path, tissues: tuple[Sample, ...]
+) -> None:
+    brown = {f"brown{i}.png": draw_tissue(200 + i, stains=(0.5 * HAEMATOXYLIN, 1.5 * DAB)) for i in range(30)}
+    few = dict(list(brown.items())[:2])
+    assert name_foreign(audit_cohort(write_cohort(tmp_path, few, beside=tissues), checks=("foreign",))) == few.keys()
+    usual = audit_cohort(write_cohort(tmp_path, brown), checks=("foreign",))
+    assert usual.findings == ()
+    assert usual.outcomes["foreign"].startswith("not applicable: the usual image")
+
+
+def test_a_small_cohort_is_judged_by_colour_alone_and_says_so(tmp_path: Path, tissues: tuple[Sample, ...]) -> None:
+    photo = {"photo.png": draw_photograph(0, grey=True)}
+    audit = audit_cohort(write_cohort(tmp_path, photo, beside=tissues[:5]), checks=("foreign",))
+    assert name_foreign(audit) == {"photo.png"}
+    assert "6 images" in audit.outcomes["foreign"]
+
+
+def test_a_test_image_is_kept_whatever_it_shows(tmp_path: Path, tissues: tuple[Sample, ...]) -> None:
+    cohort = write_cohort(tmp_path, {"photo.png": draw_photograph(0, grey=True)}, beside=tissues)
+    moved = replace(cohort.labelled[-1], label=None)
+    (finding,) = audit_cohort(
+        replace(cohort, labelled=cohort.labelled[:-1], unlabelled=(moved,)), checks=("foreign",)
+    ).findings
+    assert finding.proposal == "keep"
+
+
+def test_features_add_to_appearance_and_never_accuse_alone(tmp_path: Path, tissues: tuple[Sample, ...]) -> None:
+    # A fifth of it is green: too little by itself.
+    half = draw_tissue(0)
+    half[:, :80] = np.clip(np.array((60, 150, 60)) + np.random.default_rng(0).normal(0, 3, (256, 80, 3)), 0, 255)
+    cohort = write_cohort(tmp_path, {"half.png": half}, beside=tissues)
+    names = tuple(s.image for s in cohort.samples)
+    points = np.random.default_rng(1).normal(0, 0.1, (len(names), 12)) + np.eye(12)[0]
+    points[names.index("half.png")] = points[names.index("tissue07.png")] = 9 * np.eye(12)[5]
+    path = write_embeddings(tmp_path / "features.npz", names, points.astype(np.float32))
+    without = audit_cohort(cohort, checks=("foreign",))
+    beside = audit_cohort(cohort, checks=("foreign",), embeddings=path)
+    assert "model.weights" in without.outcomes["foreign"]
+    assert "model.weights" not in beside.outcomes["foreign"]
+    assert name_foreign(beside) - name_foreign(without) <= {"half.png"}
+    assert "half.png" in name_foreign(beside)
+
+
+@pytest.mark.parametrize("change", ["mirrored", "turned", "dimmer", "enlarged"])
+def test_what_is_measured_keeps_still(change: str) -> None:
+    picture = draw_tissue(0)
+    changed = {
+        "mirrored": picture[:, ::-1],
+        "turned": np.rot90(picture),
+        "dimmer": (0.8 * picture).astype(np.uint8),
+        "enlarged": np.asarray(cv2.resize(picture, None, fx=3, fy=3), dtype=np.uint8),
+    }[change]
+    before, after = measure_appearance(picture), measure_appearance(np.ascontiguousarray(changed))
+    assert after.off_colour_frac == pytest.approx(before.off_colour_frac, abs=0.02)
+    assert after.tissue_frac == pytest.approx(before.tissue_frac, abs=0.05)
+
+
+def test_isolation_ranks_as_the_neighbours_of_scikit_learn() -> None:
+    points = np.random.default_rng(0).standard_t(3, (60, 4))
+    scores = score_isolation(points, np.arange(60), floor=1e-9)
+    centred = points - np.median(points, axis=0)
+    scaled = centred / np.median(np.abs(centred), axis=0)
+    distances, _ = NearestNeighbors(n_neighbors=7).fit(scaled).kneighbors(scaled)  # itself and six more
+    assert (np.argsort(scores) == np.argsort(distances[:, -1])).all()
+
+
+def test_copies_do_not_vouch_for_each_other() -> None:
+    points = np.concatenate([np.random.default_rng(0).normal(0, 1, (40, 3)), np.full((8, 3), 9.0)])
+    alone, copies = np.arange(48), np.concatenate([np.arange(40), np.full(8, 40)])
+    assert score_isolation(points, alone, floor=0.1)[40:].max() < 0  # eight are more than a tenth
+    assert score_isolation(points, copies, floor=0.1)[40:].min() > 3
+
+
+def test_deviation_is_z_for_normal_values() -> None:
+    values = np.random.default_rng(0).normal(5, 2, 20_000)
+    assert score_deviation(values, floor=1e-9) == pytest.approx((values - 5) / 2, abs=0.15)
+    assert score_deviation([3.0, 3.0, 3.0, 3.5], floor=1.0).tolist() == [0, 0, 0, 0.5]
