@@ -22,7 +22,7 @@ SAMPLE = 60_000  # points that the centres are learned from
 ROUNDS = 4
 POINTS_CHUNK = 8192
 IMAGES_CHUNK = 512
-MOST_CANDIDATES = 10  # of one image; of copies that can be verified hardly any comes later
+MOST_CANDIDATES = 10  # of one image; of copies of 256 px that were spoilt twice one in twenty comes later
 COMMON = 0.5  # weight of words shared at any angle beside those that agree on the turn between two images
 
 
