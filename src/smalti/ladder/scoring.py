@@ -94,7 +94,8 @@ def find_trusted(outcomes: Sequence[Outcome], *, decisions: Mapping[str, Decisio
             aside[image] = ASIDE["relabel"]
     images = tuple(sorted({image for given in labels for image in given} - set(aside)))
     by_label = sum(image in known and known[image].finding in LABEL_CHECKS for image in aside)
-    return Trusted(images, dict(Counter(aside.values())), by_label)
+    counts = Counter(aside.values())
+    return Trusted(images, {r: counts[r] for r in (*ASIDE.values(), MISSED) if counts[r]}, by_label)
 
 
 def score_on(outcome: Outcome, images: Sequence[str]) -> dict[str, Any]:
