@@ -43,7 +43,9 @@ def draw_texture(label: str, rng: np.random.Generator) -> NDArray[np.uint8]:
     patches = Image.fromarray(rng.uniform(-0.25, 0.25, (5, 5)).astype(np.float32)).resize((int(width), int(height)))
     share = np.clip(0.5 + 0.3 * waves + np.asarray(patches) + rng.normal(0, 0.04, waves.shape), 0, 1)[..., None]
     pixels = share * np.array([96, 56, 140]) + (1 - share) * np.array([236, 190, 214])
-    return pixels.round().astype(np.uint8)
+    # A sensor's noise, from a stream of its own; areas without any would be paint to the audit.
+    pixels = pixels + np.random.default_rng([int(height), int(width)]).normal(0, 2.5, pixels.shape)
+    return np.clip(pixels, 0, 255).round().astype(np.uint8)
 
 
 def draw_mask(size_px: tuple[int, int]) -> NDArray[np.uint8]:
