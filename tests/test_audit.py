@@ -436,3 +436,23 @@ def test_no_false_alarm_on_real_bone() -> None:
     findings = audit_cohort(cohort).findings
     assert {f.code for f in findings} == {"confounding"}  # no false alarm: class and patient are tied
     assert [f.evidence["kind"] for f in findings if f.severity != "info"] == ["case"]
+
+
+def test_whose_mask_it_is_shows_when_the_others_are_no_tissue(tmp_path: Path, fields: dict[str, Picture]) -> None:
+    blank = np.random.default_rng(0).normal(244, 1.5, (360, 440, 3)).round().astype(np.uint8)
+    cohort = write_cohort(tmp_path, {**fields, "glass.png": blank})
+    samples = []
+    for number, sample in enumerate(cohort.labelled):
+        # Every image has an outline of its own but the glass, which has that of another.
+        rng = np.random.default_rng(2 if sample.image == "glass.png" else number)
+        mask = np.zeros((360, 440), np.uint8)
+        for row, col in rng.integers(20, 300, (5, 2)):
+            cv2.circle(mask, (int(col), int(row)), int(rng.integers(15, 60)), 255, -1)
+        path = tmp_path / f"mask{number}.png"
+        cv2.imwrite(str(path), mask)
+        samples.append(replace(sample, mask_path=path))
+    audit = audit_cohort(replace(cohort, labelled=tuple(samples)), checks=("shared-mask",))
+    assert {f.images[0]: (f.severity, f.proposal) for f in audit.findings} == {
+        cohort.labelled[2].image: ("info", "keep"),
+        "glass.png": ("warning", "exclude"),
+    }

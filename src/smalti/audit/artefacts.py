@@ -71,5 +71,5 @@ def _propose(code: str, *, region: Region, sample: Sample) -> Action:
     # Ink lets the tissue through: there is nothing to fill, and the image may well teach.
     if code == "pen":
         return "keep" if lost < REPAIRABLE_FRAC else propose_exclusion(sample)
-    repairable = sample.label is not None and lost < REPAIRABLE_FRAC
-    return "repair" if repairable else propose_exclusion(sample)
+    # In the unlabelled part too: networks that never saw paint should not meet it there.
+    return "repair" if lost < REPAIRABLE_FRAC else propose_exclusion(sample)

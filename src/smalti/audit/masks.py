@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 from ..types import Cohort, Finding
 from .cases import join_groups
-from .checks import CHECKS, Digest, NotApplicable, propose_exclusion
+from .checks import CHECKS, Digest, NotApplicable, Partial, propose_exclusion
 from .digest import ImageDigest
+from .foreign import find_foreign
 from .outlines import find_near_outlines
+from .quality import find_blanks
 
 TRIVIAL_MASK_FRAC = 0.01  # a mask over nearly all or nothing is the same in many images and says nothing
 SPECKS = 1000  # connected parts, on a longer side of 512 px
@@ -31,11 +33,16 @@ def find_shared_masks(cohort: Cohort, digest: Digest) -> list[Finding] | NotAppl
     for image, name in join_groups(_link_masks(list(shaped.values()))).items():
         groups.setdefault(name, []).append(image)
     findings = []
+    strangers = _find_strangers(cohort, digest) if groups else set()
     for names in groups.values():
         group = [d for d in shaped.values() if d.image in names]
         # Duplicates may well share their mask.
         if len({digest.duplicate_groups.get(d.image, d.image) for d in group}) > 1:
-            findings += [_report_shared(digest, d, group=group, masked=len(masked)) for d in group]
+            owners = {digest.duplicate_groups.get(d.image, d.image) for d in group if d.image not in strangers}
+            owned = {d.image for d in group if d.image not in strangers} if len(owners) == 1 else set()
+            findings += [
+                _report_shared(digest, d, group=group, masked=len(masked), owner=d.image in owned) for d in group
+            ]
     return findings
 
 
@@ -59,6 +66,15 @@ def find_implausible_masks(cohort: Cohort, digest: Digest) -> list[Finding] | No
     return findings
 
 
+def _find_strangers(cohort: Cohort, digest: Digest) -> set[str]:
+    """Images that show no tissue of this cohort: where they have the mask of one that does, it was copied to them."""
+    found = set()
+    for answer in (find_foreign(cohort, digest), find_blanks(cohort, digest)):
+        findings = answer.findings if isinstance(answer, Partial) else answer
+        found |= set() if isinstance(findings, NotApplicable) else {f.images[0] for f in findings}
+    return found
+
+
 def _link_masks(masked: Sequence[ImageDigest]) -> list[tuple[str, ...]]:
     """Images that have the same mask, byte for byte or nearly."""
     equal: dict[str, list[str]] = {}
@@ -80,19 +96,23 @@ def _measure_piece(one: ImageDigest) -> float:
     return area / max(one.source.mask_pieces or 0, 1)
 
 
-def _report_shared(digest: Digest, one: ImageDigest, *, group: Sequence[ImageDigest], masked: int) -> Finding:
+def _report_shared(
+    digest: Digest, one: ImageDigest, *, group: Sequence[ImageDigest], masked: int, owner: bool
+) -> Finding:
     # A mask on most images is how this data set marks its field of view, not a slip.
     template = 2 * len(group) > masked
     note = " Most images have this mask: it may mark the field of view." if template else ""
+    if owner:
+        note = " The others show no tissue of this cohort: the mask is probably its own."
     equal = sum(d.mask_hash == one.mask_hash for d in group)
     same = "the same mask" if equal == len(group) else "the same or nearly the same mask"
     return Finding(
         code="shared-mask",
-        severity="info" if template else "warning",
+        severity="info" if template or owner else "warning",
         images=(one.image, *(d.image for d in group if d is not one)),
         score=float(len(group)),
         message=f"{one.image} has {same} as {len(group) - 1} other images that show something else.{note}",
-        proposal="keep" if template else propose_exclusion(digest.sample(one.image)),
+        proposal="keep" if template or owner else propose_exclusion(digest.sample(one.image)),
         evidence={"images": len(group), "equal": equal, "mask_frac": round(one.mask_frac or 0.0, 4)},
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import getpass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -28,6 +28,9 @@ from .console import (
     listen,
     quote,
 )
+
+if TYPE_CHECKING:
+    from ..audit import Audit
 
 
 @app.command()
@@ -130,14 +133,7 @@ def audit(
             cache=runs / "cache", problems="skip" if skip_problems else "report", listener=listener,
         )  # fmt: skip
         page = workflow.report_audit(ground, runs=runs)
-    table = Table("check", "outcome", title=f"{data}: {len(ground.cohort.samples)} images")
-    for code, outcome in ground.seen.outcomes.items():
-        table.add_row(escape(code), escape(str(outcome)))
-    console.out.print(table)
-    for finding in ground.seen.findings:
-        console.out.print(
-            f"{escape(finding.code)}: {escape(finding.message)} [dim]proposal: {finding.proposal}[/]", soft_wrap=True
-        )
+    _print_audit(ground.seen, title=f"{data}: {len(ground.cohort.samples)} images")
     codes = sorted({f.code for f in ground.seen.findings if f.proposal != "keep"})
     if standing := {image for problem in ground.standing for image in problem.images}:
         console.out.print(
@@ -152,6 +148,17 @@ def audit(
         f"{page} and findings.json beside it; {state} {where}",
         again if codes and not accept else f"smalti run {quote(data)}",
     )
+
+
+def _print_audit(seen: Audit, *, title: str) -> None:
+    table = Table("check", "outcome", title=title)
+    for code, outcome in seen.outcomes.items():
+        table.add_row(escape(code), escape(str(outcome)))
+    console.out.print(table)
+    for finding in seen.findings:
+        console.out.print(
+            f"{escape(finding.code)}: {escape(finding.message)} [dim]proposal: {finding.proposal}[/]", soft_wrap=True
+        )
 
 
 @app.command()

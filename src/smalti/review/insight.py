@@ -6,13 +6,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from ..audit import read_findings
+from ..audit import SUSPECTS_NAME, read_findings
 from ..audit.traces import TRACES_NAME, Trace, read_traces
 from ..errors import RunError
 from ..runs import read_table
 from ..types import Finding
-
-SUSPECTS_NAME = "suspects.json"  # in a run folder: findings of the audit after training, as findings.json
 
 
 @dataclass(frozen=True, slots=True)
