@@ -21,6 +21,10 @@ CODES = {"ArrowRight": 39, "ArrowLeft": 37, "Escape": 27, "Enter": 13}
 PATIENCE_S = 20.0
 
 
+class Navigated(Exception):
+    """The page was loaded anew while a script ran in it."""
+
+
 class Chromium:
     """A browser with an empty profile; use it in a ``with`` block."""
 
@@ -60,6 +64,8 @@ class Chromium:
         while True:
             answer = self._read()
             if answer.get("id") == self._count:
+                if "navigated" in str(answer.get("error")):
+                    raise Navigated
                 assert "error" not in answer, answer
                 return answer["result"]
 
@@ -103,12 +109,18 @@ class Tab:
     def wait(self, script: str) -> Any:
         """Wait until an expression is true, and return it."""
         end = time.monotonic() + PATIENCE_S
-        while not (value := self.run(script)):
+        while not (value := self._try(script)):
             assert time.monotonic() < end, (
                 f"still not so: {script}; the page says {self.run('document.body.innerText')!r}"
             )
             time.sleep(0.01)
         return value
+
+    def _try(self, script: str) -> Any:
+        try:
+            return self.run(script)
+        except Navigated:
+            return None
 
     def press(self, key: str) -> None:
         """Press and let go one key, as a keyboard does."""
