@@ -1,9 +1,10 @@
 """Parts of a network: backbones, poolers, heads, freezing."""
 
+from . import attention, clam, dsmil, settransformer, transmil  # noqa: F401 - importing them registers the poolers
 from .backbones import Backbone, build_backbone, describe_missing_weights, find_weights, hash_weights, read_input_px
 from .freezing import ParameterGroup, build_groups, open_stage
 from .network import Head, Network
-from .poolers import POOLERS, Pooler
+from .poolers import POOLERS, Pooled, Pooler
 
 __all__ = [
     "POOLERS",
@@ -11,6 +12,7 @@ __all__ = [
     "Head",
     "Network",
     "ParameterGroup",
+    "Pooled",
     "Pooler",
     "build_backbone",
     "build_groups",

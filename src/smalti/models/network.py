@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from .backbones import Backbone
-from .poolers import Pooler
+from .poolers import Pooled, Pooler
 
 
 class Head(nn.Module):
@@ -35,8 +35,11 @@ class Head(nn.Module):
             self.scale.copy_(embeddings.std(dim=0).clamp_min(1e-4))
 
     def forward(self, embedding: torch.Tensor) -> torch.Tensor:
-        """Logits (B, C) of embeddings (B, D)."""
-        return self.linear(self.drop((embedding - self.center) / self.scale))
+        """Logits (B, C) of embeddings (B, D), or of (B, C, D) where each class is scored from its own."""
+        ready = self.drop((embedding - self.center) / self.scale)
+        if ready.ndim == 3:
+            return (ready * self.linear.weight).sum(dim=2) + self.linear.bias
+        return self.linear(ready)
 
 
 class Network(nn.Module):
@@ -51,4 +54,12 @@ class Network(nn.Module):
     def forward(self, tiles: torch.Tensor, bag_tiles: int) -> torch.Tensor:
         """Logits (B, C) of B bags of ``bag_tiles`` tiles each, given as (B * bag_tiles, 3, H, W)."""
         features = self.backbone(tiles)
-        return self.head(self.pooler(features.reshape(-1, bag_tiles, features.shape[-1])))
+        return read_logits(self.head, self.pooler(features.reshape(-1, bag_tiles, features.shape[-1])))
+
+
+def read_logits(head: Head, pooled: Pooled) -> torch.Tensor:
+    """Logits (B, C) of pooled bags; with a stream on single tiles the mean of both (Li et al. 2021)."""
+    logits: torch.Tensor = head(pooled.embedding)
+    if pooled.instance_logits is None:
+        return logits
+    return (logits + pooled.instance_logits.amax(dim=1)) / 2

@@ -1,12 +1,13 @@
 """From the embeddings of the tiles of a bag to one embedding of the image.
 
-A pooler takes (B, N, D) and a mask (B, N), true where a tile is real, and gives (B, D). Padded tiles never change
-the result.
+A pooler takes (B, N, D) and a mask (B, N), true where a tile is real, and gives a `Pooled`. Padded tiles never change
+a result. Those without parameters are here; each that learns has a module of its own.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -14,38 +15,135 @@ from torch import nn
 from ..registry import Registry
 
 
-class Pooler(nn.Module, ABC):
-    """Root of all poolers."""
+@dataclass(frozen=True, slots=True)
+class Pooled:
+    """What a pooler makes of B bags of N tiles.
 
-    def __init__(self) -> None:
+    Attributes:
+        embedding: (B, E), or (B, C, E) where each class has an embedding of its own.
+        attention: (B, N) share of each tile in the embedding; adds up to 1 over real tiles, 0 on padding.
+        class_attention: (B, C, N) the same of each class where a pooler looks at each class apart; else None.
+        instance_logits: (B, N, C) of a stream that classifies single tiles; else None.
+        hidden: (B, N, H) projected tiles, kept for a loss on single tiles; else None.
+    """
+
+    embedding: torch.Tensor
+    attention: torch.Tensor
+    class_attention: torch.Tensor | None = None
+    instance_logits: torch.Tensor | None = None
+    hidden: torch.Tensor | None = None
+
+
+class Pooler(nn.Module, ABC):
+    """Root of all poolers.
+
+    Attributes:
+        features: E of the embedding.
+        learns: whether it has parameters, so that it must be trained on bags.
+    """
+
+    learns = False
+
+    def __init__(self, features: int) -> None:
         super().__init__()  # torch's own takes anything, so that wrong arguments would be found too late
+        self.features = features
 
     @abstractmethod
-    def forward(self, features: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Pool (B, N, D) to (B, D)."""
+    def forward(
+        self, features: torch.Tensor, mask: torch.Tensor | None = None, *, positions: torch.Tensor | None = None
+    ) -> Pooled:
+        """Pool (B, N, D); ``positions`` (B, N, 2) are (row, col) of the tiles in tile sides, for poolers that look."""
+
+    def instance_loss(self, pooled: Pooled, mask: torch.Tensor, targets: torch.Tensor) -> torch.Tensor | None:
+        """A loss on single tiles that belongs to the method, for bags of classes ``targets`` (B,); None without one."""
+        return None
 
 
 POOLERS: Registry[Pooler] = Registry("pooler")
+
+
+def fill_mask(features: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """The mask, all true where there is none."""
+    return torch.ones(features.shape[:2], dtype=torch.bool, device=features.device) if mask is None else mask
+
+
+def blank_padding(features: torch.Tensor, mask: torch.Tensor, *, value: float = 0.0) -> torch.Tensor:
+    """Features (B, N, D) with padding overwritten; padding may hold anything, also what is not a number."""
+    return features.masked_fill(~mask[..., None], value)
+
+
+def masked_softmax(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Softmax over the last dimension of (..., N) where ``mask`` (broadcast) is true; exactly 0 elsewhere."""
+    return scores.masked_fill(~mask, float("-inf")).softmax(dim=-1)
 
 
 @POOLERS.register("mean", summary="mean of the tile embeddings")
 class MeanPooler(Pooler):
     """Mean over real tiles."""
 
-    def forward(self, features: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Pool (B, N, D) to (B, D)."""
-        if mask is None:
-            return features.mean(dim=1)
-        # Filled, not multiplied by zero: padding may hold anything, also what is not a number.
-        return features.masked_fill(~mask[..., None], 0.0).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+    def forward(
+        self, features: torch.Tensor, mask: torch.Tensor | None = None, *, positions: torch.Tensor | None = None
+    ) -> Pooled:
+        """Pool (B, N, D) to (B, D); every tile has the same share."""
+        mask = fill_mask(features, mask)
+        count = mask.sum(dim=1, keepdim=True)
+        return Pooled(blank_padding(features, mask).sum(dim=1) / count, mask / count)
 
 
 @POOLERS.register("max", summary="largest value of each embedding dimension over the tiles")
 class MaxPooler(Pooler):
-    """Maximum over real tiles."""
+    """Maximum over real tiles; a tile's share is that of the dimensions in which it is the largest."""
 
-    def forward(self, features: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(
+        self, features: torch.Tensor, mask: torch.Tensor | None = None, *, positions: torch.Tensor | None = None
+    ) -> Pooled:
         """Pool (B, N, D) to (B, D)."""
-        if mask is not None:
-            features = features.masked_fill(~mask[..., None], float("-inf"))
-        return features.amax(dim=1)
+        mask = fill_mask(features, mask)
+        filled = blank_padding(features, mask, value=float("-inf"))
+        top = filled.amax(dim=1)
+        largest = filled == top[:, None]
+        return Pooled(top, (largest / largest.sum(dim=1, keepdim=True)).mean(dim=2))
+
+
+@POOLERS.register("topk", summary="mean of the k largest values of each embedding dimension over the tiles")
+class TopKPooler(Pooler):
+    """Between maximum (k = 1) and mean (k = N)."""
+
+    def __init__(self, features: int, *, k: int = 4) -> None:
+        super().__init__(features)
+        self.k = k
+
+    def forward(
+        self, features: torch.Tensor, mask: torch.Tensor | None = None, *, positions: torch.Tensor | None = None
+    ) -> Pooled:
+        """Pool (B, N, D) to (B, D); bags of fewer than k tiles take all of theirs."""
+        mask = fill_mask(features, mask)
+        filled = blank_padding(features, mask, value=float("-inf"))
+        top, where = filled.topk(min(self.k, features.shape[1]), dim=1)  # (B, k, D)
+        real = mask.gather(1, where.flatten(1)).reshape(where.shape)
+        counts = real.sum(dim=1)  # (B, D)
+        share = torch.zeros_like(filled).scatter_(1, where, real.to(filled.dtype))
+        embedding = top.masked_fill(~real, 0.0).sum(dim=1) / counts
+        return Pooled(embedding, (share / counts[:, None]).mean(dim=2))
+
+
+@POOLERS.register(
+    "logsumexp",
+    summary="smooth maximum of each embedding dimension over the tiles",
+    reference="log-sum-exp pooling, Ramon & De Raedt 2000",
+)
+class LogSumExpPooler(Pooler):
+    """``log(mean(exp(r x))) / r``: the mean for r to 0, the maximum for r to infinity."""
+
+    def __init__(self, features: int, *, r: float = 4.0) -> None:
+        super().__init__(features)
+        self.r = r
+
+    def forward(
+        self, features: torch.Tensor, mask: torch.Tensor | None = None, *, positions: torch.Tensor | None = None
+    ) -> Pooled:
+        """Pool (B, N, D) to (B, D); a tile's share is its softmax weight, mean over dimensions."""
+        mask = fill_mask(features, mask)
+        scaled = blank_padding(self.r * features, mask, value=float("-inf"))
+        count = mask.sum(dim=1, keepdim=True).to(features.dtype)
+        return Pooled((scaled.logsumexp(dim=1) - count.log()) / self.r, scaled.softmax(dim=1).mean(dim=2))

@@ -1,0 +1,127 @@
+"""Attention pooling: each tile gets a share that is learned."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from .poolers import POOLERS, Pooled, Pooler, blank_padding, fill_mask, masked_softmax
+
+
+class LearnedPooler(Pooler):
+    """Root of poolers that learn: tiles are standardised, then projected to H dimensions where H is given.
+
+    The mean and scale are those of the tiles of the training cases (`fit_scale`), so that a rate means the same for
+    every backbone.
+    """
+
+    learns = True
+    center: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, features: int, *, hidden: int | None, dropout: float) -> None:
+        super().__init__(hidden or features)
+        self.register_buffer("center", torch.zeros(features))
+        self.register_buffer("scale", torch.ones(features))
+        layers: list[nn.Module] = [] if hidden is None else [nn.Linear(features, hidden), nn.ReLU()]
+        self.project = nn.Sequential(*layers, nn.Dropout(dropout))
+
+    def fit_scale(self, tiles: torch.Tensor) -> None:
+        """Take mean and standard deviation from embeddings (n, D) of training tiles."""
+        self.center.copy_(tiles.mean(dim=0))
+        if len(tiles) > 1:
+            self.scale.copy_(tiles.std(dim=0).clamp_min(1e-4))
+
+    def embed(self, features: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Standardised and projected tiles (B, N, H); padding is 0."""
+        clean = blank_padding(features, mask)
+        return blank_padding(self.project((clean - self.center) / self.scale), mask)
+
+
+class AttentionScores(nn.Module):
+    """``w^T tanh(V h)``, gated: ``w^T (tanh(V h) * sigmoid(U h))``; (B, N, H) to (B, N, branches) (Ilse et al. 2018)."""
+
+    def __init__(self, features: int, width: int, *, gated: bool, branches: int = 1) -> None:
+        super().__init__()
+        self.content = nn.Linear(features, width)
+        self.gate = nn.Linear(features, width) if gated else None
+        self.weigh = nn.Linear(width, branches, bias=False)  # a bias would cancel in the softmax
+
+    def forward(self, tiles: torch.Tensor) -> torch.Tensor:
+        """Scores before the softmax."""
+        content = torch.tanh(self.content(tiles))
+        if self.gate is not None:
+            content = content * torch.sigmoid(self.gate(tiles))
+        return self.weigh(content)
+
+
+class AttentionPooler(LearnedPooler):
+    """The weighted mean of the tiles."""
+
+    def __init__(self, features: int, *, hidden: int | None, width: int, dropout: float, gated: bool) -> None:
+        super().__init__(features, hidden=hidden, dropout=dropout)
+        self.score = AttentionScores(self.features, width, gated=gated)
+
+    def forward(
+        self, features: torch.Tensor, mask: torch.Tensor | None = None, *, positions: torch.Tensor | None = None
+    ) -> Pooled:
+        """Pool (B, N, D) to (B, H)."""
+        mask = fill_mask(features, mask)
+        tiles = self.embed(features, mask)
+        attention = masked_softmax(self.score(tiles)[..., 0], mask)
+        return Pooled(torch.einsum("bn,bnh->bh", attention, tiles), attention)
+
+
+@POOLERS.register("attention", summary="weighted mean, the weights learned", reference="Ilse et al. 2018, equation 8")
+def build_attention(
+    features: int, *, hidden: int | None = None, width: int = 128, dropout: float = 0.1
+) -> AttentionPooler:
+    """Attention of ``width`` units on tiles projected to ``hidden`` dimensions (None: not projected)."""
+    return AttentionPooler(features, hidden=hidden, width=width, dropout=dropout, gated=False)
+
+
+@POOLERS.register(
+    "gated_attention",
+    summary="weighted mean, the weights learned with a gate",
+    reference="Ilse et al. 2018, equation 9",
+)
+def build_gated_attention(
+    features: int, *, hidden: int | None = None, width: int = 128, dropout: float = 0.1
+) -> AttentionPooler:
+    """As `build_attention`, gated."""
+    return AttentionPooler(features, hidden=hidden, width=width, dropout=dropout, gated=True)
+
+
+@POOLERS.register(
+    "additive",
+    summary="sum of what each attended tile says by itself, so that a heat map is exact",
+    reference="Javed et al. 2022",
+)
+class AdditivePooler(LearnedPooler):
+    """Each tile, weighted by its attention, goes through a small network of its own; the results are added.
+
+    After a linear head the logits are a sum of contributions of single tiles (`contributions`).
+    """
+
+    def __init__(self, features: int, *, hidden: int | None = None, width: int = 128, dropout: float = 0.1) -> None:
+        super().__init__(features, hidden=hidden, dropout=dropout)
+        self.score = AttentionScores(self.features, width, gated=True)
+        self.say = nn.Sequential(nn.Linear(self.features, width), nn.ReLU())
+        self.features = width
+
+    def forward(
+        self, features: torch.Tensor, mask: torch.Tensor | None = None, *, positions: torch.Tensor | None = None
+    ) -> Pooled:
+        """Pool (B, N, D) to (B, width)."""
+        mask = fill_mask(features, mask)
+        tiles = self.embed(features, mask)
+        attention = masked_softmax(self.score(tiles)[..., 0], mask)
+        said = blank_padding(self.say(attention[..., None] * tiles), mask)
+        return Pooled(said.sum(dim=1), attention, hidden=said)
+
+    @staticmethod
+    def contributions(pooled: Pooled, weight: torch.Tensor) -> torch.Tensor:
+        """Share of each tile in each logit, (B, N, C), for a linear head of ``weight`` (C, width)."""
+        if pooled.hidden is None:
+            raise ValueError("contributions need the tiles that an additive pooler keeps")
+        return pooled.hidden @ weight.T

@@ -1,0 +1,245 @@
+"""Poolers against their papers' formulas, against torchmil, and under padding, order and places."""
+
+from __future__ import annotations
+
+import inspect
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from smalti.models import POOLERS, Pooled, Pooler
+from smalti.models.attention import AdditivePooler
+from smalti.models.clam import smooth_svm
+from smalti.models.transmil import iterate_pinv
+
+NAMES = [entry.name for entry in POOLERS]
+LEARNED = [name for name in NAMES if name not in ("mean", "max", "topk", "logsumexp")]
+ORDERED = ("transmil",)  # the paper lays tiles out in the order given
+
+
+def build(name: str, features: int = 5, classes: int = 3) -> Pooler:
+    torch.manual_seed(0)
+    takes = inspect.signature(POOLERS.find(name).build).parameters
+    return POOLERS.build(name, features, *([classes] if "classes" in takes else [])).eval()
+
+
+def draw_bags(bags: list[int], *, features: int = 5, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    rng = torch.Generator().manual_seed(seed)
+    values = torch.randn(len(bags), 9, features, generator=rng)
+    mask = torch.arange(9)[None] < torch.tensor(bags)[:, None]
+    values[~mask] = torch.tensor([0, 1e9, -1e9, torch.inf, torch.nan])  # padding may hold anything
+    return values, mask, torch.randint(0, 30, (len(bags), 9, 2), generator=rng).float()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(bags=st.lists(st.integers(1, 9), min_size=1, max_size=4), seed=st.integers(0, 99))
+@settings(deadline=None, max_examples=12)
+def test_padding_never_changes_a_bag(name: str, bags: list[int], seed: int) -> None:
+    pooler = build(name)
+    values, mask, places = draw_bags(bags, seed=seed)
+    with torch.no_grad():
+        together = pooler(values, mask, positions=places)
+        for i, count in enumerate(bags):
+            alone = pooler(values[i : i + 1, :count], positions=places[i : i + 1, :count])
+            torch.testing.assert_close(together.embedding[i], alone.embedding[0], rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(together.attention[i, :count], alone.attention[0], rtol=1e-5, atol=1e-6)
+    assert (together.attention[~mask] == 0).all()
+    assert (together.attention >= 0).all()
+    torch.testing.assert_close(together.attention.sum(dim=1), torch.ones(len(bags)), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ORDERED])
+def test_the_order_of_tiles_says_nothing(name: str) -> None:
+    pooler = build(name)
+    values, mask, places = draw_bags([9, 4], seed=3)
+    order = torch.randperm(9, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        plain = pooler(values, mask, positions=places)
+        turned = pooler(values[:, order], mask[:, order], positions=places[:, order])
+    torch.testing.assert_close(turned.embedding, plain.embedding, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(turned.attention, plain.attention[:, order], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_padded_tiles_take_no_gradient_and_real_ones_do(name: str) -> None:
+    pooler = build(name).train()
+    values = torch.randn(2, 4, 5, requires_grad=True)
+    mask = torch.tensor([[True, True, False, False], [True, True, True, True]])
+    pooler(values, mask).embedding.square().sum().backward()
+    assert values.grad is not None
+    assert torch.isfinite(values.grad).all()
+    assert (values.grad[~mask] == 0).all()
+    assert (values.grad[0, :2] != 0).any()
+    for label, parameter in pooler.named_parameters():
+        assert parameter.grad is None or torch.isfinite(parameter.grad).all(), label
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_learned_poolers_do_not_see_the_scale_of_the_backbone(name: str) -> None:
+    pooler = build(name)
+    values = torch.randn(40, 3, 5)
+    pooler.fit_scale(values.flatten(0, 1))
+    plain = pooler(values[:2]).embedding.detach()
+    pooler.fit_scale((1000 * values + 7).flatten(0, 1))
+    torch.testing.assert_close(pooler(1000 * values[:2] + 7).embedding.detach(), plain, rtol=1e-3, atol=1e-4)
+
+
+def test_poolers_without_parameters_are_those_of_torch() -> None:
+    values = torch.randn(3, 6, 4)
+    torch.testing.assert_close(POOLERS.build("mean", 4)(values).embedding, values.mean(dim=1))
+    torch.testing.assert_close(POOLERS.build("max", 4)(values).embedding, values.amax(dim=1))
+    largest = values.sort(dim=1, descending=True).values[:, :2].mean(dim=1)
+    torch.testing.assert_close(POOLERS.build("topk", 4, k=2)(values).embedding, largest)
+    torch.testing.assert_close(POOLERS.build("topk", 4, k=1)(values).embedding, values.amax(dim=1))
+    torch.testing.assert_close(POOLERS.build("topk", 4, k=99)(values).embedding, values.mean(dim=1))
+    smooth = torch.log(torch.exp(2.0 * values).mean(dim=1)) / 2.0
+    torch.testing.assert_close(POOLERS.build("logsumexp", 4, r=2.0)(values).embedding, smooth)
+
+
+@pytest.mark.parametrize(("name", "gated"), [("attention", False), ("gated_attention", True)])
+def test_attention_is_that_of_torchmil(name: str, gated: bool) -> None:
+    nn = pytest.importorskip("torchmil.nn")
+    ours = build(name, 24)
+    theirs = nn.AttentionPool(in_dim=24, att_dim=128, gated=gated)
+    # Theirs adds no bias to the score; ours is named otherwise.
+    theirs.fc1.module.load_state_dict(ours.score.content.state_dict())
+    theirs.fc2.load_state_dict(ours.score.weigh.state_dict())
+    if gated:
+        theirs.fc_gated.module.load_state_dict(ours.score.gate.state_dict())
+    values = torch.randn(3, 7, 24)
+    mask = torch.arange(7)[None] < torch.tensor([7, 2, 5])[:, None]
+    pooled = ours(values, mask)
+    found, scores = theirs(values, mask, return_att=True)
+    torch.testing.assert_close(pooled.embedding, found, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(pooled.attention, scores.masked_fill(~mask, -torch.inf).softmax(dim=1))
+
+
+def test_transmil_is_that_of_torchmil() -> None:
+    models = pytest.importorskip("torchmil.models")
+    ours = build("transmil", 128)
+    ours.project = torch.nn.Identity()
+    theirs = models.TransMIL(in_shape=(128,), att_dim=128, n_heads=4, n_landmarks=64).eval()
+    theirs.cls_token.data.copy_(ours.token.data)
+    theirs.norm.load_state_dict(ours.norm.state_dict())
+    for layer, norm, attend in zip(theirs.layers, ours.norms, ours.layers, strict=True):
+        layer.norm1.load_state_dict(norm.state_dict())
+        layer.att_module.qkv_nn.load_state_dict(attend.to_qkv.state_dict())
+    for conv, name in zip(ours.encode.convs, ("proj", "proj1", "proj2"), strict=True):
+        getattr(theirs.pos_layer, name).load_state_dict(conv.state_dict())
+    theirs.classifier = torch.nn.Identity()
+    for count in (5, 70, 150):
+        values = torch.randn(1, count, 128)
+        with torch.no_grad():
+            torch.testing.assert_close(ours(values).embedding, theirs(values), rtol=1e-5, atol=1e-5)
+
+
+def test_dsmil_is_that_of_torchmil() -> None:
+    models = pytest.importorskip("torchmil.models")
+    ours = build("dsmil", 24, classes=1)
+    theirs = models.DSMIL(in_shape=(24,), att_dim=128, nonlinear_q=True).eval()
+    theirs.inst_classifier.load_state_dict(ours.classify.state_dict())
+    theirs.q_nn.load_state_dict(ours.query.state_dict())
+    theirs.v_nn = ours.value
+    values = torch.randn(3, 7, 24)
+    bag, shares, single = theirs(values, return_att=True, return_inst_pred=True)
+    pooled = ours(values)
+    torch.testing.assert_close(pooled.attention, shares[..., 0], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(theirs.bag_classifier(pooled.embedding)[:, 0], bag, rtol=1e-5, atol=1e-5)
+    assert pooled.instance_logits is not None
+    torch.testing.assert_close(pooled.instance_logits[..., 0], single, rtol=1e-5, atol=1e-5)
+
+
+def test_clam_is_that_of_torchmil() -> None:
+    models = pytest.importorskip("torchmil.models")
+    ours = build("clam_sb", 128, classes=2)
+    ours.project = torch.nn.Identity()
+    theirs = models.CLAM_SB(in_shape=(128,), att_dim=64, k_sample=8, gated=True).eval()
+    theirs.pool.fc1.module.load_state_dict(ours.score.content.state_dict())
+    theirs.pool.fc_gated.module.load_state_dict(ours.score.gate.state_dict())
+    theirs.pool.fc2.load_state_dict(ours.score.weigh.state_dict())
+    for theirs_one, our_one in zip(theirs.inst_classifiers, ours.instances, strict=True):
+        theirs_one.module.load_state_dict(our_one.state_dict())
+    # Its own loss broadcasts rows against one another; the formula is tested by itself below.
+    theirs.inst_loss_fn = lambda logits, targets: smooth_svm(logits, targets[:, 0].long())
+    values, targets = torch.randn(3, 20, 128), torch.tensor([0, 1, 1])
+    pooled = ours(values)
+    scores, tiles = theirs(values, return_att=True, return_emb=True)[1:]
+    torch.testing.assert_close(pooled.attention, scores.softmax(dim=1), rtol=1e-5, atol=1e-5)
+    found = ours.instance_loss(pooled, torch.ones(3, 20, dtype=torch.bool), targets)
+    # Theirs adds up over bags and over the two classes, ours is a mean with a weight.
+    wanted = theirs.compute_inst_loss(scores, tiles, targets) * ours.weight / (3 * 2)
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_the_smooth_svm_loss_is_the_papers_formula() -> None:
+    logits, targets = torch.randn(6, 2), torch.tensor([0, 1, 1, 0, 1, 0])
+    wanted = []
+    for row, target in zip(logits.tolist(), targets.tolist(), strict=True):
+        raised = [math.exp(score + (0.0 if j == target else 1.0)) for j, score in enumerate(row)]
+        wanted.append(math.log(sum(raised)) - row[target])
+    assert float(smooth_svm(logits, targets)) == pytest.approx(sum(wanted) / 6, rel=1e-5)
+
+
+def test_clam_looks_at_each_class_apart_and_padding_is_no_evidence() -> None:
+    ours = build("clam_mb", 24, classes=3)
+    values, targets = torch.randn(2, 9, 24), torch.tensor([2, 0])
+    mask = torch.arange(9)[None] < torch.tensor([9, 3])[:, None]
+    pooled = ours(values, mask)
+    assert pooled.embedding.shape == (2, 3, 128)
+    by_hand = torch.einsum("bcn,bnh->bch", pooled.class_attention, pooled.hidden)
+    torch.testing.assert_close(pooled.embedding, by_hand)
+    loss = ours.instance_loss(pooled, mask, targets)
+    alone = [
+        ours.instance_loss(ours(values[i : i + 1, :n]), mask[i : i + 1, :n], targets[i : i + 1])
+        for i, n in enumerate((9, 3))
+    ]
+    torch.testing.assert_close(loss, torch.stack(alone).mean(), rtol=1e-5, atol=1e-5)
+
+
+def test_what_single_tiles_say_adds_up_to_the_logits() -> None:
+    ours = build("additive", 24)
+    assert isinstance(ours, AdditivePooler)
+    linear = torch.nn.Linear(128, 4)
+    values, mask, _ = draw_bags([9, 4], features=5)
+    ours = build("additive", 5)
+    pooled: Pooled = ours(values, mask)
+    parts = ours.contributions(pooled, linear.weight)
+    torch.testing.assert_close(parts.sum(dim=1) + linear.bias, linear(pooled.embedding), rtol=1e-5, atol=1e-5)
+    assert (parts[~mask] == 0).all()
+
+
+def test_distance_weakens_a_look_only_as_far_as_positions_say() -> None:
+    ours = build("set_transformer", 8)
+    values, places = torch.randn(1, 6, 8), torch.randint(0, 9, (1, 6, 2)).float()
+    with torch.no_grad():
+        here = ours(values, positions=places).embedding
+        moved = ours(values, positions=places + 100).embedding
+        spread = ours(values, positions=places * 50).embedding
+    torch.testing.assert_close(moved, here, rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(spread, here, atol=1e-4)
+
+
+def test_the_iterated_inverse_is_that_of_torch() -> None:
+    matrix = (torch.randn(2, 3, 12, 12) + 6 * torch.eye(12)).softmax(dim=-1)
+    torch.testing.assert_close(iterate_pinv(matrix), torch.linalg.pinv(matrix), rtol=1e-3, atol=1e-3)
+
+
+def test_attention_with_one_bag_twice_as_long_has_the_same_mean() -> None:
+    """Attention does not count tiles: a bag and the same bag twice have one embedding."""
+    for name in ("mean", "max", "logsumexp", "attention", "gated_attention", "clam_sb", "dsmil"):
+        values = torch.randn(1, 5, 6)
+        pooler = build(name, 6)
+        torch.testing.assert_close(
+            pooler(values.repeat(1, 2, 1)).embedding, pooler(values).embedding, rtol=1e-4, atol=1e-5, msg=name
+        )
+
+
+def test_smooth_svm_prefers_what_cross_entropy_prefers() -> None:
+    logits = torch.tensor([[2.0, -1.0], [-1.0, 2.0]])
+    good, bad = torch.tensor([0, 1]), torch.tensor([1, 0])
+    assert smooth_svm(logits, good) < smooth_svm(logits, bad)
+    assert F.cross_entropy(logits, good) < F.cross_entropy(logits, bad)
