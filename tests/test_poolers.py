@@ -35,6 +35,13 @@ def draw_bags(bags: list[int], *, features: int = 5, seed: int = 0) -> tuple[tor
     return values, mask, torch.randint(0, 30, (len(bags), 9, 2), generator=rng).float()
 
 
+class ColumnLoss(torch.nn.Module):
+    """Our loss for targets given as a column."""
+
+    def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return smooth_svm(logits, targets[:, 0].long())
+
+
 @pytest.mark.parametrize("name", NAMES)
 @given(bags=st.lists(st.integers(1, 9), min_size=1, max_size=4), seed=st.integers(0, 99))
 @settings(deadline=None, max_examples=12)
@@ -164,7 +171,7 @@ def test_clam_is_that_of_torchmil() -> None:
     for theirs_one, our_one in zip(theirs.inst_classifiers, ours.instances, strict=True):
         theirs_one.module.load_state_dict(our_one.state_dict())
     # Its own loss broadcasts rows against one another; the formula is tested by itself below.
-    theirs.inst_loss_fn = lambda logits, targets: smooth_svm(logits, targets[:, 0].long())
+    theirs.inst_loss_fn = ColumnLoss()
     values, targets = torch.randn(3, 20, 128), torch.tensor([0, 1, 1])
     pooled = ours(values)
     scores, tiles = theirs(values, return_att=True, return_emb=True)[1:]

@@ -39,7 +39,7 @@ class LearnedPooler(Pooler):
 
 
 class AttentionScores(nn.Module):
-    """``w^T tanh(V h)``, gated: ``w^T (tanh(V h) * sigmoid(U h))``; (B, N, H) to (B, N, branches) (Ilse et al. 2018)."""
+    """``w^T tanh(V h)``; gated ``w^T (tanh(V h) * sigmoid(U h))``; (B, N, H) to (B, N, branches) (Ilse et al. 2018)."""
 
     def __init__(self, features: int, width: int, *, gated: bool, branches: int = 1) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Two streams: the most suspicious tile of each class, and all tiles by their likeness to it: DSMIL (Li et al. 2021)."""
+"""Two streams: the most suspicious tile of each class, and all tiles by likeness to it: DSMIL (Li et al. 2021)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class DualStreamPooler(LearnedPooler):
     def forward(
         self, features: torch.Tensor, mask: torch.Tensor | None = None, *, positions: torch.Tensor | None = None
     ) -> Pooled:
-        """Pool (B, N, D) to (B, C * H): the embeddings of all classes side by side, as the paper's convolution has them."""
+        """Pool (B, N, D) to (B, C * H): the embeddings of all classes side by side, as the paper convolves them."""
         mask = fill_mask(features, mask)
         tiles = self.embed(features, mask)
         logits = self.classify(tiles).masked_fill(~mask[..., None], float("-inf"))  # (B, N, C)
