@@ -52,7 +52,9 @@ def check_augmentation(draw: Any) -> None:
 
 def check_pooler(pooler: Any) -> None:
     assert isinstance(pooler, Pooler)
-    assert pooler(torch.zeros(2, 3, 5)).shape == (2, 5)
+    pooled = pooler(torch.zeros(2, 3, 5))
+    assert pooled.embedding.shape[-1] == pooler.features
+    assert pooled.attention.shape == (2, 3)
 
 
 def check_schedule(schedule: Any) -> None:
@@ -87,7 +89,7 @@ REGISTRIES: dict[str, tuple[Registry[Any], Arguments, Callable[[Any], None]]] = 
     "CHECKS": (CHECKS, lambda: ((make_cohort(), Digest(make_cohort(), [])), {}), check_check),
     "METRICS": (METRICS, lambda: (([0, 1, 1], [[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]), {}), check_metric),
     "AUGMENTATIONS": (AUGMENTATIONS, lambda: ((), {}), check_augmentation),
-    "POOLERS": (POOLERS, lambda: ((), {}), check_pooler),
+    "POOLERS": (POOLERS, lambda: ((5, 3), {}), check_pooler),
     "CALIBRATIONS": (CALIBRATIONS, lambda: ((), {}), check_fit),
     "DECISIONS": (DECISIONS, lambda: ((), {}), check_fit),
     "ENSEMBLES": (ENSEMBLES, lambda: ((), {}), check_ensemble),

@@ -96,6 +96,9 @@ class Model(Section):
         description="when the hub cannot be reached: stop, or lay the preset 'scratch' over this recipe",
     )
     pooler: str = Field("mean", description="how tile embeddings become one image embedding (smalti parts)")
+    pooler_options: dict[str, float | int | None] = Field(
+        {}, description="what the pooler takes, for example {hidden: 128} (smalti parts)"
+    )
     dropout: float = Field(0.2, ge=0, lt=1, description="dropout before the last layer")
 
 
@@ -121,6 +124,12 @@ class Transfer(Phase):
 
     views: int = Field(
         1, ge=1, le=8, description="stored views of each tile: the plain one and views-1 flips and turns"
+    )
+    tiles_per_image: int | None = Field(
+        None, gt=0, description="most tiles drawn from a bag at each step, for a pooler that learns; null takes all"
+    )
+    tile_dropout: float = Field(
+        0.0, ge=0, lt=1, description="share of these tiles left out at each step, for a pooler that learns"
     )
 
 

@@ -1,15 +1,18 @@
 """Parts of a network: backbones, poolers, heads, freezing."""
 
 from . import attention, clam, dsmil, settransformer, transmil  # noqa: F401 - importing them registers the poolers
+from .attention import LearnedPooler
 from .backbones import Backbone, build_backbone, describe_missing_weights, find_weights, hash_weights, read_input_px
 from .freezing import ParameterGroup, build_groups, open_stage
-from .network import Head, Network
+from .network import BagReader, Head, Network
 from .poolers import POOLERS, Pooled, Pooler
 
 __all__ = [
     "POOLERS",
     "Backbone",
+    "BagReader",
     "Head",
+    "LearnedPooler",
     "Network",
     "ParameterGroup",
     "Pooled",

@@ -19,8 +19,8 @@ class LearnedPooler(Pooler):
     center: torch.Tensor
     scale: torch.Tensor
 
-    def __init__(self, features: int, *, hidden: int | None, dropout: float) -> None:
-        super().__init__(hidden or features)
+    def __init__(self, features: int, classes: int, *, hidden: int | None, dropout: float) -> None:
+        super().__init__(hidden or features, classes)
         self.register_buffer("center", torch.zeros(features))
         self.register_buffer("scale", torch.ones(features))
         layers: list[nn.Module] = [] if hidden is None else [nn.Linear(features, hidden), nn.ReLU()]
@@ -58,8 +58,10 @@ class AttentionScores(nn.Module):
 class AttentionPooler(LearnedPooler):
     """The weighted mean of the tiles."""
 
-    def __init__(self, features: int, *, hidden: int | None, width: int, dropout: float, gated: bool) -> None:
-        super().__init__(features, hidden=hidden, dropout=dropout)
+    def __init__(
+        self, features: int, classes: int, *, hidden: int | None, width: int, dropout: float, gated: bool
+    ) -> None:
+        super().__init__(features, classes, hidden=hidden, dropout=dropout)
         self.score = AttentionScores(self.features, width, gated=gated)
 
     def forward(
@@ -74,10 +76,10 @@ class AttentionPooler(LearnedPooler):
 
 @POOLERS.register("attention", summary="weighted mean, the weights learned", reference="Ilse et al. 2018, equation 8")
 def build_attention(
-    features: int, *, hidden: int | None = None, width: int = 128, dropout: float = 0.1
+    features: int, classes: int, *, hidden: int | None = None, width: int = 128, dropout: float = 0.1
 ) -> AttentionPooler:
     """Attention of ``width`` units on tiles projected to ``hidden`` dimensions (None: not projected)."""
-    return AttentionPooler(features, hidden=hidden, width=width, dropout=dropout, gated=False)
+    return AttentionPooler(features, classes, hidden=hidden, width=width, dropout=dropout, gated=False)
 
 
 @POOLERS.register(
@@ -86,10 +88,10 @@ def build_attention(
     reference="Ilse et al. 2018, equation 9",
 )
 def build_gated_attention(
-    features: int, *, hidden: int | None = None, width: int = 128, dropout: float = 0.1
+    features: int, classes: int, *, hidden: int | None = None, width: int = 128, dropout: float = 0.1
 ) -> AttentionPooler:
     """As `build_attention`, gated."""
-    return AttentionPooler(features, hidden=hidden, width=width, dropout=dropout, gated=True)
+    return AttentionPooler(features, classes, hidden=hidden, width=width, dropout=dropout, gated=True)
 
 
 @POOLERS.register(
@@ -103,8 +105,10 @@ class AdditivePooler(LearnedPooler):
     After a linear head the logits are a sum of contributions of single tiles (`contributions`).
     """
 
-    def __init__(self, features: int, *, hidden: int | None = None, width: int = 128, dropout: float = 0.1) -> None:
-        super().__init__(features, hidden=hidden, dropout=dropout)
+    def __init__(
+        self, features: int, classes: int, *, hidden: int | None = None, width: int = 128, dropout: float = 0.1
+    ) -> None:
+        super().__init__(features, classes, hidden=hidden, dropout=dropout)
         self.score = AttentionScores(self.features, width, gated=True)
         self.say = nn.Sequential(nn.Linear(self.features, width), nn.ReLU())
         self.features = width

@@ -46,7 +46,7 @@ class ClamPooler(LearnedPooler):
         self, features: int, classes: int, *, hidden: int = 128, width: int = 64, dropout: float = 0.25, k: int = 8,
         weight: float = 0.43,
     ) -> None:  # fmt: skip
-        super().__init__(features, hidden=hidden, dropout=dropout)
+        super().__init__(features, classes, hidden=hidden, dropout=dropout)
         self.k = k
         self.weight = weight
         self.score = AttentionScores(hidden, width, gated=True, branches=classes if self.branches > 1 else 1)

@@ -30,7 +30,7 @@ class DualStreamPooler(LearnedPooler):
     def __init__(
         self, features: int, classes: int, *, hidden: int | None = None, width: int = 128, dropout: float = 0.1
     ) -> None:
-        super().__init__(features, hidden=hidden, dropout=dropout)
+        super().__init__(features, classes, hidden=hidden, dropout=dropout)
         self.classify = nn.Linear(self.features, classes)
         self.query = nn.Sequential(nn.Linear(self.features, width), nn.ReLU(), nn.Linear(width, width), nn.Tanh())
         self.value = nn.Linear(self.features, self.features)

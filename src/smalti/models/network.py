@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from .backbones import Backbone
-from .poolers import Pooled, Pooler
+from .poolers import Pooler, fill_mask
 
 
 class Head(nn.Module):
@@ -42,6 +42,34 @@ class Head(nn.Module):
         return self.linear(ready)
 
 
+class BagReader(nn.Module):
+    """Pooler and head: from the embeddings of tiles to logits."""
+
+    def __init__(self, pooler: Pooler, head: Head) -> None:
+        super().__init__()
+        self.pooler = pooler
+        self.head = head
+
+    def forward(
+        self,
+        features: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        positions: torch.Tensor | None = None,
+        targets: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Logits (B, C) of bags (B, N, D), and the loss on tiles where ``targets`` (B,) are given and there is one.
+
+        A pooler with a stream on single tiles has its largest tile logits averaged in (Li et al. 2021).
+        """
+        pooled = self.pooler(features, mask, positions=positions)
+        logits: torch.Tensor = self.head(pooled.embedding)
+        if pooled.instance_logits is not None:
+            logits = (logits + pooled.instance_logits.amax(dim=1)) / 2
+        if targets is None:
+            return logits, None
+        return logits, self.pooler.instance_loss(pooled, fill_mask(features, mask), targets)
+
+
 class Network(nn.Module):
     """The whole way from tiles to logits."""
 
@@ -51,15 +79,19 @@ class Network(nn.Module):
         self.pooler = pooler
         self.head = head
 
-    def forward(self, tiles: torch.Tensor, bag_tiles: int) -> torch.Tensor:
-        """Logits (B, C) of B bags of ``bag_tiles`` tiles each, given as (B * bag_tiles, 3, H, W)."""
+    @property
+    def reader(self) -> BagReader:
+        """Pooler and head, as they are here."""
+        return BagReader(self.pooler, self.head)
+
+    def forward(
+        self,
+        tiles: torch.Tensor,
+        bag_tiles: int,
+        positions: torch.Tensor | None = None,
+        targets: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Logits (B, C) of B bags of ``bag_tiles`` tiles each, given as (B * bag_tiles, 3, H, W); see `BagReader`."""
         features = self.backbone(tiles)
-        return read_logits(self.head, self.pooler(features.reshape(-1, bag_tiles, features.shape[-1])))
-
-
-def read_logits(head: Head, pooled: Pooled) -> torch.Tensor:
-    """Logits (B, C) of pooled bags; with a stream on single tiles the mean of both (Li et al. 2021)."""
-    logits: torch.Tensor = head(pooled.embedding)
-    if pooled.instance_logits is None:
-        return logits
-    return (logits + pooled.instance_logits.amax(dim=1)) / 2
+        bags = features.reshape(-1, bag_tiles, features.shape[-1])
+        return self.reader(bags, positions=positions, targets=targets)

@@ -37,16 +37,20 @@ class Pooled:
 class Pooler(nn.Module, ABC):
     """Root of all poolers.
 
+    Made for tiles of D = ``features`` and bags of C = ``classes``.
+
     Attributes:
         features: E of the embedding.
+        classes: C.
         learns: whether it has parameters, so that it must be trained on bags.
     """
 
     learns = False
 
-    def __init__(self, features: int) -> None:
+    def __init__(self, features: int, classes: int) -> None:
         super().__init__()  # torch's own takes anything, so that wrong arguments would be found too late
         self.features = features
+        self.classes = classes
 
     @abstractmethod
     def forward(
@@ -109,8 +113,8 @@ class MaxPooler(Pooler):
 class TopKPooler(Pooler):
     """Between maximum (k = 1) and mean (k = N)."""
 
-    def __init__(self, features: int, *, k: int = 4) -> None:
-        super().__init__(features)
+    def __init__(self, features: int, classes: int, *, k: int = 4) -> None:
+        super().__init__(features, classes)
         self.k = k
 
     def forward(
@@ -135,8 +139,8 @@ class TopKPooler(Pooler):
 class LogSumExpPooler(Pooler):
     """``log(mean(exp(r x))) / r``: the mean for r to 0, the maximum for r to infinity."""
 
-    def __init__(self, features: int, *, r: float = 4.0) -> None:
-        super().__init__(features)
+    def __init__(self, features: int, classes: int, *, r: float = 4.0) -> None:
+        super().__init__(features, classes)
         self.r = r
 
     def forward(

@@ -54,6 +54,7 @@ class SetTransformerPooler(LearnedPooler):
 
     Args:
         features: D.
+        classes: C.
         hidden: width of the block, a multiple of ``heads``.
         heads: of the attention.
         blocks: of self-attention.
@@ -61,9 +62,9 @@ class SetTransformerPooler(LearnedPooler):
     """
 
     def __init__(
-        self, features: int, *, hidden: int = 128, heads: int = 4, blocks: int = 1, dropout: float = 0.1
+        self, features: int, classes: int, *, hidden: int = 128, heads: int = 4, blocks: int = 1, dropout: float = 0.1
     ) -> None:
-        super().__init__(features, hidden=hidden, dropout=dropout)
+        super().__init__(features, classes, hidden=hidden, dropout=dropout)
         self.blocks = nn.ModuleList(DistanceAttention(hidden, heads=heads) for _ in range(blocks))
         self.heads = heads
         self.seed = nn.Parameter(torch.randn(hidden) * hidden**-0.5)

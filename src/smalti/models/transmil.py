@@ -86,6 +86,7 @@ class TransMilPooler(LearnedPooler):
 
     Args:
         features: D.
+        classes: C.
         hidden: width of the layers, a multiple of ``heads``.
         heads: of the attention.
         landmarks: of the attention.
@@ -93,9 +94,16 @@ class TransMilPooler(LearnedPooler):
     """
 
     def __init__(
-        self, features: int, *, hidden: int = 128, heads: int = 4, landmarks: int = 64, dropout: float = 0.1
+        self,
+        features: int,
+        classes: int,
+        *,
+        hidden: int = 128,
+        heads: int = 4,
+        landmarks: int = 64,
+        dropout: float = 0.1,
     ) -> None:
-        super().__init__(features, hidden=hidden, dropout=dropout)
+        super().__init__(features, classes, hidden=hidden, dropout=dropout)
         self.token = nn.Parameter(torch.randn(1, 1, hidden) * 0.02)
         self.norms = nn.ModuleList(nn.LayerNorm(hidden) for _ in range(2))
         self.layers = nn.ModuleList(NystroemAttention(hidden, heads=heads, landmarks=landmarks) for _ in range(2))

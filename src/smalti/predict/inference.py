@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..recipe import Recipe
 from ..runs import RunFolder, read_table, write_json, write_table
-from ..train import Experiment, load_network, score_bags
+from ..train import Experiment, load_network, read_bags, score_bags
 from ..types import PREDICTION_COLUMNS, Sample, Split, score_columns
 from .rules import settle_tables
 
@@ -81,7 +81,10 @@ def _score(
 ) -> torch.Tensor:
     network = load_network(experiment, split)
     views = experiment.recipe.predict.views
-    if experiment.recipe.train.finetune.epochs == 0 and experiment.embeddings is not None:
+    frozen = experiment.recipe.train.finetune.epochs == 0
+    if frozen and experiment.embeddings is None and experiment.features is not None:
+        return read_bags(network.reader, experiment.features, bags, views=views)
+    if frozen and experiment.embeddings is not None:
         with torch.inference_mode():
             logits: torch.Tensor = network.head(experiment.embeddings[:views, bags].to(experiment.fabric.device))
         return logits.mean(dim=0).cpu()

@@ -20,9 +20,13 @@ _END = object()
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """B images with N drawn tiles each: tiles uint8 (B, N, H, W, 3), targets int64 (B,)."""
+    """B images with N drawn tiles each: tiles uint8 (B, N, H, W, 3), targets int64 (B,).
+
+    ``places`` (B, N, 2) are (row, col) of the tiles in tile sides.
+    """
 
     tiles: NDArray[np.uint8]
+    places: NDArray[np.float32]
     targets: torch.Tensor
 
 
@@ -49,7 +53,8 @@ class BagBatches:
             rows = np.concatenate([self._draw_rows(int(self.bags[i]), rng) for i in chosen])
             tiles = self.store.read_tiles(rows)
             shape = (len(chosen), self.tiles_per_image, *tiles.shape[1:])
-            yield Batch(tiles.reshape(shape), torch.from_numpy(self.targets[chosen]))
+            places = (self.store.positions[rows] / self.store.tile_px).astype(np.float32).reshape(*shape[:2], 2)
+            yield Batch(tiles.reshape(shape), places, torch.from_numpy(self.targets[chosen]))
 
     def _draw_rows(self, bag: int, rng: np.random.Generator) -> NDArray[np.int64]:
         rows = np.asarray(self.store.rows(bag), dtype=np.int64)

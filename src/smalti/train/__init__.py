@@ -1,8 +1,9 @@
 """Learn: phases, the one loop, folds."""
 
+from .bags import read_bags
 from .checkpoints import read_checkpoint
 from .devices import Device, choose_device, describe_cuda, make_fabric
-from .experiment import Experiment, check_parts
+from .experiment import Experiment, check_parts, pool_images
 from .features import Features, compute_features
 from .folds import find_dynamics, load_network, tabulate_inner, train_folds
 from .forward import score_bags
@@ -22,6 +23,8 @@ __all__ = [
     "list_optimisers",
     "load_network",
     "make_fabric",
+    "pool_images",
+    "read_bags",
     "read_checkpoint",
     "score_bags",
     "tabulate_inner",

@@ -16,6 +16,7 @@ from ..samples import AUGMENTATIONS
 from ..tile import TileStore
 from ..types import Cohort
 from .devices import Device
+from .features import Features
 from .optimisers import check_optimiser
 
 
@@ -24,7 +25,8 @@ class Experiment:
     """One recipe on one cohort, ready to learn.
 
     Attributes:
-        embeddings: frozen image embeddings (views, images of the store, D); None where no phase needs them.
+        features: frozen features of every tile; None where no phase needs them.
+        embeddings: their pooled image embeddings (views, images of the store, D); None where the pooler learns.
     """
 
     run: RunFolder
@@ -32,17 +34,38 @@ class Experiment:
     cohort: Cohort
     store: TileStore
     backbone: Backbone
+    features: Features | None
     embeddings: torch.Tensor | None
     device: Device
     fabric: Fabric
 
     def build_pooler(self) -> Pooler:
         """A fresh pooler of the recipe."""
-        return POOLERS.build(self.recipe.model.pooler)
+        model = self.recipe.model
+        return POOLERS.build(model.pooler, self.backbone.features, len(self.cohort.classes), **model.pooler_options)
+
+    def compare_images(self) -> torch.Tensor | None:
+        """Frozen embeddings of the labelled images to compare them by, (n, D); None without a phase ``transfer``.
+
+        Of a pooler that learns, each fold has its own, so the mean of the tiles takes their place.
+        """
+        if self.features is None:
+            return None
+        bags = self.find_bags(np.arange(len(self.cohort.labelled)))
+        if self.embeddings is not None:
+            return self.embeddings[0, bags]
+        return torch.stack([torch.from_numpy(self.features.read_bag(int(bag))).mean(dim=0) for bag in bags])
 
     def find_bags(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """Positions in the store of labelled images."""
         return np.array([self.store.position(self.cohort.labelled[i].image) for i in indices], dtype=np.int64)
+
+
+def pool_images(features: Features, recipe: Recipe, *, classes: int) -> torch.Tensor | None:
+    """Image embeddings (views, images of the store, D) of a pooler that does not learn; None of one that does."""
+    model = recipe.model
+    pooler = POOLERS.build(model.pooler, features.size, classes, **model.pooler_options)
+    return None if pooler.learns else features.pool(pooler)
 
 
 def check_parts(recipe: Recipe) -> None:
@@ -51,7 +74,7 @@ def check_parts(recipe: Recipe) -> None:
     Raises:
         PartError: a part that does not exist; the message names the nearest.
     """
-    POOLERS.find(recipe.model.pooler)
+    POOLERS.build(recipe.model.pooler, 8, 2, **recipe.model.pooler_options)
     AUGMENTATIONS.find(recipe.train.finetune.augmentation)
     for phase in (recipe.train.transfer, recipe.train.finetune):
         check_optimiser(phase.optimiser)

@@ -17,13 +17,15 @@ import torch
 from .. import recipe
 from ..audit import DYNAMICS_NAME, Dynamics, join_dynamics, write_dynamics
 from ..errors import RecipeError
-from ..models import Head, Network
+from ..models import Head, LearnedPooler, Network
 from ..runs import RunFolder, write_table
 from ..samples import BagBatches
 from ..types import HISTORY_COLUMNS, PREDICTION_COLUMNS, Cohort, Split, score_columns
+from .bags import BagTask, fit_pooler
 from .checkpoints import read_checkpoint, write_checkpoint
 from .devices import make_fabric, one_thread
 from .experiment import Experiment
+from .features import Features
 from .loop import Loop, Outcome, Stream, weigh_classes
 from .tasks import FinetuneTask, Task, TransferTask
 
@@ -95,7 +97,7 @@ def train_split(experiment: Experiment, split: Split, *, tell: Tell | None = Non
         final = _learn(experiment, whole, rates=first.rates, tell=tell)
     weights = final.network.state_dict()
     if experiment.recipe.train.finetune.epochs == 0:
-        weights = {name: value for name, value in weights.items() if name.startswith("head.")}
+        weights = {name: value for name, value in weights.items() if not name.startswith("backbone.")}
     history = first.history + (final.history if final is not first else [])
     if first.watched:
         path = find_dynamics(experiment.run, split)
@@ -117,11 +119,12 @@ def _learn(
     network = build_network(experiment, seed=split.seed * 1000 + split.fold)
     logits = torch.empty(0, len(experiment.cohort.classes))
     learned = Learned(network, [], {}, logits, {})
+    task: Task
     for name in PHASES:
         if getattr(experiment.recipe.train, name).epochs == 0:
             continue
         if name == "transfer":
-            task: Task = _prepare_transfer(experiment, split, network.head)
+            task = _prepare_transfer(experiment, split, network)
         else:
             network.backbone = copy.deepcopy(network.backbone)
             task = _prepare_finetune(experiment, split, network)
@@ -142,10 +145,11 @@ def _learn(
 
 
 def build_network(experiment: Experiment, *, seed: int) -> Network:
-    """The network before training; the backbone is shared, the head is drawn from ``seed``."""
+    """The network before training; the backbone is shared, pooler and head are drawn from ``seed``."""
     torch.manual_seed(seed)
-    head = Head(experiment.backbone.features, len(experiment.cohort.classes), dropout=experiment.recipe.model.dropout)
-    network = Network(experiment.backbone, experiment.build_pooler(), head)
+    pooler = experiment.build_pooler()
+    head = Head(pooler.features, len(experiment.cohort.classes), dropout=experiment.recipe.model.dropout)
+    network = Network(experiment.backbone, pooler, head)
     return network.to(experiment.fabric.device)
 
 
@@ -157,7 +161,7 @@ def load_network(experiment: Experiment, split: Split) -> Network:
         network.backbone = copy.deepcopy(network.backbone)
         network.load_state_dict(weights)
     else:
-        network.head.load_state_dict({k.removeprefix("head."): v for k, v in weights.items()})
+        network.reader.load_state_dict(weights)
     return network.eval()
 
 
@@ -193,10 +197,12 @@ def _run(loop: Loop, split: Split, tell: Tell | None) -> Outcome:
     return loop.run()
 
 
-def _prepare_transfer(experiment: Experiment, split: Split, head: Head) -> TransferTask:
-    phase, device = experiment.recipe.train.transfer, experiment.fabric.device
+def _prepare_transfer(experiment: Experiment, split: Split, network: Network) -> TransferTask | BagTask:
+    if experiment.features is None:
+        raise RecipeError("phase transfer needs frozen features. Fix: compute features before training")
     if experiment.embeddings is None:
-        raise RecipeError("phase transfer needs frozen embeddings. Fix: compute features before training")
+        return _prepare_bags(experiment, experiment.features, split, network)
+    phase, device, head = experiment.recipe.train.transfer, experiment.fabric.device, network.head
     # More views than the phase learns from may be there for prediction.
     learning = experiment.embeddings[: phase.views, experiment.find_bags(split.train)].to(device)
     head.fit_scale(learning[0])
@@ -209,6 +215,23 @@ def _prepare_transfer(experiment: Experiment, split: Split, head: Head) -> Trans
         inner=experiment.embeddings[0, experiment.find_bags(split.inner)].to(device),
         watched=experiment.embeddings[0, experiment.find_bags(split.outer)].to(device),
         batch_images=phase.batch_images,
+    )
+
+
+def _prepare_bags(experiment: Experiment, features: Features, split: Split, network: Network) -> BagTask:
+    """Pooler and head together, on bags of tile features."""
+    bags = experiment.find_bags(split.train)
+    if isinstance(network.pooler, LearnedPooler):
+        fit_pooler(network.pooler, features, bags)
+    return BagTask(
+        module=network.reader,
+        fabric=make_fabric(replace(experiment.device, precision="32-true")),
+        features=features,
+        bags=bags,
+        targets=torch.from_numpy(experiment.cohort.targets[split.train]).to(experiment.fabric.device),
+        inner_bags=experiment.find_bags(split.inner),
+        watched_bags=experiment.find_bags(split.outer),
+        phase=experiment.recipe.train.transfer,
     )
 
 

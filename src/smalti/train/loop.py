@@ -149,10 +149,12 @@ class Loop:
         rng = self.stream.seed_epoch(epoch)
         self.task.start_epoch(epoch, self.phase.epochs)
         total, count = 0.0, 0
-        for logits, targets in self.task.draw_batches(rng):
+        for logits, targets, extra in self.task.draw_batches(rng):
             loss = F.cross_entropy(
                 logits.float(), targets, weight=self.class_weights, label_smoothing=self.phase.label_smoothing
             )
+            if extra is not None:
+                loss = loss + extra
             self.fabric.backward(loss)
             if self.phase.clip_norm is not None:
                 self.fabric.clip_gradients(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import nn
 
 from .. import recipe
 from ..models import Head, Network, ParameterGroup, build_groups, open_stage
-from ..samples import AUGMENTATIONS, BagBatches, apply_transform, iterate_ahead, normalise_tiles
+from ..samples import AUGMENTATIONS, BagBatches, Batch, apply_transform, iterate_ahead, normalise_tiles
 from ..samples.batches import shuffle_batches
 from ..tile import TileStore
 from ..types import InputSpec
@@ -42,8 +42,10 @@ class Task(Protocol):
     def start_epoch(self, epoch: int, epochs: int) -> None:
         """Set modes, open layers, set the strength of augmentation."""
 
-    def draw_batches(self, rng: np.random.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Logits (B, C), with gradient, and targets (B,) of one pass over the training images."""
+    def draw_batches(
+        self, rng: np.random.Generator
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]]:
+        """Logits (B, C), targets (B,) and a further loss where there is one, in one pass over the training images."""
 
     def score_inner(self) -> torch.Tensor:
         """Logits (n, C) of the inner images."""
@@ -83,12 +85,14 @@ class TransferTask:
         """Dropout on."""
         self.module.train()
 
-    def draw_batches(self, rng: np.random.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def draw_batches(
+        self, rng: np.random.Generator
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]]:
         """Logits and targets, one view drawn for each image."""
         views, count, _ = self.embeddings.shape
         for chosen in shuffle_batches(count, self.batch_images, rng=rng):
             drawn = self.embeddings[rng.integers(0, views, len(chosen)), chosen]
-            yield self.forward(drawn), self.targets[chosen]
+            yield self.forward(drawn), self.targets[chosen], None
 
     def score_inner(self) -> torch.Tensor:
         """Logits of the inner images."""
@@ -124,8 +128,8 @@ class FinetuneTask:
         self._strength = self.phase.strength_start
 
     def list_groups(self) -> list[ParameterGroup]:
-        """Backbone and head, the rate falling towards the stem."""
-        return build_groups(self.module.backbone, self.module.head, layer_decay=self.phase.layer_decay)
+        """Backbone, pooler and head, the rate falling towards the stem."""
+        return build_groups(self.module.backbone, self.module.reader, layer_decay=self.phase.layer_decay)
 
     def start_epoch(self, epoch: int, epochs: int) -> None:
         """Open the layers of this epoch's stage; the strength grows linearly over the phase."""
@@ -135,22 +139,25 @@ class FinetuneTask:
         share = epoch / max(1, epochs - 1)
         self._strength = (1 - share) * self.phase.strength_start + share * self.phase.strength_end
 
-    def draw_batches(self, rng: np.random.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def draw_batches(
+        self, rng: np.random.Generator
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]]:
         """Logits and targets of augmented tiles; tiles are read and augmented one step ahead."""
         colours = np.random.default_rng(rng.integers(2**63))
-        for tiles, targets in iterate_ahead(self.augment_batches(rng, colours)):
-            images = normalise_tiles(tiles.flatten(0, 1).to(self.fabric.device), spec=self.spec)
-            logits: torch.Tensor = self.forward(images, tiles.shape[1])
-            yield logits, targets.to(self.fabric.device)
+        device = self.fabric.device
+        for batch in iterate_ahead(self.augment_batches(rng, colours)):
+            tiles = torch.from_numpy(batch.tiles)
+            images = normalise_tiles(tiles.flatten(0, 1).to(device), spec=self.spec)
+            targets = batch.targets.to(device)
+            logits, extra = self.forward(images, tiles.shape[1], torch.from_numpy(batch.places).to(device), targets)
+            yield logits, targets, extra
 
-    def augment_batches(
-        self, rng: np.random.Generator, colours: np.random.Generator
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Augmented tiles uint8 (B, N, H, W, 3) and targets (B,) of one pass."""
+    def augment_batches(self, rng: np.random.Generator, colours: np.random.Generator) -> Iterator[Batch]:
+        """Batches of one pass, their tiles augmented."""
         for batch in self.batches.draw(rng):
             count, bag_tiles = batch.tiles.shape[:2]
             transform = self._augment(count, bag_tiles, self._strength, colours)
-            yield torch.from_numpy(apply_transform(batch.tiles, transform)), batch.targets
+            yield replace(batch, tiles=apply_transform(batch.tiles, transform))
 
     def score_inner(self) -> torch.Tensor:
         """Logits of the inner images from all their tiles."""

@@ -44,7 +44,7 @@ def prepare(
     """Record the plan, then tiles and features: all that the folds share."""
     from ..models import build_backbone
     from ..tile import build_store
-    from ..train import Experiment, check_parts, choose_device, make_fabric
+    from ..train import Experiment, check_parts, choose_device, make_fabric, pool_images
 
     plan = resolve_plan(plan, listener=listener)
     check_parts(plan)
@@ -64,11 +64,13 @@ def prepare(
         store = build_store(ground.cohort, plan.tile, tile_px=tile_px, cache=cache, progress=listener.follow("tile"))
     adopt_training(run_folder, splits, listener=listener)
     fabric = make_fabric(device)
-    embeddings = None
+    features = embeddings = None
     if plan.train.transfer.epochs > 0:
         with stage(run_folder, "features"):
-            embeddings = _embed(plan, backbone, store, fabric=fabric, cache=cache, listener=listener)
-    return Experiment(run_folder, plan, ground.cohort, store, backbone, embeddings, device, fabric), splits
+            features = _embed(plan, backbone, store, fabric=fabric, cache=cache, listener=listener)
+            embeddings = pool_images(features, plan, classes=len(ground.cohort.classes))
+    shared = (ground.cohort, store, backbone, features, embeddings, device, fabric)
+    return Experiment(run_folder, plan, *shared), splits
 
 
 def check_rules(plan: Recipe) -> None:
@@ -193,16 +195,14 @@ def _hash_backbone(backbone: Any) -> str:
 
 
 def _embed(plan: Recipe, backbone: Any, store: Any, *, fabric: Any, cache: Path, listener: Listener) -> Any:
-    """Frozen image embeddings (views, images, D), as many views as training or prediction wants."""
-    from ..models import POOLERS
+    """Frozen features of every tile, in as many views as training or prediction wants."""
     from ..train import compute_features
 
     frozen = plan.train.finetune.epochs == 0
     views = max(plan.train.transfer.views, plan.predict.views if frozen else 1)
-    features = compute_features(
+    return compute_features(
         backbone, store, views=views, fabric=fabric, cache=cache, progress=listener.follow("features")
     )
-    return features.pool(POOLERS.build(plan.model.pooler))
 
 
 def record_plan(run_folder: RunFolder, ground: Ground, splits: tuple[Split, ...]) -> None:

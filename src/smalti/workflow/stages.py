@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from ..audit import EMBEDDINGS_NAME, write_embeddings
@@ -156,11 +155,10 @@ def predict(experiment: Experiment, splits: tuple[Split, ...], *, listener: List
             tables["sealed"] = predict_sealed(experiment, splits, tell=listener.tell)
         inner = tabulate_inner(experiment, splits)
         tables = write_predictions(experiment.run, inner, tables, recipe=experiment.recipe, classes=cohort.classes)
-        if experiment.embeddings is not None:
-            positions = experiment.find_bags(np.arange(len(cohort.labelled)))
+        embeddings = experiment.compare_images()
+        if embeddings is not None:
             images = tuple(s.image for s in cohort.labelled)
-            embeddings = experiment.embeddings[0, positions].numpy()
-            write_embeddings(experiment.run.predictions / EMBEDDINGS_NAME, images, embeddings)
+            write_embeddings(experiment.run.predictions / EMBEDDINGS_NAME, images, embeddings.numpy())
         if cohort.unlabelled:
             submit(experiment.run, cohort, tables["test"], listener=listener)
 
