@@ -25,8 +25,9 @@ class Experiment:
     """One recipe on one cohort, ready to learn.
 
     Attributes:
-        features: frozen features of every tile; None where no phase needs them.
-        embeddings: their pooled image embeddings (views, images of the store, D); None where the pooler learns.
+        embeddings: frozen image embeddings (views, images of the store, D); None where no phase needs them, and where
+            the pooler learns.
+        features: of every tile, for a pooler that learns; None where no phase needs them.
     """
 
     run: RunFolder
@@ -34,10 +35,10 @@ class Experiment:
     cohort: Cohort
     store: TileStore
     backbone: Backbone
-    features: Features | None
     embeddings: torch.Tensor | None
     device: Device
     fabric: Fabric
+    features: Features | None = None
 
     def build_pooler(self) -> Pooler:
         """A fresh pooler of the recipe."""
@@ -49,11 +50,11 @@ class Experiment:
 
         Of a pooler that learns, each fold has its own, so the mean of the tiles takes their place.
         """
-        if self.features is None:
-            return None
         bags = self.find_bags(np.arange(len(self.cohort.labelled)))
         if self.embeddings is not None:
             return self.embeddings[0, bags]
+        if self.features is None:
+            return None
         return torch.stack([torch.from_numpy(self.features.read_bag(int(bag))).mean(dim=0) for bag in bags])
 
     def find_bags(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:

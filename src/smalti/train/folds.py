@@ -198,9 +198,9 @@ def _run(loop: Loop, split: Split, tell: Tell | None) -> Outcome:
 
 
 def _prepare_transfer(experiment: Experiment, split: Split, network: Network) -> TransferTask | BagTask:
-    if experiment.features is None:
-        raise RecipeError("phase transfer needs frozen features. Fix: compute features before training")
     if experiment.embeddings is None:
+        if experiment.features is None:
+            raise RecipeError("phase transfer needs frozen features. Fix: compute features before training")
         return _prepare_bags(experiment, experiment.features, split, network)
     phase, device, head = experiment.recipe.train.transfer, experiment.fabric.device, network.head
     # More views than the phase learns from may be there for prediction.

@@ -69,7 +69,7 @@ def prepare(
         with stage(run_folder, "features"):
             features = _embed(plan, backbone, store, fabric=fabric, cache=cache, listener=listener)
             embeddings = pool_images(features, plan, classes=len(ground.cohort.classes))
-    shared = (ground.cohort, store, backbone, features, embeddings, device, fabric)
+    shared = (ground.cohort, store, backbone, embeddings, device, fabric, features)
     return Experiment(run_folder, plan, *shared), splits
 
 

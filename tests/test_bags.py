@@ -1,0 +1,185 @@
+"""Training poolers on bags of stored features: padding, drawing, restarts, and a needle that only attention finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from smalti import recipe
+from smalti.errors import PartError
+from smalti.models import POOLERS, BagReader, Head
+from smalti.predict import predict_outer
+from smalti.tile import TileStore
+from smalti.train import Features, load_network, read_bags, train_folds
+from smalti.train.bags import BagTask, fit_pooler, pad_bags
+
+Make = Callable[..., Any]
+
+
+def store_features(folder: Path, bags: list[NDArray[np.float32]], *, views: int = 1) -> Features:
+    """Features of bags (N, D) on disk, as after the backbone; view v adds 100 v."""
+    sizes = [len(bag) for bag in bags]
+    starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    places = np.concatenate([np.stack([np.arange(n), np.zeros(n)], axis=1) for n in sizes]).astype(np.int64) * 64
+    names = tuple(f"i{n:04d}" for n in range(len(bags)))
+    store = TileStore("none", folder, 64, names, starts, places, np.ones(starts[-1], np.float32))
+    files = []
+    for view in range(views):
+        path = folder / f"features-{view}.f32"
+        (np.concatenate(bags) + 100 * view).astype(np.float32).tofile(path)
+        files.append(path)
+    return Features(tuple(files), store, bags[0].shape[1])
+
+
+def draw_bags(count: int, *, features: int = 6, seed: int = 0) -> list[NDArray[np.float32]]:
+    rng = np.random.default_rng(seed)
+    return [rng.normal(size=(int(n), features)).astype(np.float32) for n in rng.integers(1, 9, count)]
+
+
+def build_reader(name: str = "gated_attention", features: int = 6, classes: int = 3) -> BagReader:
+    torch.manual_seed(0)
+    pooler = POOLERS.build(name, features, classes)
+    return BagReader(pooler, Head(pooler.features, classes, dropout=0.5))
+
+
+@pytest.mark.parametrize("name", ["mean", "gated_attention", "clam_mb", "dsmil", "transmil", "set_transformer"])
+def test_a_bag_reads_the_same_beside_any_others(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bags = draw_bags(12)
+    features = store_features(tmp_path, bags, views=2)
+    reader = build_reader(name)
+    reader.train()
+    monkeypatch.setattr("smalti.train.bags.SCORED_TILES", 17)  # several groups of padded bags
+    found = read_bags(reader, features, np.arange(12), views=2)
+    assert reader.training  # as it was
+    reader.eval()
+    with torch.inference_mode():
+        for i, bag in enumerate(bags):
+            places = torch.from_numpy(features.read_places(i))[None]
+            alone = [reader(torch.from_numpy(bag + 100 * v)[None], positions=places)[0] for v in (0, 1)]
+            torch.testing.assert_close(found[i], torch.stack(alone).mean(dim=0)[0], rtol=1e-4, atol=1e-4)
+
+
+def test_padding_keeps_tiles_masks_and_places_together(tmp_path: Path) -> None:
+    bags = draw_bags(5)
+    features = store_features(tmp_path, bags)
+    rows = [np.arange(len(bags[i]))[::2] for i in (3, 1)]
+    padded = pad_bags(features, [3, 1], rows=rows, view=0)
+    for i, bag in enumerate((3, 1)):
+        count = len(rows[i])
+        assert padded.mask[i].tolist() == [True] * count + [False] * (padded.mask.shape[1] - count)
+        np.testing.assert_array_equal(padded.features[i, :count], bags[bag][rows[i]])
+        np.testing.assert_array_equal(padded.positions[i, :count, 0], rows[i])
+
+
+@pytest.mark.parametrize(("most", "dropped"), [(None, 0.0), (3, 0.0), (None, 0.5), (2, 0.9)])
+def test_a_step_draws_the_tiles_it_may(most: int | None, dropped: float, tmp_path: Path) -> None:
+    bags = draw_bags(6)
+    features = store_features(tmp_path, bags)
+    phase = recipe.Transfer(tiles_per_image=most, tile_dropout=dropped)
+    from smalti.train import choose_device, make_fabric
+
+    none = np.empty(0, dtype=np.int64)
+    fabric = make_fabric(choose_device(recipe.Train(device="cpu")))
+    task = BagTask(build_reader(), fabric, features, np.arange(6), torch.zeros(6, dtype=torch.long), none, none, phase)
+    rng = np.random.default_rng(0)
+    for bag, values in enumerate(bags):
+        seen = set()
+        for _ in range(60):
+            drawn = task._draw_rows(bag, rng)
+            allowed = len(values) if most is None else min(most, len(values))
+            assert len(drawn) == max(1, round(allowed * (1 - dropped)))
+            assert len(set(drawn.tolist())) == len(drawn)
+            seen |= set(drawn.tolist())
+        assert seen == set(range(len(values)))
+
+
+def test_scale_is_that_of_the_training_tiles_alone(tmp_path: Path) -> None:
+    bags = draw_bags(8)
+    features = store_features(tmp_path, bags)
+    reader = build_reader()
+    fit_pooler(reader.pooler, features, np.array([1, 4, 5]))
+    tiles = np.concatenate([bags[i] for i in (1, 4, 5)])
+    np.testing.assert_allclose(reader.pooler.center, tiles.mean(axis=0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(reader.pooler.scale, tiles.std(axis=0, ddof=1), rtol=1e-4)
+
+
+def make_needles(embed: Make, tmp_path: Path, *settings: str, count: int = 160, name: str = "run") -> tuple[Any, Any]:
+    """Bags of 12 tiles; one tile in class b is shifted far along a direction, and others hide it from a mean."""
+    rng = np.random.default_rng(5)
+    labels = np.array(["a", "b"])[np.arange(count) % 2]
+    bags = []
+    for label in labels:
+        bag = rng.normal(size=(12, 10)).astype(np.float32)
+        # Every bag has a tile far away, so that its mean moves; which way tells the class only for that tile.
+        bag[:, 0] -= bag[:, 0].mean()
+        if label == "b":
+            bag[0, 1] = 8.0
+            bag[1:, 1] -= (bag[:, 1].sum()) / 11
+        else:
+            bag[:, 1] -= bag[:, 1].mean()
+        bags.append(bag[rng.permutation(12)])
+    means = np.stack([bag.mean(axis=0) for bag in bags])
+    experiment, splits = embed(means, labels, "split.folds=2", "train.transfer.lr=0.01", *settings, name=name)
+    features = store_features(tmp_path / name, bags)
+    named = replace(features.store, images=tuple(s.image for s in experiment.cohort.labelled))
+    features = replace(features, store=named)
+    return replace(experiment, store=named, features=features, embeddings=None), splits
+
+
+def score(experiment: Any, splits: Any) -> float:
+    train_folds(experiment, splits)
+    table = predict_outer(experiment, splits)
+    return float((table["label"] == np.where(table["score_a"] > table["score_b"], "a", "b")).mean())
+
+
+def test_attention_finds_the_needle_that_a_mean_cannot(embed: Make, tmp_path: Path) -> None:
+    settings = ("model.pooler=gated_attention", "train.transfer.epochs=60", "train.transfer.patience=60")
+    experiment, splits = make_needles(embed, tmp_path, *settings, count=320)
+    assert score(experiment, splits) > 0.9
+    means = torch.stack([torch.from_numpy(experiment.features.read_bag(i)).mean(dim=0) for i in range(320)])[None]
+    blind, _ = make_needles(embed, tmp_path, "train.transfer.epochs=40", count=320, name="mean")
+    assert score(replace(blind, embeddings=means), splits) < 0.65
+
+
+def test_a_learned_pooler_is_kept_and_comes_back(embed: Make, tmp_path: Path) -> None:
+    settings = ("model.pooler=clam_mb", "train.transfer.epochs=3", "model.pooler_options.hidden=16")
+    first, splits = make_needles(embed, tmp_path, *settings, name="one", count=60)
+    second, _ = make_needles(embed, tmp_path, *settings, name="two", count=60)
+    for experiment in (first, second):
+        train_folds(experiment, splits)
+    tables = [predict_outer(e, splits) for e in (first, second)]
+    pd.testing.assert_frame_equal(*tables)
+    network = load_network(first, splits[0])
+    assert network.pooler.score.content.in_features == 16
+    bags = first.find_bags(splits[0].outer)
+    with torch.inference_mode():
+        logits = read_bags(network.reader, first.features, bags)
+    scores = tables[0].set_index("image").loc[[f"i{b:04d}" for b in bags], ["score_a", "score_b"]]
+    np.testing.assert_allclose(logits.double().softmax(dim=1).numpy(), scores, atol=1e-6)
+
+
+def test_options_that_a_pooler_does_not_take_are_told_before_training(embed: Make, tmp_path: Path) -> None:
+    from smalti.recipe import load_recipe
+    from smalti.train import check_parts
+
+    with pytest.raises(PartError, match="depth"):
+        check_parts(load_recipe(settings=["model.pooler=attention", "model.pooler_options.depth=3"]))
+    check_parts(load_recipe(settings=["model.pooler=attention", "model.pooler_options.hidden=32"]))
+
+
+def test_the_whole_way_with_a_pooler_that_learns(challenge: Path, tmp_path: Path) -> None:
+    from smalti import workflow
+    from textures import FAST
+
+    settings = [*FAST, "model.pooler=dsmil", "train.transfer.epochs=3", "train.finetune.epochs=1"]
+    result = workflow.run(challenge, settings=settings, runs=tmp_path, name="bags")
+    assert 0 <= result.scores["metrics"]["macro_f1"]["value"] <= 1
+    assert (tmp_path / "bags" / "predictions" / "test.csv").is_file()
