@@ -47,7 +47,7 @@ def draw_bags(count: int, *, features: int = 6, seed: int = 0) -> list[NDArray[n
 def build_reader(name: str = "gated_attention", features: int = 6, classes: int = 3) -> BagReader:
     torch.manual_seed(0)
     pooler = POOLERS.build(name, features, classes)
-    return BagReader(pooler, Head(pooler.features, classes, dropout=0.5))
+    return BagReader(pooler, Head(pooler.features, classes, dropout=0.5, by_class=pooler.by_class))
 
 
 @pytest.mark.parametrize("name", ["mean", "gated_attention", "clam_mb", "dsmil", "transmil", "set_transformer"])

@@ -40,8 +40,6 @@ class ClamPooler(LearnedPooler):
         weight: of the loss on tiles; the bag's loss has 1 (the paper's 0.3 to 0.7).
     """
 
-    branches = 1
-
     def __init__(
         self, features: int, classes: int, *, hidden: int = 128, width: int = 64, dropout: float = 0.25, k: int = 8,
         weight: float = 0.43,
@@ -49,7 +47,7 @@ class ClamPooler(LearnedPooler):
         super().__init__(features, classes, hidden=hidden, dropout=dropout)
         self.k = k
         self.weight = weight
-        self.score = AttentionScores(hidden, width, gated=True, branches=classes if self.branches > 1 else 1)
+        self.score = AttentionScores(hidden, width, gated=True, branches=classes if self.by_class else 1)
         self.instances = nn.ModuleList(nn.Linear(hidden, 2) for _ in range(classes))
 
     def forward(
@@ -99,7 +97,7 @@ class ClamPooler(LearnedPooler):
 class ClamBranchPooler(ClamPooler):
     """Each class attends by itself and is scored from its own embedding; arguments as in `ClamPooler`."""
 
-    branches = 2
+    by_class = True
 
     def forward(
         self, features: torch.Tensor, mask: torch.Tensor | None = None, *, positions: torch.Tensor | None = None

@@ -19,8 +19,9 @@ class Head(nn.Module):
     center: torch.Tensor
     scale: torch.Tensor
 
-    def __init__(self, features: int, classes: int, *, dropout: float) -> None:
+    def __init__(self, features: int, classes: int, *, dropout: float, by_class: bool = False) -> None:
         super().__init__()
+        self.by_class = by_class
         self.register_buffer("center", torch.zeros(features))
         self.register_buffer("scale", torch.ones(features))
         self.drop = nn.Dropout(dropout)
@@ -35,10 +36,10 @@ class Head(nn.Module):
             self.scale.copy_(embeddings.std(dim=0).clamp_min(1e-4))
 
     def forward(self, embedding: torch.Tensor) -> torch.Tensor:
-        """Logits (B, C) of embeddings (B, D), or of (B, C, D) where each class is scored from its own."""
+        """Logits (..., C) of embeddings (..., D); by class, of (..., C, D), each class from its own."""
         ready = self.drop((embedding - self.center) / self.scale)
-        if ready.ndim == 3:
-            return (ready * self.linear.weight).sum(dim=2) + self.linear.bias
+        if self.by_class:
+            return (ready * self.linear.weight).sum(dim=-1) + self.linear.bias
         return self.linear(ready)
 
 

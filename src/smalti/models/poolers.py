@@ -43,9 +43,11 @@ class Pooler(nn.Module, ABC):
         features: E of the embedding.
         classes: C.
         learns: whether it has parameters, so that it must be trained on bags.
+        by_class: whether each class has an embedding of its own.
     """
 
     learns = False
+    by_class = False
 
     def __init__(self, features: int, classes: int) -> None:
         super().__init__()  # torch's own takes anything, so that wrong arguments would be found too late

@@ -148,7 +148,8 @@ def build_network(experiment: Experiment, *, seed: int) -> Network:
     """The network before training; the backbone is shared, pooler and head are drawn from ``seed``."""
     torch.manual_seed(seed)
     pooler = experiment.build_pooler()
-    head = Head(pooler.features, len(experiment.cohort.classes), dropout=experiment.recipe.model.dropout)
+    classes, dropout = len(experiment.cohort.classes), experiment.recipe.model.dropout
+    head = Head(pooler.features, classes, dropout=dropout, by_class=pooler.by_class)
     network = Network(experiment.backbone, pooler, head)
     return network.to(experiment.fabric.device)
 
