@@ -80,7 +80,7 @@ def test_outer_images_change_nothing_that_is_trained(what: str, prepare: Make, t
             features = compute_features(
                 experiment.backbone, store, views=1, fabric=experiment.fabric, cache=tmp_path / "cache"
             )
-            other = replace(other, store=store, embeddings=features.pool(POOLERS.build("mean")))
+            other = replace(other, store=store, embeddings=features.pool(POOLERS.build("mean", features.size, 3)))
         train_folds(other, splits[:1])
         content = read_checkpoint(run.checkpoints / f"{splits[0].name}.safetensors")
         inner = pd.read_csv(run.predictions / "inner.csv").to_csv()
@@ -170,9 +170,10 @@ def test_features_are_what_the_backbone_gives(
         second = features.read_bag(bag, view=1)
         assert second != pytest.approx(direct[0], abs=1e-3)
         assert min(float(np.abs(second - d).max()) for d in direct[1:]) < 1e-5
-        pooled = features.pool(POOLERS.build("mean"))
+        pooled = features.pool(POOLERS.build("mean", features.size, 3))
         assert pooled[0, bag].numpy() == pytest.approx(direct[0].mean(axis=0), abs=1e-5)
-        assert features.pool(POOLERS.build("max"))[1, bag].numpy() == pytest.approx(second.max(axis=0), abs=1e-5)
+        largest = features.pool(POOLERS.build("max", features.size, 3))
+        assert largest[1, bag].numpy() == pytest.approx(second.max(axis=0), abs=1e-5)
 
 
 def test_a_bag_scores_the_same_whoever_else_is_scored(store: TileStore, prepare: Make) -> None:

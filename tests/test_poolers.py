@@ -108,6 +108,7 @@ def test_poolers_without_parameters_are_those_of_torch() -> None:
 @pytest.mark.parametrize(("name", "gated"), [("attention", False), ("gated_attention", True)])
 def test_attention_is_that_of_torchmil(name: str, gated: bool) -> None:
     from torchmil import nn
+
     ours = build(name, 24)
     theirs = nn.AttentionPool(in_dim=24, att_dim=128, gated=gated)
     # Theirs adds no bias to the score; ours is named otherwise.
@@ -125,6 +126,7 @@ def test_attention_is_that_of_torchmil(name: str, gated: bool) -> None:
 
 def test_transmil_is_that_of_torchmil() -> None:
     from torchmil import models
+
     ours = build("transmil", 128)
     ours.project = torch.nn.Identity()
     theirs = models.TransMIL(in_shape=(128,), att_dim=128, n_heads=4, n_landmarks=64).eval()
@@ -144,6 +146,7 @@ def test_transmil_is_that_of_torchmil() -> None:
 
 def test_dsmil_is_that_of_torchmil() -> None:
     from torchmil import models
+
     ours = build("dsmil", 24, classes=1)
     theirs = models.DSMIL(in_shape=(24,), att_dim=128, nonlinear_q=True).eval()
     theirs.inst_classifier.load_state_dict(ours.classify.state_dict())
@@ -160,6 +163,7 @@ def test_dsmil_is_that_of_torchmil() -> None:
 
 def test_clam_is_that_of_torchmil() -> None:
     from torchmil import models
+
     ours = build("clam_sb", 128, classes=2)
     ours.project = torch.nn.Identity()
     theirs = models.CLAM_SB(in_shape=(128,), att_dim=64, k_sample=8, gated=True).eval()

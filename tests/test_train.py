@@ -358,5 +358,5 @@ def test_a_damaged_checkpoint_is_an_error_that_says_what_to_do(damage: str, tmp_
 def test_a_phase_without_embeddings_says_so(embed: Make) -> None:
     points, labels = draw_points(30, apart=3)
     experiment, splits = embed(points, labels, "split.folds=2")
-    with pytest.raises(RecipeError, match="needs frozen embeddings"):
+    with pytest.raises(RecipeError, match="needs frozen features"):
         train_folds(replace(experiment, embeddings=None), splits)

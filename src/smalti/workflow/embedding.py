@@ -39,7 +39,8 @@ def embed_cohort(cohort: Cohort, recipe: Recipe, *, cache: Path, listener: Liste
         backbone, store, views=1, fabric=fabric, cache=cache, progress=listener.follow("features")
     )
     name = f"{features.files[0].parent.name}.npz"
-    embeddings = features.pool(POOLERS.build("mean"))[0].numpy()  # (images, D); each image is one tile
+    mean = POOLERS.build("mean", features.size, 1)
+    embeddings = features.pool(mean)[0].numpy()  # (images, D); each image is one tile
     return write_embeddings(cache / "embeddings" / name, tuple(store.images), embeddings)
 
 
