@@ -21,7 +21,7 @@ CODES = {"ArrowRight": 39, "ArrowLeft": 37, "Escape": 27, "Enter": 13}
 PATIENCE_S = 20.0
 
 
-class Navigated(Exception):
+class NavigatedError(Exception):
     """The page was loaded anew while a script ran in it."""
 
 
@@ -65,7 +65,7 @@ class Chromium:
             answer = self._read()
             if answer.get("id") == self._count:
                 if "navigated" in str(answer.get("error")):
-                    raise Navigated
+                    raise NavigatedError
                 assert "error" not in answer, answer
                 return answer["result"]
 
@@ -119,7 +119,7 @@ class Tab:
     def _try(self, script: str) -> Any:
         try:
             return self.run(script)
-        except Navigated:
+        except NavigatedError:
             return None
 
     def press(self, key: str) -> None:
