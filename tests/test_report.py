@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import re
@@ -18,6 +19,7 @@ from smalti.errors import RunError
 from smalti.evaluate import highest_losses, score_predictions
 from smalti.recipe import load_recipe
 from smalti.report import write_report
+from smalti.report.gallery import encode_picture
 from smalti.runs import RunFolder, write_atomic, write_json, write_table
 from smalti.types import HISTORY_COLUMNS, SAMPLE_COLUMNS, Decision, Finding
 
@@ -320,3 +322,18 @@ def test_writes_the_same_page_twice(run: RunFolder, page: str) -> None:
         return re.sub(r"written \S+", "", text)
 
     assert strip(write_report(run).read_text(encoding="utf-8")) == strip(page)
+
+
+def test_what_a_finding_outlines_is_drawn_where_it_lies(tmp_path: Path) -> None:
+    Image.new("RGB", (600, 900), (200, 120, 160)).save(tmp_path / "a.png")
+    square = [[300, 100], [300, 400], [600, 400], [600, 100]]  # (row, col)
+    address = encode_picture(tmp_path, "a.png", outline=[square])
+    picture = Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))).convert("RGB")
+    scale = max(picture.size) / 900
+
+    def is_yellow(row: int, col: int) -> bool:
+        red, green, blue = picture.getpixel((round(col * scale), round(row * scale)))  # type: ignore[misc]
+        return bool(min(red, green) > 150 > blue)
+
+    assert all(is_yellow(row, col) for row, col in ((300, 250), (450, 400), (600, 250), (450, 100)))
+    assert not any(is_yellow(row, col) for row, col in ((450, 250), (100, 250), (800, 250)))

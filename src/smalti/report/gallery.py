@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from ..errors import SmaltiError
-from ..images import read_thumbnail
+from ..images import read_size, read_thumbnail
 from .blocks import Card
 
 LONGEST_PX = 280
@@ -56,8 +56,11 @@ def _explain_missing(unread: list[str], root: Path | None) -> str:
     return f"No picture of {', '.join(unread)}: the file is missing or cannot be read in {root}."
 
 
-def encode_picture(root: Path | None, image: str) -> str:
-    """A small picture as a data address; empty where the image is missing, unreadable or outside the data folder."""
+def encode_picture(root: Path | None, image: str, *, outline: Sequence[Sequence[Sequence[int]]] = ()) -> str:
+    """A small picture as a data address; empty where the image is missing, unreadable or outside the data folder.
+
+    ``outline`` holds polygons of (row_px, col_px) of the full image, which are drawn over it.
+    """
     if root is None:
         return ""
     path = root / image
@@ -65,9 +68,15 @@ def encode_picture(root: Path | None, image: str) -> str:
     if not path.resolve().is_relative_to(root.resolve()) or not path.is_file():
         return ""
     try:
-        pixels = read_thumbnail(path, longest_px=LONGEST_PX)
+        picture = Image.fromarray(read_thumbnail(path, longest_px=LONGEST_PX))
+        scale = max(picture.size) / max(read_size(path))
     except SmaltiError:  # the card says that the picture cannot be read
         return ""
+    for polygon in outline:
+        corners = [(col * scale, row * scale) for row, col in polygon]
+        # Black under yellow: seen on dark and on bright tissue, and by any eye.
+        for colour, width in (("black", 4), ("yellow", 2)):
+            ImageDraw.Draw(picture).line([*corners, *corners[:1]], fill=colour, width=width)
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="JPEG", quality=QUALITY)
+    picture.save(buffer, format="JPEG", quality=QUALITY)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

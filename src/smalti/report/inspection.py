@@ -94,7 +94,7 @@ def _rank(finding: Finding) -> tuple[int, float]:
 def _make_card(finding: Finding, label: str | None, cohort: Cohort) -> Card:
     image = finding.images[0]
     return Card(
-        picture=encode_picture(cohort.root, image),
+        picture=encode_picture(cohort.root, image, outline=finding.evidence.get("outline", ())),
         alt=f"Image {image}: {finding.code}",
         image=image,
         label=label or "",
