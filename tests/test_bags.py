@@ -14,12 +14,13 @@ import torch
 from numpy.typing import NDArray
 
 from smalti import recipe
-from smalti.errors import PartError
+from smalti.errors import PartError, RecipeError
 from smalti.models import POOLERS, BagReader, Head
 from smalti.predict import predict_outer
 from smalti.tile import TileStore
 from smalti.train import Features, load_network, read_bags, train_folds
 from smalti.train.bags import BagTask, fit_pooler, pad_bags
+from smalti.train.experiment import read_options
 
 Make = Callable[..., Any]
 
@@ -150,7 +151,7 @@ def test_attention_finds_the_needle_that_a_mean_cannot(embed: Make, tmp_path: Pa
 
 
 def test_a_learned_pooler_is_kept_and_comes_back(embed: Make, tmp_path: Path) -> None:
-    settings = ("model.pooler=clam_mb", "train.transfer.epochs=3", "model.pooler_options.hidden=16")
+    settings = ("model.pooler=clam_mb", "train.transfer.epochs=3", "model.pooler_options=[hidden=16]")
     first, splits = make_needles(embed, tmp_path, *settings, name="one", count=60)
     second, _ = make_needles(embed, tmp_path, *settings, name="two", count=60)
     for experiment in (first, second):
@@ -171,8 +172,11 @@ def test_options_that_a_pooler_does_not_take_are_told_before_training(embed: Mak
     from smalti.train import check_parts
 
     with pytest.raises(PartError, match="depth"):
-        check_parts(load_recipe(settings=["model.pooler=attention", "model.pooler_options.depth=3"]))
-    check_parts(load_recipe(settings=["model.pooler=attention", "model.pooler_options.hidden=32"]))
+        check_parts(load_recipe(settings=["model.pooler=attention", "model.pooler_options=[depth=3]"]))
+    check_parts(load_recipe(settings=["model.pooler=attention", "model.pooler_options=[hidden=32]"]))
+    assert read_options(("hidden=32", "r=0.5", "k=null")) == {"hidden": 32, "r": 0.5, "k": None}
+    with pytest.raises(RecipeError, match="name=value"):
+        load_recipe(settings=["model.pooler_options=[=32]"])
 
 
 def test_the_whole_way_with_a_pooler_that_learns(challenge: Path, tmp_path: Path) -> None:

@@ -96,10 +96,17 @@ class Model(Section):
         description="when the hub cannot be reached: stop, or lay the preset 'scratch' over this recipe",
     )
     pooler: str = Field("mean", description="how tile embeddings become one image embedding (smalti parts)")
-    pooler_options: dict[str, float | int | None] = Field(
-        {}, description="what the pooler takes, for example {hidden: 128} (smalti parts)"
+    pooler_options: tuple[str, ...] = Field(
+        (), description="what the pooler takes, as name=value, for example [hidden=128] (smalti parts)"
     )
     dropout: float = Field(0.2, ge=0, lt=1, description="dropout before the last layer")
+
+    @model_validator(mode="after")
+    def _check(self) -> Model:
+        wrong = [option for option in self.pooler_options if not option.partition("=")[0].isidentifier()]
+        if wrong:
+            raise ValueError(f"pooler_options are written name=value, not {', '.join(wrong)}")
+        return self
 
 
 class Phase(Section):

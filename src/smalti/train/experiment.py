@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from lightning.fabric import Fabric
 from numpy.typing import NDArray
 
@@ -43,7 +45,9 @@ class Experiment:
     def build_pooler(self) -> Pooler:
         """A fresh pooler of the recipe."""
         model = self.recipe.model
-        return POOLERS.build(model.pooler, self.backbone.features, len(self.cohort.classes), **model.pooler_options)
+        return POOLERS.build(
+            model.pooler, self.backbone.features, len(self.cohort.classes), **read_options(model.pooler_options)
+        )
 
     def compare_images(self) -> torch.Tensor | None:
         """Frozen embeddings of the labelled images to compare them by, (n, D); None without a phase ``transfer``.
@@ -62,10 +66,16 @@ class Experiment:
         return np.array([self.store.position(self.cohort.labelled[i].image) for i in indices], dtype=np.int64)
 
 
+def read_options(options: tuple[str, ...]) -> dict[str, Any]:
+    """Keyword arguments of a part from ``name=value``; values are read as YAML."""
+    pairs = (option.partition("=") for option in options)
+    return {name: yaml.safe_load(value) for name, _, value in pairs}
+
+
 def pool_images(features: Features, recipe: Recipe, *, classes: int) -> torch.Tensor | None:
     """Image embeddings (views, images of the store, D) of a pooler that does not learn; None of one that does."""
     model = recipe.model
-    pooler = POOLERS.build(model.pooler, features.size, classes, **model.pooler_options)
+    pooler = POOLERS.build(model.pooler, features.size, classes, **read_options(model.pooler_options))
     return None if pooler.learns else features.pool(pooler)
 
 
@@ -75,7 +85,7 @@ def check_parts(recipe: Recipe) -> None:
     Raises:
         PartError: a part that does not exist; the message names the nearest.
     """
-    POOLERS.build(recipe.model.pooler, 8, 2, **recipe.model.pooler_options)
+    POOLERS.build(recipe.model.pooler, 8, 2, **read_options(recipe.model.pooler_options))
     AUGMENTATIONS.find(recipe.train.finetune.augmentation)
     for phase in (recipe.train.transfer, recipe.train.finetune):
         check_optimiser(phase.optimiser)
