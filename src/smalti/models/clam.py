@@ -9,17 +9,15 @@ from torch import nn
 from .attention import AttentionScores, LearnedPooler
 from .poolers import POOLERS, Pooled, blank_padding, fill_mask, masked_softmax
 
-TEMPERATURE = 1.0  # of the smooth SVM loss, as in the paper's code
-
 
 def smooth_svm(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Smooth top-1 SVM loss of logits (n, 2) for targets (n,), the mean (Berrada et al. 2018, equation 9).
 
-    ``t log(sum_j exp((1[j != y] + s_j - s_y) / t))`` with margin 1 and temperature t = 1.
+    ``log(sum_j exp(1[j != y] + s_j - s_y))``: margin and temperature are 1, as in the code of Lu et al.
     """
     margin = 1.0 - F.one_hot(targets, logits.shape[1]).to(logits.dtype)
-    raised = (logits + margin - logits.gather(1, targets[:, None])) / TEMPERATURE
-    return (TEMPERATURE * raised.logsumexp(dim=1)).mean()
+    raised = logits + margin - logits.gather(1, targets[:, None])
+    return raised.logsumexp(dim=1).mean()
 
 
 @POOLERS.register(
