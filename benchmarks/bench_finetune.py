@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
     settings = [f"model.backbone={args.backbone}", "model.pretrained=false", "train.finetune.stages=1",
-                "train.finetune.batchnorm=live"]  # fmt: skip
+                "model.norm=live"]  # fmt: skip
     plan = load_recipe("default", settings=settings)
     with tempfile.TemporaryDirectory() as name:
         cohort = read_cohort(draw_folder(Path(name) / "data", count=args.images, side_px=700))

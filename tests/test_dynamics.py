@@ -149,7 +149,7 @@ def test_a_watched_network_learns_what_an_unwatched_one_learns(prepare: Make) ->
     """In phase finetune too, where tiles are read ahead and batch statistics could move."""
     found, rows = [], {}
     for watch in ("all", "transfer", "none"):
-        experiment, splits = prepare(f"train.watch={watch}", "train.finetune.batchnorm=live", "train.transfer.epochs=3")
+        experiment, splits = prepare(f"train.watch={watch}", "model.norm=live", "train.transfer.epochs=3")
         train_folds(experiment, splits[:1])
         found.append(read_weights(experiment, splits[:1])[0])
         path = find_dynamics(experiment.run, splits[0])

@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from smalti import recipe
 from smalti.models import (
+    NORMS,
     POOLERS,
     Head,
     Network,
@@ -28,6 +29,7 @@ from smalti.samples import normalise_tiles
 SMALL = "test_resnet"
 NETWORKS = ("mobilenetv3_small_050", "vit_tiny_patch16_224", "convnext_atto")
 FAST = ("mobilenetv3_small_050", "test_vit", "test_convnext")
+FROZEN = NORMS.build("frozen_statistics")
 
 
 def make_model(backbone: str = SMALL, **knobs: Any) -> recipe.Model:
@@ -122,19 +124,19 @@ def test_stages_are_nested_and_the_last_opens_everything(network: Network) -> No
     for stages in (1, 3, total, total + 5):
         opened: list[set[str]] = []
         for stage in range(stages + 1):
-            count = open_stage(network.backbone, stage=stage, stages=stages, batchnorm="frozen")
+            count = open_stage(network.backbone, stage=stage, stages=stages, norm=FROZEN)
             opened.append({n for n, p in network.backbone.named_parameters() if p.requires_grad})
             assert (count == 0) is (stage == 0) is (not opened[-1])
         assert all(below <= above for below, above in itertools.pairwise(opened))
         assert opened[-1] == {n for n, _ in network.backbone.named_parameters()}
     if total >= 3:
-        sizes = [open_stage(network.backbone, stage=s, stages=3, batchnorm="frozen") for s in range(4)]
+        sizes = [open_stage(network.backbone, stage=s, stages=3, norm=FROZEN) for s in range(4)]
         assert sizes == sorted(set(sizes))
 
 
 def test_layers_open_from_the_head_down(network: Network) -> None:
     """The parameters that open first are the last that the pixels meet."""
-    open_stage(network.backbone, stage=1, stages=4, batchnorm="frozen")
+    open_stage(network.backbone, stage=1, stages=4, norm=FROZEN)
     is_open = {n: p.requires_grad for n, p in network.backbone.named_parameters()}
     stem = next(n for n in is_open if n.startswith(("conv_stem", "patch_embed", "stem")))
     last = [n for n in is_open if n.startswith(("blocks", "stages"))][-1]
@@ -142,11 +144,11 @@ def test_layers_open_from_the_head_down(network: Network) -> None:
     assert is_open[last]
 
 
-@pytest.mark.parametrize("batchnorm", ["frozen", "live"])
+@pytest.mark.parametrize("batchnorm", ["frozen_statistics", "live"])
 @pytest.mark.parametrize("stage", [0, 2])
 def test_a_step_changes_only_what_is_open(fast_network: Network, stage: int, batchnorm: str) -> None:
     network = fast_network
-    open_stage(network.backbone, stage=stage, stages=3, batchnorm=batchnorm)
+    open_stage(network.backbone, stage=stage, stages=3, norm=NORMS.build(batchnorm))
     parameters = dict(network.backbone.named_parameters())
     before = take_step(network, side_of(network))
     after = network.backbone.state_dict()
@@ -188,9 +190,9 @@ def test_every_parameter_has_one_rate_that_falls_with_depth(network: Network) ->
 def test_live_batchnorm_opens_again_after_a_frozen_stage() -> None:
     module = build_backbone(make_model("mobilenetv3_small_050")).module
     norms = [m for m in module.modules() if isinstance(m, _BatchNorm)]
-    open_stage(module, stage=3, stages=3, batchnorm="frozen")
+    open_stage(module, stage=3, stages=3, norm=FROZEN)
     assert not any(m.training for m in norms)
-    open_stage(module, stage=3, stages=3, batchnorm="live")
+    open_stage(module, stage=3, stages=3, norm=NORMS.build("live"))
     assert norms
     assert all(m.training for m in norms)
 

@@ -19,7 +19,7 @@ from smalti.audit.criteria import CRITERIA
 from smalti.audit.evidence import Evidence
 from smalti.errors import PartError
 from smalti.metrics import METRICS
-from smalti.models import POOLERS, Pooler
+from smalti.models import NORMS, POOLERS, Norm, Pooler
 from smalti.predict import CALIBRATIONS, DECISIONS, ENSEMBLES
 from smalti.recipe import Phase
 from smalti.registry import Registry
@@ -57,6 +57,11 @@ def check_pooler(pooler: Any) -> None:
     assert pooled.attention.shape == (2, 3)
 
 
+def check_norm(norm: Any) -> None:
+    assert isinstance(norm, Norm)
+    assert norm.live or norm.convert is None
+
+
 def check_schedule(schedule: Any) -> None:
     assert isinstance(schedule, torch.optim.lr_scheduler.LRScheduler)
 
@@ -90,6 +95,7 @@ REGISTRIES: dict[str, tuple[Registry[Any], Arguments, Callable[[Any], None]]] = 
     "METRICS": (METRICS, lambda: (([0, 1, 1], [[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]), {}), check_metric),
     "AUGMENTATIONS": (AUGMENTATIONS, lambda: ((), {}), check_augmentation),
     "POOLERS": (POOLERS, lambda: ((5, 3), {}), check_pooler),
+    "NORMS": (NORMS, lambda: ((), {}), check_norm),
     "CALIBRATIONS": (CALIBRATIONS, lambda: ((), {}), check_fit),
     "DECISIONS": (DECISIONS, lambda: ((), {}), check_fit),
     "ENSEMBLES": (ENSEMBLES, lambda: ((), {}), check_ensemble),

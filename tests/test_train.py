@@ -271,7 +271,7 @@ def test_finetuning_opens_from_the_top(epochs: int, closed: tuple[str, ...], pre
 @pytest.mark.parametrize(("kind", "moves"), [("frozen", False), ("live", True)])
 def test_stored_batch_statistics_move_only_when_they_are_live(kind: str, moves: bool, prepare: Make) -> None:
     knobs = ("train.transfer.epochs=0", "train.finetune.epochs=1", "train.finetune.stages=1", "train.refit=false")
-    experiment, splits = prepare(*knobs, f"train.finetune.batchnorm={kind}")
+    experiment, splits = prepare(*knobs, f"model.norm={kind}")
     before = dict(experiment.backbone.module.named_buffers())
     content, _ = learn(experiment, splits)
     same = [torch.equal(v, content["weights"][f"backbone.{n}"]) for n, v in before.items() if n.endswith("mean")]

@@ -99,6 +99,10 @@ class Model(Section):
     pooler_options: tuple[str, ...] = Field(
         (), description="what the pooler takes, as name=value, for example [hidden=128] (smalti parts)"
     )
+    norm: str = Field(
+        "auto",
+        description="what becomes of batch normalisation (smalti parts); auto chooses by the batches of finetune",
+    )
     dropout: float = Field(0.2, ge=0, lt=1, description="dropout before the last layer")
 
     @model_validator(mode="after")
@@ -150,9 +154,6 @@ class Finetune(Phase):
     tiles_per_image: int = Field(4, gt=0, description="tiles drawn from a bag at each step")
     stages: int = Field(3, ge=1, description="equal steps in which the backbone is opened; 1 opens all at once")
     layer_decay: float = Field(0.7, gt=0, le=1, description="rate of a layer group relative to the one above it")
-    batchnorm: Literal["frozen", "live"] = Field(
-        "frozen", description="frozen keeps the stored statistics (small batches); live re-estimates them"
-    )
     augmentation: str = Field("flips_colour", description="augmentation of the tiles (smalti parts)")
     strength_start: float = Field(0.2, ge=0, le=1, description="strength at the first epoch, 0 none to 1 strong")
     strength_end: float = Field(0.6, ge=0, le=1, description="strength at the last epoch")

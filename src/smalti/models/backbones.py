@@ -24,6 +24,7 @@ from torch import nn
 from .. import recipe
 from ..errors import WeightsError
 from ..types import InputSpec
+from .norms import NORMS, Norm, has_batchnorm
 
 FILE_OPTION = "--set model.weights=FILE (.safetensors) takes weights from a file, --set model.pretrained=false none"
 
@@ -36,20 +37,23 @@ class Backbone:
         name: as the recipe calls it.
         features: D.
         spec: input size, mean and standard deviation.
+        norm: what became of its batch normalisation; None where it has none.
     """
 
     module: nn.Module
     name: str
     features: int
     spec: InputSpec
+    norm: Norm | None = None
 
 
 def build_backbone(model: recipe.Model, *, seed: int = 0) -> Backbone:
-    """Build the backbone of a recipe, with its weights.
+    """Build the backbone of a recipe, with its weights and then the normalisation that the recipe asks for.
 
     ``seed`` draws the initial weights where none are loaded.
 
     Raises:
+        PartError: no such norm.
         WeightsError: no such backbone, or weights that cannot be had or do not fit it.
     """
     torch.manual_seed(seed)
@@ -60,13 +64,17 @@ def build_backbone(model: recipe.Model, *, seed: int = 0) -> Backbone:
     if model.weights is not None:
         _load_file(module, model.weights)
     config = _read_config(module)
+    # What auto stands for is chosen before; a backbone that only looks is the same under all that it may choose.
+    norm = NORMS.build("live" if model.norm == "auto" else model.norm) if has_batchnorm(module) else None
+    if norm is not None and norm.convert is not None:
+        module = norm.convert(module)
     with torch.inference_mode():
         module.eval()
         size = int(config["input_size"][-1])
         features = int(module(torch.zeros(1, 3, size, size)).shape[1])
     spec = InputSpec(size, bool(config.get("fixed_input_size")), tuple(config["mean"]), tuple(config["std"]))
     # Once and here: another memory layout is another kernel, and another kernel rounds differently.
-    return Backbone(module.to(memory_format=torch.channels_last), model.backbone, features, spec)
+    return Backbone(module.to(memory_format=torch.channels_last), model.backbone, features, spec, norm)
 
 
 def read_input_px(model: recipe.Model) -> int:
@@ -104,8 +112,8 @@ def describe_missing_weights(model: recipe.Model) -> str:
 
 
 def hash_weights(module: nn.Module) -> str:
-    """Hash of every parameter and buffer, by name and bytes."""
-    digest = hashlib.blake2b(digest_size=12)
+    """Hash of every parameter and buffer, by name and bytes, and of the layers: some differ in nothing else."""
+    digest = hashlib.blake2b(str(module).encode(), digest_size=12)
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())

@@ -13,6 +13,8 @@ from timm.models import group_parameters
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from .norms import Norm
+
 
 @dataclass(frozen=True, slots=True)
 class ParameterGroup:
@@ -50,11 +52,11 @@ def build_groups(backbone: nn.Module, head: nn.Module, *, layer_decay: float) ->
     ]
 
 
-def open_stage(backbone: nn.Module, *, stage: int, stages: int, batchnorm: str) -> int:
+def open_stage(backbone: nn.Module, *, stage: int, stages: int, norm: Norm) -> int:
     """Let the upper ``stage / stages`` of the layer groups learn and freeze the rest; the number of open groups.
 
-    Frozen groups are in eval mode. With ``batchnorm='frozen'`` every batch normalisation keeps its stored statistics;
-    its scale and shift still learn where the group is open.
+    Frozen groups are in eval mode. Where ``norm`` is not live every batch normalisation keeps its stored statistics;
+    where it does not learn, its scale and shift too.
     """
     groups = group_by_depth(backbone)
     opened = max(1, round(len(groups) * stage / stages)) if stage > 0 else 0
@@ -63,8 +65,11 @@ def open_stage(backbone: nn.Module, *, stage: int, stages: int, batchnorm: str) 
         parameter.requires_grad_(name in open_names)
     backbone.train(opened > 0)
     for module in backbone.modules():
+        if isinstance(module, _BatchNorm) and not norm.learns:
+            module.requires_grad_(False)
+    for module in backbone.modules():
         inside = [p.requires_grad for p in module.parameters()]
         closed = bool(inside) and not any(inside)  # its dropout and statistics rest too
-        if closed or (batchnorm == "frozen" and isinstance(module, _BatchNorm)):
+        if closed or (not norm.live and isinstance(module, _BatchNorm)):
             module.eval()
     return opened

@@ -11,7 +11,7 @@ import yaml
 from lightning.fabric import Fabric
 from numpy.typing import NDArray
 
-from ..models import POOLERS, Backbone, Pooler
+from ..models import NORMS, POOLERS, Backbone, Pooler
 from ..recipe import Recipe
 from ..runs import RunFolder
 from ..samples import AUGMENTATIONS
@@ -86,6 +86,8 @@ def check_parts(recipe: Recipe) -> None:
         PartError: a part that does not exist; the message names the nearest.
     """
     POOLERS.build(recipe.model.pooler, 8, 2, **read_options(recipe.model.pooler_options))
+    if recipe.model.norm != "auto":
+        NORMS.find(recipe.model.norm)
     AUGMENTATIONS.find(recipe.train.finetune.augmentation)
     for phase in (recipe.train.transfer, recipe.train.finetune):
         check_optimiser(phase.optimiser)

@@ -17,7 +17,7 @@ import torch
 from .. import recipe
 from ..audit import DYNAMICS_NAME, Dynamics, join_dynamics, write_dynamics
 from ..errors import RecipeError
-from ..models import Head, LearnedPooler, Network
+from ..models import NORMS, Head, LearnedPooler, Network
 from ..runs import RunFolder, write_table
 from ..samples import BagBatches
 from ..types import HISTORY_COLUMNS, PREDICTION_COLUMNS, Cohort, Split, score_columns
@@ -244,6 +244,7 @@ def _prepare_finetune(experiment: Experiment, split: Split, network: Network) ->
         module=network,
         fabric=experiment.fabric,
         spec=experiment.backbone.spec,
+        norm=experiment.backbone.norm or NORMS.build("live"),
         store=experiment.store,
         batches=BagBatches(experiment.store, bags, targets, phase.batch_images, phase.tiles_per_image),
         inner_bags=experiment.find_bags(split.inner),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from .. import recipe
-from ..models import Head, Network, ParameterGroup, build_groups, open_stage
+from ..models import Head, Network, Norm, ParameterGroup, build_groups, open_stage
 from ..samples import AUGMENTATIONS, BagBatches, Batch, apply_transform, iterate_ahead, normalise_tiles
 from ..samples.batches import shuffle_batches
 from ..tile import TileStore
@@ -116,6 +116,7 @@ class FinetuneTask:
     module: Network
     fabric: Fabric
     spec: InputSpec
+    norm: Norm
     store: TileStore
     batches: BagBatches
     inner_bags: NDArray[np.int64]
@@ -135,7 +136,7 @@ class FinetuneTask:
         """Open the layers of this epoch's stage; the strength grows linearly over the phase."""
         stage = 1 + epoch * self.phase.stages // epochs
         self.module.train()
-        open_stage(self.module.backbone, stage=stage, stages=self.phase.stages, batchnorm=self.phase.batchnorm)
+        open_stage(self.module.backbone, stage=stage, stages=self.phase.stages, norm=self.norm)
         share = epoch / max(1, epochs - 1)
         self._strength = (1 - share) * self.phase.strength_start + share * self.phase.strength_end
 

@@ -26,7 +26,8 @@ def embed_cohort(cohort: Cohort, recipe: Recipe, *, cache: Path, listener: Liste
     from ..tile import build_store
     from ..train import choose_device, compute_features, make_fabric
 
-    backbone = build_backbone(recipe.model)
+    # Images are compared by what the backbone was trained to see, whatever becomes of its norm.
+    backbone = build_backbone(recipe.model.model_copy(update={"norm": "live"}))
     store = build_store(
         _bare(cohort),
         Tile(source="whole"),

@@ -46,12 +46,15 @@ def prepare(
     from ..tile import build_store
     from ..train import Experiment, check_parts, choose_device, make_fabric, pool_images
 
+    asked = plan.model.norm
     plan = resolve_plan(plan, listener=listener)
     check_parts(plan)
     check_rules(plan)
     cache = runs / "cache"
     splits = make_splits(ground, plan, listener=listener)
     backbone = build_backbone(plan.model)
+    if asked != "auto" and backbone.norm is None:
+        listener.say(f"{backbone.name} has no batch normalisation: model.norm={asked} plays no part")
     device = choose_device(plan.train)
     identity = identify(ground, cache=cache) | {"weights": _hash_backbone(backbone)}
     training = hash_training(plan, identity, device=f"{device.accelerator} {device.precision}")
@@ -94,13 +97,27 @@ def check_rules(plan: Recipe) -> None:
 
 
 def resolve_plan(plan: Recipe, *, listener: Listener) -> Recipe:
-    """The recipe, or the one from scratch where it allows that and no weights can be had."""
+    """The recipe with its norm chosen, or the one from scratch where it allows that and no weights can be had."""
     from ..models import describe_missing_weights, find_weights
 
-    if plan.model.without_weights != "scratch" or find_weights(plan.model) is not None:
+    if plan.model.without_weights == "scratch" and find_weights(plan.model) is None:
+        listener.say(describe_missing_weights(plan.model).split(". Fix")[0] + "; a small backbone starts from scratch")
+        plan = overlay_recipe(plan, "scratch")
+    return _settle_norm(plan, listener=listener)
+
+
+def _settle_norm(plan: Recipe, *, listener: Listener) -> Recipe:
+    """The recipe with the norm that ``auto`` stands for; the reason is said where it matters."""
+    from ..models import choose_norm
+
+    if plan.model.norm != "auto":
         return plan
-    listener.say(describe_missing_weights(plan.model).split(". Fix")[0] + "; a small backbone starts from scratch")
-    return overlay_recipe(plan, "scratch")
+    model = plan.model
+    trained = model.pretrained or model.weights is not None or model.backbone.startswith(("hf-hub:", "local-dir:"))
+    name, reason = choose_norm(plan.train, pretrained=trained)
+    if plan.train.finetune.epochs > 0:
+        listener.say(f"norm {name}: {reason}")
+    return plan.model_copy(update={"model": model.model_copy(update={"norm": name})})
 
 
 def make_splits(ground: Ground, plan: Recipe, *, listener: Listener) -> tuple[Split, ...]:
