@@ -19,7 +19,7 @@ from smalti.audit.criteria import CRITERIA
 from smalti.audit.evidence import Evidence
 from smalti.errors import PartError
 from smalti.metrics import METRICS
-from smalti.models import NORMS, POOLERS, Norm, Pooler
+from smalti.models import FUSIONS, NORMS, POOLERS, Fusion, Norm, Pooler
 from smalti.predict import CALIBRATIONS, DECISIONS, ENSEMBLES
 from smalti.recipe import Phase
 from smalti.registry import Registry
@@ -62,6 +62,13 @@ def check_norm(norm: Any) -> None:
     assert norm.live or norm.convert is None
 
 
+def check_fusion(fusion: Any) -> None:
+    assert isinstance(fusion, Fusion)
+    arguments = torch.zeros(2, 7), torch.zeros(2, 3, 8), torch.ones(2, 3, dtype=torch.bool)
+    assert fusion(torch.zeros(2, 5), *arguments).shape == (2, fusion.features)
+    assert fusion(torch.zeros(2, 4, 5), *arguments).shape == (2, 4, fusion.features)
+
+
 def check_schedule(schedule: Any) -> None:
     assert isinstance(schedule, torch.optim.lr_scheduler.LRScheduler)
 
@@ -96,6 +103,7 @@ REGISTRIES: dict[str, tuple[Registry[Any], Arguments, Callable[[Any], None]]] = 
     "AUGMENTATIONS": (AUGMENTATIONS, lambda: ((), {}), check_augmentation),
     "POOLERS": (POOLERS, lambda: ((5, 3), {}), check_pooler),
     "NORMS": (NORMS, lambda: ((), {}), check_norm),
+    "FUSIONS": (FUSIONS, lambda: ((5, 7, 8), {}), check_fusion),
     "CALIBRATIONS": (CALIBRATIONS, lambda: ((), {}), check_fit),
     "DECISIONS": (DECISIONS, lambda: ((), {}), check_fit),
     "ENSEMBLES": (ENSEMBLES, lambda: ((), {}), check_ensemble),

@@ -45,12 +45,13 @@ def list_parts() -> Iterator[tuple[str, Entry[Any]]]:
     """Kind and entry of every registered part, then the names that timm keeps."""
     from .audit import CHECKS, CRITERIA
     from .metrics import METRICS
-    from .models import NORMS, POOLERS
+    from .models import FUSIONS, NORMS, POOLERS
     from .predict import CALIBRATIONS, DECISIONS, ENSEMBLES
     from .samples import AUGMENTATIONS
     from .train import SCHEDULES, list_optimisers
 
-    kinds = (METRICS, CHECKS, CRITERIA, AUGMENTATIONS, POOLERS, NORMS, SCHEDULES, CALIBRATIONS, DECISIONS, ENSEMBLES)
+    models = (POOLERS, NORMS, FUSIONS)
+    kinds = (METRICS, CHECKS, CRITERIA, AUGMENTATIONS, *models, SCHEDULES, CALIBRATIONS, DECISIONS, ENSEMBLES)
     for registry in kinds:
         for entry in registry:
             yield registry.kind, entry

@@ -1,25 +1,36 @@
-"""Parts of a network: backbones, poolers, heads, freezing."""
+"""Parts of a network: backbones, poolers, fusions, heads, freezing."""
 
 from . import attention, clam, dsmil, settransformer, transmil  # noqa: F401 - importing them registers the poolers
 from .attention import LearnedPooler
 from .backbones import Backbone, build_backbone, describe_missing_weights, find_weights, hash_weights, read_input_px
+from .branch import MASK_WIDTH, TILE_WIDTH, Guide, MaskBranch
 from .freezing import ParameterGroup, build_groups, open_stage
+from .fusion import FUSIONS, Fusion
 from .network import BagReader, Head, Network
 from .norms import NORMS, Norm, choose_norm
 from .poolers import POOLERS, Pooled, Pooler
+from .stem import MaskStem, add_mask_channel
 
 __all__ = [
+    "FUSIONS",
+    "MASK_WIDTH",
     "NORMS",
     "POOLERS",
+    "TILE_WIDTH",
     "Backbone",
     "BagReader",
+    "Fusion",
+    "Guide",
     "Head",
     "LearnedPooler",
+    "MaskBranch",
+    "MaskStem",
     "Network",
     "Norm",
     "ParameterGroup",
     "Pooled",
     "Pooler",
+    "add_mask_channel",
     "build_backbone",
     "build_groups",
     "choose_norm",

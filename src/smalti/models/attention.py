@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from .poolers import POOLERS, Pooled, Pooler, blank_padding, fill_mask, masked_softmax
+from .poolers import POOLERS, Pooled, Pooler, blank_padding, fill_mask, masked_softmax, weigh_tiles
 
 
 class LearnedPooler(Pooler):
@@ -58,6 +58,8 @@ class AttentionScores(nn.Module):
 class AttentionPooler(LearnedPooler):
     """The weighted mean of the tiles."""
 
+    weighs = True
+
     def __init__(
         self, features: int, classes: int, *, hidden: int | None, width: int, dropout: float, gated: bool
     ) -> None:
@@ -65,12 +67,17 @@ class AttentionPooler(LearnedPooler):
         self.score = AttentionScores(self.features, width, gated=gated)
 
     def forward(
-        self, features: torch.Tensor, mask: torch.Tensor | None = None, *, positions: torch.Tensor | None = None
+        self,
+        features: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        *,
+        positions: torch.Tensor | None = None,
+        coverage: torch.Tensor | None = None,
     ) -> Pooled:
         """Pool (B, N, D) to (B, H)."""
         mask = fill_mask(features, mask)
         tiles = self.embed(features, mask)
-        attention = masked_softmax(self.score(tiles)[..., 0], mask)
+        attention = masked_softmax(self.score(tiles)[..., 0], weigh_tiles(mask, coverage))
         return Pooled(torch.einsum("bn,bnh->bh", attention, tiles), attention)
 
 
@@ -105,6 +112,8 @@ class AdditivePooler(LearnedPooler):
     After a linear head the logits are a sum of contributions of single tiles (`contributions`).
     """
 
+    weighs = True
+
     def __init__(
         self, features: int, classes: int, *, hidden: int | None = None, width: int = 128, dropout: float = 0.1
     ) -> None:
@@ -114,12 +123,17 @@ class AdditivePooler(LearnedPooler):
         self.features = width
 
     def forward(
-        self, features: torch.Tensor, mask: torch.Tensor | None = None, *, positions: torch.Tensor | None = None
+        self,
+        features: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        *,
+        positions: torch.Tensor | None = None,
+        coverage: torch.Tensor | None = None,
     ) -> Pooled:
         """Pool (B, N, D) to (B, width)."""
         mask = fill_mask(features, mask)
         tiles = self.embed(features, mask)
-        attention = masked_softmax(self.score(tiles)[..., 0], mask)
+        attention = masked_softmax(self.score(tiles)[..., 0], weigh_tiles(mask, coverage))
         said = blank_padding(self.say(attention[..., None] * tiles), mask)
         return Pooled(said.sum(dim=1), attention, hidden=said)
 

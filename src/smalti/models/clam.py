@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .attention import AttentionScores, LearnedPooler
-from .poolers import POOLERS, Pooled, blank_padding, fill_mask, masked_softmax
+from .poolers import POOLERS, Pooled, blank_padding, fill_mask, masked_softmax, weigh_tiles
 
 
 def smooth_svm(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -38,6 +38,8 @@ class ClamPooler(LearnedPooler):
         weight: of the loss on tiles; the bag's loss has 1 (the paper's 0.3 to 0.7).
     """
 
+    weighs = True
+
     def __init__(
         self, features: int, classes: int, *, hidden: int = 128, width: int = 64, dropout: float = 0.25, k: int = 8,
         weight: float = 0.43,
@@ -49,12 +51,17 @@ class ClamPooler(LearnedPooler):
         self.instances = nn.ModuleList(nn.Linear(hidden, 2) for _ in range(classes))
 
     def forward(
-        self, features: torch.Tensor, mask: torch.Tensor | None = None, *, positions: torch.Tensor | None = None
+        self,
+        features: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        *,
+        positions: torch.Tensor | None = None,
+        coverage: torch.Tensor | None = None,
     ) -> Pooled:
         """Pool (B, N, D) to (B, H)."""
         mask = fill_mask(features, mask)
         tiles = self.embed(features, mask)
-        attention = masked_softmax(self.score(tiles).transpose(1, 2), mask[:, None])  # (B, 1, N)
+        attention = masked_softmax(self.score(tiles).transpose(1, 2), weigh_tiles(mask, coverage)[:, None])  # (B, 1, N)
         return Pooled((attention @ tiles)[:, 0], attention[:, 0], hidden=tiles)
 
     def instance_loss(self, pooled: Pooled, mask: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -98,12 +105,17 @@ class ClamBranchPooler(ClamPooler):
     by_class = True
 
     def forward(
-        self, features: torch.Tensor, mask: torch.Tensor | None = None, *, positions: torch.Tensor | None = None
+        self,
+        features: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        *,
+        positions: torch.Tensor | None = None,
+        coverage: torch.Tensor | None = None,
     ) -> Pooled:
         """Pool (B, N, D) to (B, C, H)."""
         mask = fill_mask(features, mask)
         tiles = self.embed(features, mask)
-        attention = masked_softmax(self.score(tiles).transpose(1, 2), mask[:, None])  # (B, C, N)
+        attention = masked_softmax(self.score(tiles).transpose(1, 2), weigh_tiles(mask, coverage)[:, None])  # (B, C, N)
         return Pooled(attention @ blank_padding(tiles, mask), attention.mean(dim=1), attention, hidden=tiles)
 
     def _shares_of(self, pooled: Pooled, bag: int, name: int) -> torch.Tensor:

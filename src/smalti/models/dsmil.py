@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from .attention import LearnedPooler
-from .poolers import POOLERS, Pooled, fill_mask, masked_softmax
+from .poolers import POOLERS, Pooled, fill_mask, masked_softmax, weigh_tiles
 
 
 @POOLERS.register(
@@ -17,7 +17,8 @@ from .poolers import POOLERS, Pooled, fill_mask, masked_softmax
 class DualStreamPooler(LearnedPooler):
     """The first stream scores each tile; the second weighs tiles by their likeness to the best tile of each class.
 
-    The network's logits are the mean of the largest tile logit and of the bag's logits (see `Network`).
+    The network's logits are the mean of the largest tile logit and of the bag's logits (see `Network`). Coverage weighs
+    the second stream alone: the first takes a maximum.
 
     Args:
         features: D.
@@ -26,6 +27,8 @@ class DualStreamPooler(LearnedPooler):
         width: dimensions of the queries.
         dropout: after the projection.
     """
+
+    weighs = True
 
     def __init__(
         self, features: int, classes: int, *, hidden: int | None = None, width: int = 128, dropout: float = 0.1
@@ -38,7 +41,12 @@ class DualStreamPooler(LearnedPooler):
         self.features = classes * self.features
 
     def forward(
-        self, features: torch.Tensor, mask: torch.Tensor | None = None, *, positions: torch.Tensor | None = None
+        self,
+        features: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        *,
+        positions: torch.Tensor | None = None,
+        coverage: torch.Tensor | None = None,
     ) -> Pooled:
         """Pool (B, N, D) to (B, C * H): the embeddings of all classes side by side, as the paper convolves them."""
         mask = fill_mask(features, mask)
@@ -48,6 +56,6 @@ class DualStreamPooler(LearnedPooler):
         query = self.query(tiles)
         wanted = query.gather(1, best[..., None].expand(-1, -1, query.shape[2]))  # (B, C, width)
         likeness = wanted @ query.transpose(1, 2) / query.shape[2] ** 0.5
-        attention = masked_softmax(likeness, mask[:, None])  # (B, C, N)
+        attention = masked_softmax(likeness, weigh_tiles(mask, coverage)[:, None])  # (B, C, N)
         embedding = attention @ self.value(tiles)
         return Pooled(embedding.flatten(1), attention.mean(dim=1), attention, instance_logits=logits)

@@ -1,7 +1,8 @@
 """Gradual unfreezing: which part of a backbone learns at a stage, and at what rate.
 
 Layer groups are timm's own (``group_matcher``), ordered from the stem to the last block. Stage s of S opens the upper
-s/S of them (Howard & Ruder 2018); the rate falls by ``layer_decay`` from one group to the one below it.
+s/S of them (Howard & Ruder 2018); the rate falls by ``layer_decay`` from one group to the one below it. The slice of
+the stem that takes the mask begins at zero like a head, so it learns from the first stage on, at the head's rate.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .norms import Norm
+from .stem import list_slices
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +35,17 @@ class ParameterGroup:
 
 
 def group_by_depth(backbone: nn.Module) -> list[list[str]]:
-    """Names of the parameters of each layer group, the last group first."""
+    """Names of the parameters of each layer group, the last group first; without the slice that takes the mask."""
     describe: Any = backbone.group_matcher  # a method of every timm network
     groups = group_parameters(backbone, describe(coarse=False))
-    return [list(groups[key]) for key in sorted(groups, reverse=True)]
+    slices = list_slices(backbone)
+    return [[name for name in groups[key] if name not in slices] for key in sorted(groups, reverse=True)]
 
 
 def build_groups(backbone: nn.Module, head: nn.Module, *, layer_decay: float) -> list[ParameterGroup]:
     """All parameters of backbone and head with their relative rates."""
     named = dict(backbone.named_parameters())
-    levels = [list(head.named_parameters())]
+    levels = [[*head.named_parameters(), *((name, named[name]) for name in sorted(list_slices(backbone)))]]
     levels += [[(name, named[name]) for name in names] for names in group_by_depth(backbone)]
     return [
         ParameterGroup(tuple(chosen), depth, layer_decay**depth, decays)
@@ -60,7 +63,7 @@ def open_stage(backbone: nn.Module, *, stage: int, stages: int, norm: Norm) -> i
     """
     groups = group_by_depth(backbone)
     opened = max(1, round(len(groups) * stage / stages)) if stage > 0 else 0
-    open_names = {name for names in groups[:opened] for name in names}
+    open_names = {name for names in groups[:opened] for name in names} | list_slices(backbone)
     for name, parameter in backbone.named_parameters():
         parameter.requires_grad_(name in open_names)
     backbone.train(opened > 0)

@@ -6,7 +6,9 @@ import torch
 from torch import nn
 
 from .backbones import Backbone
+from .branch import Guide, MaskBranch
 from .poolers import Pooler, fill_mask
+from .stem import MaskStem
 
 
 class Head(nn.Module):
@@ -44,12 +46,18 @@ class Head(nn.Module):
 
 
 class BagReader(nn.Module):
-    """Pooler and head: from the embeddings of tiles to logits."""
+    """Pooler and head, and the branch that reads the mask where there is one: from embeddings of tiles to logits.
 
-    def __init__(self, pooler: Pooler, head: Head) -> None:
+    Attributes:
+        weighs: whether the pooler is given the coverage of the tiles.
+    """
+
+    def __init__(self, pooler: Pooler, head: Head, *, branch: MaskBranch | None = None, weighs: bool = False) -> None:
         super().__init__()
         self.pooler = pooler
         self.head = head
+        self.branch = branch
+        self.weighs = weighs
 
     def forward(
         self,
@@ -57,33 +65,63 @@ class BagReader(nn.Module):
         mask: torch.Tensor | None = None,
         positions: torch.Tensor | None = None,
         targets: torch.Tensor | None = None,
+        guide: Guide | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Logits (B, C) of bags (B, N, D), and the loss on tiles where ``targets`` (B,) are given and there is one.
 
-        A pooler with a stream on single tiles has its largest tile logits averaged in (Li et al. 2021).
+        A pooler with a stream on single tiles has its largest tile logits averaged in (Li et al. 2021). ``guide`` is
+        what the mask says, for a reader that weighs or has a branch.
+
+        Raises:
+            ValueError: a reader that asks for the mask got no guide.
         """
-        pooled = self.pooler(features, mask, positions=positions)
-        logits: torch.Tensor = self.head(pooled.embedding)
+        mask = fill_mask(features, mask)
+        if guide is None:
+            if self.weighs or self.branch is not None:
+                raise ValueError("this reader asks what the mask says")
+            guide = Guide()
+        if self.branch is not None:
+            features = self.branch.join_tiles(features, mask, guide)
+        pooled = self.pooler(features, mask, positions=positions, coverage=guide.coverage if self.weighs else None)
+        embedding = pooled.embedding
+        if self.branch is not None:
+            embedding = self.branch.fusion(embedding, self.branch.encode(guide), features, mask)
+        logits: torch.Tensor = self.head(embedding)
         if pooled.instance_logits is not None:
             logits = (logits + pooled.instance_logits.amax(dim=1)) / 2
         if targets is None:
             return logits, None
-        return logits, self.pooler.instance_loss(pooled, fill_mask(features, mask), targets)
+        return logits, self.pooler.instance_loss(pooled, mask, targets)
 
 
 class Network(nn.Module):
     """The whole way from tiles to logits."""
 
-    def __init__(self, backbone: Backbone, pooler: Pooler, head: Head) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        pooler: Pooler,
+        head: Head,
+        *,
+        branch: MaskBranch | None = None,
+        weighs: bool = False,
+    ) -> None:
         super().__init__()
         self.backbone = backbone.module
         self.pooler = pooler
         self.head = head
+        self.branch = branch
+        self.weighs = weighs
 
     @property
     def reader(self) -> BagReader:
-        """Pooler and head, as they are here."""
-        return BagReader(self.pooler, self.head)
+        """Pooler, head and branch, as they are here."""
+        return BagReader(self.pooler, self.head, branch=self.branch, weighs=self.weighs)
+
+    @property
+    def takes_mask(self) -> bool:
+        """Whether the backbone takes the mask as a fourth channel."""
+        return any(isinstance(module, MaskStem) for module in self.backbone.modules())
 
     def forward(
         self,
@@ -91,8 +129,12 @@ class Network(nn.Module):
         bag_tiles: int,
         positions: torch.Tensor | None = None,
         targets: torch.Tensor | None = None,
+        guide: Guide | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Logits (B, C) of B bags of ``bag_tiles`` tiles each, given as (B * bag_tiles, 3, H, W); see `BagReader`."""
+        """Logits (B, C) of B bags of ``bag_tiles`` tiles each, given as (B * bag_tiles, 3, H, W); see `BagReader`.
+
+        With the mask as a fourth channel tiles are (B * bag_tiles, 4, H, W).
+        """
         features = self.backbone(tiles)
         bags = features.reshape(-1, bag_tiles, features.shape[-1])
-        return self.reader(bags, positions=positions, targets=targets)
+        return self.reader(bags, positions=positions, targets=targets, guide=guide)

@@ -1,7 +1,8 @@
 """From the embeddings of the tiles of a bag to one embedding of the image.
 
 A pooler takes (B, N, D) and a mask (B, N), true where a tile is real, and gives a `Pooled`. Padded tiles never change
-a result. Those without parameters are here; each that learns has a module of its own.
+a result. With the coverage of the tiles, poolers that `weigh` multiply each tile's share by it. Those without
+parameters are here; each that learns has a module of its own.
 """
 
 from __future__ import annotations
@@ -44,10 +45,12 @@ class Pooler(nn.Module, ABC):
         classes: C.
         learns: whether it has parameters, so that it must be trained on bags.
         by_class: whether each class has an embedding of its own.
+        weighs: whether shares can be multiplied by coverage; a maximum has none that could.
     """
 
     learns = False
     by_class = False
+    weighs = False
 
     def __init__(self, features: int, classes: int) -> None:
         super().__init__()  # torch's own takes anything, so that wrong arguments would be found too late
@@ -56,9 +59,18 @@ class Pooler(nn.Module, ABC):
 
     @abstractmethod
     def forward(
-        self, features: torch.Tensor, mask: torch.Tensor | None = None, *, positions: torch.Tensor | None = None
+        self,
+        features: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        *,
+        positions: torch.Tensor | None = None,
+        coverage: torch.Tensor | None = None,
     ) -> Pooled:
-        """Pool (B, N, D); ``positions`` (B, N, 2) are (row, col) of the tiles in tile sides, for poolers that look."""
+        """Pool (B, N, D).
+
+        ``positions`` (B, N, 2) are (row, col) of the tiles in tile sides, for poolers that look; ``coverage`` (B, N)
+        is the share of each tile under the mask, for poolers that weigh.
+        """
 
     def instance_loss(self, pooled: Pooled, mask: torch.Tensor, targets: torch.Tensor) -> torch.Tensor | None:
         """A loss on single tiles that belongs to the method, for bags of classes ``targets`` (B,); None without one."""
@@ -78,20 +90,47 @@ def blank_padding(features: torch.Tensor, mask: torch.Tensor, *, value: float = 
     return features.masked_fill(~mask[..., None], value)
 
 
-def masked_softmax(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Softmax over the last dimension of (..., N) where ``mask`` (broadcast) is true; exactly 0 elsewhere."""
-    return scores.masked_fill(~mask, float("-inf")).softmax(dim=-1)
+def weigh_tiles(mask: torch.Tensor, coverage: torch.Tensor | None) -> torch.Tensor:
+    """Weights (B, N) of the tiles before a pooler's own: coverage, 1 without it, 0 on padding.
+
+    A bag in which nothing is covered weighs all its tiles alike.
+    """
+    real = mask.to(torch.float32)
+    if coverage is None:
+        return real
+    weights = coverage.to(torch.float32).masked_fill(~mask, 0.0)
+    return torch.where(weights.sum(dim=1, keepdim=True) > 0, weights, real)
+
+
+def masked_softmax(scores: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """``w exp(s) / sum(w exp(s))`` over the last dimension of (..., N); exactly 0 where the weight is, as on padding.
+
+    ``weights`` (broadcast) are those of `weigh_tiles`, or a mask.
+    """
+    nothing = scores.masked_fill(weights == 0, float("-inf"))  # a score there may be anything, also not a number
+    return (nothing + weights.masked_fill(weights == 0, 1).log()).softmax(dim=-1)
 
 
 @POOLERS.register("mean", summary="mean of the tile embeddings")
 class MeanPooler(Pooler):
-    """Mean over real tiles."""
+    """Mean over real tiles, weighted by coverage where that is given."""
+
+    weighs = True
 
     def forward(
-        self, features: torch.Tensor, mask: torch.Tensor | None = None, *, positions: torch.Tensor | None = None
+        self,
+        features: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        *,
+        positions: torch.Tensor | None = None,
+        coverage: torch.Tensor | None = None,
     ) -> Pooled:
-        """Pool (B, N, D) to (B, D); every tile has the same share."""
+        """Pool (B, N, D) to (B, D); without coverage every tile has the same share."""
         mask = fill_mask(features, mask)
+        if coverage is not None:
+            weights = weigh_tiles(mask, coverage)
+            shares = weights / weights.sum(dim=1, keepdim=True)
+            return Pooled(torch.einsum("bn,bnd->bd", shares.to(features.dtype), blank_padding(features, mask)), shares)
         count = mask.sum(dim=1, keepdim=True)
         return Pooled(blank_padding(features, mask).sum(dim=1) / count, mask / count)
 
@@ -101,7 +140,12 @@ class MaxPooler(Pooler):
     """Maximum over real tiles; a tile's share is that of the dimensions in which it is the largest."""
 
     def forward(
-        self, features: torch.Tensor, mask: torch.Tensor | None = None, *, positions: torch.Tensor | None = None
+        self,
+        features: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        *,
+        positions: torch.Tensor | None = None,
+        coverage: torch.Tensor | None = None,
     ) -> Pooled:
         """Pool (B, N, D) to (B, D)."""
         mask = fill_mask(features, mask)
@@ -120,7 +164,12 @@ class TopKPooler(Pooler):
         self.k = k
 
     def forward(
-        self, features: torch.Tensor, mask: torch.Tensor | None = None, *, positions: torch.Tensor | None = None
+        self,
+        features: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        *,
+        positions: torch.Tensor | None = None,
+        coverage: torch.Tensor | None = None,
     ) -> Pooled:
         """Pool (B, N, D) to (B, D); bags of fewer than k tiles take all of theirs."""
         mask = fill_mask(features, mask)
@@ -139,17 +188,25 @@ class TopKPooler(Pooler):
     reference="log-sum-exp pooling, Ramon & De Raedt 2000",
 )
 class LogSumExpPooler(Pooler):
-    """``log(mean(exp(r x))) / r``: the mean for r to 0, the maximum for r to infinity."""
+    """``log(mean(exp(r x))) / r``: the mean for r to 0, the maximum for r to infinity; the mean may be weighted."""
+
+    weighs = True
 
     def __init__(self, features: int, classes: int, *, r: float = 4.0) -> None:
         super().__init__(features, classes)
         self.r = r
 
     def forward(
-        self, features: torch.Tensor, mask: torch.Tensor | None = None, *, positions: torch.Tensor | None = None
+        self,
+        features: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        *,
+        positions: torch.Tensor | None = None,
+        coverage: torch.Tensor | None = None,
     ) -> Pooled:
         """Pool (B, N, D) to (B, D); a tile's share is its softmax weight, mean over dimensions."""
         mask = fill_mask(features, mask)
-        scaled = blank_padding(self.r * features, mask, value=float("-inf"))
-        count = mask.sum(dim=1, keepdim=True).to(features.dtype)
-        return Pooled((scaled.logsumexp(dim=1) - count.log()) / self.r, scaled.softmax(dim=1).mean(dim=2))
+        weights = weigh_tiles(mask, coverage).to(features.dtype)
+        scaled = blank_padding(self.r * features, mask, value=float("-inf")) + weights.log()[..., None]
+        total = weights.sum(dim=1, keepdim=True)
+        return Pooled((scaled.logsumexp(dim=1) - total.log()) / self.r, scaled.softmax(dim=1).mean(dim=2))

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .attention import LearnedPooler
-from .poolers import POOLERS, Pooled, fill_mask, masked_softmax
+from .poolers import POOLERS, Pooled, fill_mask, masked_softmax, weigh_tiles
 
 
 class DistanceAttention(nn.Module):
@@ -50,7 +50,8 @@ class DistanceAttention(nn.Module):
 class SetTransformerPooler(LearnedPooler):
     """One block of self-attention with distances, then pooling by multi-head attention with one seed.
 
-    Memory grows with the square of the tiles in a bag; `attention` and `transmil` stay linear.
+    Memory grows with the square of the tiles in a bag; `attention` and `transmil` stay linear. Coverage weighs what the
+    seed looks at, not what tiles see of one another.
 
     Args:
         features: D.
@@ -60,6 +61,8 @@ class SetTransformerPooler(LearnedPooler):
         blocks: of self-attention.
         dropout: after the projection.
     """
+
+    weighs = True
 
     def __init__(
         self, features: int, classes: int, *, hidden: int = 128, heads: int = 4, blocks: int = 1, dropout: float = 0.1
@@ -73,7 +76,12 @@ class SetTransformerPooler(LearnedPooler):
         self.norm = nn.LayerNorm(hidden)
 
     def forward(
-        self, features: torch.Tensor, mask: torch.Tensor | None = None, *, positions: torch.Tensor | None = None
+        self,
+        features: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        *,
+        positions: torch.Tensor | None = None,
+        coverage: torch.Tensor | None = None,
     ) -> Pooled:
         """Pool (B, N, D) to (B, H); ``positions`` (B, N, 2) are in tile sides."""
         mask = fill_mask(features, mask)
@@ -84,5 +92,5 @@ class SetTransformerPooler(LearnedPooler):
         split = (self.heads, -1)
         key, value = self.to_key(tiles).unflatten(2, split), self.to_value(tiles).unflatten(2, split)
         looks = torch.einsum("hd,bnhd->bhn", self.seed.unflatten(0, split), key) / key.shape[-1] ** 0.5
-        shares = masked_softmax(looks, mask[:, None])  # (B, heads, N)
+        shares = masked_softmax(looks, weigh_tiles(mask, coverage)[:, None])  # (B, heads, N)
         return Pooled(self.norm(torch.einsum("bhn,bnhd->bhd", shares, value).flatten(1)), shares.mean(dim=1))

@@ -111,7 +111,12 @@ class TransMilPooler(LearnedPooler):
         self.norm = nn.LayerNorm(hidden)
 
     def forward(
-        self, features: torch.Tensor, mask: torch.Tensor | None = None, *, positions: torch.Tensor | None = None
+        self,
+        features: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        *,
+        positions: torch.Tensor | None = None,
+        coverage: torch.Tensor | None = None,
     ) -> Pooled:
         """Pool (B, N, D) to (B, H)."""
         mask = fill_mask(features, mask)
