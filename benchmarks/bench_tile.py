@@ -110,6 +110,7 @@ def bench_store(folder: Path) -> None:
         starts=np.array([0, STORE_TILES]),
         positions=np.zeros((STORE_TILES, 2), np.int64),
         coverage=np.ones(STORE_TILES, np.float32),
+        scale=np.ones(STORE_TILES, np.float32),
     )
     shape = (STORE_TILES, TILE_PX, TILE_PX, 3)
     rng = np.random.default_rng(1)

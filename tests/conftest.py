@@ -72,7 +72,16 @@ def embed(tmp_path: Path) -> Callable[..., Any]:
         plan = load_recipe(settings=["train.device=cpu", "train.finetune.epochs=0", *settings])
         starts = np.arange(len(names) + 1, dtype=np.int64)
         zeros = np.zeros((len(names), 2), np.int64)
-        store = TileStore("none", tmp_path, 64, tuple(names), starts, zeros, np.ones(len(names), np.float32))
+        store = TileStore(
+            "none",
+            tmp_path,
+            64,
+            tuple(names),
+            starts,
+            zeros,
+            np.ones(len(names), np.float32),
+            np.ones(len(names), np.float32),
+        )
         spec = InputSpec(64, False, (0.5,) * 3, (0.5,) * 3)
         backbone = Backbone(torch.nn.Identity(), "identity", values.shape[2], spec)
         (tmp_path / name).mkdir()

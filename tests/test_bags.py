@@ -31,7 +31,9 @@ def store_features(folder: Path, bags: list[NDArray[np.float32]], *, views: int 
     starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     places = np.concatenate([np.stack([np.arange(n), np.zeros(n)], axis=1) for n in sizes]).astype(np.int64) * 64
     names = tuple(f"i{n:04d}" for n in range(len(bags)))
-    store = TileStore("none", folder, 64, names, starts, places, np.ones(starts[-1], np.float32))
+    store = TileStore(
+        "none", folder, 64, names, starts, places, np.ones(starts[-1], np.float32), np.ones(starts[-1], np.float32)
+    )
     files = []
     for view in range(views):
         path = folder / f"features-{view}.f32"
@@ -63,7 +65,7 @@ def test_a_bag_reads_the_same_beside_any_others(name: str, tmp_path: Path, monke
     reader.eval()
     with torch.inference_mode():
         for i, bag in enumerate(bags):
-            places = torch.from_numpy(features.read_places(i))[None]
+            places = torch.from_numpy(features.store.find_places(i))[None]
             alone = [reader(torch.from_numpy(bag + 100 * v)[None], positions=places)[0] for v in (0, 1)]
             torch.testing.assert_close(found[i], torch.stack(alone).mean(dim=0)[0], rtol=1e-4, atol=1e-4)
 

@@ -16,7 +16,6 @@ from .outlines import Outline, describe_outline
 from .spots import ColourSummary, summarise_colours
 from .texture import Texture, describe_texture
 
-WHOLE_PX = 100_000_000  # larger images are looked at through a thumbnail only
 THUMBNAIL_PX = 256  # contrast
 KEPT_PX = 128  # what checks may look at again; 48 kB an image
 
@@ -83,7 +82,7 @@ def digest_sample(sample: Sample) -> ImageDigest:
     """
     file_hash = runs.hash_file(sample.path)
     height, width = images.read_size(sample.path)
-    if height * width > WHOLE_PX:
+    if height * width > images.WHOLE_PX:  # looked at through a thumbnail only
         picture = images.read_thumbnail(sample.path, longest_px=4 * THUMBNAIL_PX)
         pixel_hash = file_hash
     else:
@@ -91,7 +90,7 @@ def digest_sample(sample: Sample) -> ImageDigest:
         pixel_hash = _hash_array(picture)
     small = _shrink(picture, THUMBNAIL_PX)
     grey = _shrink(np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), dtype=np.uint8), THUMBNAIL_PX)
-    mask = None if sample.mask_path is None else images.read_mask(sample.mask_path)[0]
+    mask = None if sample.mask_path is None else images.read_mask(sample.mask_path, most_px=images.WHOLE_PX)[0]
     return ImageDigest(
         image=sample.image,
         file_hash=file_hash,

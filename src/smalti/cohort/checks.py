@@ -45,7 +45,8 @@ def _check_draft(draft: Draft, root: Path) -> list[Problem]:
 
 def _check_mask(path: Path, file: str, *, image: str, size_px: tuple[int, int] | None) -> list[Problem]:
     try:
-        mask, grey = images.read_mask(path)
+        mask_px = images.read_size(path)
+        mask, grey = images.read_mask(path, most_px=images.WHOLE_PX)
     except (DataError, MissingExtraError) as error:
         failure = _describe_failure(error, file, image=image)
         return [replace(failure, code=f"mask-{failure.code}")]
@@ -54,8 +55,8 @@ def _check_mask(path: Path, file: str, *, image: str, size_px: tuple[int, int] |
     def report(code: str, message: str, *, fix: str, warning: bool = False) -> None:
         problems.append(Problem(code, file, message, fix, (image,), warning))
 
-    if size_px is not None and mask.shape != size_px:
-        message = f"is {_size(mask.shape)}, its image {image} is {_size(size_px)}."
+    if size_px is not None and mask_px != size_px:
+        message = f"is {_size(mask_px)}, its image {image} is {_size(size_px)}."
         report("mask-size", message, fix="export the mask again at the size of the image")
     if not mask.any():
         report("mask-empty", f"marks nothing of its image {image}.", fix="draw the mask, or leave the image out")

@@ -50,11 +50,14 @@ class BagBatches:
     def draw(self, rng: np.random.Generator) -> Iterator[Batch]:
         """One pass over the images in random order; the same ``rng`` state gives the same batches."""
         for chosen in shuffle_batches(len(self.bags), self.batch_images, rng=rng):
-            rows = np.concatenate([self._draw_rows(int(self.bags[i]), rng) for i in chosen])
-            tiles = self.store.read_tiles(rows)
+            bags = self.bags[chosen].tolist()
+            rows = [self._draw_rows(bag, rng) for bag in bags]
+            tiles = self.store.read_tiles(np.concatenate(rows))
             shape = (len(chosen), self.tiles_per_image, *tiles.shape[1:])
-            places = (self.store.positions[rows] / self.store.tile_px).astype(np.float32).reshape(*shape[:2], 2)
-            yield Batch(tiles.reshape(shape), places, torch.from_numpy(self.targets[chosen]))
+            places = [
+                self.store.find_places(bag)[r - self.store.rows(bag).start] for bag, r in zip(bags, rows, strict=True)
+            ]
+            yield Batch(tiles.reshape(shape), np.stack(places), torch.from_numpy(self.targets[chosen]))
 
     def _draw_rows(self, bag: int, rng: np.random.Generator) -> NDArray[np.int64]:
         rows = np.asarray(self.store.rows(bag), dtype=np.int64)

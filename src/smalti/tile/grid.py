@@ -44,22 +44,40 @@ def _place_starts(length_px: int, *, tile_px: int, step_px: int) -> NDArray[np.i
     return np.minimum(np.arange(count, dtype=np.int64) * step_px, last)
 
 
-def measure_coverage(mask: NDArray[np.uint8], positions: NDArray[np.int64], *, tile_px: int) -> NDArray[np.float32]:
+def measure_coverage(
+    mask: NDArray[np.uint8], positions: NDArray[np.int64], *, tile_px: int, scale: tuple[float, float] = (1, 1)
+) -> NDArray[np.float32]:
     """Exact share of each tile's pixels inside the image that are under the mask, (N,).
 
     Args:
-        mask: (H, W), zero outside, anything else inside.
-        positions: (N, 2), (row_px, col_px) inside the image.
+        mask: (H, W) of zeros and ones, or coarser.
+        positions: (N, 2), (row_px, col_px) in the image; of tiles that reach into it.
         tile_px: side of a tile.
+        scale: image pixels per pixel of the mask, down and across. A mask pixel that a tile cuts counts by its share.
 
     Counting tile by tile touches each pixel once per tile over it and needs no memory of its own; an integral image
     writes eight bytes per pixel first, which costs more than all the counting (``benchmarks/bench_tile.py``).
     """
     coverage = np.empty(len(positions), dtype=np.float32)
     for i, (row, col) in enumerate(positions.tolist()):
-        part = mask[row : row + tile_px, col : col + tile_px]
-        coverage[i] = cv2.countNonZero(part) / part.size
+        if scale == (1, 1):
+            part = mask[max(0, row) : row + tile_px, max(0, col) : col + tile_px]
+            coverage[i] = cv2.countNonZero(part) / part.size
+            continue
+        (rows, down), (cols, across) = (
+            _weigh_cells(start / step, (start + tile_px) / step, limit)
+            for start, step, limit in zip((row, col), scale, mask.shape, strict=True)
+        )
+        coverage[i] = down @ mask[rows, cols] @ across
     return coverage
+
+
+def _weigh_cells(start: float, stop: float, limit: int) -> tuple[slice, NDArray[np.float64]]:
+    """The cells from ``start`` to ``stop`` as far as there are any, and the share of that stretch that each makes."""
+    start, stop = min(max(0.0, start), limit - 1e-6), min(stop, float(limit))
+    first, last = int(start), int(np.ceil(stop))
+    ends = np.clip(np.arange(first, last + 1, dtype=np.float64), start, stop)
+    return slice(first, last), np.diff(ends) / (stop - start)
 
 
 def select_tiles(

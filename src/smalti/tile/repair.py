@@ -32,16 +32,26 @@ def read_sample(sample: Sample) -> tuple[Picture, Picture]:
         DataError: a file cannot be read, the mask has another size than the image, or the repair leaves no mask.
     """
     image = images.read_image(sample.path)
-    mask = None if sample.mask_path is None else _read_mask(sample, image)
+    mask = None if sample.mask_path is None else read_sample_mask(sample, image.shape[:2])
     if sample.repair is None:
         return image, find_tissue(image) if mask is None else mask
+    return apply_repair(sample, image, mask)[:2]
+
+
+def apply_repair(sample: Sample, image: Picture, mask: Picture | None) -> tuple[Picture, Picture, NDArray[np.bool_]]:
+    """Image and mask after the sample's repair, and where paint was, (H, W); the outline is in pixels of ``image``.
+
+    Raises:
+        DataError: the repair leaves no mask.
+    """
+    assert sample.repair is not None
     paint = draw_outline(sample.repair, height_px=image.shape[0], width_px=image.shape[1])
     if not paint.all():
         image = fill_paint(image, mask, paint)
         mask = find_tissue(image) if mask is None else mask & find_tissue(image) if sample.repair.recut else mask
         mask = np.where(paint, np.uint8(0), mask)
         if mask.any():
-            return image, mask
+            return image, mask, paint
     problem = Problem(
         code="repair-leaves-nothing",
         file=sample.image,
@@ -92,16 +102,21 @@ def fill_paint(image: Picture, mask: Picture | None, paint: NDArray[np.bool_]) -
     return filled
 
 
-def _read_mask(sample: Sample, image: Picture) -> Picture:
+def read_sample_mask(sample: Sample, size_px: tuple[int, ...], *, most_px: int | None = None) -> Picture:
+    """The mask of a sample that has one, as `smalti.images.read_mask`.
+
+    Raises:
+        DataError: it cannot be read, or is not of the image's size (height_px, width_px).
+    """
     assert sample.mask_path is not None
-    mask, _ = images.read_mask(sample.mask_path)
-    if mask.shape != image.shape[:2]:
+    height, width = images.read_size(sample.mask_path)
+    if (height, width) != size_px:
         problem = Problem(
             code="mask-size",
             file=str(sample.mask_path),
-            message=f"the mask is {mask.shape[1]}x{mask.shape[0]} px, its image {image.shape[1]}x{image.shape[0]} px.",
+            message=f"the mask is {width}x{height} px, its image {size_px[1]}x{size_px[0]} px.",
             fix="save the mask at the size of the image, or leave the image out",
             images=(sample.image,),
         )
         raise DataError("a mask does not fit its image", [problem])
-    return mask
+    return images.read_mask(sample.mask_path, most_px=most_px)[0]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from io import FileIO
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from .. import images, recipe, runs
 from ..errors import RunError
 from ..types import Cohort, Sample
-from .cut import Bag, bound_bag, cut_bag
+from .cut import Bag, bound_bag, cut_bag, cut_pieces
 
 TILES_NAME = "tiles.u8"
 INDEX_NAME = "index.npz"
@@ -31,7 +31,9 @@ ABOUT_NAME = "store.json"
 PREFIX = "tiles-"  # of a store's folder, before its key
 WORKERS = 2
 LOOK_AHEAD = 4  # bags cut but not yet written; bounds memory when the disk is slower than the cutting
+PIECE_BYTES = 64_000_000  # larger bags are cut and written in pieces
 CHANNELS = 3
+INDEX_COLUMNS = ("positions", "coverage", "scale")  # of a bag and of the store: one entry a tile
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,6 +48,7 @@ class TileStore:
         starts: (len(images) + 1,) rows where bags start; the last is the number of rows.
         positions: (rows, 2) (row_px, col_px) of each tile in its image.
         coverage: (rows,) share of each tile under the mask.
+        scale: (rows,) image pixels per pixel of each tile, which shows ``scale * tile_px`` image pixels to a side.
     """
 
     key: str
@@ -55,6 +58,7 @@ class TileStore:
     starts: NDArray[np.int64]
     positions: NDArray[np.int64]
     coverage: NDArray[np.float32]
+    scale: NDArray[np.float32]
     _order: dict[str, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -80,6 +84,19 @@ class TileStore:
     def rows(self, i: int) -> range:
         """Rows of bag ``i``."""
         return range(int(self.starts[i]), int(self.starts[i + 1]))
+
+    def find_places(self, i: int) -> NDArray[np.float32]:
+        """Where the tiles of bag ``i`` lie, (row, col) in sides of its finest tiles, (N, 2).
+
+        What counts is the middle of a tile: tiles of several magnifications around one point have one place.
+        """
+        rows = self.rows(i)
+        if not rows:
+            return np.empty((0, 2), dtype=np.float32)
+        chosen = np.s_[rows.start : rows.stop]
+        sides = self.scale[chosen, None].astype(np.float64) * self.tile_px
+        finest = sides.min()
+        return ((self.positions[chosen] + (sides - finest) / 2) / finest).astype(np.float32)
 
     def read_rows(self, start: int, stop: int) -> NDArray[np.uint8]:
         """Tiles ``start`` to ``stop`` (excluded), (n, tile_px, tile_px, 3) RGB."""
@@ -159,7 +176,7 @@ def open_store(folder: Path) -> TileStore:
     """
     about = runs.read_json(folder / ABOUT_NAME)
     with np.load(folder / INDEX_NAME, allow_pickle=False) as index:
-        arrays = {name: index[name] for name in ("starts", "positions", "coverage")}
+        arrays = {name: index[name] for name in ("starts", *INDEX_COLUMNS)}
     store = TileStore(
         key=folder.name.removeprefix(PREFIX),
         folder=folder,
@@ -209,37 +226,51 @@ def _write_store(
     folder: Path,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    counts, positions, coverage = [0], [np.empty((0, 2), np.int64)], [np.empty(0, np.float32)]
+    """Bag after bag and piece after piece, so that memory is bounded whatever the images."""
+    counts = np.zeros(len(samples) + 1, dtype=np.int64)
+    columns: dict[str, list[NDArray[np.generic]]] = {name: [] for name in INDEX_COLUMNS}
     with (folder / TILES_NAME).open("wb") as file:
-        for bag in _cut_ahead(samples, tile, tile_px=tile_px):
-            file.write(bag.pixels.data)
-            counts.append(len(bag.pixels))
-            positions.append(bag.positions)
-            coverage.append(bag.coverage)
+        for number, pieces in enumerate(_cut_ahead(samples, tile, tile_px=tile_px), start=1):
+            for bag in pieces:
+                file.write(bag.pixels.data)
+                counts[number] += len(bag.pixels)
+                for name, column in columns.items():
+                    column.append(getattr(bag, name))
             if progress is not None:
-                progress(len(counts) - 1, len(samples))
-    np.savez(
-        folder / INDEX_NAME,
-        starts=np.cumsum(counts, dtype=np.int64),
-        positions=np.concatenate(positions),
-        coverage=np.concatenate(coverage),
-    )
+                progress(number, len(samples))
+    index = {name: np.concatenate(column) for name, column in columns.items()}
+    np.savez(folder / INDEX_NAME, starts=np.cumsum(counts), **index)  # type: ignore[arg-type]  # no key is allow_pickle
     about = {"knobs": _name_knobs(tile, tile_px), "tile_px": tile_px, "images": [s.image for s in samples]}
     runs.write_json(folder / ABOUT_NAME, about)
 
 
-def _cut_ahead(samples: tuple[Sample, ...], tile: recipe.Tile, *, tile_px: int) -> Iterator[Bag]:
-    """Bags in the order of the samples, cut by a few threads that never run far ahead of the reader."""
-    pending: deque[Future[Bag]] = deque()
+def _cut_ahead(samples: tuple[Sample, ...], tile: recipe.Tile, *, tile_px: int) -> Iterator[Iterable[Bag]]:
+    """Bags in the order of the samples, cut by a few threads that never run far ahead of the reader.
+
+    What is too large to be held is cut by the reader itself, while it reads.
+    """
+    piece_tiles = max(1, PIECE_BYTES // (tile_px * tile_px * CHANNELS))
+    pending: deque[Future[Bag] | Iterator[Bag]] = deque()
+
+    def collect() -> Iterable[Bag]:
+        first = pending.popleft()
+        return (first.result(),) if isinstance(first, Future) else first
+
     with ThreadPoolExecutor(WORKERS) as pool:
         try:
             for sample in samples:
-                pending.append(pool.submit(cut_bag, sample, tile, tile_px=tile_px))
+                height, width = images.read_size(sample.path)
+                tiles = bound_bag(height, width, tile=tile, tile_px=tile_px)
+                if tiles > piece_tiles or height * width > images.WHOLE_PX:
+                    pending.append(cut_pieces(sample, tile, tile_px=tile_px, piece_tiles=piece_tiles))
+                else:
+                    pending.append(pool.submit(cut_bag, sample, tile, tile_px=tile_px))
                 if len(pending) >= LOOK_AHEAD:
-                    yield pending.popleft().result()
+                    yield collect()
             while pending:
-                yield pending.popleft().result()
+                yield collect()
         finally:
             # After a failure the cutting that has not begun would only delay the message.
-            for future in pending:
-                future.cancel()
+            for waiting in pending:
+                if isinstance(waiting, Future):
+                    waiting.cancel()

@@ -43,7 +43,7 @@ def pad_bags(features: Features, bags: Sequence[int], *, rows: Sequence[NDArray[
     mask = torch.zeros(len(bags), longest, dtype=torch.bool)
     for i, (bag, chosen) in enumerate(zip(bags, rows, strict=True)):
         values[i, : len(chosen)] = torch.from_numpy(features.read_bag(bag, view=view)[chosen])
-        places[i, : len(chosen)] = torch.from_numpy(features.read_places(bag)[chosen])
+        places[i, : len(chosen)] = torch.from_numpy(features.store.find_places(bag)[chosen])
         mask[i, : len(chosen)] = True
     return PaddedBags(values, mask, places)
 

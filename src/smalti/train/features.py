@@ -48,11 +48,6 @@ class Features:
         values = np.fromfile(self.files[view], dtype=np.float32, count=count, offset=rows.start * self.size * 4)
         return values.reshape(len(rows), self.size)
 
-    def read_places(self, bag: int) -> NDArray[np.float32]:
-        """(row, col) of the tiles of one image in tile sides, (N, 2)."""
-        rows = self.store.rows(bag)
-        return (self.store.positions[rows.start : rows.stop] / self.store.tile_px).astype(np.float32)
-
     def pool(self, pooler: Pooler) -> torch.Tensor:
         """Image embeddings (views, images, D) of a pooler that does not learn."""
         out = torch.empty(self.views, len(self.store.images), self.size)

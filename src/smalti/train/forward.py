@@ -42,7 +42,7 @@ def score_bags(
             parts[view].append(network.backbone(images).float())
             if last:
                 seen = torch.stack([torch.cat(part) for part in parts])
-                places = torch.from_numpy(_read_places(store, int(bags[len(rows)]))).to(fabric.device)
+                places = torch.from_numpy(store.find_places(int(bags[len(rows)]))).to(fabric.device)
                 logits, _ = network.reader(seen, positions=places.expand(views, -1, -1))
                 rows.append(logits.float().mean(dim=0).cpu())
                 parts = [[] for _ in range(views)]
@@ -51,12 +51,6 @@ def score_bags(
     for module in was_training:
         module.training = True
     return torch.stack(rows) if rows else torch.empty(0, network.head.linear.out_features)
-
-
-def _read_places(store: TileStore, bag: int) -> NDArray[np.float32]:
-    """(row, col) of the tiles of one image in tile sides, (N, 2)."""
-    rows = store.rows(bag)
-    return (store.positions[rows.start : rows.stop] / store.tile_px).astype(np.float32)
 
 
 def _read_chunks(store: TileStore, bags: NDArray[np.int64], views: int) -> Iterator[tuple[bool, int, torch.Tensor]]:

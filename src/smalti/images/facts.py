@@ -1,0 +1,50 @@
+"""What a file says about its pixels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .pictures import open_picture
+from .slides import is_slide, open_slide
+
+PLAUSIBLE_MPP = (0.05, 20.0)  # outside, a resolution tag speaks of print (96 dpi is 265 um), not of a microscope
+
+
+def read_mpp(path: Path) -> float | None:
+    """Microns per pixel, mean of both directions, where known: slide properties, TIFF resolution; else None.
+
+    Resolutions of PNG and JPEG speak of print and are not used; nor are TIFF values outside `PLAUSIBLE_MPP`.
+
+    Raises:
+        DataError, MissingExtraError: as `read_size`.
+    """
+    if is_slide(path):
+        with open_slide(path) as slide:
+            sides = [slide.properties.get(f"openslide.mpp-{axis}") for axis in "xy"]
+        return None if None in sides else _hold_mpp(float(sides[0]), float(sides[1]))
+    with open_picture(path) as (image, _):
+        tags = getattr(image, "tag_v2", {})
+        microns = {2: 25_400.0, 3: 10_000.0}.get(tags.get(296, 2))  # resolution unit: inch, centimetre
+        across, down = tags.get(282), tags.get(283)
+        if microns is None or not across or not down:
+            return None
+        return _hold_mpp(microns / float(across), microns / float(down))
+
+
+def read_encoding(path: Path) -> tuple[str, float]:
+    """How a file holds its pixels, from the header: format, kind and compression; mean quantisation step of a JPEG.
+
+    Raises:
+        DataError, MissingExtraError: as `read_size`.
+    """
+    if is_slide(path):
+        return path.suffix.lower().lstrip("."), 0.0
+    with open_picture(path) as (image, _):
+        steps = [step for table in getattr(image, "quantization", {}).values() for step in table]
+        words = (image.format, image.mode, image.info.get("compression"))
+        return " ".join(str(word) for word in words if word), sum(steps) / max(1, len(steps))
+
+
+def _hold_mpp(across: float, down: float) -> float | None:
+    mpp = (across + down) / 2
+    return mpp if PLAUSIBLE_MPP[0] <= mpp <= PLAUSIBLE_MPP[1] else None

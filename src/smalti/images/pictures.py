@@ -1,0 +1,180 @@
+"""Pictures that Pillow reads: their headers, and their pixels as RGB or as one plane."""
+
+from __future__ import annotations
+
+import struct
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from .failures import data_error, refuse_whole
+
+# What Pillow may open whatever the suffix says; its other readers are stubs, or start programs (EPS).
+PICTURE_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")
+
+LARGE_PX = 89_478_485  # where Pillow begins to warn; a larger .tif goes to OpenSlide if that is installed
+LARGEST_WHOLE_PX = 2 * LARGE_PX  # where Pillow refuses; no slide is read whole beyond it either
+LARGEST_BYTES = 4 * LARGEST_WHOLE_PX  # what so many pixels take in Pillow; grey ones, as of masks, take one byte each
+NARROW_MODES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}  # bytes; all others take four
+
+PLAIN_MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV"})
+EXIF_ORIENTATION = 0x0112
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# What Pillow's readers raise on damaged bytes; OSError is the usual one.
+DAMAGE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, OverflowError, struct.error)
+
+# Filters of warnings and Pillow's limit belong to the whole process, so two threads must not be at them at once.
+_header_lock = threading.Lock()
+
+
+@contextmanager
+def open_picture(path: Path) -> Iterator[tuple[Image.Image, int]]:
+    """The lazy Pillow image and its EXIF orientation; what fails inside becomes a `DataError`."""
+    with name_damage(path):
+        image, orientation = read_header(path)
+        with image:
+            refuse_large(image, path)
+            yield image, orientation
+
+
+@contextmanager
+def name_damage(path: Path) -> Iterator[None]:
+    """What Pillow raises inside becomes a `DataError` about the file."""
+    try:
+        yield
+    except UnidentifiedImageError:
+        raise data_error(
+            path,
+            "unreadable",
+            message=f"is no image that Pillow knows ({_describe_content(path)}).",
+            fix="export it again as PNG or 8-bit TIFF; slides need pip install 'smalti[openslide]'",
+        ) from None
+    except FileNotFoundError:
+        raise data_error(
+            path, "missing-file", message="does not exist.", fix="copy the file there or remove its row"
+        ) from None
+    except DAMAGE_ERRORS as error:
+        raise data_error(
+            path, "unreadable", message=f"cannot be decoded: {error}.", fix="copy or export the file again"
+        ) from None
+
+
+def read_header(path: Path) -> tuple[Image.Image, int]:
+    """The lazy Pillow image, however large, and its EXIF orientation."""
+    with _header_lock, warnings.catch_warnings():
+        # Odd metadata are no news to the user; damage that matters shows in the pixels.
+        warnings.simplefilter("ignore")
+        Image.init()  # the formats asked for must be registered; does nothing the second time
+        # Pillow counts pixels; what matters is the memory that they take (`refuse_large`).
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            image = Image.open(path, formats=PICTURE_FORMATS)
+            return image, _read_orientation(image)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def refuse_large(image: Image.Image, path: Path) -> None:
+    """Raise a `DataError` where the decoded picture would take more than `LARGEST_BYTES`."""
+    most_px = LARGEST_BYTES // NARROW_MODES.get(image.mode, 4)
+    if image.width * image.height > most_px:
+        raise data_error(
+            path,
+            "image-too-large",
+            message=f"has more than {most_px // 10**6} million pixels, the limit of what is decoded whole.",
+            fix="read it as a slide: pip install 'smalti[openslide]' (tiled TIFF), or export it smaller",
+        )
+
+
+def _read_orientation(image: Image.Image) -> int:
+    # Pillow turns TIFF by itself. getexif() would decode a whole PNG, so the block from the header is parsed here.
+    block = image.info.get("exif")
+    if image.format == "TIFF" or not block:
+        return 1
+    exif = Image.Exif()
+    try:
+        exif.load(block)
+        return int(exif.get(EXIF_ORIENTATION, 1))
+    except DAMAGE_ERRORS:
+        return 1  # a damaged note beside good pixels
+
+
+def _describe_content(path: Path) -> str:
+    with path.open("rb") as file:
+        start = file.read(512)
+    if not start:
+        return "the file is empty"
+    text = start.lstrip().lower()
+    if text.startswith((b"<!doctype", b"<html")):
+        return "it holds a web page: the download failed"
+    if text.startswith(b"version https://git-lfs"):
+        return "it holds a Git LFS pointer: run 'git lfs pull'"
+    return f"it begins with {start[:8]!r}"
+
+
+def find_turned_size(image: Image.Image, orientation: int) -> tuple[int, int]:
+    """(height_px, width_px) after `turn`."""
+    width_px, height_px = image.size
+    return (width_px, height_px) if orientation >= 5 and orientation in TURNS else (height_px, width_px)
+
+
+def turn(image: Image.Image, orientation: int) -> Image.Image:
+    """The image as its EXIF orientation wants it."""
+    return image.transpose(TURNS[orientation]) if orientation in TURNS else image
+
+
+def refuse_mode(image: Image.Image, path: Path) -> None:
+    """Raise a `DataError` about pixels whose range is not known."""
+    if image.mode not in PLAIN_MODES and not image.mode.startswith("I;16"):
+        raise data_error(
+            path,
+            "unsupported-pixels",
+            message=f"has pixels of kind '{image.mode}' (32-bit or Lab), whose range is not known.",
+            fix="export it as 8-bit or 16-bit RGB or grey",
+        )
+
+
+def shrink(image: Image.Image, longest_px: int | None) -> Image.Image:
+    """The image itself, its longer side no more than ``longest_px``."""
+    if longest_px is not None:
+        image.thumbnail((longest_px, longest_px), Image.Resampling.LANCZOS)
+    return image
+
+
+def to_rgb(image: Image.Image, path: Path) -> Image.Image:
+    """RGB by the rules of `smalti.images`."""
+    refuse_mode(image, path)
+    refuse_whole(path, (image.height, image.width), most_px=LARGEST_WHOLE_PX)
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if not image.has_transparency_data:
+        return image if image.mode == "RGB" else image.convert("RGB")  # a copy of the largest picture is 0.7 GB
+    colour = image.convert("RGBA")
+    paper = Image.new("RGBA", colour.size, "white")
+    return Image.alpha_composite(paper, colour).convert("RGB")
+
+
+def to_planes(image: Image.Image, path: Path) -> tuple[NDArray[Any], NDArray[np.uint8] | None]:
+    """One number per pixel, (H, W), of the kind that the file holds; opacity (H, W) where it has one."""
+    if image.mode in {"L", "I", "F"} or image.mode.startswith("I;16"):
+        return np.asarray(image), None
+    refuse_mode(image, path)
+    if not image.has_transparency_data:
+        return np.asarray(image.convert("L")), None
+    colour = image.convert("RGBA")
+    return np.asarray(colour.convert("RGB").convert("L")), np.asarray(colour.getchannel("A"))

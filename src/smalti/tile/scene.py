@@ -1,0 +1,103 @@
+"""An image opened for cutting, with the map of what is wanted of it; held whole when small, read by region when large.
+
+A large image (above `smalti.images.WHOLE_PX`) is looked at through a shrunken view where something about the whole of
+it is asked: where tissue is, what colour paint is filled with. Its mask, where it has one, is kept at every n-th pixel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from .. import images
+from ..types import Repair, Sample
+from .plane import Plane
+from .repair import Picture, apply_repair, read_sample, read_sample_mask
+from .tissue import find_tissue
+
+VIEW_PX = 2048  # longer side of the view of a large image
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scene:
+    """An open image.
+
+    Attributes:
+        size_px: (height_px, width_px).
+        mask: what is wanted: under the mask, or tissue without one, after repairs.
+        picture: all pixels, repaired, (H, W, 3) RGB; None where they are read by region.
+        regions: where they are read from otherwise.
+        paint: what is filled with ``fill`` when a region is read; None for nothing.
+    """
+
+    size_px: tuple[int, int]
+    mask: Plane
+    picture: Picture | None = None
+    regions: images.Regions | None = None
+    paint: Plane | None = None
+    fill: tuple[int, int, int] = (255, 255, 255)
+
+    def read(self, box: tuple[int, int, int, int], *, longest_px: int) -> Picture:
+        """The box (row_px, col_px, height_px, width_px) inside the image, RGB.
+
+        A large image may give it shrunk, its longer side no less than ``longest_px``.
+        """
+        row, col, height, width = box
+        if self.picture is not None:
+            return self.picture[row : row + height, col : col + width]
+        assert self.regions is not None
+        shrunk = longest_px if max(height, width) > longest_px else None
+        part = self.regions.read(row, col, height_px=height, width_px=width, longest_px=shrunk)
+        if self.paint is not None and (inside := self.paint.crop(row, col, height_px=height, width_px=width)).any():
+            size = (part.shape[1], part.shape[0])
+            part[cv2.resize(inside, size, interpolation=cv2.INTER_NEAREST).astype(bool)] = self.fill
+        return part
+
+
+@contextmanager
+def open_scene(sample: Sample) -> Iterator[Scene]:
+    """Open an image and its mask, with the sample's repair.
+
+    Raises:
+        DataError: a file cannot be read, the mask has another size than the image, or the repair leaves no mask.
+    """
+    with images.open_regions(sample.path) as regions:
+        if math.prod(regions.size_px) > images.WHOLE_PX:
+            yield _look_through(sample, regions)
+            return
+    picture, mask = read_sample(sample)
+    yield Scene(mask.shape, Plane(mask, (1, 1), mask.shape), picture)
+
+
+def _look_through(sample: Sample, regions: images.Regions) -> Scene:
+    size_px = regions.size_px
+    given = None if sample.mask_path is None else _read_plane(sample, size_px)
+    if given is not None and sample.repair is None:
+        return Scene(size_px, given, regions=regions)
+    view = images.read_thumbnail(sample.path, longest_px=VIEW_PX)
+    if sample.repair is None:
+        return Scene(size_px, Plane.over(find_tissue(view), size_px), regions=regions)
+    # A repair is drawn on the view: its outline was found on a copy that is no finer.
+    small = (view.shape[1], view.shape[0])
+    mask = None if given is None else cv2.resize(given.pixels, small, interpolation=cv2.INTER_NEAREST)
+    shrunk = replace(sample, repair=_shrink_outline(sample.repair, size_px, view.shape))
+    filled, mask, paint = apply_repair(shrunk, view, None if mask is None else np.asarray(mask, dtype=np.uint8))
+    covered = Plane.over(paint.astype(np.uint8), size_px)
+    fill = tuple(filled[paint][0].tolist()) if paint.any() else (255, 255, 255)
+    return Scene(size_px, Plane.over(mask, size_px), regions=regions, paint=covered, fill=fill)
+
+
+def _read_plane(sample: Sample, size_px: tuple[int, int]) -> Plane:
+    mask = read_sample_mask(sample, size_px, most_px=images.WHOLE_PX)
+    step = max(math.ceil(n / m) for n, m in zip(size_px, mask.shape, strict=True))
+    return Plane(mask, (step, step), size_px)
+
+
+def _shrink_outline(repair: Repair, size_px: tuple[int, int], shape: tuple[int, ...]) -> Repair:
+    down, across = shape[0] / size_px[0], shape[1] / size_px[1]
+    return replace(repair, outline=tuple(tuple((r * down, c * across) for r, c in p) for p in repair.outline))
