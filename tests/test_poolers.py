@@ -105,6 +105,22 @@ def test_poolers_without_parameters_are_those_of_torch() -> None:
     torch.testing.assert_close(POOLERS.build("logsumexp", 4, 3, r=2.0)(values).embedding, smooth)
 
 
+@pytest.mark.parametrize("name", ["attention", "gated_attention", "additive", "clam_sb", "clam_mb", "dsmil"])
+def test_tiles_go_through_as_many_layers_as_are_named(name: str) -> None:
+    torch.manual_seed(0)
+    pooler = POOLERS.build(name, 5, 3, hidden=(7, 4, 6))
+    layers = [layer for layer in pooler.project if isinstance(layer, torch.nn.Linear)]
+    assert [layer.out_features for layer in layers] == [7, 4, 6]
+    assert sum(isinstance(layer, torch.nn.Dropout) for layer in pooler.project) == 3
+    values = torch.randn(2, 3, 5)
+    wanted = values
+    for layer in layers:
+        wanted = F.relu(F.linear(wanted, layer.weight, layer.bias))
+    torch.testing.assert_close(pooler.eval().embed(values, None), wanted)
+    one, same = POOLERS.build(name, 5, 3, hidden=7), POOLERS.build(name, 5, 3, hidden=[7])
+    assert one.load_state_dict(same.state_dict())
+
+
 @pytest.mark.parametrize(("name", "gated"), [("attention", False), ("gated_attention", True)])
 def test_attention_is_that_of_torchmil(name: str, gated: bool) -> None:
     from torchmil import nn

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 import torch
 from torch import nn
 
 from .poolers import POOLERS, Pooled, Pooler, blank_padding, fill_mask, masked_softmax, weigh_tiles
 
+Hidden = int | Sequence[int] | None  # dimensions that tiles are projected to, one layer each; None: not projected
+
 
 class LearnedPooler(Pooler):
-    """Root of poolers that learn: tiles are standardised, then projected to H dimensions where H is given.
+    """Root of poolers that learn: tiles are standardised, then projected to H dimensions where ``hidden`` is given.
+
+    Several dimensions make several layers, as (256, 128, 64) of Ilse et al. 2018; dropout follows each.
 
     The mean and scale are those of the tiles of the training cases (`fit_scale`), so that a rate means the same for
     every backbone.
@@ -19,12 +26,16 @@ class LearnedPooler(Pooler):
     center: torch.Tensor
     scale: torch.Tensor
 
-    def __init__(self, features: int, classes: int, *, hidden: int | None, dropout: float) -> None:
-        super().__init__(hidden or features, classes)
+    def __init__(self, features: int, classes: int, *, hidden: Hidden, dropout: float) -> None:
+        sizes = [features, *([hidden] if isinstance(hidden, int) else hidden or ())]
+        super().__init__(sizes[-1], classes)
         self.register_buffer("center", torch.zeros(features))
         self.register_buffer("scale", torch.ones(features))
-        layers: list[nn.Module] = [] if hidden is None else [nn.Linear(features, hidden), nn.ReLU()]
-        self.project = nn.Sequential(*layers, nn.Dropout(dropout))
+        self.layers = len(sizes) - 1
+        layers: list[nn.Module] = [] if self.layers else [nn.Dropout(dropout)]
+        for size, smaller in pairwise(sizes):
+            layers += [nn.Linear(size, smaller), nn.ReLU(), nn.Dropout(dropout)]
+        self.project = nn.Sequential(*layers)
 
     def fit_scale(self, tiles: torch.Tensor) -> None:
         """Take mean and standard deviation from embeddings (n, D) of training tiles."""
@@ -32,10 +43,13 @@ class LearnedPooler(Pooler):
         if len(tiles) > 1:
             self.scale.copy_(tiles.std(dim=0).clamp_min(1e-4))
 
-    def embed(self, features: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """Standardised and projected tiles (B, N, H); padding is 0."""
-        clean = blank_padding(features, mask)
-        return blank_padding(self.project((clean - self.center) / self.scale), mask)
+    def embed(self, features: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        """Standardised and projected tiles (B, N, H); padding is 0. One copy of the tiles is made, not one a step."""
+        ready = (features - self.center).div_(self.scale)
+        if mask is None:
+            return self.project(ready)
+        projected: torch.Tensor = self.project(ready.masked_fill_(~mask[..., None], 0.0))
+        return blank_padding(projected, mask) if self.layers else projected
 
 
 class AttentionScores(nn.Module):
@@ -60,9 +74,7 @@ class AttentionPooler(LearnedPooler):
 
     weighs = True
 
-    def __init__(
-        self, features: int, classes: int, *, hidden: int | None, width: int, dropout: float, gated: bool
-    ) -> None:
+    def __init__(self, features: int, classes: int, *, hidden: Hidden, width: int, dropout: float, gated: bool) -> None:
         super().__init__(features, classes, hidden=hidden, dropout=dropout)
         self.score = AttentionScores(self.features, width, gated=gated)
 
@@ -75,17 +87,16 @@ class AttentionPooler(LearnedPooler):
         coverage: torch.Tensor | None = None,
     ) -> Pooled:
         """Pool (B, N, D) to (B, H)."""
-        mask = fill_mask(features, mask)
         tiles = self.embed(features, mask)
-        attention = masked_softmax(self.score(tiles)[..., 0], weigh_tiles(mask, coverage))
-        return Pooled(torch.einsum("bn,bnh->bh", attention, tiles), attention)
+        attention = masked_softmax(self.score(tiles)[..., 0], weigh_tiles(fill_mask(features, mask), coverage))
+        return Pooled((attention[:, None] @ tiles)[:, 0], attention)
 
 
 @POOLERS.register("attention", summary="weighted mean, the weights learned", reference="Ilse et al. 2018, equation 8")
 def build_attention(
-    features: int, classes: int, *, hidden: int | None = None, width: int = 128, dropout: float = 0.1
+    features: int, classes: int, *, hidden: Hidden = None, width: int = 128, dropout: float = 0.1
 ) -> AttentionPooler:
-    """Attention of ``width`` units on tiles projected to ``hidden`` dimensions (None: not projected)."""
+    """Attention of ``width`` units on tiles projected to ``hidden`` dimensions (see `LearnedPooler`)."""
     return AttentionPooler(features, classes, hidden=hidden, width=width, dropout=dropout, gated=False)
 
 
@@ -95,7 +106,7 @@ def build_attention(
     reference="Ilse et al. 2018, equation 9",
 )
 def build_gated_attention(
-    features: int, classes: int, *, hidden: int | None = None, width: int = 128, dropout: float = 0.1
+    features: int, classes: int, *, hidden: Hidden = None, width: int = 128, dropout: float = 0.1
 ) -> AttentionPooler:
     """As `build_attention`, gated."""
     return AttentionPooler(features, classes, hidden=hidden, width=width, dropout=dropout, gated=True)
@@ -115,7 +126,7 @@ class AdditivePooler(LearnedPooler):
     weighs = True
 
     def __init__(
-        self, features: int, classes: int, *, hidden: int | None = None, width: int = 128, dropout: float = 0.1
+        self, features: int, classes: int, *, hidden: Hidden = None, width: int = 128, dropout: float = 0.1
     ) -> None:
         super().__init__(features, classes, hidden=hidden, dropout=dropout)
         self.score = AttentionScores(self.features, width, gated=True)

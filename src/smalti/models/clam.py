@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .attention import AttentionScores, LearnedPooler
+from .attention import AttentionScores, Hidden, LearnedPooler
 from .poolers import POOLERS, Pooled, blank_padding, fill_mask, masked_softmax, weigh_tiles
 
 
@@ -31,7 +31,7 @@ class ClamPooler(LearnedPooler):
     Args:
         features: D.
         classes: C.
-        hidden: tiles are projected to so many dimensions.
+        hidden: dimensions that tiles are projected to, one layer each; None leaves them.
         width: units of the attention.
         dropout: after the projection.
         k: most and least attended tiles of a bag that the loss looks at.
@@ -41,14 +41,14 @@ class ClamPooler(LearnedPooler):
     weighs = True
 
     def __init__(
-        self, features: int, classes: int, *, hidden: int = 128, width: int = 64, dropout: float = 0.25, k: int = 8,
+        self, features: int, classes: int, *, hidden: Hidden = 128, width: int = 64, dropout: float = 0.25, k: int = 8,
         weight: float = 0.43,
     ) -> None:  # fmt: skip
         super().__init__(features, classes, hidden=hidden, dropout=dropout)
         self.k = k
         self.weight = weight
-        self.score = AttentionScores(hidden, width, gated=True, branches=classes if self.by_class else 1)
-        self.instances = nn.ModuleList(nn.Linear(hidden, 2) for _ in range(classes))
+        self.score = AttentionScores(self.features, width, gated=True, branches=classes if self.by_class else 1)
+        self.instances = nn.ModuleList(nn.Linear(self.features, 2) for _ in range(classes))
 
     def forward(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from .attention import LearnedPooler
+from .attention import Hidden, LearnedPooler
 from .poolers import POOLERS, Pooled, fill_mask, masked_softmax, weigh_tiles
 
 
@@ -23,7 +23,7 @@ class DualStreamPooler(LearnedPooler):
     Args:
         features: D.
         classes: C.
-        hidden: tiles are projected to so many dimensions; None leaves them.
+        hidden: dimensions that tiles are projected to, one layer each; None leaves them.
         width: dimensions of the queries.
         dropout: after the projection.
     """
@@ -31,7 +31,7 @@ class DualStreamPooler(LearnedPooler):
     weighs = True
 
     def __init__(
-        self, features: int, classes: int, *, hidden: int | None = None, width: int = 128, dropout: float = 0.1
+        self, features: int, classes: int, *, hidden: Hidden = None, width: int = 128, dropout: float = 0.1
     ) -> None:
         super().__init__(features, classes, hidden=hidden, dropout=dropout)
         self.classify = nn.Linear(self.features, classes)
