@@ -354,7 +354,7 @@ def test_the_best_score_comes_first_and_what_has_none_last(
 
 def test_a_difference_names_what_was_set_and_nothing_else(entries: Any) -> None:
     plain, fast, *_ = entries
-    assert logbook.diff_recipes(plain, fast) == {"train.transfer.lr": (3e-3, 0.02), "split.seeds": ([0], [0, 1])}
+    assert logbook.diff_recipes(plain, fast) == {"train.transfer.lr": (None, 0.02), "split.seeds": ([0], [0, 1])}
     assert logbook.diff_recipes(plain, plain) == {}
 
 
@@ -554,7 +554,7 @@ def test_the_table_fits_the_screen(width: int, draw: Draw, invoke: Invoke) -> No
 
 def test_conditions_columns_and_order_shape_the_table(draw: Draw, invoke: Invoke) -> None:
     draw("a", "train.transfer.lr=0.02", score=(0.6, 0.5, 0.7))
-    draw("b", score=(0.8, 0.7, 0.9))
+    draw("b", "train.transfer.lr=0.003", score=(0.8, 0.7, 0.9))
     draw("c", score=None)
     result = invoke("--where", "status=finished", "--sort", "low", "--columns", "name,low,train.transfer.lr")
     assert re.search(r"name +low +train.transfer.lr", result.stdout)
@@ -568,7 +568,7 @@ def test_conditions_columns_and_order_shape_the_table(draw: Draw, invoke: Invoke
 
 
 def test_two_recipes_are_set_beside_each_other(draw: Draw, invoke: Invoke) -> None:
-    draw("a", score=(0.6, 0.5, 0.7))
+    draw("a", "train.transfer.lr=0.003", score=(0.6, 0.5, 0.7))
     draw("b", "train.transfer.lr=0.02", score=(0.8, 0.7, 0.9))
     result = invoke("--diff", "a", "best")
     assert result.exit_code == 0

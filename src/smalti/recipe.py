@@ -119,15 +119,45 @@ class Phase(Section):
     epochs: int = Field(60, ge=0, description="most passes over the training images; 0 leaves the phase out")
     batch_images: int = Field(32, gt=0, description="images (bags) per step")
     optimiser: str = Field("adamw", description="any optimiser that timm lists, by its own name")
-    lr: float = Field(3e-3, gt=0, description="learning rate of the head")
-    weight_decay: float = Field(1e-2, ge=0, description="weight decay")
-    schedule: Literal["cosine", "plateau", "constant"] = Field(
-        "cosine", description="cosine to zero; plateau: ReduceLROnPlateau on the inner loss; constant"
+    lr: float | None = Field(
+        None,
+        gt=0,
+        description="learning rate of the head; null: 3e-3 in transfer and 3e-4 in finetune for AdamW and its kin, for "
+        "others what their papers say beside it",
     )
+    rate_test: bool = Field(
+        False, description="take the rate from a range test on the training images of each fold instead"
+    )
+    weight_decay: float | None = Field(
+        None, ge=0, description="weight decay; null: 0.01 for AdamW and its kin, for others in step with their rate"
+    )
+    lookahead: bool = Field(False, description="slow weights around the optimiser")
+    sharpness: float = Field(
+        0.0, ge=0, description="radius of sharpness-aware minimisation around the optimiser; 0 leaves it out"
+    )
+    warmup_epochs: int = Field(0, ge=0, description="epochs in which the rate rises to its full height")
+    schedule: Literal["cosine", "plateau", "onecycle", "constant"] = Field(
+        "cosine", description="cosine to zero; plateau: ReduceLROnPlateau on the inner loss; onecycle; constant"
+    )
+    averaging: Literal["none", "ema", "swa", "soup"] = Field(
+        "none",
+        description="weights that are looked at: the last; their exponential mean; the mean of the second half's "
+        "epochs; at the end, the mean of epochs that lowers the inner loss",
+    )
+    accumulate: int = Field(1, gt=0, description="batches whose gradients make one step; each is normalised by itself")
+    average_decay: float = Field(0.99, gt=0, lt=1, description="decay of the exponential mean, for one step")
     patience: int = Field(15, gt=0, description="stop after so many epochs without a better inner loss")
     class_weights: Literal["balanced", "none"] = Field("balanced", description="weights of the classes in the loss")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="label smoothing of the loss")
     clip_norm: float | None = Field(1.0, gt=0, description="largest gradient norm; null leaves gradients alone")
+
+    @model_validator(mode="after")
+    def _check_schedule(self) -> Phase:
+        if self.optimiser.startswith("schedulefree") and (self.schedule, self.averaging) != ("constant", "none"):
+            raise ValueError(f"{self.optimiser} wants schedule=constant and averaging=none: it averages by itself")
+        if self.warmup_epochs and self.warmup_epochs >= self.epochs > 0:
+            raise ValueError("warmup_epochs must be fewer than epochs")
+        return self
 
 
 class Transfer(Phase):
@@ -149,7 +179,6 @@ class Finetune(Phase):
 
     epochs: int = Field(12, ge=0, description="most passes over the training images; 0 leaves the phase out")
     batch_images: int = Field(8, gt=0, description="images (bags) per step")
-    lr: float = Field(3e-4, gt=0, description="learning rate of the head")
     patience: int = Field(5, gt=0, description="stop after so many epochs without a better inner loss")
     tiles_per_image: int = Field(4, gt=0, description="tiles drawn from a bag at each step")
     stages: int = Field(3, ge=1, description="equal steps in which the backbone is opened; 1 opens all at once")

@@ -7,7 +7,7 @@ from .experiment import Experiment, check_parts, pool_images
 from .features import Features, compute_features
 from .folds import find_dynamics, load_network, tabulate_inner, train_folds
 from .forward import score_bags
-from .optimisers import list_optimisers
+from .optimisers import list_optimisers, settle_train
 from .schedules import SCHEDULES
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "read_bags",
     "read_checkpoint",
     "score_bags",
+    "settle_train",
     "tabulate_inner",
     "train_folds",
 ]

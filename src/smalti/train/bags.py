@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from .. import recipe
 from ..models import BagReader, LearnedPooler, ParameterGroup
 from ..samples.batches import shuffle_batches
 from .features import Features
+from .tasks import Forward
 
 SCORED_TILES = 20_000  # padded tiles of the bags that are scored together; 100 MB at 1,280 dimensions
 SCALE_TILES = 50_000  # tiles that mean and scale are taken from
@@ -115,20 +117,16 @@ class BagTask:
         """Dropout on."""
         self.module.train()
 
-    def draw_batches(
-        self, rng: np.random.Generator
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]]:
-        """Logits, targets and the pooler's own loss, one view and a choice of tiles drawn for each image."""
+    def draw_batches(self, rng: np.random.Generator) -> Iterator[tuple[Forward, torch.Tensor]]:
+        """One view and a choice of tiles drawn for each image."""
         device = self.fabric.device
         for chosen in shuffle_batches(len(self.bags), self.phase.batch_images, rng=rng):
             bags = self.bags[chosen].tolist()
             rows = [self._draw_rows(bag, rng) for bag in bags]
             padded = pad_bags(self.features, bags, rows=rows, view=int(rng.integers(self.phase.views)))
             targets = self.targets[chosen]
-            logits, extra = self.forward(
-                padded.features.to(device), padded.mask.to(device), padded.positions.to(device), targets
-            )
-            yield logits, targets, extra
+            given = (padded.features.to(device), padded.mask.to(device), padded.positions.to(device), targets)
+            yield partial(self.forward, *given), targets
 
     def _draw_rows(self, bag: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Tiles of one step, in their order: at most ``tiles_per_image``, some dropped, never all."""

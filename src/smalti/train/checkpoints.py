@@ -15,7 +15,7 @@ from ..runs import write_atomic
 
 
 def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write a nested structure of dicts, lists, tensors and plain values atomically."""
+    """Write a nested structure of dicts, lists, tuples, tensors, number formats and plain values atomically."""
     tensors: dict[str, torch.Tensor] = {}
     skeleton = _take_out(content, tensors)
     write_atomic(path, safetensors.torch.save(tensors, metadata={"content": json.dumps(skeleton)}))
@@ -46,7 +46,10 @@ def _take_out(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
     if isinstance(value, dict):
         return {"pairs": [[k, _take_out(v, tensors)] for k, v in value.items()]}
     if isinstance(value, list | tuple):
-        return {"items": [_take_out(v, tensors) for v in value]}
+        kind = "items" if isinstance(value, list) else "tuple"  # some optimisers ask for the same kind again
+        return {kind: [_take_out(v, tensors) for v in value]}
+    if isinstance(value, torch.dtype):
+        return {"dtype": str(value).removeprefix("torch.")}
     return value
 
 
@@ -57,4 +60,7 @@ def _put_back(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
         return tensors[value["tensor"]]
     if "pairs" in value:
         return {k: _put_back(v, tensors) for k, v in value["pairs"]}
-    return [_put_back(v, tensors) for v in value["items"]]
+    if "dtype" in value:
+        return getattr(torch, value["dtype"])
+    items = [_put_back(v, tensors) for v in value["items" if "items" in value else "tuple"]]
+    return items if "items" in value else tuple(items)

@@ -26,7 +26,8 @@ from .checkpoints import read_checkpoint, write_checkpoint
 from .devices import make_fabric, one_thread
 from .experiment import Experiment
 from .features import Features
-from .loop import Loop, Outcome, Stream, weigh_classes
+from .loop import Course, Loop, Outcome, Stream, weigh_classes
+from .optimisers import settle_train
 from .tasks import FinetuneTask, Task, TransferTask
 
 Tell = Callable[[str, int, int], None]
@@ -72,14 +73,14 @@ class Learned:
     """A network after one pass through the phases.
 
     Attributes:
-        rates: of each phase, the head's rate at every epoch up to the chosen one.
+        courses: of each phase, what another pass repeats.
         inner_logits: (n, C) of the images that chose.
         watched: of each phase that was watched, logits (n, C) of the outer images after each epoch.
     """
 
     network: Network
     history: list[dict[str, Any]]
-    rates: dict[str, tuple[float, ...]]
+    courses: dict[str, Course]
     inner_logits: torch.Tensor
     watched: dict[str, tuple[torch.Tensor, ...]]
 
@@ -94,7 +95,7 @@ def train_split(experiment: Experiment, split: Split, *, tell: Tell | None = Non
     final = first
     if experiment.recipe.train.refit and len(split.inner):
         whole = replace(split, train=np.union1d(split.train, split.inner), inner=split.inner[:0])
-        final = _learn(experiment, whole, rates=first.rates, tell=tell)
+        final = _learn(experiment, whole, courses=first.courses, tell=tell)
     weights = final.network.state_dict()
     if experiment.recipe.train.finetune.epochs == 0:
         weights = {name: value for name, value in weights.items() if not name.startswith("backbone.")}
@@ -112,10 +113,10 @@ def _learn(
     experiment: Experiment,
     split: Split,
     *,
-    rates: dict[str, tuple[float, ...]] | None = None,
+    courses: dict[str, Course] | None = None,
     tell: Tell | None = None,
 ) -> Learned:
-    """One pass through the phases; with ``rates`` it repeats what another pass chose, and nothing is watched."""
+    """One pass through the phases; with ``courses`` it repeats what another pass chose, and nothing is watched."""
     network = build_network(experiment, seed=split.seed * 1000 + split.fold)
     logits = torch.empty(0, len(experiment.cohort.classes))
     learned = Learned(network, [], {}, logits, {})
@@ -128,15 +129,12 @@ def _learn(
         else:
             network.backbone = copy.deepcopy(network.backbone)
             task = _prepare_finetune(experiment, split, network)
-        loop = _make_loop(experiment, split, name, task)
-        if rates is not None:
-            loop.rates = rates[name]
-            loop.stream = replace(loop.stream, phase=f"refit-{name}")
-        loop.watch = rates is None and name in WATCHED[experiment.recipe.train.watch]
+        loop = _make_loop(experiment, split, name, task, course=courses[name] if courses is not None else None)
+        loop.watch = courses is None and name in WATCHED[experiment.recipe.train.watch]
         with one_thread() if name == "transfer" else nullcontext():
             outcome = _run(loop, split, tell)
         learned.history.extend(outcome.history)
-        learned.rates[name] = outcome.rates
+        learned.courses[name] = outcome.course
         if outcome.watched:
             learned.watched[name] = outcome.watched
         if len(split.inner):
@@ -253,15 +251,17 @@ def _prepare_finetune(experiment: Experiment, split: Split, network: Network) ->
     )
 
 
-def _make_loop(experiment: Experiment, split: Split, name: str, task: Task) -> Loop:
-    phase: recipe.Phase = getattr(experiment.recipe.train, name)
+def _make_loop(experiment: Experiment, split: Split, name: str, task: Task, *, course: Course | None) -> Loop:
+    # An experiment that was prepared has its rates already.
+    phase: recipe.Phase = getattr(settle_train(experiment.recipe.train), name)
     targets = experiment.cohort.targets
     weights = weigh_classes(targets[split.train], len(experiment.cohort.classes), kind=phase.class_weights)
     return Loop(
         fabric=task.fabric,
         task=task,
         phase=phase,
-        stream=Stream(split.seed, split.fold, name),
+        stream=Stream(split.seed, split.fold, name if course is None else f"refit-{name}"),
+        course=course,
         class_weights=weights.to(experiment.fabric.device),
         inner_targets=torch.from_numpy(targets[split.inner]),
         checkpoints=experiment.run.checkpoints,

@@ -11,6 +11,7 @@ import time
 import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,14 @@ from lightning.fabric.wrappers import _FabricOptimizer
 
 from .. import recipe
 from ..metrics import METRICS
+from ..models import ParameterGroup
+from .averaging import Averaging, copy_weights
 from .checkpoints import read_checkpoint, write_checkpoint
-from .optimisers import build_optimiser
-from .schedules import SCHEDULES, step_schedule
-from .tasks import Task
+from .optimisers import build_optimiser, set_learning
+from .rates import find_rate
+from .schedules import Schedule, build_schedule, step_schedule
+from .sharpness import climb, descend
+from .tasks import Forward, Task
 
 SAVE_EVERY_S = 2.0  # shorter epochs are not worth a file each; a continued phase repeats at most this much
 
@@ -45,6 +50,15 @@ class Stream:
         return np.random.default_rng(sequence)
 
 
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What a pass without inner images repeats of one that had some: the head's rate at each epoch, and the epochs
+    whose mean is taken at the end."""
+
+    rates: tuple[float, ...]
+    mixed: tuple[int, ...] = ()
+
+
 @dataclass
 class Standing:
     """How far a phase is and what was best; survives in the progress file."""
@@ -59,16 +73,24 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A finished phase: the chosen epoch (-1: the weights it began with), the history, and the watched logits."""
+    """A finished phase.
+
+    Attributes:
+        best_epoch: the chosen epoch; -1: the weights it began with.
+        mixed: epochs whose mean was taken at the end instead; mostly none.
+        watched: logits of the watched images after each epoch.
+    """
 
     best_epoch: int
     history: tuple[dict[str, Any], ...]
     watched: tuple[torch.Tensor, ...]
+    mixed: tuple[int, ...] = ()
 
     @property
-    def rates(self) -> tuple[float, ...]:
-        """The head's rate at each epoch up to the chosen one."""
-        return tuple(row["lr"] for row in self.history[: self.best_epoch + 1])
+    def course(self) -> Course:
+        """What another pass repeats."""
+        last = max(self.mixed, default=self.best_epoch)
+        return Course(tuple(row["lr"] for row in self.history[: last + 1]), self.mixed)
 
 
 @dataclass
@@ -81,7 +103,7 @@ class Loop:
         inner_targets: (n,) classes of the inner images; empty where there are none, then the last epoch is taken.
         checkpoints: folder where the state is kept between epochs; removed by the caller once the fold is safe.
         keep_start: whether the weights the phase began with are a candidate (they are after ``transfer``).
-        rates: the head's rate of each epoch to repeat, from a pass that had inner images; None uses the schedule.
+        course: what to repeat of a pass that had inner images; None uses the schedule.
         watch: whether the watched images are scored after each epoch.
     """
 
@@ -93,9 +115,18 @@ class Loop:
     inner_targets: torch.Tensor
     checkpoints: Path
     keep_start: bool = False
-    rates: tuple[float, ...] | None = None
+    course: Course | None = None
     watch: bool = False
     tell: Callable[[int, int], None] | None = None
+
+    def __post_init__(self) -> None:
+        self.averaging = Averaging(
+            self.task.module,
+            kind=self.phase.averaging,
+            decay=self.phase.average_decay,
+            start=self.phase.epochs // 2,
+            mixed=self.course.mixed or None if self.course is not None else None,
+        )
 
     @property
     def progress_path(self) -> Path:
@@ -105,21 +136,22 @@ class Loop:
     def run(self) -> Outcome:
         """Train until the epochs or the patience are used up; the task's module ends with the best weights."""
         groups = self.task.list_groups()
-        optimiser = build_optimiser(
-            self.phase.optimiser, groups, lr=self.phase.lr, weight_decay=self.phase.weight_decay
-        )
+        optimiser = self._build_optimiser(groups, self._find_rate(groups))
         schedule = self._build_schedule(optimiser)
         stepper = self.fabric.setup_optimizers(optimiser)
         standing, best = self._restore(optimiser, schedule)
         saved_at = time.monotonic()
-        epochs = self.phase.epochs if self.rates is None else len(self.rates)
+        epochs = self.phase.epochs if self.course is None else len(self.course.rates)
         while standing.epoch < epochs and standing.stale < self.phase.patience:
             started = time.monotonic()
             rate = float(optimiser.param_groups[0]["lr"])
             train_loss = self._learn(stepper, standing.epoch)
-            inner_loss, inner_f1 = self._choose()
-            if self.watch:
-                standing.watched.append(self.task.score_watched())
+            self.averaging.follow_epoch(standing.epoch)
+            with self.averaging.loaded():
+                inner_loss, inner_f1 = self._choose()
+                if self.watch:
+                    standing.watched.append(self.task.score_watched())
+                best = self._judge(standing, inner_loss, best)
             step_schedule(schedule, loss=train_loss if np.isnan(inner_loss) else inner_loss)
             standing.history.append(
                 {
@@ -128,43 +160,100 @@ class Loop:
                     "inner_macro_f1": inner_f1, "seconds": round(time.monotonic() - started, 3),
                 }
             )  # fmt: skip
-            best = self._judge(standing, inner_loss, best)
             standing.epoch += 1
             if time.monotonic() - saved_at >= SAVE_EVERY_S:
                 self._save(standing, best, optimiser, schedule)
                 saved_at = time.monotonic()
             if self.tell is not None:
                 self.tell(standing.epoch, epochs)
-        self.task.module.load_state_dict(best)
-        return Outcome(standing.best_epoch, tuple(standing.history), tuple(standing.watched))
+        return self._finish(standing, best)
 
-    def _build_schedule(self, optimiser: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
-        if self.rates is not None:
-            rates, first = (*self.rates, 0.0), self.phase.lr  # the 0.0: there may be no epoch to repeat
-            return torch.optim.lr_scheduler.LambdaLR(optimiser, lambda e: rates[min(e, len(rates) - 1)] / first)
-        return SCHEDULES.build(self.phase.schedule, optimiser, epochs=self.phase.epochs, patience=self.phase.patience)
+    def _finish(self, standing: Standing, best: dict[str, torch.Tensor]) -> Outcome:
+        """Load the best weights; a soup that is better than any epoch takes their place."""
+        mixed = self.averaging.cook(lambda: self._choose()[0]) if standing.best_epoch >= 0 else ()
+        if len(mixed) < 2:
+            self.task.module.load_state_dict(best)
+            mixed = ()
+        return Outcome(standing.best_epoch, tuple(standing.history), tuple(standing.watched), mixed)
+
+    def _build_optimiser(self, groups: list[ParameterGroup], rate: float) -> torch.optim.Optimizer:
+        decay = self.phase.weight_decay
+        assert decay is not None  # settled with the plan
+        return build_optimiser(
+            self.phase.optimiser, groups, lr=rate, weight_decay=decay, lookahead=self.phase.lookahead
+        )
+
+    def _find_rate(self, groups: list[ParameterGroup]) -> float:
+        """The head's full rate: the recipe's, or one that a test on the training images proposes."""
+        assert self.phase.lr is not None  # settled with the plan
+        if not self.phase.rate_test or self.course is not None or self.progress_path.is_file():
+            return self.phase.lr  # a repeated or continued pass takes its rates from where they are written down
+        self.task.start_epoch(0, self.phase.epochs)
+        return find_rate(
+            self.task,
+            self._build_optimiser(groups, self.phase.lr),
+            scales=[group.lr_scale for group in groups],
+            measure=self._measure,
+            rng=self.stream.seed_epoch(0),
+        )
+
+    def _build_schedule(self, optimiser: torch.optim.Optimizer) -> Schedule:
+        if self.course is not None:
+            full = float(optimiser.param_groups[0]["lr"])
+            rates = (*self.course.rates, 0.0)  # the 0.0: there may be no epoch to repeat
+            return torch.optim.lr_scheduler.LambdaLR(optimiser, lambda e: rates[min(e, len(rates) - 1)] / full)
+        return build_schedule(
+            self.phase.schedule,
+            optimiser,
+            epochs=self.phase.epochs,
+            patience=self.phase.patience,
+            warmup_epochs=self.phase.warmup_epochs,
+        )
 
     def _learn(self, optimiser: _FabricOptimizer, epoch: int) -> float:
         """One pass over the training images; the mean loss."""
         rng = self.stream.seed_epoch(epoch)
         self.task.start_epoch(epoch, self.phase.epochs)
+        set_learning(optimiser.optimizer, True)
         total, count = 0.0, 0
-        for logits, targets, extra in self.task.draw_batches(rng):
-            loss = F.cross_entropy(
-                logits.float(), targets, weight=self.class_weights, label_smoothing=self.phase.label_smoothing
-            )
-            if extra is not None:
-                loss = loss + extra
-            self.fabric.backward(loss)
+        batches = self.task.draw_batches(rng)
+        while group := list(islice(batches, self.phase.accumulate)):
+            loss = self._backward(group)
+            if self.phase.sharpness:
+                moved = climb(self.task.module.parameters(), rho=self.phase.sharpness)
+                optimiser.zero_grad()
+                self._backward(group)
+                descend(moved)
             if self.phase.clip_norm is not None:
                 self.fabric.clip_gradients(
                     self.task.forward, optimiser, max_norm=self.phase.clip_norm, error_if_nonfinite=False
                 )
             optimiser.step()
             optimiser.zero_grad()
-            total += float(loss.detach()) * len(targets)
-            count += len(targets)
+            self.averaging.follow_step()
+            images = sum(len(targets) for _, targets in group)
+            total += loss * images
+            count += images
+        set_learning(optimiser.optimizer, False)
         return total / max(1, count)
+
+    def _backward(self, group: list[tuple[Forward, torch.Tensor]]) -> float:
+        """Add up the gradients of a few batches; their mean loss by image."""
+        images = sum(len(targets) for _, targets in group)
+        total = 0.0
+        for forward, targets in group:
+            loss = self._measure(forward, targets) * (len(targets) / images)
+            self.fabric.backward(loss)
+            total += float(loss.detach())
+        return total
+
+    def _measure(self, forward: Forward, targets: torch.Tensor) -> torch.Tensor:
+        """The loss of one batch."""
+        logits, extra = forward()
+        loss = F.cross_entropy(
+            logits.float(), targets, weight=self.class_weights, label_smoothing=self.phase.label_smoothing
+        )
+        return loss if extra is None else loss + extra
 
     def _choose(self) -> tuple[float, float]:
         """Loss and macro-F1 on the inner images; NaN where there are none."""
@@ -177,27 +266,26 @@ class Loop:
 
     def _judge(self, standing: Standing, loss: float, best: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Keep the weights of the lowest inner loss; without inner images, the last."""
+        self.averaging.keep(loss, standing.epoch)
         if np.isnan(loss) or loss < standing.best_loss:
             standing.best_loss, standing.best_epoch, standing.stale = loss, standing.epoch, 0
-            return self._copy_weights()
+            return copy_weights(self.task.module)
         standing.stale += 1
         return best
 
-    def _copy_weights(self) -> dict[str, torch.Tensor]:
-        return {k: v.detach().clone() for k, v in self.task.module.state_dict().items()}
-
     def _restore(
-        self, optimiser: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LRScheduler
+        self, optimiser: torch.optim.Optimizer, schedule: Schedule
     ) -> tuple[Standing, dict[str, torch.Tensor]]:
         if not self.progress_path.is_file():
             standing = Standing()
             if self.keep_start and len(self.inner_targets):
                 standing.best_loss = self._choose()[0]
-            return standing, self._copy_weights()
+            return standing, copy_weights(self.task.module)
         state = read_checkpoint(self.progress_path)
         self.task.module.load_state_dict(state["weights"])
         optimiser.load_state_dict(state["optimiser"])
         schedule.load_state_dict(state["schedule"])
+        self.averaging.load_state_dict(state["averaging"])
         return Standing(**state["standing"]), state["best"]
 
     def _save(
@@ -205,7 +293,7 @@ class Loop:
         standing: Standing,
         best: dict[str, torch.Tensor],
         optimiser: torch.optim.Optimizer,
-        schedule: torch.optim.lr_scheduler.LRScheduler,
+        schedule: Schedule,
     ) -> None:
         write_checkpoint(
             self.progress_path,
@@ -214,6 +302,7 @@ class Loop:
                 "best": best,
                 "optimiser": optimiser.state_dict(),
                 "schedule": schedule.state_dict(),
+                "averaging": self.averaging.state_dict(),
                 "standing": asdict(standing),
             },
         )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -19,6 +20,9 @@ from ..samples.batches import shuffle_batches
 from ..tile import TileStore
 from ..types import InputSpec
 from .forward import score_bags
+
+# Logits (B, C) of one batch and a further loss where there is one; a sharpness-aware step asks twice.
+Forward = Callable[[], tuple[torch.Tensor, torch.Tensor | None]]
 
 
 class Task(Protocol):
@@ -42,10 +46,8 @@ class Task(Protocol):
     def start_epoch(self, epoch: int, epochs: int) -> None:
         """Set modes, open layers, set the strength of augmentation."""
 
-    def draw_batches(
-        self, rng: np.random.Generator
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]]:
-        """Logits (B, C), targets (B,) and a further loss where there is one, in one pass over the training images."""
+    def draw_batches(self, rng: np.random.Generator) -> Iterator[tuple[Forward, torch.Tensor]]:
+        """Each batch's way to its logits, and its targets (B,), in one pass over the training images."""
 
     def score_inner(self) -> torch.Tensor:
         """Logits (n, C) of the inner images."""
@@ -85,14 +87,15 @@ class TransferTask:
         """Dropout on."""
         self.module.train()
 
-    def draw_batches(
-        self, rng: np.random.Generator
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]]:
-        """Logits and targets, one view drawn for each image."""
+    def draw_batches(self, rng: np.random.Generator) -> Iterator[tuple[Forward, torch.Tensor]]:
+        """One view drawn for each image."""
         views, count, _ = self.embeddings.shape
         for chosen in shuffle_batches(count, self.batch_images, rng=rng):
             drawn = self.embeddings[rng.integers(0, views, len(chosen)), chosen]
-            yield self.forward(drawn), self.targets[chosen], None
+            yield partial(self._forward, drawn), self.targets[chosen]
+
+    def _forward(self, drawn: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return self.forward(drawn), None
 
     def score_inner(self) -> torch.Tensor:
         """Logits of the inner images."""
@@ -140,18 +143,16 @@ class FinetuneTask:
         share = epoch / max(1, epochs - 1)
         self._strength = (1 - share) * self.phase.strength_start + share * self.phase.strength_end
 
-    def draw_batches(
-        self, rng: np.random.Generator
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]]:
-        """Logits and targets of augmented tiles; tiles are read and augmented one step ahead."""
+    def draw_batches(self, rng: np.random.Generator) -> Iterator[tuple[Forward, torch.Tensor]]:
+        """Augmented tiles, read and augmented one step ahead."""
         colours = np.random.default_rng(rng.integers(2**63))
         device = self.fabric.device
         for batch in iterate_ahead(self.augment_batches(rng, colours)):
             tiles = torch.from_numpy(batch.tiles)
             images = normalise_tiles(tiles.flatten(0, 1).to(device), spec=self.spec)
             targets = batch.targets.to(device)
-            logits, extra = self.forward(images, tiles.shape[1], torch.from_numpy(batch.places).to(device), targets)
-            yield logits, targets, extra
+            places = torch.from_numpy(batch.places).to(device)
+            yield partial(self.forward, images, tiles.shape[1], places, targets), targets
 
     def augment_batches(self, rng: np.random.Generator, colours: np.random.Generator) -> Iterator[Batch]:
         """Batches of one pass, their tiles augmented."""

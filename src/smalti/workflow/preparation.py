@@ -97,13 +97,15 @@ def check_rules(plan: Recipe) -> None:
 
 
 def resolve_plan(plan: Recipe, *, listener: Listener) -> Recipe:
-    """The recipe with its norm chosen, or the one from scratch where it allows that and no weights can be had."""
+    """The recipe with norm and rates settled; from scratch where it allows that and no weights can be had."""
     from ..models import describe_missing_weights, find_weights
+    from ..train import settle_train
 
     if plan.model.without_weights == "scratch" and find_weights(plan.model) is None:
         listener.say(describe_missing_weights(plan.model).split(". Fix")[0] + "; a small backbone starts from scratch")
         plan = overlay_recipe(plan, "scratch")
-    return _settle_norm(plan, listener=listener)
+    settled = _settle_norm(plan, listener=listener)
+    return settled.model_copy(update={"train": settle_train(settled.train)})
 
 
 def _settle_norm(plan: Recipe, *, listener: Listener) -> Recipe:
