@@ -54,7 +54,7 @@ def main() -> None:
         task = FinetuneTask(module=network, fabric=fabric, spec=backbone.spec,
                             store=store, batches=batches, inner_bags=bags[:0], phase=phase)  # fmt: skip
         loop = Loop(fabric=fabric, task=task, phase=phase, stream=Stream(0, 0, "finetune"),
-                    class_weights=torch.ones(2, device=fabric.device), inner_targets=torch.empty(0, dtype=torch.long),
+                    counts=torch.ones(2, device=fabric.device), inner_targets=torch.empty(0, dtype=torch.long),
                     checkpoints=Path(name))  # fmt: skip
         bare = Bare(args.backbone, tiles=phase.batch_images * phase.tiles_per_image, px=store.tile_px, fabric=fabric)
         compare(loop, bare, tiles=args.images * phase.tiles_per_image, repeats=args.repeats, device=device.name)

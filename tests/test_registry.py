@@ -24,6 +24,7 @@ from smalti.predict import CALIBRATIONS, DECISIONS, ENSEMBLES
 from smalti.recipe import Phase
 from smalti.registry import Registry
 from smalti.samples import AUGMENTATIONS, Transform
+from smalti.train import LOSSES
 from smalti.train.schedules import SCHEDULES
 from smalti.types import Cohort
 
@@ -73,6 +74,15 @@ def check_schedule(schedule: Any) -> None:
     assert isinstance(schedule, torch.optim.lr_scheduler.LRScheduler)
 
 
+def check_loss(measure: Any) -> None:
+    logits = torch.tensor([[2.0, -1.0, 0.0], [0.0, 1.0, -2.0]], requires_grad=True)
+    loss = measure(logits, torch.tensor([[1.0, 0.0, 0.0], [0.2, 0.8, 0.0]]))
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert logits.grad is not None
+    assert torch.isfinite(logits.grad).all()
+
+
 def check_fit(fit: Any) -> None:
     """Of three images: a temperature, or weights of the classes."""
     fitted = np.asarray(fit(np.array([0, 1, 1]), np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]), np.array(list("abc"))))
@@ -104,6 +114,7 @@ REGISTRIES: dict[str, tuple[Registry[Any], Arguments, Callable[[Any], None]]] = 
     "POOLERS": (POOLERS, lambda: ((5, 3), {}), check_pooler),
     "NORMS": (NORMS, lambda: ((), {}), check_norm),
     "FUSIONS": (FUSIONS, lambda: ((5, 7, 8), {}), check_fusion),
+    "LOSSES": (LOSSES, lambda: ((torch.tensor([5.0, 2.0, 0.0]),), {"weights": torch.ones(3)}), check_loss),
     "CALIBRATIONS": (CALIBRATIONS, lambda: ((), {}), check_fit),
     "DECISIONS": (DECISIONS, lambda: ((), {}), check_fit),
     "ENSEMBLES": (ENSEMBLES, lambda: ((), {}), check_ensemble),

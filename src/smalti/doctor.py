@@ -48,10 +48,10 @@ def list_parts() -> Iterator[tuple[str, Entry[Any]]]:
     from .models import FUSIONS, NORMS, POOLERS
     from .predict import CALIBRATIONS, DECISIONS, ENSEMBLES
     from .samples import AUGMENTATIONS
-    from .train import SCHEDULES, list_optimisers
+    from .train import LOSSES, SCHEDULES, list_optimisers
 
     models = (POOLERS, NORMS, FUSIONS)
-    kinds = (METRICS, CHECKS, CRITERIA, AUGMENTATIONS, *models, SCHEDULES, CALIBRATIONS, DECISIONS, ENSEMBLES)
+    kinds = (METRICS, CHECKS, CRITERIA, AUGMENTATIONS, *models, LOSSES, SCHEDULES, CALIBRATIONS, DECISIONS, ENSEMBLES)
     for registry in kinds:
         for entry in registry:
             yield registry.kind, entry

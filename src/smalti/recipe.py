@@ -12,10 +12,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import RecipeError
 
+
+def _check_option(option: str) -> str:
+    if not option.partition("=")[0].isidentifier():
+        raise ValueError(f"options are written name=value, not {option}")
+    return option
+
+
+Option = Annotated[str, AfterValidator(_check_option)]
 Seed = Annotated[int, Field(ge=0, le=1_000_000)]  # derived seeds must stay below the 2**32 of NumPy
 
 
@@ -96,7 +104,7 @@ class Model(Section):
         description="when the hub cannot be reached: stop, or lay the preset 'scratch' over this recipe",
     )
     pooler: str = Field("mean", description="how tile embeddings become one image embedding (smalti parts)")
-    pooler_options: tuple[str, ...] = Field(
+    pooler_options: tuple[Option, ...] = Field(
         (), description="what the pooler takes, as name=value, for example [hidden=128] (smalti parts)"
     )
     norm: str = Field(
@@ -104,13 +112,6 @@ class Model(Section):
         description="what becomes of batch normalisation (smalti parts); auto chooses by the batches of finetune",
     )
     dropout: float = Field(0.2, ge=0, lt=1, description="dropout before the last layer")
-
-    @model_validator(mode="after")
-    def _check(self) -> Model:
-        wrong = [option for option in self.pooler_options if not option.partition("=")[0].isidentifier()]
-        if wrong:
-            raise ValueError(f"pooler_options are written name=value, not {', '.join(wrong)}")
-        return self
 
 
 class Phase(Section):
@@ -147,7 +148,13 @@ class Phase(Section):
     accumulate: int = Field(1, gt=0, description="batches whose gradients make one step; each is normalised by itself")
     average_decay: float = Field(0.99, gt=0, lt=1, description="decay of the exponential mean, for one step")
     patience: int = Field(15, gt=0, description="stop after so many epochs without a better inner loss")
-    class_weights: Literal["balanced", "none"] = Field("balanced", description="weights of the classes in the loss")
+    loss: str = Field("cross_entropy", description="what is minimised (smalti parts)")
+    loss_options: tuple[Option, ...] = Field(
+        (), description="what the loss takes, as name=value, for example [gamma=1]"
+    )
+    class_weights: Literal["balanced", "effective", "none"] = Field(
+        "balanced", description="weights of the classes in the loss: by counts, by effective numbers, or none"
+    )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="label smoothing of the loss")
     clip_norm: float | None = Field(1.0, gt=0, description="largest gradient norm; null leaves gradients alone")
 

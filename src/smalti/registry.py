@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+import yaml
+
 from .errors import PartError
 
 T = TypeVar("T")
@@ -88,3 +90,9 @@ class Registry(Generic[T]):
             takes = ", ".join(inspect.signature(entry.build).parameters) or "no arguments"
             raise PartError(f"{self.kind} '{name}': {error}. It takes: {takes}") from None
         return entry.build(*args, **kwargs)
+
+
+def read_options(options: tuple[str, ...]) -> dict[str, Any]:
+    """Keyword arguments of a part from ``name=value``; values are read as YAML."""
+    pairs = (option.partition("=") for option in options)
+    return {name: yaml.safe_load(value) for name, _, value in pairs}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from timm.layers import Conv2dSame
 from torch import nn
@@ -22,7 +24,7 @@ class MaskStem(nn.Module):
         super().__init__()
         # timm's own layers pad to the size of the input where the plain ones have a fixed border.
         same = isinstance(colours, Conv2dSame) or bool(getattr(colours, "same_pad", False))
-        kind = Conv2dSame if same else nn.Conv2d
+        kind: Any = Conv2dSame if same else nn.Conv2d
         self.colours = colours
         self.slice = kind(
             1, colours.out_channels, colours.kernel_size, stride=colours.stride, padding=colours.padding,

@@ -106,7 +106,7 @@ class TransMilPooler(LearnedPooler):
         super().__init__(features, classes, hidden=hidden, dropout=dropout)
         self.token = nn.Parameter(torch.randn(1, 1, hidden) * 0.02)
         self.norms = nn.ModuleList(nn.LayerNorm(hidden) for _ in range(2))
-        self.layers = nn.ModuleList(NystroemAttention(hidden, heads=heads, landmarks=landmarks) for _ in range(2))
+        self.mixers = nn.ModuleList(NystroemAttention(hidden, heads=heads, landmarks=landmarks) for _ in range(2))
         self.encode = PyramidEncoding(hidden)
         self.norm = nn.LayerNorm(hidden)
 
@@ -133,9 +133,9 @@ class TransMilPooler(LearnedPooler):
         side = math.ceil(math.sqrt(count))
         square = torch.cat([tiles, tiles[:, : side * side - count]], dim=1)
         tokens = torch.cat([self.token, square], dim=1)
-        tokens = tokens + self.layers[0](self.norms[0](tokens))[0]
+        tokens = tokens + self.mixers[0](self.norms[0](tokens))[0]
         tokens = self.encode(tokens, side)
-        mixed, looks = self.layers[1](self.norms[1](tokens))
+        mixed, looks = self.mixers[1](self.norms[1](tokens))
         tokens = tokens + mixed
         # The landmarks' inverse lets single looks be slightly negative; a share is not.
         shares = looks[0, 1 : count + 1].clamp_min(0)

@@ -7,10 +7,12 @@ from .experiment import Experiment, check_parts, pool_images
 from .features import Features, compute_features
 from .folds import find_dynamics, load_network, tabulate_inner, train_folds
 from .forward import score_bags
+from .losses import LOSSES
 from .optimisers import list_optimisers, settle_train
 from .schedules import SCHEDULES
 
 __all__ = [
+    "LOSSES",
     "SCHEDULES",
     "Device",
     "Experiment",

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from lightning.fabric import Fabric
 from numpy.typing import NDArray
 
 from ..models import NORMS, POOLERS, Backbone, Pooler
 from ..recipe import Recipe
+from ..registry import read_options
 from ..runs import RunFolder
 from ..samples import AUGMENTATIONS
 from ..tile import TileStore
 from ..types import Cohort
 from .devices import Device
 from .features import Features
+from .losses import LOSSES
 from .optimisers import check_optimiser
 
 
@@ -66,12 +66,6 @@ class Experiment:
         return np.array([self.store.position(self.cohort.labelled[i].image) for i in indices], dtype=np.int64)
 
 
-def read_options(options: tuple[str, ...]) -> dict[str, Any]:
-    """Keyword arguments of a part from ``name=value``; values are read as YAML."""
-    pairs = (option.partition("=") for option in options)
-    return {name: yaml.safe_load(value) for name, _, value in pairs}
-
-
 def pool_images(features: Features, recipe: Recipe, *, classes: int) -> torch.Tensor | None:
     """Image embeddings (views, images of the store, D) of a pooler that does not learn; None of one that does."""
     model = recipe.model
@@ -90,4 +84,5 @@ def check_parts(recipe: Recipe) -> None:
         NORMS.find(recipe.model.norm)
     AUGMENTATIONS.find(recipe.train.finetune.augmentation)
     for phase in (recipe.train.transfer, recipe.train.finetune):
+        LOSSES.build(phase.loss, torch.ones(2), weights=torch.ones(2), **read_options(phase.loss_options))
         check_optimiser(phase.optimiser)

@@ -26,7 +26,7 @@ from .checkpoints import read_checkpoint, write_checkpoint
 from .devices import make_fabric, one_thread
 from .experiment import Experiment
 from .features import Features
-from .loop import Course, Loop, Outcome, Stream, weigh_classes
+from .loop import Course, Loop, Outcome, Stream
 from .optimisers import settle_train
 from .tasks import FinetuneTask, Task, TransferTask
 
@@ -255,14 +255,14 @@ def _make_loop(experiment: Experiment, split: Split, name: str, task: Task, *, c
     # An experiment that was prepared has its rates already.
     phase: recipe.Phase = getattr(settle_train(experiment.recipe.train), name)
     targets = experiment.cohort.targets
-    weights = weigh_classes(targets[split.train], len(experiment.cohort.classes), kind=phase.class_weights)
+    counts = np.bincount(targets[split.train], minlength=len(experiment.cohort.classes))
     return Loop(
         fabric=task.fabric,
         task=task,
         phase=phase,
         stream=Stream(split.seed, split.fold, name if course is None else f"refit-{name}"),
         course=course,
-        class_weights=weights.to(experiment.fabric.device),
+        counts=torch.from_numpy(counts).float().to(experiment.fabric.device),
         inner_targets=torch.from_numpy(targets[split.inner]),
         checkpoints=experiment.run.checkpoints,
         keep_start=name == "finetune" and experiment.recipe.train.transfer.epochs > 0,

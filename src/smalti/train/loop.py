@@ -24,8 +24,10 @@ from lightning.fabric.wrappers import _FabricOptimizer
 from .. import recipe
 from ..metrics import METRICS
 from ..models import ParameterGroup
+from ..registry import read_options
 from .averaging import Averaging, copy_weights
 from .checkpoints import read_checkpoint, write_checkpoint
+from .losses import LOSSES, soften, weigh_classes
 from .optimisers import build_optimiser, set_learning
 from .rates import find_rate
 from .schedules import Schedule, build_schedule, step_schedule
@@ -99,7 +101,7 @@ class Loop:
 
     Attributes:
         phase: its knobs.
-        class_weights: (C,) weights in the loss.
+        counts: (C,) training images of each class.
         inner_targets: (n,) classes of the inner images; empty where there are none, then the last epoch is taken.
         checkpoints: folder where the state is kept between epochs; removed by the caller once the fold is safe.
         keep_start: whether the weights the phase began with are a candidate (they are after ``transfer``).
@@ -111,7 +113,7 @@ class Loop:
     task: Task
     phase: recipe.Phase
     stream: Stream
-    class_weights: torch.Tensor
+    counts: torch.Tensor
     inner_targets: torch.Tensor
     checkpoints: Path
     keep_start: bool = False
@@ -120,6 +122,9 @@ class Loop:
     tell: Callable[[int, int], None] | None = None
 
     def __post_init__(self) -> None:
+        self.class_weights = weigh_classes(self.counts.cpu().numpy(), kind=self.phase.class_weights).to(self.counts)
+        options = read_options(self.phase.loss_options)
+        self.loss = LOSSES.build(self.phase.loss, self.counts, weights=self.class_weights, **options)
         self.averaging = Averaging(
             self.task.module,
             kind=self.phase.averaging,
@@ -250,9 +255,8 @@ class Loop:
     def _measure(self, forward: Forward, targets: torch.Tensor) -> torch.Tensor:
         """The loss of one batch."""
         logits, extra = forward()
-        loss = F.cross_entropy(
-            logits.float(), targets, weight=self.class_weights, label_smoothing=self.phase.label_smoothing
-        )
+        soft = soften(targets, classes=len(self.counts), smoothing=self.phase.label_smoothing)
+        loss = self.loss(logits.float(), soft)
         return loss if extra is None else loss + extra
 
     def _choose(self) -> tuple[float, float]:
@@ -306,11 +310,3 @@ class Loop:
                 "standing": asdict(standing),
             },
         )
-
-
-def weigh_classes(targets: np.ndarray, classes: int, *, kind: str) -> torch.Tensor:
-    """Weights (C,) of the classes in the loss: ``balanced`` as scikit-learn's n / (C * count), or ``none``."""
-    if kind == "none":
-        return torch.ones(classes)
-    counts = np.bincount(targets, minlength=classes).astype(np.float64)
-    return torch.tensor(len(targets) / (classes * np.maximum(counts, 1)), dtype=torch.float32)
