@@ -148,7 +148,7 @@ def test_transmil_is_that_of_torchmil() -> None:
     theirs = models.TransMIL(in_shape=(128,), att_dim=128, n_heads=4, n_landmarks=64).eval()
     theirs.cls_token.data.copy_(ours.token.data)
     theirs.norm.load_state_dict(ours.norm.state_dict())
-    for layer, norm, attend in zip(theirs.layers, ours.norms, ours.layers, strict=True):
+    for layer, norm, attend in zip(theirs.layers, ours.norms, ours.mixers, strict=True):
         layer.norm1.load_state_dict(norm.state_dict())
         layer.att_module.qkv_nn.load_state_dict(attend.to_qkv.state_dict())
     for conv, name in zip(ours.encode.convs, ("proj", "proj1", "proj2"), strict=True):
