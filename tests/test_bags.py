@@ -19,7 +19,7 @@ from smalti.models import POOLERS, BagReader, Head
 from smalti.predict import predict_outer
 from smalti.tile import TileStore
 from smalti.train import Features, load_network, read_bags, train_folds
-from smalti.train.bags import BagTask, fit_pooler, pad_bags
+from smalti.train.bags import BagTask, fit_reader, pad_bags
 from smalti.train.experiment import read_options
 
 Make = Callable[..., Any]
@@ -108,7 +108,7 @@ def test_scale_is_that_of_the_training_tiles_alone(tmp_path: Path) -> None:
     bags = draw_bags(8)
     features = store_features(tmp_path, bags)
     reader = build_reader()
-    fit_pooler(reader.pooler, features, np.array([1, 4, 5]))
+    fit_reader(reader, features, np.array([1, 4, 5]))
     tiles = np.concatenate([bags[i] for i in (1, 4, 5)])
     np.testing.assert_allclose(reader.pooler.center, tiles.mean(axis=0), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(reader.pooler.scale, tiles.std(axis=0, ddof=1), rtol=1e-4)

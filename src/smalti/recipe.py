@@ -15,6 +15,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import RecipeError
+from .types import Outside
 
 
 def _check_option(option: str) -> str:
@@ -61,14 +62,35 @@ class Tile(Section):
         description="tiles: cut at full resolution; mask_box: bounding box of the mask, shrunk; whole: image, shrunk",
     )
     size_px: int | None = Field(None, gt=15, description="side of a stored tile; null takes the backbone's input size")
+    within: Literal["mask", "tissue"] = Field(
+        "mask", description="where tiles are taken: under the mask (tissue, without one), or all tissue, mask or not"
+    )
+    regions: Literal["image", "components"] = Field(
+        "image",
+        description="what is cut: the image, or each connected component of the mask by itself, from its own box",
+    )
+    outside: Outside = Field(
+        "keep", description="pixels outside the mask: as they are, in the image's palest colour, or blurred"
+    )
+    other_masks: bool = Field(
+        False, description="control: each image gets the mask of another case's image, by a fixed permutation"
+    )
     overlap_frac: float = Field(0.0, ge=0, lt=0.95, description="overlap of neighbouring tiles, share of the side")
     min_coverage: float = Field(
-        0.5, ge=0, le=1, description="least share of a tile under the mask (or tissue, without a mask)"
+        0.5, ge=0, le=1, description="least share of a tile under the mask, or tissue (see within)"
     )
     min_tiles: int = Field(4, gt=0, description="floor: the best covered tiles are taken so that a bag has this many")
     max_tiles: int | None = Field(
         64, gt=0, description="ceiling: an even choice of tiles of larger bags; null keeps all"
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> Tile:
+        if self.regions == "components" and self.source == "whole":
+            raise ValueError("regions=components cuts components from the image, and source=whole shrinks all of it")
+        if self.regions == "components" and self.max_tiles is None:
+            raise ValueError("regions=components needs a ceiling: boxes of components may overlap without end")
+        return self
 
 
 class Split(Section):
@@ -110,6 +132,15 @@ class Model(Section):
     norm: str = Field(
         "auto",
         description="what becomes of batch normalisation (smalti parts); auto chooses by the batches of finetune",
+    )
+    coverage_weights: bool = Field(
+        False, description="each tile's share in the pooled embedding times its share under the mask"
+    )
+    mask_channel: bool = Field(
+        False, description="the mask as a fourth input channel that starts at zero; learns in finetune only"
+    )
+    fusion: str | None = Field(
+        None, description="how a second branch, which reads the mask's geometry, joins (smalti parts); null: no branch"
     )
     dropout: float = Field(0.2, ge=0, lt=1, description="dropout before the last layer")
 
@@ -256,6 +287,11 @@ class Recipe(Section):
     def _check(self) -> Recipe:
         if self.train.transfer.epochs == 0 and self.train.finetune.epochs == 0:
             raise ValueError("train.transfer.epochs and train.finetune.epochs are both 0: nothing would be learned")
+        if self.model.mask_channel and self.train.finetune.epochs == 0:
+            raise ValueError(
+                "model.mask_channel learns in finetune only, and train.finetune.epochs is 0: it would do nothing. "
+                "Fix: train.finetune.epochs above 0, or model.mask_channel=false"
+            )
         return self
 
     def to_yaml(self) -> str:

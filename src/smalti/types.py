@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 Severity = Literal["info", "warning", "error"]
 Action = Literal["keep", "exclude", "relabel", "repair", "reset"]  # reset: undecided again
 Role = Literal["train", "inner", "outer"]
+Outside = Literal["keep", "blank", "blur"]  # what becomes of pixels outside the mask
 
 SAMPLE_COLUMNS = ("image", "mask", "label", "case", "part", "index", "repair")
 PREDICTION_COLUMNS = ("image", "case", "fold", "seed", "label")
@@ -66,6 +67,7 @@ class Sample:
         case: what must never straddle two folds (patient, slide, duplicate group).
         index: how a submission names the image.
         repair: what is done to its pixels and its mask; None for nothing.
+        foreign_mask: whether the mask is another image's, stretched to the size of this one.
     """
 
     image: str
@@ -75,6 +77,7 @@ class Sample:
     case: str
     index: str
     repair: Repair | None = None
+    foreign_mask: bool = False
 
 
 @dataclass(frozen=True, slots=True)

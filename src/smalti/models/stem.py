@@ -26,10 +26,8 @@ class MaskStem(nn.Module):
         same = isinstance(colours, Conv2dSame) or bool(getattr(colours, "same_pad", False))
         kind: Any = Conv2dSame if same else nn.Conv2d
         self.colours = colours
-        self.slice = kind(
-            1, colours.out_channels, colours.kernel_size, stride=colours.stride, padding=colours.padding,
-            dilation=colours.dilation, bias=False,
-        )  # fmt: skip
+        shape: Any = {name: getattr(colours, name) for name in ("kernel_size", "stride", "padding", "dilation")}
+        self.slice = kind(1, colours.out_channels, bias=False, **shape)
         nn.init.zeros_(self.slice.weight)
         self.slice.to(colours.weight.device, colours.weight.dtype)
 

@@ -117,7 +117,10 @@ def colour_matrix(
 
 
 def apply_transform(tiles: NDArray[np.uint8], transform: Transform) -> NDArray[np.uint8]:
-    """Turn and recolour square tiles (B, N, H, W, 3); the same array where nothing changes, else a new one."""
+    """Turn and recolour square tiles (B, N, H, W, 3); the same array where nothing changes, else a new one.
+
+    A fourth channel, the mask, is turned along and keeps its values.
+    """
     plain = _is_plain(transform)
     if plain and not transform.turns.any():
         return tiles
@@ -126,12 +129,14 @@ def apply_transform(tiles: NDArray[np.uint8], transform: Transform) -> NDArray[n
     out = np.empty_like(tiles)
     for image, tile in np.ndindex(*tiles.shape[:2]):
         turned = turn_tile(tiles[image, tile], int(transform.turns[image, tile]))
-        out[image, tile] = turned if plain else cv2.transform(turned, colours[image])
+        out[image, tile] = turned
+        if not plain:
+            out[image, tile, ..., :3] = cv2.transform(np.ascontiguousarray(turned[..., :3]), colours[image])
     return out
 
 
 def turn_tile(tile: NDArray[np.uint8], turn: int) -> NDArray[np.uint8]:
-    """Apply symmetry ``turn`` of the square, 0 to 7, to a tile (H, W, 3)."""
+    """Apply symmetry ``turn`` of the square, 0 to 7, to a tile (H, W, 3 or 4)."""
     flipped = cv2.flip(tile, 1) if turn >= 4 else tile
     turned = cv2.rotate(flipped, ROTATIONS[turn % 4]) if turn % 4 else flipped
     return np.asarray(turned, dtype=np.uint8)
@@ -140,15 +145,17 @@ def turn_tile(tile: NDArray[np.uint8], turn: int) -> NDArray[np.uint8]:
 def normalise_tiles(tiles: torch.Tensor, *, spec: InputSpec) -> torch.Tensor:
     """What the backbone expects: uint8 (M, H, W, 3) to float32 (M, 3, H, W) in channels-last memory.
 
+    A fourth channel, the mask as 0 and 255, becomes 0 and 1.
+
     Where the backbone takes one size only, tiles of another size are resized to it.
     """
-    count, height, width, _ = tiles.shape
-    std = torch.tensor(spec.std, device=tiles.device)
+    count, height, width, channels = tiles.shape
+    std = torch.tensor((*spec.std, 1.0)[:channels], device=tiles.device)
     scale = (1 / (255 * std)).repeat(width)
-    shift = (-torch.tensor(spec.mean, device=tiles.device) / std).repeat(width)
+    shift = (-torch.tensor((*spec.mean, 0.0)[:channels], device=tiles.device) / std).repeat(width)
     # Whole rows of pixels at a time: a last dimension of three would be slow on a CPU.
-    rows = tiles.reshape(count * height, width * 3).to(torch.float32).mul_(scale).add_(shift)
-    images = rows.reshape(count, height, width, 3).permute(0, 3, 1, 2)
+    rows = tiles.reshape(count * height, width * channels).to(torch.float32).mul_(scale).add_(shift)
+    images = rows.reshape(count, height, width, channels).permute(0, 3, 1, 2)
     if not spec.fixed or height == spec.size_px:
         return images
     return F.interpolate(images, size=spec.size_px, mode="bilinear", antialias=True)

@@ -20,14 +20,18 @@ _END = object()
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """B images with N drawn tiles each: tiles uint8 (B, N, H, W, 3), targets int64 (B,).
+    """B images with N drawn tiles each: tiles uint8 (B, N, H, W, 3), with the mask (B, N, H, W, 4); targets int64 (B,).
 
-    ``places`` (B, N, 2) are (row, col) of the tiles in tile sides.
+    Attributes:
+        places: (B, N, 2) (row, col) of the tiles in tile sides.
+        bags, rows: (B,) and (B, N), where the images and the tiles are in the store.
     """
 
     tiles: NDArray[np.uint8]
     places: NDArray[np.float32]
     targets: torch.Tensor
+    bags: NDArray[np.int64]
+    rows: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,7 @@ class BagBatches:
         targets: class of each training image.
         batch_images: images in a batch.
         tiles_per_image: tiles drawn from a bag, without replacement where the bag has enough.
+        masked: whether tiles come with their mask as a fourth channel.
     """
 
     store: TileStore
@@ -46,18 +51,20 @@ class BagBatches:
     targets: NDArray[np.int64]
     batch_images: int
     tiles_per_image: int
+    masked: bool = False
 
     def draw(self, rng: np.random.Generator) -> Iterator[Batch]:
         """One pass over the images in random order; the same ``rng`` state gives the same batches."""
         for chosen in shuffle_batches(len(self.bags), self.batch_images, rng=rng):
             bags = self.bags[chosen].tolist()
             rows = [self._draw_rows(bag, rng) for bag in bags]
-            tiles = self.store.read_tiles(np.concatenate(rows))
+            tiles = self.store.read_tiles(np.concatenate(rows), masked=self.masked)
             shape = (len(chosen), self.tiles_per_image, *tiles.shape[1:])
             places = [
                 self.store.find_places(bag)[r - self.store.rows(bag).start] for bag, r in zip(bags, rows, strict=True)
             ]
-            yield Batch(tiles.reshape(shape), np.stack(places), torch.from_numpy(self.targets[chosen]))
+            targets = torch.from_numpy(self.targets[chosen])
+            yield Batch(tiles.reshape(shape), np.stack(places), targets, self.bags[chosen], np.stack(rows))
 
     def _draw_rows(self, bag: int, rng: np.random.Generator) -> NDArray[np.int64]:
         rows = np.asarray(self.store.rows(bag), dtype=np.int64)

@@ -94,12 +94,17 @@ def select_tiles(
         best = np.argsort(-coverage, kind="stable")[:min_tiles]
         chosen = np.sort(best[coverage[best] > 0])
     if len(chosen) == 0:
-        chosen = _spread(np.arange(len(coverage)), min_tiles)
-    return chosen if max_tiles is None else _spread(chosen, max_tiles)
+        chosen = spread_evenly(np.arange(len(coverage)), min_tiles)
+    return chosen if max_tiles is None else spread_evenly(chosen, max_tiles)
 
 
-def _spread(items: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+def spread_evenly(items: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     """The middles of ``count`` equal stretches; all items when there are no more than ``count``."""
     if len(items) <= count:
         return items
     return items[(2 * np.arange(count) + 1) * len(items) // (2 * count)]
+
+
+def place_square(start: int, length: int, *, side: int, limit: int) -> int:
+    """Where a span of ``side`` around the given one begins; before the image where it is longer than that."""
+    return -((side - limit) // 2) if side > limit else min(max(start - (side - length) // 2, 0), limit - side)

@@ -46,6 +46,14 @@ class Plane:
         )
         return self.pixels[np.ix_(rows, cols)]
 
+    def window(self, row_px: int, col_px: int, *, height_px: int, width_px: int) -> NDArray[np.uint8]:
+        """The part of the map over a rectangle inside the image, as fine as the map is."""
+        rows, cols = (
+            slice(int(start / scale), max(int(start / scale) + 1, int(np.ceil((start + length) / scale))))
+            for start, length, scale in zip((row_px, col_px), (height_px, width_px), self.scale, strict=True)
+        )
+        return self.pixels[rows, cols]
+
     def bound(self) -> tuple[int, int, int, int]:
         """Row, column, height, width in the image of the box around the ones; the whole image where there is none."""
         col, row, width, height = cv2.boundingRect(self.pixels)

@@ -31,11 +31,16 @@ def read_sample(sample: Sample) -> tuple[Picture, Picture]:
     Raises:
         DataError: a file cannot be read, the mask has another size than the image, or the repair leaves no mask.
     """
+    return read_painted(sample)[:2]
+
+
+def read_painted(sample: Sample) -> tuple[Picture, Picture, NDArray[np.bool_] | None]:
+    """As `read_sample`, and where paint was filled, (H, W); None without a repair."""
     image = images.read_image(sample.path)
     mask = None if sample.mask_path is None else read_sample_mask(sample, image.shape[:2])
     if sample.repair is None:
-        return image, find_tissue(image) if mask is None else mask
-    return apply_repair(sample, image, mask)[:2]
+        return image, find_tissue(image) if mask is None else mask, None
+    return apply_repair(sample, image, mask)
 
 
 def apply_repair(sample: Sample, image: Picture, mask: Picture | None) -> tuple[Picture, Picture, NDArray[np.bool_]]:
@@ -103,12 +108,17 @@ def fill_paint(image: Picture, mask: Picture | None, paint: NDArray[np.bool_]) -
 
 
 def read_sample_mask(sample: Sample, size_px: tuple[int, ...], *, most_px: int | None = None) -> Picture:
-    """The mask of a sample that has one, as `smalti.images.read_mask`.
+    """The mask of a sample that has one, as `smalti.images.read_mask`; another image's is stretched to this one.
 
     Raises:
         DataError: it cannot be read, or is not of the image's size (height_px, width_px).
     """
     assert sample.mask_path is not None
+    if sample.foreign_mask:
+        mask, _ = images.read_mask(sample.mask_path, most_px=images.WHOLE_PX)
+        scale = 1.0 if most_px is None else min(1.0, (most_px / (size_px[0] * size_px[1])) ** 0.5)
+        size = (max(1, int(size_px[1] * scale)), max(1, int(size_px[0] * scale)))
+        return np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST), dtype=np.uint8)
     height, width = images.read_size(sample.mask_path)
     if (height, width) != size_px:
         problem = Problem(

@@ -17,7 +17,7 @@ import numpy as np
 from .. import images
 from ..types import Repair, Sample
 from .plane import Plane
-from .repair import Picture, apply_repair, read_sample, read_sample_mask
+from .repair import Picture, apply_repair, read_painted, read_sample_mask
 from .tissue import find_tissue
 
 VIEW_PX = 2048  # longer side of the view of a large image
@@ -32,7 +32,7 @@ class Scene:
         mask: what is wanted: under the mask, or tissue without one, after repairs.
         picture: all pixels, repaired, (H, W, 3) RGB; None where they are read by region.
         regions: where they are read from otherwise.
-        paint: what is filled with ``fill`` when a region is read; None for nothing.
+        paint: what was filled, or is filled with ``fill`` when a region is read; None for nothing.
     """
 
     size_px: tuple[int, int]
@@ -58,6 +58,18 @@ class Scene:
             part[cv2.resize(inside, size, interpolation=cv2.INTER_NEAREST).astype(bool)] = self.fill
         return part
 
+    def view(self) -> Picture:
+        """The whole image, shrunk where it is large."""
+        return self.read((0, 0, *self.size_px), longest_px=VIEW_PX)
+
+    def find_tissue(self) -> Plane:
+        """Where tissue is, whatever the mask; not where paint was."""
+        tissue = find_tissue(self.view())
+        if self.paint is not None:
+            size = (tissue.shape[1], tissue.shape[0])
+            tissue[cv2.resize(self.paint.pixels, size, interpolation=cv2.INTER_NEAREST).astype(bool)] = 0
+        return Plane.over(tissue, self.size_px)
+
 
 @contextmanager
 def open_scene(sample: Sample) -> Iterator[Scene]:
@@ -70,8 +82,9 @@ def open_scene(sample: Sample) -> Iterator[Scene]:
         if math.prod(regions.size_px) > images.WHOLE_PX:
             yield _look_through(sample, regions)
             return
-    picture, mask = read_sample(sample)
-    yield Scene(mask.shape, Plane(mask, (1, 1), mask.shape), picture)
+    picture, mask, paint = read_painted(sample)
+    painted = None if paint is None else Plane(paint.astype(np.uint8), (1, 1), mask.shape)
+    yield Scene(mask.shape, Plane(mask, (1, 1), mask.shape), picture, paint=painted)
 
 
 def _look_through(sample: Sample, regions: images.Regions) -> Scene:
@@ -94,6 +107,8 @@ def _look_through(sample: Sample, regions: images.Regions) -> Scene:
 
 def _read_plane(sample: Sample, size_px: tuple[int, int]) -> Plane:
     mask = read_sample_mask(sample, size_px, most_px=images.WHOLE_PX)
+    if sample.foreign_mask:
+        return Plane.over(mask, size_px)
     step = max(math.ceil(n / m) for n, m in zip(size_px, mask.shape, strict=True))
     return Plane(mask, (step, step), size_px)
 

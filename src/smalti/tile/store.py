@@ -1,6 +1,7 @@
 """All tiles of a cohort in one file, built once, read by row.
 
-A store is a folder named by its key: ``tiles.u8`` (rows of tile_px x tile_px x 3 bytes), ``index.npz`` and
+A store is a folder named by its key: ``tiles.u8`` (rows of tile_px x tile_px x 3 bytes), ``masks.u1`` (the mask in
+each tile, a bit a pixel), ``rasters.u8`` (the same shrunk), ``shapes.npz`` (whole masks), ``index.npz`` and
 ``store.json``. The key covers the bytes of images and masks, repairs, the knobs that matter for the source, and
 the code of `smalti.tile` and `smalti.images`; labels, cases and the order of the samples are left out, so that a
 corrected label does not cut anything again.
@@ -13,10 +14,12 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,8 +27,13 @@ from .. import images, recipe, runs
 from ..errors import RunError
 from ..types import Cohort, Sample
 from .cut import Bag, bound_bag, cut_bag, cut_pieces
+from .exchange import exchange_masks
+from .shape import OUTLINE_PX, SHAPE_NAMES
 
 TILES_NAME = "tiles.u8"
+MASKS_NAME = "masks.u1"
+RASTERS_NAME = "rasters.u8"
+SHAPES_NAME = "shapes.npz"
 INDEX_NAME = "index.npz"
 ABOUT_NAME = "store.json"
 PREFIX = "tiles-"  # of a store's folder, before its key
@@ -33,6 +41,9 @@ WORKERS = 2
 LOOK_AHEAD = 4  # bags cut but not yet written; bounds memory when the disk is slower than the cutting
 PIECE_BYTES = 64_000_000  # larger bags are cut and written in pieces
 CHANNELS = 3
+RASTER_PX = (
+    16  # side of the shrunken mask of a tile: a cell is some 14 px at 224, a nucleus; finer is the channel's part
+)
 INDEX_COLUMNS = ("positions", "coverage", "scale")  # of a bag and of the store: one entry a tile
 
 
@@ -98,12 +109,12 @@ class TileStore:
         finest = sides.min()
         return ((self.positions[chosen] + (sides - finest) / 2) / finest).astype(np.float32)
 
-    def read_rows(self, start: int, stop: int) -> NDArray[np.uint8]:
-        """Tiles ``start`` to ``stop`` (excluded), (n, tile_px, tile_px, 3) RGB."""
-        return self.read_tiles(np.arange(start, stop, dtype=np.int64))
+    def read_rows(self, start: int, stop: int, *, masked: bool = False) -> NDArray[np.uint8]:
+        """Tiles ``start`` to ``stop`` (excluded), as `read_tiles`."""
+        return self.read_tiles(np.arange(start, stop, dtype=np.int64), masked=masked)
 
-    def read_tiles(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Tiles of these rows, in this order, (n, tile_px, tile_px, 3) RGB.
+    def read_tiles(self, rows: NDArray[np.int64], *, masked: bool = False) -> NDArray[np.uint8]:
+        """Tiles of these rows, in this order, (n, tile_px, tile_px, 3) RGB; ``masked``: the mask last, 0 and 255.
 
         Read from the file, not through a memory map: as fast (``benchmarks/bench_tile.py``), and pages of a map count
         as this process's memory until it ends, so a walk through a large store would fill what a machine has.
@@ -111,28 +122,53 @@ class TileStore:
         Raises:
             IndexError: a row outside the store.
         """
+        tiles = self._read(TILES_NAME, rows).reshape(-1, self.tile_px, self.tile_px, CHANNELS)
+        if not masked:
+            return tiles
+        return np.concatenate([tiles, 255 * self.read_masks(rows)[..., None]], axis=3)
+
+    def read_masks(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """The mask (or tissue) in tiles, (n, tile_px, tile_px) of 0 and 1."""
+        pixels = self.tile_px * self.tile_px
+        bits = np.unpackbits(self._read(MASKS_NAME, rows), axis=1, count=pixels)
+        return bits.reshape(-1, self.tile_px, self.tile_px)
+
+    def read_rasters(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """The same shrunk, (n, `RASTER_PX`, `RASTER_PX`): coverage of each cell, 0 to 255."""
+        return self._read(RASTERS_NAME, rows).reshape(-1, RASTER_PX, RASTER_PX)
+
+    def read_shapes(self) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """The whole mask of each image, (images, S, S) 0 to 255, and its `SHAPE_NAMES` in numbers, (images, K)."""
+        with np.load(self.folder / SHAPES_NAME, allow_pickle=False) as shapes:
+            return shapes["outlines"], shapes["shapes"]
+
+    def _read(self, name: str, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Rows of one of the files, (n, bytes of a row)."""
         rows = np.asarray(rows, dtype=np.int64)
         if len(rows) and not (rows.min() >= 0 and rows.max() < len(self)):
             raise IndexError(f"rows {rows.min()} to {rows.max()} of a store with {len(self)} rows")
-        tiles = np.empty((len(rows), self.tile_px, self.tile_px, CHANNELS), dtype=np.uint8)
+        size = self._row_bytes[name]
+        values = np.empty((len(rows), size), dtype=np.uint8)
         if len(rows) == 0:
-            return tiles
+            return values
         edges = np.flatnonzero(np.diff(rows) != 1) + 1
-        with (self.folder / TILES_NAME).open("rb", buffering=0) as file:
+        with (self.folder / name).open("rb", buffering=0) as file:
             for first, last in zip([0, *edges], [*edges, len(rows)], strict=True):
-                file.seek(int(rows[first]) * self._row_bytes)
-                self._fill(file, tiles[first:last].reshape(-1).data)
-        return tiles
+                file.seek(int(rows[first]) * size)
+                self._fill(file, values[first:last].reshape(-1).data)
+        return values
 
     @property
-    def _row_bytes(self) -> int:
-        return self.tile_px * self.tile_px * CHANNELS
+    def _row_bytes(self) -> dict[str, int]:
+        """Bytes of a row of each file that has one a tile."""
+        pixels = self.tile_px * self.tile_px
+        return {TILES_NAME: pixels * CHANNELS, MASKS_NAME: -(-pixels // 8), RASTERS_NAME: RASTER_PX * RASTER_PX}
 
     def _fill(self, file: FileIO, view: memoryview) -> None:
         while view:
             count = file.readinto(view)  # may be less than asked for: Linux reads at most 2 GB at once
             if not count:
-                raise RunError(f"{self.folder / TILES_NAME} became shorter. Fix: delete {self.folder} and run again")
+                raise RunError(f"a file in {self.folder} became shorter. Fix: delete {self.folder} and run again")
             view = view[count:]
 
 
@@ -156,7 +192,10 @@ def build_store(
     Raises:
         RunError: not enough disk, or a damaged store.
         DataError: an image or a mask cannot be read.
+        RecipeError: masks cannot be exchanged between cases.
     """
+    if tile.other_masks:
+        cohort = exchange_masks(cohort)
     samples = tuple(sorted(cohort.samples, key=lambda s: s.image))
     cache.mkdir(parents=True, exist_ok=True)
     key = _hash_store(samples, tile, tile_px=tile_px, memo=cache / "hashes.json")
@@ -184,24 +223,29 @@ def open_store(folder: Path) -> TileStore:
         images=tuple(about["images"]),
         **arrays,
     )
-    wanted, found = len(store) * store._row_bytes, (folder / TILES_NAME).stat().st_size
-    if wanted != found:
-        raise RunError(f"{folder / TILES_NAME} has {found} bytes, not {wanted}. Fix: delete {folder} and run again")
+    for name, size in store._row_bytes.items():
+        wanted, found = len(store) * size, (folder / name).stat().st_size
+        if wanted != found:
+            raise RunError(f"{folder / name} has {found} bytes, not {wanted}. Fix: delete {folder} and run again")
     return store
 
 
 def _name_knobs(tile: recipe.Tile, tile_px: int) -> dict[str, object]:
     """The knobs that this source reads; others must not change the key."""
-    knobs: dict[str, object] = {"source": tile.source, "tile_px": tile_px}
+    knobs = {"tile_px": tile_px, **tile.model_dump(include={"source", "regions", "outside"})}
     if tile.source == "tiles":
         knobs |= tile.model_dump(include={"overlap_frac", "min_coverage", "min_tiles", "max_tiles"})
+        knobs |= {"within": tile.within} if tile.regions == "image" else {}
+    if tile.regions == "components":
+        knobs["max_tiles"] = tile.max_tiles
     return knobs
 
 
 def _hash_store(samples: tuple[Sample, ...], tile: recipe.Tile, *, tile_px: int, memo: Path) -> str:
     hashes = runs.hash_files((p for s in samples for p in (s.path, s.mask_path) if p is not None), memo=memo)
     rows = [
-        f"{s.image}|{hashes[s.path]}|{hashes[s.mask_path] if s.mask_path else ''}|{s.repair or ''}" for s in samples
+        f"{s.image}|{hashes[s.path]}|{hashes[s.mask_path] if s.mask_path else ''}|{s.foreign_mask}|{s.repair or ''}"
+        for s in samples
     ]
     knobs = json.dumps(_name_knobs(tile, tile_px), sort_keys=True)
     return runs.hash_text(knobs, runs.hash_code("smalti.tile", "smalti.images"), *rows)
@@ -229,19 +273,32 @@ def _write_store(
     """Bag after bag and piece after piece, so that memory is bounded whatever the images."""
     counts = np.zeros(len(samples) + 1, dtype=np.int64)
     columns: dict[str, list[NDArray[np.generic]]] = {name: [] for name in INDEX_COLUMNS}
-    with (folder / TILES_NAME).open("wb") as file:
-        for number, pieces in enumerate(_cut_ahead(samples, tile, tile_px=tile_px), start=1):
+    outlines = np.empty((len(samples), OUTLINE_PX, OUTLINE_PX), dtype=np.uint8)
+    shapes = np.empty((len(samples), len(SHAPE_NAMES)), dtype=np.float32)
+    with ExitStack() as stack:
+        files = [stack.enter_context((folder / name).open("wb")) for name in (TILES_NAME, MASKS_NAME, RASTERS_NAME)]
+        for i, pieces in enumerate(_cut_ahead(samples, tile, tile_px=tile_px)):
             for bag in pieces:
-                file.write(bag.pixels.data)
-                counts[number] += len(bag.pixels)
+                bits = np.packbits(bag.masks.reshape(len(bag.masks), -1), axis=1)
+                for file, rows in zip(files, (bag.pixels, bits, _shrink_masks(bag.masks)), strict=True):
+                    file.write(rows.data)
+                counts[i + 1] += len(bag.pixels)
                 for name, column in columns.items():
                     column.append(getattr(bag, name))
+                outlines[i], shapes[i] = bag.outline, bag.shape
             if progress is not None:
-                progress(number, len(samples))
+                progress(i + 1, len(samples))
     index = {name: np.concatenate(column) for name, column in columns.items()}
     np.savez(folder / INDEX_NAME, starts=np.cumsum(counts), **index)  # type: ignore[arg-type]  # no key is allow_pickle
+    np.savez(folder / SHAPES_NAME, outlines=outlines, shapes=shapes)
     about = {"knobs": _name_knobs(tile, tile_px), "tile_px": tile_px, "images": [s.image for s in samples]}
     runs.write_json(folder / ABOUT_NAME, about)
+
+
+def _shrink_masks(masks: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    size = (RASTER_PX, RASTER_PX)
+    rasters = [cv2.resize(255 * mask, size, interpolation=cv2.INTER_AREA) for mask in masks]
+    return np.asarray(rasters, dtype=np.uint8).reshape(-1, RASTER_PX, RASTER_PX)
 
 
 def _cut_ahead(samples: tuple[Sample, ...], tile: recipe.Tile, *, tile_px: int) -> Iterator[Iterable[Bag]]:

@@ -12,9 +12,10 @@ from lightning.fabric import Fabric
 from numpy.typing import NDArray
 
 from .. import recipe
-from ..models import BagReader, LearnedPooler, ParameterGroup
+from ..models import BagReader, Guide, LearnedPooler, ParameterGroup
 from ..samples.batches import shuffle_batches
 from .features import Features
+from .guides import PADDING, GuideSource
 from .tasks import Forward
 
 SCORED_TILES = 20_000  # padded tiles of the bags that are scored together; 100 MB at 1,280 dimensions
@@ -23,14 +24,27 @@ SCALE_TILES = 50_000  # tiles that mean and scale are taken from
 
 @dataclass(frozen=True, slots=True)
 class PaddedBags:
-    """B bags side by side: features (B, N, D), mask (B, N), positions (B, N, 2) in tile sides."""
+    """B bags side by side: features (B, N, D), mask (B, N), positions (B, N, 2) in tile sides, what the mask says."""
 
     features: torch.Tensor
     mask: torch.Tensor
     positions: torch.Tensor
+    guide: Guide | None = None
+
+    def to(self, device: torch.device) -> PaddedBags:
+        """The same on another device."""
+        guide = None if self.guide is None else self.guide.to(device)
+        return PaddedBags(self.features.to(device), self.mask.to(device), self.positions.to(device), guide)
 
 
-def pad_bags(features: Features, bags: Sequence[int], *, rows: Sequence[NDArray[np.int64]], view: int) -> PaddedBags:
+def pad_bags(
+    features: Features,
+    bags: Sequence[int],
+    *,
+    rows: Sequence[NDArray[np.int64]],
+    view: int,
+    guides: GuideSource | None = None,
+) -> PaddedBags:
     """Chosen tiles of some bags.
 
     Args:
@@ -38,16 +52,22 @@ def pad_bags(features: Features, bags: Sequence[int], *, rows: Sequence[NDArray[
         bags: positions in the store.
         rows: of each bag, the places of the tiles to take, counted from its first tile.
         view: which stored view.
+        guides: where to read what the mask says, for a reader that asks.
     """
     longest = max(len(chosen) for chosen in rows)
     values = torch.zeros(len(bags), longest, features.size)
     places = torch.zeros(len(bags), longest, 2)
     mask = torch.zeros(len(bags), longest, dtype=torch.bool)
+    stored = np.full((len(bags), longest), PADDING, dtype=np.int64)
     for i, (bag, chosen) in enumerate(zip(bags, rows, strict=True)):
         values[i, : len(chosen)] = torch.from_numpy(features.read_bag(bag, view=view)[chosen])
         places[i, : len(chosen)] = torch.from_numpy(features.store.find_places(bag)[chosen])
         mask[i, : len(chosen)] = True
-    return PaddedBags(values, mask, places)
+        stored[i, : len(chosen)] = features.store.rows(bag).start + chosen
+    if guides is None:
+        return PaddedBags(values, mask, places)
+    guide = guides.read(np.asarray(bags, dtype=np.int64), stored, turns=np.full(stored.shape, view, dtype=np.int64))
+    return PaddedBags(values, mask, places, guide)
 
 
 def read_bags(reader: BagReader, features: Features, bags: NDArray[np.int64], *, views: int = 1) -> torch.Tensor:
@@ -55,14 +75,15 @@ def read_bags(reader: BagReader, features: Features, bags: NDArray[np.int64], *,
     was_training = reader.training
     reader.eval()
     device = next(reader.parameters()).device
+    guides = GuideSource.open(features.store, reader)
     logits: list[torch.Tensor] = []
     with torch.inference_mode():
         for group in _group_bags(features, bags):
             rows = [np.arange(features.store.count(bag)) for bag in group]
             seen = []
             for view in range(views):
-                padded = pad_bags(features, group, rows=rows, view=view)
-                seen.append(reader(padded.features.to(device), padded.mask.to(device), padded.positions.to(device))[0])
+                padded = pad_bags(features, group, rows=rows, view=view, guides=guides).to(device)
+                seen.append(reader(padded.features, padded.mask, padded.positions, guide=padded.guide)[0])
             logits.append(torch.stack(seen).mean(dim=0).float().cpu())
     reader.train(was_training)
     return torch.cat(logits) if logits else torch.empty(0, reader.head.linear.out_features)
@@ -105,6 +126,7 @@ class BagTask:
 
     def __post_init__(self) -> None:
         self.forward = self.fabric.setup_module(self.module)
+        self._guides = GuideSource.open(self.features.store, self.module)
 
     def list_groups(self) -> list[ParameterGroup]:
         """Pooler and head at one rate."""
@@ -123,9 +145,10 @@ class BagTask:
         for chosen in shuffle_batches(len(self.bags), self.phase.batch_images, rng=rng):
             bags = self.bags[chosen].tolist()
             rows = [self._draw_rows(bag, rng) for bag in bags]
-            padded = pad_bags(self.features, bags, rows=rows, view=int(rng.integers(self.phase.views)))
+            view = int(rng.integers(self.phase.views))
+            padded = pad_bags(self.features, bags, rows=rows, view=view, guides=self._guides).to(device)
             targets = self.targets[chosen]
-            given = (padded.features.to(device), padded.mask.to(device), padded.positions.to(device), targets)
+            given = (padded.features, padded.mask, padded.positions, targets, padded.guide)
             yield partial(self.forward, *given), targets
 
     def _draw_rows(self, bag: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -144,8 +167,31 @@ class BagTask:
         return read_bags(self.module, self.features, self.watched_bags)
 
 
-def fit_pooler(pooler: LearnedPooler, features: Features, bags: NDArray[np.int64]) -> None:
-    """Give a pooler mean and scale of the tiles of training bags, an even choice of at most `SCALE_TILES`."""
+def fit_reader(reader: BagReader, features: Features, bags: NDArray[np.int64]) -> None:
+    """Give the parts of a reader mean and scale of training bags; of their tiles an even choice of `SCALE_TILES`.
+
+    With a branch it is the branch that standardises tiles, and its fusion the embeddings of a pooler that does not
+    learn.
+    """
+    pooler, branch = reader.pooler, reader.branch
     total = sum(features.store.count(int(bag)) for bag in bags)
     step = max(1, -(-total // SCALE_TILES))
-    pooler.fit_scale(torch.from_numpy(np.concatenate([features.read_bag(int(bag))[::step] for bag in bags])))
+    tiles = torch.from_numpy(np.concatenate([features.read_bag(int(bag))[::step] for bag in bags]))
+    if branch is not None:
+        branch.fit_tiles(tiles)
+    elif isinstance(pooler, LearnedPooler):
+        pooler.fit_scale(tiles)
+    if branch is not None and not pooler.learns:
+        branch.fusion.fit_scale(_pool_bags(reader, features, bags))
+
+
+def _pool_bags(reader: BagReader, features: Features, bags: NDArray[np.int64]) -> torch.Tensor:
+    """Standardised pixels alone, pooled, (n, D): what of an embedding does not change while the branch learns."""
+    assert reader.branch is not None
+    center, scale = reader.branch.center.cpu(), reader.branch.scale.cpu()
+    pooled = []
+    for bag in bags.tolist():
+        tiles = (torch.from_numpy(features.read_bag(bag)) - center) / scale
+        coverage = torch.from_numpy(features.read_coverage(bag))[None] if reader.weighs else None
+        pooled.append(reader.pooler(tiles[None], coverage=coverage).embedding[0])
+    return torch.stack(pooled)

@@ -9,12 +9,13 @@ import torch
 from lightning.fabric import Fabric
 from numpy.typing import NDArray
 
-from ..models import NORMS, POOLERS, Backbone, Pooler
+from ..errors import RecipeError
+from ..models import FUSIONS, MASK_WIDTH, NORMS, POOLERS, TILE_WIDTH, Backbone, MaskBranch, Pooler
 from ..recipe import Recipe
 from ..registry import read_options
 from ..runs import RunFolder
 from ..samples import AUGMENTATIONS
-from ..tile import TileStore
+from ..tile import SHAPE_NAMES, TileStore
 from ..types import Cohort
 from .devices import Device
 from .features import Features
@@ -28,8 +29,8 @@ class Experiment:
 
     Attributes:
         embeddings: frozen image embeddings (views, images of the store, D); None where no phase needs them, and where
-            the pooler learns.
-        features: of every tile, for a pooler that learns; None where no phase needs them.
+            the pooler or a branch beside it learns.
+        features: of every tile, for what learns on tiles; None where no phase needs them.
     """
 
     run: RunFolder
@@ -45,14 +46,21 @@ class Experiment:
     def build_pooler(self) -> Pooler:
         """A fresh pooler of the recipe."""
         model = self.recipe.model
-        return POOLERS.build(
-            model.pooler, self.backbone.features, len(self.cohort.classes), **read_options(model.pooler_options)
-        )
+        features = self.backbone.features + (TILE_WIDTH if model.fusion is not None else 0)
+        return POOLERS.build(model.pooler, features, len(self.cohort.classes), **read_options(model.pooler_options))
+
+    def build_branch(self, pooler: Pooler) -> MaskBranch | None:
+        """A fresh branch that reads the mask, for this pooler; None where the recipe has none."""
+        model, features = self.recipe.model, self.backbone.features
+        if model.fusion is None:
+            return None
+        fusion = FUSIONS.build(model.fusion, pooler.features, MASK_WIDTH, features + TILE_WIDTH)
+        return MaskBranch(features, len(SHAPE_NAMES), fusion, dropout=model.dropout)
 
     def compare_images(self) -> torch.Tensor | None:
         """Frozen embeddings of the labelled images to compare them by, (n, D); None without a phase ``transfer``.
 
-        Of a pooler that learns, each fold has its own, so the mean of the tiles takes their place.
+        Of what learns on tiles, each fold has its own, so the mean of the tiles takes their place.
         """
         bags = self.find_bags(np.arange(len(self.cohort.labelled)))
         if self.embeddings is not None:
@@ -67,10 +75,12 @@ class Experiment:
 
 
 def pool_images(features: Features, recipe: Recipe, *, classes: int) -> torch.Tensor | None:
-    """Image embeddings (views, images of the store, D) of a pooler that does not learn; None of one that does."""
+    """Image embeddings (views, images of the store, D) where nothing before the head learns; None otherwise."""
     model = recipe.model
     pooler = POOLERS.build(model.pooler, features.size, classes, **read_options(model.pooler_options))
-    return None if pooler.learns else features.pool(pooler)
+    if pooler.learns or model.fusion is not None:
+        return None
+    return features.pool(pooler, weighs=model.coverage_weights)
 
 
 def check_parts(recipe: Recipe) -> None:
@@ -78,8 +88,17 @@ def check_parts(recipe: Recipe) -> None:
 
     Raises:
         PartError: a part that does not exist; the message names the nearest.
+        RecipeError: weights by coverage for a pooler that has no use for them.
     """
-    POOLERS.build(recipe.model.pooler, 8, 2, **read_options(recipe.model.pooler_options))
+    model = recipe.model
+    pooler = POOLERS.build(model.pooler, 8, 2, **read_options(model.pooler_options))
+    if model.coverage_weights and not pooler.weighs:
+        raise RecipeError(
+            f"pooler '{model.pooler}' has no shares that coverage could weigh. "
+            "Fix: --set model.coverage_weights=false, or a pooler with shares such as mean or attention"
+        )
+    if model.fusion is not None:
+        FUSIONS.find(model.fusion)
     if recipe.model.norm != "auto":
         NORMS.find(recipe.model.norm)
     AUGMENTATIONS.find(recipe.train.finetune.augmentation)

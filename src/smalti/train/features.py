@@ -48,12 +48,19 @@ class Features:
         values = np.fromfile(self.files[view], dtype=np.float32, count=count, offset=rows.start * self.size * 4)
         return values.reshape(len(rows), self.size)
 
-    def pool(self, pooler: Pooler) -> torch.Tensor:
-        """Image embeddings (views, images, D) of a pooler that does not learn."""
+    def read_coverage(self, bag: int) -> NDArray[np.float32]:
+        """Share of the tiles of one image under the mask, (N,)."""
+        rows = self.store.rows(bag)
+        return self.store.coverage[rows.start : rows.stop]
+
+    def pool(self, pooler: Pooler, *, weighs: bool = False) -> torch.Tensor:
+        """Image embeddings (views, images, D) of a pooler that does not learn, weighted by coverage on request."""
         out = torch.empty(self.views, len(self.store.images), self.size)
         with torch.inference_mode():
             for view, bag in itertools.product(range(self.views), range(len(self.store.images))):
-                out[view, bag] = pooler(torch.from_numpy(self.read_bag(bag, view=view))[None]).embedding[0]
+                coverage = torch.from_numpy(self.read_coverage(bag))[None] if weighs else None
+                tiles = torch.from_numpy(self.read_bag(bag, view=view))[None]
+                out[view, bag] = pooler(tiles, coverage=coverage).embedding[0]
         return out
 
 

@@ -17,11 +17,11 @@ import torch
 from .. import recipe
 from ..audit import DYNAMICS_NAME, Dynamics, join_dynamics, write_dynamics
 from ..errors import RecipeError
-from ..models import NORMS, Head, LearnedPooler, Network
+from ..models import NORMS, Head, Network, add_mask_channel
 from ..runs import RunFolder, write_table
 from ..samples import BagBatches
 from ..types import HISTORY_COLUMNS, PREDICTION_COLUMNS, Cohort, Split, score_columns
-from .bags import BagTask, fit_pooler
+from .bags import BagTask, fit_reader
 from .checkpoints import read_checkpoint, write_checkpoint
 from .devices import make_fabric, one_thread
 from .experiment import Experiment
@@ -118,6 +118,9 @@ def _learn(
 ) -> Learned:
     """One pass through the phases; with ``courses`` it repeats what another pass chose, and nothing is watched."""
     network = build_network(experiment, seed=split.seed * 1000 + split.fold)
+    if network.branch is not None:
+        _, shapes = experiment.store.read_shapes()
+        network.branch.fit_shapes(torch.from_numpy(shapes[experiment.find_bags(split.train)]))
     logits = torch.empty(0, len(experiment.cohort.classes))
     learned = Learned(network, [], {}, logits, {})
     task: Task
@@ -127,7 +130,7 @@ def _learn(
         if name == "transfer":
             task = _prepare_transfer(experiment, split, network)
         else:
-            network.backbone = copy.deepcopy(network.backbone)
+            _open_backbone(experiment, network)
             task = _prepare_finetune(experiment, split, network)
         loop = _make_loop(experiment, split, name, task, course=courses[name] if courses is not None else None)
         loop.watch = courses is None and name in WATCHED[experiment.recipe.train.watch]
@@ -145,11 +148,20 @@ def _learn(
 def build_network(experiment: Experiment, *, seed: int) -> Network:
     """The network before training; the backbone is shared, pooler and head are drawn from ``seed``."""
     torch.manual_seed(seed)
+    model = experiment.recipe.model
     pooler = experiment.build_pooler()
-    classes, dropout = len(experiment.cohort.classes), experiment.recipe.model.dropout
-    head = Head(pooler.features, classes, dropout=dropout, by_class=pooler.by_class)
-    network = Network(experiment.backbone, pooler, head)
+    branch = experiment.build_branch(pooler)
+    features = pooler.features if branch is None else branch.fusion.features
+    head = Head(features, len(experiment.cohort.classes), dropout=model.dropout, by_class=pooler.by_class)
+    network = Network(experiment.backbone, pooler, head, branch=branch, weighs=model.coverage_weights)
     return network.to(experiment.fabric.device)
+
+
+def _open_backbone(experiment: Experiment, network: Network) -> None:
+    """Give a network a backbone of its own that may learn, with the mask as a channel where the recipe says so."""
+    network.backbone = copy.deepcopy(network.backbone)
+    if experiment.recipe.model.mask_channel:
+        add_mask_channel(network.backbone, name=experiment.backbone.name)
 
 
 def load_network(experiment: Experiment, split: Split) -> Network:
@@ -157,7 +169,7 @@ def load_network(experiment: Experiment, split: Split) -> Network:
     network = build_network(experiment, seed=0)
     weights = read_checkpoint(experiment.run.checkpoints / f"{split.name}.safetensors")["weights"]
     if any(name.startswith("backbone.") for name in weights):
-        network.backbone = copy.deepcopy(network.backbone)
+        _open_backbone(experiment, network)
         network.load_state_dict(weights)
     else:
         network.reader.load_state_dict(weights)
@@ -220,8 +232,7 @@ def _prepare_transfer(experiment: Experiment, split: Split, network: Network) ->
 def _prepare_bags(experiment: Experiment, features: Features, split: Split, network: Network) -> BagTask:
     """Pooler and head together, on bags of tile features."""
     bags = experiment.find_bags(split.train)
-    if isinstance(network.pooler, LearnedPooler):
-        fit_pooler(network.pooler, features, bags)
+    fit_reader(network.reader, features, bags)
     return BagTask(
         module=network.reader,
         fabric=make_fabric(replace(experiment.device, precision="32-true")),
@@ -244,7 +255,9 @@ def _prepare_finetune(experiment: Experiment, split: Split, network: Network) ->
         spec=experiment.backbone.spec,
         norm=experiment.backbone.norm or NORMS.build("live"),
         store=experiment.store,
-        batches=BagBatches(experiment.store, bags, targets, phase.batch_images, phase.tiles_per_image),
+        batches=BagBatches(
+            experiment.store, bags, targets, phase.batch_images, phase.tiles_per_image, masked=network.takes_mask
+        ),
         inner_bags=experiment.find_bags(split.inner),
         watched_bags=experiment.find_bags(split.outer),
         phase=phase,

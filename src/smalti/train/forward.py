@@ -13,6 +13,7 @@ from ..models import Network
 from ..samples import apply_transform, iterate_ahead, normalise_tiles, view_transform
 from ..tile import TileStore
 from ..types import InputSpec
+from .guides import GuideSource
 
 CHUNK_TILES = 32
 
@@ -37,13 +38,17 @@ def score_bags(
     rows: list[torch.Tensor] = []
     with torch.inference_mode(), fabric.autocast():
         parts: list[list[torch.Tensor]] = [[] for _ in range(views)]
-        for last, view, tiles in iterate_ahead(_read_chunks(store, bags, views)):
+        guides = GuideSource.open(store, network.reader)
+        for last, view, tiles in iterate_ahead(_read_chunks(store, bags, views, masked=network.takes_mask)):
             images = normalise_tiles(tiles.to(fabric.device), spec=spec)
             parts[view].append(network.backbone(images).float())
             if last:
                 seen = torch.stack([torch.cat(part) for part in parts])
-                places = torch.from_numpy(store.find_places(int(bags[len(rows)]))).to(fabric.device)
-                logits, _ = network.reader(seen, positions=places.expand(views, -1, -1))
+                bag = int(bags[len(rows)])
+                places = torch.from_numpy(store.find_places(bag)).to(fabric.device)
+                guide = guides.read_views(bag, views=views)
+                guide = None if guide is None else guide.to(fabric.device)
+                logits, _ = network.reader(seen, positions=places.expand(views, -1, -1), guide=guide)
                 rows.append(logits.float().mean(dim=0).cpu())
                 parts = [[] for _ in range(views)]
                 if progress is not None:
@@ -53,13 +58,15 @@ def score_bags(
     return torch.stack(rows) if rows else torch.empty(0, network.head.linear.out_features)
 
 
-def _read_chunks(store: TileStore, bags: NDArray[np.int64], views: int) -> Iterator[tuple[bool, int, torch.Tensor]]:
+def _read_chunks(
+    store: TileStore, bags: NDArray[np.int64], views: int, *, masked: bool
+) -> Iterator[tuple[bool, int, torch.Tensor]]:
     """Views of chunks of tiles, bag by bag, each with whether it is the last of its bag, and its view."""
     for bag in bags:
         rows = store.rows(int(bag))
         for start in range(rows.start, rows.stop, CHUNK_TILES):
             stop = min(start + CHUNK_TILES, rows.stop)
-            tiles = store.read_rows(start, stop)[None]
+            tiles = store.read_rows(start, stop, masked=masked)[None]
             for view in range(views):
                 turned = apply_transform(tiles, view_transform(view, images=1, tiles=tiles.shape[1]))[0]
                 yield stop == rows.stop and view == views - 1, view, torch.from_numpy(turned)

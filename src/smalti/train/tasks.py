@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from .. import recipe
-from ..models import Head, Network, Norm, ParameterGroup, build_groups, open_stage
+from ..models import Guide, Head, Network, Norm, ParameterGroup, build_groups, open_stage
 from ..samples import AUGMENTATIONS, BagBatches, Batch, apply_transform, iterate_ahead, normalise_tiles
 from ..samples.batches import shuffle_batches
 from ..tile import TileStore
 from ..types import InputSpec
 from .forward import score_bags
+from .guides import GuideSource
 
 # Logits (B, C) of one batch and a further loss where there is one; a sharpness-aware step asks twice.
 Forward = Callable[[], tuple[torch.Tensor, torch.Tensor | None]]
@@ -130,6 +131,7 @@ class FinetuneTask:
         self.forward = self.fabric.setup_module(self.module)
         self._augment = AUGMENTATIONS.build(self.phase.augmentation)
         self._strength = self.phase.strength_start
+        self._guides = GuideSource.open(self.store, self.module.reader)
 
     def list_groups(self) -> list[ParameterGroup]:
         """Backbone, pooler and head, the rate falling towards the stem."""
@@ -147,19 +149,22 @@ class FinetuneTask:
         """Augmented tiles, read and augmented one step ahead."""
         colours = np.random.default_rng(rng.integers(2**63))
         device = self.fabric.device
-        for batch in iterate_ahead(self.augment_batches(rng, colours)):
+        for batch, guide in iterate_ahead(self.augment_batches(rng, colours)):
             tiles = torch.from_numpy(batch.tiles)
             images = normalise_tiles(tiles.flatten(0, 1).to(device), spec=self.spec)
-            targets = batch.targets.to(device)
-            places = torch.from_numpy(batch.places).to(device)
-            yield partial(self.forward, images, tiles.shape[1], places, targets), targets
+            targets, places = batch.targets.to(device), torch.from_numpy(batch.places).to(device)
+            guide = None if guide is None else guide.to(device)
+            yield partial(self.forward, images, tiles.shape[1], places, targets, guide), targets
 
-    def augment_batches(self, rng: np.random.Generator, colours: np.random.Generator) -> Iterator[Batch]:
-        """Batches of one pass, their tiles augmented."""
+    def augment_batches(
+        self, rng: np.random.Generator, colours: np.random.Generator
+    ) -> Iterator[tuple[Batch, Guide | None]]:
+        """Batches of one pass, their tiles augmented, and what the mask says about them, turned along."""
         for batch in self.batches.draw(rng):
             count, bag_tiles = batch.tiles.shape[:2]
             transform = self._augment(count, bag_tiles, self._strength, colours)
-            yield replace(batch, tiles=apply_transform(batch.tiles, transform))
+            guide = self._guides.read(batch.bags, batch.rows, turns=transform.turns)
+            yield replace(batch, tiles=apply_transform(batch.tiles, transform)), guide
 
     def score_inner(self) -> torch.Tensor:
         """Logits of the inner images from all their tiles."""
