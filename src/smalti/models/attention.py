@@ -32,7 +32,7 @@ class LearnedPooler(Pooler):
         self.register_buffer("center", torch.zeros(features))
         self.register_buffer("scale", torch.ones(features))
         self.layers = len(sizes) - 1
-        layers: list[nn.Module] = [] if self.layers else [nn.Dropout(dropout)]
+        layers: list[nn.Module] = [] if self.layers else [nn.Dropout(dropout, inplace=True)]  # on a copy of our own
         for size, smaller in pairwise(sizes):
             layers += [nn.Linear(size, smaller), nn.ReLU(), nn.Dropout(dropout)]
         self.project = nn.Sequential(*layers)

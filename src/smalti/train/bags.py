@@ -60,7 +60,7 @@ def pad_bags(
     mask = torch.zeros(len(bags), longest, dtype=torch.bool)
     stored = np.full((len(bags), longest), PADDING, dtype=np.int64)
     for i, (bag, chosen) in enumerate(zip(bags, rows, strict=True)):
-        values[i, : len(chosen)] = torch.from_numpy(features.read_bag(bag, view=view)[chosen])
+        features.read_rows(bag, chosen, view=view, out=values[i, : len(chosen)].numpy())
         places[i, : len(chosen)] = torch.from_numpy(features.store.find_places(bag)[chosen])
         mask[i, : len(chosen)] = True
         stored[i, : len(chosen)] = features.store.rows(bag).start + chosen
@@ -74,19 +74,23 @@ def read_bags(reader: BagReader, features: Features, bags: NDArray[np.int64], *,
     """Logits (n, C) of all tiles of n bags, the mean over ``views``; the reader is left as it was."""
     was_training = reader.training
     reader.eval()
-    device = next(reader.parameters()).device
     guides = GuideSource.open(features.store, reader)
     logits: list[torch.Tensor] = []
     with torch.inference_mode():
         for group in _group_bags(features, bags):
-            rows = [np.arange(features.store.count(bag)) for bag in group]
-            seen = []
-            for view in range(views):
-                padded = pad_bags(features, group, rows=rows, view=view, guides=guides).to(device)
-                seen.append(reader(padded.features, padded.mask, padded.positions, guide=padded.guide)[0])
+            seen = [_read_group(reader, features, group, view=view, guides=guides) for view in range(views)]
             logits.append(torch.stack(seen).mean(dim=0).float().cpu())
     reader.train(was_training)
     return torch.cat(logits) if logits else torch.empty(0, reader.head.linear.out_features)
+
+
+def _read_group(
+    reader: BagReader, features: Features, bags: list[int], *, view: int, guides: GuideSource
+) -> torch.Tensor:
+    rows = [np.arange(features.store.count(bag)) for bag in bags]
+    padded = pad_bags(features, bags, rows=rows, view=view, guides=guides).to(next(reader.parameters()).device)
+    logits: torch.Tensor = reader(padded.features, padded.mask, padded.positions, guide=padded.guide)[0]
+    return logits
 
 
 def _group_bags(features: Features, bags: NDArray[np.int64]) -> Iterator[list[int]]:
@@ -174,9 +178,10 @@ def fit_reader(reader: BagReader, features: Features, bags: NDArray[np.int64]) -
     learn.
     """
     pooler, branch = reader.pooler, reader.branch
-    total = sum(features.store.count(int(bag)) for bag in bags)
-    step = max(1, -(-total // SCALE_TILES))
-    tiles = torch.from_numpy(np.concatenate([features.read_bag(int(bag))[::step] for bag in bags]))
+    counts = [features.store.count(int(bag)) for bag in bags]
+    step = max(1, -(-sum(counts) // SCALE_TILES))
+    chosen = [features.read_rows(int(bag), np.arange(0, n, step)) for bag, n in zip(bags, counts, strict=True)]
+    tiles = torch.from_numpy(np.concatenate(chosen))
     if branch is not None:
         branch.fit_tiles(tiles)
     elif isinstance(pooler, LearnedPooler):

@@ -48,6 +48,18 @@ class Features:
         values = np.fromfile(self.files[view], dtype=np.float32, count=count, offset=rows.start * self.size * 4)
         return values.reshape(len(rows), self.size)
 
+    def read_rows(
+        self, bag: int, rows: NDArray[np.int64], *, view: int = 0, out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """Embeddings (n, D) of some tiles of one image, counted from its first; no others are read.
+
+        They are written to ``out`` where that is given, without a copy between.
+        """
+        tiles = self.store.rows(bag)
+        shape = (len(tiles), self.size)
+        stored = np.memmap(self.files[view], np.float32, mode="r", offset=tiles.start * self.size * 4, shape=shape)
+        return np.take(stored, rows, axis=0, out=out, mode="clip")  # any other mode copies
+
     def read_coverage(self, bag: int) -> NDArray[np.float32]:
         """Share of the tiles of one image under the mask, (N,)."""
         rows = self.store.rows(bag)
