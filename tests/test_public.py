@@ -24,6 +24,7 @@ NAMES = [
     "evaluate_run",
     "evaluate_table",
     "examine_machine",
+    "explain_run",
     "inspect_folder",
     "load_recipe",
     "open_seal",

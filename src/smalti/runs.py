@@ -113,8 +113,8 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> Path:
     return write_atomic(path, buffer.getvalue())
 
 
-def read_arrays(path: Path, names: Iterable[str]) -> dict[str, NDArray[Any]]:
-    """Read arrays of an ``.npz`` by name; pickles are refused.
+def read_arrays(path: Path, names: Iterable[str] | None = None) -> dict[str, NDArray[Any]]:
+    """Read arrays of an ``.npz`` by name, or all of them; pickles are refused.
 
     Raises:
         RunError: the file is missing or damaged, or an array is not in it.
@@ -123,7 +123,7 @@ def read_arrays(path: Path, names: Iterable[str]) -> dict[str, NDArray[Any]]:
         raise RunError(f"{path} does not exist. Fix: run the stage that writes it ('smalti run')")
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            return {name: file[name] for name in names}
+            return {name: file[name] for name in (file.files if names is None else names)}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise RunError(f"{path} is damaged: {error}. Fix: delete it and run the stage again") from None
 

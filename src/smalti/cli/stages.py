@@ -108,6 +108,28 @@ def predict(run_path: RunPath) -> None:
 
 @app.command()
 @guard
+def explain(
+    run_path: RunPath,
+    images: Annotated[
+        str | None, typer.Option(help="how many, or their names with commas between [default: all]")
+    ] = None,
+    shown: Annotated[str | None, typer.Option("--class", help="the class to explain [default: the predicted]")] = None,
+) -> None:
+    """Show where the networks of a finished run looked, and measure whether the maps can be trusted."""
+    from .. import workflow
+
+    wanted = int(images) if images and images.isdecimal() else images.split(",") if images else None
+    with listen() as listener:
+        path = workflow.explain_run(run_path, images=wanted, shown=shown, listener=listener)
+    console.out.print(f"[bold]{escape(workflow.describe_explanation(path))}[/]", soft_wrap=True)
+    finish(
+        f"{path.name} in {run_path}; overlays and files for QuPath in {run_path / 'heatmaps'}",
+        f"smalti report {quote(run_path)}",
+    )
+
+
+@app.command()
+@guard
 def audit(
     data: Data,
     recipe: RecipeOption = "default",

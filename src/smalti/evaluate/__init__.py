@@ -3,14 +3,18 @@
 from .calibration import Calibration, measure_calibration
 from .choice import Choice, correct_choice
 from .comparison import Difference, Pair, adjust_holm, check_alike, compare_pairs, find_common, keep_images
+from .faithfulness import GRID, Mean, Measured, measure_map, measure_mean, measure_ratio, summarise_maps
 from .intervals import Resampled, judge_trust, resample_cases
 from .pool import Pool, pool_predictions
 from .scores import highest_losses, score_predictions
 
 __all__ = [
+    "GRID",
     "Calibration",
     "Choice",
     "Difference",
+    "Mean",
+    "Measured",
     "Pair",
     "Pool",
     "Resampled",
@@ -23,7 +27,11 @@ __all__ = [
     "judge_trust",
     "keep_images",
     "measure_calibration",
+    "measure_map",
+    "measure_mean",
+    "measure_ratio",
     "pool_predictions",
     "resample_cases",
     "score_predictions",
+    "summarise_maps",
 ]

@@ -73,7 +73,7 @@ def score_predictions(
             "reason": reason,
         },
     }
-    return dict(_replace_nan(result))
+    return dict(replace_nan(result))
 
 
 def highest_losses(out_of_fold: pd.DataFrame, *, classes: Sequence[str], count: int = 24) -> pd.DataFrame:
@@ -160,10 +160,10 @@ def _score_inner(inner: pd.DataFrame, classes: tuple[str, ...]) -> dict[str, flo
     return {e.name: float(np.mean([e.build(truth, scores) for truth, scores in pooled])) for e in METRICS}
 
 
-def _replace_nan(value: Any) -> Any:
+def replace_nan(value: Any) -> Any:
     """The same structure with None for NaN, which JSON does not know."""
     if isinstance(value, dict):
-        return {key: _replace_nan(item) for key, item in value.items()}
+        return {key: replace_nan(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_replace_nan(item) for item in value]
+        return [replace_nan(item) for item in value]
     return None if isinstance(value, float) and math.isnan(value) else value

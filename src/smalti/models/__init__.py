@@ -1,11 +1,12 @@
 """Parts of a network: backbones, poolers, fusions, heads, freezing."""
 
 from . import attention, clam, dsmil, settransformer, transmil  # noqa: F401 - importing them registers the poolers
-from .attention import LearnedPooler
+from .attention import AdditivePooler, LearnedPooler
 from .backbones import Backbone, build_backbone, describe_missing_weights, find_weights, hash_weights, read_input_px
 from .branch import MASK_WIDTH, TILE_WIDTH, Guide, MaskBranch
 from .freezing import ParameterGroup, build_groups, open_stage
 from .fusion import FUSIONS, Fusion
+from .maps import UpperPart, cut_backbone
 from .network import BagReader, Head, Network
 from .norms import NORMS, Norm, choose_norm
 from .poolers import POOLERS, Pooled, Pooler
@@ -17,6 +18,7 @@ __all__ = [
     "NORMS",
     "POOLERS",
     "TILE_WIDTH",
+    "AdditivePooler",
     "Backbone",
     "BagReader",
     "Fusion",
@@ -30,10 +32,12 @@ __all__ = [
     "ParameterGroup",
     "Pooled",
     "Pooler",
+    "UpperPart",
     "add_mask_channel",
     "build_backbone",
     "build_groups",
     "choose_norm",
+    "cut_backbone",
     "describe_missing_weights",
     "find_weights",
     "hash_weights",

@@ -7,7 +7,7 @@ from torch import nn
 
 from .backbones import Backbone
 from .branch import Guide, MaskBranch
-from .poolers import Pooler, fill_mask
+from .poolers import Pooled, Pooler, fill_mask
 from .stem import MaskStem
 
 
@@ -69,13 +69,29 @@ class BagReader(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Logits (B, C) of bags (B, N, D), and the loss on tiles where ``targets`` (B,) are given and there is one.
 
-        A pooler with a stream on single tiles has its largest tile logits averaged in (Li et al. 2021). ``guide`` is
-        what the mask says, for a reader that weighs or has a branch.
+        ``guide`` is what the mask says, for a reader that weighs or has a branch.
 
         Raises:
             ValueError: a reader that asks for the mask got no guide.
         """
         mask = fill_mask(features, mask)
+        logits, pooled = self.read(features, mask, positions=positions, guide=guide)
+        if targets is None:
+            return logits, None
+        return logits, self.pooler.instance_loss(pooled, mask, targets)
+
+    def read(
+        self,
+        features: torch.Tensor,
+        mask: torch.Tensor,
+        *,
+        positions: torch.Tensor | None = None,
+        guide: Guide | None = None,
+    ) -> tuple[torch.Tensor, Pooled]:
+        """Logits (B, C), and what the pooler made of the bags.
+
+        A pooler with a stream on single tiles has its largest tile logits averaged in (Li et al. 2021).
+        """
         if guide is None:
             if self.weighs or self.branch is not None:
                 raise ValueError("this reader asks what the mask says")
@@ -89,9 +105,7 @@ class BagReader(nn.Module):
         logits: torch.Tensor = self.head(embedding)
         if pooled.instance_logits is not None:
             logits = (logits + pooled.instance_logits.amax(dim=1)) / 2
-        if targets is None:
-            return logits, None
-        return logits, self.pooler.instance_loss(pooled, mask, targets)
+        return logits, pooled
 
 
 class Network(nn.Module):

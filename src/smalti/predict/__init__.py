@@ -3,6 +3,9 @@
 from .calibrations import CALIBRATIONS
 from .decisions import DECISIONS
 from .ensembles import ENSEMBLES, Combined, Member, combine_members
+from .explanation import Explanation, Question, explain_images
+from .geojson import make_collection
+from .heatmap import choose_scale, find_boxes, share_inside, shrink_size, stitch_tiles
 from .inference import predict_outer, predict_sealed, predict_unlabelled, write_predictions
 from .rules import Rule, fit_rule, settle_tables
 from .stacking import make_design
@@ -13,18 +16,27 @@ __all__ = [
     "DECISIONS",
     "ENSEMBLES",
     "Combined",
+    "Explanation",
     "Member",
+    "Question",
     "Rule",
     "average_scores",
     "check_submission",
+    "choose_scale",
     "combine_members",
+    "explain_images",
+    "find_boxes",
     "find_unreadable",
     "fit_rule",
+    "make_collection",
     "make_design",
     "predict_outer",
     "predict_sealed",
     "predict_unlabelled",
     "settle_tables",
+    "share_inside",
+    "shrink_size",
+    "stitch_tiles",
     "write_predictions",
     "write_submission",
 ]

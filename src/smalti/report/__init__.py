@@ -1,6 +1,21 @@
-"""Tell a person: one HTML page of an audit, a run, a ladder or many runs; a LaTeX article of runs."""
+"""Tell a person: one HTML page of an audit, a run, a ladder or many runs; a LaTeX article of runs; pictures."""
 
 from .article import write_article
+from .looked import say_trust
+from .overlays import Legend, draw_overlay
 from .page import write_audit_report, write_ladder_report, write_report, write_runs_report
+from .sheet import SheetRow, TileCard, draw_sheet
 
-__all__ = ["write_article", "write_audit_report", "write_ladder_report", "write_report", "write_runs_report"]
+__all__ = [
+    "Legend",
+    "SheetRow",
+    "TileCard",
+    "draw_overlay",
+    "draw_sheet",
+    "say_trust",
+    "write_article",
+    "write_audit_report",
+    "write_ladder_report",
+    "write_report",
+    "write_runs_report",
+]

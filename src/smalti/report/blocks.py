@@ -54,6 +54,16 @@ class Panels:
 
 
 @dataclass(frozen=True, slots=True)
+class Pictures:
+    """Pictures side by side with words below each: (data address, what it shows); ``width`` as in `Panels`."""
+
+    kind: ClassVar[str] = "pictures"
+    pictures: Sequence[tuple[str, str]]
+    caption: str = ""
+    width: Literal["third", "half", "lone"] = "half"
+
+
+@dataclass(frozen=True, slots=True)
 class Cell:
     """One cell of a matrix: share 0..1 of its row decides the shade."""
 
@@ -103,7 +113,7 @@ class Listing:
     text: str
 
 
-Block = Paragraph | Table | Panels | Matrix | Gallery | Listing
+Block = Paragraph | Table | Panels | Pictures | Matrix | Gallery | Listing
 
 
 @dataclass(frozen=True, slots=True)

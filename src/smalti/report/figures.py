@@ -111,6 +111,33 @@ def draw_reliability(bins: Sequence[Mapping[str, Any]], *, words: str) -> Drawin
     return Drawing("reliability", words, 3.6, 3.6, paint)
 
 
+def draw_removal(grid: Sequence[float], maps: Mapping[str, Mapping[str, Any]], *, kind: str) -> Drawing:
+    """Score against the share of tiles taken away (highest first) or put in, for each map, beside a random order.
+
+    ``grid`` is the share of tiles that are there; ``maps`` as in ``explanation.json``.
+    """
+    words = f"Score while tiles are taken away or put in by {kind}, by Grad-CAM and at random"
+
+    def paint(figure: Figure) -> None:
+        left, right = figure.subplots(1, 2, sharey=True)
+        lines = ((GREY, (0, (3, 2)), "o"), (BLUE, "-", "^"), (VERMILION, "-", "s"))
+        for axes, name, title in (
+            (left, "deletion", "highest taken away first"),
+            (right, "insertion", "highest first"),
+        ):
+            rows = [("random order", maps["map"]["curves"]["random"])]
+            rows += [("Grad-CAM" if m == "gradcam" else kind, maps[m]["curves"][name]) for m in maps]
+            for (label, scores), (color, dashes, shape) in zip(rows, lines, strict=False):
+                shares = [1 - x for x in grid] if name == "deletion" else list(grid)
+                axes.plot(shares, scores, color=color, ls=dashes, marker=shape, ms=4, lw=1.6, label=label)
+            axes.set(title=title, xlabel="share of tiles taken away" if name == "deletion" else "share of tiles there")
+            _draw_grid(axes, "both")
+        left.set_ylabel("score")
+        right.legend(frameon=False, fontsize=8.5)
+
+    return Drawing("removal", words, 6.6, 2.7, paint)
+
+
 def draw_marks(
     marks: Sequence[Mark],
     *,

@@ -56,8 +56,10 @@ def _explain_missing(unread: list[str], root: Path | None) -> str:
     return f"No picture of {', '.join(unread)}: the file is missing or cannot be read in {root}."
 
 
-def encode_picture(root: Path | None, image: str, *, outline: Sequence[Sequence[Sequence[int]]] = ()) -> str:
-    """A small picture as a data address; empty where the image is missing, unreadable or outside the data folder.
+def encode_picture(
+    root: Path | None, image: str, *, outline: Sequence[Sequence[Sequence[int]]] = (), longest_px: int = LONGEST_PX
+) -> str:
+    """A small picture as a data address; empty where the image is missing, unreadable or outside the folder.
 
     ``outline`` holds polygons of (row_px, col_px) of the full image, which are drawn over it.
     """
@@ -68,7 +70,7 @@ def encode_picture(root: Path | None, image: str, *, outline: Sequence[Sequence[
     if not path.resolve().is_relative_to(root.resolve()) or not path.is_file():
         return ""
     try:
-        picture = Image.fromarray(read_thumbnail(path, longest_px=LONGEST_PX))
+        picture = Image.fromarray(read_thumbnail(path, longest_px=longest_px))
         scale = max(picture.size) / max(read_size(path))
     except SmaltiError:  # the card says that the picture cannot be read
         return ""

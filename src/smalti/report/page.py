@@ -25,6 +25,7 @@ from .ladder import (
     write_settings,
     write_steps,
 )
+from .looked import write_looked
 from .record import RunRecord, read_record
 from .results import (
     write_classes,
@@ -48,6 +49,7 @@ SECTIONS: tuple[Callable[[RunRecord], Section], ...] = (
     write_confusion,
     write_calibration,
     write_gallery,
+    write_looked,
     write_suspects,
     write_data,
     write_audit,

@@ -19,6 +19,7 @@ class RunRecord:
     """The files of a run folder.
 
     Attributes:
+        folder: where they are.
         name: name of the folder.
         recipe: the resolved recipe as YAML text.
         submission: all columns as text.
@@ -27,6 +28,7 @@ class RunRecord:
         Others: parsed content of the file of the same name.
     """
 
+    folder: Path
     name: str
     recipe: str | None
     environment: dict[str, Any] | None
@@ -44,6 +46,7 @@ class RunRecord:
     ensemble: list[dict[str, Any]] | None
     sealed: pd.DataFrame | None
     seal: dict[str, Any] | None
+    explanation: dict[str, Any] | None
 
     @property
     def root(self) -> Path | None:
@@ -62,6 +65,7 @@ def read_record(run: RunFolder) -> RunRecord:
     findings = path / "findings.json"
     cohort = _read_json(path / "cohort.json")
     return RunRecord(
+        folder=path,
         name=path.resolve().name,
         recipe=run.recipe_path.read_text(encoding="utf-8") if run.recipe_path.is_file() else None,
         environment=_read_json(path / "environment.json"),
@@ -79,6 +83,7 @@ def read_record(run: RunFolder) -> RunRecord:
         ensemble=_read_rows(run.predictions / "ensemble.json"),
         sealed=_read_table(run.predictions / "sealed.csv"),
         seal=_read_seal(path, cohort),
+        explanation=_read_json(path / "explanation.json"),
     )
 
 

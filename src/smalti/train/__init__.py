@@ -6,7 +6,8 @@ from .devices import Device, choose_device, describe_cuda, make_fabric
 from .experiment import Experiment, check_parts, pool_images
 from .features import Features, compute_features
 from .folds import find_dynamics, load_network, tabulate_inner, train_folds
-from .forward import score_bags
+from .forward import read_chunks, score_bags
+from .guides import GuideSource
 from .losses import LOSSES
 from .optimisers import list_optimisers, settle_train
 from .schedules import SCHEDULES
@@ -17,6 +18,7 @@ __all__ = [
     "Device",
     "Experiment",
     "Features",
+    "GuideSource",
     "check_parts",
     "choose_device",
     "compute_features",
@@ -28,6 +30,7 @@ __all__ = [
     "pool_images",
     "read_bags",
     "read_checkpoint",
+    "read_chunks",
     "score_bags",
     "settle_train",
     "tabulate_inner",

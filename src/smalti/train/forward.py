@@ -39,7 +39,7 @@ def score_bags(
     with torch.inference_mode(), fabric.autocast():
         parts: list[list[torch.Tensor]] = [[] for _ in range(views)]
         guides = GuideSource.open(store, network.reader)
-        for last, view, tiles in iterate_ahead(_read_chunks(store, bags, views, masked=network.takes_mask)):
+        for last, view, tiles in iterate_ahead(read_chunks(store, bags, views, masked=network.takes_mask)):
             images = normalise_tiles(tiles.to(fabric.device), spec=spec)
             parts[view].append(network.backbone(images).float())
             if last:
@@ -58,10 +58,13 @@ def score_bags(
     return torch.stack(rows) if rows else torch.empty(0, network.head.linear.out_features)
 
 
-def _read_chunks(
+def read_chunks(
     store: TileStore, bags: NDArray[np.int64], views: int, *, masked: bool
 ) -> Iterator[tuple[bool, int, torch.Tensor]]:
-    """Views of chunks of tiles, bag by bag, each with whether it is the last of its bag, and its view."""
+    """Views of chunks of tiles, bag by bag, each with whether it is the last of its bag, and its view.
+
+    The one way by which tiles come to a network that scores or is explained.
+    """
     for bag in bags:
         rows = store.rows(int(bag))
         for start in range(rows.start, rows.stop, CHUNK_TILES):

@@ -5,6 +5,7 @@ a stage whose files are there is not done again.
 """
 
 from .comparison import compare_sources, open_seal
+from .explaining import describe_explanation, explain_run
 from .ground import RUNS, Ground, find_decisions, inspect_ground, restrict_decisions
 from .listening import SILENT, Listener
 from .preparation import prepare
@@ -18,8 +19,10 @@ __all__ = [
     "Listener",
     "Result",
     "compare_sources",
+    "describe_explanation",
     "evaluate_run",
     "evaluate_table",
+    "explain_run",
     "find_decisions",
     "inspect_ground",
     "open_seal",
