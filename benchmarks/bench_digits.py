@@ -31,7 +31,7 @@ from smalti.recipe import load_recipe
 from smalti.runs import RunFolder
 from smalti.samples import split_cases
 from smalti.tile import TileStore
-from smalti.train import Experiment, Features, choose_device, load_network, make_fabric, pool_images, train_folds
+from smalti.train import Experiment, Features, choose_device, freeze, load_network, make_fabric, train_folds
 from smalti.types import Cohort, InputSpec, Sample, Split
 
 CASES = 30
@@ -89,11 +89,9 @@ def prepare(drawn: Drawn, folder: Path, *, settings: list[str]) -> tuple[Experim
     spec = InputSpec(64, False, (0.5,) * 3, (0.5,) * 3)
     backbone = Backbone(torch.nn.Identity(), "digits", 64, spec)
     device = choose_device(plan.train)
-    embeddings = pool_images(features, plan, classes=2)
-    experiment = Experiment(
-        RunFolder(folder), plan, cohort, store, backbone, embeddings, device, make_fabric(device), features
-    )
-    return experiment, split_cases(cohort, plan.split)
+    splits = split_cases(cohort, plan.split)
+    frozen = dict.fromkeys((split.name for split in splits), freeze(features, plan, classes=2))
+    return Experiment(RunFolder(folder), plan, cohort, store, backbone, frozen, device, make_fabric(device)), splits
 
 
 def find_witnesses(experiment: Experiment, splits: tuple[Split, ...], drawn: Drawn) -> float:

@@ -134,7 +134,7 @@ def learn(experiment: Experiment) -> Evidence:
         labels=cohort.targets,
         scores=np.stack([rows.to_numpy() for rows in seeds]),
         dynamics=order_dynamics(read_dynamics(run.predictions / "dynamics.npz"), images),
-        embeddings=experiment.embeddings[0, experiment.find_bags(np.arange(len(images)))].numpy(),
+        embeddings=experiment.compare_images().numpy(),
     )
 
 

@@ -58,7 +58,7 @@ def embed(tmp_path: Path) -> Callable[..., Any]:
     from smalti.runs import RunFolder
     from smalti.samples import split_cases
     from smalti.tile import TileStore
-    from smalti.train import Experiment, choose_device, make_fabric
+    from smalti.train import Experiment, Features, Frozen, choose_device, make_fabric
     from smalti.types import Cohort, InputSpec, Sample
 
     def build(embeddings: Any, labels: Any, *settings: str, cases: Any = None, name: str = "run") -> Any:
@@ -86,8 +86,9 @@ def embed(tmp_path: Path) -> Callable[..., Any]:
         backbone = Backbone(torch.nn.Identity(), "identity", values.shape[2], spec)
         (tmp_path / name).mkdir()
         device = choose_device(plan.train)
-        return Experiment(
-            RunFolder(tmp_path / name), plan, cohort, store, backbone, values, device, make_fabric(device)
-        ), split_cases(cohort, plan.split)
+        splits = split_cases(cohort, plan.split)
+        frozen = dict.fromkeys((s.name for s in splits), Frozen(Features((), store, values.shape[2]), values))
+        run = RunFolder(tmp_path / name)
+        return Experiment(run, plan, cohort, store, backbone, frozen, device, make_fabric(device)), splits
 
     return build

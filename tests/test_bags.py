@@ -18,7 +18,7 @@ from smalti.errors import PartError, RecipeError
 from smalti.models import POOLERS, BagReader, Head
 from smalti.predict import predict_outer
 from smalti.tile import TileStore
-from smalti.train import Features, load_network, read_bags, train_folds
+from smalti.train import Features, Frozen, load_network, read_bags, train_folds
 from smalti.train.bags import BagTask, fit_reader, pad_bags
 from smalti.train.experiment import read_options
 
@@ -134,7 +134,8 @@ def make_needles(embed: Make, tmp_path: Path, *settings: str, count: int = 160, 
     features = store_features(tmp_path / name, bags)
     named = replace(features.store, images=tuple(s.image for s in experiment.cohort.labelled))
     features = replace(features, store=named)
-    return replace(experiment, store=named, features=features, embeddings=None), splits
+    frozen = dict.fromkeys(experiment.frozen, Frozen(features, None))
+    return replace(experiment, store=named, frozen=frozen), splits
 
 
 def score(experiment: Any, splits: Any) -> float:
@@ -147,9 +148,11 @@ def test_attention_finds_the_needle_that_a_mean_cannot(embed: Make, tmp_path: Pa
     settings = ("model.pooler=clam_mb", "train.transfer.epochs=40")
     experiment, splits = make_needles(embed, tmp_path, *settings)
     assert score(experiment, splits) > 0.9
-    means = torch.stack([torch.from_numpy(experiment.features.read_bag(i)).mean(dim=0) for i in range(160)])[None]
+    features = experiment.frozen[splits[0].name].features
+    means = torch.stack([torch.from_numpy(features.read_bag(i)).mean(dim=0) for i in range(160)])[None]
+    frozen = dict.fromkeys(experiment.frozen, Frozen(features, means))
     blind, _ = make_needles(embed, tmp_path, "train.transfer.epochs=40", name="mean")
-    assert score(replace(blind, embeddings=means), splits) < 0.65
+    assert score(replace(blind, frozen=frozen), splits) < 0.65
 
 
 def test_a_learned_pooler_is_kept_and_comes_back(embed: Make, tmp_path: Path) -> None:
@@ -164,7 +167,7 @@ def test_a_learned_pooler_is_kept_and_comes_back(embed: Make, tmp_path: Path) ->
     assert network.pooler.score.content.in_features == 16
     bags = first.find_bags(splits[0].outer)
     with torch.inference_mode():
-        logits = read_bags(network.reader, first.features, bags)
+        logits = read_bags(network.reader, first.frozen[splits[0].name].features, bags)
     scores = tables[0].set_index("image").loc[[f"i{b:04d}" for b in bags], ["score_a", "score_b"]]
     np.testing.assert_allclose(logits.double().softmax(dim=1).numpy(), scores, atol=1e-6)
 

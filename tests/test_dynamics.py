@@ -168,7 +168,7 @@ def test_the_watched_are_the_held_out_images_and_the_last_logits_those_of_the_ne
         dynamics = read_dynamics(find_dynamics(experiment.run, split))
         assert dynamics.names == tuple(experiment.cohort.labelled[i].image for i in split.outer)
         with torch.inference_mode():
-            expected = load_network(experiment, split).head(experiment.embeddings[0, split.outer])
+            expected = load_network(experiment, split).head(experiment.frozen[split.name].embeddings[0, split.outer])
         last = dynamics.logits[dynamics.epoch == 5]
         assert last == pytest.approx(expected.numpy(), abs=1e-6)
     whole = read_dynamics(experiment.run.predictions / "dynamics.npz")

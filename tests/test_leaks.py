@@ -18,7 +18,7 @@ from PIL import Image
 from smalti import models, workflow
 from smalti.models import POOLERS, Backbone, build_backbone
 from smalti.tile import TileStore
-from smalti.train import compute_features, make_fabric, read_checkpoint, score_bags, train_folds
+from smalti.train import compute_features, freeze, make_fabric, read_checkpoint, score_bags, train_folds
 from smalti.train.devices import Device
 from smalti.types import Cohort
 from textures import FAST, write_lines
@@ -80,7 +80,8 @@ def test_outer_images_change_nothing_that_is_trained(what: str, prepare: Make, t
             features = compute_features(
                 experiment.backbone, store, views=1, fabric=experiment.fabric, cache=tmp_path / "cache"
             )
-            other = replace(other, store=store, embeddings=features.pool(POOLERS.build("mean", features.size, 3)))
+            seen = freeze(features, experiment.recipe, classes=3)
+            other = replace(other, store=store, frozen=dict.fromkeys(experiment.frozen, seen))
         train_folds(other, splits[:1])
         content = read_checkpoint(run.checkpoints / f"{splits[0].name}.safetensors")
         inner = pd.read_csv(run.predictions / "inner.csv").to_csv()

@@ -24,6 +24,7 @@ from smalti.predict import CALIBRATIONS, DECISIONS, ENSEMBLES
 from smalti.recipe import Phase
 from smalti.registry import Registry
 from smalti.samples import AUGMENTATIONS, Transform
+from smalti.tile import STAINS
 from smalti.train import LOSSES
 from smalti.train.schedules import SCHEDULES
 from smalti.types import Cohort
@@ -49,6 +50,14 @@ def check_augmentation(draw: Any) -> None:
     transform = draw(2, 3, 0.5, np.random.default_rng(0))
     assert isinstance(transform, Transform)
     assert (transform.turns.shape, transform.matrix.shape, transform.offset.shape) == ((2, 3), (2, 3, 3), (2, 3))
+
+
+def check_stain(estimate: Any) -> None:
+    """Of drawn mixtures of two stains: three axes and an origin that can be undone."""
+    amounts = np.random.default_rng(0).gamma(2, 0.4, (500, 2))
+    frame = estimate(amounts @ np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11]]) + 0.2)
+    assert frame.shape == (3, 4)
+    assert np.linalg.cond(frame[:, :3]) < 100
 
 
 def check_pooler(pooler: Any) -> None:
@@ -111,6 +120,7 @@ REGISTRIES: dict[str, tuple[Registry[Any], Arguments, Callable[[Any], None]]] = 
     "CHECKS": (CHECKS, lambda: ((make_cohort(), Digest(make_cohort(), [])), {}), check_check),
     "METRICS": (METRICS, lambda: (([0, 1, 1], [[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]), {}), check_metric),
     "AUGMENTATIONS": (AUGMENTATIONS, lambda: ((), {}), check_augmentation),
+    "STAINS": (STAINS, lambda: ((), {}), check_stain),
     "POOLERS": (POOLERS, lambda: ((5, 3), {}), check_pooler),
     "NORMS": (NORMS, lambda: ((), {}), check_norm),
     "FUSIONS": (FUSIONS, lambda: ((5, 7, 8), {}), check_fusion),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -56,7 +57,7 @@ def test_the_eight_turns_are_the_symmetries_of_the_square() -> None:
 def test_each_tile_of_a_batch_has_its_own_turn() -> None:
     tiles, turns = draw_tiles(5, 8), np.arange(40).reshape(5, 8) % 8
     plain = identity_transform(5, 8)
-    turned = apply_transform(tiles, Transform(turns, plain.matrix, plain.offset))
+    turned = apply_transform(tiles, replace(plain, turns=turns))
     for place in np.ndindex(5, 8):
         np.testing.assert_array_equal(turned[place], turn_tile(tiles[place], int(turns[place])))
 

@@ -360,4 +360,4 @@ def test_a_phase_without_embeddings_says_so(embed: Make) -> None:
     points, labels = draw_points(30, apart=3)
     experiment, splits = embed(points, labels, "split.folds=2")
     with pytest.raises(RecipeError, match="needs frozen features"):
-        train_folds(replace(experiment, embeddings=None), splits)
+        train_folds(replace(experiment, frozen={}), splits)

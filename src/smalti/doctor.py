@@ -48,10 +48,12 @@ def list_parts() -> Iterator[tuple[str, Entry[Any]]]:
     from .models import FUSIONS, NORMS, POOLERS
     from .predict import CALIBRATIONS, DECISIONS, ENSEMBLES
     from .samples import AUGMENTATIONS
+    from .tile import STAINS
     from .train import LOSSES, SCHEDULES, list_optimisers
 
     models = (POOLERS, NORMS, FUSIONS)
-    kinds = (METRICS, CHECKS, CRITERIA, AUGMENTATIONS, *models, LOSSES, SCHEDULES, CALIBRATIONS, DECISIONS, ENSEMBLES)
+    samples = (AUGMENTATIONS, STAINS)
+    kinds = (METRICS, CHECKS, CRITERIA, *samples, *models, LOSSES, SCHEDULES, CALIBRATIONS, DECISIONS, ENSEMBLES)
     for registry in kinds:
         for entry in registry:
             yield registry.kind, entry

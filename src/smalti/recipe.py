@@ -93,6 +93,14 @@ class Tile(Section):
         return self
 
 
+class Stain(Section):
+    """What is done about differences of stain and scanner."""
+
+    normalise: str = Field(
+        "none", description="how each image is given the middle stain of the fold's training cases (smalti parts)"
+    )
+
+
 class Split(Section):
     """Case-grouped, stratified folds."""
 
@@ -276,6 +284,7 @@ class Recipe(Section):
     data: Data = Data()
     audit: Audit = Audit()
     tile: Tile = Tile()
+    stain: Stain = Stain()
     split: Split = Split()
     model: Model = Model()
     train: Train = Train()

@@ -26,14 +26,15 @@ _LIMITS = np.interp(np.arange(-180, 180), _ANGLES, _CHROMAS).astype(np.float32)
 _THINNER, _THICKER = 0.35, 2.8
 
 
-def measure_excess(picture: NDArray[np.uint8], *, sigma_px: float) -> NDArray[np.float32]:
+def measure_excess(picture: NDArray[np.uint8], *, sigma_px: float = 0.0) -> NDArray[np.float32]:
     """How far a colour is beyond what H&E can make, (H, W); at most 1 is possible.
 
     Args:
         picture: (H, W, 3) RGB.
-        sigma_px: smoothing before densities are taken; keeps single odd pixels out.
+        sigma_px: smoothing before densities are taken; keeps single odd pixels out. 0 takes them as they are.
     """
-    red, green, blue = cv2.split(DENSITY[cv2.GaussianBlur(picture, (0, 0), sigma_px)])
+    smooth = cv2.GaussianBlur(picture, (0, 0), sigma_px) if sigma_px else picture
+    red, green, blue = cv2.split(DENSITY[smooth])
     away = green - (red + blue) / 2
     aside = (blue - red) * np.float32(np.sqrt(3) / 2)
     chroma, angle = cv2.cartToPolar(away, aside, angleInDegrees=True)

@@ -159,8 +159,9 @@ class Explainer:
         experiment = self.experiment
         position = experiment.store.position(question.sample.image)
         device = experiment.fabric.device
-        if experiment.features is not None and _is_frozen(experiment):
-            features = torch.from_numpy(experiment.features.read_bag(position))
+        frozen = experiment.frozen.get(self.splits[0].name) if _is_frozen(experiment) else None
+        if frozen is not None:
+            features = torch.from_numpy(frozen.features.read_bag(position))
         else:
             with torch.no_grad():
                 features = torch.cat([self.backbone(tiles).float() for tiles in self._iterate_tiles(position)])
@@ -172,7 +173,9 @@ class Explainer:
     def _iterate_tiles(self, position: int) -> Iterator[torch.Tensor]:
         """Normalised chunks of the tiles of one image, as the network gets them when it scores."""
         store, spec = self.experiment.store, self.experiment.backbone.spec
-        for _, _, tiles in iterate_ahead(read_chunks(store, np.array([position]), 1, masked=self.takes_mask)):
+        stains = self.experiment.stains.get(self.splits[0].name)
+        chunks = read_chunks(store, np.array([position]), 1, masked=self.takes_mask, stains=stains)
+        for _, _, tiles in iterate_ahead(chunks):
             yield normalise_tiles(tiles.to(self.experiment.fabric.device), spec=spec)
 
     def _find_cams(self, question: Question, readers: Sequence[BagReader], bag: TileBag) -> NDArray[np.float32] | None:
@@ -211,8 +214,14 @@ def _is_frozen(experiment: Experiment) -> bool:
 
 
 def _group_splits(experiment: Experiment, splits: Sequence[Split]) -> list[list[Split]]:
-    """Folds whose networks share a backbone: all of them where it is frozen."""
-    return [list(splits)] if _is_frozen(experiment) else [[split] for split in splits]
+    """Folds whose networks see the same in a tile: where the backbone is frozen, all with the same stains."""
+    if not _is_frozen(experiment):
+        return [[split] for split in splits]
+    groups: dict[str, list[Split]] = {}
+    for split in splits:
+        maps = experiment.stains.get(split.name)
+        groups.setdefault("" if maps is None else maps.key, []).append(split)
+    return list(groups.values())
 
 
 def _choose_networks(experiment: Experiment, splits: Sequence[Split], question: Question) -> list[str]:

@@ -81,14 +81,14 @@ def _score(
 ) -> torch.Tensor:
     network = load_network(experiment, split)
     views = experiment.recipe.predict.views
-    frozen = experiment.recipe.train.finetune.epochs == 0
-    if frozen and experiment.embeddings is None and experiment.features is not None:
-        return read_bags(network.reader, experiment.features, bags, views=views)
-    if frozen and experiment.embeddings is not None:
+    frozen = experiment.frozen.get(split.name) if experiment.recipe.train.finetune.epochs == 0 else None
+    if frozen is not None and frozen.embeddings is None:
+        return read_bags(network.reader, frozen.features, bags, views=views)
+    if frozen is not None and frozen.embeddings is not None:
         with torch.inference_mode():
-            logits: torch.Tensor = network.head(experiment.embeddings[:views, bags].to(experiment.fabric.device))
+            logits: torch.Tensor = network.head(frozen.embeddings[:views, bags].to(experiment.fabric.device))
         return logits.mean(dim=0).cpu()
     return score_bags(
         network, experiment.store, bags, spec=experiment.backbone.spec, fabric=experiment.fabric, views=views,
-        progress=tell,
+        stains=experiment.stains.get(split.name), progress=tell,
     )  # fmt: skip

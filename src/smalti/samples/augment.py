@@ -1,4 +1,4 @@
-"""Augmentation of tiles on the CPU: flips and quarter turns, and colour as one matrix per image; then normalisation.
+"""Augmentation of tiles on the CPU: flips and quarter turns, stain and colour as one map per image each.
 
 Brightness, contrast, saturation and channel gains are all linear in RGB, so they are composed into one 3x4 matrix,
 which OpenCV applies to 8-bit pixels with saturation, as an image would. That keeps data feeding cheap beside the
@@ -9,7 +9,7 @@ and not inside one. Tiles stay 8-bit until they are on the device.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ..registry import Registry
 from ..types import InputSpec
+from .stain import Maps, apply_map
 
 ROTATIONS = (-1, cv2.ROTATE_90_COUNTERCLOCKWISE, cv2.ROTATE_180, cv2.ROTATE_90_CLOCKWISE)
 TURNS = 8  # the symmetries of the square: quarter turns 0-3, then the same after a flip
@@ -35,11 +36,13 @@ class Transform:
         turns: (B, N) symmetry of the square of each tile, 0 to 7; 0 leaves it alone.
         matrix: (B, 3, 3) applied to RGB in 0..1.
         offset: (B, 3) added after the matrix.
+        amounts: (B, 3, 2) factor and shift of the amounts of stain, along each axis of the image's frame.
     """
 
     turns: NDArray[np.int64]
     matrix: NDArray[np.float32]
     offset: NDArray[np.float32]
+    amounts: NDArray[np.float64]
 
 
 Augmentation = Callable[[int, int, float, np.random.Generator], Transform]
@@ -52,13 +55,13 @@ def identity_transform(images: int, tiles: int) -> Transform:
         np.zeros((images, tiles), dtype=np.int64),
         np.repeat(np.eye(3, dtype=np.float32)[None], images, axis=0),
         np.zeros((images, 3), dtype=np.float32),
+        np.tile([1.0, 0.0], (images, 3, 1)),
     )
 
 
 def view_transform(view: int, *, images: int, tiles: int) -> Transform:
     """The stored view of phase ``transfer``: view 0 is plain, view v is symmetry v of the square."""
-    plain = identity_transform(images, tiles)
-    return Transform(np.full((images, tiles), view, dtype=np.int64), plain.matrix, plain.offset)
+    return replace(identity_transform(images, tiles), turns=np.full((images, tiles), view, dtype=np.int64))
 
 
 @AUGMENTATIONS.register("none", summary="tiles as they are")
@@ -72,8 +75,7 @@ def build_flips() -> Augmentation:
     """Flips and quarter turns: tissue has no up or down."""
 
     def draw(images: int, tiles: int, strength: float, rng: np.random.Generator) -> Transform:
-        plain = identity_transform(images, tiles)
-        return Transform(rng.integers(0, TURNS, (images, tiles)), plain.matrix, plain.offset)
+        return replace(identity_transform(images, tiles), turns=rng.integers(0, TURNS, (images, tiles)))
 
     return draw
 
@@ -91,7 +93,31 @@ def build_flips_colour(*, largest: float = 0.4) -> Augmentation:
         bright, contrast, saturation = rng.uniform(1 - spread, 1 + spread, (3, images))
         gains = rng.uniform(1 - spread / 4, 1 + spread / 4, (images, 3))
         matrix, offset = colour_matrix(bright, contrast, saturation, gains=gains)
-        return Transform(turned.turns, matrix, offset)
+        return replace(turned, matrix=matrix, offset=offset)
+
+    return draw
+
+
+@AUGMENTATIONS.register(
+    "flips_stain",
+    summary="flips and turns; amounts of haematoxylin, eosin and the rest vary with the strength",
+    reference="Tellez et al. 2018, 2019",
+)
+def build_flips_stain(*, largest: float = 0.4) -> Augmentation:
+    """Flips, and for each image factors of 1 +- ``largest * strength`` on its amounts of stain and small shifts.
+
+    The image's own stains where they are known, not one matrix for all. A shift of the two stains is up to an eighth
+    of the spread of the factors, in units of what is much in the image; of what is neither stain, a sixteenth, in
+    density.
+    """
+    flips = build_flips()
+
+    def draw(images: int, tiles: int, strength: float, rng: np.random.Generator) -> Transform:
+        turned = flips(images, tiles, strength, rng)
+        spread = largest * strength
+        factors = rng.uniform(1 - spread, 1 + spread, (images, 3))
+        shifts = rng.uniform(-spread, spread, (images, 3)) / [8, 8, 16]
+        return replace(turned, amounts=np.stack([factors, shifts], axis=-1))
 
     return draw
 
@@ -116,13 +142,14 @@ def colour_matrix(
     return matrix.astype(np.float32), offset.astype(np.float32)
 
 
-def apply_transform(tiles: NDArray[np.uint8], transform: Transform) -> NDArray[np.uint8]:
+def apply_transform(tiles: NDArray[np.uint8], transform: Transform, *, maps: Maps | None = None) -> NDArray[np.uint8]:
     """Turn and recolour square tiles (B, N, H, W, 3); the same array where nothing changes, else a new one.
 
-    A fourth channel, the mask, is turned along and keeps its values.
+    ``maps`` (B, N, 3, 4) is what becomes of the stain: `StainMaps.solve` of the rows and the transform's amounts. A
+    fourth channel, the mask, is turned along and keeps its values.
     """
     plain = _is_plain(transform)
-    if plain and not transform.turns.any():
+    if plain and maps is None and not transform.turns.any():
         return tiles
     # OpenCV multiplies 0..255, the transform is written for 0..1.
     colours = np.concatenate([transform.matrix, transform.offset[..., None] * 255], axis=2)
@@ -130,6 +157,9 @@ def apply_transform(tiles: NDArray[np.uint8], transform: Transform) -> NDArray[n
     for image, tile in np.ndindex(*tiles.shape[:2]):
         turned = turn_tile(tiles[image, tile], int(transform.turns[image, tile]))
         out[image, tile] = turned
+        if maps is not None:
+            turned = apply_map(turned, maps[image, tile])
+            out[image, tile] = turned
         if not plain:
             out[image, tile, ..., :3] = cv2.transform(np.ascontiguousarray(turned[..., :3]), colours[image])
     return out

@@ -21,6 +21,7 @@ from .outside import find_pale, hide_outside
 from .regions import Squares, find_regions
 from .scene import Scene, open_scene
 from .shape import describe_mask, draw_outline
+from .staining import choose_pixels, judge_tile, share_pixels
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,6 +35,8 @@ class Bag:
         scale: (N,) image pixels per pixel of the tile; the square has ``scale * tile_px`` image pixels to a side.
         masks: (N, tile_px, tile_px) of 0 and 1, the mask (or tissue) in each tile.
         outline, shape: the whole mask as a raster and in numbers.
+        kind: (N,) why the stain of a tile is to be left alone, number of `KINDS`; 0 where it is not.
+        tissue: of some of the tiles, an even choice of their pixels under the mask, (n, 3) each.
     """
 
     pixels: NDArray[np.uint8]
@@ -43,6 +46,8 @@ class Bag:
     masks: NDArray[np.uint8]
     outline: NDArray[np.uint8]
     shape: NDArray[np.float32]
+    kind: NDArray[np.uint8]
+    tissue: tuple[NDArray[np.uint8], ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,7 +86,11 @@ class Cut:
             pixels[i], masks[i] = _read_square(self.scene, (row, col), side_px=side, tile_px=self.tile_px)
         hide_outside(pixels, masks, outside=self.outside, pale=self.pale)
         scale = (sides_px / self.tile_px).astype(np.float32)
-        return Bag(pixels, positions, self.coverage[chosen], scale, masks, self.outline, self.shape)
+        kind = np.array([judge_tile(tile) for tile in pixels], dtype=np.uint8)
+        every, count = share_pixels(len(self))
+        some = range(-start % every, len(pixels), every)  # an even choice of the tiles of the whole image
+        tissue = tuple(choose_pixels(pixels[i], masks[i], count=count) for i in some)
+        return Bag(pixels, positions, self.coverage[chosen], scale, masks, self.outline, self.shape, kind, tissue)
 
 
 @contextmanager

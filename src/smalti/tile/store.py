@@ -1,10 +1,10 @@
 """All tiles of a cohort in one file, built once, read by row.
 
 A store is a folder named by its key: ``tiles.u8`` (rows of tile_px x tile_px x 3 bytes), ``masks.u1`` (the mask in
-each tile, a bit a pixel), ``rasters.u8`` (the same shrunk), ``shapes.npz`` (whole masks), ``index.npz`` and
-``store.json``. The key covers the bytes of images and masks, repairs, the knobs that matter for the source, and
-the code of `smalti.tile` and `smalti.images`; labels, cases and the order of the samples are left out, so that a
-corrected label does not cut anything again.
+each tile, a bit a pixel), ``rasters.u8`` (the same shrunk), ``shapes.npz`` (whole masks), ``stain.npz`` (what was seen
+of stains), ``index.npz`` and ``store.json``. The key covers the bytes of images and masks, repairs, the knobs that
+matter for the source, and the code that looks at pixels (`CODE`); labels, cases and the order of the samples are left
+out, so that a corrected label does not cut anything again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from io import FileIO
 from pathlib import Path
 
@@ -29,14 +29,17 @@ from ..types import Cohort, Sample
 from .cut import Bag, bound_bag, cut_bag, cut_pieces
 from .exchange import exchange_masks
 from .shape import OUTLINE_PX, SHAPE_NAMES
+from .staining import Staining, measure_frames
 
 TILES_NAME = "tiles.u8"
 MASKS_NAME = "masks.u1"
 RASTERS_NAME = "rasters.u8"
 SHAPES_NAME = "shapes.npz"
 INDEX_NAME = "index.npz"
+STAIN_NAME = "stain.npz"
 ABOUT_NAME = "store.json"
 PREFIX = "tiles-"  # of a store's folder, before its key
+CODE = ("smalti.tile", "smalti.images", "smalti.audit.stains")
 WORKERS = 2
 LOOK_AHEAD = 4  # bags cut but not yet written; bounds memory when the disk is slower than the cutting
 PIECE_BYTES = 64_000_000  # larger bags are cut and written in pieces
@@ -108,6 +111,10 @@ class TileStore:
         sides = self.scale[chosen, None].astype(np.float64) * self.tile_px
         finest = sides.min()
         return ((self.positions[chosen] + (sides - finest) / 2) / finest).astype(np.float32)
+
+    def read_staining(self) -> Staining:
+        """What was seen of the stain of its images when they were cut."""
+        return Staining(**runs.read_arrays(self.folder / STAIN_NAME, ("frames", "kind", "tile_kind")))
 
     def read_rows(self, start: int, stop: int, *, masked: bool = False) -> NDArray[np.uint8]:
         """Tiles ``start`` to ``stop`` (excluded), as `read_tiles`."""
@@ -248,7 +255,7 @@ def _hash_store(samples: tuple[Sample, ...], tile: recipe.Tile, *, tile_px: int,
         for s in samples
     ]
     knobs = json.dumps(_name_knobs(tile, tile_px), sort_keys=True)
-    return runs.hash_text(knobs, runs.hash_code("smalti.tile", "smalti.images"), *rows)
+    return runs.hash_text(knobs, runs.hash_code(*CODE), *rows)
 
 
 def _check_disk(samples: tuple[Sample, ...], tile: recipe.Tile, *, tile_px: int, folder: Path) -> None:
@@ -272,13 +279,16 @@ def _write_store(
 ) -> None:
     """Bag after bag and piece after piece, so that memory is bounded whatever the images."""
     counts = np.zeros(len(samples) + 1, dtype=np.int64)
-    columns: dict[str, list[NDArray[np.generic]]] = {name: [] for name in INDEX_COLUMNS}
+    columns: dict[str, list[NDArray[np.generic]]] = {name: [] for name in (*INDEX_COLUMNS, "kind")}
+    stains: list[tuple[NDArray[np.float64], int]] = []
     outlines = np.empty((len(samples), OUTLINE_PX, OUTLINE_PX), dtype=np.uint8)
     shapes = np.empty((len(samples), len(SHAPE_NAMES)), dtype=np.float32)
     with ExitStack() as stack:
         files = [stack.enter_context((folder / name).open("wb")) for name in (TILES_NAME, MASKS_NAME, RASTERS_NAME)]
         for i, pieces in enumerate(_cut_ahead(samples, tile, tile_px=tile_px)):
+            tissue: list[NDArray[np.uint8]] = []
             for bag in pieces:
+                tissue.extend(bag.tissue)
                 bits = np.packbits(bag.masks.reshape(len(bag.masks), -1), axis=1)
                 for file, rows in zip(files, (bag.pixels, bits, _shrink_masks(bag.masks)), strict=True):
                     file.write(rows.data)
@@ -286,9 +296,13 @@ def _write_store(
                 for name, column in columns.items():
                     column.append(getattr(bag, name))
                 outlines[i], shapes[i] = bag.outline, bag.shape
+            stains.append(measure_frames(tissue))
             if progress is not None:
                 progress(i + 1, len(samples))
     index = {name: np.concatenate(column) for name, column in columns.items()}
+    frames, kinds = zip(*stains, strict=True)
+    staining = Staining(np.stack(frames), np.array(kinds, dtype=np.uint8), index.pop("kind").astype(np.uint8))
+    runs.write_arrays(folder / STAIN_NAME, asdict(staining))
     np.savez(folder / INDEX_NAME, starts=np.cumsum(counts), **index)  # type: ignore[arg-type]  # no key is allow_pickle
     np.savez(folder / SHAPES_NAME, outlines=outlines, shapes=shapes)
     about = {"knobs": _name_knobs(tile, tile_px), "tile_px": tile_px, "images": [s.image for s in samples]}

@@ -3,7 +3,7 @@
 from .bags import read_bags
 from .checkpoints import read_checkpoint
 from .devices import Device, choose_device, describe_cuda, make_fabric
-from .experiment import Experiment, check_parts, pool_images
+from .experiment import Experiment, Frozen, check_parts, freeze
 from .features import Features, compute_features
 from .folds import find_dynamics, load_network, tabulate_inner, train_folds
 from .forward import read_chunks, score_bags
@@ -18,16 +18,17 @@ __all__ = [
     "Device",
     "Experiment",
     "Features",
+    "Frozen",
     "GuideSource",
     "check_parts",
     "choose_device",
     "compute_features",
     "describe_cuda",
     "find_dynamics",
+    "freeze",
     "list_optimisers",
     "load_network",
     "make_fabric",
-    "pool_images",
     "read_bags",
     "read_checkpoint",
     "read_chunks",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -14,8 +15,8 @@ from ..models import FUSIONS, MASK_WIDTH, NORMS, POOLERS, TILE_WIDTH, Backbone, 
 from ..recipe import Recipe
 from ..registry import read_options
 from ..runs import RunFolder
-from ..samples import AUGMENTATIONS
-from ..tile import SHAPE_NAMES, TileStore
+from ..samples import AUGMENTATIONS, StainMaps
+from ..tile import SHAPE_NAMES, STAINS, TileStore
 from ..types import Cohort
 from .devices import Device
 from .features import Features
@@ -23,14 +24,27 @@ from .losses import LOSSES
 from .optimisers import check_optimiser
 
 
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    """What a frozen backbone made of the store.
+
+    Attributes:
+        features: of every tile.
+        embeddings: of every image (views, images of the store, D); None where the pooler or a branch beside it learns.
+    """
+
+    features: Features
+    embeddings: torch.Tensor | None
+
+
 @dataclass(frozen=True)
 class Experiment:
     """One recipe on one cohort, ready to learn.
 
     Attributes:
-        embeddings: frozen image embeddings (views, images of the store, D); None where no phase needs them, and where
-            the pooler or a branch beside it learns.
-        features: of every tile, for what learns on tiles; None where no phase needs them.
+        frozen: name of a split -> what a frozen backbone sees in it; empty where no phase needs that. The same for all
+            unless stain is normalised, each fold to its own reference.
+        stains: name of a split -> what happens to the stain of each image; empty where tiles stay as they are.
     """
 
     run: RunFolder
@@ -38,10 +52,10 @@ class Experiment:
     cohort: Cohort
     store: TileStore
     backbone: Backbone
-    embeddings: torch.Tensor | None
+    frozen: Mapping[str, Frozen]
     device: Device
     fabric: Fabric
-    features: Features | None = None
+    stains: Mapping[str, StainMaps] = field(default_factory=dict)
 
     def build_pooler(self) -> Pooler:
         """A fresh pooler of the recipe."""
@@ -60,27 +74,29 @@ class Experiment:
     def compare_images(self) -> torch.Tensor | None:
         """Frozen embeddings of the labelled images to compare them by, (n, D); None without a phase ``transfer``.
 
-        Of what learns on tiles, each fold has its own, so the mean of the tiles takes their place.
+        Of what learns on tiles, each fold has its own, so the mean of the tiles takes their place. Where folds see
+        different stains, those of the first; nothing that scores reads them.
         """
         bags = self.find_bags(np.arange(len(self.cohort.labelled)))
-        if self.embeddings is not None:
-            return self.embeddings[0, bags]
-        if self.features is None:
+        first = next(iter(self.frozen.values()), None)
+        if first is None:
             return None
-        return torch.stack([torch.from_numpy(self.features.read_bag(int(bag))).mean(dim=0) for bag in bags])
+        if first.embeddings is not None:
+            return first.embeddings[0, bags]
+        return torch.stack([torch.from_numpy(first.features.read_bag(int(bag))).mean(dim=0) for bag in bags])
 
     def find_bags(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """Positions in the store of labelled images."""
         return np.array([self.store.position(self.cohort.labelled[i].image) for i in indices], dtype=np.int64)
 
 
-def pool_images(features: Features, recipe: Recipe, *, classes: int) -> torch.Tensor | None:
-    """Image embeddings (views, images of the store, D) where nothing before the head learns; None otherwise."""
+def freeze(features: Features, recipe: Recipe, *, classes: int) -> Frozen:
+    """Features, with the image embeddings of the recipe's pooler where nothing before the head learns."""
     model = recipe.model
     pooler = POOLERS.build(model.pooler, features.size, classes, **read_options(model.pooler_options))
     if pooler.learns or model.fusion is not None:
-        return None
-    return features.pool(pooler, weighs=model.coverage_weights)
+        return Frozen(features, None)
+    return Frozen(features, features.pool(pooler, weighs=model.coverage_weights))
 
 
 def check_parts(recipe: Recipe) -> None:
@@ -101,6 +117,7 @@ def check_parts(recipe: Recipe) -> None:
         FUSIONS.find(model.fusion)
     if recipe.model.norm != "auto":
         NORMS.find(recipe.model.norm)
+    STAINS.find(recipe.stain.normalise)
     AUGMENTATIONS.find(recipe.train.finetune.augmentation)
     for phase in (recipe.train.transfer, recipe.train.finetune):
         LOSSES.build(phase.loss, torch.ones(2), weights=torch.ones(2), **read_options(phase.loss_options))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..models import Backbone, Pooler, hash_weights
 from ..runs import build_once, hash_code, hash_text, read_json, write_json
-from ..samples import apply_transform, iterate_ahead, normalise_tiles, view_transform
+from ..samples import StainMaps, apply_transform, iterate_ahead, normalise_tiles, view_transform
 from ..tile import TileStore
 
 CHUNK_TILES = 32
@@ -83,19 +83,26 @@ def compute_features(
     views: int,
     fabric: Fabric,
     cache: Path,
+    stains: StainMaps | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Features:
-    """Features of every tile in the store, from the cache where they are known; each view is kept by itself."""
+    """Features of every tile in the store, from the cache where they are known; each view is kept by itself.
+
+    Tiles are seen after their map of ``stains``, if there are any.
+    """
     weights = hash_weights(backbone.module)
-    code = hash_code("smalti.train.features", "smalti.models.backbones", "smalti.samples.augment")
+    code = hash_code(
+        "smalti.train.features", "smalti.models.backbones", "smalti.samples.augment", "smalti.samples.stain"
+    )
     precision = str(fabric._precision.precision)
-    key = hash_text(store.key, backbone.name, weights, str(backbone.spec), precision, torch.__version__, code)
+    look = "" if stains is None else stains.key
+    key = hash_text(store.key, look, backbone.name, weights, str(backbone.spec), precision, torch.__version__, code)
     tiles = int(store.starts[-1])
 
     def build(folder: Path, view: int) -> None:
         module = fabric.setup_module(backbone.module).eval()
         with (folder / "features.f32").open("wb") as file:
-            for done, values in _embed_view(module, backbone, store, view=view):
+            for done, values in _embed_view(module, backbone, store, view=view, stains=stains):
                 values.tofile(file)
                 if progress is not None:
                     progress(view * tiles + done, views * tiles)
@@ -110,15 +117,20 @@ def compute_features(
 
 
 def _embed_view(
-    module: torch.nn.Module, backbone: Backbone, store: TileStore, *, view: int
+    module: torch.nn.Module, backbone: Backbone, store: TileStore, *, view: int, stains: StainMaps | None
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Tiles done so far and the embeddings (n, D) of the next chunk, in the order of the store."""
     device = next(module.parameters()).device
     total = int(store.starts[-1])
     starts = range(0, total, CHUNK_TILES)
-    chunks = (store.read_rows(s, min(s + CHUNK_TILES, total))[None] for s in starts)
-    turned = (apply_transform(c, view_transform(view, images=1, tiles=c.shape[1]))[0] for c in chunks)
+    turned = (_read_view(store, s, min(s + CHUNK_TILES, total), view=view, stains=stains) for s in starts)
     for start, tiles in zip(starts, iterate_ahead(turned), strict=True):
         images = normalise_tiles(torch.from_numpy(tiles).to(device), spec=backbone.spec)
         with torch.inference_mode():
             yield start + len(tiles), module(images).float().cpu().numpy()
+
+
+def _read_view(store: TileStore, start: int, stop: int, *, view: int, stains: StainMaps | None) -> NDArray[np.uint8]:
+    tiles = store.read_rows(start, stop)
+    seen = tiles if stains is None else stains.restain(tiles, start)
+    return apply_transform(seen[None], view_transform(view, images=1, tiles=len(seen)))[0]

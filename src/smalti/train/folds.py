@@ -209,13 +209,15 @@ def _run(loop: Loop, split: Split, tell: Tell | None) -> Outcome:
 
 
 def _prepare_transfer(experiment: Experiment, split: Split, network: Network) -> TransferTask | BagTask:
-    if experiment.embeddings is None:
-        if experiment.features is None:
-            raise RecipeError("phase transfer needs frozen features. Fix: compute features before training")
-        return _prepare_bags(experiment, experiment.features, split, network)
+    frozen = experiment.frozen.get(split.name)
+    if frozen is None:
+        raise RecipeError("phase transfer needs frozen features. Fix: compute features before training")
+    embeddings = frozen.embeddings
+    if embeddings is None:
+        return _prepare_bags(experiment, frozen.features, split, network)
     phase, device, head = experiment.recipe.train.transfer, experiment.fabric.device, network.head
     # More views than the phase learns from may be there for prediction.
-    learning = experiment.embeddings[: phase.views, experiment.find_bags(split.train)].to(device)
+    learning = embeddings[: phase.views, experiment.find_bags(split.train)].to(device)
     head.fit_scale(learning[0])
     return TransferTask(
         module=head,
@@ -223,8 +225,8 @@ def _prepare_transfer(experiment: Experiment, split: Split, network: Network) ->
         fabric=make_fabric(replace(experiment.device, precision="32-true")),
         embeddings=learning,
         targets=torch.from_numpy(experiment.cohort.targets[split.train]).to(device),
-        inner=experiment.embeddings[0, experiment.find_bags(split.inner)].to(device),
-        watched=experiment.embeddings[0, experiment.find_bags(split.outer)].to(device),
+        inner=embeddings[0, experiment.find_bags(split.inner)].to(device),
+        watched=embeddings[0, experiment.find_bags(split.outer)].to(device),
         batch_images=phase.batch_images,
     )
 
@@ -261,6 +263,7 @@ def _prepare_finetune(experiment: Experiment, split: Split, network: Network) ->
         inner_bags=experiment.find_bags(split.inner),
         watched_bags=experiment.find_bags(split.outer),
         phase=phase,
+        stains=experiment.stains.get(split.name),
     )
 
 

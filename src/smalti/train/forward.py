@@ -10,7 +10,7 @@ from lightning.fabric import Fabric
 from numpy.typing import NDArray
 
 from ..models import Network
-from ..samples import apply_transform, iterate_ahead, normalise_tiles, view_transform
+from ..samples import StainMaps, apply_transform, iterate_ahead, normalise_tiles, view_transform
 from ..tile import TileStore
 from ..types import InputSpec
 from .guides import GuideSource
@@ -26,12 +26,14 @@ def score_bags(
     spec: InputSpec,
     fabric: Fabric,
     views: int = 1,
+    stains: StainMaps | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> torch.Tensor:
     """Logits (n, C) of n bags from all their tiles; the network is put in eval mode and left as it was.
 
     With more than one view the logits are the mean over the first ``views`` symmetries of the square, each applied to
-    all tiles (test-time augmentation). A bag's result does not depend on the other bags: chunks never mix images.
+    all tiles (test-time augmentation). Tiles are seen after their map of ``stains``, if there are any. A bag's result
+    does not depend on the other bags: chunks never mix images.
     """
     was_training = {m for m in network.modules() if m.training}
     network.eval()
@@ -39,7 +41,9 @@ def score_bags(
     with torch.inference_mode(), fabric.autocast():
         parts: list[list[torch.Tensor]] = [[] for _ in range(views)]
         guides = GuideSource.open(store, network.reader)
-        for last, view, tiles in iterate_ahead(read_chunks(store, bags, views, masked=network.takes_mask)):
+        for last, view, tiles in iterate_ahead(
+            read_chunks(store, bags, views, masked=network.takes_mask, stains=stains)
+        ):
             images = normalise_tiles(tiles.to(fabric.device), spec=spec)
             parts[view].append(network.backbone(images).float())
             if last:
@@ -59,7 +63,7 @@ def score_bags(
 
 
 def read_chunks(
-    store: TileStore, bags: NDArray[np.int64], views: int, *, masked: bool
+    store: TileStore, bags: NDArray[np.int64], views: int, *, masked: bool, stains: StainMaps | None = None
 ) -> Iterator[tuple[bool, int, torch.Tensor]]:
     """Views of chunks of tiles, bag by bag, each with whether it is the last of its bag, and its view.
 
@@ -69,7 +73,8 @@ def read_chunks(
         rows = store.rows(int(bag))
         for start in range(rows.start, rows.stop, CHUNK_TILES):
             stop = min(start + CHUNK_TILES, rows.stop)
-            tiles = store.read_rows(start, stop, masked=masked)[None]
+            tiles = store.read_rows(start, stop, masked=masked)
+            seen = (tiles if stains is None else stains.restain(tiles, start))[None]
             for view in range(views):
-                turned = apply_transform(tiles, view_transform(view, images=1, tiles=tiles.shape[1]))[0]
+                turned = apply_transform(seen, view_transform(view, images=1, tiles=seen.shape[1]))[0]
                 yield stop == rows.stop and view == views - 1, view, torch.from_numpy(turned)

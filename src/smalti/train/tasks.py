@@ -15,7 +15,7 @@ from torch import nn
 
 from .. import recipe
 from ..models import Guide, Head, Network, Norm, ParameterGroup, build_groups, open_stage
-from ..samples import AUGMENTATIONS, BagBatches, Batch, apply_transform, iterate_ahead, normalise_tiles
+from ..samples import AUGMENTATIONS, BagBatches, Batch, StainMaps, apply_transform, iterate_ahead, normalise_tiles
 from ..samples.batches import shuffle_batches
 from ..tile import TileStore
 from ..types import InputSpec
@@ -115,7 +115,7 @@ class TransferTask:
 
 @dataclass
 class FinetuneTask:
-    """The whole network on drawn tiles, opened stage by stage."""
+    """The whole network on drawn tiles, opened stage by stage; tiles are seen after their map of ``stains``."""
 
     module: Network
     fabric: Fabric
@@ -126,6 +126,7 @@ class FinetuneTask:
     inner_bags: NDArray[np.int64]
     watched_bags: NDArray[np.int64]
     phase: recipe.Finetune
+    stains: StainMaps | None = None
 
     def __post_init__(self) -> None:
         self.forward = self.fabric.setup_module(self.module)
@@ -164,12 +165,16 @@ class FinetuneTask:
             count, bag_tiles = batch.tiles.shape[:2]
             transform = self._augment(count, bag_tiles, self._strength, colours)
             guide = self._guides.read(batch.bags, batch.rows, turns=transform.turns)
-            yield replace(batch, tiles=apply_transform(batch.tiles, transform)), guide
+            maps = None if self.stains is None else self.stains.solve(batch.rows, transform.amounts)
+            yield replace(batch, tiles=apply_transform(batch.tiles, transform, maps=maps)), guide
 
     def score_inner(self) -> torch.Tensor:
         """Logits of the inner images from all their tiles."""
-        return score_bags(self.module, self.store, self.inner_bags, spec=self.spec, fabric=self.fabric)
+        return self._score(self.inner_bags)
 
     def score_watched(self) -> torch.Tensor:
         """Logits of the watched images from all their tiles."""
-        return score_bags(self.module, self.store, self.watched_bags, spec=self.spec, fabric=self.fabric)
+        return self._score(self.watched_bags)
+
+    def _score(self, bags: NDArray[np.int64]) -> torch.Tensor:
+        return score_bags(self.module, self.store, bags, spec=self.spec, fabric=self.fabric, stains=self.stains)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,13 +31,23 @@ from ..types import Split
 from .ground import Ground
 from .listening import Listener
 from .staging import stage
+from .staining import fit_stains, record_stains
 
 if TYPE_CHECKING:
-    from ..train import Experiment
+    from ..samples import StainMaps
+    from ..train import Experiment, Features, Frozen
 
-TRAINING_SECTIONS = ("tile", "split", "model", "train")
+TRAINING_SECTIONS = ("tile", "stain", "split", "model", "train")
+UNTOUCHED = "none"  # of `STAINS`
 UNFITTED = ("average", "average_seeds")
-TRAINING_CODE = ("smalti.tile", "smalti.images", "smalti.samples", "smalti.models", "smalti.train")
+TRAINING_CODE = (
+    "smalti.tile",
+    "smalti.images",
+    "smalti.audit.stains",
+    "smalti.samples",
+    "smalti.models",
+    "smalti.train",
+)
 
 
 def prepare(
@@ -44,7 +56,7 @@ def prepare(
     """Record the plan, then tiles and features: all that the folds share."""
     from ..models import build_backbone
     from ..tile import build_store
-    from ..train import Experiment, check_parts, choose_device, make_fabric, pool_images
+    from ..train import Experiment, check_parts, choose_device, make_fabric
 
     asked = plan.model.norm
     plan = resolve_plan(plan, listener=listener)
@@ -67,13 +79,15 @@ def prepare(
         store = build_store(ground.cohort, plan.tile, tile_px=tile_px, cache=cache, progress=listener.follow("tile"))
     adopt_training(run_folder, splits, listener=listener)
     fabric = make_fabric(device)
-    features = embeddings = None
+    stains = fit_stains(ground.cohort, store, plan, splits=splits)
+    if plan.stain.normalise != UNTOUCHED:
+        record_stains(run_folder, ground.cohort, stains, method=plan.stain.normalise, listener=listener)
+    frozen: dict[str, Frozen] = {}
     if plan.train.transfer.epochs > 0:
         with stage(run_folder, "features"):
-            features = _embed(plan, backbone, store, fabric=fabric, cache=cache, listener=listener)
-            embeddings = pool_images(features, plan, classes=len(ground.cohort.classes))
-    shared = (ground.cohort, store, backbone, embeddings, device, fabric, features)
-    return Experiment(run_folder, plan, *shared), splits
+            embed = partial(_embed, plan, backbone, fabric=fabric, cache=cache, listener=listener)
+            frozen = _freeze(embed, stains, plan, classes=len(ground.cohort.classes))
+    return Experiment(run_folder, plan, ground.cohort, store, backbone, frozen, device, fabric, stains), splits
 
 
 def check_rules(plan: Recipe) -> None:
@@ -213,14 +227,33 @@ def _hash_backbone(backbone: Any) -> str:
     return hash_weights(backbone.module)
 
 
-def _embed(plan: Recipe, backbone: Any, store: Any, *, fabric: Any, cache: Path, listener: Listener) -> Any:
+def _freeze(
+    embed: Callable[[StainMaps], Features], stains: dict[str, StainMaps], plan: Recipe, *, classes: int
+) -> dict[str, Frozen]:
+    """What a frozen backbone sees in each fold; computed once for all that see the same."""
+    from ..train import freeze
+
+    seen: dict[str, Frozen] = {}
+    for maps in stains.values():
+        if maps.key not in seen:
+            seen[maps.key] = freeze(embed(maps), plan, classes=classes)
+    return {name: seen[maps.key] for name, maps in stains.items()}
+
+
+def _embed(plan: Recipe, backbone: Any, stains: StainMaps, *, fabric: Any, cache: Path, listener: Listener) -> Features:
     """Frozen features of every tile, in as many views as training or prediction wants."""
     from ..train import compute_features
 
     frozen = plan.train.finetune.epochs == 0
     views = max(plan.train.transfer.views, plan.predict.views if frozen else 1)
     return compute_features(
-        backbone, store, views=views, fabric=fabric, cache=cache, progress=listener.follow("features")
+        backbone,
+        stains.store,
+        views=views,
+        fabric=fabric,
+        cache=cache,
+        stains=stains,
+        progress=listener.follow("features"),
     )
 
 
