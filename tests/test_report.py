@@ -147,6 +147,8 @@ def write_records(run: RunFolder, root: Path, samples: pd.DataFrame, *, classes:
             "n_cases": samples["case"].nunique(), "notes": ["cases were read from cases.csv"], "left_out": left_out,
         },
     )  # fmt: skip
+    summary = "3 of 45 images were left as they are: 2 blank, 1 painted."
+    write_json(run.path / "stain.json", {"normalise": "macenko", "summary": summary})
     message = f"{names[0]} and {names[1]} show the same field"
     finding = Finding("near-duplicate", "warning", (names[0], names[1]), 0.97, message, "exclude")
     outcomes = {"near-duplicate": "1 found", "blank": "nothing found", "green-slime": "not applicable: no masks"}
@@ -186,6 +188,11 @@ def parse(page: str) -> Collector:
     collector = Collector()
     collector.feed(page)
     return collector
+
+
+def test_images_whose_stain_was_left_alone_are_told(page: str) -> None:
+    assert "2 blank, 1 painted" in page
+    assert "(macenko)" in page
 
 
 def test_is_one_small_file_that_needs_nothing_else(run: RunFolder, page: str) -> None:

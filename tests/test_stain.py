@@ -18,6 +18,7 @@ from torchstain.base.normalizers import MacenkoNormalizer
 from smalti import recipe
 from smalti.demo.planted import draw_blank, paint_slime
 from smalti.demo.tissue import TissuePlan, draw_tissue
+from smalti.runs import read_json
 from smalti.samples import AUGMENTATIONS, apply_map, apply_transform, combine_frames, fit_maps, match_axes, solve_map
 from smalti.samples.augment import identity_transform
 from smalti.tile import KINDS, STAINS, build_store
@@ -25,6 +26,9 @@ from smalti.tile.stain import DENSITIES, LEAST_DENSITY, LIGHT, find_stains, make
 from smalti.tile.staining import judge_pixels, judge_tile, measure_frames
 from smalti.tile.vahadane import SPARSITY, factorise, solve_amounts
 from smalti.types import Cohort, Sample
+from smalti.workflow import run
+from smalti.workflow.staining import describe_left
+from textures import FAST, draw_challenge
 
 HAEMATOXYLIN, EOSIN = (0.651, 0.701, 0.290), (0.216, 0.801, 0.558)
 METHODS = ("macenko", "vahadane", "reinhard")
@@ -361,3 +365,33 @@ def test_stain_augmentation(store: Any, normalise: str) -> None:
     assert (difference[:2] > 2).all()
     assert difference[2] == 0  # grey
     assert np.abs(strong.amounts[..., 0] - 1).max() <= 0.4
+
+
+@pytest.mark.parametrize(
+    ("images", "tiles", "words"),
+    [
+        ({}, {}, "all 85 images were normalised, with all their tiles."),
+        (
+            {"a": "blank", "b": "painted", "c": "blank"},
+            {"grey": 2},
+            "3 of 85 images were left as they are: 2 blank, 1 painted; so were 2 tiles of the other images: 2 grey.",
+        ),
+        ({}, {"blank": 7}, "0 of 85 images were left as they are; so were 7 tiles of the other images: 7 blank."),
+    ],
+)
+def test_what_was_left_is_said_in_words(images: dict[str, str], tiles: dict[str, int], words: str) -> None:
+    assert describe_left(images, tiles, total=85) == words
+
+
+def test_a_run_normalises_each_fold_to_its_own_reference(tmp_path: Path) -> None:
+    folder = draw_challenge(tmp_path / "data")
+    settings = [*FAST, "train.finetune.epochs=1", "stain.normalise=macenko", "train.finetune.augmentation=flips_stain"]
+    result = run(folder, "default", settings=settings, runs=tmp_path / "runs", name="one")
+    recorded = read_json(result.path / "stain.json")
+    references = recorded["references"]
+    assert set(references) == {"fold0-seed0", "fold1-seed0"}
+    assert references["fold0-seed0"] != references["fold1-seed0"]
+    assert recorded["summary"] in (result.path / "events.log").read_text(encoding="utf-8")
+    again = run(folder, "default", settings=settings, runs=tmp_path / "again", name="one")
+    scored = [(r.path / "predictions" / "test.csv").read_text() for r in (result, again)]
+    assert scored[0] == scored[1]

@@ -234,8 +234,7 @@ def _choose_networks(experiment: Experiment, splits: Sequence[Split], question: 
 
 
 def _find_part(folder: Path, experiment: Experiment, splits: Sequence[Split], question: Question) -> Path:
-    name = splits[0].name if len(splits) == 1 else "all"
-    return folder / name / f"{experiment.store.position(question.sample.image):06d}.npz"
+    return folder / splits[0].name / f"{experiment.store.position(question.sample.image):06d}.npz"
 
 
 def _holds(path: Path, question: Question) -> bool:

@@ -38,6 +38,9 @@ def write_data(record: RunRecord) -> Section:
     if repaired := cohort.get("repaired", []):
         number = count_things(len(repaired), "image")
         blocks.append(Paragraph(f"Repaired before tiles were cut, by decision: {number} ({_list_names(repaired)})."))
+    if record.stain is not None:
+        text = f"Stain normalised ({record.stain['normalise']}) to the training cases of each fold"
+        blocks.append(Paragraph(f"{text}: {record.stain['summary']}"))
     left_out = cohort.get("left_out", [])
     if not left_out:
         return Section("data", "Data", [*blocks, Paragraph("No image was left out.")])

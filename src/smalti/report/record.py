@@ -47,6 +47,7 @@ class RunRecord:
     sealed: pd.DataFrame | None
     seal: dict[str, Any] | None
     explanation: dict[str, Any] | None
+    stain: dict[str, Any] | None
 
     @property
     def root(self) -> Path | None:
@@ -84,6 +85,7 @@ def read_record(run: RunFolder) -> RunRecord:
         sealed=_read_table(run.predictions / "sealed.csv"),
         seal=_read_seal(path, cohort),
         explanation=_read_json(path / "explanation.json"),
+        stain=_read_json(path / "stain.json"),
     )
 
 
