@@ -366,8 +366,8 @@ def test_a_label_is_explained_only_by_networks_that_never_saw_its_case(prepare: 
     sample = experiment.cohort.labelled[3]
     unlabelled = experiment.cohort.unlabelled[0]
     questions = [Question(sample, 0, 1), Question(unlabelled, 2, None)]
-    (first, second), reason = (lambda pair: (list(pair[0]), pair[1]))(explain_images(experiment, splits, questions))
-    assert reason == ""
+    first, second = explain_images(experiment, splits, questions)
+    assert first.no_cams == ""
     held_out = [s.name for s in splits if 3 in s.outer]
     assert list(first.networks) == held_out
     assert len(held_out) == 1
@@ -384,7 +384,7 @@ def test_finetuned_networks_are_explained_with_their_own_backbones(prepare: Call
     from smalti.predict import predict_unlabelled
 
     questions = [Question(s, 1, None) for s in experiment.cohort.unlabelled]
-    found, _ = explain_images(experiment, splits, questions)
+    found = explain_images(experiment, splits, questions)
     table = predict_unlabelled(experiment, splits).set_index(["image", "fold"])
     for explanation in found:
         assert explanation.kind == "class attention"
@@ -400,7 +400,7 @@ def test_an_interrupted_explanation_goes_on(prepare: Callable[..., Any], monkeyp
     experiment, splits = prepare("model.pooler=attention", "train.transfer.epochs=1", "train.finetune.epochs=0")
     train_folds(experiment, splits)
     questions = [Question(s, 0, None) for s in experiment.cohort.unlabelled]
-    whole = [e.values for e in explain_images(experiment, splits, questions)[0]]
+    whole = [e.values for e in explain_images(experiment, splits, questions)]
     parts = sorted((experiment.run.predictions / "explained").rglob("*.npz"))
     assert len(parts) == len(questions)
     parts[2].unlink()
@@ -412,12 +412,12 @@ def test_an_interrupted_explanation_goes_on(prepare: Callable[..., Any], monkeyp
         return original(self, question)
 
     monkeypatch.setattr(module.Explainer, "explain", count)
-    again = [e.values for e in explain_images(experiment, splits, questions)[0]]
+    again = [e.values for e in explain_images(experiment, splits, questions)]
     assert len(calls) == 1
     for first, second in zip(whole, again, strict=True):
         np.testing.assert_array_equal(first, second)
     other = [Question(questions[0].sample, 1, None)]
-    list(explain_images(experiment, splits, other)[0])
+    list(explain_images(experiment, splits, other))
     assert len(calls) == 2  # another class is another question
 
 

@@ -67,6 +67,7 @@ class Explanation:
         kept: (P,) number of tiles at each point of the curves.
         deletion, insertion: (S, M, P) see `Curves`; maps are ``values`` and, where there is one, Grad-CAM.
         random: (S, P).
+        no_cams: why there is no Grad-CAM; empty where there is.
     """
 
     question: Question
@@ -83,18 +84,19 @@ class Explanation:
     deletion: NDArray[np.float64]
     insertion: NDArray[np.float64]
     random: NDArray[np.float64]
+    no_cams: str
 
 
 def explain_images(
     experiment: Experiment, splits: Sequence[Split], questions: Sequence[Question], *, tell: Tell | None = None
-) -> tuple[Iterator[Explanation], str]:
-    """Explanations in the order of the questions, read one by one, and why there is no Grad-CAM (empty: there is).
+) -> Iterator[Explanation]:
+    """Explanations in the order of the questions; all are found before the first is given, then read one by one.
 
     The images must be of the cohort, and the folds trained.
     """
     folder = experiment.run.predictions / "explained" / hash_code(*EXPLAINING_CODE)
     groups = _group_splits(experiment, splits)
-    total, done, reason = len(groups) * len(questions), 0, ""
+    total, done = len(groups) * len(questions), 0
     for group in groups:
         explainer: Explainer | None = None
         for question in questions:
@@ -102,22 +104,16 @@ def explain_images(
             if _choose_networks(experiment, group, question) and not _holds(path, question):
                 explainer = explainer or Explainer(experiment, group)
                 write_arrays(path, explainer.explain(question))
-                reason = reason or explainer.reason
             done += 1
             if tell is not None:
                 tell("explain", done, total)
-    parts = (
-        [_find_part(folder, experiment, g, q) for g in groups if _choose_networks(experiment, g, q)] for q in questions
-    )
-    return (_join_parts(q, paths) for q, paths in zip(questions, parts, strict=True)), reason
+    for question in questions:
+        chosen = [group for group in groups if _choose_networks(experiment, group, question)]
+        yield _join_parts(question, [_find_part(folder, experiment, group, question) for group in chosen])
 
 
 class Explainer:
-    """Networks of some folds that share one backbone.
-
-    Attributes:
-        reason: why there is no Grad-CAM; empty where there is.
-    """
+    """Networks of some folds that share one backbone."""
 
     def __init__(self, experiment: Experiment, splits: Sequence[Split]) -> None:
         self.experiment = experiment
@@ -129,7 +125,7 @@ class Explainer:
         self._guides = GuideSource.open(experiment.store, networks[0].reader)
         for parameter in self.backbone.parameters():
             parameter.requires_grad_(False)
-        self.reason = ""
+        self._reason = ""  # why there is no Grad-CAM
         self._part: UpperPart | None = None
 
     def explain(self, question: Question) -> Arrays:
@@ -145,6 +141,7 @@ class Explainer:
             **_stack_readings(readings),
         }  # fmt: skip
         cams = self._find_cams(question, readers, bag)
+        found["no_cams"] = np.array(self._reason)
         if cams is not None:
             found["cams"] = cams.mean(axis=0)
             found["cam_values"] = cams[:, 0].mean(axis=(2, 3))
@@ -180,14 +177,14 @@ class Explainer:
 
     def _find_cams(self, question: Question, readers: Sequence[BagReader], bag: TileBag) -> NDArray[np.float32] | None:
         """(S, K, N, h, w), or None where the backbone has no maps."""
-        if self.reason:
+        if self._reason:
             return None
         wanted = [find_gradients(reader, bag, question.classes) for reader in readers]
         found: list[list[torch.Tensor]] = [[] for _ in readers]
         start = 0
         for tiles in self._iterate_tiles(self.experiment.store.position(question.sample.image)):
             if self._part is None:
-                self._part, self.reason = cut_backbone(self.backbone, tiles[:1])
+                self._part, self._reason = cut_backbone(self.backbone, tiles[:1])
                 if self._part is None:
                     return None
             for parts, gradients in zip(found, wanted, strict=True):
@@ -253,4 +250,5 @@ def _join_parts(question: Question, paths: Sequence[Path]) -> Explanation:
         values = np.stack([part[name] for part in parts])
         found[name] = np.average(values, axis=0, weights=counts).astype(np.float32)
     found["networks"] = tuple(found["networks"].tolist())
-    return Explanation(question, str(parts[0]["kind"]), kept=parts[0]["kept"], **found)
+    kind, reason = str(parts[0]["kind"]), str(parts[0]["no_cams"])
+    return Explanation(question, kind, kept=parts[0]["kept"], no_cams=reason, **found)

@@ -68,17 +68,16 @@ def explain_run(
 
     with stage(folder, "explain"):
         questions = list(_ask(chosen, scores, shown))
-        explanations, reason = explain_images(experiment, splits, questions, tell=listener.tell)
-        if reason:
-            listener.say(f"no Grad-CAM: {reason}")
         album = Album(classes)
-        for done, explanation in enumerate(explanations):
+        for done, explanation in enumerate(explain_images(experiment, splits, questions, tell=listener.tell)):
             place = find_place(explanation, experiment.store)
             album.add(explanation, write_heatmaps(folder.path / "heatmaps", explanation, place, classes=classes))
             listener.tell("heat maps", done + 1, len(questions))
         write_arrays(folder.predictions / VALUES_NAME, album.collect_values())
         _write_sheet(folder.path / "figures" / SHEET_NAME, album, experiment.store)
-        told = {"shown": shown or "predicted", "no_gradcam": reason, **album.summarise(recipe, scores)}
+        if album.no_cams:
+            listener.say(f"no Grad-CAM: {album.no_cams}")
+        told = {"shown": shown or "predicted", **album.summarise(recipe, scores)}
         return write_json(folder.path / EXPLANATION_NAME, told)
 
 
@@ -179,6 +178,7 @@ class Album:
 
     classes: tuple[str, ...]
     kind: str = ""
+    no_cams: str = ""
     samples: list[Sample] = field(default_factory=list)
     asked: list[int] = field(default_factory=list)
     measured: list[dict[str, Measured]] = field(default_factory=list)
@@ -186,7 +186,7 @@ class Album:
 
     def add(self, explanation: Explanation, measured: dict[str, Measured]) -> None:
         """Take in one image."""
-        self.kind = explanation.kind
+        self.kind, self.no_cams = explanation.kind, explanation.no_cams
         self.samples.append(explanation.question.sample)
         self.asked.append(explanation.question.shown)
         self.measured.append(measured)
@@ -218,7 +218,8 @@ class Album:
             for name in names
         }
         return {
-            "kind": self.kind, "classes": self.classes, "n_images": len(self.samples), "n_cases": len(set(cases)),
+            "kind": self.kind, "no_gradcam": self.no_cams, "classes": self.classes,
+            "n_images": len(self.samples), "n_cases": len(set(cases)),
             "resamples": resamples, "confidence": confidence, "grid": GRID.tolist(), "maps": maps,
             "images": list(self._tell_images(scores)),
         }  # fmt: skip
