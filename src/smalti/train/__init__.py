@@ -5,7 +5,7 @@ from .checkpoints import read_checkpoint
 from .devices import Device, choose_device, describe_cuda, make_fabric
 from .experiment import Experiment, Frozen, check_parts, freeze
 from .features import Features, compute_features
-from .folds import find_dynamics, load_network, tabulate_inner, train_folds
+from .folds import find_dynamics, load_network, tabulate_inner, train_folds, train_split
 from .forward import read_chunks, score_bags
 from .guides import GuideSource
 from .losses import LOSSES
@@ -36,4 +36,5 @@ __all__ = [
     "settle_train",
     "tabulate_inner",
     "train_folds",
+    "train_split",
 ]

@@ -1,0 +1,81 @@
+"""Search over knobs: tune."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from ..workflow import RUNS
+from . import console
+from .console import Data, Runs, Settings, Skip, app, finish, guard, listen, quote
+
+
+@app.command()
+@guard
+def tune(
+    data: Data,
+    space: Annotated[str, typer.Option(help="built-in space (transfer, finetune) or a .yaml file")] = "transfer",
+    sampler: Annotated[str, typer.Option(help="tpe, random or grid")] = "tpe",
+    trials: Annotated[int, typer.Option(min=1, help="of each study; a grid ends where it is complete")] = 30,
+    minutes: Annotated[float | None, typer.Option(min=0.0, help="for the whole search [default: no limit]")] = None,
+    folds: Annotated[int, typer.Option(min=2, help="inner folds that score a trial")] = 3,
+    prune: Annotated[bool, typer.Option("--prune/--no-prune", help="end trials that are behind early")] = True,
+    curves: Annotated[int, typer.Option(min=0, help="seeds at each point of a curve; 0 draws none")] = 3,
+    settings: Settings = None,
+    runs: Runs = RUNS,
+    skip_problems: Skip = False,
+) -> None:
+    """Search knobs inside the folds, score the choice outside, and say which knobs matter."""
+    from ..errors import RecipeError
+    from ..tune import Search, tune_recipe
+
+    if sampler not in ("tpe", "random", "grid"):
+        raise RecipeError(f"no sampler is called '{sampler}'. Fix: tpe, random or grid")
+    search = Search(sampler, trials, minutes, folds, prune)  # type: ignore[arg-type]
+    with listen() as listener:
+        folder, result = tune_recipe(
+            data, space, search=search, settings=settings or (), runs=runs, curve_seeds=curves,
+            skip_problems=skip_problems, listener=listener,
+        )  # fmt: skip
+    _print_effects(result)
+    for line in describe_result(result):
+        console.out.print(escape(line), soft_wrap=True)
+    finish(
+        f"recipe.yaml, tune.json, trials.csv and curves.csv in {folder}",
+        f"smalti run {quote(data)} --recipe {quote(folder / 'recipe.yaml')}",
+    )
+
+
+def _print_effects(result: dict[str, Any]) -> None:
+    if result["effects"] is None:
+        return
+    table = Table("knob", "importance", "reach", "p", "", title="what moves the score")
+    for effect in result["effects"]:
+        verdict = "more than noise" if effect["real"] else "can be left alone"
+        numbers = (f"{effect['importance']:.2f}", f"{effect['reach']:.3f}", f"{effect['p_value']:.3f}")
+        table.add_row(effect["knob"], *numbers, verdict)
+    console.out.print(table)
+
+
+def describe_result(result: dict[str, Any]) -> list[str]:
+    """What a search found, in sentences; no naked number."""
+    untuned, tuned = result["outer"]["rows"]
+    score, gap = tuned["metrics"]["macro_f1"], tuned["difference"]["macro_f1"]
+    outer = result["outer"]
+    lines = [
+        f"tuned: macro-F1 {score['value']:.3f}, {outer['confidence']:.0%} interval {score['low']:.3f} to "
+        f"{score['high']:.3f}, on outer folds that chose nothing; {outer['n_images']} images, "
+        f"{outer['n_cases']} cases; chance {outer['chance']:.3f}",
+        f"untuned: {untuned['metrics']['macro_f1']['value']:.3f}; tuned is {gap['verdict']} "
+        f"({gap['value']:+.3f}, {gap['low']:+.3f} to {gap['high']:+.3f})",
+        f"the inner score of what was chosen is {result['inner']:.3f}: optimism {result['optimism']:+.3f}",
+    ]
+    if result["effects"] is None:
+        return [*lines, f"fewer than {result['least_trials']} finished trials say nothing about single knobs"]
+    real = [e["knob"] for e in result["effects"] if e["real"]]
+    rest = [e["knob"] for e in result["effects"] if not e["real"]]
+    lines.append(f"more than noise: {', '.join(real) or 'no knob'}; can be left alone: {', '.join(rest) or 'none'}")
+    return lines

@@ -1,0 +1,168 @@
+"""A search over knobs in which what chooses never scores.
+
+Every outer fold has a study of its own, which sees only the cases that the fold leaves for learning; the recipe that it
+chooses scores the fold. What the user takes home comes from one more study on all cases; its score is the one of the
+others, as in nested cross-validation (Cawley & Talbot 2010).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, Literal
+
+import numpy as np
+import optuna
+import pandas as pd
+from numpy.typing import NDArray
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from ..errors import RecipeError
+from ..recipe import Recipe
+from ..types import Split
+from ..workflow import Listener
+from .space import Space
+from .trial import Bench
+
+Sampler = Literal["tpe", "random", "grid"]
+WHOLE = "all"  # the study on all cases
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED)  # all but what was killed
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """How a search goes.
+
+    Attributes:
+        sampler: ``tpe`` (Bergstra et al. 2011), ``random``, or ``grid``: every combination of the knobs' values.
+        trials: of each study; a grid ends where it is complete.
+        minutes: for all studies together, evenly shared; None gives them all the time that they want.
+        folds: inner folds in which a trial is scored.
+        prune: whether a trial that is behind after the first inner folds ends there (successive halving, Jamieson &
+            Talwalkar 2016).
+    """
+
+    sampler: Sampler = "tpe"
+    trials: int = 30
+    minutes: float | None = None
+    folds: int = 3
+    prune: bool = True
+
+
+@dataclass
+class Studies:
+    """All studies of a search, kept in one file that a later call goes on from."""
+
+    space: Space
+    search: Search
+    bench: Bench
+    settings: tuple[str, ...]
+    listener: Listener
+
+    def run(self, splits: tuple[Split, ...], *, images: int) -> dict[str, optuna.Study]:
+        """One study for each outer fold, and one on all ``images`` labelled images."""
+        wanted: list[tuple[str, NDArray[np.int64]]] = [(s.name, np.union1d(s.train, s.inner)) for s in splits]
+        wanted.append((WHOLE, np.arange(images)))
+        deadline = None if self.search.minutes is None else time.monotonic() + 60 * self.search.minutes
+        studies = {}
+        for number, (name, seen) in enumerate(wanted):
+            left = None if deadline is None else (deadline - time.monotonic()) / (len(wanted) - number)
+            studies[name] = self._study(name, seen, seconds=left, seed=number)
+        return studies
+
+    def _study(self, name: str, images: NDArray[np.int64], *, seconds: float | None, seed: int) -> optuna.Study:
+        study = self._open(name, seed=seed)
+        ended = study.get_trials(deepcopy=False, states=ENDED)
+        missing = self.search.trials - len(ended)
+        if self.search.sampler == "grid":
+            missing = self._line_up(study, [trial.params for trial in ended])
+        total = len(ended) + missing
+        # A study without a trial would choose nothing, so time that has run out is stretched by one.
+        late = seconds is not None and seconds <= 0
+        count = min(missing, 0 if ended else 1) if late else missing
+
+        def tell(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+            self.listener.tell(f"search {name}", len(study.get_trials(deepcopy=False, states=ENDED)), total)
+
+        if count > 0:
+            study.optimize(
+                lambda trial: self._score(trial, images, study=name),
+                n_trials=count, timeout=None if late else seconds, callbacks=[tell],
+            )  # fmt: skip
+        return study
+
+    def _line_up(self, study: optuna.Study, done: list[dict[str, Any]]) -> int:
+        """Queue every combination of a grid that is neither done nor queued; how many are to be done."""
+        waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        queued = [trial.system_attrs["fixed_params"] for trial in waiting]
+        combinations = product(*(knob.list_values() for knob in self.space.knobs))
+        missing = [v for c in combinations if (v := dict(zip(self.space.names, c, strict=True))) not in done]
+        for values in missing:
+            if values not in queued:
+                study.enqueue_trial(values)
+        return len(missing)
+
+    def _score(self, trial: optuna.Trial, images: NDArray[np.int64], *, study: str) -> float:
+        values = {name: _suggest(trial, name, kind) for name, kind in self.space.describe_distributions().items()}
+        try:
+            recipe = self.build_recipe(values)
+        except RecipeError as error:  # values that fit alone and not together
+            trial.set_user_attr("error", str(error))
+            raise optuna.TrialPruned from None
+        score = 0.0
+        for step, score in enumerate(self.bench.try_recipe(recipe, images, name=f"{study}-{trial.number}")):
+            trial.report(score, step)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+        return score
+
+    def build_recipe(self, values: Mapping[str, Any]) -> Recipe:
+        """The recipe of a trial: its split is that of the inner folds."""
+        recipe = self.space.build_recipe(values, self.settings)
+        split = recipe.split.model_copy(update={"folds": self.search.folds, "seeds": recipe.split.seeds[:1]})
+        return recipe.model_copy(update={"split": split})
+
+    def _open(self, name: str, *, seed: int) -> optuna.Study:
+        storage = optuna.storages.JournalStorage(JournalFileBackend(str(self.bench.folder / "trials.journal")))
+        pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2)
+        study = optuna.create_study(
+            study_name=name, storage=storage, direction="maximize", load_if_exists=True,
+            sampler=self._build_sampler(seed), pruner=pruner if self.search.prune else optuna.pruners.NopPruner(),
+        )  # fmt: skip
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            study.tell(trial.number, state=TrialState.FAIL)  # of a search that was killed
+        return study
+
+    def _build_sampler(self, seed: int) -> optuna.samplers.BaseSampler:
+        if self.search.sampler != "tpe":  # of a grid nothing is left to draw
+            return optuna.samplers.RandomSampler(seed=seed)
+        return optuna.samplers.TPESampler(seed=seed, n_startup_trials=max(5, self.search.trials // 4))
+
+
+def _suggest(trial: optuna.Trial, name: str, kind: optuna.distributions.BaseDistribution) -> Any:
+    if isinstance(kind, optuna.distributions.CategoricalDistribution):
+        return trial.suggest_categorical(name, kind.choices)
+    if isinstance(kind, optuna.distributions.IntDistribution):
+        return trial.suggest_int(name, kind.low, kind.high, log=kind.log)
+    assert isinstance(kind, optuna.distributions.FloatDistribution)
+    return trial.suggest_float(name, kind.low, kind.high, log=kind.log)
+
+
+def tabulate_trials(studies: Mapping[str, optuna.Study], names: Iterable[str]) -> pd.DataFrame:
+    """Trials of all studies: ``study``, ``number``, ``state``, ``value``, ``seconds``, and a column for each knob."""
+    rows = [
+        {
+            "study": study,
+            "number": trial.number,
+            "state": trial.state.name.lower(),
+            "value": trial.value if trial.state is TrialState.COMPLETE else None,
+            "seconds": trial.duration.total_seconds() if trial.duration is not None else None,
+            **{name: trial.params.get(name) for name in names},
+        }
+        for study, found in studies.items()
+        for trial in found.get_trials(deepcopy=False, states=ENDED)
+    ]
+    return pd.DataFrame(rows, columns=["study", "number", "state", "value", "seconds", *names])

@@ -1,0 +1,140 @@
+"""What a search may turn: knobs of the recipe with ranges or choices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from ..errors import RecipeError
+from ..recipe import Recipe, Section, load_recipe
+
+Value = float | int | bool | str
+
+
+class Knob(Section):
+    """One line of a space: a range or choices."""
+
+    knob: str = Field(description="section.knob, as --set")
+    low: float | None = Field(None, description="least value of a range")
+    high: float | None = Field(None, description="greatest value of a range")
+    log: bool = Field(False, description="whether factors count, as for rates, and not differences")
+    whole: bool = Field(False, description="whole numbers only")
+    steps: int = Field(4, ge=2, description="values of a range in a grid, and on a curve")
+    choices: tuple[Value, ...] = Field((), description="values instead of a range")
+
+    @model_validator(mode="after")
+    def _check(self) -> Knob:
+        is_range = self.low is not None and self.high is not None and self.low < self.high
+        if bool(self.choices) is is_range or (self.log and (self.low or 0) <= 0):
+            raise ValueError(f"{self.knob}: give low below high (above 0 with log), or choices")
+        if len(self.choices) == 1:
+            raise ValueError(f"{self.knob}: one choice leaves nothing to choose")
+        return self
+
+    def describe_distribution(self) -> optuna.distributions.BaseDistribution:
+        """The knob as optuna draws it."""
+        if self.choices:
+            return optuna.distributions.CategoricalDistribution(self.choices)
+        assert self.low is not None
+        assert self.high is not None
+        if self.whole:
+            return optuna.distributions.IntDistribution(round(self.low), round(self.high), log=self.log)
+        return optuna.distributions.FloatDistribution(self.low, self.high, log=self.log)
+
+    def list_values(self) -> list[Value]:
+        """Values for a grid, or for a curve: the choices, or ``steps`` of the range, evenly in its measure."""
+        if self.choices:
+            return list(self.choices)
+        assert self.low is not None
+        assert self.high is not None
+        space = np.geomspace if self.log else np.linspace
+        values = space(self.low, self.high, self.steps).tolist()
+        return sorted({round(v) for v in values}) if self.whole else values
+
+
+class Space(Section):
+    """A space file."""
+
+    about: str = Field("", description="what the search asks")
+    preset: str = Field("quick", description="preset or recipe file that is turned")
+    settings: tuple[str, ...] = Field((), alias="set", description="on top of it, for all trials")
+    knobs: tuple[Knob, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Space:
+        names = [knob.knob for knob in self.knobs]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)}: there twice")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The knobs' names."""
+        return tuple(knob.knob for knob in self.knobs)
+
+    def describe_distributions(self) -> dict[str, optuna.distributions.BaseDistribution]:
+        """Each knob as optuna draws it."""
+        return {knob.knob: knob.describe_distribution() for knob in self.knobs}
+
+    def build_recipe(self, values: Mapping[str, Any], settings: tuple[str, ...] = ()) -> Recipe:
+        """The recipe with its knobs turned; ``settings`` lie below them.
+
+        Raises:
+            RecipeError: a value that does not fit, alone or with the others.
+        """
+        turned = [f"{name}={yaml.safe_dump(value).splitlines()[0]}" for name, value in values.items()]
+        return load_recipe(self.preset, settings=[*self.settings, *settings, *turned])
+
+
+def list_spaces() -> tuple[str, ...]:
+    """Names of the spaces that ship with smalti."""
+    return tuple(sorted(Path(f.name).stem for f in (resources.files("smalti") / "spaces").iterdir()))
+
+
+def load_space(source: str | Path) -> Space:
+    """Read a built-in space by name, or a space file, and try the ends of every knob.
+
+    Raises:
+        RecipeError: no such space, no YAML, or knobs and values that do not fit; all that is wrong at once.
+    """
+    space = _validate(yaml.safe_load(_read(source)), source)
+    faults = []
+    for knob in space.knobs:
+        for value in (knob.list_values()[0], knob.list_values()[-1]):
+            try:
+                space.build_recipe({knob.knob: value})
+            except RecipeError as error:
+                faults.append(str(error))
+    if faults:
+        raise RecipeError("\n".join([f"space '{source}' does not fit:", *dict.fromkeys(faults)]))
+    return space
+
+
+def _read(source: str | Path) -> str:
+    path = Path(source)
+    names = ", ".join(list_spaces())
+    if path.suffix in {".yaml", ".yml"}:
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(f"no space at {path}: {error}. Fix: check the path, or name one of {names}") from None
+    file = resources.files("smalti") / "spaces" / f"{source}.yaml"
+    if not str(source).isidentifier() or not file.is_file():
+        raise RecipeError(f"no space is called '{source}'. Fix: one of {names}, or the path of a .yaml file")
+    return file.read_text(encoding="utf-8")
+
+
+def _validate(values: Any, source: str | Path) -> Space:
+    try:
+        return Space.model_validate(values)
+    except ValidationError as error:
+        lines = [f"  {'.'.join(map(str, e['loc'])) or 'space'}: {e['msg']}" for e in error.errors()]
+        raise RecipeError("\n".join([f"space '{source}' does not fit:", *lines, "Fix: correct the file"])) from None

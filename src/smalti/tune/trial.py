@@ -1,0 +1,113 @@
+"""One trial: a recipe learned and scored inside the cases that an outer fold leaves for choosing."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ..metrics import METRICS
+from ..recipe import Recipe
+from ..runs import RunFolder
+from ..types import Cohort, Split, score_columns
+from ..workflow import SILENT, Ground, Listener
+from ..workflow.preparation import prepare, resolve_plan
+
+if TYPE_CHECKING:
+    from ..train import Experiment
+
+
+@dataclass
+class Bench:
+    """Where recipes are tried: one data folder, whose tiles and features all trials share.
+
+    Attributes:
+        runs: folder of all runs; its cache is used.
+        folder: of the search, inside ``runs``.
+    """
+
+    ground: Ground
+    runs: Path
+    folder: Path
+    listener: Listener = SILENT
+    prepared: dict[str, tuple[Experiment, tuple[Split, ...]]] = field(default_factory=dict)
+
+    def prepare(self, recipe: Recipe) -> tuple[Experiment, tuple[Split, ...]]:
+        """An experiment on the whole cohort that is ready to learn, and its outer folds.
+
+        Recipes that differ only in how they learn share tiles and features.
+        """
+        plan = resolve_plan(recipe, listener=SILENT)
+        # Features are needed by phases that are there at all, in the views that they want.
+        phases = [getattr(plan.train, name).epochs > 0 for name in ("transfer", "finetune")]
+        shared = (plan.train.transfer.views, plan.train.device, plan.train.precision)
+        key = f"{plan.model_dump_json(exclude={'train'})}{phases}{shared}"
+        if key not in self.prepared:
+            name = f"{self.folder.relative_to(self.runs)}/prepared/{len(self.prepared)}"
+            self.prepared[key] = prepare(self.ground, plan, runs=self.runs, name=name, listener=self.listener)
+        experiment, splits = self.prepared[key]
+        return replace(experiment, recipe=plan), splits
+
+    def try_recipe(self, recipe: Recipe, images: NDArray[np.int64], *, name: str) -> Iterator[float]:
+        """Macro-F1 of the folds inside some labelled images, pooled over those done so far, one after another.
+
+        Args:
+            recipe: its ``split`` says how many inner folds and which seeds.
+            images: positions of the labelled images that may be looked at; no other label is.
+            name: of the trial's own folder, which is gone afterwards.
+        """
+        from ..predict import predict_outer
+        from ..samples import split_cases
+        from ..train import train_split
+
+        whole, _ = self.prepare(recipe)
+        cohort = restrict_cohort(whole.cohort, images)
+        path = self.folder / "trials" / name
+        shutil.rmtree(path, ignore_errors=True)  # of a search that was killed: half a trial is no trial
+        path.mkdir(parents=True)
+        experiment = replace(whole, cohort=cohort, run=RunFolder(path))
+        tables: list[pd.DataFrame] = []
+        try:
+            for split in split_cases(cohort, recipe.split):
+                train_split(experiment, split)
+                tables.append(predict_outer(experiment, (split,)))
+                yield score_table(pd.concat(tables, ignore_index=True), cohort.classes)
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def score_outer(self, recipe: Recipe, split: Split, *, name: str) -> pd.DataFrame:
+        """Out-of-fold table of one outer fold by a recipe that was chosen without it; continued where it was cut."""
+        from ..predict import predict_outer
+        from ..train import train_split
+
+        experiment, _ = self.prepare(recipe)
+        path = self.folder / "outer" / name
+        path.mkdir(parents=True, exist_ok=True)
+        experiment = replace(experiment, run=RunFolder(path))
+        if not (experiment.run.checkpoints / f"{split.name}.safetensors").is_file():
+            train_split(experiment, split)
+        return predict_outer(experiment, (split,))
+
+
+def restrict_cohort(cohort: Cohort, images: NDArray[np.int64]) -> Cohort:
+    """The cohort with only some labelled images, and with no others."""
+    labelled = tuple(cohort.labelled[i] for i in images)
+    return replace(cohort, labelled=labelled, unlabelled=(), sealed=())
+
+
+def score_table(table: pd.DataFrame, classes: tuple[str, ...]) -> float:
+    """Macro-F1 of a prediction table, pooled by seed and averaged over seeds."""
+    position = {name: i for i, name in enumerate(classes)}
+    scores = [
+        METRICS.find("macro_f1").build(
+            part["label"].astype(str).map(position).to_numpy(), part[score_columns(classes)].to_numpy()
+        )
+        for _, part in table.groupby("seed")
+    ]
+    return float(np.mean(scores))

@@ -1,0 +1,162 @@
+"""Search, then say what it was worth and how sensitive the result is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+from optuna.trial import TrialState
+
+from .. import workflow
+from ..errors import RunError
+from ..evaluate import pool_predictions, score_predictions
+from ..logbook.seal import find_seal
+from ..recipe import Recipe
+from ..runs import hash_text, now_text, write_atomic, write_json, write_table
+from ..types import Split
+from ..workflow import RUNS, SILENT, Ground, Listener
+from ..workflow.comparison import tabulate_comparison
+from ..workflow.preparation import identify
+from .curves import measure_noise, trace_curves
+from .search import WHOLE, Search, Studies, tabulate_trials
+from .sensitivity import LEAST_TRIALS, measure_effects, measure_interactions
+from .space import load_space
+from .trial import Bench
+
+CURVE_SEEDS = 3
+TUNED, UNTUNED = "tuned", "untuned"
+
+
+def tune_recipe(
+    data: str | Path,
+    space: str | Path = "transfer",
+    *,
+    search: Search | None = None,
+    settings: Iterable[str] = (),
+    runs: str | Path = RUNS,
+    curve_seeds: int = CURVE_SEEDS,
+    skip_problems: bool = False,
+    listener: Listener = SILENT,
+) -> tuple[Path, dict[str, Any]]:
+    """Search a space on a data folder; an interrupted search goes on where it was.
+
+    Args:
+        data: the data folder.
+        space: name of a built-in space, or a space file.
+        search: how; by default 30 trials of TPE for each study.
+        settings: ``section.knob=value`` for all trials, below the space's knobs.
+        runs: folder of all runs; the search has its own folder in it.
+        curve_seeds: trainings at each point of a curve; 0 draws none.
+        skip_problems: leave out images with problems.
+
+    Returns:
+        The search's folder and the content of its ``tune.json``; ``recipe.yaml`` there is the tuned recipe.
+
+    Raises:
+        RecipeError: the space does not fit together; before anything is run.
+        SplitError: too few cases for folds inside of folds.
+    """
+    data, runs, settings = Path(data), Path(runs), tuple(settings)
+    search = search or Search()
+    chosen = load_space(space)
+    plan = chosen.build_recipe({}, settings)
+    if not data.is_dir():
+        raise RunError(f"no data folder at {data}. Fix: check the path, or 'smalti demo' to draw one")
+    ground = workflow.inspect_ground(
+        data, recipe=plan, decisions_path=workflow.find_decisions(data, runs=runs),
+        seal_path=find_seal(data, runs=runs), cache=runs / "cache",
+        problems="skip" if skip_problems else "refuse", listener=listener,
+    )  # fmt: skip
+    asked = hash_text(chosen.model_dump_json(), plan.to_yaml(), str(search.folds), search.sampler)
+    name = f"{data.resolve().name}-tune-{Path(space).stem}-{hash_text(asked, *_identify(ground, runs))[:6]}"
+    bench = Bench(ground, runs, runs / name, listener)
+    bench.folder.mkdir(parents=True, exist_ok=True)
+    _, splits = bench.prepare(plan)
+    studies = Studies(chosen, search, bench, settings, listener)
+    found = studies.run(splits, images=len(ground.cohort.labelled))
+    result = _conclude(studies, found, splits=splits, plan=plan, curve_seeds=curve_seeds)
+    return bench.folder, result
+
+
+def _identify(ground: Ground, runs: Path) -> list[str]:
+    return [value for _, value in sorted(identify(ground, cache=runs / "cache").items())]
+
+
+def _conclude(
+    studies: Studies,
+    found: dict[str, optuna.Study],
+    *,
+    splits: tuple[Split, ...],
+    plan: Recipe,
+    curve_seeds: int,
+) -> dict[str, Any]:
+    """Score what was chosen on the folds that did not choose, measure the knobs, write it all down."""
+    bench, space = studies.bench, studies.space
+    best = {name: _choose(name, study) for name, study in found.items()}
+    outer = _score_outer(studies, best, splits=splits, plan=plan)
+    trials = tabulate_trials(found, space.names)
+    write_table(bench.folder / "trials.csv", trials)
+    done = trials[trials["state"] == "complete"].reset_index(drop=True)
+    enough = len(done) >= LEAST_TRIALS
+    final = best[WHOLE].params
+    recipe = space.build_recipe(final, studies.settings)
+    write_atomic(bench.folder / "recipe.yaml", recipe.to_yaml())
+    curves = None
+    if curve_seeds > 0:
+        curves = trace_curves(
+            bench, studies.build_recipe, space=space, around=final, seeds=curve_seeds, listener=studies.listener
+        )
+    inner = float(np.mean([best[split.name].value for split in splits]))
+    result = {
+        "about": space.about,
+        "finished": now_text(),
+        "search": asdict(studies.search),
+        "knobs": [knob.model_dump(mode="json") for knob in space.knobs],
+        "studies": [
+            {"study": name, "trials": int((trials["study"] == name).sum()), "value": t.value, "params": t.params}
+            for name, t in best.items()
+        ],
+        "outer": outer,
+        "inner": inner,
+        "optimism": inner - outer["rows"][1]["metrics"]["macro_f1"]["value"],
+        "effects": [asdict(e) for e in measure_effects(done, space)] if enough else None,
+        "interactions": [asdict(i) for i in measure_interactions(done, space)] if enough else None,
+        "curves": None if curves is None else curves.to_dict("records"),
+        "noise": None if curves is None or curve_seeds < 2 else measure_noise(curves),
+        "least_trials": LEAST_TRIALS,
+    }
+    write_json(bench.folder / "tune.json", result)
+    return result
+
+
+def _choose(name: str, study: optuna.Study) -> optuna.trial.FrozenTrial:
+    """The trial with the best inner score; of equals the first."""
+    complete = [t for t in study.get_trials(deepcopy=False) if t.state is TrialState.COMPLETE]
+    if not complete:
+        raise RunError(f"no trial of study {name} was finished. Fix: more --minutes or --trials, or an easier space")
+    return max(complete, key=lambda t: (t.value, -t.number))
+
+
+def _score_outer(
+    studies: Studies, best: dict[str, optuna.trial.FrozenTrial], *, splits: tuple[Split, ...], plan: Recipe
+) -> dict[str, Any]:
+    """Untuned and tuned recipes on the outer folds, as `tabulate_comparison` gives it; the chance level with it."""
+    tables: dict[str, list[pd.DataFrame]] = {UNTUNED: [], TUNED: []}
+    for number, split in enumerate(splits):
+        tuned = studies.space.build_recipe(best[split.name].params, studies.settings)
+        for name, recipe in ((UNTUNED, plan), (TUNED, tuned)):
+            tables[name].append(studies.bench.score_outer(recipe, split, name=name))
+        studies.listener.tell("outer folds", number + 1, len(splits))
+    whole = {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()}
+    for name, table in whole.items():
+        write_table(studies.bench.folder / "predictions" / f"{name}.csv", table)
+    classes = studies.bench.ground.cohort.classes
+    pools = {name: pool_predictions(table, classes=classes) for name, table in whole.items()}
+    comparison = tabulate_comparison(pools, confidence=plan.evaluate.confidence)
+    scores = score_predictions(whole[TUNED], classes=classes, resamples=plan.evaluate.resamples)
+    return comparison | {"chance": scores["metrics"]["macro_f1"]["chance_prior"], "interval": scores["interval"]}

@@ -1,0 +1,217 @@
+"""Search and sensitivity: nothing that chooses scores, noise is called noise, a killed search goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from smalti.cli import app
+from smalti.errors import RecipeError
+from smalti.recipe import load_recipe
+from smalti.tune import Search, Space, list_spaces, load_space, tune_recipe
+from smalti.tune.curves import measure_noise
+from smalti.tune.sensitivity import encode_trials, measure_effects, measure_interactions
+from smalti.tune.trial import Bench
+
+KNOBS = (
+    {"knob": "train.transfer.lr", "low": 1e-4, "high": 1e-1, "log": True},
+    {"knob": "model.dropout", "low": 0.0, "high": 0.5},
+    {"knob": "train.transfer.weight_decay", "low": 1e-4, "high": 1.0, "log": True},
+    {"knob": "train.transfer.epochs", "low": 5, "high": 60, "whole": True},
+    {"knob": "train.transfer.loss", "choices": ["cross_entropy", "focal", "ldam"]},
+    {"knob": "train.transfer.lookahead", "choices": [True, False]},
+)
+SPACE = Space.model_validate({"knobs": KNOBS})
+SMALL = """
+preset: quick
+set: [model.backbone=test_resnet, model.pretrained=false, tile.size_px=64, train.transfer.epochs=6]
+knobs:
+  - {knob: train.transfer.lr, low: 1.0e-4, high: 1.0e-1, log: true, steps: 2}
+  - {knob: model.dropout, choices: [0.0, 0.5]}
+"""
+
+
+def draw_trials(count: int, *, seed: int, noise: float = 0.02) -> pd.DataFrame:
+    """Two knobs matter: the rate in the middle, and the loss; scores of four studies lie apart."""
+    rng = np.random.default_rng(seed)
+    table = pd.DataFrame(
+        {
+            "train.transfer.lr": 10 ** rng.uniform(-4, -1, count),
+            "model.dropout": rng.uniform(0, 0.5, count),
+            "train.transfer.weight_decay": 10 ** rng.uniform(-4, 0, count),
+            "train.transfer.epochs": rng.integers(5, 61, count),
+            "train.transfer.loss": rng.choice(["cross_entropy", "focal", "ldam"], count),
+            "train.transfer.lookahead": rng.choice([True, False], count),
+        }
+    )
+    rate = np.log10(table["train.transfer.lr"])
+    signal = -0.04 * (rate + 2.5) ** 2 + 0.06 * (table["train.transfer.loss"] == "focal")
+    study = np.arange(count) % 4
+    return table.assign(value=0.6 + signal + 0.1 * study + rng.normal(0, noise, count), study=study.astype(str))
+
+
+# --- sensitivity --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_two_knobs_that_matter_come_first_and_alone_are_real(seed: int) -> None:
+    effects = measure_effects(draw_trials(80, seed=seed), SPACE, seed=seed)
+    assert {e.knob for e in effects[:2]} == {"train.transfer.lr", "train.transfer.loss"}
+    assert [e.knob for e in effects if e.real] == [e.knob for e in effects[:2]]
+    assert sum(e.importance for e in effects) <= 1.0 + 1e-9
+    assert all(e.reach > 0.02 for e in effects[:2])
+
+
+def test_scores_without_a_cause_make_no_knob_real() -> None:
+    trials = draw_trials(60, seed=3)
+    trials["value"] = np.random.default_rng(4).normal(0.5, 0.05, 60)
+    assert not [e.knob for e in measure_effects(trials, SPACE) if e.real]
+
+
+def test_an_interaction_is_what_neither_knob_does_alone() -> None:
+    """A product of two centred knobs has no main effect; a sum has no interaction."""
+    trials = draw_trials(150, seed=5).assign(study="one")
+    first, second = trials["model.dropout"] / 0.25 - 1, np.log10(trials["train.transfer.weight_decay"]) / 2 + 1
+    pair = ("model.dropout", "train.transfer.weight_decay")
+    product = measure_interactions(trials.assign(value=first * second), SPACE)
+    total = measure_interactions(trials.assign(value=first + second), SPACE)
+    assert (product[0].first, product[0].second) == pair or product[0].strength >= 0.5
+    strength = {(i.first, i.second): i.strength for i in product}[pair]
+    plain = {(i.first, i.second): i.strength for i in total}[pair]
+    assert strength > 0.6
+    assert plain < 0.1
+
+
+def test_rates_are_compared_by_factors_and_choices_have_no_order() -> None:
+    matrix, columns = encode_trials(draw_trials(9, seed=0), SPACE)
+    rates = draw_trials(9, seed=0)["train.transfer.lr"].to_numpy()
+    assert matrix[:, columns["train.transfer.lr"][0]] == pytest.approx(np.log(rates))
+    assert matrix[:, columns["train.transfer.loss"]].sum(axis=1).tolist() == [1.0] * 9
+
+
+def test_noise_is_the_spread_between_seeds() -> None:
+    curves = pd.DataFrame({"knob": "a", "value": [0, 0, 1, 1], "seed": [0, 1, 0, 1], "score": [0.5, 0.7, 0.1, 0.5]})
+    assert measure_noise(curves) == pytest.approx(np.sqrt((0.02 + 0.08) / 2))
+
+
+# --- spaces -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", list_spaces())
+def test_built_in_spaces_fit_the_recipe(name: str) -> None:
+    assert load_space(name).about
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("knobs: [{knob: train.transfer.lr, low: 2, high: 1}]", "low below high"),
+        ("knobs: [{knob: train.transfer.lr, low: 0, high: 1, log: true}]", "above 0"),
+        ("knobs: [{knob: train.transfer.lr, choices: [1]}]", "nothing to choose"),
+        ("knobs: [{knob: train.transfer.rate, choices: [1, 2]}]", "no such knob"),
+        ("knobs: [{knob: model.dropout, low: 0, high: 2}]", "model.dropout"),
+        ("knobs: [{knob: model.dropout, low: 0, high: 0.5}, {knob: model.dropout, choices: [0, 1]}]", "twice"),
+        ("knobs: []", "knobs"),
+    ],
+)
+def test_a_space_that_does_not_fit_says_why(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(RecipeError, match=message):
+        load_space(tmp_path / "s.yaml")
+    with pytest.raises(RecipeError, match="transfer"):
+        load_space("tranfer")
+
+
+# --- search -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> Path:
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL, encoding="utf-8")
+    return path
+
+
+def test_a_search_scores_outside_what_it_chose_inside(
+    challenge: Path, space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each trial sees only the cases that its outer fold leaves; the table holds every image once."""
+    seen: dict[str, set[str]] = {}
+    plain = Bench.try_recipe
+
+    def spy(self: Bench, recipe: Any, images: Any, *, name: str) -> Any:
+        labelled = self.ground.cohort.labelled
+        seen.setdefault(name.rsplit("-", 1)[0], set()).update(labelled[i].case for i in images)
+        return plain(self, recipe, images, name=name)
+
+    monkeypatch.setattr(Bench, "try_recipe", spy)
+    settings = ["split.folds=2"]
+    options: dict[str, Any] = {"search": Search(trials=2, folds=2), "settings": settings, "curve_seeds": 0}
+    folder, result = tune_recipe(challenge, space, runs=tmp_path / "runs", **options)
+    table = pd.read_csv(folder / "predictions" / "tuned.csv")
+    assert table["image"].is_unique
+    assert len(table) == result["outer"]["n_images"]
+    for fold, part in table.groupby("fold"):
+        assert not set(part["case"].astype(str)) & seen[f"fold{fold}-seed0"]
+    assert len(seen["all"]) > len(seen["fold0-seed0"])
+    assert not list((folder / "trials").iterdir())
+    recorded = load_recipe(folder / "recipe.yaml")
+    assert recorded.train.transfer.lr == result["studies"][-1]["params"]["train.transfer.lr"]
+    assert result["optimism"] == pytest.approx(
+        result["inner"] - result["outer"]["rows"][1]["metrics"]["macro_f1"]["value"]
+    )
+    assert result["effects"] is None  # six trials say nothing about single knobs
+
+    monkeypatch.setattr(Bench, "try_recipe", lambda *_, **__: pytest.fail("a finished search tries nothing again"))
+    _, again = tune_recipe(challenge, space, runs=tmp_path / "runs", **options)
+    assert again["studies"] == result["studies"]
+
+
+def test_a_search_that_was_cut_goes_on(
+    challenge: Path, space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+    plain = Bench.try_recipe
+
+    def cut(self: Bench, recipe: Any, images: Any, *, name: str) -> Any:
+        tried.append(name)
+        if len(tried) == 3:
+            raise KeyboardInterrupt
+        return plain(self, recipe, images, name=name)
+
+    monkeypatch.setattr(Bench, "try_recipe", cut)
+    options: dict[str, Any] = {"search": Search("grid", folds=2), "settings": ["split.folds=2"], "curve_seeds": 2}
+    with pytest.raises(KeyboardInterrupt):
+        tune_recipe(challenge, space, runs=tmp_path / "runs", **options)
+    folder, result = tune_recipe(challenge, space, runs=tmp_path / "runs", **options)
+    trials = pd.read_csv(folder / "trials.csv")
+    done = trials[trials["state"] != "fail"]
+    assert done.groupby("study").size().tolist() == [4, 4, 4]  # the whole grid of 2 by 2, in each study
+    curves = pd.read_csv(folder / "curves.csv")
+    assert len(curves) == (2 + 2) * 2
+    assert result["noise"] >= 0
+    assert json.loads((folder / "tune.json").read_text(encoding="utf-8"))["search"]["sampler"] == "grid"
+
+
+def test_the_command_says_what_was_found(challenge: Path, space: Path, tmp_path: Path, invoke_app: Any) -> None:
+    result = invoke_app(
+        "tune", str(challenge), "--space", str(space), "--trials", "1", "--folds", "2", "--curves", "0",
+        "--set", "split.folds=2", "--runs", str(tmp_path / "runs"),
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    for words in ("outer folds that chose nothing", "untuned", "optimism", "chance", "say nothing about single knobs"):
+        assert words in result.output.replace("\n", " ")
+    assert yaml.safe_load(next((tmp_path / "runs").glob("*-tune-*/recipe.yaml")).read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def invoke_app() -> Callable[..., Any]:
+    return lambda *words: CliRunner().invoke(app, list(words))
