@@ -44,7 +44,7 @@ def tune(
     for line in describe_result(result):
         console.out.print(escape(line), soft_wrap=True)
     finish(
-        f"recipe.yaml, tune.json, trials.csv and curves.csv in {folder}",
+        f"report.html, recipe.yaml, tune.json, trials.csv and curves.csv in {folder}",
         f"smalti run {quote(data)} --recipe {quote(folder / 'recipe.yaml')}",
     )
 

@@ -1,9 +1,9 @@
-"""Tell a person: one HTML page of an audit, a run, a ladder or many runs; a LaTeX article of runs; pictures."""
+"""Tell a person: one HTML page of an audit, a run, a ladder, a search or many runs; a LaTeX article; pictures."""
 
 from .article import write_article
 from .looked import say_trust
 from .overlays import Legend, draw_overlay
-from .page import write_audit_report, write_ladder_report, write_report, write_runs_report
+from .page import write_audit_report, write_ladder_report, write_report, write_runs_report, write_tune_report
 from .sheet import SheetRow, TileCard, draw_sheet
 
 __all__ = [
@@ -18,4 +18,5 @@ __all__ = [
     "write_ladder_report",
     "write_report",
     "write_runs_report",
+    "write_tune_report",
 ]

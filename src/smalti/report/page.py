@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import jinja2
 
 from ..audit import Audit
-from ..runs import RunFolder, now_text, write_atomic
+from ..runs import RunFolder, now_text, read_json, write_atomic
 from ..types import Cohort, Decision
 from .blocks import Paragraph, Section
 from .calibration import write_calibration, write_seal
@@ -37,6 +37,7 @@ from .results import (
     write_submission,
 )
 from .study import Study, gather_runs, read_ladder
+from .tuning import write_curves_of, write_sensitivity, write_studies, write_worth
 
 if TYPE_CHECKING:
     from ..logbook import Entry
@@ -124,6 +125,20 @@ def write_runs_report(entries: Sequence[Entry], *, folder: Path, title: str) -> 
     """
     study = gather_runs(entries, folder=folder, title=title)
     return _write_page(folder, title, [write(study) for write in RUNS_SECTIONS], kind="logbook")
+
+
+def write_tune_report(folder: Path) -> Path:
+    """Write ``report.html`` of a search folder and return its path.
+
+    Raises:
+        RunError: tune.json is missing or damaged.
+    """
+    result = read_json(folder / "tune.json")
+    sections = [write(result) for write in (write_worth, write_sensitivity, write_curves_of, write_studies)]
+    if result["about"]:
+        first = sections[0]
+        sections[0] = Section(first.anchor, first.title, [Paragraph(result["about"]), *first.blocks])
+    return _write_page(folder, folder.name, [*sections, write_environment(None)], kind="search")
 
 
 def write_audit_report(folder: Path, cohort: Cohort, audit: Audit, decisions: Sequence[Decision]) -> Path:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..metrics import METRICS
 from ..recipe import Recipe
-from ..runs import RunFolder
+from ..runs import RunFolder, hash_text
 from ..types import Cohort, Split, score_columns
 from ..workflow import SILENT, Ground, Listener
 from ..workflow.preparation import prepare, resolve_plan
@@ -49,7 +49,7 @@ class Bench:
         shared = (plan.train.transfer.views, plan.train.device, plan.train.precision)
         key = f"{plan.model_dump_json(exclude={'train'})}{phases}{shared}"
         if key not in self.prepared:
-            name = f"{self.folder.relative_to(self.runs)}/prepared/{len(self.prepared)}"
+            name = f"{self.folder.relative_to(self.runs)}/prepared/{hash_text(plan.to_yaml())[:8]}"
             self.prepared[key] = prepare(self.ground, plan, runs=self.runs, name=name, listener=self.listener)
         experiment, splits = self.prepared[key]
         return replace(experiment, recipe=plan), splits

@@ -131,6 +131,9 @@ def _conclude(
         "least_trials": LEAST_TRIALS,
     }
     write_json(bench.folder / "tune.json", result)
+    from ..report import write_tune_report  # drawing is dear to import
+
+    write_tune_report(bench.folder)
     return result
 
 

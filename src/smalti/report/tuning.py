@@ -1,0 +1,140 @@
+"""Sections of the page of a search: what the tuned recipe is worth, and which knobs that depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from .blocks import Block, Panels, Paragraph, Section, Table, count_things, format_number, format_percent, format_range
+from .drawing import BLUE, GREY, VERMILION, Drawing
+
+BAND = "#D9D9D9"
+STUDY_WORDS = {"all": "all cases: what is taken home"}
+MOST_PAIRS = 6  # rows of the table of interactions
+
+
+def write_worth(result: Mapping[str, Any]) -> Section:
+    """The scores on the folds that chose nothing, and the optimism of those that did."""
+    untuned, tuned = result["outer"]["rows"]
+    outer, gap = result["outer"], tuned["difference"]["macro_f1"]
+    score = tuned["metrics"]["macro_f1"]
+    lead = (
+        f"Tuned: macro-F1 {format_number(score['value'], 2)}, {format_percent(outer['confidence'])} interval "
+        f"{format_range(score['low'], score['high'], 2)}; {count_things(outer['n_images'], 'image')}, "
+        f"{count_things(outer['n_cases'], 'case')}; chance {format_number(outer['chance'], 2)}. Against the untuned "
+        f"recipe: {gap['verdict']} ({gap['value']:+.3f}, {gap['low']:+.3f} to {gap['high']:+.3f})."
+    )
+    blocks: list[Block] = [Paragraph(lead, "lead")]
+    if not outer["trustworthy"]:
+        blocks.append(Paragraph(f"Not to be trusted: {outer['reason']}", "warning"))
+    rows = [
+        [row["name"], format_number(m["value"]), format_range(m["low"], m["high"]), note]
+        for row, note in ((untuned, "as the space's preset and settings say"), (tuned, "chosen inside each fold"))
+        for m in (row["metrics"]["macro_f1"],)
+    ]
+    rows.append(["inner score of what was chosen", format_number(result["inner"]), "", "what a search would report"])
+    rows.append(["optimism", f"{result['optimism']:+.3f}", "", "inner less outer: what choosing and luck feign"])
+    blocks.append(Table(["", "macro-F1", "interval", ""], rows))
+    text = (
+        "Each outer fold has a study of its own on the cases that are left to it; the recipe that it chose scores the "
+        "fold (nested cross-validation, Cawley & Talbot 2010). The recipe to take home comes from one more study on "
+        "all cases; the score above is that of the procedure that made it."
+    )
+    return Section("worth", "What tuning is worth", [*blocks, Paragraph(text, "note")])
+
+
+def write_sensitivity(result: Mapping[str, Any]) -> Section:
+    """Importance of the knobs and the sentence that matters."""
+    effects = result["effects"]
+    if effects is None:
+        reason = f"not applicable: fewer than {result['least_trials']} finished trials say nothing about single knobs"
+        return Section("sensitivity", "Which knobs matter", [Paragraph(reason, "note")])
+    real = [e["knob"] for e in effects if e["real"]]
+    rest = [e["knob"] for e in effects if not e["real"]]
+    lead = f"Moves the score by more than noise: {', '.join(real) or 'no knob'}. "
+    lead += f"Can be left alone: {', '.join(rest)}." if rest else "None can be left alone."
+    rows = [
+        [
+            e["knob"], format_number(e["importance"], 2), format_number(e["reach"]), format_number(e["p_value"]),
+            "more than noise" if e["real"] else "cannot be told from noise",
+        ]
+        for e in effects
+    ]  # fmt: skip
+    caption = (
+        "Importance: share of the variance between trials (fANOVA, Hutter et al. 2014). Reach: best less worst mean "
+        "score along the knob. p: by dealing the knob's values out anew to the trials, corrected after Holm (1979)."
+    )
+    blocks: list[Block] = [Paragraph(lead, "lead"), Table(["knob", "importance", "reach", "p", ""], rows, caption)]
+    pairs = [
+        [f"{pair['first']} and {pair['second']}", format_number(pair["strength"], 2)]
+        for pair in result["interactions"][:MOST_PAIRS]
+    ]
+    caption = "Interactions: share of what two knobs do together that neither does alone (Friedman & Popescu 2008)."
+    return Section(
+        "sensitivity", "Which knobs matter", [*blocks, *([Table(["pair", ""], pairs, caption)] * bool(pairs))]
+    )
+
+
+def write_curves_of(result: Mapping[str, Any]) -> Section:
+    """One knob at a time around the tuned recipe, with the luck of seeds as a band."""
+    if result["curves"] is None:
+        return Section("curves", "One knob at a time", [Paragraph("not applicable: no curves were asked for", "note")])
+    curves = pd.DataFrame(result["curves"])
+    drawings = [draw_curve(curves, knob, noise=result["noise"]) for knob in result["knobs"]]
+    noise = "unknown with one seed" if result["noise"] is None else f"{result['noise']:.3f}"
+    caption = (
+        "Score inside all cases, for comparison only. Points: seeds, which draw folds and weights anew; line: their "
+        f"mean. Band: the mean of all settings, plus and minus two standard errors of a point's mean by luck alone "
+        f"(standard deviation between seeds: {noise})."
+    )
+    panels = Panels([(d.to_svg(), d.words) for d in drawings], caption)
+    return Section("curves", "One knob at a time", [panels])
+
+
+def write_studies(result: Mapping[str, Any]) -> Section:
+    """What each study chose."""
+    names = [knob["knob"] for knob in result["knobs"]]
+    rows = [
+        [
+            STUDY_WORDS.get(study["study"], study["study"]),
+            *(_format_value(study["params"][name]) for name in names),
+            str(study["trials"]),
+            format_number(study["value"]),
+        ]
+        for study in result["studies"]
+    ]
+    text = "Where the folds agree on a value it is a finding; where they do not, it was chosen by luck."
+    table = Table(["study", *names, "trials", "inner macro-F1"], rows, text_columns=1 + len(names))
+    return Section("studies", "What each fold chose", [table, Paragraph(text, "note")])
+
+
+def draw_curve(curves: pd.DataFrame, knob: Mapping[str, Any], *, noise: float | None) -> Drawing:
+    """Scores along one knob: a point for each seed, the line of means, and the band of luck."""
+    rows = curves[curves["knob"] == knob["knob"]]
+    values = list(dict.fromkeys(rows["value"].tolist()))
+    places = {value: i for i, value in enumerate(values)}  # evenly: ranges were cut evenly in their own measure
+    means = rows.groupby("value", sort=False)["score"].mean()
+
+    def paint(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        if noise is not None:
+            error = 2 * noise / np.sqrt(rows["seed"].nunique())
+            axes.axhspan(means.mean() - error, means.mean() + error, color=BAND, lw=0)
+        axes.plot([places[v] for v in rows["value"]], rows["score"], "o", color=GREY, ms=3.5, mec="white", mew=0.5)
+        axes.plot([places[v] for v in means.index], means, color=BLUE, lw=1.6)
+        best = means.idxmax()
+        axes.plot(places[best], means[best], "D", color=VERMILION, ms=5)
+        axes.set_xticks(list(places.values()), [_format_value(v) for v in values])
+        axes.set(title=knob["knob"].removeprefix("train."), ylabel="macro-F1")
+        axes.margins(y=0.15)
+
+    words = f"{knob['knob']}: " + ", ".join(f"{_format_value(v)} {m:.3f}" for v, m in means.items())
+    return Drawing(f"curve {knob['knob']}", words, 3.5, 2.5, paint)
+
+
+def _format_value(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
