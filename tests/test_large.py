@@ -152,3 +152,37 @@ def test_a_thinned_mask_is_the_mask_thinned(tmp_path: Path, monkeypatch: pytest.
     thinned, same_levels = images.read_mask(tmp_path / name, most_px=700 * 900 // 9)
     np.testing.assert_array_equal(thinned, whole[::3, ::3])
     assert levels == same_levels == (name == "grey.png")
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [{"outside": "blank"}, {"within": "tissue"}, {"regions": "components"}, {"source": "whole"}, {"other_masks": True}],
+)
+def test_masks_of_large_images_are_those_of_small_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, knobs: dict[str, object]
+) -> None:
+    """Every other pixel of a mask is kept, so that its edge may be off by one."""
+    first = draw_sample(tmp_path, mask=True)
+    Image.fromarray(cv2.circle(np.zeros((300, 500), np.uint8), (200, 150), 90, 255, -1)).save(tmp_path / "n.png")
+    Image.fromarray(np.full((300, 500, 3), 130, np.uint8)).save(tmp_path / "b.png")
+    second = Sample("b.png", tmp_path / "b.png", tmp_path / "n.png", "a", "b", "b")
+    cohort = Cohort(tmp_path, "table", (first, second), (), ("a",))
+
+    def build_both(cache: str) -> TileStore:
+        tile = recipe.Tile(max_tiles=200, **knobs)  # type: ignore[arg-type]
+        return build_store(cohort, tile, tile_px=TILE_PX, cache=tmp_path / cache)
+
+    whole = build_both("whole")
+    monkeypatch.setattr(images, "WHOLE_PX", 700 * 900 // 4)
+    parts = build_both("parts")
+    places = [dict(zip(map(tuple, s.positions[: s.count(0)].tolist()), s.rows(0), strict=True)) for s in (whole, parts)]
+    both = sorted(places[0].keys() & places[1].keys())
+    assert len(both) >= 0.8 * max(len(p) for p in places)
+    rows = [np.array([p[place] for place in both]) for p in places]
+    masks = [store.read_masks(r) for store, r in zip((whole, parts), rows, strict=True)]
+    assert (masks[0] == masks[1]).mean() > 0.97
+    tiles = [store.read_tiles(r) for store, r in zip((whole, parts), rows, strict=True)]
+    assert np.abs(tiles[0].astype(float) - tiles[1])[masks[0] == masks[1]].mean() < 3
+    (outlines, shapes), (near, close) = whole.read_shapes(), parts.read_shapes()
+    assert np.abs(outlines.astype(float) - near).mean() < 4
+    np.testing.assert_allclose(close[:, :2], shapes[:, :2], atol=0.01)

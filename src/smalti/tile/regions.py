@@ -22,14 +22,14 @@ def find_regions(mask: Plane, tile: recipe.Tile, tile_px: int) -> Squares | None
     box in the middle where it is smaller than a tile, and chooses by coverage with this component alone, one tile at
     the least. Of more than ``tile.max_tiles`` squares an even choice is kept, or the largest components.
     """
-    components = find_components(mask.pixels)
+    components = find_components(mask.pixels, most=tile.max_tiles)
     if not components:
         return None
     if tile.source == "mask_box":
-        boxes = [_scale_box(c, mask) for c in components[: tile.max_tiles]]
+        boxes = [_scale_box(c, mask) for c in components]
         sides = np.array([max(box[2:]) for box in boxes], dtype=np.int64)
         positions = np.array([_center(b, mask, int(s)) for b, s in zip(boxes, sides, strict=True)], dtype=np.int64)
-        cover = [_cover(c, mask, positions[i : i + 1], int(sides[i])) for i, c in enumerate(components[: len(boxes)])]
+        cover = [_cover(c, mask, positions[i : i + 1], int(sides[i])) for i, c in enumerate(components)]
         return positions, sides, np.concatenate(cover)
     floor = math.ceil(tile.min_tiles / len(components))
     chosen, coverage = [], []

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.distance import cdist
+from scipy.spatial import KDTree
 
 Map = NDArray[np.uint8]
 
@@ -57,13 +57,13 @@ class Component:
         return np.asarray(max(contours, key=len), dtype=np.int32)
 
 
-def find_components(mask: Map) -> list[Component]:
-    """Connected parts of a mask (H, W) of 0 and 1, the largest first, without crumbs."""
+def find_components(mask: Map, *, most: int | None = None) -> list[Component]:
+    """Connected parts of a mask (H, W) of 0 and 1, the largest first, without crumbs; ``most`` of them at most."""
     count, labels, stats, centers = cv2.connectedComponentsWithStats(mask, connectivity=8)
     areas = stats[1:, cv2.CC_STAT_AREA]
     if count == 1:
         return []
-    order = np.argsort(-areas, kind="stable")
+    order = np.argsort(-areas, kind="stable")[:most]
     found = []
     for i in order[areas[order] >= LEAST_SHARE * areas.max()]:
         col, row, width, height = (int(v) for v in stats[i + 1, :4])
@@ -149,6 +149,5 @@ def _describe_places(components: list[Component], side: float) -> list[float]:
     if len(components) < 2:
         return [1.0, 0.0]
     centers = np.array([c.center for c in components])
-    apart = cdist(centers, centers) + np.diag(np.full(len(centers), np.inf))
-    nearest = apart.min(axis=1)
+    nearest = KDTree(centers).query(centers, k=2)[0][:, 1]
     return [float(nearest.mean()) / side, float(nearest.std() / max(nearest.mean(), 1e-9))]
