@@ -394,6 +394,22 @@ def test_finetuned_networks_are_explained_with_their_own_backbones(prepare: Call
             np.testing.assert_allclose(row, wanted.to_numpy(dtype=float), atol=1e-4)
 
 
+def test_what_networks_see_is_what_they_explain(prepare: Callable[..., Any]) -> None:
+    """Each fold with its own stain, the mask as a guide and several networks: the logits are those of the scores."""
+    settings = ("model.pooler=attention", "train.transfer.epochs=1", "train.finetune.epochs=0")
+    experiment, splits = prepare(*settings, "stain.normalise=reinhard", "model.coverage_weights=true")
+    train_folds(experiment, splits)
+    from smalti.predict import predict_unlabelled
+
+    sample = experiment.cohort.unlabelled[0]
+    (found,) = explain_images(experiment, splits, [Question(sample, 0, None)])
+    table = predict_unlabelled(experiment, splits).set_index(["image", "fold"])
+    scores = torch.from_numpy(found.logits).softmax(dim=1).numpy()
+    for row, split in zip(scores, splits, strict=True):
+        wanted = table.loc[(sample.image, split.fold), [f"score_{c}" for c in CLASSES]]
+        np.testing.assert_allclose(row, wanted.to_numpy(dtype=float), atol=1e-4)
+
+
 def test_an_interrupted_explanation_goes_on(prepare: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     from smalti.predict import explanation as module
 

@@ -113,7 +113,7 @@ def explain_images(
 
 
 class Explainer:
-    """Networks of some folds that share one backbone."""
+    """Networks of some folds that share one backbone and see tiles in the same stain."""
 
     def __init__(self, experiment: Experiment, splits: Sequence[Split]) -> None:
         self.experiment = experiment
@@ -211,13 +211,12 @@ def _is_frozen(experiment: Experiment) -> bool:
 
 
 def _group_splits(experiment: Experiment, splits: Sequence[Split]) -> list[list[Split]]:
-    """Folds whose networks see the same in a tile: where the backbone is frozen, all with the same stains."""
+    """Folds whose networks share a backbone and the stain of the tiles, so that they share frozen features."""
     if not _is_frozen(experiment):
         return [[split] for split in splits]
-    groups: dict[str, list[Split]] = {}
+    groups: dict[tuple[Path, ...], list[Split]] = {}
     for split in splits:
-        maps = experiment.stains.get(split.name)
-        groups.setdefault("" if maps is None else maps.key, []).append(split)
+        groups.setdefault(experiment.frozen[split.name].features.files, []).append(split)
     return list(groups.values())
 
 
