@@ -11,12 +11,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from smalti import recipe
 from smalti.errors import PartError, RecipeError
 from smalti.models import POOLERS, BagReader, Head
 from smalti.predict import predict_outer
+from smalti.samples import BagBatches, Pairing, mix_targets, split_tiles
 from smalti.tile import TileStore
 from smalti.train import Features, Frozen, load_network, read_bags, train_folds
 from smalti.train.bags import BagTask, fit_reader, pad_bags
@@ -192,3 +195,100 @@ def test_the_whole_way_with_a_pooler_that_learns(challenge: Path, tmp_path: Path
     result = workflow.run(challenge, settings=settings, runs=tmp_path, name="bags")
     assert 0 <= result.scores["metrics"]["macro_f1"]["value"] <= 1
     assert (tmp_path / "bags" / "predictions" / "test.csv").is_file()
+
+
+@given(own=st.integers(1, 9), partners=st.integers(1, 9), share=st.floats(0, 1))
+def test_a_mixed_label_is_the_share_of_the_tiles_that_a_bag_gave(own: int, partners: int, share: float) -> None:
+    kept, taken, label = split_tiles(own, partners, share=share)
+    assert 0 <= kept <= own
+    assert 0 <= taken <= partners
+    assert kept + taken > 0
+    given_by = np.array([kept / own, taken / partners])
+    np.testing.assert_allclose(label, given_by[0] / given_by.sum())
+    assert abs(kept / own - share) <= 0.5 / own + 1e-12
+    if own == partners:
+        assert label == kept / own
+        assert kept + taken == own
+
+
+def test_mixed_targets_are_those_of_mixup() -> None:
+    targets = torch.tensor([0, 2, 1])
+    pairing = Pairing(np.array([1, 2, 0]), np.array([0.25, 1.0, 0.5]))
+    found = mix_targets(targets, pairing, kept=pairing.shares, classes=3)
+    torch.testing.assert_close(found, torch.tensor([[0.25, 0, 0.75], [0, 0, 1.0], [0.5, 0.5, 0]]))
+
+
+def test_mixed_bags_hold_the_tiles_of_both_and_are_read_as_one(tmp_path: Path) -> None:
+    bags = draw_bags(6, seed=3)
+    features = store_features(tmp_path, bags)
+    none = np.empty(0, dtype=np.int64)
+    from smalti.train import choose_device, make_fabric
+
+    fabric = make_fabric(choose_device(recipe.Train(device="cpu")))
+    phase = recipe.Transfer(bag_mixing=1.0, batch_images=6)
+    task = BagTask(build_reader(), fabric, features, np.arange(6), torch.arange(6) % 3, none, none, phase)
+    owner = {bag[row].tobytes(): (i, len(bag)) for i, bag in enumerate(bags) for row in range(len(bag))}
+    for seed in range(5):
+        for forward, targets in task.draw_batches(np.random.default_rng(seed)):
+            values, mask, places = forward.args[:3]  # type: ignore[attr-defined]
+            for i in range(len(values)):
+                tiles = [owner[tile.numpy().tobytes()] for tile in values[i, mask[i]]]
+                shares = np.zeros(3)
+                for bag, size in tiles:
+                    shares[bag % 3] += 1 / size
+                np.testing.assert_allclose(targets[i], shares / shares.sum(), atol=1e-6)
+                if len({bag for bag, _ in tiles}) == 2:
+                    real = [tuple(place) for place in places[i, mask[i]].tolist()]
+                    assert len(set(real)) == len(real)
+
+
+def test_nothing_is_drawn_otherwise_where_nothing_is_mixed(tmp_path: Path) -> None:
+    bags = draw_bags(6)
+    features = store_features(tmp_path, bags)
+    none = np.empty(0, dtype=np.int64)
+    from smalti.train import choose_device, make_fabric
+
+    fabric = make_fabric(choose_device(recipe.Train(device="cpu")))
+    targets = torch.arange(6) % 3
+    task = BagTask(build_reader(), fabric, features, np.arange(6), targets, none, none, recipe.Transfer())
+    (_, found), *rest = list(task.draw_batches(np.random.default_rng(0)))
+    assert not rest
+    assert found.ndim == 1
+
+
+def test_a_loss_on_tiles_takes_the_classes_of_a_mixed_bag_by_their_share() -> None:
+    torch.manual_seed(0)
+    pooler = POOLERS.build("clam_mb", 6, 3).eval()
+    values, mask = torch.randn(1, 7, 6), torch.ones(1, 7, dtype=torch.bool)
+    pooled = pooler(values, mask)
+    one, two = (pooler.instance_loss(pooled, mask, torch.tensor([name])) for name in (0, 2))
+    mixed = pooler.instance_loss(pooled, mask, torch.tensor([[0.3, 0.0, 0.7]]))
+    torch.testing.assert_close(mixed, 0.3 * one + 0.7 * two)
+
+
+def test_drawn_tiles_of_two_bags_are_mixed_before_they_are_read(prepare: Make) -> None:
+    store = prepare()[0].store
+    bags = np.arange(6)
+    targets = np.arange(6) % 3
+    batches = BagBatches(store, bags, targets, 6, 4, mixing=(1.0, 3))
+    for batch in batches.draw(np.random.default_rng(1)):
+        owners = np.searchsorted(store.starts, batch.rows, side="right") - 1
+        for row, soft in zip(owners, batch.targets, strict=True):
+            wanted = np.bincount(targets[row], minlength=3) / 4
+            np.testing.assert_allclose(soft, wanted, atol=1e-6)
+        np.testing.assert_array_equal(
+            batch.tiles.reshape(-1, *batch.tiles.shape[2:]), store.read_tiles(batch.rows.ravel())
+        )
+
+
+@pytest.mark.parametrize("pooler", ["attention", "clam_mb"])
+def test_the_whole_way_with_mixed_bags(pooler: str, challenge: Path, tmp_path: Path) -> None:
+    from smalti import workflow
+    from textures import FAST
+
+    mixing = ["train.transfer.bag_mixing=1", "train.finetune.bag_mixing=0.5"]
+    settings = [*FAST, f"model.pooler={pooler}", "train.transfer.epochs=2", "train.finetune.epochs=1", *mixing]
+    result = workflow.run(challenge, settings=settings, runs=tmp_path, name="mixed")
+    assert 0 <= result.scores["metrics"]["macro_f1"]["value"] <= 1
+    with pytest.raises(RecipeError, match="bag_mixing"):
+        recipe.load_recipe(settings=["model.fusion=concat", "train.transfer.bag_mixing=1"])

@@ -218,6 +218,11 @@ class Transfer(Phase):
     tile_dropout: float = Field(
         0.0, ge=0, lt=1, description="share of these tiles left out at each step, for a pooler that learns"
     )
+    bag_mixing: float = Field(
+        0.0,
+        ge=0,
+        description="alpha of the shares by which two bags become one, for a pooler that learns; 0 mixes nothing",
+    )
 
 
 class Finetune(Phase):
@@ -227,6 +232,9 @@ class Finetune(Phase):
     batch_images: int = Field(8, gt=0, description="images (bags) per step")
     patience: int = Field(5, gt=0, description="stop after so many epochs without a better inner loss")
     tiles_per_image: int = Field(4, gt=0, description="tiles drawn from a bag at each step")
+    bag_mixing: float = Field(
+        0.0, ge=0, description="alpha of the shares by which the drawn tiles of two bags become one; 0 mixes nothing"
+    )
     stages: int = Field(3, ge=1, description="equal steps in which the backbone is opened; 1 opens all at once")
     layer_decay: float = Field(0.7, gt=0, le=1, description="rate of a layer group relative to the one above it")
     augmentation: str = Field("flips_colour", description="augmentation of the tiles (smalti parts)")
@@ -296,6 +304,8 @@ class Recipe(Section):
     def _check(self) -> Recipe:
         if self.train.transfer.epochs == 0 and self.train.finetune.epochs == 0:
             raise ValueError("train.transfer.epochs and train.finetune.epochs are both 0: nothing would be learned")
+        if self.model.fusion is not None and (self.train.transfer.bag_mixing or self.train.finetune.bag_mixing):
+            raise ValueError("bag_mixing makes one bag of two images, and model.fusion reads the mask of one: drop one")
         if self.model.mask_channel and self.train.finetune.epochs == 0:
             raise ValueError(
                 "model.mask_channel learns in finetune only, and train.finetune.epochs is 0: it would do nothing. "

@@ -68,9 +68,15 @@ class ClamPooler(LearnedPooler):
         """The k most attended tiles belong to the bag's class, the k least do not; nor do the most to other classes.
 
         Classes exclude each other, so that the most attended tiles are evidence against the others (the paper's
-        ``subtyping``). The loss of a class is the mean over its tiles, that of a bag the mean over classes.
+        ``subtyping``). The loss of a class is the mean over its tiles, that of a bag the mean over classes. A mixed
+        bag has the loss of each of its classes by the share of it (mixup, Zhang et al. 2018).
         """
-        losses = [self._score_bag(pooled, bag, mask[bag], int(target)) for bag, target in enumerate(targets)]
+        shares = F.one_hot(targets, self.classes) if targets.ndim == 1 else targets
+        losses = []
+        for bag, row in enumerate(shares):
+            present = row.nonzero()[:, 0]
+            each = torch.stack([self._score_bag(pooled, bag, mask[bag], name) for name in present.tolist()])
+            losses.append((row[present] * each).sum())
         return self.weight * torch.stack(losses).mean()
 
     def _score_bag(self, pooled: Pooled, bag: int, mask: torch.Tensor, target: int) -> torch.Tensor:

@@ -67,7 +67,7 @@ class BagReader(nn.Module):
         targets: torch.Tensor | None = None,
         guide: Guide | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Logits (B, C) of bags (B, N, D), and the loss on tiles where ``targets`` (B,) are given and there is one.
+        """Logits (B, C) of bags (B, N, D), and the loss on tiles where there is one and ``targets`` are given.
 
         ``guide`` is what the mask says, for a reader that weighs or has a branch.
 

@@ -73,7 +73,10 @@ class Pooler(nn.Module, ABC):
         """
 
     def instance_loss(self, pooled: Pooled, mask: torch.Tensor, targets: torch.Tensor) -> torch.Tensor | None:
-        """A loss on single tiles that belongs to the method, for bags of classes ``targets`` (B,); None without one."""
+        """A loss on single tiles that belongs to the method; None without one.
+
+        ``targets`` are the classes (B,) of the bags, or shares (B, C) of bags that are mixed.
+        """
         return None
 
 

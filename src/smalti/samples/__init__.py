@@ -1,7 +1,8 @@
-"""Tiles into training samples: folds, batches, augmentation, stain."""
+"""Tiles into training samples: folds, batches, augmentation, mixing, stain."""
 
 from .augment import AUGMENTATIONS, Transform, apply_transform, normalise_tiles, view_transform
 from .batches import BagBatches, Batch, iterate_ahead
+from .mixing import Pairing, measure_step, mix_targets, pair_bags, split_tiles
 from .splits import choose_sealed, count_folds, restrict_splits, split_cases, tabulate_folds
 from .stain import StainMaps, apply_map, combine_frames, fit_maps, match_axes, solve_map
 
@@ -9,6 +10,7 @@ __all__ = [
     "AUGMENTATIONS",
     "BagBatches",
     "Batch",
+    "Pairing",
     "StainMaps",
     "Transform",
     "apply_map",
@@ -19,10 +21,14 @@ __all__ = [
     "fit_maps",
     "iterate_ahead",
     "match_axes",
+    "measure_step",
+    "mix_targets",
     "normalise_tiles",
+    "pair_bags",
     "restrict_splits",
     "solve_map",
     "split_cases",
+    "split_tiles",
     "tabulate_folds",
     "view_transform",
 ]

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..tile import TileStore
+from .mixing import measure_step, mix_targets, pair_bags, split_tiles
 
 T = TypeVar("T")
 _END = object()
@@ -20,7 +21,8 @@ _END = object()
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """B images with N drawn tiles each: tiles uint8 (B, N, H, W, 3), with the mask (B, N, H, W, 4); targets int64 (B,).
+    """B images with N drawn tiles each: tiles uint8 (B, N, H, W, 3), with the mask (B, N, H, W, 4); targets int64 (B,),
+    or shares (B, C) where bags are mixed.
 
     Attributes:
         places: (B, N, 2) (row, col) of the tiles in tile sides.
@@ -44,6 +46,7 @@ class BagBatches:
         batch_images: images in a batch.
         tiles_per_image: tiles drawn from a bag, without replacement where the bag has enough.
         masked: whether tiles come with their mask as a fourth channel.
+        mixing: alpha of the shares of two bags that are mixed, and the number of classes; None mixes nothing.
     """
 
     store: TileStore
@@ -52,19 +55,37 @@ class BagBatches:
     batch_images: int
     tiles_per_image: int
     masked: bool = False
+    mixing: tuple[float, int] | None = None
 
     def draw(self, rng: np.random.Generator) -> Iterator[Batch]:
         """One pass over the images in random order; the same ``rng`` state gives the same batches."""
         for chosen in shuffle_batches(len(self.bags), self.batch_images, rng=rng):
             bags = self.bags[chosen].tolist()
-            rows = [self._draw_rows(bag, rng) for bag in bags]
-            tiles = self.store.read_tiles(np.concatenate(rows), masked=self.masked)
-            shape = (len(chosen), self.tiles_per_image, *tiles.shape[1:])
-            places = [
-                self.store.find_places(bag)[r - self.store.rows(bag).start] for bag, r in zip(bags, rows, strict=True)
-            ]
+            rows = np.stack([self._draw_rows(bag, rng) for bag in bags])
+            starts = (self.store.rows(bag).start for bag in bags)
+            places = np.stack(
+                [self.store.find_places(bag)[r - start] for bag, r, start in zip(bags, rows, starts, strict=True)]
+            )
             targets = torch.from_numpy(self.targets[chosen])
-            yield Batch(tiles.reshape(shape), np.stack(places), targets, self.bags[chosen], np.stack(rows))
+            if self.mixing is not None:
+                rows, places, targets = self._mix(rows, places, targets, rng=rng)
+            tiles = self.store.read_tiles(rows.ravel(), masked=self.masked)
+            yield Batch(tiles.reshape(*rows.shape, *tiles.shape[1:]), places, targets, self.bags[chosen], rows)
+
+    def _mix(
+        self, rows: NDArray[np.int64], places: NDArray[np.float32], targets: torch.Tensor, *, rng: np.random.Generator
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32], torch.Tensor]:
+        """The first of a bag's drawn tiles and the last of its partner's; both were drawn in random order."""
+        assert self.mixing is not None
+        alpha, classes = self.mixing
+        count, tiles = rows.shape
+        pairing = pair_bags(count, alpha=alpha, rng=rng)
+        kept = np.array([split_tiles(tiles, tiles, share=share)[0] for share in pairing.shares])
+        own = np.arange(tiles) < kept[:, None]
+        beside = places[pairing.partners] + measure_step(places)[:, None]
+        mixed = np.where(own[..., None], places, beside).astype(np.float32)
+        targets = mix_targets(targets, pairing, kept=kept / tiles, classes=classes)
+        return np.where(own, rows, rows[pairing.partners]), mixed, targets
 
     def _draw_rows(self, bag: int, rng: np.random.Generator) -> NDArray[np.int64]:
         rows = np.asarray(self.store.rows(bag), dtype=np.int64)

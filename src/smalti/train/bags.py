@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from .. import recipe
 from ..models import BagReader, Guide, LearnedPooler, ParameterGroup
+from ..samples import Pairing, measure_step, mix_targets, pair_bags, split_tiles
 from ..samples.batches import shuffle_batches
 from .features import Features
 from .guides import PADDING, GuideSource
@@ -20,6 +21,8 @@ from .tasks import Forward
 
 SCORED_TILES = 20_000  # padded tiles of the bags that are scored together; 100 MB at 1,280 dimensions
 SCALE_TILES = 50_000  # tiles that mean and scale are taken from
+
+Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +39,25 @@ class PaddedBags:
         guide = None if self.guide is None else self.guide.to(device)
         return PaddedBags(self.features.to(device), self.mask.to(device), self.positions.to(device), guide)
 
+    def join(self, other: PaddedBags) -> PaddedBags:
+        """Each bag with one of ``other`` as one bag, laid beside one another; of a guide the coverage."""
+        step = torch.from_numpy(measure_step(self.positions.numpy()))
+        guide = None
+        if self.guide is not None and other.guide is not None:
+            guide = Guide(torch.cat([self.guide.coverage, other.guide.coverage], dim=1))
+        return PaddedBags(
+            torch.cat([self.features, other.features], dim=1),
+            torch.cat([self.mask, other.mask], dim=1),
+            torch.cat([self.positions, other.positions + step[:, None]], dim=1),
+            guide,
+        )
+
 
 def pad_bags(
     features: Features,
-    bags: Sequence[int],
+    bags: Sequence[int] | Rows,
     *,
-    rows: Sequence[NDArray[np.int64]],
+    rows: Sequence[Rows],
     view: int,
     guides: GuideSource | None = None,
 ) -> PaddedBags:
@@ -59,7 +75,7 @@ def pad_bags(
     places = torch.zeros(len(bags), longest, 2)
     mask = torch.zeros(len(bags), longest, dtype=torch.bool)
     stored = np.full((len(bags), longest), PADDING, dtype=np.int64)
-    for i, (bag, chosen) in enumerate(zip(bags, rows, strict=True)):
+    for i, (bag, chosen) in enumerate(zip(np.asarray(bags).tolist(), rows, strict=True)):
         features.read_rows(bag, chosen, view=view, out=values[i, : len(chosen)].numpy())
         places[i, : len(chosen)] = torch.from_numpy(features.store.find_places(bag)[chosen])
         mask[i, : len(chosen)] = True
@@ -144,14 +160,22 @@ class BagTask:
         self.module.train()
 
     def draw_batches(self, rng: np.random.Generator) -> Iterator[tuple[Forward, torch.Tensor]]:
-        """One view and a choice of tiles drawn for each image."""
+        """One view and a choice of tiles drawn for each image; with ``bag_mixing`` some are a partner's."""
         device = self.fabric.device
         for chosen in shuffle_batches(len(self.bags), self.phase.batch_images, rng=rng):
-            bags = self.bags[chosen].tolist()
-            rows = [self._draw_rows(bag, rng) for bag in bags]
+            bags = self.bags[chosen]
+            rows = [self._draw_rows(bag, rng) for bag in bags.tolist()]
             view = int(rng.integers(self.phase.views))
-            padded = pad_bags(self.features, bags, rows=rows, view=view, guides=self._guides).to(device)
+            read = partial(pad_bags, self.features, view=view, guides=self._guides)
             targets = self.targets[chosen]
+            if self.phase.bag_mixing:
+                pairing = pair_bags(len(bags), alpha=self.phase.bag_mixing, rng=rng)
+                own, other, kept = _split_rows(rows, pairing, rng)
+                padded = read(bags, rows=own).join(read(bags[pairing.partners], rows=other))
+                targets = mix_targets(targets, pairing, kept=kept, classes=self.module.head.linear.out_features)
+            else:
+                padded = read(bags, rows=rows)
+            padded = padded.to(device)
             given = (padded.features, padded.mask, padded.positions, targets, padded.guide)
             yield partial(self.forward, *given), targets
 
@@ -169,6 +193,20 @@ class BagTask:
     def score_watched(self) -> torch.Tensor:
         """Logits of the watched images from all their tiles."""
         return read_bags(self.module, self.features, self.watched_bags)
+
+
+def _split_rows(
+    rows: list[Rows], pairing: Pairing, rng: np.random.Generator
+) -> tuple[list[Rows], list[Rows], NDArray[np.float64]]:
+    """Of the drawn tiles of each bag those that it keeps, those of its partner, and what its label keeps."""
+    own, other, labels = [], [], []
+    for mine, partner, share in zip(rows, pairing.partners, pairing.shares, strict=True):
+        theirs = rows[partner]
+        kept, taken, label = split_tiles(len(mine), len(theirs), share=share)
+        own.append(np.sort(rng.choice(mine, kept, replace=False)))
+        other.append(np.sort(rng.choice(theirs, taken, replace=False)))
+        labels.append(label)
+    return own, other, np.array(labels)
 
 
 def fit_reader(reader: BagReader, features: Features, bags: NDArray[np.int64]) -> None:

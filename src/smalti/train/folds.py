@@ -258,7 +258,13 @@ def _prepare_finetune(experiment: Experiment, split: Split, network: Network) ->
         norm=experiment.backbone.norm or NORMS.build("live"),
         store=experiment.store,
         batches=BagBatches(
-            experiment.store, bags, targets, phase.batch_images, phase.tiles_per_image, masked=network.takes_mask
+            experiment.store,
+            bags,
+            targets,
+            phase.batch_images,
+            phase.tiles_per_image,
+            masked=network.takes_mask,
+            mixing=(phase.bag_mixing, len(experiment.cohort.classes)) if phase.bag_mixing else None,
         ),
         inner_bags=experiment.find_bags(split.inner),
         watched_bags=experiment.find_bags(split.outer),
