@@ -3,8 +3,8 @@
     python benchmarks/bench_bags.py [--pooler attention] [--tiles 12500 25000 50000 100000]
 
 Features of 1,280 dimensions lie on disk as after the backbone. A step of phase transfer (draw, forward, loss, backward)
-and the reading of a bag for its scores are each measured in a process of its own: seconds are the median of three,
-memory is the peak above what the process held after the same work on a bag of 100 tiles, told in MB and in times the
+and the reading of a bag for its scores are each measured in a process of its own: the median of three,
+seconds are those of one core, memory is the peak above what the process held after the same work on a bag of 100 tiles, told in MB and in times the
 size of the bag itself. The exponent is the slope of the logarithms, 1 where the growth is linear.
 """
 
@@ -66,7 +66,7 @@ def measure(folder: Path, tiles: int, *, pooler: str, learn: bool) -> tuple[floa
     fabric = make_fabric(choose_device(recipe.Train(device="cpu")))
 
     def work(bag: int) -> float:
-        start = time.perf_counter()
+        start = time.process_time()
         if learn:
             bags = np.array([bag])
             task = BagTask(reader, fabric, features, bags, torch.tensor([1]), none, none, recipe.Transfer())
@@ -75,7 +75,7 @@ def measure(folder: Path, tiles: int, *, pooler: str, learn: bool) -> tuple[floa
                 fabric.backward(F.cross_entropy(logits, targets) + (0 if extra is None else extra))
         else:
             read_bags(reader, features, np.array([bag]))
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     work(0)
     before = read_peak_mb()
