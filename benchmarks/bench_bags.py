@@ -3,9 +3,10 @@
     python benchmarks/bench_bags.py [--pooler attention] [--tiles 12500 25000 50000 100000]
 
 Features of 1,280 dimensions lie on disk as after the backbone. A step of phase transfer (draw, forward, loss, backward)
-and the reading of a bag for its scores are each measured in a process of its own: the median of three,
-seconds are those of one core, memory is the peak above what the process held after the same work on a bag of 100 tiles, told in MB and in times the
-size of the bag itself. The exponent is the slope of the logarithms, 1 where the growth is linear.
+and the reading of a bag for its scores are each measured in a process of its own. Seconds are the median of three and
+those of one core, so that other work on the machine counts little. Memory is the peak above what the process held after
+the same work on a bag of 100 tiles, told in MB and in times the size of the bag itself. The exponent is the slope of
+the logarithms, 1 where the growth is linear.
 """
 
 from __future__ import annotations
