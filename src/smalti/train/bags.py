@@ -42,9 +42,8 @@ class PaddedBags:
     def join(self, other: PaddedBags) -> PaddedBags:
         """Each bag with one of ``other`` as one bag, laid beside one another; of a guide the coverage."""
         step = torch.from_numpy(measure_step(self.positions.numpy()))
-        guide = None
-        if self.guide is not None and other.guide is not None:
-            guide = Guide(torch.cat([self.guide.coverage, other.guide.coverage], dim=1))
+        shares = [p.guide.coverage for p in (self, other) if p.guide is not None and p.guide.coverage is not None]
+        guide = Guide(torch.cat(shares, dim=1)) if shares else None
         return PaddedBags(
             torch.cat([self.features, other.features], dim=1),
             torch.cat([self.mask, other.mask], dim=1),
