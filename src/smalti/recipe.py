@@ -62,6 +62,16 @@ class Tile(Section):
         description="tiles: cut at full resolution; mask_box: bounding box of the mask, shrunk; whole: image, shrunk",
     )
     size_px: int | None = Field(None, gt=15, description="side of a stored tile; null takes the backbone's input size")
+    mpp: float | None = Field(
+        None,
+        gt=0,
+        description="microns per pixel of a tile, where an image says its own; null takes pixels as they are",
+    )
+    magnifications: tuple[float, ...] = Field(
+        (1.0,),
+        min_length=1,
+        description="squares around each place, in tile sides, smallest first: 2 is half the magnification",
+    )
     within: Literal["mask", "tissue"] = Field(
         "mask", description="where tiles are taken: under the mask (tissue, without one), or all tissue, mask or not"
     )
@@ -79,9 +89,9 @@ class Tile(Section):
     min_coverage: float = Field(
         0.5, ge=0, le=1, description="least share of a tile under the mask, or tissue (see within)"
     )
-    min_tiles: int = Field(4, gt=0, description="floor: the best covered tiles are taken so that a bag has this many")
+    min_tiles: int = Field(4, gt=0, description="floor: the best covered places are taken so that a bag has this many")
     max_tiles: int | None = Field(
-        64, gt=0, description="ceiling: an even choice of tiles of larger bags; null keeps all"
+        64, gt=0, description="ceiling: an even choice of places of larger bags; null keeps all"
     )
 
     @model_validator(mode="after")
@@ -90,6 +100,9 @@ class Tile(Section):
             raise ValueError("regions=components cuts components from the image, and source=whole shrinks all of it")
         if self.regions == "components" and self.max_tiles is None:
             raise ValueError("regions=components needs a ceiling: boxes of components may overlap without end")
+        pairs = zip((0.0, *self.magnifications), self.magnifications, strict=False)
+        if any(wide <= narrow for narrow, wide in pairs):
+            raise ValueError("magnifications must be above 0, each larger than the one before")
         return self
 
 

@@ -1,7 +1,8 @@
 """One image into its bag of tiles.
 
 Every tile is a square of the image, brought to the side of a stored tile. Where a square leaves the image, the picture
-is mirrored outward.
+is mirrored outward. A place is a square of the grid; with several magnifications, wider squares around the same middle
+follow it as tiles of their own.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import recipe
+from .. import images, recipe
 from ..types import Outside, Sample
 from .grid import count_grid, make_grid, place_square, select_tiles
 from .outside import find_pale, hide_outside
+from .plane import Plane
 from .regions import Squares, find_regions
 from .scene import Scene, open_scene
 from .shape import describe_mask, draw_outline
@@ -100,10 +102,9 @@ def open_cut(sample: Sample, tile: recipe.Tile, *, tile_px: int) -> Iterator[Cut
     Raises:
         DataError: as `open_scene`.
     """
+    sides_px = find_sides(sample, tile, tile_px=tile_px)
     with open_scene(sample) as scene:
-        squares = find_regions(scene.mask, tile, tile_px) if tile.regions == "components" else None
-        if squares is None:
-            squares = (_find_grid if tile.source == "tiles" else _find_box)(scene, tile, tile_px)
+        squares = _find_squares(scene, tile, sides_px)
         pale = find_pale(scene.view()) if tile.outside == "blank" else (255, 255, 255)
         # A mask of nothing is no guide; blanking all would leave no picture.
         outside = tile.outside if scene.mask.pixels.any() else "keep"
@@ -134,26 +135,61 @@ def cut_pieces(sample: Sample, tile: recipe.Tile, *, tile_px: int, piece_tiles: 
             yield cut.take(start, start + piece_tiles)
 
 
-def bound_bag(height_px: int, width_px: int, *, tile: recipe.Tile, tile_px: int) -> int:
-    """The most tiles that an image of this size can have."""
-    if tile.regions == "components" and tile.max_tiles is not None:
-        return tile.max_tiles
+def find_sides(sample: Sample, tile: recipe.Tile, *, tile_px: int) -> tuple[int, ...]:
+    """Sides of the squares of one place in pixels of the image, one a magnification, smallest first.
+
+    Where microns per pixel are asked for and the image does not say its own, its pixels are taken as they are.
+
+    Raises:
+        DataError: the image cannot be read.
+    """
+    own = None if tile.mpp is None else images.read_mpp(sample.path)
+    unit = 1.0 if tile.mpp is None or own is None else tile.mpp / own
+    return tuple(max(1, round(tile_px * unit * factor)) for factor in tile.magnifications)
+
+
+def bound_bag(sample: Sample, tile: recipe.Tile, *, tile_px: int) -> int:
+    """The most tiles that an image can have, from its header.
+
+    Raises:
+        DataError: the image cannot be read.
+    """
+    components = tile.max_tiles if tile.regions == "components" else None
     if tile.source != "tiles":
-        return 1
-    count = count_grid(height_px, width_px, tile_px=tile_px, overlap_frac=tile.overlap_frac)
-    return count if tile.max_tiles is None else min(count, tile.max_tiles)
+        return components or 1
+    sides_px = find_sides(sample, tile, tile_px=tile_px)
+    count = count_grid(*images.read_size(sample.path), tile_px=sides_px[0], overlap_frac=tile.overlap_frac)
+    return len(sides_px) * (components or min(count, tile.max_tiles or count))
 
 
-def _find_grid(scene: Scene, tile: recipe.Tile, tile_px: int) -> Squares:
-    positions = make_grid(*scene.size_px, tile_px=tile_px, overlap_frac=tile.overlap_frac)
+def _find_squares(scene: Scene, tile: recipe.Tile, sides_px: tuple[int, ...]) -> Squares:
+    squares = find_regions(scene.mask, tile, sides_px[0]) if tile.regions == "components" else None
+    if squares is None and tile.source != "tiles":
+        return _find_box(scene, tile)
+    if squares is None:
+        squares = _find_grid(scene, tile, sides_px[0])
+    return _widen(squares, scene.mask, sides_px) if tile.source == "tiles" else squares
+
+
+def _find_grid(scene: Scene, tile: recipe.Tile, side_px: int) -> Squares:
+    positions = make_grid(*scene.size_px, tile_px=side_px, overlap_frac=tile.overlap_frac)
     wanted = scene.find_tissue() if tile.within == "tissue" else scene.mask
-    coverage = wanted.cover(positions, side_px=tile_px)
+    coverage = wanted.cover(positions, side_px=side_px)
     kept = select_tiles(coverage, min_coverage=tile.min_coverage, min_tiles=tile.min_tiles, max_tiles=tile.max_tiles)
     positions = positions[kept]
-    return positions, np.full(len(kept), tile_px, dtype=np.int64), scene.mask.cover(positions, side_px=tile_px)
+    return positions, np.full(len(kept), side_px, dtype=np.int64), scene.mask.cover(positions, side_px=side_px)
 
 
-def _find_box(scene: Scene, tile: recipe.Tile, tile_px: int) -> Squares:
+def _widen(squares: Squares, mask: Plane, sides_px: tuple[int, ...]) -> Squares:
+    """Around each square the wider ones with the same middle, place after place."""
+    places, _, coverage = squares
+    around = [places - (side - sides_px[0]) // 2 for side in sides_px]
+    shares = [mask.cover(wide, side_px=side) for wide, side in zip(around[1:], sides_px[1:], strict=True)]
+    positions = np.stack(around, axis=1).reshape(-1, 2)
+    return positions, np.tile(sides_px, len(places)), np.stack([coverage, *shares], axis=1).reshape(-1)
+
+
+def _find_box(scene: Scene, tile: recipe.Tile) -> Squares:
     """One square around the mask or the image, inside the image where that is possible."""
     row, col, height, width = scene.mask.bound() if tile.source == "mask_box" else (0, 0, *scene.size_px)
     side = max(height, width)

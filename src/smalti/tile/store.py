@@ -10,6 +10,7 @@ out, so that a corrected label does not cut anything again.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -44,9 +45,8 @@ WORKERS = 2
 LOOK_AHEAD = 4  # bags cut but not yet written; bounds memory when the disk is slower than the cutting
 PIECE_BYTES = 64_000_000  # larger bags are cut and written in pieces
 CHANNELS = 3
-RASTER_PX = (
-    16  # side of the shrunken mask of a tile: a cell is some 14 px at 224, a nucleus; finer is the channel's part
-)
+GRID_KNOBS = ("mpp", "magnifications", "overlap_frac", "min_coverage", "min_tiles", "max_tiles")
+RASTER_PX = 16  # side of the shrunken mask of a tile: a cell is some 14 px at 224, a nucleus; finer is the channel's
 INDEX_COLUMNS = ("positions", "coverage", "scale")  # of a bag and of the store: one entry a tile
 
 
@@ -241,7 +241,7 @@ def _name_knobs(tile: recipe.Tile, tile_px: int) -> dict[str, object]:
     """The knobs that this source reads; others must not change the key."""
     knobs = {"tile_px": tile_px, **tile.model_dump(include={"source", "regions", "outside"})}
     if tile.source == "tiles":
-        knobs |= tile.model_dump(include={"overlap_frac", "min_coverage", "min_tiles", "max_tiles"})
+        knobs |= tile.model_dump(include=set(GRID_KNOBS))
         knobs |= {"within": tile.within} if tile.regions == "image" else {}
     if tile.regions == "components":
         knobs["max_tiles"] = tile.max_tiles
@@ -259,7 +259,7 @@ def _hash_store(samples: tuple[Sample, ...], tile: recipe.Tile, *, tile_px: int,
 
 
 def _check_disk(samples: tuple[Sample, ...], tile: recipe.Tile, *, tile_px: int, folder: Path) -> None:
-    tiles = sum(bound_bag(*images.read_size(s.path), tile=tile, tile_px=tile_px) for s in samples)
+    tiles = sum(bound_bag(s, tile, tile_px=tile_px) for s in samples)
     needed_gb = tiles * tile_px * tile_px * CHANNELS / 1e9
     free_gb = shutil.disk_usage(folder).free / 1e9
     if needed_gb > free_gb:
@@ -330,9 +330,8 @@ def _cut_ahead(samples: tuple[Sample, ...], tile: recipe.Tile, *, tile_px: int) 
     with ThreadPoolExecutor(WORKERS) as pool:
         try:
             for sample in samples:
-                height, width = images.read_size(sample.path)
-                tiles = bound_bag(height, width, tile=tile, tile_px=tile_px)
-                if tiles > piece_tiles or height * width > images.WHOLE_PX:
+                large = math.prod(images.read_size(sample.path)) > images.WHOLE_PX
+                if large or bound_bag(sample, tile, tile_px=tile_px) > piece_tiles:
                     pending.append(cut_pieces(sample, tile, tile_px=tile_px, piece_tiles=piece_tiles))
                 else:
                     pending.append(pool.submit(cut_bag, sample, tile, tile_px=tile_px))

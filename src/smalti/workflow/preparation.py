@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import images
 from ..audit import settle_decisions, write_decisions, write_findings
 from ..errors import RecipeError, SplitError
 from ..recipe import Recipe, load_recipe, overlay_recipe
@@ -77,6 +78,7 @@ def prepare(
     with stage(run_folder, "tile"):
         tile_px = plan.tile.size_px or backbone.spec.size_px
         store = build_store(ground.cohort, plan.tile, tile_px=tile_px, cache=cache, progress=listener.follow("tile"))
+        count_unscaled(ground, plan, listener=listener)
     adopt_training(run_folder, splits, listener=listener)
     fabric = make_fabric(device)
     stains = fit_stains(ground.cohort, store, plan, splits=splits)
@@ -88,6 +90,18 @@ def prepare(
             embed = partial(_embed, plan, backbone, fabric=fabric, cache=cache, listener=listener)
             frozen = _freeze(embed, stains, plan, classes=len(ground.cohort.classes))
     return Experiment(run_folder, plan, ground.cohort, store, backbone, frozen, device, fabric, stains), splits
+
+
+def count_unscaled(ground: Ground, plan: Recipe, *, listener: Listener) -> None:
+    """Say of how many images the pixels are taken as they are though microns per pixel are asked for."""
+    samples = ground.cohort.samples
+    if plan.tile.mpp is None or plan.tile.source != "tiles":
+        return
+    unknown = sum(images.read_mpp(s.path) is None for s in samples)
+    if unknown:
+        listener.say(
+            f"{unknown} of {len(samples)} images do not say their microns per pixel: tile.mpp leaves them as they are"
+        )
 
 
 def check_rules(plan: Recipe) -> None:
