@@ -390,6 +390,23 @@ def test_a_changed_rung_and_those_that_inherit_from_it_are_run_again(copied: Sim
     assert [row["name"] for row in result["rungs"] if not row["reused"]] == ran
 
 
+def test_what_does_not_fit_into_the_budget_is_skipped_and_done_by_a_later_call(
+    copied: SimpleNamespace, ran: list[str]
+) -> None:
+    text = STEPS.replace("tile.source=tiles]", "tile.source=tiles, tile.min_tiles=2]")
+    result = climb_again(copied, text, budget_min=0)
+    assert not ran
+    rows = {row["name"]: row for row in result["rungs"]}
+    assert [rows[name]["status"] for name in ("shrunk", "cleaned", "prior")] == ["done"] * 3
+    assert [rows[name]["status"] for name in ("tiles", "turns")] == ["skipped"] * 2
+    assert re.search(r"needs about [\d.]+ min; 0\.0 of 0 min were left\. Fix: call again", rows["tiles"]["error"])
+    assert rows["average"]["status"] == "failed", "an ensemble of what was skipped"
+    assert "skipped" in (copied.folder / "report.html").read_text(encoding="utf-8")
+    result = climb_again(copied, text, budget_min=1000)
+    assert ran == ["tiles", "turns", "average"]
+    assert {row["status"] for row in result["rungs"]} == {"done"}
+
+
 def test_other_words_for_a_rung_are_written_without_running_it(copied: SimpleNamespace, ran: list[str]) -> None:
     result = climb_again(copied, STEPS.replace("nothing cleaned", "as it came"))
     assert not ran

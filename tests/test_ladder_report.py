@@ -105,6 +105,7 @@ def draw_ladder(runs: Path, *, rungs: int = 6, nasty: bool = False) -> Path:
         "chance": {"majority": 0.143, "prior": 0.247, "prior_low": 0.174, "prior_high": 0.329},
         "best": best["name"], "rungs": rows,
         "choice": {"best": best["name"], "score": 0.5771, "corrected": 0.5432, "runs": 4, "optimism": 0.0339},
+        "inner_choice": {"words": f"Chosen on inner images {NASTY}." if nasty else "Chosen on inner images."},
         "set_aside": {"excluded": 17}, "scoring": [f"Sentence about 17 {NASTY}." if nasty else "17 were set aside."],
     }  # fmt: skip
     write_json(folder / "ladder.json", content)

@@ -103,6 +103,10 @@ def ladder(
     settings: Settings = None,
     runs: Runs = RUNS,
     until: Annotated[str | None, typer.Option(help="last rung to carry out")] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(min=0, help="minutes for this call; rungs that do not fit into what is left are skipped"),
+    ] = None,
     skip_problems: Skip = False,
 ) -> None:
     """Change one thing at a time, on the same folds, and say what helped."""
@@ -115,15 +119,16 @@ def ladder(
             settings=settings or (),
             runs=runs,
             until=until,
+            budget_min=budget,
             skip_problems=skip_problems,
             listener=listener,
         )
     console.out.print(_tabulate_ladder(result))
     for line in describe_ladder(result):
         console.out.print(escape(line), soft_wrap=True)
-    failed = [r["name"] for r in result["rungs"] if r["status"] == "failed"]
-    if failed:
-        console.err.print(f"[bold red]failed:[/] {', '.join(failed)}; the report says why", soft_wrap=True)
+    for status, colour in (("failed", "red"), ("skipped", "yellow")):
+        if lost := [r["name"] for r in result["rungs"] if r["status"] == status]:
+            console.err.print(f"[bold {colour}]{status}:[/] {', '.join(lost)}; the report says why", soft_wrap=True)
     finish(f"report.html, article.zip and ladder.json in {folder}", f"open {quote(folder / 'report.html')}")
 
 

@@ -26,6 +26,7 @@ from ..runs import (
 )
 from ..workflow import RUNS, SILENT, Ground, Listener
 from ..workflow.preparation import identify
+from .budget import Budget, measure_work
 from .meter import measure_cost
 from .plan import Ladder, Step, load_ladder, resolve_ladder
 from .table import tabulate_ladder
@@ -39,7 +40,7 @@ class State:
 
     Attributes:
         key: hash of everything that the rung depends on.
-        status: ``running``, ``done`` or ``failed``.
+        status: ``running``, ``done``, ``failed`` or ``skipped``.
         killed: how often the process died during this rung.
         reused: whether this call found it done.
     """
@@ -63,6 +64,7 @@ class Climb:
     folder: Path
     listener: Listener
     skip_problems: bool = False
+    budget: Budget = field(default_factory=Budget)
     base: str = ""
     grounds: dict[str, Ground] = field(default_factory=dict)
     states: dict[str, State] = field(default_factory=dict)
@@ -79,6 +81,7 @@ class Climb:
         key = hash_text(self.base, *self._list_inputs(step))
         if known is not None and known.key == key:
             if known.status == "done" and (self.runs / str(known.run) / "scores.json").is_file():
+                self._learn(step, known)
                 return replace(known, reused=True)
             if known.status == "running":
                 known = replace(known, killed=known.killed + 1)
@@ -89,13 +92,31 @@ class Climb:
                 )
                 return self._write(step, replace(known, status="failed", error=error))
         killed = known.killed if known is not None and known.key == key else 0
+        if (reason := self._refuse(step)) is not None:
+            self.listener.say(f"{step.name} skipped: {reason.split('. Fix')[0]}")
+            return self._write(step, State(key, "skipped", error=reason, killed=killed))
         self._write(step, State(key, "running", killed=killed))
         try:
-            return self._write(step, self._run(step, State(key, "failed", killed=killed)))
+            state = self._write(step, self._run(step, State(key, "failed", killed=killed)))
+            self._learn(step, state)
+            return state
         except KeyboardInterrupt:
             # Stopped on purpose: that says nothing about the rung.
             self._write(step, State(key, "waiting", killed=killed))
             raise
+
+    def _refuse(self, step: Step) -> str | None:
+        """Why a rung does not fit into the budget; a fault of the data is told by the rung itself."""
+        if self.budget.minutes is None:
+            return None
+        try:
+            return self.budget.refuse(measure_work(step, self._inspect(step).cohort))
+        except SmaltiError:
+            return None
+
+    def _learn(self, step: Step, state: State) -> None:
+        if self.budget.minutes is not None and state.status == "done" and state.seconds is not None:
+            self.budget.learn(measure_work(step, self._inspect(step).cohort), state.seconds)
 
     def _run(self, step: Step, state: State) -> State:
         with measure_cost() as cost:
@@ -189,6 +210,7 @@ def climb_ladder(
     settings: Iterable[str] = (),
     runs: str | Path = RUNS,
     until: str | None = None,
+    budget_min: float | None = None,
     skip_problems: bool = False,
     listener: Listener = SILENT,
 ) -> tuple[Path, dict[str, Any]]:
@@ -200,6 +222,8 @@ def climb_ladder(
         settings: ``section.knob=value`` for all rungs, below their own.
         runs: folder of all runs; the ladder's own folder is ``RUNS/<data>-ladder-<name>``.
         until: last rung to carry out.
+        budget_min: minutes for this call. In their order, rungs that would take more than what is left are skipped;
+            another call goes on with them.
         skip_problems: leave out images with problems.
 
     Returns:
@@ -216,7 +240,7 @@ def climb_ladder(
     if not data.is_dir():
         raise RunError(f"no data folder at {data}. Fix: check the path, or 'smalti demo' to draw one")
     write_atomic(folder / "ladder.yaml", _resolve_text(name, plan.about, steps))
-    climb = Climb(data, runs, folder, listener, skip_problems)
+    climb = Climb(data, runs, folder, listener, skip_problems, Budget(budget_min))
     climb.make_seal(steps[0])
     climb.base = _hash_base(data, runs)
     started = now_text()

@@ -11,6 +11,7 @@ from ..audit import read_decisions, settle_decisions
 from ..evaluate import Pair, Pool, compare_pairs, correct_choice, keep_images, resample_cases
 from ..workflow import find_decisions
 from ..workflow.comparison import RESAMPLES, describe_folds, tabulate_differences
+from .pick import pick_on_inner
 from .plan import Step
 from .scoring import Outcome, describe_scoring, find_trusted, read_outcome, score_on
 
@@ -32,11 +33,13 @@ def tabulate_ladder(
     scored = {n: score_on(o, trusted.images) for n, o in outcomes.items()} if trusted.images else {}
     rows = [_describe_rung(s, states.get(s.name), outcomes.get(s.name), scored.get(s.name)) for s in steps]
     confidence = steps[0].recipe.evaluate.confidence
-    choice = None
+    choice = pick = None
     if compare and scored:
         pools = {name: keep_images(outcome.pool, trusted.images) for name, outcome in outcomes.items()}
         _compare_rungs(rows, pools, confidence=confidence)
         choice = correct_choice(pools)
+        places = {name: runs / str(states[name].run) for name in outcomes}
+        pick = pick_on_inner(places, outcomes, trusted.images) if len(outcomes) > 1 else None
     last = next(reversed(scored.values()), None)
     return {
         "data": str(data.resolve()), "confidence": confidence, "alpha": round(1 - confidence, 10),
@@ -46,6 +49,7 @@ def tabulate_ladder(
         "chance": {key: last["metrics"]["macro_f1"][value] for key, value in CHANCE.items()} if last else None,
         "best": _choose_best([row for row in rows if row["metrics"]]),
         "choice": asdict(choice) | {"optimism": choice.optimism} if choice else None,
+        "inner_choice": pick,
         "set_aside": dict(trusted.set_aside), "scoring": describe_scoring(rows, trusted), "rungs": rows,
     }  # fmt: skip
 
@@ -125,6 +129,8 @@ def describe_ladder(result: Mapping[str, Any]) -> list[str]:
             f"the highest of {choice['runs']} scores, {choice['score']:.3f}, was chosen by the cases that score it; on "
             f"cases without a say the choice is worth {choice['corrected']:.3f}"
         )
+    if words := (result["inner_choice"] or {}).get("words"):
+        lines.append(words)
     if not best["trustworthy"]:
         lines.append(f"not to be trusted: {best['trust_reason']}")
     return lines + list(result["scoring"])

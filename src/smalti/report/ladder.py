@@ -61,7 +61,7 @@ def say_ladder(study: Study) -> list[str]:
         said += _say_lead(study, champion)
     if study.compared:
         said.append(_count_verdicts(study))
-    lost = [f"{len(study.list_by(s))} {s}" for s in ("failed", "waiting") if study.list_by(s)]
+    lost = [f"{len(study.list_by(s))} {s}" for s in ("failed", "skipped", "waiting") if study.list_by(s)]
     if lost:
         said.append(f"Without a score: {', '.join(lost)} (below).")
     return said
@@ -138,7 +138,8 @@ def list_warnings(study: Study) -> list[str]:
     if len([t for t in study.trials if t.score]) > 1:
         said.append(
             "The best of several was picked after these scores were seen, on the same folds; its own score promises a "
-            f"little too much. {_say_choice(study)}A sealed part, opened once, would say how much."
+            f"little too much. {_say_choice(study)}{study.picked}{' ' if study.picked else ''}A sealed part, opened "
+            "once, would say how much."
         )
     return said
 

@@ -32,6 +32,7 @@ class Study:
         recipe: knob -> value that all trials start from (first rung, the run, or the commonest values).
         record: the run that tells about data, method and machine; None where no run folder is there.
         choice: what the highest score is worth, since the cases that score it chose it (ladder.json).
+        picked: what choosing by inner images alone scores, in words (ladder.json); empty where it means nothing.
         comparison: comparison.json, where it is there.
         scoring: sentences about the images that all rungs were scored on (ladder.json); empty where that is all.
     """
@@ -50,6 +51,7 @@ class Study:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     record: RunRecord | None = None
     choice: Mapping[str, Any] | None = None
+    picked: str = ""
     comparison: Mapping[str, Any] | None = None
     scoring: tuple[str, ...] = ()
 
@@ -68,7 +70,7 @@ class Study:
         return next((t for t in self.trials if t.name == name), None)
 
     def list_by(self, status: str) -> tuple[Trial, ...]:
-        """Trials that are ``done``, ``failed``, ``waiting`` or ``unfinished``."""
+        """Trials that are ``done``, ``failed``, ``skipped``, ``waiting`` or ``unfinished``."""
         return tuple(t for t in self.trials if t.status == status)
 
     def list_verdict(self, verdict: str) -> tuple[Trial, ...]:
@@ -125,6 +127,7 @@ def read_ladder(folder: Path) -> Study:
         recipe=_read_recipe(record),
         record=record,
         choice=content.get("choice"),
+        picked=str((content.get("inner_choice") or {}).get("words") or ""),
         scoring=tuple(str(sentence) for sentence in content.get("scoring") or ()),
     )
 

@@ -40,8 +40,8 @@ class Trial:
         change: what it changes, in words; may be empty.
         settings: ``knob=value`` on top of what it changes.
         on: name of the trial it was compared with; None where there is none.
-        status: ``done``, ``failed``, ``waiting`` (a rung) or ``unfinished`` (a run).
-        error: why it failed or waits.
+        status: ``done``, ``failed``, ``skipped`` or ``waiting`` (a rung) or ``unfinished`` (a run).
+        error: why it failed, was skipped or waits.
         run: name of the run folder; empty where there is none.
         data: name of the data set.
         scores: metric -> score.
