@@ -401,7 +401,6 @@ def test_what_does_not_fit_into_the_budget_is_skipped_and_done_by_a_later_call(
     assert [rows[name]["status"] for name in ("tiles", "turns")] == ["skipped"] * 2
     assert re.search(r"needs about [\d.]+ min; 0\.0 of 0 min were left\. Fix: call again", rows["tiles"]["error"])
     assert rows["average"]["status"] == "failed", "an ensemble of what was skipped"
-    assert "skipped" in (copied.folder / "report.html").read_text(encoding="utf-8")
     result = climb_again(copied, text, budget_min=1000)
     assert ran == ["tiles", "turns", "average"]
     assert {row["status"] for row in result["rungs"]} == {"done"}

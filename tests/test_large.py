@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -186,3 +188,71 @@ def test_masks_of_large_images_are_those_of_small_ones(
     (outlines, shapes), (near, close) = whole.read_shapes(), parts.read_shapes()
     assert np.abs(outlines.astype(float) - near).mean() < 4
     np.testing.assert_allclose(close[:, :2], shapes[:, :2], atol=0.01)
+
+
+# --- slides -------------------------------------------------------------------------------------------------------
+
+SLIDE_TILE_PX = 256
+
+
+def draw_slide(path: Path, tiles: list[NDArray[np.uint8]], *, count: int) -> None:
+    """A tiled TIFF of ``count`` x ``count`` tiles, the one at (row, col) ``tiles[(row + col) % n]``, each kept once."""
+    encoded = [cv2.imencode(".jpg", t[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes() for t in tiles]
+    starts = np.cumsum([8, *map(len, encoded)])
+    which = np.add.outer(np.arange(count), np.arange(count)).ravel() % len(tiles)
+    lengths = np.array([len(e) for e in encoded], "<u4")[which]
+    arrays = [np.array([8, 8, 8], "<u2"), starts[which].astype("<u4"), lengths]
+    places = starts[-1] + starts[-1] % 2 + np.cumsum([0, *(a.nbytes for a in arrays)])
+    side_px = count * SLIDE_TILE_PX
+    fields = [
+        (256, 4, 1, side_px), (257, 4, 1, side_px), (258, 3, 3, places[0]), (259, 3, 1, 7), (262, 3, 1, 6),
+        (277, 3, 1, 3), (322, 4, 1, SLIDE_TILE_PX), (323, 4, 1, SLIDE_TILE_PX), (324, 4, count**2, places[1]),
+        (325, 4, count**2, places[2]), (530, 3, 2, 2 | 2 << 16),
+    ]  # fmt: skip
+    directory = (
+        struct.pack("<H", len(fields)) + b"".join(struct.pack("<HHII", *map(int, f)) for f in fields) + b"\0" * 4
+    )
+    body = b"".join(encoded) + b"\0" * int(starts[-1] % 2) + b"".join(a.tobytes() for a in arrays)
+    path.write_bytes(b"II*\0" + struct.pack("<I", places[3]) + body + directory)
+
+
+def test_a_slide_of_400_million_pixels_is_cut_without_being_held(tmp_path: Path) -> None:
+    pytest.importorskip("openslide")
+    colours = [(200, 120, 180), (170, 90, 160), (215, 150, 200)]
+    tiles = [np.full((SLIDE_TILE_PX, SLIDE_TILE_PX, 3), c, np.uint8) for c in colours]
+    draw_slide(tmp_path / "a.tif", tiles, count=80)
+    mask = np.zeros((80, 80), np.uint8)
+    mask[20:40, 10:70] = 255
+    large = cv2.resize(mask, (20_480, 20_480), interpolation=cv2.INTER_NEAREST)
+    cv2.imwrite(str(tmp_path / "m.png"), large, [cv2.IMWRITE_PNG_BILEVEL, 1])
+    del large
+    sample = Sample("a.tif", tmp_path / "a.tif", tmp_path / "m.png", "a", "a", "a")
+    cohort = Cohort(tmp_path, "table", (sample,), (), ("a",))
+    tracemalloc.start()
+    store = build_store(cohort, recipe.Tile(max_tiles=200), tile_px=SLIDE_TILE_PX, cache=tmp_path / "cache")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 500e6  # what NumPy holds; Pillow holds the mask beside it, a byte a pixel
+    assert len(store) == 200
+    assert store.coverage.min() > 0.98  # the mask ends where tiles do, but is kept at every third pixel
+    wanted = np.array(colours)[(store.positions // SLIDE_TILE_PX).sum(axis=1) % 3]
+    assert np.abs(store.read_rows(0, 200)[:, 128, 128].astype(int) - wanted).max() <= 3
+
+
+def test_a_thumbnail_of_a_slide_without_a_pyramid_is_averaged_in_bands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openslide")
+    rng = np.random.default_rng(0)
+    blurred = [cv2.GaussianBlur(rng.integers(0, 256, (256, 256, 3), dtype=np.uint8), (0, 0), 4) for _ in range(3)]
+    draw_slide(tmp_path / "a.tif", blurred, count=7)
+    whole = images.read_image(tmp_path / "a.tif")
+    monkeypatch.setattr("smalti.images.slides.LARGE_PX", 1000**2)
+    monkeypatch.setattr("smalti.images.slides.BAND_PX", 100 * 7 * 256)
+    small = images.read_thumbnail(tmp_path / "a.tif", longest_px=256)
+    assert small.shape == (256, 256, 3)
+    reference = cv2.resize(whole, (256, 256), interpolation=cv2.INTER_AREA)
+    assert np.abs(small.astype(float) - reference).mean() < 3
+    with images.open_regions(tmp_path / "a.tif") as regions:
+        part = regions.read(300, 500, height_px=90, width_px=70)
+    assert np.abs(part.astype(float) - whole[300:390, 500:570]).mean() < 2
