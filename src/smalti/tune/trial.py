@@ -17,7 +17,7 @@ from ..recipe import Recipe
 from ..runs import RunFolder, hash_text
 from ..types import Cohort, Split, score_columns
 from ..workflow import SILENT, Ground, Listener
-from ..workflow.preparation import prepare, resolve_plan
+from ..workflow.preparation import prepare, refold, resolve_plan
 
 if TYPE_CHECKING:
     from ..train import Experiment
@@ -71,10 +71,11 @@ class Bench:
         path = self.folder / "trials" / name
         shutil.rmtree(path, ignore_errors=True)  # of a search that was killed: half a trial is no trial
         path.mkdir(parents=True)
-        experiment = replace(whole, cohort=cohort, run=RunFolder(path))
+        splits = split_cases(cohort, recipe.split)
         tables: list[pd.DataFrame] = []
         try:
-            for split in split_cases(cohort, recipe.split):
+            experiment = refold(whole, cohort, splits, run_folder=RunFolder(path), cache=self.runs / "cache")
+            for split in splits:
                 train_split(experiment, split)
                 tables.append(predict_outer(experiment, (split,)))
                 yield score_table(pd.concat(tables, ignore_index=True), cohort.classes)

@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,9 +28,9 @@ from ..runs import (
     write_json,
     write_table,
 )
-from ..types import Split
+from ..types import Cohort, Split
 from .ground import Ground
-from .listening import Listener
+from .listening import SILENT, Listener
 from .staging import stage
 from .staining import fit_stains, record_stains
 
@@ -269,6 +269,20 @@ def _embed(plan: Recipe, backbone: Any, stains: StainMaps, *, fabric: Any, cache
         stains=stains,
         progress=listener.follow("features"),
     )
+
+
+def refold(
+    experiment: Experiment, cohort: Cohort, splits: tuple[Split, ...], *, run_folder: RunFolder, cache: Path
+) -> Experiment:
+    """The experiment on a part of its cohort, in other folds, each with what it may see of its own images."""
+    stains = fit_stains(cohort, experiment.store, experiment.recipe, splits=splits)
+    frozen: dict[str, Frozen] = {}
+    if experiment.recipe.train.transfer.epochs > 0:
+        embed = partial(
+            _embed, experiment.recipe, experiment.backbone, fabric=experiment.fabric, cache=cache, listener=SILENT
+        )
+        frozen = _freeze(embed, stains, experiment.recipe, classes=len(cohort.classes))
+    return replace(experiment, run=run_folder, cohort=cohort, frozen=frozen, stains=stains)
 
 
 def record_plan(run_folder: RunFolder, ground: Ground, splits: tuple[Split, ...]) -> None:
