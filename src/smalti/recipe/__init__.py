@@ -1,0 +1,32 @@
+"""Every knob of an experiment: frozen sections, unknown keys refused, one description per field.
+
+A recipe is a named preset, plus a YAML file or ``--set section.knob=value`` on top of it.
+"""
+
+from .reading import list_knobs, list_presets, load_recipe, overlay_recipe
+from .recipe import Recipe
+from .section import Section
+from .sections import Audit, Data, Ensemble, Evaluate, Model, Predict, Split, Stain, Tile
+from .training import Finetune, Phase, Train, Transfer
+
+__all__ = [
+    "Audit",
+    "Data",
+    "Ensemble",
+    "Evaluate",
+    "Finetune",
+    "Model",
+    "Phase",
+    "Predict",
+    "Recipe",
+    "Section",
+    "Split",
+    "Stain",
+    "Tile",
+    "Train",
+    "Transfer",
+    "list_knobs",
+    "list_presets",
+    "load_recipe",
+    "overlay_recipe",
+]

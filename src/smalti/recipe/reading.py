@@ -1,0 +1,143 @@
+"""Recipes from presets, files and settings."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from ..errors import RecipeError
+from .recipe import Recipe
+from .section import Section
+
+
+def list_presets() -> tuple[str, ...]:
+    """Names of the presets that ship with smalti (overlays excluded)."""
+    folder = resources.files("smalti") / "presets"
+    names = (Path(f.name).stem for f in folder.iterdir() if f.name.endswith(".yaml"))
+    return tuple(sorted(n for n in names if n != "scratch"))
+
+
+def load_recipe(
+    source: str | Path = "default", *, settings: Iterable[str] = (), overlays: Iterable[str] = ()
+) -> Recipe:
+    """Read a preset by name or a recipe file, then lay overlays and ``section.knob=value`` settings over it.
+
+    A recipe file may name the ``preset`` that it starts from and give only what differs.
+
+    Raises:
+        RecipeError: unknown preset, unreadable YAML, an unknown knob or a value that does not fit.
+    """
+    values = _read_values(source)
+    for overlay in overlays:
+        values = _merge(values, _read_preset(overlay))
+    for setting in settings:
+        values = _merge(values, _parse_setting(setting))
+    return _validate(values, f"recipe '{source}'")
+
+
+def overlay_recipe(recipe: Recipe, overlay: str) -> Recipe:
+    """The recipe with a named preset's values laid over it.
+
+    Raises:
+        RecipeError: no preset has this name.
+    """
+    return _validate(_merge(recipe.model_dump(mode="json"), _read_preset(overlay)), f"overlay '{overlay}'")
+
+
+def _read_values(source: str | Path) -> dict[str, Any]:
+    path = Path(source)
+    if path.suffix not in {".yaml", ".yml"}:
+        return {"preset": str(source), **_read_preset(str(source))}
+    if not path.is_file():
+        raise RecipeError(f"no recipe file at {path}. Fix: check the path, or name a preset: {_presets_text()}")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} cannot be read: {error}. Fix: save it as UTF-8 text") from None
+    values = _parse_yaml(text, str(path))
+    if "preset" in values:
+        return _merge({"preset": values["preset"], **_read_preset(str(values["preset"]))}, values)
+    return values
+
+
+def _presets_text() -> str:
+    return ", ".join(list_presets())
+
+
+def _read_preset(name: str) -> dict[str, Any]:
+    file = resources.files("smalti") / "presets" / f"{name}.yaml"
+    if not name.isidentifier() or not file.is_file():
+        raise RecipeError(f"no preset is called '{name}'. Fix: one of {_presets_text()}, or the path of a .yaml file")
+    return _parse_yaml(file.read_text(encoding="utf-8"), f"preset {name}")
+
+
+def _parse_yaml(text: str, where: str) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{where} is not valid YAML: {error}. Fix: correct the line named above") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise RecipeError(f"{where} holds no mapping. Fix: write 'section:' lines with knobs below them")
+    return values
+
+
+def _parse_setting(setting: str) -> dict[str, Any]:
+    key, found, text = setting.partition("=")
+    if not found or not key.strip():
+        raise RecipeError(f"--set {setting}: no '='. Fix: --set section.knob=value, for example split.folds=3")
+    if key.strip() == "preset":
+        raise RecipeError(f"--set {setting}: a preset is laid below all else. Fix: --recipe {text}")
+    try:
+        value: Any = yaml.safe_load(text) if text else None
+    except yaml.YAMLError:
+        raise RecipeError(f"--set {setting}: '{text}' is no YAML value. Fix: put text in quotes") from None
+    for part in reversed(key.strip().split(".")):
+        value = {part: value}
+    return dict(value)
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = _merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _validate(values: Mapping[str, Any], where: str) -> Recipe:
+    try:
+        return Recipe.model_validate(dict(values))
+    except ValidationError as error:
+        lines = [_describe(e["loc"], e["type"], e["msg"]) for e in error.errors()]
+        raise RecipeError("\n".join([f"{where} does not fit:", *lines])) from None
+
+
+def _describe(location: tuple[int | str, ...], kind: str, message: str) -> str:
+    path = ".".join(str(part) for part in location)
+    if kind != "extra_forbidden":
+        return f"  {path or 'recipe'}: {message}"
+    near = difflib.get_close_matches(path, list_knobs(), n=1, cutoff=0.4)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    return f"  {path}: there is no such knob.{hint} Fix: 'smalti parts --knobs' lists them all"
+
+
+def list_knobs() -> dict[str, str]:
+    """Dotted name of every knob with its description."""
+    return dict(_walk_knobs(Recipe, ""))
+
+
+def _walk_knobs(section: type[BaseModel], prefix: str) -> Iterable[tuple[str, str]]:
+    for name, info in section.model_fields.items():
+        kind = info.annotation
+        if isinstance(kind, type) and issubclass(kind, Section):
+            yield from _walk_knobs(kind, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", info.description or ""

@@ -1,0 +1,23 @@
+"""What every group of knobs is."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+
+def _check_option(option: str) -> str:
+    if not option.partition("=")[0].isidentifier():
+        raise ValueError(f"options are written name=value, not {option}")
+    return option
+
+
+Option = Annotated[str, AfterValidator(_check_option)]
+Seed = Annotated[int, Field(ge=0, le=1_000_000)]  # derived seeds must stay below the 2**32 of NumPy
+
+
+class Section(BaseModel):
+    """A frozen group of knobs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())

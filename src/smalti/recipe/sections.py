@@ -1,0 +1,169 @@
+"""The sections of a recipe but for those about training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from ..types import Outside
+from .section import Option, Section, Seed
+
+
+class Data(Section):
+    """How the table of a data folder is read; null guesses the name and prints the guess."""
+
+    table: str | None = Field(None, description="CSV file in the data folder")
+    image: str | None = Field(None, description="column with the image file")
+    label: str | None = Field(None, description="column with the label")
+    mask: str | None = Field(None, description="column with the mask file")
+    case: str | None = Field(None, description="column with the case (patient, slide)")
+    part: str | None = Field(None, description="column that says which rows are the test part")
+
+
+class Audit(Section):
+    """What is looked for before training, and which proposals a rule may accept."""
+
+    checks: tuple[str, ...] | None = Field(None, description="names of the checks; null runs all")
+    accept: tuple[str, ...] = Field(
+        (), description="finding codes whose proposed decision is written to decisions.csv without asking"
+    )
+
+
+class Tile(Section):
+    """How images become tiles."""
+
+    source: Literal["tiles", "mask_box", "whole"] = Field(
+        "tiles",
+        description="tiles: cut at full resolution; mask_box: bounding box of the mask, shrunk; whole: image, shrunk",
+    )
+    size_px: int | None = Field(None, gt=15, description="side of a stored tile; null takes the backbone's input size")
+    mpp: float | None = Field(
+        None,
+        gt=0,
+        description="microns per pixel of a tile, where an image says its own; null takes pixels as they are",
+    )
+    magnifications: tuple[float, ...] = Field(
+        (1.0,),
+        min_length=1,
+        description="squares around each place, in tile sides, smallest first: 2 is half the magnification",
+    )
+    within: Literal["mask", "tissue"] = Field(
+        "mask", description="where tiles are taken: under the mask (tissue, without one), or all tissue, mask or not"
+    )
+    regions: Literal["image", "components"] = Field(
+        "image",
+        description="what is cut: the image, or each connected component of the mask by itself, from its own box",
+    )
+    outside: Outside = Field(
+        "keep", description="pixels outside the mask: as they are, in the image's palest colour, or blurred"
+    )
+    other_masks: bool = Field(
+        False, description="control: each image gets the mask of another case's image, by a fixed permutation"
+    )
+    overlap_frac: float = Field(0.0, ge=0, lt=0.95, description="overlap of neighbouring tiles, share of the side")
+    min_coverage: float = Field(
+        0.5, ge=0, le=1, description="least share of a tile under the mask, or tissue (see within)"
+    )
+    min_tiles: int = Field(4, gt=0, description="floor: the best covered places are taken so that a bag has this many")
+    max_tiles: int | None = Field(
+        64, gt=0, description="ceiling: an even choice of places of larger bags; null keeps all"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Tile:
+        if self.regions == "components" and self.source == "whole":
+            raise ValueError("regions=components cuts components from the image, and source=whole shrinks all of it")
+        if self.regions == "components" and self.max_tiles is None:
+            raise ValueError("regions=components needs a ceiling: boxes of components may overlap without end")
+        pairs = zip((0.0, *self.magnifications), self.magnifications, strict=False)
+        if any(wide <= narrow for narrow, wide in pairs):
+            raise ValueError("magnifications must be above 0, each larger than the one before")
+        return self
+
+
+class Stain(Section):
+    """What is done about differences of stain and scanner."""
+
+    normalise: str = Field(
+        "none", description="how each image is given the middle stain of the fold's training cases (smalti parts)"
+    )
+
+
+class Split(Section):
+    """Case-grouped, stratified folds."""
+
+    folds: int | Literal["auto"] = Field("auto", description="outer folds; auto takes the largest number up to 5")
+    seeds: tuple[Seed, ...] = Field((0,), min_length=1, description="one repetition of all folds per seed")
+    inner_frac: float = Field(
+        0.2, gt=0, le=0.5, description="share of the training cases that choose epochs and never score"
+    )
+    sealed_frac: float = Field(
+        0.0, ge=0, le=0.5, description="share of the cases that no run sees until 'smalti compare --open-seal'; 0 none"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Split:
+        if isinstance(self.folds, int) and self.folds < 2:
+            raise ValueError("folds must be 2 or more, or auto")
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError("seeds must differ from each other")
+        return self
+
+
+class Model(Section):
+    """The network."""
+
+    backbone: str = Field("mobilenetv2_100", description="timm name, or hf-hub:OWNER/NAME, or local-dir:FOLDER")
+    pretrained: bool = Field(True, description="take weights from the hub (timm's own download)")
+    weights: Path | None = Field(None, description="weights file instead (.safetensors; .pt and .pth weights-only)")
+    hub_timeout_s: float = Field(5.0, gt=0, description="give a silent hub up after this long")
+    without_weights: Literal["error", "scratch"] = Field(
+        "error",
+        description="when the hub cannot be reached: stop, or lay the preset 'scratch' over this recipe",
+    )
+    pooler: str = Field("mean", description="how tile embeddings become one image embedding (smalti parts)")
+    pooler_options: tuple[Option, ...] = Field(
+        (), description="what the pooler takes, as name=value, for example [hidden=128] (smalti parts)"
+    )
+    norm: str = Field(
+        "auto",
+        description="what becomes of batch normalisation (smalti parts); auto chooses by the batches of finetune",
+    )
+    coverage_weights: bool = Field(
+        False, description="each tile's share in the pooled embedding times its share under the mask"
+    )
+    mask_channel: bool = Field(
+        False, description="the mask as a fourth input channel that starts at zero; learns in finetune only"
+    )
+    fusion: str | None = Field(
+        None, description="how a second branch, which reads the mask's geometry, joins (smalti parts); null: no branch"
+    )
+    dropout: float = Field(0.2, ge=0, lt=1, description="dropout before the last layer")
+
+
+class Predict(Section):
+    """From trained networks to scores and classes; a change here trains nothing again."""
+
+    views: int = Field(1, ge=1, le=8, description="mean over so many flips and turns of every tile (8: all of them)")
+    calibration: str = Field(
+        "none", description="how scores become probabilities, fitted on inner images (smalti parts)"
+    )
+    decision: str = Field("largest", description="which class is said, fitted on inner images (smalti parts)")
+
+
+class Ensemble(Section):
+    """Other runs on the same folds, instead of networks of its own."""
+
+    members: tuple[str, ...] = Field(
+        (), description="finished runs beside this one, with their own rules applied; empty: train networks"
+    )
+    method: str = Field("average", description="how the scores of the members become one (smalti parts)")
+
+
+class Evaluate(Section):
+    """How sure the score is."""
+
+    resamples: int = Field(2000, ge=100, description="bootstrap resamples of the cases")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="confidence of the intervals")

@@ -1,0 +1,115 @@
+"""The section about training: two phases."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from .section import Option, Section
+
+
+class Phase(Section):
+    """What both phases of training have in common."""
+
+    epochs: int = Field(60, ge=0, description="most passes over the training images; 0 leaves the phase out")
+    batch_images: int = Field(32, gt=0, description="images (bags) per step")
+    optimiser: str = Field("adamw", description="any optimiser that timm lists, by its own name")
+    lr: float | None = Field(
+        None,
+        gt=0,
+        description="learning rate of the head; null: 3e-3 in transfer and 3e-4 in finetune for AdamW and its kin, for "
+        "others what their papers say beside it",
+    )
+    rate_test: bool = Field(
+        False, description="take the rate from a range test on the training images of each fold instead"
+    )
+    weight_decay: float | None = Field(
+        None, ge=0, description="weight decay; null: 0.01 for AdamW and its kin, for others in step with their rate"
+    )
+    lookahead: bool = Field(False, description="slow weights around the optimiser")
+    sharpness: float = Field(
+        0.0, ge=0, description="radius of sharpness-aware minimisation around the optimiser; 0 leaves it out"
+    )
+    warmup_epochs: int = Field(0, ge=0, description="epochs in which the rate rises to its full height")
+    schedule: Literal["cosine", "plateau", "onecycle", "constant"] = Field(
+        "cosine", description="cosine to zero; plateau: ReduceLROnPlateau on the inner loss; onecycle; constant"
+    )
+    averaging: Literal["none", "ema", "swa", "soup"] = Field(
+        "none",
+        description="weights that are looked at: the last; their exponential mean; the mean of the second half's "
+        "epochs; at the end, the mean of epochs that lowers the inner loss",
+    )
+    accumulate: int = Field(1, gt=0, description="batches whose gradients make one step; each is normalised by itself")
+    average_decay: float = Field(0.99, gt=0, lt=1, description="decay of the exponential mean, for one step")
+    patience: int = Field(15, gt=0, description="stop after so many epochs without a better inner loss")
+    loss: str = Field("cross_entropy", description="what is minimised (smalti parts)")
+    loss_options: tuple[Option, ...] = Field(
+        (), description="what the loss takes, as name=value, for example [gamma=1]"
+    )
+    class_weights: Literal["balanced", "effective", "none"] = Field(
+        "balanced", description="weights of the classes in the loss: by counts, by effective numbers, or none"
+    )
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="label smoothing of the loss")
+    clip_norm: float | None = Field(1.0, gt=0, description="largest gradient norm; null leaves gradients alone")
+
+    @model_validator(mode="after")
+    def _check_schedule(self) -> Phase:
+        if self.optimiser.startswith("schedulefree") and (self.schedule, self.averaging) != ("constant", "none"):
+            raise ValueError(f"{self.optimiser} wants schedule=constant and averaging=none: it averages by itself")
+        if self.warmup_epochs and self.warmup_epochs >= self.epochs > 0:
+            raise ValueError("warmup_epochs must be fewer than epochs")
+        return self
+
+
+class Transfer(Phase):
+    """The backbone is frozen; its features are computed once."""
+
+    views: int = Field(
+        1, ge=1, le=8, description="stored views of each tile: the plain one and views-1 flips and turns"
+    )
+    tiles_per_image: int | None = Field(
+        None, gt=0, description="most tiles drawn from a bag at each step, for a pooler that learns; null takes all"
+    )
+    tile_dropout: float = Field(
+        0.0, ge=0, lt=1, description="share of these tiles left out at each step, for a pooler that learns"
+    )
+    bag_mixing: float = Field(
+        0.0,
+        ge=0,
+        description="alpha of the shares by which two bags become one, for a pooler that learns; 0 mixes nothing",
+    )
+
+
+class Finetune(Phase):
+    """The backbone is opened stage by stage, from the head down."""
+
+    epochs: int = Field(12, ge=0, description="most passes over the training images; 0 leaves the phase out")
+    batch_images: int = Field(8, gt=0, description="images (bags) per step")
+    patience: int = Field(5, gt=0, description="stop after so many epochs without a better inner loss")
+    tiles_per_image: int = Field(4, gt=0, description="tiles drawn from a bag at each step")
+    bag_mixing: float = Field(
+        0.0, ge=0, description="alpha of the shares by which the drawn tiles of two bags become one; 0 mixes nothing"
+    )
+    stages: int = Field(3, ge=1, description="equal steps in which the backbone is opened; 1 opens all at once")
+    layer_decay: float = Field(0.7, gt=0, le=1, description="rate of a layer group relative to the one above it")
+    augmentation: str = Field("flips_colour", description="augmentation of the tiles (smalti parts)")
+    strength_start: float = Field(0.2, ge=0, le=1, description="strength at the first epoch, 0 none to 1 strong")
+    strength_end: float = Field(0.6, ge=0, le=1, description="strength at the last epoch")
+
+
+class Train(Section):
+    """How the network learns."""
+
+    device: Literal["auto", "cuda", "mps", "cpu"] = Field("auto", description="where to compute")
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = Field("auto", description="number format")
+    refit: bool = Field(
+        True, description="learn once more from training and inner cases together, with the rates and epochs chosen"
+    )
+    watch: Literal["transfer", "all", "none"] = Field(
+        "transfer",
+        description="phases in which the held-out images are scored after each epoch, for the audit after training; "
+        "they teach and choose nothing (all: one more forward of the held-out fold per epoch of finetune)",
+    )
+    transfer: Transfer = Transfer()
+    finetune: Finetune = Finetune()
