@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
+import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +17,8 @@ from ..errors import DataError, MissingExtraError, Problem
 from .reading import Draft
 
 Progress = Callable[[int, int], None]
-MOST_WORKERS = 8  # each holds one decoded image
+MOST_WORKERS = 8  # each holds one decoded image, and one of them at most a large one, of up to 0.7 GB
+_large_lock = threading.Lock()
 
 
 def check_files(drafts: Sequence[Draft], root: Path, *, progress: Progress | None = None) -> list[Problem]:
@@ -34,7 +38,8 @@ def _check_draft(draft: Draft, root: Path) -> list[Problem]:
     problems: list[Problem] = []
     size_px: tuple[int, int] | None = None
     try:
-        size_px = images.check_image(sample.path)
+        with _wait_turn(sample.path):
+            size_px = images.check_image(sample.path)
     except (DataError, MissingExtraError) as error:
         problems.append(_describe_failure(error, sample.image, image=sample.image))
     if sample.mask_path is not None:
@@ -43,10 +48,20 @@ def _check_draft(draft: Draft, root: Path) -> list[Problem]:
     return problems
 
 
+def _wait_turn(path: Path) -> AbstractContextManager[object]:
+    """Held while a large file is decoded; nothing to wait for with others.
+
+    Raises:
+        DataError, MissingExtraError: as `smalti.images.read_size`.
+    """
+    return _large_lock if math.prod(images.read_size(path)) > images.WHOLE_PX else nullcontext()
+
+
 def _check_mask(path: Path, file: str, *, image: str, size_px: tuple[int, int] | None) -> list[Problem]:
     try:
         mask_px = images.read_size(path)
-        mask, grey = images.read_mask(path, most_px=images.WHOLE_PX)
+        with _wait_turn(path):
+            mask, grey = images.read_mask(path, most_px=images.WHOLE_PX)
     except (DataError, MissingExtraError) as error:
         failure = _describe_failure(error, file, image=image)
         return [replace(failure, code=f"mask-{failure.code}")]
