@@ -28,6 +28,7 @@ Tell = Callable[[str, int, int], None]
 Arrays = dict[str, NDArray[np.generic]]
 EXPLAINING_CODE = ("smalti.predict", "smalti.models", "smalti.samples", "smalti.train")
 EACH = ("networks", "logits", "attention", "values", "cam_values", "deletion", "insertion", "random")  # of each network
+GRADIENT_BYTES = 500_000_000  # of networks that explain an image in one pass over its tiles
 MEANS = ("alone", "by_class", "cams")  # over networks
 
 
@@ -177,21 +178,30 @@ class Explainer:
 
     def _find_cams(self, question: Question, readers: Sequence[BagReader], bag: TileBag) -> NDArray[np.float32] | None:
         """(S, K, N, h, w), or None where the backbone has no maps."""
-        if self._reason:
-            return None
+        together = max(1, GRADIENT_BYTES // (len(question.classes) * bag.features.nbytes))
+        found = []
+        for start in range(0, len(readers), together):
+            cams = self._find_cams_of(question, readers[start : start + together], bag)
+            if cams is None:
+                return None
+            found.append(cams)
+        return torch.cat(found).numpy()
+
+    def _find_cams_of(self, question: Question, readers: Sequence[BagReader], bag: TileBag) -> torch.Tensor | None:
+        """The same of some readers, in one pass over the tiles."""
         wanted = [find_gradients(reader, bag, question.classes) for reader in readers]
         found: list[list[torch.Tensor]] = [[] for _ in readers]
         start = 0
         for tiles in self._iterate_tiles(self.experiment.store.position(question.sample.image)):
-            if self._part is None:
+            if self._part is None and not self._reason:
                 self._part, self._reason = cut_backbone(self.backbone, tiles[:1])
-                if self._part is None:
-                    return None
+            if self._part is None:
+                return None
             for parts, gradients in zip(found, wanted, strict=True):
                 cams = find_cams(self._part, tiles, gradients[:, start : start + len(tiles)])
                 parts.append(cams.float().cpu())
             start += len(tiles)
-        return torch.stack([torch.cat(parts, dim=1) for parts in found]).numpy()
+        return torch.stack([torch.cat(parts, dim=1) for parts in found])
 
 
 def _stack_readings(readings: Sequence[Reading]) -> Arrays:
