@@ -22,8 +22,8 @@ lint: .venv/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: .venv/.installed           ## measurements side by side; minutes
-	for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
+bench: .venv/.installed           ## measurements side by side; hours; those that want folders say so and are passed over
+	for file in benchmarks/bench_*.py; do $(BIN)/python $$file || test $$? -eq 2 || exit 1; done
 
 clean:                            ## forget the environment, the runs and the drawn cohort
 	rm -rf .venv runs demo-data
