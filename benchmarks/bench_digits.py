@@ -58,7 +58,11 @@ def draw_bags(seed: int, *, count: int = BAGS) -> Drawn:
     """Deal the digits to cases and draw bags from each."""
     rng = np.random.default_rng(seed)
     values, digits = load_digits(return_X_y=True)
-    owner = rng.permutation(len(values)) % CASES
+    # Dealt digit by digit, so that every case has some of each.
+    owner = np.empty(len(values), dtype=np.int64)
+    for digit in range(10):
+        of_digit = rng.permutation(np.flatnonzero(digits == digit))
+        owner[of_digit] = np.arange(len(of_digit)) % CASES
     drawn = Drawn([], [], [])
     for number in range(count):
         case = number % CASES
