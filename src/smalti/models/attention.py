@@ -70,13 +70,16 @@ class AttentionScores(nn.Module):
 
 
 class AttentionPooler(LearnedPooler):
-    """The weighted mean of the tiles."""
+    """The weighted mean of the tiles, or several, one beside the other; the attention told is the mean of theirs."""
 
     weighs = True
 
-    def __init__(self, features: int, classes: int, *, hidden: Hidden, width: int, dropout: float, gated: bool) -> None:
+    def __init__(
+        self, features: int, classes: int, *, hidden: Hidden, width: int, dropout: float, branches: int, gated: bool
+    ) -> None:
         super().__init__(features, classes, hidden=hidden, dropout=dropout)
-        self.score = AttentionScores(self.features, width, gated=gated)
+        self.score = AttentionScores(self.features, width, gated=gated, branches=branches)
+        self.features = branches * self.features
 
     def forward(
         self,
@@ -86,18 +89,24 @@ class AttentionPooler(LearnedPooler):
         positions: torch.Tensor | None = None,
         coverage: torch.Tensor | None = None,
     ) -> Pooled:
-        """Pool (B, N, D) to (B, H)."""
+        """Pool (B, N, D) to (B, branches * H)."""
         tiles = self.embed(features, mask)
-        attention = masked_softmax(self.score(tiles)[..., 0], weigh_tiles(fill_mask(features, mask), coverage))
-        return Pooled((attention[:, None] @ tiles)[:, 0], attention)
+        weights = weigh_tiles(fill_mask(features, mask), coverage)[:, None]
+        attention = masked_softmax(self.score(tiles).transpose(1, 2), weights)  # (B, branches, N)
+        return Pooled((attention @ tiles).flatten(1), attention.mean(dim=1))
 
 
 @POOLERS.register("attention", summary="weighted mean, the weights learned", reference="Ilse et al. 2018, equation 8")
 def build_attention(
-    features: int, classes: int, *, hidden: Hidden = None, width: int = 128, dropout: float = 0.1
+    features: int, classes: int, *, hidden: Hidden = None, width: int = 128, dropout: float = 0.1, branches: int = 1
 ) -> AttentionPooler:
-    """Attention of ``width`` units on tiles projected to ``hidden`` dimensions (see `LearnedPooler`)."""
-    return AttentionPooler(features, classes, hidden=hidden, width=width, dropout=dropout, gated=False)
+    """Attention of ``width`` units on tiles projected to ``hidden`` dimensions (see `LearnedPooler`).
+
+    Several ``branches`` each weigh the tiles in their own way; their embeddings stand side by side.
+    """
+    return AttentionPooler(
+        features, classes, hidden=hidden, width=width, dropout=dropout, branches=branches, gated=False
+    )
 
 
 @POOLERS.register(
@@ -106,10 +115,12 @@ def build_attention(
     reference="Ilse et al. 2018, equation 9",
 )
 def build_gated_attention(
-    features: int, classes: int, *, hidden: Hidden = None, width: int = 128, dropout: float = 0.1
+    features: int, classes: int, *, hidden: Hidden = None, width: int = 128, dropout: float = 0.1, branches: int = 1
 ) -> AttentionPooler:
     """As `build_attention`, gated."""
-    return AttentionPooler(features, classes, hidden=hidden, width=width, dropout=dropout, gated=True)
+    return AttentionPooler(
+        features, classes, hidden=hidden, width=width, dropout=dropout, branches=branches, gated=True
+    )
 
 
 @POOLERS.register(
