@@ -14,6 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score
 
 from smalti import recipe
 from smalti.errors import PartError, RecipeError
@@ -147,10 +148,25 @@ def score(experiment: Any, splits: Any) -> float:
     return float((table["label"] == np.where(table["score_a"] > table["score_b"], "a", "b")).mean())
 
 
-def test_attention_finds_the_needle_that_a_mean_cannot(embed: Make, tmp_path: Path) -> None:
-    settings = ("model.pooler=clam_mb", "train.transfer.epochs=40")
-    experiment, splits = make_needles(embed, tmp_path, *settings)
+def measure_looks(experiment: Any, splits: Any) -> float:
+    """Average precision of the attention for the needle in held-out bags that have one, the mean."""
+    found = []
+    for split in splits:
+        pooler = load_network(experiment, split).pooler
+        for bag in experiment.find_bags(split.outer[split.outer % 2 == 1]):
+            tiles = experiment.frozen[split.name].features.read_bag(bag)
+            with torch.inference_mode():
+                looks = pooler(torch.from_numpy(tiles)[None]).attention[0].numpy()
+            found.append(average_precision_score(tiles[:, 1] == 8, looks))
+    return float(np.mean(found))
+
+
+@pytest.mark.parametrize("pooler", ["model.pooler=clam_mb", "model.pooler=attention"])
+def test_attention_finds_the_needle_that_a_mean_cannot(pooler: str, embed: Make, tmp_path: Path) -> None:
+    options = ["model.pooler_options=[branches=8]"] if pooler.endswith("attention") else []
+    experiment, splits = make_needles(embed, tmp_path, pooler, "train.transfer.epochs=40", *options)
     assert score(experiment, splits) > 0.9
+    assert measure_looks(experiment, splits) > 0.9
     features = experiment.frozen[splits[0].name].features
     means = torch.stack([torch.from_numpy(features.read_bag(i)).mean(dim=0) for i in range(160)])[None]
     frozen = dict.fromkeys(experiment.frozen, Frozen(features, means))

@@ -140,6 +140,22 @@ def test_attention_is_that_of_torchmil(name: str, gated: bool) -> None:
     torch.testing.assert_close(pooled.attention, scores.masked_fill(~mask, -torch.inf).softmax(dim=1))
 
 
+@pytest.mark.parametrize("name", ["attention", "gated_attention"])
+def test_branches_are_so_many_poolers_beside_one_another(name: str) -> None:
+    torch.manual_seed(0)
+    pooler, one = POOLERS.build(name, 5, 3, branches=3).eval(), build(name)
+    values, mask, _ = draw_bags([9, 4], seed=2)
+    pooled = pooler(values, mask)
+    shares = []
+    for branch, embedding in enumerate(pooled.embedding.unflatten(1, (3, 5)).unbind(dim=1)):
+        weights = pooler.state_dict()
+        one.load_state_dict({**weights, "score.weigh.weight": weights["score.weigh.weight"][branch : branch + 1]})
+        alone = one(values, mask)
+        torch.testing.assert_close(embedding, alone.embedding)
+        shares.append(alone.attention)
+    torch.testing.assert_close(pooled.attention, torch.stack(shares).mean(dim=0))
+
+
 def test_transmil_is_that_of_torchmil() -> None:
     from torchmil import models
 
