@@ -25,7 +25,13 @@ from textures import FAST
 Make = Callable[..., Any]
 # A state after every epoch, as where epochs take long; the command line is the real one.
 DRIVER = "import smalti.train.loop as loop\nloop.SAVE_EVERY_S = 0.0\nfrom smalti.__main__ import main\nmain()\n"
-LONG = ("train.finetune.epochs=5", "train.finetune.patience=99", "train.transfer.epochs=12")
+# Stored statistics: with live ones the untrained backbone's finetuning only harms, and there is no refit to be killed in.
+LONG = (
+    "train.finetune.epochs=5",
+    "train.finetune.patience=99",
+    "train.transfer.epochs=12",
+    "model.norm=frozen_statistics",
+)
 KILL_DEADLINE_S = 120.0
 TABLES = ("test.csv", "inner.csv", "dynamics.npz", "embeddings.npz")  # of predictions
 

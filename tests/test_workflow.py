@@ -123,8 +123,9 @@ def test_the_plan_is_written_before_training_begins(
     run = tmp_path / "runs" / "r"
     assert list_files(run) == PLANNED | {"events.log"}
     recorded = yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8"))
-    assert recorded.pop("model") == {**load_recipe(settings=QUICK).model_dump(mode="json")["model"], "norm": "live"}
-    assert recorded == load_recipe(settings=QUICK).model_dump(mode="json", exclude={"model"})
+    own = ["transfer.lr=0.003", "transfer.weight_decay=0.01", "finetune.lr=0.0003", "finetune.weight_decay=0.01"]
+    settled = load_recipe(settings=[*QUICK, "model.norm=live", *(f"train.{knob}" for knob in own)])
+    assert recorded == settled.model_dump(mode="json")
     environment = json.loads((run / "environment.json").read_text(encoding="utf-8"))
     assert set(environment["identity"]) == {"data", "decisions", "weights", "recipe"}
     assert environment["device"]["accelerator"] == "cpu"
