@@ -25,7 +25,7 @@ from textures import FAST
 Make = Callable[..., Any]
 # A state after every epoch, as where epochs take long; the command line is the real one.
 DRIVER = "import smalti.train.loop as loop\nloop.SAVE_EVERY_S = 0.0\nfrom smalti.__main__ import main\nmain()\n"
-# Stored statistics: with live ones the untrained backbone's finetuning only harms, and there is no refit to be killed in.
+# Stored statistics: with live ones finetuning from scratch only harms here, and there is no refit to be killed in.
 LONG = (
     "train.finetune.epochs=5",
     "train.finetune.patience=99",
