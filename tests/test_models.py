@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from sklearn.preprocessing import StandardScaler
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -61,6 +62,17 @@ def test_the_head_standardises_with_the_training_embeddings() -> None:
         head.linear.weight.copy_(torch.eye(4)[2:])
     torch.testing.assert_close(head(embeddings)[:, 0], standard[:, 2])
     assert torch.isfinite(head(embeddings)).all()
+
+
+def test_what_is_constant_in_training_is_not_blown_up() -> None:
+    """A unit that is dead on the training images may fire on others; scikit-learn leaves its scale at 1 as well."""
+    values = np.random.default_rng(0).normal(3, 2, (30, 4)).astype(np.float32)
+    values[:, 1] = 0.0
+    head = Head(4, 2, dropout=0.0)
+    head.fit_scale(torch.from_numpy(values))
+    expected = StandardScaler().fit(values)
+    assert head.center.numpy() == pytest.approx(expected.mean_, abs=1e-5)
+    assert head.scale.numpy() == pytest.approx(expected.scale_ * np.where(expected.var_ > 0, (30 / 29) ** 0.5, 1))
 
 
 def test_the_head_travels_with_its_scale_and_survives_a_single_image() -> None:

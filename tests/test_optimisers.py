@@ -258,6 +258,7 @@ WAYS = (
     ("optimiser=ranger",),
     ("optimiser=lion", "warmup_epochs=2"),
     ("optimiser=sgd", "rate_test=true"),
+    ("optimiser=schedulefree_sgd", "schedule=constant", "rate_test=true"),
     ("optimiser=schedulefree_adamw", "schedule=constant"),
     ("sharpness=0.05", "accumulate=2", "schedule=onecycle"),
     ("averaging=ema",),
@@ -266,7 +267,7 @@ WAYS = (
 )
 
 
-@pytest.mark.parametrize("way", WAYS, ids=[way[0] if "=1" not in way[0] else "sam" for way in WAYS])
+@pytest.mark.parametrize("way", WAYS, ids=[", ".join(way) for way in WAYS])
 def test_every_way_learns_and_repeats(way: tuple[str, ...], embed: Make) -> None:
     rng = np.random.default_rng(0)
     labels = rng.choice(["a", "b"], 80)

@@ -20,6 +20,7 @@ from smalti.tune import Search, Space, list_spaces, load_space, tune_recipe
 from smalti.tune.curves import measure_noise
 from smalti.tune.sensitivity import encode_trials, measure_effects, measure_interactions
 from smalti.tune.trial import Bench
+from smalti.workflow import inspect_ground
 
 KNOBS = (
     {"knob": "train.transfer.lr", "low": 1e-4, "high": 1e-1, "log": True},
@@ -120,6 +121,7 @@ def test_built_in_spaces_fit_the_recipe(name: str) -> None:
         ("knobs: [{knob: model.dropout, low: 0, high: 2}]", "model.dropout"),
         ("knobs: [{knob: model.dropout, low: 0, high: 0.5}, {knob: model.dropout, choices: [0, 1]}]", "twice"),
         ("knobs: []", "knobs"),
+        ("knobs: [", "not valid YAML"),
     ],
 )
 def test_a_space_that_does_not_fit_says_why(text: str, message: str, tmp_path: Path) -> None:
@@ -170,6 +172,10 @@ def test_a_search_scores_outside_what_it_chose_inside(
     )
     assert result["effects"] is None  # six trials say nothing about single knobs
 
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    for words in ("What tuning is worth", "say nothing about single knobs", "no curves were asked for", "fold1-seed0"):
+        assert words in page
+
     monkeypatch.setattr(Bench, "try_recipe", lambda *_, **__: pytest.fail("a finished search tries nothing again"))
     _, again = tune_recipe(challenge, space, runs=tmp_path / "runs", **options)
     assert again["studies"] == result["studies"]
@@ -199,6 +205,20 @@ def test_a_search_that_was_cut_goes_on(
     assert len(curves) == (2 + 2) * 2
     assert result["noise"] >= 0
     assert json.loads((folder / "tune.json").read_text(encoding="utf-8"))["search"]["sampler"] == "grid"
+
+
+def test_another_choice_is_scored_anew(challenge: Path, space: Path, tmp_path: Path) -> None:
+    """More trials may choose another recipe for a fold; the score of the old one must not stand for it."""
+    chosen = load_space(space)
+    first, second = (chosen.build_recipe({"train.transfer.lr": lr}, ("split.folds=2",)) for lr in (1e-4, 1e-1))
+    ground = inspect_ground(challenge, recipe=first, decisions_path=tmp_path / "d.csv", seal_path=tmp_path / "s.json",
+                            cache=tmp_path / "cache")  # fmt: skip
+    bench = Bench(ground, tmp_path, tmp_path / "search", first)
+    _, splits = bench.prepare(first)
+    old, new, again = (bench.score_outer(r, splits[0], name="tuned") for r in (first, second, first))
+    assert old.equals(again)
+    assert not old.equals(new)
+    assert len(bench.prepared) == 1  # both share tiles and features
 
 
 def test_the_command_says_what_was_found(challenge: Path, space: Path, tmp_path: Path, invoke_app: Any) -> None:

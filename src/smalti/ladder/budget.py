@@ -5,7 +5,6 @@ The pixels that go through the network stand for the cost; the rungs so far say 
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass, field
 
@@ -102,4 +101,4 @@ def _count_tuned(recipe: Recipe, tiles: dict[str, int], *, labelled: int) -> int
     passes = 2 if recipe.train.refit else 1
     trained = BACKWARD * passes * folds * phase.epochs * labelled * phase.tiles_per_image
     scored = sum(tiles.values()) * recipe.predict.views
-    return math.prod((len(recipe.split.seeds), trained + scored))
+    return len(recipe.split.seeds) * (trained + scored)

@@ -5,15 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from ..audit.decisions import ACTIONS
 from ..errors import RecipeError
-from ..recipe import Recipe, Section, load_recipe
+from ..recipe import Recipe, Section, list_documents, load_document, load_recipe
 from ..types import Action
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
@@ -82,7 +80,7 @@ class Step:
 
 def list_ladders() -> tuple[str, ...]:
     """Names of the ladders that ship with smalti."""
-    return tuple(sorted(Path(f.name).stem for f in (resources.files("smalti") / "ladders").iterdir()))
+    return list_documents("ladder")
 
 
 def load_ladder(source: str | Path) -> Ladder:
@@ -91,34 +89,11 @@ def load_ladder(source: str | Path) -> Ladder:
     Raises:
         RecipeError: no such ladder, no YAML, or rungs that do not fit together; all that is wrong at once.
     """
-    path = Path(source)
-    if path.suffix in {".yaml", ".yml"}:
-        if not path.is_file():
-            raise RecipeError(f"no ladder file at {path}. Fix: check the path, or name one of {_names()}")
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise RecipeError(f"{path} cannot be read: {error}. Fix: save it as UTF-8 text") from None
-    else:
-        file = resources.files("smalti") / "ladders" / f"{source}.yaml"
-        if not str(source).isidentifier() or not file.is_file():
-            raise RecipeError(f"no ladder is called '{source}'. Fix: one of {_names()}, or the path of a .yaml file")
-        text = file.read_text(encoding="utf-8")
-    try:
-        return Ladder.model_validate(yaml.safe_load(text))
-    except yaml.YAMLError as error:
-        raise RecipeError(f"ladder '{source}' is not valid YAML: {error}. Fix: correct the line named above") from None
-    except ValidationError as error:
-        lines = [f"  {'.'.join(map(str, e['loc'])) or 'ladder'}: {e['msg']}" for e in error.errors()]
-        raise RecipeError("\n".join([f"ladder '{source}' does not fit:", *lines, "Fix: correct the file"])) from None
+    return load_document(source, "ladder", model=Ladder)
 
 
 def _list_actions(rung: Rung) -> tuple[Action, ...]:
     return rung.decisions if isinstance(rung.decisions, tuple) else () if rung.decisions is False else ACTIONS
-
-
-def _names() -> str:
-    return ", ".join(list_ladders())
 
 
 def resolve_ladder(ladder: Ladder, *, settings: Iterable[str] = (), until: str | None = None) -> tuple[Step, ...]:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from .poolers import POOLERS, Pooled, Pooler, blank_padding, fill_mask, masked_softmax, weigh_tiles
+from .scale import measure_scale
 
 Hidden = int | Sequence[int] | None  # dimensions that tiles are projected to, one layer each; None: not projected
 
@@ -39,9 +40,9 @@ class LearnedPooler(Pooler):
 
     def fit_scale(self, tiles: torch.Tensor) -> None:
         """Take mean and standard deviation from embeddings (n, D) of training tiles."""
-        self.center.copy_(tiles.mean(dim=0))
-        if len(tiles) > 1:
-            self.scale.copy_(tiles.std(dim=0).clamp_min(1e-4))
+        center, scale = measure_scale(tiles)
+        self.center.copy_(center)
+        self.scale.copy_(scale)
 
     def embed(self, features: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         """Standardised and projected tiles (B, N, H); padding is 0. One copy of the tiles is made, not one a step."""

@@ -9,6 +9,7 @@ from torch import nn
 
 from .fusion import Fusion
 from .poolers import blank_padding
+from .scale import measure_scale
 
 TILE_WIDTH = 16  # dimensions that the mask in a tile adds to the embedding of the tile
 MASK_WIDTH = 32  # of the geometry of the whole mask
@@ -76,17 +77,16 @@ class MaskBranch(nn.Module):
         self.fusion = fusion
 
     def fit_shapes(self, shapes: torch.Tensor) -> None:
-        """Take mean and standard deviation of the descriptors (n, K) of training images; a constant one keeps 1."""
-        self.shape_center.copy_(shapes.mean(dim=0))
-        if len(shapes) > 1:
-            spread = shapes.std(dim=0)
-            self.shape_scale.copy_(torch.where(spread > 1e-3, spread, torch.ones_like(spread)))
+        """Take mean and standard deviation of the descriptors (n, K) of training images."""
+        center, scale = measure_scale(shapes)
+        self.shape_center.copy_(center)
+        self.shape_scale.copy_(scale)
 
     def fit_tiles(self, tiles: torch.Tensor) -> None:
         """Take mean and standard deviation from embeddings (n, D) of training tiles."""
-        self.center.copy_(tiles.mean(dim=0))
-        if len(tiles) > 1:
-            self.scale.copy_(tiles.std(dim=0).clamp_min(1e-4))
+        center, scale = measure_scale(tiles)
+        self.center.copy_(center)
+        self.scale.copy_(scale)
 
     def join_tiles(self, features: torch.Tensor, mask: torch.Tensor, guide: Guide) -> torch.Tensor:
         """Tiles (B, N, D + `TILE_WIDTH`), padding 0.

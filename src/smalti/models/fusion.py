@@ -13,6 +13,7 @@ from torch import nn
 
 from ..registry import Registry
 from .poolers import blank_padding, masked_softmax
+from .scale import measure_scale
 
 
 class Fusion(nn.Module, ABC):
@@ -34,9 +35,7 @@ class Fusion(nn.Module, ABC):
     def fit_scale(self, embeddings: torch.Tensor) -> None:
         """Take mean and standard deviation of the first dimensions from embeddings (n, d), d <= E, of training bags."""
         size = embeddings.shape[1]
-        self.center[:size] = embeddings.mean(dim=0)
-        if len(embeddings) > 1:
-            self.scale[:size] = embeddings.std(dim=0).clamp_min(1e-4)
+        self.center[:size], self.scale[:size] = measure_scale(embeddings)
 
     def forward(
         self, embedding: torch.Tensor, geometry: torch.Tensor, tiles: torch.Tensor, mask: torch.Tensor

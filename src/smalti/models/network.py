@@ -8,6 +8,7 @@ from torch import nn
 from .backbones import Backbone
 from .branch import Guide, MaskBranch
 from .poolers import Pooled, Pooler, fill_mask
+from .scale import measure_scale
 from .stem import MaskStem
 
 
@@ -33,9 +34,9 @@ class Head(nn.Module):
 
     def fit_scale(self, embeddings: torch.Tensor) -> None:
         """Take mean and standard deviation from embeddings (n, D) of training images."""
-        self.center.copy_(embeddings.mean(dim=0))
-        if len(embeddings) > 1:
-            self.scale.copy_(embeddings.std(dim=0).clamp_min(1e-4))
+        center, scale = measure_scale(embeddings)
+        self.center.copy_(center)
+        self.scale.copy_(scale)
 
     def forward(self, embedding: torch.Tensor) -> torch.Tensor:
         """Logits (..., C) of embeddings (..., D); by class, of (..., C, D), each class from its own."""

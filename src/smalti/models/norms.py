@@ -7,11 +7,12 @@ them are carried over. A backbone without batch normalisation is left as it is.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from timm.layers import GroupNormAct, convert_sync_batchnorm
+from timm.layers import GroupNormAct
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
@@ -45,7 +46,7 @@ class Norm:
 NORMS: Registry[Norm] = Registry("norm")
 
 
-class _Carried(nn.BatchNorm2d):
+class _Carried(nn.BatchNorm2d, ABC):
     """Batch normalisation that takes over the parameters, statistics, dropout and activation of another."""
 
     def __init__(self, old: nn.BatchNorm2d) -> None:
@@ -60,8 +61,9 @@ class _Carried(nn.BatchNorm2d):
             return self.act(self.drop(super().forward(x)))
         return self.act(self.drop(self._normalise(x)))
 
+    @abstractmethod
     def _normalise(self, x: torch.Tensor) -> torch.Tensor:
-        raise NotImplementedError
+        """What training does with (B, C, H, W)."""
 
 
 class GhostBatchNorm(_Carried):
@@ -199,19 +201,6 @@ def build_renorm(*, r_max: float = 3.0, d_max: float = 5.0) -> Norm:
 def build_ghost(*, size: int = GHOST_TILES) -> Norm:
     """Virtual batches of at most ``size`` tiles."""
     return Norm(convert=lambda m: _replace(m, lambda old: GhostBatchNorm(old, size=size)))
-
-
-@NORMS.register("sync", summary="statistics over the batches of all devices", reference="torch SyncBatchNorm")
-def build_sync() -> Norm:
-    """With one process there is nothing to share, and layers stay as they are: torch's own would refuse a CPU."""
-
-    def convert(module: nn.Module) -> nn.Module:
-        shared = torch.distributed.is_available() and torch.distributed.is_initialized()
-        if shared and torch.distributed.get_world_size() > 1:
-            return convert_sync_batchnorm(module)
-        return module
-
-    return Norm(convert=convert)
 
 
 def has_batchnorm(module: nn.Module) -> bool:

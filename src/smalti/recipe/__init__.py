@@ -3,6 +3,7 @@
 A recipe is a named preset, plus a YAML file or ``--set section.knob=value`` on top of it.
 """
 
+from .documents import list_documents, load_document
 from .reading import list_knobs, list_presets, load_recipe, overlay_recipe
 from .recipe import Recipe
 from .section import Section
@@ -25,8 +26,10 @@ __all__ = [
     "Tile",
     "Train",
     "Transfer",
+    "list_documents",
     "list_knobs",
     "list_presets",
+    "load_document",
     "load_recipe",
     "overlay_recipe",
 ]

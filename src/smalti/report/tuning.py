@@ -73,10 +73,10 @@ def write_sensitivity(result: Mapping[str, Any]) -> Section:
         [f"{pair['first']} and {pair['second']}", format_number(pair["strength"], 2)]
         for pair in result["interactions"][:MOST_PAIRS]
     ]
-    caption = "Interactions: share of what two knobs do together that neither does alone (Friedman & Popescu 2008)."
-    return Section(
-        "sensitivity", "Which knobs matter", [*blocks, *([Table(["pair", ""], pairs, caption)] * bool(pairs))]
-    )
+    if pairs:
+        caption = "Interactions: share of what two knobs do together that neither does alone (Friedman & Popescu 2008)."
+        blocks.append(Table(["pair", ""], pairs, caption))
+    return Section("sensitivity", "Which knobs matter", blocks)
 
 
 def write_curves_of(result: Mapping[str, Any]) -> Section:

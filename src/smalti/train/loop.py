@@ -11,6 +11,7 @@ import time
 import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -194,11 +195,13 @@ class Loop:
         if not self.phase.rate_test or self.course is not None or self.progress_path.is_file():
             return self.phase.lr  # a repeated or continued pass takes its rates from where they are written down
         self.task.start_epoch(0, self.phase.epochs)
+        optimiser = self._build_optimiser(groups, self.phase.lr)
+        set_learning(optimiser, True)
         return find_rate(
             self.task,
-            self._build_optimiser(groups, self.phase.lr),
+            optimiser,
             scales=[group.lr_scale for group in groups],
-            measure=self._measure,
+            step=partial(self._step, self.fabric.setup_optimizers(optimiser)),
             rng=self.stream.seed_epoch(0),
         )
 
@@ -223,24 +226,28 @@ class Loop:
         total, count = 0.0, 0
         batches = self.task.draw_batches(rng)
         while group := list(islice(batches, self.phase.accumulate)):
-            loss = self._backward(group)
-            if self.phase.sharpness:
-                moved = climb(self.task.module.parameters(), rho=self.phase.sharpness)
-                optimiser.zero_grad()
-                self._backward(group)
-                descend(moved)
-            if self.phase.clip_norm is not None:
-                self.fabric.clip_gradients(
-                    self.task.forward, optimiser, max_norm=self.phase.clip_norm, error_if_nonfinite=False
-                )
-            optimiser.step()
-            optimiser.zero_grad()
-            self.averaging.follow_step()
             images = sum(len(targets) for _, targets in group)
-            total += loss * images
+            total += self._step(optimiser, group) * images
             count += images
+            self.averaging.follow_step()
         set_learning(optimiser.optimizer, False)
         return total / max(1, count)
+
+    def _step(self, optimiser: _FabricOptimizer, group: list[tuple[Forward, torch.Tensor]]) -> float:
+        """One step on a few batches; their mean loss before it."""
+        loss = self._backward(group)
+        if self.phase.sharpness:
+            moved = climb(self.task.module.parameters(), rho=self.phase.sharpness)
+            optimiser.zero_grad()
+            self._backward(group)
+            descend(moved)
+        if self.phase.clip_norm is not None:
+            self.fabric.clip_gradients(
+                self.task.forward, optimiser, max_norm=self.phase.clip_norm, error_if_nonfinite=False
+            )
+        optimiser.step()
+        optimiser.zero_grad()
+        return loss
 
     def _backward(self, group: list[tuple[Forward, torch.Tensor]]) -> float:
         """Add up the gradients of a few batches; their mean loss by image."""

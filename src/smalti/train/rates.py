@@ -11,15 +11,13 @@ import torch
 from .averaging import copy_weights
 from .tasks import Forward, Task
 
-LOWEST, HIGHEST = (
-    1e-6,
-    10.0,
-)  # of the head; sign-based optimisers learn near the one, plain gradient descent near the other
+# Of the head; sign-based optimisers learn near the one, plain gradient descent near the other.
+LOWEST, HIGHEST = 1e-6, 10.0
 STEPS = 48
 MOST_RISE = 4.0  # times the least loss: where the test has gone off the rails
 BELOW_LEAST = 10.0  # Smith 2017 trains well below the rate at which the loss is least
 
-Measure = Callable[[Forward, torch.Tensor], torch.Tensor]
+Step = Callable[[list[tuple[Forward, torch.Tensor]]], float]
 
 
 def find_rate(
@@ -27,7 +25,7 @@ def find_rate(
     optimiser: torch.optim.Optimizer,
     *,
     scales: list[float],
-    measure: Measure,
+    step: Step,
     rng: np.random.Generator,
 ) -> float:
     """The head's rate that a learning-rate range test proposes (Smith 2017); the weights are left as they were.
@@ -37,21 +35,16 @@ def find_rate(
 
     Args:
         scales: rate of each parameter group relative to the head's.
-        measure: the loss of a batch.
+        step: one step of the optimiser on some batches, as training makes it; their mean loss.
     """
     before = copy_weights(task.module)
     rates = np.geomspace(LOWEST, HIGHEST, STEPS)
     smooth = least = None
     best = float(rates[0])
-    stepper = task.fabric.setup_optimizers(optimiser)
-    for i, ((forward, targets), rate) in enumerate(zip(_repeat_batches(task, rng), rates, strict=False)):
+    for i, (batch, rate) in enumerate(zip(_repeat_batches(task, rng), rates, strict=False)):
         for group, scale in zip(optimiser.param_groups, scales, strict=True):
             group["lr"] = float(rate) * scale
-        loss = measure(forward, targets)
-        task.fabric.backward(loss)
-        stepper.step()
-        stepper.zero_grad()
-        value = float(loss.detach())
+        value = step([batch])
         smooth = value if smooth is None else 0.8 * smooth + 0.2 * value
         if not np.isfinite(value) or (least is not None and smooth > MOST_RISE * least):
             break

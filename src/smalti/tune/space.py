@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from ..errors import RecipeError
-from ..recipe import Recipe, Section, load_recipe
+from ..recipe import Recipe, Section, list_documents, load_document, load_recipe
 
 Value = float | int | bool | str
 
@@ -96,7 +95,7 @@ class Space(Section):
 
 def list_spaces() -> tuple[str, ...]:
     """Names of the spaces that ship with smalti."""
-    return tuple(sorted(Path(f.name).stem for f in (resources.files("smalti") / "spaces").iterdir()))
+    return list_documents("space")
 
 
 def load_space(source: str | Path) -> Space:
@@ -105,7 +104,7 @@ def load_space(source: str | Path) -> Space:
     Raises:
         RecipeError: no such space, no YAML, or knobs and values that do not fit; all that is wrong at once.
     """
-    space = _validate(yaml.safe_load(_read(source)), source)
+    space = load_document(source, "space", model=Space)
     faults = []
     for knob in space.knobs:
         for value in (knob.list_values()[0], knob.list_values()[-1]):
@@ -116,25 +115,3 @@ def load_space(source: str | Path) -> Space:
     if faults:
         raise RecipeError("\n".join([f"space '{source}' does not fit:", *dict.fromkeys(faults)]))
     return space
-
-
-def _read(source: str | Path) -> str:
-    path = Path(source)
-    names = ", ".join(list_spaces())
-    if path.suffix in {".yaml", ".yml"}:
-        try:
-            return path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise RecipeError(f"no space at {path}: {error}. Fix: check the path, or name one of {names}") from None
-    file = resources.files("smalti") / "spaces" / f"{source}.yaml"
-    if not str(source).isidentifier() or not file.is_file():
-        raise RecipeError(f"no space is called '{source}'. Fix: one of {names}, or the path of a .yaml file")
-    return file.read_text(encoding="utf-8")
-
-
-def _validate(values: Any, source: str | Path) -> Space:
-    try:
-        return Space.model_validate(values)
-    except ValidationError as error:
-        lines = [f"  {'.'.join(map(str, e['loc'])) or 'space'}: {e['msg']}" for e in error.errors()]
-        raise RecipeError("\n".join([f"space '{source}' does not fit:", *lines, "Fix: correct the file"])) from None

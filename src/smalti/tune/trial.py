@@ -30,11 +30,13 @@ class Bench:
     Attributes:
         runs: folder of all runs; its cache is used.
         folder: of the search, inside ``runs``.
+        plan: the untuned recipe, whose folds are the outer ones.
     """
 
     ground: Ground
     runs: Path
     folder: Path
+    plan: Recipe
     listener: Listener = SILENT
     prepared: dict[str, tuple[Experiment, tuple[Split, ...]]] = field(default_factory=dict)
 
@@ -43,7 +45,7 @@ class Bench:
 
         Recipes that differ only in how they learn share tiles and features.
         """
-        plan = resolve_plan(recipe, listener=SILENT)
+        plan = resolve_plan(recipe.model_copy(update={"split": self.plan.split}), listener=SILENT)
         # Features are needed by phases that are there at all, in the views that they want.
         phases = [getattr(plan.train, name).epochs > 0 for name in ("transfer", "finetune")]
         shared = (plan.train.transfer.views, plan.train.device, plan.train.precision)
@@ -88,7 +90,8 @@ class Bench:
         from ..train import train_split
 
         experiment, _ = self.prepare(recipe)
-        path = self.folder / "outer" / name
+        # A later call with more trials may choose another recipe for this fold.
+        path = self.folder / "outer" / f"{name}-{hash_text(experiment.recipe.to_yaml())[:8]}"
         path.mkdir(parents=True, exist_ok=True)
         experiment = replace(experiment, run=RunFolder(path))
         if not (experiment.run.checkpoints / f"{split.name}.safetensors").is_file():

@@ -74,7 +74,7 @@ def tune_recipe(
     )  # fmt: skip
     asked = hash_text(chosen.model_dump_json(), plan.to_yaml(), str(search.folds), search.sampler)
     name = f"{data.resolve().name}-tune-{Path(space).stem}-{hash_text(asked, *_identify(ground, runs))[:6]}"
-    bench = Bench(ground, runs, runs / name, listener)
+    bench = Bench(ground, runs, runs / name, plan, listener)
     bench.folder.mkdir(parents=True, exist_ok=True)
     _, splits = bench.prepare(plan)
     studies = Studies(chosen, search, bench, settings, listener)
