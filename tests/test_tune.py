@@ -11,13 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from scipy import stats
 from typer.testing import CliRunner
 
 from smalti.cli import app
 from smalti.errors import RecipeError
 from smalti.recipe import load_recipe
 from smalti.tune import Search, Space, list_spaces, load_space, tune_recipe
-from smalti.tune.curves import measure_noise
+from smalti.tune.curves import judge_flatness, measure_noise
 from smalti.tune.sensitivity import encode_trials, measure_effects, measure_interactions
 from smalti.tune.trial import Bench
 from smalti.workflow import inspect_ground
@@ -101,6 +102,20 @@ def test_rates_are_compared_by_factors_and_choices_have_no_order() -> None:
 def test_noise_is_the_spread_between_seeds() -> None:
     curves = pd.DataFrame({"knob": "a", "value": [0, 0, 1, 1], "seed": [0, 1, 0, 1], "score": [0.5, 0.7, 0.1, 0.5]})
     assert measure_noise(curves) == pytest.approx(np.sqrt((0.02 + 0.08) / 2))
+
+
+def test_a_curve_is_flat_where_luck_explains_it() -> None:
+    """Against the textbook's F; identical scores are flat, equal seeds with other means are not."""
+    rng = np.random.default_rng(0)
+    scores = {"a": rng.normal(0.5, 0.05, (3, 4)), "b": rng.normal([[0.5], [0.6], [0.7]], 0.01, (3, 4))}
+    scores |= {"c": np.full((3, 4), 0.5), "d": np.repeat([[0.1], [0.2], [0.3]], 4, axis=1)}
+    rows = [(k, v, s, x[v, s]) for k, x in scores.items() for v in range(3) for s in range(4)]
+    found = judge_flatness(pd.DataFrame(rows, columns=["knob", "value", "seed", "score"]))
+    within = scores["a"].var(axis=1, ddof=1).mean()
+    plain = 1 - stats.f.cdf(4 * scores["a"].mean(axis=1).var(ddof=1) / within, 2, 9)
+    assert found["a"] == pytest.approx(min(1.0, 2 * plain))  # third of four in Holm's order
+    assert found["a"] > 0.05 > found["b"]
+    assert (found["c"], found["d"]) == (1.0, 0.0)
 
 
 # --- spaces -------------------------------------------------------------------------------------------------------

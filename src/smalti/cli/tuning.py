@@ -52,11 +52,15 @@ def tune(
 def _print_effects(result: dict[str, Any]) -> None:
     if result["effects"] is None:
         return
-    table = Table("knob", "importance", "reach", "p", "", title="what moves the score")
+    table = Table(title="what moves the score")
+    table.add_column("knob", overflow="fold")
+    for name in ("importance", "reach", "p, trials", "p, curve", ""):
+        table.add_column(name, no_wrap=True)
     for effect in result["effects"]:
-        verdict = "more than noise" if effect["real"] else "can be left alone"
+        verdict = "real" if effect["real"] else "not told"
         numbers = (f"{effect['importance']:.2f}", f"{effect['reach']:.3f}", f"{effect['p_value']:.3f}")
-        table.add_row(effect["knob"], *numbers, verdict)
+        curve = "–" if effect["curve_p"] is None else f"{effect['curve_p']:.3f}"
+        table.add_row(effect["knob"], *numbers, curve, verdict)
     console.out.print(table)
 
 
@@ -77,5 +81,7 @@ def describe_result(result: dict[str, Any]) -> list[str]:
         return [*lines, f"fewer than {result['least_trials']} finished trials say nothing about single knobs"]
     real = [e["knob"] for e in result["effects"] if e["real"]]
     rest = [e["knob"] for e in result["effects"] if not e["real"]]
-    lines.append(f"more than noise: {', '.join(real) or 'no knob'}; can be left alone: {', '.join(rest) or 'none'}")
+    lines.append(
+        f"more than noise: {', '.join(real) or 'no knob'}; no effect could be told: {', '.join(rest) or 'none'}"
+    )
     return lines

@@ -138,7 +138,7 @@ def write_tune_report(folder: Path) -> Path:
     if result["about"]:
         first = sections[0]
         sections[0] = Section(first.anchor, first.title, [Paragraph(result["about"]), *first.blocks])
-    return _write_page(folder, folder.name, [*sections, write_environment(None)], kind="search")
+    return _write_page(folder, folder.name, sections, kind="search")
 
 
 def write_audit_report(folder: Path, cohort: Cohort, audit: Audit, decisions: Sequence[Decision]) -> Path:

@@ -13,7 +13,7 @@ from .blocks import Block, Panels, Paragraph, Section, Table, count_things, form
 from .drawing import BLUE, GREY, VERMILION, Drawing
 
 BAND = "#D9D9D9"
-STUDY_WORDS = {"all": "all cases: what is taken home"}
+STUDY_WORDS = {"all": "all cases (taken home)"}
 MOST_PAIRS = 6  # rows of the table of interactions
 
 
@@ -31,14 +31,15 @@ def write_worth(result: Mapping[str, Any]) -> Section:
     blocks: list[Block] = [Paragraph(lead, "lead")]
     if not outer["trustworthy"]:
         blocks.append(Paragraph(f"Not to be trusted: {outer['reason']}", "warning"))
-    rows = [
-        [row["name"], format_number(m["value"]), format_range(m["low"], m["high"]), note]
-        for row, note in ((untuned, "as the space's preset and settings say"), (tuned, "chosen inside each fold"))
-        for m in (row["metrics"]["macro_f1"],)
-    ]
-    rows.append(["inner score of what was chosen", format_number(result["inner"]), "", "what a search would report"])
-    rows.append(["optimism", f"{result['optimism']:+.3f}", "", "inner less outer: what choosing and luck feign"])
-    blocks.append(Table(["", "macro-F1", "interval", ""], rows))
+    notes = ("as the space's preset and settings say", "chosen inside each fold")
+    rows = []
+    for row, note in zip((untuned, tuned), notes, strict=True):
+        found = row["metrics"]["macro_f1"]
+        values = (format_number(found["value"]), format_range(found["low"], found["high"]))
+        rows.append([f"{row['name']}: {note}", *values])
+    rows.append(["inner score of what was chosen: what a search would report", format_number(result["inner"]), ""])
+    rows.append(["optimism: inner less outer, what choosing and luck feign", f"{result['optimism']:+.3f}", ""])
+    blocks.append(Table(["", "macro-F1", "interval"], rows))
     text = (
         "Each outer fold has a study of its own on the cases that are left to it; the recipe that it chose scores the "
         "fold (nested cross-validation, Cawley & Talbot 2010). The recipe to take home comes from one more study on "
@@ -55,20 +56,26 @@ def write_sensitivity(result: Mapping[str, Any]) -> Section:
         return Section("sensitivity", "Which knobs matter", [Paragraph(reason, "note")])
     real = [e["knob"] for e in effects if e["real"]]
     rest = [e["knob"] for e in effects if not e["real"]]
-    lead = f"Moves the score by more than noise: {', '.join(real) or 'no knob'}. "
-    lead += f"Can be left alone: {', '.join(rest)}." if rest else "None can be left alone."
+    lead = f"Moves the score by more than noise: {', '.join(real) or 'no knob'}."
+    if rest:
+        told = f"in {count_things(result['n_trials'], 'trial')}"
+        lead += f" No effect could be told {told}, so that they can be left alone for now: {', '.join(rest)}."
     rows = [
         [
             e["knob"], format_number(e["importance"], 2), format_number(e["reach"]), format_number(e["p_value"]),
-            "more than noise" if e["real"] else "cannot be told from noise",
+            format_number(e["curve_p"]), "more than noise" if e["real"] else "cannot be told from noise",
         ]
         for e in effects
     ]  # fmt: skip
     caption = (
         "Importance: share of the variance between trials (fANOVA, Hutter et al. 2014). Reach: best less worst mean "
-        "score along the knob. p: by dealing the knob's values out anew to the trials, corrected after Holm (1979)."
+        "score along the knob. p, trials: by dealing the knob's values out anew to the trials. p, curve: analysis of "
+        "variance of the curve below. Each is corrected for the number of knobs (Holm 1979); either may speak."
     )
-    blocks: list[Block] = [Paragraph(lead, "lead"), Table(["knob", "importance", "reach", "p", ""], rows, caption)]
+    blocks: list[Block] = [
+        Paragraph(lead, "lead"),
+        Table(["knob", "importance", "reach", "p, trials", "p, curve", ""], rows, caption),
+    ]
     pairs = [
         [f"{pair['first']} and {pair['second']}", format_number(pair["strength"], 2)]
         for pair in result["interactions"][:MOST_PAIRS]
@@ -87,7 +94,7 @@ def write_curves_of(result: Mapping[str, Any]) -> Section:
     drawings = [draw_curve(curves, knob, noise=result["noise"]) for knob in result["knobs"]]
     noise = "unknown with one seed" if result["noise"] is None else f"{result['noise']:.3f}"
     caption = (
-        "Score inside all cases, for comparison only. Points: seeds, which draw folds and weights anew; line: their "
+        "Score inside all cases, for comparison only. Points: seeds, which draw folds and weights anew; blue: their "
         f"mean. Band: the mean of all settings, plus and minus two standard errors of a point's mean by luck alone "
         f"(standard deviation between seeds: {noise})."
     )
@@ -97,19 +104,15 @@ def write_curves_of(result: Mapping[str, Any]) -> Section:
 
 def write_studies(result: Mapping[str, Any]) -> Section:
     """What each study chose."""
-    names = [knob["knob"] for knob in result["knobs"]]
+    studies = result["studies"]
+    header = ["knob", *(STUDY_WORDS.get(study["study"], study["study"]) for study in studies)]
     rows = [
-        [
-            STUDY_WORDS.get(study["study"], study["study"]),
-            *(_format_value(study["params"][name]) for name in names),
-            str(study["trials"]),
-            format_number(study["value"]),
-        ]
-        for study in result["studies"]
+        [knob["knob"], *(_format_value(study["params"][knob["knob"]]) for study in studies)] for knob in result["knobs"]
     ]
+    rows.append(["trials", *(str(study["trials"]) for study in studies)])
+    rows.append(["inner macro-F1", *(format_number(study["value"]) for study in studies)])
     text = "Where the folds agree on a value it is a finding; where they do not, it was chosen by luck."
-    table = Table(["study", *names, "trials", "inner macro-F1"], rows, text_columns=1 + len(names))
-    return Section("studies", "What each fold chose", [table, Paragraph(text, "note")])
+    return Section("studies", "What each fold chose", [Table(header, rows), Paragraph(text, "note")])
 
 
 def draw_curve(curves: pd.DataFrame, knob: Mapping[str, Any], *, noise: float | None) -> Drawing:
@@ -125,7 +128,9 @@ def draw_curve(curves: pd.DataFrame, knob: Mapping[str, Any], *, noise: float | 
             error = 2 * noise / np.sqrt(rows["seed"].nunique())
             axes.axhspan(means.mean() - error, means.mean() + error, color=BAND, lw=0)
         axes.plot([places[v] for v in rows["value"]], rows["score"], "o", color=GREY, ms=3.5, mec="white", mew=0.5)
-        axes.plot([places[v] for v in means.index], means, color=BLUE, lw=1.6)
+        # Choices have no order that a line could follow.
+        style = {"marker": "_", "ms": 16, "lw": 0, "mew": 2} if knob["choices"] else {"lw": 1.6}
+        axes.plot([places[v] for v in means.index], means, color=BLUE, **style)
         best = means.idxmax()
         axes.plot(places[best], means[best], "D", color=VERMILION, ms=5)
         axes.set_xticks(list(places.values()), [_format_value(v) for v in values])

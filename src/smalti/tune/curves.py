@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
+from ..evaluate import adjust_holm
 from ..recipe import Recipe
 from ..runs import read_table, write_table
 from ..workflow import Listener
@@ -50,6 +52,24 @@ def measure_noise(curves: pd.DataFrame) -> float:
     """Standard deviation of the score between seeds at the same setting, pooled over settings; NaN with one seed."""
     spread = curves.groupby(["knob", "value"])["score"].var(ddof=1)
     return float(np.sqrt(spread.mean()))
+
+
+def judge_flatness(curves: pd.DataFrame) -> dict[str, float]:
+    """p-value of each knob's curve being flat: analysis of variance of its settings over seeds, corrected (Holm 1979).
+
+    Needs two seeds. Seeds share folds between settings, which only makes this cautious.
+    """
+    p_values = {}
+    for knob, rows in curves.groupby("knob", sort=False):
+        groups = [part["score"].to_numpy() for _, part in rows.groupby("value", sort=False)]
+        between = np.var([group.mean() for group in groups])
+        if between < 1e-12:
+            p_values[str(knob)] = 1.0
+        elif all(np.ptp(group) < 1e-9 for group in groups):
+            p_values[str(knob)] = 0.0  # no luck at all, and yet a difference
+        else:
+            p_values[str(knob)] = float(stats.f_oneway(*groups).pvalue)
+    return dict(zip(p_values, adjust_holm(list(p_values.values())), strict=True))
 
 
 def _score(bench: Bench, recipe: Recipe, *, seed: int) -> float:

@@ -23,6 +23,7 @@ from .space import Space
 
 PERMUTATIONS = 199  # the least p-value is 1/200, which Holm's correction leaves below 0.05 for ten knobs
 TREES = 50
+LEVEL = 0.05  # below which a corrected p-value is called real
 LEAST_TRIALS = 20  # fewer say nothing about several knobs
 
 Matrix = NDArray[np.float64]
@@ -37,7 +38,7 @@ class Effect:
         importance: share of the variance between trials, 0 to 1.
         reach: distance between the best and the worst mean score along it, all else as the trials had it.
         p_value: of no effect, corrected.
-        real: whether that is below 0.05.
+        real: whether that is below `LEVEL`.
     """
 
     knob: str
@@ -72,7 +73,7 @@ def measure_effects(trials: pd.DataFrame, space: Space, *, seed: int = 0) -> lis
     p_values = [_permute(matrix, values, columns[name], seed=seed + i) for i, name in enumerate(space.names)]
     corrected = adjust_holm(p_values)
     effects = [
-        Effect(name, importances[name], reach[name], float(p), bool(p < 0.05))
+        Effect(name, importances[name], reach[name], float(p), bool(p < LEVEL))
         for name, p in zip(space.names, corrected, strict=True)
     ]
     return sorted(effects, key=lambda e: (-e.importance, e.knob))

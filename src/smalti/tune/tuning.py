@@ -22,9 +22,9 @@ from ..types import Split
 from ..workflow import RUNS, SILENT, Ground, Listener
 from ..workflow.comparison import tabulate_comparison
 from ..workflow.preparation import identify
-from .curves import measure_noise, trace_curves
+from .curves import judge_flatness, measure_noise, trace_curves
 from .search import WHOLE, Search, Studies, tabulate_trials
-from .sensitivity import LEAST_TRIALS, measure_effects, measure_interactions
+from .sensitivity import LEAST_TRIALS, LEVEL, Effect, measure_effects, measure_interactions
 from .space import load_space
 from .trial import Bench
 
@@ -111,6 +111,7 @@ def _conclude(
         curves = trace_curves(
             bench, studies.build_recipe, space=space, around=final, seeds=curve_seeds, listener=studies.listener
         )
+    flat = judge_flatness(curves) if curves is not None and curve_seeds > 1 else {}
     inner = float(np.mean([best[split.name].value for split in splits]))
     result = {
         "about": space.about,
@@ -124,7 +125,8 @@ def _conclude(
         "outer": outer,
         "inner": inner,
         "optimism": inner - outer["rows"][1]["metrics"]["macro_f1"]["value"],
-        "effects": [asdict(e) for e in measure_effects(done, space)] if enough else None,
+        "effects": _judge(measure_effects(done, space), flat) if enough else None,
+        "n_trials": len(done),
         "interactions": [asdict(i) for i in measure_interactions(done, space)] if enough else None,
         "curves": None if curves is None else curves.to_dict("records"),
         "noise": None if curves is None or curve_seeds < 2 else measure_noise(curves),
@@ -135,6 +137,11 @@ def _conclude(
 
     write_tune_report(bench.folder)
     return result
+
+
+def _judge(effects: list[Effect], flat: dict[str, float]) -> list[dict[str, Any]]:
+    """Effects with what the curves say: a knob is real where either does, each corrected for all knobs."""
+    return [asdict(e) | {"curve_p": flat.get(e.knob), "real": e.real or flat.get(e.knob, 1.0) < LEVEL} for e in effects]
 
 
 def _choose(name: str, study: optuna.Study) -> optuna.trial.FrozenTrial:
