@@ -10,8 +10,8 @@ are those of the instances of the training bags.
 Two accuracies are told. `last` takes the last epoch: nothing is chosen. `lowest` takes the epoch with the lowest error
 on the very fold that is scored, which is what a stopping rule without a part of its own does; it is there to show what
 that rule is worth, not as a result. With ``--inner`` a ninth of the training bags is held back, and `lowest` is the
-epoch with the lowest error on these: a stopping rule that is honest, for the price of a ninth of the bags. The standard error is that over the five runs, as in the paper; the interval is a
-bootstrap over bags.
+epoch with the lowest error on these: a stopping rule that is honest, for the price of a ninth of the bags. The standard
+error is that over the five runs, as in the paper; the interval is a bootstrap over bags.
 """
 
 from __future__ import annotations
