@@ -21,7 +21,7 @@ import torch.nn.functional as F
 
 from drawing import draw_folder
 from smalti.cohort import read_cohort
-from smalti.models import POOLERS, Head, Network, build_backbone
+from smalti.models import NORMS, POOLERS, Head, Network, build_backbone
 from smalti.recipe import load_recipe
 from smalti.samples import BagBatches
 from smalti.tile import build_store
@@ -51,7 +51,8 @@ def main() -> None:
         bags = np.arange(args.images)
         batches = BagBatches(store, bags, cohort.targets, phase.batch_images, phase.tiles_per_image)
         network = network.to(memory_format=torch.channels_last)
-        task = FinetuneTask(module=network, fabric=fabric, spec=backbone.spec,
+        task = FinetuneTask(module=network, fabric=fabric, spec=backbone.spec, classes=2,
+                            norm=backbone.norm or NORMS.build('live'), watched_bags=bags[:0],
                             store=store, batches=batches, inner_bags=bags[:0], phase=phase)  # fmt: skip
         loop = Loop(fabric=fabric, task=task, phase=phase, stream=Stream(0, 0, "finetune"),
                     counts=torch.ones(2, device=fabric.device), inner_targets=torch.empty(0, dtype=torch.long),

@@ -91,11 +91,22 @@ class Finetune(Phase):
     bag_mixing: float = Field(
         0.0, ge=0, description="alpha of the shares by which the drawn tiles of two bags become one; 0 mixes nothing"
     )
+    pixel_mixing: Literal["none", "mixup", "cutmix", "mask_cutmix"] = Field(
+        "none",
+        description="tiles of two images as one: mean of pixels; a pasted box; of the box, what is under the mask",
+    )
+    pixel_alpha: float = Field(1.0, gt=0, description="alpha of the shares of pixel_mixing; small ones mix little")
     stages: int = Field(3, ge=1, description="equal steps in which the backbone is opened; 1 opens all at once")
     layer_decay: float = Field(0.7, gt=0, le=1, description="rate of a layer group relative to the one above it")
     augmentation: str = Field("flips_colour", description="augmentation of the tiles (smalti parts)")
     strength_start: float = Field(0.2, ge=0, le=1, description="strength at the first epoch, 0 none to 1 strong")
     strength_end: float = Field(0.6, ge=0, le=1, description="strength at the last epoch")
+
+    @model_validator(mode="after")
+    def _check_mixing(self) -> Finetune:
+        if self.bag_mixing and self.pixel_mixing != "none":
+            raise ValueError("bag_mixing and pixel_mixing mix the same tiles: set one of them")
+        return self
 
 
 class Train(Section):

@@ -1,8 +1,10 @@
 """Tiles into training samples: folds, batches, augmentation, mixing, stain."""
 
+from . import storms  # noqa: F401 - registers its augmentations
 from .augment import AUGMENTATIONS, Transform, apply_transform, normalise_tiles, view_transform
 from .batches import BagBatches, Batch, iterate_ahead
 from .mixing import Pairing, measure_step, mix_targets, pair_bags, split_tiles
+from .pixels import mix_pixels
 from .splits import choose_sealed, count_folds, restrict_splits, split_cases, tabulate_folds
 from .stain import StainMaps, apply_map, combine_frames, fit_maps, match_axes, solve_map
 
@@ -22,6 +24,7 @@ __all__ = [
     "iterate_ahead",
     "match_axes",
     "measure_step",
+    "mix_pixels",
     "mix_targets",
     "normalise_tiles",
     "pair_bags",

@@ -28,6 +28,9 @@ TURNS = 8  # the symmetries of the square: quarter turns 0-3, then the same afte
 GREY = np.array([0.2989, 0.5870, 0.1140])
 
 
+Edit = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+
+
 @dataclass(frozen=True, slots=True)
 class Transform:
     """What happens to a batch of B images with N tiles.
@@ -37,12 +40,14 @@ class Transform:
         matrix: (B, 3, 3) applied to RGB in 0..1.
         offset: (B, 3) added after the matrix.
         amounts: (B, 3, 2) factor and shift of the amounts of stain, along each axis of the image's frame.
+        edits: B times N, what is done to each tile (H, W, 3 or 4) at the end; empty for nothing.
     """
 
     turns: NDArray[np.int64]
     matrix: NDArray[np.float32]
     offset: NDArray[np.float32]
     amounts: NDArray[np.float64]
+    edits: tuple[tuple[Edit, ...], ...] = ()
 
 
 Augmentation = Callable[[int, int, float, np.random.Generator], Transform]
@@ -149,7 +154,7 @@ def apply_transform(tiles: NDArray[np.uint8], transform: Transform, *, maps: Map
     fourth channel, the mask, is turned along and keeps its values.
     """
     plain = _is_plain(transform)
-    if plain and maps is None and not transform.turns.any():
+    if plain and maps is None and not transform.turns.any() and not transform.edits:
         return tiles
     # OpenCV multiplies 0..255, the transform is written for 0..1.
     colours = np.concatenate([transform.matrix, transform.offset[..., None] * 255], axis=2)
@@ -162,6 +167,8 @@ def apply_transform(tiles: NDArray[np.uint8], transform: Transform, *, maps: Map
             out[image, tile] = turned
         if not plain:
             out[image, tile, ..., :3] = cv2.transform(np.ascontiguousarray(turned[..., :3]), colours[image])
+        if transform.edits:
+            out[image, tile] = transform.edits[image][tile](out[image, tile])
     return out
 
 

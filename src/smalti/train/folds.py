@@ -263,12 +263,13 @@ def _prepare_finetune(experiment: Experiment, split: Split, network: Network) ->
             targets,
             phase.batch_images,
             phase.tiles_per_image,
-            masked=network.takes_mask,
+            masked=network.takes_mask or phase.pixel_mixing == "mask_cutmix",
             mixing=(phase.bag_mixing, len(experiment.cohort.classes)) if phase.bag_mixing else None,
         ),
         inner_bags=experiment.find_bags(split.inner),
         watched_bags=experiment.find_bags(split.outer),
         phase=phase,
+        classes=len(experiment.cohort.classes),
         stains=experiment.stains.get(split.name),
     )
 

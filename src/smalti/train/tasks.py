@@ -15,7 +15,18 @@ from torch import nn
 
 from .. import recipe
 from ..models import Guide, Head, Network, Norm, ParameterGroup, build_groups, open_stage
-from ..samples import AUGMENTATIONS, BagBatches, Batch, StainMaps, apply_transform, iterate_ahead, normalise_tiles
+from ..samples import (
+    AUGMENTATIONS,
+    BagBatches,
+    Batch,
+    StainMaps,
+    apply_transform,
+    iterate_ahead,
+    mix_pixels,
+    mix_targets,
+    normalise_tiles,
+    pair_bags,
+)
 from ..samples.batches import shuffle_batches
 from ..tile import TileStore
 from ..types import InputSpec
@@ -126,6 +137,7 @@ class FinetuneTask:
     inner_bags: NDArray[np.int64]
     watched_bags: NDArray[np.int64]
     phase: recipe.Finetune
+    classes: int
     stains: StainMaps | None = None
 
     def __post_init__(self) -> None:
@@ -166,7 +178,18 @@ class FinetuneTask:
             transform = self._augment(count, bag_tiles, self._strength, colours)
             guide = self._guides.read(batch.bags, batch.rows, turns=transform.turns)
             maps = None if self.stains is None else self.stains.solve(batch.rows, transform.amounts)
-            yield replace(batch, tiles=apply_transform(batch.tiles, transform, maps=maps)), guide
+            batch = replace(batch, tiles=apply_transform(batch.tiles, transform, maps=maps))
+            yield self._mix_pixels(batch, colours), guide
+
+    def _mix_pixels(self, batch: Batch, rng: np.random.Generator) -> Batch:
+        """Bags mixed with partners of the batch, where that is asked for; what a mask's geometry says stays."""
+        if self.phase.pixel_mixing == "none":
+            return batch
+        pairing = pair_bags(len(batch.tiles), alpha=self.phase.pixel_alpha, rng=rng)
+        tiles, kept = mix_pixels(batch.tiles, pairing, way=self.phase.pixel_mixing, rng=rng)
+        targets = mix_targets(batch.targets, pairing, kept=kept, classes=self.classes)
+        channels = 4 if self.module.takes_mask else 3
+        return replace(batch, tiles=np.ascontiguousarray(tiles[..., :channels]), targets=targets)
 
     def score_inner(self) -> torch.Tensor:
         """Logits of the inner images from all their tiles."""

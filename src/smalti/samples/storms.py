@@ -1,0 +1,114 @@
+"""Automated augmentation: policies that draw operations for each tile, after flips and quarter turns.
+
+The papers tune one magnitude or none; here the strength of the phase (0 to 1, growing over its epochs) is the
+magnitude, so that a storm begins as a breeze. Drawing is done with the generator of the epoch, never with a global one:
+tiles are made ahead of the network in a thread, and a repeated epoch is the same epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from .augment import AUGMENTATIONS, Augmentation, Edit, Transform, build_flips, build_flips_stain
+from .operations import GENERAL, OPERATIONS, TISSUE, Operation, Tile
+
+Step = tuple[Operation, float, int]  # operation, amount, seed of what it draws itself
+
+
+@AUGMENTATIONS.register(
+    "randaugment",
+    summary="flips; each tile two operations of one magnitude, the strength",
+    reference="Cubuk et al. 2020",
+)
+def build_randaugment(*, count: int = 2) -> Augmentation:
+    """``count`` operations of the papers' list, drawn evenly with the identity among them, signs by a coin."""
+    return _follow(lambda strength, rng: partial(run_steps, _draw_chain(GENERAL, count, strength, rng)))
+
+
+@AUGMENTATIONS.register(
+    "trivialaugment",
+    summary="flips; each tile one operation, its amount even from nothing to the strength",
+    reference="Müller & Hutter 2021",
+)
+def build_trivialaugment() -> Augmentation:
+    """One operation of the papers' list; at strength 1 this is the paper's."""
+    return _follow(lambda strength, rng: partial(run_steps, _draw_chain(GENERAL, 1, strength * rng.random(), rng)))
+
+
+@AUGMENTATIONS.register(
+    "augmix",
+    summary="flips; each tile mixed from itself and three chains of one to three operations",
+    reference="Hendrycks et al. 2020",
+)
+def build_augmix(*, width: int = 3, alpha: float = 1.0) -> Augmentation:
+    """Chains weighed by Dirichlet(alpha), the mix by Beta(alpha, alpha) against the tile; without the paper's loss of
+    consistency. A mask stays that of the tile: a mean of moved masks is no mask.
+    """
+
+    def draw(strength: float, rng: np.random.Generator) -> Edit:
+        chains = [_draw_chain(GENERAL, int(rng.integers(1, 4)), strength * rng.random(), rng) for _ in range(width)]
+        weights = rng.dirichlet([alpha] * width) * rng.beta(alpha, alpha)
+        return partial(mix_chains, chains, weights)
+
+    return _follow(draw)
+
+
+@AUGMENTATIONS.register(
+    "tissue", summary="flips and stain; each tile two of warp, defocus, smear, JPEG", reference="Tellez et al. 2019"
+)
+def build_tissue(*, count: int = 2) -> Augmentation:
+    """What happens to a section between knife and file, after ``flips_stain``."""
+    stain = build_flips_stain()
+    return _follow(
+        lambda strength, rng: partial(run_steps, _draw_chain(TISSUE, count, strength * rng.random(), rng)), stain
+    )
+
+
+def _draw_chain(operations: Mapping[str, Operation], count: int, amount: float, rng: np.random.Generator) -> list[Step]:
+    """``count`` draws; one of the draws in (number of operations + 1) is the identity, and so is all at amount 0."""
+    names = [*operations, None]
+    drawn = [names[k] for k in rng.integers(0, len(names), count)]
+    signs = rng.choice([-1.0, 1.0], count)
+    seeds = rng.integers(2**32, size=count)
+    if amount == 0:
+        return []
+    return [
+        (OPERATIONS[name], amount * sign, int(seed))
+        for name, sign, seed in zip(drawn, signs.tolist(), seeds, strict=True)
+        if name is not None
+    ]
+
+
+def run_steps(steps: list[Step], tile: Tile) -> Tile:
+    """One operation after the other on a tile (H, W, 3 or 4)."""
+    for operation, amount, seed in steps:
+        tile = operation(tile, amount, np.random.default_rng(seed))
+    return tile
+
+
+def mix_chains(chains: list[list[Step]], weights: np.ndarray, tile: Tile) -> Tile:
+    """``weights`` (n,) of what n chains make of a tile, the rest of itself; the mask stays that of the tile."""
+    mixed = (1 - weights.sum()) * tile[..., :3].astype(np.float32)
+    for chain, weight in zip(chains, weights.tolist(), strict=True):
+        mixed += weight * run_steps(chain, tile)[..., :3]
+    out = tile.copy()
+    out[..., :3] = np.clip(np.rint(mixed), 0, 255)
+    return out
+
+
+def _follow(
+    draw_edit: Callable[[float, np.random.Generator], Edit], before: Augmentation | None = None
+) -> Augmentation:
+    """An edit of every tile after another augmentation, flips unless one is given."""
+    first = before or build_flips()
+
+    def draw(images: int, tiles: int, strength: float, rng: np.random.Generator) -> Transform:
+        transform = first(images, tiles, strength, rng)
+        edits = tuple(tuple(draw_edit(strength, rng) for _ in range(tiles)) for _ in range(images))
+        return replace(transform, edits=edits)
+
+    return draw

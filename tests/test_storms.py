@@ -1,0 +1,155 @@
+"""Automated augmentation and mixing of pixels, against torchvision and the papers' own arithmetic."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torchvision.transforms.v2 import functional as tv
+
+from smalti.samples import AUGMENTATIONS, Pairing, apply_transform, mix_pixels
+from smalti.samples.operations import GENERAL, OPERATIONS, TISSUE
+from smalti.samples.pixels import draw_box
+from smalti.samples.storms import mix_chains
+
+STORMS = ("randaugment", "trivialaugment", "augmix", "tissue")
+# What still changes a tile at amount 0, as it does in the papers: these take no magnitude.
+WITHOUT_AMOUNT = ("autocontrast", "equalize")
+
+
+def draw_tile(channels: int = 3, *, seed: int = 0, side: int = 48) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    smooth = tv.gaussian_blur(torch.from_numpy(rng.integers(0, 256, (3, side, side), dtype=np.uint8)), [9, 9], [3.0])
+    tile = tv.autocontrast(smooth).permute(1, 2, 0).numpy()
+    if channels == 3:
+        return tile
+    mask = np.zeros((side, side, 1), dtype=np.uint8)
+    mask[: side // 2] = 255
+    return np.concatenate([tile, mask], axis=2)
+
+
+@pytest.mark.parametrize("name", list(OPERATIONS))
+@pytest.mark.parametrize("channels", [3, 4])
+def test_an_operation_keeps_the_tile_it_was_given_its_shape_and_a_mask_of_two_values(name: str, channels: int) -> None:
+    tile = draw_tile(channels)
+    before = tile.copy()
+    for amount in (-1.0, -0.3, 0.5, 1.0):
+        found = OPERATIONS[name](tile, amount, np.random.default_rng(1))
+        assert found.shape == tile.shape
+        assert found.dtype == np.uint8
+        if channels == 4:
+            assert set(np.unique(found[..., 3]).tolist()) <= {0, 255}
+    np.testing.assert_array_equal(tile, before)
+
+
+@pytest.mark.parametrize("name", [n for n in OPERATIONS if n not in (*WITHOUT_AMOUNT, "compress")])
+def test_an_amount_of_nothing_changes_nothing_and_a_full_one_does(name: str) -> None:
+    tile = draw_tile()
+    np.testing.assert_array_equal(OPERATIONS[name](tile, 0.0, np.random.default_rng(1)), tile)
+    assert (OPERATIONS[name](tile, 1.0, np.random.default_rng(1)) != tile).any()
+
+
+def test_jpeg_is_worse_with_the_amount() -> None:
+    tile = draw_tile()
+    errors = [
+        np.abs(TISSUE["compress"](tile, a, np.random.default_rng(0)) - tile.astype(int)).mean() for a in (0, 0.5, 1)
+    ]
+    assert errors == sorted(errors)
+
+
+@pytest.mark.parametrize("name", ["rotate", "shear_x", "shear_y", "translate_x", "translate_y", "warp"])
+def test_the_mask_travels_with_the_pixels(name: str) -> None:
+    # A tile whose colour is its mask: after the move they must agree but for the seam and what comes from outside.
+    mask = draw_tile(4)[..., 3:]
+    found = OPERATIONS[name](np.repeat(mask, 4, axis=2), 0.5, np.random.default_rng(2))
+    inside = found[..., 3] == 255
+    assert 0.1 < inside.mean() < 0.9
+    assert (found[..., 0][inside] > 127).mean() > 0.97
+
+
+@pytest.mark.parametrize("name", [n for n in GENERAL if not n.startswith(("rotate", "shear", "translate"))])
+def test_colour_operations_leave_the_mask(name: str) -> None:
+    tile = draw_tile(4)
+    np.testing.assert_array_equal(OPERATIONS[name](tile, 1.0, np.random.default_rng(0))[..., 3], tile[..., 3])
+
+
+@pytest.mark.parametrize("name", STORMS)
+def test_a_storm_repeats_itself_grows_with_strength_and_at_nothing_only_turns(name: str) -> None:
+    tiles = np.stack([draw_tile(seed=s) for s in range(8)])[:, None]
+    draw = AUGMENTATIONS.build(name)
+    first, again = (apply_transform(tiles, draw(8, 1, 0.7, np.random.default_rng(3))) for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    still = draw(8, 1, 0.0, np.random.default_rng(3))
+    turned = apply_transform(tiles, AUGMENTATIONS.build("flips")(8, 1, 0.0, np.random.default_rng(3)))
+    np.testing.assert_array_equal(apply_transform(tiles, still), turned)
+
+    def measure(strength: float) -> float:
+        moved = []
+        for seed in range(12):
+            found = draw(8, 1, strength, np.random.default_rng(seed))
+            plain = AUGMENTATIONS.build("flips")(8, 1, 0.0, np.random.default_rng(seed))
+            moved.append(np.abs(apply_transform(tiles, found).astype(int) - apply_transform(tiles, plain)).mean())
+        return float(np.mean(moved))
+
+    assert measure(0.1) < measure(1.0)
+
+
+def test_augmix_is_the_papers_sum() -> None:
+    tile = draw_tile()
+    chains = [[(GENERAL["rotate"], 0.5, 0)], [(GENERAL["brightness"], -0.5, 0)], []]
+    weights = np.array([0.2, 0.3, 0.1])
+    parts = [
+        GENERAL["rotate"](tile, 0.5, np.random.default_rng(0)),
+        GENERAL["brightness"](tile, -0.5, np.random.default_rng(0)),
+        tile,
+    ]
+    wanted = 0.4 * tile + sum(w * p.astype(float) for w, p in zip(weights, parts, strict=True))
+    np.testing.assert_allclose(mix_chains(chains, weights, tile), wanted, atol=0.51)
+
+
+# --- mixing -------------------------------------------------------------------------------------------------------
+
+
+def pair(share: float) -> Pairing:
+    return Pairing(np.array([1, 0, 2]), np.array([share, share, share]))
+
+
+def test_mixup_is_a_mean_of_pixels_and_of_labels() -> None:
+    tiles = np.stack([draw_tile(seed=s) for s in range(6)]).reshape(3, 2, 48, 48, 3)
+    found, kept = mix_pixels(tiles, pair(0.7), way="mixup", rng=np.random.default_rng(0))
+    np.testing.assert_allclose(found[0], 0.7 * tiles[0] + 0.3 * tiles[1], atol=0.51)
+    np.testing.assert_allclose(kept, [0.7, 0.7, 1.0])  # the last has itself for a partner
+    np.testing.assert_array_equal(found[2], tiles[2])
+
+
+def test_cutmix_keeps_of_the_label_what_it_keeps_of_the_area() -> None:
+    tiles = np.zeros((3, 4, 48, 48, 3), dtype=np.uint8)
+    tiles[0], tiles[1] = 10, 200
+    found, kept = mix_pixels(tiles, pair(0.6), way="cutmix", rng=np.random.default_rng(0))
+    assert kept[0] == pytest.approx((found[0] == 10).mean())
+    assert kept[1] == pytest.approx((found[1] == 200).mean())
+    assert 0.6 <= kept[0] < 1  # a box over the edge is cut off
+
+
+def test_a_box_has_its_share_where_nothing_is_cut_off() -> None:
+    rng = np.random.default_rng(0)
+    areas = [draw_box((200, 200), share=0.75, rng=rng).mean() for _ in range(300)]
+    assert max(areas) == pytest.approx(0.25, abs=0.01)
+
+
+def test_cutmix_along_the_mask_pastes_only_masked_pixels_and_counts_only_these() -> None:
+    tiles = np.zeros((3, 1, 48, 48, 4), dtype=np.uint8)
+    tiles[0, ..., :3], tiles[1, ..., :3] = 10, 200
+    tiles[0, 0, :, :24, 3] = 255
+    tiles[1, 0, :24, :, 3] = 255
+    found, kept = mix_pixels(tiles, pair(0.3), way="mask_cutmix", rng=np.random.default_rng(1))
+    pasted = found[0, 0, ..., 0] == 200
+    assert pasted.any()
+    assert not pasted[24:].any()  # the partner's mask is its upper half
+    assert (found[0, 0, ..., 3][pasted] == 255).all()
+    left = (tiles[0, 0, ..., 3] > 0) & ~pasted
+    assert kept[0] == pytest.approx(left.sum() / (left.sum() + pasted.sum()))
+    none = np.zeros_like(tiles)
+    unchanged, kept = mix_pixels(none, pair(0.3), way="mask_cutmix", rng=np.random.default_rng(1))
+    np.testing.assert_array_equal(unchanged, none)
+    np.testing.assert_array_equal(kept, 1)
