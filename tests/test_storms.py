@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torchvision.transforms.v2 import functional as tv
 
+from smalti import recipe, workflow
+from smalti.errors import RecipeError
 from smalti.samples import AUGMENTATIONS, Pairing, apply_transform, mix_pixels
 from smalti.samples.operations import GENERAL, OPERATIONS, TISSUE
 from smalti.samples.pixels import draw_box
@@ -153,3 +157,18 @@ def test_cutmix_along_the_mask_pastes_only_masked_pixels_and_counts_only_these()
     unchanged, kept = mix_pixels(none, pair(0.3), way="mask_cutmix", rng=np.random.default_rng(1))
     np.testing.assert_array_equal(unchanged, none)
     np.testing.assert_array_equal(kept, 1)
+
+
+@pytest.mark.parametrize(("storm", "way"), [("augmix", "mask_cutmix"), ("tissue", "mixup")])
+def test_the_whole_way_in_a_storm_with_mixed_pixels(storm: str, way: str, challenge: Path, tmp_path: Path) -> None:
+    from textures import FAST
+
+    knobs = [f"train.finetune.augmentation={storm}", f"train.finetune.pixel_mixing={way}"]
+    settings = [*FAST, "train.transfer.epochs=1", "train.finetune.epochs=1", *knobs]
+    result = workflow.run(challenge, settings=settings, runs=tmp_path, name="storm")
+    assert 0 <= result.scores["metrics"]["macro_f1"]["value"] <= 1
+
+
+def test_two_ways_of_mixing_the_same_tiles_are_refused() -> None:
+    with pytest.raises(RecipeError, match="bag_mixing and pixel_mixing"):
+        recipe.load_recipe(settings=["train.finetune.bag_mixing=1", "train.finetune.pixel_mixing=mixup"])
