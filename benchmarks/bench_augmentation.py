@@ -37,7 +37,7 @@ def time_ours(name: str, tiles: np.ndarray) -> float:
 
 
 def time_theirs(tiles: np.ndarray, transform: torch.nn.Module) -> float:
-    """The same for a torchvision transform after flips and turns, tile by tile."""
+    """The same for a torchvision transform after two flips, tile by tile."""
     pipeline = v2.Compose([v2.RandomHorizontalFlip(), v2.RandomVerticalFlip(), transform])
     images = torch.from_numpy(tiles).flatten(0, 1).permute(0, 3, 1, 2).contiguous()
     started = time.perf_counter()

@@ -7,15 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torchvision import transforms
+from torchvision.transforms import InterpolationMode, autoaugment
 from torchvision.transforms.v2 import functional as tv
 
 from smalti import recipe, workflow
-from smalti.errors import RecipeError
+from smalti.errors import PartError, RecipeError
 from smalti.samples import AUGMENTATIONS, Pairing, apply_transform, mix_pixels
-from smalti.samples.operations import GENERAL, OPERATIONS, TISSUE
+from smalti.samples.operations import GENERAL, TISSUE, WIDE, Operation
 from smalti.samples.pixels import draw_box
 from smalti.samples.storms import mix_chains
 
+OPERATIONS = {**GENERAL, **TISSUE}
 STORMS = ("randaugment", "trivialaugment", "augmix", "tissue")
 # What still changes a tile at amount 0, as it does in the papers: these take no magnitude.
 WITHOUT_AMOUNT = ("autocontrast", "equalize")
@@ -75,6 +78,56 @@ def test_the_mask_travels_with_the_pixels(name: str) -> None:
 def test_colour_operations_leave_the_mask(name: str) -> None:
     tile = draw_tile(4)
     np.testing.assert_array_equal(OPERATIONS[name](tile, 1.0, np.random.default_rng(0))[..., 3], tile[..., 3])
+
+
+# Names of torchvision's older transforms, whose own tables of magnitudes are the reference. Shear is about the centre
+# here and about a corner there; translations are rounded here and cut off there: these have tests of their own.
+SAME = {"Brightness": "brightness", "Color": "saturation", "Contrast": "contrast", "Sharpness": "sharpness",
+        "Posterize": "posterize", "Solarize": "solarize", "AutoContrast": "autocontrast", "Equalize": "equalize",
+        "Rotate": "rotate"}  # fmt: skip
+
+
+@pytest.mark.parametrize("theirs", list(SAME))
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("bin_", [0, 9, 20, 30])
+def test_an_operation_is_torchvisions_at_every_magnitude(theirs: str, wide: bool, bin_: int) -> None:
+    tile = draw_tile()
+    space = (
+        transforms.TrivialAugmentWide()._augmentation_space(31)
+        if wide
+        else transforms.RandAugment()._augmentation_space(31, tile.shape[:2])
+    )
+    magnitudes, signed = space[theirs]
+    magnitude = float(magnitudes[bin_]) if magnitudes.ndim else 0.0
+    image = torch.from_numpy(tile).permute(2, 0, 1)
+    wanted = autoaugment._apply_op(image, theirs, magnitude, InterpolationMode.BILINEAR, [240.0] * 3)
+    # Rotation is counted the other way round.
+    amount = (-1 if theirs == "Rotate" else 1) * bin_ / 30
+    found = (WIDE if wide else GENERAL)[SAME[theirs]](tile, amount, np.random.default_rng(0))
+    np.testing.assert_allclose(found, wanted.permute(1, 2, 0), atol=1)
+    assert signed == (theirs in {"Rotate", "Brightness", "Color", "Contrast", "Sharpness"})
+
+
+@pytest.mark.parametrize(("operations", "pixels"), [(GENERAL, 22), (WIDE, 7)])
+def test_a_translation_moves_by_its_share_of_the_side(operations: dict[str, Operation], pixels: int) -> None:
+    tile = draw_tile()
+    right = operations["translate_x"](tile, 1.0, np.random.default_rng(0))
+    np.testing.assert_array_equal(right[:, pixels:], tile[:, :-pixels])
+    assert (right[:, :pixels] == 240).all()
+    up = operations["translate_y"](tile, -1.0, np.random.default_rng(0))
+    np.testing.assert_array_equal(up[:-pixels], tile[pixels:])
+
+
+@pytest.mark.parametrize(("operations", "slope"), [(GENERAL, 0.3), (WIDE, 0.99)])
+def test_a_shear_slants_by_its_tangent_and_leaves_the_centre(operations: dict[str, Operation], slope: float) -> None:
+    tile = np.zeros((81, 81, 3), dtype=np.uint8)
+    tile[:, 40] = 255
+    slanted = operations["shear_x"](tile, 1.0, np.random.default_rng(0))[..., 0].astype(float)
+    rows, columns = np.arange(25, 56), np.arange(20, 61)  # no glass comes in so far
+    band = slanted[np.ix_(rows, columns)]
+    centres = (band * columns).sum(axis=1) / band.sum(axis=1)
+    np.testing.assert_allclose(np.abs(np.polyfit(rows, centres, 1)[0]), slope, atol=0.02)
+    assert abs(centres[15] - 40) < 0.6
 
 
 @pytest.mark.parametrize("name", STORMS)
@@ -172,3 +225,20 @@ def test_the_whole_way_in_a_storm_with_mixed_pixels(storm: str, way: str, challe
 def test_two_ways_of_mixing_the_same_tiles_are_refused() -> None:
     with pytest.raises(RecipeError, match="bag_mixing and pixel_mixing"):
         recipe.load_recipe(settings=["train.finetune.bag_mixing=1", "train.finetune.pixel_mixing=mixup"])
+
+
+def test_what_an_augmentation_takes_is_read_from_the_recipe(challenge: Path, tmp_path: Path) -> None:
+    from textures import FAST
+
+    tiles = np.stack([draw_tile(seed=s) for s in range(4)])[:, None]
+    still = AUGMENTATIONS.build("randaugment", count=0)(4, 1, 1.0, np.random.default_rng(3))
+    turned = AUGMENTATIONS.build("flips")(4, 1, 1.0, np.random.default_rng(3))
+    np.testing.assert_array_equal(apply_transform(tiles, still), apply_transform(tiles, turned))
+    wrong = [*FAST, "train.finetune.augmentation=randaugment", "train.finetune.augmentation_options=[number=3]"]
+    with pytest.raises(PartError, match="count"):
+        workflow.run(challenge, settings=wrong, runs=tmp_path, name="wrong")
+
+
+def test_a_branch_that_reads_one_mask_refuses_tiles_of_two() -> None:
+    with pytest.raises(RecipeError, match="pixel_mixing"):
+        recipe.load_recipe(settings=["model.fusion=concat", "train.finetune.pixel_mixing=cutmix"])

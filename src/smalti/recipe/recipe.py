@@ -31,6 +31,8 @@ class Recipe(Section):
             raise ValueError("train.transfer.epochs and train.finetune.epochs are both 0: nothing would be learned")
         if self.model.fusion is not None and (self.train.transfer.bag_mixing or self.train.finetune.bag_mixing):
             raise ValueError("bag_mixing makes one bag of two images, and model.fusion reads the mask of one: drop one")
+        if self.model.fusion is not None and self.train.finetune.pixel_mixing != "none":
+            raise ValueError("pixel_mixing makes one tile of two, and model.fusion reads the mask of one: drop one")
         if self.model.mask_channel and self.train.finetune.epochs == 0:
             raise ValueError(
                 "model.mask_channel learns in finetune only, and train.finetune.epochs is 0: it would do nothing. "

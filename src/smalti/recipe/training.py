@@ -99,6 +99,9 @@ class Finetune(Phase):
     stages: int = Field(3, ge=1, description="equal steps in which the backbone is opened; 1 opens all at once")
     layer_decay: float = Field(0.7, gt=0, le=1, description="rate of a layer group relative to the one above it")
     augmentation: str = Field("flips_colour", description="augmentation of the tiles (smalti parts)")
+    augmentation_options: tuple[Option, ...] = Field(
+        (), description="what the augmentation takes, as name=value, for example [count=3] (smalti parts)"
+    )
     strength_start: float = Field(0.2, ge=0, le=1, description="strength at the first epoch, 0 none to 1 strong")
     strength_end: float = Field(0.6, ge=0, le=1, description="strength at the last epoch")
 

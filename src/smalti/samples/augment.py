@@ -27,7 +27,6 @@ TURNS = 8  # the symmetries of the square: quarter turns 0-3, then the same afte
 # Luma weights of ITU-R BT.601, which torchvision's adjust_saturation uses as well.
 GREY = np.array([0.2989, 0.5870, 0.1140])
 
-
 Edit = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 
 

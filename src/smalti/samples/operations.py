@@ -1,13 +1,14 @@
 """Operations on one tile, each with an amount of -1 to 1; the pixels are torchvision's and OpenCV's work.
 
-Ranges are those of RandAugment and TrivialAugment (Cubuk et al. 2020, Müller & Hutter 2021) for what they have, so that
-an amount of 1 is their strongest. The tissue operations are what a slide meets between knife and file: a warped
-section, a lens out of focus, a scanner that smears along its way, and JPEG. A fourth channel, the mask, follows every
-operation that moves pixels, by nearest neighbours, and none that changes colours.
+An amount of 1 is the strongest of RandAugment (Cubuk et al. 2020, `GENERAL`) or of the wide space of TrivialAugment
+(Müller & Hutter 2021, `WIDE`). The tissue operations are what a slide meets between knife and file: a warped section,
+a lens out of focus, a scanner that smears along its way, and JPEG. A fourth channel, the mask, follows every operation
+that moves pixels, by nearest neighbours, and none that changes colours; coverage of a tile stays what was measured.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import cv2
@@ -21,17 +22,27 @@ Tile = NDArray[np.uint8]
 # (tile (H, W, 3 or 4), amount -1 to 1, generator) -> a tile of the same shape
 Operation = Callable[[Tile, float, np.random.Generator], Tile]
 
-PAPER = 240  # grey level of what is moved in from outside: the glass of a slide
+GLASS = 240  # grey level of what is moved in from outside: a slide where nothing lies
+
+
+def read_colours(tile: Tile) -> Tile:
+    """The first three channels (H, W, 3), in memory as OpenCV and torch want them."""
+    return np.ascontiguousarray(tile[..., :3])
+
+
+def replace_colours(tile: Tile, colours: NDArray[np.generic]) -> Tile:
+    """A new tile with other colours (H, W, 3) and the mask of the old one."""
+    out = tile.copy()
+    out[..., :3] = colours
+    return out
 
 
 def _colour(change: Callable[[torch.Tensor, float], torch.Tensor]) -> Operation:
     """An operation on the first three channels as a torch image (3, H, W)."""
 
     def work(tile: Tile, amount: float, rng: np.random.Generator) -> Tile:
-        image = torch.from_numpy(np.ascontiguousarray(tile[..., :3])).permute(2, 0, 1)
-        out = tile.copy()
-        out[..., :3] = change(image, amount).permute(1, 2, 0).numpy()
-        return out
+        image = torch.from_numpy(read_colours(tile)).permute(2, 0, 1)
+        return replace_colours(tile, change(image, amount).permute(1, 2, 0).numpy())
 
     return work
 
@@ -39,7 +50,10 @@ def _colour(change: Callable[[torch.Tensor, float], torch.Tensor]) -> Operation:
 def _move(
     *, angle: float = 0.0, shift: tuple[float, float] = (0.0, 0.0), shear: tuple[float, float] = (0.0, 0.0)
 ) -> Operation:
-    """An affine operation; angle and shear in degrees, shift in tile sides, all at amount 1."""
+    """An affine operation about the centre; angle and shear in degrees, shift in tile sides, all at amount 1.
+
+    The papers shear about a corner, which at their strongest leaves half a tile of glass.
+    """
 
     def work(tile: Tile, amount: float, rng: np.random.Generator) -> Tile:
         image = torch.from_numpy(np.ascontiguousarray(tile)).permute(2, 0, 1)
@@ -57,7 +71,7 @@ def _move(
             )
             return moved
 
-        parts = [move(image[:3], InterpolationMode.BILINEAR, PAPER)]
+        parts = [move(image[:3], InterpolationMode.BILINEAR, GLASS)]
         if len(image) == 4:
             parts.append(move(image[3:], InterpolationMode.NEAREST, 0))
         return np.asarray(torch.cat(parts).permute(1, 2, 0).contiguous().numpy(), dtype=np.uint8)
@@ -73,59 +87,67 @@ def warp(tile: Tile, amount: float, rng: np.random.Generator) -> Tile:
     coarse = rng.uniform(-1, 1, (2, 6, 6)).astype(np.float32) * abs(amount) * max(size) / 40
     rows, columns = np.meshgrid(*(np.arange(s, dtype=np.float32) for s in size), indexing="ij")
     down, right = (cv2.resize(c, size[::-1], interpolation=cv2.INTER_CUBIC) for c in coarse)
-    out = tile.copy()
     where = (columns + right, rows + down)
-    out[..., :3] = cv2.remap(
-        np.ascontiguousarray(tile[..., :3]), *where, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
-    )
+    moved = cv2.remap(read_colours(tile), *where, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    out = replace_colours(tile, moved)
     if tile.shape[2] == 4:
-        out[..., 3] = cv2.remap(
-            np.ascontiguousarray(tile[..., 3]), *where, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REFLECT_101
-        )
+        mask = np.ascontiguousarray(tile[..., 3])
+        out[..., 3] = cv2.remap(mask, *where, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REFLECT_101)
     return out
 
 
 def defocus(tile: Tile, amount: float, rng: np.random.Generator) -> Tile:
     """Gaussian blur of up to 3 px, as of a lens out of focus."""
-    out = tile.copy()
-    if amount != 0:
-        out[..., :3] = cv2.GaussianBlur(np.ascontiguousarray(tile[..., :3]), (0, 0), 3 * abs(amount))
-    return out
+    if amount == 0:
+        return tile
+    return replace_colours(tile, cv2.GaussianBlur(read_colours(tile), (0, 0), 3 * abs(amount)))
 
 
 def smear(tile: Tile, amount: float, rng: np.random.Generator) -> Tile:
     """Mean over up to 9 px along rows or columns, as of a stage that moves while the scanner looks."""
     length = 1 + round(8 * abs(amount))
     shape = (length, 1) if rng.random() < 0.5 else (1, length)
-    out = tile.copy()
-    out[..., :3] = cv2.blur(np.ascontiguousarray(tile[..., :3]), shape)
-    return out
+    return replace_colours(tile, cv2.blur(read_colours(tile), shape))
 
 
 def compress(tile: Tile, amount: float, rng: np.random.Generator) -> Tile:
     """JPEG of quality 95 down to 20."""
     quality = round(95 - 75 * abs(amount))
     _, code = cv2.imencode(".jpg", np.ascontiguousarray(tile[..., 2::-1]), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    out = tile.copy()
-    out[..., :3] = np.asarray(cv2.imdecode(code, cv2.IMREAD_COLOR))[..., ::-1]
-    return out
+    return replace_colours(tile, np.asarray(cv2.imdecode(code, cv2.IMREAD_COLOR))[..., ::-1])
 
 
-# Of the papers' fourteen, without the identity. An amount is signed where a direction is, else its size counts.
-GENERAL: Mapping[str, Operation] = {
-    "rotate": _move(angle=30),
-    "shear_x": _move(shear=(17, 0)),
-    "shear_y": _move(shear=(0, 17)),
-    "translate_x": _move(shift=(0.45, 0)),
-    "translate_y": _move(shift=(0, 0.45)),
-    "brightness": _colour(lambda image, a: tv.adjust_brightness(image, 1 + 0.9 * a)),
-    "saturation": _colour(lambda image, a: tv.adjust_saturation(image, 1 + 0.9 * a)),
-    "contrast": _colour(lambda image, a: tv.adjust_contrast(image, 1 + 0.9 * a)),
-    "sharpness": _colour(lambda image, a: tv.adjust_sharpness(image, 1 + 0.9 * a)),
-    "posterize": _colour(lambda image, a: tv.posterize(image, 8 - round(4 * abs(a)))),
-    "solarize": _colour(lambda image, a: tv.solarize(image, 255 * (1 - abs(a))) if a else image),
-    "autocontrast": _colour(lambda image, a: tv.autocontrast(image)),
-    "equalize": _colour(lambda image, a: tv.equalize(image)),
-}
+def list_general(*, angle: float, shear: float, shift: float, factor: float, bits: int) -> Mapping[str, Operation]:
+    """The papers' fourteen operations but for the identity.
+
+    An amount is signed where there is a direction; else its size counts.
+
+    Args:
+        angle: of the strongest rotation, in degrees.
+        shear: tangent of the strongest shear.
+        shift: strongest translation, in tile sides.
+        factor: what the strongest change of brightness, saturation, contrast and sharpness adds to or takes from 1.
+        bits: of eight that the strongest posterisation takes.
+    """
+    slant = math.degrees(math.atan(shear))
+    return {
+        "rotate": _move(angle=angle),
+        "shear_x": _move(shear=(slant, 0)),
+        "shear_y": _move(shear=(0, slant)),
+        "translate_x": _move(shift=(shift, 0)),
+        "translate_y": _move(shift=(0, shift)),
+        "brightness": _colour(lambda image, a: tv.adjust_brightness(image, 1 + factor * a)),
+        "saturation": _colour(lambda image, a: tv.adjust_saturation(image, 1 + factor * a)),
+        "contrast": _colour(lambda image, a: tv.adjust_contrast(image, 1 + factor * a)),
+        "sharpness": _colour(lambda image, a: tv.adjust_sharpness(image, 1 + factor * a)),
+        "posterize": _colour(lambda image, a: tv.posterize(image, 8 - round(bits * abs(a)))),
+        "solarize": _colour(lambda image, a: tv.solarize(image, 255 * (1 - abs(a))) if a else image),
+        "autocontrast": _colour(lambda image, a: tv.autocontrast(image)),
+        "equalize": _colour(lambda image, a: tv.equalize(image)),
+    }
+
+
+GENERAL = list_general(angle=30, shear=0.3, shift=150 / 331, factor=0.9, bits=4)
+# The paper moves by 32 px whatever the size; here it is that share of an ImageNet tile of 224.
+WIDE = list_general(angle=135, shear=0.99, shift=32 / 224, factor=0.99, bits=6)
 TISSUE: Mapping[str, Operation] = {"warp": warp, "defocus": defocus, "smear": smear, "compress": compress}
-OPERATIONS: Mapping[str, Operation] = {**GENERAL, **TISSUE}

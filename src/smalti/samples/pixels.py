@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .mixing import Pairing
+from .operations import read_colours, replace_colours
 
 Tiles = NDArray[np.uint8]
 Way = Literal["mixup", "cutmix", "mask_cutmix"]
@@ -63,11 +64,8 @@ def draw_box(size: tuple[int, ...], *, share: float, rng: np.random.Generator) -
 
 def _mix_up(own: Tiles, other: Tiles, *, share: float) -> Tiles:
     """A mean of the colours; the mask stays that of the image which has the greater share."""
-    out = (own if share >= 0.5 else other).copy()
-    colours = (np.ascontiguousarray(t[..., :3]) for t in (own, other))
-    first, second = colours
-    out[..., :3] = cv2.addWeighted(first, share, second, 1 - share, 0)
-    return out
+    mixed = cv2.addWeighted(read_colours(own), share, read_colours(other), 1 - share, 0)
+    return replace_colours(own if share >= 0.5 else other, mixed)
 
 
 def _share_masked(own: Tiles, pasted: NDArray[np.bool_]) -> float:

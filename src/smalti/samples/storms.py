@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 
 from .augment import AUGMENTATIONS, Augmentation, Edit, Transform, build_flips, build_flips_stain
-from .operations import GENERAL, OPERATIONS, TISSUE, Operation, Tile
+from .operations import GENERAL, TISSUE, WIDE, Operation, Tile, replace_colours
 
 Step = tuple[Operation, float, int]  # operation, amount, seed of what it draws itself
 
@@ -25,7 +25,7 @@ Step = tuple[Operation, float, int]  # operation, amount, seed of what it draws 
     reference="Cubuk et al. 2020",
 )
 def build_randaugment(*, count: int = 2) -> Augmentation:
-    """``count`` operations of the papers' list, drawn evenly with the identity among them, signs by a coin."""
+    """``count`` operations of the paper's list, drawn evenly with the identity among them, signs by a coin."""
     return _follow(lambda strength, rng: partial(run_steps, _draw_chain(GENERAL, count, strength, rng)))
 
 
@@ -35,8 +35,8 @@ def build_randaugment(*, count: int = 2) -> Augmentation:
     reference="Müller & Hutter 2021",
 )
 def build_trivialaugment() -> Augmentation:
-    """One operation of the papers' list; at strength 1 this is the paper's."""
-    return _follow(lambda strength, rng: partial(run_steps, _draw_chain(GENERAL, 1, strength * rng.random(), rng)))
+    """One operation of the wide space; at strength 1 amounts are the paper's, any instead of 31."""
+    return _follow(lambda strength, rng: partial(run_steps, _draw_chain(WIDE, 1, strength * rng.random(), rng)))
 
 
 @AUGMENTATIONS.register(
@@ -70,16 +70,16 @@ def build_tissue(*, count: int = 2) -> Augmentation:
 
 def _draw_chain(operations: Mapping[str, Operation], count: int, amount: float, rng: np.random.Generator) -> list[Step]:
     """``count`` draws; one of the draws in (number of operations + 1) is the identity, and so is all at amount 0."""
-    names = [*operations, None]
-    drawn = [names[k] for k in rng.integers(0, len(names), count)]
+    choices = [*operations.values(), None]
+    drawn = [choices[k] for k in rng.integers(0, len(choices), count)]
     signs = rng.choice([-1.0, 1.0], count)
     seeds = rng.integers(2**32, size=count)
     if amount == 0:
         return []
     return [
-        (OPERATIONS[name], amount * sign, int(seed))
-        for name, sign, seed in zip(drawn, signs.tolist(), seeds, strict=True)
-        if name is not None
+        (operation, amount * sign, int(seed))
+        for operation, sign, seed in zip(drawn, signs.tolist(), seeds, strict=True)
+        if operation is not None
     ]
 
 
@@ -95,9 +95,7 @@ def mix_chains(chains: list[list[Step]], weights: np.ndarray, tile: Tile) -> Til
     mixed = (1 - weights.sum()) * tile[..., :3].astype(np.float32)
     for chain, weight in zip(chains, weights.tolist(), strict=True):
         mixed += weight * run_steps(chain, tile)[..., :3]
-    out = tile.copy()
-    out[..., :3] = np.clip(np.rint(mixed), 0, 255)
-    return out
+    return replace_colours(tile, np.clip(np.rint(mixed), 0, 255))
 
 
 def _follow(

@@ -118,7 +118,8 @@ def check_parts(recipe: Recipe) -> None:
     if recipe.model.norm != "auto":
         NORMS.find(recipe.model.norm)
     STAINS.find(recipe.stain.normalise)
-    AUGMENTATIONS.find(recipe.train.finetune.augmentation)
+    finetune = recipe.train.finetune
+    AUGMENTATIONS.build(finetune.augmentation, **read_options(finetune.augmentation_options))
     for phase in (recipe.train.transfer, recipe.train.finetune):
         LOSSES.build(phase.loss, torch.ones(2), weights=torch.ones(2), **read_options(phase.loss_options))
         check_optimiser(phase.optimiser)

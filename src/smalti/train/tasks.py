@@ -15,6 +15,7 @@ from torch import nn
 
 from .. import recipe
 from ..models import Guide, Head, Network, Norm, ParameterGroup, build_groups, open_stage
+from ..registry import read_options
 from ..samples import (
     AUGMENTATIONS,
     BagBatches,
@@ -142,7 +143,7 @@ class FinetuneTask:
 
     def __post_init__(self) -> None:
         self.forward = self.fabric.setup_module(self.module)
-        self._augment = AUGMENTATIONS.build(self.phase.augmentation)
+        self._augment = AUGMENTATIONS.build(self.phase.augmentation, **read_options(self.phase.augmentation_options))
         self._strength = self.phase.strength_start
         self._guides = GuideSource.open(self.store, self.module.reader)
 

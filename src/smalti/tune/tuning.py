@@ -106,11 +106,7 @@ def _conclude(
     final = best[WHOLE].params
     recipe = space.build_recipe(final, studies.settings)
     write_atomic(bench.folder / "recipe.yaml", recipe.to_yaml())
-    curves = None
-    if curve_seeds > 0:
-        curves = trace_curves(
-            bench, studies.build_recipe, space=space, around=final, seeds=curve_seeds, listener=studies.listener
-        )
+    curves = _trace(studies, final, seeds=curve_seeds)
     flat = judge_flatness(curves) if curves is not None and curve_seeds > 1 else {}
     inner = float(np.mean([best[split.name].value for split in splits]))
     result = {
@@ -137,6 +133,15 @@ def _conclude(
 
     write_tune_report(bench.folder)
     return result
+
+
+def _trace(studies: Studies, final: dict[str, Any], *, seeds: int) -> pd.DataFrame | None:
+    """The curve of each knob about the final recipe; None where none is asked for."""
+    if seeds <= 0:
+        return None
+    return trace_curves(
+        studies.bench, studies.build_recipe, space=studies.space, around=final, seeds=seeds, listener=studies.listener
+    )
 
 
 def _judge(effects: list[Effect], flat: dict[str, float]) -> list[dict[str, Any]]:
