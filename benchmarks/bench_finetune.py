@@ -4,6 +4,7 @@ smalti's own training epoch (tiles read from the store, augmented, normalised, f
 step) beside a bare timm forward + backward on tensors that are in memory already; in turn, same process, medians.
 
     python benchmarks/bench_finetune.py [--backbone mobilenetv2_100] [--images 24] [--repeats 5]
+        [--augmentation flips_colour]
 """
 
 from __future__ import annotations
@@ -36,8 +37,10 @@ def main() -> None:
     parser.add_argument("--backbone", default="mobilenetv2_100")
     parser.add_argument("--images", type=int, default=24)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--augmentation", default="flips_colour", help="of the tiles (smalti parts)")
     args = parser.parse_args()
-    settings = [f"model.backbone={args.backbone}", "model.pretrained=false", "train.finetune.stages=1",
+    settings = [f"train.finetune.augmentation={args.augmentation}",
+                f"model.backbone={args.backbone}", "model.pretrained=false", "train.finetune.stages=1",
                 "model.norm=live"]  # fmt: skip
     plan = load_recipe("default", settings=settings)
     with tempfile.TemporaryDirectory() as name:
@@ -46,13 +49,15 @@ def main() -> None:
         store = build_store(cohort, plan.tile, tile_px=backbone.spec.size_px, cache=Path(name) / "cache")
         device = choose_device(plan.train)
         fabric = make_fabric(device)
-        network = Network(backbone, POOLERS.build("mean"), Head(backbone.features, 2, dropout=0.2))
+        network = Network(
+            backbone, POOLERS.build("mean", backbone.features, 2), Head(backbone.features, 2, dropout=0.2)
+        )
         phase = plan.train.finetune
         bags = np.arange(args.images)
         batches = BagBatches(store, bags, cohort.targets, phase.batch_images, phase.tiles_per_image)
         network = network.to(memory_format=torch.channels_last)
         task = FinetuneTask(module=network, fabric=fabric, spec=backbone.spec, classes=2,
-                            norm=backbone.norm or NORMS.build('live'), watched_bags=bags[:0],
+                            norm=backbone.norm or NORMS.build("live"), watched_bags=bags[:0],
                             store=store, batches=batches, inner_bags=bags[:0], phase=phase)  # fmt: skip
         loop = Loop(fabric=fabric, task=task, phase=phase, stream=Stream(0, 0, "finetune"),
                     counts=torch.ones(2, device=fabric.device), inner_targets=torch.empty(0, dtype=torch.long),
