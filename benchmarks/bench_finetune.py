@@ -27,8 +27,8 @@ from smalti.recipe import load_recipe
 from smalti.samples import BagBatches
 from smalti.tile import build_store
 from smalti.train import choose_device, make_fabric
+from smalti.train.finetune import FinetuneTask
 from smalti.train.loop import Loop, Stream
-from smalti.train.tasks import FinetuneTask
 
 
 def main() -> None:

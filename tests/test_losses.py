@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.stats import entropy
 from sklearn.metrics import f1_score
 from torchvision.ops import sigmoid_focal_loss
 
 from smalti.train import LOSSES, read_checkpoint, train_folds
-from smalti.train.losses import soften, weigh_classes
+from smalti.train.losses import measure_divergence, soften, weigh_classes
 
 Make = Callable[..., Any]
 COUNTS = torch.tensor([50.0, 20.0, 5.0])
@@ -110,3 +111,14 @@ def test_every_loss_learns_what_is_there_and_nothing_else(name: str, embed: Make
         hits[way].append(float(np.mean(recall)))
     assert hits["true"][0] > 0.9
     assert np.mean(hits["shuffled"]) == pytest.approx(0.5, abs=0.15)
+
+
+def test_divergence_is_that_of_scipy_and_nothing_between_equal_views() -> None:
+    views = [torch.randn(6, 4, generator=torch.Generator().manual_seed(s)) for s in range(3)]
+    scores = np.stack([v.double().softmax(dim=1).numpy() for v in views])
+    mixture = scores.mean(axis=0)
+    expected = np.mean([[entropy(p, m) for p, m in zip(view, mixture, strict=True)] for view in scores])
+    assert float(measure_divergence(views)) == pytest.approx(float(expected), rel=1e-5)
+    assert float(measure_divergence(views[:1] * 3)) == pytest.approx(0, abs=1e-6)
+    apart = [torch.tensor([[100.0, 0.0]]), torch.tensor([[0.0, 100.0]])]
+    assert float(measure_divergence(apart)) == pytest.approx(np.log(2))

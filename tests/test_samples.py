@@ -27,7 +27,7 @@ from smalti.samples import (
     view_transform,
 )
 from smalti.samples.augment import colour_matrix, identity_transform, turn_tile
-from smalti.samples.batches import shuffle_batches
+from smalti.samples.batches import draw_images, find_chances
 from smalti.tile import TileStore, build_store
 from smalti.types import Cohort, InputSpec, Sample
 
@@ -233,7 +233,7 @@ def test_every_tile_is_drawn_in_the_long_run(store: TileStore) -> None:
 @given(count=st.integers(1, 60), size=st.integers(1, 20))
 @settings(deadline=None, max_examples=80)
 def test_batches_are_a_partition_without_a_lonely_image(count: int, size: int) -> None:
-    batches = shuffle_batches(count, size, rng=np.random.default_rng(0))
+    batches = draw_images(count, size, rng=np.random.default_rng(0))
     assert sorted(np.concatenate(batches).tolist()) == list(range(count))
     sizes = [len(b) for b in batches]
     assert max(sizes) <= size
@@ -241,6 +241,28 @@ def test_batches_are_a_partition_without_a_lonely_image(count: int, size: int) -
     assert len(batches) == -(-count // size)
     if size > 2 and count > 1:
         assert min(sizes) > 1
+
+
+TARGETS = np.array([0, 0, 0, 0, 0, 0, 1, 1])
+CASES = ["a", "a", "a", "a", "b", "c", "c", "d"]  # c has images of both classes
+
+
+def test_images_are_drawn_by_class_and_by_case() -> None:
+    balanced = find_chances(TARGETS, CASES, sampling="balanced")
+    cases = find_chances(TARGETS, CASES, sampling="cases")
+    both = find_chances(TARGETS, CASES, sampling="balanced_cases")
+    assert find_chances(TARGETS, CASES, sampling="shuffled") is None
+    np.testing.assert_allclose(balanced, [1 / 12] * 6 + [1 / 4] * 2)
+    np.testing.assert_allclose(cases, [1 / 16] * 4 + [1 / 4] + [1 / 8] * 2 + [1 / 4])
+    np.testing.assert_allclose(both, [1 / 24] * 4 + [1 / 6] * 2 + [1 / 4] * 2)
+
+
+def test_draws_follow_their_chances() -> None:
+    chances = find_chances(TARGETS, CASES, sampling="balanced_cases")
+    rng = np.random.default_rng(0)
+    drawn = np.concatenate([b for _ in range(2000) for b in draw_images(8, 3, rng=rng, chances=chances)])
+    assert len(drawn) == 16_000
+    np.testing.assert_allclose(np.bincount(drawn) / len(drawn), chances, atol=0.01)
 
 
 # --- reading ahead ------------------------------------------------------------------------------------------------

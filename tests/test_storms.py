@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torchvision import transforms
@@ -220,6 +221,20 @@ def test_the_whole_way_in_a_storm_with_mixed_pixels(storm: str, way: str, challe
     settings = [*FAST, "train.transfer.epochs=1", "train.finetune.epochs=1", *knobs]
     result = workflow.run(challenge, settings=settings, runs=tmp_path, name="storm")
     assert 0 <= result.scores["metrics"]["macro_f1"]["value"] <= 1
+
+
+def test_views_that_have_to_agree_are_the_tile_and_two_others_of_it(challenge: Path, tmp_path: Path) -> None:
+    from textures import FAST
+
+    knobs = ["train.finetune.augmentation=augmix", "train.finetune.consistency=12", "train.watch=none"]
+    settings = [*FAST, "train.transfer.epochs=1", "train.finetune.epochs=1", *knobs]
+    agreeing = workflow.run(challenge, settings=settings, runs=tmp_path, name="agree")
+    alone = workflow.run(challenge, settings=[*settings, "train.finetune.consistency=0"], runs=tmp_path, name="alone")
+    found = [pd.read_csv(r.path / "history.csv").query("phase == 'finetune'") for r in (agreeing, alone)]
+    # The further loss is there and counts: a divergence is positive.
+    assert (found[0].train_loss.to_numpy() != found[1].train_loss.to_numpy()).all()
+    with pytest.raises(RecipeError, match="consistency"):
+        recipe.load_recipe(settings=["train.finetune.consistency=1", "train.finetune.pixel_mixing=mixup"])
 
 
 def test_two_ways_of_mixing_the_same_tiles_are_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,6 +23,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from smalti.errors import PartError, RecipeError, RunError
 from smalti.models import ParameterGroup, hash_weights
 from smalti.predict import predict_outer
+from smalti.samples import normalise_tiles
 from smalti.train import list_optimisers, read_checkpoint, train_folds
 from smalti.train.checkpoints import write_checkpoint
 from smalti.train.losses import weigh_classes
@@ -278,6 +280,24 @@ def test_stored_batch_statistics_move_only_when_they_are_live(kind: str, moves: 
     same = [torch.equal(v, content["weights"][f"backbone.{n}"]) for n, v in before.items() if n.endswith("mean")]
     assert len(same) > 3
     assert all(same) is not moves
+
+
+def test_statistics_are_measured_anew_on_the_training_tiles_alone(prepare: Make) -> None:
+    knobs = ("train.transfer.epochs=0", "train.finetune.epochs=1", "train.finetune.stages=2", "train.refit=false")
+    experiment, splits = prepare(*knobs, "model.norm=reestimated", "train.finetune.tiles_per_image=8")
+    content, _ = learn(experiment, splits)
+    module = copy.deepcopy(experiment.backbone.module).eval()
+    name = next(n for n, m in module.named_modules() if isinstance(m, torch.nn.BatchNorm2d))
+    seen: list[torch.Tensor] = []
+    module.get_submodule(name).register_forward_hook(lambda _, given, __: seen.append(given[0].transpose(0, 1)))
+    bags = experiment.find_bags(splits[0].train)
+    rows = np.concatenate([np.asarray(experiment.store.rows(int(bag))) for bag in bags])
+    with torch.inference_mode():
+        module(normalise_tiles(torch.from_numpy(experiment.store.read_tiles(rows)), spec=experiment.backbone.spec))
+    wanted = seen[0].flatten(1)
+    kept = {k: content["weights"][f"backbone.{name}.running_{k}"] for k in ("mean", "var")}
+    torch.testing.assert_close(kept["mean"], wanted.mean(dim=1), rtol=0.1, atol=0.02)
+    torch.testing.assert_close(kept["var"], wanted.var(dim=1), rtol=0.2, atol=0.02)
 
 
 def test_bfloat16_runs_on_a_cpu(prepare: Make) -> None:

@@ -36,11 +36,13 @@ class Norm:
         live: whether training uses (and updates) the statistics of the batch.
         learns: whether scale and shift learn where their layer group is open.
         convert: gives the backbone its new layers, in place where it can.
+        reestimates: whether the stored statistics are measured anew on the training tiles before finetune.
     """
 
     live: bool = True
     learns: bool = True
     convert: Callable[[nn.Module], nn.Module] | None = None
+    reestimates: bool = False
 
 
 NORMS: Registry[Norm] = Registry("norm")
@@ -146,6 +148,16 @@ def build_live() -> Norm:
 def build_frozen_statistics() -> Norm:
     """What the backbone was trained with stays; small batches cannot spoil it."""
     return Norm(live=False)
+
+
+@NORMS.register(
+    "reestimated",
+    summary="statistics measured anew on the training tiles, then kept; scale and shift learn",
+    reference="Li et al. 2017 (AdaBN)",
+)
+def build_reestimated() -> Norm:
+    """Statistics of tissue instead of photographs, free of the noise of small batches."""
+    return Norm(live=False, reestimates=True)
 
 
 @NORMS.register("frozen", summary="stored statistics, scale and shift: nothing of the layer moves")

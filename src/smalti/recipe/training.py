@@ -14,6 +14,10 @@ class Phase(Section):
 
     epochs: int = Field(60, ge=0, description="most passes over the training images; 0 leaves the phase out")
     batch_images: int = Field(32, gt=0, description="images (bags) per step")
+    sampling: Literal["shuffled", "balanced", "cases", "balanced_cases"] = Field(
+        "shuffled",
+        description="each image once in an epoch, or drawn so that classes, cases, or both count alike",
+    )
     optimiser: str = Field("adamw", description="any optimiser that timm lists, by its own name")
     lr: float | None = Field(
         None,
@@ -57,6 +61,8 @@ class Phase(Section):
     def _check_schedule(self) -> Phase:
         if self.optimiser.startswith("schedulefree") and (self.schedule, self.averaging) != ("constant", "none"):
             raise ValueError(f"{self.optimiser} wants schedule=constant and averaging=none: it averages by itself")
+        if self.sampling.startswith("balanced") and self.class_weights != "none":
+            raise ValueError(f"sampling={self.sampling} balances the classes already: set class_weights=none beside it")
         if self.warmup_epochs and self.warmup_epochs >= self.epochs > 0:
             raise ValueError("warmup_epochs must be fewer than epochs")
         return self
@@ -102,6 +108,12 @@ class Finetune(Phase):
     augmentation_options: tuple[Option, ...] = Field(
         (), description="what the augmentation takes, as name=value, for example [count=3] (smalti parts)"
     )
+    consistency: float = Field(
+        0.0,
+        ge=0,
+        description="weight of the divergence between predictions for a tile as it is and for two augmented ones "
+        "(AugMix: 12); three tiles in the place of one",
+    )
     strength_start: float = Field(0.2, ge=0, le=1, description="strength at the first epoch, 0 none to 1 strong")
     strength_end: float = Field(0.6, ge=0, le=1, description="strength at the last epoch")
 
@@ -109,6 +121,8 @@ class Finetune(Phase):
     def _check_mixing(self) -> Finetune:
         if self.bag_mixing and self.pixel_mixing != "none":
             raise ValueError("bag_mixing and pixel_mixing mix the same tiles: set one of them")
+        if self.consistency and self.pixel_mixing != "none":
+            raise ValueError("consistency compares views of one tile, which pixel_mixing mixes: set one of them")
         return self
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from ..tile import TileStore
 from .mixing import measure_step, mix_targets, pair_bags, split_tiles
 
 T = TypeVar("T")
+Sampling = Literal["shuffled", "balanced", "cases", "balanced_cases"]
 _END = object()
 
 
@@ -47,6 +48,7 @@ class BagBatches:
         tiles_per_image: tiles drawn from a bag, without replacement where the bag has enough.
         masked: whether tiles come with their mask as a fourth channel.
         mixing: alpha of the shares of two bags that are mixed, and the number of classes; None mixes nothing.
+        chances: (n,) of each image at each draw; None takes each once in a pass.
     """
 
     store: TileStore
@@ -56,10 +58,11 @@ class BagBatches:
     tiles_per_image: int
     masked: bool = False
     mixing: tuple[float, int] | None = None
+    chances: NDArray[np.float64] | None = None
 
     def draw(self, rng: np.random.Generator) -> Iterator[Batch]:
         """One pass over the images in random order; the same ``rng`` state gives the same batches."""
-        for chosen in shuffle_batches(len(self.bags), self.batch_images, rng=rng):
+        for chosen in draw_images(len(self.bags), self.batch_images, rng=rng, chances=self.chances):
             bags = self.bags[chosen].tolist()
             rows = np.stack([self._draw_rows(bag, rng) for bag in bags])
             starts = (self.store.rows(bag).start for bag in bags)
@@ -92,12 +95,35 @@ class BagBatches:
         return rng.choice(rows, self.tiles_per_image, replace=len(rows) < self.tiles_per_image)
 
 
-def shuffle_batches(count: int, size: int, *, rng: np.random.Generator) -> list[NDArray[np.int64]]:
-    """A random order of ``count`` items cut into near-equal batches of at most ``size``; no batch of one is left over.
+def draw_images(
+    count: int, size: int, *, rng: np.random.Generator, chances: NDArray[np.float64] | None = None
+) -> list[NDArray[np.int64]]:
+    """One pass over ``count`` images in near-equal batches of at most ``size``; no batch of one is left over.
 
-    Near-equal because a last batch of one image would be a noisy step, and breaks live batch normalisation.
+    A random order, or with ``chances`` (count,) as many independent draws. Near-equal because a last batch of one
+    image would be a noisy step, and breaks live batch normalisation.
     """
-    return [b for b in np.array_split(rng.permutation(count), max(1, -(-count // size))) if len(b)]
+    order = rng.permutation(count) if chances is None else rng.choice(count, count, p=chances)
+    return [b for b in np.array_split(order, max(1, -(-count // size))) if len(b)]
+
+
+def find_chances(targets: NDArray[np.int64], cases: Sequence[str], *, sampling: Sampling) -> NDArray[np.float64] | None:
+    """Chance of each of n images at each draw (n,); None where each comes once in a pass.
+
+    ``balanced``: every class alike. ``cases``: every case alike, so that a case of many images does not outvote the
+    rest. ``balanced_cases``: every class alike, and in a class every case.
+    """
+    if sampling == "shuffled":
+        return None
+    names = np.unique(np.asarray(cases), return_inverse=True)[1]
+    chances = np.ones(len(targets))
+    if sampling != "balanced":
+        # A case of images of two classes counts in both of them.
+        groups = names if sampling == "cases" else np.unique([targets, names], axis=1, return_inverse=True)[1].ravel()
+        chances /= np.bincount(groups)[groups]
+    if sampling != "cases":
+        chances /= np.bincount(targets, weights=chances)[targets]
+    return chances / chances.sum()
 
 
 def iterate_ahead(items: Iterator[T], *, depth: int = 2) -> Iterator[T]:

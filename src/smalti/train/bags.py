@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from .. import recipe
 from ..models import BagReader, Guide, LearnedPooler, ParameterGroup
-from ..samples import Pairing, measure_step, mix_targets, pair_bags, split_tiles
-from ..samples.batches import shuffle_batches
+from ..samples import Pairing, draw_images, measure_step, mix_targets, pair_bags, split_tiles
 from .features import Features
 from .guides import PADDING, GuideSource
 from .tasks import Forward
@@ -132,6 +131,7 @@ class BagTask:
         targets: (n,) their classes.
         inner_bags, watched_bags: positions of the images that choose, and of those that are only watched.
         phase: views, images and tiles a step, and the share of tiles left out.
+        chances: (n,) of each training image at each draw; None takes each once in a pass.
     """
 
     module: BagReader
@@ -142,6 +142,7 @@ class BagTask:
     inner_bags: NDArray[np.int64]
     watched_bags: NDArray[np.int64]
     phase: recipe.Transfer
+    chances: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         self.forward = self.fabric.setup_module(self.module)
@@ -161,7 +162,7 @@ class BagTask:
     def draw_batches(self, rng: np.random.Generator) -> Iterator[tuple[Forward, torch.Tensor]]:
         """One view and a choice of tiles drawn for each image; with ``bag_mixing`` some are a partner's."""
         device = self.fabric.device
-        for chosen in shuffle_batches(len(self.bags), self.phase.batch_images, rng=rng):
+        for chosen in draw_images(len(self.bags), self.phase.batch_images, rng=rng, chances=self.chances):
             bags = self.bags[chosen]
             rows = [self._draw_rows(bag, rng) for bag in bags.tolist()]
             view = int(rng.integers(self.phase.views))

@@ -13,22 +13,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 
 from .. import recipe
 from ..audit import DYNAMICS_NAME, Dynamics, join_dynamics, write_dynamics
 from ..errors import RecipeError
 from ..models import NORMS, Head, Network, add_mask_channel
 from ..runs import RunFolder, write_table
-from ..samples import BagBatches
+from ..samples import BagBatches, find_chances
 from ..types import HISTORY_COLUMNS, PREDICTION_COLUMNS, Cohort, Split, score_columns
 from .bags import BagTask, fit_reader
 from .checkpoints import read_checkpoint, write_checkpoint
 from .devices import make_fabric, one_thread
 from .experiment import Experiment
 from .features import Features
+from .finetune import FinetuneTask
 from .loop import Course, Loop, Outcome, Stream
 from .optimisers import settle_train
-from .tasks import FinetuneTask, Task, TransferTask
+from .tasks import Task, TransferTask
 
 Tell = Callable[[str, int, int], None]
 PHASES = ("transfer", "finetune")
@@ -228,6 +230,7 @@ def _prepare_transfer(experiment: Experiment, split: Split, network: Network) ->
         inner=embeddings[0, experiment.find_bags(split.inner)].to(device),
         watched=embeddings[0, experiment.find_bags(split.outer)].to(device),
         batch_images=phase.batch_images,
+        chances=_find_chances(experiment, split, phase),
     )
 
 
@@ -244,6 +247,7 @@ def _prepare_bags(experiment: Experiment, features: Features, split: Split, netw
         inner_bags=experiment.find_bags(split.inner),
         watched_bags=experiment.find_bags(split.outer),
         phase=experiment.recipe.train.transfer,
+        chances=_find_chances(experiment, split, experiment.recipe.train.transfer),
     )
 
 
@@ -251,7 +255,7 @@ def _prepare_finetune(experiment: Experiment, split: Split, network: Network) ->
     phase = experiment.recipe.train.finetune
     targets = experiment.cohort.targets[split.train]
     bags = experiment.find_bags(split.train)
-    return FinetuneTask(
+    task = FinetuneTask(
         module=network,
         fabric=experiment.fabric,
         spec=experiment.backbone.spec,
@@ -265,6 +269,7 @@ def _prepare_finetune(experiment: Experiment, split: Split, network: Network) ->
             phase.tiles_per_image,
             masked=network.takes_mask or phase.pixel_mixing == "mask_cutmix",
             mixing=(phase.bag_mixing, len(experiment.cohort.classes)) if phase.bag_mixing else None,
+            chances=_find_chances(experiment, split, phase),
         ),
         inner_bags=experiment.find_bags(split.inner),
         watched_bags=experiment.find_bags(split.outer),
@@ -272,6 +277,14 @@ def _prepare_finetune(experiment: Experiment, split: Split, network: Network) ->
         classes=len(experiment.cohort.classes),
         stains=experiment.stains.get(split.name),
     )
+    if task.norm.reestimates:
+        task.reestimate(np.random.default_rng([split.seed, split.fold]))
+    return task
+
+
+def _find_chances(experiment: Experiment, split: Split, phase: recipe.Phase) -> NDArray[np.float64] | None:
+    cases = [experiment.cohort.labelled[i].case for i in split.train]
+    return find_chances(experiment.cohort.targets[split.train], cases, sampling=phase.sampling)
 
 
 def _make_loop(experiment: Experiment, split: Split, name: str, task: Task, *, course: Course | None) -> Loop:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -24,6 +25,16 @@ def soften(targets: torch.Tensor, *, classes: int, smoothing: float = 0.0) -> to
 def _mean_by_weight(losses: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Losses (B, C) of each class, weighted, over the weight of the images: torch's own weighted mean."""
     return (losses * targets * weights).sum() / (targets * weights).sum()
+
+
+def measure_divergence(views: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Jensen-Shannon divergence between predictions of V views, logits (B, C) each, in nats; the mean over B.
+
+    Mean Kullback-Leibler divergence of each view from their mixture (Hendrycks et al. 2020, eq. 2).
+    """
+    scores = torch.stack([view.log_softmax(dim=1) for view in views])
+    mixture = scores.logsumexp(dim=0) - math.log(len(views))
+    return (scores.exp() * (scores - mixture)).sum(dim=-1).mean()
 
 
 @LOSSES.register("cross_entropy", summary="log loss of the true class", reference="torch cross_entropy")

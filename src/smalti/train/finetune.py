@@ -1,0 +1,159 @@
+"""Phase ``finetune``: the whole network on augmented tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from numpy.typing import NDArray
+from torch.optim.swa_utils import update_bn
+
+from .. import recipe
+from ..models import Guide, Network, Norm, ParameterGroup, build_groups, open_stage
+from ..registry import read_options
+from ..samples import (
+    AUGMENTATIONS,
+    BagBatches,
+    Batch,
+    StainMaps,
+    Transform,
+    apply_transform,
+    identity_transform,
+    iterate_ahead,
+    mix_pixels,
+    mix_targets,
+    normalise_tiles,
+    pair_bags,
+)
+from ..tile import TileStore
+from ..types import InputSpec
+from .forward import score_bags
+from .guides import GuideSource
+from .losses import measure_divergence
+from .tasks import Forward
+
+VIEWS = 3  # of a tile, where predictions have to agree: as it is, and two augmented ones (Hendrycks et al. 2020)
+
+
+@dataclass
+class FinetuneTask:
+    """The whole network on drawn tiles, opened stage by stage; tiles are seen after their map of ``stains``."""
+
+    module: Network
+    fabric: Fabric
+    spec: InputSpec
+    norm: Norm
+    store: TileStore
+    batches: BagBatches
+    inner_bags: NDArray[np.int64]
+    watched_bags: NDArray[np.int64]
+    phase: recipe.Finetune
+    classes: int
+    stains: StainMaps | None = None
+
+    def __post_init__(self) -> None:
+        self.forward = self.fabric.setup_module(self.module)
+        self._augment = AUGMENTATIONS.build(self.phase.augmentation, **read_options(self.phase.augmentation_options))
+        self._strength = self.phase.strength_start
+        self._guides = GuideSource.open(self.store, self.module.reader)
+
+    def reestimate(self, rng: np.random.Generator) -> None:
+        """Measure the statistics of batch normalisation anew: their mean over the batches of one pass, unaugmented."""
+        was_training = self.module.backbone.training
+        channels = 4 if self.module.takes_mask else 3
+        plain = (
+            replace(batch, tiles=self._apply(batch, identity_transform(*batch.rows.shape))[..., :channels])
+            for batch in self.batches.draw(rng)
+        )
+        update_bn((self._normalise(batch) for batch in plain), self.module.backbone)
+        self.module.backbone.train(was_training)
+
+    def _normalise(self, batch: Batch) -> torch.Tensor:
+        """What the backbone takes (B * N, 3 or 4, H, W), on the device."""
+        return normalise_tiles(torch.from_numpy(batch.tiles).flatten(0, 1).to(self.fabric.device), spec=self.spec)
+
+    def list_groups(self) -> list[ParameterGroup]:
+        """Backbone, pooler and head, the rate falling towards the stem."""
+        return build_groups(self.module.backbone, self.module.reader, layer_decay=self.phase.layer_decay)
+
+    def start_epoch(self, epoch: int, epochs: int) -> None:
+        """Open the layers of this epoch's stage; the strength grows linearly over the phase."""
+        stage = 1 + epoch * self.phase.stages // epochs
+        self.module.train()
+        open_stage(self.module.backbone, stage=stage, stages=self.phase.stages, norm=self.norm)
+        share = epoch / max(1, epochs - 1)
+        self._strength = (1 - share) * self.phase.strength_start + share * self.phase.strength_end
+
+    def draw_batches(self, rng: np.random.Generator) -> Iterator[tuple[Forward, torch.Tensor]]:
+        """Augmented tiles, read and augmented one step ahead."""
+        colours = np.random.default_rng(rng.integers(2**63))
+        device = self.fabric.device
+        for batch, guide in iterate_ahead(self.augment_batches(rng, colours)):
+            images = self._normalise(batch)
+            targets, places = batch.targets.to(device), torch.from_numpy(batch.places).to(device)
+            guide = None if guide is None else guide.to(device)
+            forward: Callable[..., tuple[torch.Tensor, torch.Tensor | None]] = (
+                self._agree if self.phase.consistency else self.forward
+            )
+            yield partial(forward, images, batch.tiles.shape[1], places, targets, guide), targets
+
+    def augment_batches(
+        self, rng: np.random.Generator, colours: np.random.Generator
+    ) -> Iterator[tuple[Batch, Guide | None]]:
+        """Batches of one pass, their tiles augmented, and what the mask says about them, turned along.
+
+        With ``consistency`` tiles are (3 * B, N, H, W, C): as they are but for their turns, then augmented twice.
+        """
+        for batch in self.batches.draw(rng):
+            transform = self._draw_transform(batch, colours)
+            guide = self._guides.read(batch.bags, batch.rows, turns=transform.turns)
+            transforms = [transform]
+            if self.phase.consistency:
+                plain = replace(identity_transform(*batch.rows.shape), turns=transform.turns)
+                again = replace(self._draw_transform(batch, colours), turns=transform.turns)
+                transforms = [plain, transform, again]
+            batch = replace(batch, tiles=np.concatenate([self._apply(batch, t) for t in transforms]))
+            yield self._mix_pixels(batch, colours), guide
+
+    def _draw_transform(self, batch: Batch, colours: np.random.Generator) -> Transform:
+        return self._augment(len(batch.rows), batch.rows.shape[1], self._strength, colours)
+
+    def _apply(self, batch: Batch, transform: Transform) -> NDArray[np.uint8]:
+        maps = None if self.stains is None else self.stains.solve(batch.rows, transform.amounts)
+        return apply_transform(batch.tiles, transform, maps=maps)
+
+    def _agree(
+        self, images: torch.Tensor, bag_tiles: int, places: torch.Tensor, targets: torch.Tensor, guide: Guide | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits (B, C) of tiles as they are; the further loss is what the three views disagree about."""
+        thrice = None if guide is None else Guide(*(None if v is None else torch.cat([v] * VIEWS) for v in guide))
+        given = (torch.cat([places] * VIEWS), torch.cat([targets] * VIEWS), thrice)
+        logits, extra = self.forward(images, bag_tiles, *given)
+        views = logits.float().chunk(VIEWS)
+        further = self.phase.consistency * measure_divergence(views)
+        return views[0], further if extra is None else further + extra
+
+    def _mix_pixels(self, batch: Batch, rng: np.random.Generator) -> Batch:
+        """Bags mixed with partners of the batch, where that is asked for; what a mask's geometry says stays."""
+        if self.phase.pixel_mixing == "none":
+            return batch
+        pairing = pair_bags(len(batch.tiles), alpha=self.phase.pixel_alpha, rng=rng)
+        tiles, kept = mix_pixels(batch.tiles, pairing, way=self.phase.pixel_mixing, rng=rng)
+        targets = mix_targets(batch.targets, pairing, kept=kept, classes=self.classes)
+        channels = 4 if self.module.takes_mask else 3
+        return replace(batch, tiles=np.ascontiguousarray(tiles[..., :channels]), targets=targets)
+
+    def score_inner(self) -> torch.Tensor:
+        """Logits of the inner images from all their tiles."""
+        return self._score(self.inner_bags)
+
+    def score_watched(self) -> torch.Tensor:
+        """Logits of the watched images from all their tiles."""
+        return self._score(self.watched_bags)
+
+    def _score(self, bags: NDArray[np.int64]) -> torch.Tensor:
+        return score_bags(self.module, self.store, bags, spec=self.spec, fabric=self.fabric, stains=self.stains)
