@@ -24,7 +24,7 @@ from drawing import draw_folder
 from smalti.cohort import read_cohort
 from smalti.models import NORMS, POOLERS, Head, Network, build_backbone
 from smalti.recipe import load_recipe
-from smalti.samples import BagBatches
+from smalti.samples import AUGMENTATIONS, BagBatches
 from smalti.tile import build_store
 from smalti.train import choose_device, make_fabric
 from smalti.train.finetune import FinetuneTask
@@ -58,6 +58,7 @@ def main() -> None:
         network = network.to(memory_format=torch.channels_last)
         task = FinetuneTask(module=network, fabric=fabric, spec=backbone.spec, classes=2,
                             norm=backbone.norm or NORMS.build("live"), watched_bags=bags[:0],
+                            augmentation=AUGMENTATIONS.build(args.augmentation),
                             store=store, batches=batches, inner_bags=bags[:0], phase=phase)  # fmt: skip
         loop = Loop(fabric=fabric, task=task, phase=phase, stream=Stream(0, 0, "finetune"),
                     counts=torch.ones(2, device=fabric.device), inner_targets=torch.empty(0, dtype=torch.long),

@@ -49,10 +49,10 @@ def list_parts() -> Iterator[tuple[str, Entry[Any]]]:
     from .predict import CALIBRATIONS, DECISIONS, ENSEMBLES
     from .samples import AUGMENTATIONS
     from .tile import STAINS
-    from .train import LOSSES, SCHEDULES, list_optimisers
+    from .train import LOSSES, SCHEDULES, SEARCHES, list_optimisers
 
     models = (POOLERS, NORMS, FUSIONS)
-    samples = (AUGMENTATIONS, STAINS)
+    samples = (AUGMENTATIONS, SEARCHES, STAINS)
     kinds = (METRICS, CHECKS, CRITERIA, *samples, *models, LOSSES, SCHEDULES, CALIBRATIONS, DECISIONS, ENSEMBLES)
     for registry in kinds:
         for entry in registry:

@@ -281,6 +281,11 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def policies(self) -> Path:
+        """Folder of the policies of augmentation that folds have learned."""
+        return self.path / "policies"
+
+    @property
     def predictions(self) -> Path:
         """Folder of the prediction tables."""
         return self.path / "predictions"

@@ -108,6 +108,14 @@ class Finetune(Phase):
     augmentation_options: tuple[Option, ...] = Field(
         (), description="what the augmentation takes, as name=value, for example [count=3] (smalti parts)"
     )
+    policy_search: str | None = Field(
+        None,
+        description="way to learn a policy of augmentation in each fold, in the place of augmentation (smalti parts); "
+        "null learns none",
+    )
+    policy_options: tuple[Option, ...] = Field(
+        (), description="what the search takes, as name=value, for example [trials=50] (smalti parts)"
+    )
     consistency: float = Field(
         0.0,
         ge=0,
@@ -141,3 +149,12 @@ class Train(Section):
     )
     transfer: Transfer = Transfer()
     finetune: Finetune = Finetune()
+
+    @model_validator(mode="after")
+    def _check_search(self) -> Train:
+        if self.finetune.policy_search is not None and self.finetune.epochs and not self.transfer.epochs:
+            raise ValueError(
+                "a policy is searched with the network that phase transfer leaves: set transfer.epochs above 0, "
+                "or finetune.policy_search=null"
+            )
+        return self

@@ -1,8 +1,9 @@
 """Tiles into training samples: folds, batches, augmentation, mixing, stain."""
 
-from . import storms  # noqa: F401 - registers its augmentations
 from .augment import (
     AUGMENTATIONS,
+    Augmentation,
+    Edit,
     Transform,
     apply_transform,
     identity_transform,
@@ -11,22 +12,47 @@ from .augment import (
 )
 from .batches import BagBatches, Batch, draw_images, find_chances, iterate_ahead
 from .mixing import Pairing, measure_step, mix_targets, pair_bags, split_tiles
+from .operations import Operation
 from .pixels import mix_pixels
+from .policies import (
+    OPERATIONS,
+    Chain,
+    Move,
+    Policy,
+    Stage,
+    describe_policy,
+    draw_chain,
+    parse_policy,
+    read_policy,
+    write_policy,
+)
 from .splits import choose_sealed, count_folds, restrict_splits, split_cases, tabulate_folds
 from .stain import StainMaps, apply_map, combine_frames, fit_maps, match_axes, solve_map
+from .storms import Storm, run_steps
 
 __all__ = [
     "AUGMENTATIONS",
+    "OPERATIONS",
+    "Augmentation",
     "BagBatches",
     "Batch",
+    "Chain",
+    "Edit",
+    "Move",
+    "Operation",
     "Pairing",
+    "Policy",
+    "Stage",
     "StainMaps",
+    "Storm",
     "Transform",
     "apply_map",
     "apply_transform",
     "choose_sealed",
     "combine_frames",
     "count_folds",
+    "describe_policy",
+    "draw_chain",
     "draw_images",
     "find_chances",
     "fit_maps",
@@ -38,10 +64,14 @@ __all__ = [
     "mix_targets",
     "normalise_tiles",
     "pair_bags",
+    "parse_policy",
+    "read_policy",
     "restrict_splits",
+    "run_steps",
     "solve_map",
     "split_cases",
     "split_tiles",
     "tabulate_folds",
     "view_transform",
+    "write_policy",
 ]

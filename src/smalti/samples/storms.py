@@ -8,7 +8,7 @@ tiles are made ahead of the network in a thread, and a repeated epoch is the sam
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -24,9 +24,9 @@ Step = tuple[Operation, float, int]  # operation, amount, seed of what it draws 
     summary="flips; each tile two operations of one magnitude, the strength",
     reference="Cubuk et al. 2020",
 )
-def build_randaugment(*, count: int = 2) -> Augmentation:
+def build_randaugment(*, count: int = 2) -> Storm:
     """``count`` operations of the paper's list, drawn evenly with the identity among them, signs by a coin."""
-    return _follow(lambda strength, rng: partial(run_steps, _draw_chain(GENERAL, count, strength, rng)))
+    return Storm(GENERAL, lambda strength, rng: partial(run_steps, _draw_chain(GENERAL, count, strength, rng)))
 
 
 @AUGMENTATIONS.register(
@@ -34,9 +34,9 @@ def build_randaugment(*, count: int = 2) -> Augmentation:
     summary="flips; each tile one operation, its amount even from nothing to the strength",
     reference="Müller & Hutter 2021",
 )
-def build_trivialaugment() -> Augmentation:
+def build_trivialaugment() -> Storm:
     """One operation of the wide space; at strength 1 amounts are the paper's, any instead of 31."""
-    return _follow(lambda strength, rng: partial(run_steps, _draw_chain(WIDE, 1, strength * rng.random(), rng)))
+    return Storm(WIDE, lambda strength, rng: partial(run_steps, _draw_chain(WIDE, 1, strength * rng.random(), rng)))
 
 
 @AUGMENTATIONS.register(
@@ -44,9 +44,9 @@ def build_trivialaugment() -> Augmentation:
     summary="flips; each tile mixed from itself and three chains of one to three operations",
     reference="Hendrycks et al. 2020",
 )
-def build_augmix(*, width: int = 3, alpha: float = 1.0) -> Augmentation:
-    """Chains weighed by Dirichlet(alpha), the mix by Beta(alpha, alpha) against the tile; without the paper's loss of
-    consistency. A mask stays that of the tile: a mean of moved masks is no mask.
+def build_augmix(*, width: int = 3, alpha: float = 1.0) -> Storm:
+    """Chains weighed by Dirichlet(alpha), the mix by Beta(alpha, alpha) against the tile; the paper's loss
+    is ``train.finetune.consistency``. A mask stays that of the tile: a mean of moved masks is no mask.
     """
 
     def draw(strength: float, rng: np.random.Generator) -> Edit:
@@ -54,17 +54,18 @@ def build_augmix(*, width: int = 3, alpha: float = 1.0) -> Augmentation:
         weights = rng.dirichlet([alpha] * width) * rng.beta(alpha, alpha)
         return partial(mix_chains, chains, weights)
 
-    return _follow(draw)
+    return Storm(GENERAL, draw)
 
 
 @AUGMENTATIONS.register(
     "tissue", summary="flips and stain; each tile two of warp, defocus, smear, JPEG", reference="Tellez et al. 2019"
 )
-def build_tissue(*, count: int = 2) -> Augmentation:
+def build_tissue(*, count: int = 2) -> Storm:
     """What happens to a section between knife and file, after ``flips_stain``."""
-    stain = build_flips_stain()
-    return _follow(
-        lambda strength, rng: partial(run_steps, _draw_chain(TISSUE, count, strength * rng.random(), rng)), stain
+    return Storm(
+        TISSUE,
+        lambda strength, rng: partial(run_steps, _draw_chain(TISSUE, count, strength * rng.random(), rng)),
+        build_flips_stain(),
     )
 
 
@@ -98,15 +99,21 @@ def mix_chains(chains: list[list[Step]], weights: np.ndarray, tile: Tile) -> Til
     return replace_colours(tile, np.clip(np.rint(mixed), 0, 255))
 
 
-def _follow(
-    draw_edit: Callable[[float, np.random.Generator], Edit], before: Augmentation | None = None
-) -> Augmentation:
-    """An edit of every tile after another augmentation, flips unless one is given."""
-    first = before or build_flips()
+@dataclass(frozen=True, slots=True)
+class Storm:
+    """An augmentation that edits every tile after another one, flips unless one is given.
 
-    def draw(images: int, tiles: int, strength: float, rng: np.random.Generator) -> Transform:
-        transform = first(images, tiles, strength, rng)
-        edits = tuple(tuple(draw_edit(strength, rng) for _ in range(tiles)) for _ in range(images))
+    Attributes:
+        operations: what it draws from.
+        draw_edit: from strength and generator, what is done to a tile.
+    """
+
+    operations: Mapping[str, Operation]
+    draw_edit: Callable[[float, np.random.Generator], Edit]
+    before: Augmentation = field(default_factory=build_flips)
+
+    def __call__(self, images: int, tiles: int, strength: float, rng: np.random.Generator) -> Transform:
+        """Draw what happens to B images of N tiles."""
+        transform = self.before(images, tiles, strength, rng)
+        edits = tuple(tuple(self.draw_edit(strength, rng) for _ in range(tiles)) for _ in range(images))
         return replace(transform, edits=edits)
-
-    return draw

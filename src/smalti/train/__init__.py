@@ -10,11 +10,13 @@ from .forward import read_chunks, score_bags
 from .guides import GuideSource
 from .losses import LOSSES
 from .optimisers import list_optimisers, settle_train
+from .policies import SEARCHES
 from .schedules import SCHEDULES
 
 __all__ = [
     "LOSSES",
     "SCHEDULES",
+    "SEARCHES",
     "Device",
     "Experiment",
     "Features",

@@ -22,6 +22,7 @@ from .devices import Device
 from .features import Features
 from .losses import LOSSES
 from .optimisers import check_optimiser
+from .policies import SEARCHES
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class Experiment:
         frozen: name of a split -> what a frozen backbone sees in it; empty where no phase needs that. The same for all
             unless stain is normalised, each fold to its own reference.
         stains: name of a split -> what happens to the stain of each image; empty where tiles stay as they are.
+        digests: image -> hash of its file.
     """
 
     run: RunFolder
@@ -56,6 +58,7 @@ class Experiment:
     device: Device
     fabric: Fabric
     stains: Mapping[str, StainMaps] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     def build_pooler(self) -> Pooler:
         """A fresh pooler of the recipe."""
@@ -120,6 +123,8 @@ def check_parts(recipe: Recipe) -> None:
     STAINS.find(recipe.stain.normalise)
     finetune = recipe.train.finetune
     AUGMENTATIONS.build(finetune.augmentation, **read_options(finetune.augmentation_options))
+    if finetune.policy_search is not None:
+        SEARCHES.build(finetune.policy_search, **read_options(finetune.policy_options))
     for phase in (recipe.train.transfer, recipe.train.finetune):
         LOSSES.build(phase.loss, torch.ones(2), weights=torch.ones(2), **read_options(phase.loss_options))
         check_optimiser(phase.optimiser)

@@ -14,11 +14,11 @@ from torch.optim.swa_utils import update_bn
 
 from .. import recipe
 from ..models import Guide, Network, Norm, ParameterGroup, build_groups, open_stage
-from ..registry import read_options
 from ..samples import (
-    AUGMENTATIONS,
+    Augmentation,
     BagBatches,
     Batch,
+    Policy,
     StainMaps,
     Transform,
     apply_transform,
@@ -53,11 +53,12 @@ class FinetuneTask:
     watched_bags: NDArray[np.int64]
     phase: recipe.Finetune
     classes: int
+    augmentation: Augmentation
     stains: StainMaps | None = None
 
     def __post_init__(self) -> None:
         self.forward = self.fabric.setup_module(self.module)
-        self._augment = AUGMENTATIONS.build(self.phase.augmentation, **read_options(self.phase.augmentation_options))
+        self._augment = self.augmentation
         self._strength = self.phase.strength_start
         self._guides = GuideSource.open(self.store, self.module.reader)
 
@@ -86,6 +87,8 @@ class FinetuneTask:
         self.module.train()
         open_stage(self.module.backbone, stage=stage, stages=self.phase.stages, norm=self.norm)
         share = epoch / max(1, epochs - 1)
+        if isinstance(self.augmentation, Policy):
+            self._augment = self.augmentation.at(share)
         self._strength = (1 - share) * self.phase.strength_start + share * self.phase.strength_end
 
     def draw_batches(self, rng: np.random.Generator) -> Iterator[tuple[Forward, torch.Tensor]]:

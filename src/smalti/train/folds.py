@@ -20,12 +20,13 @@ from ..audit import DYNAMICS_NAME, Dynamics, join_dynamics, write_dynamics
 from ..errors import RecipeError
 from ..models import NORMS, Head, Network, add_mask_channel
 from ..runs import RunFolder, write_table
-from ..samples import BagBatches, find_chances
+from ..samples import Augmentation, BagBatches, find_chances, parse_policy, write_policy
 from ..types import HISTORY_COLUMNS, PREDICTION_COLUMNS, Cohort, Split, score_columns
 from .bags import BagTask, fit_reader
 from .checkpoints import read_checkpoint, write_checkpoint
 from .devices import make_fabric, one_thread
 from .experiment import Experiment
+from .exploring import Explored, explore_augmentation
 from .features import Features
 from .finetune import FinetuneTask
 from .loop import Course, Loop, Outcome, Stream
@@ -51,9 +52,20 @@ def train_folds(experiment: Experiment, splits: tuple[Split, ...], *, tell: Tell
     history = pd.DataFrame([row for c in checkpoints for row in c["history"]], columns=list(HISTORY_COLUMNS))
     write_table(run.path / "history.csv", history)
     write_table(run.predictions / "inner.csv", tabulate_inner(experiment, splits))
+    _record_explored(run, splits, checkpoints)
     parts = [path for path in (find_dynamics(run, split) for split in splits) if path.is_file()]
     if parts:
         join_dynamics(parts, run.predictions / DYNAMICS_NAME)
+
+
+def _record_explored(run: RunFolder, splits: tuple[Split, ...], checkpoints: list[dict[str, Any]]) -> None:
+    """Write ``operations.csv`` and ``policies/`` where augmentations were looked at or learned."""
+    rows = [row for content in checkpoints for row in content.get("operations", ())]
+    if rows:
+        write_table(run.path / "operations.csv", pd.DataFrame(rows))
+    for split, content in zip(splits, checkpoints, strict=True):
+        if content.get("policy") is not None:
+            write_policy(run.policies / f"{split.name}.yaml", parse_policy(content["policy"], where=split.name))
 
 
 def find_dynamics(run: RunFolder, split: Split) -> Path:
@@ -78,6 +90,7 @@ class Learned:
         courses: of each phase, what another pass repeats.
         inner_logits: (n, C) of the images that chose.
         watched: of each phase that was watched, logits (n, C) of the outer images after each epoch.
+        explored: the augmentation of phase ``finetune``.
     """
 
     network: Network
@@ -85,6 +98,7 @@ class Learned:
     courses: dict[str, Course]
     inner_logits: torch.Tensor
     watched: dict[str, tuple[torch.Tensor, ...]]
+    explored: Explored | None = None
 
 
 def train_split(experiment: Experiment, split: Split, *, tell: Tell | None = None) -> None:
@@ -97,7 +111,7 @@ def train_split(experiment: Experiment, split: Split, *, tell: Tell | None = Non
     final = first
     if experiment.recipe.train.refit and len(split.inner):
         whole = replace(split, train=np.union1d(split.train, split.inner), inner=split.inner[:0])
-        final = _learn(experiment, whole, courses=first.courses, tell=tell)
+        final = _learn(experiment, whole, before=first, tell=tell)
     weights = final.network.state_dict()
     if experiment.recipe.train.finetune.epochs == 0:
         weights = {name: value for name, value in weights.items() if not name.startswith("backbone.")}
@@ -106,6 +120,8 @@ def train_split(experiment: Experiment, split: Split, *, tell: Tell | None = Non
         path = find_dynamics(experiment.run, split)
         write_dynamics(path, _tabulate_watched(experiment.cohort, split, first.watched))
     content = {"weights": dict(weights), "history": history, "inner_logits": first.inner_logits}
+    if first.explored is not None:
+        content |= first.explored.describe(split)
     write_checkpoint(experiment.run.checkpoints / f"{split.name}.safetensors", content)
     for path in experiment.run.checkpoints.glob(f"{split.name}.*.progress"):
         path.unlink()
@@ -115,10 +131,10 @@ def _learn(
     experiment: Experiment,
     split: Split,
     *,
-    courses: dict[str, Course] | None = None,
+    before: Learned | None = None,
     tell: Tell | None = None,
 ) -> Learned:
-    """One pass through the phases; with ``courses`` it repeats what another pass chose, and nothing is watched."""
+    """One pass through the phases; it repeats what a pass ``before`` chose, and then nothing is watched."""
     network = build_network(experiment, seed=split.seed * 1000 + split.fold)
     if network.branch is not None:
         _, shapes = experiment.store.read_shapes()
@@ -133,9 +149,12 @@ def _learn(
             task = _prepare_transfer(experiment, split, network)
         else:
             _open_backbone(experiment, network)
-            task = _prepare_finetune(experiment, split, network)
-        loop = _make_loop(experiment, split, name, task, course=courses[name] if courses is not None else None)
-        loop.watch = courses is None and name in WATCHED[experiment.recipe.train.watch]
+            explored = explore_augmentation(experiment, split, network) if before is None else before.explored
+            assert explored is not None
+            learned = replace(learned, explored=explored)
+            task = _prepare_finetune(experiment, split, network, augmentation=explored.augmentation)
+        loop = _make_loop(experiment, split, name, task, course=before.courses[name] if before is not None else None)
+        loop.watch = before is None and name in WATCHED[experiment.recipe.train.watch]
         with one_thread() if name == "transfer" else nullcontext():
             outcome = _run(loop, split, tell)
         learned.history.extend(outcome.history)
@@ -251,7 +270,9 @@ def _prepare_bags(experiment: Experiment, features: Features, split: Split, netw
     )
 
 
-def _prepare_finetune(experiment: Experiment, split: Split, network: Network) -> FinetuneTask:
+def _prepare_finetune(
+    experiment: Experiment, split: Split, network: Network, *, augmentation: Augmentation
+) -> FinetuneTask:
     phase = experiment.recipe.train.finetune
     targets = experiment.cohort.targets[split.train]
     bags = experiment.find_bags(split.train)
@@ -275,6 +296,7 @@ def _prepare_finetune(experiment: Experiment, split: Split, network: Network) ->
         watched_bags=experiment.find_bags(split.outer),
         phase=phase,
         classes=len(experiment.cohort.classes),
+        augmentation=augmentation,
         stains=experiment.stains.get(split.name),
     )
     if task.norm.reestimates:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from lightning.fabric import Fabric
 from numpy.typing import NDArray
+from torch import nn
 
 from ..models import Network
 from ..samples import StainMaps, apply_transform, iterate_ahead, normalise_tiles, view_transform
@@ -35,10 +37,8 @@ def score_bags(
     all tiles (test-time augmentation). Tiles are seen after their map of ``stains``, if there are any. A bag's result
     does not depend on the other bags: chunks never mix images.
     """
-    was_training = {m for m in network.modules() if m.training}
-    network.eval()
     rows: list[torch.Tensor] = []
-    with torch.inference_mode(), fabric.autocast():
+    with at_rest(network), torch.inference_mode(), fabric.autocast():
         parts: list[list[torch.Tensor]] = [[] for _ in range(views)]
         guides = GuideSource.open(store, network.reader)
         for last, view, tiles in iterate_ahead(
@@ -57,9 +57,19 @@ def score_bags(
                 parts = [[] for _ in range(views)]
                 if progress is not None:
                     progress(len(rows), len(bags))
-    for module in was_training:
-        module.training = True
     return torch.stack(rows) if rows else torch.empty(0, network.head.linear.out_features)
+
+
+@contextmanager
+def at_rest(network: nn.Module) -> Iterator[None]:
+    """A network in eval mode; afterwards each of its modules is as it was."""
+    was_training = [module for module in network.modules() if module.training]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module in was_training:
+            module.training = True
 
 
 def read_chunks(

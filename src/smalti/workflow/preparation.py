@@ -31,6 +31,7 @@ from ..runs import (
 from ..types import Cohort, Split
 from .ground import Ground
 from .listening import SILENT, Listener
+from .policies import check_policy, hash_images
 from .staging import stage
 from .staining import fit_stains, record_stains
 
@@ -70,7 +71,11 @@ def prepare(
         listener.say(f"{backbone.name} has no batch normalisation: model.norm={asked} plays no part")
     device = choose_device(plan.train)
     identity = identify(ground, cache=cache) | {"weights": _hash_backbone(backbone)}
-    training = hash_training(plan, identity, device=f"{device.accelerator} {device.precision}")
+    digests = hash_images(ground, cache=cache)
+    policy = check_policy(plan, ground, splits, digests=digests)
+    training = hash_training(
+        plan, identity | ({"policy": policy} if policy else {}), device=f"{device.accelerator} {device.precision}"
+    )
     folder = runs / (name or name_run(ground, plan))
     run_folder = open_run(folder, recipe=plan, identity=identity, training=training, device=asdict(device))
     record_plan(run_folder, ground, splits)
@@ -89,7 +94,7 @@ def prepare(
         with stage(run_folder, "features"):
             embed = partial(_embed, plan, backbone, fabric=fabric, cache=cache, listener=listener)
             frozen = _freeze(embed, stains, plan, classes=len(ground.cohort.classes))
-    return Experiment(run_folder, plan, ground.cohort, store, backbone, frozen, device, fabric, stains), splits
+    return Experiment(run_folder, plan, ground.cohort, store, backbone, frozen, device, fabric, stains, digests), splits
 
 
 def count_unscaled(ground: Ground, plan: Recipe, *, listener: Listener) -> None:

@@ -19,6 +19,7 @@ from ..types import SCORE_PREFIX, Split
 from .blending import combine_runs, submit
 from .ground import RUNS, Ground, find_decisions, inspect_ground
 from .listening import SILENT, Listener
+from .policies import warn_of_operations
 from .preparation import prepare
 from .staging import stage
 from .suspicion import suspect_run
@@ -121,6 +122,7 @@ def _train(
     experiment, splits = prepare(ground, plan, runs=runs, name=name, listener=listener)
     with stage(experiment.run, "train"):
         train_folds(experiment, splits, tell=listener.tell)
+    warn_of_operations(experiment.run, listener=listener)
     return experiment, splits
 
 

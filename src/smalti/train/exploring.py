@@ -1,0 +1,107 @@
+"""Before ``finetune``: what the operations of the augmentation do to the class, and the policy where one is learned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import recipe
+from ..models import Network
+from ..registry import read_options
+from ..samples import AUGMENTATIONS, OPERATIONS, Augmentation, Operation, Policy, Storm, describe_policy
+from ..types import Split
+from .experiment import Experiment
+from .policies import SEARCHES
+from .probe import Effect, Probe, weigh_operations
+
+MOST_IMAGES = 64  # of a probe; a search looks at its tiles a hundred times
+MIDDLE = 0.5  # amount at which operations are weighed before a search chooses amounts of its own
+
+
+@dataclass(frozen=True, slots=True)
+class Explored:
+    """The augmentation of one fold.
+
+    Attributes:
+        effects: of the operations that it draws from; empty where it draws from none, or nothing was held back to see.
+    """
+
+    augmentation: Augmentation
+    effects: tuple[Effect, ...] = ()
+
+    def describe(self, split: Split) -> dict[str, Any]:
+        """For the checkpoint: rows about operations, and the policy if it was learned here."""
+        rows = [
+            {"seed": split.seed, "fold": split.fold} | asdict(effect) | {"destroys": effect.destroys}
+            for effect in self.effects
+        ]
+        learned = None
+        if isinstance(self.augmentation, Policy) and self.effects:
+            learned = describe_policy(self.augmentation)
+        return {"operations": rows, "policy": learned}
+
+
+def explore_augmentation(experiment: Experiment, split: Split, network: Network) -> Explored:
+    """Build or learn the augmentation of a fold, with the network that phase ``transfer`` leaves."""
+    phase = experiment.recipe.train.finetune
+    search = phase.policy_search
+    augmentation = AUGMENTATIONS.build(phase.augmentation, **read_options(phase.augmentation_options))
+    operations, amount = list_operations(phase, augmentation)
+    if not operations or not len(split.inner) or experiment.recipe.train.transfer.epochs == 0:
+        return Explored(augmentation)
+    inner, images = _build_probe(experiment, split, network, split.inner)
+    cases = [experiment.cohort.labelled[i].case for i in images]
+    effects = weigh_operations(inner, operations, amount=amount, cases=cases)
+    if search is None:
+        return Explored(augmentation, effects)
+    training, taught = _build_probe(experiment, split, network, split.train)
+    sound = {e.operation: operations[e.operation] for e in effects if not e.destroys}
+    find = SEARCHES.build(search, **read_options(phase.policy_options))
+    policy = find(training, inner, sound or operations, split.seed * 1000 + split.fold)
+    names = [experiment.cohort.labelled[i].image for i in np.union1d(images, taught)]
+    return Explored(replace(policy, seen=frozenset(experiment.digests[name] for name in names)), effects)
+
+
+def list_operations(phase: recipe.Finetune, augmentation: Augmentation) -> tuple[Mapping[str, Operation], float]:
+    """What is drawn from, and the amount to weigh it at; empty for flips and colours, which draw from nothing."""
+    if phase.policy_search is not None:
+        return OPERATIONS, MIDDLE
+    if isinstance(augmentation, Storm):
+        return augmentation.operations, phase.strength_end
+    return {}, 0.0
+
+
+def _build_probe(
+    experiment: Experiment, split: Split, network: Network, images: NDArray[np.int64]
+) -> tuple[Probe, NDArray[np.int64]]:
+    """A probe of at most `MOST_IMAGES` images, as even over the classes as they allow, and which these are."""
+    rng = np.random.default_rng([split.seed, split.fold])
+    chosen = _choose_evenly(experiment.cohort.targets[images], most=MOST_IMAGES, rng=rng)
+    images = images[chosen]
+    probe = Probe(
+        network,
+        experiment.store,
+        experiment.find_bags(images),
+        experiment.cohort.targets[images],
+        experiment.recipe.train.finetune.tiles_per_image,
+        len(experiment.cohort.classes),
+        experiment.backbone.spec,
+        experiment.fabric,
+        experiment.stains.get(split.name),
+        seed=split.seed * 1000 + split.fold,
+    )
+    return probe, images
+
+
+def _choose_evenly(targets: NDArray[np.int64], *, most: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Positions of at most ``most`` images: classes take turns until none has any left."""
+    order = rng.permutation(len(targets))
+    turn = np.empty(len(targets), dtype=np.int64)
+    for target in np.unique(targets):
+        mine = order[targets[order] == target]
+        turn[mine] = np.arange(len(mine))
+    return np.sort(order[np.argsort(turn[order], kind="stable")][:most])
