@@ -72,10 +72,8 @@ def prepare(
     device = choose_device(plan.train)
     identity = identify(ground, cache=cache) | {"weights": _hash_backbone(backbone)}
     digests = hash_images(ground, cache=cache)
-    policy = check_policy(plan, ground, splits, digests=digests)
-    training = hash_training(
-        plan, identity | ({"policy": policy} if policy else {}), device=f"{device.accelerator} {device.precision}"
-    )
+    stands_on = identity | check_policy(plan, ground, splits, digests=digests)
+    training = hash_training(plan, stands_on, device=f"{device.accelerator} {device.precision}")
     folder = runs / (name or name_run(ground, plan))
     run_folder = open_run(folder, recipe=plan, identity=identity, training=training, device=asdict(device))
     record_plan(run_folder, ground, splits)
