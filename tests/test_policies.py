@@ -1,0 +1,202 @@
+"""Policies of augmentation: their file, what they draw, and searches that find what was planted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from smalti import workflow
+from smalti.errors import PartError, RecipeError
+from smalti.models import Head, Network
+from smalti.samples import (
+    AUGMENTATIONS,
+    OPERATIONS,
+    Chain,
+    Move,
+    Policy,
+    Stage,
+    apply_transform,
+    describe_policy,
+    read_policy,
+    write_policy,
+)
+from smalti.train.exploring import _choose_evenly
+from smalti.train.policies import SEARCHES
+from smalti.train.probe import Probe, weigh_operations
+
+Make = Callable[..., Any]
+KNOBS = ("train.transfer.epochs=4", "train.finetune.epochs=1", "train.refit=false", "train.watch=none")
+
+
+def make_policy(**changes: Any) -> Policy:
+    first = Stage(0.0, (Chain(1.0, (Move("solarize", 1.0, 0.9),)),))
+    second = Stage(0.5, (Chain(3.0, ()), Chain(1.0, (Move("posterize", 0.5, 1.0), Move("rotate", 1.0, 0.5)))))
+    return replace(Policy((first, second), {"by": "hand"}, frozenset({"ab", "cd"})), **changes)
+
+
+def test_a_policy_comes_back_from_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    write_policy(path, make_policy())
+    found = read_policy(path)
+    assert found == make_policy()
+    built = AUGMENTATIONS.build("policy", file=str(path))
+    assert isinstance(built, Policy)
+    assert describe_policy(built) == describe_policy(found)
+
+
+def test_a_stage_holds_from_its_start_on() -> None:
+    policy = make_policy()
+    tiles = np.full((1, 40, 16, 16, 3), 200, dtype=np.uint8)
+    early = apply_transform(tiles, policy.at(0.49)(1, 40, 1.0, np.random.default_rng(0)))
+    late = apply_transform(tiles, policy.at(0.5)(1, 40, 1.0, np.random.default_rng(0)))
+    assert (early == 55).all()  # solarised: 255 - 200
+    assert 0.4 < (late == 200).all(axis=(0, 2, 3, 4)).mean() < 0.95  # three of four draw the chain of none
+    again = apply_transform(tiles, policy.at(0.5)(1, 40, 0.0, np.random.default_rng(0)))
+    np.testing.assert_array_equal(late, again)  # the strength of the phase plays no part
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda c: c["stages"][0].update(start=0.1), "start at 0"),
+        (lambda c: c["stages"][0]["chains"][0]["moves"][0].update(operation="melt", amount=2), "melt.*from 0 to 1"),
+        (lambda c: c["stages"][1]["chains"][0].update(weight=-1), "below 0"),
+        (lambda c: c["stages"][0].update(chains=[]), "no chain"),
+        (lambda c: c.pop("stages"), "'stages' is missing"),
+        (lambda c: c["stages"][0]["chains"][0]["moves"][0].pop("chance"), "'chance' is missing"),
+    ],
+)
+def test_a_bad_policy_says_all_that_is_wrong(change: Callable[[Any], Any], told: str, tmp_path: Path) -> None:
+    content = describe_policy(make_policy())
+    change(content)
+    path = tmp_path / "policy.yaml"
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(PartError, match=told):
+        read_policy(path)
+    with pytest.raises(PartError, match="cannot be read"):
+        read_policy(tmp_path / "none.yaml")
+
+
+class Bright(torch.nn.Module):
+    """A backbone that sees the mean of each channel and nothing else."""
+
+    def forward(self, tiles: torch.Tensor) -> torch.Tensor:
+        return tiles.mean(dim=(2, 3)) * 8
+
+
+class Drawn:
+    """A store of tiles that are dark or light."""
+
+    def __init__(self, count: int, *, tiles: int = 2) -> None:
+        rng = np.random.default_rng(count)
+        self.targets = np.arange(count) % 2
+        levels = np.where(self.targets.repeat(tiles), 170, 90)[:, None, None, None]
+        self.stored = (levels + rng.integers(-20, 20, (count * tiles, 24, 24, 3))).astype(np.uint8)
+        self.tiles = tiles
+
+    def rows(self, bag: int) -> range:
+        return range(bag * self.tiles, (bag + 1) * self.tiles)
+
+    def read_tiles(self, rows: np.ndarray, *, masked: bool) -> np.ndarray:
+        return self.stored[rows]
+
+    def find_places(self, bag: int) -> np.ndarray:
+        return np.zeros((self.tiles, 2), dtype=np.float32)
+
+
+def make_probe(count: int, prepare: Make) -> Probe:
+    """Images of two classes that differ in brightness, and a head that knows it."""
+    experiment, _ = prepare("train.finetune.epochs=0")
+    head = Head(3, 2, dropout=0.0)
+    with torch.no_grad():
+        head.linear.weight.copy_(torch.tensor([[-1.0] * 3, [1.0] * 3]))
+        head.linear.bias.zero_()
+    backbone = replace(experiment.backbone, module=Bright(), features=3)
+    network = Network(backbone, experiment.build_pooler(), head)
+    store, spec = Drawn(count), experiment.backbone.spec
+    spec = replace(spec, mean=(0.5,) * 3, std=(0.25,) * 3, fixed=False)
+    return Probe(network, store, np.arange(count), store.targets, 2, 2, spec, experiment.fabric)  # type: ignore[arg-type]
+
+
+def test_an_operation_that_takes_the_class_away_is_told_from_those_that_do_not(prepare: Make) -> None:
+    probe = make_probe(40, prepare)
+    cases = [f"c{i // 2}" for i in range(40)]
+    effects = {e.operation: e for e in weigh_operations(probe, OPERATIONS, amount=0.6, cases=cases)}
+    # The class is the brightness: equalising takes it away, turning and blurring leave it.
+    assert effects["equalize"].destroys
+    assert effects["equalize"].fall == pytest.approx(0.5, abs=0.1)
+    assert not any(effects[name].destroys for name in ("defocus", "smear", "warp", "compress", "sharpness", "shear_x"))
+    few = weigh_operations(probe, OPERATIONS, amount=0.6, cases=["a", "b"] * 20)
+    assert not any(effect.destroys for effect in few)  # two cases tell nothing
+
+
+@pytest.mark.parametrize(("name", "options"), [("density", {"trials": 40}), ("population", {"rate": 0.05})])
+def test_a_search_prefers_what_leaves_the_class_and_can_be_repeated(
+    name: str, options: dict[str, Any], prepare: Make
+) -> None:
+    training, inner = make_probe(24, prepare), make_probe(16, prepare)
+    chosen = {name: OPERATIONS[name] for name in ("equalize", "solarize", "defocus", "sharpness", "smear")}
+    policies = [SEARCHES.build(name, **options)(training, inner, chosen, 3) for _ in range(2)]
+    assert policies[0] == policies[1]
+    weights = dict.fromkeys(chosen, 0.0)
+    for chain in policies[0].stages[-1].chains:
+        for move in chain.moves:
+            weights[move.operation] += chain.weight * move.chance / len(chain.moves)
+    if name == "density":
+        kept = policies[0].stages[0].chains[0].moves
+        assert {m.operation for m in kept} <= {"defocus", "sharpness", "smear"}
+        losses = policies[0].found["inner_loss_kept"]
+        assert losses == sorted(losses)
+    else:
+        assert policies[0].found["inner_loss_end"] <= policies[0].found["inner_loss_start"]
+        assert [stage.start for stage in policies[0].stages] == pytest.approx([k / 6 for k in range(6)])
+    assert all(value >= 0 for value in weights.values())
+
+
+def test_images_of_a_probe_are_even_over_the_classes() -> None:
+    targets = np.array([0] * 90 + [1] * 9 + [2])
+    chosen = _choose_evenly(targets, most=20, rng=np.random.default_rng(0))
+    assert np.bincount(targets[chosen]).tolist() == [10, 9, 1]
+    assert len(set(chosen.tolist())) == 20
+
+
+def test_a_policy_is_learned_in_each_fold_and_must_not_score_with_who_chose_it(challenge: Path, tmp_path: Path) -> None:
+    from textures import FAST
+
+    search = ["train.finetune.policy_search=density", "train.finetune.policy_options=[trials=4,kept=2]"]
+    settings = [*FAST, *KNOBS, *search]
+    result = workflow.run(challenge, settings=settings, runs=tmp_path, name="learned")
+    files = sorted((result.path / "policies").glob("*.yaml"))
+    assert [f.stem for f in files] == ["fold0-seed0", "fold1-seed0"]
+    assert all(1 <= len(read_policy(f).chains) <= 2 for f in files)
+    assert read_policy(files[0]).seen != read_policy(files[1]).seen
+    table = pd.read_csv(result.path / "operations.csv")
+    assert set(table.operation) == set(OPERATIONS)
+    reused = [
+        *FAST,
+        *KNOBS,
+        "train.finetune.augmentation=policy",
+        f"train.finetune.augmentation_options=[file={files[0]}]",
+    ]
+    with pytest.raises(RecipeError, match="what chooses never scores"):
+        workflow.run(challenge, settings=reused, runs=tmp_path, name="reused")
+    free = tmp_path / "free.yaml"
+    write_policy(free, replace(read_policy(files[0]), seen=frozenset()))
+    allowed = [*plain, f"train.finetune.augmentation_options=[file={free}]"]
+    again = workflow.run(challenge, settings=allowed, runs=tmp_path, name="free")
+    assert 0 <= again.scores["metrics"]["macro_f1"]["value"] <= 1
+
+
+def test_a_search_without_a_network_is_refused() -> None:
+    from smalti.recipe import load_recipe
+
+    with pytest.raises(RecipeError, match="phase transfer"):
+        load_recipe(settings=["train.transfer.epochs=0", "train.finetune.policy_search=density"])
