@@ -180,12 +180,12 @@ def test_a_policy_is_learned_in_each_fold_and_must_not_score_with_who_chose_it(c
     assert read_policy(files[0]).seen != read_policy(files[1]).seen
     table = pd.read_csv(result.path / "operations.csv")
     assert set(table.operation) == set(OPERATIONS)
-    reused = [
-        *FAST,
-        *KNOBS,
-        "train.finetune.augmentation=policy",
-        f"train.finetune.augmentation_options=[file={files[0]}]",
-    ]
+    assert (result.path / "figures" / "augmentation.png").is_file()
+    page = (result.path / "report.html").read_text()
+    assert "a policy learned in each fold by density" in page
+    assert "Policy of fold0-seed0" in page
+    plain = [*FAST, *KNOBS, "train.finetune.augmentation=policy"]
+    reused = [*plain, f"train.finetune.augmentation_options=[file={files[0]}]"]
     with pytest.raises(RecipeError, match="what chooses never scores"):
         workflow.run(challenge, settings=reused, runs=tmp_path, name="reused")
     free = tmp_path / "free.yaml"

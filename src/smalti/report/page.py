@@ -36,6 +36,7 @@ from .results import (
     write_metrics,
     write_submission,
 )
+from .storms import write_augmentation
 from .study import Study, gather_runs, read_ladder
 from .tuning import write_curves_of, write_sensitivity, write_studies, write_worth
 
@@ -57,6 +58,7 @@ SECTIONS: tuple[Callable[[RunRecord], Section], ...] = (
     write_folds,
     write_seal,
     write_curves,
+    write_augmentation,
     write_submission,
     write_method,
     write_recipe,

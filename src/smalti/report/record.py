@@ -48,6 +48,7 @@ class RunRecord:
     seal: dict[str, Any] | None
     explanation: dict[str, Any] | None
     stain: dict[str, Any] | None
+    operations: pd.DataFrame | None
 
     @property
     def root(self) -> Path | None:
@@ -86,6 +87,7 @@ def read_record(run: RunFolder) -> RunRecord:
         seal=_read_seal(path, cohort),
         explanation=_read_json(path / "explanation.json"),
         stain=_read_json(path / "stain.json"),
+        operations=_read_table(path / "operations.csv"),
     )
 
 

@@ -6,19 +6,24 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import recipe
 from ..models import Network
 from ..registry import read_options
+from ..runs import RunFolder, write_atomic
 from ..samples import AUGMENTATIONS, OPERATIONS, Augmentation, Operation, Policy, Storm, describe_policy
 from ..types import Split
 from .experiment import Experiment
+from .finetune import FinetuneTask
 from .policies import SEARCHES
 from .probe import Effect, Probe, weigh_operations
 
 MOST_IMAGES = 64  # of a probe; a search looks at its tiles a hundred times
+PICTURE_NAME = "augmentation.png"
+PICTURED, DRAWS, PICTURED_PX = 4, 4, 128  # images, draws of the first and of the last epoch, side of a tile shown
 MIDDLE = 0.5  # amount at which operations are weighed before a search chooses amounts of its own
 
 
@@ -64,6 +69,26 @@ def explore_augmentation(experiment: Experiment, split: Split, network: Network)
     policy = find(training, inner, sound or operations, split.seed * 1000 + split.fold)
     names = [experiment.cohort.labelled[i].image for i in np.union1d(images, taught)]
     return Explored(replace(policy, seen=frozenset(experiment.digests[name] for name in names)), effects)
+
+
+def picture_augmentation(run: RunFolder, task: FinetuneTask) -> None:
+    """Draw real tiles as phase ``finetune`` sees them, once for a run, as ``figures/augmentation.png``."""
+    path = run.path / "figures" / PICTURE_NAME
+    if path.is_file():
+        return
+    classes = task.batches.targets
+    chosen = _choose_evenly(classes, most=PICTURED, rng=np.random.default_rng(0))
+    shown = task.show_tiles(task.batches.bags[chosen], draws=DRAWS)
+    side = min(PICTURED_PX, task.store.tile_px)
+    rows = [np.concatenate([_frame(tile, side) for tile in row], axis=1) for row in shown]
+    encoded = cv2.imencode(".png", np.concatenate(rows)[..., ::-1])[1]
+    write_atomic(path, encoded.tobytes())
+
+
+def _frame(tile: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """A tile of one size, with a white edge."""
+    small = cv2.resize(np.ascontiguousarray(tile), (side, side), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.copyMakeBorder(small, 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=(255, 255, 255)), dtype=np.uint8)
 
 
 def list_operations(phase: recipe.Finetune, augmentation: Augmentation) -> tuple[Mapping[str, Operation], float]:

@@ -86,10 +86,26 @@ class FinetuneTask:
         stage = 1 + epoch * self.phase.stages // epochs
         self.module.train()
         open_stage(self.module.backbone, stage=stage, stages=self.phase.stages, norm=self.norm)
-        share = epoch / max(1, epochs - 1)
+        self._set_moment(epoch / max(1, epochs - 1))
+
+    def _set_moment(self, share: float) -> None:
+        """The strength grows linearly over the phase; a policy has stages."""
         if isinstance(self.augmentation, Policy):
             self._augment = self.augmentation.at(share)
         self._strength = (1 - share) * self.phase.strength_start + share * self.phase.strength_end
+
+    def show_tiles(self, bags: NDArray[np.int64], *, draws: int) -> NDArray[np.uint8]:
+        """A tile of each of n bags (n, 1 + 2 * draws, H, W, 3): as it is, ``draws`` times as the first epoch makes it,
+        and as often as the last does."""
+        rng = np.random.default_rng(0)
+        rows = np.array([[self.store.rows(int(bag)).start] for bag in bags])
+        tiles = self.store.read_tiles(rows.ravel(), masked=False)[:, None]
+        batch = Batch(tiles, np.zeros((*rows.shape, 2), np.float32), torch.zeros(len(bags)), bags, rows)
+        columns = [self._apply(batch, identity_transform(*rows.shape))]
+        for share in (0.0, 1.0):
+            self._set_moment(share)
+            columns += [self._apply(batch, self._draw_transform(batch, rng)) for _ in range(draws)]
+        return np.concatenate(columns, axis=1)
 
     def draw_batches(self, rng: np.random.Generator) -> Iterator[tuple[Forward, torch.Tensor]]:
         """Augmented tiles, read and augmented one step ahead."""

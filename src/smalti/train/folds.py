@@ -26,7 +26,7 @@ from .bags import BagTask, fit_reader
 from .checkpoints import read_checkpoint, write_checkpoint
 from .devices import make_fabric, one_thread
 from .experiment import Experiment
-from .exploring import Explored, explore_augmentation
+from .exploring import Explored, explore_augmentation, picture_augmentation
 from .features import Features
 from .finetune import FinetuneTask
 from .loop import Course, Loop, Outcome, Stream
@@ -153,6 +153,7 @@ def _learn(
             assert explored is not None
             learned = replace(learned, explored=explored)
             task = _prepare_finetune(experiment, split, network, augmentation=explored.augmentation)
+            picture_augmentation(experiment.run, task)
         loop = _make_loop(experiment, split, name, task, course=before.courses[name] if before is not None else None)
         loop.watch = before is None and name in WATCHED[experiment.recipe.train.watch]
         with one_thread() if name == "transfer" else nullcontext():
