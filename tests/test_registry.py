@@ -25,7 +25,7 @@ from smalti.recipe import Phase
 from smalti.registry import Registry
 from smalti.samples import AUGMENTATIONS, Transform
 from smalti.tile import STAINS
-from smalti.train import LOSSES
+from smalti.train import LOSSES, SEARCHES
 from smalti.train.schedules import SCHEDULES
 from smalti.types import Cohort
 
@@ -104,6 +104,11 @@ def check_ensemble(combine: Any) -> None:
     assert list(inspect.signature(combine).parameters)[:2] == ["members", "classes"]
 
 
+def check_search(search: Any) -> None:
+    """What it finds is in tests/test_policies.py; here what it asks for."""
+    assert list(inspect.signature(search).parameters) == ["training", "inner", "operations", "seed"]
+
+
 def check_criterion(answer: Any) -> None:
     """On two images: how suspicious each is, or why that cannot be said."""
     assert answer.reason if isinstance(answer, NotApplicable) else answer.values.shape == answer.named.shape == (2,)
@@ -128,8 +133,11 @@ REGISTRIES: dict[str, tuple[Registry[Any], Arguments, Callable[[Any], None]]] = 
     "CALIBRATIONS": (CALIBRATIONS, lambda: ((), {}), check_fit),
     "DECISIONS": (DECISIONS, lambda: ((), {}), check_fit),
     "ENSEMBLES": (ENSEMBLES, lambda: ((), {}), check_ensemble),
+    "SEARCHES": (SEARCHES, lambda: ((), {}), check_search),
     "SCHEDULES": (SCHEDULES, lambda: ((make_optimiser(),), {"epochs": 3, "patience": 3}), check_schedule),
 }
+# What a part of a kind cannot be built without, though the others can.
+NEEDED = {"policy": {"file": str(Path(__file__).parents[1] / "examples" / "policy.yaml")}}
 PARTS = [(name, entry.name) for name, (registry, _, _) in REGISTRIES.items() for entry in registry]
 
 
@@ -154,6 +162,7 @@ def test_a_part_says_what_it_is_and_builds(where: str, name: str) -> None:
     assert "\n" not in entry.summary
     assert inspect.getdoc(entry.build)
     args, kwargs = arguments()
+    kwargs |= NEEDED.get(name, {})
     check(registry.build(name, *args, **kwargs))
 
 
@@ -161,6 +170,7 @@ def test_a_part_says_what_it_is_and_builds(where: str, name: str) -> None:
 def test_wrong_arguments_are_refused_with_those_that_exist(where: str, name: str) -> None:
     registry, arguments, _ = REGISTRIES[where]
     args, kwargs = arguments()
+    kwargs |= NEEDED.get(name, {})
     with pytest.raises(PartError) as caught:
         registry.build(name, *args, **kwargs, no_such_argument=1)
     assert "no_such_argument" in str(caught.value)

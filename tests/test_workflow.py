@@ -35,6 +35,7 @@ PLANNED = {
     "folds.csv",
 }
 LEARNED = {"history.csv", "events.log", "scores.json", "report.html", "submission.csv", "suspects.json", "traces.json"}
+LEARNED |= {"figures/augmentation.png"}
 PREDICTED = {f"predictions/{name}" for name in ("out_of_fold.csv", "test.csv", "inner.csv", "rules.json")}
 PREDICTED |= {"predictions/dynamics.npz", "predictions/embeddings.npz"}
 
