@@ -12,6 +12,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -20,6 +21,7 @@ from torchvision.transforms import v2
 
 from smalti.samples import AUGMENTATIONS, apply_transform
 
+NEEDED = {"policy": {"file": str(Path(__file__).parents[1] / "examples" / "policy.yaml")}}
 BESIDE: dict[str, Callable[[], torch.nn.Module]] = {
     "flips + ColorJitter": lambda: v2.ColorJitter(0.24, 0.24, 0.24),
     "flips + RandAugment": lambda: v2.RandAugment(),
@@ -30,7 +32,7 @@ BESIDE: dict[str, Callable[[], torch.nn.Module]] = {
 
 def time_ours(name: str, tiles: np.ndarray) -> float:
     """Seconds for all tiles (B, N, H, W, 3) at strength 0.6, drawing included."""
-    draw = AUGMENTATIONS.build(name)
+    draw = AUGMENTATIONS.build(name, **NEEDED.get(name, {}))
     started = time.perf_counter()
     apply_transform(tiles, draw(*tiles.shape[:2], 0.6, np.random.default_rng(0)))
     return time.perf_counter() - started

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +21,22 @@ from smalti.models import Head, Network
 from smalti.samples import (
     AUGMENTATIONS,
     OPERATIONS,
+    BagBatches,
     Chain,
     Move,
+    Operation,
     Policy,
     Stage,
     apply_transform,
     describe_policy,
+    draw_chain,
     read_policy,
     write_policy,
 )
 from smalti.train.exploring import _choose_evenly
-from smalti.train.policies import SEARCHES
-from smalti.train.probe import Probe, weigh_operations
+from smalti.train.guides import GuideSource
+from smalti.train.policies import SEARCHES, Population
+from smalti.train.probe import Probe, draw_operation, weigh_operations
 
 Make = Callable[..., Any]
 KNOBS = ("train.transfer.epochs=4", "train.finetune.epochs=1", "train.refit=false", "train.watch=none")
@@ -68,8 +74,9 @@ def test_a_stage_holds_from_its_start_on() -> None:
     [
         (lambda c: c["stages"][0].update(start=0.1), "start at 0"),
         (lambda c: c["stages"][0]["chains"][0]["moves"][0].update(operation="melt", amount=2), "melt.*from 0 to 1"),
-        (lambda c: c["stages"][1]["chains"][0].update(weight=-1), "below 0"),
+        (lambda c: c["stages"][1]["chains"][0].update(weight=-1), "weights must be 0 or more"),
         (lambda c: c["stages"][0].update(chains=[]), "no chain"),
+        (lambda c: c["stages"][1].update(start=float("nan")), "start at 0"),
         (lambda c: c.pop("stages"), "'stages' is missing"),
         (lambda c: c["stages"][0]["chains"][0]["moves"][0].pop("chance"), "'chance' is missing"),
     ],
@@ -121,9 +128,11 @@ def make_probe(count: int, prepare: Make) -> Probe:
         head.linear.bias.zero_()
     backbone = replace(experiment.backbone, module=Bright(), features=3)
     network = Network(backbone, experiment.build_pooler(), head)
-    store, spec = Drawn(count), experiment.backbone.spec
-    spec = replace(spec, mean=(0.5,) * 3, std=(0.25,) * 3, fixed=False)
-    return Probe(network, store, np.arange(count), store.targets, 2, 2, spec, experiment.fabric)  # type: ignore[arg-type]
+    store: Any = Drawn(count)
+    spec = replace(experiment.backbone.spec, mean=(0.5,) * 3, std=(0.25,) * 3, fixed=False)
+    batches = BagBatches(store, np.arange(count), store.targets, count, 2)
+    batch = next(batches.draw(np.random.default_rng(0)))
+    return Probe(network, batch, 2, spec, experiment.fabric, GuideSource.open(store, network.reader))
 
 
 def test_an_operation_that_takes_the_class_away_is_told_from_those_that_do_not(prepare: Make) -> None:
@@ -138,27 +147,83 @@ def test_an_operation_that_takes_the_class_away_is_told_from_those_that_do_not(p
     assert not any(effect.destroys for effect in few)  # two cases tell nothing
 
 
-@pytest.mark.parametrize(("name", "options"), [("density", {"trials": 40}), ("population", {"rate": 0.05})])
-def test_a_search_prefers_what_leaves_the_class_and_can_be_repeated(
-    name: str, options: dict[str, Any], prepare: Make
-) -> None:
+KINDS = ("equalize", "solarize", "defocus", "sharpness", "smear")  # the first two take the class away
+
+
+def choose(*names: str) -> dict[str, Operation]:
+    return {name: OPERATIONS[name] for name in names}
+
+
+def test_density_matching_keeps_what_leaves_the_class(prepare: Make) -> None:
     training, inner = make_probe(24, prepare), make_probe(16, prepare)
-    chosen = {name: OPERATIONS[name] for name in ("equalize", "solarize", "defocus", "sharpness", "smear")}
-    policies = [SEARCHES.build(name, **options)(training, inner, chosen, 3) for _ in range(2)]
-    assert policies[0] == policies[1]
-    weights = dict.fromkeys(chosen, 0.0)
-    for chain in policies[0].stages[-1].chains:
-        for move in chain.moves:
-            weights[move.operation] += chain.weight * move.chance / len(chain.moves)
-    if name == "density":
-        kept = policies[0].stages[0].chains[0].moves
-        assert {m.operation for m in kept} <= {"defocus", "sharpness", "smear"}
-        losses = policies[0].found["inner_loss_kept"]
-        assert losses == sorted(losses)
-    else:
-        assert policies[0].found["inner_loss_end"] <= policies[0].found["inner_loss_start"]
-        assert [stage.start for stage in policies[0].stages] == pytest.approx([k / 6 for k in range(6)])
-    assert all(value >= 0 for value in weights.values())
+    found = [SEARCHES.build("density", trials=60, kept=5)(training, inner, choose(*KINDS), 3) for _ in range(2)]
+    assert found[0] == found[1]
+    chains = found[0].stages[0].chains
+    assert len(chains) == 5
+    assert {move.operation for chain in chains for move in chain.moves} <= {"defocus", "sharpness", "smear"}
+    assert len({tuple(m.operation for m in chain.moves) for chain in chains}) == 5
+    assert all(m.chance >= 0.2 and m.amount >= 0.1 for chain in chains for m in chain.moves)
+    losses = found[0].found["inner_loss_kept"]
+    # What is written down is what the probe measures.
+    worst = inner.measure(inner.look(partial(draw_chain, chains[-1].moves)))
+    assert worst == pytest.approx(losses[-1], abs=1e-4)
+    assert losses == sorted(losses)
+
+
+def test_a_population_is_a_line_of_stages_and_can_be_repeated(prepare: Make) -> None:
+    training, inner = make_probe(24, prepare), make_probe(16, prepare)
+    torch.nn.init.zeros_(training.network.head.linear.weight)  # there is something left to learn
+    search = SEARCHES.build("population", members=6, stages=4, rate=0.05)
+    found = [search(training, inner, choose(*KINDS), 3) for _ in range(2)]
+    assert found[0] == found[1]
+    assert found[0].found["inner_loss_end"] < found[0].found["inner_loss_start"]
+    assert [stage.start for stage in found[0].stages] == [0, 0.25, 0.5, 0.75]
+    assert all(stage.chains[0] == Chain(1.0, ()) for stage in found[0].stages)
+
+
+def make_population(prepare: Make, *names: str) -> Population:
+    return Population(make_probe(24, prepare), make_probe(16, prepare), choose(*names), 0, 0.05)
+
+
+def test_a_member_draws_by_its_odds_and_sees_that_operation_at_that_level(prepare: Make) -> None:
+    population = make_population(prepare, "defocus", "solarize")
+    member = population.draw(1)[0]
+    member.odds, member.levels = np.array([0.0, 3.0]), np.array([1, 2])
+    drawn = population._choose(member, (400, 10))
+    # The tile as it is, three levels of the first operation, three of the second.
+    assert set(np.unique(drawn)) == {0, 5}
+    assert (drawn == 5).mean() == pytest.approx(3 / 4, abs=0.03)
+    seen = population.training.embed(partial(draw_operation, OPERATIONS["solarize"], 2 / 3))
+    torch.testing.assert_close(population.bank[5], seen)
+    torch.testing.assert_close(population.bank[0], population.training.embed())
+    chains = population.describe(member.odds, member.levels)
+    assert chains == (Chain(1.0, ()), Chain(3.0, (Move("solarize", 1.0, pytest.approx(2 / 3)),)))
+
+
+def test_the_worst_quarter_copies_the_best_and_goes_its_own_way(prepare: Make) -> None:
+    population = make_population(prepare, "defocus", "solarize", "smear")
+    crowd = population.draw(8)
+    for place, member in enumerate(crowd):
+        member.loss, member.odds = float(place), np.full(3, 0.5)
+        with torch.no_grad():
+            member.reader.head.linear.bias.fill_(place)
+        member.stages.append((member.odds, member.levels))
+    renewed = population.renew(crowd[::-1])
+    assert [float(m.reader.head.linear.bias.detach()[0]) for m in renewed] == [0, 1, 2, 3, 4, 5, 0, 1]
+    assert renewed[6].stages[0][0] is not renewed[6].odds
+    assert (renewed[6].odds != renewed[0].odds).any()
+    np.testing.assert_array_equal(renewed[6].stages[0][0], renewed[0].stages[0][0])
+    renewed[6].reader.head.linear.bias.data.fill_(9)
+    assert float(renewed[0].reader.head.linear.bias.detach()[0]) == 0
+    assert all(0 <= o <= 1 for o in renewed[6].odds)
+    assert set(renewed[6].levels.tolist()) <= {1, 2, 3}
+
+
+def test_a_search_says_no_line_for_every_trial(prepare: Make, capfd: pytest.CaptureFixture[str]) -> None:
+    probe = make_probe(8, prepare)
+    capfd.readouterr()
+    SEARCHES.build("density", trials=3)(probe, probe, choose("smear"), 0)
+    assert capfd.readouterr().err == ""
 
 
 def test_images_of_a_probe_are_even_over_the_classes() -> None:
@@ -177,7 +242,11 @@ def test_a_policy_is_learned_in_each_fold_and_must_not_score_with_who_chose_it(c
     files = sorted((result.path / "policies").glob("*.yaml"))
     assert [f.stem for f in files] == ["fold0-seed0", "fold1-seed0"]
     assert all(1 <= len(read_policy(f).chains) <= 2 for f in files)
-    assert read_policy(files[0]).seen != read_policy(files[1]).seen
+    folds = pd.read_csv(result.path / "folds.csv").query("fold == 0 and seed == 0")
+    learned_from = folds[folds.role != "outer"].image
+    assert set(folds.role) == {"train", "inner", "outer"}
+    hashes = {hashlib.blake2b((challenge / n).read_bytes(), digest_size=12).hexdigest() for n in learned_from}
+    assert read_policy(files[0]).seen == hashes
     table = pd.read_csv(result.path / "operations.csv")
     assert set(table.operation) == set(OPERATIONS)
     assert (result.path / "figures" / "augmentation.png").is_file()
@@ -198,5 +267,7 @@ def test_a_policy_is_learned_in_each_fold_and_must_not_score_with_who_chose_it(c
 def test_a_search_without_a_network_is_refused() -> None:
     from smalti.recipe import load_recipe
 
+    with pytest.raises(RecipeError, match="no search is asked for"):
+        load_recipe(settings=["train.finetune.policy_options=[trials=3]"])
     with pytest.raises(RecipeError, match="phase transfer"):
         load_recipe(settings=["train.transfer.epochs=0", "train.finetune.policy_search=density"])

@@ -233,6 +233,16 @@ def test_views_that_have_to_agree_are_the_tile_and_two_others_of_it(challenge: P
     found = [pd.read_csv(r.path / "history.csv").query("phase == 'finetune'") for r in (agreeing, alone)]
     # The further loss is there and counts: a divergence is positive.
     assert (found[0].train_loss.to_numpy() != found[1].train_loss.to_numpy()).all()
+    # Three views of a tile that nothing changes are one, and the loss is that of the tile as it is.
+    still = [*settings, "train.finetune.augmentation=none", "model.dropout=0", "model.norm=frozen"]
+    losses = [
+        pd.read_csv(
+            workflow.run(challenge, settings=[*still, f"train.finetune.consistency={c}"], runs=tmp_path).path
+            / "history.csv"
+        ).train_loss
+        for c in (12, 0)
+    ]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
     with pytest.raises(RecipeError, match="consistency"):
         recipe.load_recipe(settings=["train.finetune.consistency=1", "train.finetune.pixel_mixing=mixup"])
 

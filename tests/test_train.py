@@ -282,7 +282,7 @@ def test_stored_batch_statistics_move_only_when_they_are_live(kind: str, moves: 
     assert all(same) is not moves
 
 
-def test_statistics_are_measured_anew_on_the_training_tiles_alone(prepare: Make) -> None:
+def test_statistics_are_measured_anew_on_the_training_tiles(prepare: Make) -> None:
     knobs = ("train.transfer.epochs=0", "train.finetune.epochs=1", "train.finetune.stages=2", "train.refit=false")
     experiment, splits = prepare(*knobs, "model.norm=reestimated", "train.finetune.tiles_per_image=8")
     content, _ = learn(experiment, splits)
@@ -296,6 +296,8 @@ def test_statistics_are_measured_anew_on_the_training_tiles_alone(prepare: Make)
         module(normalise_tiles(torch.from_numpy(experiment.store.read_tiles(rows)), spec=experiment.backbone.spec))
     wanted = seen[0].flatten(1)
     kept = {k: content["weights"][f"backbone.{name}.running_{k}"] for k in ("mean", "var")}
+    before = experiment.backbone.module.get_submodule(name)
+    assert (before.running_mean - wanted.mean(dim=1)).abs().max() > 0.1  # there is something to measure
     torch.testing.assert_close(kept["mean"], wanted.mean(dim=1), rtol=0.1, atol=0.02)
     torch.testing.assert_close(kept["var"], wanted.var(dim=1), rtol=0.2, atol=0.02)
 

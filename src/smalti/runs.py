@@ -281,6 +281,11 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def augmentation_picture(self) -> Path:
+        """Real tiles as phase ``finetune`` sees them."""
+        return self.path / "figures" / "augmentation.png"
+
+    @property
     def policies(self) -> Path:
         """Folder of the policies of augmentation that folds have learned."""
         return self.path / "policies"

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 Severity = Literal["info", "warning", "error"]
 Action = Literal["keep", "exclude", "relabel", "repair", "reset"]  # reset: undecided again
 Role = Literal["train", "inner", "outer"]
+Sampling = Literal["shuffled", "balanced", "cases", "balanced_cases"]  # how images are drawn in an epoch
 Outside = Literal["keep", "blank", "blur"]  # what becomes of pixels outside the mask
 
 SAMPLE_COLUMNS = ("image", "mask", "label", "case", "part", "index", "repair")

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from ..types import Sampling
 from .section import Option, Section
 
 
@@ -14,7 +15,7 @@ class Phase(Section):
 
     epochs: int = Field(60, ge=0, description="most passes over the training images; 0 leaves the phase out")
     batch_images: int = Field(32, gt=0, description="images (bags) per step")
-    sampling: Literal["shuffled", "balanced", "cases", "balanced_cases"] = Field(
+    sampling: Sampling = Field(
         "shuffled",
         description="each image once in an epoch, or drawn so that classes, cases, or both count alike",
     )
@@ -129,6 +130,8 @@ class Finetune(Phase):
     def _check_mixing(self) -> Finetune:
         if self.bag_mixing and self.pixel_mixing != "none":
             raise ValueError("bag_mixing and pixel_mixing mix the same tiles: set one of them")
+        if self.policy_options and self.policy_search is None:
+            raise ValueError("policy_options say how to search, and no search is asked for: set policy_search=density")
         if self.consistency and self.pixel_mixing != "none":
             raise ValueError("consistency compares views of one tile, which pixel_mixing mixes: set one of them")
         return self

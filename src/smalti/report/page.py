@@ -11,6 +11,7 @@ import jinja2
 from ..audit import Audit
 from ..runs import RunFolder, now_text, read_json, write_atomic
 from ..types import Cohort, Decision
+from .augmentation import write_augmentation
 from .blocks import Paragraph, Section
 from .calibration import write_calibration, write_seal
 from .experiments import write_differences, write_everything, write_overview, write_pairs, write_runs_method
@@ -36,7 +37,6 @@ from .results import (
     write_metrics,
     write_submission,
 )
-from .storms import write_augmentation
 from .study import Study, gather_runs, read_ladder
 from .tuning import write_curves_of, write_sensitivity, write_studies, write_worth
 

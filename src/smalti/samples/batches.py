@@ -6,17 +6,17 @@ import queue
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ..tile import TileStore
+from ..types import Sampling
 from .mixing import measure_step, mix_targets, pair_bags, split_tiles
 
 T = TypeVar("T")
-Sampling = Literal["shuffled", "balanced", "cases", "balanced_cases"]
 _END = object()
 
 

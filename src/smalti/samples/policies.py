@@ -6,6 +6,7 @@ images that chose it by the hashes of their files, since they must not score wha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -145,12 +146,12 @@ def _check_policy(policy: Policy) -> list[str]:
     moves = [move for chain in chains for move in chain.moves]
     unknown = sorted({m.operation for m in moves} - set(OPERATIONS))
     problems = []
-    if not starts or starts[0] != 0 or any(b <= a for a, b in pairwise(starts)):
+    if not starts or starts[0] != 0 or any(not b > a for a, b in pairwise(starts)):
         problems.append("its stages must start at 0 and then later and later")
     if not all(any(chain.weight > 0 for chain in stage.chains) for stage in policy.stages):
         problems.append("a stage has no chain with a weight above 0")
-    if any(chain.weight < 0 for chain in chains):
-        problems.append("a weight is below 0")
+    if any(not 0 <= chain.weight < math.inf for chain in chains):
+        problems.append("weights must be 0 or more, and finite")
     if unknown:
         problems.append(f"no operation is called {', '.join(unknown)} (known: {', '.join(OPERATIONS)})")
     if any(not 0 <= value <= 1 for move in moves for value in move[1:]):
@@ -180,4 +181,4 @@ def read_policy(path: Path) -> Policy:
 @AUGMENTATIONS.register("policy", summary="flips; each tile one chain of a policy file, for example a learned one")
 def build_policy(*, file: str) -> Policy:
     """The policy in ``file``."""
-    return read_policy(Path(file))
+    return read_policy(Path(str(file)))

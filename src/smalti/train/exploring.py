@@ -14,15 +14,15 @@ from .. import recipe
 from ..models import Network
 from ..registry import read_options
 from ..runs import RunFolder, write_atomic
-from ..samples import AUGMENTATIONS, OPERATIONS, Augmentation, Operation, Policy, Storm, describe_policy
+from ..samples import AUGMENTATIONS, OPERATIONS, Augmentation, BagBatches, Operation, Policy, Storm, describe_policy
 from ..types import Split
 from .experiment import Experiment
-from .finetune import FinetuneTask
+from .finetune import FinetuneTask, restain
+from .guides import GuideSource
 from .policies import SEARCHES
 from .probe import Effect, Probe, weigh_operations
 
 MOST_IMAGES = 64  # of a probe; a search looks at its tiles a hundred times
-PICTURE_NAME = "augmentation.png"
 PICTURED, DRAWS, PICTURED_PX = 4, 4, 128  # images, draws of the first and of the last epoch, side of a tile shown
 MIDDLE = 0.5  # amount at which operations are weighed before a search chooses amounts of its own
 
@@ -58,22 +58,23 @@ def explore_augmentation(experiment: Experiment, split: Split, network: Network)
     operations, amount = list_operations(phase, augmentation)
     if not operations or not len(split.inner) or experiment.recipe.train.transfer.epochs == 0:
         return Explored(augmentation)
+    rows = experiment.cohort.labelled
     inner, images = _build_probe(experiment, split, network, split.inner)
-    cases = [experiment.cohort.labelled[i].case for i in images]
-    effects = weigh_operations(inner, operations, amount=amount, cases=cases)
+    effects = weigh_operations(inner, operations, amount=amount, cases=[rows[i].case for i in images])
     if search is None:
         return Explored(augmentation, effects)
-    training, taught = _build_probe(experiment, split, network, split.train)
+    training, _ = _build_probe(experiment, split, network, split.train)
     sound = {e.operation: operations[e.operation] for e in effects if not e.destroys}
     find = SEARCHES.build(search, **read_options(phase.policy_options))
     policy = find(training, inner, sound or operations, split.seed * 1000 + split.fold)
-    names = [experiment.cohort.labelled[i].image for i in np.union1d(images, taught)]
-    return Explored(replace(policy, seen=frozenset(experiment.digests[name] for name in names)), effects)
+    # All of them, though a probe looks at a few: the network that it looks with has learned from the others.
+    seen = frozenset(experiment.digests[rows[i].image] for i in np.union1d(split.train, split.inner))
+    return Explored(replace(policy, seen=seen), effects)
 
 
 def picture_augmentation(run: RunFolder, task: FinetuneTask) -> None:
     """Draw real tiles as phase ``finetune`` sees them, once for a run, as ``figures/augmentation.png``."""
-    path = run.path / "figures" / PICTURE_NAME
+    path = run.augmentation_picture
     if path.is_file():
         return
     classes = task.batches.targets
@@ -105,21 +106,23 @@ def _build_probe(
 ) -> tuple[Probe, NDArray[np.int64]]:
     """A probe of at most `MOST_IMAGES` images, as even over the classes as they allow, and which these are."""
     rng = np.random.default_rng([split.seed, split.fold])
-    chosen = _choose_evenly(experiment.cohort.targets[images], most=MOST_IMAGES, rng=rng)
-    images = images[chosen]
+    targets, store = experiment.cohort.targets, experiment.store
+    chosen = images[_choose_evenly(targets[images], most=MOST_IMAGES, rng=rng)]
+    bags = experiment.find_bags(chosen)
+    tiles = experiment.recipe.train.finetune.tiles_per_image
+    batches = BagBatches(store, bags, targets[chosen], len(bags), tiles, masked=network.takes_mask)
+    batch = restain(next(batches.draw(rng)), experiment.stains.get(split.name))
     probe = Probe(
         network,
-        experiment.store,
-        experiment.find_bags(images),
-        experiment.cohort.targets[images],
-        experiment.recipe.train.finetune.tiles_per_image,
+        batch,
         len(experiment.cohort.classes),
         experiment.backbone.spec,
         experiment.fabric,
-        experiment.stains.get(split.name),
+        GuideSource.open(store, network.reader),
         seed=split.seed * 1000 + split.fold,
     )
-    return probe, images
+    places = dict(zip(bags.tolist(), chosen.tolist(), strict=True))
+    return probe, np.array([places[bag] for bag in batch.bags.tolist()])
 
 
 def _choose_evenly(targets: NDArray[np.int64], *, most: int, rng: np.random.Generator) -> NDArray[np.int64]:

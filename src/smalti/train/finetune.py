@@ -64,18 +64,13 @@ class FinetuneTask:
 
     def reestimate(self, rng: np.random.Generator) -> None:
         """Measure the statistics of batch normalisation anew: their mean over the batches of one pass, unaugmented."""
-        was_training = self.module.backbone.training
-        channels = 4 if self.module.takes_mask else 3
-        plain = (
-            replace(batch, tiles=self._apply(batch, identity_transform(*batch.rows.shape))[..., :channels])
-            for batch in self.batches.draw(rng)
-        )
-        update_bn((self._normalise(batch) for batch in plain), self.module.backbone)
-        self.module.backbone.train(was_training)
+        plain = (restain(batch, self.stains) for batch in self.batches.draw(rng))
+        update_bn(map(self._normalise, plain), self.module.backbone)
 
     def _normalise(self, batch: Batch) -> torch.Tensor:
-        """What the backbone takes (B * N, 3 or 4, H, W), on the device."""
-        return normalise_tiles(torch.from_numpy(batch.tiles).flatten(0, 1).to(self.fabric.device), spec=self.spec)
+        """What the backbone takes (B * N, 3 or 4, H, W), on the device; a mask that only mixing wanted is left out."""
+        tiles = torch.from_numpy(batch.tiles)[..., : 4 if self.module.takes_mask else 3]
+        return normalise_tiles(tiles.flatten(0, 1).to(self.fabric.device), spec=self.spec)
 
     def list_groups(self) -> list[ParameterGroup]:
         """Backbone, pooler and head, the rate falling towards the stem."""
@@ -101,10 +96,11 @@ class FinetuneTask:
         rows = np.array([[self.store.rows(int(bag)).start] for bag in bags])
         tiles = self.store.read_tiles(rows.ravel(), masked=False)[:, None]
         batch = Batch(tiles, np.zeros((*rows.shape, 2), np.float32), torch.zeros(len(bags)), bags, rows)
-        columns = [self._apply(batch, identity_transform(*rows.shape))]
+        columns = [restain(batch, self.stains).tiles]
         for share in (0.0, 1.0):
             self._set_moment(share)
-            columns += [self._apply(batch, self._draw_transform(batch, rng)) for _ in range(draws)]
+            transforms = (self._draw_transform(batch, rng) for _ in range(draws))
+            columns += [transform_tiles(batch, t, self.stains) for t in transforms]
         return np.concatenate(columns, axis=1)
 
     def draw_batches(self, rng: np.random.Generator) -> Iterator[tuple[Forward, torch.Tensor]]:
@@ -135,15 +131,11 @@ class FinetuneTask:
                 plain = replace(identity_transform(*batch.rows.shape), turns=transform.turns)
                 again = replace(self._draw_transform(batch, colours), turns=transform.turns)
                 transforms = [plain, transform, again]
-            batch = replace(batch, tiles=np.concatenate([self._apply(batch, t) for t in transforms]))
+            batch = replace(batch, tiles=np.concatenate([transform_tiles(batch, t, self.stains) for t in transforms]))
             yield self._mix_pixels(batch, colours), guide
 
     def _draw_transform(self, batch: Batch, colours: np.random.Generator) -> Transform:
         return self._augment(len(batch.rows), batch.rows.shape[1], self._strength, colours)
-
-    def _apply(self, batch: Batch, transform: Transform) -> NDArray[np.uint8]:
-        maps = None if self.stains is None else self.stains.solve(batch.rows, transform.amounts)
-        return apply_transform(batch.tiles, transform, maps=maps)
 
     def _agree(
         self, images: torch.Tensor, bag_tiles: int, places: torch.Tensor, targets: torch.Tensor, guide: Guide | None
@@ -163,8 +155,7 @@ class FinetuneTask:
         pairing = pair_bags(len(batch.tiles), alpha=self.phase.pixel_alpha, rng=rng)
         tiles, kept = mix_pixels(batch.tiles, pairing, way=self.phase.pixel_mixing, rng=rng)
         targets = mix_targets(batch.targets, pairing, kept=kept, classes=self.classes)
-        channels = 4 if self.module.takes_mask else 3
-        return replace(batch, tiles=np.ascontiguousarray(tiles[..., :channels]), targets=targets)
+        return replace(batch, tiles=tiles, targets=targets)
 
     def score_inner(self) -> torch.Tensor:
         """Logits of the inner images from all their tiles."""
@@ -176,3 +167,14 @@ class FinetuneTask:
 
     def _score(self, bags: NDArray[np.int64]) -> torch.Tensor:
         return score_bags(self.module, self.store, bags, spec=self.spec, fabric=self.fabric, stains=self.stains)
+
+
+def transform_tiles(batch: Batch, transform: Transform, stains: StainMaps | None) -> NDArray[np.uint8]:
+    """The tiles of a batch after a transform, its amounts of stain in the frames of ``stains`` where there are any."""
+    maps = None if stains is None else stains.solve(batch.rows, transform.amounts)
+    return apply_transform(batch.tiles, transform, maps=maps)
+
+
+def restain(batch: Batch, stains: StainMaps | None) -> Batch:
+    """A batch as the fold sees it, unaugmented."""
+    return replace(batch, tiles=transform_tiles(batch, identity_transform(*batch.rows.shape), stains))

@@ -124,6 +124,9 @@ class Loop:
 
     def __post_init__(self) -> None:
         self.class_weights = weigh_classes(self.counts.cpu().numpy(), kind=self.phase.class_weights).to(self.counts)
+        # Where sampling balances the classes, the choice is balanced as the steps are.
+        kind = "balanced" if self.phase.sampling.startswith("balanced") else self.phase.class_weights
+        self.inner_weights = weigh_classes(self.counts.cpu().numpy(), kind=kind)
         options = read_options(self.phase.loss_options)
         self.loss = LOSSES.build(self.phase.loss, self.counts, weights=self.class_weights, **options)
         self.averaging = Averaging(
@@ -271,7 +274,7 @@ class Loop:
         if not len(self.inner_targets):
             return float("nan"), float("nan")
         logits = self.task.score_inner()
-        loss = F.cross_entropy(logits, self.inner_targets, weight=self.class_weights.cpu())
+        loss = F.cross_entropy(logits, self.inner_targets, weight=self.inner_weights.to(logits))
         f1 = METRICS.find("macro_f1").build(self.inner_targets.numpy(), logits.softmax(dim=1).numpy())
         return float(loss), float(f1)
 

@@ -22,6 +22,8 @@ from ..registry import Registry
 from ..samples import Chain, Move, Operation, Policy, Stage, draw_chain
 from .probe import Probe, draw_operation
 
+optuna.logging.set_verbosity(optuna.logging.WARNING)  # a line for every trial would bury what smalti says
+
 # Below these an operation does next to nothing, and doing nothing never harms the loss that is searched by.
 LEAST_CHANCE, LEAST_AMOUNT = 0.2, 0.1
 MOVES = 2  # of a chain: Lim et al. 2019
@@ -110,18 +112,18 @@ def build_population(*, members: int = 16, stages: int = 6, passes: int = 4, rat
     """Population-based augmentation over stages of the phase, on features of the frozen backbone.
 
     Every operation is embedded once at three amounts; then ``members`` heads learn ``passes`` times over the training
-    images in each stage, at ``rate``. After it the last quarter copies head and policy of the first and varies the
-    policy. The policy is the line of the head that ends best.
+    images in each stage, at ``rate``. Between stages the last quarter copies head and policy of the first and varies
+    the policy. What is found is the line of the head that ends best.
     """
 
     def search(training: Probe, inner: Probe, operations: Mapping[str, Operation], seed: int) -> Policy:
         population = Population(training, inner, operations, seed, rate)
         crowd = population.draw(members)
         start = crowd[0].loss
-        for _ in range(stages):
+        for stage in range(stages):
+            crowd = population.renew(crowd) if stage else crowd
             for member in crowd:
                 population.learn(member, passes)
-            crowd = population.renew(crowd)
         best = min(crowd, key=lambda member: member.loss)
         lines = [Stage(k / stages, population.describe(*line)) for k, line in enumerate(best.stages)]
         about = {
@@ -141,14 +143,12 @@ class Population:
     ) -> None:
         self.training, self.inner, self.names, self.rate = training, inner, tuple(operations), rate
         self.rng = np.random.default_rng(seed)
-        self.generator = torch.Generator().manual_seed(seed)
         # (1 + operations * levels, n, tiles, D): the tiles as they are, then every operation at every level.
         self.bank = torch.stack(
             [training.embed()] + [self._embed(o, k / LEVELS) for o in operations.values() for k in range(1, LEVELS + 1)]
         )
         self.seen = inner.embed()
-        self.guides = training.read_guide(), inner.read_guide()
-        self.targets = torch.from_numpy(training.targets).to(self.bank.device)
+        self.targets = training.batch.targets.to(self.bank.device)
         self.weights = training.weights.float().to(self.bank.device)
 
     def _embed(self, operation: Operation, amount: float) -> torch.Tensor:
@@ -168,14 +168,14 @@ class Population:
     def learn(self, member: Member, passes: int) -> None:
         """Some steps over all training images, each tile by what the member's policy draws for it; then its score."""
         optimiser = torch.optim.AdamW([p for p in member.reader.parameters() if p.requires_grad], lr=self.rate)
-        images, tiles = self.training.rows.shape
+        images, tiles = self.training.batch.rows.shape
         member.reader.train()
         torch.manual_seed(int(self.rng.integers(2**31)))  # dropout of the head
         for _ in range(passes):
             chosen = torch.from_numpy(self._choose(member, (images, tiles)))
             features = self.bank[chosen, torch.arange(images)[:, None], torch.arange(tiles)]
             logits, extra = member.reader(
-                features, positions=self.training.places, targets=self.targets, guide=self.guides[0]
+                features, positions=self.training.places, targets=self.targets, guide=self.training.guide
             )
             losses = F.cross_entropy(logits.float(), self.targets, reduction="none")
             loss = (losses * self.weights).sum() / self.weights.sum()
@@ -195,7 +195,7 @@ class Population:
     def _score(self, member: Member) -> float:
         member.reader.eval()
         with torch.inference_mode():
-            logits = member.reader(self.seen, positions=self.inner.places, guide=self.guides[1])[0]
+            logits = member.reader(self.seen, positions=self.inner.places, guide=self.inner.guide)[0]
         return self.inner.measure(logits.float().cpu())
 
     def renew(self, crowd: list[Member]) -> list[Member]:

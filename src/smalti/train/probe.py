@@ -15,19 +15,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning.fabric import Fabric
-from numpy.typing import NDArray
 
-from ..models import Guide, Network
-from ..samples import (
-    Edit,
-    Operation,
-    StainMaps,
-    apply_transform,
-    identity_transform,
-    normalise_tiles,
-    run_steps,
-)
-from ..tile import TileStore
+from ..models import Network
+from ..samples import Batch, Edit, Operation, normalise_tiles, run_steps
 from ..types import InputSpec
 from .forward import CHUNK_TILES, at_rest
 from .guides import GuideSource
@@ -47,49 +37,31 @@ class Probe:
 
     Attributes:
         network: as it stands; it looks in eval mode and is left as it was.
-        bags: (n,) positions of the images in the store.
-        targets: (n,) their classes.
-        tiles_per_image: tiles that are looked at.
+        batch: the images, with their tiles as the network sees them.
         classes: number of classes.
+        guides: what the mask says, where the reader asks.
     """
 
     network: Network
-    store: TileStore
-    bags: NDArray[np.int64]
-    targets: NDArray[np.int64]
-    tiles_per_image: int
+    batch: Batch
     classes: int
     spec: InputSpec
     fabric: Fabric
-    stains: StainMaps | None = None
+    guides: GuideSource
     seed: int = 0
 
     def __post_init__(self) -> None:
-        rng = np.random.default_rng(self.seed)
-        self.rows = np.stack([self._draw_rows(np.asarray(self.store.rows(int(bag))), rng) for bag in self.bags])
-        plain = identity_transform(*self._shape)
-        tiles = self.store.read_tiles(self.rows.ravel(), masked=self.network.takes_mask)
-        maps = None if self.stains is None else self.stains.solve(self.rows, plain.amounts)
-        self.tiles = apply_transform(tiles.reshape(*self.rows.shape, *tiles.shape[1:]), plain, maps=maps)
-        places = [self.store.find_places(int(b))[r - self.store.rows(int(b)).start] for b, r in self._pairs()]
-        self.places = torch.from_numpy(np.stack(places)).to(self.fabric.device)
+        self.targets = self.batch.targets.numpy()
+        self.places = torch.from_numpy(self.batch.places).to(self.fabric.device)
+        guide = self.guides.read(self.batch.bags, self.batch.rows, turns=np.zeros_like(self.batch.rows))
+        self.guide = None if guide is None else guide.to(self.fabric.device)
         counts = np.bincount(self.targets, minlength=self.classes)
-        self.weights = weigh_classes(counts, kind="balanced")[torch.from_numpy(self.targets)].double()
-
-    @property
-    def _shape(self) -> tuple[int, int]:
-        return len(self.bags), self.tiles_per_image
-
-    def _pairs(self) -> Sequence[tuple[np.int64, NDArray[np.int64]]]:
-        return list(zip(self.bags, self.rows, strict=True))
-
-    def _draw_rows(self, rows: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-        return rng.choice(rows, self.tiles_per_image, replace=len(rows) < self.tiles_per_image)
+        self.weights = weigh_classes(counts, kind="balanced")[self.batch.targets].double()
 
     def embed(self, draw: DrawEdit | None = None) -> torch.Tensor:
         """Features (n, tiles_per_image, D) of the tiles after what is drawn for each; None leaves them as they are."""
         rng = np.random.default_rng(self.seed + 1)
-        flat = self.tiles.reshape(-1, *self.tiles.shape[2:])
+        flat = self.batch.tiles.reshape(-1, *self.batch.tiles.shape[2:])
         edited = flat if draw is None else np.stack([draw(rng)(tile) for tile in flat])
         with at_rest(self.network), torch.inference_mode(), self.fabric.autocast():
             chunks = torch.from_numpy(edited).split(CHUNK_TILES)
@@ -98,24 +70,18 @@ class Probe:
                 for part in chunks
             ]
         # A copy: what learns on features needs tensors that were not made in inference mode.
-        return torch.cat(parts).clone().reshape(*self.rows.shape, -1)
-
-    def read_guide(self) -> Guide | None:
-        """What the mask says about the tiles, where the reader asks."""
-        guides = GuideSource.open(self.store, self.network.reader)
-        guide = guides.read(self.bags, self.rows, turns=np.zeros(self.rows.shape, dtype=np.int64))
-        return None if guide is None else guide.to(self.fabric.device)
+        return torch.cat(parts).clone().reshape(*self.batch.rows.shape, -1)
 
     def look(self, draw: DrawEdit | None = None) -> torch.Tensor:
         """Logits (n, C) of the images."""
         features = self.embed(draw)
         with at_rest(self.network), torch.inference_mode():
-            logits = self.network.reader(features, positions=self.places, guide=self.read_guide())[0]
+            logits = self.network.reader(features, positions=self.places, guide=self.guide)[0]
         return torch.as_tensor(logits).float().cpu()
 
     def measure(self, logits: torch.Tensor) -> float:
         """Cross-entropy of logits (n, C), classes of equal weight."""
-        losses = F.cross_entropy(logits.double(), torch.from_numpy(self.targets), reduction="none")
+        losses = F.cross_entropy(logits.double(), self.batch.targets, reduction="none")
         return float((losses * self.weights).sum() / self.weights.sum())
 
 
@@ -152,7 +118,7 @@ def weigh_operations(
     Args:
         cases: (n,) case of each image of the probe; whole cases are drawn anew.
     """
-    truth, weights = torch.from_numpy(probe.targets), probe.weights.numpy()
+    truth, weights = probe.batch.targets, probe.weights.numpy()
     right = (probe.look().argmax(dim=1) == truth).numpy().astype(float)
     names, groups = np.unique(np.asarray(cases), return_inverse=True)
     rng = np.random.default_rng(probe.seed)

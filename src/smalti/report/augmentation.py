@@ -7,12 +7,12 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from ..runs import RunFolder
 from .blocks import Block, Paragraph, Pictures, Section, Table, count_things, not_applicable
 from .gallery import encode_picture
 from .record import RunRecord
 
 ANCHOR, TITLE = "augmentation", "Augmentation"
-PICTURE_NAME = "augmentation.png"  # in the folder of figures
 PICTURE_PX = 1600
 
 
@@ -24,13 +24,14 @@ def write_augmentation(record: RunRecord) -> Section:
     search = finetune.get("policy_search")
     name = f"a policy learned in each fold by {search}" if search else f"{finetune['augmentation']}"
     blocks: list[Block] = [Paragraph(f"Tiles of phase finetune were augmented by {name}.")]
-    picture = encode_picture(record.folder / "figures", PICTURE_NAME, longest_px=PICTURE_PX)
+    run = RunFolder(record.folder)
+    picture = encode_picture(run.path, str(run.augmentation_picture.relative_to(run.path)), longest_px=PICTURE_PX)
     if picture:
         caption = "A tile of four training images: as it is, then as drawn in the first epoch, then in the last."
         blocks.append(Pictures([(picture, "Tiles before and after augmentation")], caption, width="lone"))
     if record.operations is not None:
         blocks += _tabulate_operations(record.operations)
-    policies = sorted((record.folder / "policies").glob("*.yaml"))
+    policies = sorted(run.policies.glob("*.yaml"))
     if policies:
         content = yaml.safe_load(policies[0].read_text(encoding="utf-8"))
         blocks += _tabulate_policy(content, fold=policies[0].stem)
