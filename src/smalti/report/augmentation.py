@@ -14,6 +14,7 @@ from .record import RunRecord
 
 ANCHOR, TITLE = "augmentation", "Augmentation"
 PICTURE_PX = 1600
+MOST_CHAINS = 10  # of a stage
 
 
 def write_augmentation(record: RunRecord) -> Section:
@@ -48,7 +49,7 @@ def _tabulate_operations(table: pd.DataFrame) -> list[Block]:
     folds = len(table.groupby(["seed", "fold"]))
     untold = table["low"].isna().any()
     rows = [
-        [str(name), f"{group['amount'].iloc[0]:g}", f"{group['fall'].median():+.3f}", f"{int(group['destroys'].sum())}"]
+        [str(name), f"{group['amount'].iloc[0]:g}", f"{group['fall'].median():+.3f}", _say_folds(group)]
         for name, group in table.groupby("operation", sort=False)
     ]
     rows.sort(key=lambda row: -float(row[2]))
@@ -59,24 +60,34 @@ def _tabulate_operations(table: pd.DataFrame) -> list[Block]:
     )
     blocks: list[Block] = [Table(["operation", "amount", "fall", "folds"], rows, caption)]
     if untold:
-        blocks.append(Paragraph("Some folds have too few inner cases to tell a fall from noise.", "note"))
+        blocks.append(Paragraph("Folds with too few inner cases to tell a fall from noise are not counted.", "note"))
     return blocks
 
 
+def _say_folds(group: pd.DataFrame) -> str:
+    """Folds in which a fall is more than noise, of those that can tell."""
+    able = int(group["low"].notna().sum())
+    return f"{int(group['destroys'].sum())} of {able}" if able else "not told"
+
+
 def _tabulate_policy(content: dict[str, Any], *, fold: str) -> list[Block]:
-    rows = [
-        [
-            f"from {stage['start']:.0%} of the phase",
-            " then ".join(f"{m['operation']} {m['amount']:.2f} ({m['chance']:.0%})" for m in chain["moves"])
-            or "nothing",
-            f"{chain['weight'] / sum(c['weight'] for c in stage['chains']):.0%}",
-        ]
-        for stage in content["stages"]
-        for chain in sorted(stage["chains"], key=lambda c: -c["weight"])
-    ]
+    rows = [row for stage in content["stages"] for row in _list_chains(stage)]
     caption = f"Policy of {fold}: chains of operations with amounts (and chances); each tile draws one by its share."
     return [Table(["stage", "chain", "share"], rows, caption, text_columns=2)]
 
 
+def _list_chains(stage: dict[str, Any]) -> list[list[str]]:
+    """The most frequent chains of a stage, and what is left as one row."""
+    chains = sorted(stage["chains"], key=lambda chain: -chain["weight"])
+    total = sum(chain["weight"] for chain in chains)
+    listed = chains if len(chains) <= MOST_CHAINS else chains[: MOST_CHAINS - 1]
+    rows = [[" then ".join(map(_say_move, c["moves"])) or "nothing", f"{c['weight'] / total:.0%}"] for c in listed]
+    rest = chains[len(listed) :]
+    if rest:
+        rows.append([f"{len(rest)} others", f"{sum(c['weight'] for c in rest) / total:.0%}"])
+    return [[f"from {stage['start']:.0%} of the phase" if k == 0 else "", *row] for k, row in enumerate(rows)]
+
+
 def _say_move(move: dict[str, Any]) -> str:
-    return f"{move['operation']} {move['amount']:.2f} ({move['chance']:.0%})"
+    sure = "" if move["chance"] == 1 else f" ({move['chance']:.0%})"
+    return f"{move['operation']} {move['amount']:.2f}{sure}"
