@@ -14,13 +14,13 @@ from torchvision.transforms.v2 import functional as tv
 
 from smalti import recipe, workflow
 from smalti.errors import PartError, RecipeError
-from smalti.samples import AUGMENTATIONS, Pairing, apply_transform, mix_pixels
-from smalti.samples.operations import GENERAL, TISSUE, WIDE, Operation
+from smalti.samples import AUGMENTATIONS, Pairing, apply_transform, mix_pixels, storms
+from smalti.samples.operations import AUTO, GENERAL, TISSUE, WIDE, Operation
 from smalti.samples.pixels import draw_box
 from smalti.samples.storms import mix_chains
 
-OPERATIONS = {**GENERAL, **TISSUE}
-STORMS = ("randaugment", "trivialaugment", "augmix", "tissue")
+OPERATIONS = {**AUTO, **TISSUE}
+STORMS = ("randaugment", "trivialaugment", "autoaugment", "augmix", "tissue")
 # What still changes a tile at amount 0, as it does in the papers: these take no magnitude.
 WITHOUT_AMOUNT = ("autocontrast", "equalize")
 
@@ -86,27 +86,60 @@ def test_colour_operations_leave_the_mask(name: str) -> None:
 SAME = {"Brightness": "brightness", "Color": "saturation", "Contrast": "contrast", "Sharpness": "sharpness",
         "Posterize": "posterize", "Solarize": "solarize", "AutoContrast": "autocontrast", "Equalize": "equalize",
         "Rotate": "rotate"}  # fmt: skip
+SIGNED = {"Rotate", "Brightness", "Color", "Contrast", "Sharpness"}
+SPACES = {
+    "randaugment": (lambda: transforms.RandAugment()._augmentation_space(31, (50, 50)), 31, GENERAL),
+    "trivialaugment": (lambda: transforms.TrivialAugmentWide()._augmentation_space(31), 31, WIDE),
+    "autoaugment": (lambda: transforms.AutoAugment()._augmentation_space(10, (50, 50)), 10, AUTO),
+}
 
 
-@pytest.mark.parametrize("theirs", list(SAME))
-@pytest.mark.parametrize("wide", [False, True])
-@pytest.mark.parametrize("bin_", [0, 9, 20, 30])
-def test_an_operation_is_torchvisions_at_every_magnitude(theirs: str, wide: bool, bin_: int) -> None:
+@pytest.mark.parametrize("theirs", [*SAME, "Invert"])
+@pytest.mark.parametrize("space", list(SPACES))
+@pytest.mark.parametrize("third", [0, 1, 2, 3])
+def test_an_operation_is_torchvisions_at_every_magnitude(theirs: str, space: str, third: int) -> None:
+    list_magnitudes, bins, operations = SPACES[space]
+    if theirs not in list_magnitudes():
+        assert theirs == "Invert"
+        assert "invert" not in operations
+        return
+    magnitudes, signed = list_magnitudes()[theirs]
+    magnitude = float(magnitudes[third * (bins - 1) // 3]) if magnitudes.ndim else 0.0
     tile = draw_tile()
-    space = (
-        transforms.TrivialAugmentWide()._augmentation_space(31)
-        if wide
-        else transforms.RandAugment()._augmentation_space(31, tile.shape[:2])
-    )
-    magnitudes, signed = space[theirs]
-    magnitude = float(magnitudes[bin_]) if magnitudes.ndim else 0.0
     image = torch.from_numpy(tile).permute(2, 0, 1)
     wanted = autoaugment._apply_op(image, theirs, magnitude, InterpolationMode.BILINEAR, [240.0] * 3)
-    # Rotation is counted the other way round.
-    amount = (-1 if theirs == "Rotate" else 1) * bin_ / 30
-    found = (WIDE if wide else GENERAL)[SAME[theirs]](tile, amount, np.random.default_rng(0))
+    # Rotation is counted the other way round; at nothing a negative is left out, so that a storm can begin as none.
+    amount = (-1 if theirs == "Rotate" else 1) * (1.0 if theirs == "Invert" else third / 3)
+    found = operations[{**SAME, "Invert": "invert"}[theirs]](tile, amount, np.random.default_rng(0))
     np.testing.assert_allclose(found, wanted.permute(1, 2, 0), atol=1)
-    assert signed == (theirs in {"Rotate", "Brightness", "Color", "Contrast", "Sharpness"})
+    assert signed == (theirs in SIGNED)
+
+
+@pytest.mark.parametrize("learned_on", ["imagenet", "cifar10", "svhn"])
+def test_autoaugment_draws_operations_as_often_as_published(learned_on: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Each operation is counted instead of done; torchvision's own list of pairs says how often it should be.
+    met: list[tuple[str, float]] = []
+
+    def count(name: str) -> Operation:
+        return lambda tile, amount, rng: (met.append((name, round(abs(amount), 6))), tile)[1]
+
+    monkeypatch.setattr(storms, "AUTO", {name: count(name) for name in AUTO})
+    transform = AUGMENTATIONS.build("autoaugment", learned_on=learned_on)(1, 6000, 0.5, np.random.default_rng(0))
+    for edit in transform.edits[0]:
+        edit(draw_tile())
+    pairs = transforms.AutoAugment(transforms.AutoAugmentPolicy(learned_on)).policies
+    wanted: dict[str, float] = {}
+    for name, chance, _ in (step for pair in pairs for step in pair):
+        wanted[name] = wanted.get(name, 0.0) + chance / len(pairs)
+    found = {name: sum(m[0] == storms.NAMES[name] for m in met) / 6000 for name in wanted}
+    assert found == pytest.approx(wanted, abs=0.03)
+    amounts = {(name, ninths) for pair in pairs for name, chance, ninths in pair if chance}
+    assert set(met) == {(storms.NAMES[n], round(0.5 * (9 if k is None else k) / 9, 6)) for n, k in amounts}
+
+
+def test_autoaugment_names_what_it_knows() -> None:
+    with pytest.raises(RecipeError, match="imagenet, cifar10, svhn"):
+        AUGMENTATIONS.build("autoaugment", learned_on="slides")
 
 
 @pytest.mark.parametrize(("operations", "pixels"), [(GENERAL, 22), (WIDE, 7)])

@@ -1,9 +1,10 @@
 """Operations on one tile, each with an amount of -1 to 1; the pixels are torchvision's and OpenCV's work.
 
 An amount of 1 is the strongest of RandAugment (Cubuk et al. 2020, `GENERAL`) or of the wide space of TrivialAugment
-(Müller & Hutter 2021, `WIDE`). The tissue operations are what a slide meets between knife and file: a warped section,
-a lens out of focus, a scanner that smears along its way, and JPEG. A fourth channel, the mask, follows every operation
-that moves pixels, by nearest neighbours, and none that changes colours; coverage of a tile stays what was measured.
+(Müller & Hutter 2021, `WIDE`); `AUTO` is `GENERAL` and the negative that AutoAugment knows (Cubuk et al. 2019). The
+tissue operations are what a slide meets between knife and file: a warped section, a lens out of focus, a scanner that
+smears along its way, and JPEG. A fourth channel, the mask, follows every operation that moves pixels, by nearest
+neighbours, and none that changes colours; coverage of a tile stays what was measured.
 """
 
 from __future__ import annotations
@@ -148,6 +149,7 @@ def list_general(*, angle: float, shear: float, shift: float, factor: float, bit
 
 
 GENERAL = list_general(angle=30, shear=0.3, shift=150 / 331, factor=0.9, bits=4)
+AUTO: Mapping[str, Operation] = {**GENERAL, "invert": _colour(lambda image, a: tv.invert(image) if a else image)}
 # The paper moves by 32 px whatever the size; here it is that share of an ImageNet tile of 224.
 WIDE = list_general(angle=135, shear=0.99, shift=32 / 224, factor=0.99, bits=6)
 TISSUE: Mapping[str, Operation] = {"warp": warp, "defocus": defocus, "smear": smear, "compress": compress}

@@ -7,16 +7,25 @@ tiles are made ahead of the network in a thread, and a repeated epoch is the sam
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
+from torchvision import transforms
+
+from smalti.errors import RecipeError
 
 from .augment import AUGMENTATIONS, Augmentation, Edit, Transform, build_flips, build_flips_stain
-from .operations import GENERAL, TISSUE, WIDE, Operation, Tile, replace_colours
+from .operations import AUTO, GENERAL, TISSUE, WIDE, Operation, Tile, replace_colours
 
 Step = tuple[Operation, float, int]  # operation, amount, seed of what it draws itself
+Published = tuple[str, float, int | None]  # torchvision's name of an operation, its chance, its magnitude of 0 to 9
+
+# torchvision's names of the operations that AutoAugment is published with
+NAMES = {"ShearX": "shear_x", "ShearY": "shear_y", "TranslateX": "translate_x", "TranslateY": "translate_y",
+         "Color": "saturation", **{name.capitalize(): name for name in ("rotate", "brightness", "contrast",
+         "sharpness", "posterize", "solarize", "equalize", "invert")}, "AutoContrast": "autocontrast"}  # fmt: skip
 
 
 @AUGMENTATIONS.register(
@@ -37,6 +46,27 @@ def build_randaugment(*, count: int = 2) -> Storm:
 def build_trivialaugment() -> Storm:
     """One operation of the wide space; at strength 1 amounts are the paper's, any instead of 31."""
     return Storm(WIDE, lambda strength, rng: partial(run_steps, _draw_chain(WIDE, 1, strength * rng.random(), rng)))
+
+
+@AUGMENTATIONS.register(
+    "autoaugment",
+    summary="flips; each tile one of 25 pairs of operations that were learned on photographs",
+    reference="Cubuk et al. 2019",
+)
+def build_autoaugment(*, learned_on: str = "imagenet") -> Storm:
+    """The published policies as torchvision has them; at strength 1 amounts are the paper's.
+
+    Args:
+        learned_on: "imagenet", "cifar10" or "svhn".
+
+    Raises:
+        RecipeError: there is no policy of that name.
+    """
+    policies = [policy.value for policy in transforms.AutoAugmentPolicy]
+    if learned_on not in policies:
+        raise RecipeError(f"no policy was learned on {learned_on!r}; there are {', '.join(policies)}")
+    pairs = [tuple(pair) for pair in transforms.AutoAugment(transforms.AutoAugmentPolicy(learned_on)).policies]
+    return Storm(AUTO, lambda strength, rng: partial(run_steps, _draw_pair(pairs, strength, rng)))
 
 
 @AUGMENTATIONS.register(
@@ -81,6 +111,20 @@ def _draw_chain(operations: Mapping[str, Operation], count: int, amount: float, 
         (operation, amount * sign, int(seed))
         for operation, sign, seed in zip(drawn, signs.tolist(), seeds, strict=True)
         if operation is not None
+    ]
+
+
+def _draw_pair(pairs: Sequence[Sequence[Published]], strength: float, rng: np.random.Generator) -> list[Step]:
+    """One pair, each operation of it by its own chance; published magnitudes are counted in ninths."""
+    drawn = pairs[int(rng.integers(len(pairs)))]
+    happens, signs = rng.random(len(drawn)), rng.choice([-1.0, 1.0], len(drawn))
+    seeds = rng.integers(2**32, size=len(drawn))
+    if strength == 0:
+        return []
+    return [
+        (AUTO[NAMES[name]], strength * sign * (1.0 if ninths is None else ninths / 9), int(seed))
+        for (name, chance, ninths), luck, sign, seed in zip(drawn, happens, signs.tolist(), seeds, strict=True)
+        if luck < chance
     ]
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import cv2
@@ -20,7 +21,9 @@ from .experiment import Experiment
 from .finetune import FinetuneTask, restain
 from .guides import GuideSource
 from .policies import SEARCHES
-from .probe import Effect, Probe, weigh_operations
+from .probe import Effect, Follow, Probe, ignore_progress, weigh_operations
+
+Tell = Callable[[str, int, int], None]
 
 MOST_IMAGES = 64  # of a probe; a search looks at its tiles a hundred times
 PICTURED, DRAWS, PICTURED_PX = 4, 4, 128  # images, draws of the first and of the last epoch, side of a tile shown
@@ -50,8 +53,13 @@ class Explored:
         return {"operations": rows, "policy": learned}
 
 
-def explore_augmentation(experiment: Experiment, split: Split, network: Network) -> Explored:
-    """Build or learn the augmentation of a fold, with the network that phase ``transfer`` leaves."""
+def explore_augmentation(
+    experiment: Experiment, split: Split, network: Network, *, tell: Tell | None = None
+) -> Explored:
+    """Build or learn the augmentation of a fold, with the network that phase ``transfer`` leaves.
+
+    ``tell(name, done, total)`` hears of every look at the tiles.
+    """
     phase = experiment.recipe.train.finetune
     search = phase.policy_search
     augmentation = AUGMENTATIONS.build(phase.augmentation, **read_options(phase.augmentation_options))
@@ -60,16 +68,28 @@ def explore_augmentation(experiment: Experiment, split: Split, network: Network)
         return Explored(augmentation)
     rows = experiment.cohort.labelled
     inner, images = _build_probe(experiment, split, network, split.inner)
-    effects = weigh_operations(inner, operations, amount=amount, cases=[rows[i].case for i in images])
+    effects = weigh_operations(
+        inner,
+        operations,
+        amount=amount,
+        cases=[rows[i].case for i in images],
+        follow=_follow(tell, f"{split.name} operations"),
+    )
     if search is None:
         return Explored(augmentation, effects)
     training, _ = _build_probe(experiment, split, network, split.train)
     sound = {e.operation: operations[e.operation] for e in effects if not e.destroys}
     find = SEARCHES.build(search, **read_options(phase.policy_options))
-    policy = find(training, inner, sound or operations, split.seed * 1000 + split.fold)
+    policy = find(
+        training, inner, sound or operations, split.seed * 1000 + split.fold, _follow(tell, f"{split.name} policy")
+    )
     # All of them, though a probe looks at a few: the network that it looks with has learned from the others.
     seen = frozenset(experiment.digests[rows[i].image] for i in np.union1d(split.train, split.inner))
     return Explored(replace(policy, seen=seen), effects)
+
+
+def _follow(tell: Tell | None, name: str) -> Follow:
+    return ignore_progress if tell is None else partial(tell, name)
 
 
 def picture_augmentation(run: RunFolder, task: FinetuneTask) -> None:

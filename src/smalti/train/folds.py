@@ -4,7 +4,6 @@ of images that it did not learn from went from epoch to epoch."""
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,14 +25,13 @@ from .bags import BagTask, fit_reader
 from .checkpoints import read_checkpoint, write_checkpoint
 from .devices import make_fabric, one_thread
 from .experiment import Experiment
-from .exploring import Explored, explore_augmentation, picture_augmentation
+from .exploring import Explored, Tell, explore_augmentation, picture_augmentation
 from .features import Features
 from .finetune import FinetuneTask
 from .loop import Course, Loop, Outcome, Stream
 from .optimisers import settle_train
 from .tasks import Task, TransferTask
 
-Tell = Callable[[str, int, int], None]
 PHASES = ("transfer", "finetune")
 WATCHED = {"transfer": ("transfer",), "all": PHASES, "none": ()}
 
@@ -41,7 +39,7 @@ WATCHED = {"transfer": ("transfer",), "all": PHASES, "none": ()}
 def train_folds(experiment: Experiment, splits: tuple[Split, ...], *, tell: Tell | None = None) -> None:
     """Train what is not trained yet; write ``history.csv``, ``predictions/inner.csv``, ``predictions/dynamics.npz``.
 
-    ``tell(name, done, total)`` hears of every epoch.
+    ``tell(name, done, total)`` hears of every epoch, and of every step of a search before it.
     """
     run = experiment.run
     for split in splits:
@@ -149,7 +147,7 @@ def _learn(
             task = _prepare_transfer(experiment, split, network)
         else:
             _open_backbone(experiment, network)
-            explored = explore_augmentation(experiment, split, network) if before is None else before.explored
+            explored = before.explored if before else explore_augmentation(experiment, split, network, tell=tell)
             assert explored is not None
             learned = replace(learned, explored=explored)
             task = _prepare_finetune(experiment, split, network, augmentation=explored.augmentation)

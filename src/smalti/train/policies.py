@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ..models import BagReader
 from ..registry import Registry
 from ..samples import Chain, Move, Operation, Policy, Stage, draw_chain
-from .probe import Probe, draw_operation
+from .probe import Follow, Probe, draw_operation
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # a line for every trial would bury what smalti says
 
@@ -29,8 +29,8 @@ LEAST_CHANCE, LEAST_AMOUNT = 0.2, 0.1
 MOVES = 2  # of a chain: Lim et al. 2019
 LEVELS = 3  # sizes of amounts in a population
 
-# (training images, inner images, operations to choose from, seed) -> policy
-Search = Callable[[Probe, Probe, Mapping[str, Operation], int], Policy]
+# (training images, inner images, operations to choose from, seed, who hears how far it is) -> policy
+Search = Callable[[Probe, Probe, Mapping[str, Operation], int, Follow], Policy]
 SEARCHES: Registry[Search] = Registry("policy search")
 
 
@@ -46,7 +46,7 @@ def build_density(*, trials: int = 100, kept: int = 10) -> Search:
     each trial a loss of its own, and on the inner images, which the network has not learned from either.
     """
 
-    def search(training: Probe, inner: Probe, operations: Mapping[str, Operation], seed: int) -> Policy:
+    def search(training: Probe, inner: Probe, operations: Mapping[str, Operation], seed: int, follow: Follow) -> Policy:
         plain = inner.measure(inner.look())
         found: list[tuple[float, tuple[Move, ...]]] = []
 
@@ -54,6 +54,7 @@ def build_density(*, trials: int = 100, kept: int = 10) -> Search:
             moves = tuple(_suggest_move(trial, k, tuple(operations)) for k in range(MOVES))
             loss = inner.measure(inner.look(partial(draw_chain, moves)))
             found.append((loss, moves))
+            follow(len(found), trials)
             return loss
 
         study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed, multivariate=False))
@@ -116,8 +117,8 @@ def build_population(*, members: int = 16, stages: int = 6, passes: int = 4, rat
     the policy. What is found is the line of the head that ends best.
     """
 
-    def search(training: Probe, inner: Probe, operations: Mapping[str, Operation], seed: int) -> Policy:
-        population = Population(training, inner, operations, seed, rate)
+    def search(training: Probe, inner: Probe, operations: Mapping[str, Operation], seed: int, follow: Follow) -> Policy:
+        population = Population(training, inner, operations, seed, rate, follow)
         crowd = population.draw(members)
         start = crowd[0].loss
         for stage in range(stages):
@@ -139,20 +140,21 @@ class Population:
     """Heads that learn on the same stored features, each by its own policy."""
 
     def __init__(
-        self, training: Probe, inner: Probe, operations: Mapping[str, Operation], seed: int, rate: float
+        self, training: Probe, inner: Probe, operations: Mapping[str, Operation], seed: int, rate: float, follow: Follow
     ) -> None:
         self.training, self.inner, self.names, self.rate = training, inner, tuple(operations), rate
         self.rng = np.random.default_rng(seed)
         # (1 + operations * levels, n, tiles, D): the tiles as they are, then every operation at every level.
-        self.bank = torch.stack(
-            [training.embed()] + [self._embed(o, k / LEVELS) for o in operations.values() for k in range(1, LEVELS + 1)]
-        )
+        # This is what takes the time of a search; heads learn in seconds.
+        looks = [(operation, k / LEVELS) for operation in operations.values() for k in range(1, LEVELS + 1)]
+        bank = [training.embed()]
+        for operation, amount in looks:
+            bank.append(training.embed(partial(draw_operation, operation, amount)))
+            follow(len(bank) - 1, len(looks))
+        self.bank = torch.stack(bank)
         self.seen = inner.embed()
         self.targets = training.batch.targets.to(self.bank.device)
         self.weights = training.weights.float().to(self.bank.device)
-
-    def _embed(self, operation: Operation, amount: float) -> torch.Tensor:
-        return self.training.embed(partial(draw_operation, operation, amount))
 
     def draw(self, count: int) -> list[Member]:
         """Heads as phase ``transfer`` left them, with policies drawn at random, from mild to wild."""
