@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
+from bags import build_learned
 from smalti import recipe
 from smalti.errors import PartError, RecipeError
-from smalti.models import POOLERS, BagReader, Head
+from smalti.models import BagReader, Head
 from smalti.predict import predict_outer
 from smalti.samples import BagBatches, Pairing, mix_targets, split_tiles
 from smalti.tile import TileStore
@@ -52,8 +53,7 @@ def draw_bags(count: int, *, features: int = 6, seed: int = 0) -> list[NDArray[n
 
 
 def build_reader(name: str = "gated_attention", features: int = 6, classes: int = 3) -> BagReader:
-    torch.manual_seed(0)
-    pooler = POOLERS.build(name, features, classes)
+    pooler = build_learned(name, features, classes)
     return BagReader(pooler, Head(pooler.features, classes, dropout=0.5, by_class=pooler.by_class))
 
 
@@ -276,8 +276,7 @@ def test_nothing_is_drawn_otherwise_where_nothing_is_mixed(tmp_path: Path) -> No
 
 
 def test_a_loss_on_tiles_takes_the_classes_of_a_mixed_bag_by_their_share() -> None:
-    torch.manual_seed(0)
-    pooler = POOLERS.build("clam_mb", 6, 3).eval()
+    pooler = build_learned("clam_mb", 6, 3).eval()
     values, mask = torch.randn(1, 7, 6), torch.ones(1, 7, dtype=torch.bool)
     pooled = pooler(values, mask)
     one, two = (pooler.instance_loss(pooled, mask, torch.tensor([name])) for name in (0, 2))

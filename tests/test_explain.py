@@ -16,6 +16,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 import smalti
+from bags import build_learned
 from smalti.cli import app
 from smalti.errors import DataError, RunError
 from smalti.evaluate import measure_map, measure_mean, measure_ratio, summarise_maps
@@ -36,8 +37,7 @@ NAN = float("nan")
 
 
 def make_reader(pooler: str, *, features: int = 5, classes: int = 3, seed: int = 0, **options: Any) -> BagReader:
-    torch.manual_seed(seed)
-    built = POOLERS.build(pooler, features, classes, **options)
+    built = build_learned(pooler, features, classes, seed=seed, **options)
     head = Head(built.features, classes, dropout=0.5, by_class=built.by_class)
     nn.init.normal_(head.linear.weight)
     nn.init.normal_(head.linear.bias)

@@ -7,6 +7,7 @@ import pytest
 import timm
 import torch
 
+from bags import build_learned
 from smalti.errors import WeightsError
 from smalti.models import (
     FUSIONS,
@@ -31,8 +32,7 @@ STEMS = ("mobilenetv2_100", "tf_efficientnet_lite0", "vit_tiny_patch16_224", "nf
 
 
 def build(name: str) -> Pooler:
-    torch.manual_seed(0)
-    return POOLERS.build(name, 5, 3).eval()
+    return build_learned(name, 5, 3).eval()
 
 
 def draw(count: int = 6, *, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -165,8 +165,7 @@ def test_a_stem_of_several_convolutions_is_refused() -> None:
 
 
 def build_reader(fusion: str, pooler: str = "mean") -> BagReader:
-    torch.manual_seed(0)
-    pool = POOLERS.build(pooler, 5 + TILE_WIDTH, 3)
+    pool = build_learned(pooler, 5 + TILE_WIDTH, 3)
     joined = FUSIONS.build(fusion, pool.features, MASK_WIDTH, 5 + TILE_WIDTH)
     branch = MaskBranch(5, 4, joined, dropout=0.5)
     return BagReader(pool, Head(joined.features, 3, dropout=0.5, by_class=pool.by_class), branch=branch).eval()

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bags import build_learned
 from smalti.models import POOLERS, Pooled, Pooler
 from smalti.models.attention import AdditivePooler
 from smalti.models.clam import smooth_svm
@@ -21,8 +22,7 @@ ORDERED = ("transmil",)  # the paper lays tiles out in the order given
 
 
 def build(name: str, features: int = 5, classes: int = 3) -> Pooler:
-    torch.manual_seed(0)
-    return POOLERS.build(name, features, classes).eval()
+    return build_learned(name, features, classes).eval()
 
 
 def draw_bags(bags: list[int], *, features: int = 5, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -140,10 +140,19 @@ def test_attention_is_that_of_torchmil(name: str, gated: bool) -> None:
     torch.testing.assert_close(pooled.attention, scores.masked_fill(~mask, -torch.inf).softmax(dim=1))
 
 
+@pytest.mark.parametrize("name", ["attention", "gated_attention", "additive", "clam_sb", "clam_mb"])
+def test_attention_that_learned_nothing_looks_nowhere_in_particular_and_can_learn(name: str) -> None:
+    pooler = POOLERS.build(name, 5, 3)
+    values, mask, _ = draw_bags([9, 4])
+    pooled = pooler(values, mask)
+    torch.testing.assert_close(pooled.attention, mask / mask.sum(dim=1, keepdim=True))
+    (pooled.embedding * torch.randn(pooled.embedding.shape)).sum().backward()
+    assert (pooler.score.weigh.weight.grad != 0).any()
+
+
 @pytest.mark.parametrize("name", ["attention", "gated_attention"])
 def test_branches_are_so_many_poolers_beside_one_another(name: str) -> None:
-    torch.manual_seed(0)
-    pooler, one = POOLERS.build(name, 5, 3, branches=3).eval(), build(name)
+    pooler, one = build_learned(name, 5, 3, branches=3).eval(), build(name)
     values, mask, _ = draw_bags([9, 4], seed=2)
     pooled = pooler(values, mask)
     shares = []

@@ -54,13 +54,18 @@ class LearnedPooler(Pooler):
 
 
 class AttentionScores(nn.Module):
-    """``w^T tanh(V h)``; gated ``w^T (tanh(V h) * sigmoid(U h))``; (B, N, H) to (B, N, branches) (Ilse et al. 2018)."""
+    """``w^T tanh(V h)``; gated ``w^T (tanh(V h) * sigmoid(U h))``; (B, N, H) to (B, N, branches) (Ilse et al. 2018).
+
+    ``w`` begins at 0, so that every tile begins with the same share and a network that learned nothing looks nowhere
+    in particular; drawn at random, it prefers some tissue, and its map looks like knowledge.
+    """
 
     def __init__(self, features: int, width: int, *, gated: bool, branches: int = 1) -> None:
         super().__init__()
         self.content = nn.Linear(features, width)
         self.gate = nn.Linear(features, width) if gated else None
         self.weigh = nn.Linear(width, branches, bias=False)  # a bias would cancel in the softmax
+        nn.init.zeros_(self.weigh.weight)
 
     def forward(self, tiles: torch.Tensor) -> torch.Tensor:
         """Scores before the softmax."""
