@@ -70,6 +70,8 @@ def test_recipes_that_differ_only_in_prediction_share_their_weights(shared: Simp
     folds = [(shared.runs / n / "predictions" / "folds" / "outer-fold0-seed0.csv") for n in ("one", "eight", "prior")]
     assert folds[0].read_bytes() == folds[2].read_bytes() != folds[1].read_bytes()
     assert pd.read_csv(shared.runs / "one" / "history.csv").equals(pd.read_csv(shared.runs / "eight" / "history.csv"))
+    pictures = [(shared.runs / name / "figures" / "augmentation.png") for name in ("one", "eight", "prior")]
+    assert pictures[0].read_bytes() == pictures[1].read_bytes() == pictures[2].read_bytes()
 
 
 def turn(tiles: torch.Tensor) -> list[torch.Tensor]:

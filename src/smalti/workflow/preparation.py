@@ -212,6 +212,7 @@ def adopt_training(run_folder: RunFolder, splits: tuple[Split, ...], *, listener
         if taken:
             run_folder.log("weights taken", run=source.path.name, files=taken)
             listener.say(f"{len(taken)} trained network(s) taken from {source.path.name}: trained in the same way")
+            _take(source.augmentation_picture, run_folder.augmentation_picture)
         for split in splits:
             if f"{split.name}.safetensors" in taken:
                 _take(find_dynamics(source, split), find_dynamics(run_folder, split))
