@@ -3,7 +3,7 @@
     python benchmarks/bench_augmentation.py [--repeats 5] [--threads 1]
 
 The pipeline to compare with is what a user would write: random flips, then
-`ColorJitter` or torchvision's own RandAugment, TrivialAugmentWide and AugMix, one tile at a time on 8-bit tensors.
+`ColorJitter` or torchvision's own RandAugment, TrivialAugmentWide, AutoAugment and AugMix, one tile at a time on 8-bit tensors.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ BESIDE: dict[str, Callable[[], torch.nn.Module]] = {
     "flips + ColorJitter": lambda: v2.ColorJitter(0.24, 0.24, 0.24),
     "flips + RandAugment": lambda: v2.RandAugment(),
     "flips + TrivialAugmentWide": lambda: v2.TrivialAugmentWide(),
+    "flips + AutoAugment": lambda: v2.AutoAugment(),
     "flips + AugMix": lambda: v2.AugMix(),
 }
 
