@@ -2,9 +2,9 @@
 
 Bags have tiles of the whole image (no floor of coverage), so that a network could look anywhere. Measured: the share of
 a map inside the mask over the mask's share of the area, on held-out images whose mask covers at most half of what is
-looked at (else twice its share could not be reached). The control has the same images with labels permuted by case.
+looked at (else twice its share could not be reached). A control has the same images with labels permuted by case.
 
-    python benchmarks/bench_explain.py --weights FILE [--images 80] [--poolers attention gated_attention clam_mb]
+    python benchmarks/bench_explain.py --weights FILE [--images 160] [--poolers attention gated_attention clam_mb]
 """
 
 from __future__ import annotations
@@ -120,18 +120,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=Path, required=True, help="of mobilenetv2_100")
     parser.add_argument("--folder", type=Path, default=Path("bench-explain"))
-    parser.add_argument("--images", type=int, default=80)
+    parser.add_argument("--images", type=int, default=160)
     parser.add_argument("--side", type=int, nargs=2, default=(600, 900))
     parser.add_argument("--tile", type=int, default=128)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--poolers", nargs="+", default=["attention", "gated_attention", "clam_mb"])
+    parser.add_argument("--shuffles", type=int, nargs="*", default=[0], help="seeds, one control each")
+    parser.add_argument("--no-true", dest="true", action="store_false", help="controls alone")
     parser.add_argument("--set", dest="settings", action="append", default=[])
     args = parser.parse_args()
     keep_maps()
     data = draw_clean(args.folder / "data", images=args.images, side_px=tuple(args.side), seed=0)
-    shuffled = shuffle_labels(data, args.folder / "shuffled", seed=0)
+    sources = [("true labels", data)] if args.true else []
+    for seed in args.shuffles:
+        sources.append(("shuffled labels", shuffle_labels(data, args.folder / f"shuffled{seed}", seed=seed)))
     for pooler in args.poolers:
-        for kind, source in (("true labels", data), ("shuffled labels", shuffled)):
+        for kind, source in sources:
             settings = [
                 f"model.weights={args.weights}", f"model.pooler={pooler}", f"tile.size_px={args.tile}",
                 "tile.within=tissue", "tile.min_coverage=0", "tile.max_tiles=null", "audit.checks=[]",
