@@ -2,8 +2,8 @@
 
     python benchmarks/bench_augmentation.py [--repeats 5] [--threads 1]
 
-The pipeline to compare with is what a user would write: random flips, then
-`ColorJitter` or torchvision's own RandAugment, TrivialAugmentWide, AutoAugment and AugMix, one tile at a time on 8-bit tensors.
+The pipeline to compare with is what a user would write: random flips, then `ColorJitter` or torchvision's own
+RandAugment, TrivialAugmentWide, AutoAugment and AugMix, one tile at a time on 8-bit tensors.
 """
 
 from __future__ import annotations
