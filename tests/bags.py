@@ -8,6 +8,7 @@ import torch
 
 from smalti.models import POOLERS, Pooler
 from smalti.models.attention import AttentionScores
+from smalti.models.settransformer import SetTransformerPooler
 
 
 def build_learned(name: str, features: int, classes: int, *, seed: int = 0, **options: Any) -> Pooler:
@@ -17,4 +18,6 @@ def build_learned(name: str, features: int, classes: int, *, seed: int = 0, **op
     for part in pooler.modules():
         if isinstance(part, AttentionScores):
             torch.nn.init.normal_(part.weigh.weight)
+        elif isinstance(part, SetTransformerPooler):
+            torch.nn.init.normal_(part.seed)
     return pooler

@@ -64,7 +64,7 @@ def test_means_are_weighted_as_numpy_does_it() -> None:
 def test_shares_are_multiplied_by_coverage_and_brought_to_one(name: str) -> None:
     values, coverage = draw()
     # Each head is brought to one by itself, so the rule is to be seen with a single one.
-    pooler = POOLERS.build(name, 5, 3, heads=1).eval() if name == "set_transformer" else build(name)
+    pooler = build_learned(name, 5, 3, heads=1).eval() if name == "set_transformer" else build(name)
     with torch.no_grad():
         plain, weighed = pooler(values).attention, pooler(values, coverage=coverage).attention
     expected = plain * coverage

@@ -70,7 +70,7 @@ class SetTransformerPooler(LearnedPooler):
         super().__init__(features, classes, hidden=hidden, dropout=dropout)
         self.blocks = nn.ModuleList(DistanceAttention(hidden, heads=heads) for _ in range(blocks))
         self.heads = heads
-        self.seed = nn.Parameter(torch.randn(hidden) * hidden**-0.5)
+        self.seed = nn.Parameter(torch.zeros(hidden))  # asks nothing yet, and so looks at all tiles alike
         self.to_key = nn.Linear(hidden, hidden)
         self.to_value = nn.Linear(hidden, hidden)
         self.norm = nn.LayerNorm(hidden)
