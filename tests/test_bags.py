@@ -194,6 +194,33 @@ def test_a_learned_pooler_is_kept_and_comes_back(embed: Make, tmp_path: Path) ->
     np.testing.assert_allclose(logits.double().softmax(dim=1).numpy(), scores, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["model.pooler=topk", "model.pooler_options=[k=0]"],
+        ["model.pooler=topk", "model.pooler_options=[k=2.5]"],
+        ["model.pooler=logsumexp", "model.pooler_options=[r=0]"],
+        ["model.pooler=attention", "model.pooler_options=[branches=0]"],
+        ["model.pooler=attention", "model.pooler_options=[hidden=0]"],
+        ["model.pooler=attention", "model.pooler_options=[dropout=2]"],
+        ["model.pooler=attention", "model.pooler_options=[hidden=abc]"],
+        ["model.pooler=set_transformer", "model.pooler_options=[heads=3]"],
+        ["model.pooler=set_transformer", "model.pooler_options=[hidden=null]"],
+        ["model.pooler=transmil", "model.pooler_options=[hidden=30]"],
+        ["model.pooler=transmil", "model.pooler_options=[landmarks=0]"],
+        ["train.transfer.loss=focal", "train.transfer.loss_options=[gamma=much]"],
+        ["train.finetune.augmentation=randaugment", "train.finetune.augmentation_options=[count=-1]"],
+    ],
+)
+def test_options_that_no_bag_can_be_read_with_are_told_before_training(settings: list[str]) -> None:
+    from smalti.recipe import load_recipe
+    from smalti.train import check_parts
+
+    option = settings[1].partition("=")[2].strip("[]")
+    with pytest.raises(PartError, match=rf"does not work with {option}.*smalti parts"):
+        check_parts(load_recipe(settings=settings))
+
+
 def test_options_that_a_pooler_does_not_take_are_told_before_training(embed: Make, tmp_path: Path) -> None:
     from smalti.recipe import load_recipe
     from smalti.train import check_parts

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import timm
 import torch
@@ -486,6 +487,27 @@ def test_runs_that_cannot_be_explained(explained: Path, tmp_path: Path) -> None:
     (run / "recipe.yaml").write_text(recipe.replace("members: []", "members: [one, two]"), encoding="utf-8")
     with pytest.raises(RunError, match=r"ensemble.*one, two"):
         explain_run(run)
+
+
+def test_maps_of_an_earlier_question_do_not_stay(explained: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(explained, tmp_path / "r"))
+    table = pd.read_csv(run / "predictions" / "out_of_fold.csv")
+    image, label = table["image"][0], table["label"][0]
+    other = next(name for name in CLASSES if name != label)
+    path = run / "heatmaps" / f"{Path(image).with_suffix('')}.gradcam-label.png"
+    explain_run(run, images=[image], shown=other)
+    assert path.is_file()
+    explain_run(run, images=[image], shown=label)
+    assert not path.is_file()
+
+
+def test_names_are_read_with_blanks_between_them_and_none_at_all_is_refused(explained: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(explained, tmp_path / "r"))
+    names = pd.read_csv(run / "predictions" / "out_of_fold.csv")["image"].unique()[:2].tolist()
+    assert invoke(str(run), "--images", ", ".join(names)).exit_code == 0
+    assert sorted(row["image"] for row in read_json(run / "explanation.json")["images"]) == sorted(names)
+    with pytest.raises(DataError, match="no image was named"):
+        explain_run(run, images=[])
 
 
 def test_images_that_would_share_a_file_are_refused(explained: Path) -> None:

@@ -155,6 +155,9 @@ def test_recipes_that_would_do_nothing_are_refused() -> None:
             check_parts(load_recipe(settings=[f"model.pooler={pooler}", "model.coverage_weights=true"]))
     with pytest.raises(RecipeError, match="source=whole shrinks all of it"):
         load_recipe(settings=["tile.regions=components", "tile.source=whole"])
+    for knob in ("tile.mpp=0.5", "tile.magnifications=[1,2]"):
+        with pytest.raises(RecipeError, match="source=mask_box shrinks"):
+            load_recipe(settings=["tile.source=mask_box", knob])
 
 
 def test_everything_at_once_goes_the_whole_way(challenge: Path, tmp_path: Path) -> None:

@@ -330,8 +330,9 @@ def test_the_reference_ignores_what_is_held_out(method: str, tmp_path: Path) -> 
     assert not np.array_equal(other, references[1])
 
 
-def test_the_reference_is_made_of_the_mask_alone(tmp_path: Path) -> None:
-    """Another stain outside the mask, inside the same tiles, changes nothing."""
+@pytest.mark.parametrize(("tile", "tile_px"), [(recipe.Tile(), 224), (recipe.Tile(within="tissue"), 56)])
+def test_the_reference_is_made_of_the_mask_alone(tile: recipe.Tile, tile_px: int, tmp_path: Path) -> None:
+    """Another stain outside the mask changes nothing, inside the same tiles or in tiles of its own."""
     mask = np.zeros((224, 224), np.uint8)
     mask[:, :112] = 255
     left, right = draw_tile(1, 0), draw_tile(2, 1)
@@ -343,7 +344,7 @@ def test_the_reference_is_made_of_the_mask_alone(tmp_path: Path) -> None:
         Image.fromarray(mask).save(folder / "mask.png")
         sample = Sample("i.png", folder / "i.png", folder / "mask.png", "a", "a", "i")
         cohort = Cohort(folder, "table", (sample,), (), ("a",))
-        tiles = build_store(cohort, recipe.Tile(), tile_px=224, cache=tmp_path / "cache")
+        tiles = build_store(cohort, tile, tile_px=tile_px, cache=tmp_path / "cache")
         found.append(tiles.read_staining().frames)
     np.testing.assert_array_equal(*found)
 

@@ -252,6 +252,8 @@ def test_the_key_follows_what_the_tiles_depend_on(tmp_path: Path, monkeypatch: p
     assert build(relabelled, cache).key == key, "labels, cases and order do not matter"
     assert build(cohort, cache, recipe.Tile(overlap_frac=0.5)).key != key
     assert build(cohort, cache, tile_px=16).key != key
+    parts = [recipe.Tile(regions="components", within=within, max_tiles=4) for within in ("mask", "tissue")]
+    assert build(cohort, cache, parts[0]).key != build(cohort, cache, parts[1]).key, "an empty mask is cut by it"
     whole = build(cohort, cache, recipe.Tile(source="whole")).key
     assert build(cohort, cache, recipe.Tile(source="whole", max_tiles=3)).key == whole, "a knob that nothing reads"
     monkeypatch.setattr(runs, "hash_code", lambda *_: "other code")

@@ -118,7 +118,8 @@ def explain(
     """Show where the networks of a finished run looked, and measure whether the maps can be trusted."""
     from .. import workflow
 
-    wanted = int(images) if images and images.isdecimal() else images.split(",") if images else None
+    names = [name.strip() for name in images.split(",") if name.strip()] if images is not None else None
+    wanted = int(images) if images and images.isdecimal() else names
     with listen() as listener:
         path = workflow.explain_run(run_path, images=wanted, shown=shown, listener=listener)
     console.out.print(f"[bold]{escape(workflow.describe_explanation(path))}[/]", soft_wrap=True)

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..models import BagReader, UpperPart, cut_backbone
-from ..runs import hash_code, read_arrays, write_arrays
+from ..runs import hash_code, hash_text, read_arrays, write_arrays
 from ..samples import iterate_ahead, normalise_tiles
 from ..train import Experiment, GuideSource, load_network, read_chunks
 from ..types import Sample, Split
@@ -95,7 +95,8 @@ def explain_images(
 
     The images must be of the cohort, and the folds trained.
     """
-    folder = experiment.run.predictions / "explained" / hash_code(*EXPLAINING_CODE)
+    key = hash_text(hash_code(*EXPLAINING_CODE), experiment.store.key)
+    folder = experiment.run.predictions / "explained" / key
     groups = _group_splits(experiment, splits)
     total, done = len(groups) * len(questions), 0
     for group in groups:

@@ -89,10 +89,17 @@ class Cut:
         hide_outside(pixels, masks, outside=self.outside, pale=self.pale)
         scale = (sides_px / self.tile_px).astype(np.float32)
         kind = np.array([judge_tile(tile) for tile in pixels], dtype=np.uint8)
-        every, count = share_pixels(len(self))
-        some = range(-start % every, len(pixels), every)  # an even choice of the tiles of the whole image
-        tissue = tuple(choose_pixels(pixels[i], masks[i], count=count) for i in some)
+        rows, count = self._list_speaking()
+        mine = rows[(rows >= start) & (rows < stop)] - start
+        under = masks if self.coverage.any() else np.ones_like(masks)
+        tissue = tuple(choose_pixels(pixels[i], under[i], count=count) for i in mine)
         return Bag(pixels, positions, self.coverage[chosen], scale, masks, self.outline, self.shape, kind, tissue)
+
+    def _list_speaking(self) -> tuple[NDArray[np.int64], int]:
+        """Tiles that speak of the image's stain, an even choice of those under its mask; pixels of each at most."""
+        rows = np.flatnonzero(self.coverage) if self.coverage.any() else np.arange(len(self))
+        every, count = share_pixels(len(rows))
+        return rows[::every], count
 
 
 @contextmanager

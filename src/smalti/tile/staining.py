@@ -1,7 +1,8 @@
 """Which pixels speak of an image's stain, and which pictures have none to speak of.
 
-Statistics come from pixels of kept tiles under the mask (or tissue), an even choice of bounded number, so that a slide
-costs what a small image costs. Blank, grey and painted pictures are told by what light and stain can do, not by names.
+Statistics come from pixels of kept tiles under the mask (or tissue; from all where no tile has any of it), an even
+choice of bounded number, so that a slide costs what a small image costs. Blank, grey and painted pictures are told by
+what light and stain can do, not by names.
 """
 
 from __future__ import annotations
@@ -50,11 +51,8 @@ def share_pixels(tiles: int) -> tuple[int, int]:
 
 
 def choose_pixels(tile: Pixels, mask: Pixels, *, count: int) -> Pixels:
-    """An even choice of the pixels of a tile (H, W, 3) that are under its mask (H, W), (n, 3) with n up to ``count``.
-
-    All count where none is under the mask: such tiles are cut only of images whose mask is empty.
-    """
-    under = np.flatnonzero(mask) if mask.any() else np.arange(mask.size)
+    """Up to ``count`` of the pixels of a tile (H, W, 3) that are under its mask (H, W), an even choice, (n, 3)."""
+    under = np.flatnonzero(mask)
     return tile.reshape(-1, 3)[under[:: max(1, -(-len(under) // count))]]
 
 

@@ -241,8 +241,8 @@ def _name_knobs(tile: recipe.Tile, tile_px: int) -> dict[str, object]:
     """The knobs that this source reads; others must not change the key."""
     knobs = {"tile_px": tile_px, **tile.model_dump(include={"source", "regions", "outside"})}
     if tile.source == "tiles":
-        knobs |= tile.model_dump(include=set(GRID_KNOBS))
-        knobs |= {"within": tile.within} if tile.regions == "image" else {}
+        # Components are cut as the whole image is, by all of these, where the mask is empty.
+        knobs |= tile.model_dump(include={*GRID_KNOBS, "within"})
     if tile.regions == "components":
         knobs["max_tiles"] = tile.max_tiles
     return knobs

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import torch
 from lightning.fabric import Fabric
 from numpy.typing import NDArray
 
-from ..errors import RecipeError
+from ..errors import PartError, RecipeError
 from ..models import FUSIONS, MASK_WIDTH, NORMS, POOLERS, TILE_WIDTH, Backbone, MaskBranch, Pooler
-from ..recipe import Recipe
+from ..recipe import Finetune, Model, Phase, Recipe
 from ..registry import read_options
 from ..runs import RunFolder
-from ..samples import AUGMENTATIONS, StainMaps
+from ..samples import AUGMENTATIONS, StainMaps, apply_transform
 from ..tile import SHAPE_NAMES, STAINS, TileStore
 from ..types import Cohort
 from .devices import Device
@@ -23,6 +26,8 @@ from .features import Features
 from .losses import LOSSES
 from .optimisers import check_optimiser
 from .policies import SEARCHES
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +108,14 @@ def freeze(features: Features, recipe: Recipe, *, classes: int) -> Frozen:
 
 
 def check_parts(recipe: Recipe) -> None:
-    """Look up every part that training will build, so that a slip is told before hours of tiles and features.
+    """Build and try every part that training will use, so that a slip is told before hours of tiles and features.
 
     Raises:
-        PartError: a part that does not exist; the message names the nearest.
+        PartError: a part that does not exist, the message names the nearest; or one that its options break.
         RecipeError: weights by coverage for a pooler that has no use for them.
     """
     model = recipe.model
-    pooler = POOLERS.build(model.pooler, 8, 2, **read_options(model.pooler_options))
+    pooler = _attempt(f"pooler '{model.pooler}'", model.pooler_options, partial(_pool, model))
     if model.coverage_weights and not pooler.weighs:
         raise RecipeError(
             f"pooler '{model.pooler}' has no shares that coverage could weigh. "
@@ -122,9 +127,41 @@ def check_parts(recipe: Recipe) -> None:
         NORMS.find(recipe.model.norm)
     STAINS.find(recipe.stain.normalise)
     finetune = recipe.train.finetune
-    AUGMENTATIONS.build(finetune.augmentation, **read_options(finetune.augmentation_options))
+    _attempt(f"augmentation '{finetune.augmentation}'", finetune.augmentation_options, partial(_augment, finetune))
     if finetune.policy_search is not None:
         SEARCHES.build(finetune.policy_search, **read_options(finetune.policy_options))
     for phase in (recipe.train.transfer, recipe.train.finetune):
-        LOSSES.build(phase.loss, torch.ones(2), weights=torch.ones(2), **read_options(phase.loss_options))
+        _attempt(f"loss '{phase.loss}'", phase.loss_options, partial(_lose, phase))
         check_optimiser(phase.optimiser)
+
+
+def _attempt(part: str, options: Sequence[str], work: Callable[[], Result]) -> Result:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the error says it, where there is one
+            return work()
+    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
+        raise PartError(
+            f"{part} does not work with {', '.join(options)}: {error}. Fix: see 'smalti parts' for what it takes"
+        ) from error
+
+
+def _pool(model: Model) -> Pooler:
+    pooler = POOLERS.build(model.pooler, 8, 2, **read_options(model.pooler_options)).eval()
+    with torch.inference_mode():
+        embedding = pooler(torch.linspace(-1, 1, 24).reshape(1, 3, 8)).embedding
+    if not embedding.numel() or not embedding.isfinite().all():
+        raise ValueError("it makes nothing of a bag of three tiles")
+    return pooler
+
+
+def _augment(phase: Finetune) -> None:
+    augmentation = AUGMENTATIONS.build(phase.augmentation, **read_options(phase.augmentation_options))
+    tiles = np.full((1, 4, 32, 32, 3), 128, dtype=np.uint8)
+    apply_transform(tiles, augmentation(1, 4, phase.strength_end, np.random.default_rng(0)))
+
+
+def _lose(phase: Phase) -> None:
+    criterion = LOSSES.build(phase.loss, torch.ones(2), weights=torch.ones(2), **read_options(phase.loss_options))
+    if not torch.isfinite(criterion(torch.tensor([[1.0, -1.0], [0.5, 0.0]]), torch.eye(2))).all():
+        raise ValueError("it is no number")

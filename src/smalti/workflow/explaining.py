@@ -131,7 +131,7 @@ def choose_samples(cohort: Cohort, images: int | Sequence[str] | None) -> tuple[
     """The labelled and unlabelled samples that were asked for, in their order.
 
     Raises:
-        DataError: a name that the cohort does not have, or a number below 1.
+        DataError: a name that the cohort does not have, no name, or a number below 1.
         RunError: two of them would share a file of heat maps.
     """
     known = cohort.labelled + cohort.unlabelled
@@ -143,6 +143,8 @@ def choose_samples(cohort: Cohort, images: int | Sequence[str] | None) -> tuple[
         places = np.unique(np.linspace(0, len(known) - 1, min(images, len(known))).round().astype(int))
         chosen = tuple(known[i] for i in places)
     else:
+        if not images:
+            raise DataError("no image was named to explain. Fix: name one or more, or ask for all")
         by_name = {s.image: s for s in known}
         for name in images:
             if name not in by_name:

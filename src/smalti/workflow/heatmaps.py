@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..tile import TileStore
 
 MAP, GRADCAM = "map", "gradcam"
+PICTURE, GRADCAM_PICTURES = ".png", (".gradcam.png", ".gradcam-label.png")  # of the shown class; of it and of the label
 EVEN = "1: an even share"
 UNITS = {
     "attention": EVEN,
@@ -103,7 +104,8 @@ def write_heatmaps(
     image = explanation.question.sample.image
     picture = _read_picture(explanation.question.sample.path, place)
     measured = {}
-    for row, layer in enumerate(list_layers(explanation, classes)):
+    layers = list_layers(explanation, classes)
+    for row, layer in enumerate(layers):
         heat = stitch_tiles(layer.values, place.boxes, size_px=place.size_px, scale=place.scale)
         drawn = draw_overlay(picture, heat, mask=place.mask, legend=Legend(layer.title, layer.unit))
         buffer = io.BytesIO()
@@ -114,6 +116,8 @@ def write_heatmaps(
             curves = (explanation.deletion[:, row], explanation.insertion[:, row], explanation.random)
             mean = np.stack([curve.mean(axis=0) for curve in curves])
             measured[layer.name] = measure_map(layer.maps, explanation.kept, mean, shares=shares)
+    for suffix in {PICTURE, *GRADCAM_PICTURES} - {layer.suffix for layer in layers}:  # an earlier question's
+        (folder / name_heatmap(image, suffix)).unlink(missing_ok=True)
     _write_geojson(folder / name_heatmap(image, ".geojson"), explanation, place, classes=classes)
     return measured
 
@@ -123,9 +127,9 @@ def list_layers(explanation: Explanation, classes: tuple[str, ...]) -> list[Laye
     question, kind = explanation.question, explanation.kind
     title = kind if kind == "attention" else f"{kind}: {classes[question.shown]}"
     values = explanation.values
-    layers = [Layer(".png", values.mean(axis=0), title, UNITS[kind], MAP, values)]
+    layers = [Layer(PICTURE, values.mean(axis=0), title, UNITS[kind], MAP, values)]
     if explanation.cams is not None and explanation.cam_values is not None:
-        suffixes = ((".gradcam.png", GRADCAM), (".gradcam-label.png", ""))
+        suffixes = zip(GRADCAM_PICTURES, (GRADCAM, ""), strict=True)
         for cams, name, (suffix, measured) in zip(explanation.cams, question.classes, suffixes, strict=False):
             # The mean over tiles is 1, so that numbers mean the same for large and for small images.
             scaled = cams / max(float(cams.mean()), 1e-12)
