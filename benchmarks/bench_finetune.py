@@ -1,7 +1,8 @@
 """Is data feeding the brake of phase finetune?
 
 smalti's own training epoch (tiles read from the store, augmented, normalised, forward, backward, clipping, optimiser
-step) beside a bare timm forward + backward on tensors that are in memory already; in turn, same process, medians.
+step) beside a bare timm forward + backward on tensors that are in memory already; in turn, same process, medians. And
+the feeding alone, up to what goes to the device: a network that takes more than 1 / 0.9 of it would have to wait.
 
     python benchmarks/bench_finetune.py [--backbone mobilenetv2_100] [--images 24] [--repeats 5]
         [--augmentation flips_colour]
@@ -63,8 +64,21 @@ def main() -> None:
         loop = Loop(fabric=fabric, task=task, phase=phase, stream=Stream(0, 0, "finetune"),
                     counts=torch.ones(2, device=fabric.device), inner_targets=torch.empty(0, dtype=torch.long),
                     checkpoints=Path(name))  # fmt: skip
+        feed(task, tiles=args.images * phase.tiles_per_image, repeats=args.repeats)
         bare = Bare(args.backbone, tiles=phase.batch_images * phase.tiles_per_image, px=store.tile_px, fabric=fabric)
         compare(loop, bare, tiles=args.images * phase.tiles_per_image, repeats=args.repeats, device=device.name)
+
+
+def feed(task: FinetuneTask, *, tiles: int, repeats: int) -> None:
+    """Read, restain and augment every tile of a pass, without a network; median of tiles per second."""
+    rates = []
+    for repeat in range(repeats + 1):
+        started = time.perf_counter()
+        for _ in task.augment_batches(np.random.default_rng(repeat), np.random.default_rng(repeat)):
+            pass
+        rates.append(tiles / (time.perf_counter() - started))
+    told = rates[1:]  # the first pass warms up
+    print(f"feeding alone        {statistics.median(told):8.1f} tiles/s  ({min(told):.1f} to {max(told):.1f})")
 
 
 class Bare:
