@@ -63,9 +63,8 @@ def draw_trials(count: int, *, seed: int, noise: float = 0.02) -> pd.DataFrame:
 # --- sensitivity --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_the_two_knobs_that_matter_come_first_and_alone_are_real(seed: int) -> None:
-    effects = measure_effects(draw_trials(80, seed=seed), SPACE, seed=seed)
+def test_the_two_knobs_that_matter_come_first_and_alone_are_real() -> None:
+    effects = measure_effects(draw_trials(80, seed=0), SPACE)  # twenty repeats: benchmarks/bench_sensitivity.py
     assert {e.knob for e in effects[:2]} == {"train.transfer.lr", "train.transfer.loss"}
     assert [e.knob for e in effects if e.real] == [e.knob for e in effects[:2]]
     assert sum(e.importance for e in effects) <= 1.0 + 1e-9
