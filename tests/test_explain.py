@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -436,6 +437,8 @@ def test_an_interrupted_explanation_goes_on(prepare: Callable[..., Any], monkeyp
     other = [Question(questions[0].sample, 1, None)]
     list(explain_images(experiment, splits, other))
     assert len(calls) == 2  # another class is another question
+    list(explain_images(replace(experiment, store=replace(experiment.store, key="cut anew")), splits, other))
+    assert len(calls) == 3  # and so are other tiles
 
 
 # --- the command --------------------------------------------------------------------------------------------------
@@ -511,8 +514,6 @@ def test_names_are_read_with_blanks_between_them_and_none_at_all_is_refused(expl
 
 
 def test_images_that_would_share_a_file_are_refused(explained: Path) -> None:
-    from dataclasses import replace
-
     from smalti.types import Cohort, Sample
     from smalti.workflow.explaining import choose_samples
 

@@ -36,7 +36,7 @@ from smalti.samples import (
 from smalti.train.exploring import _choose_evenly
 from smalti.train.guides import GuideSource
 from smalti.train.policies import SEARCHES, Population
-from smalti.train.probe import Probe, draw_operation, ignore_progress, weigh_operations
+from smalti.train.probe import Probe, draw_operation, weigh_operations
 
 Make = Callable[..., Any]
 KNOBS = ("train.transfer.epochs=4", "train.finetune.epochs=1", "train.refit=false", "train.watch=none")
@@ -156,10 +156,7 @@ def choose(*names: str) -> dict[str, Operation]:
 
 def test_density_matching_keeps_what_leaves_the_class(prepare: Make) -> None:
     training, inner = make_probe(24, prepare), make_probe(16, prepare)
-    found = [
-        SEARCHES.build("density", trials=60, kept=5)(training, inner, choose(*KINDS), 3, ignore_progress)
-        for _ in range(2)
-    ]
+    found = [SEARCHES.build("density", trials=60, kept=5)(training, inner, choose(*KINDS), 3) for _ in range(2)]
     assert found[0] == found[1]
     chains = found[0].stages[0].chains
     assert len(chains) == 5
@@ -177,7 +174,7 @@ def test_a_population_is_a_line_of_stages_and_can_be_repeated(prepare: Make) -> 
     training, inner = make_probe(24, prepare), make_probe(16, prepare)
     torch.nn.init.zeros_(training.network.head.linear.weight)  # there is something left to learn
     search = SEARCHES.build("population", members=6, stages=4, rate=0.05)
-    found = [search(training, inner, choose(*KINDS), 3, ignore_progress) for _ in range(2)]
+    found = [search(training, inner, choose(*KINDS), 3) for _ in range(2)]
     assert found[0] == found[1]
     assert found[0].found["inner_loss_end"] < found[0].found["inner_loss_start"]
     assert [stage.start for stage in found[0].stages] == [0, 0.25, 0.5, 0.75]
@@ -185,7 +182,7 @@ def test_a_population_is_a_line_of_stages_and_can_be_repeated(prepare: Make) -> 
 
 
 def make_population(prepare: Make, *names: str) -> Population:
-    return Population(make_probe(24, prepare), make_probe(16, prepare), choose(*names), 0, 0.05, ignore_progress)
+    return Population(make_probe(24, prepare), make_probe(16, prepare), choose(*names), 0, 0.05)
 
 
 def test_a_member_draws_by_its_odds_and_sees_that_operation_at_that_level(prepare: Make) -> None:
@@ -225,7 +222,7 @@ def test_the_worst_quarter_copies_the_best_and_goes_its_own_way(prepare: Make) -
 def test_a_search_says_no_line_for_every_trial(prepare: Make, capfd: pytest.CaptureFixture[str]) -> None:
     probe = make_probe(8, prepare)
     capfd.readouterr()
-    SEARCHES.build("density", trials=3)(probe, probe, choose("smear"), 0, ignore_progress)
+    SEARCHES.build("density", trials=3)(probe, probe, choose("smear"), 0)
     assert capfd.readouterr().err == ""
 
 
@@ -234,7 +231,7 @@ def test_a_search_tells_how_far_it_is(prepare: Make, search: str, total: int) ->
     probe, heard = make_probe(8, prepare), []
     options = {"trials": 4} if search == "density" else {"members": 2, "stages": 1}
     find = SEARCHES.build(search, **options)
-    find(probe, probe, choose("smear", "defocus"), 0, lambda done, of: heard.append((done, of)))
+    find(probe, probe, choose("smear", "defocus"), 0, progress=lambda done, of: heard.append((done, of)))
     assert heard == [(k + 1, total) for k in range(total)]
 
 
@@ -250,7 +247,11 @@ def test_a_policy_is_learned_in_each_fold_and_must_not_score_with_who_chose_it(c
 
     search = ["train.finetune.policy_search=density", "train.finetune.policy_options=[trials=4,kept=2]"]
     settings = [*FAST, *KNOBS, *search]
-    result = workflow.run(challenge, settings=settings, runs=tmp_path, name="learned")
+    heard: list[tuple[str, int, int]] = []
+    listener = workflow.Listener(tell=lambda *said: heard.append(said))
+    result = workflow.run(challenge, settings=settings, runs=tmp_path, name="learned", listener=listener)
+    assert [said[1:] for said in heard if said[0] == "fold1-seed0 policy"] == [(k, 4) for k in (1, 2, 3, 4)]
+    assert sum(said[0] == "fold1-seed0 operations" for said in heard) == len(OPERATIONS)
     files = sorted((result.path / "policies").glob("*.yaml"))
     assert [f.stem for f in files] == ["fold0-seed0", "fold1-seed0"]
     assert all(1 <= len(read_policy(f).chains) <= 2 for f in files)

@@ -106,7 +106,7 @@ def check_ensemble(combine: Any) -> None:
 
 def check_search(search: Any) -> None:
     """What it finds is in tests/test_policies.py; here what it asks for."""
-    assert list(inspect.signature(search).parameters) == ["training", "inner", "operations", "seed", "follow"]
+    assert list(inspect.signature(search).parameters) == ["training", "inner", "operations", "seed", "progress"]
 
 
 def check_criterion(answer: Any) -> None:

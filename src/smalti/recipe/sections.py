@@ -81,7 +81,10 @@ class Tile(Section):
         if any(wide <= narrow for narrow, wide in pairs):
             raise ValueError("magnifications must be above 0, each larger than the one before")
         if self.source != "tiles" and (self.mpp is not None or self.magnifications != (1.0,)):
-            raise ValueError(f"mpp and magnifications are of tiles, and source={self.source} shrinks what it takes")
+            raise ValueError(
+                f"mpp and magnifications are of tiles, and source={self.source} shrinks what it takes. "
+                "Fix: source=tiles, or leave both out"
+            )
         return self
 
 

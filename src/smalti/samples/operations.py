@@ -83,7 +83,7 @@ def _shift(*, axis: int, share: float) -> Operation:
 
     def work(tile: Tile, amount: float, rng: np.random.Generator) -> Tile:
         side = tile.shape[axis]
-        pixels = max(-side, min(side, round(share * amount * side)))
+        pixels = round(share * amount * side)
         out = np.full_like(tile, GLASS)
         out[..., 3:] = 0
         there, here = (slice(max(pixels, 0), side + min(pixels, 0)), slice(max(-pixels, 0), side - max(pixels, 0)))

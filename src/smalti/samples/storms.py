@@ -14,8 +14,7 @@ from functools import partial
 import numpy as np
 from torchvision import transforms
 
-from smalti.errors import RecipeError
-
+from ..errors import RecipeError
 from .augment import AUGMENTATIONS, Augmentation, Edit, Transform, build_flips, build_flips_stain
 from .operations import AUTO, GENERAL, TISSUE, WIDE, Operation, Tile, replace_colours
 
@@ -64,7 +63,7 @@ def build_autoaugment(*, learned_on: str = "imagenet") -> Storm:
     """
     policies = [policy.value for policy in transforms.AutoAugmentPolicy]
     if learned_on not in policies:
-        raise RecipeError(f"no policy was learned on {learned_on!r}; there are {', '.join(policies)}")
+        raise RecipeError(f"no policy was learned on {learned_on!r}. Fix: learned_on={', '.join(policies)}")
     pairs = [tuple(pair) for pair in transforms.AutoAugment(transforms.AutoAugmentPolicy(learned_on)).policies]
     return Storm(AUTO, lambda strength, rng: partial(run_steps, _draw_pair(pairs, strength, rng)))
 

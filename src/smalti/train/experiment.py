@@ -142,7 +142,8 @@ def _attempt(part: str, options: Sequence[str], work: Callable[[], Result]) -> R
             return work()
     except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         raise PartError(
-            f"{part} does not work with {', '.join(options)}: {error}. Fix: see 'smalti parts' for what it takes"
+            f"{part} does not work with {', '.join(options) or 'its defaults'}: {error}. "
+            "Fix: see 'smalti parts' for what it takes"
         ) from error
 
 
@@ -164,4 +165,4 @@ def _augment(phase: Finetune) -> None:
 def _lose(phase: Phase) -> None:
     criterion = LOSSES.build(phase.loss, torch.ones(2), weights=torch.ones(2), **read_options(phase.loss_options))
     if not torch.isfinite(criterion(torch.tensor([[1.0, -1.0], [0.5, 0.0]]), torch.eye(2))).all():
-        raise ValueError("it is no number")
+        raise ValueError("the loss of two images is no number")

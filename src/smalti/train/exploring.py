@@ -21,7 +21,7 @@ from .experiment import Experiment
 from .finetune import FinetuneTask, restain
 from .guides import GuideSource
 from .policies import SEARCHES
-from .probe import Effect, Follow, Probe, ignore_progress, weigh_operations
+from .probe import Effect, Probe, Progress, weigh_operations
 
 Tell = Callable[[str, int, int], None]
 
@@ -73,23 +73,22 @@ def explore_augmentation(
         operations,
         amount=amount,
         cases=[rows[i].case for i in images],
-        follow=_follow(tell, f"{split.name} operations"),
+        progress=_name_progress(tell, f"{split.name} operations"),
     )
     if search is None:
         return Explored(augmentation, effects)
     training, _ = _build_probe(experiment, split, network, split.train)
     sound = {e.operation: operations[e.operation] for e in effects if not e.destroys}
     find = SEARCHES.build(search, **read_options(phase.policy_options))
-    policy = find(
-        training, inner, sound or operations, split.seed * 1000 + split.fold, _follow(tell, f"{split.name} policy")
-    )
+    seed, progress = split.seed * 1000 + split.fold, _name_progress(tell, f"{split.name} policy")
+    policy = find(training, inner, sound or operations, seed, progress=progress)
     # All of them, though a probe looks at a few: the network that it looks with has learned from the others.
     seen = frozenset(experiment.digests[rows[i].image] for i in np.union1d(split.train, split.inner))
     return Explored(replace(policy, seen=seen), effects)
 
 
-def _follow(tell: Tell | None, name: str) -> Follow:
-    return ignore_progress if tell is None else partial(tell, name)
+def _name_progress(tell: Tell | None, name: str) -> Progress | None:
+    return None if tell is None else partial(tell, name)
 
 
 def picture_augmentation(run: RunFolder, task: FinetuneTask) -> None:

@@ -147,7 +147,9 @@ def _learn(
             task = _prepare_transfer(experiment, split, network)
         else:
             _open_backbone(experiment, network)
-            explored = before.explored if before else explore_augmentation(experiment, split, network, tell=tell)
+            explored = (
+                before.explored if before is not None else explore_augmentation(experiment, split, network, tell=tell)
+            )
             assert explored is not None
             learned = replace(learned, explored=explored)
             task = _prepare_finetune(experiment, split, network, augmentation=explored.augmentation)

@@ -7,9 +7,10 @@ fold has a policy of its own and the outer images have no say.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 import optuna
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from ..models import BagReader
 from ..registry import Registry
 from ..samples import Chain, Move, Operation, Policy, Stage, draw_chain
-from .probe import Follow, Probe, draw_operation
+from .probe import Probe, Progress, draw_operation
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # a line for every trial would bury what smalti says
 
@@ -29,8 +30,23 @@ LEAST_CHANCE, LEAST_AMOUNT = 0.2, 0.1
 MOVES = 2  # of a chain: Lim et al. 2019
 LEVELS = 3  # sizes of amounts in a population
 
-# (training images, inner images, operations to choose from, seed, who hears how far it is) -> policy
-Search = Callable[[Probe, Probe, Mapping[str, Operation], int, Follow], Policy]
+
+class Search(Protocol):
+    """From training and inner images, the operations to choose from and a seed, a policy."""
+
+    def __call__(
+        self,
+        training: Probe,
+        inner: Probe,
+        operations: Mapping[str, Operation],
+        seed: int,
+        *,
+        progress: Progress | None = None,
+    ) -> Policy:
+        """Search; ``progress`` is told (looks at the tiles, looks in all) after each look."""
+        ...
+
+
 SEARCHES: Registry[Search] = Registry("policy search")
 
 
@@ -46,7 +62,14 @@ def build_density(*, trials: int = 100, kept: int = 10) -> Search:
     each trial a loss of its own, and on the inner images, which the network has not learned from either.
     """
 
-    def search(training: Probe, inner: Probe, operations: Mapping[str, Operation], seed: int, follow: Follow) -> Policy:
+    def search(
+        training: Probe,
+        inner: Probe,
+        operations: Mapping[str, Operation],
+        seed: int,
+        *,
+        progress: Progress | None = None,
+    ) -> Policy:
         plain = inner.measure(inner.look())
         found: list[tuple[float, tuple[Move, ...]]] = []
 
@@ -54,7 +77,8 @@ def build_density(*, trials: int = 100, kept: int = 10) -> Search:
             moves = tuple(_suggest_move(trial, k, tuple(operations)) for k in range(MOVES))
             loss = inner.measure(inner.look(partial(draw_chain, moves)))
             found.append((loss, moves))
-            follow(len(found), trials)
+            if progress is not None:
+                progress(len(found), trials)
             return loss
 
         study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed, multivariate=False))
@@ -117,8 +141,15 @@ def build_population(*, members: int = 16, stages: int = 6, passes: int = 4, rat
     the policy. What is found is the line of the head that ends best.
     """
 
-    def search(training: Probe, inner: Probe, operations: Mapping[str, Operation], seed: int, follow: Follow) -> Policy:
-        population = Population(training, inner, operations, seed, rate, follow)
+    def search(
+        training: Probe,
+        inner: Probe,
+        operations: Mapping[str, Operation],
+        seed: int,
+        *,
+        progress: Progress | None = None,
+    ) -> Policy:
+        population = Population(training, inner, operations, seed, rate, progress=progress)
         crowd = population.draw(members)
         start = crowd[0].loss
         for stage in range(stages):
@@ -140,7 +171,14 @@ class Population:
     """Heads that learn on the same stored features, each by its own policy."""
 
     def __init__(
-        self, training: Probe, inner: Probe, operations: Mapping[str, Operation], seed: int, rate: float, follow: Follow
+        self,
+        training: Probe,
+        inner: Probe,
+        operations: Mapping[str, Operation],
+        seed: int,
+        rate: float,
+        *,
+        progress: Progress | None = None,
     ) -> None:
         self.training, self.inner, self.names, self.rate = training, inner, tuple(operations), rate
         self.rng = np.random.default_rng(seed)
@@ -150,7 +188,8 @@ class Population:
         bank = [training.embed()]
         for operation, amount in looks:
             bank.append(training.embed(partial(draw_operation, operation, amount)))
-            follow(len(bank) - 1, len(looks))
+            if progress is not None:
+                progress(len(bank) - 1, len(looks))
         self.bank = torch.stack(bank)
         self.seen = inner.embed()
         self.targets = training.batch.targets.to(self.bank.device)

@@ -27,7 +27,7 @@ RESAMPLES = 1000
 DOUBT = 0.05  # of any false alarm among all operations
 FEW_CASES = 5  # below it, drawing cases anew says nothing about noise
 
-Follow = Callable[[int, int], None]  # (done, total): hears how far something is
+Progress = Callable[[int, int], None]  # (done, total)
 # What is drawn for one tile of a probe.
 DrawEdit = Callable[[np.random.Generator], Edit]
 
@@ -106,10 +106,6 @@ class Effect:
         return self.low > 0
 
 
-def ignore_progress(done: int, total: int) -> None:
-    """Nobody listens."""
-
-
 def draw_operation(operation: Operation, amount: float, rng: np.random.Generator) -> Edit:
     """One operation of one size, its sign a coin's."""
     return partial(run_steps, [(operation, amount * float(rng.choice([-1.0, 1.0])), int(rng.integers(2**32)))])
@@ -121,13 +117,13 @@ def weigh_operations(
     *,
     amount: float,
     cases: Sequence[str],
-    follow: Follow = ignore_progress,
+    progress: Progress | None = None,
 ) -> tuple[Effect, ...]:
     """The effect of each operation at one amount (0 to 1).
 
     Args:
         cases: (n,) case of each image of the probe; whole cases are drawn anew.
-        follow: hears of every operation.
+        progress: told (operations weighed, operations in all) after each operation.
     """
     truth, weights = probe.batch.targets, probe.weights.numpy()
     right = (probe.look().argmax(dim=1) == truth).numpy().astype(float)
@@ -141,5 +137,6 @@ def weigh_operations(
         drawn = (counts * lost).sum(axis=1) / np.maximum((counts * weights).sum(axis=1), 1e-12)
         low = float(np.quantile(drawn, DOUBT / len(operations))) if len(names) >= FEW_CASES else float("nan")
         effects.append(Effect(name, amount, float(lost.sum() / weights.sum()), low))
-        follow(len(effects), len(operations))
+        if progress is not None:
+            progress(len(effects), len(operations))
     return tuple(effects)
