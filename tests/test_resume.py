@@ -109,6 +109,30 @@ def test_the_best_weights_from_before_a_cut_are_kept(embed: Make, monkeypatch: p
     assert all(torch.equal(value, ends[1][name]) for name, value in ends[0].items())
 
 
+@pytest.mark.parametrize("schedule", ["cosine", "onecycle", "plateau"])
+def test_a_tested_rate_that_was_cut_while_it_warmed_up_goes_on(
+    schedule: str, embed: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rate that the test found is in no recipe, so that it must be in the state."""
+    monkeypatch.setattr(loop, "SAVE_EVERY_S", 0.0)
+    rng = np.random.default_rng(0)
+    labels = rng.choice(["a", "b"], 60)
+    points = rng.normal(size=(60, 8)) + (labels == "a")[:, None]
+    knobs = ("rate_test=true", "warmup_epochs=4", "epochs=8", f"schedule={schedule}", "lr=0.5")
+    rates = {}
+    for cut in (False, True):
+        experiment, splits = embed(
+            points, labels, "split.folds=2", "train.refit=false", *(f"train.transfer.{k}" for k in knobs), name=f"{cut}"
+        )
+        if cut:
+            with pytest.raises(CutError):
+                train_folds(experiment, splits[:1], tell=cut_after(2))
+        train_folds(experiment, splits[:1])
+        rates[cut] = pd.read_csv(experiment.run.path / "history.csv")["lr"].tolist()
+    assert rates[True] == rates[False]
+    assert max(rates[True]) != pytest.approx(0.5)
+
+
 def test_a_finished_fold_is_not_trained_again(embed: Make) -> None:
     labels = np.array(["a", "b"] * 20)
     experiment, splits = embed(np.random.default_rng(0).normal(size=(40, 4)), labels, "split.folds=3")

@@ -7,6 +7,7 @@
     ├── SplitError         folds that would leak or lack a class
     ├── WeightsError       pretrained weights that cannot be had
     ├── RunError           a run folder that cannot be continued
+    ├── DivergenceError    training whose weights stopped being numbers
     ├── SubmissionError    a submission that the competition would refuse
     └── MissingExtraError  an optional library that is not installed
 
@@ -72,6 +73,10 @@ class WeightsError(SmaltiError):
 
 class RunError(SmaltiError):
     """A run folder that belongs to something else, or lacks what a stage needs."""
+
+
+class DivergenceError(SmaltiError):
+    """Training that left no weights that score: every loss was no number."""
 
 
 class SubmissionError(SmaltiError):

@@ -140,6 +140,8 @@ def write_curves(record: RunRecord) -> Section:
     blocks: list[Block] = [
         Paragraph("Thin blue: each fold and seed. Thick orange: the mean of the folds still training at that epoch.")
     ]
+    if record.diverged is not None:
+        blocks.append(_tell_divergence(record.diverged))
     for phase, rows in history.groupby("phase", sort=False):
         present = [(column, title) for column, title in CURVES if rows[column].notna().any()]
         curves = [draw_curves(rows, column=column, title=title) for column, title in present]
@@ -147,6 +149,15 @@ def write_curves(record: RunRecord) -> Section:
         epochs = count_things(int(rows["epoch"].nunique()), "epoch")
         blocks.append(Panels(drawings, f"Phase {phase}: up to {epochs}, {rows['seconds'].sum():.0f} s in all"))
     return Section("curves", "Learning curves", blocks)
+
+
+def _tell_divergence(diverged: pd.DataFrame) -> Paragraph:
+    places = [f"seed {r.seed}, fold {r.fold}, {r.phase}, epoch {r.epoch}" for r in diverged.itertuples()]
+    text = (
+        f"Training diverged (weights that are no numbers any more): {'; '.join(places)}. Epochs before count, for a "
+        "refit the weights before it. A lower rate, a warm-up or train.precision=32-true may keep it from it."
+    )
+    return Paragraph(text, "warning")
 
 
 def write_recipe(record: RunRecord) -> Section:

@@ -49,6 +49,7 @@ class RunRecord:
     explanation: dict[str, Any] | None
     stain: dict[str, Any] | None
     operations: pd.DataFrame | None
+    diverged: pd.DataFrame | None
 
     @property
     def root(self) -> Path | None:
@@ -88,6 +89,7 @@ def read_record(run: RunFolder) -> RunRecord:
         explanation=_read_json(path / "explanation.json"),
         stain=_read_json(path / "stain.json"),
         operations=_read_table(path / "operations.csv"),
+        diverged=_read_table(path / "diverged.csv"),
     )
 
 

@@ -112,6 +112,10 @@ class Averaging:
         return {"mean": self.mean, "taken": self.taken, "candidates": self.candidates}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take a state that `state_dict` gave."""
-        self.mean, self.taken = state["mean"], state["taken"]
-        self.candidates = [(loss, epoch, weights) for loss, epoch, weights in state["candidates"]]
+        """Take a state that `state_dict` gave, from whatever device, to where the module is."""
+        self.mean, self.taken = self._place(state["mean"]), state["taken"]
+        self.candidates = [(loss, epoch, self._place(weights)) for loss, epoch, weights in state["candidates"]]
+
+    def _place(self, weights: Weights) -> Weights:
+        own = self.module.state_dict()
+        return {name: value.to(own[name].device) for name, value in weights.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import copy
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,8 @@ WATCHED = {"transfer": ("transfer",), "all": PHASES, "none": ()}
 
 
 def train_folds(experiment: Experiment, splits: tuple[Split, ...], *, tell: Tell | None = None) -> None:
-    """Train what is not trained yet; write ``history.csv``, ``predictions/inner.csv``, ``predictions/dynamics.npz``.
+    """Train what is not trained yet; write ``history.csv``, ``predictions/inner.csv``, ``predictions/dynamics.npz``,
+    and where weights stopped being numbers ``diverged.csv``.
 
     ``tell(name, done, total)`` hears of every epoch, and of every step of a search before it.
     """
@@ -51,6 +52,9 @@ def train_folds(experiment: Experiment, splits: tuple[Split, ...], *, tell: Tell
     write_table(run.path / "history.csv", history)
     write_table(run.predictions / "inner.csv", tabulate_inner(experiment, splits))
     _record_explored(run, splits, checkpoints)
+    diverged = [row for content in checkpoints for row in content.get("diverged", ())]
+    if diverged:
+        write_table(run.path / "diverged.csv", pd.DataFrame(diverged))
     parts = [path for path in (find_dynamics(run, split) for split in splits) if path.is_file()]
     if parts:
         join_dynamics(parts, run.predictions / DYNAMICS_NAME)
@@ -89,6 +93,7 @@ class Learned:
         inner_logits: (n, C) of the images that chose.
         watched: of each phase that was watched, logits (n, C) of the outer images after each epoch.
         explored: the augmentation of phase ``finetune``.
+        diverged: phase -> epoch after which its weights were no numbers any more, where that came to pass.
     """
 
     network: Network
@@ -97,27 +102,38 @@ class Learned:
     inner_logits: torch.Tensor
     watched: dict[str, tuple[torch.Tensor, ...]]
     explored: Explored | None = None
+    diverged: dict[str, int] = field(default_factory=dict)
 
 
 def train_split(experiment: Experiment, split: Split, *, tell: Tell | None = None) -> None:
     """Learn on the training part of one fold; the checkpoint is written last.
 
     The first pass chooses epochs on the inner part. With ``train.refit`` a second pass learns from training and inner
-    cases together and repeats the rates and epochs of the first; the inner scores stay those of the first pass.
+    cases together and repeats the rates and epochs of the first; the inner scores stay those of the first pass. A
+    second pass that diverges leaves the first one's weights.
+
+    Raises:
+        DivergenceError: no epoch of a phase left weights that score.
     """
     first = _learn(experiment, split, tell=tell)
     final = first
     if experiment.recipe.train.refit and len(split.inner):
         whole = replace(split, train=np.union1d(split.train, split.inner), inner=split.inner[:0])
         final = _learn(experiment, whole, before=first, tell=tell)
-    weights = final.network.state_dict()
+    passes = [first] if final is first else [first, final]
+    weights = (first if final.diverged else final).network.state_dict()
     if experiment.recipe.train.finetune.epochs == 0:
         weights = {name: value for name, value in weights.items() if not name.startswith("backbone.")}
-    history = first.history + (final.history if final is not first else [])
+    history = [row for part in passes for row in part.history]
     if first.watched:
         path = find_dynamics(experiment.run, split)
         write_dynamics(path, _tabulate_watched(experiment.cohort, split, first.watched))
     content = {"weights": dict(weights), "history": history, "inner_logits": first.inner_logits}
+    content["diverged"] = [
+        {"seed": split.seed, "fold": split.fold, "phase": phase, "epoch": epoch}
+        for part in passes
+        for phase, epoch in part.diverged.items()
+    ]
     if first.explored is not None:
         content |= first.explored.describe(split)
     write_checkpoint(experiment.run.checkpoints / f"{split.name}.safetensors", content)
@@ -160,6 +176,8 @@ def _learn(
             outcome = _run(loop, split, tell)
         learned.history.extend(outcome.history)
         learned.courses[name] = outcome.course
+        if outcome.diverged >= 0:
+            learned.diverged[loop.stream.phase] = outcome.diverged
         if outcome.watched:
             learned.watched[name] = outcome.watched
         if len(split.inner):

@@ -23,6 +23,7 @@ from lightning.fabric import Fabric
 from lightning.fabric.wrappers import _FabricOptimizer
 
 from .. import recipe
+from ..errors import DivergenceError
 from ..metrics import METRICS
 from ..models import ParameterGroup
 from ..registry import read_options
@@ -70,6 +71,7 @@ class Standing:
     best_epoch: int = -1
     best_loss: float = float("inf")
     stale: int = 0
+    lost: bool = False  # a weight is no number any more, and nothing that is learned on would make it one
     history: list[dict[str, Any]] = field(default_factory=list)
     watched: list[torch.Tensor] = field(default_factory=list)  # of each epoch, logits (n, C)
 
@@ -82,12 +84,14 @@ class Outcome:
         best_epoch: the chosen epoch; -1: the weights it began with.
         mixed: epochs whose mean was taken at the end instead; mostly none.
         watched: logits of the watched images after each epoch.
+        diverged: epoch after which the weights were no numbers any more, where training ended; -1: they always were.
     """
 
     best_epoch: int
     history: tuple[dict[str, Any], ...]
     watched: tuple[torch.Tensor, ...]
     mixed: tuple[int, ...] = ()
+    diverged: int = -1
 
     @property
     def course(self) -> Course:
@@ -143,7 +147,11 @@ class Loop:
         return self.checkpoints / f"fold{self.stream.fold}-seed{self.stream.seed}.{self.stream.phase}.progress"
 
     def run(self) -> Outcome:
-        """Train until the epochs or the patience are used up; the task's module ends with the best weights."""
+        """Train until the epochs or the patience are used up; the task's module ends with the best weights.
+
+        Raises:
+            DivergenceError: no epoch left weights that score at all, and none that it began with may be kept.
+        """
         groups = self.task.list_groups()
         optimiser = self._build_optimiser(groups, self._find_rate(groups))
         schedule = self._build_schedule(optimiser)
@@ -151,17 +159,18 @@ class Loop:
         standing, best = self._restore(optimiser, schedule)
         saved_at = time.monotonic()
         epochs = self.phase.epochs if self.course is None else len(self.course.rates)
-        while standing.epoch < epochs and standing.stale < self.phase.patience:
+        while standing.epoch < epochs and standing.stale < self.phase.patience and not standing.lost:
             started = time.monotonic()
             rate = float(optimiser.param_groups[0]["lr"])
             train_loss = self._learn(stepper, standing.epoch)
             self.averaging.follow_epoch(standing.epoch)
+            standing.lost = not _is_finite(self.task.module)
             with self.averaging.loaded():
                 inner_loss, inner_f1 = self._choose()
-                if self.watch:
+                if self.watch and not standing.lost:
                     standing.watched.append(self.task.score_watched())
                 best = self._judge(standing, inner_loss, best)
-            step_schedule(schedule, loss=train_loss if np.isnan(inner_loss) else inner_loss)
+            step_schedule(schedule, loss=inner_loss if len(self.inner_targets) else train_loss)
             standing.history.append(
                 {
                     "seed": self.stream.seed, "fold": self.stream.fold, "phase": self.stream.phase,
@@ -179,11 +188,24 @@ class Loop:
 
     def _finish(self, standing: Standing, best: dict[str, torch.Tensor]) -> Outcome:
         """Load the best weights; a soup that is better than any epoch takes their place."""
+        if standing.history and standing.best_epoch < 0 and not self.keep_start and self.course is None:
+            raise DivergenceError(self._describe_divergence())
         mixed = self.averaging.cook(lambda: self._choose()[0]) if standing.best_epoch >= 0 else ()
         if len(mixed) < 2:
             self.task.module.load_state_dict(best)
             mixed = ()
-        return Outcome(standing.best_epoch, tuple(standing.history), tuple(standing.watched), mixed)
+        diverged = standing.epoch - 1 if standing.lost else -1
+        return Outcome(standing.best_epoch, tuple(standing.history), tuple(standing.watched), mixed, diverged)
+
+    def _describe_divergence(self) -> str:
+        phase = self.stream.phase
+        rate = "rate_test" if self.phase.rate_test else f"lr={self.phase.lr:g}"
+        precision = self.fabric.strategy.precision.precision
+        return (
+            f"phase {phase} of fold {self.stream.fold}, seed {self.stream.seed}, diverged: no epoch gave a "
+            f"loss that is a number ({self.phase.optimiser}, {rate}, precision {precision}). "
+            f"Fix: a lower train.{phase}.lr, train.{phase}.warmup_epochs, or train.precision=32-true"
+        )
 
     def _build_optimiser(self, groups: list[ParameterGroup], rate: float) -> torch.optim.Optimizer:
         decay = self.phase.weight_decay
@@ -279,9 +301,10 @@ class Loop:
         return float(loss), float(f1)
 
     def _judge(self, standing: Standing, loss: float, best: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Keep the weights of the lowest inner loss; without inner images, the last."""
+        """Keep the weights of the lowest inner loss; without inner images, the last that are numbers."""
         self.averaging.keep(loss, standing.epoch)
-        if np.isnan(loss) or loss < standing.best_loss:
+        # A loss that is no number is below none.
+        if loss < standing.best_loss if len(self.inner_targets) else not standing.lost:
             standing.best_loss, standing.best_epoch, standing.stale = loss, standing.epoch, 0
             return copy_weights(self.task.module)
         standing.stale += 1
@@ -293,13 +316,15 @@ class Loop:
         if not self.progress_path.is_file():
             standing = Standing()
             if self.keep_start and len(self.inner_targets):
-                standing.best_loss = self._choose()[0]
+                start = self._choose()[0]
+                standing.best_loss = start if np.isfinite(start) else standing.best_loss
             return standing, copy_weights(self.task.module)
         state = read_checkpoint(self.progress_path)
         self.task.module.load_state_dict(state["weights"])
         optimiser.load_state_dict(state["optimiser"])
         schedule.load_state_dict(state["schedule"])
         self.averaging.load_state_dict(state["averaging"])
+        self.fabric.strategy.precision.load_state_dict(state["precision"])
         return Standing(**state["standing"]), state["best"]
 
     def _save(
@@ -317,6 +342,13 @@ class Loop:
                 "optimiser": optimiser.state_dict(),
                 "schedule": schedule.state_dict(),
                 "averaging": self.averaging.state_dict(),
+                "precision": self.fabric.strategy.precision.state_dict(),  # the scale of half-precision losses
                 "standing": asdict(standing),
             },
         )
+
+
+def _is_finite(module: torch.nn.Module) -> bool:
+    """Whether all weights are finite; a stored statistic or mask may be infinite on purpose, and must be a number."""
+    weights = all(bool(p.isfinite().all()) for p in module.parameters())
+    return weights and not any(bool(b.isnan().any()) for b in module.buffers() if b.is_floating_point())

@@ -74,12 +74,12 @@ class Warmup:
             group["lr"] = rate * share
 
     def state_dict(self) -> dict[str, Any]:
-        """Epoch, and the state of the other schedule."""
-        return {"epoch": self.epoch, "then": self.then.state_dict()}
+        """Epoch, the full rates, which a rate test may have found, and the state of the other schedule."""
+        return {"epoch": self.epoch, "full": self.full, "then": self.then.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take a state that `state_dict` gave; the rates themselves are in the optimiser's state."""
-        self.epoch = state_dict["epoch"]
+        """Take a state that `state_dict` gave; the rates of this epoch are in the optimiser's state."""
+        self.epoch, self.full = state_dict["epoch"], state_dict["full"]
         self.then.load_state_dict(state_dict["then"])
 
 

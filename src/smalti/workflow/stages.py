@@ -122,8 +122,21 @@ def _train(
     experiment, splits = prepare(ground, plan, runs=runs, name=name, listener=listener)
     with stage(experiment.run, "train"):
         train_folds(experiment, splits, tell=listener.tell)
+    warn_of_divergence(experiment.run, listener=listener)
     warn_of_operations(experiment.run, listener=listener)
     return experiment, splits
+
+
+def warn_of_divergence(run: RunFolder, *, listener: Listener) -> None:
+    """Say where weights stopped being numbers."""
+    path = run.path / "diverged.csv"
+    if not path.is_file():
+        return
+    for row in pd.read_csv(path).itertuples():
+        listener.say(
+            f"seed {row.seed}, fold {row.fold}: phase {row.phase} diverged in epoch {row.epoch} (weights that are no "
+            "numbers); what was best before is kept. A lower rate or a warm-up may keep it from it"
+        )
 
 
 def train_run(
