@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,9 +21,10 @@ from smalti.errors import RecipeError
 from smalti.recipe import load_recipe
 from smalti.tune import Search, Space, list_spaces, load_space, tune_recipe
 from smalti.tune.curves import judge_flatness, measure_noise
-from smalti.tune.sensitivity import encode_trials, measure_effects, measure_interactions
+from smalti.tune.search import Studies, tabulate_trials
+from smalti.tune.sensitivity import encode_trials, level_scores, measure_effects, measure_interactions
 from smalti.tune.trial import Bench
-from smalti.workflow import inspect_ground
+from smalti.workflow import SILENT, inspect_ground
 
 KNOBS = (
     {"knob": "train.transfer.lr", "low": 1e-4, "high": 1e-1, "log": True},
@@ -87,8 +90,71 @@ def test_an_interaction_is_what_neither_knob_does_alone() -> None:
     assert (product[0].first, product[0].second) == pair or product[0].strength >= 0.5
     strength = {(i.first, i.second): i.strength for i in product}[pair]
     plain = {(i.first, i.second): i.strength for i in total}[pair]
-    assert strength > 0.6
-    assert plain < 0.1
+    assert strength > 0.3  # the forest finds a third of a product that has no main effect
+    assert plain < 0.05
+
+
+def test_pairs_of_idle_knobs_do_not_come_first() -> None:
+    """Of nothing any noise is a large share, so that strength is a share of what all trials vary by."""
+    found = measure_interactions(draw_trials(80, seed=0), SPACE)
+    idle = {"model.dropout", "train.transfer.weight_decay", "train.transfer.epochs", "train.transfer.lookahead"}
+    assert not {found[0].first, found[0].second} <= idle
+    assert all(pair.strength < 0.1 for pair in found if {pair.first, pair.second} <= idle)
+
+
+class Drawn(Bench):
+    """A bench whose scores are a formula and luck: one choice costs 0.15."""
+
+    def try_recipe(self, recipe: Any, images: Any, *, name: str) -> Any:
+        rng = np.random.default_rng(zlib.crc32(name.encode()))
+        scores = 0.7 + rng.normal(0, 0.05, recipe.split.folds) - 0.15 * (recipe.train.transfer.loss == "focal")
+        yield from np.cumsum(scores) / np.arange(1, recipe.split.folds + 1)
+
+
+def search_drawn(folder: Path, *, trials: int = 30, sampler: Any = "tpe") -> tuple[pd.DataFrame, Studies]:
+    """Three studies of the real search, pruned as by default."""
+    folder.mkdir(exist_ok=True)
+    cohort = SimpleNamespace(labelled=range(9))
+    bench = Drawn(SimpleNamespace(cohort=cohort), folder, folder, load_recipe("quick"))  # type: ignore[arg-type]
+    studies = Studies(SPACE, Search(sampler, trials), bench, (), SILENT)
+    splits = tuple(SimpleNamespace(name=f"fold{i}", train=np.arange(6), inner=np.arange(6, 8)) for i in range(2))
+    found = studies.run(splits, images=9, deadline=float("inf"))  # type: ignore[arg-type]
+    return tabulate_trials(found, SPACE.names, folds=3), studies
+
+
+def test_a_choice_whose_trials_end_early_is_found_all_the_same(tmp_path: Path) -> None:
+    """A search ends what is behind, and those that are left tell nothing of what put them there."""
+    trials, _ = search_drawn(tmp_path)
+    assert (trials["state"] == "pruned").sum() > 20
+    assert trials.loc[trials["state"] == "pruned", "after_3"].isna().all()  # nothing is saved after the last fold
+    levelled = level_scores(trials, steps=("after_1", "after_2", "after_3"))
+    assert len(levelled) == len(trials)
+    complete = levelled["state"] == "complete"
+    assert (levelled["value"][complete] == trials["value"][complete]).all()
+    effects = measure_effects(levelled, SPACE)
+    assert [e.knob for e in effects if e.real] == ["train.transfer.loss"]
+    assert effects[0].reach == pytest.approx(0.15, abs=0.04)
+
+
+def test_what_ended_early_gets_what_the_others_gained() -> None:
+    rows = [("a", 0.5, 0.6, 0.8), ("a", 0.3, 0.5, 0.5), ("a", 0.2, 0.3, None), ("a", 0.1, None, None)]
+    rows += [("b", 0.9, 0.9, 0.9), ("b", None, None, None)]
+    trials = pd.DataFrame(rows, columns=["study", "one", "two", "three"])
+    found = level_scores(trials, steps=("one", "two", "three"))
+    # Gains in a: (0.1 + 0.2 + 0.1) / 3 to the second fold, (0.2 + 0.0) / 2 to the third.
+    assert found["value"].tolist() == pytest.approx([0.8, 0.5, 0.4, 0.1 + 0.4 / 3 + 0.1, 0.9])
+
+
+def test_a_random_search_that_goes_on_draws_anew(tmp_path: Path) -> None:
+    search_drawn(tmp_path, trials=4, sampler="random")
+    trials, _ = search_drawn(tmp_path, trials=8, sampler="random")
+    assert len(trials) == 24
+    assert trials["train.transfer.lr"].is_unique
+
+
+def test_equal_scores_leave_all_knobs_without_importance() -> None:
+    effects = measure_effects(draw_trials(30, seed=0).assign(value=0.5), SPACE)
+    assert {(e.importance, e.reach, e.p_value, e.real) for e in effects} == {(0.0, 0.0, 1.0, False)}
 
 
 def test_rates_are_compared_by_factors_and_choices_have_no_order() -> None:
@@ -101,6 +167,15 @@ def test_rates_are_compared_by_factors_and_choices_have_no_order() -> None:
 def test_noise_is_the_spread_between_seeds() -> None:
     curves = pd.DataFrame({"knob": "a", "value": [0, 0, 1, 1], "seed": [0, 1, 0, 1], "score": [0.5, 0.7, 0.1, 0.5]})
     assert measure_noise(curves) == pytest.approx(np.sqrt((0.02 + 0.08) / 2))
+
+
+def test_a_curve_with_gaps_is_judged_by_what_is_there() -> None:
+    """Time was up, or a value does not fit: a setting with one seed says nothing of luck."""
+    rows = [("a", 0, 0, 0.5), ("a", 0, 1, 0.6), ("a", 1, 0, 0.7), ("a", 1, 1, 0.9), ("a", 2, 0, 0.1)]
+    rows += [("b", 0, 0, 0.5), ("b", 1, 0, np.nan), ("b", 1, 1, 0.4)]
+    found = judge_flatness(pd.DataFrame(rows, columns=["knob", "value", "seed", "score"]))
+    assert found == {"a": pytest.approx(float(stats.f_oneway([0.5, 0.6], [0.7, 0.9]).pvalue))}
+    assert measure_noise(pd.DataFrame(rows[-3:], columns=["knob", "value", "seed", "score"])) is None
 
 
 def test_a_curve_is_flat_where_luck_explains_it() -> None:

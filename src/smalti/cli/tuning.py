@@ -20,7 +20,14 @@ def tune(
     space: Annotated[str, typer.Option(help="built-in space (transfer, finetune) or a .yaml file")] = "transfer",
     sampler: Annotated[str, typer.Option(help="tpe, random or grid")] = "tpe",
     trials: Annotated[int, typer.Option(min=1, help="of each study; a grid ends where it is complete")] = 30,
-    minutes: Annotated[float | None, typer.Option(min=0.0, help="for the whole search [default: no limit]")] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            help="for studies and curves, which go on where they were; outer folds are always scored "
+            "[default: no limit]",
+        ),
+    ] = None,
     folds: Annotated[int, typer.Option(min=2, help="inner folds that score a trial")] = 3,
     prune: Annotated[bool, typer.Option("--prune/--no-prune", help="end trials that are behind early")] = True,
     curves: Annotated[int, typer.Option(min=0, help="seeds at each point of a curve; 0 draws none")] = 3,
@@ -41,6 +48,13 @@ def tune(
             skip_problems=skip_problems, listener=listener,
         )  # fmt: skip
     _print_effects(result)
+    points = result["curves"]
+    if points is not None and len(points) < result["curve_points"]:
+        console.out.print(
+            f"time was up after {len(points)} of {result['curve_points']} points of the curves; the same command "
+            "measures the rest",
+            soft_wrap=True,
+        )
     for line in describe_result(result):
         console.out.print(escape(line), soft_wrap=True)
     finish(
@@ -78,7 +92,7 @@ def describe_result(result: dict[str, Any]) -> list[str]:
         f"the inner score of what was chosen is {result['inner']:.3f}: optimism {result['optimism']:+.3f}",
     ]
     if result["effects"] is None:
-        return [*lines, f"fewer than {result['least_trials']} finished trials say nothing about single knobs"]
+        return [*lines, f"fewer than {result['least_trials']} trials say nothing about single knobs"]
     real = [e["knob"] for e in result["effects"] if e["real"]]
     rest = [e["knob"] for e in result["effects"] if not e["real"]]
     lines.append(

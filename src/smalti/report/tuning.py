@@ -52,7 +52,7 @@ def write_sensitivity(result: Mapping[str, Any]) -> Section:
     """Importance of the knobs and the sentence that matters."""
     effects = result["effects"]
     if effects is None:
-        reason = f"not applicable: fewer than {result['least_trials']} finished trials say nothing about single knobs"
+        reason = f"not applicable: fewer than {result['least_trials']} trials say nothing about single knobs"
         return Section("sensitivity", "Which knobs matter", [Paragraph(reason, "note")])
     real = [e["knob"] for e in effects if e["real"]]
     rest = [e["knob"] for e in effects if not e["real"]]
@@ -60,6 +60,18 @@ def write_sensitivity(result: Mapping[str, Any]) -> Section:
     if rest:
         told = f"in {count_things(result['n_trials'], 'trial')}"
         lead += f" No effect could be told {told}, so that they can be left alone for now: {', '.join(rest)}."
+    ended = result["n_trials"] - result["n_complete"]
+    told = ""
+    if ended:
+        told = (
+            f" {count_things(ended, 'trial')} of {result['n_trials']} ended early, being behind: counted with the "
+            "score they had and what the others gained from there on."
+        )
+    if result["n_unscored"]:
+        told += (
+            f" {count_things(result['n_unscored'], 'trial')} more had no score at all (knobs that do not fit together, "
+            "or training that diverged) and are left out; trials.csv lists them."
+        )
     rows = [
         [
             e["knob"], format_number(e["importance"], 2), format_number(e["reach"]), format_number(e["p_value"]),
@@ -70,7 +82,7 @@ def write_sensitivity(result: Mapping[str, Any]) -> Section:
     caption = (
         "Importance: share of the variance between trials (fANOVA, Hutter et al. 2014). Reach: best less worst mean "
         "score along the knob. p, trials: by dealing the knob's values out anew to the trials. p, curve: analysis of "
-        "variance of the curve below. Each is corrected for the number of knobs (Holm 1979); either may speak."
+        "variance of the curve below. Each is corrected for the number of knobs (Holm 1979); either may speak." + told
     )
     blocks: list[Block] = [
         Paragraph(lead, "lead"),
@@ -81,7 +93,10 @@ def write_sensitivity(result: Mapping[str, Any]) -> Section:
         for pair in result["interactions"][:MOST_PAIRS]
     ]
     if pairs:
-        caption = "Interactions: share of what two knobs do together that neither does alone (Friedman & Popescu 2008)."
+        caption = (
+            "Interactions: share of the variance between trials that two knobs explain together and neither alone "
+            "(after Friedman & Popescu 2008)."
+        )
         blocks.append(Table(["pair", ""], pairs, caption))
     return Section("sensitivity", "Which knobs matter", blocks)
 
@@ -90,16 +105,32 @@ def write_curves_of(result: Mapping[str, Any]) -> Section:
     """One knob at a time around the tuned recipe, with the luck of seeds as a band."""
     if result["curves"] is None:
         return Section("curves", "One knob at a time", [Paragraph("not applicable: no curves were asked for", "note")])
-    curves = pd.DataFrame(result["curves"])
-    drawings = [draw_curve(curves, knob, noise=result["noise"]) for knob in result["knobs"]]
+    points = pd.DataFrame(result["curves"], columns=["knob", "value", "seed", "score"])
+    curves = points.dropna(subset=["score"])
+    drawn = [knob for knob in result["knobs"] if knob["knob"] in set(curves["knob"])]
+    if not drawn:
+        return Section("curves", "One knob at a time", [Paragraph(f"not applicable: {_tell_missing(result)}", "note")])
+    drawings = [draw_curve(curves, knob, noise=result["noise"]) for knob in drawn]
     noise = "unknown with one seed" if result["noise"] is None else f"{result['noise']:.3f}"
     caption = (
         "Score inside all cases, for comparison only. Points: seeds, which draw folds and weights anew; blue: their "
         f"mean. Band: the mean of all settings, plus and minus two standard errors of a point's mean by luck alone "
         f"(standard deviation between seeds: {noise})."
     )
-    panels = Panels([(d.to_svg(), d.words) for d in drawings], caption)
-    return Section("curves", "One knob at a time", [panels])
+    blocks: list[Block] = [Panels([(d.to_svg(), d.words) for d in drawings], caption)]
+    if len(points) < result["curve_points"]:
+        blocks.insert(0, Paragraph(_tell_missing(result), "warning"))
+    if len(curves) < len(points):
+        text = f"{len(points) - len(curves)} points have no score: values that do not fit beside the tuned ones."
+        blocks.append(Paragraph(text, "note"))
+    return Section("curves", "One knob at a time", blocks)
+
+
+def _tell_missing(result: Mapping[str, Any]) -> str:
+    return (
+        f"time was up after {len(result['curves'])} of {result['curve_points']} points; the same command measures the "
+        "rest"
+    )
 
 
 def write_studies(result: Mapping[str, Any]) -> Section:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,32 +16,43 @@ from ..recipe import Recipe
 from ..runs import read_table, write_table
 from ..workflow import Listener
 from .space import Space
-from .trial import Bench
+from .trial import UNFIT, Bench
 
 Build = Callable[[Mapping[str, Any]], Recipe]
 COLUMNS = ("knob", "value", "seed", "score")
 
 
 def trace_curves(
-    bench: Bench, build: Build, *, space: Space, around: Mapping[str, Any], seeds: int, listener: Listener
+    bench: Bench,
+    build: Build,
+    *,
+    space: Space,
+    around: Mapping[str, Any],
+    seeds: int,
+    listener: Listener,
+    deadline: float,
 ) -> pd.DataFrame:
     """Macro-F1 with each knob at each of its values and all others as in ``around``: ``knob, value, seed, score``.
 
     A seed draws folds and weights anew, the same for all values. What was measured by an earlier call is taken from
-    the search's folder.
+    the search's folder. A value that does not fit beside the others, or learns nothing, has no score (NaN).
 
     Args:
         build: the recipe of knob values; its split says how a setting is scored.
-        seeds: how many.
+        seeds: how many; all values have their first before any has its second.
+        deadline: on the clock of `time.monotonic`; what is missing then is left to a later call.
     """
     path = bench.folder / "curves.csv"
     known = _read_known(path)
-    wanted = [(k.knob, value, seed) for k in space.knobs for value in k.list_values() for seed in range(seeds)]
+    wanted = [(k.knob, value, seed) for seed in range(seeds) for k in space.knobs for value in k.list_values()]
     rows: list[tuple[str, Any, int, float]] = []
     for number, (knob, value, seed) in enumerate(wanted):
-        key = (_name_setting({**around, knob: value}), seed)
+        turned = {**around, knob: value}
+        key = (_name_setting(turned), seed)
         if key not in known:
-            known[key] = _score(bench, build({**around, knob: value}), seed=seed)
+            if time.monotonic() > deadline:
+                continue
+            known[key] = _score(bench, build, turned, seed=seed)
         rows.append((knob, value, seed, known[key]))
         table = pd.DataFrame(rows, columns=list(COLUMNS))
         write_table(path, table.assign(setting=[_name_setting({**around, k: v}) for k, v, _, _ in rows]))
@@ -48,20 +60,23 @@ def trace_curves(
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def measure_noise(curves: pd.DataFrame) -> float:
-    """Standard deviation of the score between seeds at the same setting, pooled over settings; NaN with one seed."""
-    spread = curves.groupby(["knob", "value"])["score"].var(ddof=1)
-    return float(np.sqrt(spread.mean()))
+def measure_noise(curves: pd.DataFrame) -> float | None:
+    """Standard deviation of the score between seeds at the same setting, pooled over settings; None with one seed."""
+    spread = curves.groupby(["knob", "value"])["score"].var(ddof=1).mean()
+    return None if np.isnan(spread) else float(np.sqrt(spread))
 
 
 def judge_flatness(curves: pd.DataFrame) -> dict[str, float]:
     """p-value of each knob's curve being flat: analysis of variance of its settings over seeds, corrected (Holm 1979).
 
-    Needs two seeds. Seeds share folds between settings, which only makes this cautious.
+    A knob needs two settings with two seeds each; others are left out. Seeds share folds between settings, which only
+    makes this cautious.
     """
     p_values = {}
-    for knob, rows in curves.groupby("knob", sort=False):
-        groups = [part["score"].to_numpy() for _, part in rows.groupby("value", sort=False)]
+    for knob, rows in curves.dropna(subset=["score"]).groupby("knob", sort=False):
+        groups = [part["score"].to_numpy() for _, part in rows.groupby("value", sort=False) if len(part) > 1]
+        if len(groups) < 2:
+            continue
         between = np.var([group.mean() for group in groups])
         if between < 1e-12:
             p_values[str(knob)] = 1.0
@@ -72,10 +87,14 @@ def judge_flatness(curves: pd.DataFrame) -> dict[str, float]:
     return dict(zip(p_values, adjust_holm(list(p_values.values())), strict=True))
 
 
-def _score(bench: Bench, recipe: Recipe, *, seed: int) -> float:
-    split = recipe.split.model_copy(update={"seeds": (seed,)})
+def _score(bench: Bench, build: Build, values: Mapping[str, Any], *, seed: int) -> float:
     images = np.arange(len(bench.ground.cohort.labelled))
-    *_, score = bench.try_recipe(recipe.model_copy(update={"split": split}), images, name="curve")
+    try:
+        recipe = build(values)
+        split = recipe.split.model_copy(update={"seeds": (seed,)})
+        *_, score = bench.try_recipe(recipe.model_copy(update={"split": split}), images, name="curve")
+    except UNFIT:
+        return float("nan")
     return score
 
 

@@ -20,15 +20,17 @@ from numpy.typing import NDArray
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from ..errors import RecipeError
 from ..recipe import Recipe
 from ..types import Split
 from ..workflow import Listener
 from .space import Space
-from .trial import Bench
+from .trial import UNFIT, Bench
 
 Sampler = Literal["tpe", "random", "grid"]
 WHOLE = "all"  # the study on all cases
+STUDIES_SHARE = (
+    0.6  # of the minutes, where there are curves too; these go on in a later call, a study's choice is final
+)
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)  # all but what was killed
 
 
@@ -39,7 +41,8 @@ class Search:
     Attributes:
         sampler: ``tpe`` (Bergstra et al. 2011), ``random``, or ``grid``: every combination of the knobs' values.
         trials: of each study; a grid ends where it is complete.
-        minutes: for all studies together, evenly shared; None gives them all the time that they want.
+        minutes: for all studies together, evenly shared, and for the curves after them (`STUDIES_SHARE`); None gives
+            all the time that they want. The outer folds are always scored.
         folds: inner folds in which a trial is scored.
         prune: whether a trial that is behind after the first inner folds ends there (successive halving, Jamieson &
             Talwalkar 2016).
@@ -62,18 +65,20 @@ class Studies:
     settings: tuple[str, ...]
     listener: Listener
 
-    def run(self, splits: tuple[Split, ...], *, images: int) -> dict[str, optuna.Study]:
-        """One study for each outer fold, and one on all ``images`` labelled images."""
+    def run(self, splits: tuple[Split, ...], *, images: int, deadline: float) -> dict[str, optuna.Study]:
+        """One study for each outer fold, and one on all ``images`` labelled images.
+
+        ``deadline`` is on the clock of `time.monotonic`.
+        """
         wanted: list[tuple[str, NDArray[np.int64]]] = [(s.name, np.union1d(s.train, s.inner)) for s in splits]
         wanted.append((WHOLE, np.arange(images)))
-        deadline = None if self.search.minutes is None else time.monotonic() + 60 * self.search.minutes
         studies = {}
         for number, (name, seen) in enumerate(wanted):
-            left = None if deadline is None else (deadline - time.monotonic()) / (len(wanted) - number)
+            left = (deadline - time.monotonic()) / (len(wanted) - number)
             studies[name] = self._study(name, seen, seconds=left, seed=number)
         return studies
 
-    def _study(self, name: str, images: NDArray[np.int64], *, seconds: float | None, seed: int) -> optuna.Study:
+    def _study(self, name: str, images: NDArray[np.int64], *, seconds: float, seed: int) -> optuna.Study:
         study = self._open(name, seed=seed)
         ended = study.get_trials(deepcopy=False, states=ENDED)
         missing = self.search.trials - len(ended)
@@ -81,7 +86,7 @@ class Studies:
             missing = self._line_up(study, [trial.params for trial in ended])
         total = len(ended) + missing
         # A study without a trial would choose nothing, so time that has run out is stretched by one.
-        late = seconds is not None and seconds <= 0
+        late = seconds <= 0
         count = min(missing, 0 if ended else 1) if late else missing
 
         def tell(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
@@ -90,7 +95,7 @@ class Studies:
         if count > 0:
             study.optimize(
                 lambda trial: self._score(trial, images, study=name),
-                n_trials=count, timeout=None if late else seconds, callbacks=[tell],
+                n_trials=count, timeout=seconds if 0 < seconds < float("inf") else None, callbacks=[tell],
             )  # fmt: skip
         return study
 
@@ -107,16 +112,17 @@ class Studies:
 
     def _score(self, trial: optuna.Trial, images: NDArray[np.int64], *, study: str) -> float:
         values = {name: _suggest(trial, name, kind) for name, kind in self.space.describe_distributions().items()}
+        score = 0.0
         try:
             recipe = self.build_recipe(values)
-        except RecipeError as error:  # values that fit alone and not together
+            for step, score in enumerate(self.bench.try_recipe(recipe, images, name=f"{study}-{trial.number}")):
+                trial.report(score, step)
+                # After the last fold there is nothing left to save.
+                if step + 1 < self.search.folds and trial.should_prune():
+                    raise optuna.TrialPruned
+        except UNFIT as error:
             trial.set_user_attr("error", str(error))
             raise optuna.TrialPruned from None
-        score = 0.0
-        for step, score in enumerate(self.bench.try_recipe(recipe, images, name=f"{study}-{trial.number}")):
-            trial.report(score, step)
-            if trial.should_prune():
-                raise optuna.TrialPruned
         return score
 
     def build_recipe(self, values: Mapping[str, Any]) -> Recipe:
@@ -130,13 +136,16 @@ class Studies:
         pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2)
         study = optuna.create_study(
             study_name=name, storage=storage, direction="maximize", load_if_exists=True,
-            sampler=self._build_sampler(seed), pruner=pruner if self.search.prune else optuna.pruners.NopPruner(),
+            pruner=pruner if self.search.prune else optuna.pruners.NopPruner(),
         )  # fmt: skip
+        study.sampler = self._build_sampler(seed, drawn=len(study.get_trials(deepcopy=False)))
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             study.tell(trial.number, state=TrialState.FAIL)  # of a search that was killed
         return study
 
-    def _build_sampler(self, seed: int) -> optuna.samplers.BaseSampler:
+    def _build_sampler(self, seed: int, *, drawn: int) -> optuna.samplers.BaseSampler:
+        """A sampler that goes on after ``drawn`` trials, and does not draw them anew."""
+        seed = int(np.random.SeedSequence([seed, drawn]).generate_state(1)[0])
         if self.search.sampler != "tpe":  # of a grid nothing is left to draw
             return optuna.samplers.RandomSampler(seed=seed)
         return optuna.samplers.TPESampler(seed=seed, n_startup_trials=max(5, self.search.trials // 4))
@@ -151,8 +160,10 @@ def _suggest(trial: optuna.Trial, name: str, kind: optuna.distributions.BaseDist
     return trial.suggest_float(name, kind.low, kind.high, log=kind.log)
 
 
-def tabulate_trials(studies: Mapping[str, optuna.Study], names: Iterable[str]) -> pd.DataFrame:
-    """Trials of all studies: ``study``, ``number``, ``state``, ``value``, ``seconds``, and a column for each knob."""
+def tabulate_trials(studies: Mapping[str, optuna.Study], names: Iterable[str], *, folds: int) -> pd.DataFrame:
+    """Trials of all studies: ``study``, ``number``, ``state``, ``value``, ``seconds``, a column for each knob, and the
+    score after each inner fold, ``after_1`` to ``after_<folds>``; empty where the trial had ended."""
+    names, steps = tuple(names), name_steps(folds)
     rows = [
         {
             "study": study,
@@ -161,8 +172,14 @@ def tabulate_trials(studies: Mapping[str, optuna.Study], names: Iterable[str]) -
             "value": trial.value if trial.state is TrialState.COMPLETE else None,
             "seconds": trial.duration.total_seconds() if trial.duration is not None else None,
             **{name: trial.params.get(name) for name in names},
+            **{name: trial.intermediate_values.get(step) for step, name in enumerate(steps)},
         }
         for study, found in studies.items()
         for trial in found.get_trials(deepcopy=False, states=ENDED)
     ]
-    return pd.DataFrame(rows, columns=["study", "number", "state", "value", "seconds", *names])
+    return pd.DataFrame(rows, columns=["study", "number", "state", "value", "seconds", *names, *steps])
+
+
+def name_steps(folds: int) -> tuple[str, ...]:
+    """Columns of the scores after each of so many inner folds."""
+    return tuple(f"after_{step + 1}" for step in range(folds))

@@ -4,12 +4,16 @@ Importance is the share of the variance that fANOVA gives to a knob (Hutter et a
 it is real is asked by permutation: the knob's values are dealt out anew to the trials, and a forest that was fitted to
 the true values must have used the knob more than nearly all that were fitted to dealt ones. p-values are corrected for
 the number of knobs (Holm 1979).
+
+Trials that a search ended early count, with the score that they had plus what trials that went on gained from there:
+those that were finished alone were chosen by their scores, and a knob that ends its trials would not be among them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
@@ -22,8 +26,10 @@ from ..evaluate import adjust_holm
 from .space import Space
 
 PERMUTATIONS = 199  # the least p-value is 1/200, which Holm's correction leaves below 0.05 for ten knobs
+ENOUGH_AS_LARGE = 10  # of 199 is a p-value of 0.05 and more
 TREES = 50
 LEVEL = 0.05  # below which a corrected p-value is called real
+LEAST_SPREAD = 1e-9
 LEAST_TRIALS = 20  # fewer say nothing about several knobs
 
 Matrix = NDArray[np.float64]
@@ -50,11 +56,34 @@ class Effect:
 
 @dataclass(frozen=True, slots=True)
 class Interaction:
-    """How much of what two knobs do together neither does alone, 0 to 1 (H squared of Friedman & Popescu 2008)."""
+    """Share of the variance between trials that two knobs explain together and neither alone, 0 to 1.
+
+    The numerator of H squared (Friedman & Popescu 2008) over the variance of all trials. Over what the pair explains,
+    as in the paper, pairs that do nothing come first, since of nothing any noise is a large share.
+    """
 
     first: str
     second: str
     strength: float
+
+
+def level_scores(trials: pd.DataFrame, *, steps: Sequence[str]) -> pd.DataFrame:
+    """Trials with at least one score, and ``value`` as if each had been scored on all inner folds.
+
+    Args:
+        trials: as `tabulate_trials` gives them.
+        steps: columns of the score after each fold.
+    """
+    begun = trials[trials[steps[0]].notna()]
+    parts = []
+    for _, rows in begun.groupby("study", sort=False):
+        value = rows[steps[0]].astype(float)
+        for before, after in pairwise(steps):
+            went_on = rows[after].notna()
+            gain = float((rows[after] - rows[before])[went_on].mean()) if went_on.any() else 0.0
+            value = rows[after].astype(float).where(went_on, value + gain)
+        parts.append(rows.assign(value=value))
+    return pd.concat(parts).reset_index(drop=True) if parts else begun
 
 
 def measure_effects(trials: pd.DataFrame, space: Space, *, seed: int = 0) -> list[Effect]:
@@ -82,12 +111,13 @@ def measure_effects(trials: pd.DataFrame, space: Space, *, seed: int = 0) -> lis
 def measure_interactions(trials: pd.DataFrame, space: Space, *, seed: int = 0) -> list[Interaction]:
     """Every pair of knobs, strongest first; arguments as in `measure_effects`."""
     matrix, columns = encode_trials(trials, space)
-    forest = _fit(matrix, _center(trials), seed=seed)
+    values = _center(trials)
+    forest = _fit(matrix, values, seed=seed)
+    spread = float((values**2).sum())
     alone = {name: _predict_average(forest, matrix, columns[name]) for name in space.names}
     found = []
     for first, second in combinations(space.names, 2):
         both = _predict_average(forest, matrix, [*columns[first], *columns[second]])
-        spread = float((both**2).sum())
         rest = float(((both - alone[first] - alone[second]) ** 2).sum())
         found.append(Interaction(first, second, min(1.0, rest / spread) if spread > 0 else 0.0))
     return sorted(found, key=lambda i: (-i.strength, i.first, i.second))
@@ -119,6 +149,8 @@ def _fit(matrix: Matrix, values: Matrix, *, seed: int) -> ExtraTreesRegressor:
 
 
 def _measure_importances(trials: pd.DataFrame, space: Space, *, seed: int) -> dict[str, float]:
+    if np.ptp(trials["value"]) < LEAST_SPREAD:
+        return dict.fromkeys(space.names, 0.0)  # nothing varies that a knob could have a share of
     study = optuna.create_study(direction="maximize", storage=optuna.storages.InMemoryStorage())
     distributions = space.describe_distributions()
     for row in trials.to_dict("records"):
@@ -129,14 +161,19 @@ def _measure_importances(trials: pd.DataFrame, space: Space, *, seed: int) -> di
 
 
 def _permute(matrix: Matrix, values: Matrix, columns: list[int], *, seed: int) -> float:
-    """Share of forests fitted to dealt-out values of a knob that use it as much as the one fitted to the true ones."""
+    """Share of forests fitted to dealt-out values of a knob that use it as much as the one fitted to the true ones.
+
+    Where so many do that the knob cannot be real any more the dealing ends (sequential p-value, Besag & Clifford 1991).
+    """
     rng = np.random.default_rng(seed)
     true = _use(matrix, values, columns, seed=seed)
     as_large = 0
-    for _ in range(PERMUTATIONS):
+    for dealt_so_far in range(1, PERMUTATIONS + 1):
         dealt = matrix.copy()
         dealt[:, columns] = matrix[rng.permutation(len(matrix))][:, columns]
         as_large += _use(dealt, values, columns, seed=seed) >= true
+        if as_large == ENOUGH_AS_LARGE:
+            return as_large / dealt_so_far
     return (1 + as_large) / (1 + PERMUTATIONS)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,15 +12,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ..errors import DivergenceError, PartError, RecipeError
 from ..metrics import METRICS
 from ..recipe import Recipe
 from ..runs import RunFolder, hash_text
 from ..types import Cohort, Split, score_columns
 from ..workflow import SILENT, Ground, Listener
+from ..workflow.policies import check_policy
 from ..workflow.preparation import prepare, refold, resolve_plan
 
 if TYPE_CHECKING:
     from ..train import Experiment
+
+UNFIT = (RecipeError, PartError, DivergenceError)  # values that fit alone and not together, or that learn nothing
 
 
 @dataclass
@@ -54,7 +58,31 @@ class Bench:
             name = f"{self.folder.relative_to(self.runs)}/prepared/{hash_text(plan.to_yaml())[:8]}"
             self.prepared[key] = prepare(self.ground, plan, runs=self.runs, name=name, listener=self.listener)
         experiment, splits = self.prepared[key]
+        self._check(plan, experiment, splits)
         return replace(experiment, recipe=plan), splits
+
+    def _check(self, plan: Recipe, experiment: Experiment, splits: tuple[Split, ...]) -> None:
+        """What a recipe must hold whoever prepared for it: parts that work, a policy that no scored image chose."""
+        from ..train import check_parts
+
+        check_parts(plan)
+        check_policy(plan, self.ground, splits, digests=experiment.digests)
+
+    def check_choices(self, recipes: Iterable[Recipe]) -> None:
+        """See whether recipes can be learned at all, so that a slip is told before the search and not inside it.
+
+        Raises:
+            RecipeError: what is wrong, all at once.
+        """
+        experiment, splits = self.prepare(self.plan)
+        faults: list[str] = []
+        for recipe in recipes:
+            try:
+                self._check(resolve_plan(recipe, listener=SILENT), experiment, splits)
+            except (PartError, RecipeError) as error:
+                faults.append(str(error))
+        if faults:
+            raise RecipeError("\n".join(["the space does not fit:", *dict.fromkeys(faults)]))
 
     def try_recipe(self, recipe: Recipe, images: NDArray[np.int64], *, name: str) -> Iterator[float]:
         """Macro-F1 of the folds inside some labelled images, pooled over those done so far, one after another.

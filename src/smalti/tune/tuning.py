@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pandas as pd
 from optuna.trial import TrialState
 
 from .. import workflow
-from ..errors import RunError
+from ..errors import RecipeError, RunError
 from ..evaluate import pool_predictions, score_predictions
 from ..logbook.seal import find_seal
 from ..recipe import Recipe
@@ -22,10 +24,10 @@ from ..types import Split
 from ..workflow import RUNS, SILENT, Ground, Listener
 from ..workflow.comparison import tabulate_comparison
 from ..workflow.preparation import identify
-from .curves import judge_flatness, measure_noise, trace_curves
-from .search import WHOLE, Search, Studies, tabulate_trials
-from .sensitivity import LEAST_TRIALS, LEVEL, Effect, measure_effects, measure_interactions
-from .space import load_space
+from .curves import COLUMNS, judge_flatness, measure_noise, trace_curves
+from .search import STUDIES_SHARE, WHOLE, Search, Studies, name_steps, tabulate_trials
+from .sensitivity import LEAST_TRIALS, LEVEL, Effect, level_scores, measure_effects, measure_interactions
+from .space import Space, load_space
 from .trial import Bench
 
 CURVE_SEEDS = 3
@@ -51,7 +53,8 @@ def tune_recipe(
         search: how; by default 30 trials of TPE for each study.
         settings: ``section.knob=value`` for all trials, below the space's knobs.
         runs: folder of all runs; the search has its own folder in it.
-        curve_seeds: trainings at each point of a curve; 0 draws none.
+        curve_seeds: trainings at each point of a curve; 0 draws none. Points for which ``search.minutes`` left no time
+            are measured by a later call.
         skip_problems: leave out images with problems.
 
     Returns:
@@ -77,10 +80,21 @@ def tune_recipe(
     bench = Bench(ground, runs, runs / name, plan, listener)
     bench.folder.mkdir(parents=True, exist_ok=True)
     _, splits = bench.prepare(plan)
+    bench.check_choices(_list_choices(chosen, settings))
     studies = Studies(chosen, search, bench, settings, listener)
-    found = studies.run(splits, images=len(ground.cohort.labelled))
-    result = _conclude(studies, found, splits=splits, plan=plan, curve_seeds=curve_seeds)
+    started, seconds = time.monotonic(), float("inf") if search.minutes is None else 60 * search.minutes
+    share = STUDIES_SHARE if curve_seeds > 0 else 1.0
+    found = studies.run(splits, images=len(ground.cohort.labelled), deadline=started + share * seconds)
+    result = _conclude(studies, found, splits=splits, plan=plan, curve_seeds=curve_seeds, deadline=started + seconds)
     return bench.folder, result
+
+
+def _list_choices(space: Space, settings: tuple[str, ...]) -> Iterator[Recipe]:
+    """The recipe with each choice of each knob, one at a time; such as need another knob's help are left out."""
+    for knob in space.knobs:
+        for value in knob.choices:
+            with suppress(RecipeError):
+                yield space.build_recipe({knob.knob: value}, settings)
 
 
 def _identify(ground: Ground, runs: Path) -> list[str]:
@@ -94,20 +108,21 @@ def _conclude(
     splits: tuple[Split, ...],
     plan: Recipe,
     curve_seeds: int,
+    deadline: float,
 ) -> dict[str, Any]:
     """Score what was chosen on the folds that did not choose, measure the knobs, write it all down."""
     bench, space = studies.bench, studies.space
     best = {name: _choose(name, study) for name, study in found.items()}
     outer = _score_outer(studies, best, splits=splits, plan=plan)
-    trials = tabulate_trials(found, space.names)
+    trials = tabulate_trials(found, space.names, folds=studies.search.folds)
     write_table(bench.folder / "trials.csv", trials)
-    done = trials[trials["state"] == "complete"].reset_index(drop=True)
+    done = level_scores(trials, steps=name_steps(studies.search.folds))
     enough = len(done) >= LEAST_TRIALS
     final = best[WHOLE].params
     recipe = space.build_recipe(final, studies.settings)
     write_atomic(bench.folder / "recipe.yaml", recipe.to_yaml())
-    curves = _trace(studies, final, seeds=curve_seeds)
-    flat = judge_flatness(curves) if curves is not None and curve_seeds > 1 else {}
+    curves = _trace(studies, final, seeds=curve_seeds, deadline=deadline)
+    flat = judge_flatness(curves) if curves is not None else {}
     inner = float(np.mean([best[split.name].value for split in splits]))
     result = {
         "about": space.about,
@@ -123,9 +138,12 @@ def _conclude(
         "optimism": inner - outer["rows"][1]["metrics"]["macro_f1"]["value"],
         "effects": _judge(measure_effects(done, space), flat) if enough else None,
         "n_trials": len(done),
+        "n_complete": int((trials["state"] == "complete").sum()),
+        "n_unscored": len(trials) - len(done),
         "interactions": [asdict(i) for i in measure_interactions(done, space)] if enough else None,
-        "curves": None if curves is None else curves.to_dict("records"),
-        "noise": None if curves is None or curve_seeds < 2 else measure_noise(curves),
+        "curves": None if curves is None else _list_points(curves),
+        "noise": None if curves is None else measure_noise(curves),
+        "curve_points": curve_seeds * sum(len(knob.list_values()) for knob in space.knobs),
         "least_trials": LEAST_TRIALS,
     }
     write_json(bench.folder / "tune.json", result)
@@ -135,13 +153,21 @@ def _conclude(
     return result
 
 
-def _trace(studies: Studies, final: dict[str, Any], *, seeds: int) -> pd.DataFrame | None:
+def _trace(studies: Studies, final: dict[str, Any], *, seeds: int, deadline: float) -> pd.DataFrame | None:
     """The curve of each knob about the final recipe; None where none is asked for."""
     if seeds <= 0:
         return None
     return trace_curves(
-        studies.bench, studies.build_recipe, space=studies.space, around=final, seeds=seeds, listener=studies.listener
-    )
+        studies.bench, studies.build_recipe, space=studies.space, around=final, seeds=seeds,
+        listener=studies.listener, deadline=deadline,
+    )  # fmt: skip
+
+
+def _list_points(curves: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as JSON has them: nothing in the place of what is no number."""
+    scores = [None if np.isnan(score) else score for score in curves["score"]]
+    values = zip(curves["knob"], curves["value"], curves["seed"], scores, strict=True)
+    return [dict(zip(COLUMNS, row, strict=True)) for row in values]
 
 
 def _judge(effects: list[Effect], flat: dict[str, float]) -> list[dict[str, Any]]:
