@@ -81,6 +81,14 @@ def test_smooth_macro_f1_is_macro_f1_where_scores_are_certain() -> None:
     assert float(absent(four, soften(TARGETS, classes=4))) == pytest.approx(expected, abs=1e-6)
 
 
+def test_smoothing_makes_no_absent_class_count_in_smooth_macro_f1() -> None:
+    """Two of three classes are in the batch: by hand, the mean of their two F1."""
+    targets = soften(torch.tensor([0, 0, 1]), classes=3, smoothing=0.1)
+    scores = LOGITS[:3].softmax(dim=1)
+    f1 = 2 * (scores * targets).sum(dim=0) / (scores.sum(dim=0) + targets.sum(dim=0))
+    torch.testing.assert_close(build("macro_f1")(LOGITS[:3], targets), 1 - f1[:2].mean())
+
+
 def test_effective_numbers_are_those_of_the_paper() -> None:
     counts = np.array([500, 20, 5])
     numbers = (1 - 0.999**counts) / (1 - 0.999)
@@ -95,7 +103,9 @@ def test_every_loss_learns_what_is_there_and_nothing_else(name: str, embed: Make
     rng = np.random.default_rng(0)
     labels = np.array(["a"] * 80 + ["b"] * 24)
     points = rng.normal(size=(104, 6)) + 3.0 * (labels == "a")[:, None]
+    weights = "none" if name == "logit_adjusted" else "balanced"
     knobs = ("split.folds=2", f"train.transfer.loss={name}", "train.transfer.epochs=20")
+    knobs += (f"train.transfer.class_weights={weights}",)
     hits: dict[str, list[float]] = {"true": [], "shuffled": []}
     ways = [("true", labels), *(("shuffled", rng.permutation(labels)) for _ in range(3))]
     for position, (way, given) in enumerate(ways):

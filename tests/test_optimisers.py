@@ -194,6 +194,7 @@ def test_one_cycle_rises_and_falls() -> None:
     [
         (["train.transfer.optimiser=schedulefree_adamw"], "schedule=constant"),
         (["train.transfer.warmup_epochs=60"], "fewer than epochs"),
+        (["train.transfer.loss=logit_adjusted"], "class_weights=none"),
     ],
 )
 def test_knobs_that_contradict_each_other_are_refused(knobs: list[str], message: str) -> None:

@@ -64,6 +64,8 @@ class Phase(Section):
             raise ValueError(f"{self.optimiser} wants schedule=constant and averaging=none: it averages by itself")
         if self.sampling.startswith("balanced") and self.class_weights != "none":
             raise ValueError(f"sampling={self.sampling} balances the classes already: set class_weights=none beside it")
+        if self.loss == "logit_adjusted" and self.class_weights != "none":
+            raise ValueError("loss=logit_adjusted balances the classes already: set class_weights=none beside it")
         if self.warmup_epochs and self.warmup_epochs >= self.epochs > 0:
             raise ValueError("warmup_epochs must be fewer than epochs")
         return self

@@ -98,7 +98,7 @@ class BagBatches:
 def draw_images(
     count: int, size: int, *, rng: np.random.Generator, chances: NDArray[np.float64] | None = None
 ) -> list[NDArray[np.int64]]:
-    """One pass over ``count`` images in near-equal batches of at most ``size``; no batch of one is left over.
+    """One pass over ``count`` images in near-equal batches of at most ``size``.
 
     A random order, or with ``chances`` (count,) as many independent draws. Near-equal because a last batch of one
     image would be a noisy step, and breaks live batch normalisation.

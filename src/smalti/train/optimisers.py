@@ -37,6 +37,8 @@ RELATIVE_RATES = {
     "sgd": 30.0,
     "momentum": 30.0,
     "nesterov": 30.0,
+    "sgdw": 30.0,
+    "nesterovw": 30.0,
     "schedulefree_sgd": 100.0,
 }
 
