@@ -1,22 +1,34 @@
 """Does the sensitivity of a search tell knobs that matter from knobs that do not?
 
 A drawn problem with six knobs: the score depends on a rate (best in the middle) and on a choice, and not on the other
-four. Trials are drawn as a random search draws them, four studies of different difficulty. Wanted: the two that matter
+four. Trials are drawn at random, four studies of different difficulty; or, with --sampler, by the real search, which
+ends early what is behind (three folds, noise of each so that a finished trial has --noise). Wanted: the two that matter
 ranked first in 95 % of repeats, and never more than one of the others called real.
 
-    python benchmarks/bench_sensitivity.py [--repeats 20] [--trials 80] [--noise 0.03]
+    python benchmarks/bench_sensitivity.py [--repeats 20] [--trials 80] [--noise 0.03] [--sampler tpe]
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from smalti.tune import Space
-from smalti.tune.sensitivity import measure_effects
+from smalti.recipe import Recipe, load_recipe
+from smalti.tune import Search, Space
+from smalti.tune.search import Studies, name_steps, tabulate_trials
+from smalti.tune.sensitivity import level_scores, measure_effects
+from smalti.tune.trial import Bench
+from smalti.workflow import SILENT
 
 MATTER = {"train.transfer.lr", "train.transfer.loss"}
 SPACE = Space.model_validate(
@@ -52,17 +64,53 @@ def draw_trials(count: int, *, seed: int, noise: float) -> pd.DataFrame:
     return table.assign(value=0.6 + signal + 0.1 * study + rng.normal(0, noise, count), study=study.astype(str))
 
 
+@dataclass
+class Drawn(Bench):
+    """A bench whose scores are the same formula and luck."""
+
+    noise: float = 0.0
+    seed: int = 0
+
+    def try_recipe(self, recipe: Recipe, images: Any, *, name: str) -> Iterator[float]:
+        """Scores after each inner fold."""
+        rng = np.random.default_rng([self.seed, zlib.crc32(name.encode())])
+        phase, folds = recipe.train.transfer, recipe.split.folds
+        assert phase.lr is not None
+        signal = -0.04 * (np.log10(phase.lr) + 2.5) ** 2 + 0.06 * (phase.loss == "focal")
+        scores = 0.6 + 0.02 * len(images) + signal + rng.normal(0, self.noise * folds**0.5, folds)
+        yield from (np.cumsum(scores) / np.arange(1, folds + 1)).tolist()
+
+
+def search_trials(count: int, *, seed: int, noise: float, sampler: Any) -> pd.DataFrame:
+    """About ``count`` trials in four studies of the real search, those that ended early among them."""
+    search = Search(sampler, trials=count // 4)
+    with tempfile.TemporaryDirectory() as folder:
+        ground: Any = SimpleNamespace(cohort=None)
+        bench = Drawn(ground, Path(folder), Path(folder), load_recipe("quick"), noise=noise, seed=seed)
+        studies = Studies(SPACE, search, bench, (), SILENT)
+        splits: Any = [
+            SimpleNamespace(name=f"{seed}-{i}", train=np.arange(i + 1), inner=np.arange(0)) for i in range(3)
+        ]
+        found = studies.run(splits, images=9, deadline=float("inf"))
+        return level_scores(tabulate_trials(found, SPACE.names, folds=search.folds), steps=name_steps(search.folds))
+
+
 def main() -> None:
     """Print each repeat and the counts."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--trials", type=int, default=80)
     parser.add_argument("--noise", type=float, default=0.03, help="standard deviation between seeds")
+    parser.add_argument("--sampler", choices=("tpe", "random"), help="draw trials by the real search, pruned")
     given = parser.parse_args()
     first, most, missed = 0, 0, 0
     started = time.perf_counter()
     for seed in range(given.repeats):
-        effects = measure_effects(draw_trials(given.trials, seed=seed, noise=given.noise), SPACE, seed=seed)
+        if given.sampler is None:
+            trials = draw_trials(given.trials, seed=seed, noise=given.noise)
+        else:
+            trials = search_trials(given.trials, seed=seed, noise=given.noise, sampler=given.sampler)
+        effects = measure_effects(trials, SPACE, seed=seed)
         real = {e.knob for e in effects if e.real}
         ranked = {e.knob for e in effects[:2]} == MATTER
         first += ranked
