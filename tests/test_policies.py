@@ -18,6 +18,7 @@ import yaml
 from smalti import workflow
 from smalti.errors import PartError, RecipeError
 from smalti.models import Head, Network
+from smalti.recipe import load_recipe
 from smalti.samples import (
     AUGMENTATIONS,
     OPERATIONS,
@@ -37,6 +38,7 @@ from smalti.train.exploring import _choose_evenly
 from smalti.train.guides import GuideSource
 from smalti.train.policies import SEARCHES, Population
 from smalti.train.probe import Probe, draw_operation, weigh_operations
+from smalti.tune.trial import Bench
 
 Make = Callable[..., Any]
 KNOBS = ("train.transfer.epochs=4", "train.finetune.epochs=1", "train.refit=false", "train.watch=none")
@@ -277,8 +279,29 @@ def test_a_policy_is_learned_in_each_fold_and_must_not_score_with_who_chose_it(c
     assert 0 <= again.scores["metrics"]["macro_f1"]["value"] <= 1
 
 
+def test_inside_a_search_too_a_policy_must_not_score_with_who_chose_it(challenge: Path, tmp_path: Path) -> None:
+    """What was prepared for another recipe with the same tiles and features says nothing of this one's policy."""
+    from textures import FAST
+
+    plain = load_recipe(settings=[*FAST, *KNOBS])
+    ground = workflow.inspect_ground(challenge, recipe=plain, decisions_path=tmp_path / "d.csv",
+                                     seal_path=tmp_path / "s.json", cache=tmp_path / "cache")  # fmt: skip
+    bench = Bench(ground, tmp_path, tmp_path / "search", plain)
+    experiment, _ = bench.prepare(plain)
+    path = tmp_path / "policy.yaml"
+    write_policy(path, make_policy(seen=frozenset(experiment.digests.values())))
+    knobs = ["train.finetune.augmentation=policy", f"train.finetune.augmentation_options=[file={path}]"]
+    leak = load_recipe(settings=[*FAST, *KNOBS, *knobs])
+    with pytest.raises(RecipeError, match="what chooses never scores"):
+        bench.prepare(leak)
+    broken = load_recipe(settings=[*FAST, *KNOBS, "train.transfer.loss=focal", "train.transfer.loss_options=[k=1]"])
+    with pytest.raises(RecipeError, match="what chooses never scores") as told:
+        bench.check_choices([plain, leak, broken])
+    assert "loss 'focal'" in str(told.value)  # all that is wrong at once
+    assert len(bench.prepared) == 1
+
+
 def test_a_search_without_a_network_is_refused() -> None:
-    from smalti.recipe import load_recipe
 
     with pytest.raises(RecipeError, match="no search is asked for"):
         load_recipe(settings=["train.finetune.policy_options=[trials=3]"])

@@ -20,7 +20,7 @@ from smalti.cli import app
 from smalti.errors import RecipeError
 from smalti.recipe import load_recipe
 from smalti.tune import Search, Space, list_spaces, load_space, tune_recipe
-from smalti.tune.curves import judge_flatness, measure_noise
+from smalti.tune.curves import judge_flatness, measure_noise, trace_curves
 from smalti.tune.search import Studies, tabulate_trials
 from smalti.tune.sensitivity import encode_trials, level_scores, measure_effects, measure_interactions
 from smalti.tune.trial import Bench
@@ -134,6 +134,27 @@ def test_a_choice_whose_trials_end_early_is_found_all_the_same(tmp_path: Path) -
     effects = measure_effects(levelled, SPACE)
     assert [e.knob for e in effects if e.real] == ["train.transfer.loss"]
     assert effects[0].reach == pytest.approx(0.15, abs=0.04)
+
+
+def test_curves_pass_over_what_does_not_fit_and_end_when_time_is_up(tmp_path: Path) -> None:
+    _, studies = search_drawn(tmp_path, trials=1)
+
+    def build(values: Any) -> Any:
+        if values["train.transfer.lookahead"] is True:
+            raise RecipeError("does not fit beside the others")
+        return studies.build_recipe(values)
+
+    around = {"train.transfer.lr": 0.01, "model.dropout": 0.1, "train.transfer.weight_decay": 0.1}
+    around |= {"train.transfer.epochs": 9, "train.transfer.loss": "focal", "train.transfer.lookahead": False}
+    late = trace_curves(studies.bench, build, space=SPACE, around=around, seeds=2, listener=SILENT, deadline=0.0)
+    assert late.empty
+    whole = trace_curves(studies.bench, build, space=SPACE, around=around, seeds=2, listener=SILENT, deadline=1e99)
+    assert len(whole) == 2 * (4 + 4 + 4 + 4 + 3 + 2)
+    assert whole.loc[whole["score"].isna(), ["knob", "value"]].drop_duplicates().to_numpy().tolist() == [
+        ["train.transfer.lookahead", True]
+    ]
+    again = trace_curves(studies.bench, build, space=SPACE, around=around, seeds=2, listener=SILENT, deadline=0.0)
+    assert again["score"].tolist() == pytest.approx(whole["score"].tolist(), nan_ok=True)
 
 
 def test_what_ended_early_gets_what_the_others_gained() -> None:
