@@ -87,7 +87,9 @@ def level_scores(trials: pd.DataFrame, *, steps: Sequence[str]) -> pd.DataFrame:
 
 
 def measure_effects(trials: pd.DataFrame, space: Space, *, seed: int = 0) -> list[Effect]:
-    """The effects of all knobs, largest first.
+    """The effects of all knobs, surest first, and of equally sure ones the largest.
+
+    Where a search has drawn its trials near the best of them, shares of the variance put luck before real knobs.
 
     Args:
         trials: one row each: a column for every knob, ``value`` (larger is better), and ``study``: trials of
@@ -105,7 +107,7 @@ def measure_effects(trials: pd.DataFrame, space: Space, *, seed: int = 0) -> lis
         Effect(name, importances[name], reach[name], float(p), bool(p < LEVEL))
         for name, p in zip(space.names, corrected, strict=True)
     ]
-    return sorted(effects, key=lambda e: (-e.importance, e.knob))
+    return sorted(effects, key=lambda e: (e.p_value, -e.importance, e.knob))
 
 
 def measure_interactions(trials: pd.DataFrame, space: Space, *, seed: int = 0) -> list[Interaction]:
