@@ -21,6 +21,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import optuna
 import pandas as pd
 
 from smalti.recipe import Recipe, load_recipe
@@ -81,13 +82,23 @@ class Drawn(Bench):
         yield from (np.cumsum(scores) / np.arange(1, folds + 1)).tolist()
 
 
+@dataclass
+class Repeat(Studies):
+    """Studies that draw other knobs in each repeat."""
+
+    repeat: int = 0
+
+    def _build_sampler(self, seed: int, *, drawn: int) -> optuna.samplers.BaseSampler:
+        return super()._build_sampler(seed + 10 * self.repeat, drawn=drawn)
+
+
 def search_trials(count: int, *, seed: int, noise: float, sampler: Any) -> pd.DataFrame:
     """About ``count`` trials in four studies of the real search, those that ended early among them."""
     search = Search(sampler, trials=count // 4)
     with tempfile.TemporaryDirectory() as folder:
         ground: Any = SimpleNamespace(cohort=None)
         bench = Drawn(ground, Path(folder), Path(folder), load_recipe("quick"), noise=noise, seed=seed)
-        studies = Studies(SPACE, search, bench, (), SILENT)
+        studies = Repeat(SPACE, search, bench, (), SILENT, repeat=seed)
         splits: Any = [
             SimpleNamespace(name=f"{seed}-{i}", train=np.arange(i + 1), inner=np.arange(0)) for i in range(3)
         ]

@@ -17,13 +17,14 @@ from scipy import stats
 from typer.testing import CliRunner
 
 from smalti.cli import app
-from smalti.errors import RecipeError
+from smalti.errors import DivergenceError, RecipeError, RunError
 from smalti.recipe import load_recipe
 from smalti.tune import Search, Space, list_spaces, load_space, tune_recipe
 from smalti.tune.curves import judge_flatness, measure_noise, trace_curves
 from smalti.tune.search import Studies, tabulate_trials
 from smalti.tune.sensitivity import encode_trials, level_scores, measure_effects, measure_interactions
 from smalti.tune.trial import Bench
+from smalti.tune.tuning import _choose
 from smalti.workflow import SILENT, inspect_ground
 
 KNOBS = (
@@ -134,6 +135,20 @@ def test_a_choice_whose_trials_end_early_is_found_all_the_same(tmp_path: Path) -
     effects = measure_effects(levelled, SPACE)
     assert [e.knob for e in effects if e.real] == ["train.transfer.loss"]
     assert effects[0].reach == pytest.approx(0.15, abs=0.04)
+
+
+def test_a_study_in_which_nothing_could_be_scored_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def diverge(self: Bench, recipe: Any, images: Any, *, name: str) -> Any:
+        raise DivergenceError("phase transfer diverged. Fix: a lower rate")
+        yield
+
+    monkeypatch.setattr(Drawn, "try_recipe", diverge)
+    trials, studies = search_drawn(tmp_path, trials=2)
+    assert set(trials["error"]) == {"phase transfer diverged. Fix: a lower rate"}
+    assert level_scores(trials, steps=("after_1", "after_2", "after_3")).empty
+    study = studies._open("all", seed=0)
+    with pytest.raises(RunError, match="could not be scored: phase transfer diverged"):
+        _choose("all", study)
 
 
 def test_curves_pass_over_what_does_not_fit_and_end_when_time_is_up(tmp_path: Path) -> None:

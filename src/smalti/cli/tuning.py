@@ -48,13 +48,6 @@ def tune(
             skip_problems=skip_problems, listener=listener,
         )  # fmt: skip
     _print_effects(result)
-    points = result["curves"]
-    if points is not None and len(points) < result["curve_points"]:
-        console.out.print(
-            f"time was up after {len(points)} of {result['curve_points']} points of the curves; the same command "
-            "measures the rest",
-            soft_wrap=True,
-        )
     for line in describe_result(result):
         console.out.print(escape(line), soft_wrap=True)
     finish(
@@ -91,6 +84,12 @@ def describe_result(result: dict[str, Any]) -> list[str]:
         f"({gap['value']:+.3f}, {gap['low']:+.3f} to {gap['high']:+.3f})",
         f"the inner score of what was chosen is {result['inner']:.3f}: optimism {result['optimism']:+.3f}",
     ]
+    points = result["curves"]
+    if points is not None and len(points) < result["curve_points"]:
+        lines.append(
+            f"time was up after {len(points)} of {result['curve_points']} points of the curves; the same command "
+            "measures the rest"
+        )
     if result["effects"] is None:
         return [*lines, f"fewer than {result['least_trials']} trials say nothing about single knobs"]
     real = [e["knob"] for e in result["effects"] if e["real"]]

@@ -9,6 +9,8 @@ from pydantic import Field, model_validator
 from ..types import Sampling
 from .section import Option, Section
 
+BALANCING_LOSSES = ("logit_adjusted",)  # class weights beside them would correct twice
+
 
 class Phase(Section):
     """What both phases of training have in common."""
@@ -23,14 +25,16 @@ class Phase(Section):
     lr: float | None = Field(
         None,
         gt=0,
-        description="learning rate of the head; null: 3e-3 in transfer and 3e-4 in finetune for AdamW and its kin, for "
-        "others what their papers say beside it",
+        description="learning rate of the head; null: AdamW's 3e-3 in transfer and 3e-4 in finetune, for Lion, RAdam, "
+        "Ranger and SGD in the proportion of their papers; for others see rate_test",
     )
     rate_test: bool = Field(
         False, description="take the rate from a range test on the training images of each fold instead"
     )
     weight_decay: float | None = Field(
-        None, ge=0, description="weight decay; null: 0.01 for AdamW and its kin, for others in step with their rate"
+        None,
+        ge=0,
+        description="weight decay; null: AdamW's 0.01, for Lion, RAdam, Ranger and SGD in step with their rate",
     )
     lookahead: bool = Field(False, description="slow weights around the optimiser")
     sharpness: float = Field(
@@ -58,14 +62,18 @@ class Phase(Section):
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="label smoothing of the loss")
     clip_norm: float | None = Field(1.0, gt=0, description="largest gradient norm; null leaves gradients alone")
 
+    @property
+    def balances(self) -> bool:
+        """Whether sampling or loss makes the classes count alike by itself."""
+        return self.sampling.startswith("balanced") or self.loss in BALANCING_LOSSES
+
     @model_validator(mode="after")
     def _check_schedule(self) -> Phase:
         if self.optimiser.startswith("schedulefree") and (self.schedule, self.averaging) != ("constant", "none"):
             raise ValueError(f"{self.optimiser} wants schedule=constant and averaging=none: it averages by itself")
-        if self.sampling.startswith("balanced") and self.class_weights != "none":
-            raise ValueError(f"sampling={self.sampling} balances the classes already: set class_weights=none beside it")
-        if self.loss == "logit_adjusted" and self.class_weights != "none":
-            raise ValueError("loss=logit_adjusted balances the classes already: set class_weights=none beside it")
+        if self.balances and self.class_weights != "none":
+            part = f"loss={self.loss}" if self.loss in BALANCING_LOSSES else f"sampling={self.sampling}"
+            raise ValueError(f"{part} balances the classes already: set class_weights=none beside it")
         if self.warmup_epochs and self.warmup_epochs >= self.epochs > 0:
             raise ValueError("warmup_epochs must be fewer than epochs")
         return self

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,18 +60,6 @@ def write_sensitivity(result: Mapping[str, Any]) -> Section:
     if rest:
         told = f"in {count_things(result['n_trials'], 'trial')}"
         lead += f" No effect could be told {told}, so that they can be left alone for now: {', '.join(rest)}."
-    ended = result["n_trials"] - result["n_complete"]
-    told = ""
-    if ended:
-        told = (
-            f" {count_things(ended, 'trial')} of {result['n_trials']} ended early, being behind: counted with the "
-            "score they had and what the others gained from there on."
-        )
-    if result["n_unscored"]:
-        told += (
-            f" {count_things(result['n_unscored'], 'trial')} more had no score at all (knobs that do not fit together, "
-            "or training that diverged) and are left out; trials.csv lists them."
-        )
     rows = [
         [
             e["knob"], format_number(e["importance"], 2), format_number(e["reach"]), format_number(e["p_value"]),
@@ -82,23 +70,42 @@ def write_sensitivity(result: Mapping[str, Any]) -> Section:
     caption = (
         "Importance: share of the variance between trials (fANOVA, Hutter et al. 2014). Reach: best less worst mean "
         "score along the knob. p, trials: by dealing the knob's values out anew to the trials. p, curve: analysis of "
-        "variance of the curve below. Each is corrected for the number of knobs (Holm 1979); either may speak." + told
+        "variance of the curve below. Each is corrected for the number of knobs (Holm 1979); either may speak."
+        + _tell_trials(result)
     )
     blocks: list[Block] = [
         Paragraph(lead, "lead"),
         Table(["knob", "importance", "reach", "p, trials", "p, curve", ""], rows, caption),
     ]
-    pairs = [
-        [f"{pair['first']} and {pair['second']}", format_number(pair["strength"], 2)]
-        for pair in result["interactions"][:MOST_PAIRS]
-    ]
-    if pairs:
-        caption = (
-            "Interactions: share of the variance between trials that two knobs explain together and neither alone "
-            "(after Friedman & Popescu 2008)."
-        )
-        blocks.append(Table(["pair", ""], pairs, caption))
+    if result["interactions"]:
+        blocks.append(_tabulate_pairs(result["interactions"]))
     return Section("sensitivity", "Which knobs matter", blocks)
+
+
+def _tell_trials(result: Mapping[str, Any]) -> str:
+    """How trials without a score on every inner fold were counted."""
+    ended, unscored = result["n_trials"] - result["n_complete"], result["n_unscored"]
+    told = ""
+    if ended:
+        told += (
+            f" {count_things(ended, 'trial')} of {result['n_trials']} ended early, being behind: counted with the "
+            "score they had and what the others gained from there on."
+        )
+    if unscored:
+        told += (
+            f" {count_things(unscored, 'trial')} more had no score at all (knobs that do not fit together, or training "
+            "that diverged) and are left out; trials.csv says why."
+        )
+    return told
+
+
+def _tabulate_pairs(pairs: Sequence[Mapping[str, Any]]) -> Table:
+    rows = [[f"{p['first']} and {p['second']}", format_number(p["strength"], 2)] for p in pairs[:MOST_PAIRS]]
+    caption = (
+        "Interactions: share of the variance between trials that two knobs explain together and neither alone "
+        "(after Friedman & Popescu 2008)."
+    )
+    return Table(["pair", ""], rows, caption)
 
 
 def write_curves_of(result: Mapping[str, Any]) -> Section:

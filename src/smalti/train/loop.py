@@ -129,8 +129,7 @@ class Loop:
     def __post_init__(self) -> None:
         self.class_weights = weigh_classes(self.counts.cpu().numpy(), kind=self.phase.class_weights).to(self.counts)
         # Where sampling or the loss balances the classes, the choice is balanced as the steps are.
-        balances = self.phase.sampling.startswith("balanced") or self.phase.loss == "logit_adjusted"
-        kind = "balanced" if balances else self.phase.class_weights
+        kind = "balanced" if self.phase.balances else self.phase.class_weights
         self.inner_weights = weigh_classes(self.counts.cpu().numpy(), kind=kind)
         options = read_options(self.phase.loss_options)
         self.loss = LOSSES.build(self.phase.loss, self.counts, weights=self.class_weights, **options)

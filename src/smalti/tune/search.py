@@ -28,9 +28,7 @@ from .trial import UNFIT, Bench
 
 Sampler = Literal["tpe", "random", "grid"]
 WHOLE = "all"  # the study on all cases
-STUDIES_SHARE = (
-    0.6  # of the minutes, where there are curves too; these go on in a later call, a study's choice is final
-)
+STUDIES_SHARE = 0.6  # of the minutes, where there are curves too
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)  # all but what was killed
 
 
@@ -161,8 +159,9 @@ def _suggest(trial: optuna.Trial, name: str, kind: optuna.distributions.BaseDist
 
 
 def tabulate_trials(studies: Mapping[str, optuna.Study], names: Iterable[str], *, folds: int) -> pd.DataFrame:
-    """Trials of all studies: ``study``, ``number``, ``state``, ``value``, ``seconds``, a column for each knob, and the
-    score after each inner fold, ``after_1`` to ``after_<folds>``; empty where the trial had ended."""
+    """Trials of all studies: ``study``, ``number``, ``state``, ``value``, ``seconds``, ``error`` of one without a
+    score, a column for each knob, and the score after each inner fold, ``after_1`` to ``after_<folds>``; empty where
+    the trial had ended."""
     names, steps = tuple(names), name_steps(folds)
     rows = [
         {
@@ -171,13 +170,14 @@ def tabulate_trials(studies: Mapping[str, optuna.Study], names: Iterable[str], *
             "state": trial.state.name.lower(),
             "value": trial.value if trial.state is TrialState.COMPLETE else None,
             "seconds": trial.duration.total_seconds() if trial.duration is not None else None,
+            "error": trial.user_attrs.get("error"),
             **{name: trial.params.get(name) for name in names},
             **{name: trial.intermediate_values.get(step) for step, name in enumerate(steps)},
         }
         for study, found in studies.items()
         for trial in found.get_trials(deepcopy=False, states=ENDED)
     ]
-    return pd.DataFrame(rows, columns=["study", "number", "state", "value", "seconds", *names, *steps])
+    return pd.DataFrame(rows, columns=["study", "number", "state", "value", "seconds", "error", *names, *steps])
 
 
 def name_steps(folds: int) -> tuple[str, ...]:

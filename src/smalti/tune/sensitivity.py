@@ -74,14 +74,15 @@ def level_scores(trials: pd.DataFrame, *, steps: Sequence[str]) -> pd.DataFrame:
         trials: as `tabulate_trials` gives them.
         steps: columns of the score after each fold.
     """
-    begun = trials[trials[steps[0]].notna()]
+    scores = trials.astype(dict.fromkeys(steps, float))
+    begun = scores[scores[steps[0]].notna()]
     parts = []
     for _, rows in begun.groupby("study", sort=False):
-        value = rows[steps[0]].astype(float)
+        value = rows[steps[0]]
         for before, after in pairwise(steps):
             went_on = rows[after].notna()
             gain = float((rows[after] - rows[before])[went_on].mean()) if went_on.any() else 0.0
-            value = rows[after].astype(float).where(went_on, value + gain)
+            value = rows[after].where(went_on, value + gain)
         parts.append(rows.assign(value=value))
     return pd.concat(parts).reset_index(drop=True) if parts else begun
 

@@ -54,11 +54,12 @@ class Bench:
         phases = [getattr(plan.train, name).epochs > 0 for name in ("transfer", "finetune")]
         shared = (plan.train.transfer.views, plan.train.device, plan.train.precision)
         key = f"{plan.model_dump_json(exclude={'train'})}{phases}{shared}"
-        if key not in self.prepared:
+        if key in self.prepared:  # what `prepare` looks at in the recipe it is given, it has not seen in this one
+            self._check(plan, *self.prepared[key])
+        else:
             name = f"{self.folder.relative_to(self.runs)}/prepared/{hash_text(plan.to_yaml())[:8]}"
             self.prepared[key] = prepare(self.ground, plan, runs=self.runs, name=name, listener=self.listener)
         experiment, splits = self.prepared[key]
-        self._check(plan, experiment, splits)
         return replace(experiment, recipe=plan), splits
 
     def _check(self, plan: Recipe, experiment: Experiment, splits: tuple[Split, ...]) -> None:

@@ -179,7 +179,11 @@ def _choose(name: str, study: optuna.Study) -> optuna.trial.FrozenTrial:
     """The trial with the best inner score; of equals the first."""
     complete = [t for t in study.get_trials(deepcopy=False) if t.state is TrialState.COMPLETE]
     if not complete:
-        raise RunError(f"no trial of study {name} was finished. Fix: more --minutes or --trials, or an easier space")
+        errors = [t.user_attrs["error"] for t in study.get_trials(deepcopy=False) if "error" in t.user_attrs]
+        reason = f" (the first could not be scored: {errors[0]})" if errors else ""
+        raise RunError(
+            f"no trial of study {name} was finished{reason}. Fix: more --minutes or --trials, or an easier space"
+        )
     return max(complete, key=lambda t: (t.value, -t.number))
 
 
