@@ -60,6 +60,7 @@ def test_the_best_before_the_weights_were_lost_is_kept(
     assert history["epoch"].tolist() == [0, 1, 2, 3]  # what is lost does not come back
     # The exponential mean stands as it was before the last step of the epoch.
     assert history["inner_loss"].isna().tolist() == [False, False, False, averaging != "ema"]
+    assert history["inner_macro_f1"].isna().tolist() == history["inner_loss"].isna().tolist()
     assert all(value.isfinite().all() for value in weights.values() if value.is_floating_point())
     found = pd.read_csv(experiment.run.path / "diverged.csv")
     assert found.to_dict("records") == [{"seed": 0, "fold": 0, "phase": "transfer", "epoch": 3}]

@@ -80,7 +80,7 @@ def describe_result(result: dict[str, Any]) -> list[str]:
         f"tuned: macro-F1 {score['value']:.3f}, {outer['confidence']:.0%} interval {score['low']:.3f} to "
         f"{score['high']:.3f}, on outer folds that chose nothing; {outer['n_images']} images, "
         f"{outer['n_cases']} cases; chance {outer['chance']:.3f}",
-        f"untuned: {untuned['metrics']['macro_f1']['value']:.3f}; tuned is {gap['verdict']} "
+        f"untuned: {untuned['metrics']['macro_f1']['value']:.3f}; tuned against it: {gap['verdict']} "
         f"({gap['value']:+.3f}, {gap['low']:+.3f} to {gap['high']:+.3f})",
         f"the inner score of what was chosen is {result['inner']:.3f}: optimism {result['optimism']:+.3f}",
     ]

@@ -116,7 +116,7 @@ def write_curves_of(result: Mapping[str, Any]) -> Section:
     curves = points.dropna(subset=["score"])
     drawn = [knob for knob in result["knobs"] if knob["knob"] in set(curves["knob"])]
     if not drawn:
-        return Section("curves", "One knob at a time", [Paragraph(f"not applicable: {_tell_missing(result)}", "note")])
+        return Section("curves", "One knob at a time", [Paragraph(_tell_missing(result), "note")])
     drawings = [draw_curve(curves, knob, noise=result["noise"]) for knob in drawn]
     noise = "unknown with one seed" if result["noise"] is None else f"{result['noise']:.3f}"
     caption = (
@@ -135,7 +135,7 @@ def write_curves_of(result: Mapping[str, Any]) -> Section:
 
 def _tell_missing(result: Mapping[str, Any]) -> str:
     return (
-        f"time was up after {len(result['curves'])} of {result['curve_points']} points; the same command measures the "
+        f"Time was up after {len(result['curves'])} of {result['curve_points']} points; the same command measures the "
         "rest"
     )
 

@@ -292,10 +292,12 @@ class Loop:
         return loss if extra is None else loss + extra
 
     def _choose(self) -> tuple[float, float]:
-        """Loss and macro-F1 on the inner images; NaN where there are none."""
+        """Loss and macro-F1 on the inner images; NaN where there are none, or the scores are no numbers."""
         if not len(self.inner_targets):
             return float("nan"), float("nan")
         logits = self.task.score_inner()
+        if logits.isnan().any():
+            return float("nan"), float("nan")
         loss = F.cross_entropy(logits, self.inner_targets, weight=self.inner_weights.to(logits))
         f1 = METRICS.find("macro_f1").build(self.inner_targets.numpy(), logits.softmax(dim=1).numpy())
         return float(loss), float(f1)

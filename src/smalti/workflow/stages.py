@@ -135,7 +135,7 @@ def warn_of_divergence(run: RunFolder, *, listener: Listener) -> None:
     for row in pd.read_csv(path).itertuples():
         listener.say(
             f"seed {row.seed}, fold {row.fold}: phase {row.phase} diverged in epoch {row.epoch} (weights that are no "
-            "numbers); what was best before is kept. A lower rate or a warm-up may keep it from it"
+            "numbers); what was best before is kept. A lower rate or a warm-up may prevent it"
         )
 
 
