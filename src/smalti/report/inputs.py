@@ -154,8 +154,9 @@ def write_curves(record: RunRecord) -> Section:
 def _tell_divergence(diverged: pd.DataFrame) -> Paragraph:
     places = [f"seed {r.seed}, fold {r.fold}, {r.phase}, epoch {r.epoch}" for r in diverged.itertuples()]
     text = (
-        f"Training diverged (weights that are no numbers any more): {'; '.join(places)}. What was best before "
-        "is kept; a refit that diverged leaves the weights of the pass before it. A lower rate, a warm-up or train.precision=32-true may prevent it."
+        f"Training diverged (weights that are no numbers any more): {'; '.join(places)}. What was best before is kept; "
+        "a refit that diverged leaves the weights of the pass before it. A lower rate, a warm-up or "
+        "train.precision=32-true may prevent it."
     )
     return Paragraph(text, "warning")
 
