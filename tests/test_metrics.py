@@ -146,3 +146,18 @@ def test_input_that_does_not_fit_is_refused(y_true: list[int], scores: object) -
     for entry in METRICS:
         with pytest.raises(DataError, match="Fix"):
             entry.build(y_true, scores)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 2**32 - 1), st.integers(4, 60), st.integers(2, 12))
+def test_auc_without_each_group_agrees_with_scikit_learn_on_what_is_left(seed: int, n: int, groups: int) -> None:
+    rng = np.random.default_rng(seed)
+    positive, score = rng.random(n) < 0.4, rng.integers(0, 6, n) / 6
+    group = np.unique(rng.integers(0, groups, n), return_inverse=True)[1]
+    found = metrics.auc_without_each(positive, score, group=group)
+    for one, value in enumerate(found):
+        left = group != one
+        if len(set(positive[left])) < 2:
+            assert np.isnan(value)
+        else:
+            assert value == pytest.approx(reference.roc_auc_score(positive[left], score[left]), abs=EXACT)

@@ -13,6 +13,8 @@ A metric that no class can be averaged for is NaN.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -168,6 +170,41 @@ def weighted_auc(positive: NDArray[np.bool_], score: Floats, *, weights: Floats)
     won = np.einsum("ir,ir->r", of_positives, smaller) / 2
     pairs = of_positives.sum(axis=0) * below[-1]
     return np.divide(won, pairs, out=np.full(won.shape, np.nan), where=pairs > 0)
+
+
+def auc_without_each(positive: NDArray[np.bool_], score: Floats, *, group: Ints) -> Floats:
+    """AUC of one score without each group of images in turn, exactly; sorts once instead of once for each group.
+
+    Args:
+        positive: (n,) whether the image is of the class.
+        score: (n,) score of the class.
+        group: (n,) group of the image, 0 to G - 1.
+
+    Returns:
+        (G,), NaN where no positive or no negative is left.
+    """
+    n_groups = int(group.max()) + 1
+    lost = np.bincount(group, weights=_count_won(positive, score), minlength=n_groups)
+    order = np.argsort(group, kind="stable")
+    starts = np.searchsorted(group[order], np.arange(n_groups + 1))
+    mixed = [order[a:b] for a, b in pairwise(starts) if 0 < positive[order[a:b]].sum() < b - a]
+    for members in mixed:  # pairs inside a group are lost once, not from both sides
+        lost[group[members[0]]] -= _count_won(positive[members], score[members])[positive[members]].sum()
+    won = _count_won(positive, score)[positive].sum() - lost
+    of_positives = positive.sum() - np.bincount(group, weights=positive, minlength=n_groups)
+    of_negatives = (~positive).sum() - np.bincount(group, weights=~positive, minlength=n_groups)
+    pairs = of_positives * of_negatives
+    return np.divide(won, pairs, out=np.full(n_groups, np.nan), where=pairs > 0)
+
+
+def _count_won(positive: NDArray[np.bool_], score: Floats) -> Floats:
+    """Pairs of each image that are in the right order, those of equal score by half, (n,) (DeLong et al. 1988)."""
+    won = np.empty(len(score))
+    for mine, sign in ((positive, 1.0), (~positive, -1.0)):
+        others = np.sort(sign * score[~mine])
+        own = sign * score[mine]
+        won[mine] = (np.searchsorted(others, own, "left") + np.searchsorted(others, own, "right")) / 2
+    return won
 
 
 def mean_present(values: Floats, present: NDArray[np.bool_]) -> Floats:

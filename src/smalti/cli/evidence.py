@@ -70,6 +70,10 @@ def compare(
     ],
     runs: Runs = RUNS,
     common: Annotated[bool, typer.Option("--common", help="compare on the images that all have")] = False,
+    without_luck: Annotated[
+        bool,
+        typer.Option("--without-luck", help="give a verdict also where the luck of trainings cannot be measured"),
+    ] = False,
     open_seal: Annotated[
         bool, typer.Option("--open-seal", help="score on the sealed cases: once, and on record")
     ] = False,
@@ -86,7 +90,7 @@ def compare(
                 "the first time is no longer scored by cases that nobody looked at", soft_wrap=True,
             )  # fmt: skip
     else:
-        result = workflow.compare_sources(sources, runs=runs, common=common, out=to)
+        result = workflow.compare_sources(sources, runs=runs, common=common, without_luck=without_luck, out=to)
     console.out.print(_tabulate_comparison(result))
     for line in _describe_comparison(result):
         console.out.print(escape(line), soft_wrap=True)

@@ -1,15 +1,12 @@
 """Is one better than the other? Paired comparison on the same cases.
 
-Both are scored on the same resamples of the cases, so that what makes a case hard cancels (Efron & Tibshirani 1993,
-ch. 15). Two things make the difference unsure. The *cases*: the interval of `smalti.evaluate.intervals`, here of the
-difference. And the *luck of single trainings*: networks of one recipe differ with the seed, and all images of a fold
-share a network, which resampling cases does not see; it calls two equal recipes different in up to one of five
-comparisons (benchmarks/bench_honesty.py). The variance between networks, beyond what their cases explain, is
-therefore added: cluster-robust variance in two directions (Cameron, Gelbach & Miller 2011), estimated from the
-influence of each case in each fold and seed.
+Both are scored on the same cases, so that what makes a case hard cancels (Efron & Tibshirani 1993, ch. 15). Two things
+make the difference unsure. The *cases*: the jackknife's error, by case. And the *luck of single trainings*: networks of
+one recipe differ with the seed, and all images of a fold share a network (`smalti.evaluate.luck`). How both become an
+interval, a p-value and a smallest detectable difference is said in `smalti.evaluate.gap`.
 
-The p-value is that of Student's t. Where several pairs are compared, p-values are corrected after Holm (1979), per
-metric. A verdict needs a corrected p below 1 - confidence and an interval that leaves zero out.
+Where several pairs are compared, p-values are corrected after Holm (1979), per metric. A verdict needs a corrected p
+below 1 - confidence. No verdict is given where luck cannot be measured.
 """
 
 from __future__ import annotations
@@ -20,17 +17,20 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from ..errors import DataError, Problem
 from ..metrics import LOWER_IS_BETTER, METRICS
-from .intervals import Resampled, Spread, measure_spread
+from .gap import Gap, raise_luck
+from .intervals import Resampled, measure_spread
+from .luck import count_networks, measure_luck
 from .pool import Pool
 
 Floats = NDArray[np.float64]
-Verdict = Literal["better", "worse", "cannot tell"]
+Verdict = Literal["better", "worse", "cannot tell", "no verdict"]
 
-POWER = 0.8
+LEAST_DEGREES = 2.0  # of the networks: with two folds of one seed 10 to 16 % of equal recipes would get a verdict
+BY_CLASS = ("macro_f1", "balanced_accuracy")
+UNVARYING = "the difference is the same without any of the cases, so nothing tells how sure it is"
 SHOWN = 10  # names listed per problem
 
 
@@ -46,6 +46,7 @@ class Difference:
         smallest_detectable: the smallest true difference that this data would show with a power of 80 %; NaN where
             the two never differ.
         verdict: whether the first is better, in words.
+        why: why there is no verdict; empty where there is one.
     """
 
     value: float
@@ -55,49 +56,91 @@ class Difference:
     p_holm: float
     smallest_detectable: float
     verdict: Verdict
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two runs to be compared: ``first`` minus ``second``."""
+    """Two runs to be compared: ``first`` minus ``second``.
+
+    Attributes:
+        withheld: why no verdict may be given, whatever the numbers say; empty where one may.
+    """
 
     name: str
     against: str
     first: Resampled
     second: Resampled
+    withheld: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Gap:
-    """A difference before the correction for many pairs."""
-
-    spread: Spread
-    error: float
-    degrees: float
-
-    @property
-    def p(self) -> float:
-        if self.error <= 1e-12:
-            return 1.0
-        return float(2 * stats.t.sf(abs(self.spread.value) / self.error, self.degrees))
-
-
-def compare_pairs(pairs: Sequence[Pair], *, confidence: float = 0.95) -> list[dict[str, Difference]]:
+def compare_pairs(
+    pairs: Sequence[Pair], *, confidence: float = 0.95, without_luck: bool = False
+) -> list[dict[str, Difference]]:
     """Every metric of every pair; the pairs are one family for Holm's correction.
+
+    Args:
+        pairs: what is compared.
+        confidence: of the intervals; verdicts err in at most one less this share of families without any difference.
+        without_luck: give a verdict also where the luck of trainings cannot be measured, as if there were none.
 
     Raises:
         DataError: the two of a pair were not scored on the same images, cases, labels and classes.
     """
     for pair in pairs:
         check_alike({pair.against: pair.second.pool, pair.name: pair.first.pool})
+    silent = [pair.withheld or ("" if without_luck else explain_silence(pair)) for pair in pairs]
     found: list[dict[str, Difference]] = [{} for _ in pairs]
     for entry in METRICS:
-        gaps = [_measure_gap(pair.first, pair.second, entry.name) for pair in pairs]
+        gaps = raise_luck([_measure_gap(pair.first, pair.second, entry.name) for pair in pairs])
         corrected = adjust_holm([gap.p for gap in gaps])
-        for row, gap, p_holm in zip(found, gaps, corrected, strict=True):
-            sign = -1 if entry.name in LOWER_IS_BETTER else 1
-            row[entry.name] = _judge(gap, p_holm, sign=sign, confidence=confidence, pairs=len(pairs))
+        sign = -1 if entry.name in LOWER_IS_BETTER else 1
+        for row, gap, p_holm, why in zip(found, gaps, corrected, silent, strict=True):
+            low, high = gap.find_interval(confidence=confidence)
+            why = why or (UNVARYING if np.isnan(low) else "")
+            verdict: Verdict = "no verdict" if why else "cannot tell"
+            if not why and p_holm <= 1 - confidence:
+                verdict = "better" if gap.value * sign > 0 else "worse"
+            smallest = gap.find_smallest(alpha=(1 - confidence) / len(pairs))
+            row[entry.name] = Difference(gap.value, low, high, gap.p, p_holm, smallest, verdict, why)
     return found
+
+
+def explain_silence(pair: Pair) -> str:
+    """Why the numbers of a pair give no verdict: the luck of its trainings cannot be measured; empty where it can."""
+    pools = {pair.against: pair.second.pool, pair.name: pair.first.pool}
+    bare = [name for name, pool in pools.items() if any((row == row[0]).all() for row in pool.fold)]
+    if bare:
+        return (
+            f"one network, as far as is known, scored all images of {', '.join(bare)}, so the luck of its training "
+            "is in no interval; give the table its columns fold and seed, or ask with --without-luck"
+        )
+    few = [name for name, pool in pools.items() if count_networks(pool) - len(pool.fold) < LEAST_DEGREES]
+    if few:
+        return (
+            f"{', '.join(few)}: {count_networks(pools[few[0]])} networks tell too little about the luck of trainings; "
+            "use more folds or seeds (--set split.seeds=[0,1,2]), or ask with --without-luck"
+        )
+    return ""
+
+
+def _measure_gap(first: Resampled, second: Resampled, metric: str) -> Gap:
+    """The difference of one metric with its variance from cases and from the luck of single trainings."""
+    value = first.measure(metric).value - second.measure(metric).value
+    left_out = first.left_out.metrics[metric].mean(axis=0) - second.left_out.metrics[metric].mean(axis=0)
+    spread = measure_spread(value, np.empty(0), left_out)
+    level = _find_level((first, second), metric)
+    return Gap(value, spread.error**2, spread.degrees, measure_luck(first, second, metric), level)
+
+
+def _find_level(runs: Sequence[Resampled], metric: str) -> Floats:
+    """What a metric is a mean of, (K, 2): for one that goes by class, F1 and cases of each class."""
+    if metric in LOWER_IS_BETTER:
+        return np.empty((0, 2))
+    if metric not in BY_CLASS:
+        return np.array([[np.mean([run.measure(metric).value for run in runs]), 1.0]])
+    f1 = np.mean([run.left_out.f1.mean(axis=(0, 1)) for run in runs], axis=0)
+    return np.column_stack([f1, np.maximum(1, (runs[0].pool.count_labels() > 0).sum(axis=0))])
 
 
 def adjust_holm(p_values: Sequence[float]) -> list[float]:
@@ -171,77 +214,3 @@ def _find_differing(first: str, base: Pool, name: str, pool: Pool) -> list[Probl
 def _list_names(names: Sequence[str]) -> str:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return f"{', '.join(names[:SHOWN])}{more} ({len(names)})"
-
-
-def _judge(gap: _Gap, p_holm: float, *, sign: int, confidence: float, pairs: int) -> Difference:
-    low, high = gap.spread.find_interval(confidence=confidence, error=gap.error, degrees=gap.degrees)
-    verdict: Verdict = "cannot tell"
-    if p_holm <= 1 - confidence and (low > 0 or high < 0):
-        verdict = "better" if gap.spread.value * sign > 0 else "worse"
-    alpha = (1 - confidence) / pairs
-    reach = float(stats.t.ppf(1 - alpha / 2, gap.degrees) + stats.t.ppf(POWER, gap.degrees))
-    smallest = reach * gap.error if gap.error > 1e-12 else float("nan")
-    return Difference(gap.spread.value, low, high, gap.p, p_holm, smallest, verdict)
-
-
-def _measure_gap(first: Resampled, second: Resampled, metric: str) -> _Gap:
-    """The difference of one metric with its error from cases and from the luck of single trainings."""
-    value = first.measure(metric).value - second.measure(metric).value
-    drawn = first.drawn.metrics[metric].mean(axis=0) - second.drawn.metrics[metric].mean(axis=0)
-    left_out = first.left_out.metrics[metric].mean(axis=0) - second.left_out.metrics[metric].mean(axis=0)
-    spread = measure_spread(value, drawn, left_out)
-    luck, networks = measure_luck(first, second, metric)
-    variance = spread.error**2 + luck
-    if luck <= 0 or variance <= 0:
-        return _Gap(spread, spread.error, spread.degrees)
-    degrees = variance**2 / (spread.error**4 / spread.degrees + luck**2 / networks)
-    return _Gap(spread, float(np.sqrt(variance)), min(degrees, spread.degrees))
-
-
-def measure_luck(first: Resampled, second: Resampled, metric: str) -> tuple[float, float]:
-    """Variance of a difference between trainings, beyond what their cases explain, and its degrees of freedom.
-
-    Where both used the same folds, the two networks of a fold are one draw; else each side's networks are.
-    """
-    a, b = _measure_influence(first, metric), _measure_influence(second, metric)
-    if not a.size or not b.size:
-        return 0.0, np.inf
-    folds_a, folds_b = _find_folds(first.pool), _find_folds(second.pool)
-    if np.array_equal(folds_a, folds_b):
-        luck, networks = _exceed(a - b, folds_a)
-        return max(0.0, luck), networks
-    of_a, networks_a = _exceed(a - b.sum(axis=0) / len(a), folds_a)
-    of_b, networks_b = _exceed(b - a.sum(axis=0) / len(b), folds_b)
-    return max(0.0, of_a) + max(0.0, of_b), min(networks_a, networks_b)
-
-
-def _measure_influence(resampled: Resampled, metric: str) -> Floats:
-    """Influence of each case in each seed on the mean over seeds, (S, n_cases)."""
-    values = resampled.left_out.metrics[metric]
-    if not values.size:
-        return values
-    centred = np.nanmean(values, axis=1, keepdims=True) - values
-    return np.asarray(np.nan_to_num(centred) / len(values), dtype=np.float64)
-
-
-def _find_folds(pool: Pool) -> NDArray[np.int64]:
-    """Fold that held each case out, (S, n_cases)."""
-    first = np.unique(pool.case, return_index=True)[1]
-    return pool.fold[:, first]
-
-
-def _exceed(influence: Floats, folds: NDArray[np.int64]) -> tuple[float, float]:
-    """How much the squared sums over networks exceed the squared single influences (S, n_cases), and K - 1 summed.
-
-    Without luck both are equal in the mean; negative where the networks differ less than that.
-    """
-    exceeding, degrees = 0.0, 0.0
-    for row, fold in zip(influence, folds, strict=True):
-        networks = np.unique(fold, return_inverse=True)[1]
-        number = int(networks.max()) + 1
-        if number < 2:
-            continue
-        sums = np.bincount(networks, weights=row)
-        exceeding += float(number / (number - 1) * (sums**2).sum() - (row**2).sum())
-        degrees += number - 1
-    return exceeding, max(degrees, 1.0)

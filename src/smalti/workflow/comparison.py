@@ -48,6 +48,7 @@ def compare_sources(
     *,
     runs: str | Path = RUNS,
     common: bool = False,
+    without_luck: bool = False,
     confidence: float = 0.95,
     out: str | Path | None = None,
 ) -> dict[str, Any]:
@@ -58,6 +59,7 @@ def compare_sources(
             ``image, predicted``). Labels and cases that a table lacks are those of the first source that has them.
         runs: where names of runs are looked up.
         common: compare on the images that all have, instead of refusing.
+        without_luck: give a verdict also where the luck of trainings cannot be measured, as if there were none.
         confidence: of the intervals.
         out: folder in which ``comparison.json`` is written.
 
@@ -74,7 +76,7 @@ def compare_sources(
     read, notes = _keep_common(read) if common else (read, [])
     pools = {s.name: pool_predictions(s.table, classes=_order(s, read[0])) for s in read}
     check_alike(pools)
-    result = tabulate_comparison(pools, confidence=confidence)
+    result = tabulate_comparison(pools, confidence=confidence, without_luck=without_luck)
     result["notes"] = notes + describe_folds(pools)
     for row, source in zip(result["rows"], read, strict=True):
         row["path"] = str(source.path)
@@ -83,13 +85,13 @@ def compare_sources(
     return result
 
 
-def tabulate_comparison(pools: Mapping[str, Pool], *, confidence: float) -> dict[str, Any]:
+def tabulate_comparison(pools: Mapping[str, Pool], *, confidence: float, without_luck: bool = False) -> dict[str, Any]:
     """Every pool against the first, as ``comparison.json`` holds it."""
     resampled = {name: resample_cases(pool, resamples=RESAMPLES) for name, pool in pools.items()}
     names = list(pools)
     first = pools[names[0]]
     pairs = [Pair(name, names[0], resampled[name], resampled[names[0]]) for name in names[1:]]
-    found = compare_pairs(pairs, confidence=confidence)
+    found = compare_pairs(pairs, confidence=confidence, without_luck=without_luck)
     trustworthy, reason = judge_trust(first)
     rows = [
         {

@@ -1,0 +1,118 @@
+"""A difference between two runs as Student's t: interval, p-value, and what it could have shown.
+
+Its variance is that of the cases plus what networks add (cluster-robust variance in two directions, Cameron, Gelbach &
+Miller 2011). The degrees of freedom follow Satterthwaite (1946), in which the squared sum between networks counts by
+itself: it, and not what is left of it after the cases' share is taken off, is what few networks tell badly. Interval
+and p-value are of one t, so the interval leaves zero out where, and only where, p is below 1 - confidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import optimize, special, stats
+
+from .luck import Luck
+
+Floats = NDArray[np.float64]
+
+POWER = 0.8
+NO_ERROR = 1e-12
+DRAWS = (np.arange(40) + 0.5) / 40  # quantiles at which the luck of a comparison to come is looked at
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A difference and how sure it is.
+
+    Attributes:
+        value: the difference.
+        variance, degrees: its variance from cases, and the degrees of freedom of that.
+        luck: how it varies between networks; None where that cannot be measured.
+        level: (K, 2) the scores F, in 0 to 1, that the metric is a mean of, and the number of cases behind each; empty
+            for a metric without bounds.
+        floor: least variance from luck.
+    """
+
+    value: float
+    variance: float
+    degrees: float
+    luck: Luck | None
+    level: Floats
+    floor: float = 0.0
+
+    @property
+    def p(self) -> float:
+        """Two-sided p-value; 1 where there is no error, since nothing was seen to vary."""
+        error, degrees = self.find_error(self.luck)
+        return float(2 * stats.t.sf(abs(self.value) / error, degrees)) if error > NO_ERROR else 1.0
+
+    def find_interval(self, *, confidence: float) -> tuple[float, float]:
+        """Find the interval (low, high); NaN for a difference that nothing was seen to vary, but for none at all."""
+        error, degrees = self.find_error(self.luck)
+        if error <= NO_ERROR:
+            return (self.value, self.value) if abs(self.value) <= NO_ERROR else (float("nan"), float("nan"))
+        half = float(stats.t.ppf((1 + confidence) / 2, degrees)) * error
+        return self.value - half, self.value + half
+
+    def find_error(self, luck: Luck | None) -> tuple[float, float]:
+        """Find standard error and degrees of freedom under this luck."""
+        if luck is None or self.variance <= 0:
+            return float(np.sqrt(self.variance)), self.degrees
+        total = self.variance + max(0.0, luck.exceeding, self.floor)
+        noise = self.variance**2 / self.degrees + (luck.noise if luck.exceeding >= self.floor else 0.0)
+        return float(np.sqrt(total)), max(1.0, min(total**2 / noise, self.degrees))
+
+    def find_smallest(self, *, alpha: float) -> float:
+        """Find the true gain that a two-sided test at ``alpha`` shows with a power of 80 %; NaN without any error.
+
+        The luck of a comparison to come is drawn anew, so its power is a mean over what its networks may tell, each by
+        the noncentral t distribution (Cohen 1988, ch. 2). The recipe that gains also varies otherwise than the one that
+        does not: its variance follows F (1 - F), as that of a share does.
+        """
+        if self.find_error(self.luck)[0] <= NO_ERROR:
+            return float("nan")
+        extra, draws = 0.0, [self.luck]
+        if self.luck is not None:
+            extra = max(0.0, self.luck.exceeding, self.floor)
+            scale = stats.chi2.ppf(DRAWS, self.luck.degrees) / self.luck.degrees
+            draws = [replace(self.luck, between=(self.luck.alone + extra) * one) for one in scale]
+        error = np.sqrt(self.variance + extra)
+        errors, degrees = np.array([self.find_error(luck) for luck in draws]).T
+        critical = stats.t.ppf(1 - alpha / 2, degrees) * errors / error
+        top = float(critical.max()) + 5
+        reach = optimize.brentq(lambda r: stats.nct.sf(critical, self.degrees, r).mean() - POWER, 0.0, top, xtol=1e-3)
+        return self._find_gain(float(reach * error))
+
+    def _find_gain(self, plain: float) -> float:
+        """The gain that equals what is needed to see it, where ``plain`` is needed without any change of variance."""
+        if not self.level.size:
+            return plain
+        start = np.clip(self.level[:, 0], 0.02, 0.98)
+        gains = np.linspace(0, 0.95 * (1 - start.mean()), 60)
+        needed = plain * np.sqrt((1 + _scale_variance(start, self.level[:, 1], gains)) / 2)
+        enough = np.flatnonzero(gains >= needed)
+        if not enough.size:  # not even a nearly perfect recipe would be told
+            return float(needed[-1])
+        last = enough[0] + 1
+        return float(np.interp(0.0, (gains - needed)[:last], gains[:last]))
+
+
+def raise_luck(gaps: Sequence[Gap]) -> list[Gap]:
+    """Give each difference of a family at least the mean luck of all: among many, some networks agree by chance."""
+    known = [gap.luck.exceeding for gap in gaps if gap.luck is not None]
+    if len(known) < 2:
+        return list(gaps)
+    return [replace(gap, floor=max(0.0, float(np.mean(known)))) for gap in gaps]
+
+
+def _scale_variance(start: Floats, cases: Floats, gains: Floats) -> Floats:
+    """Variance of the mean of scores (K,) after each gain (G,), over that before; all move alike on the logit scale."""
+    shifts = np.linspace(0, 12, 400)
+    moved = special.expit(special.logit(start) + shifts[:, None])  # (400, K)
+    at = np.interp(gains, moved.mean(axis=1) - start.mean(), np.arange(len(shifts)))
+    variance = (moved * (1 - moved) / cases).sum(axis=1)
+    return np.asarray(np.interp(at, np.arange(len(shifts)), variance) / variance[0], dtype=np.float64)
