@@ -75,12 +75,15 @@ class Gap:
         """
         if self.find_error(self.luck)[0] <= NO_ERROR:
             return float("nan")
-        extra, draws = 0.0, [self.luck]
+        variance, draws = self.variance, [self.luck]
         if self.luck is not None:
-            extra = max(0.0, self.luck.exceeding, self.floor)
+            # What the test will ask for is cut off at no luck, as here; how the difference itself varies is not.
+            between = self.luck.alone + max(0.0, self.luck.exceeding, self.floor)
             scale = stats.chi2.ppf(DRAWS, self.luck.degrees) / self.luck.degrees
-            draws = [replace(self.luck, between=(self.luck.alone + extra) * one) for one in scale]
-        error = np.sqrt(self.variance + extra)
+            draws = [replace(self.luck, between=between * one) for one in scale]
+            exceeding = max(self.luck.exceeding, self.floor) if self.floor > 0 else self.luck.exceeding
+            variance = max(self.variance + exceeding, self.variance / 2)
+        error = np.sqrt(variance)
         errors, degrees = np.array([self.find_error(luck) for luck in draws]).T
         critical = stats.t.ppf(1 - alpha / 2, degrees) * errors / error
         top = float(critical.max()) + 5
