@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 SIDE_PX = 256  # longer side on which points are found; a nucleus of a 1,000 px field at x20 is about 4 px wide there
+ENLARGED = 2  # times at most; tiles of 50 px show their copies as well at 100 px as at 256, at a sixth of the pixels
 LIGHT_PX = 192  # longer side of the lightness that is kept
 MOST_POINTS = 300  # a crop to half the area that is painted on and compressed keeps about 40 of them
+POINT_PX = 128  # pixels of the square around a small image that are there for each of its points
 DETAIL_PX = 8.0  # light and stain change over longer distances than this, texture over shorter ones
 CONTRAST_FLOOR = 4.0  # grey levels; keeps compression noise of even areas from counting as texture
 GAIN = 45  # of 255 for one local standard deviation, so that nearly three fit on either side
@@ -44,12 +46,14 @@ class Texture:
 
 def describe_texture(picture: NDArray[np.uint8]) -> Texture:
     """Texture of an image (H, W, 3) RGB."""
-    light = _measure_light(_fit(picture, SIDE_PX))
+    side_px = min(SIDE_PX, ENLARGED * max(picture.shape[:2]))
+    most = max(1, min(MOST_POINTS, side_px**2 // POINT_PX))
+    light = _measure_light(_fit(picture, side_px))
     detail = np.clip(128 + GAIN * flatten_light(light, sigma_px=DETAIL_PX), 0, 255).astype(np.uint8)
     # Two layers an octave and a low threshold: flattened texture has no weak points, the strongest are taken.
-    sift = cv2.SIFT.create(MOST_POINTS, 2, 0.005, 10, 1.6, cv2.CV_8U, True)
+    sift = cv2.SIFT.create(most, 2, 0.005, 10, 1.6, cv2.CV_8U, True)
     found, descriptors = sift.detectAndCompute(detail, None)
-    found = found[:MOST_POINTS]
+    found = found[:most]
     extent = np.array(picture.shape[1::-1], dtype=np.float32) / max(picture.shape[:2])
     step = extent / np.array(detail.shape[::-1], dtype=np.float32)
     places = np.array([point.pt for point in found], dtype=np.float32).reshape(-1, 2)
@@ -59,9 +63,9 @@ def describe_texture(picture: NDArray[np.uint8]) -> Texture:
         angles=np.radians(np.array([point.angle for point in found], dtype=np.float32)),
         sizes=np.array([point.size for point in found], dtype=np.float32) * step.mean(),
         descriptors=np.asarray(
-            np.zeros((0, DESCRIPTOR)) if descriptors is None else descriptors[:MOST_POINTS], np.uint8
+            np.zeros((0, DESCRIPTOR)) if descriptors is None else descriptors[:most], np.uint8
         ),
-        light=_fit(light, LIGHT_PX),
+        light=_fit(light, min(LIGHT_PX, side_px)),
     )
 
 
@@ -98,4 +102,6 @@ def _fit(picture: NDArray[np.uint8], longest_px: int) -> NDArray[np.uint8]:
 
 def _measure_light(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Mean of the strongest and the weakest channel: a turned hue leaves it as it is, luma changes."""
-    return ((picture.max(axis=2).astype(np.uint16) + picture.min(axis=2)) // 2).astype(np.uint8)
+    red, green, blue = cv2.split(picture)
+    most, least = cv2.max(cv2.max(red, green), blue), cv2.min(cv2.min(red, green), blue)
+    return np.asarray((most & least) + ((most ^ least) >> 1), dtype=np.uint8)  # half of the sum, without its ninth bit
