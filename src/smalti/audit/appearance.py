@@ -193,7 +193,11 @@ def _place_samples(length: int, size: int) -> tuple[NDArray[np.intp], Floats, Fl
     places, which = np.unique(starts[:, None] + np.arange(size), return_inverse=True)
     inside = np.zeros((PATCHES, size))
     inside[:, 1 : size - 1] = 1
-    return places, np.bincount(which.ravel()).astype(np.float64), np.bincount(which.ravel(), inside.ravel())
+    return (
+        places,
+        np.bincount(which.ravel()).astype(np.float64),
+        np.bincount(which.ravel(), inside.ravel()).astype(np.float64),
+    )
 
 
 def _measure_texture(view: NDArray[np.uint8]) -> NDArray[np.float32]:

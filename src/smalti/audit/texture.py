@@ -104,5 +104,6 @@ def _fit(picture: NDArray[np.uint8], longest_px: int) -> NDArray[np.uint8]:
 def _measure_light(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Mean of the strongest and the weakest channel: a turned hue leaves it as it is, luma changes."""
     red, green, blue = cv2.split(picture)
-    most, least = cv2.max(cv2.max(red, green), blue), cv2.min(cv2.min(red, green), blue)
-    return np.asarray((most & least) + ((most ^ least) >> 1), dtype=np.uint8)  # half of the sum, without its ninth bit
+    most = np.asarray(cv2.max(cv2.max(red, green), blue), dtype=np.uint8)
+    least = np.asarray(cv2.min(cv2.min(red, green), blue), dtype=np.uint8)
+    return (most & least) + ((most ^ least) >> 1)  # half of the sum, which has a ninth bit
