@@ -23,7 +23,7 @@ LEAST_MATCHES = 14
 LEAST_CORRELATION = 0.4  # unrelated fields reach 0.22, copies painted on over a quarter 0.55
 LEAST_OVERLAP = 0.7  # of the smaller field; below it, two fields only touch one another
 WORKERS = 2
-CHUNK_TERMS = 2_000_000  # likenesses of points that are held at once by a worker, of many pairs; 8 MB
+CHUNK_TERMS = 100_000  # likenesses of points that a worker holds at once, of one pair or of many: what a cache holds
 
 
 @dataclass(frozen=True, slots=True)
