@@ -1,6 +1,7 @@
 """What the audit costs at 100, 300 and 1,000 drawn images of 1,000 px: seconds of each check, peak memory, growth.
 
     python benchmarks/bench_audit_cost.py [--counts 100 300 1000] [--folder FOLDER]
+    python benchmarks/bench_audit_cost.py --whole [--against CHECKOUT] [--repeats 3] [--sizes 4009x50 1000x1000]
 
 Drawn H&E-like tissue with masks, planted problems among it (``smalti demo`` draws the like), PNG; a cohort that lies in
 FOLDER already is used again. Each count is measured in a process of its own.
@@ -11,6 +12,10 @@ checks    all of them, one after the other; they share what they derive. Below, 
 whole     reading, digest, checks; without the page and its pictures. Once more in seconds of a processor, which other
           work on the machine does not lengthen
 growth    exponent between the last two counts: 1 is linear, 2 is all pairs; the last column extends it to 10,000
+
+With --whole: the command 'smalti audit' from start to page, and the tiling of the default recipe at 224 px, on many
+small and on 1,000 large drawn images; medians of wall-clock seconds and of CPU seconds (user and system), which other
+work on the machine lengthens less. With --against, another checkout in turns on the same folders.
 """
 
 from __future__ import annotations
@@ -18,7 +23,9 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -27,7 +34,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+HOME = Path(__file__).resolve().parents[1]
 SIDE_PX = 1000
+TILE_PX = 224
 UNLABELLED_FRAC = 0.1
 LEAST_S = 0.05  # a shorter time says nothing about growth
 GUESSED = 10_000
@@ -68,6 +77,51 @@ def measure(folder: Path) -> dict[str, float]:
     return row
 
 
+def tile_once(folder: Path) -> None:
+    """Cut the tiles of a folder, into a cache that is thrown away."""
+    from smalti.cohort import read_cohort
+    from smalti.recipe import load_recipe
+    from smalti.tile import build_store
+
+    with tempfile.TemporaryDirectory(dir=folder.parent) as cache:
+        build_store(read_cohort(folder), load_recipe("default").tile, tile_px=TILE_PX, cache=Path(cache))
+
+
+def compare_whole(scratch: Path, sizes: list[str], *, against: Path | None, repeats: int) -> None:
+    """Print the medians of both commands for each size, of each checkout in turns."""
+    from drawing import draw_class_folders
+
+    checkouts = [HOME, *([] if against is None else [against.resolve()])]
+    print(f"{'images':<12}{'work':<8}{'checkout':<32}{'wall s':>8}{'CPU s':>8}{'peak MB':>9}")
+    for size in sizes:
+        count, side_px = (int(n) for n in size.split("x"))
+        folder = scratch / f"drawn-{size}"
+        if side_px == SIDE_PX:
+            folder = draw(scratch, count)
+        elif not folder.exists():
+            draw_class_folders(folder, count=count, side_px=side_px)
+        for work in ("audit", "tile"):
+            taken = [[run_once(checkout, work, folder) for checkout in checkouts] for _ in range(repeats)]
+            for checkout, rows in zip(checkouts, zip(*taken, strict=True), strict=True):
+                wall, cpu, peak = (statistics.median(column) for column in zip(*rows, strict=True))
+                print(f"{size:<12}{work:<8}{str(checkout)[-30:]:<32}{wall:8.1f}{cpu:8.1f}{peak:9.0f}", flush=True)
+
+
+def run_once(checkout: Path, work: str, folder: Path) -> tuple[float, float, float]:
+    """Wall-clock and CPU seconds and the peak memory in MB of one command with the code of a checkout."""
+    with tempfile.TemporaryDirectory(dir=folder.parent) as runs:
+        audit = ["-m", "smalti", "audit", str(folder), "--runs", runs]
+        command = [sys.executable, *(audit if work == "audit" else [__file__, "--tile", str(folder)])]
+        start = time.perf_counter()
+        process = subprocess.Popen(
+            command, env={**os.environ, "PYTHONPATH": str(checkout / "src")}, stdout=subprocess.DEVNULL
+        )
+        _, status, used = os.wait4(process.pid, 0)
+        if status:
+            raise SystemExit(f"{command} failed")
+        return time.perf_counter() - start, used.ru_utime + used.ru_stime, used.ru_maxrss / 1000
+
+
 def take_time(work: Callable[[], Any]) -> tuple[Any, float]:
     """The result of the work and its seconds."""
     start = time.perf_counter()
@@ -91,13 +145,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--counts", type=int, nargs="+", default=[100, 300, 1000])
     parser.add_argument("--folder", type=Path)
+    parser.add_argument("--whole", action="store_true", help="whole commands, on small and on large images")
+    parser.add_argument("--against", type=Path, help="another checkout to compare with")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--sizes", nargs="+", default=["4009x50", "1000x1000"], help="images x side in pixels")
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--tile", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one is not None:
         print(json.dumps(measure(args.one)))
         return
+    if args.tile is not None:
+        tile_once(args.tile)
+        return
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
+        if args.whole:
+            compare_whole(args.folder or Path(scratch), args.sizes, against=args.against, repeats=args.repeats)
+            return
         for count in sorted(args.counts):
             data = draw(args.folder or Path(scratch), count)
             command = [sys.executable, __file__, "--one", str(data)]

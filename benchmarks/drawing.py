@@ -48,3 +48,19 @@ def draw_tissue(seed: int, *, side_px: int) -> NDArray[np.uint8]:
         cv2.ellipse(haematoxylin, centre, axes, float(rng.uniform(0, 180)), 0, 360, rng.uniform(0.6, 1.1), -1)
     density = haematoxylin[..., None] * (0.65, 0.70, 0.29) + eosin[..., None] * (0.27, 0.80, 0.40)
     return (250 * np.exp(-density) + rng.normal(0, 2, density.shape)).clip(0, 255).astype(np.uint8)
+
+
+def draw_class_folders(folder: Path, *, count: int, side_px: int) -> Path:
+    """``count`` square pieces of drawn fields of 1,000 px in folders of two classes, all of a field in one."""
+    field_px = 1000
+    across = field_px // side_px
+    for name in "ab":
+        (folder / name).mkdir(parents=True)
+    for start in range(0, count, across**2):
+        number = start // across**2
+        field = draw_tissue(number, side_px=field_px)[..., ::-1]  # OpenCV writes BGR
+        for i in range(start, min(start + across**2, count)):
+            row, col = (side_px * n for n in divmod(i - start, across))
+            piece = field[row : row + side_px, col : col + side_px]
+            cv2.imwrite(str(folder / "ab"[number % 2] / f"{i:05d}.png"), piece)
+    return folder

@@ -70,7 +70,8 @@ def measure_appearance(picture: NDArray[np.uint8], mask: NDArray[np.uint8] | Non
     """Measure an RGB image (H, W, 3), and its mask (H, W) of 0 and 1 if it has one."""
     view = _shrink(picture)
     smooth = cv2.GaussianBlur(view, (0, 0), SMOOTH_PX).astype(np.float64)
-    glass = _find_glass(smooth)
+    brightest = np.percentile(smooth, GLASS_PERCENTILE, axis=(0, 1))
+    glass = _find_glass(brightest)
     density = np.maximum(np.log(glass / np.maximum(smooth, 1)), 0)
     total = density.sum(axis=2)
     hue = _find_stain_hue(density)
@@ -88,7 +89,7 @@ def measure_appearance(picture: NDArray[np.uint8], mask: NDArray[np.uint8] | Non
         grainless_frac=1 - (1 - off_colour) * (1 - even),
         texture=_measure_texture(view),
         sharpness=measure_sharpness(picture),
-        light=float(np.log(max(1.0, np.percentile(smooth, GLASS_PERCENTILE, axis=(0, 1)).max()) / 255)),
+        light=float(np.log(max(1.0, brightest.max()) / 255)),
         blown_frac=blown,
         crushed_frac=crushed,
     )
@@ -109,12 +110,12 @@ def _lead(density: Floats) -> Floats:
     return np.asarray(density[..., 1] - (density[..., 0] + density[..., 2]) / 2)
 
 
-def _find_glass(smooth: Floats) -> Floats:
-    """Colour (3,) that light has without tissue: the brightest part, held to what glass can look like.
+def _find_glass(brightest: Floats) -> Floats:
+    """Colour (3,) that light has without tissue: that of the brightest part, held to what glass can look like.
 
     Where tissue fills the view its palest part is taken; it is stained still, which the bound on the tint takes off.
     """
-    glass = np.maximum(np.percentile(smooth, GLASS_PERCENTILE, axis=(0, 1)), 1.0)
+    glass = np.maximum(brightest, 1.0)
     glass = np.minimum(glass * max(1.0, LEAST_GLASS / glass.mean()), 255.0)
     tint = _lead(-np.log(glass))
     glass[1] *= np.exp(max(0.0, float(tint) - TINT))
@@ -158,28 +159,45 @@ def _measure_unevenness(smooth: Floats) -> Floats:
 def _sample_pixels(picture: NDArray[np.uint8], glass: Floats) -> tuple[float, float, float]:
     """Of the stained pixels the shares that equal all their neighbours and that are blown; of all, the crushed.
 
-    Looked at in small samples at full resolution, for shrinking makes and hides all of these.
+    Looked at in small samples at full resolution, for shrinking makes and hides all of these. Where samples overlap, as
+    in all images below 384 px, a pixel is looked at once and counts for each of them.
     """
     size = min(PATCH_PX, *picture.shape[:2])
-    starts = [np.linspace(0, n - size, PATCHES).round().astype(int) for n in picture.shape[:2]]
-    rows, cols = ((s[:, None] + np.arange(size)).ravel() for s in starts)
+    (rows, down, down_inside), (cols, across, across_inside) = (_place_samples(n, size) for n in picture.shape[:2])
     samples = picture[np.ix_(rows, cols)]
     levels = np.maximum(np.arange(256, dtype=np.float32), 1)
     tables = np.maximum(np.log(glass.astype(np.float32) / levels[:, None]), 0)
-    stained = _find_stain(np.stack([tables[samples[..., i], i] for i in range(3)], axis=2))
+    # Planes one after the other, so that each is contiguous.
+    stained = _find_stain(np.moveaxis(np.stack(cv2.split(cv2.LUT(samples, tables[None]))), 0, 2))
     square = np.ones((3, 3), np.uint8)
-    lowest, highest = cv2.erode(samples, square), cv2.dilate(samples, square)
-    even = (lowest == highest).all(axis=2)
-    inside = np.zeros(size, dtype=bool)
-    inside[1 : size - 1] = True  # neighbours of the margin belong to other samples
-    inner = np.tile(inside, PATCHES)
-    blown = _count_channels(samples >= WHITE) >= 2
-    crushed = _count_channels(samples <= BLACK) >= 2
-    return _share(even, stained & np.outer(inner, inner)), _share(blown, stained), float(crushed.mean())
+    spread = cv2.split(cv2.absdiff(cv2.erode(samples, square), cv2.dilate(samples, square)))
+    even = cv2.max(cv2.max(spread[0], spread[1]), spread[2]) == 0
+    red, green, blue = cv2.split(samples)
+    second = cv2.max(cv2.min(red, green), cv2.min(cv2.max(red, green), blue))  # of the three channels, the middle one
+
+    def share(part: Flags, whole: Flags, weights: tuple[Floats, Floats]) -> float:
+        counted, total = (float(weights[0] @ flags.astype(np.float64) @ weights[1]) for flags in (part & whole, whole))
+        return counted / total if total else 0.0
+
+    even_frac = share(np.asarray(even), stained, (down_inside, across_inside))
+    blown_frac = share(np.asarray(second >= WHITE), stained, (down, across))
+    return even_frac, blown_frac, share(np.asarray(second <= BLACK), np.ones_like(stained), (down, across))
 
 
-def _count_channels(flags: Flags) -> NDArray[np.uint8]:
-    return flags[..., 0].astype(np.uint8) + flags[..., 1] + flags[..., 2]
+def _place_samples(length: int, size: int) -> tuple[NDArray[np.intp], Floats, Floats]:
+    """Rows or columns in samples; of how many each is part, and of how many not at the margin.
+
+    Neighbours of the margin belong to other samples.
+    """
+    starts = np.linspace(0, length - size, PATCHES).round().astype(int)
+    places, which = np.unique(starts[:, None] + np.arange(size), return_inverse=True)
+    inside = np.zeros((PATCHES, size))
+    inside[:, 1 : size - 1] = 1
+    return (
+        places,
+        np.bincount(which.ravel()).astype(np.float64),
+        np.bincount(which.ravel(), inside.ravel()).astype(np.float64),
+    )
 
 
 def _measure_texture(view: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -17,6 +17,7 @@ from .digest import ImageDigest
 from .duplicates import NearPair, find_near_pairs
 from .evidence import Evidence
 from .paint import Cover, find_covers
+from .texture import SMALLEST_PX
 
 LABEL_CHECKS = (
     "contradicting-labels",
@@ -109,6 +110,16 @@ class Digest:
 
 
 CHECKS: Registry[list[Finding] | NotApplicable | Partial] = Registry("check")
+
+
+def except_tiny(findings: list[Finding], digest: Digest) -> list[Finding] | Partial:
+    """The answer of a check that says nothing of images too small to show any texture."""
+    tiny = sum(min(d.size_px) < SMALLEST_PX for d in digest.images)
+    return (
+        Partial(findings, f"{tiny} of {len(digest.images)} images: a side is below {SMALLEST_PX} px")
+        if tiny
+        else findings
+    )
 
 
 def propose_exclusion(sample: Sample) -> Action:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..types import Cohort, Finding, Sample
 from .cases import join_groups
-from .checks import CHECKS, Digest, NotApplicable, propose_exclusion
+from .checks import CHECKS, Digest, NotApplicable, Partial, except_tiny, propose_exclusion
 from .duplicates import NearPair
 
 
@@ -36,21 +36,22 @@ def find_exact_duplicates(cohort: Cohort, digest: Digest) -> list[Finding] | Not
     summary="images of the same field: turned, mirrored, recompressed, recoloured, cropped or painted on",
     reference="SIFT, Lowe 2004; bags of words, Sivic & Zisserman 2003; verified by local contrast normalisation",
 )
-def find_near_duplicates(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicable:
+def find_near_duplicates(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicable | Partial:
     """One finding for each image of a group but the one to keep, with all images it directly resembles."""
     if len(digest.images) < 2:
         return NotApplicable("fewer than two images")
     pairs = [pair for pair in digest.near_pairs if not pair.partial]
     groups = join_groups(pair.images for pair in pairs)
     kept = {min((i for i in groups if groups[i] == name), key=digest.rank) for name in set(groups.values())}
-    return [
+    findings = [
         _report_pairs(digest, image, code="near-duplicate", pairs=[p for p in pairs if image in p.images])
         for image in sorted(groups.keys() - kept, key=digest.rank)
     ]
+    return except_tiny(findings, digest)
 
 
 @CHECKS.register("overlapping-fields", summary="images that show a part of the same field; they join one case")
-def find_overlaps(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicable:
+def find_overlaps(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicable | Partial:
     """One finding for each image whose field reaches into that of earlier ones; none is a copy, so all are kept."""
     if len(digest.images) < 2:
         return NotApplicable("fewer than two images")
@@ -58,10 +59,11 @@ def find_overlaps(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicab
     for pair in digest.near_pairs:
         if pair.partial:
             later.setdefault(max(pair.images, key=digest.rank), []).append(pair)
-    return [
+    findings = [
         _report_pairs(digest, image, code="overlapping-fields", pairs=later[image])
         for image in sorted(later, key=digest.rank)
     ]
+    return except_tiny(findings, digest)
 
 
 @CHECKS.register("contradicting-labels", summary="duplicates that carry different labels")

@@ -17,7 +17,7 @@ from .spots import ColourSummary, summarise_colours
 from .texture import Texture, describe_texture
 
 THUMBNAIL_PX = 256  # contrast
-KEPT_PX = 128  # what checks may look at again; 48 kB an image
+KEPT_PX = 128  # what checks may look at again; 48 kB an image. Smaller images are taken as they are
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,8 @@ class ImageDigest:
         file_hash: of the bytes of the file.
         pixel_hash: of the decoded pixels; of the file where the image is too large to be decoded whole.
         size_px: (height, width) of the image.
-        thumbnail: (h, w, 3) RGB, longer side 128.
-        contrast: standard deviation of the thumbnail's grey levels.
+        thumbnail: (h, w, 3) RGB, longer side at most 128.
+        contrast: standard deviation of the grey levels of the shrunken image.
         texture: points and lightness, by which duplicates are found.
         mask_hash: of the mask's 0 and 1 and its size; None without a mask.
         mask_frac: share of the image under the mask.
@@ -88,15 +88,18 @@ def digest_sample(sample: Sample) -> ImageDigest:
     else:
         picture = images.read_image(sample.path)
         pixel_hash = _hash_array(picture)
-    small = _shrink(picture, THUMBNAIL_PX)
-    grey = _shrink(np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), dtype=np.uint8), THUMBNAIL_PX)
+    grey = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
+    thumbnail = picture
+    if max(picture.shape[:2]) >= KEPT_PX:
+        grey = _shrink(grey, THUMBNAIL_PX)
+        thumbnail = _shrink(_shrink(picture, THUMBNAIL_PX), KEPT_PX)
     mask = None if sample.mask_path is None else images.read_mask(sample.mask_path, most_px=images.WHOLE_PX)[0]
     return ImageDigest(
         image=sample.image,
         file_hash=file_hash,
         pixel_hash=pixel_hash,
         size_px=(height, width),
-        thumbnail=_shrink(small, KEPT_PX),
+        thumbnail=thumbnail,
         contrast=float(grey.std()),
         texture=describe_texture(picture),
         mask_hash=None if mask is None else _hash_array(mask),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .digest import ImageDigest
-from .overlay import overlay_textures
+from .overlay import Overlay, match_points, overlay_textures
 from .texture import mirror_texture
 from .words import propose_pairs
 
@@ -23,6 +23,7 @@ LEAST_MATCHES = 14
 LEAST_CORRELATION = 0.4  # unrelated fields reach 0.22, copies painted on over a quarter 0.55
 LEAST_OVERLAP = 0.7  # of the smaller field; below it, two fields only touch one another
 WORKERS = 2
+CHUNK_TERMS = 100_000  # likenesses of points that a worker holds at once, of one pair or of many: what a cache holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,21 +64,33 @@ class NearPair:
 def find_near_pairs(digests: Sequence[ImageDigest]) -> tuple[NearPair, ...]:
     """All pairs that show the same field, in whatever order the images come; those without texture belong to none."""
     textured = sorted((d for d in digests if d.contrast >= LEAST_CONTRAST), key=lambda d: d.image)
-    proposals = propose_pairs([d.texture for d in textured])
+    textures = [d.texture for d in textured]
+    proposals = propose_pairs(textures)
+    size = max(1, CHUNK_TERMS // max([1, *(len(t.points) for t in textures)]) ** 2)
+    chunks = [proposals[start : start + size] for start in range(0, len(proposals), size)]
+    best: dict[tuple[str, str], NearPair] = {}
     with ThreadPoolExecutor(WORKERS) as pool:
-        pairs = pool.map(lambda p: _verify(textured[p[0]], textured[p[1]], mirrored=p[2]), proposals)
-        best: dict[tuple[str, str], NearPair] = {}
-        for pair in pairs:
-            if pair is not None and (pair.images not in best or pair.matches > best[pair.images].matches):
+        for pair in (p for found in pool.map(lambda chunk: _verify(textured, chunk), chunks) for p in found):
+            if pair.images not in best or pair.matches > best[pair.images].matches:
                 best[pair.images] = pair
     return tuple(best.values())
 
 
-def _verify(first: ImageDigest, second: ImageDigest, *, mirrored: bool) -> NearPair | None:
-    texture = mirror_texture(second.texture) if mirrored else second.texture
-    overlay = overlay_textures(first.texture, texture, least_matches=LEAST_MATCHES)
-    if overlay is None or overlay.correlation < LEAST_CORRELATION:
-        return None
+def _verify(digests: Sequence[ImageDigest], proposals: Sequence[tuple[int, int, bool]]) -> list[NearPair]:
+    """Those of the proposals, (first, second, whether to mirror the second), that show the same field."""
+    pairs = [
+        (digests[i].texture, mirror_texture(digests[j].texture) if mirrored else digests[j].texture)
+        for i, j, mirrored in proposals
+    ]
+    found = []
+    for (i, j, mirrored), (first, second), matches in zip(proposals, pairs, match_points(pairs), strict=True):
+        overlay = overlay_textures(first, second, least_matches=LEAST_MATCHES, matches=matches)
+        if overlay is not None and overlay.correlation >= LEAST_CORRELATION:
+            found.append(_describe(digests[i], digests[j], overlay, mirrored=mirrored))
+    return found
+
+
+def _describe(first: ImageDigest, second: ImageDigest, overlay: Overlay, *, mirrored: bool) -> NearPair:
     linear = overlay.matrix[:, :2]
     # Rows count downwards, so what the matrix calls positive turns clockwise.
     turn = -np.degrees(np.arctan2(linear[1, 0] - linear[0, 1], linear[0, 0] + linear[1, 1]))

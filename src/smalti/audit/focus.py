@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from ..types import Cohort, Finding
-from .checks import CHECKS, Digest, NotApplicable
+from .checks import CHECKS, Digest, NotApplicable, Partial, except_tiny
 from .quality import tell_blanks
 from .rarity import LEAST_IMAGES, score_deviation
+from .texture import SMALLEST_PX
 
 BLURRED = -4.0  # robust z; normal values reach it once in 30,000
 SPREAD_FLOOR = 0.08  # log10 of contrast; sharpness of one scanner and tissue varies by more
@@ -18,13 +19,17 @@ SPREAD_FLOOR = 0.08  # log10 of contrast; sharpness of one scanner and tissue va
     summary="images whose fine details are far weaker than is usual among images of their size",
     reference="focus measures, Pech-Pacheco et al. 2000",
 )
-def find_blurred(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicable:
+def find_blurred(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicable | Partial:
     """One finding for each image far softer than the others of its size; blank images aside.
 
     Sizes are told apart by factors of two, for an image at half the size is not as sharp in pixels; a size with fewer
     than twenty images is held against the whole cohort.
     """
-    shown = [d for d, blank in zip(digest.images, tell_blanks(digest), strict=True) if not blank]
+    shown = [
+        d
+        for d, blank in zip(digest.images, tell_blanks(digest), strict=True)
+        if not blank and min(d.size_px) >= SMALLEST_PX
+    ]
     if len(shown) < LEAST_IMAGES:
         return NotApplicable(f"{len(shown)} images show anything, it takes {LEAST_IMAGES} to know what is usual")
     sharpness = np.array([d.appearance.sharpness for d in shown])
@@ -34,7 +39,7 @@ def find_blurred(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicabl
         same = sizes == size
         if same.sum() >= LEAST_IMAGES:
             deviation[same] = score_deviation(sharpness[same], floor=SPREAD_FLOOR)
-    return [
+    findings = [
         Finding(
             code="focus",
             severity="warning",
@@ -46,3 +51,4 @@ def find_blurred(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicabl
         for d, z in zip(shown, deviation, strict=True)
         if z < BLURRED
     ]
+    return except_tiny(findings, digest)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .texture import Texture, flatten_light
+from .texture import DESCRIPTOR, Texture, flatten_light
+
+Matches = tuple[NDArray[np.intp], NDArray[np.intp]]
 
 LEAST_LIKENESS = 0.7  # cosine of two descriptors; unrelated nearest neighbours lie about here
 LEAST_MATCHES = 4
-ROWS = 4
+# Terms of one product of matrices: larger ones are shared out to threads, which on a busy machine wait fifty times as
+# long as the product takes.
+PRODUCT_TERMS, LEAST_ROWS = 2**18, 4
 STRONGEST_SCALE = 2.5  # a crop to 40 % of the side; smaller ones keep too few points
 # A match alone fixes a similarity; its angle is known to some 10 degrees, which moves far points by several percent.
 REACH, REACH_RAD, REACH_LOG = 0.06, 0.4, 0.5
@@ -46,58 +51,69 @@ class Overlay:
     overlap_frac: tuple[float, float]
 
 
-def overlay_textures(first: Texture, second: Texture, *, least_matches: int) -> Overlay | None:
-    """Lay the second over the first, turned, rescaled and stretched as need be; None where too few points agree."""
-    fitted = _fit(first, second)
+def overlay_textures(
+    first: Texture, second: Texture, *, least_matches: int, matches: Matches | None = None
+) -> Overlay | None:
+    """Lay the second over the first, turned, rescaled and stretched as need be; None where too few points agree.
+
+    ``matches`` are those of `match_points`, where they are known already.
+    """
+    if matches is None:
+        (matches,) = match_points([(first, second)])
+    fitted = _fit(first, second, matches, least_matches=least_matches)
     if fitted is None or fitted[0] < least_matches:
         return None
-    matches, matrix = fitted
+    count, matrix = fitted
     laid, covered = _warp(second, matrix, onto=first)
     scale = float(np.sqrt(np.linalg.det(matrix[:, :2])))
     values = _correlate_blocks(_soften(first.light, scale), laid, covered)
-    damaged_frac = DAMAGED_FRAC if matches >= MANY_MATCHES else LITTLE_DAMAGED_FRAC
+    damaged_frac = DAMAGED_FRAC if count >= MANY_MATCHES else LITTLE_DAMAGED_FRAC
     correlation = float(np.quantile(values, damaged_frac)) if len(values) >= LEAST_BLOCKS else -1.0
     area = float(covered.mean() * np.prod(first.extent))
     overlap_frac = (float(covered.mean()), min(1.0, area / (scale**2 * float(np.prod(second.extent)))))
-    return Overlay(matches, matrix, correlation, overlap_frac)
+    return Overlay(count, matrix, correlation, overlap_frac)
 
 
 def root_descriptors(descriptors: NDArray[np.uint8]) -> NDArray[np.float32]:
     """RootSIFT (Arandjelovic & Zisserman 2012): rows of length 1 whose product is the Bhattacharyya coefficient."""
     rows = np.sqrt(descriptors.astype(np.float32))
-    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-6), dtype=np.float32)
+    return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-6), dtype=np.float32)
 
 
-def _match(first: Texture, second: Texture) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Indices of points that are each other's nearest."""
-    likeness = _multiply(root_descriptors(first.descriptors), root_descriptors(second.descriptors))
-    nearest = likeness.argmax(axis=1)
-    mine = np.arange(len(nearest))
-    kept = (likeness.argmax(axis=0)[nearest] == mine) & (likeness[mine, nearest] > LEAST_LIKENESS)
-    return mine[kept], nearest[kept]
+def match_points(pairs: Sequence[tuple[Texture, Texture]]) -> list[Matches]:
+    """Indices of the points of first and second that are each other's nearest and alike, for each of the pairs.
 
-
-def _multiply(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Product with the transpose of the second, a few rows at a time.
-
-    A larger product is shared out to threads, which on a busy machine wait fifty times as long as the product takes.
+    Many pairs at a time, for those of small images cost less than the calls that compare them.
     """
-    padded = np.pad(first, ((0, -len(first) % ROWS), (0, 0))).reshape(-1, ROWS, first.shape[1])
-    return np.asarray((padded @ second.T).reshape(-1, len(second))[: len(first)], dtype=np.float32)
+    most = max(len(texture.points) for pair in pairs for texture in pair)
+    rows = max(LEAST_ROWS, PRODUCT_TERMS // (DESCRIPTOR * max(most, 1)) // LEAST_ROWS * LEAST_ROWS)
+    points = -(-max(most, 1) // rows) * rows
+    stacked = np.zeros((len(pairs), 2, points, DESCRIPTOR), np.uint8)
+    for row, pair in zip(stacked, pairs, strict=True):
+        for part, texture in zip(row, pair, strict=True):
+            part[: len(texture.points)] = texture.descriptors
+    unit = root_descriptors(stacked)
+    blocks, others = unit[:, 0].reshape(len(pairs), -1, rows, DESCRIPTOR), unit[:, 1].transpose(0, 2, 1)
+    likeness = (blocks @ others[:, None]).reshape(len(pairs), points, points)
+    nearest = likeness.argmax(axis=2)  # (pairs, points)
+    back = np.take_along_axis(likeness.argmax(axis=1), nearest, axis=1)
+    alike = np.take_along_axis(likeness, nearest[..., None], axis=2)[..., 0] > LEAST_LIKENESS
+    kept = [np.flatnonzero(row) for row in (back == np.arange(points)) & alike]
+    return [(mine, nearest[pair, mine]) for pair, mine in enumerate(kept)]
 
 
-def _fit(first: Texture, second: Texture) -> tuple[int, NDArray[np.float64]] | None:
-    """The transformation that most matches agree on, and their number.
+def _fit(
+    first: Texture, second: Texture, matches: Matches, *, least_matches: int
+) -> tuple[int, NDArray[np.float64]] | None:
+    """The transformation that most matches agree on, and their number, where that may be the least asked for.
 
     Each match proposes one, so nothing is drawn at random.
     """
-    if min(len(first.points), len(second.points)) < LEAST_MATCHES:
-        return None
-    i, j = _match(first, second)
+    i, j = matches
     ratio = np.log(first.sizes[i] / second.sizes[j])
     plausible = np.abs(ratio) < np.log(STRONGEST_SCALE)
     i, j, ratio = i[plausible], j[plausible], ratio[plausible]
-    if len(i) < LEAST_MATCHES:
+    if len(i) < max(least_matches, LEAST_MATCHES):
         return None
     turn = first.angles[i] - second.angles[j]
     target, source = (p.astype(np.float64) @ (1, 1j) for p in (first.points[i], second.points[j]))

@@ -9,8 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 SIDE_PX = 256  # longer side on which points are found; a nucleus of a 1,000 px field at x20 is about 4 px wide there
+# Smaller images are enlarged twofold at most, and to 100 px at least: tiles of 50 px show their copies as well there as
+# at 256 px, at a sixth of the pixels.
+ENLARGED, LEAST_SIDE_PX = 2, 100
+SMALLEST_PX = 16  # of the shorter side; below, there are no points to be told by
 LIGHT_PX = 192  # longer side of the lightness that is kept
 MOST_POINTS = 300  # a crop to half the area that is painted on and compressed keeps about 40 of them
+POINT_PX = 128  # pixels of the square around an image that are there for each of its points, where they are fewer
 DETAIL_PX = 8.0  # light and stain change over longer distances than this, texture over shorter ones
 CONTRAST_FLOOR = 4.0  # grey levels; keeps compression noise of even areas from counting as texture
 GAIN = 45  # of 255 for one local standard deviation, so that nearly three fit on either side
@@ -43,13 +48,15 @@ class Texture:
 
 
 def describe_texture(picture: NDArray[np.uint8]) -> Texture:
-    """Texture of an image (H, W, 3) RGB."""
-    light = _measure_light(_fit(picture, SIDE_PX))
+    """Texture of an image (H, W, 3) RGB; without points where a side is below `SMALLEST_PX`."""
+    side_px = min(SIDE_PX, max(LEAST_SIDE_PX, ENLARGED * max(picture.shape[:2])))
+    most = min(MOST_POINTS, side_px**2 // POINT_PX) if min(picture.shape[:2]) >= SMALLEST_PX else 0
+    light = _measure_light(_fit(picture, side_px))
     detail = np.clip(128 + GAIN * flatten_light(light, sigma_px=DETAIL_PX), 0, 255).astype(np.uint8)
     # Two layers an octave and a low threshold: flattened texture has no weak points, the strongest are taken.
-    sift = cv2.SIFT.create(MOST_POINTS, 2, 0.005, 10, 1.6, cv2.CV_8U, True)
-    found, descriptors = sift.detectAndCompute(detail, None)
-    found = found[:MOST_POINTS]
+    sift = cv2.SIFT.create(most, 2, 0.005, 10, 1.6, cv2.CV_8U, True)
+    found, descriptors = sift.detectAndCompute(detail, None) if most else ((), None)
+    found = found[:most]
     extent = np.array(picture.shape[1::-1], dtype=np.float32) / max(picture.shape[:2])
     step = extent / np.array(detail.shape[::-1], dtype=np.float32)
     places = np.array([point.pt for point in found], dtype=np.float32).reshape(-1, 2)
@@ -58,10 +65,8 @@ def describe_texture(picture: NDArray[np.uint8]) -> Texture:
         points=(places + np.float32(0.5)) * step,
         angles=np.radians(np.array([point.angle for point in found], dtype=np.float32)),
         sizes=np.array([point.size for point in found], dtype=np.float32) * step.mean(),
-        descriptors=np.asarray(
-            np.zeros((0, DESCRIPTOR)) if descriptors is None else descriptors[:MOST_POINTS], np.uint8
-        ),
-        light=_fit(light, LIGHT_PX),
+        descriptors=np.asarray(np.zeros((0, DESCRIPTOR)) if descriptors is None else descriptors[:most], np.uint8),
+        light=_fit(light, min(LIGHT_PX, side_px)),
     )
 
 
@@ -98,4 +103,7 @@ def _fit(picture: NDArray[np.uint8], longest_px: int) -> NDArray[np.uint8]:
 
 def _measure_light(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Mean of the strongest and the weakest channel: a turned hue leaves it as it is, luma changes."""
-    return ((picture.max(axis=2).astype(np.uint16) + picture.min(axis=2)) // 2).astype(np.uint8)
+    red, green, blue = cv2.split(picture)
+    most = np.asarray(cv2.max(cv2.max(red, green), blue), dtype=np.uint8)
+    least = np.asarray(cv2.min(cv2.min(red, green), blue), dtype=np.uint8)
+    return (most & least) + ((most ^ least) >> 1)  # half of the sum, which has a ninth bit

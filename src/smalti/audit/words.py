@@ -18,6 +18,8 @@ from .texture import MIRRORED, Texture
 
 WORDS = 4096  # centres; as many again are their mirror images
 POINTS_PER_WORD = 8  # a small cohort has fewer words
+# Small images have fewer words too: what two of them share by chance grows with their points and falls with the words.
+WORDS_PER_POINT = 14  # of the image with the most points
 SAMPLE = 60_000  # points that the centres are learned from
 ROUNDS = 4
 POINTS_CHUNK = 8192
@@ -34,7 +36,7 @@ def propose_pairs(textures: Sequence[Texture]) -> list[tuple[int, int, bool]]:
     descriptors = np.concatenate([t.descriptors for t in textures])
     angles = np.concatenate([t.angles for t in textures])
     images = np.repeat(np.arange(len(textures)), counts)
-    centres = _learn_centres(descriptors)
+    centres = _learn_centres(descriptors, most=min(WORDS, WORDS_PER_POINT * max(counts)))
     symmetric = np.concatenate([centres, centres[:, MIRRORED]])
     words = _find_words(descriptors, symmetric)
     shape = (len(textures), len(symmetric))
@@ -49,11 +51,11 @@ def propose_pairs(textures: Sequence[Texture]) -> list[tuple[int, int, bool]]:
     return sorted(found)
 
 
-def _learn_centres(descriptors: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(W, 128) k-means centres of a sample (Lloyd 1982)."""
+def _learn_centres(descriptors: NDArray[np.uint8], *, most: int) -> NDArray[np.float32]:
+    """(W, 128) k-means centres of a sample (Lloyd 1982), ``most`` of them at most."""
     sample = np.random.default_rng(0).permutation(len(descriptors))[:SAMPLE]
     rows = root_descriptors(descriptors[sample])
-    centres = rows[: max(1, min(WORDS, len(rows) // POINTS_PER_WORD))]
+    centres = rows[: max(1, min(most, len(rows) // POINTS_PER_WORD))]
     for _ in range(ROUNDS):
         words = _find_words(descriptors[sample], centres)
         ones = np.ones(len(rows), np.float32)

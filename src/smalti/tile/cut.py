@@ -92,7 +92,9 @@ class Cut:
         rows, count = self._list_speaking()
         mine = rows[(rows >= start) & (rows < stop)] - start
         under = masks if self.coverage.any() else np.ones_like(masks)
-        tissue = tuple(choose_pixels(pixels[i], under[i], count=count) for i in mine)
+        # What mirroring and enlarging added to a small image says nothing new of its stain.
+        own = np.minimum(sides_px[:, None], self.scene.size_px).prod(axis=1)
+        tissue = tuple(choose_pixels(pixels[i], under[i], count=min(count, int(own[i]))) for i in mine)
         return Bag(pixels, positions, self.coverage[chosen], scale, masks, self.outline, self.shape, kind, tissue)
 
     def _list_speaking(self) -> tuple[NDArray[np.int64], int]:

@@ -280,10 +280,11 @@ def _write_store(
     """Bag after bag and piece after piece, so that memory is bounded whatever the images."""
     counts = np.zeros(len(samples) + 1, dtype=np.int64)
     columns: dict[str, list[NDArray[np.generic]]] = {name: [] for name in (*INDEX_COLUMNS, "kind")}
-    stains: list[tuple[NDArray[np.float64], int]] = []
+    stains: list[Future[tuple[NDArray[np.float64], int]]] = []
     outlines = np.empty((len(samples), OUTLINE_PX, OUTLINE_PX), dtype=np.uint8)
     shapes = np.empty((len(samples), len(SHAPE_NAMES)), dtype=np.float32)
     with ExitStack() as stack:
+        pool = stack.enter_context(ThreadPoolExecutor(WORKERS))
         files = [stack.enter_context((folder / name).open("wb")) for name in (TILES_NAME, MASKS_NAME, RASTERS_NAME)]
         for i, pieces in enumerate(_cut_ahead(samples, tile, tile_px=tile_px)):
             tissue: list[NDArray[np.uint8]] = []
@@ -296,11 +297,12 @@ def _write_store(
                 for name, column in columns.items():
                     column.append(getattr(bag, name))
                 outlines[i], shapes[i] = bag.outline, bag.shape
-            stains.append(measure_frames(tissue))
+            stains.append(pool.submit(measure_frames, tissue))
+            stains[max(0, i - LOOK_AHEAD)].result()  # so that few wait with their pixels
             if progress is not None:
                 progress(i + 1, len(samples))
     index = {name: np.concatenate(column) for name, column in columns.items()}
-    frames, kinds = zip(*stains, strict=True)
+    frames, kinds = zip(*(stain.result() for stain in stains), strict=True)
     staining = Staining(np.stack(frames), np.array(kinds, dtype=np.uint8), index.pop("kind").astype(np.uint8))
     runs.write_arrays(folder / STAIN_NAME, asdict(staining))
     np.savez(folder / INDEX_NAME, starts=np.cumsum(counts), **index)  # type: ignore[arg-type]  # no key is allow_pickle

@@ -38,15 +38,24 @@ def solve_amounts(densities: Floats, stains: Floats) -> Floats:
     """The best non-negative amounts (n, 2) of two unit vectors (3, 2), each paying `SPARSITY`."""
     wanted = densities @ stains - SPARSITY
     overlap = min(float(stains[:, 0] @ stains[:, 1]), 1 - 1e-9)
-    both = (wanted - overlap * wanted[:, ::-1]) / (1 - overlap**2)
-    alone = np.maximum(wanted, 0)
+    # Column by column: an image has some thousand rows of two, and a step of the factorisation is nothing but this.
+    first, second = np.ascontiguousarray(wanted.T)
+    both_first, both_second = (
+        (one - overlap * other) / (1 - overlap**2) for one, other in ((first, second), (second, first))
+    )
+    lacks_first, lacks_second = both_first < 0, both_second < 0
+    alone_first, alone_second = np.maximum(first, 0), np.maximum(second, 0)
     # Beside a negative amount the other stands alone; of two negative ones the better does.
-    keep = np.stack([both[:, 1] < 0, both[:, 0] < 0], axis=1)
-    contested = keep.all(axis=1)
-    first = alone[:, 0] >= alone[:, 1]
-    keep[contested] = np.stack([first, ~first], axis=1)[contested]
-    inside = both.min(axis=1, keepdims=True) >= 0
-    return np.where(inside, both, alone * keep)
+    better = alone_first >= alone_second
+    keep_first = lacks_second & (better | ~lacks_first)
+    keep_second = lacks_first & ~(better & lacks_second)
+    inside = (both_first >= 0) & (both_second >= 0)
+    return np.column_stack(
+        [
+            np.where(inside, both_first, alone_first * keep_first),
+            np.where(inside, both_second, alone_second * keep_second),
+        ]
+    )
 
 
 def _shorten(vectors: Floats) -> Floats:
