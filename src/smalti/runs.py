@@ -41,7 +41,8 @@ TICK_NS = 2_000_000_000  # the coarsest clock of a file system, FAT's
 def write_atomic(path: Path, content: bytes | str) -> Path:
     """Write to a temporary name beside ``path``, then rename; a reader sees the old file or the new one, whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    data = content.encode("utf-8") if isinstance(content, str) else content
+    # A path from a command line may hold bytes that are not UTF-8; in JSON, the escape means the same.
+    data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:

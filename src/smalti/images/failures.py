@@ -30,7 +30,7 @@ SYSTEM_ERRORS = {
 def data_error(path: Path, code: str, *, message: str, fix: str) -> DataError:
     """The error about one file."""
     problem = Problem(code=code, file=str(path), message=message, fix=fix)
-    return DataError("an image cannot be read", [problem])
+    return DataError("a file cannot be read", [problem])
 
 
 @contextmanager
