@@ -33,7 +33,16 @@ app = typer.Typer(
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
-Data = Annotated[Path, typer.Argument(help="data folder; it is never changed")]
+
+def _refuse_ring(path: Path) -> Path:
+    try:
+        path.resolve()
+    except (OSError, RuntimeError):  # Python before 3.13 raises RuntimeError
+        raise typer.BadParameter(f"{path} is a link in a ring of links. Fix: give the folder itself") from None
+    return path
+
+
+Data = Annotated[Path, typer.Argument(help="data folder; it is never changed", callback=_refuse_ring)]
 RunPath = Annotated[Path, typer.Argument(help="run folder")]
 RecipeOption = Annotated[str, typer.Option("--recipe", "-r", help="preset name or recipe file")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="section.knob=value, repeatable")]

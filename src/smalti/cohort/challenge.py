@@ -10,7 +10,7 @@ from ..types import Sample
 from .folder import Folder, Matcher, clean_path, drop_image_suffix, drop_img_prefix, is_mask_name, match_keys
 from .reading import Columns, Draft, Reading, report_escape
 from .submission import order_by_submission
-from .tables import CASE_NAMES, IMAGE_NAMES, Row, Table, choose_columns, pick_column, read_csv, read_label
+from .tables import CASE_NAMES, IMAGE_NAMES, Row, Table, choose_columns, note_spaces, pick_column, read_csv, read_label
 
 TRAIN, TEST = "train_data", "test_data"
 LABELS_FILE, CASES_FILE = "train_labels.csv", "cases.csv"
@@ -60,6 +60,7 @@ def _add_labelled(folder: Folder, table: Table, *, columns: Columns, train: list
         )
         return
     reading.submission_columns = (index, label)
+    note_spaces(table, label, reading=reading)
     matcher = Matcher(train)
     for row in table.rows:
         text = row.cells[index]

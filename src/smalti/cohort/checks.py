@@ -194,7 +194,7 @@ def check_texts(drafts: Iterable[Draft]) -> list[Problem]:
         message = (
             f"'{text}' begins with '{text[0]}': a spreadsheet that opens a table with it carries it out as a formula"
         )
-        others = f" ({len(formulas) - 1} more texts do)" if len(formulas) > 1 else ""
+        others = f" (so do {len(formulas) - 1} more texts)" if len(formulas) > 1 else ""
         fix = "give it another beginning, or import tables of this data as text"
         problems.append(Problem("formula", draft.where, f"{message}{others}.", fix, warning=True))
     return problems

@@ -7,7 +7,7 @@ import codecs
 from ..errors import DataError, Problem
 
 LARGEST_BYTES = 1 << 30
-LONGEST_LINE = 32 << 20  # a hundred thousand columns of numbers are some 2 MB
+LONGEST_LINE = 8 << 20  # a hundred thousand columns of numbers are some 2 MB
 # How files begin that are no text.
 ARCHIVES = {
     b"PK\x03\x04": "a spreadsheet or archive",
@@ -41,7 +41,7 @@ def decode_table(data: bytes, file: str) -> str:
         message = f"is {kind} (it begins with '{data[:2].decode('latin-1')}'), not text."
         raise _refuse(file, message, fix="open it in the program that made it and save it as 'CSV UTF-8'")
     if len(data) > LARGEST_BYTES or max(map(len, data.split(b"\n"))) > LONGEST_LINE:
-        message = f"has more than {LARGEST_BYTES >> 20} MB, or a line of more than {LONGEST_LINE >> 20}."
+        message = f"has more than {LARGEST_BYTES >> 20} MB, or {LONGEST_LINE >> 20} MB in a line."
         raise _refuse(file, message, fix="save the columns of image, label, mask, case and part alone as CSV")
     guess = guess_encoding(data)
     position = max(0, data.find(b"\0")) if guess is not None and data[0] < codecs.BOM_UTF16_BE[0] else 0

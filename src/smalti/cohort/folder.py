@@ -6,6 +6,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -78,23 +79,26 @@ class Folder:
     problems: list[Problem] = field(default_factory=list)
     _tails: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     _stems: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    _found: dict[tuple[str, bool], list[str]] = field(default_factory=dict)  # what `_find_tail` found
 
     @classmethod
     def walk(cls, root: Path) -> Folder:
         """List the files; hidden ones and litter of operating systems are left out, loops of links are cut."""
         names: list[str] = []
         folder = cls(root)
-        seen: set[str] = set()
-        waiting = [""]
-        while waiting:
-            below = waiting.pop()
-            real = os.path.realpath(root / below)
-            if real in seen:
-                continue
-            seen.add(real)
+        seen: set[tuple[int, int]] = set()
+        waiting, links = [""], list[str]()
+        while waiting or links:
+            below = (waiting or links).pop()  # links last, so that what they lead to bears its own name
+            with suppress(OSError):  # it is told when it is listed
+                state = (root / below).stat()
+                if (state.st_dev, state.st_ino) in seen:
+                    continue
+                seen.add((state.st_dev, state.st_ino))
             files, folders = folder._list(below)
             names += files
-            waiting += folders
+            for name in sorted(folders, reverse=True):
+                (links if (root / name).is_symlink() else waiting).append(name)
         names = [name for name in names if folder._accept(name)]
         folder.files = {name: root / name for name in sorted(names, key=natural_key)}
         for name in filter(is_image_name, folder.files):
@@ -119,8 +123,11 @@ class Folder:
                          message=f"cannot be listed: {error.strerror}; nothing in it is read.",
                          fix="check its permissions and links", warning=True)  # fmt: skip
         # A folder with the name of an image takes the place of one, unless images are kept in it.
+        kind = "table" if below.lower().endswith(TABLE_SUFFIXES) and "/" not in below else ""
         if is_image_name(below) and not any(map(is_image_name, files)) and not folders:
-            self._report("not-a-file", below, message="is a folder, not an image.", fix="move it away or rename it")
+            kind = "image"
+        if kind:
+            self._report("not-a-file", below, message=f"is a folder, no {kind}.", fix="move it away or rename it")
         return files, folders
 
     def _accept(self, name: str) -> bool:
@@ -157,7 +164,7 @@ class Folder:
         for name in (cleaned, f"images/{cleaned}"):
             if name in self.files:
                 return [name]
-        return [name for name in self._find_tail(cleaned) if not is_mask_name(name) or is_mask_name(cleaned)]
+        return self._find_tail(cleaned, masks=is_mask_name(cleaned))
 
     def find_mask(self, cleaned: str, image: str) -> list[str]:
         """Candidates for the mask that a table calls ``cleaned``; never the image itself."""
@@ -167,11 +174,14 @@ class Folder:
         found = [name for name in self._find_tail(cleaned) if name != image]
         return [name for name in found if is_mask_name(name)] or found
 
-    def _find_tail(self, cleaned: str) -> list[str]:
+    def _find_tail(self, cleaned: str, *, masks: bool = True) -> list[str]:
         """Files whose path ends with the text, with or without an image suffix."""
+        if (known := self._found.get((cleaned, masks))) is not None:
+            return known
         found = self._tails.get(_list_tails(cleaned)[-1], []) if cleaned else []
         exact = [n for n in found if f"/{n}".endswith(f"/{cleaned}")]
-        return exact or [n for n in found if f"/{drop_image_suffix(n)}".endswith(f"/{cleaned}")]
+        exact = exact or [n for n in found if f"/{drop_image_suffix(n)}".endswith(f"/{cleaned}")]
+        return self._found.setdefault((cleaned, masks), [n for n in exact if masks or not is_mask_name(n)])
 
     def guess_mask(self, image: str) -> str | None:
         """The mask that lies beside an image or in a parallel tree under a common name; None if there is none."""

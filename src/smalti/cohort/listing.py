@@ -12,7 +12,7 @@ from .challenge import CASES_FILE, LABELS_FILE
 from .folder import Folder, clean_path, is_image_name, is_mask_name
 from .reading import Columns, Draft, Reading, report_escape
 from .submission import SUBMISSION_FILE, order_by_submission
-from .tables import Row, Table, choose_columns, read_csv, read_label
+from .tables import Row, Table, choose_columns, note_spaces, read_csv, read_label
 
 NOT_TABLES = frozenset({SUBMISSION_FILE, "submission.csv", CASES_FILE, "decisions.csv", "findings.csv", LABELS_FILE})
 TEST_WORDS = frozenset({"test", "testing", "unlabelled", "unlabeled", "predict", "submission"})
@@ -132,10 +132,21 @@ class _Reader:
         self.folder, self.table, self.chosen, self.reading, self.test = folder, table, chosen, reading, test
         self.ignored_labels = 0
         self.empty_cases = 0
+        self.ambiguous: dict[str, tuple[list[str], list[str]]] = {}  # text: images that it may mean, rows with it
 
     def add_rows(self) -> None:
+        note_spaces(self.table, self.chosen.label, reading=self.reading)
         for row in self.table.rows:
             self._add_row(row)
+        for text, (found, rows) in self.ambiguous.items():
+            others = f", as in {len(rows) - 1} more rows" if len(rows) > 1 else ""
+            self.reading.report(
+                "ambiguous-row",
+                rows[0],
+                message=f"image '{text}' may mean {' or '.join(found[:4])}{others}.",
+                fix="write the path relative to the data folder",
+                images=tuple(found),
+            )
         if self.ignored_labels:
             self.reading.notes.append(f"labels of {self.ignored_labels} rows of the test part are not read")
         if self.empty_cases:
@@ -183,13 +194,15 @@ class _Reader:
         if len(found) == 1:
             return found[0]
         what = "image" if image is None else "mask"
-        if found:
+        if found and image is None:
+            self.ambiguous.setdefault(text, (found, []))[1].append(row.where)
+        elif found:
             self.reading.report(
                 "ambiguous-row",
                 row.where,
-                message=f"{what} '{text}' may mean {' or '.join(found[:4])}.",
+                message=f"mask '{text}' may mean {' or '.join(found[:4])}.",
                 fix="write the path relative to the data folder",
-                images=(image,) if image else tuple(found),
+                images=(str(image),),
             )
         else:
             self.reading.report(

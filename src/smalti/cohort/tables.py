@@ -36,6 +36,7 @@ CASE_NAMES = (
 )  # fmt: skip
 PART_NAMES = ("part", "split", "set", "subset", "partition", "data_split", "dataset")
 ANY = Columns()
+MOST_COLUMNS = 200_000
 EMPTY_TEXTS = frozenset({"", "nan", "na", "n/a", "null", "?"})
 
 
@@ -75,6 +76,10 @@ def read_csv(folder: Folder, file: str, *, reading: Reading, columns: Columns = 
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         header = tuple(cell.strip() for cell in next((line for line in lines if any(line)), []))
+        if len(header) > MOST_COLUMNS:
+            message, fix = f"has {len(header)} columns.", "save those of image, label, mask, case and part alone"
+            reading.report("table-columns", file, message=message, fix=fix)
+            return None
         rows = tuple(_read_rows(lines, file, header=header, kept=_choose_kept(header, columns), reading=reading))
     except csv.Error as error:
         reading.report(
@@ -197,6 +202,13 @@ def choose_columns(
 
 def _list(header: tuple[str, ...]) -> str:
     return ", ".join(f"'{name}'" for name in header[:12]) + (", ..." if len(header) > 12 else "")
+
+
+def note_spaces(table: Table, column: str | None, *, reading: Reading) -> None:
+    """Note how many labels have spaces around them, which are not read."""
+    count = 0 if column is None else sum(row.cells[column] != row.read(column) for row in table.rows)
+    if count:
+        reading.notes.append(f"{table.file}: spaces around {count} label(s) are not read")
 
 
 def read_label(text: str) -> str | None:

@@ -57,12 +57,18 @@ def open_file(path: Path) -> BytesIO | BufferedReader:
     with name_failures(path):
         # What was a file a moment ago may be a pipe, and without O_NONBLOCK opening one waits for a writer.
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        file = os.fdopen(handle, "rb")
         try:
-            refuse_special(path, os.fstat(handle).st_mode)
+            state = os.fstat(handle)
+            refuse_special(path, state.st_mode)
         except BaseException:
-            os.close(handle)
+            file.close()
             raise
-        return os.fdopen(handle, "rb")
+        # The system's own views, as in /proc, have no size; reading one may wait for ever.
+        if state.st_size:
+            return file
+        file.close()
+        return BytesIO()
 
 
 def refuse_special(path: Path, mode: int | None = None) -> None:
