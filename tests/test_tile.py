@@ -324,6 +324,12 @@ def test_a_file_that_goes_while_tiles_are_cut_is_named(tmp_path: Path, monkeypat
     assert not list((tmp_path / "cache").glob("tiles-*"))
 
 
+def test_squares_far_larger_than_an_image_are_refused(tmp_path: Path) -> None:
+    tile = recipe.Tile(magnifications=(1.0, 64.0))
+    with pytest.raises(RecipeError, match=r"squares of 16384 px, and img_0\.png has 70 x 96 px\. Fix"):
+        build(draw_cohort(tmp_path), tmp_path / "cache", tile, tile_px=256)
+
+
 def _build_beside_another(cohort: Cohort, cache: Path, barrier: Barrier) -> None:
     def meet(done: int, total: int) -> None:
         if done == 1:  # both are in the middle of building when either goes on

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import images, recipe
+from ..errors import RecipeError
 from ..types import Outside, Sample
 from .grid import count_grid, make_grid, place_square, select_tiles
 from .outside import find_pale, hide_outside
@@ -25,6 +26,8 @@ from .regions import Squares, find_regions
 from .scene import Scene, open_scene
 from .shape import describe_mask, draw_outline
 from .staining import choose_pixels, judge_tile, share_pixels
+
+MOST_SIDE_PX = 8192  # of a square that leaves its image; what is mirrored around that would fill the memory
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,10 +112,16 @@ def open_cut(sample: Sample, tile: recipe.Tile, *, tile_px: int, hashes: Mapping
 
     Raises:
         DataError: as `open_scene`, or a file is not the one with the hash in ``hashes``.
+        RecipeError: squares that are far larger than the image.
     """
     files = [path for path in (sample.path, sample.mask_path) if path is not None]
     with images.hold_files(files, expected=hashes), open_scene(sample) as scene:
         sides_px = find_sides(sample, tile, tile_px=tile_px)
+        if tile.source == "tiles" and sides_px[-1] > max(MOST_SIDE_PX, *scene.size_px):
+            raise RecipeError(
+                f"tiles show squares of {sides_px[-1]} px, and {sample.image} has {scene.size_px[0]} x "
+                f"{scene.size_px[1]} px. Fix: lower tile.size_px, tile.mpp or tile.magnifications"
+            )
         squares = _find_squares(scene, tile, sides_px)
         pale = find_pale(scene.view()) if tile.outside == "blank" else (255, 255, 255)
         # A mask of nothing is no guide; blanking all would leave no picture.
