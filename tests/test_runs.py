@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from smalti import runs
-from smalti.errors import RunError
+from smalti import images, runs
+from smalti.errors import DataError, RunError
 from smalti.recipe import load_recipe
 from smalti.types import Cohort, Sample
 
@@ -165,6 +165,9 @@ def test_the_memo_spares_reading_and_notices_changes(tmp_path: Path, monkeypatch
     file, other, memo = tmp_path / "a", tmp_path / "b", tmp_path / "memo.json"
     file.write_text("one", encoding="utf-8")
     other.write_text("one", encoding="utf-8")
+    runs.hash_files([file, other], memo=memo)
+    assert not memo.exists(), "files written a moment ago may change within the tick of a clock"
+    monkeypatch.setattr(runs, "TICK_NS", 0)
     first = runs.hash_files([file, other], memo=memo)
     assert first[file] == first[other] == runs.hash_file(file)
 
@@ -172,14 +175,28 @@ def test_the_memo_spares_reading_and_notices_changes(tmp_path: Path, monkeypatch
         raise AssertionError(f"{path} was read again")
 
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "hash_file", refuse)
+        patch.setattr(images, "hash_image", refuse)
         assert runs.hash_files([file, other], memo=memo) == first
-    stamp = file.stat().st_mtime_ns
+    stamp = file.stat()
     file.write_text("two", encoding="utf-8")  # of the same size
-    os.utime(file, ns=(stamp + 1, stamp + 1))
+    os.utime(file, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))  # as a copy that keeps times does
     second = runs.hash_files([file, other], memo=memo)
     assert second[file] == runs.hash_file(file) != first[file]
     assert second[other] == first[other]
+
+
+def test_a_file_that_is_gone_or_changes_while_it_is_hashed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "a.png"
+    with pytest.raises(DataError, match=r"a\.png: does not exist"):
+        runs.hash_files([file], memo=tmp_path / "memo.json")
+    file.write_bytes(b"one")
+    read = images.hash_image
+    monkeypatch.setattr(images, "hash_image", lambda path: (read(path), path.write_bytes(b"three"))[0])
+    with pytest.raises(DataError, match=r"a\.png: changed while"):
+        runs.hash_files([file], memo=tmp_path / "memo.json")
+    assert not (tmp_path / "memo.json").exists()
 
 
 def test_the_code_hash_follows_the_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

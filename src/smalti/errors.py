@@ -16,8 +16,30 @@ Each message says what was looked for, where, and how to fix it.
 
 from __future__ import annotations
 
+import os
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+LINE_SIGNS = "\u2028\u2029"  # they end a line, as control signs do
+
+
+def is_plain(text: str) -> bool:
+    """Whether a text has no control sign, no line break, and nothing that is no Unicode."""
+    return not any(sign in LINE_SIGNS or unicodedata.category(sign) in {"Cc", "Cs"} for sign in text)
+
+
+def show_text(text: str) -> str:
+    """A text as one line that can be printed anywhere: control signs and bytes that are no Unicode as escapes."""
+    if is_plain(text):
+        return text
+    plain = os.fsencode(text).decode("utf-8", "backslashreplace") if _is_name(text) else text
+    return "".join(c if is_plain(c) else c.encode("unicode_escape").decode("ascii") for c in plain)
+
+
+def _is_name(text: str) -> bool:
+    """Whether what is no Unicode in a text are bytes of a file name, which Python keeps as U+DC80 to U+DCFF."""
+    return all("\udc80" <= c <= "\udcff" for c in text if unicodedata.category(c) == "Cs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +48,7 @@ class Problem:
 
     Attributes:
         code: short stable name, for example ``mask-size``.
-        file: the file or table row concerned, relative to the data folder.
+        file: the file or table row concerned, relative to the data folder; printable, as message and fix are.
         message: what is wrong.
         fix: what a person can do about it.
         images: names of the images to leave out to go on without them; empty when leaving out does not help.
@@ -39,6 +61,10 @@ class Problem:
     fix: str
     images: tuple[str, ...] = ()
     warning: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("file", "message", "fix"):
+            object.__setattr__(self, name, show_text(getattr(self, name)))
 
 
 class SmaltiError(Exception):

@@ -12,6 +12,7 @@ import platform
 import shutil
 import sys
 import tempfile
+import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping
@@ -25,6 +26,7 @@ import pandas as pd
 import psutil
 from numpy.typing import NDArray
 
+from . import images
 from .errors import RunError
 from .recipe import Recipe
 from .types import SAMPLE_COLUMNS, Cohort, Repair
@@ -33,12 +35,14 @@ LIBRARIES = (
     "smalti", "torch", "torchvision", "timm", "lightning", "numpy", "pandas", "scikit-learn",
     "opencv-python-headless", "Pillow", "pydantic", "safetensors", "matplotlib",
 )  # fmt: skip
+TICK_NS = 2_000_000_000  # the coarsest clock of a file system, FAT's
 
 
 def write_atomic(path: Path, content: bytes | str) -> Path:
     """Write to a temporary name beside ``path``, then rename; a reader sees the old file or the new one, whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    data = content.encode("utf-8") if isinstance(content, str) else content
+    # A path from a command line may hold bytes that are not UTF-8; in JSON, the escape means the same.
+    data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -156,19 +160,26 @@ def hash_code(*modules: str) -> str:
 
 
 def hash_files(paths: Iterable[Path], *, memo: Path) -> dict[Path, str]:
-    """Hash of each file; files whose size and time did not change are looked up in ``memo``."""
+    """Hash of each image; files that were not touched since are looked up in ``memo``.
+
+    Raises:
+        DataError: a file is gone, cannot be read, or changes while it is read.
+    """
     known = _read_memo(memo)
     hashes: dict[Path, str] = {}
     changed = False
-    for path in paths:
-        stat = path.stat()
-        stamp = [stat.st_size, stat.st_mtime_ns]
+    for path in dict.fromkeys(paths):
+        stamp = list(images.read_stamp(path))
         entry = known.get(str(path))
-        if entry is None or entry[:2] != stamp:
-            entry = [*stamp, hash_file(path)]
-            known[str(path)] = entry
-            changed = True
-        hashes[path] = str(entry[2])
+        if entry is None or entry[:-1] != stamp:
+            entry = [*stamp, images.hash_image(path)]
+            if list(images.read_stamp(path)) != stamp:
+                raise images.changed_error(path)
+            # Clocks tick: what is written right after the hash may bear the time that was seen before it.
+            if all(abs(time.time_ns() - moment) > TICK_NS for moment in images.list_times(stamp)):
+                known[str(path)] = entry
+                changed = True
+        hashes[path] = str(entry[-1])
     if changed:
         write_json(memo, known)
     return hashes

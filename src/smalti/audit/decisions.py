@@ -14,7 +14,7 @@ from typing import cast, get_args
 
 from filelock import BaseFileLock, FileLock
 
-from .. import runs
+from .. import images, runs
 from ..errors import DataError, Problem
 from ..types import DECISION_COLUMNS, Action, Cohort, Decision, Finding, Repair, Sample
 from .checks import CHECKS
@@ -30,9 +30,12 @@ def read_decisions(path: Path) -> tuple[Decision, ...]:
     """All rows in order, as written; `validate_decisions` says whether they make sense. No file is no decision.
 
     Raises:
-        DataError: the file is not UTF-8, or lacks the column ``image`` or ``action``.
+        DataError: the file is no regular file, is not UTF-8, or lacks the column ``image`` or ``action``.
     """
-    return parse_decisions(path.read_bytes(), name=path.name) if path.is_file() else ()
+    if not path.exists():
+        return ()
+    with images.open_file(path) as file:
+        return parse_decisions(file.read(), name=path.name)
 
 
 def parse_decisions(content: bytes, *, name: str) -> tuple[Decision, ...]:
@@ -52,7 +55,9 @@ def parse_decisions(content: bytes, *, name: str) -> tuple[Decision, ...]:
         message = f"the header lacks {', '.join(missing)} (found: {', '.join(reader.fieldnames or ())})."
         fix = f"give it the header {','.join(DECISION_COLUMNS)}, separated by commas"
         raise DataError("decisions cannot be read", [Problem("decisions-header", name, message, fix)])
-    rows = ({column: (row.get(column) or "").strip() for column in DECISION_COLUMNS} for row in reader)
+    # A name may begin or end with spaces, and then they belong to it.
+    cells = ({column: row.get(column) or "" for column in DECISION_COLUMNS} for row in reader)
+    rows = ({column: text.strip() if column != "image" else text for column, text in row.items()} for row in cells)
     return tuple(Decision(action=cast(Action, row.pop("action")), **row) for row in rows)
 
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import images, runs
+from .. import images
 from ..types import Sample
 from .appearance import Appearance, measure_appearance
 from .outlines import Outline, describe_outline
@@ -80,7 +80,12 @@ def digest_sample(sample: Sample) -> ImageDigest:
     Raises:
         DataError: a file cannot be read.
     """
-    file_hash = runs.hash_file(sample.path)
+    with images.hold_files([path for path in (sample.path, sample.mask_path) if path is not None]):
+        return _digest_held(sample)
+
+
+def _digest_held(sample: Sample) -> ImageDigest:
+    file_hash = images.hash_image(sample.path)
     height, width = images.read_size(sample.path)
     if height * width > images.WHOLE_PX:  # looked at through a thumbnail only
         picture = images.read_thumbnail(sample.path, longest_px=4 * THUMBNAIL_PX)
@@ -114,7 +119,7 @@ def digest_sample(sample: Sample) -> ImageDigest:
 def _read_source(sample: Sample, mask: NDArray[np.uint8] | None) -> SourceFacts:
     form, jpeg_step = images.read_encoding(sample.path)
     pieces = None if mask is None else cv2.connectedComponents(_shrink(mask, 2 * THUMBNAIL_PX))[0] - 1
-    return SourceFacts(sample.path.stat().st_size, form, jpeg_step, images.read_mpp(sample.path), pieces)
+    return SourceFacts(images.read_stamp(sample.path)[0], form, jpeg_step, images.read_mpp(sample.path), pieces)
 
 
 def _hash_array(array: NDArray[np.uint8]) -> str:

@@ -5,19 +5,24 @@ from __future__ import annotations
 import functools
 import shlex
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
+import pandas as pd
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from ..errors import DataError, Problem, SmaltiError
+from ..errors import DataError, Problem, SmaltiError, show_text
+from ..runs import write_table
 from ..workflow import Listener
+
+SHOWN = 50  # problems and findings that are printed; a page of a terminal, and the rest is in a file
 
 app = typer.Typer(
     help="From a folder of tissue images, masks and labels to an honest classifier, a submission and a report.",
@@ -28,7 +33,16 @@ app = typer.Typer(
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
-Data = Annotated[Path, typer.Argument(help="data folder; it is never changed")]
+
+def _refuse_ring(path: Path) -> Path:
+    try:
+        path.resolve()
+    except (OSError, RuntimeError):  # Python before 3.13 raises RuntimeError
+        raise typer.BadParameter(f"{path} is a link in a ring of links. Fix: give the folder itself") from None
+    return path
+
+
+Data = Annotated[Path, typer.Argument(help="data folder; it is never changed", callback=_refuse_ring)]
 RunPath = Annotated[Path, typer.Argument(help="run folder")]
 RecipeOption = Annotated[str, typer.Option("--recipe", "-r", help="preset name or recipe file")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="section.knob=value, repeatable")]
@@ -46,10 +60,10 @@ def guard(command: Callable[..., None]) -> Callable[..., None]:
         try:
             command(*args, **kwargs)
         except DataError as error:
-            _show_problems(error)
+            _show_problems(error, kept=_name_problems(kwargs.get("data"), kwargs.get("runs")))
             raise typer.Exit(2) from None
         except SmaltiError as error:
-            err.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
+            err.print(f"[bold red]error:[/] {clean(str(error))}", soft_wrap=True)
             raise typer.Exit(2) from None
 
     return guarded
@@ -78,30 +92,56 @@ def listen() -> Iterator[Listener]:
         progress.update(tasks[stage], completed=done, total=total)
 
     with progress:
-        yield Listener(say=lambda text: err.print(f"[dim]·[/] {escape(text)}", soft_wrap=True), tell=tell)
+        yield Listener(say=lambda text: err.print(f"[dim]·[/] {clean(text)}", soft_wrap=True), tell=tell)
+
+
+def clean(text: str) -> str:
+    """A text for the terminal: no markup, no control sign that would act on it, nothing that cannot be printed."""
+    return escape("\n".join(map(show_text, text.split("\n"))))
 
 
 def finish(where: str, then: str) -> None:
-    out.print(f"result: {escape(where)}", soft_wrap=True)
-    out.print(f"next:   {escape(then)}", soft_wrap=True)
+    out.print(f"result: {clean(where)}", soft_wrap=True)
+    out.print(f"next:   {clean(then)}", soft_wrap=True)
 
 
 def quote(path: Path) -> str:
     return shlex.quote(str(path))
 
 
-def _show_problems(error: DataError) -> None:
-    """One table of everything that is wrong, and last the one command that goes on without the images concerned."""
-    err.print(f"[bold red]error:[/] {escape(error.headline)}", soft_wrap=True)
+def _name_problems(data: Path | None, runs: Path | None) -> Path:
+    """Where the file goes that holds all problems."""
+    return (runs or Path(tempfile.gettempdir())) / f"{data.resolve().name if data else 'smalti'}.problems.csv"
+
+
+def _show_problems(error: DataError, *, kept: Path) -> None:
+    """A table of what is wrong, and last the one command that goes on without the images concerned.
+
+    Of more than `SHOWN` problems the first are shown, and all are in the file ``kept``.
+    """
+    err.print(f"[bold red]error:[/] {clean(error.headline)}", soft_wrap=True)
     if not error.problems:
         return
     table = Table("file", "what is wrong", "fix", show_lines=False)
-    for problem in error.problems:
+    for problem in error.problems[:SHOWN]:
         colour = "yellow" if problem.warning else "red"
         table.add_row(f"[{colour}]{escape(problem.file)}[/]", escape(problem.message), escape(problem.fix))
     err.print(table)
+    if (count := len(error.problems)) > SHOWN:
+        where = clean(_keep_problems(error.problems, kept))
+        err.print(f"and {count - SHOWN} more; all {count} are in {where}", soft_wrap=True)
     if (hint := _suggest_skip(error.problems)) is not None:
         err.print(hint, soft_wrap=True)
+
+
+def _keep_problems(problems: Sequence[Problem], kept: Path) -> str:
+    """Where the file with all problems is: among the temporary files where its own place takes none."""
+    rows = [(p.code, p.file, p.message, p.fix, "; ".join(p.images), p.warning) for p in problems]
+    table = pd.DataFrame(rows, columns=["code", "file", "message", "fix", "images", "warning"])
+    for place in (kept, Path(tempfile.gettempdir()) / kept.name):
+        with suppress(OSError):
+            return str(write_table(place, table))
+    return "no file: neither the folder of runs nor that of temporary files takes one"
 
 
 def _suggest_skip(problems: tuple[Problem, ...]) -> str | None:

@@ -178,9 +178,14 @@ def _print_audit(seen: Audit, *, title: str) -> None:
     for code, outcome in seen.outcomes.items():
         table.add_row(escape(code), escape(str(outcome)))
     console.out.print(table)
-    for finding in seen.findings:
+    for finding in seen.findings[: console.SHOWN]:
         console.out.print(
-            f"{escape(finding.code)}: {escape(finding.message)} [dim]proposal: {finding.proposal}[/]", soft_wrap=True
+            f"{escape(finding.code)}: {console.clean(finding.message)} [dim]proposal: {finding.proposal}[/]",
+            soft_wrap=True,
+        )
+    if len(seen.findings) > console.SHOWN:
+        console.out.print(
+            f"and {len(seen.findings) - console.SHOWN} more; all {len(seen.findings)} are in findings.json"
         )
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from ..errors import show_text
 from ..types import Sample
 from .folder import Folder, Matcher, clean_path, drop_image_suffix, drop_img_prefix, is_mask_name, match_keys
 from .reading import Columns, Draft, Reading, report_escape
 from .submission import order_by_submission
-from .tables import CASE_NAMES, IMAGE_NAMES, Row, Table, choose_columns, pick_column, read_csv, read_label
+from .tables import CASE_NAMES, IMAGE_NAMES, Row, Table, choose_columns, note_spaces, pick_column, read_csv, read_label
 
 TRAIN, TEST = "train_data", "test_data"
 LABELS_FILE, CASES_FILE = "train_labels.csv", "cases.csv"
@@ -31,7 +32,7 @@ def read_challenge(folder: Folder, columns: Columns) -> Reading:
             message=f"does not exist beside {TRAIN}/.",
             fix=f"put it there: columns sample_index,label, one row per image of {TRAIN}/",
         )
-    elif (table := read_csv(folder, LABELS_FILE, reading=reading)) is not None:
+    elif (table := read_csv(folder, LABELS_FILE, reading=reading, columns=columns)) is not None:
         _add_labelled(folder, table, columns=columns, train=train, reading=reading)
     _report_lone_masks(folder, reading)
     name_test = _find_naming([d.sample for d in reading.drafts])
@@ -59,12 +60,13 @@ def _add_labelled(folder: Folder, table: Table, *, columns: Columns, train: list
         )
         return
     reading.submission_columns = (index, label)
+    note_spaces(table, label, reading=reading)
     matcher = Matcher(train)
     for row in table.rows:
         text = row.cells[index]
         name = _find_row(folder, matcher, row=row, text=text, reading=reading)
         if name is not None:
-            case = row.cells[chosen.case] if chosen.case else ""
+            case = row.read(chosen.case)
             path, mask = folder.files[name], folder.guess_mask_path(name)
             reading.add(Draft(Sample(name, path, mask, read_label(row.cells[label]), case or name, text), row.where))
     listed = {image for p in reading.problems for image in p.images} | {d.sample.image for d in reading.drafts}
@@ -91,12 +93,12 @@ def _find_row(folder: Folder, matcher: Matcher, *, row: Row, text: str, reading:
         reading.report(
             "ambiguous-row",
             row.where,
-            message=f"'{text}' may mean {' or '.join(found)}.",
+            message=f"'{text}' may mean {' or '.join(found[:4])}.",
             fix="write the name of the file that is meant",
             images=tuple(found),
         )
         return None
-    expected = _expect_name(text)
+    expected = show_text(_expect_name(text.strip()))
     reading.report(
         "row-without-file",
         row.where,
@@ -116,9 +118,9 @@ def _expect_name(text: str) -> str:
 def _find_naming(samples: list[Sample]) -> Callable[[str], str]:
     """How the labels table names images, to name test images likewise; the file name when it has no one way."""
     for level in (1, 2, 3):
-        if samples and all(match_keys(s.image)[level] == s.index for s in samples):
+        if samples and all(match_keys(s.image)[level] == s.index.strip() for s in samples):
             return lambda name: match_keys(name)[level]
-    padded = [drop_img_prefix(match_keys(s.image)[2]) == s.index for s in samples]
+    padded = [drop_img_prefix(match_keys(s.image)[2]) == s.index.strip() for s in samples]
     if samples and all(padded):
         return lambda name: drop_img_prefix(match_keys(name)[2])
     return lambda name: match_keys(name)[1]
@@ -162,7 +164,7 @@ def _apply_cases(folder: Folder, train: list[str], *, test: list[str], reading: 
                 fix="correct or delete the row",
                 warning=True,
             )
-        elif row.cells[case] and given.setdefault(found[0], row.cells[case]) != row.cells[case]:
+        elif row.read(case) and given.setdefault(found[0], row.read(case)) != row.read(case):
             reading.report(
                 "repeated-row",
                 row.where,

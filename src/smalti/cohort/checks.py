@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import threading
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,10 +15,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from .. import images
-from ..errors import DataError, MissingExtraError, Problem
+from ..errors import DataError, MissingExtraError, Problem, is_plain
 from .reading import Draft
 
 Progress = Callable[[int, int], None]
+FORMULA_SIGNS = tuple("=+-@＝＋－＠")  # the wide ones are made narrow by some spreadsheets
 MOST_WORKERS = 8  # each holds one decoded image, and one of them at most a large one, of up to 0.7 GB
 _large_lock = threading.Lock()
 
@@ -39,9 +42,10 @@ def _check_draft(draft: Draft, root: Path) -> list[Problem]:
     size_px: tuple[int, int] | None = None
     try:
         with _wait_turn(sample.path):
-            size_px = images.check_image(sample.path)
+            size_px = images.check_image(sample.path, doubts=problems)
     except (DataError, MissingExtraError) as error:
         problems.append(_describe_failure(error, sample.image, image=sample.image))
+    problems = [replace(p, file=sample.image, images=(sample.image,)) for p in problems]
     if sample.mask_path is not None:
         file = sample.mask_path.relative_to(root).as_posix()
         problems += _check_mask(sample.mask_path, file, image=sample.image, size_px=size_px)
@@ -60,6 +64,8 @@ def _wait_turn(path: Path) -> AbstractContextManager[object]:
 def _check_mask(path: Path, file: str, *, image: str, size_px: tuple[int, int] | None) -> list[Problem]:
     try:
         mask_px = images.read_size(path)
+        if size_px is not None and mask_px != size_px and math.prod(mask_px) > images.WHOLE_PX:
+            return [_describe_size(file, mask_px, image=image, size_px=size_px)]  # not worth decoding
         with _wait_turn(path):
             mask, grey = images.read_mask(path, most_px=images.WHOLE_PX)
     except (DataError, MissingExtraError) as error:
@@ -71,14 +77,18 @@ def _check_mask(path: Path, file: str, *, image: str, size_px: tuple[int, int] |
         problems.append(Problem(code, file, message, fix, (image,), warning))
 
     if size_px is not None and mask_px != size_px:
-        message = f"is {_size(mask_px)}, its image {image} is {_size(size_px)}."
-        report("mask-size", message, fix="export the mask again at the size of the image")
+        problems.append(_describe_size(file, mask_px, image=image, size_px=size_px))
     if not mask.any():
         report("mask-empty", f"marks nothing of its image {image}.", fix="draw the mask, or leave the image out")
     if grey:
         message = "holds grey levels; what lies above half of its range is taken."
         report("mask-grey", message, fix="save it as 0 and 255 if that is not what is meant", warning=True)
     return problems
+
+
+def _describe_size(file: str, mask_px: tuple[int, int], *, image: str, size_px: tuple[int, int]) -> Problem:
+    message = f"is {_size(mask_px)}, its image {image} is {_size(size_px)}."
+    return Problem("mask-size", file, message, "export the mask again at the size of the image", (image,))
 
 
 def _size(shape: tuple[int, ...]) -> str:
@@ -142,7 +152,8 @@ def check_labels(drafts: Iterable[Draft]) -> list[Problem]:
     spellings: dict[str, Counter[str]] = defaultdict(Counter)
     for draft in trained:
         if draft.sample.label is not None:
-            spellings[" ".join(draft.sample.label.casefold().replace("_", " ").split())][draft.sample.label] += 1
+            plain = unicodedata.normalize("NFKC", draft.sample.label).casefold().replace("_", " ")
+            spellings[" ".join(plain.split())][draft.sample.label] += 1
     for counts in (c for c in spellings.values() if len(c) > 1):
         listed = " and ".join(f"'{label}' ({n})" for label, n in counts.most_common())
         where = next(d.where for d in trained if d.sample.label == counts.most_common()[-1][0])
@@ -155,6 +166,37 @@ def check_labels(drafts: Iterable[Draft]) -> list[Problem]:
                 warning=True,
             )
         )
+    return problems
+
+
+def check_texts(drafts: Iterable[Draft]) -> list[Problem]:
+    """Labels, cases and names that no table can hold, or that a spreadsheet would carry out as a formula."""
+    problems: list[Problem] = []
+    formulas: dict[str, Draft] = {}
+    for draft in drafts:
+        sample = draft.sample
+        texts = {"label": sample.label or "", "case": sample.case, "name": sample.index, "image": sample.image}
+        for kind, text in texts.items():
+            if not is_plain(text):
+                problems.append(
+                    Problem(
+                        "text",
+                        draft.where,
+                        f"{kind} '{text}' holds control signs, such as a line break.",
+                        "write it without them",
+                        (sample.image,),
+                    )
+                )
+            elif text[:1] in FORMULA_SIGNS and not re.fullmatch(r"[+-]?[0-9.]*", text):
+                formulas.setdefault(text, draft)
+    if formulas:
+        text, draft = next(iter(formulas.items()))
+        message = (
+            f"'{text}' begins with '{text[0]}': a spreadsheet that opens a table with it carries it out as a formula"
+        )
+        others = f" (so do {len(formulas) - 1} more texts)" if len(formulas) > 1 else ""
+        fix = "give it another beginning, or import tables of this data as text"
+        problems.append(Problem("formula", draft.where, f"{message}{others}.", fix, warning=True))
     return problems
 
 

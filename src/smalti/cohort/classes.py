@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import PurePosixPath
 
 from ..types import Sample
@@ -34,13 +35,16 @@ def read_class_folders(folder: Folder) -> Reading:
     """Read class folders; a case is the folder below the class where every image lies in one, else the image."""
     reading = Reading("class-folders", submission_columns=("image", "label"))
     parts = [part for part in list_parts(folder, TRAIN_FOLDERS) if list_classes(folder, part)] or [""]
-    labelled = {
-        name: (label, f"{part}/{label}" if part else label)
-        for part in parts
-        for label in list_classes(folder, part)
-        for name in folder.list_images(f"{part}/{label}" if part else label)
-    }
-    pictures = {name: found for name, found in labelled.items() if not is_mask_name(name)}
+    pictures: dict[str, tuple[str, str]] = {}  # image: label and folder of the class
+    spellings: dict[str, set[str]] = defaultdict(set)
+    for part in parts:
+        classes, start = set(list_classes(folder, part)), f"{part}/" if part else ""
+        for name in folder.list_images(part):
+            label = name[len(start) :].split("/")[0]
+            if label in classes and not is_mask_name(name):
+                pictures[name] = label.strip(), start + label
+                spellings[label.strip()].add(label)
+    _report_spaces(spellings, reading)
     by_case = all(PurePosixPath(name).parent.as_posix() != top for name, (_, top) in pictures.items())
     if by_case:
         reading.notes.append("case: the folder below the class folder")
@@ -51,6 +55,20 @@ def read_class_folders(folder: Folder) -> Reading:
     _report_loose(folder, parts, reading=reading)
     order_by_submission(folder, reading)
     return reading
+
+
+def _report_spaces(spellings: dict[str, set[str]], reading: Reading) -> None:
+    for label, names in spellings.items():
+        listed = " and ".join(repr(name) for name in sorted(names))
+        if len(names) > 1:
+            reading.report(
+                "ambiguous-class",
+                listed,
+                message="differ only in the spaces around the name.",
+                fix="rename one of them, or move their images into one folder",
+            )
+        elif label not in names:
+            reading.notes.append(f"class folder {listed}: its label is read without the spaces around it, '{label}'")
 
 
 def _sample(folder: Folder, name: str, *, label: str | None, case: str) -> Sample:

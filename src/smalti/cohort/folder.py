@@ -6,12 +6,15 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from ..errors import Problem, is_plain, show_text
 from ..images import IMAGE_SUFFIXES
 
-NOT_DATA = frozenset({"__MACOSX", "__pycache__"})
+NOT_DATA = frozenset({"__MACOSX", "__pycache__", "lost+found", "$RECYCLE.BIN", "System Volume Information"})
+TABLE_SUFFIXES = (".csv", ".tsv")
 MASK_FOLDERS = frozenset({"mask", "masks", "segmentation", "segmentations", "annotation", "annotations"})
 
 
@@ -65,31 +68,81 @@ def clean_path(text: str, root: Path) -> str | None:
 
 @dataclass(slots=True)
 class Folder:
-    """Every file below a data folder, by POSIX path relative to it, naturally sorted."""
+    """Every file below a data folder, by POSIX path relative to it, naturally sorted.
+
+    ``problems`` are about what is left out of ``files``: names that no table can hold, folders that cannot be listed
+    or that bear the name of an image.
+    """
 
     root: Path
     files: dict[str, Path] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
     _tails: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    _stems: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    _found: dict[tuple[str, bool], list[str]] = field(default_factory=dict)  # what `_find_tail` found
 
     @classmethod
     def walk(cls, root: Path) -> Folder:
         """List the files; hidden ones and litter of operating systems are left out, loops of links are cut."""
-        names: dict[str, Path] = {}
-        seen: set[str] = set()
-        for where, folders, files in os.walk(root, followlinks=True):
-            real = os.path.realpath(where)
-            if real in seen:
-                folders.clear()
-                continue
-            seen.add(real)
-            folders[:] = [f for f in folders if not f.startswith(".") and f not in NOT_DATA]
-            below = Path(where).relative_to(root)
-            names.update({(below / f).as_posix(): Path(where) / f for f in files if not f.startswith(".")})
-        folder = cls(root, {name: names[name] for name in sorted(names, key=natural_key)})
+        names: list[str] = []
+        folder = cls(root)
+        seen: set[tuple[int, int]] = set()
+        waiting, links = [""], list[str]()
+        while waiting or links:
+            below = (waiting or links).pop()  # links last, so that what they lead to bears its own name
+            with suppress(OSError):  # it is told when it is listed
+                state = (root / below).stat()
+                if (state.st_dev, state.st_ino) in seen:
+                    continue
+                seen.add((state.st_dev, state.st_ino))
+            files, folders = folder._list(below)
+            names += files
+            for name in sorted(folders, reverse=True):
+                (links if (root / name).is_symlink() else waiting).append(name)
+        names = [name for name in names if folder._accept(name)]
+        folder.files = {name: root / name for name in sorted(names, key=natural_key)}
         for name in filter(is_image_name, folder.files):
-            folder._tails[PurePosixPath(name).name].append(name)
-            folder._tails[PurePosixPath(name).stem].append(name)
+            folder._stems[drop_image_suffix(name)].append(name)
+            for form in (name, drop_image_suffix(name)):
+                for tail in _list_tails(form):
+                    folder._tails[tail].append(name)
         return folder
+
+    def _list(self, below: str) -> tuple[list[str], list[str]]:
+        """Paths of the files and of the folders in a folder."""
+        start = f"{below}/" if below else ""
+        files: list[str] = []
+        folders: list[str] = []
+        try:
+            with os.scandir(self.root / below) as entries:
+                for entry in entries:
+                    if not entry.name.startswith(".") and entry.name not in NOT_DATA:
+                        (folders if _is_folder(entry) else files).append(start + entry.name)
+        except OSError as error:
+            self._report("folder-unreadable", below or str(self.root),
+                         message=f"cannot be listed: {error.strerror}; nothing in it is read.",
+                         fix="check its permissions and links", warning=True)  # fmt: skip
+        # A folder with the name of an image takes the place of one, unless images are kept in it.
+        kind = "table" if below.lower().endswith(TABLE_SUFFIXES) and "/" not in below else ""
+        if is_image_name(below) and not any(map(is_image_name, files)) and not folders:
+            kind = "image"
+        if kind:
+            self._report("not-a-file", below, message=f"is a folder, no {kind}.", fix="move it away or rename it")
+        return files, folders
+
+    def _accept(self, name: str) -> bool:
+        """Whether a file has a name that tables, pages and other systems can hold; what is no data has any."""
+        if is_plain(name):
+            return True
+        if is_image_name(name) or name.lower().endswith(TABLE_SUFFIXES):
+            utf8 = not any("\ud800" <= sign <= "\udfff" for sign in name)
+            what = "control signs, such as a line break" if utf8 else "bytes that are not UTF-8"
+            self._report("name", show_text(name), message=f"has a name with {what} (shown as \\...).", fix="rename it")
+        return False
+
+    def _report(self, code: str, file: str, *, message: str, fix: str, warning: bool = False) -> None:
+        images = () if warning else (show_text(file),)
+        self.problems.append(Problem(code, file, message, fix, images, warning))
 
     def list_images(self, below: str = "") -> list[str]:
         """Images and masks below a folder ("" for all)."""
@@ -102,12 +155,16 @@ class Folder:
         rests = (name[len(start) :] for name in self.list_images(below))
         return list(dict.fromkeys(rest.split("/")[0] for rest in rests if "/" in rest))
 
+    def find_exact(self, text: str) -> list[str]:
+        """The file that a table names to the letter, spaces around it included."""
+        return [name for name in (text, f"images/{text}") if name in self.files][:1] if text != text.strip() else []
+
     def find_image(self, cleaned: str) -> list[str]:
         """Candidates for the image that a table calls ``cleaned``; one when it is clear."""
         for name in (cleaned, f"images/{cleaned}"):
             if name in self.files:
                 return [name]
-        return [name for name in self._find_tail(cleaned) if not is_mask_name(name) or is_mask_name(cleaned)]
+        return self._find_tail(cleaned, masks=is_mask_name(cleaned))
 
     def find_mask(self, cleaned: str, image: str) -> list[str]:
         """Candidates for the mask that a table calls ``cleaned``; never the image itself."""
@@ -117,12 +174,14 @@ class Folder:
         found = [name for name in self._find_tail(cleaned) if name != image]
         return [name for name in found if is_mask_name(name)] or found
 
-    def _find_tail(self, cleaned: str) -> list[str]:
+    def _find_tail(self, cleaned: str, *, masks: bool = True) -> list[str]:
         """Files whose path ends with the text, with or without an image suffix."""
-        last = PurePosixPath(cleaned).name
-        found = self._tails.get(last, [])
+        if (known := self._found.get((cleaned, masks))) is not None:
+            return known
+        found = self._tails.get(_list_tails(cleaned)[-1], []) if cleaned else []
         exact = [n for n in found if f"/{n}".endswith(f"/{cleaned}")]
-        return exact or [n for n in found if f"/{drop_image_suffix(n)}".endswith(f"/{cleaned}")]
+        exact = exact or [n for n in found if f"/{drop_image_suffix(n)}".endswith(f"/{cleaned}")]
+        return self._found.setdefault((cleaned, masks), [n for n in exact if masks or not is_mask_name(n)])
 
     def guess_mask(self, image: str) -> str | None:
         """The mask that lies beside an image or in a parallel tree under a common name; None if there is none."""
@@ -132,17 +191,26 @@ class Folder:
         wanted = [path.with_name(name).as_posix() for name in own]
         for parent in _parallel_trees(path):
             wanted += [f"{parent}/{name}" for name in (stem, *own)]
-        return next((found for name in wanted if (found := self._find_stem(name)) and found != image), None)
+        found = (name for stem in wanted for name in self._stems.get(stem, ())[:1])
+        return next((name for name in found if name != image), None)
 
     def guess_mask_path(self, image: str) -> Path | None:
         """Where the mask of `guess_mask` is."""
         mask = self.guess_mask(image)
         return self.files[mask] if mask else None
 
-    def _find_stem(self, wanted: str) -> str | None:
-        """The image file whose path without suffix is ``wanted``."""
-        found = self._tails.get(PurePosixPath(wanted).name, [])
-        return next((name for name in found if drop_image_suffix(name) == wanted), None)
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a ring of links: it is told where it is opened
+        return False
+
+
+def _list_tails(path: str) -> list[str]:
+    """The last part of a path, and the last two where it has so many."""
+    parts = path.rsplit("/", 2)
+    return [parts[-1], *(["/".join(parts[-2:])] if len(parts) > 1 else [])]
 
 
 def _parallel_trees(image: PurePosixPath) -> list[str]:
@@ -174,16 +242,17 @@ class Matcher:
                 level[key].append(name)
 
     def find(self, text: str) -> list[str]:
-        """The images meant, from the strictest way of naming that finds any."""
-        for level, key in zip(self._levels, match_keys(text), strict=True):
-            if key in level:
-                return level[key]
+        """The images meant, from the strictest way of naming that finds any; then without spaces around the text."""
+        for form in dict.fromkeys((text, text.strip())):
+            for level, key in zip(self._levels, match_keys(form), strict=True):
+                if key in level:
+                    return level[key]
         return []
 
 
 def match_keys(text: str) -> tuple[str, str, str, str]:
     """The four ways to name an image, the strictest first: path, file, stem, number (zeros and ``img_`` dropped)."""
-    path = text.strip().replace("\\", "/")
+    path = text.replace("\\", "/")
     file = path.rsplit("/", 1)[-1]
     stem = drop_image_suffix(file)
     rest = drop_img_prefix(stem)

@@ -7,10 +7,10 @@ from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
-from ..errors import DataError, Problem
+from ..errors import DataError, Problem, is_plain
 from ..types import Cohort
 from .challenge import has_challenge_layout, read_challenge
-from .checks import Progress, check_classes, check_files, check_labels, check_masks_present
+from .checks import Progress, check_classes, check_files, check_labels, check_masks_present, check_texts
 from .classes import has_class_folders, read_class_folders
 from .folder import Folder
 from .listing import list_tables, read_listing
@@ -71,6 +71,7 @@ def inspect_folder(
     problems = [kept for p in reading.problems if (kept := _without(p, excluded)) is not None]
     if drafts:
         problems += check_labels(drafts)
+        problems += check_texts(drafts)
         problems += check_masks_present(drafts, problems)
         problems += check_files(drafts, root, progress=progress)
     elif not any(not p.warning for p in problems):
@@ -106,6 +107,14 @@ def _settle(drafts: list[Draft], problems: list[Problem], *, min_cases: int) -> 
 
 def _read_layout(root: Path, columns: Columns) -> Reading:
     nothing = Reading("unknown")
+    if not is_plain(str(root.resolve())):
+        nothing.report(
+            "name",
+            str(root.resolve()),
+            message="is a path with control signs, or with bytes that are not UTF-8 (shown as \\...).",
+            fix="rename the folder, or give a link to it with a plain name from a plain folder",
+        )
+        return nothing
     if not root.is_dir():
         what = "is a file, not a folder." if root.exists() else "does not exist."
         nothing.report(
@@ -113,6 +122,13 @@ def _read_layout(root: Path, columns: Columns) -> Reading:
         )
         return nothing
     folder = Folder.walk(root)
+    reading = _recognise(root, folder, columns)
+    reading.problems = folder.problems + reading.problems
+    return reading
+
+
+def _recognise(root: Path, folder: Folder, columns: Columns) -> Reading:
+    nothing = Reading("unknown")
     if not folder.list_images():
         nothing.report(
             "no-images",

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from ..errors import Problem
+from ..errors import Problem, show_text
 from ..types import Sample
 from .challenge import CASES_FILE, LABELS_FILE
 from .folder import Folder, clean_path, is_image_name, is_mask_name
 from .reading import Columns, Draft, Reading, report_escape
 from .submission import SUBMISSION_FILE, order_by_submission
-from .tables import Row, Table, choose_columns, read_csv, read_label
+from .tables import Row, Table, choose_columns, note_spaces, read_csv, read_label
 
 NOT_TABLES = frozenset({SUBMISSION_FILE, "submission.csv", CASES_FILE, "decisions.csv", "findings.csv", LABELS_FILE})
 TEST_WORDS = frozenset({"test", "testing", "unlabelled", "unlabeled", "predict", "submission"})
@@ -81,7 +81,7 @@ def _read_table(folder: Folder, file: str, *, columns: Columns, probe: Reading) 
             "table-missing", file, message="is not in the data folder.", fix="name the right one: --set data.table=FILE"
         )
         return None
-    table = read_csv(folder, cleaned, reading=probe)
+    table = read_csv(folder, cleaned, reading=probe, columns=columns)
     if table is None:
         return None
 
@@ -96,12 +96,13 @@ def _read_table(folder: Folder, file: str, *, columns: Columns, probe: Reading) 
 
 
 def _finds_images(folder: Folder, table: Table, *, column: str) -> bool:
-    cleaned = (clean_path(row.cells[column], folder.root) for row in table.rows[:PROBED_ROWS])
-    return any(text and folder.find_image(text) for text in cleaned)
+    texts = [row.cells[column] for row in table.rows[:PROBED_ROWS]]
+    cleaned = (clean_path(text, folder.root) for text in texts)
+    return any(map(folder.find_exact, texts)) or any(text and folder.find_image(text) for text in cleaned)
 
 
 def _names_images(folder: Folder, table: Table, *, column: str) -> bool:
-    named = any(is_image_name(row.cells[column]) for row in table.rows[:PROBED_ROWS])
+    named = any(is_image_name(row.read(column)) for row in table.rows[:PROBED_ROWS])
     return named or _finds_images(folder, table, column=column)
 
 
@@ -131,25 +132,36 @@ class _Reader:
         self.folder, self.table, self.chosen, self.reading, self.test = folder, table, chosen, reading, test
         self.ignored_labels = 0
         self.empty_cases = 0
+        self.ambiguous: dict[str, tuple[list[str], list[str]]] = {}  # text: images that it may mean, rows with it
 
     def add_rows(self) -> None:
+        note_spaces(self.table, self.chosen.label, reading=self.reading)
         for row in self.table.rows:
             self._add_row(row)
+        for text, (found, rows) in self.ambiguous.items():
+            others = f", as in {len(rows) - 1} more rows" if len(rows) > 1 else ""
+            self.reading.report(
+                "ambiguous-row",
+                rows[0],
+                message=f"image '{text}' may mean {' or '.join(found[:4])}{others}.",
+                fix="write the path relative to the data folder",
+                images=tuple(found),
+            )
         if self.ignored_labels:
             self.reading.notes.append(f"labels of {self.ignored_labels} rows of the test part are not read")
         if self.empty_cases:
             self.reading.notes.append(f"{self.empty_cases} rows have no case: each of their images is its own case")
 
     def _add_row(self, row: Row) -> None:
-        text = self._cell(row, self.chosen.image)
+        text = row.cells[str(self.chosen.image)]
         name = self._find(row, text, find=self.folder.find_image)
         if name is None:
             return
-        part = self._cell(row, self.chosen.part)
+        part = row.read(self.chosen.part)
         test = self.test or part.lower() in TEST_WORDS
-        label = read_label(self._cell(row, self.chosen.label))
+        label = read_label(row.read(self.chosen.label))
         self.ignored_labels += test and label is not None
-        case = self._cell(row, self.chosen.case)
+        case = row.read(self.chosen.case)
         self.empty_cases += self.chosen.case is not None and not case
         sample = Sample(
             image=name,
@@ -164,8 +176,8 @@ class _Reader:
     def _find_mask(self, row: Row, image: str) -> Path | None:
         if self.chosen.mask is None:
             return self.folder.guess_mask_path(image)
-        text = self._cell(row, self.chosen.mask)
-        if not text:
+        text = row.cells[self.chosen.mask]
+        if not text.strip():
             return None
         name = self._find(row, text, find=lambda cleaned: self.folder.find_mask(cleaned, image), image=image)
         return None if name is None else self.folder.files[name]
@@ -173,6 +185,8 @@ class _Reader:
     def _find(self, row: Row, text: str, *, find: Callable[[str], list[str]], image: str | None = None) -> str | None:
         """The file that a cell means; None with a problem recorded. ``image`` is given when the cell names a mask."""
         cleaned = clean_path(text, self.folder.root)
+        if exact := self.folder.find_exact(text):
+            return exact[0]
         if cleaned is None:
             report_escape(self.reading, row.where, text=text, image=image)
             return None
@@ -180,26 +194,25 @@ class _Reader:
         if len(found) == 1:
             return found[0]
         what = "image" if image is None else "mask"
-        if found:
+        if found and image is None:
+            self.ambiguous.setdefault(text, (found, []))[1].append(row.where)
+        elif found:
             self.reading.report(
                 "ambiguous-row",
                 row.where,
-                message=f"{what} '{text}' may mean {' or '.join(found[:4])}.",
+                message=f"mask '{text}' may mean {' or '.join(found[:4])}.",
                 fix="write the path relative to the data folder",
-                images=(image,) if image else tuple(found),
+                images=(str(image),),
             )
         else:
             self.reading.report(
                 "row-without-file" if image is None else "mask-missing",
                 row.where,
-                message=f"{what} '{text}' is not in the data folder." if text else f"names no {what}.",
+                message=f"{what} '{text}' is not in the data folder." if text.strip() else f"names no {what}.",
                 fix="copy the file there, correct the path, or delete the row",
-                images=(image or cleaned or row.where,),
+                images=(image or show_text(cleaned) or row.where,),
             )
         return None
-
-    def _cell(self, row: Row, column: str | None) -> str:
-        return row.cells[column] if column is not None else ""
 
 
 def _report_unlisted(folder: Folder, reading: Reading) -> None:

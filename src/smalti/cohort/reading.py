@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..errors import Problem
+from ..errors import Problem, show_text
 from ..types import Sample
 
 
@@ -97,5 +97,5 @@ def report_escape(reading: Reading, where: str, *, text: str, image: str | None 
         where,
         message=f"{text!r} leaves the data folder.",
         fix="copy the file there and write its path relative to the folder",
-        images=(image or text,),
+        images=(image or show_text(text),),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ..errors import show_text
 from .folder import Folder, Matcher
 from .reading import Draft, Reading
 from .tables import IMAGE_NAMES, LABEL_NAMES, Table, pick_column, read_csv
@@ -62,7 +63,7 @@ def _match_rows(table: Table, index: str, *, tests: dict[str, Draft], reading: R
             reading.report(
                 "ambiguous-row",
                 row.where,
-                message=f"'{text}' may mean {' or '.join(found)}.",
+                message=f"'{text}' may mean {' or '.join(found[:4])}.",
                 fix="write the path of the one that is meant",
                 images=tuple(found),
             )
@@ -72,7 +73,7 @@ def _match_rows(table: Table, index: str, *, tests: dict[str, Draft], reading: R
                 row.where,
                 message=f"'{text}' has no image in the test part.",
                 fix="copy the file there; without it the submission lacks this row",
-                images=(text,),
+                images=(show_text(text),),
             )
         elif found[0] in ordered:
             reading.report(

@@ -5,9 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from ..errors import DataError
+from ..images import open_file
+from .encoding import LARGEST_BYTES, decode_table
 from .folder import Folder
 from .reading import Columns, Reading
 
@@ -31,15 +35,21 @@ CASE_NAMES = (
     "individual", "slide", "slide_id", "wsi",
 )  # fmt: skip
 PART_NAMES = ("part", "split", "set", "subset", "partition", "data_split", "dataset")
+ANY = Columns()
+MOST_COLUMNS = 200_000
 EMPTY_TEXTS = frozenset({"", "nan", "na", "n/a", "null", "?"})
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of a table: ``where`` for messages, cells by column."""
+    """One row of a table: ``where`` for messages, cells by column as they are, of the columns that may matter."""
 
     where: str
     cells: dict[str, str]
+
+    def read(self, column: str | None) -> str:
+        """The text of a cell without spaces around it; empty where there is no such column."""
+        return self.cells[column].strip() if column is not None else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +61,12 @@ class Table:
     rows: tuple[Row, ...]
 
 
-def read_csv(folder: Folder, file: str, *, reading: Reading) -> Table | None:
-    """Read a CSV of the data folder; None when it cannot be read, with the reason in ``reading``."""
+def read_csv(folder: Folder, file: str, *, reading: Reading, columns: Columns = ANY) -> Table | None:
+    """Read a CSV of the data folder; None when it cannot be read, with the reason in ``reading``.
+
+    A table may have thousands of columns of something else. Kept are those in ``columns``, those with a common name,
+    and the first two and the last, which count where none has.
+    """
     text = _read_text(folder, file, reading=reading)
     if text is None:
         return None
@@ -62,21 +76,25 @@ def read_csv(folder: Folder, file: str, *, reading: Reading) -> Table | None:
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         header = tuple(cell.strip() for cell in next((line for line in lines if any(line)), []))
-        rows = tuple(_read_rows(lines, file, header=header, reading=reading))
+        if len(header) > MOST_COLUMNS:
+            message, fix = f"has {len(header)} columns.", "save those of image, label, mask, case and part alone"
+            reading.report("table-columns", file, message=message, fix=fix)
+            return None
+        rows = tuple(_read_rows(lines, file, header=header, kept=_choose_kept(header, columns), reading=reading))
     except csv.Error as error:
         reading.report(
             "table-damaged",
             f"{file} line {lines.line_num}",
             message=f"is no well-formed CSV: {error}.",
-            fix="look for a stray quotation mark in this line and save the table again as CSV",
+            fix="look for a stray quotation mark in this line or above and save the table again as CSV",
         )
         return None
-    twice = sorted({name for name in header if header.count(name) > 1 and name})
+    twice = sorted(name for name, count in Counter(header).items() if count > 1 and name)
     if twice:
         reading.report(
             "column-repeated",
             file,
-            message=f"has more than one column called {', '.join(twice)}.",
+            message=f"has more than one column called {', '.join(twice[:12])}.",
             fix="rename or delete all of them but one",
         )
         return None
@@ -86,7 +104,16 @@ def read_csv(folder: Folder, file: str, *, reading: Reading) -> Table | None:
     return Table(file, header, rows)
 
 
-def _read_rows(lines: Iterable[list[str]], file: str, *, header: tuple[str, ...], reading: Reading) -> list[Row]:
+def _choose_kept(header: tuple[str, ...], columns: Columns) -> list[int]:
+    common = {*IMAGE_NAMES, *LABEL_NAMES, *MASK_NAMES, *CASE_NAMES, *PART_NAMES}
+    named = {getattr(columns, kind) for kind in ("image", "label", "mask", "case", "part")}
+    ends = {0, 1, len(header) - 1}
+    return [i for i, name in enumerate(header) if i in ends or name in named or plain_name(name) in common]
+
+
+def _read_rows(
+    lines: Iterable[list[str]], file: str, *, header: tuple[str, ...], kept: list[int], reading: Reading
+) -> list[Row]:
     rows = []
     for cells in lines:
         where = f"{file} line {lines.line_num}"  # type: ignore[attr-defined]  # csv.reader has it
@@ -102,46 +129,33 @@ def _read_rows(lines: Iterable[list[str]], file: str, *, header: tuple[str, ...]
                 fix="put cells that contain the separator in quotes; fill the missing ones",
             )
             continue
-        rows.append(Row(where, dict(zip(header, (cell.strip() for cell in cells), strict=True))))
+        rows.append(Row(where, {header[i]: cells[i] for i in kept}))
     return rows
 
 
 def _read_text(folder: Folder, file: str, *, reading: Reading) -> str | None:
+    """The text of a table; None with a problem recorded where it is no text, or far too long."""
     try:
-        data = folder.files[file].read_bytes()
+        with open_file(folder.files[file]) as opened:
+            return decode_table(opened.read(LARGEST_BYTES + 1), file)
+    except DataError as error:
+        code = error.problems[0].code
+        code = code if code.startswith("table-") else "table-damaged"
+        reading.problems.append(replace(error.problems[0], code=code, file=file))
     except OSError as error:
         reading.report("table-damaged", file, message=f"cannot be read: {error.strerror}.", fix="check its permissions")
-        return None
-    guess = ""
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in data[:2000]:
-        guess, position = "UTF-16", 0 if data[0] >= 0xFE else data.index(0)
-    elif data.startswith(b"PK\x03\x04"):
-        reading.report(
-            "table-encoding",
-            file,
-            message="is a spreadsheet or archive (it begins with 'PK'), not text.",
-            fix="open it in the spreadsheet program and save it as 'CSV UTF-8'",
-        )
-        return None
-    else:
-        try:
-            return data.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            guess, position = "WINDOWS-1252", error.start
-    line = data[:position].count(b"\n") + 1
-    reading.report(
-        "table-encoding",
-        file,
-        message=f"is not UTF-8: byte 0x{data[position]:02x} at position {position}, line {line}; probably {guess}.",
-        fix=f"save it as 'CSV UTF-8', or: iconv -f {guess} -t UTF-8 {file} > fixed.csv, then mv it back",
-    )
     return None
 
 
 def _sniff_delimiter(text: str) -> str:
-    header = text.lstrip("\r\n").splitlines()[0] if text.strip() else ""
+    header = re.search(r"[^\r\n]*", text.lstrip("\r\n"))[0]  # type: ignore[index]  # it finds something in any text
     bare = re.sub(r'"[^"]*"', "", header)
     return max(DELIMITERS, key=lambda d: (bare.count(d), d == ","))
+
+
+def plain_name(column: str) -> str:
+    """The name of a column as `IMAGE_NAMES` and its like are written."""
+    return re.sub(r"[^a-z0-9]+", "_", column.lower()).strip("_")
 
 
 def pick_column(
@@ -152,7 +166,7 @@ def pick_column(
     fits: Callable[[str], bool] | None = None,
 ) -> str | None:
     """The column with one of the common names, the likeliest first; those that ``fits`` accepts go before others."""
-    plain = {re.sub(r"[^a-z0-9]+", "_", column.lower()).strip("_"): column for column in reversed(header)}
+    plain = {plain_name(column): column for column in reversed(header)}
     found = [plain[name] for name in names if name in plain and plain[name] not in set(taken)]
     if fits is not None:
         found = [column for column in found if fits(column)] or found
@@ -188,6 +202,13 @@ def choose_columns(
 
 def _list(header: tuple[str, ...]) -> str:
     return ", ".join(f"'{name}'" for name in header[:12]) + (", ..." if len(header) > 12 else "")
+
+
+def note_spaces(table: Table, column: str | None, *, reading: Reading) -> None:
+    """Note how many labels have spaces around them, which are not read."""
+    count = 0 if column is None else sum(row.cells[column] != row.read(column) for row in table.rows)
+    if count:
+        reading.notes.append(f"{table.file}: spaces around {count} label(s) are not read")
 
 
 def read_label(text: str) -> str | None:

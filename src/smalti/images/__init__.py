@@ -11,13 +11,19 @@ How pixels become 8-bit RGB:
     CMYK, YCbCr, HSV     Pillow's conversion
     32-bit, Lab          refused: their range is not known
     EXIF orientation     applied (the TIFF tag likewise); a mask is turned like its image
-    several frames       the first
+    several frames       the first, with a warning
+
+What a decoder fills with black or passes over, a PNG of too few rows or with a wrong checksum, a TIFF of too few
+strips, is refused. Only regular files are opened, and whatever a decoder raises becomes a `DataError` with file and
+fix.
 
 Whole-slide files are read with OpenSlide (extra ``openslide``), at the highest resolution, over white. A ``.tif`` goes
 there only when it is large (`LARGE_PX`) or Pillow does not know it.
 """
 
 from .facts import PLAUSIBLE_MPP, read_encoding, read_mpp
+from .files import hash_image, list_times, open_file, read_stamp
+from .holding import HELD_BYTES, changed_error, hold_files
 from .masks import read_mask
 from .pictures import LARGE_PX, LARGEST_WHOLE_PX, PICTURE_FORMATS
 from .regions import Regions, check_image, open_regions, read_image, read_region, read_size, read_thumbnail
@@ -27,6 +33,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", *TIFF_SUFFIXES, ".bmp", ".webp", ".gi
 WHOLE_PX = 64_000_000  # images beyond are read by region and masks at every n-th pixel: 0.2 GB of RGB are held at most
 
 __all__ = [
+    "HELD_BYTES",
     "IMAGE_SUFFIXES",
     "LARGEST_WHOLE_PX",
     "LARGE_PX",
@@ -36,7 +43,12 @@ __all__ = [
     "TIFF_SUFFIXES",
     "WHOLE_PX",
     "Regions",
+    "changed_error",
     "check_image",
+    "hash_image",
+    "hold_files",
+    "list_times",
+    "open_file",
     "open_regions",
     "read_encoding",
     "read_image",
@@ -44,5 +56,6 @@ __all__ = [
     "read_mpp",
     "read_region",
     "read_size",
+    "read_stamp",
     "read_thumbnail",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from .pictures import open_picture
@@ -21,14 +22,13 @@ def read_mpp(path: Path) -> float | None:
     if is_slide(path):
         with open_slide(path) as slide:
             sides = [slide.properties.get(f"openslide.mpp-{axis}") for axis in "xy"]
-        return None if None in sides else _hold_mpp(float(sides[0]), float(sides[1]))
+        return _hold_mpp(*map(_read_number, sides))
     with open_picture(path) as (image, _):
         tags = getattr(image, "tag_v2", {})
-        microns = {2: 25_400.0, 3: 10_000.0}.get(tags.get(296, 2))  # resolution unit: inch, centimetre
-        across, down = tags.get(282), tags.get(283)
-        if microns is None or not across or not down:
-            return None
-        return _hold_mpp(microns / float(across), microns / float(down))
+        unit = tags.get(296, 2)
+        microns = {2: 25_400.0, 3: 10_000.0}.get(unit if isinstance(unit, int) else 0, 0.0)  # inch, centimetre
+        sides = [microns / (_read_number(tags.get(tag)) or math.inf) for tag in (282, 283)]
+        return _hold_mpp(*sides)
 
 
 def read_encoding(path: Path) -> tuple[str, float]:
@@ -43,6 +43,14 @@ def read_encoding(path: Path) -> tuple[str, float]:
         steps = [step for table in getattr(image, "quantization", {}).values() for step in table]
         words = (image.format, image.mode, image.info.get("compression"))
         return " ".join(str(word) for word in words if word), sum(steps) / max(1, len(steps))
+
+
+def _read_number(value: object) -> float:
+    """What a tag says where it says a number; 0 where it says anything else."""
+    try:
+        return float(value)  # type: ignore[arg-type]  # what is no number is told by trying
+    except (TypeError, ValueError, ZeroDivisionError, OverflowError):
+        return 0.0
 
 
 def _hold_mpp(across: float, down: float) -> float | None:

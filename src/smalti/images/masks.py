@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .failures import data_error
+from .integrity import check_strips, check_whole
 from .pictures import open_picture, to_planes, turn
 from .slides import BAND_PX, find_slide_size, is_slide, open_slide, read_slide_region
 
@@ -62,6 +63,9 @@ def _open_bands(path: Path) -> Iterator[tuple[tuple[int, int], Any]]:
             yield (height_px, width_px), read_slide
         return
     with open_picture(path) as (image, orientation):
+        check_strips(image, path)
+        image.load()
+        check_whole(image, path)
         turned = turn(image, orientation)
 
         def read_picture(row: int, stop: int) -> Planes:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import struct
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from .failures import data_error, refuse_whole
+from ..errors import DataError
+from .failures import data_error, name_failures, refuse_whole
+from .files import open_file
 
 # What Pillow may open whatever the suffix says; its other readers are stubs, or start programs (EPS).
 PICTURE_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")
@@ -35,58 +36,70 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# What Pillow's readers raise on damaged bytes; OSError is the usual one.
-DAMAGE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, OverflowError, struct.error)
+# Pillow's limit and the filters of warnings belong to the whole process: set by the first of the threads that decode,
+# given back by the last.
+_free_lock = threading.Lock()
+_free: list[ExitStack] = []
+_decoders = 0
 
-# Filters of warnings and Pillow's limit belong to the whole process, so two threads must not be at them at once.
-_header_lock = threading.Lock()
+
+@contextmanager
+def decode_freely(path: Path) -> Iterator[None]:
+    """Pillow without its own limit and without warnings; what fails inside becomes a `DataError` about the file.
+
+    Pillow counts pixels; what matters is the memory that they take (`refuse_large`). Odd metadata are no news to the
+    user; damage that matters shows in the pixels.
+    """
+    global _decoders
+    with _free_lock:
+        _decoders += 1
+        if _decoders == 1:
+            _free.append(_free_pillow())
+    try:
+        with name_failures(path):
+            yield
+    finally:
+        with _free_lock:
+            _decoders -= 1
+            if _decoders == 0:
+                _free.pop().close()
+
+
+def _free_pillow() -> ExitStack:
+    stack = ExitStack()
+    stack.enter_context(warnings.catch_warnings())
+    warnings.simplefilter("ignore")
+    stack.callback(setattr, Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+    Image.MAX_IMAGE_PIXELS = None
+    Image.init()  # the formats asked for must be registered; does nothing the second time
+    return stack
 
 
 @contextmanager
 def open_picture(path: Path) -> Iterator[tuple[Image.Image, int]]:
     """The lazy Pillow image and its EXIF orientation; what fails inside becomes a `DataError`."""
-    with name_damage(path):
-        image, orientation = read_header(path)
-        with image:
-            refuse_large(image, path)
-            yield image, orientation
+    with open_header(path) as (image, orientation), decode_freely(path):
+        refuse_large(image, path)
+        yield image, orientation
 
 
 @contextmanager
-def name_damage(path: Path) -> Iterator[None]:
-    """What Pillow raises inside becomes a `DataError` about the file."""
-    try:
-        yield
-    except UnidentifiedImageError:
-        raise data_error(
-            path,
-            "unreadable",
-            message=f"is no image that Pillow knows ({_describe_content(path)}).",
-            fix="export it again as PNG or 8-bit TIFF; slides need pip install 'smalti[openslide]'",
-        ) from None
-    except FileNotFoundError:
-        raise data_error(
-            path, "missing-file", message="does not exist.", fix="copy the file there or remove its row"
-        ) from None
-    except DAMAGE_ERRORS as error:
-        raise data_error(
-            path, "unreadable", message=f"cannot be decoded: {error}.", fix="copy or export the file again"
-        ) from None
-
-
-def read_header(path: Path) -> tuple[Image.Image, int]:
+def open_header(path: Path) -> Iterator[tuple[Image.Image, int]]:
     """The lazy Pillow image, however large, and its EXIF orientation."""
-    with _header_lock, warnings.catch_warnings():
-        # Odd metadata are no news to the user; damage that matters shows in the pixels.
-        warnings.simplefilter("ignore")
-        Image.init()  # the formats asked for must be registered; does nothing the second time
-        # Pillow counts pixels; what matters is the memory that they take (`refuse_large`).
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            image = Image.open(path, formats=PICTURE_FORMATS)
-            return image, _read_orientation(image)
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
+    with open_file(path) as file:
+        with decode_freely(path):
+            try:
+                image = Image.open(file, formats=PICTURE_FORMATS)
+            except UnidentifiedImageError:
+                raise data_error(
+                    path,
+                    "unreadable",
+                    message=f"is no image that Pillow knows ({_describe_content(file)}).",
+                    fix="export it again as PNG or 8-bit TIFF; slides need pip install 'smalti[openslide]'",
+                ) from None
+            orientation = _read_orientation(image)
+        with image:
+            yield image, orientation
 
 
 def refuse_large(image: Image.Image, path: Path) -> None:
@@ -108,15 +121,16 @@ def _read_orientation(image: Image.Image) -> int:
         return 1
     exif = Image.Exif()
     try:
-        exif.load(block)
-        return int(exif.get(EXIF_ORIENTATION, 1))
-    except DAMAGE_ERRORS:
+        with name_failures(Path("exif")):
+            exif.load(block)
+            return int(exif.get(EXIF_ORIENTATION, 1))
+    except DataError:
         return 1  # a damaged note beside good pixels
 
 
-def _describe_content(path: Path) -> str:
-    with path.open("rb") as file:
-        start = file.read(512)
+def _describe_content(file: BinaryIO) -> str:
+    file.seek(0)
+    start = file.read(512)
     if not start:
         return "the file is empty"
     text = start.lstrip().lower()

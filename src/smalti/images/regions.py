@@ -13,20 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .failures import refuse_outside, refuse_whole
+from ..errors import Problem
+from .failures import name_failures, refuse_outside, refuse_whole
+from .integrity import check_strips, check_whole, find_doubts
 from .pictures import (
     LARGEST_WHOLE_PX,
+    decode_freely,
     find_turned_size,
-    name_damage,
+    open_header,
     open_picture,
-    read_header,
     refuse_large,
     refuse_mode,
     shrink,
     to_rgb,
     turn,
 )
-from .slides import find_slide_size, is_slide, open_slide, read_slide_region
+from .slides import find_slide_size, is_slide, load_slide, open_slide, read_slide_region
 
 
 class Regions(Protocol):
@@ -61,7 +63,9 @@ class PictureRegions:
     ) -> NDArray[np.uint8]:
         """As `read_region`."""
         refuse_outside(self.path, (row_px, col_px), wanted=(height_px, width_px), size=self.size_px)
-        with name_damage(self.path):
+        if longest_px is None:
+            refuse_whole(self.path, (height_px, width_px), most_px=LARGEST_WHOLE_PX)
+        with decode_freely(self.path):
             part = self._decode()
             if longest_px is not None or (height_px, width_px) != self.size_px:
                 part = part.crop((col_px, row_px, col_px + width_px, row_px + height_px))
@@ -93,7 +97,8 @@ class SlideRegions:
         refuse_outside(self.path, (row_px, col_px), wanted=(height_px, width_px), size=self.size_px)
         if longest_px is None:
             refuse_whole(self.path, (height_px, width_px), most_px=LARGEST_WHOLE_PX)
-        return np.array(read_slide_region(self.slide, (row_px, col_px, height_px, width_px), longest_px=longest_px))
+        with name_failures(self.path):
+            return np.array(read_slide_region(self.slide, (row_px, col_px, height_px, width_px), longest_px=longest_px))
 
 
 @contextmanager
@@ -104,12 +109,10 @@ def open_regions(path: Path) -> Iterator[Regions]:
         DataError, MissingExtraError: as `read_region`.
     """
     if is_slide(path):
-        with open_slide(path) as slide:
+        with load_slide(path) as slide:
             yield SlideRegions(path, slide)
         return
-    with name_damage(path):
-        image, orientation = read_header(path)
-    with image:
+    with open_header(path) as (image, orientation):
         refuse_large(image, path)
         yield PictureRegions(path, image, orientation)
 
@@ -125,10 +128,11 @@ def read_size(path: Path) -> tuple[int, int]:
         return regions.size_px
 
 
-def check_image(path: Path) -> tuple[int, int]:
+def check_image(path: Path, *, doubts: list[Problem] | None = None) -> tuple[int, int]:
     """Decode every pixel, so that a damaged file shows, and return (height_px, width_px).
 
-    Of a slide, only the header and the last corner are read.
+    Of a slide, only the header and the last corner are read. What may not be meant is added to ``doubts``: a file of
+    several pictures, a JPEG that seems to end early.
 
     Raises:
         DataError, MissingExtraError: as `read_image`; but a slide may be of any size.
@@ -143,7 +147,13 @@ def check_image(path: Path) -> tuple[int, int]:
         refuse_mode(image, path)
         size_px = find_turned_size(image, orientation)
         refuse_whole(path, size_px, most_px=LARGEST_WHOLE_PX)
+        check_strips(image, path)
         image.load()
+        check_whole(image, path)
+        if image.mode in {"P", "PA"}:
+            to_rgb(image, path)  # the palette may not be there
+        if doubts is not None:
+            doubts += find_doubts(image, path)
         return size_px
 
 

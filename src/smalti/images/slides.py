@@ -10,9 +10,10 @@ from typing import Any
 
 from PIL import Image
 
-from ..errors import MissingExtraError
-from .failures import data_error
-from .pictures import DAMAGE_ERRORS, LARGE_PX, read_header, shrink
+from ..errors import DataError, MissingExtraError
+from .failures import data_error, name_failures
+from .files import refuse_special
+from .pictures import LARGE_PX, open_header, shrink
 
 SLIDE_SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".svslide", ".vms", ".vmu", ".bif")
 TIFF_SUFFIXES = (".tif", ".tiff")
@@ -29,12 +30,12 @@ def is_slide(path: Path) -> bool:
     if not path.is_file() or importlib.util.find_spec("openslide") is None:
         return False
     try:
-        image, _ = read_header(path)
-        with image:
+        with open_header(path) as (image, _):
             large = image.width * image.height > LARGE_PX
-    except DAMAGE_ERRORS:
+    except DataError:
         large = True
-    return large and _import_openslide(path).OpenSlide.detect_format(path) is not None
+    with name_failures(path):
+        return large and _import_openslide(path).OpenSlide.detect_format(path) is not None
 
 
 def _import_openslide(path: Path) -> Any:
@@ -45,23 +46,33 @@ def _import_openslide(path: Path) -> Any:
     return openslide
 
 
+def load_slide(path: Path) -> Any:
+    """The OpenSlide object, to be closed by the caller.
+
+    Raises:
+        DataError: OpenSlide does not read the file.
+        MissingExtraError: OpenSlide is not installed.
+    """
+    openslide = _import_openslide(path)
+    refuse_special(path)
+    with name_failures(path):
+        try:
+            return openslide.OpenSlide(path)
+        except openslide.OpenSlideError as error:
+            reason = str(error) or type(error).__name__
+            raise data_error(
+                path,
+                "unreadable",
+                message=f"cannot be read by OpenSlide: {reason}.",
+                fix="copy the file again, or export it as tiled TIFF",
+            ) from None
+
+
 @contextmanager
 def open_slide(path: Path) -> Iterator[Any]:
     """The OpenSlide object; what fails inside becomes a `DataError`."""
-    openslide = _import_openslide(path)
-    if not path.is_file():
-        raise data_error(path, "missing-file", message="does not exist.", fix="copy the file there or remove its row")
-    try:
-        with openslide.OpenSlide(path) as slide:
-            yield slide
-    except openslide.OpenSlideError as error:
-        reason = str(error) or type(error).__name__
-        raise data_error(
-            path,
-            "unreadable",
-            message=f"cannot be read by OpenSlide: {reason}.",
-            fix="copy the file again, or export it as tiled TIFF",
-        ) from None
+    with load_slide(path) as slide, name_failures(path):
+        yield slide
 
 
 def find_slide_size(slide: Any) -> tuple[int, int]:

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import yaml
@@ -116,14 +117,15 @@ def _validate(values: Mapping[str, Any], where: str) -> Recipe:
     try:
         return Recipe.model_validate(dict(values))
     except ValidationError as error:
-        lines = [_describe(e["loc"], e["type"], e["msg"]) for e in error.errors()]
+        lines = [_describe(e["loc"], e["type"], e["msg"], given=e["input"]) for e in error.errors()]
         raise RecipeError("\n".join([f"{where} does not fit:", *lines])) from None
 
 
-def _describe(location: tuple[int | str, ...], kind: str, message: str) -> str:
+def _describe(location: tuple[int | str, ...], kind: str, message: str, *, given: object) -> str:
     path = ".".join(str(part) for part in location)
     if kind != "extra_forbidden":
-        return f"  {path or 'recipe'}: {message}"
+        text = f" (given: {shorten(str(given), 40)})" if isinstance(given, int | float | str) else ""
+        return f"  {path or 'recipe'}: {message}{text}"
     near = difflib.get_close_matches(path, list_knobs(), n=1, cutoff=0.4)
     hint = f" Did you mean {near[0]}?" if near else ""
     return f"  {path}: there is no such knob.{hint} Fix: 'smalti parts --knobs' lists them all"

@@ -8,7 +8,10 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from ..types import Outside
-from .section import Option, Section, Seed
+from .section import MOST_TILES, Option, Section, Seed
+
+MOST_FOLDS = 1000
+MOST_MAGNIFICATION = 64
 
 
 class Data(Section):
@@ -38,15 +41,19 @@ class Tile(Section):
         "tiles",
         description="tiles: cut at full resolution; mask_box: bounding box of the mask, shrunk; whole: image, shrunk",
     )
-    size_px: int | None = Field(None, gt=15, description="side of a stored tile; null takes the backbone's input size")
+    size_px: int | None = Field(
+        None, gt=15, le=4096, description="side of a stored tile; null takes the backbone's input size"
+    )
     mpp: float | None = Field(
         None,
         gt=0,
+        le=100,
         description="microns per pixel of a tile, where an image says its own; null takes pixels as they are",
     )
     magnifications: tuple[float, ...] = Field(
         (1.0,),
         min_length=1,
+        max_length=8,
         description="squares around each place, in tile sides, smallest first: 2 is half the magnification",
     )
     within: Literal["mask", "tissue"] = Field(
@@ -66,9 +73,11 @@ class Tile(Section):
     min_coverage: float = Field(
         0.5, ge=0, le=1, description="least share of a tile under the mask, or tissue (see within)"
     )
-    min_tiles: int = Field(4, gt=0, description="floor: the best covered places are taken so that a bag has this many")
+    min_tiles: int = Field(
+        4, gt=0, le=MOST_TILES, description="floor: the best covered places are taken so that a bag has this many"
+    )
     max_tiles: int | None = Field(
-        64, gt=0, description="ceiling: an even choice of places of larger bags; null keeps all"
+        64, gt=0, le=MOST_TILES, description="ceiling: an even choice of places of larger bags; null keeps all"
     )
 
     @model_validator(mode="after")
@@ -80,6 +89,8 @@ class Tile(Section):
         pairs = zip((0.0, *self.magnifications), self.magnifications, strict=False)
         if any(wide <= narrow for narrow, wide in pairs):
             raise ValueError("magnifications must be above 0, each larger than the one before")
+        if self.magnifications[-1] > MOST_MAGNIFICATION:
+            raise ValueError(f"magnifications must be {MOST_MAGNIFICATION} or less")
         if self.source != "tiles" and (self.mpp is not None or self.magnifications != (1.0,)):
             raise ValueError(
                 f"mpp and magnifications are of tiles, and source={self.source} shrinks what it takes. "
@@ -100,7 +111,9 @@ class Split(Section):
     """Case-grouped, stratified folds."""
 
     folds: int | Literal["auto"] = Field("auto", description="outer folds; auto takes the largest number up to 5")
-    seeds: tuple[Seed, ...] = Field((0,), min_length=1, description="one repetition of all folds per seed")
+    seeds: tuple[Seed, ...] = Field(
+        (0,), min_length=1, max_length=100, description="one repetition of all folds per seed"
+    )
     inner_frac: float = Field(
         0.2, gt=0, le=0.5, description="share of the training cases that choose epochs and never score"
     )
@@ -110,8 +123,8 @@ class Split(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Split:
-        if isinstance(self.folds, int) and self.folds < 2:
-            raise ValueError("folds must be 2 or more, or auto")
+        if isinstance(self.folds, int) and not 2 <= self.folds <= MOST_FOLDS:
+            raise ValueError(f"folds must be 2 or more, at most {MOST_FOLDS}, or auto")
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError("seeds must differ from each other")
         return self
@@ -123,7 +136,7 @@ class Model(Section):
     backbone: str = Field("mobilenetv2_100", description="timm name, or hf-hub:OWNER/NAME, or local-dir:FOLDER")
     pretrained: bool = Field(True, description="take weights from the hub (timm's own download)")
     weights: Path | None = Field(None, description="weights file instead (.safetensors; .pt and .pth weights-only)")
-    hub_timeout_s: float = Field(5.0, gt=0, description="give a silent hub up after this long")
+    hub_timeout_s: float = Field(5.0, gt=0, le=3600, description="give a silent hub up after this long")
     without_weights: Literal["error", "scratch"] = Field(
         "error",
         description="when the hub cannot be reached: stop, or lay the preset 'scratch' over this recipe",
@@ -170,5 +183,5 @@ class Ensemble(Section):
 class Evaluate(Section):
     """How sure the score is."""
 
-    resamples: int = Field(2000, ge=100, description="bootstrap resamples of the cases")
+    resamples: int = Field(2000, ge=100, le=100_000, description="bootstrap resamples of the cases")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="confidence of the intervals")

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from ..types import Sampling
-from .section import Option, Section
+from .section import MOST_EPOCHS, MOST_IMAGES, MOST_TILES, Option, Section
 
 BALANCING_LOSSES = ("logit_adjusted",)  # class weights beside them would correct twice
 
@@ -15,8 +15,10 @@ BALANCING_LOSSES = ("logit_adjusted",)  # class weights beside them would correc
 class Phase(Section):
     """What both phases of training have in common."""
 
-    epochs: int = Field(60, ge=0, description="most passes over the training images; 0 leaves the phase out")
-    batch_images: int = Field(32, gt=0, description="images (bags) per step")
+    epochs: int = Field(
+        60, ge=0, le=MOST_EPOCHS, description="most passes over the training images; 0 leaves the phase out"
+    )
+    batch_images: int = Field(32, gt=0, le=MOST_IMAGES, description="images (bags) per step")
     sampling: Sampling = Field(
         "shuffled",
         description="each image once in an epoch, or drawn so that classes, cases, or both count alike",
@@ -40,7 +42,7 @@ class Phase(Section):
     sharpness: float = Field(
         0.0, ge=0, description="radius of sharpness-aware minimisation around the optimiser; 0 leaves it out"
     )
-    warmup_epochs: int = Field(0, ge=0, description="epochs in which the rate rises to its full height")
+    warmup_epochs: int = Field(0, ge=0, le=MOST_EPOCHS, description="epochs in which the rate rises to its full height")
     schedule: Literal["cosine", "plateau", "onecycle", "constant"] = Field(
         "cosine", description="cosine to zero; plateau: ReduceLROnPlateau on the inner loss; onecycle; constant"
     )
@@ -49,9 +51,11 @@ class Phase(Section):
         description="weights that are looked at: the last; their exponential mean; the mean of the second half's "
         "epochs; at the end, the mean of epochs that lowers the inner loss",
     )
-    accumulate: int = Field(1, gt=0, description="batches whose gradients make one step; each is normalised by itself")
+    accumulate: int = Field(
+        1, gt=0, le=MOST_IMAGES, description="batches whose gradients make one step; each is normalised by itself"
+    )
     average_decay: float = Field(0.99, gt=0, lt=1, description="decay of the exponential mean, for one step")
-    patience: int = Field(15, gt=0, description="stop after so many epochs without a better inner loss")
+    patience: int = Field(15, gt=0, le=MOST_EPOCHS, description="stop after so many epochs without a better inner loss")
     loss: str = Field("cross_entropy", description="what is minimised (smalti parts)")
     loss_options: tuple[Option, ...] = Field(
         (), description="what the loss takes, as name=value, for example [gamma=1]"
@@ -86,7 +90,10 @@ class Transfer(Phase):
         1, ge=1, le=8, description="stored views of each tile: the plain one and views-1 flips and turns"
     )
     tiles_per_image: int | None = Field(
-        None, gt=0, description="most tiles drawn from a bag at each step, for a pooler that learns; null takes all"
+        None,
+        gt=0,
+        le=MOST_TILES,
+        description="most tiles drawn from a bag at each step, for a pooler that learns; null takes all",
     )
     tile_dropout: float = Field(
         0.0, ge=0, lt=1, description="share of these tiles left out at each step, for a pooler that learns"
@@ -101,10 +108,12 @@ class Transfer(Phase):
 class Finetune(Phase):
     """The backbone is opened stage by stage, from the head down."""
 
-    epochs: int = Field(12, ge=0, description="most passes over the training images; 0 leaves the phase out")
-    batch_images: int = Field(8, gt=0, description="images (bags) per step")
-    patience: int = Field(5, gt=0, description="stop after so many epochs without a better inner loss")
-    tiles_per_image: int = Field(4, gt=0, description="tiles drawn from a bag at each step")
+    epochs: int = Field(
+        12, ge=0, le=MOST_EPOCHS, description="most passes over the training images; 0 leaves the phase out"
+    )
+    batch_images: int = Field(8, gt=0, le=MOST_IMAGES, description="images (bags) per step")
+    patience: int = Field(5, gt=0, le=MOST_EPOCHS, description="stop after so many epochs without a better inner loss")
+    tiles_per_image: int = Field(4, gt=0, le=MOST_TILES, description="tiles drawn from a bag at each step")
     bag_mixing: float = Field(
         0.0, ge=0, description="alpha of the shares by which the drawn tiles of two bags become one; 0 mixes nothing"
     )
@@ -113,7 +122,9 @@ class Finetune(Phase):
         description="tiles of two images as one: mean of pixels; a pasted box; of the box, what is under the mask",
     )
     pixel_alpha: float = Field(1.0, gt=0, description="alpha of the shares of pixel_mixing; small ones mix little")
-    stages: int = Field(3, ge=1, description="equal steps in which the backbone is opened; 1 opens all at once")
+    stages: int = Field(
+        3, ge=1, le=1000, description="equal steps in which the backbone is opened; 1 opens all at once"
+    )
     layer_decay: float = Field(0.7, gt=0, le=1, description="rate of a layer group relative to the one above it")
     augmentation: str = Field("flips_colour", description="augmentation of the tiles (smalti parts)")
     augmentation_options: tuple[Option, ...] = Field(

@@ -67,7 +67,7 @@ def encode_picture(
         return ""
     path = root / image
     # Names come from a table: nothing outside the data folder is shown.
-    if not path.resolve().is_relative_to(root.resolve()) or not path.is_file():
+    if not path.is_file() or not path.resolve().is_relative_to(root.resolve()):
         return ""
     try:
         picture = Image.fromarray(read_thumbnail(path, longest_px=longest_px))

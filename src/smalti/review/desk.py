@@ -184,7 +184,7 @@ class Desk:
         finding, label = (before.finding, before.label) if before else ("", "")
         return Decision(image, action, UNDO, self.who, runs.now_text(), finding, label, entry)
 
-    def _read_files(self) -> tuple[tuple[str, int, int], ...]:
+    def _read_files(self) -> tuple[tuple[str, int, int, int], ...]:
         paths = [p for s in self.cohort.samples for p in (s.path, s.mask_path) if p is not None]
         return tuple(_describe_file(path) for path in paths)
 
@@ -194,12 +194,12 @@ def _refuse_without_effect(card: Card, action: str) -> None:
         raise DataError(f"'{action}' has no effect on '{card.image}' ({card.part})")
 
 
-def _describe_file(path: Path) -> tuple[str, int, int]:
+def _describe_file(path: Path) -> tuple[str, int, int, int]:
     try:
         stat = path.stat()
     except OSError:
-        return str(path), -1, -1
-    return str(path), stat.st_size, stat.st_mtime_ns
+        return str(path), -1, -1, -1
+    return str(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 def _rank(finding: Finding) -> tuple[int, float]:

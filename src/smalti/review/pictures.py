@@ -151,12 +151,12 @@ class Pictures:
             raise DataError("an image is not shown", [problem])  # a pipe would keep the page waiting for ever
 
 
-def _key(path: Path) -> tuple[str, int, int]:
+def _key(path: Path) -> tuple[str, int, int, int]:
     try:
         state = path.stat()
     except OSError:
-        return str(path), -1, -1
-    return str(path), state.st_size, state.st_mtime_ns
+        return str(path), -1, -1, -1
+    return str(path), state.st_size, state.st_mtime_ns, state.st_ctime_ns  # which nobody sets back
 
 
 def _shrink(pixels: NDArray[np.uint8], longest_px: int) -> NDArray[np.uint8]:

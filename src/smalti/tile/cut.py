@@ -7,15 +7,17 @@ follow it as tiles of their own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import images, recipe
+from ..errors import RecipeError
 from ..types import Outside, Sample
 from .grid import count_grid, make_grid, place_square, select_tiles
 from .outside import find_pale, hide_outside
@@ -24,6 +26,8 @@ from .regions import Squares, find_regions
 from .scene import Scene, open_scene
 from .shape import describe_mask, draw_outline
 from .staining import choose_pixels, judge_tile, share_pixels
+
+MOST_SIDE_PX = 8192  # of a square that leaves its image; what is mirrored around that would fill the memory
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,14 +109,21 @@ class Cut:
 
 
 @contextmanager
-def open_cut(sample: Sample, tile: recipe.Tile, *, tile_px: int) -> Iterator[Cut]:
+def open_cut(sample: Sample, tile: recipe.Tile, *, tile_px: int, hashes: Mapping[Path, str]) -> Iterator[Cut]:
     """Open an image and its mask once, and find the squares that the recipe asks for.
 
     Raises:
-        DataError: as `open_scene`.
+        DataError: as `open_scene`, or a file is not the one with the hash in ``hashes``.
+        RecipeError: squares that are far larger than the image.
     """
-    sides_px = find_sides(sample, tile, tile_px=tile_px)
-    with open_scene(sample) as scene:
+    files = [path for path in (sample.path, sample.mask_path) if path is not None]
+    with images.hold_files(files, expected=hashes), open_scene(sample) as scene:
+        sides_px = find_sides(sample, tile, tile_px=tile_px)
+        if tile.source == "tiles" and sides_px[-1] > max(MOST_SIDE_PX, *scene.size_px):
+            raise RecipeError(
+                f"tiles show squares of {sides_px[-1]} px, and {sample.image} has {scene.size_px[0]} x "
+                f"{scene.size_px[1]} px. Fix: lower tile.size_px, tile.mpp or tile.magnifications"
+            )
         squares = _find_squares(scene, tile, sides_px)
         pale = find_pale(scene.view()) if tile.outside == "blank" else (255, 255, 255)
         # A mask of nothing is no guide; blanking all would leave no picture.
@@ -123,23 +134,25 @@ def open_cut(sample: Sample, tile: recipe.Tile, *, tile_px: int) -> Iterator[Cut
         yield Cut(scene, tile_px, *squares, outline, shape, outside, pale)
 
 
-def cut_bag(sample: Sample, tile: recipe.Tile, *, tile_px: int) -> Bag:
+def cut_bag(sample: Sample, tile: recipe.Tile, *, tile_px: int, hashes: Mapping[Path, str]) -> Bag:
     """All tiles of an image at once.
 
     Raises:
-        DataError: as `open_scene`.
+        DataError: as `open_cut`.
     """
-    with open_cut(sample, tile, tile_px=tile_px) as cut:
+    with open_cut(sample, tile, tile_px=tile_px, hashes=hashes) as cut:
         return cut.take(0, len(cut))
 
 
-def cut_pieces(sample: Sample, tile: recipe.Tile, *, tile_px: int, piece_tiles: int) -> Iterator[Bag]:
+def cut_pieces(
+    sample: Sample, tile: recipe.Tile, *, tile_px: int, piece_tiles: int, hashes: Mapping[Path, str]
+) -> Iterator[Bag]:
     """The tiles of an image, at most ``piece_tiles`` at a time.
 
     Raises:
-        DataError: as `open_scene`.
+        DataError: as `open_cut`.
     """
-    with open_cut(sample, tile, tile_px=tile_px) as cut:
+    with open_cut(sample, tile, tile_px=tile_px, hashes=hashes) as cut:
         for start in range(0, len(cut), piece_tiles):
             yield cut.take(start, start + piece_tiles)
 

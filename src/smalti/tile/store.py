@@ -13,7 +13,7 @@ import json
 import math
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import images, recipe, runs
-from ..errors import RunError
+from ..errors import DataError, RunError
 from ..types import Cohort, Sample
 from .cut import Bag, bound_bag, cut_bag, cut_pieces
 from .exchange import exchange_masks
@@ -198,18 +198,24 @@ def build_store(
 
     Raises:
         RunError: not enough disk, or a damaged store.
-        DataError: an image or a mask cannot be read.
+        DataError: an image or a mask cannot be read, or is not the one that the key was made of.
         RecipeError: masks cannot be exchanged between cases.
     """
     if tile.other_masks:
         cohort = exchange_masks(cohort)
     samples = tuple(sorted(cohort.samples, key=lambda s: s.image))
     cache.mkdir(parents=True, exist_ok=True)
-    key = _hash_store(samples, tile, tile_px=tile_px, memo=cache / "hashes.json")
+    memo = cache / "hashes.json"
+    hashes = runs.hash_files((p for s in samples for p in _list_files(s)), memo=memo)
+    key = _hash_store(samples, tile, tile_px=tile_px, hashes=hashes)
 
     def build(folder: Path) -> None:
         _check_disk(samples, tile, tile_px=tile_px, folder=folder)
-        _write_store(samples, tile, tile_px=tile_px, folder=folder, progress=progress)
+        try:
+            _write_store(samples, tile, tile_px=tile_px, hashes=hashes, folder=folder, progress=progress)
+        except DataError:
+            memo.unlink(missing_ok=True)  # where the file system gave a changed file its old stamp, the memo is wrong
+            raise
 
     return open_store(runs.build_once(cache / f"{PREFIX}{key}", build))
 
@@ -248,8 +254,11 @@ def _name_knobs(tile: recipe.Tile, tile_px: int) -> dict[str, object]:
     return knobs
 
 
-def _hash_store(samples: tuple[Sample, ...], tile: recipe.Tile, *, tile_px: int, memo: Path) -> str:
-    hashes = runs.hash_files((p for s in samples for p in (s.path, s.mask_path) if p is not None), memo=memo)
+def _list_files(sample: Sample) -> list[Path]:
+    return [path for path in (sample.path, sample.mask_path) if path is not None]
+
+
+def _hash_store(samples: tuple[Sample, ...], tile: recipe.Tile, *, tile_px: int, hashes: Mapping[Path, str]) -> str:
     rows = [
         f"{s.image}|{hashes[s.path]}|{hashes[s.mask_path] if s.mask_path else ''}|{s.foreign_mask}|{s.repair or ''}"
         for s in samples
@@ -274,6 +283,7 @@ def _write_store(
     tile: recipe.Tile,
     *,
     tile_px: int,
+    hashes: Mapping[Path, str],
     folder: Path,
     progress: Callable[[int, int], None] | None,
 ) -> None:
@@ -286,7 +296,7 @@ def _write_store(
     with ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(WORKERS))
         files = [stack.enter_context((folder / name).open("wb")) for name in (TILES_NAME, MASKS_NAME, RASTERS_NAME)]
-        for i, pieces in enumerate(_cut_ahead(samples, tile, tile_px=tile_px)):
+        for i, pieces in enumerate(_cut_ahead(samples, tile, tile_px=tile_px, hashes=hashes)):
             tissue: list[NDArray[np.uint8]] = []
             for bag in pieces:
                 tissue.extend(bag.tissue)
@@ -317,7 +327,9 @@ def _shrink_masks(masks: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(rasters, dtype=np.uint8).reshape(-1, RASTER_PX, RASTER_PX)
 
 
-def _cut_ahead(samples: tuple[Sample, ...], tile: recipe.Tile, *, tile_px: int) -> Iterator[Iterable[Bag]]:
+def _cut_ahead(
+    samples: tuple[Sample, ...], tile: recipe.Tile, *, tile_px: int, hashes: Mapping[Path, str]
+) -> Iterator[Iterable[Bag]]:
     """Bags in the order of the samples, cut by a few threads that never run far ahead of the reader.
 
     What is too large to be held is cut by the reader itself, while it reads.
@@ -334,9 +346,9 @@ def _cut_ahead(samples: tuple[Sample, ...], tile: recipe.Tile, *, tile_px: int) 
             for sample in samples:
                 large = math.prod(images.read_size(sample.path)) > images.WHOLE_PX
                 if large or bound_bag(sample, tile, tile_px=tile_px) > piece_tiles:
-                    pending.append(cut_pieces(sample, tile, tile_px=tile_px, piece_tiles=piece_tiles))
+                    pending.append(cut_pieces(sample, tile, tile_px=tile_px, piece_tiles=piece_tiles, hashes=hashes))
                 else:
-                    pending.append(pool.submit(cut_bag, sample, tile, tile_px=tile_px))
+                    pending.append(pool.submit(cut_bag, sample, tile, tile_px=tile_px, hashes=hashes))
                 if len(pending) >= LOOK_AHEAD:
                     yield collect()
             while pending:

@@ -20,6 +20,7 @@ from ..runs import (
     RunFolder,
     hash_code,
     hash_cohort,
+    hash_files,
     hash_text,
     open_run,
     read_json,
@@ -174,8 +175,15 @@ def identify(ground: Ground, *, cache: Path) -> dict[str, str]:
     rows = [f"{d.image}|{d.action}|{d.label}" for d in ground.decisions]
     # The outline comes from the audit, whose code may change while the decision stays.
     repairs = [f"{s.image}|{s.repair}" for s in ground.cohort.samples if s.repair is not None]
+    memo = cache / "hashes.json"
+    audited = [] if ground.seen.digest is None else ground.seen.digest.images
+    files = {s.image: s.path for s in ground.whole.samples}
+    hashes = hash_files([files[d.image] for d in audited if d.image in files], memo=memo)
+    for digest in audited:
+        if hashes.get(files.get(digest.image, Path()), digest.file_hash) != digest.file_hash:
+            raise images.changed_error(files[digest.image])
     return {
-        "data": hash_cohort(ground.whole, memo=cache / "hashes.json"),
+        "data": hash_cohort(ground.whole, memo=memo),
         "decisions": hash_text(*rows, *repairs),
     }
 
