@@ -180,7 +180,7 @@ def _sum_squares(influence: Floats) -> float:
 
 
 def _imagine_predictions(pool: Pool, counts: Floats, score: Callable[[Floats], Floats], influence: Floats) -> _Error:
-    """The error of a score of confusions (S, n_cases, C, C); a wrong case is taken for other classes by their shares."""
+    """The error of a score of confusions (S, n_cases, C, C); a wrong case goes to other classes by their shares."""
     images, sizes = pool.count_labels().sum(axis=0), _measure_sizes(pool)
     right = np.zeros((len(images), len(images), len(images)))
     wrong = np.zeros_like(right)
@@ -202,7 +202,8 @@ def _imagine_ranks(pool: Pool, value: float, influence: Floats) -> _Error:
     own, others = ((x.sum(axis=0) ** 2 / np.maximum((x**2).sum(axis=0), 1e-9)) for x in (labels, rest))  # cases, (C,)
     same = np.eye(len(own), dtype=bool)
     of_auc = np.where(same, 1 / (own + 1), 1 / (others + 1))  # what a case (row) can do to the AUC of a class (column)
-    loss = -SLIP * np.where(own > 0, of_auc[:, (own > 0) & (others > 0)].mean(axis=1), 0.0)
+    ranked = (own > 0) & (others > 0)
+    loss = -SLIP * (own > 0) * of_auc[:, ranked].sum(axis=1) / max(1, int(ranked.sum()))
     return _add_imagined(pool, influence, np.zeros_like(loss), loss, max(0.05, value + IMAGINED * float(loss.sum())))
 
 
