@@ -118,7 +118,7 @@ def draw_run(folder: Path, rng: np.random.Generator, *, skill: tuple[float, ...]
     (folder / "predictions").mkdir(parents=True)
     inner.to_csv(folder / "predictions" / "inner.csv", index=False)
     evaluate = recipe.Evaluate(resamples=100)
-    scores = score_predictions(outer, classes=CLASSES, resamples=100)
+    scores = score_predictions(outer, classes=CLASSES)
     return Outcome(outer, evaluate, scores, pool_predictions(outer, classes=CLASSES), {})
 
 

@@ -113,7 +113,7 @@ def test_results_are_prediction_tables_with_a_record_that_json_holds(method: str
         scores = table[COLUMNS].to_numpy()
         assert scores.sum(axis=1) == pytest.approx(1, abs=1e-12)
         assert (scores > 0).all()
-    score_predictions(combined.outer, classes=CLASSES, inner=combined.inner, resamples=2)
+    score_predictions(combined.outer, classes=CLASSES, inner=combined.inner)
     assert json.loads(json.dumps(combined.record)) == combined.record
     seeds = [0] if method == "average_seeds" else [0, 1]
     assert [(row["seed"], row["fold"]) for row in combined.record] == [(s, f) for s in seeds for f in range(3)]

@@ -65,7 +65,7 @@ def score_with_scikit_learn(table: pd.DataFrame) -> dict[str, float]:
 
 def test_score_is_pooled_per_seed_and_averaged_over_seeds() -> None:
     table = draw_table()
-    result = score_predictions(table, classes=CLASSES, resamples=100)
+    result = score_predictions(table, classes=CLASSES)
     assert {name: m["value"] for name, m in result["metrics"].items()} == pytest.approx(score_with_scikit_learn(table))
     per_fold = table.groupby(["seed", "fold"]).apply(
         lambda rows: reference.f1_score(
@@ -76,7 +76,7 @@ def test_score_is_pooled_per_seed_and_averaged_over_seeds() -> None:
 
 
 def test_the_result_holds_what_the_report_reads() -> None:
-    result = score_predictions(draw_table(per_case=2), classes=CLASSES, inner=draw_table(skill=2), resamples=100)
+    result = score_predictions(draw_table(per_case=2), classes=CLASSES, inner=draw_table(skill=2))
     assert list(result) == ["classes", "n_images", "n_cases", "n_seeds", "n_folds", "metrics", "per_class", "confusion",
                             "calibration", "inner", "optimism", "interval"]  # fmt: skip
     assert (result["n_images"], result["n_cases"], result["n_seeds"], result["n_folds"]) == (120, 60, 2, 5)
@@ -95,11 +95,11 @@ def test_optimism_is_the_inner_score_minus_the_outer() -> None:
     outer, inner = draw_table(skill=0.8), draw_table(skill=2.0, random=1)
     # Inner parts of different folds overlap: an image may come twice in a seed.
     inner = pd.concat([inner, inner.iloc[:30].assign(fold=9)])
-    result = score_predictions(outer, classes=CLASSES, inner=inner, resamples=100)
+    result = score_predictions(outer, classes=CLASSES, inner=inner)
     expected = score_with_scikit_learn(inner)
     assert result["inner"] == pytest.approx(expected)
     assert result["optimism"] == pytest.approx(expected["macro_f1"] - score_with_scikit_learn(outer)["macro_f1"])
-    assert score_predictions(outer, classes=CLASSES, resamples=100)["optimism"] is None
+    assert score_predictions(outer, classes=CLASSES)["optimism"] is None
 
 
 @pytest.mark.parametrize("per_case", [1, 3])
@@ -128,18 +128,20 @@ def test_blocks_do_not_change_the_draws(monkeypatch: pytest.MonkeyPatch) -> None
     np.testing.assert_array_equal(np.concatenate(blocks), whole)
 
 
-@pytest.mark.parametrize("name", ["accuracy", "log_loss"])
-def test_interval_agrees_with_scipy_where_each_image_is_a_case(name: str) -> None:
-    table = draw_table(150, seeds=1)
-    metric = score_predictions(table, classes=CLASSES, resamples=6000)["metrics"][name]
+def test_interval_agrees_with_scipy_where_each_image_is_a_case() -> None:
+    """One network and many images: Wilson's interval of a share, and a mean's on the scale of its logarithm."""
+    table = draw_table(1500, seeds=1).drop(columns=["fold", "case"])
+    metrics = score_predictions(table, classes=CLASSES)["metrics"]
     scores = table[SCORES].to_numpy()
     truth = table["label"].map({"a": 0, "b": 1, "c": 2}).to_numpy()
-    of_truth = scores[np.arange(150), truth]
-    per_image = -np.log(of_truth) if name == "log_loss" else (scores.argmax(1) == truth).astype(float)
-    expected = stats.bootstrap((per_image,), np.mean, n_resamples=6000, method="BCa", rng=1).confidence_interval
+    wilson = stats.binomtest(int((scores.argmax(1) == truth).sum()), 1500).proportion_ci(method="wilson")
+    found = metrics["accuracy"]
+    np.testing.assert_allclose((found["low"], found["high"]), (wilson.low, wilson.high), atol=2e-4)
+    losses = -np.log(scores[np.arange(1500), truth])
+    expected = stats.bootstrap((losses,), np.mean, n_resamples=6000, method="BCa", rng=1).confidence_interval
     tolerance = 0.06 * (expected.high - expected.low)
-    assert metric["low"] == pytest.approx(expected.low, abs=tolerance)
-    assert metric["high"] == pytest.approx(expected.high, abs=tolerance)
+    assert metrics["log_loss"]["low"] == pytest.approx(expected.low, abs=tolerance)
+    assert metrics["log_loss"]["high"] == pytest.approx(expected.high, abs=tolerance)
 
 
 def test_images_of_a_case_do_not_count_as_independent() -> None:
@@ -163,8 +165,8 @@ def repeat_rows(table: pd.DataFrame) -> pd.DataFrame:
 def test_row_order_plays_no_role() -> None:
     table = draw_table(per_case=2)
     shuffled = table.sample(frac=1, random_state=5)
-    first = score_predictions(table, classes=CLASSES, inner=table, resamples=100)
-    second = score_predictions(shuffled, classes=CLASSES, inner=table, resamples=100)
+    first = score_predictions(table, classes=CLASSES, inner=table)
+    second = score_predictions(shuffled, classes=CLASSES, inner=table)
     assert first == second
     pd.testing.assert_frame_equal(highest_losses(table, classes=CLASSES), highest_losses(shuffled, classes=CLASSES))
 
@@ -224,7 +226,7 @@ def test_scores_without_skill_fall_inside_the_chance_range() -> None:
         table["label"] = generator.permutation(table["label"].to_numpy())
         # The scores of a network that learned the shares of the classes and nothing else.
         table[SCORES] = table[SCORES].to_numpy()[generator.permutation(150)]
-        metrics = score_predictions(table, classes=CLASSES, resamples=100)["metrics"]
+        metrics = score_predictions(table, classes=CLASSES)["metrics"]
         for name in inside:
             inside[name] += (
                 metrics[name]["chance_prior_low"] <= metrics[name]["value"] <= metrics[name]["chance_prior_high"]
@@ -241,7 +243,7 @@ def test_too_few_cases_are_not_trusted(n: int, per_case: int, words: str) -> Non
     if n == 24:
         rare = table["image"].isin(["0000.png", "0001.png", "0002.png"])
         table["label"] = np.where(rare, "c", np.where(table["label"] == "c", "a", table["label"]))
-    interval = score_predictions(table, classes=CLASSES, resamples=100)["interval"]
+    interval = score_predictions(table, classes=CLASSES)["interval"]
     assert not interval["trustworthy"]
     assert words in interval["reason"]
 
@@ -252,8 +254,8 @@ def test_enough_cases_are_trusted() -> None:
 
 def test_a_table_of_another_tool_needs_only_images_labels_and_scores() -> None:
     table = draw_table(seeds=1)
-    full = score_predictions(table, classes=CLASSES, resamples=100)
-    plain = score_predictions(table[["label", *SCORES, "image"]], classes=CLASSES, resamples=100)
+    full = score_predictions(table, classes=CLASSES)
+    plain = score_predictions(table[["label", *SCORES, "image"]], classes=CLASSES)
     assert (plain["n_cases"], plain["n_folds"], plain["n_seeds"]) == (120, 1, 1)
     assert plain["metrics"]["macro_f1"]["value"] == full["metrics"]["macro_f1"]["value"]
 
@@ -261,7 +263,7 @@ def test_a_table_of_another_tool_needs_only_images_labels_and_scores() -> None:
 def test_a_class_without_images_has_no_auc() -> None:
     table = draw_table()
     table["label"] = table["label"].replace("c", "a")
-    result = score_predictions(table, classes=CLASSES, resamples=100)
+    result = score_predictions(table, classes=CLASSES)
     assert result["per_class"]["c"]["auc"] is None
     assert result["metrics"]["auc"]["value"] is not None
 

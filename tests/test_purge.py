@@ -90,7 +90,7 @@ def write_run(path: Path, table: pd.DataFrame, *decisions: Decision) -> None:
     plan = load_recipe("quick", settings=["evaluate.resamples=100"])
     write_atomic(path / "recipe.yaml", plan.to_yaml())
     write_table(path / "predictions" / "out_of_fold.csv", table)
-    write_json(path / "scores.json", score_predictions(table, classes=CLASSES, resamples=100))
+    write_json(path / "scores.json", score_predictions(table, classes=CLASSES))
     write_decisions(path / "decisions.csv", decisions)
 
 

@@ -103,7 +103,7 @@ def build_run(path: Path, *, classes: tuple[str, ...] = CLASSES, skill: float = 
     inner = tabulate_predictions(samples, classes, skill=skill + 0.3, seed=6)
     write_tables(run, samples, out_of_fold, inner, classes=classes)
     write_records(run, path / "data", samples, classes=classes)
-    scores = score_predictions(out_of_fold, classes=classes, inner=inner, resamples=300)
+    scores = score_predictions(out_of_fold, classes=classes, inner=inner)
     write_json(run.path / "scores.json", scores)
     return run
 

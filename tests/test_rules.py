@@ -97,7 +97,7 @@ def score_problems(problems: list[Tables], decide: Callable[[Tables], pd.DataFra
     """Mean macro-F1 over problems, the upper chance limit of such a mean, and log loss minus that of the shares."""
     rows = []
     for tables in problems:
-        metrics = score_predictions(decide(tables), classes=CLASSES, resamples=100)["metrics"]
+        metrics = score_predictions(decide(tables), classes=CLASSES)["metrics"]
         f1, loss = metrics["macro_f1"], metrics["log_loss"]
         rows.append((f1["value"], f1["chance_prior"], f1["chance_prior_high"], loss["value"] - loss["chance_prior"]))
     value, chance, high, excess = np.mean(rows, axis=0)

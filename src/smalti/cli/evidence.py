@@ -36,7 +36,10 @@ def evaluate(
 
     result = workflow.evaluate_run(source) if source.is_dir() else workflow.evaluate_table(source)
     console.out.print(_tabulate_scores(result.scores))
+    for reason in dict.fromkeys(m["reason"] for m in result.scores["metrics"].values() if not m["trustworthy"]):
+        console.out.print(f"[dim]? not to be trusted: {escape(reason)}[/]", soft_wrap=True)
     console.out.print(f"[bold]{escape(result.describe())}[/]", soft_wrap=True)
+    console.out.print(f"The intervals cover {escape(result.scores['interval']['covers'])}.", soft_wrap=True)
     if source.is_dir():
         finish(f"{source / 'scores.json'}", f"smalti report {quote(source)}")
     else:
@@ -140,7 +143,8 @@ def _tabulate_scores(scores: dict[str, Any]) -> Table:
     table = Table("metric", "value", "interval", "chance (prior)", "majority class")
     for name, m in scores["metrics"].items():
         cells = [_number(m[k]) for k in ("value", "low", "high", "chance_prior", "chance_majority")]
-        table.add_row(name, cells[0], f"{cells[1]} to {cells[2]}", cells[3], cells[4])
+        doubt = "" if m["trustworthy"] else " ?"
+        table.add_row(name, cells[0], f"{cells[1]} to {cells[2]}{doubt}", cells[3], cells[4])
     return table
 
 

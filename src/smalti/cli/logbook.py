@@ -164,7 +164,7 @@ def _show_below(read: Logbook, entries: Sequence[Entry], bests: Sequence[Best]) 
     for rule in dict.fromkeys(best.rule for best in bests if not best.by_hand):
         out.print(f"[dim]  the rule: {escape(rule)}[/]")
     if any(entry.metrics and not entry.trustworthy for entry in entries):
-        out.print("[dim]? too few cases: the interval is not to be trusted[/]")
+        out.print("[dim]? too few cases or errors: the interval is not to be trusted[/]")
     for entry in entries:
         if entry.status != "finished":
             label = f"[{COLOURS[entry.status]}]{entry.status}[/] {escape(entry.name)}"

@@ -5,6 +5,7 @@ from .choice import Choice, correct_choice
 from .comparison import Difference, Pair, adjust_holm, check_alike, compare_pairs, find_common, keep_images
 from .faithfulness import GRID, Mean, Measured, measure_map, measure_mean, measure_ratio, summarise_maps
 from .intervals import Resampled, judge_trust, resample_cases
+from .margins import Margin, measure_margins
 from .pool import Pool, pool_predictions
 from .scores import highest_losses, score_predictions
 
@@ -13,6 +14,7 @@ __all__ = [
     "Calibration",
     "Choice",
     "Difference",
+    "Margin",
     "Mean",
     "Measured",
     "Pair",
@@ -28,6 +30,7 @@ __all__ = [
     "keep_images",
     "measure_calibration",
     "measure_map",
+    "measure_margins",
     "measure_mean",
     "measure_ratio",
     "pool_predictions",

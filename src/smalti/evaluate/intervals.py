@@ -1,16 +1,15 @@
-"""How sure a score is: bootstrap of the cases.
+"""How a number varies with the cases and with the networks: resamples, the jackknife, the luck of single trainings.
 
 Cases, not images, are drawn with replacement: images of one patient are alike, and treating them as independent gives
 intervals that are too short (Efron & Tibshirani 1993, ch. 8; Davison & Hinkley 1997, ch. 3.8). All seeds see the same
-draw, and the score of a draw is the mean over seeds, as the reported score is.
+draw, and the score of a draw is the mean over seeds, as the reported score is. The scores of one run have intervals of
+their own (`smalti.evaluate.margins`), which need no resamples.
 
 The interval is the bias-corrected and accelerated one (BCa; Efron 1987). With the 30 to 100 cases of this field it is
 still too short, because macro-F1 hangs on the few cases of the rarest class, so it is widened twice: Student's t with
 the degrees of freedom that the influence of the single cases leaves (Satterthwaite 1946; Hesterberg 2015) stands for
 the normal distribution, and the jackknife's standard error for the bootstrap's where it is larger (Efron & Stein
-1981). How often each covers the truth is measured in benchmarks/bench_honesty.py.
-
-What it covers: another sample of cases scored by the *same* networks; it does not refit them.
+1981). It covers another sample of cases, scored by the *same* networks.
 """
 
 from __future__ import annotations
@@ -38,13 +37,8 @@ from .pool import Pool
 Floats = NDArray[np.float64]
 Range = tuple[float, float]  # low, high
 
-METHOD = (
-    "BCa bootstrap, cases drawn with replacement, the same draw for all seeds, widened for few cases "
-    "(Student's t, jackknife)"
-)
 LEAST_CASES = 20
 LEAST_CASES_OF_CLASS = 5
-MOST_RANKED = 2000  # beyond so many cases an AUC without each is dear, and corrects less than the resamples resolve
 CHUNK_NUMBERS = 8_000_000  # numbers per block of weights: about 64 MB, whatever the number of cases
 CONFUSION_METRICS: dict[str, Callable[[Floats], Floats]] = {
     "macro_f1": macro_f1_of_confusions,
@@ -113,11 +107,11 @@ class Resampled:
 def resample_cases(pool: Pool, *, resamples: int, seed: int = 0) -> Resampled:
     """Every registered metric, and the F1 of each class, under resamples of the cases and without each case."""
     drawn = draw_weights(pool.n_cases, resamples=resamples, seed=seed)
-    return Resampled(pool, _score_weights(pool, drawn), _leave_out_cases(pool))
+    return Resampled(pool, _score_weights(pool, drawn), leave_out_cases(pool))
 
 
-def _leave_out_cases(pool: Pool) -> Replicates:
-    """All metrics without each case in turn; no AUC where there are more than ``MOST_RANKED`` cases."""
+def leave_out_cases(pool: Pool) -> Replicates:
+    """All metrics without each case in turn."""
     counts = count_confusions(pool)
     without = counts.sum(axis=1, keepdims=True) - counts
     number, loss = _sum_losses(pool)
@@ -126,9 +120,7 @@ def _leave_out_cases(pool: Pool) -> Replicates:
     values["log_loss"] = np.divide(
         loss.sum(axis=1, keepdims=True) - loss, left, out=np.full(loss.shape, np.nan), where=left > 0
     )
-    ranked = pool.n_cases <= MOST_RANKED
-    weights = 1 - np.eye(pool.n_cases) if ranked else np.empty((0, pool.n_cases))
-    values["auc"] = _score_auc(pool, weights)
+    values["auc"] = np.array([_leave_out_auc(pool, scores) for scores in pool.scores])
     return Replicates(values, f1_of_confusions(without))
 
 
@@ -209,6 +201,59 @@ def count_degrees(influence: Floats) -> float:
     return float(np.clip(2 * total**2 / max(scatter, 1e-300), 2, max(2, len(influence) - 1)))
 
 
+@dataclass(frozen=True, slots=True)
+class Luck:
+    """How far the networks of a run differ.
+
+    Attributes:
+        between: variance of the score as the networks show it, with that of the cases that each of them scored.
+        within: what those cases explain of it.
+        networks: how many there are; one a fold and seed.
+    """
+
+    between: float
+    within: float
+    networks: int
+
+    @property
+    def degrees(self) -> int:
+        """Degrees of freedom of ``between``."""
+        return self.networks - 1
+
+    @property
+    def variance(self) -> float:
+        """What only the networks explain: zero where they differ less than their cases let expect."""
+        return max(0.0, self.between - self.within)
+
+
+def measure_luck(influence: Floats, pool: Pool) -> Luck:
+    """Variance between networks from the influence of each case in each seed (S, n_cases), which sum to zero.
+
+    Squared sums over networks against single squares: cluster-robust variance in two directions (Cameron, Gelbach &
+    Miller 2011). Folds have similar shares of the classes, so what differs between classes explains nothing.
+    """
+    folds = find_folds(pool)
+    network = np.unique(folds + np.arange(len(folds))[:, None] * (folds.max() + 1), return_inverse=True)[1]
+    sums = np.bincount(network.ravel(), weights=influence.ravel())
+    number = len(sums)
+    between = number / max(number - 1, 1) * float((sums**2).sum())
+    of_class = pool.count_labels().argmax(axis=1)
+    cases = np.bincount(of_class)
+    mean = np.array([np.bincount(of_class, weights=row) for row in influence]) / np.maximum(cases, 1)
+    within = float(((influence - mean[:, of_class]) ** 2).sum())
+    return Luck(between, within, number)
+
+
+def find_folds(pool: Pool) -> NDArray[np.int64]:
+    """Fold that held each case out, (S, n_cases)."""
+    return pool.fold[:, np.unique(pool.case, return_index=True)[1]]
+
+
+def count_networks(pool: Pool) -> int:
+    """Networks whose scores the pool holds: one a fold and seed."""
+    return sum(len(np.unique(row)) for row in pool.fold)
+
+
 def find_levels(drawn: Floats, value: float, acceleration: float, *, z: float) -> Floats:
     """Quantile levels (2,) of the BCa interval for a normal (or wider) critical value ``z`` (Efron 1987, eq. 2.3)."""
     below = ((drawn < value).mean() + (drawn <= value).mean()) / 2
@@ -229,28 +274,18 @@ def find_range(values: Floats, *, confidence: float) -> Range:
     return float(low), float(high)
 
 
-def judge_trust(pool: Pool, *, spread: float | None = None) -> tuple[bool, str]:
-    """Whether there are cases enough for an interval from resamples, and the reason in words.
-
-    With few cases any such interval is too short: a resample cannot show what was never seen. ``spread`` is the width
-    of the interval where it is known; without width every resample scored the same.
-    """
+def judge_trust(pool: Pool, *, by_class: bool = True) -> tuple[bool, str]:
+    """Whether there are cases enough for an interval, ``by_class`` also of each class, and the reason in words."""
     with_class = (pool.count_labels() > 0).sum(axis=0)
     few = [f"{name} ({n})" for name, n in zip(pool.classes, with_class, strict=True) if n < LEAST_CASES_OF_CLASS]
     reasons = []
     if pool.n_cases < LEAST_CASES:
         reasons.append(f"there are only {pool.n_cases} cases (at least {LEAST_CASES} are needed)")
-    if few:
+    if few and by_class:
         reasons.append(f"classes with fewer than {LEAST_CASES_OF_CLASS} cases: {', '.join(few)}")
-    if spread == 0:
-        unseen = 1 - 0.025 ** (1 / pool.n_cases)  # Clopper & Pearson 1934: no failure in n trials
-        reasons.append(
-            f"every resample scores the same, and errors that were never seen cannot be resampled (with "
-            f"{pool.n_cases} cases up to {unseen:.0%} of all cases may be wrong)"
-        )
     if reasons:
         return False, "; ".join(reasons)
-    return True, f"{pool.n_cases} cases, every class in {with_class.min()} cases or more"
+    return True, f"{pool.n_cases} cases" + (f", every class in {with_class.min()} cases or more" if by_class else "")
 
 
 def _sum_losses(pool: Pool) -> tuple[Floats, Floats]:
@@ -270,3 +305,25 @@ def _score_auc(pool: Pool, weights: Floats) -> Floats:
         )
         by_seed.append(mean_present(values.T, ~np.isnan(values.T)))
     return np.array(by_seed)
+
+
+def _leave_out_auc(pool: Pool, scores: Floats) -> Floats:
+    """Macro AUC of scores (n, C) without each case in turn, (n_cases,): pairs won by its images are taken out."""
+    images = np.bincount(pool.case, minlength=pool.n_cases)
+    values = np.full((pool.n_cases, scores.shape[1]), np.nan)
+    for label, column in enumerate(scores.T):
+        positive = pool.y_true == label
+        won = np.empty(len(column))  # pairs with the other side in which the positive wins, equal scores one half
+        for side, sign in ((positive, 1), (~positive, -1)):
+            other = np.sort(sign * column[~side])
+            ranks = [np.searchsorted(other, sign * column[side], side=end) for end in ("left", "right")]
+            won[side] = (ranks[0] + ranks[1]) / 2
+        of_case = np.bincount(pool.case, weights=won, minlength=pool.n_cases)
+        positives = np.bincount(pool.case[positive], minlength=pool.n_cases)
+        for case in np.flatnonzero((positives > 0) & (positives < images)):  # pairs within were taken out twice
+            here = pool.case == case
+            gap = column[here & positive][:, None] - column[here & ~positive]
+            of_case[case] -= (np.sign(gap) + 1).sum() / 2
+        pairs = (positive.sum() - positives) * ((~positive).sum() - images + positives)
+        np.divide(won[positive].sum() - of_case, pairs, out=values[:, label], where=pairs > 0)
+    return mean_present(values, ~np.isnan(values))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from ..metrics import METRICS, image_losses, per_class, predict_classes
 from ..types import score_columns
 from .calibration import measure_calibration
 from .chance import score_chance
-from .intervals import METHOD, Resampled, count_confusions, judge_trust, measure_spread, resample_cases
+from .intervals import count_confusions
+from .margins import METHOD, describe_cover, measure_class_margins, measure_margins
 from .pool import Pool, check_predictions, index_labels, pool_predictions
 
 HEADLINE = "macro_f1"
@@ -25,7 +27,6 @@ def score_predictions(
     *,
     classes: Sequence[str],
     inner: pd.DataFrame | None = None,
-    resamples: int = 2000,
     confidence: float = 0.95,
 ) -> dict[str, Any]:
     """Score a table of out-of-fold predictions; also one that another tool made.
@@ -38,7 +39,6 @@ def score_predictions(
             ``fold`` and ``seed`` (0) may be missing.
         classes: class names in score order.
         inner: the predictions that chose the epochs, same columns; gives the optimism.
-        resamples: bootstrap resamples of the cases.
         confidence: confidence of the intervals.
 
     Returns:
@@ -49,10 +49,8 @@ def score_predictions(
         DataError: the table cannot be scored; every problem at once, with lines and fixes.
     """
     pool = pool_predictions(out_of_fold, classes=tuple(classes))
-    resampled = resample_cases(pool, resamples=resamples)
-    metrics = _score_metrics(resampled, confidence)
+    metrics = _score_metrics(pool, confidence)
     chosen = None if inner is None else _score_inner(inner, pool.classes)
-    trustworthy, reason = judge_trust(pool, spread=metrics[HEADLINE]["high"] - metrics[HEADLINE]["low"])
     result = {
         "classes": list(pool.classes),
         "n_images": len(pool.images),
@@ -60,17 +58,17 @@ def score_predictions(
         "n_seeds": len(pool.scores),
         "n_folds": len(np.unique(pool.fold)),
         "metrics": metrics,
-        "per_class": _score_classes(resampled, confidence),
+        "per_class": _score_classes(pool, confidence),
         "confusion": count_confusions(pool).sum(axis=1).mean(axis=0).tolist(),
         "calibration": _measure_calibration(pool),
         "inner": chosen,
         "optimism": None if chosen is None else chosen[HEADLINE] - metrics[HEADLINE]["value"],
         "interval": {
             "method": METHOD,
-            "resamples": resamples,
+            "covers": describe_cover(pool),
             "confidence": confidence,
-            "trustworthy": trustworthy,
-            "reason": reason,
+            "trustworthy": metrics[HEADLINE]["trustworthy"],
+            "reason": metrics[HEADLINE]["reason"],
         },
     }
     return dict(replace_nan(result))
@@ -116,19 +114,15 @@ def _measure_calibration(pool: Pool) -> dict[str, Any]:
     return measure_calibration(np.tile(pool.y_true, len(pool.scores)), everything).describe()
 
 
-def _score_metrics(resampled: Resampled, confidence: float) -> dict[str, dict[str, Any]]:
-    chance = score_chance(resampled.pool, confidence=confidence)
+def _score_metrics(pool: Pool, confidence: float) -> dict[str, dict[str, Any]]:
+    chance = score_chance(pool, confidence=confidence)
+    margins = measure_margins(pool, confidence=confidence)
     metrics = {}
     for entry in METRICS:
-        per_seed = [entry.build(resampled.pool.y_true, scores) for scores in resampled.pool.scores]
-        spread = resampled.measure(entry.name)
-        low, high = spread.find_interval(confidence=confidence)
         guess = chance[entry.name]
         metrics[entry.name] = {
-            "value": spread.value,
-            "low": low,
-            "high": high,
-            "per_seed": per_seed,
+            **asdict(margins[entry.name]),
+            "per_seed": [entry.build(pool.y_true, scores) for scores in pool.scores],
             "chance_majority": guess.majority,
             "chance_prior": guess.prior,
             "chance_prior_low": guess.prior_low,
@@ -137,18 +131,15 @@ def _score_metrics(resampled: Resampled, confidence: float) -> dict[str, dict[st
     return metrics
 
 
-def _score_classes(resampled: Resampled, confidence: float) -> dict[str, dict[str, float]]:
-    pool = resampled.pool
+def _score_classes(pool: Pool, confidence: float) -> dict[str, dict[str, Any]]:
     by_seed = [per_class(pool.y_true, scores) for scores in pool.scores]
     values = {name: np.mean([seed[name] for seed in by_seed], axis=0) for name in by_seed[0]}
-    drawn, left_out = resampled.drawn.f1.mean(axis=0), resampled.left_out.f1.mean(axis=0)
-    result: dict[str, dict[str, float]] = {}
-    for position, name in enumerate(pool.classes):
-        row = {key: float(column[position]) for key, column in values.items()}
-        spread = measure_spread(row["f1"], drawn[:, position], left_out[:, position])
-        row["f1_low"], row["f1_high"] = spread.find_interval(confidence=confidence)
-        result[name] = row
-    return result
+    margins = measure_class_margins(pool, confidence=confidence)
+    return {
+        name: {key: float(column[position]) for key, column in values.items()}
+        | {f"f1_{key}": getattr(margins[position], key) for key in ("low", "high", "trustworthy", "reason")}
+        for position, name in enumerate(pool.classes)
+    }
 
 
 def _score_inner(inner: pd.DataFrame, classes: tuple[str, ...]) -> dict[str, float]:

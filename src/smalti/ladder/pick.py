@@ -57,7 +57,6 @@ def pick_on_inner(runs: Mapping[str, Path], outcomes: Mapping[str, Outcome], ima
     scores = score_predictions(
         pd.concat(rows),
         classes=first.pool.classes,
-        resamples=first.evaluate.resamples,
         confidence=first.evaluate.confidence,
     )
     score = {key: scores["metrics"]["macro_f1"][key] for key in ("value", "low", "high")}

@@ -103,10 +103,7 @@ def score_on(outcome: Outcome, images: Sequence[str]) -> dict[str, Any]:
     if set(images) == set(outcome.pool.images):
         return outcome.scores
     table = outcome.table[outcome.table["image"].astype(str).isin(set(images))]
-    rule = outcome.evaluate
-    scores = score_predictions(
-        table, classes=outcome.pool.classes, resamples=rule.resamples, confidence=rule.confidence
-    )
+    scores = score_predictions(table, classes=outcome.pool.classes, confidence=outcome.evaluate.confidence)
     return scores | {"optimism": outcome.scores["optimism"]}
 
 

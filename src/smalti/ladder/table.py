@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 CHANCE = {"majority": "chance_majority", "prior": "chance_prior", "prior_low": "chance_prior_low",
           "prior_high": "chance_prior_high"}  # fmt: skip
-BOUNDS = ("value", "low", "high")
+BOUNDS = ("value", "low", "high", "trustworthy")
 
 
 def tabulate_ladder(
@@ -81,7 +81,7 @@ def _describe_rung(
 
 
 def _take_bounds(scores: Mapping[str, Any], metric: str) -> dict[str, Any]:
-    return {key: scores["metrics"][metric][key] for key in BOUNDS}
+    return {key: scores["metrics"][metric].get(key) for key in BOUNDS}
 
 
 def _compare_rungs(rows: list[dict[str, Any]], pools: Mapping[str, Pool], *, confidence: float) -> None:

@@ -283,9 +283,11 @@ def write_all_metrics(study: Study) -> Section:
         cells = []
         for name in names:
             verdict = f"\n{trial.gaps[name].verdict}" if name in trial.gaps else ""
-            cells.append(format_score(trial.scores.get(name)) + verdict)
+            score = trial.scores.get(name)
+            cells.append(format_score(score) + ("" if score is None or score.trustworthy else " ?") + verdict)
         rows.append((trial.name, *cells))
-    caption = f"Score, {format_percent(study.confidence)} interval, verdict of the paired comparison"
+    caption = f"Score, {format_percent(study.confidence)} interval (?: not to be trusted, too few cases or errors), "
+    caption += "verdict of the paired comparison"
     return Section("metrics", "All metrics", [Table(header, rows, caption)])
 
 
@@ -295,7 +297,7 @@ def write_ladder_method(study: Study) -> Section:
     scores = study.record.scores if study.record else None
     if scores is not None:
         interval = scores["interval"]
-        blocks.append(Paragraph(f"Intervals: {interval['method']}; {interval['resamples']:,} resamples."))
+        blocks.append(Paragraph(f"Intervals of scores: {interval['method']}. They cover {interval.get('covers')}."))
     return Section("method", "How the numbers were obtained", blocks)
 
 

@@ -64,8 +64,7 @@ def write_headline(record: RunRecord) -> Section:
     if not interval["trustworthy"]:
         blocks.append(
             Paragraph(
-                f"The interval cannot be trusted: {interval['reason']}. With so few cases it is too short; read the "
-                "score as a first impression.",
+                f"The interval cannot be trusted: {interval['reason']}. Read the score as a first impression.",
                 "warning",
             )
         )
@@ -86,7 +85,7 @@ def _say_score(scores: dict[str, Any]) -> str:
     )
     verdict = "above what guessing reaches" if _beats_chance(metric) else "not told apart from guessing"
     if not scores["interval"]["trustworthy"]:
-        verdict += ", as far as so few cases can tell"
+        verdict += ", as far as can be told here"
     return (
         f"On cases it had never seen, the classifier scores a macro-F1 of {metric['value']:.2f} ({percent} interval "
         f"{format_range(metric['low'], metric['high'], 2)}; {numbers}). Always saying the most frequent class scores "
@@ -132,7 +131,7 @@ def write_metrics(record: RunRecord) -> Section:
             (
                 TITLES.get(name, name) + (" (lower is better)" if name in LOWER_IS_BETTER else ""),
                 format_number(metric["value"]),
-                format_range(metric["low"], metric["high"]),
+                format_range(metric["low"], metric["high"]) + _doubt(metric.get("trustworthy")),
                 format_range(min(seeds), max(seeds)) if len(seeds) > 1 else "one seed",
                 format_number(metric["chance_majority"]),
                 f"{format_number(metric['chance_prior'])} "
@@ -141,7 +140,16 @@ def write_metrics(record: RunRecord) -> Section:
         )
     header = ("metric", "score", f"{percent} interval", "range over seeds", "most frequent class", "guess by shares")
     notes = "; ".join(f"{TITLES.get(e.name, e.name)}: {e.summary}" for e in METRICS)
-    return Section("metrics", title, [Table(header, rows), Paragraph(f"What they are: {notes}.", "note")])
+    reasons = dict.fromkeys(
+        metric["reason"] for metric in record.scores["metrics"].values() if metric.get("trustworthy") is False
+    )
+    doubts = [Paragraph(f"?: this interval cannot be trusted: {reason}.", "note") for reason in reasons]
+    return Section("metrics", title, [Table(header, rows), *doubts, Paragraph(f"What they are: {notes}.", "note")])
+
+
+def _doubt(trustworthy: bool | None) -> str:
+    """The mark of an interval that is not to be trusted."""
+    return " ?" if trustworthy is False else ""
 
 
 def write_classes(record: RunRecord) -> Section:
@@ -154,12 +162,14 @@ def write_classes(record: RunRecord) -> Section:
             name,
             f"{values['support']:.0f}",
             *(format_number(values[key], 2) for key in ("precision", "recall", "f1")),
-            format_range(values["f1_low"], values["f1_high"], 2),
+            format_range(values["f1_low"], values["f1_high"], 2) + _doubt(values.get("f1_trustworthy")),
             format_number(values["auc"], 2),
         )
         for name, values in record.scores["per_class"].items()
     ]
-    return Section("classes", "Class by class", [Table(header, rows)])
+    doubt = any(values.get("f1_trustworthy") is False for values in record.scores["per_class"].values())
+    note = [Paragraph("?: too few cases, or too few with an error, to trust this interval.", "note")] if doubt else []
+    return Section("classes", "Class by class", [Table(header, rows), *note])
 
 
 def write_confusion(record: RunRecord) -> Section:
@@ -224,9 +234,9 @@ def write_method(record: RunRecord) -> Section:
         interval = record.scores["interval"]
         blocks.append(
             Paragraph(
-                f"Interval: {interval['method']}; {interval['resamples']:,} resamples; the middle "
-                f"{format_percent(interval['confidence'])}. It speaks of other cases like these, scored by the same "
-                f"networks. {'Enough cases' if interval['trustworthy'] else 'Not to be trusted'}: {interval['reason']}."
+                f"Interval: {interval['method']}; {format_percent(interval['confidence'])}. It covers "
+                f"{interval.get('covers')}. {'Enough cases' if interval['trustworthy'] else 'Not to be trusted'}: "
+                f"{interval['reason']}."
             )
         )
         blocks.append(

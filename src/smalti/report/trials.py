@@ -16,6 +16,7 @@ class Score:
     value: float
     low: float | None
     high: float | None
+    trustworthy: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ class Trial:
 def read_scores(metrics: Mapping[str, Any] | None) -> dict[str, Score]:
     """Metrics with ``value, low, high``; those without a value are left out."""
     return {
-        str(name): Score(float(m["value"]), m.get("low"), m.get("high"))
+        str(name): Score(float(m["value"]), m.get("low"), m.get("high"), m.get("trustworthy") is not False)
         for name, m in (metrics or {}).items()
         if m and m.get("value") is not None
     }

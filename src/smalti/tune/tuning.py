@@ -203,5 +203,5 @@ def _score_outer(
     classes = studies.bench.ground.cohort.classes
     pools = {name: pool_predictions(table, classes=classes) for name, table in whole.items()}
     comparison = tabulate_comparison(pools, confidence=plan.evaluate.confidence)
-    scores = score_predictions(whole[TUNED], classes=classes, resamples=plan.evaluate.resamples)
+    scores = score_predictions(whole[TUNED], classes=classes, confidence=plan.evaluate.confidence)
     return comparison | {"chance": scores["metrics"]["macro_f1"]["chance_prior"], "interval": scores["interval"]}

@@ -15,16 +15,15 @@ from ..evaluate import (
     Difference,
     Pair,
     Pool,
-    Resampled,
     check_alike,
     compare_pairs,
     judge_trust,
+    measure_margins,
     pool_predictions,
     resample_cases,
 )
 from ..logbook import resolve_run
 from ..logbook.seal import Seal, add_opening, find_seal, read_seal, write_seal
-from ..metrics import METRICS
 from ..recipe import load_recipe
 from ..runs import RunFolder, read_json, read_table, write_json
 from .ground import RUNS
@@ -98,7 +97,7 @@ def tabulate_comparison(pools: Mapping[str, Pool], *, confidence: float, without
             "name": name,
             "path": "",
             "n_seeds": len(pools[name].scores),
-            "metrics": score_metrics(resampled[name], confidence=confidence),
+            "metrics": tabulate_margins(pools[name], confidence=confidence),
             "against": names[0] if position else None,
             "difference": tabulate_differences(found[position - 1]) if position else None,
         }
@@ -127,14 +126,10 @@ def describe_folds(pools: Mapping[str, Pool]) -> list[str]:
     return notes
 
 
-def score_metrics(resampled: Resampled, *, confidence: float) -> dict[str, dict[str, float | None]]:
-    """Every metric with its interval."""
-    result = {}
-    for entry in METRICS:
-        spread = resampled.measure(entry.name)
-        low, high = spread.find_interval(confidence=confidence)
-        result[entry.name] = {"value": _number(spread.value), "low": _number(low), "high": _number(high)}
-    return result
+def tabulate_margins(pool: Pool, *, confidence: float) -> dict[str, dict[str, Any]]:
+    """Every metric with its interval, as JSON holds it."""
+    margins = measure_margins(pool, confidence=confidence)
+    return {name: {key: _number(value) for key, value in asdict(margin).items()} for name, margin in margins.items()}
 
 
 def tabulate_differences(differences: Mapping[str, Difference]) -> dict[str, dict[str, Any]]:

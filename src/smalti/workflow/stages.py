@@ -38,7 +38,7 @@ class Result:
     def describe(self) -> str:
         """The score in one line, never naked."""
         score, interval = self.scores["metrics"]["macro_f1"], self.scores["interval"]
-        trust = "" if interval["trustworthy"] else " (not to be trusted: few cases)"
+        trust = "" if interval["trustworthy"] else f" (not to be trusted: {interval['reason']})"
         return (
             f"macro-F1 {score['value']:.3f}, {interval['confidence']:.0%} interval {score['low']:.3f} to "
             f"{score['high']:.3f}{trust}; {self.scores['n_images']} images, {self.scores['n_cases']} cases, "
@@ -201,7 +201,6 @@ def evaluate_run(path: str | Path) -> Result:
             read_table(folder.predictions / "out_of_fold.csv"),
             classes=tuple(read_json(folder.path / "cohort.json")["classes"]),
             inner=_read_inner(folder),
-            resamples=recipe.evaluate.resamples,
             confidence=recipe.evaluate.confidence,
         )
         write_json(folder.path / "scores.json", scores)
