@@ -20,4 +20,4 @@ Seed = Annotated[int, Field(ge=0, le=1_000_000)]  # derived seeds must stay belo
 class Section(BaseModel):
     """A frozen group of knobs."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
