@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from .cli import app
+import sys
+
+from .stopping import catch_signals, say_stopped
 
 
 def main() -> None:
     """Run the command line."""
-    app()
+    catch_signals()
+    try:
+        from .cli import app  # takes seconds, in which a person may press Ctrl-C too
+
+        app()
+    except KeyboardInterrupt as error:
+        sys.exit(say_stopped(error))
 
 
 if __name__ == "__main__":

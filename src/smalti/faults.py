@@ -58,9 +58,10 @@ def _explain_os(error: OSError) -> FaultError:
             kind="lock",
         )
     if error.errno in NO_ROOM:
+        target = f" for {where}" if where else ""
         return FaultError(
-            f"no space is left{f' for {where}' if where else ''} ({error.strerror}). Fix: free some space there, or name "
-            f"a folder on another disk, for example --runs FOLDER; {AGAIN}",
+            f"no space is left{target} ({error.strerror}). Fix: free some space there, or name a folder on another "
+            f"disk, for example --runs FOLDER; {AGAIN}",
             kind="disk",
         )
     what = error.strerror or str(error) or type(error).__name__

@@ -31,14 +31,18 @@ class _Loader(yaml.SafeLoader):
                 seen.add(name)
         return super().construct_mapping(node, deep=deep)
 
-    def construct_scalar(self, node: yaml.ScalarNode) -> str:
-        text: str = super().construct_scalar(node)
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        text = super().construct_scalar(node)
         if any("\ud800" <= sign <= "\udfff" for sign in text):
             raise yaml.constructor.ConstructorError(None, None, "half a surrogate is no sign", node.start_mark)
         return text
 
 
-_Loader.add_constructor("tag:yaml.org,2002:timestamp", yaml.SafeLoader.construct_yaml_str)
+def _keep_text(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Any:
+    return loader.construct_scalar(node)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", _keep_text)
 del _Loader.yaml_constructors["tag:yaml.org,2002:binary"]  # bytes are nothing that a knob takes
 
 
@@ -81,17 +85,19 @@ def parse_yaml(text: str, where: str) -> Any:
             return None
         if _count_values(node, {}) > MOST_VALUES:
             raise RecipeError(f"{where} has aliases that stand for more than {MOST_VALUES:,} values. Fix: write it out")
-        return loader.construct_document(node)  # type: ignore[no-untyped-call]
+        return loader.construct_document(node)
     except yaml.YAMLError as error:
         raise RecipeError(f"{where} is not valid YAML: {error}. Fix: correct the line named above") from None
     except RecursionError:
-        raise RecipeError(f"{where} nests too deep. Fix: a section, a knob and its value are all that is read") from None
+        raise RecipeError(
+            f"{where} nests too deep. Fix: a section, a knob and its value are all that is read"
+        ) from None
     except FAULTS as error:
         what = str(error).partition("; use sys.")[0]  # Python's advice about long numbers helps nobody here
         raise RecipeError(f"{where} has a value that cannot be read: {what}. Fix: correct or quote it") from None
     finally:
         if loader is not None:
-            loader.dispose()  # type: ignore[no-untyped-call]
+            loader.dispose()
 
 
 def _count_values(node: yaml.Node, known: dict[int, int]) -> int:

@@ -11,10 +11,10 @@ import os
 import platform
 import shutil
 import sys
-import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,9 +26,11 @@ import psutil
 from numpy.typing import NDArray
 
 from .errors import RunError
+from .leftovers import name_temporary, remove_leftovers
 from .recipe import Recipe
 from .types import SAMPLE_COLUMNS, Cohort, Repair
 
+CACHE = "cache"  # in the folder of all runs
 LIBRARIES = (
     "smalti", "torch", "torchvision", "timm", "lightning", "numpy", "pandas", "scikit-learn",
     "opencv-python-headless", "Pillow", "pydantic", "safetensors", "matplotlib",
@@ -39,17 +41,17 @@ def write_atomic(path: Path, content: bytes | str) -> Path:
     """Write to a temporary name beside ``path``, then rename; a reader sees the old file or the new one, whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     data = content.encode("utf-8") if isinstance(content, str) else content
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = name_temporary(path.parent)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
+        temporary.chmod(0o644)
+        temporary.replace(path)
         _keep_renames(path.parent)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     return path
 
@@ -77,33 +79,64 @@ def write_table(path: Path, table: pd.DataFrame) -> Path:
     return write_atomic(path, buffer.getvalue())
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file of a run folder.
+# What Python says where a record is not what it should be.
+UNFIT = (
+    ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, EOFError, RecursionError, OSError,
+    pd.errors.ParserError, pd.errors.EmptyDataError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+
+
+@contextmanager
+def reading(path: Path, *, fix: str = "delete it and run the stage again") -> Iterator[None]:
+    """Turn whatever goes wrong while a record is taken apart into one message that names it.
+
+    Args:
+        path: the record, a file or a folder.
+        fix: what to do where it is damaged.
+
+    Raises:
+        RunError: the record is missing or damaged.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise RunError(f"{path} does not exist. Fix: run the stage that writes it ('smalti run')") from None
+    except UNFIT as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # no fault of the record
+        what = f"'{error.args[0]}' is missing" if isinstance(error, KeyError) and error.args else str(error)
+        raise RunError(f"{path} is damaged: {what or type(error).__name__}. Fix: {fix}") from None
+
+
+def read_json(path: Path, *keys: str) -> Any:
+    """Read a JSON file of a run folder; with ``keys``, one that must be a mapping and have them.
 
     Raises:
         RunError: the file is missing or damaged.
     """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RunError(f"{path} does not exist. Fix: run the stage that writes it ('smalti run')") from None
-    except json.JSONDecodeError as error:
-        raise RunError(f"{path} is damaged: {error}. Fix: delete it and run the stage again") from None
+    with reading(path):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if keys:
+            for key in keys:
+                content[key]
+            dict(content)
+        return content
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """Read a CSV of a run folder; text columns stay text, empty stays empty text.
+def read_table(path: Path, *columns: str) -> pd.DataFrame:
+    """Read a CSV of a run folder, which must have ``columns``; text columns stay text, empty stays empty text.
 
     Raises:
-        RunError: the file is missing.
+        RunError: the file is missing or damaged.
     """
-    if not path.is_file():
-        raise RunError(f"{path} does not exist. Fix: run the stage that writes it ('smalti run')")
-    text = dict.fromkeys(("image", "case", "label", "mask", "part", "index", "role", "phase"), str)
-    header = pd.read_csv(path, nrows=0).columns
-    # A class may be called "None" or "NA": only numbers may be missing.
-    missing = {name: ["", "nan"] for name in header if name not in text}
-    return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=missing)
+    with reading(path):
+        text = dict.fromkeys(("image", "case", "label", "mask", "part", "index", "role", "phase"), str)
+        header = pd.read_csv(path, nrows=0).columns
+        if absent := [name for name in columns if name not in header]:
+            raise KeyError(", ".join(absent))
+        # A class may be called "None" or "NA": only numbers may be missing.
+        missing = {name: ["", "nan"] for name in header if name not in text}
+        return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=missing)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> Path:
@@ -119,13 +152,8 @@ def read_arrays(path: Path, names: Iterable[str] | None = None) -> dict[str, NDA
     Raises:
         RunError: the file is missing or damaged, or an array is not in it.
     """
-    if not path.is_file():
-        raise RunError(f"{path} does not exist. Fix: run the stage that writes it ('smalti run')")
-    try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            return {name: file[name] for name in (file.files if names is None else names)}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise RunError(f"{path} is damaged: {error}. Fix: delete it and run the stage again") from None
+    with reading(path), path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+        return {name: file[name] for name in (file.files if names is None else names)}
 
 
 def hash_text(*parts: str) -> str:
@@ -177,10 +205,11 @@ def hash_files(paths: Iterable[Path], *, memo: Path) -> dict[Path, str]:
 def _read_memo(memo: Path) -> dict[str, list[Any]]:
     """A memo only saves time, so a damaged one is an empty one."""
     try:
-        known: dict[str, list[Any]] = json.loads(memo.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+        known = json.loads(memo.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError, RecursionError):
         return {}
-    return known
+    entries = known.items() if isinstance(known, dict) else ()
+    return {path: entry for path, entry in entries if isinstance(entry, list) and len(entry) == 3}
 
 
 def hash_cohort(cohort: Cohort, *, memo: Path) -> str:
@@ -202,11 +231,11 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _remove_orphans(folder)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.{platform.node()}.{os.getpid()}."))
+    remove_leftovers(folder.parent)
+    temporary = name_temporary(folder.parent)
     try:
+        temporary.mkdir()
         build(temporary)
-        temporary.chmod(0o755)
         try:
             temporary.rename(folder)
         except OSError:
@@ -215,15 +244,6 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
-
-
-def _remove_orphans(folder: Path) -> None:
-    """Delete temporary folders that processes of this machine left behind when they were killed."""
-    mine = f".{folder.name}.{platform.node()}."
-    for found in folder.parent.glob(f"{mine}*"):
-        process = found.name.removeprefix(mine).split(".")[0]
-        if process.isdigit() and not psutil.pid_exists(int(process)):
-            shutil.rmtree(found, ignore_errors=True)
 
 
 def tabulate_samples(cohort: Cohort) -> pd.DataFrame:
@@ -325,6 +345,9 @@ def open_run(
         RunError: the folder holds another recipe or other data, or something that is no run.
     """
     run = RunFolder(path)
+    remove_leftovers(path, deep=True)
+    for beside in (path.parent, path.parent / CACHE):
+        remove_leftovers(beside)
     wanted = {**identity, "recipe": hash_text(recipe.to_yaml())}
     if run.recipe_path.is_file():
         found = read_json(path / "environment.json").get("identity", {})
@@ -335,7 +358,7 @@ def open_run(
                 f"Fix: give this run another --name, or delete the folder"
             )
         return run
-    # A start that was cut short leaves the first of the two files, or a temporary one.
+    # A start that was cut short leaves the first of the two files.
     if path.is_dir() and any(p.name != "environment.json" and p.name[0] != "." for p in path.iterdir()):
         raise RunError(f"{path} exists and is not a run folder. Fix: give this run another --name")
     path.mkdir(parents=True, exist_ok=True)

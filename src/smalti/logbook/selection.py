@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pandas as pd
+
 from ..errors import RecipeError
 from ..metrics import LOWER_IS_BETTER, METRICS
 from ..notation import parse_yaml

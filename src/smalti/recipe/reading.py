@@ -15,7 +15,6 @@ from ..notation import parse_yaml, read_yaml
 from .recipe import Recipe
 from .section import Section
 
-
 SHOWN = 80  # signs of a setting in a message
 
 

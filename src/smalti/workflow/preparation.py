@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from .. import images
 from ..audit import settle_decisions, write_decisions, write_findings
 from ..errors import RecipeError, SplitError
+from ..leftovers import name_temporary
 from ..recipe import Recipe, load_recipe, overlay_recipe
 from ..runs import (
     LIBRARIES,
@@ -233,7 +234,7 @@ def _take(source: Path, target: Path) -> bool:
     try:
         os.link(source, target)
     except OSError:
-        partial = target.with_name(f".{target.name}.copy")
+        partial = name_temporary(target.parent)
         shutil.copyfile(source, partial)
         partial.replace(target)
     return True

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ..audit import EMBEDDINGS_NAME, write_embeddings
-from ..errors import DataError, RecipeError
+from ..errors import DataError, RecipeError, RunError
 from ..evaluate import score_predictions
 from ..logbook.seal import find_seal
 from ..recipe import Recipe, load_recipe
-from ..runs import RunFolder, read_json, read_table, write_json
+from ..runs import CACHE, RunFolder, read_json, read_table, write_json
 from ..types import SCORE_PREFIX, Split
 from .blending import combine_runs, submit
 from .ground import RUNS, Ground, find_decisions, inspect_ground
 from .listening import SILENT, Listener
+from .place import check_name
 from .policies import warn_of_operations
 from .preparation import prepare
 from .staging import stage
@@ -73,6 +74,7 @@ def run(
         SmaltiError: see `smalti.errors`.
     """
     plan = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings=settings)
+    name = None if name is None else check_name(name)
     ground = _inspect(data, plan, runs=runs, decisions=decisions, skip_problems=skip_problems, listener=listener)
     return run_on(ground, plan, runs=Path(runs), name=name, listener=listener)
 
@@ -93,7 +95,7 @@ def _inspect(
         recipe=plan,
         decisions_path=Path(decisions) if decisions else find_decisions(data, runs=runs),
         seal_path=find_seal(data, runs=runs),
-        cache=runs / "cache",
+        cache=runs / CACHE,
         problems="skip" if skip_problems else "refuse",
         listener=listener,
     )
@@ -152,6 +154,7 @@ def train_run(
 ) -> tuple[Experiment, tuple[Split, ...]]:
     """Everything up to trained folds; arguments as in `run`."""
     plan = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings=settings)
+    name = None if name is None else check_name(name)
     ground = _inspect(data, plan, runs=runs, decisions=decisions, skip_problems=skip_problems, listener=listener)
     return _train(ground, plan, runs=Path(runs), name=name, listener=listener)
 
@@ -228,10 +231,13 @@ def read_predictions(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
     Raises:
         DataError: the file is no CSV.
     """
+    if not path.is_file():
+        raise DataError(f"no table and no run folder at {path}. Fix: check the path")
     try:
         table = read_table(path)
-    except ValueError as error:  # of pandas' parser, or no UTF-8
-        raise DataError(f"{path} is no table: {error}. Fix: save it as CSV, UTF-8, separated by commas") from None
+    except RunError as error:  # the words are for tables of smalti's own
+        why = str(error).partition(" is damaged: ")[2].partition(". Fix: ")[0]
+        raise DataError(f"{path} is no table: {why}. Fix: save it as CSV, UTF-8, separated by commas") from None
     classes = tuple(c.removeprefix(SCORE_PREFIX) for c in table.columns if c.startswith(SCORE_PREFIX))
     if classes or "predicted" not in table:
         return table, classes
