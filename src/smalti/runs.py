@@ -27,10 +27,11 @@ from numpy.typing import NDArray
 
 from .errors import RunError
 from .leftovers import name_temporary, remove_leftovers
-from .recipe import Recipe
-from .types import SAMPLE_COLUMNS, Cohort, Repair
+from .recipe import Recipe, load_recipe
+from .types import PREDICTION_COLUMNS, SAMPLE_COLUMNS, Cohort, Repair
 
 CACHE = "cache"  # in the folder of all runs
+PLACE = ("seed", "fold", "image")  # of a prediction
 LIBRARIES = (
     "smalti", "torch", "torchvision", "timm", "lightning", "numpy", "pandas", "scikit-learn",
     "opencv-python-headless", "Pillow", "pydantic", "safetensors", "matplotlib",
@@ -320,6 +321,57 @@ class RunFolder:
         """The resolved recipe."""
         return self.path / "recipe.yaml"
 
+    def read_recipe(self) -> Recipe:
+        """The resolved recipe, which must be the one that the run began with.
+
+        Raises:
+            RunError: it was changed or damaged since.
+            RecipeError: it is missing, or no recipe.
+        """
+        recipe, path = load_recipe(self.recipe_path), self.path / "environment.json"
+        if path.is_file():
+            with reading(path):
+                began = dict(read_json(path)).get("identity", {}).get("recipe")
+            if began not in (None, hash_text(self.recipe_path.read_text(encoding="utf-8"))):
+                raise RunError(
+                    f"{self.recipe_path} is not the recipe that this run began with. Fix: bring it back, or give the "
+                    "changed recipe to 'smalti run', which makes another run of it"
+                )
+        return recipe
+
+    def read_classes(self) -> tuple[str, ...]:
+        """The classes in the order of the scores.
+
+        Raises:
+            RunError: ``cohort.json`` is missing or damaged.
+        """
+        path = self.path / "cohort.json"
+        with reading(path):
+            classes = read_json(path, "classes")["classes"]
+            if not isinstance(classes, list) or not classes:
+                raise TypeError("classes are no list of names")
+            return tuple(str(name) for name in classes)
+
+    def read_out_of_fold(self) -> pd.DataFrame:
+        """The out-of-fold predictions; where the folds are known, those of every image of every seed.
+
+        Raises:
+            RunError: the table is missing or damaged, or lacks rows.
+        """
+        path, folds = self.predictions / "out_of_fold.csv", self.path / "folds.csv"
+        table = read_table(path, *PREDICTION_COLUMNS)
+        if not folds.is_file():
+            return table
+        plan = read_table(folds, "seed", "fold", "image", "role")
+        with reading(path):
+            keys = [list(map(str, rows[name])) for rows in (table, plan[plan["role"] == "outer"]) for name in PLACE]
+        if sorted(zip(*keys[:3], strict=True)) != sorted(zip(*keys[3:], strict=True)):
+            raise RunError(
+                f"{path} has {len(table)} rows, and not those that {folds} names. Fix: delete {path} and run the same "
+                "command again; where that does not help, give the run another --name"
+            )
+        return table
+
     def log(self, event: str, **details: Any) -> None:
         """Append one line to ``events.log``: time, event, details as JSON."""
         line = json.dumps({"time": now_text(), "event": event, **details}, default=str, ensure_ascii=False)
@@ -350,7 +402,9 @@ def open_run(
         remove_leftovers(beside)
     wanted = {**identity, "recipe": hash_text(recipe.to_yaml())}
     if run.recipe_path.is_file():
-        found = read_json(path / "environment.json").get("identity", {})
+        with reading(path / "environment.json", fix="give this run another --name, or delete the folder"):
+            found = dict(read_json(path / "environment.json")["identity"])
+            read_json(path / "environment.json", "training")
         differing = sorted(k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k))
         if differing:
             raise RunError(

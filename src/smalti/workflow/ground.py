@@ -170,7 +170,7 @@ def _seal_cases(cohort: Cohort, path: Path, *, share: float, listener: Listener)
 
 
 def _is_of(record: Path, root: Path) -> bool:
-    return bool(read_json(record)["root"] == str(root.resolve()))
+    return bool(read_json(record, "root")["root"] == str(root.resolve()))
 
 
 def _read_folder(data: Path, recipe: Recipe, *, listener: Listener) -> tuple[Cohort | None, tuple[Problem, ...]]:

@@ -134,7 +134,7 @@ def warn_of_divergence(run: RunFolder, *, listener: Listener) -> None:
     path = run.path / "diverged.csv"
     if not path.is_file():
         return
-    for row in pd.read_csv(path).itertuples():
+    for row in read_table(path, "seed", "fold", "phase", "epoch").itertuples():
         listener.say(
             f"seed {row.seed}, fold {row.fold}: phase {row.phase} diverged in epoch {row.epoch} (weights that are no "
             "numbers); what was best before is kept. A lower rate or a warm-up may prevent it"
@@ -184,10 +184,10 @@ def predict(experiment: Experiment, splits: tuple[Split, ...], *, listener: List
 def reopen(path: str | Path, *, listener: Listener = SILENT) -> tuple[Experiment, tuple[Split, ...]]:
     """An experiment from its run folder: same recipe, data and decisions, trained where it was not yet."""
     run_folder = Path(path).resolve()  # "." has no name
-    recorded = read_json(run_folder / "cohort.json")
+    recorded = read_json(run_folder / "cohort.json", "root")
     return train_run(
         recorded["root"],
-        load_recipe(run_folder / "recipe.yaml"),
+        RunFolder(run_folder).read_recipe(),
         runs=run_folder.parent,
         name=run_folder.name,
         decisions=run_folder / "decisions.csv",
@@ -198,11 +198,11 @@ def reopen(path: str | Path, *, listener: Listener = SILENT) -> tuple[Experiment
 def evaluate_run(path: str | Path) -> Result:
     """Score a run folder's out-of-fold predictions; write ``scores.json``, ``suspects.json`` and ``traces.json``."""
     folder = RunFolder(Path(path))
-    recipe = load_recipe(folder.recipe_path)
+    recipe = folder.read_recipe()
     with stage(folder, "evaluate"):
         scores = score_predictions(
-            read_table(folder.predictions / "out_of_fold.csv"),
-            classes=tuple(read_json(folder.path / "cohort.json")["classes"]),
+            folder.read_out_of_fold(),
+            classes=folder.read_classes(),
             inner=_read_inner(folder),
             resamples=recipe.evaluate.resamples,
             confidence=recipe.evaluate.confidence,
