@@ -31,7 +31,6 @@ from .recipe import Recipe, load_recipe
 from .types import PREDICTION_COLUMNS, SAMPLE_COLUMNS, Cohort, Repair
 
 CACHE = "cache"  # in the folder of all runs
-PLACE = ("seed", "fold", "image")  # of a prediction
 LIBRARIES = (
     "smalti", "torch", "torchvision", "timm", "lightning", "numpy", "pandas", "scikit-learn",
     "opencv-python-headless", "Pillow", "pydantic", "safetensors", "matplotlib",
@@ -328,16 +327,16 @@ class RunFolder:
             RunError: it was changed or damaged since.
             RecipeError: it is missing, or no recipe.
         """
-        recipe, path = load_recipe(self.recipe_path), self.path / "environment.json"
-        if path.is_file():
+        path = self.path / "environment.json"
+        if path.is_file() and self.recipe_path.is_file():
             with reading(path):
                 began = dict(read_json(path)).get("identity", {}).get("recipe")
-            if began not in (None, hash_text(self.recipe_path.read_text(encoding="utf-8"))):
+            if began not in (None, hash_text(self.recipe_path.read_text(encoding="utf-8", errors="replace"))):
                 raise RunError(
                     f"{self.recipe_path} is not the recipe that this run began with. Fix: bring it back, or give the "
                     "changed recipe to 'smalti run', which makes another run of it"
                 )
-        return recipe
+        return load_recipe(self.recipe_path)
 
     def read_classes(self) -> tuple[str, ...]:
         """The classes in the order of the scores.
@@ -358,14 +357,32 @@ class RunFolder:
         Raises:
             RunError: the table is missing or damaged, or lacks rows.
         """
-        path, folds = self.predictions / "out_of_fold.csv", self.path / "folds.csv"
+        return self._read_part("out_of_fold", role="outer")
+
+    def read_inner(self) -> pd.DataFrame | None:
+        """The predictions of inner images; None where there are none.
+
+        Raises:
+            RunError: the table is damaged or lacks rows.
+        """
+        if not (self.predictions / "inner.csv").is_file():
+            return None
+        table = self._read_part("inner", role="inner")
+        return table if len(table) else None
+
+    def _read_part(self, name: str, *, role: str) -> pd.DataFrame:
+        """A table of predictions of labelled images, which must be those that the folds name."""
+        path, folds = self.predictions / f"{name}.csv", self.path / "folds.csv"
         table = read_table(path, *PREDICTION_COLUMNS)
-        if not folds.is_file():
+        if not folds.is_file() or (role == "inner" and table.empty):
             return table
         plan = read_table(folds, "seed", "fold", "image", "role")
-        with reading(path):
-            keys = [list(map(str, rows[name])) for rows in (table, plan[plan["role"] == "outer"]) for name in PLACE]
-        if sorted(zip(*keys[:3], strict=True)) != sorted(zip(*keys[3:], strict=True)):
+        # Where an ensemble made one network of those of all seeds, seed and fold are none of theirs.
+        keys = ["image"] if (self.predictions / "ensemble.json").is_file() else ["seed", "fold", "image"]
+        wanted, found = (
+            set(rows[keys].astype(str).itertuples(index=False)) for rows in (plan[plan["role"] == role], table)
+        )
+        if wanted != found or table.duplicated(["seed", "fold", "image"]).any():
             raise RunError(
                 f"{path} has {len(table)} rows, and not those that {folds} names. Fix: delete {path} and run the same "
                 "command again; where that does not help, give the run another --name"

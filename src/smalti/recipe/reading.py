@@ -110,7 +110,8 @@ def _validate(values: Mapping[str, Any], where: str) -> Recipe:
         return Recipe.model_validate(dict(values))
     except ValidationError as error:
         lines = [_describe(e["loc"], e["type"], e["msg"]) for e in error.errors()]
-        raise RecipeError("\n".join([f"{where} does not fit:", *lines])) from None
+        fix = "Fix: correct what is named; 'smalti parts --knobs' says what each knob does"
+        raise RecipeError("\n".join([f"{where} does not fit:", *lines, fix])) from None
 
 
 def _describe(location: tuple[int | str, ...], kind: str, message: str) -> str:

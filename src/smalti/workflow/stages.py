@@ -203,7 +203,7 @@ def evaluate_run(path: str | Path) -> Result:
         scores = score_predictions(
             folder.read_out_of_fold(),
             classes=folder.read_classes(),
-            inner=_read_inner(folder),
+            inner=folder.read_inner(),
             resamples=recipe.evaluate.resamples,
             confidence=recipe.evaluate.confidence,
         )
@@ -255,9 +255,3 @@ def report_run(path: str | Path) -> Path:
     folder = RunFolder(Path(path))
     with stage(folder, "report"):
         return write_report(folder)
-
-
-def _read_inner(folder: RunFolder) -> pd.DataFrame | None:
-    path = folder.predictions / "inner.csv"
-    table = read_table(path) if path.is_file() else None
-    return table if table is not None and len(table) else None
