@@ -9,6 +9,7 @@
     ├── RunError           a run folder that cannot be continued
     ├── DivergenceError    training whose weights stopped being numbers
     ├── SubmissionError    a submission that the competition would refuse
+    ├── FaultError         what the machine refused: disk, memory, permission, a file that is gone
     └── MissingExtraError  an optional library that is not installed
 
 Each message says what was looked for, where, and how to fix it.
@@ -107,6 +108,14 @@ class DivergenceError(SmaltiError):
 
 class SubmissionError(SmaltiError):
     """A submission that does not match what the competition expects."""
+
+
+class FaultError(SmaltiError):
+    """What the machine refused; ``kind`` is ``disk``, ``memory``, ``lock`` or ``path``."""
+
+    def __init__(self, message: str, *, kind: str) -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class MissingExtraError(SmaltiError):

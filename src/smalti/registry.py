@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-import yaml
-
 from .errors import PartError
+from .notation import parse_yaml
 
 T = TypeVar("T")
 
@@ -95,4 +94,4 @@ class Registry(Generic[T]):
 def read_options(options: tuple[str, ...]) -> dict[str, Any]:
     """Keyword arguments of a part from ``name=value``; values are read as YAML."""
     pairs = (option.partition("=") for option in options)
-    return {name: yaml.safe_load(value) for name, _, value in pairs}
+    return {name: parse_yaml(value, f"option {name}") for name, _, value in pairs}

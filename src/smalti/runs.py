@@ -11,11 +11,11 @@ import os
 import platform
 import shutil
 import sys
-import tempfile
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,9 +28,11 @@ from numpy.typing import NDArray
 
 from . import images
 from .errors import RunError
-from .recipe import Recipe
-from .types import SAMPLE_COLUMNS, Cohort, Repair
+from .leftovers import name_temporary, remove_leftovers
+from .recipe import Recipe, load_recipe
+from .types import PREDICTION_COLUMNS, SAMPLE_COLUMNS, Cohort, Repair
 
+CACHE = "cache"  # in the folder of all runs
 LIBRARIES = (
     "smalti", "torch", "torchvision", "timm", "lightning", "numpy", "pandas", "scikit-learn",
     "opencv-python-headless", "Pillow", "pydantic", "safetensors", "matplotlib",
@@ -43,17 +45,17 @@ def write_atomic(path: Path, content: bytes | str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     # A path from a command line may hold bytes that are not UTF-8; in JSON, the escape means the same.
     data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = name_temporary(path.parent)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
+        temporary.chmod(0o644)
+        temporary.replace(path)
         _keep_renames(path.parent)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     return path
 
@@ -81,33 +83,64 @@ def write_table(path: Path, table: pd.DataFrame) -> Path:
     return write_atomic(path, buffer.getvalue())
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file of a run folder.
+# What Python says where a record is not what it should be.
+UNFIT = (
+    ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, EOFError, RecursionError, OSError,
+    pd.errors.ParserError, pd.errors.EmptyDataError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+
+
+@contextmanager
+def reading(path: Path, *, fix: str = "delete it and run the stage again") -> Iterator[None]:
+    """Turn whatever goes wrong while a record is taken apart into one message that names it.
+
+    Args:
+        path: the record, a file or a folder.
+        fix: what to do where it is damaged.
+
+    Raises:
+        RunError: the record is missing or damaged.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise RunError(f"{path} does not exist. Fix: run the stage that writes it ('smalti run')") from None
+    except UNFIT as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # no fault of the record
+        what = f"'{error.args[0]}' is missing" if isinstance(error, KeyError) and error.args else str(error)
+        raise RunError(f"{path} is damaged: {what or type(error).__name__}. Fix: {fix}") from None
+
+
+def read_json(path: Path, *keys: str) -> Any:
+    """Read a JSON file of a run folder; with ``keys``, one that must be a mapping and have them.
 
     Raises:
         RunError: the file is missing or damaged.
     """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RunError(f"{path} does not exist. Fix: run the stage that writes it ('smalti run')") from None
-    except json.JSONDecodeError as error:
-        raise RunError(f"{path} is damaged: {error}. Fix: delete it and run the stage again") from None
+    with reading(path):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if keys:
+            for key in keys:
+                content[key]
+            dict(content)
+        return content
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """Read a CSV of a run folder; text columns stay text, empty stays empty text.
+def read_table(path: Path, *columns: str) -> pd.DataFrame:
+    """Read a CSV of a run folder, which must have ``columns``; text columns stay text, empty stays empty text.
 
     Raises:
-        RunError: the file is missing.
+        RunError: the file is missing or damaged.
     """
-    if not path.is_file():
-        raise RunError(f"{path} does not exist. Fix: run the stage that writes it ('smalti run')")
-    text = dict.fromkeys(("image", "case", "label", "mask", "part", "index", "role", "phase"), str)
-    header = pd.read_csv(path, nrows=0).columns
-    # A class may be called "None" or "NA": only numbers may be missing.
-    missing = {name: ["", "nan"] for name in header if name not in text}
-    return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=missing)
+    with reading(path):
+        text = dict.fromkeys(("image", "case", "label", "mask", "part", "index", "role", "phase"), str)
+        header = pd.read_csv(path, nrows=0).columns
+        if absent := [name for name in columns if name not in header]:
+            raise KeyError(", ".join(absent))
+        # A class may be called "None" or "NA": only numbers may be missing.
+        missing = {name: ["", "nan"] for name in header if name not in text}
+        return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=missing)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> Path:
@@ -123,13 +156,8 @@ def read_arrays(path: Path, names: Iterable[str] | None = None) -> dict[str, NDA
     Raises:
         RunError: the file is missing or damaged, or an array is not in it.
     """
-    if not path.is_file():
-        raise RunError(f"{path} does not exist. Fix: run the stage that writes it ('smalti run')")
-    try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            return {name: file[name] for name in (file.files if names is None else names)}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise RunError(f"{path} is damaged: {error}. Fix: delete it and run the stage again") from None
+    with reading(path), path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+        return {name: file[name] for name in (file.files if names is None else names)}
 
 
 def hash_text(*parts: str) -> str:
@@ -188,10 +216,11 @@ def hash_files(paths: Iterable[Path], *, memo: Path) -> dict[Path, str]:
 def _read_memo(memo: Path) -> dict[str, list[Any]]:
     """A memo only saves time, so a damaged one is an empty one."""
     try:
-        known: dict[str, list[Any]] = json.loads(memo.read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+        known = json.loads(memo.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError, RecursionError):
         return {}
-    return known
+    entries = known.items() if isinstance(known, dict) else ()
+    return {path: entry for path, entry in entries if isinstance(entry, list) and len(entry) == 3}
 
 
 def hash_cohort(cohort: Cohort, *, memo: Path) -> str:
@@ -213,11 +242,11 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _remove_orphans(folder)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.{platform.node()}.{os.getpid()}."))
+    remove_leftovers(folder.parent)
+    temporary = name_temporary(folder.parent)
     try:
+        temporary.mkdir()
         build(temporary)
-        temporary.chmod(0o755)
         try:
             temporary.rename(folder)
         except OSError:
@@ -226,15 +255,6 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
-
-
-def _remove_orphans(folder: Path) -> None:
-    """Delete temporary folders that processes of this machine left behind when they were killed."""
-    mine = f".{folder.name}.{platform.node()}."
-    for found in folder.parent.glob(f"{mine}*"):
-        process = found.name.removeprefix(mine).split(".")[0]
-        if process.isdigit() and not psutil.pid_exists(int(process)):
-            shutil.rmtree(found, ignore_errors=True)
 
 
 def tabulate_samples(cohort: Cohort) -> pd.DataFrame:
@@ -311,6 +331,75 @@ class RunFolder:
         """The resolved recipe."""
         return self.path / "recipe.yaml"
 
+    def read_recipe(self) -> Recipe:
+        """The resolved recipe, which must be the one that the run began with.
+
+        Raises:
+            RunError: it was changed or damaged since.
+            RecipeError: it is missing, or no recipe.
+        """
+        path = self.path / "environment.json"
+        if path.is_file() and self.recipe_path.is_file():
+            with reading(path):
+                began = dict(read_json(path)).get("identity", {}).get("recipe")
+            if began not in (None, hash_text(self.recipe_path.read_text(encoding="utf-8", errors="replace"))):
+                raise RunError(
+                    f"{self.recipe_path} is not the recipe that this run began with. Fix: bring it back, or give the "
+                    "changed recipe to 'smalti run', which makes another run of it"
+                )
+        return load_recipe(self.recipe_path)
+
+    def read_classes(self) -> tuple[str, ...]:
+        """The classes in the order of the scores.
+
+        Raises:
+            RunError: ``cohort.json`` is missing or damaged.
+        """
+        path = self.path / "cohort.json"
+        with reading(path):
+            classes = read_json(path, "classes")["classes"]
+            if not isinstance(classes, list) or not classes:
+                raise TypeError("classes are no list of names")
+            return tuple(str(name) for name in classes)
+
+    def read_out_of_fold(self) -> pd.DataFrame:
+        """The out-of-fold predictions; where the folds are known, those of every image of every seed.
+
+        Raises:
+            RunError: the table is missing or damaged, or lacks rows.
+        """
+        return self._read_part("out_of_fold", role="outer")
+
+    def read_inner(self) -> pd.DataFrame | None:
+        """The predictions of inner images; None where there are none.
+
+        Raises:
+            RunError: the table is damaged or lacks rows.
+        """
+        if not (self.predictions / "inner.csv").is_file():
+            return None
+        table = self._read_part("inner", role="inner")
+        return table if len(table) else None
+
+    def _read_part(self, name: str, *, role: str) -> pd.DataFrame:
+        """A table of predictions of labelled images, which must be those that the folds name."""
+        path, folds = self.predictions / f"{name}.csv", self.path / "folds.csv"
+        table = read_table(path, *PREDICTION_COLUMNS)
+        if not folds.is_file() or (role == "inner" and table.empty):
+            return table
+        plan = read_table(folds, "seed", "fold", "image", "role")
+        # Where an ensemble made one network of those of all seeds, seed and fold are none of theirs.
+        keys = ["image"] if (self.predictions / "ensemble.json").is_file() else ["seed", "fold", "image"]
+        wanted, found = (
+            set(rows[keys].astype(str).itertuples(index=False)) for rows in (plan[plan["role"] == role], table)
+        )
+        if wanted != found or table.duplicated(["seed", "fold", "image"]).any():
+            raise RunError(
+                f"{path} has {len(table)} rows, and not those that {folds} names. Fix: delete {path} and run the same "
+                "command again; where that does not help, give the run another --name"
+            )
+        return table
+
     def log(self, event: str, **details: Any) -> None:
         """Append one line to ``events.log``: time, event, details as JSON."""
         line = json.dumps({"time": now_text(), "event": event, **details}, default=str, ensure_ascii=False)
@@ -336,9 +425,14 @@ def open_run(
         RunError: the folder holds another recipe or other data, or something that is no run.
     """
     run = RunFolder(path)
+    remove_leftovers(path, deep=True)
+    for beside in (path.parent, path.parent / CACHE):
+        remove_leftovers(beside)
     wanted = {**identity, "recipe": hash_text(recipe.to_yaml())}
     if run.recipe_path.is_file():
-        found = read_json(path / "environment.json").get("identity", {})
+        with reading(path / "environment.json", fix="give this run another --name, or delete the folder"):
+            found = dict(read_json(path / "environment.json")["identity"])
+            read_json(path / "environment.json", "training")
         differing = sorted(k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k))
         if differing:
             raise RunError(
@@ -346,7 +440,7 @@ def open_run(
                 f"Fix: give this run another --name, or delete the folder"
             )
         return run
-    # A start that was cut short leaves the first of the two files, or a temporary one.
+    # A start that was cut short leaves the first of the two files.
     if path.is_dir() and any(p.name != "environment.json" and p.name[0] != "." for p in path.iterdir()):
         raise RunError(f"{path} exists and is not a run folder. Fix: give this run another --name")
     path.mkdir(parents=True, exist_ok=True)

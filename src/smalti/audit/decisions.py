@@ -23,6 +23,7 @@ from .repairs import REPAIRS, plan_repairs
 ACTIONS = get_args(Action)
 RULE = "rule"  # who decided, when no person did
 DECISION_HEADER = f"{','.join(DECISION_COLUMNS)}\n".encode()
+LOCK_WAIT_S = 10.0  # for others who write; each holds the lock for milliseconds. The page waits for 15 s
 STRONGEST = ("exclude", "relabel", "repair")  # what a rule does where several proposals are about one image
 
 
@@ -56,7 +57,13 @@ def parse_decisions(content: bytes, *, name: str) -> tuple[Decision, ...]:
         fix = f"give it the header {','.join(DECISION_COLUMNS)}, separated by commas"
         raise DataError("decisions cannot be read", [Problem("decisions-header", name, message, fix)])
     # A name may begin or end with spaces, and then they belong to it.
-    cells = ({column: row.get(column) or "" for column in DECISION_COLUMNS} for row in reader)
+    try:
+        cells = [{column: row.get(column) or "" for column in DECISION_COLUMNS} for row in reader]
+    except csv.Error as error:  # csv reads no field beyond 131,072 signs
+        problem = Problem(
+            "decisions-table", f"{name} line {reader.line_num}", f"{error}.", "correct or remove this row"
+        )
+        raise DataError("decisions cannot be read", [problem]) from None
     rows = ({column: text.strip() if column != "image" else text for column, text in row.items()} for row in cells)
     return tuple(Decision(action=cast(Action, row.pop("action")), **row) for row in rows)
 
@@ -91,9 +98,12 @@ def hold_decisions(path: Path) -> BaseFileLock:
     """Keeps other processes and threads from appending, for a ``with`` block; one thread may hold it several times.
 
     The lock is a file beside the decisions that stays there, empty; a process that is killed lets go of it.
+
+    Raises:
+        filelock.Timeout: another program held it for `LOCK_WAIT_S`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(path.with_name(f".{path.name}.lock"), is_singleton=True)
+    return FileLock(path.with_name(f".{path.name}.lock"), timeout=LOCK_WAIT_S, is_singleton=True)
 
 
 def settle_decisions(decisions: Iterable[Decision]) -> dict[str, Decision]:

@@ -107,8 +107,10 @@ def read_evidence(run: Path) -> Evidence:
         RunError: there are no out-of-fold predictions, or a file is damaged.
     """
     predictions = run / "predictions"
-    classes = tuple(str(name) for name in runs.read_json(run / "cohort.json")["classes"])
-    table = runs.read_table(predictions / "out_of_fold.csv")
+    folder = runs.RunFolder(run)
+    classes, table = folder.read_classes(), folder.read_out_of_fold()
+    if absent := [name for name in score_columns(classes) if name not in table]:
+        raise RunError(f"{predictions / 'out_of_fold.csv'} lacks {', '.join(absent)}. Fix: 'smalti predict {run}'")
     seeds = [rows.set_index("image") for _, rows in table.groupby("seed")]
     images = tuple(seeds[0].index)
     if any(len(rows) != len(images) or set(rows.index) != set(images) for rows in seeds):

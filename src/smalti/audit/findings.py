@@ -138,6 +138,7 @@ def read_findings(path: Path) -> Audit:
     Raises:
         RunError: the file is missing or damaged.
     """
-    content = runs.read_json(path)
-    findings = (Finding(**{**f, "images": tuple(f["images"])}) for f in content["findings"])
-    return Audit(tuple(findings), dict(content["outcomes"]))
+    with runs.reading(path):
+        content = runs.read_json(path)
+        findings = tuple(Finding(**{**f, "images": tuple(f["images"])}) for f in content["findings"])
+        return Audit(findings, dict(content["outcomes"]))

@@ -44,8 +44,9 @@ def read_traces(path: Path) -> dict[str, Trace]:
         RunError: the file is missing or damaged.
     """
     traces = {}
-    for row in runs.read_json(path)["images"]:
-        history = tuple((int(epoch), float(loss)) for epoch, loss in row["history"])
-        rest = {"history": history, "alike": tuple(row["alike"]), "unlike": tuple(row["unlike"])}
-        traces[row["image"]] = Trace(**{**row, **rest})
+    with runs.reading(path):
+        for row in runs.read_json(path)["images"]:
+            history = tuple((int(epoch), float(loss)) for epoch, loss in row["history"])
+            rest = {"history": history, "alike": tuple(row["alike"]), "unlike": tuple(row["unlike"])}
+            traces[row["image"]] = Trace(**{**row, **rest})
     return traces

@@ -19,7 +19,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 
 from ..errors import DataError, Problem, SmaltiError, show_text
+from ..faults import explained
 from ..runs import write_table
+from ..stopping import say_stopped
 from ..workflow import Listener
 
 SHOWN = 50  # problems and findings that are printed; a page of a terminal, and the rest is in a file
@@ -53,18 +55,24 @@ Skip = Annotated[bool, typer.Option("--skip-problems", help="leave out images wi
 
 
 def guard(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn smalti's own errors into a message and exit code 2; anything else is a bug and keeps its traceback."""
+    """Turn smalti's own errors and what the machine refuses into a message and exit code 2.
+
+    Ctrl-C and SIGTERM end with their usual codes. Anything else is a bug and keeps its traceback.
+    """
 
     @functools.wraps(command)
     def guarded(*args: Any, **kwargs: Any) -> None:
         try:
-            command(*args, **kwargs)
+            with explained():
+                command(*args, **kwargs)
         except DataError as error:
             _show_problems(error, kept=_name_problems(kwargs.get("data"), kwargs.get("runs")))
             raise typer.Exit(2) from None
         except SmaltiError as error:
             err.print(f"[bold red]error:[/] {clean(str(error))}", soft_wrap=True)
             raise typer.Exit(2) from None
+        except KeyboardInterrupt as error:
+            raise typer.Exit(say_stopped(error)) from None
 
     return guarded
 

@@ -115,6 +115,9 @@ def ladder(
         typer.Option(min=0, help="minutes for this call; rungs that do not fit into what is left are skipped"),
     ] = None,
     skip_problems: Skip = False,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="try rungs again that were given up because the process was killed")
+    ] = False,
 ) -> None:
     """Change one thing at a time, on the same folds, and say what helped."""
     from ..ladder import climb_ladder, describe_ladder
@@ -128,15 +131,21 @@ def ladder(
             until=until,
             budget_min=budget,
             skip_problems=skip_problems,
+            retry=retry,
             listener=listener,
         )
     console.out.print(_tabulate_ladder(result))
     for line in describe_ladder(result):
         console.out.print(escape(line), soft_wrap=True)
-    for status, colour in (("failed", "red"), ("skipped", "yellow")):
-        if lost := [r["name"] for r in result["rungs"] if r["status"] == status]:
-            console.err.print(f"[bold {colour}]{status}:[/] {', '.join(lost)}; the report says why", soft_wrap=True)
+    lost = {s: [row for row in result["rungs"] if row["status"] == s] for s in ("failed", "skipped")}
+    if lost["skipped"]:
+        names = ", ".join(row["name"] for row in lost["skipped"])
+        console.err.print(f"[bold yellow]skipped:[/] {names}; the report says why", soft_wrap=True)
+    for row in lost["failed"]:
+        console.err.print(f"[bold red]failed:[/] {row['name']}: {escape(str(row['error']))}", soft_wrap=True)
     finish(f"report.html, article.zip and ladder.json in {folder}", f"open {quote(folder / 'report.html')}")
+    if lost["failed"]:
+        raise typer.Exit(1)
 
 
 def _tabulate_scores(scores: dict[str, Any]) -> Table:

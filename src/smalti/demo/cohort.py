@@ -6,7 +6,6 @@ import csv
 import multiprocessing
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -15,6 +14,7 @@ import cv2
 import numpy as np
 
 from ..errors import DataError
+from ..leftovers import name_temporary, remove_leftovers
 from .plan import CLASS_SHARES, CohortPlan, ImagePlan, plan_cohort
 from .planted import NEAR_WAYS, draw_blank, draw_foreign, foreign_mask, nearly_copy, paint_slime
 from .shapes import Byte
@@ -66,13 +66,13 @@ def draw_plan(plan: CohortPlan, folder: Path, *, workers: int | None = None, pro
             "Fix: name a new folder, or delete this one"
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    remove_leftovers(folder.parent)
+    draft = name_temporary(folder.parent)
     try:
         for part in ("train_data", "test_data", "truth"):
-            (draft / part).mkdir()
+            (draft / part).mkdir(parents=True)
         _draw_images(draft, [*plan.train, *plan.test], workers=workers, progress=progress)
         _write_tables(draft, plan)
-        draft.chmod(0o755)
         if folder.exists():
             folder.rmdir()  # empty, as checked; not every system renames over a folder
         draft.rename(folder)

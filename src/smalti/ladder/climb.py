@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from .. import workflow
 from ..audit.decisions import ACTIONS
 from ..cohort.folder import Folder
 from ..errors import RunError, SmaltiError
+from ..faults import explain_fault
 from ..logbook.seal import find_seal, read_seal
 from ..recipe import Recipe
 from ..runs import (
@@ -29,9 +31,10 @@ from ..workflow.preparation import identify
 from .budget import Budget, measure_work
 from .meter import measure_cost
 from .plan import Ladder, Step, load_ladder, resolve_ladder
+from .progress import measure_progress
 from .table import tabulate_ladder
 
-MOST_KILLED = 2  # a rung during which the process was killed so often is not tried again
+MOST_KILLED = 2  # a rung during which the process was killed so often, and came no further, is not tried again
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,8 @@ class State:
     Attributes:
         key: hash of everything that the rung depends on.
         status: ``running``, ``done``, ``failed`` or ``skipped``.
-        killed: how often the process died during this rung.
+        killed: how often the process died during this rung since it last came further.
+        progress: how far its run was when it was begun the last time (see `measure_progress`).
         reused: whether this call found it done.
     """
 
@@ -52,6 +56,7 @@ class State:
     seconds: float | None = None
     peak_memory_gb: float | None = None
     killed: int = 0
+    progress: str = ""
     reused: bool = field(default=False, compare=False)
 
 
@@ -64,6 +69,7 @@ class Climb:
     folder: Path
     listener: Listener
     skip_problems: bool = False
+    retry: bool = False
     budget: Budget = field(default_factory=Budget)
     base: str = ""
     grounds: dict[str, Ground] = field(default_factory=dict)
@@ -83,27 +89,37 @@ class Climb:
             if known.status == "done" and (self.runs / str(known.run) / "scores.json").is_file():
                 self._learn(step, known)
                 return replace(known, reused=True)
-            if known.status == "running":
-                known = replace(known, killed=known.killed + 1)
+            known = self._count_kills(step, known)
             if known.killed >= MOST_KILLED:
-                error = (
-                    f"the process was killed {known.killed} times during this rung (out of memory?). Fix: make it "
-                    f"smaller, or delete {self._path(step)} to try again"
-                )
-                return self._write(step, replace(known, status="failed", error=error))
+                return self._write(step, replace(known, status="failed"))
         killed = known.killed if known is not None and known.key == key else 0
         if (reason := self._refuse(step)) is not None:
             self.listener.say(f"{step.name} skipped: {reason.split('. Fix')[0]}")
             return self._write(step, State(key, "skipped", error=reason, killed=killed))
-        self._write(step, State(key, "running", killed=killed))
         try:
+            self._write(step, State(key, "running", killed=killed))
             state = self._write(step, self._run(step, State(key, "failed", killed=killed)))
             self._learn(step, state)
             return state
-        except KeyboardInterrupt:
-            # Stopped on purpose: that says nothing about the rung.
-            self._write(step, State(key, "waiting", killed=killed))
+        except (KeyboardInterrupt, OSError):
+            # Stopped on purpose, or a full disk: that says nothing about the rung.
+            with suppress(OSError):
+                self._write(step, State(key, "waiting", killed=killed))
             raise
+
+    def _count_kills(self, step: Step, known: State) -> State:
+        """What is known of a rung, with the kill that a state ``running`` means where the rung came no further."""
+        if self.retry:
+            return replace(known, killed=0)
+        if known.status != "running":
+            return known
+        further = known.run is not None and measure_progress(self.runs / known.run) != known.progress
+        killed = 0 if further else known.killed + 1
+        error = (
+            f"the process was killed {killed} times during this rung at the same place (out of memory?). Fix: make it "
+            f"smaller, or try it again with --retry (or delete {self._path(step)})"
+        )
+        return replace(known, killed=killed, error=error)
 
     def _refuse(self, step: Step) -> str | None:
         """Why a rung does not fit into the budget; a fault of the data is told by the rung itself."""
@@ -121,23 +137,29 @@ class Climb:
     def _run(self, step: Step, state: State) -> State:
         with measure_cost() as cost:
             try:
-                run = self._carry_out(step)
+                run = self._carry_out(step, state)
                 outcome = replace(state, status="done", run=run, killed=0)
             except SmaltiError as error:
                 outcome = replace(state, error=str(error))
-            except Exception as error:  # noqa: BLE001 - a rung may fail in any library; the ladder goes on and says so
+            except Exception as error:  # a rung may fail in any library; the ladder goes on and says so
+                fault = explain_fault(error)
+                if fault is not None and fault.kind == "disk":
+                    raise  # no other rung would fare better
                 trace = traceback.format_exc()
                 write_atomic(self.folder / "failures" / f"{step.name}.txt", trace)
-                outcome = replace(state, error=f"{type(error).__name__}: {error} (failures/{step.name}.txt)")
+                what = f"{type(error).__name__}: {error}" if fault is None else str(fault)
+                outcome = replace(state, error=f"{what} (failures/{step.name}.txt)")
         if outcome.error:
             self.listener.say(f"{step.name} failed: {outcome.error.splitlines()[0]}; the ladder goes on")
         return replace(outcome, seconds=cost.seconds, peak_memory_gb=cost.peak_memory_gb)
 
-    def _carry_out(self, step: Step) -> str:
+    def _carry_out(self, step: Step, state: State) -> str:
         recipe, ground = self._settle(step)
         # Other data or decisions are another run, not an error about the folder of the old one.
         identity = identify(ground, cache=self.runs / "cache")
         name = f"{self.data.resolve().name}-{step.name}-{hash_text(*self._list_inputs(step), *identity.values())[:6]}"
+        progress = measure_progress(self.runs / name)
+        self._write(step, replace(state, status="running", run=name, progress=progress))
         listener = replace(self.listener, say=lambda text: self._say(step, text))
         workflow.run_on(ground, recipe, runs=self.runs, name=name, listener=listener)
         return name
@@ -194,7 +216,11 @@ class Climb:
 
     def _read(self, step: Step) -> State | None:
         path = self._path(step)
-        return State(**read_json(path)) if path.is_file() else None
+        try:
+            return State(**read_json(path)) if path.is_file() else None
+        except (RunError, TypeError):  # what it says can be found out again; the run folder keeps what was done
+            self.listener.say(f"{path} is damaged: {step.name} is looked at anew")
+            return None
 
     def _write(self, step: Step, state: State) -> State:
         content = asdict(state)
@@ -212,6 +238,7 @@ def climb_ladder(
     until: str | None = None,
     budget_min: float | None = None,
     skip_problems: bool = False,
+    retry: bool = False,
     listener: Listener = SILENT,
 ) -> tuple[Path, dict[str, Any]]:
     """Carry out a ladder on a data folder and compare each rung with the one that it changes.
@@ -225,6 +252,8 @@ def climb_ladder(
         budget_min: minutes for this call. In their order, rungs that would take more than what is left are skipped;
             another call goes on with them.
         skip_problems: leave out images with problems.
+        retry: try rungs again that were given up because the process was killed during them. Other rungs that failed
+            are tried again by every call.
 
     Returns:
         The ladder folder and the content of its ``ladder.json``.
@@ -240,7 +269,7 @@ def climb_ladder(
     if not data.is_dir():
         raise RunError(f"no data folder at {data}. Fix: check the path, or 'smalti demo' to draw one")
     write_atomic(folder / "ladder.yaml", _resolve_text(name, plan.about, steps))
-    climb = Climb(data, runs, folder, listener, skip_problems, Budget(budget_min))
+    climb = Climb(data, runs, folder, listener, skip_problems, retry, Budget(budget_min))
     climb.make_seal(steps[0])
     climb.base = _hash_base(data, runs)
     started = now_text()
@@ -271,10 +300,13 @@ def _read_finished(folder: Path, plan: Ladder, steps: tuple[Step, ...]) -> dict[
     """What an earlier call has written, where it was finished, is of the same rungs, and its report is there."""
     if not (folder / "ladder.json").is_file() or not (folder / "report.html").is_file():
         return None
-    known: dict[str, Any] = read_json(folder / "ladder.json")
-    rungs = [(row["name"], row["change"], row["on"]) for row in known["rungs"]]
-    same = rungs == [(step.name, step.change, step.on) for step in steps] and known["about"] == plan.about
-    return known if same and known["finished"] is not None else None
+    try:
+        known: dict[str, Any] = read_json(folder / "ladder.json")
+        rungs = [(row["name"], row["change"], row["on"]) for row in known["rungs"]]
+        same = rungs == [(step.name, step.change, step.on) for step in steps] and known["about"] == plan.about
+        return known if same and known["finished"] is not None else None
+    except (RunError, KeyError, TypeError):  # damaged; it is written anew
+        return None
 
 
 def _resolve_text(name: str, about: str, steps: tuple[Step, ...]) -> str:

@@ -18,8 +18,8 @@ import pandas as pd
 from ..audit import read_decisions, settle_decisions
 from ..audit.checks import LABEL_CHECKS
 from ..evaluate import Pool, pool_predictions, score_predictions
-from ..recipe import Evaluate, load_recipe
-from ..runs import read_json, read_table
+from ..recipe import Evaluate
+from ..runs import RunFolder, read_json
 from ..types import Decision
 
 ASIDE = {"exclude": "excluded", "relabel": "relabelled", "repair": "repaired"}
@@ -64,10 +64,11 @@ class Trusted:
 
 def read_outcome(run: Path) -> Outcome:
     """A finished run folder."""
-    table, scores = read_table(run / "predictions" / "out_of_fold.csv"), read_json(run / "scores.json")
+    table = RunFolder(run).read_out_of_fold()
+    scores = read_json(run / "scores.json", "classes", "metrics", "interval", "per_class", "n_images", "optimism")
     pool = pool_predictions(table, classes=tuple(scores["classes"]))
     acting = settle_decisions(read_decisions(run / "decisions.csv"))
-    return Outcome(table, load_recipe(run / "recipe.yaml").evaluate, scores, pool, acting)
+    return Outcome(table, RunFolder(run).read_recipe().evaluate, scores, pool, acting)
 
 
 def find_trusted(outcomes: Sequence[Outcome], *, decisions: Mapping[str, Decision]) -> Trusted:

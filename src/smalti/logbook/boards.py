@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..errors import MissingExtraError, RunError
+from ..leftovers import name_temporary, remove_leftovers
 from ..runs import write_atomic
 from .curves import Exported, hash_content, list_scores, read_curves, read_start
 from .entries import Entry
@@ -48,11 +48,12 @@ def export_tensorboard(entries: Sequence[Entry], *, folder: str | Path) -> Expor
 
 def _replace_folder(entry: Entry, target: Path, content: str, writer: Any) -> list[str]:
     """Write all of a run beside its place, then put it there; returns problems."""
-    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    remove_leftovers(target.parent)
+    temporary = name_temporary(target.parent)
     try:
+        temporary.mkdir()
         problems = _write_events(entry, temporary, writer)
         write_atomic(temporary / MARK, content + "\n")
-        temporary.chmod(0o755)
         if target.exists():
             shutil.rmtree(target)
         temporary.rename(target)

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from ..errors import RecipeError
 from ..metrics import LOWER_IS_BETTER, METRICS
+from ..notation import parse_yaml
 from ..recipe import list_knobs
 from .entries import Entry
 
@@ -235,6 +235,6 @@ def _parse_value(text: str) -> Any:
     if number is not None:
         return number
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
+        return parse_yaml(text, "value")
+    except RecipeError:
         return text

@@ -6,12 +6,14 @@ An outer image is scored only by the network of the fold that never saw its case
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from ..errors import RunError
 from ..recipe import Recipe
 from ..runs import RunFolder, read_table, write_json, write_table
 from ..train import Experiment, load_network, read_bags, score_bags
@@ -64,7 +66,7 @@ def _predict_part(
 ) -> pd.DataFrame:
     """The table of one fold; kept as a file of its own, so that an interrupted run goes on from there."""
     path = experiment.run.predictions / "folds" / f"{part}-{split.name}.csv"
-    if not path.is_file():
+    if not _is_whole(path, samples, classes=experiment.cohort.classes):
         bags = np.array([experiment.store.position(s.image) for s in samples], dtype=np.int64)
         label = f"{split.name} {part}"
         logits = _score(experiment, split, bags, tell=(lambda d, t: tell(label, d, t)) if tell is not None else None)
@@ -74,6 +76,18 @@ def _predict_part(
         table[score_columns(experiment.cohort.classes)] = scores
         write_table(path, table)
     return read_table(path)
+
+
+def _is_whole(path: Path, samples: tuple[Sample, ...], *, classes: tuple[str, ...]) -> bool:
+    """Whether a table of an earlier call is there and holds these images; a damaged one is made anew."""
+    if not path.is_file():
+        return False
+    try:
+        table = read_table(path, *PREDICTION_COLUMNS, *score_columns(classes))
+    except RunError:
+        return False
+    scores = table[score_columns(classes)].apply(pd.to_numeric, errors="coerce")
+    return tuple(table["image"]) == tuple(s.image for s in samples) and not bool(scores.isna().any(axis=None))
 
 
 def _score(

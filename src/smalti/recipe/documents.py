@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-import yaml
 from pydantic import ValidationError
 
 from ..errors import RecipeError
+from ..notation import parse_yaml, read_yaml
 from .section import Section
 
 S = TypeVar("S", bound=Section)
@@ -26,26 +26,18 @@ def load_document(source: str | Path, kind: str, *, model: type[S]) -> S:
     Raises:
         RecipeError: no such file, no YAML, or content that does not fit ``model``; all that is wrong at once.
     """
-    text = _read_text(source, kind)
     try:
-        return model.model_validate(yaml.safe_load(text))
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{kind} '{source}' is not valid YAML: {error}. Fix: correct the line named above") from None
+        return model.model_validate(_read_content(source, kind))
     except ValidationError as error:
         lines = [f"  {'.'.join(map(str, e['loc'])) or kind}: {e['msg']}" for e in error.errors()]
         raise RecipeError("\n".join([f"{kind} '{source}' does not fit:", *lines, "Fix: correct the file"])) from None
 
 
-def _read_text(source: str | Path, kind: str) -> str:
+def _read_content(source: str | Path, kind: str) -> Any:
     path, names = Path(source), ", ".join(list_documents(kind))
     if path.suffix in {".yaml", ".yml"}:
-        if not path.is_file():
-            raise RecipeError(f"no {kind} file at {path}. Fix: check the path, or name one of {names}")
-        try:
-            return path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise RecipeError(f"{path} cannot be read: {error}. Fix: save it as UTF-8 text") from None
+        return read_yaml(path, kind=kind, fix=f"check the path, or name one of {names}")
     file = resources.files("smalti") / f"{kind}s" / f"{source}.yaml"
     if not str(source).isidentifier() or not file.is_file():
         raise RecipeError(f"no {kind} is called '{source}'. Fix: one of {names}, or the path of a .yaml file")
-    return file.read_text(encoding="utf-8")
+    return parse_yaml(file.read_text(encoding="utf-8"), f"{kind} '{source}'")

@@ -9,12 +9,14 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from ..errors import RecipeError
+from ..notation import parse_yaml, read_yaml
 from .recipe import Recipe
 from .section import Section
+
+SHOWN = 80  # signs of a setting in a message
 
 
 def list_presets() -> tuple[str, ...]:
@@ -55,13 +57,10 @@ def _read_values(source: str | Path) -> dict[str, Any]:
     path = Path(source)
     if path.suffix not in {".yaml", ".yml"}:
         return {"preset": str(source), **_read_preset(str(source))}
-    if not path.is_file():
-        raise RecipeError(f"no recipe file at {path}. Fix: check the path, or name a preset: {_presets_text()}")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} cannot be read: {error}. Fix: save it as UTF-8 text") from None
-    values = _parse_yaml(text, str(path))
+    content = read_yaml(path, kind="recipe", fix=f"check the path, or name a preset: {_presets_text()}")
+    if content is None and path.stat().st_size == 0:  # of comments alone, all that is left out is the default
+        raise RecipeError(f"{path} is empty. Fix: write the recipe anew, or name a preset: {_presets_text()}")
+    values = _take_mapping(content, str(path))
     if "preset" in values:
         return _merge({"preset": values["preset"], **_read_preset(str(values["preset"]))}, values)
     return values
@@ -75,14 +74,10 @@ def _read_preset(name: str) -> dict[str, Any]:
     file = resources.files("smalti") / "presets" / f"{name}.yaml"
     if not name.isidentifier() or not file.is_file():
         raise RecipeError(f"no preset is called '{name}'. Fix: one of {_presets_text()}, or the path of a .yaml file")
-    return _parse_yaml(file.read_text(encoding="utf-8"), f"preset {name}")
+    return _take_mapping(parse_yaml(file.read_text(encoding="utf-8"), f"preset {name}"), f"preset {name}")
 
 
-def _parse_yaml(text: str, where: str) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{where} is not valid YAML: {error}. Fix: correct the line named above") from None
+def _take_mapping(values: Any, where: str) -> dict[str, Any]:
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -96,10 +91,8 @@ def _parse_setting(setting: str) -> dict[str, Any]:
         raise RecipeError(f"--set {setting}: no '='. Fix: --set section.knob=value, for example split.folds=3")
     if key.strip() == "preset":
         raise RecipeError(f"--set {setting}: a preset is laid below all else. Fix: --recipe {text}")
-    try:
-        value: Any = yaml.safe_load(text) if text else None
-    except yaml.YAMLError:
-        raise RecipeError(f"--set {setting}: '{text}' is no YAML value. Fix: put text in quotes") from None
+    shown = setting if len(setting) <= SHOWN else f"{setting[:SHOWN]}..."
+    value: Any = parse_yaml(text, f"--set {shown}") if text else None
     for part in reversed(key.strip().split(".")):
         value = {part: value}
     return dict(value)
@@ -118,7 +111,8 @@ def _validate(values: Mapping[str, Any], where: str) -> Recipe:
         return Recipe.model_validate(dict(values))
     except ValidationError as error:
         lines = [_describe(e["loc"], e["type"], e["msg"], given=e["input"]) for e in error.errors()]
-        raise RecipeError("\n".join([f"{where} does not fit:", *lines])) from None
+        fix = "Fix: correct what is named; 'smalti parts --knobs' says what each knob does"
+        raise RecipeError("\n".join([f"{where} does not fit:", *lines, fix])) from None
 
 
 def _describe(location: tuple[int | str, ...], kind: str, message: str, *, given: object) -> str:

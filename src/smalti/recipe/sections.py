@@ -183,5 +183,7 @@ class Ensemble(Section):
 class Evaluate(Section):
     """How sure the score is."""
 
-    resamples: int = Field(2000, ge=100, le=100_000, description="bootstrap resamples of the cases, for what maps are worth")
+    resamples: int = Field(
+        2000, ge=100, le=100_000, description="resamples of the cases, for what maps are worth"
+    )
     confidence: float = Field(0.95, gt=0.5, lt=1, description="confidence of the intervals")

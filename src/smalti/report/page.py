@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import jinja2
 
 from ..audit import Audit
-from ..runs import RunFolder, now_text, read_json, write_atomic
+from ..runs import RunFolder, now_text, read_json, reading, write_atomic
 from ..types import Cohort, Decision
 from .augmentation import write_augmentation
 from .blocks import Paragraph, Section
@@ -95,7 +95,9 @@ def write_report(run: RunFolder) -> Path:
         DataError: the out-of-fold table does not make sense.
     """
     record = read_record(run)
-    return _write_page(run.path, record.name, [write(record) for write in SECTIONS], kind="report")
+    with reading(run.path, fix="run the command again that made it, which writes its records anew"):
+        sections = [write(record) for write in SECTIONS]
+    return _write_page(run.path, record.name, sections, kind="report")
 
 
 def write_ladder_report(folder: Path) -> Path:
@@ -106,8 +108,9 @@ def write_ladder_report(folder: Path) -> Path:
     Raises:
         RunError: ladder.json is missing, or it or a run's file is damaged.
     """
-    study = read_ladder(folder)
-    sections = [write(study) for write in LADDER_SECTIONS]
+    with reading(folder / "ladder.json", fix="run the same 'smalti ladder' again, which writes it anew"):
+        study = read_ladder(folder)
+        sections = [write(study) for write in LADDER_SECTIONS]
     if study.about:
         first = sections[0]
         sections[0] = Section(first.anchor, first.title, [Paragraph(study.about), *first.blocks])
@@ -135,8 +138,10 @@ def write_tune_report(folder: Path) -> Path:
     Raises:
         RunError: tune.json is missing or damaged.
     """
-    result = read_json(folder / "tune.json")
-    sections = [write(result) for write in (write_worth, write_sensitivity, write_curves_of, write_studies)]
+    path = folder / "tune.json"
+    with reading(path, fix="run the same 'smalti tune' again, which writes it anew"):
+        result = read_json(path, "about")
+        sections = [write(result) for write in (write_worth, write_sensitivity, write_curves_of, write_studies)]
     if result["about"]:
         first = sections[0]
         sections[0] = Section(first.anchor, first.title, [Paragraph(result["about"]), *first.blocks])

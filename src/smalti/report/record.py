@@ -10,7 +10,7 @@ import pandas as pd
 
 from ..audit import SUSPECTS_NAME, Audit, read_decisions, read_findings
 from ..errors import RunError
-from ..runs import RunFolder, read_json, read_table
+from ..runs import RunFolder, read_json, read_table, reading
 from ..types import Decision
 
 
@@ -79,9 +79,9 @@ def read_record(run: RunFolder) -> RunRecord:
         decisions=read_decisions(path / "decisions.csv"),
         folds=_read_table(path / "folds.csv"),
         history=_read_table(path / "history.csv"),
-        out_of_fold=_read_table(run.predictions / "out_of_fold.csv"),
-        scores=_read_json(path / "scores.json"),
-        submission=pd.read_csv(submission, dtype=str, keep_default_na=False) if submission.is_file() else None,
+        out_of_fold=run.read_out_of_fold() if (run.predictions / "out_of_fold.csv").is_file() else None,
+        scores=_read_json(path / "scores.json", "metrics", "per_class", "interval", "n_images"),
+        submission=_read_submission(submission),
         rules=_read_rows(run.predictions / "rules.json"),
         ensemble=_read_rows(run.predictions / "ensemble.json"),
         sealed=_read_table(run.predictions / "sealed.csv"),
@@ -100,6 +100,13 @@ def _read_seal(path: Path, cohort: dict[str, Any] | None) -> dict[str, Any] | No
     return _read_json(path.resolve().parent / f"{Path(cohort['root']).name}.seal.json")
 
 
+def _read_submission(path: Path) -> pd.DataFrame | None:
+    if not path.is_file():
+        return None
+    with reading(path):
+        return pd.read_csv(path, dtype=str, keep_default_na=False)
+
+
 def _read_rows(path: Path) -> list[dict[str, Any]] | None:
     if not path.is_file():
         return None
@@ -109,8 +116,11 @@ def _read_rows(path: Path) -> list[dict[str, Any]] | None:
     return rows
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
-    return dict(read_json(path)) if path.is_file() else None
+def _read_json(path: Path, *keys: str) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    with reading(path):
+        return dict(read_json(path, *keys))
 
 
 def _read_table(path: Path) -> pd.DataFrame | None:

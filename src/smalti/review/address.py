@@ -10,12 +10,12 @@ import json
 import os
 import secrets
 import socket
-import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..errors import SmaltiError
+from ..leftovers import name_temporary
 
 HOST = "127.0.0.1"
 KEPT_S = 7 * 24 * 3600
@@ -90,7 +90,12 @@ def _keep_address(path: Path, address: Address) -> None:
     if _read_address(path) == address:
         return  # its week goes on
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.")  # readable by the owner alone
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        json.dump(asdict(address), file)
-    Path(name).replace(path)
+    temporary = name_temporary(path.parent)
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)  # readable by the owner alone
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(asdict(address), file)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from .. import runs
-from ..audit import Audit, hold_decisions, validate_decisions
+from ..audit import CHECKS, Audit, append_decisions, hold_decisions, validate_decisions
 from ..audit.repairs import REPAIRS
 from ..audit.traces import Trace
 from ..errors import DataError
@@ -81,11 +82,15 @@ class Desk:
         self, cohort: Cohort, audit: Audit, *, decisions_path: Path, who: str, insight: Insight | None = None
     ) -> None:
         self.cohort = cohort
+        if any(unicodedata.category(sign) in ("Cc", "Cs") for sign in who):
+            raise DataError(f"{who!a} is no name. Fix: --who without control signs")
         self.who = who
         self.insight = insight
         self.cards = {card.image: card for card in _lay_out(cohort, audit, insight)}
+        found = {f.code for card in self.cards.values() for f in card.findings}
+        self._codes = {entry.name for entry in CHECKS} | found
         self._ledger = Ledger(decisions_path)
-        self._lock = threading.RLock()  # of the ledger; between processes the decisions file has its own
+        self._lock = threading.RLock()  # of the ledger, never held while waiting; the decisions file has a lock too
         self._files = self._read_files()
         self._changed = False
         self._next_glance = 0.0
@@ -127,7 +132,7 @@ class Desk:
             action: what is decided.
             entry: names this act; the same act a second time changes nothing.
             label: the class of ``relabel``.
-            finding: what is answered; empty takes the worst finding of each image.
+            finding: code of what is answered; empty takes the worst finding of each image.
 
         Returns:
             True when rows were added, False when this act was on disk already.
@@ -139,11 +144,15 @@ class Desk:
         validate_decisions(rows, images=self.cards, classes=self.cohort.classes)
         for row in rows:
             _refuse_without_effect(self.cards[row.image], action)
-        with self._lock, hold_decisions(self._ledger.path):
-            self._ledger.follow()
-            if entry in self._ledger.entries or not rows:
+        if finding and finding not in self._codes:
+            raise DataError(f"no finding is called {finding[:80]!a}")
+        with hold_decisions(self._ledger.path):
+            with self._lock:
+                self._ledger.follow()
+                known = entry in self._ledger.entries
+            if known or not rows:
                 return False
-            self._ledger.append(rows)
+            self._write(rows)
             return True
 
     def undo(self, undone: str, *, entry: str) -> bool:
@@ -156,19 +165,26 @@ class Desk:
         Raises:
             DataError: the act is not known, or all its images were decided again.
         """
-        with self._lock, hold_decisions(self._ledger.path):
-            self._ledger.follow()
-            if entry in self._ledger.entries:
-                return False
-            rows = []
-            for image in self._ledger.entries.get(undone, ()):
-                made = self._ledger.history(image)
-                if made and made[-1].entry == undone:
-                    rows.append(self._restore(image, made[-2] if len(made) > 1 else None, entry=entry))
+        with hold_decisions(self._ledger.path):
+            with self._lock:
+                self._ledger.follow()
+                if entry in self._ledger.entries:
+                    return False
+                rows = []
+                for image in self._ledger.entries.get(undone, ()):
+                    made = self._ledger.history(image)
+                    if made and made[-1].entry == undone:
+                        rows.append(self._restore(image, made[-2] if len(made) > 1 else None, entry=entry))
             if not rows:
                 raise DataError("nothing was undone: these images were decided again since, perhaps on another page")
-            self._ledger.append(rows)
+            self._write(rows)
             return True
+
+    def _write(self, rows: list[Decision]) -> None:
+        """Put rows on disk; meanwhile others may read what was there before."""
+        append_decisions(self._ledger.path, rows)
+        with self._lock:
+            self._ledger.follow()
 
     def _decide(self, image: str, action: str, *, label: str, finding: str, entry: str) -> Decision:
         card = self.cards.get(image)

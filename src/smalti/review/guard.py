@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import secrets
 
+from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HOSTS = ("127.0.0.1", "localhost")
 LARGEST_BODY = 2**21  # bytes; a decision about 10,000 images needs some hundred thousand
@@ -16,6 +18,33 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
+
+
+class Guard:
+    """Lets a request through or refuses it, and gives every answer its headers.
+
+    Starlette's own way to wrap a handler stumbles over clients that leave, so this one wraps the application.
+    """
+
+    def __init__(self, app: ASGIApp, *, token: str, port: int | None) -> None:
+        self.app = app
+        self.token = token
+        self.port = port
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.update(HEADERS)
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        refusal = refuse(Request(scope), self.token, port=self.port)
+        await (refusal or self.app)(scope, receive, send_guarded)
 
 
 def refuse(request: Request, token: str, *, port: int | None) -> Response | None:

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from ..audit import SUSPECTS_NAME, read_findings
 from ..audit.traces import TRACES_NAME, Trace, read_traces
 from ..errors import RunError
-from ..runs import read_table
+from ..runs import read_table, reading
 from ..types import Finding
 
 
@@ -62,6 +62,7 @@ def read_insight(run: Path, *, images: Collection[str]) -> Insight:
 
 
 def _read_folds(path: Path) -> dict[str, int]:
-    table = read_table(path)
-    first = table[(table["role"] == "outer") & (table["seed"] == table["seed"].min())]
-    return {str(image): int(fold) for image, fold in zip(first["image"], first["fold"], strict=True)}
+    with reading(path):
+        table = read_table(path, "role", "seed", "image", "fold")
+        first = table[(table["role"] == "outer") & (table["seed"] == table["seed"].min())]
+        return {str(image): int(fold) for image, fold in zip(first["image"], first["fold"], strict=True)}

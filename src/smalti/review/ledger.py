@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from pathlib import Path
 
-from ..audit import append_decisions
 from ..audit.decisions import DECISION_HEADER, parse_decisions
 from ..types import Decision
 
@@ -49,11 +48,6 @@ class Ledger:
         self._content, self._stamp = content, stamp
         for row in rows:
             self._take(row)
-
-    def append(self, rows: list[Decision]) -> None:
-        """Put rows on disk; they are there when this returns."""
-        append_decisions(self.path, rows)
-        self.follow()
 
     def news(self, version: str) -> tuple[bool, dict[str, Decision | None]]:
         """Images whose decision may have changed since a version, with what counts; None for undecided ones.

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+import unicodedata
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import uvicorn
+from anyio import CapacityLimiter, to_thread
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.base import BaseHTTPMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from ..errors import DataError, SmaltiError
+from ..errors import DataError, FaultError, SmaltiError
+from ..faults import explain_fault
 from ..types import Decision
 from .address import take_address
 from .desk import Card, Desk
-from .guard import HEADERS, refuse
+from .guard import Guard
 from .pictures import Pictures
 
 LARGEST_PX = 4096
@@ -34,7 +36,8 @@ ASSETS = {
 }
 _templates = jinja2.Environment(loader=jinja2.PackageLoader("smalti.review"), autoescape=True)
 
-Handler = Callable[[Request], Awaitable[Response]]
+WRITERS = 8  # acts that wait for the disk at once; reading has threads of its own
+FAULTS = {"lock": 409, "disk": 507, "memory": 503, "path": 500}  # kind -> status
 
 
 def make_app(desk: Desk, token: str, *, port: int | None = None) -> Starlette:
@@ -45,12 +48,6 @@ def make_app(desk: Desk, token: str, *, port: int | None = None) -> Starlette:
         token: the secret.
         port: the only port that the Host header may name; None takes any.
     """
-
-    async def guard(request: Request, handle: Handler) -> Response:
-        response = refuse(request, token, port=port) or await handle(request)
-        response.headers.update(HEADERS)
-        response.headers.setdefault("Cache-Control", "no-store")
-        return response
 
     routes = [
         Route("/", _show_page),
@@ -65,10 +62,10 @@ def make_app(desk: Desk, token: str, *, port: int | None = None) -> Starlette:
         Route("/decide", _decide, methods=["POST"]),
         Route("/undo", _decide, methods=["POST"]),
     ]
-    handlers: Any = {SmaltiError: _say_error}
-    app = Starlette(
-        routes=routes, middleware=[Middleware(BaseHTTPMiddleware, dispatch=guard)], exception_handlers=handlers
-    )
+    handlers: Any = {SmaltiError: _say_error, OSError: _say_error, MemoryError: _say_error}
+    guard = Middleware(Guard, token=token, port=port)
+    app = Starlette(routes=routes, middleware=[guard], exception_handlers=handlers)
+    app.state.writers = CapacityLimiter(WRITERS)
     app.state.desk = desk
     app.state.pictures = Pictures(desk.cohort.root)
     app.state.heatmaps = Pictures(desk.insight.heatmaps) if desk.insight else None
@@ -76,7 +73,7 @@ def make_app(desk: Desk, token: str, *, port: int | None = None) -> Starlette:
 
 
 def serve(desk: Desk, *, address_path: Path, port: int = 0, say: Callable[[str], None]) -> None:
-    """Serve the desk on 127.0.0.1 until Ctrl-C; ``say`` is told the address.
+    """Serve the desk on 127.0.0.1 until Ctrl-C or SIGTERM; ``say`` is told the address.
 
     Args:
         desk: what is shown.
@@ -88,7 +85,7 @@ def serve(desk: Desk, *, address_path: Path, port: int = 0, say: Callable[[str],
         SmaltiError: the port that was asked for is taken.
     """
     address, listener = take_address(address_path, port=port)
-    with listener:
+    with suppress(KeyboardInterrupt), listener:  # the server lets go of everything, then it passes the signal on
         say(address.url)
         app = make_app(desk, address.token, port=address.port)
         config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
@@ -96,6 +93,9 @@ def serve(desk: Desk, *, address_path: Path, port: int = 0, say: Callable[[str],
 
 
 def _say_error(request: Request, error: Exception) -> Response:
+    error = explain_fault(error) or error
+    if isinstance(error, FaultError):
+        return PlainTextResponse(str(error), FAULTS[error.kind])
     codes = {p.code for p in error.problems} if isinstance(error, DataError) else set()
     status = 403 if "outside" in codes else 415 if "unreadable" in codes else 422
     return PlainTextResponse(str(error), status)
@@ -194,10 +194,15 @@ async def _decide(request: Request) -> Response:
         body = await request.json()
         words = {key: body.get(key, "") for key in ("action", "label", "finding", "entry", "undone", "at")}
         images = body.get("images", [])
+    except ClientDisconnect:
+        return Response(status_code=400)  # whom nobody hears
     except (ValueError, AttributeError, RecursionError):
         return PlainTextResponse("the body is no JSON object", 400)
     if not isinstance(images, list) or not all(isinstance(word, str) for word in [*words.values(), *images]):
         return PlainTextResponse("every value must be text, images a list of texts", 400)
+    # Images and classes are looked up, and may be named as they like; whatever else is text would be written down.
+    if _holds((*words.values(), *images), "Cs") or _holds((w for k, w in words.items() if k != "label"), "Cc"):
+        return PlainTextResponse("control signs and half surrogates are no text", 400)
     entry, version = words.pop("entry"), words.pop("at")
     if not ENTRY.fullmatch(entry):
         return PlainTextResponse("entry must name this act: 1 to 40 letters, digits or -", 400)
@@ -211,9 +216,15 @@ async def _decide(request: Request) -> Response:
         return {"added": added, **_read_news(desk, version)}
 
     try:
-        return JSONResponse(await run_in_threadpool(write))  # writing waits for the disk; others need not
+        # Writing waits for the disk, and for others who write; reading need not.
+        return JSONResponse(await to_thread.run_sync(write, limiter=request.app.state.writers))
     except SmaltiError as error:
         return PlainTextResponse(str(error), 400)
+
+
+def _holds(words: Iterable[str], category: str) -> bool:
+    """Whether a sign of this Unicode category is in any of the words."""
+    return any(unicodedata.category(sign) == category for word in words for sign in word)
 
 
 def _find(request: Request) -> Card:

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import yaml
 
-from ..errors import PartError
+from ..errors import PartError, RecipeError
+from ..notation import read_yaml
 from ..runs import write_atomic
 from .augment import AUGMENTATIONS, Edit, Transform, build_flips
 from .operations import GENERAL, TISSUE
@@ -172,9 +173,9 @@ def read_policy(path: Path) -> Policy:
         PartError: the file is missing or is no policy; all problems at once.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise PartError(f"policy {path} cannot be read: {error}. Fix: name a policy file that a run wrote") from None
+        content = read_yaml(path, kind="policy", fix="name a policy file that a run wrote")
+    except RecipeError as error:
+        raise PartError(f"policy {path} cannot be read: {error}") from None
     return parse_policy(content, where=str(path))
 
 

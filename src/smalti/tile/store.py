@@ -146,8 +146,8 @@ class TileStore:
 
     def read_shapes(self) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """The whole mask of each image, (images, S, S) 0 to 255, and its `SHAPE_NAMES` in numbers, (images, K)."""
-        with np.load(self.folder / SHAPES_NAME, allow_pickle=False) as shapes:
-            return shapes["outlines"], shapes["shapes"]
+        arrays = runs.read_arrays(self.folder / SHAPES_NAME, ("outlines", "shapes"))
+        return arrays["outlines"], arrays["shapes"]
 
     def _read(self, name: str, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Rows of one of the files, (n, bytes of a row)."""
@@ -226,18 +226,18 @@ def open_store(folder: Path) -> TileStore:
     Raises:
         RunError: no store there, or it is damaged.
     """
-    about = runs.read_json(folder / ABOUT_NAME)
-    with np.load(folder / INDEX_NAME, allow_pickle=False) as index:
-        arrays = {name: index[name] for name in ("starts", *INDEX_COLUMNS)}
-    store = TileStore(
-        key=folder.name.removeprefix(PREFIX),
-        folder=folder,
-        tile_px=about["tile_px"],
-        images=tuple(about["images"]),
-        **arrays,
-    )
+    with runs.reading(folder, fix="delete it and run again"):
+        about = runs.read_json(folder / ABOUT_NAME, "tile_px", "images")
+        store = TileStore(
+            key=folder.name.removeprefix(PREFIX),
+            folder=folder,
+            tile_px=int(about["tile_px"]),
+            images=tuple(about["images"]),
+            **runs.read_arrays(folder / INDEX_NAME, ("starts", *INDEX_COLUMNS)),
+        )
+        sizes = {name: (folder / name).stat().st_size for name in store._row_bytes}
     for name, size in store._row_bytes.items():
-        wanted, found = len(store) * size, (folder / name).stat().st_size
+        wanted, found = len(store) * size, sizes[name]
         if wanted != found:
             raise RunError(f"{folder / name} has {found} bytes, not {wanted}. Fix: delete {folder} and run again")
     return store

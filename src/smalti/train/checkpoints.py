@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 
 from ..errors import RunError
-from ..runs import write_atomic
+from ..runs import reading, write_atomic
 
 
 def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
@@ -28,13 +28,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         RunError: the file is missing, damaged, or not one of ours.
     """
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            skeleton = json.loads((file.metadata() or {})["content"])
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
-    except (OSError, KeyError, safetensors.SafetensorError) as error:
+        with reading(path, fix="delete it and run again"):
+            with safetensors.safe_open(path, framework="pt") as file:
+                skeleton = json.loads((file.metadata() or {})["content"])
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+            return dict(_put_back(skeleton, tensors))
+    except safetensors.SafetensorError as error:
         raise RunError(f"checkpoint {path} cannot be read: {error}. Fix: delete it and run again") from error
-    content: dict[str, Any] = _put_back(skeleton, tensors)
-    return content
 
 
 def _take_out(value: Any, tensors: dict[str, torch.Tensor]) -> Any:

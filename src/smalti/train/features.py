@@ -15,8 +15,9 @@ import torch
 from lightning.fabric import Fabric
 from numpy.typing import NDArray
 
+from ..errors import RunError
 from ..models import Backbone, Pooler, hash_weights
-from ..runs import build_once, hash_code, hash_text, read_json, write_json
+from ..runs import build_once, hash_code, hash_text, read_json, reading, write_json
 from ..samples import StainMaps, apply_transform, iterate_ahead, normalise_tiles, view_transform
 from ..tile import TileStore
 
@@ -112,7 +113,15 @@ def compute_features(
         build_once(cache / "features" / f"{key}-view{view}", lambda folder, view=view: build(folder, view))  # type: ignore[misc]
         for view in range(views)
     ]
-    size = int(read_json(folders[0] / "features.json")["size"])
+    about = folders[0] / "features.json"
+    with reading(about, fix=f"delete {folders[0]} and run again"):
+        size = int(read_json(about, "size")["size"])
+    for folder in folders:
+        wanted, found = tiles * size * 4, (folder / "features.f32").stat().st_size
+        if wanted != found:
+            raise RunError(
+                f"{folder / 'features.f32'} has {found} bytes, not {wanted}. Fix: delete {folder}, run again"
+            )
     return Features(tuple(folder / "features.f32" for folder in folders), store, size)
 
 

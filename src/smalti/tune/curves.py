@@ -13,7 +13,7 @@ from scipy import stats
 
 from ..evaluate import adjust_holm
 from ..recipe import Recipe
-from ..runs import read_table, write_table
+from ..runs import read_table, reading, write_table
 from ..workflow import Listener
 from .space import Space
 from .trial import UNFIT, Bench
@@ -49,13 +49,15 @@ def trace_curves(
     for number, (knob, value, seed) in enumerate(wanted):
         turned = {**around, knob: value}
         key = (_name_setting(turned), seed)
-        if key not in known:
+        measured = key not in known
+        if measured:
             if time.monotonic() > deadline:
                 continue
-            known[key] = _score(bench, build, turned, seed=seed)
+            known[key] = float(f"{_score(bench, build, turned, seed=seed):.9g}")  # as it is read back
         rows.append((knob, value, seed, known[key]))
-        table = pd.DataFrame(rows, columns=list(COLUMNS))
-        write_table(path, table.assign(setting=[_name_setting({**around, k: v}) for k, v, _, _ in rows]))
+        if measured:  # what an earlier call measured is in the file, and stays there whenever this one is killed
+            table = pd.DataFrame(rows, columns=list(COLUMNS))
+            write_table(path, table.assign(setting=[_name_setting({**around, k: v}) for k, v, _, _ in rows]))
         listener.tell("curves", number + 1, len(wanted))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
@@ -105,6 +107,7 @@ def _name_setting(values: Mapping[str, Any]) -> str:
 def _read_known(path: Path) -> dict[tuple[str, int], float]:
     if not path.is_file():
         return {}
-    table = read_table(path)
-    keys = zip(table["setting"].astype(str), table["seed"].astype(int), strict=True)
-    return dict(zip(keys, table["score"].astype(float), strict=True))
+    with reading(path):
+        table = read_table(path)
+        keys = zip(table["setting"].astype(str), table["seed"].astype(int), strict=True)
+        return dict(zip(keys, table["score"].astype(float), strict=True))

@@ -7,10 +7,12 @@ others, as in nested cross-validation (Cawley & Talbot 2010).
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +22,7 @@ from numpy.typing import NDArray
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+from ..errors import RunError
 from ..recipe import Recipe
 from ..types import Split
 from ..workflow import Listener
@@ -53,6 +56,24 @@ class Search:
     prune: bool = True
 
 
+class Halving(optuna.pruners.BasePruner):
+    """Ends a trial that is not in the better half after 2, 3, 5, 9... inner folds (Jamieson & Talwalkar 2016).
+
+    Its rivals are trials that ended. Optuna's own counts what was killed too, so that a search that was killed would
+    end other trials than one that was not.
+    """
+
+    def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
+        """Whether the trial ends after the fold that it reported last."""
+        step = trial.last_step
+        if not step or step & (step - 1):  # not a power of two
+            return False
+        ended = study.get_trials(deepcopy=False, states=ENDED)
+        value = trial.intermediate_values[step]
+        scores = sorted([value, *(t.intermediate_values[step] for t in ended if step in t.intermediate_values)])
+        return value < scores[-max(1, len(scores) // 2)]
+
+
 @dataclass
 class Studies:
     """All studies of a search, kept in one file that a later call goes on from."""
@@ -77,36 +98,27 @@ class Studies:
         return studies
 
     def _study(self, name: str, images: NDArray[np.int64], *, seconds: float, seed: int) -> optuna.Study:
-        study = self._open(name, seed=seed)
-        ended = study.get_trials(deepcopy=False, states=ENDED)
-        missing = self.search.trials - len(ended)
-        if self.search.sampler == "grid":
-            missing = self._line_up(study, [trial.params for trial in ended])
-        total = len(ended) + missing
-        # A study without a trial would choose nothing, so time that has run out is stretched by one.
-        late = seconds <= 0
-        count = min(missing, 0 if ended else 1) if late else missing
+        study, until = self._open(name), time.monotonic() + seconds
+        while True:
+            ended = study.get_trials(deepcopy=False, states=ENDED)
+            grid = self._list_missing(ended) if self.search.sampler == "grid" else []
+            total = len(ended) + len(grid) if self.search.sampler == "grid" else self.search.trials
+            # A study without a trial would choose nothing, so time that has run out is stretched by one.
+            if len(ended) >= total or (ended and time.monotonic() >= until):
+                return study
+            # Drawn from the trials before it and from nothing else, so that a search that was killed goes on to the
+            # trials that it would have had.
+            study.sampler = self._build_sampler(seed, drawn=len(ended))
+            if grid and not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+                study.enqueue_trial(grid[0])
+            study.optimize(lambda trial: self._score(trial, images, study=name), n_trials=1)
+            self.listener.tell(f"search {name}", len(ended) + 1, total)
 
-        def tell(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-            self.listener.tell(f"search {name}", len(study.get_trials(deepcopy=False, states=ENDED)), total)
-
-        if count > 0:
-            study.optimize(
-                lambda trial: self._score(trial, images, study=name),
-                n_trials=count, timeout=seconds if 0 < seconds < float("inf") else None, callbacks=[tell],
-            )  # fmt: skip
-        return study
-
-    def _line_up(self, study: optuna.Study, done: list[dict[str, Any]]) -> int:
-        """Queue every combination of a grid that is neither done nor queued; how many are to be done."""
-        waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        queued = [trial.system_attrs["fixed_params"] for trial in waiting]
+    def _list_missing(self, ended: Iterable[optuna.trial.FrozenTrial]) -> list[dict[str, Any]]:
+        """Combinations of a grid that are to be tried."""
+        tried = [trial.params for trial in ended]
         combinations = product(*(knob.list_values() for knob in self.space.knobs))
-        missing = [v for c in combinations if (v := dict(zip(self.space.names, c, strict=True))) not in done]
-        for values in missing:
-            if values not in queued:
-                study.enqueue_trial(values)
-        return len(missing)
+        return [v for c in combinations if (v := dict(zip(self.space.names, c, strict=True))) not in tried]
 
     def _score(self, trial: optuna.Trial, images: NDArray[np.int64], *, study: str) -> float:
         values = {name: _suggest(trial, name, kind) for name, kind in self.space.describe_distributions().items()}
@@ -129,16 +141,25 @@ class Studies:
         split = recipe.split.model_copy(update={"folds": self.search.folds, "seeds": recipe.split.seeds[:1]})
         return recipe.model_copy(update={"split": split})
 
-    def _open(self, name: str, *, seed: int) -> optuna.Study:
-        storage = optuna.storages.JournalStorage(JournalFileBackend(str(self.bench.folder / "trials.journal")))
-        pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2)
-        study = optuna.create_study(
-            study_name=name, storage=storage, direction="maximize", load_if_exists=True,
-            pruner=pruner if self.search.prune else optuna.pruners.NopPruner(),
-        )  # fmt: skip
-        study.sampler = self._build_sampler(seed, drawn=len(study.get_trials(deepcopy=False)))
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            study.tell(trial.number, state=TrialState.FAIL)  # of a search that was killed
+    def _open(self, name: str) -> optuna.Study:
+        """A study as the journal has it; what was not ended there is drawn again.
+
+        Raises:
+            RunError: the journal is damaged.
+        """
+        path = self.bench.folder / "trials.journal"
+        _end_line(path)
+        try:
+            storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
+            study = optuna.create_study(
+                study_name=name, storage=storage, direction="maximize", load_if_exists=True,
+                pruner=Halving() if self.search.prune else optuna.pruners.NopPruner(),
+            )  # fmt: skip
+            for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+                study.tell(trial.number, state=TrialState.FAIL)
+                shutil.rmtree(self.bench.folder / "trials" / f"{name}-{trial.number}", ignore_errors=True)
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:  # of optuna's reader
+            raise RunError(f"{path} is damaged: {error!r}. Fix: delete it; the search then begins anew") from None
         return study
 
     def _build_sampler(self, seed: int, *, drawn: int) -> optuna.samplers.BaseSampler:
@@ -147,6 +168,15 @@ class Studies:
         if self.search.sampler != "tpe":  # of a grid nothing is left to draw
             return optuna.samplers.RandomSampler(seed=seed)
         return optuna.samplers.TPESampler(seed=seed, n_startup_trials=max(5, self.search.trials // 4))
+
+
+def _end_line(path: Path) -> None:
+    """Take half a line off the end of a journal, which a full disk or a power cut left."""
+    if not path.is_file():
+        return
+    with path.open("rb+") as file:
+        content = file.read()
+        file.truncate(content.rfind(b"\n") + 1)
 
 
 def _suggest(trial: optuna.Trial, name: str, kind: optuna.distributions.BaseDistribution) -> Any:
@@ -166,7 +196,7 @@ def tabulate_trials(studies: Mapping[str, optuna.Study], names: Iterable[str], *
     rows = [
         {
             "study": study,
-            "number": trial.number,
+            "number": number,  # optuna counts those that were killed too
             "state": trial.state.name.lower(),
             "value": trial.value if trial.state is TrialState.COMPLETE else None,
             "seconds": trial.duration.total_seconds() if trial.duration is not None else None,
@@ -175,7 +205,7 @@ def tabulate_trials(studies: Mapping[str, optuna.Study], names: Iterable[str], *
             **{name: trial.intermediate_values.get(step) for step, name in enumerate(steps)},
         }
         for study, found in studies.items()
-        for trial in found.get_trials(deepcopy=False, states=ENDED)
+        for number, trial in enumerate(found.get_trials(deepcopy=False, states=ENDED))
     ]
     return pd.DataFrame(rows, columns=["study", "number", "state", "value", "seconds", "error", *names, *steps])
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 from ..errors import RunError
-from ..recipe import Recipe, load_recipe
+from ..recipe import Recipe
 from ..runs import RunFolder, hash_file, hash_text, open_run, read_table, write_json
-from ..types import Cohort
+from ..types import PREDICTION_COLUMNS, Cohort
 from .ground import Ground
 from .listening import Listener
 from .preparation import check_rules, identify, make_splits, name_run, record_plan
@@ -40,8 +40,8 @@ def combine_runs(ground: Ground, plan: Recipe, *, runs: Path, name: str | None, 
         listed = [
             Member(
                 f.name,
-                inner=read_table(f / "predictions" / "inner.csv"),
-                outer=read_table(f / "predictions" / "out_of_fold.csv"),
+                inner=read_table(f / "predictions" / "inner.csv", *PREDICTION_COLUMNS),
+                outer=RunFolder(f).read_out_of_fold(),
                 test=_read(f / "predictions" / "test.csv"),
                 sealed=_read(f / "predictions" / "sealed.csv"),
             )
@@ -90,8 +90,8 @@ def _check_folds(run_folder: RunFolder, member: Path) -> None:
     mine, theirs = (read_table(folder / "folds.csv") for folder in (run_folder.path, member))
     if mine.equals(theirs):
         return
-    split = load_recipe(member / "recipe.yaml").split.model_dump(mode="json")
-    own = load_recipe(run_folder.recipe_path).split.model_dump(mode="json")
+    split = RunFolder(member).read_recipe().split.model_dump(mode="json")
+    own = run_folder.read_recipe().split.model_dump(mode="json")
     settings = " ".join(f"--set split.{k}={v}".replace(", ", ",") for k, v in split.items() if own[k] != v)
     raise RunError(f"this recipe makes other folds than {member.name} has. Fix: {settings or 'run the members anew'}")
 

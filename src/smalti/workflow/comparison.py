@@ -24,8 +24,8 @@ from ..evaluate import (
 )
 from ..logbook import resolve_run
 from ..logbook.seal import Seal, add_opening, find_seal, read_seal, write_seal
-from ..recipe import load_recipe
 from ..runs import RunFolder, read_json, read_table, write_json
+from ..types import score_columns
 from .ground import RUNS
 from .stages import read_predictions
 
@@ -150,8 +150,8 @@ def _read_source(source: str | Path, runs: Path) -> Source:
         table, classes = read_predictions(path)
         return Source(path.stem, path, table, classes)
     folder = path if path.is_dir() else resolve_run(runs, str(source))
-    table = read_table(folder / "predictions" / "out_of_fold.csv")
-    return Source(folder.resolve().name, folder, table, tuple(read_json(folder / "cohort.json")["classes"]))
+    run = RunFolder(folder)
+    return Source(folder.resolve().name, folder, run.read_out_of_fold(), run.read_classes())
 
 
 def _complete(sources: list[Source]) -> list[Source]:
@@ -223,7 +223,7 @@ def open_seal(names: Sequence[str | Path], *, runs: str | Path = RUNS) -> tuple[
         RunError: a run without sealed images, runs of different data, or no seal.
     """
     folders = [Path(n) if Path(n).is_dir() else resolve_run(Path(runs), str(n)) for n in names]
-    roots = {str(read_json(folder / "cohort.json")["root"]) for folder in folders}
+    roots = {str(read_json(folder / "cohort.json", "root")["root"]) for folder in folders}
     if len(roots) != 1:
         raise RunError(f"the runs are of different data: {', '.join(sorted(roots))}. Fix: open one seal at a time")
     path = find_seal(Path(roots.pop()), runs=folders[0].resolve().parent)
@@ -244,20 +244,20 @@ def open_seal(names: Sequence[str | Path], *, runs: str | Path = RUNS) -> tuple[
 
 def _read_labels(folder: Path) -> dict[str, str]:
     """The given label of every image of the data folder that a run was made on."""
-    columns = Columns(**load_recipe(folder / "recipe.yaml").data.model_dump())
-    cohort, _ = inspect_folder(Path(read_json(folder / "cohort.json")["root"]), columns=columns)
+    columns = Columns(**RunFolder(folder).read_recipe().data.model_dump())
+    cohort, _ = inspect_folder(Path(read_json(folder / "cohort.json", "root")["root"]), columns=columns)
     return {} if cohort is None else {s.image: s.label for s in cohort.labelled if s.label is not None}
 
 
 def _pool_sealed(folder: Path, labels: Mapping[str, str]) -> Pool:
     from ..predict import average_scores
 
-    classes = tuple(read_json(folder / "cohort.json")["classes"])
+    classes = RunFolder(folder).read_classes()
     path = folder / "predictions" / "sealed.csv"
     if not path.is_file():
         raise RunError(f"{folder.name} has no scores of the sealed part: it is older than the seal. Fix: run it anew")
-    samples = read_table(folder / "samples.csv").set_index("image")
-    scores = average_scores(read_table(path), classes=classes)
+    samples = read_table(folder / "samples.csv", "image", "case").set_index("image")
+    scores = average_scores(read_table(path, "image", *score_columns(classes)), classes=classes)
     gone = [image for image in scores["image"] if image not in labels]
     if gone:
         raise RunError(f"{len(gone)} sealed images have no label any more ({gone[0]}). Fix: bring the data folder back")

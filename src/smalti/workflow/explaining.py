@@ -17,7 +17,7 @@ from PIL import Image
 
 from ..errors import DataError, RunError
 from ..evaluate import GRID, Measured, summarise_maps
-from ..recipe import Recipe, load_recipe
+from ..recipe import Recipe
 from ..runs import RunFolder, read_json, read_table, write_arrays, write_atomic, write_json
 from ..types import Cohort, Sample, score_columns
 from .heatmaps import find_place, name_heatmap, write_heatmaps
@@ -92,7 +92,7 @@ def _check_finished(folder: RunFolder) -> Recipe:
     """The recipe of a run that has networks and predictions."""
     if not folder.recipe_path.is_file():
         raise RunError(f"no run folder at {folder.path}. Fix: give the path that 'smalti run' printed")
-    recipe = load_recipe(folder.recipe_path)
+    recipe = folder.read_recipe()
     if recipe.ensemble.members:
         raise RunError(
             f"{folder.path.name} is an ensemble and has no networks of its own. "
@@ -114,15 +114,15 @@ def _list_folds(folder: RunFolder) -> list[tuple[int, int]]:
     path = folder.path / "folds.csv"
     if not path.is_file():
         return []
-    rows = read_table(path)[["seed", "fold"]].drop_duplicates()
+    rows = read_table(path, "seed", "fold")[["seed", "fold"]].drop_duplicates()
     return [(int(seed), int(fold)) for seed, fold in zip(rows["seed"], rows["fold"], strict=True)]
 
 
 def _read_scores(folder: RunFolder) -> pd.DataFrame:
     """Scores of each image, mean over its predictions; a row an image, a column a class."""
-    classes = tuple(read_json(folder.path / "cohort.json")["classes"])
+    classes = folder.read_classes()
     paths = [folder.predictions / f"{name}.csv" for name in ("out_of_fold", "test")]
-    tables = [read_table(path) for path in paths if path.is_file()]
+    tables = [read_table(path, "image", *score_columns(classes)) for path in paths if path.is_file()]
     means = pd.concat(tables).groupby("image", sort=False)[score_columns(classes)].mean()
     return means.set_axis(list(classes), axis=1)
 

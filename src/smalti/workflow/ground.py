@@ -23,15 +23,14 @@ from ..audit import (
 )
 from ..cohort import Columns, inspect_folder
 from ..errors import DataError, Problem, RecipeError
+from ..leftovers import remove_leftovers
 from ..logbook.seal import apply_seal, make_seal, read_seal, write_seal
 from ..recipe import Recipe
-from ..runs import (
-    now_text,
-    read_json,
-)
+from ..runs import now_text, read_json
 from ..types import Action, Cohort, Decision
 from .embedding import embed_cohort
 from .listening import SILENT, Listener
+from .place import check_place
 
 RUNS = Path("runs")
 OnProblems = Literal["refuse", "skip", "report"]
@@ -98,7 +97,12 @@ def inspect_ground(
         DataError: with every problem of the folder at once; nothing is written.
         WeightsError: the weights that the recipe names cannot be had.
         RecipeError: the seal that is there is not the one that the recipe asks for.
+        RunError: the folder of the runs, which holds ``cache``, lies inside the data folder or cannot be written to.
     """
+    if cache is not None:
+        check_place(cache.parent, data=data)
+        for place in (cache.parent, cache):
+            remove_leftovers(place)
     decisions = read_decisions(decisions_path)
     cohort, wrong = _read_folder(data, recipe, listener=listener)
     standing = _list_standing(wrong, decisions)
@@ -166,7 +170,7 @@ def _seal_cases(cohort: Cohort, path: Path, *, share: float, listener: Listener)
 
 
 def _is_of(record: Path, root: Path) -> bool:
-    return bool(read_json(record)["root"] == str(root.resolve()))
+    return bool(read_json(record, "root")["root"] == str(root.resolve()))
 
 
 def _read_folder(data: Path, recipe: Recipe, *, listener: Listener) -> tuple[Cohort | None, tuple[Problem, ...]]:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from .. import images
 from ..audit import settle_decisions, write_decisions, write_findings
-from ..errors import RecipeError, SplitError
-from ..recipe import Recipe, load_recipe, overlay_recipe
+from ..errors import RecipeError, RunError, SplitError
+from ..leftovers import name_temporary
+from ..recipe import Recipe, overlay_recipe
 from ..runs import (
     LIBRARIES,
     RunFolder,
@@ -212,7 +213,7 @@ def adopt_training(run_folder: RunFolder, splits: tuple[Split, ...], *, listener
     missing = [s for s in splits if not (run_folder.checkpoints / f"{s.name}.safetensors").is_file()]
     for other in sorted(run_folder.path.parent.glob("*/environment.json")) if missing else ():
         source = RunFolder(other.parent)
-        if source == run_folder or read_json(other).get("training") != wanted:
+        if source == run_folder or _read_training(other) != wanted:
             continue
         names = [f"{s.name}.safetensors" for s in missing]
         taken = [name for name in names if _take(source.checkpoints / name, run_folder.checkpoints / name)]
@@ -229,8 +230,15 @@ def adopt_training(run_folder: RunFolder, splits: tuple[Split, ...], *, listener
                 _take(table, run_folder.predictions / "folds" / table.name)
 
 
+def _read_training(path: Path) -> str | None:
+    """The hash in a run's ``environment.json``; None where another run is damaged, which is no matter of this one."""
+    with suppress(RunError):
+        return str(read_json(path, "training")["training"])
+    return None
+
+
 def _read_views(run_folder: RunFolder) -> int:
-    return load_recipe(run_folder.recipe_path).predict.views
+    return run_folder.read_recipe().predict.views
 
 
 def _take(source: Path, target: Path) -> bool:
@@ -241,7 +249,7 @@ def _take(source: Path, target: Path) -> bool:
     try:
         os.link(source, target)
     except OSError:
-        partial = target.with_name(f".{target.name}.copy")
+        partial = name_temporary(target.parent)
         shutil.copyfile(source, partial)
         partial.replace(target)
     return True

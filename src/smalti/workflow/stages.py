@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ..audit import EMBEDDINGS_NAME, write_embeddings
-from ..errors import DataError, RecipeError
+from ..errors import DataError, RecipeError, RunError
 from ..evaluate import score_predictions
 from ..logbook.seal import find_seal
 from ..recipe import Recipe, load_recipe
-from ..runs import RunFolder, read_json, read_table, write_json
+from ..runs import CACHE, RunFolder, read_json, read_table, write_json
 from ..types import SCORE_PREFIX, Split
 from .blending import combine_runs, submit
 from .ground import RUNS, Ground, find_decisions, inspect_ground
 from .listening import SILENT, Listener
+from .place import check_name
 from .policies import warn_of_operations
 from .preparation import prepare
 from .staging import stage
@@ -73,6 +74,7 @@ def run(
         SmaltiError: see `smalti.errors`.
     """
     plan = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings=settings)
+    name = None if name is None else check_name(name)
     ground = _inspect(data, plan, runs=runs, decisions=decisions, skip_problems=skip_problems, listener=listener)
     return run_on(ground, plan, runs=Path(runs), name=name, listener=listener)
 
@@ -93,7 +95,7 @@ def _inspect(
         recipe=plan,
         decisions_path=Path(decisions) if decisions else find_decisions(data, runs=runs),
         seal_path=find_seal(data, runs=runs),
-        cache=runs / "cache",
+        cache=runs / CACHE,
         problems="skip" if skip_problems else "refuse",
         listener=listener,
     )
@@ -132,7 +134,7 @@ def warn_of_divergence(run: RunFolder, *, listener: Listener) -> None:
     path = run.path / "diverged.csv"
     if not path.is_file():
         return
-    for row in pd.read_csv(path).itertuples():
+    for row in read_table(path, "seed", "fold", "phase", "epoch").itertuples():
         listener.say(
             f"seed {row.seed}, fold {row.fold}: phase {row.phase} diverged in epoch {row.epoch} (weights that are no "
             "numbers); what was best before is kept. A lower rate or a warm-up may prevent it"
@@ -152,6 +154,7 @@ def train_run(
 ) -> tuple[Experiment, tuple[Split, ...]]:
     """Everything up to trained folds; arguments as in `run`."""
     plan = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings=settings)
+    name = None if name is None else check_name(name)
     ground = _inspect(data, plan, runs=runs, decisions=decisions, skip_problems=skip_problems, listener=listener)
     return _train(ground, plan, runs=Path(runs), name=name, listener=listener)
 
@@ -181,10 +184,10 @@ def predict(experiment: Experiment, splits: tuple[Split, ...], *, listener: List
 def reopen(path: str | Path, *, listener: Listener = SILENT) -> tuple[Experiment, tuple[Split, ...]]:
     """An experiment from its run folder: same recipe, data and decisions, trained where it was not yet."""
     run_folder = Path(path).resolve()  # "." has no name
-    recorded = read_json(run_folder / "cohort.json")
+    recorded = read_json(run_folder / "cohort.json", "root")
     return train_run(
         recorded["root"],
-        load_recipe(run_folder / "recipe.yaml"),
+        RunFolder(run_folder).read_recipe(),
         runs=run_folder.parent,
         name=run_folder.name,
         decisions=run_folder / "decisions.csv",
@@ -195,12 +198,12 @@ def reopen(path: str | Path, *, listener: Listener = SILENT) -> tuple[Experiment
 def evaluate_run(path: str | Path) -> Result:
     """Score a run folder's out-of-fold predictions; write ``scores.json``, ``suspects.json`` and ``traces.json``."""
     folder = RunFolder(Path(path))
-    recipe = load_recipe(folder.recipe_path)
+    recipe = folder.read_recipe()
     with stage(folder, "evaluate"):
         scores = score_predictions(
-            read_table(folder.predictions / "out_of_fold.csv"),
-            classes=tuple(read_json(folder.path / "cohort.json")["classes"]),
-            inner=_read_inner(folder),
+            folder.read_out_of_fold(),
+            classes=folder.read_classes(),
+            inner=folder.read_inner(),
             confidence=recipe.evaluate.confidence,
         )
         write_json(folder.path / "scores.json", scores)
@@ -227,10 +230,13 @@ def read_predictions(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
     Raises:
         DataError: the file is no CSV.
     """
+    if not path.is_file():
+        raise DataError(f"no table and no run folder at {path}. Fix: check the path")
     try:
         table = read_table(path)
-    except ValueError as error:  # of pandas' parser, or no UTF-8
-        raise DataError(f"{path} is no table: {error}. Fix: save it as CSV, UTF-8, separated by commas") from None
+    except RunError as error:  # the words are for tables of smalti's own
+        why = str(error).partition(" is damaged: ")[2].partition(". Fix: ")[0]
+        raise DataError(f"{path} is no table: {why}. Fix: save it as CSV, UTF-8, separated by commas") from None
     classes = tuple(c.removeprefix(SCORE_PREFIX) for c in table.columns if c.startswith(SCORE_PREFIX))
     if classes or "predicted" not in table:
         return table, classes
@@ -248,9 +254,3 @@ def report_run(path: str | Path) -> Path:
     folder = RunFolder(Path(path))
     with stage(folder, "report"):
         return write_report(folder)
-
-
-def _read_inner(folder: RunFolder) -> pd.DataFrame | None:
-    path = folder.predictions / "inner.csv"
-    table = read_table(path) if path.is_file() else None
-    return table if table is not None and len(table) else None

@@ -15,11 +15,12 @@ const pause = (ms) => new Promise((go) => setTimeout(go, ms));
 async function ask(path, options = {}) {
   const answer = await fetch(path, { ...options, signal: AbortSignal.timeout(PATIENCE_MS) });
   if (answer.status === 403) throw new Error("stranger");
-  if (answer.status >= 500) throw new Error("server");
+  if (answer.status >= 500 || answer.status === 409) throw new Error("trouble", { cause: await answer.text() });
   return answer.ok ? { said: await answer.json() } : { refused: await answer.text() };
 }
 
 function explain(error) {
+  if (error.message === "trouble") return "Not done yet, and tried again: " + error.cause;
   return error.message === "stranger"
     ? "smalti review was started anew. Open the address that it printed in another tab; this page then goes on."
     : "smalti review does not answer. Start it again with the same command; this page then goes on by itself.";

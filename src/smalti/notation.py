@@ -1,0 +1,111 @@
+"""YAML that people wrote: recipes, ladders, spaces, settings and options of parts.
+
+Stricter than YAML 1.1 where that would hide a slip: a key that is there twice is an error, dates stay text, and aliases
+that multiply without end are refused before anything is made of them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .errors import RecipeError
+
+MOST_BYTES = 1_000_000  # a recipe has about 1,500
+MOST_VALUES = 100_000  # after aliases are followed
+FAULTS = (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError)  # of PyYAML's constructors
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader without dates and without keys that are there twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            name = key.value if isinstance(key, yaml.ScalarNode) else None
+            if name in seen and key.tag != "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(None, None, f"'{name}' is there twice", key.start_mark)
+            if name is not None:
+                seen.add(name)
+        return super().construct_mapping(node, deep=deep)
+
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        text = super().construct_scalar(node)
+        if any("\ud800" <= sign <= "\udfff" for sign in text):
+            raise yaml.constructor.ConstructorError(None, None, "half a surrogate is no sign", node.start_mark)
+        return text
+
+
+def _keep_text(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Any:
+    return loader.construct_scalar(node)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", _keep_text)
+del _Loader.yaml_constructors["tag:yaml.org,2002:binary"]  # bytes are nothing that a knob takes
+
+
+def read_yaml(path: Path, *, kind: str, fix: str) -> Any:
+    """What a YAML file holds; None where it holds nothing but comments.
+
+    Args:
+        path: the file.
+        kind: what it should be, for the message.
+        fix: what to do where there is no such file.
+
+    Raises:
+        RecipeError: no ordinary file, too large, not UTF-8 or no YAML.
+    """
+    if path.is_dir():
+        raise RecipeError(f"{path} is a folder, no {kind} file. Fix: {fix}")
+    if not path.exists():
+        raise RecipeError(f"no {kind} file at {path}. Fix: {fix}")
+    if not path.is_file():  # a pipe would keep smalti waiting for ever
+        raise RecipeError(f"{path} is no ordinary file. Fix: {fix}")
+    if path.stat().st_size > MOST_BYTES:
+        raise RecipeError(f"{path} has more than {MOST_BYTES // 1_000_000} MB. Fix: {fix}")
+    try:
+        return parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} cannot be read: {error}. Fix: save it as UTF-8 text") from None
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """What YAML text holds; ``where`` is for the message.
+
+    Raises:
+        RecipeError: no YAML, a value that YAML cannot make of its text, a key that is there twice, or nested too deep.
+    """
+    loader = None
+    try:
+        loader = _Loader(text)  # looks at the first signs already
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _count_values(node, {}) > MOST_VALUES:
+            raise RecipeError(f"{where} has aliases that stand for more than {MOST_VALUES:,} values. Fix: write it out")
+        return loader.construct_document(node)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{where} is not valid YAML: {error}. Fix: correct the line named above") from None
+    except RecursionError:
+        raise RecipeError(
+            f"{where} nests too deep. Fix: a section, a knob and its value are all that is read"
+        ) from None
+    except FAULTS as error:
+        what = str(error).partition("; use sys.")[0]  # Python's advice about long numbers helps nobody here
+        raise RecipeError(f"{where} has a value that cannot be read: {what}. Fix: correct or quote it") from None
+    finally:
+        if loader is not None:
+            loader.dispose()
+
+
+def _count_values(node: yaml.Node, known: dict[int, int]) -> int:
+    """Values below a node with every alias written out; one that holds itself counts as endless."""
+    if id(node) in known:
+        return known[id(node)]
+    known[id(node)] = MOST_VALUES + 1  # until it is counted: whoever meets it before that is inside of it
+    parts = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
+    below = sum(_count_values(part, known) for part in parts) if isinstance(node, yaml.CollectionNode) else 0
+    known[id(node)] = 1 + below
+    return known[id(node)]
