@@ -155,9 +155,9 @@ def hash_code(*modules: str) -> str:
     return hash_text(*(file.read_text(encoding="utf-8") for file in files))
 
 
-def hash_files(paths: Iterable[Path], *, memo: Path) -> dict[Path, str]:
-    """Hash of each file; files whose size and time did not change are looked up in ``memo``."""
-    known = _read_memo(memo)
+def hash_files(paths: Iterable[Path], *, memo: Path | None) -> dict[Path, str]:
+    """Hash of each file; files whose size and time did not change are looked up in ``memo``, where there is one."""
+    known = {} if memo is None else read_memo(memo)
     hashes: dict[Path, str] = {}
     changed = False
     for path in paths:
@@ -169,13 +169,13 @@ def hash_files(paths: Iterable[Path], *, memo: Path) -> dict[Path, str]:
             known[str(path)] = entry
             changed = True
         hashes[path] = str(entry[2])
-    if changed:
+    if changed and memo is not None:
         write_json(memo, known)
     return hashes
 
 
-def _read_memo(memo: Path) -> dict[str, list[Any]]:
-    """A memo only saves time, so a damaged one is an empty one."""
+def read_memo(memo: Path) -> dict[str, list[Any]]:
+    """Read path -> size, time, hash of files seen so far. It only saves time, so a damaged one is an empty one."""
     try:
         known: dict[str, list[Any]] = json.loads(memo.read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):
@@ -192,6 +192,11 @@ def hash_cohort(cohort: Cohort, *, memo: Path) -> str:
         for s in cohort.samples
     ]
     return hash_text(*rows)
+
+
+def name_apart(root: Path) -> str:
+    """Name a data folder so that another one of the same last name is named otherwise."""
+    return f"{root.name}-{hash_text(str(root))[:8]}"
 
 
 def build_once(folder: Path, build: Callable[[Path], None]) -> Path:

@@ -71,7 +71,7 @@ def tune_recipe(
     if not data.is_dir():
         raise RunError(f"no data folder at {data}. Fix: check the path, or 'smalti demo' to draw one")
     ground = workflow.inspect_ground(
-        data, recipe=plan, decisions_path=workflow.find_decisions(data, runs=runs),
+        data, recipe=plan, decisions_path=workflow.find_decisions(data, runs=runs, listener=listener),
         seal_path=find_seal(data, runs=runs), cache=runs / "cache",
         problems="skip" if skip_problems else "refuse", listener=listener,
     )  # fmt: skip

@@ -304,6 +304,7 @@ def record_plan(run_folder: RunFolder, ground: Ground, splits: tuple[Split, ...]
             "n_labelled": len(cohort.labelled), "n_unlabelled": len(cohort.unlabelled),
             "n_sealed": len(cohort.sealed), "n_cases": len({s.case for s in cohort.labelled}),
             "notes": cohort.notes, "left_out": left_out, "repaired": repaired,
+            "seals": [path.name for path in ground.seals],
         },
     )  # fmt: skip
     write_table(run_folder.path / "samples.csv", tabulate_samples(cohort))
