@@ -99,7 +99,9 @@ class Stain(Section):
 class Split(Section):
     """Case-grouped, stratified folds."""
 
-    folds: int | Literal["auto"] = Field("auto", description="outer folds; auto takes the largest number up to 5")
+    folds: int | Literal["auto"] = Field(
+        "auto", description="outer folds; auto takes the most up to 5 whose outer parts hold every class"
+    )
     seeds: tuple[Seed, ...] = Field((0,), min_length=1, description="one repetition of all folds per seed")
     inner_frac: float = Field(
         0.2, gt=0, le=0.5, description="share of the training cases that choose epochs and never score"
