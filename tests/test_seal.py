@@ -305,6 +305,29 @@ def test_every_opening_is_on_record_and_the_runs_stay_as_they_were(closed: Simpl
     assert {s.image for s in ground.cohort.sealed} == set(seal.images)
 
 
+def test_a_run_on_a_copy_learns_from_nothing_sealed_and_opens_the_same_seal(
+    closed: SimpleNamespace, tmp_path: Path
+) -> None:
+    """Other names, another folder: what is learned from shares no bytes with what is sealed."""
+    data = Path(shutil.copytree(closed.data, tmp_path / "renamed"))
+    ends = ("train_data/img_0100.png", "train_data/mask_0100.png")
+    old = next(i for i in closed.seal.images)
+    for source, end in zip((old, old.replace("img_", "mask_")), ends, strict=True):
+        (data / source).rename(data / end)
+    for name in ("train_labels.csv", "cases.csv"):
+        text = (data / name).read_text(encoding="utf-8")
+        (data / name).write_text(text.replace(f"\n{int(old[-8:-4])},", "\n100,"), encoding="utf-8")
+    workflow.run(data, settings=QUICK, runs=closed.runs, name="copy")
+    table = read_table(closed.runs / "copy" / "predictions" / "sealed.csv")
+    images = {ends[0], *closed.seal.images} - {old}
+    assert set(table["image"]) == images
+    assert not images & set(read_table(closed.runs / "copy" / "folds.csv")["image"])
+    seal, _ = workflow.open_seal(["copy"], runs=closed.runs)
+    assert seal.openings[0].runs == ("copy",)
+    assert read_seal(closed.path) == seal
+    assert not list(closed.runs.glob("renamed*.seal.json"))
+
+
 def test_what_cannot_be_opened_says_why_and_is_not_recorded(closed: SimpleNamespace) -> None:
     with pytest.raises(RunError, match=r"before has no scores of the sealed part.*Fix"):
         workflow.open_seal(["first", "before"], runs=closed.runs)

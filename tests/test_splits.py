@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from smalti import recipe
 from smalti.errors import SplitError
-from smalti.samples import count_folds, split_cases, tabulate_folds
+from smalti.samples import count_folds, find_lacking, split_cases, tabulate_folds
 from smalti.types import FOLD_COLUMNS, Cohort, Sample, Split
 
 
@@ -93,12 +93,68 @@ def test_auto_takes_five_folds_where_five_work() -> None:
     cohort = balanced_cohort(30)
     assert count_folds(cohort) == 5
     assert len(split_cases(cohort, recipe.Split())) == 5
-    assert count_folds(balanced_cohort(4, classes="ab")) == 4
+    assert count_folds(balanced_cohort(4, classes="ab")) == 2  # of four, each outer part would hold one class
     assert count_folds(cohort, most=3) == 3
 
 
+def can_be_dealt(cohort: Cohort, folds: int) -> bool:
+    """Whether cases can be dealt to so many parts that each holds every class; all ways are tried."""
+    held: dict[str, set[str]] = {}
+    for sample in cohort.labelled:
+        held.setdefault(sample.case, set()).add(str(sample.label))
+    states = {(frozenset[str](),) * folds}
+    for classes in held.values():
+        states |= {
+            tuple(sorted([*state[:i], state[i] | classes, *state[i + 1 :]], key=sorted))
+            for state in states
+            for i in range(folds)
+        }
+    return (frozenset(cohort.classes),) * folds in states
+
+
+@given(cohort=COHORTS, seeds=st.lists(st.integers(0, 50), min_size=1, max_size=3, unique=True))
+@settings(deadline=None, max_examples=60)
+def test_auto_takes_the_most_folds_whose_outer_parts_hold_every_class(cohort: Cohort, seeds: list[int]) -> None:
+    assume(in_each_class(cohort) >= 2)
+    split = recipe.Split.model_validate({"seeds": seeds, "inner_frac": 0.3})
+    splits = split_cases(cohort, split)
+    check_folds(cohort, splits, seeds=tuple(seeds))
+    wanted = max((k for k in range(2, 6) if can_be_dealt(cohort, k)), default=None)
+    if wanted is not None:
+        assert len(splits) == wanted * len(seeds)
+        assert not find_lacking(cohort, splits)
+    else:
+        assert find_lacking(cohort, splits)
+
+
+@given(
+    counts=st.lists(st.integers(2, 9), min_size=2, max_size=4),
+    data=st.data(),
+    seeds=st.sets(st.integers(0, 999), min_size=4, max_size=4),
+)
+@settings(deadline=None, max_examples=25)
+def test_where_each_case_has_one_class_the_rarest_says_how_many_folds(
+    counts: list[int], data: st.DataObject, seeds: set[int]
+) -> None:
+    """Cases of very different size, in drawn order, and any seeds."""
+    labels = [f"k{i}" for i, count in enumerate(counts) for _ in range(count)]
+    sizes = data.draw(st.lists(st.sampled_from([1, 2, 5, 40]), min_size=len(labels), max_size=len(labels)))
+    order = data.draw(st.permutations(range(len(labels))))
+    cohort = make_cohort([(f"c{i}", labels[i]) for i in order for _ in range(sizes[i])])
+    splits = split_cases(cohort, recipe.Split(seeds=tuple(seeds)))
+    assert len(splits) == min(5, *counts) * len(seeds)
+    for one in splits:
+        assert {cohort.labelled[i].label for i in one.outer} == set(cohort.classes)
+
+
+def test_classes_that_some_outer_parts_lack_are_counted() -> None:
+    cohort = make_cohort([(f"c{i}", "a") for i in range(8)] + [("x", "b"), ("y", "b"), ("y", "a"), ("x", "a")])
+    assert find_lacking(cohort, split_cases(cohort, recipe.Split(folds=5))) == {"b": 3}
+    assert find_lacking(cohort, split_cases(cohort, recipe.Split())) == {}
+
+
 def test_auto_agrees_with_the_explicit_number() -> None:
-    cohort = balanced_cohort(12)
+    cohort = balanced_cohort(15)
     auto, five = (split_cases(cohort, recipe.Split(folds=f)) for f in ("auto", 5))
     assert [[p.tolist() for p in (s.train, s.inner, s.outer)] for s in auto] == [
         [p.tolist() for p in (s.train, s.inner, s.outer)] for s in five

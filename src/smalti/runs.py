@@ -187,13 +187,13 @@ def hash_code(*modules: str) -> str:
     return hash_text(*(file.read_text(encoding="utf-8") for file in files))
 
 
-def hash_files(paths: Iterable[Path], *, memo: Path) -> dict[Path, str]:
-    """Hash of each image; files that were not touched since are looked up in ``memo``.
+def hash_files(paths: Iterable[Path], *, memo: Path | None) -> dict[Path, str]:
+    """Hash of each image; files that were not touched since are looked up in ``memo``, where there is one.
 
     Raises:
         DataError: a file is gone, cannot be read, or changes while it is read.
     """
-    known = _read_memo(memo)
+    known = {} if memo is None else read_memo(memo)
     hashes: dict[Path, str] = {}
     changed = False
     for path in dict.fromkeys(paths):
@@ -208,19 +208,19 @@ def hash_files(paths: Iterable[Path], *, memo: Path) -> dict[Path, str]:
                 known[str(path)] = entry
                 changed = True
         hashes[path] = str(entry[-1])
-    if changed:
+    if changed and memo is not None:
         write_json(memo, known)
     return hashes
 
 
-def _read_memo(memo: Path) -> dict[str, list[Any]]:
-    """A memo only saves time, so a damaged one is an empty one."""
+def read_memo(memo: Path) -> dict[str, list[Any]]:
+    """Read path -> stamp and hash of files seen so far. It only saves time, so a damaged one is an empty one."""
     try:
         known = json.loads(memo.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError, RecursionError):
         return {}
     entries = known.items() if isinstance(known, dict) else ()
-    return {path: entry for path, entry in entries if isinstance(entry, list) and len(entry) == 3}
+    return {path: entry for path, entry in entries if isinstance(entry, list) and len(entry) > 1}
 
 
 def hash_cohort(cohort: Cohort, *, memo: Path) -> str:
@@ -232,6 +232,11 @@ def hash_cohort(cohort: Cohort, *, memo: Path) -> str:
         for s in cohort.samples
     ]
     return hash_text(*rows)
+
+
+def name_apart(root: Path) -> str:
+    """Name a data folder so that another one of the same last name is named otherwise."""
+    return f"{root.name}-{hash_text(str(root))[:8]}"
 
 
 def build_once(folder: Path, build: Callable[[Path], None]) -> Path:

@@ -34,7 +34,7 @@ HISTORY_COLUMNS = (
     "inner_macro_f1",
     "seconds",
 )
-DECISION_COLUMNS = ("image", "action", "label", "reason", "who", "when", "finding", "entry")
+DECISION_COLUMNS = ("image", "action", "label", "reason", "who", "when", "finding", "entry", "content", "folder")
 
 
 def score_columns(classes: tuple[str, ...]) -> list[str]:
@@ -172,6 +172,8 @@ class Decision:
         label: the new class of ``relabel``.
         entry: names the one act of the review page that wrote the row, so that no act is written twice; rows of a bulk
             action share it.
+        content: hash of the bytes of the image that was decided about; empty in a row that was written by hand.
+        folder: the data folder in which it was decided; empty where ``content`` is.
     """
 
     image: str
@@ -182,6 +184,21 @@ class Decision:
     finding: str = ""
     label: str = ""
     entry: str = ""
+    content: str = ""
+    folder: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What an image is, whatever its name.
+
+    Attributes:
+        file: hash of the bytes of its file.
+        pixels: hash of the decoded pixels; empty where they were not looked at.
+    """
+
+    file: str
+    pixels: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -175,10 +175,10 @@ def _show_below(read: Logbook, entries: Sequence[Entry], bests: Sequence[Best]) 
 
 def _show_seal(path: Path) -> None:
     """When the sealed cases of a data folder were looked at, by which runs, and with which score."""
-    out = console.out
+    out, data = console.out, path.name.removesuffix(".seal.json")
     try:
         seal = json.loads(path.read_text(encoding="utf-8"))
-        data, cases, openings = Path(str(seal["data"])).name, seal["n_cases"], list(seal["openings"])
+        cases, openings = seal["n_cases"], list(seal["openings"])
         lines = [_describe_opening(opening) for opening in openings]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         out.print(f"[red]seal[/] {escape(path.name)} is damaged", soft_wrap=True)

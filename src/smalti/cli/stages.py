@@ -149,8 +149,8 @@ def audit(
     plan = load_recipe(
         recipe, settings=[*(settings or ()), *([f"audit.accept=[{','.join(accept)}]"] if accept else [])]
     )
-    where = decisions or workflow.find_decisions(data, runs=runs)
     with listen() as listener:
+        where = decisions or workflow.find_decisions(data, runs=runs, listener=listener)
         ground = workflow.inspect_ground(
             data, recipe=plan, decisions_path=where, seal_path=find_seal(data, runs=runs), run=run,
             cache=runs / "cache", problems="skip" if skip_problems else "report", listener=listener,
@@ -210,15 +210,18 @@ def review(
     from ..recipe import load_recipe
     from ..review import Desk, read_insight, serve
 
-    where = decisions or workflow.find_decisions(data, runs=runs)
     with listen() as listener:
+        where = decisions or workflow.find_decisions(data, runs=runs, listener=listener)
         ground = workflow.inspect_ground(
             data, recipe=load_recipe(recipe, settings=settings or ()), decisions_path=where,
             seal_path=find_seal(data, runs=runs), cache=runs / "cache",
             problems="skip" if skip_problems else "report", listener=listener,
         )  # fmt: skip
     insight = read_insight(run, images=[s.image for s in ground.whole.samples]) if run else None
-    desk = Desk(ground.whole, ground.seen, decisions_path=where, who=who or getpass.getuser(), insight=insight)
+    desk = Desk(
+        ground.whole, ground.seen, decisions_path=where, who=who or getpass.getuser(), insight=insight,
+        contents=ground.contents,
+    )  # fmt: skip
     address_path = where.with_name(f".{where.name}.address")
     say = functools.partial(console.out.print, soft_wrap=True)
     serve(desk, address_path=address_path, port=port, say=lambda url: say(f"open {url}\nCtrl-C ends it"))

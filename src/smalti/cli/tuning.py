@@ -90,6 +90,7 @@ def describe_result(result: dict[str, Any]) -> list[str]:
             f"time was up after {len(points)} of {result['curve_points']} points of the curves; the same command "
             "measures the rest"
         )
+    lines += [f"left out, since it can do nothing here: {one['knob']} ({one['reason']})" for one in result["idle"]]
     if result["effects"] is None:
         return [*lines, f"fewer than {result['least_trials']} trials say nothing about single knobs"]
     real = [e["knob"] for e in result["effects"] if e["real"]]

@@ -14,7 +14,7 @@ from ..audit.decisions import ACTIONS
 from ..cohort.folder import Folder
 from ..errors import RunError, SmaltiError
 from ..faults import explain_fault
-from ..logbook.seal import find_seal, read_seal
+from ..logbook.seal import find_seal, list_seals
 from ..recipe import Recipe
 from ..runs import (
     LIBRARIES,
@@ -330,8 +330,9 @@ def _hash_base(data: Path, runs: Path) -> str:
     # Whoever works inside the data folder has the runs there too.
     inside = runs.resolve()
     stamps = [f"{name}|{_stamp_file(path)}" for name, path in files.items() if inside not in path.resolve().parents]
-    decisions, seal = workflow.find_decisions(data, runs=runs), read_seal(find_seal(data, runs=runs))
+    decisions = workflow.find_decisions(data, runs=runs)
+    sealed = [repr((seal.images, seal.files)) for seal in list_seals(runs).values()]
     text = decisions.read_text(encoding="utf-8") if decisions.is_file() else ""
     libraries = record_environment()["libraries"]
     versions = [str(libraries[name]) for name in LIBRARIES]
-    return hash_text(*stamps, text, *(seal.images if seal else ()), *versions, hash_code("smalti"))
+    return hash_text(*stamps, text, *sealed, *versions, hash_code("smalti"))

@@ -9,7 +9,7 @@ from .fusion import FUSIONS, Fusion
 from .maps import UpperPart, cut_backbone
 from .network import BagReader, Head, Network
 from .norms import NORMS, Norm, choose_norm
-from .poolers import POOLERS, Pooled, Pooler
+from .poolers import POOLERS, Pooled, Pooler, keeps_single
 from .stem import MaskStem, add_mask_channel
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "describe_missing_weights",
     "find_weights",
     "hash_weights",
+    "keeps_single",
     "open_stage",
     "read_input_px",
 ]

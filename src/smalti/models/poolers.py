@@ -83,6 +83,15 @@ class Pooler(nn.Module, ABC):
 POOLERS: Registry[Pooler] = Registry("pooler")
 
 
+def keeps_single(pooler: Pooler) -> bool:
+    """Whether a pooler learns nothing and gives a bag of one tile as that tile: all that do are one function there."""
+    if pooler.learns:
+        return False
+    tiles = torch.linspace(-2.0, 2.0, 4 * pooler.features).reshape(4, 1, pooler.features)
+    pooled = pooler(tiles).embedding
+    return pooled.shape == tiles[:, 0].shape and bool(torch.allclose(pooled, tiles[:, 0], atol=1e-5))
+
+
 def fill_mask(features: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     """The mask, all true where there is none."""
     return torch.ones(features.shape[:2], dtype=torch.bool, device=features.device) if mask is None else mask

@@ -110,7 +110,9 @@ class Stain(Section):
 class Split(Section):
     """Case-grouped, stratified folds."""
 
-    folds: int | Literal["auto"] = Field("auto", description="outer folds; auto takes the largest number up to 5")
+    folds: int | Literal["auto"] = Field(
+        "auto", description="outer folds; auto takes the most up to 5 whose outer parts hold every class"
+    )
     seeds: tuple[Seed, ...] = Field(
         (0,), min_length=1, max_length=100, description="one repetition of all folds per seed"
     )
@@ -183,7 +185,5 @@ class Ensemble(Section):
 class Evaluate(Section):
     """How sure the score is."""
 
-    resamples: int = Field(
-        2000, ge=100, le=100_000, description="resamples of the cases, for what maps are worth"
-    )
+    resamples: int = Field(2000, ge=100, le=100_000, description="resamples of the cases, for what maps are worth")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="confidence of the intervals")

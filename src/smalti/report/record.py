@@ -94,10 +94,12 @@ def read_record(run: RunFolder) -> RunRecord:
 
 
 def _read_seal(path: Path, cohort: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The seal is one file for a data folder and all its runs."""
+    """The seal under which a run was made; of a run before any seal the one that its data folder has now."""
     if cohort is None or "root" not in cohort:
         return None
-    return _read_json(path.resolve().parent / f"{Path(cohort['root']).name}.seal.json")
+    names = cohort.get("seals") or [f"{Path(cohort['root']).name}.seal.json"]
+    seal = _read_json(path.resolve().parent / names[0])
+    return seal if seal is None or cohort.get("seals") or seal.get("data", cohort["root"]) == cohort["root"] else None
 
 
 def _read_submission(path: Path) -> pd.DataFrame | None:

@@ -50,10 +50,11 @@ def write_worth(result: Mapping[str, Any]) -> Section:
 
 def write_sensitivity(result: Mapping[str, Any]) -> Section:
     """Importance of the knobs and the sentence that matters."""
-    effects = result["effects"]
+    effects, idle = result["effects"], result.get("idle", ())
+    left_out = [Paragraph(f"{one['knob']} can do nothing here: {one['reason']}.", "note") for one in idle]
     if effects is None:
         reason = f"not applicable: fewer than {result['least_trials']} trials say nothing about single knobs"
-        return Section("sensitivity", "Which knobs matter", [Paragraph(reason, "note")])
+        return Section("sensitivity", "Which knobs matter", [Paragraph(reason, "note"), *left_out])
     real = [e["knob"] for e in effects if e["real"]]
     rest = [e["knob"] for e in effects if not e["real"]]
     lead = f"Moves the score by more than noise: {', '.join(real) or 'no knob'}."
@@ -69,14 +70,16 @@ def write_sensitivity(result: Mapping[str, Any]) -> Section:
     ]  # fmt: skip
     caption = (
         "Importance: share of the variance between trials (fANOVA, Hutter et al. 2014). Reach: best less worst mean "
-        "score along the knob. p, trials: by dealing the knob's values out anew to the trials. p, curve: analysis of "
-        "variance of the curve below. Each is corrected for the number of knobs (Holm 1979); either may speak."
+        "score along the knob. p, trials: what the knob explains beyond the others, by dealing the rest out anew to "
+        "the trials. p, curve: analysis of variance of the curve below. Each is corrected for the number of knobs "
+        "(Holm 1979); where there are both, one below 0.025 makes a knob real, so that together they err in 5 %."
         + _tell_trials(result)
     )
     blocks: list[Block] = [
         Paragraph(lead, "lead"),
         Table(["knob", "importance", "reach", "p, trials", "p, curve", ""], rows, caption),
     ]
+    blocks += left_out
     if result["interactions"]:
         blocks.append(_tabulate_pairs(result["interactions"]))
     return Section("sensitivity", "Which knobs matter", blocks)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -15,7 +15,7 @@ from ..audit import CHECKS, Audit, append_decisions, hold_decisions, validate_de
 from ..audit.repairs import REPAIRS
 from ..audit.traces import Trace
 from ..errors import DataError
-from ..types import Action, Cohort, Decision, Finding, Sample
+from ..types import Action, Cohort, Content, Decision, Finding, Sample
 from .insight import Insight
 from .ledger import UNDO, Ledger
 
@@ -76,16 +76,25 @@ class Desk:
         decisions_path: ``decisions.csv``; need not exist.
         who: who decides, for the column of that name.
         insight: what a run says; None without a run.
+        contents: what each image holds; decisions are about that. Without it the next run says so and adds it.
     """
 
     def __init__(
-        self, cohort: Cohort, audit: Audit, *, decisions_path: Path, who: str, insight: Insight | None = None
+        self,
+        cohort: Cohort,
+        audit: Audit,
+        *,
+        decisions_path: Path,
+        who: str,
+        insight: Insight | None = None,
+        contents: Mapping[str, Content] | None = None,
     ) -> None:
         self.cohort = cohort
         if any(unicodedata.category(sign) in ("Cc", "Cs") for sign in who):
             raise DataError(f"{who!a} is no name. Fix: --who without control signs")
         self.who = who
         self.insight = insight
+        self._contents = contents or {}
         self.cards = {card.image: card for card in _lay_out(cohort, audit, insight)}
         found = {f.code for card in self.cards.values() for f in card.findings}
         self._codes = {entry.name for entry in CHECKS} | found
@@ -100,14 +109,16 @@ class Desk:
         """Image -> the decision that counts, as the file says now."""
         with self._lock:
             self._ledger.follow()
-            return dict(self._ledger.settled)
+            return {image: made for image, made in self._ledger.settled.items() if image in self.cards}
 
     def news(self, version: str) -> dict[str, Any]:
         """What changed since a version: ``at`` the version now, ``all`` and ``decisions`` as `Ledger.news` says."""
         with self._lock:
             self._ledger.follow()
             whole, decisions = self._ledger.news(version)
-            return {"at": self._ledger.version, "all": whole, "decisions": decisions}
+            # Rows about images of a folder that shares this file are not on the desk.
+            mine = {image: made for image, made in decisions.items() if image in self.cards}
+            return {"at": self._ledger.version, "all": whole, "decisions": mine}
 
     def history(self, image: str) -> list[Decision]:
         """Rows about an image that were not undone, the latest last."""
@@ -193,12 +204,17 @@ class Desk:
         elif card is not None and card.findings:
             finding = finding or card.findings[0].code
         label = label if action == "relabel" else ""
-        return Decision(image, cast(Action, action), "review", self.who, runs.now_text(), finding, label, entry)
+        return self._make_row(image, cast(Action, action), "review", finding=finding, label=label, entry=entry)
 
     def _restore(self, image: str, before: Decision | None, *, entry: str) -> Decision:
         action: Action = before.action if before else "reset"
         finding, label = (before.finding, before.label) if before else ("", "")
-        return Decision(image, action, UNDO, self.who, runs.now_text(), finding, label, entry)
+        return self._make_row(image, action, UNDO, finding=finding, label=label, entry=entry)
+
+    def _make_row(self, image: str, action: Action, reason: str, *, finding: str, label: str, entry: str) -> Decision:
+        content = self._contents.get(image)
+        about = (content.file, str(self.cohort.root.resolve())) if content else ("", "")
+        return Decision(image, action, reason, self.who, runs.now_text(), finding, label, entry, *about)
 
     def _read_files(self) -> tuple[tuple[str, int, int, int], ...]:
         paths = [p for s in self.cohort.samples for p in (s.path, s.mask_path) if p is not None]

@@ -26,7 +26,7 @@ from .policies import (
     read_policy,
     write_policy,
 )
-from .splits import choose_sealed, count_folds, restrict_splits, split_cases, tabulate_folds
+from .splits import choose_sealed, count_folds, find_lacking, restrict_splits, split_cases, tabulate_folds
 from .stain import StainMaps, apply_map, combine_frames, fit_maps, match_axes, solve_map
 from .storms import Storm, run_steps
 
@@ -55,6 +55,7 @@ __all__ = [
     "draw_chain",
     "draw_images",
     "find_chances",
+    "find_lacking",
     "fit_maps",
     "identity_transform",
     "iterate_ahead",

@@ -19,6 +19,7 @@ from ..errors import SplitError
 from ..types import FOLD_COLUMNS, Cohort, Role, Split
 
 MOST_AUTO_FOLDS = 5
+MOVES = 4  # of cases, for each case there is, before a proposal is given up
 ATTEMPTS = 25  # reshuffles of one seed before a number of folds is said not to work
 
 Indices = NDArray[np.int64]
@@ -28,8 +29,9 @@ def split_cases(cohort: Cohort, split: recipe.Split) -> tuple[Split, ...]:
     """Outer folds of every seed, each with an inner part taken from its training cases.
 
     Every labelled image is in the outer part of exactly one fold of each seed. No case is in two parts of one fold.
-    Every training part holds every class; an outer or inner part may lack one, since scores are pooled. The inner
-    part is empty where taking any case away would leave the training part without a class.
+    Every training part holds every class. Outer parts hold every class where there is a way; else one may lack some
+    (`find_lacking`), as an inner part may, since scores are pooled. The inner part is
+    empty where taking any case away would leave the training part without a class.
 
     Raises:
         SplitError: the number of folds does not work; the message names the largest that does.
@@ -51,16 +53,31 @@ def split_cases(cohort: Cohort, split: recipe.Split) -> tuple[Split, ...]:
 
 
 def count_folds(cohort: Cohort, *, seeds: tuple[int, ...] = (0,), most: int = MOST_AUTO_FOLDS) -> int:
-    """The largest number of folds, up to ``most``, in which every training part holds every class for every seed.
+    """The largest number of folds, up to ``most``, in which every part of every seed holds every class.
+
+    Where no number gives every outer part every class, the largest in which every training part has them all.
 
     Raises:
         SplitError: not even two folds work.
     """
     targets, cases = cohort.targets, _number_cases(cohort)
+    working = 0
     for folds in range(min(most, int(cases.max()) + 1), 1, -1):
-        if all(_find_parts(targets, cases, folds=folds, seed=seed) is not None for seed in seeds):
+        found = [_find_parts(targets, cases, folds=folds, seed=seed) for seed in seeds]
+        if all(parts is not None and _are_complete(targets, parts) for parts in found):
             return folds
-    raise SplitError(_explain(cohort, 2, seeds))
+        if all(parts is not None for parts in found):
+            working = max(working, folds)
+    if not working:
+        raise SplitError(_explain(cohort, 2, seeds))
+    return working
+
+
+def find_lacking(cohort: Cohort, splits: tuple[Split, ...]) -> dict[str, int]:
+    """Class -> in how many outer parts it is missing; classes that all of them hold are left out."""
+    targets = cohort.targets
+    counts = {name: sum(not (targets[s.outer] == i).any() for s in splits) for i, name in enumerate(cohort.classes)}
+    return {name: count for name, count in counts.items() if count}
 
 
 def restrict_splits(splits: tuple[Split, ...], *, whole: Cohort, cohort: Cohort) -> tuple[Split, ...] | None:
@@ -133,17 +150,64 @@ def _propose(targets: Indices, cases: Indices, *, folds: int, seed: int) -> Iter
 
 
 def _find_parts(targets: Indices, cases: Indices, *, folds: int, seed: int) -> list[Indices] | None:
-    """The first proposal in which no outer part is empty and every training part holds every class."""
+    """The first proposal in which every outer part holds every class, as it is or after cases were moved for that.
+
+    Where there is none, the first in which no outer part is empty and every training part holds every class.
+    """
     numbers = np.unique(cases)
     if folds > len(numbers) or any(len(np.unique(cases[targets == t])) < 2 for t in np.unique(targets)):
         return None
     everything = np.arange(len(targets))
     # As many folds as cases can only mean one case each; scikit-learn refuses that where the classes are smaller.
     alone = [np.flatnonzero(cases == number) for number in numbers]
+    possible = all(len(np.unique(cases[targets == t])) >= folds for t in np.unique(targets))
+    tried: list[list[Indices]] = []
+    working: list[Indices] | None = None
     for parts in [alone] if folds == len(numbers) else _propose(targets, cases, folds=folds, seed=seed):
-        if all(len(p) and _holds_all(targets, np.setdiff1d(everything, p)) for p in parts):
+        if possible and _are_complete(targets, parts):
             return parts
-    return None
+        if working is None and all(len(p) and _holds_all(targets, np.setdiff1d(everything, p)) for p in parts):
+            working = parts
+        if working is not None and not possible:
+            return working
+        tried.append(parts)
+    mended = (_complete(targets, cases, parts) for parts in tried if possible)
+    return next((parts for parts in mended if _are_complete(targets, parts)), working)
+
+
+def _are_complete(targets: Indices, parts: list[Indices]) -> bool:
+    """Whether every outer part holds every class; of two and more, every training part does then too."""
+    return all(_holds_all(targets, part) for part in parts)
+
+
+def _complete(targets: Indices, cases: Indices, parts: list[Indices]) -> list[Indices]:
+    """The parts with cases moved to where a class is missing, first the smallest that another part can spare.
+
+    Where each case has one class, and no class fewer cases than there are parts, that always ends well.
+    """
+    part_of = np.zeros(len(targets), dtype=np.int64)
+    for number, part in enumerate(parts):
+        part_of[part] = number
+    names, sizes = np.unique(cases, return_counts=True)
+    row = np.searchsorted(names, cases)
+    has = np.zeros((len(names), targets.max() + 1), dtype=bool)  # which case has an image of which class
+    has[row, targets] = True
+    has = has[:, has.any(axis=0)]
+    where = np.zeros(len(names), dtype=np.int64)
+    where[row] = part_of
+    rng = np.random.default_rng(len(names))
+    for _ in range(MOVES * len(names)):
+        held = np.stack([has[where == number].sum(axis=0) for number in range(len(parts))])  # (folds, classes)
+        short = np.argwhere(held == 0)
+        if not len(short):
+            break
+        number, missing = short[0]
+        holders = np.flatnonzero(has[:, missing])
+        taken = (has & (held[where] == 1)).sum(axis=1)[holders]  # classes that its part would lose
+        # Where no part can spare one, the way on is drawn, or two parts would pass one case to and fro.
+        cost = np.where(taken, taken + rng.random(len(holders)), sizes[holders] / (1 + len(targets)))
+        where[holders[cost.argmin()]] = number
+    return [np.flatnonzero(where[row] == number) for number in range(len(parts))]
 
 
 def _find_inner(targets: Indices, cases: Indices, rest: Indices, *, frac: float, seed: int) -> Indices:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import stats
 
 from ..evaluate import adjust_holm
@@ -34,7 +35,8 @@ def trace_curves(
 ) -> pd.DataFrame:
     """Macro-F1 with each knob at each of its values and all others as in ``around``: ``knob, value, seed, score``.
 
-    A seed draws folds and weights anew, the same for all values. What was measured by an earlier call is taken from
+    A seed draws folds and weights anew, the same for all values; none is the one that the search has chosen by, whose
+    luck the tuned recipe has already had. What was measured by an earlier call is taken from
     the search's folder. A value that does not fit beside the others, or learns nothing, has no score (NaN).
 
     Args:
@@ -44,7 +46,9 @@ def trace_curves(
     """
     path = bench.folder / "curves.csv"
     known = _read_known(path)
-    wanted = [(k.knob, value, seed) for seed in range(seeds) for k in space.knobs for value in k.list_values()]
+    first = bench.plan.split.seeds[0] + 1
+    drawn = range(first, first + seeds)
+    wanted = [(k.knob, value, seed) for seed in drawn for k in space.knobs for value in k.list_values()]
     rows: list[tuple[str, Any, int, float]] = []
     for number, (knob, value, seed) in enumerate(wanted):
         turned = {**around, knob: value}
@@ -83,10 +87,28 @@ def judge_flatness(curves: pd.DataFrame) -> dict[str, float]:
         if between < 1e-12:
             p_values[str(knob)] = 1.0
         elif all(np.ptp(group) < 1e-9 for group in groups):
-            p_values[str(knob)] = 0.0  # no luck at all, and yet a difference
+            p_values[str(knob)] = _judge_without_luck(groups, measure_noise(curves) or 0.0)
         else:
             p_values[str(knob)] = float(stats.f_oneway(*groups).pvalue)
     return dict(zip(p_values, adjust_holm(list(p_values.values())), strict=True))
+
+
+def _judge_without_luck(groups: list[NDArray[np.float64]], noise: float) -> float:
+    """p-value where all seeds agree, as few images let them do by chance: against the luck of all other curves."""
+    if noise < 1e-9:
+        return 0.0  # no luck anywhere, and yet a difference
+    means = [group.mean() for group in groups for _ in group]
+    return float(stats.chi2.sf(np.var(means) * len(means) / noise**2, len(groups) - 1))
+
+
+def find_idle(curves: pd.DataFrame) -> list[str]:
+    """Knobs whose values gave the very same score with every seed: what they turn does nothing here."""
+    idle = []
+    for knob, rows in curves.dropna(subset=["score"]).groupby("knob", sort=False):
+        several = [part["score"].to_numpy() for _, part in rows.groupby("seed") if len(part) > 1]
+        if several and all(np.ptp(scores) == 0 for scores in several):
+            idle.append(str(knob))
+    return idle
 
 
 def _score(bench: Bench, build: Build, values: Mapping[str, Any], *, seed: int) -> float:

@@ -1,9 +1,10 @@
 """Which knobs move the score by more than luck, from a table of trials.
 
 Importance is the share of the variance that fANOVA gives to a knob (Hutter et al. 2014, as optuna computes it). Whether
-it is real is asked by permutation: the knob's values are dealt out anew to the trials, and a forest that was fitted to
-the true values must have used the knob more than nearly all that were fitted to dealt ones. p-values are corrected for
-the number of knobs (Holm 1979).
+it is real is asked by permutation: what least squares explains by the knob beyond all others, with choices as steps and
+ranges straight and bent, must be more than nearly always where the residuals of the others are dealt out anew to the
+trials (Freedman & Lane 1983). p-values are corrected for the number of knobs (Holm 1979). A knob that acts only
+together with another is not found in that way; the curves show it.
 
 Trials that a search ended early count, with the score that they had plus what trials that went on gained from there:
 those that were finished alone were chosen by their scores, and a knob that ends its trials would not be among them.
@@ -20,15 +21,16 @@ import numpy as np
 import optuna
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import stats
 from sklearn.ensemble import ExtraTreesRegressor
 
 from ..evaluate import adjust_holm
 from .space import Space
 
-PERMUTATIONS = 199  # the least p-value is 1/200, which Holm's correction leaves below 0.05 for ten knobs
-ENOUGH_AS_LARGE = 10  # of 199 is a p-value of 0.05 and more
+PERMUTATIONS = 1999  # the least p-value is 1/2000, which Holm's correction leaves below 0.025 for fifty knobs
+LEAST_FREEDOM = 5  # trials beyond what is fitted
 TREES = 50
-LEVEL = 0.05  # below which a corrected p-value is called real
+LEVEL = 0.05  # how often a search in which no knob does anything may call one real
 LEAST_SPREAD = 1e-9
 LEAST_TRIALS = 20  # fewer say nothing about several knobs
 
@@ -44,14 +46,12 @@ class Effect:
         importance: share of the variance between trials, 0 to 1.
         reach: distance between the best and the worst mean score along it, all else as the trials had it.
         p_value: of no effect, corrected.
-        real: whether that is below `LEVEL`.
     """
 
     knob: str
     importance: float
     reach: float
     p_value: float
-    real: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +102,25 @@ def measure_effects(trials: pd.DataFrame, space: Space, *, seed: int = 0) -> lis
     importances = _measure_importances(trials.assign(value=values), space, seed=seed)
     forest = _fit(matrix, values, seed=seed)
     reach = {name: float(np.ptp(_average_along(forest, matrix, columns[name])[1])) for name in space.names}
-    p_values = [_permute(matrix, values, columns[name], seed=seed + i) for i, name in enumerate(space.names)]
-    corrected = adjust_holm(p_values)
     effects = [
-        Effect(name, importances[name], reach[name], float(p), bool(p < LEVEL))
-        for name, p in zip(space.names, corrected, strict=True)
+        Effect(name, importances[name], reach[name], float(p))
+        for name, p in zip(space.names, find_p_values(trials, space, seed=seed), strict=True)
     ]
     return sorted(effects, key=lambda e: (e.p_value, -e.importance, e.knob))
+
+
+def find_p_values(trials: pd.DataFrame, space: Space, *, seed: int = 0) -> list[float]:
+    """p-value of each knob of the space having no effect of its own, corrected; arguments as in `measure_effects`."""
+    matrix, columns = encode_trials(trials, space)
+    curves = {name: _curve(matrix, columns[name]) for name in space.names}
+    studies = np.unique(trials["study"].astype(str), return_inverse=True)[1].astype(np.int64)
+    means = (studies[:, None] == np.unique(studies)).astype(float)
+    values = _center(trials)
+    p_values = []
+    for number, name in enumerate(space.names):
+        rest = np.concatenate([means, *(curve for other, curve in curves.items() if other != name)], axis=1)
+        p_values.append(_test_knob(curves[name], rest, values, studies, seed=seed + number))
+    return adjust_holm(p_values)
 
 
 def measure_interactions(trials: pd.DataFrame, space: Space, *, seed: int = 0) -> list[Interaction]:
@@ -163,25 +175,47 @@ def _measure_importances(trials: pd.DataFrame, space: Space, *, seed: int) -> di
     return {name: float(found.get(name, 0.0)) for name in space.names}
 
 
-def _permute(matrix: Matrix, values: Matrix, columns: list[int], *, seed: int) -> float:
-    """Share of forests fitted to dealt-out values of a knob that use it as much as the one fitted to the true ones.
+def _test_knob(own: Matrix, rest: Matrix, values: Matrix, studies: NDArray[np.int64], *, seed: int) -> float:
+    """p-value of a knob having no effect, given what the others and the studies explain.
 
-    Where so many do that the knob cannot be real any more the dealing ends (sequential p-value, Besag & Clifford 1991).
+    Partial F of least squares; its distribution from residuals that are dealt out anew inside each study.
+
+    Args:
+        own: columns of the knob, of which ``rest`` may explain a part.
+        rest: columns of all else.
+        studies: which study each trial is of, as numbers.
     """
+    known = _span(rest)
+    extra = _span(own - known @ (known.T @ own))
+    freedom = len(values) - known.shape[1] - extra.shape[1]
+    residuals = values - known @ (known.T @ values)
+    spread = float((residuals**2).sum())
+    if not extra.shape[1] or freedom < LEAST_FREEDOM or spread < LEAST_SPREAD**2:
+        return 1.0  # never turned apart from the others, too few trials for so many knobs, or nothing varies
     rng = np.random.default_rng(seed)
-    true = _use(matrix, values, columns, seed=seed)
-    as_large = 0
-    for dealt_so_far in range(1, PERMUTATIONS + 1):
-        dealt = matrix.copy()
-        dealt[:, columns] = matrix[rng.permutation(len(matrix))][:, columns]
-        as_large += _use(dealt, values, columns, seed=seed) >= true
-        if as_large == ENOUGH_AS_LARGE:
-            return as_large / dealt_so_far
-    return (1 + as_large) / (1 + PERMUTATIONS)
+    dealt = np.repeat(residuals[:, None], PERMUTATIONS, axis=1)
+    for study in np.unique(studies):
+        dealt[studies == study] = rng.permuted(dealt[studies == study], axis=0)
+    dealt -= known @ (known.T @ dealt)
+    explained = ((extra.T @ dealt) ** 2).sum(axis=0) / (dealt**2).sum(axis=0)  # rises and falls with F
+    true = float(((extra.T @ residuals) ** 2).sum()) / spread
+    return float((1 + (explained >= true - LEAST_SPREAD).sum()) / (1 + PERMUTATIONS))
 
 
-def _use(matrix: Matrix, values: Matrix, columns: list[int], *, seed: int) -> float:
-    return float(_fit(matrix, values, seed=seed).feature_importances_[columns].sum())
+def _span(columns: Matrix) -> Matrix:
+    """An orthonormal basis (n, rank) of what columns span."""
+    scale = np.linalg.norm(columns, axis=0)
+    basis, strength, _ = np.linalg.svd(columns / np.where(scale > LEAST_SPREAD, scale, np.inf), full_matrices=False)
+    return np.asarray(basis[:, strength > 1e-6])
+
+
+def _curve(matrix: Matrix, columns: Sequence[int]) -> Matrix:
+    """Columns of a knob as least squares takes them: choices as they are, a range by rank, straight and bent."""
+    if len(columns) > 1:
+        return matrix[:, list(columns)]
+    ranks = stats.rankdata(matrix[:, columns[0]])
+    straight = ranks / len(ranks) - 0.5 if np.ptp(ranks) else np.zeros(len(ranks))
+    return np.stack([straight, straight**2], axis=1)
 
 
 def _predict_average(forest: ExtraTreesRegressor, matrix: Matrix, columns: list[int]) -> Matrix:

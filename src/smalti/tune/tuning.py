@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -24,7 +24,8 @@ from ..types import Split
 from ..workflow import RUNS, SILENT, Ground, Listener
 from ..workflow.comparison import tabulate_comparison
 from ..workflow.preparation import identify
-from .curves import COLUMNS, judge_flatness, measure_noise, trace_curves
+from .curves import COLUMNS, find_idle, judge_flatness, measure_noise, trace_curves
+from .idle import find_idle_knobs, find_idle_trials
 from .search import STUDIES_SHARE, WHOLE, Search, Studies, name_steps, tabulate_trials
 from .sensitivity import LEAST_TRIALS, LEVEL, Effect, level_scores, measure_effects, measure_interactions
 from .space import Space, load_space
@@ -71,7 +72,7 @@ def tune_recipe(
     if not data.is_dir():
         raise RunError(f"no data folder at {data}. Fix: check the path, or 'smalti demo' to draw one")
     ground = workflow.inspect_ground(
-        data, recipe=plan, decisions_path=workflow.find_decisions(data, runs=runs),
+        data, recipe=plan, decisions_path=workflow.find_decisions(data, runs=runs, listener=listener),
         seal_path=find_seal(data, runs=runs), cache=runs / "cache",
         problems="skip" if skip_problems else "refuse", listener=listener,
     )  # fmt: skip
@@ -81,12 +82,29 @@ def tune_recipe(
     bench.folder.mkdir(parents=True, exist_ok=True)
     _, splits = bench.prepare(plan)
     bench.check_choices(_list_choices(chosen, settings))
+    chosen, idle = _leave_out_idle(chosen, bench, settings)
     studies = Studies(chosen, search, bench, settings, listener)
     started, seconds = time.monotonic(), float("inf") if search.minutes is None else 60 * search.minutes
     share = STUDIES_SHARE if curve_seeds > 0 else 1.0
     found = studies.run(splits, images=len(ground.cohort.labelled), deadline=started + share * seconds)
-    result = _conclude(studies, found, splits=splits, plan=plan, curve_seeds=curve_seeds, deadline=started + seconds)
+    result = _conclude(
+        studies, found, idle, splits=splits, plan=plan, curve_seeds=curve_seeds, deadline=started + seconds
+    )
     return bench.folder, result
+
+
+def _leave_out_idle(space: Space, bench: Bench, settings: tuple[str, ...]) -> tuple[Space, dict[str, str]]:
+    """The space without knobs that can do nothing on this data, and why, which is said."""
+    idle = find_idle_knobs(space, bench, settings)
+    for name, reason in idle.items():
+        bench.listener.say(f"{name} is left out of the search: {reason}, so that its values are one function here")
+    left = tuple(knob for knob in space.knobs if knob.knob not in idle)
+    if not left:
+        raise RecipeError(
+            f"no knob of the space does anything on this data ({'; '.join(f'{k}: {r}' for k, r in idle.items())}). "
+            "Fix: another --space"
+        )
+    return space.model_copy(update={"knobs": left}), idle
 
 
 def _list_choices(space: Space, settings: tuple[str, ...]) -> Iterator[Recipe]:
@@ -104,6 +122,7 @@ def _identify(ground: Ground, runs: Path) -> list[str]:
 def _conclude(
     studies: Studies,
     found: dict[str, optuna.Study],
+    idle: dict[str, str],
     *,
     splits: tuple[Split, ...],
     plan: Recipe,
@@ -123,6 +142,9 @@ def _conclude(
     write_atomic(bench.folder / "recipe.yaml", recipe.to_yaml())
     curves = _trace(studies, final, seeds=curve_seeds, deadline=deadline)
     flat = judge_flatness(curves) if curves is not None else {}
+    same = [] if curves is None else find_idle(curves)
+    same += find_idle_trials(done, space, steps=name_steps(studies.search.folds))
+    idle = dict.fromkeys(same, "every value had the very same scores, all else equal") | idle
     inner = float(np.mean([best[split.name].value for split in splits]))
     result = {
         "about": space.about,
@@ -136,7 +158,8 @@ def _conclude(
         "outer": outer,
         "inner": inner,
         "optimism": inner - outer["rows"][1]["metrics"]["macro_f1"]["value"],
-        "effects": _judge(measure_effects(done, space), flat) if enough else None,
+        "effects": _judge(measure_effects(done, space), flat, idle) if enough else None,
+        "idle": [{"knob": name, "reason": reason} for name, reason in idle.items()],
         "n_trials": len(done),
         "n_complete": int((trials["state"] == "complete").sum()),
         "n_unscored": len(trials) - len(done),
@@ -170,9 +193,17 @@ def _list_points(curves: pd.DataFrame) -> list[dict[str, Any]]:
     return [dict(zip(COLUMNS, row, strict=True)) for row in values]
 
 
-def _judge(effects: list[Effect], flat: dict[str, float]) -> list[dict[str, Any]]:
-    """Effects with what the curves say: a knob is real where either does, each corrected for all knobs."""
-    return [asdict(e) | {"curve_p": flat.get(e.knob), "real": e.real or flat.get(e.knob, 1.0) < LEVEL} for e in effects]
+def _judge(effects: list[Effect], flat: dict[str, float], idle: Collection[str]) -> list[dict[str, Any]]:
+    """Effects of knobs that can have one, with what the curves say: real where either test says so.
+
+    Each is corrected for all knobs; where both are asked each gets half of `LEVEL`.
+    """
+    level = LEVEL / 2 if flat else LEVEL
+    return [
+        asdict(e) | {"curve_p": flat.get(e.knob), "real": min(e.p_value, flat.get(e.knob, 1.0)) < level}
+        for e in effects
+        if e.knob not in idle
+    ]
 
 
 def _choose(name: str, study: optuna.Study) -> optuna.trial.FrozenTrial:

@@ -4,9 +4,10 @@ Stages meet through files in the run folder. Everything that was decided is writ
 a stage whose files are there is not done again.
 """
 
+from .belonging import RUNS, find_decisions
 from .comparison import compare_sources, open_seal
 from .explaining import describe_explanation, explain_run
-from .ground import RUNS, Ground, find_decisions, inspect_ground, restrict_decisions
+from .ground import Ground, inspect_ground, restrict_decisions
 from .listening import SILENT, Listener
 from .preparation import prepare
 from .reporting import report_audit, report_on

@@ -26,7 +26,7 @@ from ..logbook import resolve_run
 from ..logbook.seal import Seal, add_opening, find_seal, read_seal, write_seal
 from ..runs import RunFolder, read_json, read_table, write_json
 from ..types import score_columns
-from .ground import RUNS
+from .belonging import RUNS
 from .stages import read_predictions
 
 RESAMPLES = 2000
@@ -226,20 +226,31 @@ def open_seal(names: Sequence[str | Path], *, runs: str | Path = RUNS) -> tuple[
     roots = {str(read_json(folder / "cohort.json", "root")["root"]) for folder in folders}
     if len(roots) != 1:
         raise RunError(f"the runs are of different data: {', '.join(sorted(roots))}. Fix: open one seal at a time")
-    path = find_seal(Path(roots.pop()), runs=folders[0].resolve().parent)
-    seal = read_seal(path)
-    if seal is None:
-        raise RunError(f"nothing is sealed: no {path}. Fix: --set split.sealed_frac=0.2 from the first run on")
+    seals = _find_seals(folders, Path(roots.pop()))
     labels = _read_labels(folders[0])
     pools = {folder.resolve().name: _pool_sealed(folder, labels) for folder in folders}
     check_alike(pools)
     result = tabulate_comparison(pools, confidence=0.95)
     scores = {row["name"]: row["metrics"] for row in result["rows"]}
-    seal = add_opening(seal, scores)
-    write_seal(path, seal)
+    seals = {path: add_opening(seal, scores) for path, seal in seals.items()}
+    for path, seal in seals.items():
+        write_seal(path, seal)
     for folder in folders:
         RunFolder(folder).log("seal opened", scores=scores[folder.resolve().name]["macro_f1"])
-    return seal, result
+    return next(iter(seals.values())), result
+
+
+def _find_seals(folders: Sequence[Path], root: Path) -> dict[Path, Seal]:
+    """The seals under which runs were made; of runs that do not say it, the one of their data folder."""
+    runs = folders[0].resolve().parent
+    named = [name for folder in folders for name in read_json(folder / "cohort.json").get("seals", ())]
+    paths = [runs / name for name in dict.fromkeys(named)] or [find_seal(root, runs=runs)]
+    found = {path: read_seal(path) for path in paths}
+    if missing := [str(path) for path, seal in found.items() if seal is None]:
+        raise RunError(
+            f"nothing is sealed: no {', '.join(missing)}. Fix: --set split.sealed_frac=0.2 from the first run on"
+        )
+    return {path: seal for path, seal in found.items() if seal is not None}
 
 
 def _read_labels(folder: Path) -> dict[str, str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,20 +19,18 @@ from ..audit import (
     read_decisions,
     read_evidence,
     settle_decisions,
-    validate_decisions,
 )
 from ..cohort import Columns, inspect_folder
-from ..errors import DataError, Problem, RecipeError
+from ..errors import DataError, Problem
 from ..leftovers import remove_leftovers
-from ..logbook.seal import apply_seal, make_seal, read_seal, write_seal
 from ..recipe import Recipe
-from ..runs import now_text, read_json
-from ..types import Action, Cohort, Decision
+from ..runs import now_text
+from ..types import Action, Cohort, Content, Decision
+from .belonging import Sealing, bind_decisions, mark_decisions, read_contents, seal_cohort
 from .embedding import embed_cohort
 from .listening import SILENT, Listener
 from .place import check_place
 
-RUNS = Path("runs")
 OnProblems = Literal["refuse", "skip", "report"]
 SKIPPED = "skip-problems"  # who decided, when images with problems were left out on request
 
@@ -47,6 +45,8 @@ class Ground:
         decisions: the ones that apply to this folder.
         seen: the audit of the cohort as it was read.
         standing: problems of images that nobody has excluded; a run refuses them.
+        contents: image -> what it holds, of all images that have a file.
+        seals: files of the seals that hold images of this folder.
     """
 
     cohort: Cohort
@@ -54,6 +54,8 @@ class Ground:
     decisions: tuple[Decision, ...]
     seen: Audit
     standing: tuple[Problem, ...] = ()
+    contents: Mapping[str, Content] = field(default_factory=dict)
+    seals: tuple[Path, ...] = ()
 
 
 def restrict_decisions(ground: Ground, actions: Collection[Action]) -> Ground:
@@ -67,11 +69,6 @@ def restrict_decisions(ground: Ground, actions: Collection[Action]) -> Ground:
     decisions = tuple(d for d in settled if d.action in actions or d.image not in usable)
     cohort = apply_decisions(ground.whole, decisions, findings=ground.seen.findings)
     return replace(ground, cohort=cohort, decisions=decisions)
-
-
-def find_decisions(data: Path, *, runs: Path = RUNS) -> Path:
-    """Where the decisions about a data folder are kept when no other place is named."""
-    return runs / f"{data.resolve().name}.decisions.csv"
 
 
 def inspect_ground(
@@ -88,8 +85,9 @@ def inspect_ground(
     """Read a data folder, apply its decisions, audit it, and accept the proposals that the recipe names.
 
     Images with problems stop it by default. With ``problems="skip"`` they are excluded, and that is recorded as
-    decisions; with ``"report"`` they are left out of the cohort and are findings. With ``seal_path`` the cases of the
-    seal there are set apart; the seal is made where the recipe asks for one and there is none.
+    decisions; with ``"report"`` they are left out of the cohort and are findings. Decisions act on the images that they
+    were about (`bind_decisions`). With ``seal_path`` the cases of every seal beside it that holds images of this folder
+    are set apart; a seal is made there where the recipe asks for one and there is none.
     With ``run``, a finished run on this folder, its label suspects are among the findings. With ``cache`` the audit
     has backbone features where the recipe's weights are at hand.
 
@@ -108,9 +106,7 @@ def inspect_ground(
     standing = _list_standing(wrong, decisions)
     if cohort is None or (standing and problems == "refuse"):
         raise DataError(f"{data} cannot be used as it is: {len(standing)} problem(s)", wrong)
-    if problems == "skip" and (skipped := _skip(standing, decisions, listener=listener)):
-        append_decisions(decisions_path, skipped)
-        decisions += skipped
+    skipped = _skip(standing, decisions, listener=listener) if problems == "skip" else ()
     for note in cohort.notes:
         listener.say(note)
     evidence = None if run is None else read_evidence(run)
@@ -120,57 +116,40 @@ def inspect_ground(
         embeddings=embeddings,
     )  # fmt: skip
     unusable = {image for p in wrong for image in p.images} | {d.image for d in decisions if d.who == SKIPPED}
-    names = {s.image for s in cohort.samples} | unusable
-    validate_decisions(decisions, images=names, classes=cohort.classes)
+    contents = read_contents(cohort, seen, unusable=unusable, cache=cache)
+    if skipped := mark_decisions(skipped, contents, root=cohort.root):
+        append_decisions(decisions_path, skipped)
+    decisions = bind_decisions(
+        (*decisions, *skipped), decisions_path, cohort, contents=contents, unusable=unusable, listener=listener
+    )
     # Joined first: an excluded image may be the only bridge between the cases of its two twins.
-    whole = join_duplicates(cohort, seen.findings)
+    sealing = Sealing(join_duplicates(cohort, seen.findings))
     if seal_path is not None:
-        whole = _seal_cases(whole, seal_path, share=recipe.split.sealed_frac, listener=listener)
-        seen = hide_sealed(seen, whole)
+        share = recipe.split.sealed_frac
+        sealing = seal_cohort(sealing.cohort, seal_path, contents=contents, share=share, cache=cache, listener=listener)
+        seen = hide_sealed(seen, sealing.cohort)
     for code, outcome in seen.outcomes.items():
         if outcome != "nothing found":
             listener.say(f"audit, {code}: {outcome}")
-    decisions += _accept(seen, recipe, decisions_path, listener=listener)
+    decisions += _accept(seen, recipe, decisions_path, contents=contents, root=cohort.root, listener=listener)
     decisions = tuple(settle_decisions(decisions).values())
+    whole = sealing.cohort
     cohort = apply_decisions(whole, decisions, findings=seen.findings)
-    return Ground(cohort, whole, decisions, seen, _list_standing(wrong, decisions))
+    return Ground(cohort, whole, decisions, seen, _list_standing(wrong, decisions), contents, sealing.seals)
 
 
-def _accept(seen: Audit, recipe: Recipe, path: Path, *, listener: Listener) -> tuple[Decision, ...]:
+def _accept(
+    seen: Audit, recipe: Recipe, path: Path, *, contents: Mapping[str, Content], root: Path, listener: Listener
+) -> tuple[Decision, ...]:
     """What is decided by rule now; what a person decided while the audit ran goes before."""
     if not recipe.audit.accept:
         return ()
     with hold_decisions(path):
         accepted = accept_proposals(seen.findings, recipe.audit.accept, decided=read_decisions(path))
-        if accepted:
+        if accepted := mark_decisions(accepted, contents, root=root):
             append_decisions(path, accepted)
             listener.say(f"{len(accepted)} proposal(s) accepted by rule, recorded in {path}")
     return accepted
-
-
-def _seal_cases(cohort: Cohort, path: Path, *, share: float, listener: Listener) -> Cohort:
-    """The cohort under the seal at ``path``, made now where the recipe asks for one."""
-    seal = read_seal(path)
-    if seal is None and share == 0:
-        return cohort
-    if seal is None:
-        from ..samples import choose_sealed
-
-        before = [entry.parent.name for entry in path.parent.glob("*/cohort.json") if _is_of(entry, cohort.root)]
-        seal = make_seal(cohort, choose_sealed(cohort, share=share), share=share, runs_before=before)
-        write_seal(path, seal)
-        listener.say(f"{seal.n_cases} cases ({seal.n_images} images) are sealed from now on, recorded in {path}")
-    elif share not in (0, seal.share):
-        raise RecipeError(
-            f"{path} seals {seal.share:.0%} of the cases, the recipe asks for {share:.0%}; a seal is not moved. "
-            f"Fix: --set split.sealed_frac={seal.share:g}"
-        )
-    listener.say(f"{seal.n_images} images are sealed; 'smalti compare --open-seal' opens them")
-    return apply_seal(cohort, seal)
-
-
-def _is_of(record: Path, root: Path) -> bool:
-    return bool(read_json(record, "root")["root"] == str(root.resolve()))
 
 
 def _read_folder(data: Path, recipe: Recipe, *, listener: Listener) -> tuple[Cohort | None, tuple[Problem, ...]]:

@@ -156,6 +156,20 @@ def _settle_norm(plan: Recipe, *, listener: Listener) -> Recipe:
 
 
 def make_splits(ground: Ground, plan: Recipe, *, listener: Listener) -> tuple[Split, ...]:
+    """Folds as `_make_splits` makes them; where outer parts lack a class that is said."""
+    from ..samples import find_lacking
+
+    splits = _make_splits(ground, plan, listener=listener)
+    for name, count in find_lacking(ground.cohort, splits).items():
+        held = len({s.case for s in ground.cohort.labelled if s.label == name})
+        listener.say(
+            f"{count} of {len(splits)} outer parts hold no image of class '{name}' ({held} cases): scores are pooled "
+            "over all parts, but these say nothing about it"
+        )
+    return splits
+
+
+def _make_splits(ground: Ground, plan: Recipe, *, listener: Listener) -> tuple[Split, ...]:
     """Folds made before anything was left out, without what was; made anew where that would empty a part."""
     from ..samples import restrict_splits, split_cases
 
@@ -320,6 +334,7 @@ def record_plan(run_folder: RunFolder, ground: Ground, splits: tuple[Split, ...]
             "n_labelled": len(cohort.labelled), "n_unlabelled": len(cohort.unlabelled),
             "n_sealed": len(cohort.sealed), "n_cases": len({s.case for s in cohort.labelled}),
             "notes": cohort.notes, "left_out": left_out, "repaired": repaired,
+            "seals": [path.name for path in ground.seals],
         },
     )  # fmt: skip
     write_table(run_folder.path / "samples.csv", tabulate_samples(cohort))

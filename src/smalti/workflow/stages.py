@@ -16,8 +16,9 @@ from ..logbook.seal import find_seal
 from ..recipe import Recipe, load_recipe
 from ..runs import CACHE, RunFolder, read_json, read_table, write_json
 from ..types import SCORE_PREFIX, Split
+from .belonging import RUNS, find_decisions
 from .blending import combine_runs, submit
-from .ground import RUNS, Ground, find_decisions, inspect_ground
+from .ground import Ground, inspect_ground
 from .listening import SILENT, Listener
 from .place import check_name
 from .policies import warn_of_operations
@@ -93,7 +94,7 @@ def _inspect(
     return inspect_ground(
         data,
         recipe=plan,
-        decisions_path=Path(decisions) if decisions else find_decisions(data, runs=runs),
+        decisions_path=Path(decisions) if decisions else find_decisions(data, runs=runs, listener=listener),
         seal_path=find_seal(data, runs=runs),
         cache=runs / CACHE,
         problems="skip" if skip_problems else "refuse",
