@@ -44,6 +44,37 @@ def predict_sealed(experiment: Experiment, splits: tuple[Split, ...], *, tell: T
     return pd.concat(tables, ignore_index=True)
 
 
+def predict_given(
+    experiment: Experiment, splits: tuple[Split, ...], outer: pd.DataFrame, *, tell: Tell | None = None
+) -> pd.DataFrame:
+    """Each labelled image once per seed under the label that it was given, also those that decisions have left out.
+
+    What was left out is scored by the network of the fold that held its case out; of a case that is gone as a whole no
+    network has learned, so that its images are dealt to the folds case by case.
+
+    Args:
+        outer: what `predict_outer` gives.
+    """
+    labels = {s.image: s.label for s in experiment.given}
+    kept = {s.image for s in experiment.cohort.labelled}
+    left_out = [s for s in experiment.given if s.image not in kept]
+    tables = [
+        outer.assign(
+            label=[labels.get(image, label) for image, label in zip(outer["image"], outer["label"], strict=True)]
+        )
+    ]
+    for split in splits if left_out else ():
+        mine = {experiment.cohort.labelled[i].case for i in split.outer}
+        known = {s.case for s in experiment.cohort.labelled}
+        gone = sorted({s.case for s in left_out} - known)
+        folds = sum(other.seed == split.seed for other in splits)
+        mine |= {case for number, case in enumerate(gone) if number % folds == split.fold}
+        samples = tuple(s for s in left_out if s.case in mine)
+        if samples:
+            tables.append(_predict_part(experiment, split, samples, part="left-out", tell=tell))
+    return pd.concat(tables, ignore_index=True)
+
+
 def write_predictions(
     run: RunFolder, inner: pd.DataFrame, others: Mapping[str, pd.DataFrame], *, recipe: Recipe, classes: tuple[str, ...]
 ) -> dict[str, pd.DataFrame]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +13,8 @@ from ..audit import (
     append_decisions,
     apply_decisions,
     audit_cohort,
+    check_accepted,
+    find_bound_cases,
     hide_sealed,
     hold_decisions,
     join_duplicates,
@@ -48,6 +50,8 @@ class Ground:
         decisions: the ones that apply to this folder.
         seen: the audit of the cohort as it was read.
         standing: problems of images that nobody has excluded; a run refuses them.
+        bound: image -> all images of its case, where these share their label in the data as they were read.
+        known: all decisions that were there, also where only some of them act.
     """
 
     cohort: Cohort
@@ -55,6 +59,8 @@ class Ground:
     decisions: tuple[Decision, ...]
     seen: Audit
     standing: tuple[Problem, ...] = ()
+    bound: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    known: tuple[Decision, ...] = ()
 
 
 def restrict_decisions(ground: Ground, actions: Collection[Action]) -> Ground:
@@ -66,7 +72,7 @@ def restrict_decisions(ground: Ground, actions: Collection[Action]) -> Ground:
     usable = {s.image for s in ground.whole.samples}
     settled = settle_decisions(ground.decisions).values()
     decisions = tuple(d for d in settled if d.action in actions or d.image not in usable)
-    cohort = apply_decisions(ground.whole, decisions, findings=ground.seen.findings)
+    cohort = apply_decisions(ground.whole, decisions, findings=ground.seen.findings, bound=ground.bound)
     return replace(ground, cohort=cohort, decisions=decisions)
 
 
@@ -97,8 +103,9 @@ def inspect_ground(
     Raises:
         DataError: with every problem of the folder at once; nothing is written.
         WeightsError: the weights that the recipe names cannot be had.
-        RecipeError: the seal that is there is not the one that the recipe asks for.
+        RecipeError: the seal that is there is not the one that the recipe asks for, or a rule is to change labels.
     """
+    check_accepted(recipe.audit.accept)
     decisions = read_decisions(decisions_path)
     cohort, wrong = _read_folder(data, recipe, listener=listener)
     standing = _list_standing(wrong, decisions)
@@ -117,7 +124,8 @@ def inspect_ground(
     )  # fmt: skip
     unusable = {image for p in wrong for image in p.images} | {d.image for d in decisions if d.who == SKIPPED}
     names = {s.image for s in cohort.samples} | unusable
-    validate_decisions(decisions, images=names, classes=cohort.classes)
+    bound = find_bound_cases(cohort)
+    validate_decisions(decisions, images=names, classes=cohort.classes, bound=bound)
     # Joined first: an excluded image may be the only bridge between the cases of its two twins.
     whole = join_duplicates(cohort, seen.findings)
     if seal_path is not None:
@@ -128,8 +136,8 @@ def inspect_ground(
             listener.say(f"audit, {code}: {outcome}")
     decisions += _accept(seen, recipe, decisions_path, listener=listener)
     decisions = tuple(settle_decisions(decisions).values())
-    cohort = apply_decisions(whole, decisions, findings=seen.findings)
-    return Ground(cohort, whole, decisions, seen, _list_standing(wrong, decisions))
+    cohort = apply_decisions(whole, decisions, findings=seen.findings, bound=bound)
+    return Ground(cohort, whole, decisions, seen, _list_standing(wrong, decisions), bound, known=decisions)
 
 
 def _accept(seen: Audit, recipe: Recipe, path: Path, *, listener: Listener) -> tuple[Decision, ...]:

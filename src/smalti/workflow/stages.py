@@ -18,6 +18,7 @@ from ..runs import RunFolder, read_json, read_table, write_json
 from ..types import SCORE_PREFIX, Split
 from .blending import combine_runs, submit
 from .ground import RUNS, Ground, find_decisions, inspect_ground
+from .influence import read_influence, tell_trust
 from .listening import SILENT, Listener
 from .policies import warn_of_operations
 from .preparation import prepare
@@ -38,7 +39,7 @@ class Result:
     def describe(self) -> str:
         """The score in one line, never naked."""
         score, interval = self.scores["metrics"]["macro_f1"], self.scores["interval"]
-        trust = "" if interval["trustworthy"] else " (not to be trusted: few cases)"
+        trust = "" if interval["trustworthy"] else f" (not to be trusted: {interval['reason']})"
         return (
             f"macro-F1 {score['value']:.3f}, {interval['confidence']:.0%} interval {score['low']:.3f} to "
             f"{score['high']:.3f}{trust}; {self.scores['n_images']} images, {self.scores['n_cases']} cases, "
@@ -158,12 +159,14 @@ def train_run(
 
 def predict(experiment: Experiment, splits: tuple[Split, ...], *, listener: Listener = SILENT) -> None:
     """Out-of-fold scores, scores of the unlabelled part, the submission, and embeddings to compare images by."""
-    from ..predict import predict_outer, predict_sealed, predict_unlabelled, write_predictions
+    from ..predict import predict_given, predict_outer, predict_sealed, predict_unlabelled, write_predictions
     from ..train import tabulate_inner
 
     cohort = experiment.cohort
     with stage(experiment.run, "predict"):
         tables = {"out_of_fold": predict_outer(experiment, splits, tell=listener.tell)}
+        if experiment.given:
+            tables["as_given"] = predict_given(experiment, splits, tables["out_of_fold"], tell=listener.tell)
         if cohort.unlabelled:
             tables["test"] = predict_unlabelled(experiment, splits, tell=listener.tell)
         if cohort.sealed:
@@ -196,14 +199,18 @@ def evaluate_run(path: str | Path) -> Result:
     """Score a run folder's out-of-fold predictions; write ``scores.json``, ``suspects.json`` and ``traces.json``."""
     folder = RunFolder(Path(path))
     recipe = load_recipe(folder.recipe_path)
-    with stage(folder, "evaluate"):
-        scores = score_predictions(
-            read_table(folder.predictions / "out_of_fold.csv"),
-            classes=tuple(read_json(folder.path / "cohort.json")["classes"]),
-            inner=_read_inner(folder),
-            resamples=recipe.evaluate.resamples,
-            confidence=recipe.evaluate.confidence,
+    classes, rule = tuple(read_json(folder.path / "cohort.json")["classes"]), recipe.evaluate
+    given = folder.predictions / "as_given.csv"
+
+    def score(path: Path, inner: pd.DataFrame | None = None) -> dict[str, Any]:
+        table = read_table(path)
+        return score_predictions(
+            table, classes=classes, inner=inner, resamples=rule.resamples, confidence=rule.confidence
         )
+
+    with stage(folder, "evaluate"):
+        scores = score(folder.predictions / "out_of_fold.csv", _read_inner(folder))
+        scores = tell_trust(scores, read_influence(folder.path), score(given) if given.is_file() else None)
         write_json(folder.path / "scores.json", scores)
     suspect_run(folder.path)
     return Result(folder.path, scores)
