@@ -173,7 +173,7 @@ def test_skill_is_the_adjusted_balanced_accuracy_and_nothing_by_chance() -> None
 
 @pytest.mark.parametrize(
     ("cases", "images", "alike", "rare", "bias"),
-    [(60, 1, 0.0, 0.3, 0.0), (60, 4, 0.7, 0.3, 0.0), (40, 12, 0.5, 0.3, 0.0), (60, 6, 0.8, 0.15, 1.0), (30, 4, 0.9, 0.1, 0.0)],
+    [(60, 1, 0.0, 0.3, 0), (60, 4, 0.7, 0.3, 0), (40, 12, 0.5, 0.3, 0), (60, 6, 0.8, 0.15, 1), (30, 4, 0.9, 0.1, 0)],
 )  # fmt: skip
 def test_who_knows_nothing_is_rarely_heard_however_alike_images_of_a_case_are(
     cases: int, images: int, alike: float, rare: float, bias: float

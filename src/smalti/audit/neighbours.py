@@ -19,7 +19,7 @@ class Neighbours:
     """Look-alikes of n images.
 
     Attributes:
-        shares: (n, C) labels of the nearest images of other cases as probabilities; no label of its own case has a part.
+        shares: (n, C) labels of the nearest images of other cases as probabilities.
         nearest: (n, C, SHOWN) positions of the nearest images of each class in other cases, nearest first; -1 for none.
         likeness: (n, C, SHOWN) their cosine similarity.
     """

@@ -28,7 +28,7 @@ from .intervals import Resampled, Spread, measure_spread
 from .pool import Pool
 
 Floats = NDArray[np.float64]
-Verdict = Literal["better", "worse", "cannot tell"]
+Verdict = Literal["better", "worse", "cannot tell", "no verdict"]
 
 POWER = 0.8
 SHOWN = 10  # names listed per problem
@@ -45,7 +45,8 @@ class Difference:
         p_holm: the same, corrected for all pairs.
         smallest_detectable: the smallest true difference that this data would show with a power of 80 %; NaN where
             the two never differ.
-        verdict: whether the first is better, in words.
+        verdict: whether the first is better, in words; ``no verdict`` where the comparison cannot say.
+        why: why there is no verdict; empty where there is one.
     """
 
     value: float
@@ -55,6 +56,7 @@ class Difference:
     p_holm: float
     smallest_detectable: float
     verdict: Verdict
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from ..runs import hash_text, now_text, write_atomic, write_json, write_table
 from ..types import Split
 from ..workflow import RUNS, SILENT, Ground, Listener
 from ..workflow.comparison import tabulate_comparison
+from ..workflow.influence import describe_given, read_influence
 from ..workflow.preparation import identify
 from .curves import COLUMNS, judge_flatness, measure_noise, trace_curves
 from .search import STUDIES_SHARE, WHOLE, Search, Studies, name_steps, tabulate_trials
@@ -202,6 +203,8 @@ def _score_outer(
         write_table(studies.bench.folder / "predictions" / f"{name}.csv", table)
     classes = studies.bench.ground.cohort.classes
     pools = {name: pool_predictions(table, classes=classes) for name, table in whole.items()}
-    comparison = tabulate_comparison(pools, confidence=plan.evaluate.confidence)
+    changed = read_influence(studies.bench.prepare(plan)[0].run.path).describe()
+    given = dict.fromkeys(pools, describe_given(changed, None)) if changed else {}
+    comparison = tabulate_comparison(pools, confidence=plan.evaluate.confidence, given=given)
     scores = score_predictions(whole[TUNED], classes=classes, resamples=plan.evaluate.resamples)
     return comparison | {"chance": scores["metrics"]["macro_f1"]["chance_prior"], "interval": scores["interval"]}

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from ..audit import LABEL_CHECKS, read_decisions, settle_decisions
 from ..audit.checks import RELABEL_CHECKS
 from ..audit.decisions import RULE
+from ..errors import RunError
 from ..runs import RunFolder, read_json, write_json
 from ..types import Action, Decision
 from .ground import Ground
@@ -182,7 +183,10 @@ def _find_first(run_folder: RunFolder, *, runs: Path, root: str, data: str) -> P
         other = path.parent
         if other.resolve() == run_folder.path.resolve() or not _has_learned(other):
             continue
-        environment, cohort = read_json(path), read_json(other / "cohort.json")
+        try:
+            environment, cohort = read_json(path), read_json(other / "cohort.json")
+        except RunError:  # a damaged folder is the logbook's to tell
+            continue
         started = str(environment.get("started", ""))
         same = cohort.get("root") == root or environment.get("identity", {}).get("data") == data
         if same and started <= own:
@@ -208,17 +212,23 @@ def tell_trust(scores: dict[str, Any], influence: Influence, given: Mapping[str,
     changed = influence.describe()
     if not changed:
         return scores
-    score = given["metrics"]["macro_f1"] if given is not None else None
-    known = score is not None and None not in score.values()
-    words = (
-        f"as given it scores {score['value']:.3f} ({score['low']:.3f} to {score['high']:.3f})"
-        if score is not None and known
-        else "what it scores as given is not known"
-    )
-    reasons = [f"{changed}; {words}"]
-    if not scores["interval"]["trustworthy"]:
-        reasons.append(scores["interval"]["reason"])
-    keys = ("n_images", "n_cases", "metrics")
-    section = {"changed": changed, "words": reasons[0], **{key: given[key] if given else None for key in keys}}
+    section = describe_given(changed, given)
+    reasons = [section["words"], *([] if scores["interval"]["trustworthy"] else [scores["interval"]["reason"]])]
     interval = scores["interval"] | {"trustworthy": False, "reason": "; ".join(reasons)}
     return scores | {"interval": interval, "as_given": section}
+
+
+def describe_given(changed: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The section ``as_given`` of scores, ladders and comparisons: ``changed, words, n_images, n_cases, metrics``.
+
+    Args:
+        changed: what was changed, in words.
+        given: scores without that, as in ``scores.json``; None where there are none.
+    """
+    words = "what it scores as given is not known"
+    if given is not None:
+        value, low, high = (given["metrics"]["macro_f1"][key] for key in ("value", "low", "high"))
+        interval = "" if low is None else f" ({low:.3f} to {high:.3f})"
+        words = f"as given it scores {value:.3f}{interval}"
+    numbers = {key: given[key] if given is not None else None for key in ("n_images", "n_cases", "metrics")}
+    return {"changed": changed, "words": f"{changed}; {words}", **numbers}
