@@ -238,7 +238,7 @@ def accept_proposals(
         RecipeError: a code whose findings propose another label.
     """
     findings = tuple(findings)
-    check_accepted(codes)
+    check_accepted(codes, findings)
     known = settle_decisions(decided)
     when = runs.now_text()
     open_ = [f for f in findings if f.code in codes and f.proposal in STRONGEST and f.images[0] not in known]
@@ -249,8 +249,8 @@ def accept_proposals(
     return tuple(accepted.values())
 
 
-def check_accepted(codes: Collection[str]) -> None:
-    """Refuse what no rule may accept, before anything is looked at.
+def check_accepted(codes: Collection[str], findings: Iterable[Finding] = ()) -> None:
+    """Refuse what no rule may accept; without findings, before anything is looked at.
 
     Raises:
         PartError: a code that no check has.
@@ -258,7 +258,8 @@ def check_accepted(codes: Collection[str]) -> None:
     """
     for code in codes:
         CHECKS.find(code)
-    if refused := [code for code in codes if code in RELABEL_CHECKS]:
+    relabelling = {*RELABEL_CHECKS, *(f.code for f in findings if f.proposal == "relabel")}
+    if refused := [code for code in codes if code in relabelling]:
         raise RecipeError(
             f"{refused[0]} is not accepted: no rule may change labels. What contradicts a label has learned from the "
             "labels that score, and a run on labels that follow it scores its own opinion. Fix: look at the images and "

@@ -56,20 +56,15 @@ def predict_given(
         outer: what `predict_outer` gives.
     """
     labels = {s.image: s.label for s in experiment.given}
-    kept = {s.image for s in experiment.cohort.labelled}
-    left_out = [s for s in experiment.given if s.image not in kept]
-    tables = [
-        outer.assign(
-            label=[labels.get(image, label) for image, label in zip(outer["image"], outer["label"], strict=True)]
-        )
-    ]
-    for split in splits if left_out else ():
-        mine = {experiment.cohort.labelled[i].case for i in split.outer}
-        known = {s.case for s in experiment.cohort.labelled}
-        gone = sorted({s.case for s in left_out} - known)
-        folds = sum(other.seed == split.seed for other in splits)
-        mine |= {case for number, case in enumerate(gone) if number % folds == split.fold}
-        samples = tuple(s for s in left_out if s.case in mine)
+    case_of = {s.image: s.case for s in experiment.cohort.labelled}
+    left_out = [s for s in experiment.given if s.image not in case_of]
+    gone = sorted({s.case for s in left_out} - set(case_of.values()))
+    folds = 1 + max(split.fold for split in splits)
+    tables = [outer.assign(label=outer["image"].map(labels))]
+    for split in splits:
+        held_out = {experiment.cohort.labelled[i].case for i in split.outer}
+        held_out |= {case for number, case in enumerate(gone) if number % folds == split.fold}
+        samples = tuple(s for s in left_out if s.case in held_out)
         if samples:
             tables.append(_predict_part(experiment, split, samples, part="left-out", tell=tell))
     return pd.concat(tables, ignore_index=True)

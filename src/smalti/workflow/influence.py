@@ -132,10 +132,11 @@ def _find_influence(run_folder: RunFolder, ground: Ground, *, runs: Path, data: 
     before = read_influence(first).known if first is not None else effects
     followed = {(d.image, d.action) for d in ground.decisions}
     sealed = {s.image for s in ground.whole.sealed}
+    labels = {s.image: s.label for s in (*ground.whole.labelled, *ground.whole.sealed)}
     found: list[Influenced] = []
-    for image in sealed | {s.image for s in ground.whole.labelled}:
+    for image, label in labels.items():
         decision = known.get(image)
-        if decision is None or decision.action not in ACTING:
+        if decision is None or decision.action not in ACTING or effects[image] == ("relabel", label):
             continue
         late = before.get(image) != effects[image] and not _is_mechanical(decision, ground, before)
         if decision.finding in LABEL_CHECKS or late:
