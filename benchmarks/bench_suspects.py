@@ -5,8 +5,9 @@
 
 Frozen features and heads (preset quick, three seeds); labels are flipped to another class at random, on clean images
 only where --planted names those that are not: its wrong labels count as flips, its other problems are ranked too, and
-left out in the lines that say so. With --by-case whole cases are flipped, as where a patient has one label. Features come from --runs where they are known. With --finetune-epochs there is one
-more rival: the loss of a whole network, fine-tuned on all images for so many epochs, on these images.
+left out in the lines that say so. With --by-case whole cases are flipped, as where a patient has one label. Features
+come from --runs where they are known. With --finetune-epochs there is one more rival: the loss of a whole network,
+fine-tuned on all images for so many epochs, on these images.
 """
 
 from __future__ import annotations
