@@ -23,12 +23,13 @@ from smalti.ladder import climb_ladder, describe_ladder, load_ladder, resolve_la
 from smalti.ladder.climb import State
 from smalti.ladder.table import tabulate_ladder
 from smalti.logbook import choose_best, read_logbook
+from smalti.logbook.seal import Seal
 from smalti.predict import inference
 from smalti.recipe import load_recipe
 from smalti.report import write_article, write_ladder_report
 from smalti.runs import RunFolder, read_table, write_atomic, write_json, write_table
 from smalti.types import Action, Cohort, Decision, Finding, Sample, Split
-from smalti.workflow.comparison import tabulate_comparison
+from smalti.workflow.comparison import _find_touched, tabulate_comparison
 from smalti.workflow.influence import Influence, Influenced, read_influence, record_influence, tell_trust
 from textures import FAST
 
@@ -163,6 +164,22 @@ def test_only_runs_on_this_data_that_have_learned_before_count(tmp_path: Path) -
     # A copy under another name is the same data; so is the folder under other case columns.
     assert begin(runs, "copy", stand(tmp_path / "copy", decide("i2")), started="2026-01-03").first == "first"
     assert begin(runs, "cases", stand(root, decide("i2")), started="2026-01-03", data="cases").first == "first"
+
+
+def test_sealed_images_that_leave_late_touch_the_sealed_score_alone(tmp_path: Path) -> None:
+    root, runs = tmp_path / "data", tmp_path / "runs"
+    begin(runs, "one", stand(root, sealed=4), started="2026-01-02")
+    found = begin(runs, "two", stand(root, decide("i1"), sealed=4), started="2026-01-03")
+    assert [d.image for d in found.sealed] == ["i1"]
+    assert (found.followed, found.describe()) == ((), "")
+    seal = Seal("data", 0.3, "2026-01-01", ("i0", "i1", "i2", "i3"), 4, 4)
+    assert _find_touched([runs / "one"], seal) == {}
+    assert "1 sealed images were left out" in _find_touched([runs / "two"], seal)["two"]["words"]
+    # Labels changed by what networks said that had seen the cases before these were sealed.
+    begin(runs, "three", stand(root, decide("i6"), sealed=4), started="2026-01-04")
+    assert _find_touched([runs / "three"], seal) == {}
+    late = replace(seal, runs_before=("one",))
+    assert "may have been seen by one" in _find_touched([runs / "three"], late)["three"]["words"]
 
 
 def test_a_ladder_knows_of_decisions_that_a_rung_does_not_follow(tmp_path: Path) -> None:

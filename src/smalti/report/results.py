@@ -63,8 +63,9 @@ def write_headline(record: RunRecord) -> Section:
     interval, given = scores["interval"], scores.get("as_given")
     if not interval["trustworthy"]:
         why = (
-            "Whoever changes labels or images with predictions in view fits the test to the networks; believe the "
-            "score as given."
+            "Whoever changes labels or images with predictions in view fits the test to the networks. The score as "
+            "given is nearer to the truth, but its networks have learned from what was chosen so; only cases that "
+            "nobody has looked at are free of it."
             if given
             else "With so few cases it is too short; read the score as a first impression."
         )

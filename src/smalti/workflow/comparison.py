@@ -301,11 +301,11 @@ def _find_touched(folders: Sequence[Path], seal: Seal) -> dict[str, dict[str, An
     """
     touched = {}
     for folder in folders:
-        followed = read_influence(folder).followed
-        inside = sum(d.sealed for d in followed)
+        influence = read_influence(folder)
+        inside = len(influence.sealed)
         before = f"the sealed cases may have been seen by {', '.join(seal.runs_before)}, made before the seal"
         reasons = [f"{inside} sealed images were left out or repaired with predictions in view"] if inside else []
-        reasons += [before] if followed and seal.runs_before else []
+        reasons += [before] if influence.followed and seal.runs_before else []
         if reasons:
             touched[folder.resolve().name] = describe_given("; ".join(reasons), None)
     return touched

@@ -71,8 +71,13 @@ class Influence:
 
     @property
     def followed(self) -> tuple[Influenced, ...]:
-        """Those that the run follows."""
-        return tuple(d for d in self.decisions if d.followed)
+        """Those about labelled images that the run follows."""
+        return tuple(d for d in self.decisions if d.followed and not d.sealed)
+
+    @property
+    def sealed(self) -> tuple[Influenced, ...]:
+        """Those about sealed images that the run follows."""
+        return tuple(d for d in self.decisions if d.followed and d.sealed)
 
     def describe(self) -> str:
         """What was changed and on whose word, for people; empty where nothing that the run follows was."""
