@@ -218,7 +218,11 @@ def test_where_a_label_belongs_to_the_case_a_finding_is_about_the_case() -> None
     scores = softmax(logits, axis=2)
     bound = replace(evidence, cases=cases, labels=given[case], scores=scores, dynamics=None, embeddings=None)
     findings, _ = find_suspects(bound)
-    assert {f.images for f in findings} == {tuple(evidence.images[3 * k : 3 * k + 3]) for k in (4, 11)}
+    assert findings  # confident learning lists as many as it is sure of
+    assert {f.images for f in findings} <= {tuple(evidence.images[3 * k : 3 * k + 3]) for k in (4, 11)}
+    opinion = pool_opinions(bound)
+    assert not isinstance(opinion, NotApplicable)
+    assert set(np.argsort(-rank_labels(bound, opinion))[:6] // 3) == {4, 11}
     for finding in findings:
         members = [evidence.images.index(image) for image in finding.images]
         mean = scores.mean(axis=0)[members].mean(axis=0)
