@@ -28,6 +28,7 @@ from .traces import Trace
 
 SUSPECT = "label-suspect"
 SUSPECTS_NAME = "suspects.json"  # in a run folder
+LISTED = 12  # images of a case that a message names
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -176,11 +177,13 @@ def _report_suspect(
     }
     share = opinion.scores[i, proposed]
     agreed = f"{len(named)} of {len(measured)} criteria agree" + (f" ({', '.join(named)})" if named else "")
-    what = evidence.images[i] if len(members) == 1 else f"case {evidence.cases[i]} ({len(members)} images)"
+    names = tuple(evidence.images[j] for j in members)
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    what = names[0] if len(names) == 1 else f"case {evidence.cases[i]} ({', '.join(names[:LISTED])}{more})"
     return Finding(
         code=SUSPECT,
         severity="warning",
-        images=tuple(evidence.images[j] for j in members),
+        images=names,
         score=round(float(share - opinion.scores[i, given]), 4),
         message=f"{what} is labelled {label}, but networks and look-alikes that did not see this label say {other} "
         f"({share:.0%} to {opinion.scores[i, given]:.0%}); {agreed}.",
