@@ -1,12 +1,13 @@
 """Are flipped labels found? Average precision of label suspects beside the loss of one model on its training images.
 
     python benchmarks/bench_suspects.py DATA [--weights FILE] [--flips 0.1] [--repeats 5] [--planted TRUTH.csv]
-        [--finetune-epochs 12]
+        [--finetune-epochs 12] [--by-case]
 
 Frozen features and heads (preset quick, three seeds); labels are flipped to another class at random, on clean images
 only where --planted names those that are not: its wrong labels count as flips, its other problems are ranked too, and
-left out in the lines that say so. Features come from --runs where they are known. With --finetune-epochs there is one
-more rival: the loss of a whole network, fine-tuned on all images for so many epochs, on these images.
+left out in the lines that say so. With --by-case whole cases are flipped, as where a patient has one label. Features
+come from --runs where they are known. With --finetune-epochs there is one more rival: the loss of a whole network,
+fine-tuned on all images for so many epochs, on these images.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ def main() -> None:
     parser.add_argument("--planted", type=Path, help="truth/planted.csv of a drawn cohort")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--finetune-epochs", type=int, default=0)
+    parser.add_argument("--by-case", action="store_true", help="flip whole cases")
     parser.add_argument("--set", action="append", default=[], dest="settings")
     args = parser.parse_args()
     weights = [f"model.weights={args.weights}"] if args.weights else []
@@ -60,7 +62,7 @@ def main() -> None:
         results = []
         for number in range(args.repeats):
             run = RunFolder(Path(folder) / f"flips{number}")
-            flipped, wrong = flip_labels(experiment.cohort, planted, args.flips, seed=number)
+            flipped, wrong = flip_labels(experiment.cohort, planted, args.flips, seed=number, by_case=args.by_case)
             one = replace(experiment, cohort=flipped, run=run)
             results.append(measure(one, planted, wrong, finetune_epochs=args.finetune_epochs))
     print(
@@ -80,17 +82,23 @@ def read_planted(path: Path | None) -> dict[str, str]:
 
 
 def flip_labels(
-    cohort: Cohort, planted: Mapping[str, str], share: float, *, seed: int
+    cohort: Cohort, planted: Mapping[str, str], share: float, *, seed: int, by_case: bool
 ) -> tuple[Cohort, NDArray[np.bool_]]:
-    """The cohort with other labels on a share of its clean images, and which labels are wrong."""
+    """The cohort with other labels on a share of its clean images, or of its cases, and which labels are wrong."""
     rng = np.random.default_rng(seed)
     clean = [i for i, s in enumerate(cohort.labelled) if s.image not in planted]
     wrong = np.array([planted.get(s.image) == "wrong-label" for s in cohort.labelled])
     labelled = list(cohort.labelled)
-    for i in rng.choice(clean, round(share * len(clean)), replace=False):
-        others = [name for name in cohort.classes if name != labelled[i].label]
-        labelled[i] = replace(labelled[i], label=str(rng.choice(others)))
-        wrong[i] = True
+    units = [[i] for i in clean]
+    if by_case:
+        cases = [s.case for s in cohort.labelled]
+        units = [[i for i in clean if cases[i] == case] for case in dict.fromkeys(cases[i] for i in clean)]
+    for number in rng.choice(len(units), round(share * len(units)), replace=False):
+        others = [name for name in cohort.classes if name != labelled[units[number][0]].label]
+        label = str(rng.choice(others))
+        for i in units[number]:
+            labelled[i] = replace(labelled[i], label=label)
+            wrong[i] = True
     return replace(cohort, labelled=tuple(labelled)), wrong
 
 
@@ -107,7 +115,7 @@ def measure(
         for name, values in rankings.items():
             result[f"{name}, other problems aside"] = float(average_precision_score(wrong[alone], values[alone]))
     ratio = result["pooled suspicion"] / result["in-fold loss, one head"]
-    found = {evidence.images.index(f.images[0]) for f in find_suspects(evidence)[0]}
+    found = {evidence.images.index(image) for f in find_suspects(evidence)[0] for image in f.images}
     hits = sum(wrong[i] for i in found)
     return result | {
         "pooled suspicion / in-fold loss": ratio,

@@ -21,6 +21,7 @@ from smalti.audit import (
     append_decisions,
     apply_decisions,
     audit_cohort,
+    find_bound_cases,
     join_duplicates,
     read_decisions,
     read_findings,
@@ -29,8 +30,10 @@ from smalti.audit import (
     write_decisions,
     write_findings,
 )
-from smalti.errors import DataError, PartError, RunError
+from smalti.errors import DataError, PartError, RecipeError, RunError
+from smalti.recipe import load_recipe
 from smalti.types import DECISION_COLUMNS, Cohort, Decision, Finding, Sample
+from smalti.workflow import inspect_ground
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 Picture = NDArray[np.uint8]
@@ -391,6 +394,39 @@ def test_emptying_a_class_is_an_error() -> None:
     cohort = _plain_cohort(["p", "q", "r"])
     with pytest.raises(DataError, match=r"class 'b'.*Fix: keep at least one"):
         apply_decisions(cohort, [decide("i1", "exclude")])
+
+
+def test_no_rule_changes_labels() -> None:
+    other = Finding("contradicting-labels", "error", ("i3",), 1.0, "other", "relabel", {"label": "a"})
+    for codes, findings in ((("blank", "label-suspect"), ()), (("contradicting-labels",), (other,))):
+        with pytest.raises(RecipeError, match=r"no rule may change labels.*Fix: .*smalti review"):
+            accept_proposals(findings, codes, decided=())
+    plan = load_recipe(settings=["audit.accept=[label-suspect]"])
+    with pytest.raises(RecipeError, match="no rule may change labels"):  # before the folder is looked for
+        inspect_ground(Path("nowhere"), recipe=plan, decisions_path=Path("nowhere.csv"))
+
+
+def test_where_a_label_belongs_to_the_case_only_the_whole_case_gets_another() -> None:
+    cohort = _plain_cohort(["p", "q", "p", "q", "r"])
+    bound = find_bound_cases(cohort)
+    assert bound == {"i0": ("i0", "i2"), "i2": ("i0", "i2"), "i1": ("i1", "i3"), "i3": ("i1", "i3")}
+    part, other = [decide("i0", "relabel", "b")], [decide("i0", "relabel", "b"), decide("i2", "keep")]
+    whole, rest = [*part, decide("i2", "relabel", "b")], [*part, decide("i2", "exclude")]
+    names = {s.image for s in cohort.samples}
+    for rows in (part, other):
+        for refuse in (
+            lambda rows=rows: apply_decisions(cohort, rows),
+            lambda rows=rows: validate_decisions(rows, images=names, classes=cohort.classes, bound=bound),
+        ):
+            with pytest.raises(DataError, match=r"i0 is relabelled and i2 is not.*Fix: relabel i0, i2 alike"):
+                refuse()
+    for rows in (whole, rest):
+        validate_decisions(rows, images=names, classes=cohort.classes, bound=bound)
+        assert all(s.label == "b" for s in apply_decisions(cohort, rows).labelled if s.case == "p")
+    mixed = _plain_cohort(["p", "p", "p", "q"])
+    assert find_bound_cases(mixed) == {}
+    assert apply_decisions(mixed, part).labelled[0].label == "b"
+    assert find_bound_cases(_plain_cohort(["p", "q", "r"])) == {}  # each image is its own case
 
 
 def test_a_rule_accepts_only_named_codes_and_overrules_nobody() -> None:

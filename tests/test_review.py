@@ -51,6 +51,24 @@ def test_undo_goes_back_step_by_step_to_undecided(cohort: Cohort) -> None:
     assert not desk.decided()
 
 
+def test_a_label_that_belongs_to_the_case_is_changed_for_the_whole_case_in_one_act(tmp_path: Path) -> None:
+    cohort = name_cohort(tmp_path / "data", 6)
+    cohort = replace(cohort, labelled=tuple(replace(s, case="pq"[i % 2]) for i, s in enumerate(cohort.labelled)))
+    desk = open_desk(cohort)
+    desk.record(["2.png"], "exclude", entry="1")
+    desk.record(["0.png"], "relabel", label="b", entry="2")
+    assert {i: d.action for i, d in desk.decided().items()} == dict(
+        zip(("0.png", "2.png", "4.png"), ("relabel", "exclude", "relabel"), strict=True)
+    )
+    before = list_rows(cohort)
+    for refused in (["4.png"], ["2.png"]):  # either would leave two labels in the case
+        with pytest.raises(DataError, match="a label belongs to the whole case"):
+            desk.record(refused, "keep", entry=f"keep {refused}")
+    assert list_rows(cohort) == before
+    desk.undo("2", entry="3")
+    assert {i: d.action for i, d in desk.decided().items()} == {"2.png": "exclude"}
+
+
 def test_an_undecided_image_is_undecided_for_everybody(cohort: Cohort) -> None:
     desk = open_desk(cohort)
     desk.record(["a.png"], "exclude", entry="1")

@@ -13,13 +13,14 @@ from . import (  # noqa: F401
     shift,
     suspects,
 )
-from .cases import join_duplicates
-from .checks import CHECKS, NotApplicable
+from .cases import find_bound_cases, join_duplicates
+from .checks import CHECKS, LABEL_CHECKS, NotApplicable
 from .criteria import CRITERIA
 from .decisions import (
     accept_proposals,
     append_decisions,
     apply_decisions,
+    check_accepted,
     hold_decisions,
     read_decisions,
     settle_decisions,
@@ -38,6 +39,7 @@ __all__ = [
     "CRITERIA",
     "DYNAMICS_NAME",
     "EMBEDDINGS_NAME",
+    "LABEL_CHECKS",
     "REPAIRS",
     "SUSPECT",
     "SUSPECTS_NAME",
@@ -50,6 +52,8 @@ __all__ = [
     "append_decisions",
     "apply_decisions",
     "audit_cohort",
+    "check_accepted",
+    "find_bound_cases",
     "find_suspects",
     "hide_sealed",
     "hold_decisions",

@@ -50,3 +50,18 @@ def join_duplicates(cohort: Cohort, findings: Iterable[Finding]) -> Cohort:
     return replace(
         cohort, labelled=rename(cohort.labelled), unlabelled=rename(cohort.unlabelled), sealed=rename(cohort.sealed)
     )
+
+
+def find_bound_cases(cohort: Cohort) -> dict[str, tuple[str, ...]]:
+    """Image -> all labelled images of its case, where a label belongs to its whole case; else nothing.
+
+    It does where no case has two labels and some case has several images: then one image of a case cannot have another
+    label than the rest. Cases of one image are left out, since nothing is bound there.
+    """
+    members: dict[str, list[Sample]] = {}
+    for sample in cohort.labelled:
+        members.setdefault(sample.case, []).append(sample)
+    if any(len({s.label for s in group}) > 1 for group in members.values()):
+        return {}
+    groups = [tuple(s.image for s in group) for group in members.values() if len(group) > 1]
+    return {image: group for group in groups for image in group}

@@ -24,6 +24,7 @@ LABEL_CHECKS = (
     "confounding",
     "label-suspect",
 )  # what they find depends on labels, so they see no sealed one
+RELABEL_CHECKS = ("label-suspect",)  # propose another label, which a person may give and no rule
 
 
 @dataclass(frozen=True, slots=True)

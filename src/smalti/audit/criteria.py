@@ -98,9 +98,11 @@ def measure_disagreement(evidence: Evidence) -> Measured | NotApplicable:
     return Measured(apart, (said != said[0]).any(axis=0))
 
 
-@CRITERIA.register("neighbours", summary="share of the nearest images, by frozen embeddings, with another label")
+@CRITERIA.register(
+    "neighbours", summary="share of the nearest images of other cases, by frozen embeddings, with another label"
+)
 def measure_neighbours(evidence: Evidence) -> Measured | NotApplicable:
-    """Names images whose look-alikes mostly have one other label."""
+    """Names images whose look-alikes of other cases mostly have one other label."""
     if evidence.neighbours is None:
         return NotApplicable(UNEMBEDDED)
     shares = evidence.neighbours.shares
@@ -110,11 +112,11 @@ def measure_neighbours(evidence: Evidence) -> Measured | NotApplicable:
 
 @CRITERIA.register(
     "left-out",
-    summary="ridge regression on frozen embeddings that leaves each image out in turn",
+    summary="ridge regression on frozen embeddings that leaves each case out in turn",
     reference="PRESS, Allen 1974",
 )
 def measure_left_out(evidence: Evidence) -> Measured | NotApplicable:
-    """Names images for which the regression on all other images prefers another label."""
+    """Names images for which the regression on all other cases prefers another label."""
     if evidence.regressed is None:
         return NotApplicable(UNEMBEDDED)
     own = evidence.regressed[np.arange(len(evidence.labels)), evidence.labels]

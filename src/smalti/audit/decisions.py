@@ -15,16 +15,17 @@ from typing import cast, get_args
 from filelock import BaseFileLock, FileLock
 
 from .. import images, runs
-from ..errors import DataError, Problem
+from ..errors import DataError, Problem, RecipeError
 from ..types import DECISION_COLUMNS, Action, Cohort, Decision, Finding, Repair, Sample
-from .checks import CHECKS
+from .cases import find_bound_cases
+from .checks import CHECKS, RELABEL_CHECKS
 from .repairs import REPAIRS, plan_repairs
 
 ACTIONS = get_args(Action)
 RULE = "rule"  # who decided, when no person did
 DECISION_HEADER = f"{','.join(DECISION_COLUMNS)}\n".encode()
 LOCK_WAIT_S = 10.0  # for others who write; each holds the lock for milliseconds. The page waits for 15 s
-STRONGEST = ("exclude", "relabel", "repair")  # what a rule does where several proposals are about one image
+STRONGEST = ("exclude", "repair")  # what a rule does where several proposals are about one image
 
 
 def read_decisions(path: Path) -> tuple[Decision, ...]:
@@ -112,18 +113,26 @@ def settle_decisions(decisions: Iterable[Decision]) -> dict[str, Decision]:
     return {image: decision for image, decision in last.items() if decision.action != "reset"}
 
 
-def validate_decisions(decisions: Iterable[Decision], *, images: Collection[str], classes: Collection[str]) -> None:
-    """Check every row.
+def validate_decisions(
+    decisions: Iterable[Decision],
+    *,
+    images: Collection[str],
+    classes: Collection[str],
+    bound: Mapping[str, tuple[str, ...]] | None = None,
+) -> None:
+    """Check every row, and what they come to.
 
     Args:
         decisions: rows of ``decisions.csv``.
         images: names that a decision may be about, also of images that could not be read.
         classes: label names that exist.
+        bound: image -> all images of its case, where these share their label (see `find_bound_cases`).
 
     Raises:
-        DataError: with every row that names an unknown image, action or label, or a finding that nothing repairs.
+        DataError: with every row that names an unknown image, action or label, or a finding that nothing repairs, and
+            every case that would have two labels.
     """
-    problems = []
+    decisions, problems = tuple(decisions), list[Problem]()
     for row, decision in enumerate(decisions, start=2):
         where = f"decisions.csv row {row}"
         if decision.image not in images:
@@ -138,11 +147,35 @@ def validate_decisions(decisions: Iterable[Decision], *, images: Collection[str]
         if decision.action == "repair" and decision.finding not in REPAIRS:
             problems.append(Problem("decision-repair", where, f"nothing repairs '{decision.finding}'.",
                                     f"write {' or '.join(REPAIRS)} in the column finding, or exclude it"))  # fmt: skip
+    problems += _find_torn_cases(settle_decisions(decisions), bound or {})
     if problems:
         raise DataError(f"{len(problems)} rows of decisions.csv cannot be followed", problems)
 
 
-def apply_decisions(cohort: Cohort, decisions: Iterable[Decision], *, findings: Iterable[Finding] = ()) -> Cohort:
+def _find_torn_cases(settled: Mapping[str, Decision], bound: Mapping[str, tuple[str, ...]]) -> list[Problem]:
+    """Cases of one label of which only some images get another, or not all the same."""
+    problems = []
+    for case in dict.fromkeys(bound.values()):
+        left = [image for image in case if image not in settled or settled[image].action != "exclude"]
+        given = {
+            image: settled[image].label for image in left if image in settled and settled[image].action == "relabel"
+        }
+        if given and (len(given) < len(left) or len(set(given.values())) > 1):
+            others = [image for image in left if image not in given] or list(given)[1:]
+            problems.append(Problem("decision-case", "decisions.csv",
+                                    f"{next(iter(given))} is relabelled and {others[0]} is not alike, but a label "
+                                    "belongs to the whole case here and both are of one.",
+                                    f"relabel {', '.join(left)} alike ('smalti review' does), or none"))  # fmt: skip
+    return problems
+
+
+def apply_decisions(
+    cohort: Cohort,
+    decisions: Iterable[Decision],
+    *,
+    findings: Iterable[Finding] = (),
+    bound: Mapping[str, tuple[str, ...]] | None = None,
+) -> Cohort:
     """The cohort without excluded, and with relabelled and repaired images.
 
     Excluded images leave the sealed part too. The unlabelled part stays whole, since a submission needs a row for each
@@ -154,11 +187,14 @@ def apply_decisions(cohort: Cohort, decisions: Iterable[Decision], *, findings: 
         cohort: before any decision.
         decisions: rows of ``decisions.csv``.
         findings: of the audit of this cohort; a repair needs the finding that its decision names.
+        bound: image -> all images of its case, where these share their label; None takes the cases of the cohort.
 
     Raises:
-        DataError: a class has no image left, or a repair whose finding is not there.
+        DataError: a class has no image left, a repair whose finding is not there, or two labels in a case that has one.
     """
     settled = settle_decisions(decisions)
+    if torn := _find_torn_cases(settled, find_bound_cases(cohort) if bound is None else bound):
+        raise DataError(f"{len(torn)} cases would have two labels", torn)
     present = {s.image for s in cohort.samples}
     repairs = plan_repairs({image: d for image, d in settled.items() if image in present}, findings)
     labelled = tuple(s for s in (_apply(s, settled.get(s.image)) for s in cohort.labelled) if s is not None)
@@ -210,20 +246,37 @@ def accept_proposals(
 ) -> tuple[Decision, ...]:
     """What the rule decides: the proposals of findings with these codes, for images without any decision yet.
 
-    A finding that proposes ``relabel`` says the label in ``evidence["label"]``. An image has one decision: where
-    several findings are about it, excluding it goes before relabelling, that before repairing.
+    An image has one decision: where several findings are about it, excluding it goes before repairing.
 
     Raises:
         PartError: a code that no check has.
+        RecipeError: a code whose findings propose another label.
     """
-    for code in codes:
-        CHECKS.find(code)
+    findings = tuple(findings)
+    check_accepted(codes, findings)
     known = settle_decisions(decided)
     when = runs.now_text()
     open_ = [f for f in findings if f.code in codes and f.proposal in STRONGEST and f.images[0] not in known]
     accepted: dict[str, Decision] = {}
     for finding in sorted(open_, key=lambda f: STRONGEST.index(f.proposal)):
-        image, action = finding.images[0], finding.proposal
-        label = str(finding.evidence["label"]) if action == "relabel" else ""
-        accepted.setdefault(image, Decision(image, action, finding.message, RULE, when, finding.code, label))
+        image = finding.images[0]
+        accepted.setdefault(image, Decision(image, finding.proposal, finding.message, RULE, when, finding.code))
     return tuple(accepted.values())
+
+
+def check_accepted(codes: Collection[str], findings: Iterable[Finding] = ()) -> None:
+    """Refuse what no rule may accept; without findings, before anything is looked at.
+
+    Raises:
+        PartError: a code that no check has.
+        RecipeError: a code whose findings propose another label.
+    """
+    for code in codes:
+        CHECKS.find(code)
+    relabelling = {*RELABEL_CHECKS, *(f.code for f in findings if f.proposal == "relabel")}
+    if refused := [code for code in codes if code in relabelling]:
+        raise RecipeError(
+            f"{refused[0]} is not accepted: no rule may change labels. What contradicts a label has learned from the "
+            "labels that score, and a run on labels that follow it scores its own opinion. Fix: look at the images and "
+            "decide ('smalti review DATA --run RUN')"
+        )

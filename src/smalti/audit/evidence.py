@@ -32,6 +32,8 @@ class Evidence:
         scores: (S, n, C) out-of-fold probabilities of each seed.
         dynamics: rows of all images, in their order; None where none were recorded.
         embeddings: (n, D) of a frozen backbone; None where there are none.
+        label_by_case: whether a label belongs to its whole case in the data as they were read; None: as far as these
+            labels say so.
     """
 
     images: tuple[str, ...]
@@ -41,6 +43,18 @@ class Evidence:
     scores: NDArray[np.float64]
     dynamics: Dynamics | None = None
     embeddings: NDArray[np.floating] | None = None
+    label_by_case: bool | None = None
+
+    @cached_property
+    def units(self) -> NDArray[np.int64]:
+        """(n,) number of what one label is about: the image, or its case (there, of one label) where labels belong to
+        cases."""
+        pairs = np.stack([np.unique(self.cases, return_inverse=True)[1].ravel(), self.labels], axis=1)
+        numbers = np.unique(pairs, axis=0, return_inverse=True)[1].ravel()
+        by_case = self.label_by_case
+        if by_case is None:
+            by_case = len(np.unique(numbers)) == len(np.unique(self.cases)) < len(self.images)
+        return numbers if by_case else np.arange(len(self.images))
 
     @cached_property
     def mean_scores(self) -> NDArray[np.float64]:
@@ -62,10 +76,10 @@ class Evidence:
 
     @cached_property
     def regressed(self) -> NDArray[np.float64] | None:
-        """(n, C) probabilities by regression on the embeddings, each image left out in turn; None without them."""
+        """(n, C) probabilities by regression on the embeddings, each case left out in turn; None without them."""
         if self.embeddings is None or len(self.images) < 2:
             return None
-        return regress_labels(self.embeddings, self.labels, classes=len(self.classes))
+        return regress_labels(self.embeddings, self.labels, self.cases, classes=len(self.classes))
 
     def restrict(self, images: Collection[str]) -> Evidence:
         """The same about some of the images."""
@@ -126,6 +140,7 @@ def read_evidence(run: Path) -> Evidence:
         scores=scores,
         dynamics=order_dynamics(read_dynamics(dynamics), images) if dynamics.is_file() else None,
         embeddings=read_embeddings(embeddings, images) if embeddings.is_file() else None,
+        label_by_case=runs.read_json(run / "cohort.json").get("label_by_case"),
     )
 
 

@@ -19,7 +19,7 @@ class Neighbours:
     """Look-alikes of n images.
 
     Attributes:
-        shares: (n, C) labels of the nearest other images as probabilities; an image's own label has no part.
+        shares: (n, C) labels of the nearest images of other cases as probabilities.
         nearest: (n, C, SHOWN) positions of the nearest images of each class in other cases, nearest first; -1 for none.
         likeness: (n, C, SHOWN) their cosine similarity.
     """
@@ -45,24 +45,24 @@ def find_neighbours(
 ) -> Neighbours:
     """Compare all images with each other by cosine similarity of standardised embeddings (n, D); n may exceed memory.
 
-    Images of the same case vote too, since they are the best witnesses of a slip of the pen; only shown are others.
+    Images of the same case neither vote nor are shown: they look like each other whatever is asked, so that where they
+    share a label by birth their votes would tell any label.
     """
-    n = len(labels)
-    counts = np.bincount(labels, minlength=classes)
-    voters = min(VOTERS, n - 1)
-    shares = np.empty((n, classes))
-    nearest = np.full((n, classes, SHOWN), -1, dtype=np.int64)
-    likeness = np.full((n, classes, SHOWN), -np.inf)
+    case = np.unique(cases, return_inverse=True)[1].ravel()
+    # How many images of each class every other case has, (n, C).
+    rest = np.bincount(labels, minlength=classes) - _count_labels(case, labels, classes=classes)[case]
+    shares = np.full((len(labels), classes), 1 / classes)
+    nearest = np.full((len(labels), classes, SHOWN), -1, dtype=np.int64)
+    likeness = np.full((len(labels), classes, SHOWN), -np.inf)
     members = [np.flatnonzero(labels == c) for c in range(classes)]
     for start, block in _compare(embeddings):
         for i, similar in enumerate(block, start=start):
-            similar[i] = -np.inf
-            chosen = np.argpartition(-similar, voters - 1)[:voters]
-            votes = np.bincount(labels[chosen], minlength=classes)
-            # One more vote as all others cast it: no class is impossible because five images say nothing about it.
-            rest = (counts - (np.arange(classes) == labels[i])) / (n - 1)
-            shares[i] = (votes + rest) / (voters + 1)
-            similar[cases == cases[i]] = -np.inf
+            similar[case == case[i]] = -np.inf
+            if voters := min(VOTERS, int(rest[i].sum())):
+                chosen = np.argpartition(-similar, voters - 1)[:voters]
+                votes = np.bincount(labels[chosen], minlength=classes)
+                # One more vote as all others cast it: no class is impossible because five images say nothing about it.
+                shares[i] = (votes + rest[i] / rest[i].sum()) / (voters + 1)
             for label, of_class in enumerate(members):
                 best = of_class[np.argsort(-similar[of_class], kind="stable")[:SHOWN]]
                 best = best[np.isfinite(similar[best])]
@@ -70,12 +70,23 @@ def find_neighbours(
     return Neighbours(shares, nearest, likeness)
 
 
-def regress_labels(embeddings: NDArray[np.floating], labels: NDArray[np.int64], *, classes: int) -> NDArray[np.float64]:
-    """Probabilities (n, C) of the classes by ridge regression on embeddings (n, D), each image left out in turn.
+def regress_labels(
+    embeddings: NDArray[np.floating],
+    labels: NDArray[np.int64],
+    cases: NDArray[np.str_] | None = None,
+    *,
+    classes: int,
+) -> NDArray[np.float64]:
+    """Probabilities (n, C) of the classes by ridge regression on embeddings (n, D), each case left out in turn.
 
-    Leaving out has a closed form (PRESS, Allen 1974), and the penalty is the one with the least error of it. A single
-    wrong label hardly moves a plane through all images, where it may well be one of five neighbours.
+    Leaving out has a closed form (PRESS, Allen 1974; of several rows at once, Cook & Weisberg 1982), and the penalty is
+    the one with the least error of it. A single wrong label hardly moves a plane through all images, where it may well
+    be one of five neighbours. Without ``cases`` each image is its own; a single case leaves nothing to learn from.
     """
+    n = len(labels)
+    case = np.arange(n) if cases is None else np.unique(cases, return_inverse=True)[1].ravel()
+    if case.max() == 0:
+        return np.full((n, classes), 1 / classes)
     # The intercept is fitted, so that it is left out too: of centred points and targets the rest of a cohort gives
     # away the one that is missing, and with more dimensions than images a regression finds that.
     points = _standardise(embeddings).astype(np.float64)
@@ -83,14 +94,30 @@ def regress_labels(embeddings: NDArray[np.floating], labels: NDArray[np.int64], 
     given = np.eye(classes)[labels]
     targets = given - given.mean(axis=0)
     left, values, _ = np.linalg.svd(points, full_matrices=False)
+    blocks = _group_rows(case)
     best, least = given, np.inf
-    for penalty in PENALTIES * (values**2).sum() / len(labels):
+    for penalty in PENALTIES * (values**2).sum() / n:
         kept = values**2 / (values**2 + penalty)
-        leverage = 1 / len(labels) + ((left**2) @ kept)[:, None]
-        errors = (targets - left @ (kept[:, None] * (left.T @ targets))) / np.maximum(1 - leverage, 1e-9)
+        errors = targets - left @ (kept[:, None] * (left.T @ targets))
+        for rows in blocks:
+            inside = 1 / n + (left[rows] * kept) @ left[rows].transpose(0, 2, 1)  # of the hat matrix, (cases, m, m)
+            errors[rows] = np.linalg.solve((1 + 1e-9) * np.eye(rows.shape[1]) - inside, errors[rows])
         if (error := float((errors**2).mean())) < least:
             best, least = given - errors, error
     return _project(best)
+
+
+def _count_labels(case: NDArray[np.int64], labels: NDArray[np.int64], *, classes: int) -> NDArray[np.int64]:
+    """Images of each class in each case, (cases, C)."""
+    counts = np.bincount(case * classes + labels, minlength=(int(case.max()) + 1) * classes)
+    return counts.reshape(-1, classes)
+
+
+def _group_rows(case: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Positions of the images of each case, (cases, m) for each number m of images that a case has."""
+    order, sizes = np.argsort(case, kind="stable"), np.bincount(case)
+    starts = np.cumsum(sizes) - sizes
+    return [order[starts[sizes == m][:, None] + np.arange(m)] for m in np.unique(sizes)]
 
 
 def _compare(embeddings: NDArray[np.floating]) -> Iterator[tuple[int, NDArray[np.float32]]]:

@@ -2,30 +2,33 @@
 
 Witnesses give probabilities of the classes: the networks that did not learn from the case, and by embeddings the
 nearest images and a regression on all others. They are averaged (linear opinion pool, Stone 1961), each weighted by how
-much better than a guess it tells the given labels. Networks leave out the whole case; the other two only the image,
-since other images of the same patient are the best witnesses of a slip of the pen.
+much better than a guess it tells the given labels (`smalti.audit.skill`). All of them leave out the whole case: whoever
+has seen one image of a patient knows the label of the others by the patient. Where a label belongs to the whole case,
+so does a finding, on the mean over its images.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..types import Cohort, Finding
+from .cases import find_bound_cases
 from .checks import CHECKS, Digest, NotApplicable
 from .criteria import CRITERIA, Measured, find_issues
 from .dynamics import average_scores, track_losses
 from .evidence import Evidence
 from .neighbours import SHOWN
+from .skill import measure_skill
 from .traces import Trace
 
 SUSPECT = "label-suspect"
 SUSPECTS_NAME = "suspects.json"  # in a run folder
-CHANCE_ERRORS = 2.0  # standard errors of a guess that a witness must exceed to be heard
+LISTED = 12  # images of a case that a message names
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,7 +36,7 @@ class Opinion:
     """What all witnesses together say about n images.
 
     Attributes:
-        scores: (n, C) probabilities of the classes.
+        scores: (n, C) probabilities of the classes; of images that share a label by their case, the mean.
         weights: witness -> its weight; the weights sum to one.
     """
 
@@ -51,6 +54,8 @@ def find_label_suspects(cohort: Cohort, digest: Digest) -> list[Finding] | NotAp
     if digest.evidence is None:
         return NotApplicable("no trained run is named (smalti audit DATA --run RUN)")
     evidence = digest.evidence.restrict({s.image for s in cohort.labelled})
+    if evidence.label_by_case is None:
+        evidence = replace(evidence, label_by_case=bool(find_bound_cases(cohort)))
     if not evidence.images:
         return NotApplicable("the run knows none of these images")
     findings, outcomes = find_suspects(evidence)
@@ -59,9 +64,10 @@ def find_label_suspects(cohort: Cohort, digest: Digest) -> list[Finding] | NotAp
 
 
 def find_suspects(evidence: Evidence) -> tuple[list[Finding], dict[str, str]]:
-    """One finding for each image whose label is suspected, the most suspicious first, and what each criterion said.
+    """One finding for each label that is suspected, the most suspicious first, and what each criterion said.
 
-    Suspected is what confident learning finds in the pooled scores, where these also prefer another class.
+    Suspected is what confident learning finds in the pooled scores, where these also prefer another class. A label is
+    that of an image, or of all images of a case where they share one.
     """
     outcomes: dict[str, str] = {}
     measured: dict[str, Measured] = {}
@@ -75,10 +81,12 @@ def find_suspects(evidence: Evidence) -> tuple[list[Finding], dict[str, str]]:
     opinion = pool_opinions(evidence)
     if isinstance(opinion, NotApplicable):
         return [], outcomes | {SUSPECT: f"not applicable: {opinion.reason}"}
-    chosen = find_issues(evidence.labels, opinion.scores) & (opinion.scores.argmax(axis=1) != evidence.labels)
-    suspicion = rank_labels(evidence, opinion)
+    units, first = np.unique(evidence.units, return_index=True)
+    labels, scores = evidence.labels[first], opinion.scores[first]
+    chosen = find_issues(labels, scores) & (scores.argmax(axis=1) != labels)
+    suspicion = rank_labels(evidence, opinion)[first]
     order = sorted(np.flatnonzero(chosen), key=lambda i: -suspicion[i])
-    findings = [_report_suspect(evidence, opinion, measured, int(i)) for i in order]
+    findings = [_report_suspect(evidence, opinion, measured, np.flatnonzero(evidence.units == units[i])) for i in order]
     return findings, outcomes | {SUSPECT: f"{len(findings)} found" if findings else "nothing found"}
 
 
@@ -90,42 +98,31 @@ def pool_opinions(evidence: Evidence) -> Opinion | NotApplicable:
     if evidence.dynamics is not None:
         networks["epochs"] = average_scores(evidence.dynamics)
     # One witness, since they are the same networks: their last word, and what they said while they learned.
-    witnesses = {"networks": _average(networks, evidence.labels)[0]}
+    witnesses = {"networks": _average(networks, evidence)[0]}
     if evidence.neighbours is not None:
         witnesses["neighbours"] = evidence.neighbours.shares
     if evidence.regressed is not None:
         witnesses["left-out"] = evidence.regressed
-    pooled, weights = _average(witnesses, evidence.labels)
+    pooled, weights = _average(witnesses, evidence)
     if not any(weights.values()):
         return NotApplicable(
             f"{', '.join(witnesses)}: none tells the labels better than a guess, so none questions them"
         )
-    return Opinion(pooled, weights)
+    sums = np.stack([np.bincount(evidence.units, weights=column) for column in pooled.T], axis=1)
+    means = sums / np.bincount(evidence.units)[:, None]
+    return Opinion(means[evidence.units], weights)
 
 
 def _average(
-    witnesses: Mapping[str, NDArray[np.float64]], labels: NDArray[np.int64]
+    witnesses: Mapping[str, NDArray[np.float64]], evidence: Evidence
 ) -> tuple[NDArray[np.float64], dict[str, float]]:
     """Mean of the scores (n, C), weighted by skill, and the weights; plain, with weights of 0, where nobody has any."""
-    skills = {name: measure_skill(scores, labels) for name, scores in witnesses.items()}
+    skills = {name: measure_skill(scores, evidence.labels, evidence.cases) for name, scores in witnesses.items()}
     total = sum(skills.values())
     if total == 0:
         return np.mean(list(witnesses.values()), axis=0), skills
     weights = {name: skill / total for name, skill in skills.items()}
     return np.asarray(sum(weight * witnesses[name] for name, weight in weights.items())), weights
-
-
-def measure_skill(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
-    """How well scores (n, C) tell the labels: balanced accuracy from 0, a guess, to 1.
-
-    0 also where a guess could have done it, by `CHANCE_ERRORS`; images are counted as independent.
-    """
-    counts = np.bincount(labels, minlength=scores.shape[1])
-    right = np.bincount(labels, weights=scores.argmax(axis=1) == labels, minlength=scores.shape[1])
-    guess = 1 / scores.shape[1]
-    above = float((right / counts).mean()) - guess
-    error = math.sqrt(guess * (1 - guess) * (1 / counts).sum()) * guess
-    return above / (1 - guess) if above > CHANCE_ERRORS * error else 0.0
 
 
 def rank_labels(evidence: Evidence, opinion: Opinion) -> NDArray[np.float64]:
@@ -163,25 +160,32 @@ def trace_images(evidence: Evidence) -> list[Trace]:
     return traces
 
 
-def _report_suspect(evidence: Evidence, opinion: Opinion, measured: Mapping[str, Measured], i: int) -> Finding:
-    image, given = evidence.images[i], int(evidence.labels[i])
-    proposed = int(opinion.scores[i].argmax())
+def _report_suspect(
+    evidence: Evidence, opinion: Opinion, measured: Mapping[str, Measured], members: NDArray[np.int64]
+) -> Finding:
+    """The finding about the label of these images: one image, or all of a case that share it."""
+    i = members[0]
+    given, proposed = int(evidence.labels[i]), int(opinion.scores[i].argmax())
     label, other = evidence.classes[given], evidence.classes[proposed]
-    named = [name for name, one in measured.items() if one.named[i]]
-    values = {name: float(one.values[i]) for name, one in measured.items()}
+    # A criterion names a case where it names more than half of its images.
+    named = [name for name, one in measured.items() if one.named[members].mean() > 0.5]
+    values = {name: float(one.values[members].mean()) for name, one in measured.items()}
     near = evidence.neighbours
     lists = {
-        key: [evidence.images[j] for j in near.list_of(i, of)[:SHOWN]] if near else []
+        key: [evidence.images[j] for j in near.list_of(int(i), of)[:SHOWN]] if near else []
         for key, of in (("nearest_given", given), ("nearest_proposed", proposed))
     }
     share = opinion.scores[i, proposed]
     agreed = f"{len(named)} of {len(measured)} criteria agree" + (f" ({', '.join(named)})" if named else "")
+    names = tuple(evidence.images[j] for j in members)
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    what = names[0] if len(names) == 1 else f"case {evidence.cases[i]} ({', '.join(names[:LISTED])}{more})"
     return Finding(
         code=SUSPECT,
         severity="warning",
-        images=(image,),
+        images=names,
         score=round(float(share - opinion.scores[i, given]), 4),
-        message=f"{image} is labelled {label}, but networks and look-alikes that did not see this label say {other} "
+        message=f"{what} is labelled {label}, but networks and look-alikes that did not see this label say {other} "
         f"({share:.0%} to {opinion.scores[i, given]:.0%}); {agreed}.",
         proposal="relabel",
         evidence={

@@ -164,7 +164,7 @@ def _number(value: float | None) -> str:
 def _tabulate_comparison(result: dict[str, Any]) -> Table:
     table = Table("run", "macro-F1", f"against {escape(result['names'][0])}", "verdict", show_lines=True)
     for row in result["rows"]:
-        table.add_row(escape(row["name"]), _score_cell(row["metrics"]), *_difference_cells(row["difference"]))
+        table.add_row(escape(row["name"]), _score_cell(row), *_difference_cells(row["difference"]))
     return table
 
 
@@ -172,15 +172,19 @@ def _tabulate_ladder(result: dict[str, Any]) -> Table:
     table = Table("rung", "macro-F1", "against the rung it changes", "verdict", "cost", show_lines=True)
     for row in result["rungs"]:
         name = f"[bold]{escape(row['name'])}[/]\n[dim]{escape(row['change'])}[/]"
-        score = _score_cell(row["metrics"]) if row["metrics"] else f"[red]{row['status']}[/]"
+        score = _score_cell(row) if row["metrics"] else f"[red]{row['status']}[/]"
         cost = [f"{row[key]:.1f} {unit}" for key, unit in COSTS if row[key] is not None]
         table.add_row(name, score, *_difference_cells(row["difference"]), "\n".join(cost))
     return table
 
 
-def _score_cell(metrics: dict[str, Any]) -> str:
-    score = metrics["macro_f1"]
-    return f"{_number(score['value'])}\n[dim]{_range(score)}[/]"
+def _score_cell(row: dict[str, Any]) -> str:
+    score, given = row["metrics"]["macro_f1"], row.get("as_given")
+    cell = f"{_number(score['value'])}\n[dim]{_range(score)}[/]"
+    if not given:
+        return cell
+    as_given = (given["metrics"] or {}).get("macro_f1")
+    return f"{cell}\n[yellow]not to be trusted; as given {_number(as_given['value']) if as_given else 'unknown'}[/]"
 
 
 def _difference_cells(difference: dict[str, Any] | None) -> tuple[str, str]:

@@ -141,12 +141,13 @@ def _describe_entry(entry: Entry, bests: Sequence[Best]) -> list[str]:
     bounds = [_say_cell(score.get(key)) for key in ("low", "high")]
     mark = "[bold]*[/] " if any(best.run == entry.name for best in bests) else "  "
     doubt = "" if entry.trustworthy or not score else " ?"
+    given = _say_cell((entry.as_given or {}).get("value")) or "unknown"
     return [
         mark + escape(entry.name),
         escape(entry.data_name),
         escape(entry.preset),
         _say_cell(score.get("value")),
-        f"{bounds[0]}–{bounds[1]}{doubt}" if score else "",
+        f"{bounds[0]}–{bounds[1]}{doubt}{f' as given {given}' if entry.changed else ''}" if score else "",
         _say_cell(entry.chance_prior),
         *(_say_cell(number) for number in (entry.n_images, entry.n_cases, entry.n_seeds)),
         _say_time(entry.seconds),
@@ -163,8 +164,12 @@ def _show_below(read: Logbook, entries: Sequence[Entry], bests: Sequence[Best]) 
         out.print(f"[bold]*[/] best of {escape(best.data)}: [bold]{escape(best.run)}[/], {escape(why)}{warning}")
     for rule in dict.fromkeys(best.rule for best in bests if not best.by_hand):
         out.print(f"[dim]  the rule: {escape(rule)}[/]")
-    if any(entry.metrics and not entry.trustworthy for entry in entries):
+    if any(entry.metrics and not entry.trustworthy and not entry.changed for entry in entries):
         out.print("[dim]? too few cases or errors: the interval is not to be trusted[/]")
+    for entry in entries:
+        if entry.changed:
+            words = f"{entry.name} is not to be trusted: {entry.trust_reason}"
+            out.print(f"[yellow]?[/] {escape(words)}", soft_wrap=True)
     for entry in entries:
         if entry.status != "finished":
             label = f"[{COLOURS[entry.status]}]{entry.status}[/] {escape(entry.name)}"

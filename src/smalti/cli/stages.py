@@ -157,7 +157,11 @@ def audit(
         )  # fmt: skip
         page = workflow.report_audit(ground, runs=runs)
     _print_audit(ground.seen, title=f"{data}: {len(ground.cohort.samples)} images")
-    codes = sorted({f.code for f in ground.seen.findings if f.proposal != "keep"})
+    codes = sorted({f.code for f in ground.seen.findings if f.proposal not in ("keep", "relabel")})
+    if run is not None and any(f.proposal == "relabel" for f in ground.seen.findings):
+        console.out.print(
+            f"labels are changed by people alone: smalti review {quote(data)} --run {quote(run)}", soft_wrap=True
+        )
     if standing := {image for problem in ground.standing for image in problem.images}:
         console.out.print(
             f"smalti run refuses this folder until {len(standing)} image(s) with problems are decided: repair the "
@@ -220,7 +224,7 @@ def review(
     insight = read_insight(run, images=[s.image for s in ground.whole.samples]) if run else None
     desk = Desk(
         ground.whole, ground.seen, decisions_path=where, who=who or getpass.getuser(), insight=insight,
-        contents=ground.contents,
+        contents=ground.contents, bound=ground.bound,
     )  # fmt: skip
     address_path = where.with_name(f".{where.name}.address")
     say = functools.partial(console.out.print, soft_wrap=True)

@@ -45,7 +45,7 @@ class Difference:
         p_holm: the same, corrected for all pairs.
         smallest_detectable: the smallest true difference that this data would show with a power of 80 %; NaN where
             the two never differ.
-        verdict: whether the first is better, in words.
+        verdict: whether the first is better, in words; ``no verdict`` where the comparison cannot say.
         why: why there is no verdict; empty where there is one.
     """
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import workflow
-from ..audit.decisions import ACTIONS
+from ..audit import settle_decisions
+from ..audit.decisions import ACTIONS, parse_decisions
 from ..cohort.folder import Folder
 from ..errors import RunError, SmaltiError
 from ..faults import explain_fault
@@ -34,6 +35,7 @@ from .plan import Ladder, Step, load_ladder, resolve_ladder
 from .progress import measure_progress
 from .table import tabulate_ladder
 
+SHOWN = 5  # names listed
 MOST_KILLED = 2  # a rung during which the process was killed so often, and came no further, is not tried again
 
 
@@ -72,6 +74,7 @@ class Climb:
     retry: bool = False
     budget: Budget = field(default_factory=Budget)
     base: str = ""
+    decisions: str = ""
     grounds: dict[str, Ground] = field(default_factory=dict)
     states: dict[str, State] = field(default_factory=dict)
     said: set[str] = field(default_factory=set)
@@ -80,6 +83,26 @@ class Climb:
         """Seal what the recipe wants sealed before anything is hashed or run."""
         if step.recipe.split.sealed_frac > 0 and not find_seal(self.data, runs=self.runs).is_file():
             self._inspect(step)
+
+    def check_decisions(self) -> None:
+        """Refuse to go on where decisions are others than when the ladder began.
+
+        Raises:
+            RunError: which images they are about.
+        """
+        if (now := _read_decisions(self.data, self.runs)) == self.decisions:
+            return
+        old, new = (
+            settle_decisions(parse_decisions(text.encode(), name="decisions.csv")) if text else {}
+            for text in (self.decisions, now)
+        )
+        images = sorted(image for image in old.keys() | new.keys() if old.get(image) != new.get(image))
+        what = f"about {len(images)} image(s): {', '.join(images[:SHOWN])}" if images else "in rows that change nothing"
+        raise RunError(
+            f"decisions changed while the ladder ran ({what}): rungs before and after would stand on other labels and "
+            "images. What is done is kept. Fix: the same command begins anew with the decisions of now; where you take "
+            f"these rows back, what is done counts again ({workflow.find_decisions(self.data, runs=self.runs)})"
+        )
 
     def visit(self, step: Step) -> State:
         """Bring one rung up to date."""
@@ -199,8 +222,7 @@ class Climb:
         """Read and audit once for all rungs that ask the same of the data; with all decisions."""
         asked = step.recipe.model_dump_json(include={"data", "audit"}) + str(step.recipe.split.sealed_frac)
         if asked not in self.grounds:
-            theirs = workflow.find_decisions(self.data, runs=self.runs)
-            text = theirs.read_text(encoding="utf-8") if theirs.is_file() else ""
+            text = self.decisions
             # A copy of its own: what one rung accepts must not act on the others, nor on runs outside the ladder.
             copy = self.folder / "decisions" / f"{hash_text(self.base, asked, text)[:8]}.csv"
             if text and not copy.is_file():
@@ -260,6 +282,7 @@ def climb_ladder(
 
     Raises:
         RecipeError: the ladder does not fit together; before anything is run.
+        RunError: there is no such folder, or its decisions changed meanwhile.
     """
     data, runs = Path(data), Path(runs)
     plan = load_ladder(ladder)
@@ -271,7 +294,8 @@ def climb_ladder(
     write_atomic(folder / "ladder.yaml", _resolve_text(name, plan.about, steps))
     climb = Climb(data, runs, folder, listener, skip_problems, retry, Budget(budget_min))
     climb.make_seal(steps[0])
-    climb.base = _hash_base(data, runs)
+    climb.decisions = _read_decisions(data, runs)
+    climb.base = _hash_base(data, runs, decisions=climb.decisions)
     started = now_text()
 
     def tabulate(*, finished: str | None) -> dict[str, Any]:
@@ -282,7 +306,9 @@ def climb_ladder(
 
     for number, step in enumerate(steps):
         listener.tell("rungs", number, len(steps))
+        climb.check_decisions()
         climb.states[step.name] = climb.visit(step)
+        climb.check_decisions()
         if not climb.states[step.name].reused:
             # What is known so far can be read while the next rung runs.
             tabulate(finished=None)
@@ -324,15 +350,18 @@ def _stamp_file(path: Path) -> str:
     return f"{stat.st_size}|{stat.st_mtime_ns}"
 
 
-def _hash_base(data: Path, runs: Path) -> str:
+def _read_decisions(data: Path, runs: Path) -> str:
+    path = workflow.find_decisions(data, runs=runs)
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def _hash_base(data: Path, runs: Path, *, decisions: str) -> str:
     """What every rung depends on: files of the data folder by name, size and time, decisions, seal, code, libraries."""
     files = {name: path for name, path in Folder.walk(data).files.items() if path.is_file()}
     # Whoever works inside the data folder has the runs there too.
     inside = runs.resolve()
     stamps = [f"{name}|{_stamp_file(path)}" for name, path in files.items() if inside not in path.resolve().parents]
-    decisions = workflow.find_decisions(data, runs=runs)
     sealed = [repr((seal.images, seal.files)) for seal in list_seals(runs).values()]
-    text = decisions.read_text(encoding="utf-8") if decisions.is_file() else ""
     libraries = record_environment()["libraries"]
     versions = [str(libraries[name]) for name in LIBRARIES]
-    return hash_text(*stamps, text, *sealed, *versions, hash_code("smalti"))
+    return hash_text(*stamps, decisions, *sealed, *versions, hash_code("smalti"))

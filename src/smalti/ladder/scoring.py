@@ -3,12 +3,16 @@
 A rung that leaves hard images out scores higher on what is left, whether or not it learned better. So an image counts
 where every rung scored it, under the same label, and no decision speaks against it that only some rungs follow. What
 each rung would score on its own images is kept beside that, to be told as what it is.
+
+Decisions that may have been made with predictions in view (`smalti.workflow.influence`) are another matter. Where a
+rung follows one, the whole case is set aside, and still the choice of what is left flatters: then no score is trusted,
+each stands beside the one as given, and there is no verdict. Where no rung follows it, it is not heard.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +25,11 @@ from ..evaluate import Pool, pool_predictions, score_predictions
 from ..recipe import Evaluate
 from ..runs import RunFolder, read_json
 from ..types import Decision
+from ..workflow.influence import Influence, describe_given, read_influence
 
 ASIDE = {"exclude": "excluded", "relabel": "relabelled", "repair": "repaired"}
 MISSED = "not scored by every rung"
+TOUCHED = "of a case that a decision changed with predictions in view"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,6 +40,7 @@ class Outcome:
         scores: content of its ``scores.json``, on all images that it scored.
         pool: its out-of-fold predictions.
         acting: image -> the decision that the rung followed.
+        influence: decisions that may have been made with predictions in view.
     """
 
     table: pd.DataFrame
@@ -41,6 +48,7 @@ class Outcome:
     scores: dict[str, Any]
     pool: Pool
     acting: Mapping[str, Decision]
+    influence: Influence
 
     def list_labels(self) -> dict[str, str]:
         """Image -> label that it was scored against."""
@@ -55,11 +63,14 @@ class Trusted:
     Attributes:
         set_aside: reason -> how many images do not score.
         by_label: how many of these for a finding that comes from labels, which are what scores.
+        influenced: how many images some rung left out, relabelled or repaired by a decision that may have been made
+            with predictions in view.
     """
 
     images: tuple[str, ...]
     set_aside: Mapping[str, int]
     by_label: int
+    influenced: int = 0
 
 
 def read_outcome(run: Path) -> Outcome:
@@ -68,7 +79,7 @@ def read_outcome(run: Path) -> Outcome:
     scores = read_json(run / "scores.json", "classes", "metrics", "interval", "per_class", "n_images", "optimism")
     pool = pool_predictions(table, classes=tuple(scores["classes"]))
     acting = settle_decisions(read_decisions(run / "decisions.csv"))
-    return Outcome(table, RunFolder(run).read_recipe().evaluate, scores, pool, acting)
+    return Outcome(table, RunFolder(run).read_recipe().evaluate, scores, pool, acting, read_influence(run))
 
 
 def find_trusted(outcomes: Sequence[Outcome], *, decisions: Mapping[str, Decision]) -> Trusted:
@@ -79,9 +90,12 @@ def find_trusted(outcomes: Sequence[Outcome], *, decisions: Mapping[str, Decisio
         decisions: image -> the decision about it, also where no rung followed it. One that all rungs followed is no
             matter of dispute; ``keep`` says that the image is right.
     """
-    known = dict(decisions)
+    doubted = {d.image for outcome in outcomes for d in outcome.influence.decisions}
+    influenced = {d.image for outcome in outcomes for d in outcome.influence.followed}
+    known = {image: decision for image, decision in decisions.items() if image in influenced or image not in doubted}
     for outcome in outcomes:
         known |= outcome.acting
+    touched = _find_cases(outcomes, influenced)
     labels = [outcome.list_labels() for outcome in outcomes]
     aside: dict[str, str] = {}
     for image in dict.fromkeys(image for given in labels for image in given):
@@ -91,12 +105,37 @@ def find_trusted(outcomes: Sequence[Outcome], *, decisions: Mapping[str, Decisio
             aside[image] = ASIDE[decision.action]
         elif any(image not in given for given in labels):
             aside[image] = MISSED
+        elif touched.get(image, False):
+            aside[image] = TOUCHED
         elif len({given[image] for given in labels}) > 1:
             aside[image] = ASIDE["relabel"]
     images = tuple(sorted({image for given in labels for image in given} - set(aside)))
     by_label = sum(image in known and known[image].finding in LABEL_CHECKS for image in aside)
     counts = Counter(aside.values())
-    return Trusted(images, {r: counts[r] for r in (*ASIDE.values(), MISSED) if counts[r]}, by_label)
+    reasons = (*ASIDE.values(), MISSED, TOUCHED)
+    return Trusted(images, {r: counts[r] for r in reasons if counts[r]}, by_label, len(influenced))
+
+
+def _find_cases(outcomes: Sequence[Outcome], images: Collection[str]) -> dict[str, bool]:
+    """Image -> whether some image of its case is among these."""
+    case_of = {
+        image: outcome.pool.cases[case]
+        for outcome in outcomes
+        for image, case in zip(outcome.pool.images, outcome.pool.case, strict=True)
+    }
+    cases = {case_of[image] for image in images if image in case_of}
+    return {image: case in cases for image, case in case_of.items()}
+
+
+def tell_given(outcome: Outcome, trusted: Trusted) -> dict[str, Any] | None:
+    """What a rung scores as given, where scores of this ladder are not trusted; None where they are."""
+    if not trusted.influenced:
+        return None
+    own = outcome.scores.get("as_given")
+    if own is not None:
+        return dict(own)
+    changed = f"{trusted.influenced} images are set aside or changed by decisions made with predictions in view"
+    return describe_given(changed, outcome.scores)
 
 
 def score_on(outcome: Outcome, images: Sequence[str]) -> dict[str, Any]:

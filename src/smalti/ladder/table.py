@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 from ..audit import read_decisions, settle_decisions
 from ..evaluate import Pair, Pool, compare_pairs, correct_choice, keep_images, resample_cases
+from ..logbook.seal import find_seal
 from ..workflow import find_decisions
-from ..workflow.comparison import RESAMPLES, describe_folds, tabulate_differences
+from ..workflow.comparison import RESAMPLES, describe_folds, tabulate_differences, withhold_verdicts
 from .pick import pick_on_inner
 from .plan import Step
-from .scoring import Outcome, describe_scoring, find_trusted, read_outcome, score_on
+from .scoring import Outcome, Trusted, describe_scoring, find_trusted, read_outcome, score_on, tell_given
 
 if TYPE_CHECKING:
     from .climb import State
 
 CHANCE = {"majority": "chance_majority", "prior": "chance_prior", "prior_low": "chance_prior_low",
           "prior_high": "chance_prior_high"}  # fmt: skip
+SILENT = "no verdict"
+VERDICTS = ("better", "worse", "cannot tell", SILENT)
 BOUNDS = ("value", "low", "high", "trustworthy")
 
 
@@ -31,12 +34,13 @@ def tabulate_ladder(
     decisions = settle_decisions(read_decisions(find_decisions(data, runs=runs)))
     trusted = find_trusted(list(outcomes.values()), decisions=decisions)
     scored = {n: score_on(o, trusted.images) for n, o in outcomes.items()} if trusted.images else {}
-    rows = [_describe_rung(s, states.get(s.name), outcomes.get(s.name), scored.get(s.name)) for s in steps]
+    rows = [_describe_rung(s, states.get(s.name), outcomes.get(s.name), scored.get(s.name), trusted) for s in steps]
     confidence = steps[0].recipe.evaluate.confidence
     choice = pick = None
     if compare and scored:
         pools = {name: keep_images(outcome.pool, trusted.images) for name, outcome in outcomes.items()}
-        _compare_rungs(rows, pools, confidence=confidence)
+        sealed = find_seal(data, runs=runs).is_file()
+        _compare_rungs(rows, pools, confidence=confidence, why=_say_silence(trusted, sealed=sealed))
         choice = correct_choice(pools)
         places = {name: runs / str(states[name].run) for name in outcomes}
         pick = pick_on_inner(places, outcomes, trusted.images) if len(outcomes) > 1 else None
@@ -59,7 +63,7 @@ def _is_done(step: Step, states: Mapping[str, State]) -> bool:
 
 
 def _describe_rung(
-    step: Step, state: State | None, outcome: Outcome | None, scores: dict[str, Any] | None
+    step: Step, state: State | None, outcome: Outcome | None, scores: dict[str, Any] | None, trusted: Trusted
 ) -> dict[str, Any]:
     row: dict[str, Any] = {
         "name": step.name, "change": step.change, "settings": list(step.settings), "on": step.on,
@@ -73,6 +77,9 @@ def _describe_rung(
     row["metrics"] = {m: _take_bounds(scores, m) for m in scores["metrics"]} if scores else None
     row["trustworthy"] = scores["interval"]["trustworthy"] if scores else None
     row["trust_reason"] = scores["interval"]["reason"] if scores else None
+    row["as_given"] = given = tell_given(outcome, trusted) if outcome else None
+    if scores and given:
+        row["trustworthy"], row["trust_reason"] = False, given["words"]
     own = outcome.scores if outcome else None
     row["own"] = {k: own[k] for k in ("n_images", "n_cases")} | _take_bounds(own, "macro_f1") if own else None
     if outcome and not scores:
@@ -84,8 +91,23 @@ def _take_bounds(scores: Mapping[str, Any], metric: str) -> dict[str, Any]:
     return {key: scores["metrics"][metric].get(key) for key in BOUNDS}
 
 
-def _compare_rungs(rows: list[dict[str, Any]], pools: Mapping[str, Pool], *, confidence: float) -> None:
-    """Fill in the difference of every finished rung from the finished rung that it changes; one family for Holm."""
+def _say_silence(trusted: Trusted, *, sealed: bool) -> str:
+    """Why there is no verdict, and where there can be one; empty where nothing stands against it."""
+    if not trusted.influenced:
+        return ""
+    how = (
+        "judge it on the sealed cases, once: 'smalti compare RUN RUN --open-seal'"
+        if sealed
+        else "only sealed cases could judge it: --set split.sealed_frac=0.2 from the first run on"
+    )
+    return f"{trusted.influenced} images were set aside or changed with predictions in view; {how}"
+
+
+def _compare_rungs(rows: list[dict[str, Any]], pools: Mapping[str, Pool], *, confidence: float, why: str) -> None:
+    """Fill in the difference of every finished rung from the finished rung that it changes; one family for Holm.
+
+    With ``why`` no difference has a verdict.
+    """
     by_name = {row["name"]: row for row in rows if row["name"] in pools}
     resampled = {name: resample_cases(pool, resamples=RESAMPLES) for name, pool in pools.items()}
     pairs: list[Pair] = []
@@ -99,7 +121,7 @@ def _compare_rungs(rows: list[dict[str, Any]], pools: Mapping[str, Pool], *, con
         row["notes"] += describe_folds({base: pools[base], name: pools[name]})
         pairs.append(Pair(name, base, resampled[name], resampled[base]))
     for pair, found in zip(pairs, compare_pairs(pairs, confidence=confidence), strict=True):
-        by_name[pair.name]["difference"] = tabulate_differences(found)
+        by_name[pair.name]["difference"] = tabulate_differences(withhold_verdicts(found, why))
 
 
 def _choose_best(rivals: Sequence[dict[str, Any]]) -> str | None:
@@ -121,8 +143,10 @@ def describe_ladder(result: Mapping[str, Any]) -> list[str]:
         f"{result['n_images']} images, {result['n_cases']} cases; {result['confidence']:.0%} intervals by case; chance "
         f"{chance['prior']:.3f}, majority class {chance['majority']:.3f}",
         f"highest lower bound: {best['name']}, {score['value']:.3f} ({score['low']:.3f} to {score['high']:.3f})",
-        "steps: " + ", ".join(f"{steps.count(word)} {word}" for word in ("better", "worse", "cannot tell")),
+        "steps: " + ", ".join(f"{steps.count(w)} {w}" for w in VERDICTS if w != SILENT or SILENT in steps),
     ]
+    gaps = [row["difference"]["macro_f1"] for row in rows.values() if row["difference"]]
+    lines += dict.fromkeys(f"{SILENT}: {gap['why']}" for gap in gaps if gap["why"])
     choice = result["choice"]
     if choice["runs"] > 1:
         lines.append(

@@ -18,7 +18,8 @@ BY_HAND = "set by hand"
 RULE = (
     "among finished runs on the same data and the same scored images, the highest lower bound of the interval of "
     "macro-F1; bounds that agree to three decimals go to the run that took less time; a run whose interval is not to "
-    "be trusted counts only where there is no other"
+    "be trusted counts only where there is no other, and one whose labels or images were changed with predictions in "
+    "view only where none is without"
 )
 
 
@@ -56,7 +57,8 @@ def choose_best(entries: Sequence[Entry]) -> Entry | None:
     Scores of other images do not compare. Where the data, its decisions or the sealed part changed between runs, those
     count that share data, scored images and confidence with the latest finished one.
     """
-    finished = [entry for entry in entries if _read_bound(entry) is not None]
+    scored = [entry for entry in entries if _read_bound(entry) is not None]
+    finished = [entry for entry in scored if not entry.changed] or scored
     if not finished:
         return None
     latest = max(finished, key=lambda entry: (entry.started, entry.name))

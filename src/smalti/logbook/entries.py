@@ -44,10 +44,13 @@ class Entry:
         recipe: dotted knob to value, as the run folder has it.
         metrics: of each metric ``value``, ``low`` and ``high``.
         chance_prior: macro-F1 of a guess with the shares of the classes.
-        trustworthy: whether there are enough cases for the interval.
+        trustworthy: whether the score and its interval can be trusted.
         n_images: images that were scored; where nothing is scored yet, labelled images.
         n_cases: their cases.
         device: name of the chip.
+        trust_reason: why it can be trusted or not.
+        changed: what decisions have changed with predictions in view, in words; such a run is never trusted.
+        as_given: macro-F1 without them, ``value``, ``low`` and ``high``; None where nothing was changed.
     """
 
     name: str
@@ -69,6 +72,9 @@ class Entry:
     n_cases: int | None
     n_seeds: int | None
     device: str
+    trust_reason: str = ""
+    changed: str = ""
+    as_given: dict[str, float | None] | None = None
 
     @property
     def data_name(self) -> str:
@@ -131,6 +137,8 @@ def read_entry(path: Path) -> Entry:
     status, error = _judge_status(events, problems, scored="macro_f1" in metrics)
     members = recipe.get("ensemble.members")
     headline = _mapping(_mapping(scores.get("metrics")).get("macro_f1"))
+    given = _mapping(scores.get("as_given"))
+    given_score = _mapping(_mapping(given.get("metrics")).get("macro_f1"))
     first = next((_text(event.get("time")) for event in events), "")
     return Entry(
         name=path.resolve().name,
@@ -152,6 +160,9 @@ def read_entry(path: Path) -> Entry:
         n_cases=_count(scores.get("n_cases", cohort.get("n_cases"))),
         n_seeds=_count(scores.get("n_seeds")),
         device=_text(_mapping(environment.get("device")).get("name")),
+        trust_reason=_text(_mapping(scores.get("interval")).get("reason")),
+        changed=_text(given.get("changed")),
+        as_given=_take_interval(given_score) if given_score else None,
     )
 
 

@@ -6,7 +6,7 @@ from .ensembles import ENSEMBLES, Combined, Member, combine_members
 from .explanation import Explanation, Question, explain_images
 from .geojson import make_collection
 from .heatmap import choose_scale, find_boxes, share_inside, shrink_size, stitch_tiles
-from .inference import predict_outer, predict_sealed, predict_unlabelled, write_predictions
+from .inference import predict_given, predict_outer, predict_sealed, predict_unlabelled, write_predictions
 from .rules import Rule, fit_rule, settle_tables
 from .stacking import make_design
 from .submission import average_scores, check_submission, find_unreadable, write_submission
@@ -30,6 +30,7 @@ __all__ = [
     "fit_rule",
     "make_collection",
     "make_design",
+    "predict_given",
     "predict_outer",
     "predict_sealed",
     "predict_unlabelled",

@@ -46,6 +46,32 @@ def predict_sealed(experiment: Experiment, splits: tuple[Split, ...], *, tell: T
     return pd.concat(tables, ignore_index=True)
 
 
+def predict_given(
+    experiment: Experiment, splits: tuple[Split, ...], outer: pd.DataFrame, *, tell: Tell | None = None
+) -> pd.DataFrame:
+    """Each labelled image once per seed under the label that it was given, also those that decisions have left out.
+
+    What was left out is scored by the network of the fold that held its case out; of a case that is gone as a whole no
+    network has learned, so that its images are dealt to the folds case by case.
+
+    Args:
+        outer: what `predict_outer` gives.
+    """
+    labels = {s.image: s.label for s in experiment.given}
+    case_of = {s.image: s.case for s in experiment.cohort.labelled}
+    left_out = [s for s in experiment.given if s.image not in case_of]
+    gone = sorted({s.case for s in left_out} - set(case_of.values()))
+    folds = 1 + max(split.fold for split in splits)
+    tables = [outer.assign(label=outer["image"].map(labels))]
+    for split in splits:
+        held_out = {experiment.cohort.labelled[i].case for i in split.outer}
+        held_out |= {case for number, case in enumerate(gone) if number % folds == split.fold}
+        samples = tuple(s for s in left_out if s.case in held_out)
+        if samples:
+            tables.append(_predict_part(experiment, split, samples, part="left-out", tell=tell))
+    return pd.concat(tables, ignore_index=True)
+
+
 def write_predictions(
     run: RunFolder, inner: pd.DataFrame, others: Mapping[str, pd.DataFrame], *, recipe: Recipe, classes: tuple[str, ...]
 ) -> dict[str, pd.DataFrame]:

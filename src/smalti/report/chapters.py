@@ -77,7 +77,8 @@ def choose_best(study: Study) -> list[Trial]:
 
 def _count_study(study: Study, numbers: Numbers) -> None:
     lost = [t for t in study.trials if t.status != "done"]
-    unsure = len(study.compared) - len(study.list_verdict("better")) - len(study.list_verdict("worse"))
+    told = [v for t in study.compared if t.gap and (v := t.gap.verdict) in ("better", "worse", "no verdict")]
+    unsure = len(study.compared) - len(told)
     counts = {
         "Confidence": f"{100 * study.confidence:g}",
         "Alpha": f"{study.alpha:g}",
@@ -87,6 +88,7 @@ def _count_study(study: Study, numbers: Numbers) -> None:
         "Better": len(study.list_verdict("better")),
         "Worse": len(study.list_verdict("worse")),
         "Unsure": unsure,
+        "Silent": told.count("no verdict"),
         "Lost": len(lost),
     }
     for name, value in counts.items():
@@ -101,12 +103,15 @@ def _count_study(study: Study, numbers: Numbers) -> None:
 
 
 def _group_verdicts(study: Study, views: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    known = ("better", "worse")
+    known = ("better", "worse", "no verdict")
+    silent = study.list_verdict("no verdict")
     return {
         "n_compared": len(study.compared),
         "n_lost": sum(t.status != "done" for t in study.trials),
         "smallest": Latex("\\SmallestDetectable{}"),
-        **{verdict: [views[t.name] for t in study.list_verdict(verdict)] for verdict in known},
+        **{verdict: [views[t.name] for t in study.list_verdict(verdict)] for verdict in known[:2]},
+        "silent": [views[t.name] for t in silent],
+        "silent_why": "; ".join(dict.fromkeys(t.gap.why for t in silent if t.gap)),
         "unsure": [views[t.name] for t in study.compared if t.gap and t.gap.verdict not in known],
         "lost": [views[t.name] for t in study.trials if t.status != "done"],
         "optimism": _find_optimism(study, views),
@@ -173,6 +178,13 @@ def _view_trial(study: Study, trial: Trial, number: int, numbers: Numbers) -> di
         "seconds": define("Seconds", format_number(trial.seconds, 0)),
         "memory": define("Memory", format_number(trial.peak_memory_gb, 1)),
         "optimism": define("Optimism", "–" if trial.optimism is None else f"{trial.optimism:+.3f}"),
+        "changed": define("Changed", trial.changed) if trial.changed else None,
+        "given": define("Given", format_number(trial.given.value if trial.given else None)) if trial.changed else None,
+        "given_interval": define(
+            "GivenInterval", format_range(trial.given.low, trial.given.high) if trial.given else "–"
+        )
+        if trial.changed
+        else None,
         "chance": None,
         "guess": Latex("--"),
         "difference": None,

@@ -26,7 +26,7 @@ from .ladder import (
     PAIR_TEXT,
     SIGN_TEXT,
     format_gap,
-    format_score,
+    format_trial,
     list_warnings,
     mark_trial,
     say_gap,
@@ -35,7 +35,7 @@ from .ladder import (
 )
 from .results import METHOD_TEXT
 from .study import Study, find_highest, say_value
-from .trials import HEADLINE, Trial, read_gaps, read_scores
+from .trials import HEADLINE, Trial, read_gaps, read_given, read_scores
 
 MOST_MARKS = 40
 
@@ -120,7 +120,7 @@ def _tabulate_pair(row: Mapping[str, Any]) -> tuple[str, ...]:
         str(row.get("name")),
         str(row.get("against") or "–"),
         str(row.get("n_seeds") or "–"),
-        format_score(read_scores(row.get("metrics")).get(HEADLINE)),
+        format_trial(Trial("", scores=read_scores(row.get("metrics")), **read_given(row.get("as_given")))),
         format_gap(gap),
         gap.verdict if gap else "–",
         say_p(gap.p_holm) if gap else "–",
@@ -146,7 +146,7 @@ def write_everything(study: Study) -> Section:
 
 def _tabulate_trial(study: Study, trial: Trial) -> tuple[str | Link, ...]:
     counts = (trial.n_images, trial.n_cases, trial.n_seeds)
-    score = format_score(trial.score)
+    score = format_trial(trial)
     return (
         link_page(study, trial),
         "finished" if trial.status == "done" else trial.status,

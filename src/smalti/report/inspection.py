@@ -76,13 +76,14 @@ def _make_suspect(finding: Finding, root: Path | None) -> Card:
         for key, label in (("nearest_given", given), ("nearest_proposed", proposed))
         if evidence[key]
     ]
+    case = [f"{len(finding.images)} images of a case, which share its label"] if len(finding.images) > 1 else []
     return Card(
         picture=encode_picture(root, image),
         alt=f"Image {image}: labelled {given}, perhaps {proposed}",
         image=image,
         label=given,
         predicted=proposed,
-        details=" · ".join([f"named by {', '.join(evidence['named_by']) or 'no criterion alone'}", *near]),
+        details=" · ".join([*case, f"named by {', '.join(evidence['named_by']) or 'no criterion alone'}", *near]),
         scores=[(name, float(score)) for name, score in evidence["pooled"].items()],
     )
 

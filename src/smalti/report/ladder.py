@@ -78,7 +78,17 @@ def say_score(study: Study, trial: Trial) -> str:
         _say_chance(study, trial),
     ]
     interval = f"{format_percent(study.confidence)} interval {format_range(score.low, score.high, 2)}"
-    return f"macro-F1 {score.value:.2f} ({'; '.join(p for p in (interval, *parts) if p)})"
+    return f"macro-F1 {score.value:.2f} ({'; '.join(p for p in (interval, *parts, say_changed(trial)) if p)})"
+
+
+def say_changed(trial: Trial) -> str:
+    """What was changed with predictions in view, and the score as given; empty where nothing was."""
+    if not trial.changed:
+        return ""
+    given = trial.given
+    known = given is not None and given.low is not None
+    words = f"as given it scores {format_score(given, 2).replace(chr(10), ', ')}" if known else "as given not known"
+    return f"not to be trusted: {trial.changed}; {words}"
 
 
 def _say_chance(study: Study, trial: Trial) -> str:
@@ -110,7 +120,7 @@ def _say_lead(study: Study, champion: Trial) -> list[str]:
 
 def say_gap(gap: Gap, confidence: float) -> str:
     """A difference with its interval, corrected p and verdict."""
-    words = {"better": "better", "worse": "worse"}.get(gap.verdict, "not told apart")
+    words = {"better": "better", "worse": "worse", "no verdict": "no verdict"}.get(gap.verdict, "not told apart")
     return (
         f"{words}: {gap.value:+.2f} ({format_percent(confidence)} interval {format_signed(gap.low, gap.high, 2)}, "
         f"p {say_p(gap.p_holm)} after Holm, smallest detectable difference {format_number(gap.smallest_detectable, 2)})"
@@ -119,7 +129,8 @@ def say_gap(gap: Gap, confidence: float) -> str:
 
 def _count_verdicts(study: Study) -> str:
     counts = {verdict: len(study.list_verdict(verdict)) for verdict in ("better", "worse")}
-    unsure = [t.name for t in study.compared if t.gap and t.gap.verdict not in counts]
+    silent = study.list_verdict("no verdict")
+    unsure = [t.name for t in study.compared if t.gap and t.gap.verdict not in (*counts, "no verdict")]
     text = (
         f"Of {count_things(len(study.compared), 'compared step')}, {counts['better']} helped, {counts['worse']} hurt, "
         f"and {len(unsure)} {'is' if len(unsure) == 1 else 'are'} inside the noise"
@@ -127,14 +138,19 @@ def _count_verdicts(study: Study) -> str:
     if unsure:
         names = ", ".join(f"'{name}'" for name in unsure)
         text += f": {names} cannot be told apart from what {'it changes' if len(unsure) == 1 else 'they change'}"
+    if silent:
+        why = "; ".join(dict.fromkeys(t.gap.why for t in silent if t.gap))
+        text += f"; no verdict on {len(silent)}: {why}"
     return text + "."
 
 
 def list_warnings(study: Study) -> list[str]:
     """What a reader must know before believing the numbers."""
-    reasons = dict.fromkeys(t.trust_reason or "too few cases" for t in study.trials if t.trustworthy is False)
+    doubted = [t for t in study.trials if t.trustworthy is False]
+    reasons = dict.fromkeys(t.trust_reason or "too few cases" for t in doubted if not t.changed)
     said = [f"The intervals cannot be trusted: {'; '.join(reasons)}. Read the scores as a first impression."]
     said = said if reasons else []
+    said += [f"'{t.name}' is {say_changed(t)}." for t in doubted if t.changed]
     if len([t for t in study.trials if t.score]) > 1:
         said.append(
             "The best of several was picked after these scores were seen, on the same folds; its own score promises a "
@@ -207,7 +223,7 @@ def write_steps(study: Study) -> Section:
     rows = [
         (
             "\n".join(part for part in (t.name, t.change, f"against '{t.on}'" if t.on else "") if part),
-            format_score(t.score) if t.score else t.status,
+            format_trial(t) if t.score else t.status,
             format_gap(t.gap),
             t.gap.verdict if t.gap else "–",
             say_p(t.gap.p_holm) if t.gap else "–",
@@ -229,6 +245,13 @@ def write_steps(study: Study) -> Section:
 def format_score(score: Score | None, digits: int = 3) -> str:
     """Score, and its interval on a second line."""
     return "–" if score is None else f"{score.value:.{digits}f}\n{format_range(score.low, score.high, digits)}"
+
+
+def format_trial(trial: Trial) -> str:
+    """Score and interval of a trial, and below them the score as given where that is another one."""
+    if not trial.changed:
+        return format_score(trial.score)
+    return f"{format_score(trial.score)}\nas given {format_number(trial.given.value if trial.given else None)}"
 
 
 def format_gap(gap: Gap | None) -> str:

@@ -15,7 +15,7 @@ from ..errors import RunError
 from ..runs import RunFolder, read_json
 from .datasets import Chance, Dataset, describe_dataset, merge_shares, name_folder
 from .record import RunRecord, read_record
-from .trials import HEADLINE, Trial, read_gaps, read_rung, read_scores
+from .trials import HEADLINE, Trial, read_gaps, read_given, read_rung, read_scores
 
 if TYPE_CHECKING:
     from ..logbook import Entry
@@ -167,6 +167,7 @@ def read_single(folder: Path, *, title: str = "") -> Study:
         optimism=scores["optimism"],
         trustworthy=scores["interval"]["trustworthy"],
         trust_reason=scores["interval"]["reason"],
+        **read_given(scores.get("as_given")),
     )
     return Study(
         "run",
@@ -265,6 +266,9 @@ def _read_entry(entry: Entry, row: Mapping[str, Any]) -> Trial:
         chance=entry.chance_prior,
         optimism=entry.optimism,
         trustworthy=entry.trustworthy,
+        trust_reason=entry.trust_reason,
+        changed=entry.changed,
+        given=read_scores({HEADLINE: entry.as_given}).get(HEADLINE),
     )
 
 
@@ -289,8 +293,9 @@ def say_value(value: Any) -> str:
 
 
 def find_highest(trials: Iterable[Trial]) -> Trial | None:
-    """The trial with the largest score of the headline metric."""
-    scored = [(t.score.value, t) for t in trials if t.score is not None]
+    """The trial with the largest score of the headline metric; changed with predictions in view only if all are."""
+    found = [t for t in trials if t.score is not None]
+    scored = [(t.score.value, t) for t in [t for t in found if not t.changed] or found if t.score is not None]
     return max(scored, key=lambda pair: pair[0])[1] if scored else None
 
 

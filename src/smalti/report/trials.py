@@ -30,6 +30,7 @@ class Gap:
     p_holm: float | None
     smallest_detectable: float | None
     verdict: str
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,8 @@ class Trial:
         gaps: metric -> difference against ``on``.
         own: the score on its own images, where a ladder scores all rungs on the same ones.
         own_images: how many these are.
+        changed: what decisions have changed with predictions in view, in words; such a score is never trusted.
+        given: the score of the headline metric without them; None where it is not known.
     """
 
     name: str
@@ -76,6 +79,8 @@ class Trial:
     trust_reason: str = ""
     own: Score | None = None
     own_images: int | None = None
+    changed: str = ""
+    given: Score | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -98,6 +103,15 @@ def read_scores(metrics: Mapping[str, Any] | None) -> dict[str, Score]:
     }
 
 
+def read_given(section: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What ``as_given`` of scores.json, ladder.json and comparison.json says, as fields of a trial."""
+    section = section or {}
+    return {
+        "changed": str(section.get("changed") or ""),
+        "given": read_scores(section.get("metrics")).get(HEADLINE),
+    }
+
+
 def read_gaps(difference: Mapping[str, Any] | None) -> dict[str, Gap]:
     """Differences per metric, as ladder.json and comparison.json hold them."""
     keys = ("low", "high", "p", "p_holm", "smallest_detectable")
@@ -105,6 +119,7 @@ def read_gaps(difference: Mapping[str, Any] | None) -> dict[str, Gap]:
         str(name): Gap(
             value=float(d["value"]),
             verdict=str(d.get("verdict") or "cannot tell"),
+            why=str(d.get("why") or ""),
             **{key: d.get(key) for key in keys},
         )
         for name, d in (difference or {}).items()
@@ -133,5 +148,6 @@ def read_rung(row: Mapping[str, Any], *, data: str) -> Trial:
         gaps=read_gaps(row.get("difference")),
         trust_reason=str(row.get("trust_reason") or ""),
         notes=tuple(str(note) for note in row.get("notes") or ()),
+        **read_given(row.get("as_given")),
         **plain,
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from .. import runs
-from ..audit import CHECKS, Audit, append_decisions, hold_decisions, validate_decisions
+from ..audit import CHECKS, Audit, append_decisions, find_bound_cases, hold_decisions, validate_decisions
 from ..audit.repairs import REPAIRS
 from ..audit.traces import Trace
 from ..errors import DataError
@@ -77,6 +77,7 @@ class Desk:
         who: who decides, for the column of that name.
         insight: what a run says; None without a run.
         contents: what each image holds; decisions are about that. Without it the next run says so and adds it.
+        bound: image -> all images of its case, where these share their label; None takes the cases of the cohort.
     """
 
     def __init__(
@@ -88,10 +89,12 @@ class Desk:
         who: str,
         insight: Insight | None = None,
         contents: Mapping[str, Content] | None = None,
+        bound: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
         self.cohort = cohort
         if any(unicodedata.category(sign) in ("Cc", "Cs") for sign in who):
             raise DataError(f"{who!a} is no name. Fix: --who without control signs")
+        self.bound = find_bound_cases(cohort) if bound is None else bound
         self.who = who
         self.insight = insight
         self._contents = contents or {}
@@ -138,6 +141,8 @@ class Desk:
     def record(self, images: Sequence[str], action: str, *, entry: str, label: str = "", finding: str = "") -> bool:
         """Put one decision about each of these images on disk, all or none.
 
+        Where a label belongs to the whole case, all its images that are not excluded are relabelled.
+
         Args:
             images: names on the desk.
             action: what is decided.
@@ -149,22 +154,37 @@ class Desk:
             True when rows were added, False when this act was on disk already.
 
         Raises:
-            DataError: an unknown image, action or label, or a decision that would have no effect.
+            DataError: an unknown image, action or label, a decision that would have no effect, or two labels in a case
+                that has one.
         """
-        rows = [self._decide(image, action, label=label, finding=finding, entry=entry) for image in images]
-        validate_decisions(rows, images=self.cards, classes=self.cohort.classes)
-        for row in rows:
-            _refuse_without_effect(self.cards[row.image], action)
         if finding and finding not in self._codes:
             raise DataError(f"no finding is called {finding[:80]!a}")
         with hold_decisions(self._ledger.path):
             with self._lock:
                 self._ledger.follow()
-                known = entry in self._ledger.entries
-            if known or not rows:
+                known, settled = entry in self._ledger.entries, dict(self._ledger.settled)
+            if known or not images:
                 return False
+            about = self._widen(images, settled) if action == "relabel" else images
+            rows = [self._decide(image, action, label=label, finding=finding, entry=entry) for image in about]
+            validate_decisions(rows, images=self.cards, classes=self.cohort.classes)
+            for row in rows:
+                _refuse_without_effect(self.cards[row.image], action)
+            # What it comes to, with what was decided before about other images of the same cases.
+            cases = {image: case for image in about if (case := self.bound.get(image))}
+            after = settled | {row.image: row for row in rows}
+            together = [after[image] for case in cases.values() for image in case if image in after]
+            validate_decisions(together, images=self.cards, classes=self.cohort.classes, bound=cases)
             self._write(rows)
             return True
+
+    def _widen(self, images: Sequence[str], settled: Mapping[str, Decision]) -> list[str]:
+        """The images, and those that share their label by their case and are not excluded."""
+        wide = dict.fromkeys(images)
+        for image in images:
+            case = self.bound.get(image, ())
+            wide |= dict.fromkeys(i for i in case if i not in settled or settled[i].action != "exclude")
+        return list(wide)
 
     def undo(self, undone: str, *, entry: str) -> bool:
         """Bring back what counted before an act, for each image that was not decided again since; all at once.

@@ -20,7 +20,7 @@ from ..registry import read_options
 from ..runs import RunFolder
 from ..samples import AUGMENTATIONS, StainMaps, apply_transform
 from ..tile import SHAPE_NAMES, STAINS, TileStore
-from ..types import Cohort
+from ..types import Cohort, Sample
 from .devices import Device
 from .features import Features
 from .losses import LOSSES
@@ -52,6 +52,7 @@ class Experiment:
             unless stain is normalised, each fold to its own reference.
         stains: name of a split -> what happens to the stain of each image; empty where tiles stay as they are.
         digests: image -> hash of its file.
+        given: all labelled images as they were given, where they are to be scored so as well; the store holds them.
     """
 
     run: RunFolder
@@ -64,6 +65,7 @@ class Experiment:
     fabric: Fabric
     stains: Mapping[str, StainMaps] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
+    given: tuple[Sample, ...] = ()
 
     def build_pooler(self) -> Pooler:
         """A fresh pooler of the recipe."""

@@ -23,6 +23,7 @@ from ..runs import hash_text, now_text, write_atomic, write_json, write_table
 from ..types import Split
 from ..workflow import RUNS, SILENT, Ground, Listener
 from ..workflow.comparison import tabulate_comparison
+from ..workflow.influence import describe_given, read_influence
 from ..workflow.preparation import identify
 from .curves import COLUMNS, find_idle, judge_flatness, measure_noise, trace_curves
 from .idle import find_idle_knobs, find_idle_trials
@@ -233,6 +234,8 @@ def _score_outer(
         write_table(studies.bench.folder / "predictions" / f"{name}.csv", table)
     classes = studies.bench.ground.cohort.classes
     pools = {name: pool_predictions(table, classes=classes) for name, table in whole.items()}
-    comparison = tabulate_comparison(pools, confidence=plan.evaluate.confidence)
+    changed = read_influence(studies.bench.prepare(plan)[0].run.path).describe()
+    given = dict.fromkeys(pools, describe_given(changed, None)) if changed else {}
+    comparison = tabulate_comparison(pools, confidence=plan.evaluate.confidence, given=given)
     scores = score_predictions(whole[TUNED], classes=classes, confidence=plan.evaluate.confidence)
     return comparison | {"chance": scores["metrics"]["macro_f1"]["chance_prior"], "interval": scores["interval"]}

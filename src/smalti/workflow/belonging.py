@@ -147,6 +147,7 @@ def bind_decisions(
     *,
     contents: Mapping[str, Content],
     unusable: Collection[str],
+    bound: Mapping[str, tuple[str, ...]],
     listener: Listener,
 ) -> tuple[Decision, ...]:
     """The decisions that act on this cohort, each with the content that it is about.
@@ -158,6 +159,7 @@ def bind_decisions(
         decisions: all rows of the file at ``path``.
         contents: of all images that have a file.
         unusable: images of the folder that are not in the cohort.
+        bound: image -> all images of its case, where these share their label.
 
     Raises:
         DataError: with every row that cannot be followed: see `validate_decisions`; an image that changed since.
@@ -167,7 +169,7 @@ def bind_decisions(
     gone = {d.image for d in decisions if d.content} - names - elsewhere
     problems = _check_contents(decisions, contents, names=names, gone=gone, path=path)
     try:
-        validate_decisions(decisions, images=names | elsewhere | gone, classes=cohort.classes)
+        validate_decisions(decisions, images=names | elsewhere | gone, classes=cohort.classes, bound=bound)
     except DataError as error:
         problems += error.problems
     if problems:

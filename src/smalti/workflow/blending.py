@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -11,11 +12,12 @@ from ..recipe import Recipe
 from ..runs import RunFolder, hash_file, hash_text, open_run, read_table, write_json
 from ..types import PREDICTION_COLUMNS, Cohort
 from .ground import Ground
+from .influence import record_influence
 from .listening import Listener
 from .preparation import check_rules, identify, make_splits, name_run, record_plan
 from .staging import stage
 
-TABLES = ("inner", "out_of_fold", "test", "sealed")
+TABLES = ("inner", "out_of_fold", "test", "sealed", "as_given")
 
 
 def combine_runs(ground: Ground, plan: Recipe, *, runs: Path, name: str | None, listener: Listener) -> RunFolder:
@@ -36,6 +38,7 @@ def combine_runs(ground: Ground, plan: Recipe, *, runs: Path, name: str | None, 
     identity = identify(ground, cache=runs / "cache") | {"members": members}
     run_folder = open_run(runs / (name or name_run(ground, plan)), recipe=plan, identity=identity)
     record_plan(run_folder, ground, make_splits(ground, plan, listener=listener))
+    influence = record_influence(run_folder, ground, runs=runs, data=identity["data"])
     with stage(run_folder, "predict"):
         listed = [
             Member(
@@ -53,6 +56,12 @@ def combine_runs(ground: Ground, plan: Recipe, *, runs: Path, name: str | None, 
         _check_folds(run_folder, folders[0])
         found = {"out_of_fold": combined.outer, "test": combined.test, "sealed": combined.sealed}
         tables = {name: table for name, table in found.items() if table is not None}
+        given = [_read(f / "predictions" / "as_given.csv") for f in folders]
+        if influence.followed and all(table is not None for table in given):
+            # The same ensemble: what it fits is fitted on the inner images alone.
+            as_given = [replace(m, outer=table) for m, table in zip(listed, given, strict=True) if table is not None]
+            method = plan.ensemble.method
+            tables["as_given"] = combine_members(as_given, classes=cohort.classes, method=method).outer
         write_json(run_folder.predictions / "ensemble.json", combined.record)
         tables = write_predictions(run_folder, combined.inner, tables, recipe=plan, classes=cohort.classes)
         if cohort.unlabelled and "test" in tables:

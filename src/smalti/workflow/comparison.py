@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from ..logbook.seal import Seal, add_opening, find_seal, read_seal, write_seal
 from ..runs import RunFolder, read_json, read_table, write_json
 from ..types import score_columns
 from .belonging import RUNS
+from .influence import describe_given, read_influence
 from .stages import read_predictions
 
 RESAMPLES = 2000
@@ -34,12 +35,18 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One side of a comparison: a name, where it is, and its out-of-fold table with the classes in score order."""
+    """One side of a comparison: a name, where it is, and its out-of-fold table with the classes in score order.
+
+    Attributes:
+        given: what it scores as given (``as_given`` of its ``scores.json``), where decisions have changed labels or
+            images with predictions in view.
+    """
 
     name: str
     path: Path
     table: pd.DataFrame
     classes: tuple[str, ...]
+    given: dict[str, Any] | None = None
 
 
 def compare_sources(
@@ -75,7 +82,8 @@ def compare_sources(
     read, notes = _keep_common(read) if common else (read, [])
     pools = {s.name: pool_predictions(s.table, classes=_order(s, read[0])) for s in read}
     check_alike(pools)
-    result = tabulate_comparison(pools, confidence=confidence, without_luck=without_luck)
+    given = {s.name: s.given for s in read if s.given is not None}
+    result = tabulate_comparison(pools, confidence=confidence, given=given, without_luck=without_luck)
     result["notes"] = notes + describe_folds(pools)
     for row, source in zip(result["rows"], read, strict=True):
         row["path"] = str(source.path)
@@ -84,14 +92,32 @@ def compare_sources(
     return result
 
 
-def tabulate_comparison(pools: Mapping[str, Pool], *, confidence: float, without_luck: bool = False) -> dict[str, Any]:
-    """Every pool against the first, as ``comparison.json`` holds it."""
+def tabulate_comparison(
+    pools: Mapping[str, Pool],
+    *,
+    confidence: float,
+    given: Mapping[str, Mapping[str, Any]] | None = None,
+    without_luck: bool = False,
+) -> dict[str, Any]:
+    """Every pool against the first, as ``comparison.json`` holds it.
+
+    Args:
+        pools: by name.
+        confidence: of the intervals.
+        given: what those of them score as given whose labels or images were changed with predictions in view; a
+            comparison with one of them has no verdict.
+        without_luck: give a verdict also where the luck of trainings cannot be measured.
+    """
+    given = given or {}
     resampled = {name: resample_cases(pool, resamples=RESAMPLES) for name, pool in pools.items()}
     names = list(pools)
     first = pools[names[0]]
     pairs = [Pair(name, names[0], resampled[name], resampled[names[0]]) for name in names[1:]]
     found = compare_pairs(pairs, confidence=confidence, without_luck=without_luck)
     trustworthy, reason = judge_trust(first)
+    if given:
+        doubts = [f"{name}: {section['words']}" for name, section in given.items()]
+        trustworthy, reason = False, "; ".join([*doubts, *([] if trustworthy else [reason])])
     rows = [
         {
             "name": name,
@@ -99,7 +125,12 @@ def tabulate_comparison(pools: Mapping[str, Pool], *, confidence: float, without
             "n_seeds": len(pools[name].scores),
             "metrics": tabulate_margins(pools[name], confidence=confidence),
             "against": names[0] if position else None,
-            "difference": tabulate_differences(found[position - 1]) if position else None,
+            "difference": tabulate_differences(
+                withhold_verdicts(found[position - 1], say_withheld([n for n in (name, names[0]) if n in given]))
+            )
+            if position
+            else None,
+            "as_given": given.get(name),
         }
         for position, name in enumerate(names)
     ]
@@ -108,6 +139,20 @@ def tabulate_comparison(pools: Mapping[str, Pool], *, confidence: float, without
         "confidence": confidence, "alpha": round(1 - confidence, 10), "resamples": RESAMPLES,
         "trustworthy": trustworthy, "reason": reason, "notes": [], "rows": rows,
     }  # fmt: skip
+
+
+def withhold_verdicts(differences: Mapping[str, Difference], why: str) -> dict[str, Difference]:
+    """The differences, where there is a reason without the word that says which is better."""
+    if not why:
+        return dict(differences)
+    return {metric: replace(found, verdict="no verdict", why=why) for metric, found in differences.items()}
+
+
+def say_withheld(names: Sequence[str]) -> str:
+    """Why there is no verdict on these; empty where there are none."""
+    if not names:
+        return ""
+    return f"labels or images of {' and '.join(names)} were changed with predictions in view"
 
 
 def describe_folds(pools: Mapping[str, Pool]) -> list[str]:
@@ -148,10 +193,17 @@ def _read_source(source: str | Path, runs: Path) -> Source:
     path = Path(source)
     if path.suffix.lower() == ".csv":
         table, classes = read_predictions(path)
-        return Source(path.stem, path, table, classes)
+        return Source(path.stem, path, table, classes, _read_given(path.parent.parent))
     folder = path if path.is_dir() else resolve_run(runs, str(source))
     run = RunFolder(folder)
-    return Source(folder.resolve().name, folder, run.read_out_of_fold(), run.read_classes())
+    return Source(folder.resolve().name, folder, run.read_out_of_fold(), run.read_classes(), _read_given(folder))
+
+
+def _read_given(run: Path) -> dict[str, Any] | None:
+    """What a run scores as given, where that is another score; None too where the folder is that of no run."""
+    path = run / "scores.json"
+    scores = read_json(path) if path.is_file() else None
+    return scores.get("as_given") if isinstance(scores, dict) else None
 
 
 def _complete(sources: list[Source]) -> list[Source]:
@@ -230,7 +282,7 @@ def open_seal(names: Sequence[str | Path], *, runs: str | Path = RUNS) -> tuple[
     labels = _read_labels(folders[0])
     pools = {folder.resolve().name: _pool_sealed(folder, labels) for folder in folders}
     check_alike(pools)
-    result = tabulate_comparison(pools, confidence=0.95)
+    result = tabulate_comparison(pools, confidence=0.95, given=_find_touched(folders, seals.values()))
     scores = {row["name"]: row["metrics"] for row in result["rows"]}
     seals = {path: add_opening(seal, scores) for path, seal in seals.items()}
     for path, seal in seals.items():
@@ -251,6 +303,24 @@ def _find_seals(folders: Sequence[Path], root: Path) -> dict[Path, Seal]:
             f"nothing is sealed: no {', '.join(missing)}. Fix: --set split.sealed_frac=0.2 from the first run on"
         )
     return {path: seal for path, seal in found.items() if seal is not None}
+
+
+def _find_touched(folders: Sequence[Path], seals: Iterable[Seal]) -> dict[str, dict[str, Any]]:
+    """Runs whose sealed scores may be touched by decisions that were made with predictions in view.
+
+    Labels here are those that were given, whatever was decided. What is left is sealed images that were left out or
+    repaired, and networks that had seen the sealed cases before these were sealed.
+    """
+    touched, earlier = {}, sorted({name for seal in seals for name in seal.runs_before})
+    for folder in folders:
+        influence = read_influence(folder)
+        inside = len(influence.sealed)
+        before = f"the sealed cases may have been seen by {', '.join(earlier)}, made before the seal"
+        reasons = [f"{inside} sealed images were left out or repaired with predictions in view"] if inside else []
+        reasons += [before] if influence.followed and earlier else []
+        if reasons:
+            touched[folder.resolve().name] = describe_given("; ".join(reasons), None)
+    return touched
 
 
 def _read_labels(folder: Path) -> dict[str, str]:

@@ -13,6 +13,8 @@ from ..audit import (
     append_decisions,
     apply_decisions,
     audit_cohort,
+    check_accepted,
+    find_bound_cases,
     hide_sealed,
     hold_decisions,
     join_duplicates,
@@ -47,6 +49,8 @@ class Ground:
         standing: problems of images that nobody has excluded; a run refuses them.
         contents: image -> what it holds, of all images that have a file.
         seals: files of the seals that hold images of this folder.
+        bound: image -> all images of its case, where these share their label in the data as they were read.
+        known: all decisions that were there, also where only some of them act.
     """
 
     cohort: Cohort
@@ -56,6 +60,8 @@ class Ground:
     standing: tuple[Problem, ...] = ()
     contents: Mapping[str, Content] = field(default_factory=dict)
     seals: tuple[Path, ...] = ()
+    bound: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    known: tuple[Decision, ...] = ()
 
 
 def restrict_decisions(ground: Ground, actions: Collection[Action]) -> Ground:
@@ -67,7 +73,7 @@ def restrict_decisions(ground: Ground, actions: Collection[Action]) -> Ground:
     usable = {s.image for s in ground.whole.samples}
     settled = settle_decisions(ground.decisions).values()
     decisions = tuple(d for d in settled if d.action in actions or d.image not in usable)
-    cohort = apply_decisions(ground.whole, decisions, findings=ground.seen.findings)
+    cohort = apply_decisions(ground.whole, decisions, findings=ground.seen.findings, bound=ground.bound)
     return replace(ground, cohort=cohort, decisions=decisions)
 
 
@@ -94,9 +100,10 @@ def inspect_ground(
     Raises:
         DataError: with every problem of the folder at once; nothing is written.
         WeightsError: the weights that the recipe names cannot be had.
-        RecipeError: the seal that is there is not the one that the recipe asks for.
+        RecipeError: the seal that is there is not the one that the recipe asks for, or a rule is to change labels.
         RunError: the folder of the runs, which holds ``cache``, lies inside the data folder or cannot be written to.
     """
+    check_accepted(recipe.audit.accept)
     if cache is not None:
         check_place(cache.parent, data=data)
         for place in (cache.parent, cache):
@@ -119,9 +126,11 @@ def inspect_ground(
     contents = read_contents(cohort, seen, unusable=unusable, cache=cache)
     if skipped := mark_decisions(skipped, contents, root=cohort.root):
         append_decisions(decisions_path, skipped)
+    bound = find_bound_cases(cohort)
     decisions = bind_decisions(
-        (*decisions, *skipped), decisions_path, cohort, contents=contents, unusable=unusable, listener=listener
-    )
+        (*decisions, *skipped), decisions_path, cohort, contents=contents, unusable=unusable, bound=bound,
+        listener=listener,
+    )  # fmt: skip
     # Joined first: an excluded image may be the only bridge between the cases of its two twins.
     sealing = Sealing(join_duplicates(cohort, seen.findings))
     if seal_path is not None:
@@ -134,8 +143,11 @@ def inspect_ground(
     decisions += _accept(seen, recipe, decisions_path, contents=contents, root=cohort.root, listener=listener)
     decisions = tuple(settle_decisions(decisions).values())
     whole = sealing.cohort
-    cohort = apply_decisions(whole, decisions, findings=seen.findings)
-    return Ground(cohort, whole, decisions, seen, _list_standing(wrong, decisions), contents, sealing.seals)
+    cohort = apply_decisions(whole, decisions, findings=seen.findings, bound=bound)
+    return Ground(
+        cohort, whole, decisions, seen, _list_standing(wrong, decisions), contents, sealing.seals, bound,
+        known=decisions,
+    )  # fmt: skip
 
 
 def _accept(

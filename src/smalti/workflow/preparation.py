@@ -30,8 +30,9 @@ from ..runs import (
     write_json,
     write_table,
 )
-from ..types import Cohort, Split
+from ..types import Cohort, Sample, Split
 from .ground import Ground
+from .influence import record_influence
 from .listening import SILENT, Listener
 from .policies import check_policy, hash_images
 from .staging import stage
@@ -79,10 +80,15 @@ def prepare(
     folder = runs / (name or name_run(ground, plan))
     run_folder = open_run(folder, recipe=plan, identity=identity, training=training, device=asdict(device))
     record_plan(run_folder, ground, splits)
+    influence = record_influence(run_folder, ground, runs=runs, data=identity["data"])
+    # Scored as given, too, where decisions may have been made with predictions in view.
+    given = ground.whole.labelled if influence.followed and not plan.tile.other_masks else ()
     listener.say(f"{device.name}, {device.precision}: {device.reason}")
     with stage(run_folder, "tile"):
         tile_px = plan.tile.size_px or backbone.spec.size_px
-        store = build_store(ground.cohort, plan.tile, tile_px=tile_px, cache=cache, progress=listener.follow("tile"))
+        store = build_store(
+            add_given(ground.cohort, given), plan.tile, tile_px=tile_px, cache=cache, progress=listener.follow("tile")
+        )
         count_unscaled(ground, plan, listener=listener)
     adopt_training(run_folder, splits, listener=listener)
     fabric = make_fabric(device)
@@ -94,7 +100,16 @@ def prepare(
         with stage(run_folder, "features"):
             embed = partial(_embed, plan, backbone, fabric=fabric, cache=cache, listener=listener)
             frozen = _freeze(embed, stains, plan, classes=len(ground.cohort.classes))
-    return Experiment(run_folder, plan, ground.cohort, store, backbone, frozen, device, fabric, stains, digests), splits
+    experiment = Experiment(
+        run_folder, plan, ground.cohort, store, backbone, frozen, device, fabric, stains, digests, given
+    )
+    return experiment, splits
+
+
+def add_given(cohort: Cohort, given: tuple[Sample, ...]) -> Cohort:
+    """The cohort with labelled images that decisions have left out, to be scored and not to be learned from."""
+    kept = {s.image for s in cohort.labelled}
+    return replace(cohort, labelled=(*cohort.labelled, *(s for s in given if s.image not in kept)))
 
 
 def count_unscaled(ground: Ground, plan: Recipe, *, listener: Listener) -> None:
@@ -333,7 +348,7 @@ def record_plan(run_folder: RunFolder, ground: Ground, splits: tuple[Split, ...]
             "root": str(cohort.root.resolve()), "layout": cohort.layout, "classes": cohort.classes,
             "n_labelled": len(cohort.labelled), "n_unlabelled": len(cohort.unlabelled),
             "n_sealed": len(cohort.sealed), "n_cases": len({s.case for s in cohort.labelled}),
-            "notes": cohort.notes, "left_out": left_out, "repaired": repaired,
+            "notes": cohort.notes, "left_out": left_out, "repaired": repaired, "label_by_case": bool(ground.bound),
             "seals": [path.name for path in ground.seals],
         },
     )  # fmt: skip

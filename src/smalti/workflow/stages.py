@@ -19,6 +19,7 @@ from ..types import SCORE_PREFIX, Split
 from .belonging import RUNS, find_decisions
 from .blending import combine_runs, submit
 from .ground import Ground, inspect_ground
+from .influence import read_influence, tell_trust
 from .listening import SILENT, Listener
 from .place import check_name
 from .policies import warn_of_operations
@@ -162,12 +163,14 @@ def train_run(
 
 def predict(experiment: Experiment, splits: tuple[Split, ...], *, listener: Listener = SILENT) -> None:
     """Out-of-fold scores, scores of the unlabelled part, the submission, and embeddings to compare images by."""
-    from ..predict import predict_outer, predict_sealed, predict_unlabelled, write_predictions
+    from ..predict import predict_given, predict_outer, predict_sealed, predict_unlabelled, write_predictions
     from ..train import tabulate_inner
 
     cohort = experiment.cohort
     with stage(experiment.run, "predict"):
         tables = {"out_of_fold": predict_outer(experiment, splits, tell=listener.tell)}
+        if experiment.given:
+            tables["as_given"] = predict_given(experiment, splits, tables["out_of_fold"], tell=listener.tell)
         if cohort.unlabelled:
             tables["test"] = predict_unlabelled(experiment, splits, tell=listener.tell)
         if cohort.sealed:
@@ -200,13 +203,15 @@ def evaluate_run(path: str | Path) -> Result:
     """Score a run folder's out-of-fold predictions; write ``scores.json``, ``suspects.json`` and ``traces.json``."""
     folder = RunFolder(Path(path))
     recipe = folder.read_recipe()
+    classes, given = folder.read_classes(), folder.predictions / "as_given.csv"
+
+    def score(table: pd.DataFrame, inner: pd.DataFrame | None = None) -> dict[str, Any]:
+        return score_predictions(table, classes=classes, inner=inner, confidence=recipe.evaluate.confidence)
+
     with stage(folder, "evaluate"):
-        scores = score_predictions(
-            folder.read_out_of_fold(),
-            classes=folder.read_classes(),
-            inner=folder.read_inner(),
-            confidence=recipe.evaluate.confidence,
-        )
+        scores = score(folder.read_out_of_fold(), folder.read_inner())
+        as_given = score(read_table(given)) if given.is_file() else None
+        scores = tell_trust(scores, read_influence(folder.path), as_given)
         write_json(folder.path / "scores.json", scores)
     suspect_run(folder.path)
     return Result(folder.path, scores)
