@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .failures import data_error
+from .failures import data_error, refuse_whole
 from .integrity import check_strips, check_whole
-from .pictures import open_picture, to_planes, turn
+from .pictures import LARGEST_WHOLE_PX, open_picture, to_planes, turn
 from .slides import BAND_PX, find_slide_size, is_slide, open_slide, read_slide_region
 
 Planes = tuple[NDArray[Any], NDArray[np.uint8] | None]  # light and opacity
@@ -33,9 +33,10 @@ def read_mask(path: Path, *, most_px: int | None = None) -> tuple[NDArray[np.uin
     more than what a file without bands takes (PNG: a byte a pixel) is held.
 
     Raises:
-        DataError, MissingExtraError: as `read_image`; a float mask that is not finite is damaged.
+        DataError, MissingExtraError: as `read_image`, without ``most_px`` also of the size; a float mask that is not
+            finite is damaged.
     """
-    with _open_bands(path) as ((height_px, width_px), read):
+    with _open_bands(path, whole=most_px is None) as ((height_px, width_px), read):
         step = 1 if most_px is None else max(1, math.ceil(math.sqrt(height_px * width_px / most_px)))
         light, opacity, shown = _Levels(path, step), _Levels(path, step), _Levels(path, step)
         rows = height_px if step == 1 else max(1, BAND_PX // width_px // step) * step
@@ -51,7 +52,7 @@ def read_mask(path: Path, *, most_px: int | None = None) -> tuple[NDArray[np.uin
 
 
 @contextmanager
-def _open_bands(path: Path) -> Iterator[tuple[tuple[int, int], Any]]:
+def _open_bands(path: Path, *, whole: bool) -> Iterator[tuple[tuple[int, int], Any]]:
     """Size and a function from first and last row to the planes between them."""
     if is_slide(path):
         with open_slide(path) as slide:
@@ -64,6 +65,8 @@ def _open_bands(path: Path) -> Iterator[tuple[tuple[int, int], Any]]:
         return
     with open_picture(path) as (image, orientation):
         check_strips(image, path)
+        if whole:
+            refuse_whole(path, (image.height, image.width), most_px=LARGEST_WHOLE_PX)
         image.load()
         check_whole(image, path)
         turned = turn(image, orientation)
