@@ -9,7 +9,7 @@ Few errors say little about those that were not seen. So half a case more that i
 wrong is imagined of each class, as Jeffreys' prior does (Brown, Cai & DasGupta 2001).
 
 What is covered is another training of the recipe on other cases, because the *luck* of single networks is added
-(`measure_luck`). With fewer than four networks it cannot be estimated, and the interval covers other cases scored by
+(`measure_luck`). With fewer than five networks it cannot be estimated, and the interval covers other cases scored by
 these very networks. How often either is covered is measured in benchmarks/bench_coverage.py.
 """
 
@@ -42,7 +42,7 @@ METHOD = (
     "Student's t), widened by the variance between networks"
 )
 MEANS_OVER_IMAGES = ("accuracy", "log_loss")  # a class of few cases has no more say than its images
-LEAST_NETWORKS = 4
+LEAST_NETWORKS = 5
 LEAST_ERRORS = 5
 IMAGINED = 0.5  # cases of each class that are right, and that are wrong, besides those that were seen
 SLIP = 0.25  # share of the others that an imagined wrong case is ranked behind
@@ -237,7 +237,8 @@ def _find_interval(
     variance, degrees, luck = error.variance, error.degrees, measure_luck(influence, pool)
     if luck.networks >= LEAST_NETWORKS and luck.variance > 0:
         variance += luck.variance
-        degrees = variance**2 / (error.variance**2 / error.degrees + luck.between**2 / luck.degrees)
+        # One degree less than networks of normal scores would leave: few are far worse than most.
+        degrees = variance**2 / (error.variance**2 / error.degrees + luck.between**2 / (luck.degrees - 1))
     critical = float(stats.t.ppf((1 + confidence) / 2, degrees))
     if np.isnan(error.center):
         reach = float(np.exp(critical * np.sqrt(variance) / value))
