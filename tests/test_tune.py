@@ -123,6 +123,75 @@ def search_drawn(folder: Path, *, trials: int = 30, sampler: Any = "tpe") -> tup
     return tabulate_trials(found, SPACE.names, folds=3), studies
 
 
+class CutError(BaseException):
+    """Stands for the end of the process: no Exception."""
+
+
+class Cut(Drawn):
+    """Scores depend on the recipe alone; the process ends in the folds that ``cuts`` names, counted over all trials."""
+
+    cuts: ClassVar[set[int]] = set()
+    count: ClassVar[int] = 0
+
+    def try_recipe(self, recipe: Any, images: Any, *, name: str) -> Any:
+        for score in super().try_recipe(recipe, images, name=recipe.to_yaml()):
+            Cut.count += 1
+            if Cut.count in Cut.cuts:
+                raise CutError
+            yield score
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "grid"])
+def test_a_search_that_was_killed_goes_on_to_the_trials_that_it_would_have_had(
+    sampler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = Space.model_validate({"knobs": [{**KNOBS[0], "steps": 3}, {**KNOBS[1], "steps": 3}]})
+    monkeypatch.setattr("test_tune.Drawn", Cut)
+    monkeypatch.setattr("test_tune.SPACE", space)
+    tables = []
+    for way, cuts in (("whole", set()), ("cut", {2, 3, 9, 17, 18, 30, 41})):
+        Cut.cuts, Cut.count = cuts, 0
+        for _ in range(len(cuts)):
+            with pytest.raises(CutError):
+                search_drawn(tmp_path / way, trials=12, sampler=sampler)
+        trials, _ = search_drawn(tmp_path / way, trials=12, sampler=sampler)
+        tables.append(trials.drop(columns="seconds"))
+    pd.testing.assert_frame_equal(*tables)
+    assert (tables[0]["state"] == "pruned").any()
+
+
+def test_halving_ends_the_trials_that_optuna_would_end() -> None:
+    rng = np.random.default_rng(0)
+    ends = []
+    for pruner in (Halving(), optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2)):
+        study = optuna.create_study(direction="maximize", pruner=pruner)
+        scores, steps = np.random.default_rng(1).normal(size=(60, 9)), []
+        for row in scores:
+            trial = study.ask()
+            for step, score in enumerate(row):
+                trial.report(score, step)
+                if ended := trial.should_prune():
+                    break
+            study.tell(trial, row[step], state=optuna.trial.TrialState.PRUNED if ended else None)
+            steps.append(step)
+        ends.append(steps)
+    assert ends[0] == ends[1]
+    assert len(set(ends[0])) > 2, rng
+
+
+def test_half_a_line_of_a_journal_is_taken_off_and_a_damaged_one_named(tmp_path: Path) -> None:
+    trials, studies = search_drawn(tmp_path, trials=3)
+    path = tmp_path / "trials.journal"
+    content = path.read_bytes()
+    path.write_bytes(content + b'{"op_code": 4, "worker')
+    again, _ = search_drawn(tmp_path, trials=3)
+    pd.testing.assert_frame_equal(again, trials)
+    for damaged in (b"[]\n", b"{}\n", b"null\n", b"\x00\xff\n\n"):
+        path.write_bytes(damaged + content)
+        with pytest.raises(RunError, match=r"trials\.journal is damaged.*Fix"):
+            studies._open("all")
+
+
 def test_a_choice_whose_trials_end_early_is_found_all_the_same(tmp_path: Path) -> None:
     """A search ends what is behind, and those that are left tell nothing of what put them there."""
     trials, _ = search_drawn(tmp_path)

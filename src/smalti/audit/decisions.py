@@ -57,7 +57,7 @@ def parse_decisions(content: bytes, *, name: str) -> tuple[Decision, ...]:
         rows = [{column: (row.get(column) or "").strip() for column in DECISION_COLUMNS} for row in reader]
     except csv.Error as error:  # csv reads no field beyond 131,072 signs
         problem = Problem(
-            "decisions-table", f"{name} line {reader.line_num}", f"{error}.", "correct or remove this row"
+            "decisions-table", f"{name} line {reader.line_num + 1}", f"{error}.", "correct or remove this row"
         )
         raise DataError("decisions cannot be read", [problem]) from None
     return tuple(Decision(action=cast(Action, row.pop("action")), **row) for row in rows)
