@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shutil
@@ -16,11 +17,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import f1_score
+from typer.testing import CliRunner
 
 from smalti import workflow
 from smalti.audit.decisions import ACTIONS
+from smalti.cli import app
 from smalti.errors import DataError, RecipeError, RunError
 from smalti.ladder import Ladder, climb_ladder, describe_ladder, list_ladders, load_ladder, resolve_ladder
+from smalti.ladder.progress import measure_progress
+from smalti.runs import RunFolder
 from smalti.types import DECISION_COLUMNS
 from textures import CLASSES, FAST, LABELLED, write_lines
 
@@ -444,6 +449,91 @@ def test_a_rung_that_was_killed_twice_is_not_tried_again(copied: SimpleNamespace
         assert rows["turns"]["notes"] == ["tiles, which it changes, has no score"]
     path.unlink()
     assert all(row["status"] == "done" for row in climb_again(copied)["rungs"])
+
+
+def test_a_rung_that_came_further_between_kills_is_tried_as_often_as_it_takes(
+    copied: SimpleNamespace, ran: list[str]
+) -> None:
+    """What the run folder holds now is compared with what it held when the rung was begun."""
+    path = set_state(copied, "tiles")
+    run = copied.runs / json.loads(path.read_text(encoding="utf-8"))["run"]
+    for number in range(4):
+        progress = measure_progress(run)
+        (run / "checkpoints" / f"more-{number}.progress").write_text("an epoch", encoding="utf-8")
+        set_state(copied, "tiles", status="running", killed=1, progress=progress)
+        climb_again(copied)
+        assert json.loads(path.read_text(encoding="utf-8"))["status"] == "done"
+    assert ran == ["tiles"] * 4
+    for killed in (0, 1):
+        set_state(copied, "tiles", status="running", killed=killed, progress=measure_progress(run))
+        status = {row["name"]: row["status"] for row in climb_again(copied)["rungs"]}["tiles"]
+        assert status == ("failed" if killed else "done")
+
+
+def test_progress_is_what_is_new_and_not_what_is_done_again(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.checkpoints.mkdir()
+    seen = [measure_progress(tmp_path)]
+    for step in ("begin", "epoch", "next epoch", "fold"):
+        if step == "begin":
+            run.log("tile begins")
+        elif step == "fold":
+            (run.checkpoints / "fold0-seed0.safetensors").write_bytes(b"weights")
+        else:
+            (run.checkpoints / "fold0.progress").write_bytes(step.encode())
+        seen.append(measure_progress(tmp_path))
+        run.log("tile begins")
+        (run.checkpoints / ".half").write_bytes(b"temporary")
+        assert measure_progress(tmp_path) == seen[-1]
+    assert len(set(seen)) == 5
+
+
+def test_retry_tries_a_rung_again_that_was_given_up(copied: SimpleNamespace, ran: list[str]) -> None:
+    set_state(copied, "tiles", status="running", run=None, killed=1)
+    assert {row["name"]: row["status"] for row in climb_again(copied)["rungs"]}["tiles"] == "failed"
+    ran.clear()
+    assert {row["status"] for row in climb_again(copied, retry=True)["rungs"]} == {"done"}
+    assert ran[0] == "tiles"
+
+
+def test_a_full_disk_stops_the_ladder_and_no_memory_fails_the_rung(
+    copied: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = set_state(copied, "tiles", key="another")
+
+    def fail(error: Exception) -> Callable[..., None]:
+        def run_on(*_: Any, **__: Any) -> None:
+            raise error
+
+        return run_on
+
+    monkeypatch.setattr(workflow, "run_on", fail(OSError(errno.ENOSPC, "No space left on device", "a")))
+    with pytest.raises(OSError, match="No space"):
+        climb_again(copied)
+    assert json.loads(path.read_text(encoding="utf-8"))["status"] == "waiting"
+    monkeypatch.setattr(workflow, "run_on", fail(MemoryError()))
+    rows = {row["name"]: row for row in climb_again(copied)["rungs"]}
+    assert (rows["tiles"]["status"], "out of memory. Fix: " in rows["tiles"]["error"]) == ("failed", True)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", "null", '{"key": 1, "other": 2}', '{"status": "done'])
+def test_a_damaged_state_of_a_rung_is_found_out_again(content: str, copied: SimpleNamespace, ran: list[str]) -> None:
+    (copied.folder / "rungs" / "tiles.json").write_text(content, encoding="utf-8")
+    (copied.folder / "ladder.json").write_text(content, encoding="utf-8")
+    said: list[str] = []
+    result = climb_again(copied, listener=workflow.Listener(say=said.append))
+    assert {row["status"] for row in result["rungs"]} == {"done"}
+    assert any("tiles.json is damaged" in text for text in said)
+
+
+def test_the_command_ends_with_1_where_a_rung_failed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    row = {"name": "tiles", "change": "", "status": "failed", "error": "it broke. Fix: mend it", "metrics": None,
+           "difference": None, "seconds": None, "peak_memory_gb": None}  # fmt: skip
+    monkeypatch.setattr("smalti.ladder.climb_ladder", lambda *_, **__: (tmp_path, {"rungs": [row]}))
+    done = CliRunner().invoke(app, ["ladder", str(tmp_path)])
+    assert done.exit_code == 1
+    assert "failed: tiles: it broke. Fix: mend it" in done.output
+    assert "result:" in done.output
 
 
 def test_a_rung_that_a_person_interrupts_was_not_killed(

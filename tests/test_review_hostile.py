@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import signal
+import socket
 import struct
 import subprocess
 import sys
+import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from PIL import Image
 from starlette.testclient import TestClient
 
 from desks import HOME, OWN, SCRIPT, TOKEN, draw_cohort, enter, find_decisions, open_desk, send
-from smalti.review import Insight, make_app
+from smalti.audit import Audit, read_decisions
+from smalti.errors import DataError
+from smalti.review import Desk, Insight, make_app
 from smalti.review.guard import LARGEST_BODY
 from smalti.types import Cohort, Finding, Sample
 
@@ -206,3 +214,124 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
         [sys.executable, "-c", code, str(cohort.root / "b.png")], capture_output=True, text=True, check=True
     )
     assert int(done.stdout) < 1_000_000
+
+
+# --- words, locks, disks and clients that leave -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["action", "finding", "entry", "undone", "at", "label"])
+@pytest.mark.parametrize("sign", ["\x00", "\n", "\x1b", "\x7f", "\ud800"])
+def test_control_signs_and_half_surrogates_are_refused(key: str, sign: str, cohort: Cohort) -> None:
+    client = enter(open_desk(cohort))
+    act = {"images": ["a.png"], "action": "keep", "label": "z", key: f"keep{sign}"}
+    path = "/undo" if key == "undone" else "/decide"
+    content = json.dumps({"entry": "e1", **act})
+    answer = client.post(path, content=content, headers={**OWN, "Content-Type": "application/json"})
+    if key != "label" or sign == "\ud800":  # a class may be named as it likes, and is looked up
+        assert (answer.status_code, bool(answer.text)) == (400, True)
+        assert not find_decisions(cohort).exists()
+
+
+def test_an_image_with_half_a_surrogate_is_refused(cohort: Cohort) -> None:
+    client = enter(open_desk(cohort))
+    content = json.dumps({"entry": "e1", "action": "keep", "images": ["a\udce4.png"]})
+    assert (
+        client.post("/decide", content=content, headers={**OWN, "Content-Type": "application/json"}).status_code == 400
+    )
+
+
+def test_only_findings_that_exist_are_answered(cohort: Cohort) -> None:
+    finding = Finding("of-this-folder", "info", ("a.png",), "a", "keep", 1.0)
+    client = enter(open_desk(cohort, (finding,)))
+    refused = send(client, images=["a.png"], action="keep", finding="=cmd|'/c calc'!A1")
+    assert (refused.status_code, "no finding is called" in refused.text) == (400, True)
+    for number, code in enumerate(("", "blank", "of-this-folder")):
+        assert send(client, images=["a.png"], action="keep", finding=code, entry=f"f{number}").status_code == 200
+
+
+def test_a_lock_held_elsewhere_is_told_and_reading_goes_on(cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fifty writers wait for another program; whoever reads does not."""
+    monkeypatch.setattr("smalti.audit.decisions.LOCK_WAIT_S", 1.0)
+    client = enter(open_desk(cohort))
+    path = find_decisions(cohort)
+    with FileLock(path.with_name(f".{path.name}.lock")), ThreadPoolExecutor(50) as pool:
+        acts = [pool.submit(send, client, images=["a.png"], action="keep", entry=f"e{i}") for i in range(9)]
+        time.sleep(0.3)
+        started = time.monotonic()
+        assert client.get("/news").status_code == client.get("/card?image=a.png").status_code == 200
+        assert time.monotonic() - started < 0.5
+        answers = [act.result() for act in acts]
+    assert {answer.status_code for answer in answers} == {409}
+    assert "another program holds" in answers[0].text
+    assert not path.exists()
+    assert send(client, images=["a.png"], action="keep").status_code == 200
+
+
+@pytest.mark.parametrize(("code", "status"), [(errno.ENOSPC, 507), (errno.EROFS, 500), (errno.EACCES, 500)])
+def test_a_disk_that_refuses_is_told_as_what_it_is(
+    code: int, status: int, cohort: Cohort, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = enter(open_desk(cohort))
+
+    def refuse(path: Path, *_: object) -> None:
+        raise OSError(code, os.strerror(code), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("smalti.runs.write_atomic", refuse)
+        answer = send(client, images=["a.png"], action="keep")
+    assert (answer.status_code, "Fix: " in answer.text) == (status, True)
+    assert client.get("/news").json()["decisions"] == {}
+    assert send(client, images=["a.png"], action="keep").json()["added"], "the same act goes through afterwards"
+
+
+def test_a_field_without_end_is_refused_by_name(cohort: Cohort) -> None:
+    find_decisions(cohort).write_text("image,action,reason\na.png,keep," + "x" * 140_000 + "\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"decisions\.csv line 2: field larger than field limit"):
+        read_decisions(find_decisions(cohort))
+
+
+def test_a_reader_with_control_signs_is_refused(cohort: Cohort) -> None:
+    with pytest.raises(DataError, match="Fix: --who"):
+        Desk(cohort, Audit((), {}), decisions_path=find_decisions(cohort), who="me\nyou")
+
+
+SERVER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from desks import name_cohort, open_desk
+from smalti.review import serve
+from smalti.stopping import catch_signals
+catch_signals()
+root = Path(sys.argv[1]) / "data"
+root.mkdir()
+serve(open_desk(name_cohort(root, 3)), address_path=root.parent / "address", say=lambda url: print(url, flush=True))
+print("closing lines", flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_clients_that_leave_print_nothing_and_signals_end_with_the_closing_lines(number: int, tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", SERVER, str(tmp_path), str(Path(__file__).parent)],
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
+    assert process.stdout is not None
+    url = process.stdout.readline().strip()
+    port, token = int(url.partition("127.0.0.1:")[2].partition("/")[0]), url.partition("token=")[2]
+    about = f"Host: 127.0.0.1:{port}\r\nCookie: smalti_review_{port}={token}\r\n"
+    own = f"{about}Origin: http://127.0.0.1:{port}\r\nX-Smalti: 1\r\nContent-Type: application/json\r\n"
+    requests = (
+        f"POST /decide HTTP/1.1\r\n{own}Content-Length: 500\r\n\r\n{{",
+        f"GET /state HTTP/1.1\r\n{about}\r\n" * 50,
+        "GET /st",
+    )
+    for request in requests:
+        for _ in range(5):
+            client = socket.create_connection(("127.0.0.1", port))
+            client.sendall(request.encode())
+            time.sleep(0.02)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset, no farewell
+            client.close()
+    time.sleep(0.3)
+    process.send_signal(number)
+    said, complaints = process.communicate(timeout=60)
+    assert (process.returncode, said, complaints) == (0, "closing lines\n", "")

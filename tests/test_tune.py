@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+import optuna
 import pandas as pd
 import pytest
 import yaml
+from optuna.trial import TrialState
 from scipy import stats
 from typer.testing import CliRunner
 
@@ -21,7 +24,7 @@ from smalti.errors import DivergenceError, RecipeError, RunError
 from smalti.recipe import load_recipe
 from smalti.tune import Search, Space, list_spaces, load_space, tune_recipe
 from smalti.tune.curves import judge_flatness, measure_noise, trace_curves
-from smalti.tune.search import Studies, tabulate_trials
+from smalti.tune.search import Halving, Studies, tabulate_trials
 from smalti.tune.sensitivity import encode_trials, level_scores, measure_effects, measure_interactions
 from smalti.tune.trial import Bench
 from smalti.tune.tuning import _choose
@@ -121,6 +124,74 @@ def search_drawn(folder: Path, *, trials: int = 30, sampler: Any = "tpe") -> tup
     splits = tuple(SimpleNamespace(name=f"fold{i}", train=np.arange(6), inner=np.arange(6, 8)) for i in range(2))
     found = studies.run(splits, images=9, deadline=float("inf"))  # type: ignore[arg-type]
     return tabulate_trials(found, SPACE.names, folds=3), studies
+
+
+class CutError(BaseException):
+    """Stands for the end of the process: no Exception."""
+
+
+class Cut(Drawn):
+    """Scores depend on the recipe alone; the process ends in the folds that ``cuts`` names, counted over all trials."""
+
+    cuts: ClassVar[set[int]] = set()
+    count: ClassVar[int] = 0
+
+    def try_recipe(self, recipe: Any, images: Any, *, name: str) -> Any:
+        for score in super().try_recipe(recipe, images, name=recipe.to_yaml()):
+            Cut.count += 1
+            if Cut.count in Cut.cuts:
+                raise CutError
+            yield score
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "grid"])
+def test_a_search_that_was_killed_goes_on_to_the_trials_that_it_would_have_had(
+    sampler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = Space.model_validate({"knobs": [{**KNOBS[0], "steps": 3}, {**KNOBS[1], "steps": 3}]})
+    monkeypatch.setattr(sys.modules[__name__], "Drawn", Cut)
+    monkeypatch.setattr(sys.modules[__name__], "SPACE", space)
+    tables = []
+    for way, cuts in (("whole", set()), ("cut", {2, 3, 9, 17, 18, 30, 41})):
+        Cut.cuts, Cut.count = cuts, 0
+        for _ in range(len(cuts)):
+            with pytest.raises(CutError):
+                search_drawn(tmp_path / way, trials=12, sampler=sampler)
+        trials, _ = search_drawn(tmp_path / way, trials=12, sampler=sampler)
+        tables.append(trials.drop(columns="seconds"))
+    pd.testing.assert_frame_equal(*tables)
+    assert (tables[0]["state"] == "pruned").any()
+
+
+def test_halving_ends_the_trials_that_optuna_would_end() -> None:
+    ends = []
+    for pruner in (Halving(), optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2)):
+        study = optuna.create_study(direction="maximize", pruner=pruner)
+        scores, steps = np.random.default_rng(1).normal(size=(60, 9)), []
+        for row in scores:
+            trial = study.ask()
+            for step, score in enumerate(row):
+                trial.report(score, step)
+                if ended := trial.should_prune():
+                    break
+            study.tell(trial, None if ended else row[step], state=TrialState.PRUNED if ended else None)
+            steps.append(step)
+        ends.append(steps)
+    assert ends[0] == ends[1]
+    assert len(set(ends[0])) > 2
+
+
+def test_half_a_line_of_a_journal_is_taken_off_and_a_damaged_one_named(tmp_path: Path) -> None:
+    trials, studies = search_drawn(tmp_path, trials=3)
+    path = tmp_path / "trials.journal"
+    content = path.read_bytes()
+    path.write_bytes(content + b'{"op_code": 4, "worker')
+    again, _ = search_drawn(tmp_path, trials=3)
+    pd.testing.assert_frame_equal(again, trials)
+    for damaged in (b"[]\n", b"{}\n", b"null\n", b"\x00\xff\n\n"):
+        path.write_bytes(damaged + content)
+        with pytest.raises(RunError, match=r"trials\.journal is damaged.*Fix"):
+            studies._open("all")
 
 
 def test_a_choice_whose_trials_end_early_is_found_all_the_same(tmp_path: Path) -> None:

@@ -431,8 +431,8 @@ def open_run(
     """
     run = RunFolder(path)
     remove_leftovers(path, deep=True)
-    for beside in (path.parent, path.parent / CACHE):
-        remove_leftovers(beside)
+    remove_leftovers(path.parent)
+    remove_leftovers(path.parent / CACHE, deep=True)
     wanted = {**identity, "recipe": hash_text(recipe.to_yaml())}
     if run.recipe_path.is_file():
         with reading(path / "environment.json", fix="give this run another --name, or delete the folder"):

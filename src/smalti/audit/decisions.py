@@ -62,7 +62,7 @@ def parse_decisions(content: bytes, *, name: str) -> tuple[Decision, ...]:
         cells = [{column: row.get(column) or "" for column in DECISION_COLUMNS} for row in reader]
     except csv.Error as error:  # csv reads no field beyond 131,072 signs
         problem = Problem(
-            "decisions-table", f"{name} line {reader.line_num}", f"{error}.", "correct or remove this row"
+            "decisions-table", f"{name} line {reader.line_num + 1}", f"{error}.", "correct or remove this row"
         )
         raise DataError("decisions cannot be read", [problem]) from None
     rows = ({column: text.strip() if column != "image" else text for column, text in row.items()} for row in cells)

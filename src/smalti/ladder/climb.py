@@ -15,6 +15,7 @@ from ..audit.decisions import ACTIONS, parse_decisions
 from ..cohort.folder import Folder
 from ..errors import RunError, SmaltiError
 from ..faults import explain_fault
+from ..leftovers import remove_leftovers
 from ..logbook.seal import find_seal, list_seals
 from ..recipe import Recipe
 from ..runs import (
@@ -291,6 +292,7 @@ def climb_ladder(
     folder = runs / f"{data.resolve().name}-ladder-{name}"
     if not data.is_dir():
         raise RunError(f"no data folder at {data}. Fix: check the path, or 'smalti demo' to draw one")
+    remove_leftovers(folder, deep=True)
     write_atomic(folder / "ladder.yaml", _resolve_text(name, plan.about, steps))
     climb = Climb(data, runs, folder, listener, skip_problems, retry, Budget(budget_min))
     climb.make_seal(steps[0])

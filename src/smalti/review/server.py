@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import unicodedata
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import uvicorn
-from anyio import CapacityLimiter, to_thread
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -65,7 +66,7 @@ def make_app(desk: Desk, token: str, *, port: int | None = None) -> Starlette:
     handlers: Any = {SmaltiError: _say_error, OSError: _say_error, MemoryError: _say_error}
     guard = Middleware(Guard, token=token, port=port)
     app = Starlette(routes=routes, middleware=[guard], exception_handlers=handlers)
-    app.state.writers = CapacityLimiter(WRITERS)
+    app.state.writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="writer")
     app.state.desk = desk
     app.state.pictures = Pictures(desk.cohort.root)
     app.state.heatmaps = Pictures(desk.insight.heatmaps) if desk.insight else None
@@ -219,7 +220,7 @@ async def _decide(request: Request) -> Response:
 
     try:
         # Writing waits for the disk, and for others who write; reading need not.
-        return JSONResponse(await to_thread.run_sync(write, limiter=request.app.state.writers))
+        return JSONResponse(await asyncio.get_running_loop().run_in_executor(request.app.state.writers, write))
     except SmaltiError as error:
         return PlainTextResponse(str(error), 400)
 

@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 from .. import workflow
 from ..errors import RecipeError, RunError
 from ..evaluate import pool_predictions, score_predictions
+from ..leftovers import remove_leftovers
 from ..logbook.seal import find_seal
 from ..recipe import Recipe
 from ..runs import hash_text, now_text, write_atomic, write_json, write_table
@@ -81,6 +82,7 @@ def tune_recipe(
     name = f"{data.resolve().name}-tune-{Path(space).stem}-{hash_text(asked, *_identify(ground, runs))[:6]}"
     bench = Bench(ground, runs, runs / name, plan, listener)
     bench.folder.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(bench.folder, deep=True)
     _, splits = bench.prepare(plan)
     bench.check_choices(_list_choices(chosen, settings))
     chosen, idle = _leave_out_idle(chosen, bench, settings)

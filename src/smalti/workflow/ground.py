@@ -106,8 +106,8 @@ def inspect_ground(
     check_accepted(recipe.audit.accept)
     if cache is not None:
         check_place(cache.parent, data=data)
-        for place in (cache.parent, cache):
-            remove_leftovers(place)
+        remove_leftovers(cache.parent)
+        remove_leftovers(cache, deep=True)
     decisions = read_decisions(decisions_path)
     cohort, wrong = _read_folder(data, recipe, listener=listener)
     standing = _list_standing(wrong, decisions)
