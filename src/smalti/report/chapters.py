@@ -93,6 +93,8 @@ def _count_study(study: Study, numbers: Numbers) -> None:
     }
     for name, value in counts.items():
         numbers.define(name, value)
+    why = dict.fromkeys(t.gap.why for t in study.list_verdict("no verdict") if t.gap and t.gap.why)
+    numbers.define("SilentWhy", Latex(escape_latex("; ".join(why))))
     smallest = [t.gap.smallest_detectable for t in study.compared if t.gap and t.gap.smallest_detectable is not None]
     low, high = (min(smallest), max(smallest)) if smallest else (None, None)
     same = format_number(low) == format_number(high)
@@ -111,7 +113,7 @@ def _group_verdicts(study: Study, views: Mapping[str, dict[str, Any]]) -> dict[s
         "smallest": Latex("\\SmallestDetectable{}"),
         **{verdict: [views[t.name] for t in study.list_verdict(verdict)] for verdict in known[:2]},
         "silent": [views[t.name] for t in silent],
-        "silent_why": "; ".join(dict.fromkeys(t.gap.why for t in silent if t.gap)),
+        "silent_why": Latex("\\SilentWhy{}"),
         "unsure": [views[t.name] for t in study.compared if t.gap and t.gap.verdict not in known],
         "lost": [views[t.name] for t in study.trials if t.status != "done"],
         "optimism": _find_optimism(study, views),

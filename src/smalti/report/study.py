@@ -266,9 +266,10 @@ def _read_entry(entry: Entry, row: Mapping[str, Any]) -> Trial:
         chance=entry.chance_prior,
         optimism=entry.optimism,
         trustworthy=entry.trustworthy,
-        trust_reason=entry.trust_reason,
-        changed=entry.changed,
-        given=read_scores({HEADLINE: entry.as_given}).get(HEADLINE),
+        # Whoever hands over entries of another make may know nothing of these.
+        trust_reason=getattr(entry, "trust_reason", ""),
+        changed=getattr(entry, "changed", ""),
+        given=read_scores({HEADLINE: getattr(entry, "as_given", None)}).get(HEADLINE),
     )
 
 
