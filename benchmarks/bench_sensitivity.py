@@ -3,9 +3,11 @@
 A drawn problem with six knobs: the score depends on a rate (best in the middle) and on a choice, and not on the other
 four. Trials are drawn at random, four studies of different difficulty; or, with --sampler, by the real search, which
 ends early what is behind (three folds, noise of each so that a finished trial has --noise). Wanted: the two that matter
-ranked first in 95 % of repeats, and never more than one of the others called real.
+ranked first in 95 % of repeats, and never more than one of the others called real. With --null no knob matters: wanted
+is any knob called real in at most 5 % of 200 repeats and two Monte-Carlo errors, 8.1 %.
 
     python benchmarks/bench_sensitivity.py [--repeats 20] [--trials 80] [--noise 0.03] [--sampler tpe]
+    python benchmarks/bench_sensitivity.py --null --repeats 200 [--trials 80] [--sampler tpe]
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ import pandas as pd
 from smalti.recipe import Recipe, load_recipe
 from smalti.tune import Search, Space
 from smalti.tune.search import Studies, name_steps, tabulate_trials
-from smalti.tune.sensitivity import level_scores, measure_effects
+from smalti.tune.sensitivity import LEVEL, find_p_values, level_scores, measure_effects
 from smalti.tune.trial import Bench
 from smalti.workflow import SILENT
 
@@ -46,7 +48,7 @@ SPACE = Space.model_validate(
 )
 
 
-def draw_trials(count: int, *, seed: int, noise: float) -> pd.DataFrame:
+def draw_trials(count: int, *, seed: int, noise: float, reach: float = 1.0) -> pd.DataFrame:
     """Scores of a random search; the standard deviation of what the knobs do is about 0.04."""
     rng = np.random.default_rng(seed)
     table = pd.DataFrame(
@@ -62,7 +64,7 @@ def draw_trials(count: int, *, seed: int, noise: float) -> pd.DataFrame:
     rate = np.log10(table["train.transfer.lr"])
     signal = -0.04 * (rate + 2.5) ** 2 + 0.06 * (table["train.transfer.loss"] == "focal")
     study = np.arange(count) % 4
-    return table.assign(value=0.6 + signal + 0.1 * study + rng.normal(0, noise, count), study=study.astype(str))
+    return table.assign(value=0.6 + reach * signal + 0.1 * study + rng.normal(0, noise, count), study=study.astype(str))
 
 
 @dataclass
@@ -71,6 +73,7 @@ class Drawn(Bench):
 
     noise: float = 0.0
     seed: int = 0
+    reach: float = 1.0
 
     def try_recipe(self, recipe: Recipe, images: Any, *, name: str) -> Iterator[float]:
         """Scores after each inner fold."""
@@ -78,7 +81,7 @@ class Drawn(Bench):
         phase, folds = recipe.train.transfer, recipe.split.folds
         assert phase.lr is not None
         signal = -0.04 * (np.log10(phase.lr) + 2.5) ** 2 + 0.06 * (phase.loss == "focal")
-        scores = 0.6 + 0.02 * len(images) + signal + rng.normal(0, self.noise * folds**0.5, folds)
+        scores = 0.6 + 0.02 * len(images) + self.reach * signal + rng.normal(0, self.noise * folds**0.5, folds)
         yield from (np.cumsum(scores) / np.arange(1, folds + 1)).tolist()
 
 
@@ -92,18 +95,33 @@ class Repeat(Studies):
         return super()._build_sampler(seed + 10 * self.repeat, drawn=drawn)
 
 
-def search_trials(count: int, *, seed: int, noise: float, sampler: Any) -> pd.DataFrame:
+def search_trials(count: int, *, seed: int, noise: float, sampler: Any, reach: float = 1.0) -> pd.DataFrame:
     """About ``count`` trials in four studies of the real search, those that ended early among them."""
     search = Search(sampler, trials=count // 4)
     with tempfile.TemporaryDirectory() as folder:
         ground: Any = SimpleNamespace(cohort=None)
-        bench = Drawn(ground, Path(folder), Path(folder), load_recipe("quick"), noise=noise, seed=seed)
+        bench = Drawn(ground, Path(folder), Path(folder), load_recipe("quick"), noise=noise, seed=seed, reach=reach)
         studies = Repeat(SPACE, search, bench, (), SILENT, repeat=seed)
         splits: Any = [
             SimpleNamespace(name=f"{seed}-{i}", train=np.arange(i + 1), inner=np.arange(0)) for i in range(3)
         ]
         found = studies.run(splits, images=9, deadline=float("inf"))
         return level_scores(tabulate_trials(found, SPACE.names, folds=search.folds), steps=name_steps(search.folds))
+
+
+def count_false(given: argparse.Namespace) -> None:
+    """Print how often any of six knobs is called real where none matters."""
+    found = []
+    for seed in range(given.repeats):
+        options: dict[str, Any] = {"seed": seed, "noise": given.noise, "reach": 0.0}
+        if given.sampler is None:
+            trials = draw_trials(given.trials, **options)
+        else:
+            trials = search_trials(given.trials, sampler=given.sampler, **options)
+        found.append(min(find_p_values(trials, SPACE, seed=seed)))
+    for level in (LEVEL, LEVEL / 2):
+        print(f"{given.trials} trials, {given.sampler or 'drawn'}: any knob real at {level:g} in "
+              f"{sum(p < level for p in found)} of {given.repeats}")  # fmt: skip
 
 
 def main() -> None:
@@ -113,7 +131,11 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=80)
     parser.add_argument("--noise", type=float, default=0.03, help="standard deviation between seeds")
     parser.add_argument("--sampler", choices=("tpe", "random"), help="draw trials by the real search, pruned")
+    parser.add_argument("--null", action="store_true", help="no knob matters: how often is one called real?")
     given = parser.parse_args()
+    if given.null:
+        count_false(given)
+        return
     first, most, missed = 0, 0, 0
     started = time.perf_counter()
     for seed in range(given.repeats):
@@ -122,7 +144,7 @@ def main() -> None:
         else:
             trials = search_trials(given.trials, seed=seed, noise=given.noise, sampler=given.sampler)
         effects = measure_effects(trials, SPACE, seed=seed)
-        real = {e.knob for e in effects if e.real}
+        real = {e.knob for e in effects if e.p_value < LEVEL}
         ranked = {e.knob for e in effects[:2]} == MATTER
         first += ranked
         most = max(most, len(real - MATTER))
