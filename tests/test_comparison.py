@@ -28,7 +28,7 @@ from smalti.evaluate import (
 )
 from smalti.evaluate.gap import Gap
 from smalti.evaluate.intervals import count_degrees, find_levels, measure_spread
-from smalti.evaluate.luck import exceed_cases, measure_luck
+from smalti.evaluate.luck import Luck, measure_luck, measure_luck_of_difference
 
 CLASSES = ("a", "b", "c", "d")
 SHARES = (0.4, 0.3, 0.2, 0.1)
@@ -138,7 +138,7 @@ def test_macro_f1_difference_is_that_of_scikit_learn_averaged_over_seeds() -> No
 @pytest.mark.parametrize(("n", "alpha"), [(5, 0.05), (20, 0.05), (20, 0.05 / 13), (300, 0.01)])
 def test_smallest_detectable_difference_agrees_with_statsmodels(n: int, alpha: float) -> None:
     effect = TTestPower().solve_power(nobs=n, alpha=alpha, power=0.8)
-    gap = Gap(0.0, 0.03**2, n - 1, None, np.empty((0, 2)))
+    gap = Gap(0.0, 0.03**2, n - 1, Luck(0.0, 0.0, 0), np.empty((0, 2)))
     assert gap.find_smallest(alpha=alpha) == pytest.approx(0.03 * effect * np.sqrt(n), rel=2e-3)
 
 
@@ -147,7 +147,7 @@ def test_smallest_detectable_difference_agrees_with_statsmodels(n: int, alpha: f
     st.floats(-1, 1), st.floats(1e-6, 1), st.floats(1, 500), st.sampled_from([0.5, 0.9, 0.95, 0.999]),
 )  # fmt: skip
 def test_interval_and_p_value_always_agree(value: float, error: float, degrees: float, confidence: float) -> None:
-    gap = Gap(value, error**2, degrees, None, np.empty((0, 2)))
+    gap = Gap(value, error**2, degrees, Luck(0.0, 0.0, 0), np.empty((0, 2)))
     low, high = gap.find_interval(confidence=confidence)
     if abs(gap.p - (1 - confidence)) > 1e-9:
         assert (gap.p < 1 - confidence) == (low > 0 or high < 0)
@@ -240,20 +240,27 @@ def test_lucky_agreement_of_one_pair_among_many_is_not_believed() -> None:
     together = [row["accuracy"] for row in compare_pairs(pairs)]
     alone = [compare_pairs([pair])[0]["accuracy"] for pair in pairs]
     widths = [(t.high - t.low, a.high - a.low) for t, a in zip(together, alone, strict=True)]
-    lucks = [measure_luck(p.first, p.second, "accuracy").exceeding for p in pairs]
+    lucks = [measure_luck_of_difference(p.first, p.second, "accuracy").exceeding for p in pairs]
     agreeing = int(np.argmin(lucks))
     assert widths[agreeing][0] > widths[agreeing][1]
 
 
 def test_noise_of_luck_is_that_of_the_sum_between_networks() -> None:
     """Satterthwaite 1946: a squared sum of K normal networks has the variance 2 v^2 / (K - 1)."""
-    influence = np.repeat([[3.0, -1.0, -1.0, -1.0]], 10, axis=0).T.reshape(1, -1)
-    fold = np.repeat(np.arange(4), 10)[None]
-    found = exceed_cases(influence, fold)
+    pool = draw_pool(40, np.random.default_rng(0))
+    pool = replace(pool, y_true=pool.y_true * 0, fold=np.repeat(np.arange(4), 10)[None])
+    found = measure_luck(np.repeat([3.0, -1.0, -1.0, -1.0], 10)[None], pool)
     between = 4 / 3 * (30**2 + 3 * 10**2)
     assert found.exceeding == pytest.approx(between - 10 * (9 + 3))
     assert found.noise == pytest.approx(between**2 / 3)
-    assert exceed_cases(influence, fold * 0) is None
+
+
+def test_what_differs_between_classes_is_no_luck_of_networks() -> None:
+    """Stratified folds hold the same classes, so the classes' mean influences cancel in every network."""
+    pool = draw_pool(40, np.random.default_rng(0))
+    pool = replace(pool, y_true=np.tile([0, 1], 20), fold=np.repeat(np.arange(4), 10)[None])
+    found = measure_luck(np.tile([1.0, -1.0], 20)[None], pool)
+    assert (found.between, found.within) == (0, 0)
 
 
 def test_many_comparisons_need_more_than_one_does() -> None:
@@ -293,7 +300,7 @@ def test_luck_is_the_variance_between_networks() -> None:
         first = draw_pool(200, rng, luck=1.0, seeds=4)
         second = draw_pool(200, rng, luck=1.0, like=first)
         resampled = [resample_cases(p, resamples=100) for p in (first, second)]
-        found.append(measure_luck(*resampled, "accuracy").exceeding)
+        found.append(measure_luck_of_difference(*resampled, "accuracy").exceeding)
         means = [
             np.mean((a.argmax(1) == first.y_true)[f == k].astype(float) - (b.argmax(1) == first.y_true)[f == k])
             for a, b, f in zip(first.scores, second.scores, first.fold, strict=True)

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from smalti.evaluate import Pool, measure_margins
-from smalti.evaluate.intervals import leave_out_cases, measure_luck
+from smalti.evaluate.intervals import leave_out_cases
+from smalti.evaluate.luck import measure_luck
 from smalti.evaluate.margins import describe_cover, measure_class_margins
 from smalti.metrics import METRICS
 
@@ -191,8 +192,8 @@ def test_luck_is_the_variance_between_networks_by_hand() -> None:
         hits = (pool.scores.argmax(axis=2) == pool.y_true).mean(axis=1)
         influence = (left_out.mean(axis=1, keepdims=True) - left_out + (hits - hits.mean())[:, None] / 500) / 2
         luck = measure_luck(influence, pool)
-        found.append((luck.between - luck.within, luck.networks))
-    assert {networks for _, networks in found} == {10}
+        found.append((luck.between - luck.within, luck.degrees))
+    assert {degrees for _, degrees in found} == {9}
     assert np.mean([excess for excess, _ in found]) == pytest.approx(0.08**2 / 10, rel=0.15)
 
 

@@ -22,13 +22,13 @@ from ..errors import DataError, Problem
 from ..metrics import LOWER_IS_BETTER, METRICS
 from .gap import Gap, raise_luck
 from .intervals import Resampled, measure_spread
-from .luck import count_networks, measure_luck
+from .luck import count_networks, measure_luck_of_difference
 from .pool import Pool
 
 Floats = NDArray[np.float64]
 Verdict = Literal["better", "worse", "cannot tell", "no verdict"]
 
-LEAST_DEGREES = 2.0  # of the networks: with two folds of one seed 10 to 16 % of equal recipes would get a verdict
+LEAST_DEGREES = 2  # of the networks: with two folds of one seed 10 to 16 % of equal recipes would get a verdict
 BY_CLASS = ("macro_f1", "balanced_accuracy")
 UNVARYING = "the difference is the same without any of the cases, so nothing tells how sure it is"
 SHOWN = 10  # names listed per problem
@@ -115,7 +115,7 @@ def explain_silence(pair: Pair) -> str:
             f"one network, as far as is known, scored all images of {', '.join(bare)}, so the luck of its training "
             "is in no interval; give the table its columns fold and seed, or ask with --without-luck"
         )
-    few = [name for name, pool in pools.items() if count_networks(pool) - len(pool.fold) < LEAST_DEGREES]
+    few = [name for name, pool in pools.items() if count_networks(pool) - 1 < LEAST_DEGREES]
     if few:
         return (
             f"{', '.join(few)}: {count_networks(pools[few[0]])} networks tell too little about the luck of trainings; "
@@ -130,7 +130,7 @@ def _measure_gap(first: Resampled, second: Resampled, metric: str) -> Gap:
     left_out = first.left_out.metrics[metric].mean(axis=0) - second.left_out.metrics[metric].mean(axis=0)
     spread = measure_spread(value, np.empty(0), left_out)
     level = _find_level((first, second), metric)
-    return Gap(value, spread.error**2, spread.degrees, measure_luck(first, second, metric), level)
+    return Gap(value, spread.error**2, spread.degrees, measure_luck_of_difference(first, second, metric), level)
 
 
 def _find_level(runs: Sequence[Resampled], metric: str) -> Floats:

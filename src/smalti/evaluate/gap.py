@@ -31,7 +31,7 @@ class Gap:
     Attributes:
         value: the difference.
         variance, degrees: its variance from cases, and the degrees of freedom of that.
-        luck: how it varies between networks; None where that cannot be measured.
+        luck: how it varies between networks.
         level: (K, 2) the scores F, in 0 to 1, that the metric is a mean of, and the number of cases behind each; empty
             for a metric without bounds.
         floor: least variance from luck.
@@ -40,7 +40,7 @@ class Gap:
     value: float
     variance: float
     degrees: float
-    luck: Luck | None
+    luck: Luck
     level: Floats
     floor: float = 0.0
 
@@ -58,9 +58,9 @@ class Gap:
         half = float(stats.t.ppf((1 + confidence) / 2, degrees)) * error
         return self.value - half, self.value + half
 
-    def find_error(self, luck: Luck | None) -> tuple[float, float]:
+    def find_error(self, luck: Luck) -> tuple[float, float]:
         """Find standard error and degrees of freedom under this luck."""
-        if luck is None or self.variance <= 0:
+        if luck.degrees < 1 or self.variance <= 0:
             return float(np.sqrt(self.variance)), self.degrees
         total = self.variance + max(0.0, luck.exceeding, self.floor)
         noise = self.variance**2 / self.degrees + (luck.noise if luck.exceeding >= self.floor else 0.0)
@@ -76,9 +76,9 @@ class Gap:
         if self.find_error(self.luck)[0] <= NO_ERROR:
             return float("nan")
         variance, draws = self.variance, [self.luck]
-        if self.luck is not None:
+        if self.luck.degrees >= 1:
             # What the test will ask for is cut off at no luck, as here; how the difference itself varies is not.
-            between = self.luck.alone + max(0.0, self.luck.exceeding, self.floor)
+            between = self.luck.within + max(0.0, self.luck.exceeding, self.floor)
             scale = stats.chi2.ppf(DRAWS, self.luck.degrees) / self.luck.degrees
             draws = [replace(self.luck, between=between * one) for one in scale]
             exceeding = max(self.luck.exceeding, self.floor) if self.floor > 0 else self.luck.exceeding
@@ -106,7 +106,7 @@ class Gap:
 
 def raise_luck(gaps: Sequence[Gap]) -> list[Gap]:
     """Give each difference of a family at least the mean luck of all: among many, some networks agree by chance."""
-    known = [gap.luck.exceeding for gap in gaps if gap.luck is not None]
+    known = [gap.luck.exceeding for gap in gaps if gap.luck.degrees >= 1]
     if len(known) < 2:
         return list(gaps)
     return [replace(gap, floor=max(0.0, float(np.mean(known)))) for gap in gaps]

@@ -1,4 +1,4 @@
-"""How a number varies with the cases and with the networks: resamples, the jackknife, the luck of single trainings.
+"""How a number varies with the cases: resamples and the jackknife.
 
 Cases, not images, are drawn with replacement: images of one patient are alike, and treating them as independent gives
 intervals that are too short (Efron & Tibshirani 1993, ch. 8; Davison & Hinkley 1997, ch. 3.8). All seeds see the same
@@ -24,6 +24,7 @@ from scipy import stats
 from ..metrics import (
     METRICS,
     accuracy_of_confusions,
+    auc_without_each,
     balanced_accuracy_of_confusions,
     f1_of_confusions,
     image_losses,
@@ -96,10 +97,14 @@ class Resampled:
     drawn: Replicates
     left_out: Replicates
 
+    def score_seeds(self, metric: str) -> Floats:
+        """One metric in each seed, (S,)."""
+        score = METRICS.find(metric).build
+        return np.array([score(self.pool.y_true, scores) for scores in self.pool.scores])
+
     def measure(self, metric: str) -> Spread:
         """One metric, mean over seeds, with its spread."""
-        score = METRICS.find(metric).build
-        value = float(np.mean([score(self.pool.y_true, scores) for scores in self.pool.scores]))
+        value = float(self.score_seeds(metric).mean())
         drawn, left_out = self.drawn.metrics[metric], self.left_out.metrics[metric]
         return measure_spread(value, drawn.mean(axis=0), left_out.mean(axis=0))
 
@@ -120,7 +125,13 @@ def leave_out_cases(pool: Pool) -> Replicates:
     values["log_loss"] = np.divide(
         loss.sum(axis=1, keepdims=True) - loss, left, out=np.full(loss.shape, np.nan), where=left > 0
     )
-    values["auc"] = np.array([_leave_out_auc(pool, scores) for scores in pool.scores])
+    aucs = np.array(
+        [
+            [auc_without_each(pool.y_true == c, scores[:, c], group=pool.case) for c in range(len(pool.classes))]
+            for scores in pool.scores
+        ]
+    )  # (S, C, n_cases)
+    values["auc"] = mean_present(np.moveaxis(aucs, 1, 2), ~np.isnan(np.moveaxis(aucs, 1, 2)))
     return Replicates(values, f1_of_confusions(without))
 
 
@@ -201,59 +212,6 @@ def count_degrees(influence: Floats) -> float:
     return float(np.clip(2 * total**2 / max(scatter, 1e-300), 2, max(2, len(influence) - 1)))
 
 
-@dataclass(frozen=True, slots=True)
-class Luck:
-    """How far the networks of a run differ.
-
-    Attributes:
-        between: variance of the score as the networks show it, with that of the cases that each of them scored.
-        within: what those cases explain of it.
-        networks: how many there are; one a fold and seed.
-    """
-
-    between: float
-    within: float
-    networks: int
-
-    @property
-    def degrees(self) -> int:
-        """Degrees of freedom of ``between``."""
-        return self.networks - 1
-
-    @property
-    def variance(self) -> float:
-        """What only the networks explain: zero where they differ less than their cases let expect."""
-        return max(0.0, self.between - self.within)
-
-
-def measure_luck(influence: Floats, pool: Pool) -> Luck:
-    """Variance between networks from the influence of each case in each seed (S, n_cases), which sum to zero.
-
-    Squared sums over networks against single squares: cluster-robust variance in two directions (Cameron, Gelbach &
-    Miller 2011). Folds have similar shares of the classes, so what differs between classes explains nothing.
-    """
-    folds = find_folds(pool)
-    network = np.unique(folds + np.arange(len(folds))[:, None] * (folds.max() + 1), return_inverse=True)[1]
-    sums = np.bincount(network.ravel(), weights=influence.ravel())
-    number = len(sums)
-    between = number / max(number - 1, 1) * float((sums**2).sum())
-    of_class = pool.count_labels().argmax(axis=1)
-    cases = np.bincount(of_class)
-    mean = np.array([np.bincount(of_class, weights=row) for row in influence]) / np.maximum(cases, 1)
-    within = float(((influence - mean[:, of_class]) ** 2).sum())
-    return Luck(between, within, number)
-
-
-def find_folds(pool: Pool) -> NDArray[np.int64]:
-    """Fold that held each case out, (S, n_cases)."""
-    return pool.fold[:, np.unique(pool.case, return_index=True)[1]]
-
-
-def count_networks(pool: Pool) -> int:
-    """Networks whose scores the pool holds: one a fold and seed."""
-    return sum(len(np.unique(row)) for row in pool.fold)
-
-
 def find_levels(drawn: Floats, value: float, acceleration: float, *, z: float) -> Floats:
     """Quantile levels (2,) of the BCa interval for a normal (or wider) critical value ``z`` (Efron 1987, eq. 2.3)."""
     below = ((drawn < value).mean() + (drawn <= value).mean()) / 2
@@ -305,25 +263,3 @@ def _score_auc(pool: Pool, weights: Floats) -> Floats:
         )
         by_seed.append(mean_present(values.T, ~np.isnan(values.T)))
     return np.array(by_seed)
-
-
-def _leave_out_auc(pool: Pool, scores: Floats) -> Floats:
-    """Macro AUC of scores (n, C) without each case in turn, (n_cases,): pairs won by its images are taken out."""
-    images = np.bincount(pool.case, minlength=pool.n_cases)
-    values = np.full((pool.n_cases, scores.shape[1]), np.nan)
-    for label, column in enumerate(scores.T):
-        positive = pool.y_true == label
-        won = np.empty(len(column))  # pairs with the other side in which the positive wins, equal scores one half
-        for side, sign in ((positive, 1), (~positive, -1)):
-            other = np.sort(sign * column[~side])
-            ranks = [np.searchsorted(other, sign * column[side], side=end) for end in ("left", "right")]
-            won[side] = (ranks[0] + ranks[1]) / 2
-        of_case = np.bincount(pool.case, weights=won, minlength=pool.n_cases)
-        positives = np.bincount(pool.case[positive], minlength=pool.n_cases)
-        for case in np.flatnonzero((positives > 0) & (positives < images)):  # pairs within were taken out twice
-            here = pool.case == case
-            gap = column[here & positive][:, None] - column[here & ~positive]
-            of_case[case] -= (np.sign(gap) + 1).sum() / 2
-        pairs = (positive.sum() - positives) * ((~positive).sum() - images + positives)
-        np.divide(won[positive].sum() - of_case, pairs, out=values[:, label], where=pairs > 0)
-    return mean_present(values, ~np.isnan(values))

@@ -2,12 +2,13 @@
 
 All images of a fold are scored by one network, and another seed would have made another network. Resampling cases does
 not see that. What shows it is the influence of each case in each fold and seed, summed over the cases of a network: the
-squared sums exceed the squared single influences by the variance that networks add (Cameron, Gelbach & Miller 2011).
+squared sums exceed the squared single influences by the variance that networks add (cluster-robust variance in two
+directions, Cameron, Gelbach & Miller 2011).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,19 +25,19 @@ class Luck:
     """How a number varies between networks.
 
     Attributes:
-        between: its variance as the squared sums over networks tell it, cases and luck together.
-        alone: the part of it that cases explain.
-        degrees: degrees of freedom of ``between``.
+        between: its variance as the networks show it, with that of the cases that each of them scored.
+        within: what those cases explain of it.
+        degrees: degrees of freedom of ``between``; 0 where there is one network.
     """
 
     between: float
-    alone: float
+    within: float
     degrees: float
 
     @property
     def exceeding(self) -> float:
         """Variance that networks add; negative where they differ less than their cases explain."""
-        return self.between - self.alone
+        return self.between - self.within
 
     @property
     def noise(self) -> float:
@@ -44,68 +45,60 @@ class Luck:
 
         Networks that differ less than their cases explain say little about their number: they count as far as they do.
         """
-        share = min(1.0, self.between / self.alone) if self.alone > 0 else 0.0
+        share = min(1.0, self.between / self.within) if self.within > 0 else 0.0
         return (share * self.between) ** 2 / self.degrees
 
 
 def count_networks(pool: Pool) -> int:
-    """Networks that scored a pool: one for each fold of each seed."""
+    """Networks whose scores the pool holds: one for each fold of each seed."""
     return sum(len(np.unique(row)) for row in pool.fold)
 
 
-def measure_luck(first: Resampled, second: Resampled, metric: str) -> Luck | None:
-    """Measure the luck of a difference, first minus second; None where a side has one network a seed.
+def measure_luck(influence: Floats, pool: Pool) -> Luck:
+    """Measure the variance between networks from the influence of each case in each seed (S, n_cases), zero in sum.
+
+    Folds have similar shares of the classes, so what differs between classes explains nothing.
+    """
+    folds = pool.fold[:, np.unique(pool.case, return_index=True)[1]]  # that held each case out, (S, n_cases)
+    network = np.unique(folds + np.arange(len(folds))[:, None] * (folds.max() + 1), return_inverse=True)[1]
+    sums = np.bincount(network.ravel(), weights=influence.ravel())
+    number = len(sums)
+    of_class = pool.count_labels().argmax(axis=1)
+    mean = np.array([np.bincount(of_class, weights=row) for row in influence]) / np.maximum(np.bincount(of_class), 1)
+    within = float(((influence - mean[:, of_class]) ** 2).sum())
+    return Luck(number / max(number - 1, 1) * float((sums**2).sum()), within, number - 1)
+
+
+def measure_luck_of_difference(first: Resampled, second: Resampled, metric: str) -> Luck:
+    """Measure the luck of the difference of a metric, first minus second.
 
     Where both used the same folds, the two networks of a fold are one draw; else each side's networks are.
     """
-    a, b = _measure_influence(first, metric), _measure_influence(second, metric)
-    if not a.size or not b.size:
-        return None
-    folds_a, folds_b = _find_folds(first.pool), _find_folds(second.pool)
-    if np.array_equal(folds_a, folds_b):
-        return exceed_cases(a - b, folds_a)
+    a, b = (measure_influence(run.score_seeds(metric), run.left_out.metrics[metric]) for run in (first, second))
+    if np.array_equal(first.pool.fold, second.pool.fold):
+        return measure_luck(a - b, first.pool)
     return _add((
-        exceed_cases(a - b.sum(axis=0) / len(a), folds_a),
-        exceed_cases(b - a.sum(axis=0) / len(b), folds_b),
+        measure_luck(a - b.sum(axis=0) / len(a), first.pool),
+        measure_luck(b - a.sum(axis=0) / len(b), second.pool),
     ))  # fmt: skip
 
 
-def exceed_cases(influence: Floats, folds: NDArray[np.int64]) -> Luck | None:
-    """Compare squared sums over networks with squared single influences, both (S, n_cases); None for lone networks."""
-    between, alone, degrees = 0.0, 0.0, 0
-    for row, fold in zip(influence, folds, strict=True):
-        networks = np.unique(fold, return_inverse=True)[1]
-        number = int(networks.max()) + 1
-        if number < 2:
-            continue
-        between += float(number / (number - 1) * (np.bincount(networks, weights=row) ** 2).sum())
-        alone += float((row**2).sum())
-        degrees += number - 1
-    if degrees == 0:
-        return None
-    return Luck(between, alone, degrees)
+def measure_influence(by_seed: Floats, left_out: Floats) -> Floats:
+    """Measure the influence of each case in each seed on the mean over seeds, (S, n_cases); zero in sum.
+
+    Args:
+        by_seed: (S,) the score of each seed.
+        left_out: (S, n_cases) the score without each case in turn.
+    """
+    present = ~np.isnan(left_out)
+    mean = np.where(present, left_out, 0.0).sum(axis=1, keepdims=True) / np.maximum(present.sum(axis=1), 1)[:, None]
+    influence = np.where(present, mean - left_out, 0.0) + (by_seed - by_seed.mean())[:, None] / left_out.shape[1]
+    return np.asarray(influence / len(by_seed), dtype=np.float64)
 
 
-def _add(parts: Iterable[Luck | None]) -> Luck | None:
+def _add(sides: Sequence[Luck]) -> Luck:
     """The luck of two sides whose networks are drawn apart."""
-    known = [part for part in parts if part is not None]
-    between = sum(part.between for part in known)
-    if between <= 0:
-        return known[0] if known else None
-    degrees = between**2 / sum(part.between**2 / part.degrees for part in known)
-    return Luck(between, sum(part.alone for part in known), degrees)
-
-
-def _measure_influence(resampled: Resampled, metric: str) -> Floats:
-    """Influence of each case in each seed on the mean over seeds, (S, n_cases)."""
-    values = resampled.left_out.metrics[metric]
-    if not values.size:
-        return values
-    centred = np.nanmean(values, axis=1, keepdims=True) - values
-    return np.asarray(np.nan_to_num(centred) / len(values), dtype=np.float64)
-
-
-def _find_folds(pool: Pool) -> NDArray[np.int64]:
-    """Fold that held each case out, (S, n_cases)."""
-    first = np.unique(pool.case, return_index=True)[1]
-    return pool.fold[:, first]
+    between = sum(side.between for side in sides)
+    shares = [side.between**2 / side.degrees for side in sides if side.degrees > 0 and side.between > 0]
+    degrees = between**2 / sum(shares) if shares else min(side.degrees for side in sides)
+    return Luck(between, sum(side.within for side in sides), degrees)

@@ -27,11 +27,10 @@ from .intervals import (
     CONFUSION_METRICS,
     count_confusions,
     count_degrees,
-    count_networks,
     judge_trust,
     leave_out_cases,
-    measure_luck,
 )
+from .luck import count_networks, measure_influence, measure_luck
 from .pool import Pool
 
 Floats = NDArray[np.float64]
@@ -81,7 +80,7 @@ def measure_margins(pool: Pool, *, confidence: float) -> dict[str, Margin]:
     margins = {}
     for entry in METRICS:
         by_seed = np.array([entry.build(pool.y_true, scores) for scores in pool.scores])
-        influence = _measure_influence(by_seed, left_out.metrics[entry.name])
+        influence = measure_influence(by_seed, left_out.metrics[entry.name])
         if entry.name in CONFUSION_METRICS:
             error = _imagine_predictions(pool, counts, CONFUSION_METRICS[entry.name], influence)
         elif entry.name == "auc":
@@ -107,7 +106,7 @@ def measure_class_margins(pool: Pool, *, confidence: float) -> list[Margin]:
         def score(matrix: Floats, label: int = label) -> Floats:
             return np.asarray(f1_of_confusions(matrix)[..., label])
 
-        influence = _measure_influence(by_seed[:, label], left_out[:, :, label])
+        influence = measure_influence(by_seed[:, label], left_out[:, :, label])
         error = _imagine_predictions(pool, counts, score, influence)
         value = float(by_seed[:, label].mean())
         low, high = _find_interval(pool, value, influence, error, confidence)
@@ -163,14 +162,6 @@ def _relax(errors: float, *, confidence: float) -> float:
 
     rate = optimize.brentq(exceed, 1e-6, errors) if exceed(1e-6) < 0 else 0.0
     return float(rate / stats.gamma.ppf(tail, errors))
-
-
-def _measure_influence(by_seed: Floats, left_out: Floats) -> Floats:
-    """Influence of each case in each seed on the mean over seeds, (S, n_cases); all together they sum to zero."""
-    present = ~np.isnan(left_out)
-    mean = np.where(present, left_out, 0.0).sum(axis=1, keepdims=True) / np.maximum(present.sum(axis=1), 1)[:, None]
-    influence = np.where(present, mean - left_out, 0.0) + (by_seed - by_seed.mean())[:, None] / left_out.shape[1]
-    return np.asarray(influence / len(by_seed), dtype=np.float64)
 
 
 def _sum_squares(influence: Floats) -> float:
@@ -235,8 +226,8 @@ def _find_interval(
     if np.isnan(value):
         return value, value
     variance, degrees, luck = error.variance, error.degrees, measure_luck(influence, pool)
-    if luck.networks >= LEAST_NETWORKS and luck.variance > 0:
-        variance += luck.variance
+    if luck.degrees >= LEAST_NETWORKS - 1 and luck.exceeding > 0:
+        variance += luck.exceeding
         # One degree less than networks of normal scores would leave: few are far worse than most.
         degrees = variance**2 / (error.variance**2 / error.degrees + luck.between**2 / (luck.degrees - 1))
     critical = float(stats.t.ppf((1 + confidence) / 2, degrees))
