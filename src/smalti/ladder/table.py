@@ -11,7 +11,7 @@ from ..audit import read_decisions, settle_decisions
 from ..evaluate import Pair, Pool, compare_pairs, correct_choice, keep_images, resample_cases
 from ..logbook.seal import find_seal
 from ..workflow import find_decisions
-from ..workflow.comparison import RESAMPLES, describe_folds, tabulate_differences, withhold_verdicts
+from ..workflow.comparison import RESAMPLES, describe_folds, tabulate_differences
 from .pick import pick_on_inner
 from .plan import Step
 from .scoring import Outcome, Trusted, describe_scoring, find_trusted, read_outcome, score_on, tell_given
@@ -119,9 +119,9 @@ def _compare_rungs(rows: list[dict[str, Any]], pools: Mapping[str, Pool], *, con
             row["notes"].append(f"{base}, which it changes, has no score")
             continue
         row["notes"] += describe_folds({base: pools[base], name: pools[name]})
-        pairs.append(Pair(name, base, resampled[name], resampled[base]))
+        pairs.append(Pair(name, base, resampled[name], resampled[base], withheld=why))
     for pair, found in zip(pairs, compare_pairs(pairs, confidence=confidence), strict=True):
-        by_name[pair.name]["difference"] = tabulate_differences(withhold_verdicts(found, why))
+        by_name[pair.name]["difference"] = tabulate_differences(found)
 
 
 def _choose_best(rivals: Sequence[dict[str, Any]]) -> str | None:

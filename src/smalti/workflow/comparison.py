@@ -112,7 +112,16 @@ def tabulate_comparison(
     resampled = {name: resample_cases(pool, resamples=RESAMPLES) for name, pool in pools.items()}
     names = list(pools)
     first = pools[names[0]]
-    pairs = [Pair(name, names[0], resampled[name], resampled[names[0]]) for name in names[1:]]
+    pairs = [
+        Pair(
+            name,
+            names[0],
+            resampled[name],
+            resampled[names[0]],
+            say_withheld([n for n in (name, names[0]) if n in given]),
+        )
+        for name in names[1:]
+    ]
     found = compare_pairs(pairs, confidence=confidence, without_luck=without_luck)
     trustworthy, reason = judge_trust(first)
     if given:
@@ -125,11 +134,7 @@ def tabulate_comparison(
             "n_seeds": len(pools[name].scores),
             "metrics": tabulate_margins(pools[name], confidence=confidence),
             "against": names[0] if position else None,
-            "difference": tabulate_differences(
-                withhold_verdicts(found[position - 1], say_withheld([n for n in (name, names[0]) if n in given]))
-            )
-            if position
-            else None,
+            "difference": tabulate_differences(found[position - 1]) if position else None,
             "as_given": given.get(name),
         }
         for position, name in enumerate(names)
@@ -139,13 +144,6 @@ def tabulate_comparison(
         "confidence": confidence, "alpha": round(1 - confidence, 10), "resamples": RESAMPLES,
         "trustworthy": trustworthy, "reason": reason, "notes": [], "rows": rows,
     }  # fmt: skip
-
-
-def withhold_verdicts(differences: Mapping[str, Difference], why: str) -> dict[str, Difference]:
-    """The differences, where there is a reason without the word that says which is better."""
-    if not why:
-        return dict(differences)
-    return {metric: replace(found, verdict="no verdict", why=why) for metric, found in differences.items()}
 
 
 def say_withheld(names: Sequence[str]) -> str:
