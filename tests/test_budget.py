@@ -19,6 +19,7 @@ from smalti.ladder.plan import Ladder, Step, load_ladder, resolve_ladder
 from smalti.ladder.scoring import Outcome
 from smalti.metrics import macro_f1
 from smalti.types import Cohort, Sample
+from smalti.workflow.influence import Influence
 
 CLASSES = ("a", "b")
 
@@ -119,7 +120,7 @@ def draw_run(folder: Path, rng: np.random.Generator, *, skill: tuple[float, ...]
     inner.to_csv(folder / "predictions" / "inner.csv", index=False)
     evaluate = recipe.Evaluate(resamples=100)
     scores = score_predictions(outer, classes=CLASSES)
-    return Outcome(outer, evaluate, scores, pool_predictions(outer, classes=CLASSES), {})
+    return Outcome(outer, evaluate, scores, pool_predictions(outer, classes=CLASSES), {}, Influence({}))
 
 
 def draw_rungs(root: Path, *skills: tuple[float, float], seed: int = 0) -> tuple[dict[str, Path], dict[str, Outcome]]:

@@ -68,7 +68,7 @@ def climbed(challenge: Path, tmp_path_factory: pytest.TempPathFactory, no_report
     place = tmp_path_factory.mktemp("command")
     file, runs = write_lines(place / "two.yaml", LADDER), place / "runs"
     result = run_command("ladder", challenge, "--ladder", file, "--runs", runs, *SET)
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 1, result.output  # one rung fails
     content = json.loads((runs / "textures-ladder-two" / "ladder.json").read_text(encoding="utf-8"))
     names = {row["name"]: row["run"] for row in content["rungs"]}
     return SimpleNamespace(data=challenge, file=file, runs=runs, result=result, content=content, names=names)
@@ -185,7 +185,8 @@ def test_tables_of_other_tools_take_what_they_lack_from_the_run(
     assert content["n_cases"] == table["case"].nunique()
     assert content["rows"][1]["path"] == str(tmp_path / "other.csv")
     found = content["rows"][1]["difference"]["macro_f1"]
-    assert (found["value"], found["p"], found["verdict"]) == (0, 1, "cannot tell")
+    assert (found["value"], found["p"], found["verdict"]) == (0, 1, "no verdict")
+    assert "fold" in found["why"]  # which the table lacks
     assert found["smallest_detectable"] is None
     assert any("no folds are known of other" in note for note in content["notes"])
 

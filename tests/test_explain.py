@@ -30,7 +30,7 @@ from smalti.predict.readings import TileBag, choose_kind, find_gradients, read_t
 from smalti.report import Legend, draw_overlay
 from smalti.report.looked import choose_images, say_trust
 from smalti.review import read_insight
-from smalti.runs import read_arrays, read_json
+from smalti.runs import hash_text, read_arrays, read_json
 from smalti.train import train_folds
 from smalti.workflow import explain_run
 from textures import CLASSES, FAST
@@ -487,7 +487,12 @@ def test_runs_that_cannot_be_explained(explained: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="not trained: 1 of 4"):
         explain_run(run)
     recipe = (run / "recipe.yaml").read_text(encoding="utf-8")
-    (run / "recipe.yaml").write_text(recipe.replace("members: []", "members: [one, two]"), encoding="utf-8")
+    changed = recipe.replace("members: []", "members: [one, two]")
+    (run / "recipe.yaml").write_text(changed, encoding="utf-8")
+    with pytest.raises(RunError, match=r"not the recipe that this run began with"):
+        explain_run(run)
+    environment = (run / "environment.json").read_text(encoding="utf-8")
+    (run / "environment.json").write_text(environment.replace(hash_text(recipe), hash_text(changed)), encoding="utf-8")
     with pytest.raises(RunError, match=r"ensemble.*one, two"):
         explain_run(run)
 

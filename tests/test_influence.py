@@ -23,7 +23,7 @@ from smalti.ladder import climb_ladder, describe_ladder, load_ladder, resolve_la
 from smalti.ladder.climb import State
 from smalti.ladder.table import tabulate_ladder
 from smalti.logbook import choose_best, read_logbook
-from smalti.logbook.seal import Seal
+from smalti.logbook.seal import Seal, write_seal
 from smalti.predict import inference
 from smalti.recipe import load_recipe
 from smalti.report import write_article, write_ladder_report
@@ -173,13 +173,13 @@ def test_sealed_images_that_leave_late_touch_the_sealed_score_alone(tmp_path: Pa
     assert [d.image for d in found.sealed] == ["i1"]
     assert (found.followed, found.describe()) == ((), "")
     seal = Seal("data", 0.3, "2026-01-01", ("i0", "i1", "i2", "i3"), 4, 4)
-    assert _find_touched([runs / "one"], seal) == {}
-    assert "1 sealed images were left out" in _find_touched([runs / "two"], seal)["two"]["words"]
+    assert _find_touched([runs / "one"], [seal]) == {}
+    assert "1 sealed images were left out" in _find_touched([runs / "two"], [seal])["two"]["words"]
     # Labels changed by what networks said that had seen the cases before these were sealed.
     begin(runs, "three", stand(root, decide("i6"), sealed=4), started="2026-01-04")
-    assert _find_touched([runs / "three"], seal) == {}
+    assert _find_touched([runs / "three"], [seal]) == {}
     late = replace(seal, runs_before=("one",))
-    assert "may have been seen by one" in _find_touched([runs / "three"], late)["three"]["words"]
+    assert "may have been seen by one" in _find_touched([runs / "three"], [late])["three"]["words"]
 
 
 def test_a_ladder_knows_of_decisions_that_a_rung_does_not_follow(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_a_ladder_knows_of_decisions_that_a_rung_does_not_follow(tmp_path: Path)
 
 def test_scores_with_late_decisions_stand_beside_those_as_given() -> None:
     table = draw_table([f"i{k}" for k in range(60)])
-    scores, given = (score_predictions(t, classes=CLASSES, resamples=100) for t in (table[6:], table))
+    scores, given = (score_predictions(t, classes=CLASSES) for t in (table[6:], table))
     assert tell_trust(scores, Influence({}), None) is scores
     influence = Influence({}, "one", tuple(Influenced(f"i{k}", "exclude", "run", True) for k in range(6)))
     told = tell_trust(scores, influence, given)
@@ -208,7 +208,8 @@ def test_scores_with_late_decisions_stand_beside_those_as_given() -> None:
     assert told["interval"]["reason"].startswith(words)
     assert told["as_given"]["words"] == words
     assert told["as_given"]["metrics"] == given["metrics"]
-    assert told["metrics"] == scores["metrics"]
+    assert not any(row["trustworthy"] for row in told["metrics"].values())
+    assert all(told["metrics"][m]["value"] == row["value"] for m, row in scores["metrics"].items())
     assert "not known" in tell_trust(scores, influence, None)["interval"]["reason"]
     json.dumps(told, allow_nan=False)
 
@@ -349,7 +350,7 @@ def write_run(path: Path, table: pd.DataFrame, *decisions: Decision, influenced:
     write_atomic(path / "recipe.yaml", load_recipe("quick", settings=["evaluate.resamples=100"]).to_yaml())
     write_table(path / "predictions" / "out_of_fold.csv", table)
     influence = Influence({}, "first", tuple(influenced))
-    scores = score_predictions(table, classes=CLASSES, resamples=100)
+    scores = score_predictions(table, classes=CLASSES)
     write_json(path / "scores.json", tell_trust(scores, influence, scores))
     write_decisions(path / "decisions.csv", decisions)
     rows = [dict(zip(("image", "action", "source", "followed"), (d.image, d.action, d.source, d.followed), strict=True))
@@ -386,7 +387,7 @@ def test_a_ladder_on_late_decisions_has_no_verdict_and_no_trusted_score(tmp_path
     lines = describe_ladder(result)
     assert any("1 no verdict" in line for line in lines)
     assert any(line.startswith("no verdict: 20 images") for line in lines)
-    write_json(tmp_path / "data.seal.json", {})
+    write_seal(tmp_path / "data.seal.json", Seal(str(tmp_path.resolve() / "data"), 0.2, "2026-01-01", ("x",), 1, 1))
     assert "--open-seal" in tabulate(tmp_path, "all", "kept")["rungs"][1]["difference"]["macro_f1"]["why"]
     write_json(tmp_path / "ladder" / "ladder.json", {"ladder": "purge", "about": "", **result, "finished": "now"})
     page = write_ladder_report(tmp_path / "ladder").read_text(encoding="utf-8")
@@ -414,7 +415,7 @@ def test_late_decisions_set_whole_cases_aside_and_are_not_heard_where_no_rung_fo
     result = tabulate(tmp_path, "all", "unheard")
     assert (result["n_images"], result["set_aside"]) == (40, {})
     assert result["rungs"][1]["difference"]["macro_f1"]["verdict"] != "no verdict"
-    assert result["rungs"][1]["trustworthy"] is True
+    assert "as given" not in str(result["rungs"][1]["trust_reason"])
 
 
 def test_a_comparison_with_such_a_run_has_no_verdict() -> None:

@@ -293,7 +293,8 @@ def test_pictures_outside_the_data_folder_are_not_shown(tmp_path: Path) -> None:
     path = run.predictions / "out_of_fold.csv"
     table = pd.read_csv(path)
     worst = highest_losses(table, classes=CLASSES, count=1)["image"][0]
-    write_table(path, table.replace({"image": {worst: "../secret.png"}}))
+    for spoilt in (path, run.path / "folds.csv"):
+        write_table(spoilt, pd.read_csv(spoilt).replace({"image": {worst: "../secret.png"}}))
     alts = [
         str(attrs["alt"]) for tag, attrs in parse(write_report(run).read_text(encoding="utf-8")).tags if tag == "img"
     ]
@@ -311,8 +312,9 @@ def test_a_leak_in_the_folds_is_said(tmp_path: Path) -> None:
     run = build_run(tmp_path)
     assert "Checked here: in every fold and seed" in write_report(run).read_text(encoding="utf-8")
     folds = pd.read_csv(run.path / "folds.csv")
-    held_out = folds.index[(folds["role"] == "outer") & folds.duplicated(["seed", "fold", "case"], keep=False)]
-    folds.loc[held_out[0], "role"] = "train"
+    held_out = folds[folds["role"] == "outer"].iloc[0]
+    same = (folds[["seed", "fold"]] == held_out[["seed", "fold"]]).all(axis=1)
+    folds.loc[folds.index[(folds["role"] == "train") & same][0], "case"] = held_out["case"]
     write_table(run.path / "folds.csv", folds)
     assert "1 case straddles the parts of a fold" in write_report(run).read_text(encoding="utf-8")
 

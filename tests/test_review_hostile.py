@@ -241,7 +241,7 @@ def test_an_image_with_half_a_surrogate_is_refused(cohort: Cohort) -> None:
 
 
 def test_only_findings_that_exist_are_answered(cohort: Cohort) -> None:
-    finding = Finding("of-this-folder", "info", ("a.png",), "a", "keep", 1.0)
+    finding = Finding("of-this-folder", "info", ("a.png",), 1.0, "a", "keep")
     client = enter(open_desk(cohort, (finding,)))
     refused = send(client, images=["a.png"], action="keep", finding="=cmd|'/c calc'!A1")
     assert (refused.status_code, "no finding is called" in refused.text) == (400, True)

@@ -14,6 +14,7 @@ from smalti.audit.appearance import BLACK, PATCH_PX, PATCHES, measure_appearance
 from smalti.audit.digest import digest_sample
 from smalti.audit.overlay import LEAST_LIKENESS, match_points, root_descriptors
 from smalti.audit.texture import describe_texture
+from smalti.images import hash_image
 from smalti.recipe import Tile
 from smalti.tile.cut import cut_bag
 from smalti.tile.vahadane import SPARSITY, solve_amounts
@@ -148,6 +149,6 @@ def test_amounts_are_the_best_of_all_that_are_not_negative() -> None:
 def test_the_stain_of_a_small_image_comes_from_no_more_pixels_than_it_has(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), draw_tile(4))
     sample = Sample("a.png", tmp_path / "a.png", None, "a", "a", "0")
-    bag = cut_bag(sample, Tile(), tile_px=224)
+    bag = cut_bag(sample, Tile(), tile_px=224, hashes={sample.path: hash_image(sample.path)})
     assert bag.pixels.shape == (1, 224, 224, 3)
     assert SIDE_PX**2 / 2 < sum(map(len, bag.tissue)) <= SIDE_PX**2

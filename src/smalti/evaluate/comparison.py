@@ -113,13 +113,13 @@ def explain_silence(pair: Pair) -> str:
     if bare:
         return (
             f"one network, as far as is known, scored all images of {', '.join(bare)}, so the luck of its training "
-            "is in no interval; give the table its columns fold and seed, or ask with --without-luck"
+            "is in no interval; give the table its columns fold and seed, or ask with 'smalti compare --without-luck'"
         )
     few = [name for name, pool in pools.items() if count_networks(pool) - 1 < LEAST_DEGREES]
     if few:
         return (
             f"{', '.join(few)}: {count_networks(pools[few[0]])} networks tell too little about the luck of trainings; "
-            "use more folds or seeds (--set split.seeds=[0,1,2]), or ask with --without-luck"
+            "use more folds or seeds (--set split.seeds=[0,1,2]), or ask with 'smalti compare --without-luck'"
         )
     return ""
 

@@ -93,12 +93,12 @@ class Climb:
         """
         if (now := _read_decisions(self.data, self.runs)) == self.decisions:
             return
-        old, new = (
-            settle_decisions(parse_decisions(text.encode(), name="decisions.csv")) if text else {}
-            for text in (self.decisions, now)
-        )
+        rows = (parse_decisions(text.encode(), name="decisions.csv") if text else () for text in (self.decisions, now))
+        old, new = ({image: (d.action, d.label) for image, d in settle_decisions(r).items()} for r in rows)
         images = sorted(image for image in old.keys() | new.keys() if old.get(image) != new.get(image))
-        what = f"about {len(images)} image(s): {', '.join(images[:SHOWN])}" if images else "in rows that change nothing"
+        if not images:  # another command only noted what images the rows are about
+            return
+        what = f"about {len(images)} image(s): {', '.join(images[:SHOWN])}"
         raise RunError(
             f"decisions changed while the ladder ran ({what}): rungs before and after would stand on other labels and "
             "images. What is done is kept. Fix: the same command begins anew with the decisions of now; where you take "

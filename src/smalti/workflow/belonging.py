@@ -319,16 +319,25 @@ def _make_seal(
     # Runs on a copy of this folder have seen these images too.
     known = {} if memo is None else read_memo(memo)
     places = [Path(place).resolve() for place, (*_, file) in known.items() if file in files]
+    sizes = {s.path.stat().st_size for s in cohort.samples if s.image in images}
     before = [
         name
         for root, names in _list_roots(path.parent).items()
-        if root == cohort.root.resolve() or any(place.is_relative_to(root) for place in places)
+        if root == cohort.root.resolve()
+        or any(place.is_relative_to(root) for place in places)
+        or _holds_any(root, files, sizes=sizes, memo=memo)
         for name in names
     ]
     seal = make_seal(cohort, images, share=share, runs_before=before, contents=contents)
     write_seal(path, seal)
     listener.say(f"{seal.n_cases} cases ({seal.n_images} images) are sealed from now on, recorded in {path}")
     return seal, frozenset(images)
+
+
+def _holds_any(root: Path, files: Collection[str], *, sizes: Collection[int], memo: Path | None) -> bool:
+    """Whether a folder holds a file with one of these hashes; ``sizes`` are those that such a file may have."""
+    alike = [p for p in root.rglob("*") if p.is_file() and p.stat().st_size in sizes]
+    return not set(hash_files(alike, memo=memo).values()).isdisjoint(files)
 
 
 def _extend(path: Path, seal: Seal, closed: Cohort, images: Collection[str], contents: Mapping[str, Content]) -> None:
