@@ -188,7 +188,6 @@ def test_tables_of_other_tools_take_what_they_lack_from_the_run(
     assert (found["value"], found["p"], found["verdict"]) == (0, 1, "no verdict")
     assert "fold" in found["why"]  # which the table lacks
     assert found["smallest_detectable"] is None
-    assert any("no folds are known of other" in note for note in content["notes"])
 
 
 def test_what_does_not_fit_is_refused_with_the_images(

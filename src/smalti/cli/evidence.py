@@ -208,4 +208,6 @@ def _describe_comparison(result: dict[str, Any]) -> list[str]:
     lines = [f"{size}; {result['confidence']:.0%} intervals, paired by case"]
     if not result["trustworthy"]:
         lines.append(f"not to be trusted: {result['reason']}")
+    gaps = [row["difference"]["macro_f1"] for row in result["rows"] if row["difference"]]
+    lines += dict.fromkeys(f"no verdict: {gap['why']}" for gap in gaps if gap["why"])
     return lines + result["notes"]

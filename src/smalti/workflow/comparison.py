@@ -85,6 +85,8 @@ def compare_sources(
     given = {s.name: s.given for s in read if s.given is not None}
     result = tabulate_comparison(pools, confidence=confidence, given=given, without_luck=without_luck)
     result["notes"] = notes + describe_folds(pools)
+    if without_luck:
+        result["notes"].append("as asked for, luck that cannot be measured is in no interval and in no verdict")
     for row, source in zip(result["rows"], read, strict=True):
         row["path"] = str(source.path)
     if out is not None:
@@ -164,8 +166,6 @@ def describe_folds(pools: Mapping[str, Pool]) -> list[str]:
             notes.append(f"{name} has {len(mine)} seed(s), {first} {len(theirs)}: each is averaged over its own")
         elif (mine != theirs).any() and not {name, first} & set(unknown):
             notes.append(f"{name} and {first} used other folds: the luck of the folds is part of the difference")
-    if unknown:
-        notes.append(f"no folds are known of {', '.join(unknown)}: the luck of its trainings is not in the intervals")
     return notes
 
 
