@@ -163,7 +163,7 @@ def test_runs_are_compared_by_name_path_and_alias(climbed: SimpleNamespace, comp
     # The ladder compared the same two.
     row = climbed.content["rungs"][1]["difference"]["macro_f1"]
     assert {k: found[k] for k in ("value", "p", "low")} == pytest.approx({k: row[k] for k in ("value", "p", "low")})
-    for text in (first, f"{found['value']:+.3f}", found["verdict"], f"{found['p_holm']:.3f} (Holm)", "paired by case"):
+    for text in (first, f"{found['value']:+.3f}", found["verdict"], f"p {found['p']:.3f}", "paired by case"):
         assert text in result.stdout
     assert "not to be trusted" in result.stdout
     where, then = result.stdout.strip().splitlines()[-2:]

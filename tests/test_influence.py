@@ -28,7 +28,7 @@ from smalti.predict import inference
 from smalti.recipe import load_recipe
 from smalti.report import write_article, write_ladder_report
 from smalti.runs import RunFolder, read_table, write_atomic, write_json, write_table
-from smalti.types import Action, Cohort, Decision, Finding, Sample, Split
+from smalti.types import Action, Cohort, Content, Decision, Finding, Sample, Split
 from smalti.workflow.comparison import _find_touched, tabulate_comparison
 from smalti.workflow.influence import Influence, Influenced, read_influence, record_influence, tell_trust
 from textures import FAST
@@ -50,11 +50,15 @@ def make_cohort(root: Path, *, sealed: int = 0, count: int = 12) -> Cohort:
     return Cohort(root, "table", tuple(samples[sealed:]), (), CLASSES, sealed=inside)
 
 
-def stand(root: Path, *decisions: Decision, findings: Iterable[Finding] = (), sealed: int = 0) -> workflow.Ground:
+def stand(
+    root: Path, *decisions: Decision, findings: Iterable[Finding] = (), sealed: int = 0, holding: Iterable[str] = ()
+) -> workflow.Ground:
+    """What a run stands on; ``holding`` images have a content, which is their name."""
     whole = make_cohort(root, sealed=sealed)
     known = tuple(settle_decisions(decisions).values())
+    contents = {image: Content(f"hash of {image}") for image in holding}
     seen = Audit(tuple(findings), {})
-    return workflow.Ground(apply_decisions(whole, known), whole, known, seen, known=known)
+    return workflow.Ground(apply_decisions(whole, known), whole, known, seen, contents=contents, known=known)
 
 
 def begin(
@@ -164,6 +168,44 @@ def test_only_runs_on_this_data_that_have_learned_before_count(tmp_path: Path) -
     # A copy under another name is the same data; so is the folder under other case columns.
     assert begin(runs, "copy", stand(tmp_path / "copy", decide("i2")), started="2026-01-03").first == "first"
     assert begin(runs, "cases", stand(root, decide("i2")), started="2026-01-03", data="cases").first == "first"
+
+
+def test_a_part_of_the_data_and_more_of_it_are_the_same_data(tmp_path: Path) -> None:
+    """Only bytes count: another folder, another hash of the data, fewer or more images."""
+    runs, some = tmp_path / "runs", [f"i{k}" for k in range(8)]
+    begin(runs, "first", stand(tmp_path / "a", holding=some), started="2026-01-02", data="all")
+    part = stand(tmp_path / "b", decide("i2"), decide("i9"), holding=["i2", "i3", "i9"])
+    found = begin(runs, "part", part, started="2026-01-03", data="part")
+    assert (found.first, list_found(found)) == ("first", [("i2", "exclude", "run", True)])  # nobody has looked at i9
+    other = stand(tmp_path / "c", decide("i9"), holding=["i9"])
+    assert begin(runs, "other", other, started="2026-01-02T", data="other").decisions == ()
+
+
+def test_an_ensemble_is_influenced_as_its_members_are(tmp_path: Path) -> None:
+    root, runs = tmp_path / "data", tmp_path / "runs"
+    begin(runs, "first", stand(root), started="2026-01-02")
+    begin(runs, "member", stand(root, decide("i1")), started="2026-01-03")
+    path = runs / "whole"
+    write_json(path / "environment.json", {"started": "2026-01-04", "identity": {}})
+    members = [runs / "first", runs / "member"]
+    found = record_influence(RunFolder(path), stand(root), runs=runs, data="hash", members=members)
+    assert list_found(found) == [("i1", "exclude", "run", True)]
+    assert "1 image was left out after run first" in found.describe()
+
+
+def test_a_run_that_lost_what_influenced_it_is_refused(tmp_path: Path) -> None:
+    root, runs = tmp_path / "data", tmp_path / "runs"
+    begin(runs, "one", stand(root), started="2026-01-02")
+    for content in ("{}", "[]", '{"known": {"a": ["exclude"]}, "first": "", "decisions": []}', "{"):
+        (runs / "one" / "influence.json").write_text(content)
+        with pytest.raises(RunError, match=r"influence.json.*Fix"):
+            read_influence(runs / "one")
+    (runs / "one" / "influence.json").unlink()
+    write_json(runs / "one" / "cohort.json", {"root": str(root), "classes": CLASSES, "label_by_case": False})
+    with pytest.raises(RunError, match=r"influence.json does not exist.*Fix"):
+        read_influence(runs / "one")
+    # For others it stands as a run that knew of no decision.
+    assert len(begin(runs, "two", stand(root, decide("i1")), started="2026-01-03").decisions) == 1
 
 
 def test_sealed_images_that_leave_late_touch_the_sealed_score_alone(tmp_path: Path) -> None:

@@ -341,3 +341,15 @@ def test_what_cannot_be_opened_says_why_and_is_not_recorded(closed: SimpleNamesp
     with pytest.raises(RunError, match=r"nothing is sealed.*textures\.seal\.json.*Fix.*split.sealed_frac"):
         workflow.open_seal(["first"], runs=closed.runs)
     assert not closed.path.exists()
+
+
+def test_a_damaged_seal_is_never_to_be_deleted(tmp_path: Path) -> None:
+    path = tmp_path / "data.seal.json"
+    for content in ("", "{", "[]", '{"images": [1]}'):
+        path.write_text(content, encoding="utf-8")
+        with pytest.raises(RunError, match=r"damaged. Fix: restore it from a copy"):
+            read_seal(path)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(RunError, match=r"damaged. Fix: restore"):
+        read_seal(path)

@@ -192,7 +192,9 @@ def _difference_cells(difference: dict[str, Any] | None) -> tuple[str, str]:
         return "", ""
     found = difference["macro_f1"]
     colour = {"better": "bold green", "worse": "bold red"}.get(found["verdict"], "default")
-    detail = f"p {_number(found['p_holm'])} (Holm), smallest detectable {_number(found['smallest_detectable'])}"
+    # The interval is that of this pair alone, as p is; the verdict is on what Holm's correction for all pairs leaves.
+    p = _number(found["p"]) + (f", {_number(found['p_holm'])} after Holm" if found["p"] != found["p_holm"] else "")
+    detail = f"p {p}, smallest detectable {_number(found['smallest_detectable'])}"
     numbers = f"{found['value']:+.3f}  ({_range(found, sign='+')})\n[dim]{detail}[/]"
     return numbers, f"[{colour}]{found['verdict']}[/]"
 

@@ -82,6 +82,7 @@ def describe_result(result: dict[str, Any]) -> list[str]:
         f"{outer['n_cases']} cases; chance {outer['chance']:.3f}",
         f"untuned: {untuned['metrics']['macro_f1']['value']:.3f}; tuned against it: {gap['verdict']} "
         f"({gap['value']:+.3f}, {gap['low']:+.3f} to {gap['high']:+.3f})",
+        *([f"not to be trusted: {outer['reason']}"] if not outer["trustworthy"] else []),
         f"the inner score of what was chosen is {result['inner']:.3f}: optimism {result['optimism']:+.3f}",
     ]
     points = result["curves"]

@@ -79,15 +79,15 @@ def read_seal(path: Path) -> Seal | None:
     Raises:
         RunError: the file is damaged.
     """
-    if not path.is_file():
+    if not path.exists():
         return None
-    content = read_json(path)
     try:
+        content = read_json(path)
         openings = tuple(Opening(o["time"], tuple(o["runs"]), o["scores"]) for o in content["openings"])
         lists = {name: tuple(content[name]) for name in ("images", "runs_before")}
         lists |= {name: tuple(content.get(name, ())) for name in ("files", "pixels", "cases")}
         return Seal(**{**content, **lists, "openings": openings})
-    except (AttributeError, KeyError, TypeError):
+    except (AttributeError, KeyError, TypeError, OSError, RunError):
         raise RunError(f"{path} is damaged. Fix: restore it from a copy; a new seal is another one") from None
 
 

@@ -38,7 +38,7 @@ def combine_runs(ground: Ground, plan: Recipe, *, runs: Path, name: str | None, 
     identity = identify(ground, cache=runs / "cache") | {"members": members}
     run_folder = open_run(runs / (name or name_run(ground, plan)), recipe=plan, identity=identity)
     record_plan(run_folder, ground, make_splits(ground, plan, listener=listener))
-    influence = record_influence(run_folder, ground, runs=runs, data=identity["data"])
+    influence = record_influence(run_folder, ground, runs=runs, data=identity["data"], members=folders)
     with stage(run_folder, "predict"):
         listed = [
             Member(

@@ -24,7 +24,7 @@ from ..evaluate import (
 )
 from ..logbook import resolve_run
 from ..logbook.seal import Seal, add_opening, find_seal, read_seal, write_seal
-from ..runs import RunFolder, read_json, read_table, write_json
+from ..runs import RunFolder, read_json, read_table, reading, write_json
 from ..types import score_columns
 from .belonging import RUNS
 from .influence import describe_given, read_influence
@@ -191,7 +191,7 @@ def _read_source(source: str | Path, runs: Path) -> Source:
     path = Path(source)
     if path.suffix.lower() == ".csv":
         table, classes = read_predictions(path)
-        return Source(path.stem, path, table, classes, _read_given(path.parent.parent))
+        return Source(path.stem, path, table, classes, _read_given(path.resolve().parent.parent))
     folder = path if path.is_dir() else resolve_run(runs, str(source))
     run = RunFolder(folder)
     return Source(folder.resolve().name, folder, run.read_out_of_fold(), run.read_classes(), _read_given(folder))
@@ -199,9 +199,16 @@ def _read_source(source: str | Path, runs: Path) -> Source:
 
 def _read_given(run: Path) -> dict[str, Any] | None:
     """What a run scores as given, where that is another score; None too where the folder is that of no run."""
+    if not (run / "environment.json").is_file():
+        return None
+    changed = read_influence(run).describe()
     path = run / "scores.json"
     scores = read_json(path) if path.is_file() else None
-    return scores.get("as_given") if isinstance(scores, dict) else None
+    kept = scores.get("as_given") if isinstance(scores, dict) else None
+    if kept is not None:
+        with reading(path):
+            return dict(kept) | {"words": str(kept["words"])}
+    return describe_given(changed, None) if changed else None
 
 
 def _complete(sources: list[Source]) -> list[Source]:

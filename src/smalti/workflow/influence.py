@@ -10,7 +10,7 @@ audit, which sees pixels alone, proposes them again and none of its proposals of
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from ..audit import LABEL_CHECKS, read_decisions, settle_decisions
 from ..audit.checks import RELABEL_CHECKS
 from ..audit.decisions import RULE
 from ..errors import RunError
-from ..runs import RunFolder, read_json, write_json
+from ..runs import RunFolder, read_json, reading, write_json
 from ..types import Action, Decision
 from .ground import Ground
 
@@ -63,11 +63,13 @@ class Influence:
         known: effects of all decisions that were there when the run began.
         first: name of the first run on this data; empty where this one is it.
         decisions: those that may have been made with predictions or labels in view.
+        contents: hashes of the labelled and sealed images, whatever they are called; empty where they are not known.
     """
 
     known: Effects
     first: str = ""
     decisions: tuple[Influenced, ...] = ()
+    contents: frozenset[str] = frozenset()
 
     @property
     def followed(self) -> tuple[Influenced, ...]:
@@ -95,7 +97,9 @@ class Influence:
         return ", ".join(parts)
 
 
-def record_influence(run_folder: RunFolder, ground: Ground, *, runs: Path, data: str) -> Influence:
+def record_influence(
+    run_folder: RunFolder, ground: Ground, *, runs: Path, data: str, members: Iterable[Path] = ()
+) -> Influence:
     """What may have influenced a run that begins on this ground; recorded once, read again when the run goes on.
 
     Args:
@@ -103,58 +107,84 @@ def record_influence(run_folder: RunFolder, ground: Ground, *, runs: Path, data:
         ground: what it stands on.
         runs: folder of all runs.
         data: hash of the data.
+        members: runs that are combined; what influenced them influences the whole.
     """
     path = run_folder.path / FILE
     if not path.is_file():
-        write_json(path, asdict(_find_influence(run_folder, ground, runs=runs, data=data)))
+        influence = _find_influence(run_folder, ground, runs=runs, data=data)
+        for member in members:
+            influence = _join(influence, read_influence(member))
+        write_json(path, asdict(influence) | {"contents": sorted(influence.contents)})
     return read_influence(run_folder.path)
+
+
+def _join(influence: Influence, member: Influence) -> Influence:
+    own = {(d.image, d.action) for d in influence.followed}
+    more = tuple(d for d in member.decisions if d.followed and (d.image, d.action) not in own)
+    return replace(influence, first=influence.first or member.first, decisions=(*influence.decisions, *more))
 
 
 def read_influence(run: Path) -> Influence:
     """What `record_influence` wrote; of a run of an earlier version, what its decisions say by themselves.
 
     Raises:
-        RunError: the file is damaged.
+        RunError: the file is missing or damaged.
     """
     path = run / FILE
-    if not path.is_file():
-        known = settle_decisions(read_decisions(run / "decisions.csv"))
-        decisions = [
-            Influenced(d.image, d.action, _name_source(d), followed=True)
-            for d in known.values()
-            if d.action in ACTING and d.finding in LABEL_CHECKS
-        ]
-        return Influence(_list_effects(known.values()), decisions=tuple(decisions))
-    content = read_json(path)
-    effects = {image: (action, label) for image, (action, label) in content["known"].items()}
-    return Influence(effects, content["first"], tuple(Influenced(**row) for row in content["decisions"]))
+    if path.is_file():
+        with reading(path, fix="bring it back from a copy, or run it anew under another --name"):
+            content = read_json(path)
+            effects = {image: (str(action), str(label)) for image, (action, label) in content["known"].items()}
+            decisions = tuple(Influenced(**row) for row in content["decisions"])
+            return Influence(effects, str(content["first"]), decisions, frozenset(content.get("contents", ())))
+    if (run / "cohort.json").is_file() and "label_by_case" in read_json(run / "cohort.json"):
+        raise RunError(
+            f"{path} does not exist, so nothing tells what influenced this run. Fix: bring it back from a copy, or run "
+            "it anew under another --name"
+        )
+    known = settle_decisions(read_decisions(run / "decisions.csv"))
+    late = [
+        Influenced(d.image, d.action, _name_source(d), followed=True)
+        for d in known.values()
+        if d.action in ACTING and d.finding in LABEL_CHECKS
+    ]
+    return Influence(_list_effects(known.values()), decisions=tuple(late))
 
 
 def _find_influence(run_folder: RunFolder, ground: Ground, *, runs: Path, data: str) -> Influence:
     known = {d.image: d for d in ground.known}
     effects = _list_effects(ground.known)
-    first = _find_first(run_folder, runs=runs, root=str(ground.cohort.root.resolve()), data=data)
-    before = read_influence(first).known if first is not None else effects
+    samples = (*ground.whole.labelled, *ground.whole.sealed)
+    files = {s.image: ground.contents[s.image].file for s in samples if s.image in ground.contents}
+    root = str(ground.cohort.root.resolve())
+    earlier = _list_earlier(run_folder, runs=runs, root=root, data=data, contents=frozenset(files.values()))
+    first = next(iter(earlier), "")
     followed = {(d.image, d.action) for d in ground.decisions}
     sealed = {s.image for s in ground.whole.sealed}
-    labels = {s.image: s.label for s in (*ground.whole.labelled, *ground.whole.sealed)}
+
+    def recall(image: str) -> Effects:
+        """What the earliest run knew that has looked at the image; what this one knows where none has."""
+        holding = (r.known for r in earlier.values() if not r.contents or files.get(image, "") in r.contents)
+        return next(holding, effects)
+
     found: list[Influenced] = []
-    for image, label in labels.items():
-        decision = known.get(image)
-        if decision is None or decision.action not in ACTING or effects[image] == ("relabel", label):
+    for sample in samples:
+        image, decision = sample.image, known.get(sample.image)
+        if decision is None or decision.action not in ACTING or effects[image] == ("relabel", sample.label):
             continue
+        before = recall(image)
         late = before.get(image) != effects[image] and not _is_mechanical(decision, ground, before)
         if decision.finding in LABEL_CHECKS or late:
             source: Source = _name_source(decision) if decision.finding in LABEL_CHECKS else "run"
             acts = (image, decision.action) in followed
             found.append(Influenced(image, decision.action, source, acts, image in sealed))
     acting = any(d.action in ACTING for d in ground.decisions)
-    for image, (action, _) in before.items() if acting else ():
+    for image, (action, _) in earlier[first].known.items() if acting and first else ():
         # Whoever takes back some of the decisions and keeps others chooses too.
         if action in ACTING and effects.get(image, ("keep", ""))[0] not in ACTING:
             found.append(Influenced(image, "reset", "run", True, image in sealed))
-    order = sorted(found, key=lambda d: d.image)
-    return Influence(effects, first.name if first is not None else "", tuple(order))
+    order = tuple(sorted(found, key=lambda d: d.image))
+    return Influence(effects, first, order, frozenset(files.values()))
 
 
 def _list_effects(decisions: Iterable[Decision]) -> dict[str, tuple[str, str]]:
@@ -181,30 +211,52 @@ def _is_mechanical(decision: Decision, ground: Ground, before: Effects) -> bool:
     )
 
 
-def _find_first(run_folder: RunFolder, *, runs: Path, root: str, data: str) -> Path | None:
-    """The first of the other runs on this data that began no later and has learned; by its folder or its content."""
+def _list_earlier(
+    run_folder: RunFolder, *, runs: Path, root: str, data: str, contents: frozenset[str]
+) -> dict[str, Influence]:
+    """Other runs that began no later, have learned, and have looked at any of these images; the earliest first.
+
+    Images are known by their content: a copy under another name, a part of the data and more data are the same data.
+    """
     own = str(read_json(run_folder.path / "environment.json").get("started", ""))
-    found: list[tuple[str, str, Path]] = []
+    found: list[tuple[str, str, Influence]] = []
     for path in [*runs.glob("*/environment.json"), *runs.glob("*/prepared/*/environment.json")]:
         other = path.parent
         if other.resolve() == run_folder.path.resolve() or not _has_learned(other):
             continue
-        try:
-            environment, cohort = read_json(path), read_json(other / "cohort.json")
-        except RunError:  # a damaged folder is the logbook's to tell
-            continue
+        environment, cohort = _read_record(path), _read_record(other / "cohort.json")
+        same = cohort.get("root") == root or dict(environment.get("identity", {})).get("data") == data
+        influence = _read_known(other)
         started = str(environment.get("started", ""))
-        same = cohort.get("root") == root or environment.get("identity", {}).get("data") == data
-        if same and started <= own:
-            found.append((started, other.name, other))
-    return min(found)[2] if found else None
+        if started <= own and (same or not influence.contents.isdisjoint(contents)):
+            found.append((started, other.name, influence))
+    return {name: influence for _, name, influence in sorted(found, key=lambda one: one[:2])}
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    """A record of another run; empty where it is damaged, which is the logbook's to tell."""
+    try:
+        content = read_json(path)
+    except RunError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _read_known(run: Path) -> Influence:
+    """What another run knew; nothing where its record is gone, so that every decision counts as made after it."""
+    try:
+        return read_influence(run)
+    except RunError:
+        return Influence({})
 
 
 def _has_learned(run: Path) -> bool:
     """Whether networks of this run may have said something about images; a search keeps what they said elsewhere."""
-    if not (run / "cohort.json").is_file():
-        return False
-    return run.parent.name == "prepared" or any((run / "predictions").rglob("*.*"))
+    said = ("scores.json", "traces.json", "suspects.json", "report.html")
+    folders = (run / "predictions", run / "heatmaps")
+    return run.parent.name == "prepared" or any((run / name).is_file() for name in said) or any(
+        any(folder.rglob("*.*")) for folder in folders
+    )  # fmt: skip
 
 
 def tell_trust(scores: dict[str, Any], influence: Influence, given: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -92,6 +92,8 @@ def _inspect(
 ) -> Ground:
     """The ground of a plan, with decisions and seal where a run looks for them."""
     data, runs = Path(data), Path(runs)
+    if decisions and not Path(decisions).is_file():
+        raise DataError(f"no decisions at {decisions}. Fix: check the path; without --decisions those of DATA act")
     return inspect_ground(
         data,
         recipe=plan,
@@ -224,7 +226,10 @@ def evaluate_table(path: str | Path) -> Result:
         DataError: with everything that is wrong with the table.
     """
     table, classes = read_predictions(Path(path))
-    return Result(Path(path), score_predictions(table, classes=classes))
+    scores, run = score_predictions(table, classes=classes), Path(path).resolve().parent.parent
+    if (run / "environment.json").is_file():  # a table of a run is no better than the run
+        scores = tell_trust(scores, read_influence(run), None)
+    return Result(Path(path), scores)
 
 
 def read_predictions(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
