@@ -238,7 +238,8 @@ def judge_trust(pool: Pool, *, by_class: bool = True) -> tuple[bool, str]:
     few = [f"{name} ({n})" for name, n in zip(pool.classes, with_class, strict=True) if n < LEAST_CASES_OF_CLASS]
     reasons = []
     if pool.n_cases < LEAST_CASES:
-        reasons.append(f"there are only {pool.n_cases} cases (at least {LEAST_CASES} are needed)")
+        count = "is only 1 case" if pool.n_cases == 1 else f"are only {pool.n_cases} cases"
+        reasons.append(f"there {count} (at least {LEAST_CASES} are needed)")
     if few and by_class:
         reasons.append(f"classes with fewer than {LEAST_CASES_OF_CLASS} cases: {', '.join(few)}")
     if reasons:
