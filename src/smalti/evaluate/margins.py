@@ -135,10 +135,10 @@ def _judge_errors(pool: Pool, wrong: Bools, what: str, *, by_class: bool = True)
     if number >= LEAST_ERRORS:
         return trustworthy, f"{reason}, {number:.3g} cases with an {what}" if trustworthy else reason
     unseen = 1 - 0.025 ** (1 / pool.n_cases)  # Clopper & Pearson 1934: no failure in n trials
-    few = (
-        f"only {number:.3g} {'case has' if number == 1 else 'cases have'} an {what} (at least {LEAST_ERRORS} are needed)"
-        + (f"; with {pool.n_cases} cases up to {unseen:.0%} of all cases may be wrong" if number == 0 else "")
-    )
+    have = "case has" if number == 1 else "cases have"
+    few = f"only {number:.3g} {have} an {what} (at least {LEAST_ERRORS} are needed)"
+    if number == 0:
+        few += f"; with {pool.n_cases} cases up to {unseen:.0%} of all cases may be wrong"
     return False, few if trustworthy else f"{reason}; {few}"
 
 
