@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from sklearn.metrics import average_precision_score
 
-from smalti.evaluate import Pair, compare_pairs, pool_predictions, resample_cases
+from smalti.evaluate import Pair, compare_pairs, pool_predictions, score_pool
 from smalti.models import POOLERS, Backbone
 from smalti.predict import predict_outer
 from smalti.recipe import load_recipe
@@ -131,7 +131,7 @@ def main() -> None:
                 pool = pool_predictions(predict_outer(experiment, splits), classes=experiment.cohort.classes)
                 learned = POOLERS.build(name, 64, 2).learns
                 precision = find_witnesses(experiment, splits, drawn) if learned else float("nan")
-            known[name] = resample_cases(pool, resamples=2000)
+            known[name] = score_pool(pool)
             gap = compare_pairs([Pair(name, "mean", known[name], known["mean"])])[0]["accuracy"]
             right = (pool.scores.argmax(axis=2) == pool.y_true).mean()
             told = f"{gap.value:+.3f} | {gap.low:+.3f} to {gap.high:+.3f} | {gap.verdict} | {precision:.3f}"

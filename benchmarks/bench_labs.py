@@ -24,8 +24,8 @@ import pandas as pd
 from smalti.demo import CLASS_SHARES, CohortPlan, ImagePlan, draw_plan
 from smalti.demo.plan import class_counts
 from smalti.demo.tissue import TissuePlan
-from smalti.evaluate import Pair, compare_pairs, pool_predictions, resample_cases
-from smalti.evaluate.intervals import Resampled
+from smalti.evaluate import Pair, compare_pairs, measure_margins, pool_predictions, score_pool
+from smalti.evaluate.intervals import Scored
 from smalti.types import score_columns
 from smalti.workflow import run
 
@@ -122,7 +122,7 @@ def plan_images(part: str, laboratory: int, *, count: int) -> Iterator[ImagePlan
             case, left = case + 1, left - size
 
 
-def score(data: Path, rung: str, settings: list[str], folder: Path) -> tuple[Resampled, Resampled]:
+def score(data: Path, rung: str, settings: list[str], folder: Path) -> tuple[Scored, Scored]:
     """Run one rung; pools of the labelled part out of fold and of the other part by the mean of all folds."""
     recipe = "quick" if "train.transfer.epochs=0" not in settings else "default"
     name = "".join(c if c.isalnum() else "-" for c in rung)
@@ -136,11 +136,11 @@ def score(data: Path, rung: str, settings: list[str], folder: Path) -> tuple[Res
         truth = pd.read_csv(data / "truth" / table).set_index("sample_index").iloc[:, 0]
         test[column] = test["image"].map(lambda image, truth=truth: truth[Path(image).name])
     pools = (pool_predictions(table, classes=CLASSES) for table in (outer, test))
-    here, there = (resample_cases(pool, resamples=2000) for pool in pools)
+    here, there = (score_pool(pool) for pool in pools)
     return here, there
 
 
-def print_table(found: dict[str, tuple[Resampled, Resampled]]) -> None:
+def print_table(found: dict[str, tuple[Scored, Scored]]) -> None:
     """One line a rung."""
     bases = {rung: "tuned" if rung.startswith("tuned") else "nothing" for rung in found}
     pairs = {
@@ -151,8 +151,8 @@ def print_table(found: dict[str, tuple[Resampled, Resampled]]) -> None:
     compared = dict(zip(pairs, compare_pairs(list(pairs.values())), strict=True))
     print("\nmacro-F1          here (out of fold)     there (interval)         difference there (interval), verdict")
     for rung, (here, there) in found.items():
-        spreads = [r.measure("macro_f1") for r in (here, there)]
-        text = [f"{s.value:.3f} ({' to '.join(f'{v:.3f}' for v in s.find_interval(confidence=0.95))})" for s in spreads]
+        margins = [measure_margins(r.pool, confidence=0.95)["macro_f1"] for r in (here, there)]
+        text = [f"{m.value:.3f} ({m.low:.3f} to {m.high:.3f})" for m in margins]
         line = f"{rung:16s}  {text[0]}  {text[1]}"
         if rung in compared:
             d = compared[rung]["macro_f1"]

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from smalti import workflow
-from smalti.evaluate import Pair, Resampled, compare_pairs, pool_predictions, resample_cases
+from smalti.evaluate import Pair, Scored, compare_pairs, pool_predictions, score_pool
 from smalti.recipe import load_recipe
 from smalti.runs import RunFolder
 from smalti.train import Experiment
@@ -49,7 +49,7 @@ def main() -> None:
                 )  # fmt: skip
 
 
-def train_seed(experiment: Experiment, seed: int, runs: Path) -> Resampled:
+def train_seed(experiment: Experiment, seed: int, runs: Path) -> Scored:
     """Out-of-fold predictions of one seed, resampled."""
     from smalti.predict import predict_outer
     from smalti.samples import split_cases
@@ -62,7 +62,7 @@ def train_seed(experiment: Experiment, seed: int, runs: Path) -> Resampled:
     one = replace(experiment, run=run, recipe=experiment.recipe.model_copy(update={"split": split}))
     train_folds(one, splits)
     pool = pool_predictions(predict_outer(one, splits), classes=one.cohort.classes)
-    return resample_cases(pool, resamples=1000)
+    return score_pool(pool)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smalti.evaluate import Difference, Pair, Pool, compare_pairs
-from smalti.evaluate.intervals import Resampled, resample_cases
+from smalti.evaluate.intervals import Scored, score_pool
 from smalti.metrics import macro_f1
 
 Floats = NDArray[np.float64]
@@ -121,7 +121,7 @@ def draw_folds(setting: Setting, label: Ints, rng: np.random.Generator) -> Ints:
     return np.stack(rows)
 
 
-def train(setting: Setting, cohort: Cohort, fold: Ints, rng: np.random.Generator) -> Resampled:
+def train(setting: Setting, cohort: Cohort, fold: Ints, rng: np.random.Generator) -> Scored:
     """A run of the recipe: one network for each fold and seed."""
     skill = setting.skill * np.eye(len(setting.shares))[cohort.y]
     scores = []
@@ -133,7 +133,7 @@ def train(setting: Setting, cohort: Cohort, fold: Ints, rng: np.random.Generator
     images = tuple(f"i{n:06d}" for n in range(len(cohort.y)))
     cases = tuple(f"c{n:06d}" for n in range(cohort.case.max() + 1))
     classes = tuple("abcdef"[: len(setting.shares)])
-    return resample_cases(Pool(classes, images, cohort.y, cohort.case, fold, np.stack(scores), cases), resamples=2)
+    return score_pool(Pool(classes, images, cohort.y, cohort.case, fold, np.stack(scores), cases))
 
 
 def compare(better: Setting, setting: Setting, rng: np.random.Generator) -> Difference:

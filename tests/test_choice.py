@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from smalti.evaluate import Pool, correct_choice, resample_cases
+from smalti.evaluate import Pool, correct_choice, score_pool
 from smalti.evaluate.chance import score_chance
 
 CLASSES = ("a", "b", "c", "d")
@@ -80,4 +80,4 @@ def test_one_run_and_copies_of_one_run_need_no_correction() -> None:
     assert alone.score == alone.corrected == pytest.approx(macro_f1(pool))
     copies = correct_choice({"a": pool, "b": replace(pool), "c": replace(pool)})
     assert copies.optimism == pytest.approx(0, abs=1e-12)
-    assert resample_cases(pool, resamples=50).measure("macro_f1").value == pytest.approx(alone.score)
+    assert score_pool(pool).score_seeds("macro_f1").mean() == pytest.approx(alone.score)

@@ -24,7 +24,7 @@ from smalti.evaluate import (
     compare_pairs,
     find_common,
     keep_images,
-    resample_cases,
+    score_pool,
 )
 from smalti.evaluate.gap import Gap
 from smalti.evaluate.intervals import count_degrees, find_levels, measure_spread
@@ -59,8 +59,8 @@ def draw_pool(
     return Pool(CLASSES, names, y, case, fold, scores, tuple(f"c{n:05d}" for n in range(case.max() + 1)))
 
 
-def compare(first: Pool, second: Pool, *, resamples: int = 1000) -> dict[str, Any]:
-    pair = Pair("first", "second", *(resample_cases(p, resamples=resamples) for p in (first, second)))
+def compare(first: Pool, second: Pool) -> dict[str, Any]:
+    pair = Pair("first", "second", *(score_pool(p) for p in (first, second)))
     return compare_pairs([pair])[0]
 
 
@@ -181,7 +181,7 @@ def test_verdict_p_value_and_interval_agree_in_every_comparison(seed: int, luck:
     rng = np.random.default_rng(seed)
     base = draw_pool(60, rng, seeds=seeds, luck=luck)
     others = [draw_pool(60, rng, like=base, luck=luck, skill=float(rng.uniform(0.5, 4))) for _ in range(pairs)]
-    first, *rest = (resample_cases(p, resamples=2) for p in (base, *others))
+    first, *rest = (score_pool(p) for p in (base, *others))
     for row in compare_pairs([Pair(str(i), "base", one, first) for i, one in enumerate(rest)]):
         for found in row.values():
             assert (found.p <= 0.05) == (found.low > 0 or found.high < 0)
@@ -195,7 +195,7 @@ def test_no_verdict_where_one_network_scored_all_images_unless_it_is_asked_for()
     weak = draw_pool(300, rng, skill=0.5)
     strong = draw_pool(300, rng, skill=4.0, like=weak)
     bare = replace(strong, fold=strong.fold * 0)
-    pair = Pair("strong", "weak", resample_cases(bare, resamples=2), resample_cases(weak, resamples=2))
+    pair = Pair("strong", "weak", score_pool(bare), score_pool(weak))
     found = compare_pairs([pair])[0]["macro_f1"]
     assert found.verdict == "no verdict"
     assert "strong" in found.why
@@ -209,7 +209,7 @@ def test_no_verdict_from_two_networks_and_none_where_one_is_withheld() -> None:
     weak = draw_pool(300, rng, skill=0.5)
     weak = replace(weak, fold=weak.fold % 2)
     strong = draw_pool(300, rng, skill=4.0, like=weak)
-    first, second = (resample_cases(p, resamples=2) for p in (strong, weak))
+    first, second = (score_pool(p) for p in (strong, weak))
     two = compare_pairs([Pair("s", "w", first, second)])[0]["macro_f1"]
     assert two.verdict == "no verdict"
     assert "seeds" in two.why
@@ -233,9 +233,7 @@ def test_lucky_agreement_of_one_pair_among_many_is_not_believed() -> None:
     """Among many pairs some networks agree by chance: each pair has at least the mean luck of all."""
     rng = np.random.default_rng(3)
     base = draw_pool(400, rng, luck=1.0)
-    runs = [
-        resample_cases(p, resamples=2) for p in (base, *(draw_pool(400, rng, luck=1.0, like=base) for _ in range(9)))
-    ]
+    runs = [score_pool(p) for p in (base, *(draw_pool(400, rng, luck=1.0, like=base) for _ in range(9)))]
     pairs = [Pair(str(i), str(i - 1), runs[i], runs[i - 1]) for i in range(1, len(runs))]
     together = [row["accuracy"] for row in compare_pairs(pairs)]
     alone = [compare_pairs([pair])[0]["accuracy"] for pair in pairs]
@@ -266,9 +264,9 @@ def test_what_differs_between_classes_is_no_luck_of_networks() -> None:
 def test_many_comparisons_need_more_than_one_does() -> None:
     rng = np.random.default_rng(8)
     base = draw_pool(200, rng, skill=1.0)
-    slightly = resample_cases(draw_pool(200, rng, skill=1.6, like=base), resamples=1000)
-    equal = [resample_cases(draw_pool(200, rng, skill=1.0, like=base), resamples=1000) for _ in range(9)]
-    against = resample_cases(base, resamples=1000)
+    slightly = score_pool(draw_pool(200, rng, skill=1.6, like=base))
+    equal = [score_pool(draw_pool(200, rng, skill=1.0, like=base)) for _ in range(9)]
+    against = score_pool(base)
     alone = compare_pairs([Pair("s", "b", slightly, against)])[0]["macro_f1"]
     among = compare_pairs([Pair("s", "b", slightly, against), *(Pair("e", "b", e, against) for e in equal)])[0][
         "macro_f1"
@@ -284,9 +282,9 @@ def test_two_equal_recipes_are_rarely_called_different_in_spite_of_lucky_network
     for _ in range(60):
         first = draw_pool(800, rng, luck=0.8)
         second = draw_pool(800, rng, luck=0.8, like=first)
-        found = compare(first, second, resamples=2)["macro_f1"]
+        found = compare(first, second)["macro_f1"]
         verdicts += found.verdict != "cannot tell"
-        blind = compare(*(replace(p, fold=p.fold * 0) for p in (first, second)), resamples=2)["macro_f1"]
+        blind = compare(*(replace(p, fold=p.fold * 0) for p in (first, second)))["macro_f1"]
         narrow += blind.p <= 0.05
     assert verdicts <= 7  # 5 % of 60 is 3; 8 or more has a chance of 2 % then
     assert narrow >= 2 * max(verdicts, 3)
@@ -299,7 +297,7 @@ def test_luck_is_the_variance_between_networks() -> None:
     for _ in range(40):
         first = draw_pool(200, rng, luck=1.0, seeds=4)
         second = draw_pool(200, rng, luck=1.0, like=first)
-        resampled = [resample_cases(p, resamples=100) for p in (first, second)]
+        resampled = [score_pool(p) for p in (first, second)]
         found.append(measure_luck_of_difference(*resampled, "accuracy").exceeding)
         means = [
             np.mean((a.argmax(1) == first.y_true)[f == k].astype(float) - (b.argmax(1) == first.y_true)[f == k])

@@ -292,7 +292,7 @@ def test_the_comparison_is_told_with_tables_of_other_tools(tmp_path: Path) -> No
     assert "other_tool.csv run-0 3" in words
     assert "The comparison cannot be trusted: there are only 7 cases" in words
     assert "85 images of 70 cases" in words
-    assert "corrected p below 0.1" in words
+    assert "corrected p of at most 0.1" in words
 
 
 def test_no_runs_and_runs_of_nothing_are_told(tmp_path: Path) -> None:

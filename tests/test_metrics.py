@@ -81,21 +81,6 @@ def test_per_class_agrees_with_scikit_learn(data) -> None:
     np.testing.assert_allclose(found["auc"], areas, atol=EXACT)
 
 
-@settings(deadline=None, max_examples=40)
-@given(predictions(complete=True))
-def test_weighted_auc_agrees_with_scikit_learn(data) -> None:
-    y_true, scores = data
-    weights = np.random.default_rng(y_true.size).integers(0, 4, size=(y_true.size, 6)).astype(float)
-    found = metrics.weighted_auc(y_true == 0, scores[:, 0], weights=weights)
-    for value, column in zip(found, weights.T, strict=True):
-        kept = column > 0
-        if len(np.unique(y_true[kept] == 0)) < 2:
-            assert np.isnan(value)
-            continue
-        expected = reference.roc_auc_score(y_true[kept] == 0, scores[kept, 0], sample_weight=column[kept])
-        assert value == pytest.approx(expected, abs=EXACT)
-
-
 @settings(deadline=None, max_examples=30)
 @given(predictions())
 def test_every_metric_ignores_the_order_of_images_and_of_classes(data) -> None:

@@ -144,32 +144,13 @@ def per_class(y_true: ArrayLike, scores: ArrayLike) -> dict[str, Floats]:
 def auc_per_class(y_true: ArrayLike, scores: ArrayLike) -> Floats:
     """AUC of each class against the rest, (C,); NaN for a class without positives or without negatives."""
     truth, probabilities = _check(y_true, scores)
-    ones = np.ones((truth.size, 1))
-    columns = range(probabilities.shape[1])
-    return np.array([weighted_auc(truth == c, probabilities[:, c], weights=ones)[0] for c in columns])
-
-
-def weighted_auc(positive: NDArray[np.bool_], score: Floats, *, weights: Floats) -> Floats:
-    """AUC of one score under many weightings of the images (Mann-Whitney, equal scores count one half).
-
-    Args:
-        positive: (n,) whether the image is of the class.
-        score: (n,) score of the class.
-        weights: (n, R) non-negative, one column per weighting.
-
-    Returns:
-        (R,), NaN where the positives or the negatives have no weight.
-    """
-    negatives = np.flatnonzero(~positive)
-    negatives = negatives[np.argsort(score[negatives], kind="stable")]
-    below = np.zeros((negatives.size + 1, weights.shape[1]))
-    np.cumsum(weights[negatives], axis=0, out=below[1:])
-    of_positives = weights[positive]
-    smaller = below[np.searchsorted(score[negatives], score[positive], side="left")]
-    smaller += below[np.searchsorted(score[negatives], score[positive], side="right")]
-    won = np.einsum("ir,ir->r", of_positives, smaller) / 2
-    pairs = of_positives.sum(axis=0) * below[-1]
-    return np.divide(won, pairs, out=np.full(won.shape, np.nan), where=pairs > 0)
+    values = np.full(probabilities.shape[1], np.nan)
+    for label, column in enumerate(probabilities.T):
+        positive = truth == label
+        if 0 < positive.sum() < positive.size:
+            pairs = positive.sum() * (~positive).sum()
+            values[label] = _count_won(positive, column)[positive].sum() / pairs
+    return values
 
 
 def auc_without_each(positive: NDArray[np.bool_], score: Floats, *, group: Ints) -> Floats:

@@ -4,7 +4,7 @@ from .calibration import Calibration, measure_calibration
 from .choice import Choice, correct_choice
 from .comparison import Difference, Pair, adjust_holm, check_alike, compare_pairs, find_common, keep_images
 from .faithfulness import GRID, Mean, Measured, measure_map, measure_mean, measure_ratio, summarise_maps
-from .intervals import Resampled, judge_trust, resample_cases
+from .intervals import Scored, judge_trust, score_pool
 from .margins import Margin, measure_margins
 from .pool import Pool, pool_predictions
 from .scores import highest_losses, score_predictions
@@ -19,7 +19,7 @@ __all__ = [
     "Measured",
     "Pair",
     "Pool",
-    "Resampled",
+    "Scored",
     "adjust_holm",
     "check_alike",
     "compare_pairs",
@@ -34,7 +34,7 @@ __all__ = [
     "measure_mean",
     "measure_ratio",
     "pool_predictions",
-    "resample_cases",
+    "score_pool",
     "score_predictions",
     "summarise_maps",
 ]

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ..errors import DataError, Problem
 from ..metrics import LOWER_IS_BETTER, METRICS
 from .gap import Gap, raise_luck
-from .intervals import Resampled, measure_spread
+from .intervals import Scored, measure_error
 from .luck import count_networks, measure_luck_of_difference
 from .pool import Pool
 
@@ -69,8 +69,8 @@ class Pair:
 
     name: str
     against: str
-    first: Resampled
-    second: Resampled
+    first: Scored
+    second: Scored
     withheld: str = ""
 
 
@@ -124,21 +124,21 @@ def explain_silence(pair: Pair) -> str:
     return ""
 
 
-def _measure_gap(first: Resampled, second: Resampled, metric: str) -> Gap:
+def _measure_gap(first: Scored, second: Scored, metric: str) -> Gap:
     """The difference of one metric with its variance from cases and from the luck of single trainings."""
-    value = first.measure(metric).value - second.measure(metric).value
+    value = float(first.score_seeds(metric).mean() - second.score_seeds(metric).mean())
     left_out = first.left_out.metrics[metric].mean(axis=0) - second.left_out.metrics[metric].mean(axis=0)
-    spread = measure_spread(value, np.empty(0), left_out)
+    error, degrees = measure_error(left_out)
     level = _find_level((first, second), metric)
-    return Gap(value, spread.error**2, spread.degrees, measure_luck_of_difference(first, second, metric), level)
+    return Gap(value, error**2, degrees, measure_luck_of_difference(first, second, metric), level)
 
 
-def _find_level(runs: Sequence[Resampled], metric: str) -> Floats:
+def _find_level(runs: Sequence[Scored], metric: str) -> Floats:
     """What a metric is a mean of, (K, 2): for one that goes by class, F1 and cases of each class."""
     if metric in LOWER_IS_BETTER:
         return np.empty((0, 2))
     if metric not in BY_CLASS:
-        return np.array([[np.mean([run.measure(metric).value for run in runs]), 1.0]])
+        return np.array([[np.mean([run.score_seeds(metric).mean() for run in runs]), 1.0]])
     f1 = np.mean([run.left_out.f1.mean(axis=(0, 1)) for run in runs], axis=0)
     return np.column_stack([f1, np.maximum(1, (runs[0].pool.count_labels() > 0).sum(axis=0))])
 

@@ -1,20 +1,17 @@
 """How a number varies with the cases: resamples and the jackknife.
 
-Cases, not images, are drawn with replacement: images of one patient are alike, and treating them as independent gives
-intervals that are too short (Efron & Tibshirani 1993, ch. 8; Davison & Hinkley 1997, ch. 3.8). All seeds see the same
-draw, and the score of a draw is the mean over seeds, as the reported score is. The scores of one run have intervals of
-their own (`smalti.evaluate.margins`), which need no resamples.
-
-The interval is the bias-corrected and accelerated one (BCa; Efron 1987). With the 30 to 100 cases of this field it is
-still too short, because macro-F1 hangs on the few cases of the rarest class, so it is widened twice: Student's t with
-the degrees of freedom that the influence of the single cases leaves (Satterthwaite 1946; Hesterberg 2015) stands for
-the normal distribution, and the jackknife's standard error for the bootstrap's where it is larger (Efron & Stein
-1981). It covers another sample of cases, scored by the *same* networks.
+Cases, not images, are drawn with replacement or left out: images of one patient are alike, and treating them as
+independent gives intervals that are too short (Efron & Tibshirani 1993, ch. 8; Davison & Hinkley 1997, ch. 3.8). The
+scores of one run (`smalti.evaluate.margins`) and differences of two (`smalti.evaluate.gap`) stand on the jackknife;
+means over maps (`smalti.evaluate.faithfulness`) have the bias-corrected and accelerated bootstrap interval (BCa; Efron
+1987), widened twice for few cases: Student's t with the degrees of freedom that the influence of the single cases
+leaves (Satterthwaite 1946; Hesterberg 2015) stands for the normal distribution, and the jackknife's standard error for
+the bootstrap's where it is larger (Efron & Stein 1981).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +28,6 @@ from ..metrics import (
     macro_f1_of_confusions,
     mean_present,
     predict_classes,
-    weighted_auc,
 )
 from .pool import Pool
 
@@ -49,12 +45,12 @@ CONFUSION_METRICS: dict[str, Callable[[Floats], Floats]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Replicates:
-    """Scores under R weightings of the cases.
+class LeftOut:
+    """Scores without each case in turn.
 
     Attributes:
-        metrics: name of the metric -> (S, R), one row a seed.
-        f1: (S, R, C) F1 of each class.
+        metrics: name of the metric -> (S, n_cases), one row a seed.
+        f1: (S, n_cases, C) F1 of each class.
     """
 
     metrics: dict[str, Floats]
@@ -85,37 +81,24 @@ def count_confusions(pool: Pool) -> Floats:
 
 
 @dataclass(frozen=True, slots=True)
-class Resampled:
-    """A pool scored as it is, under resamples of its cases, and without each case in turn.
-
-    Attributes:
-        drawn: R = number of resamples.
-        left_out: R = number of cases.
-    """
+class Scored:
+    """A pool with its scores without each case in turn."""
 
     pool: Pool
-    drawn: Replicates
-    left_out: Replicates
+    left_out: LeftOut
 
     def score_seeds(self, metric: str) -> Floats:
-        """One metric in each seed, (S,)."""
+        """Score each seed by one metric, (S,)."""
         score = METRICS.find(metric).build
         return np.array([score(self.pool.y_true, scores) for scores in self.pool.scores])
 
-    def measure(self, metric: str) -> Spread:
-        """One metric, mean over seeds, with its spread."""
-        value = float(self.score_seeds(metric).mean())
-        drawn, left_out = self.drawn.metrics[metric], self.left_out.metrics[metric]
-        return measure_spread(value, drawn.mean(axis=0), left_out.mean(axis=0))
+
+def score_pool(pool: Pool) -> Scored:
+    """Score a pool without each case in turn, by every registered metric and by the F1 of each class."""
+    return Scored(pool, leave_out_cases(pool))
 
 
-def resample_cases(pool: Pool, *, resamples: int, seed: int = 0) -> Resampled:
-    """Every registered metric, and the F1 of each class, under resamples of the cases and without each case."""
-    drawn = draw_weights(pool.n_cases, resamples=resamples, seed=seed)
-    return Resampled(pool, _score_weights(pool, drawn), leave_out_cases(pool))
-
-
-def leave_out_cases(pool: Pool) -> Replicates:
+def leave_out_cases(pool: Pool) -> LeftOut:
     """All metrics without each case in turn."""
     counts = count_confusions(pool)
     without = counts.sum(axis=1, keepdims=True) - counts
@@ -132,26 +115,7 @@ def leave_out_cases(pool: Pool) -> Replicates:
         ]
     )  # (S, C, n_cases)
     values["auc"] = mean_present(np.moveaxis(aucs, 1, 2), ~np.isnan(np.moveaxis(aucs, 1, 2)))
-    return Replicates(values, f1_of_confusions(without))
-
-
-def _score_weights(pool: Pool, blocks: Iterable[Floats]) -> Replicates:
-    """All metrics under blocks (r, n_cases) of weights."""
-    counts = count_confusions(pool)
-    n_seeds, n_cases, n_classes, _ = counts.shape
-    flat = counts.reshape(n_seeds, n_cases, -1)
-    number, loss = _sum_losses(pool)
-    values: dict[str, list[Floats]] = {entry.name: [] for entry in METRICS}
-    f1 = []
-    for weights in blocks:
-        drawn = (weights @ flat).reshape(n_seeds, len(weights), n_classes, n_classes)
-        for name, score in CONFUSION_METRICS.items():
-            values[name].append(score(drawn))
-        values["auc"].append(_score_auc(pool, weights))
-        values["log_loss"].append((weights @ loss.T).T / (weights @ number))
-        f1.append(f1_of_confusions(drawn))
-    joined = {name: np.concatenate(parts, axis=1) for name, parts in values.items()}
-    return Replicates(joined, np.concatenate(f1, axis=1))
+    return LeftOut(values, f1_of_confusions(without))
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,18 +136,14 @@ class Spread:
     drawn: Floats
     acceleration: float
 
-    def find_interval(self, *, confidence: float, error: float | None = None, degrees: float | None = None) -> Range:
-        """The interval (low, high); another error and degrees of freedom widen it.
-
-        NaN where nothing could be drawn; without width where no draw differs.
-        """
+    def find_interval(self, *, confidence: float) -> Range:
+        """The interval (low, high); NaN where nothing could be drawn, without width where no draw differs."""
         if not self.drawn.size or np.isnan(self.value):
             return float("nan"), float("nan")
         own = float(self.drawn.std(ddof=1)) if self.drawn.size > 1 else 0.0
         if own <= 1e-12:
             return self.value, self.value
-        critical = stats.t.ppf((1 + confidence) / 2, degrees or self.degrees)
-        z = float(critical) * max(1.0, (error or self.error) / own)
+        z = float(stats.t.ppf((1 + confidence) / 2, self.degrees)) * max(1.0, self.error / own)
         low, high = np.quantile(self.drawn, find_levels(self.drawn, self.value, self.acceleration, z=z))
         return float(low), float(high)
 
@@ -192,16 +152,25 @@ def measure_spread(value: float, drawn: Floats, left_out: Floats) -> Spread:
     """Error, degrees of freedom and acceleration of a number from its resamples (R,) and leave-one-out values (n,)."""
     present = drawn[~np.isnan(drawn)]
     own = float(present.std(ddof=1)) if present.size > 1 else 0.0
+    error, degrees = measure_error(left_out)
+    influence = np.nanmean(left_out) - left_out[~np.isnan(left_out)] if error > 0 else np.zeros(1)
+    acceleration = float((influence**3).sum() / (6 * (influence**2).sum() ** 1.5)) if error > 0 else 0.0
+    return Spread(value, max(own, error), degrees, present, acceleration)
+
+
+def measure_error(left_out: Floats) -> tuple[float, float]:
+    """The jackknife's standard error from leave-one-out values (n,), NaN left out, and its degrees of freedom.
+
+    0 where fewer than three values are known or none differs.
+    """
     known = left_out[~np.isnan(left_out)]
     if known.size < 3:
-        return Spread(value, own, np.inf if left_out.size == 0 else 2.0, present, 0.0)
+        return 0.0, 2.0
     influence = known.mean() - known
     variance = float((influence**2).sum())
     if variance <= 1e-24:
-        return Spread(value, own, float(known.size - 1), present, 0.0)
-    error = float(np.sqrt((known.size - 1) / known.size * variance))
-    acceleration = float((influence**3).sum() / (6 * variance**1.5))
-    return Spread(value, max(own, error), count_degrees(influence), present, acceleration)
+        return 0.0, float(known.size - 1)
+    return float(np.sqrt((known.size - 1) / known.size * variance)), count_degrees(influence)
 
 
 def count_degrees(influence: Floats) -> float:
@@ -252,15 +221,3 @@ def _sum_losses(pool: Pool) -> tuple[Floats, Floats]:
     number = np.bincount(pool.case, minlength=pool.n_cases).astype(np.float64)
     losses = [image_losses(pool.y_true, scores) for scores in pool.scores]
     return number, np.array([np.bincount(pool.case, weights=row, minlength=pool.n_cases) for row in losses])
-
-
-def _score_auc(pool: Pool, weights: Floats) -> Floats:
-    """Macro AUC under weights (R, n_cases), (S, R)."""
-    of_images = np.ascontiguousarray(weights.T)[pool.case]  # (n, R)
-    by_seed = []
-    for scores in pool.scores:
-        values = np.array(
-            [weighted_auc(pool.y_true == c, scores[:, c], weights=of_images) for c in range(len(pool.classes))]
-        )
-        by_seed.append(mean_present(values.T, ~np.isnan(values.T)))
-    return np.array(by_seed)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .intervals import Resampled
+from .intervals import Scored
 from .pool import Pool
 
 Floats = NDArray[np.float64]
@@ -69,7 +69,7 @@ def measure_luck(influence: Floats, pool: Pool) -> Luck:
     return Luck(number / max(number - 1, 1) * float((sums**2).sum()), within, number - 1)
 
 
-def measure_luck_of_difference(first: Resampled, second: Resampled, metric: str) -> Luck:
+def measure_luck_of_difference(first: Scored, second: Scored, metric: str) -> Luck:
     """Measure the luck of the difference of a metric, first minus second.
 
     Where both used the same folds, the two networks of a fold are one draw; else each side's networks are.

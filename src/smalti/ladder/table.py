@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..audit import read_decisions, settle_decisions
-from ..evaluate import Pair, Pool, compare_pairs, correct_choice, keep_images, resample_cases
+from ..evaluate import Pair, Pool, compare_pairs, correct_choice, keep_images, score_pool
 from ..logbook.seal import find_seal
 from ..workflow import find_decisions
-from ..workflow.comparison import RESAMPLES, describe_folds, tabulate_differences
+from ..workflow.comparison import describe_folds, tabulate_differences
 from .pick import pick_on_inner
 from .plan import Step
 from .scoring import Outcome, Trusted, describe_scoring, find_trusted, read_outcome, score_on, tell_given
@@ -47,7 +47,7 @@ def tabulate_ladder(
     last = next(reversed(scored.values()), None)
     return {
         "data": str(data.resolve()), "confidence": confidence, "alpha": round(1 - confidence, 10),
-        "resamples": RESAMPLES, "classes": last["classes"] if last else [],
+        "classes": last["classes"] if last else [],
         "n_images": last["n_images"] if last else None, "n_cases": last["n_cases"] if last else None,
         "shares": {n: v["support"] / last["n_images"] for n, v in last["per_class"].items()} if last else {},
         "chance": {key: last["metrics"]["macro_f1"][value] for key, value in CHANCE.items()} if last else None,
@@ -109,7 +109,7 @@ def _compare_rungs(rows: list[dict[str, Any]], pools: Mapping[str, Pool], *, con
     With ``why`` no difference has a verdict.
     """
     by_name = {row["name"]: row for row in rows if row["name"] in pools}
-    resampled = {name: resample_cases(pool, resamples=RESAMPLES) for name, pool in pools.items()}
+    scored = {name: score_pool(pool) for name, pool in pools.items()}
     pairs: list[Pair] = []
     for name, row in by_name.items():
         base = row["on"]
@@ -119,7 +119,7 @@ def _compare_rungs(rows: list[dict[str, Any]], pools: Mapping[str, Pool], *, con
             row["notes"].append(f"{base}, which it changes, has no score")
             continue
         row["notes"] += describe_folds({base: pools[base], name: pools[name]})
-        pairs.append(Pair(name, base, resampled[name], resampled[base], withheld=why))
+        pairs.append(Pair(name, base, scored[name], scored[base], withheld=why))
     for pair, found in zip(pairs, compare_pairs(pairs, confidence=confidence), strict=True):
         by_name[pair.name]["difference"] = tabulate_differences(found)
 

@@ -29,12 +29,13 @@ SIGN_TEXT = (
     "told apart. Square: nothing to compare with. Cross: no score."
 )
 PAIR_TEXT = (
-    "Steps are compared in pairs: both rungs are scored on the same resamples of the cases, so that what makes a case "
-    "hard cancels (Efron & Tibshirani 1993). To the spread over cases that of the networks is added, because two "
-    "trainings of one recipe differ by luck (Cameron, Gelbach & Miller 2011). The p-values of all steps are corrected "
-    "for their number (Holm 1979). 'Better' and 'worse' need a corrected p below {alpha:g} and an interval that leaves "
-    "zero out; all else is 'cannot tell'. That is not 'equal': the smallest detectable difference is the true "
-    "difference that a comparison like this one would have shown four times out of five (power 80 %). A change "
+    "Steps are compared in pairs: both rungs are scored on the same cases, so that what makes a case hard cancels "
+    "(Efron & Tibshirani 1993). To the spread over cases (jackknife) that of the networks is added, because two "
+    "trainings of one recipe differ by luck (Cameron, Gelbach & Miller 2011); interval and p-value are those of "
+    "Student's t for the pair alone. For the verdict the p-values of all steps are corrected for their number (Holm "
+    "1979). 'Better' and 'worse' need a corrected p of at most {alpha:g}; all else is 'cannot tell', and 'no verdict' "
+    "where the luck of trainings cannot be measured. That is not 'equal': the smallest detectable difference is the "
+    "true difference that a comparison like this one would have shown four times out of five (power 80 %). A change "
     "that gains less can be real and still stay unseen; more cases make it smaller."
 )
 

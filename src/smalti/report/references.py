@@ -12,8 +12,6 @@ PAPERS = {
     "opitz2019": r"J.~Opitz and S.~Burst. Macro F1 and macro F1. \emph{arXiv:1911.03347}, 2019.",
     "wilson1927": r"E.~B.~Wilson. Probable inference, the law of succession, and statistical inference. \emph{Journal "
     r"of the American Statistical Association} 22(158):209--212, 1927.",
-    "efron1987": r"B.~Efron. Better bootstrap confidence intervals. \emph{Journal of the American Statistical "
-    r"Association} 82(397):171--185, 1987.",
     "efron1993": r"B.~Efron and R.~J.~Tibshirani. \emph{An Introduction to the Bootstrap}. Chapman \& Hall, 1993.",
     "holm1979": r"S.~Holm. A simple sequentially rejective multiple test procedure. \emph{Scandinavian Journal of "
     r"Statistics} 6(2):65--70, 1979.",
@@ -39,7 +37,7 @@ def choose_papers(study: Study) -> dict[str, str]:
     """Key -> text of the papers that belong to this study, in the order of the list."""
     used = {"forman2010", "opitz2019", "wilson1927", "cameron2011"}
     if study.compared:
-        used |= {"efron1987", "efron1993", "holm1979"}
+        used |= {"efron1993", "holm1979"}
     if study.choice is not None and (study.choice.get("runs") or 0) > 1:
         used.add("tsamardinos2018")
     settings = set(list_settings(study))

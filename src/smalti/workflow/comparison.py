@@ -20,7 +20,7 @@ from ..evaluate import (
     judge_trust,
     measure_margins,
     pool_predictions,
-    resample_cases,
+    score_pool,
 )
 from ..logbook import resolve_run
 from ..logbook.seal import Seal, add_opening, find_seal, read_seal, write_seal
@@ -29,8 +29,6 @@ from ..types import score_columns
 from .belonging import RUNS
 from .influence import describe_given, read_influence
 from .stages import read_predictions
-
-RESAMPLES = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,15 +109,15 @@ def tabulate_comparison(
         without_luck: give a verdict also where the luck of trainings cannot be measured.
     """
     given = given or {}
-    resampled = {name: resample_cases(pool, resamples=RESAMPLES) for name, pool in pools.items()}
+    scored = {name: score_pool(pool) for name, pool in pools.items()}
     names = list(pools)
     first = pools[names[0]]
     pairs = [
         Pair(
             name,
             names[0],
-            resampled[name],
-            resampled[names[0]],
+            scored[name],
+            scored[names[0]],
             say_withheld([n for n in (name, names[0]) if n in given]),
         )
         for name in names[1:]
@@ -143,7 +141,7 @@ def tabulate_comparison(
     ]
     return {
         "names": names, "classes": list(first.classes), "n_images": len(first.images), "n_cases": first.n_cases,
-        "confidence": confidence, "alpha": round(1 - confidence, 10), "resamples": RESAMPLES,
+        "confidence": confidence, "alpha": round(1 - confidence, 10),
         "trustworthy": trustworthy, "reason": reason, "notes": [], "rows": rows,
     }  # fmt: skip
 

@@ -158,13 +158,13 @@ def _find_influence(run_folder: RunFolder, ground: Ground, *, runs: Path, data: 
     files = {s.image: ground.contents[s.image].file for s in samples if s.image in ground.contents}
     root = str(ground.cohort.root.resolve())
     earlier = _list_earlier(run_folder, runs=runs, root=root, data=data, contents=frozenset(files.values()))
-    first = next(iter(earlier), "")
+    first, at_first = earlier[0] if earlier else ("", Influence({}))
     followed = {(d.image, d.action) for d in ground.decisions}
     sealed = {s.image for s in ground.whole.sealed}
 
     def recall(image: str) -> Effects:
         """What the earliest run knew that has looked at the image; what this one knows where none has."""
-        holding = (r.known for r in earlier.values() if not r.contents or files.get(image, "") in r.contents)
+        holding = (r.known for _, r in earlier if not r.contents or files.get(image, "") in r.contents)
         return next(holding, effects)
 
     found: list[Influenced] = []
@@ -179,7 +179,7 @@ def _find_influence(run_folder: RunFolder, ground: Ground, *, runs: Path, data: 
             acts = (image, decision.action) in followed
             found.append(Influenced(image, decision.action, source, acts, image in sealed))
     acting = any(d.action in ACTING for d in ground.decisions)
-    for image, (action, _) in earlier[first].known.items() if acting and first else ():
+    for image, (action, _) in at_first.known.items() if acting else ():
         # Whoever takes back some of the decisions and keeps others chooses too.
         if action in ACTING and effects.get(image, ("keep", ""))[0] not in ACTING:
             found.append(Influenced(image, "reset", "run", True, image in sealed))
@@ -213,7 +213,7 @@ def _is_mechanical(decision: Decision, ground: Ground, before: Effects) -> bool:
 
 def _list_earlier(
     run_folder: RunFolder, *, runs: Path, root: str, data: str, contents: frozenset[str]
-) -> dict[str, Influence]:
+) -> list[tuple[str, Influence]]:
     """Other runs that began no later, have learned, and have looked at any of these images; the earliest first.
 
     Images are known by their content: a copy under another name, a part of the data and more data are the same data.
@@ -225,12 +225,13 @@ def _list_earlier(
         if other.resolve() == run_folder.path.resolve() or not _has_learned(other):
             continue
         environment, cohort = _read_record(path), _read_record(other / "cohort.json")
-        same = cohort.get("root") == root or dict(environment.get("identity", {})).get("data") == data
+        identity = environment.get("identity")
+        same = cohort.get("root") == root or (isinstance(identity, dict) and identity.get("data") == data)
         influence = _read_known(other)
         started = str(environment.get("started", ""))
         if started <= own and (same or not influence.contents.isdisjoint(contents)):
             found.append((started, other.name, influence))
-    return {name: influence for _, name, influence in sorted(found, key=lambda one: one[:2])}
+    return [(name, influence) for _, name, influence in sorted(found, key=lambda one: one[:2])]
 
 
 def _read_record(path: Path) -> dict[str, Any]:
