@@ -31,19 +31,8 @@ from .pictures import LARGEST_WHOLE_PX, PICTURE_FORMATS
 from .regions import Regions, open_regions, read_image, read_region, read_size, read_thumbnail
 from .slides import SLIDE_SUFFIXES, TIFF_SUFFIXES
 
-IMAGE_SUFFIXES = (
-    ".png",
-    ".jpg",
-    ".jpeg",
-    ".jpe",
-    ".jfif",
-    *TIFF_SUFFIXES,
-    ".bmp",
-    ".webp",
-    ".gif",
-    ".jp2",
-    *SLIDE_SUFFIXES,
-)
+JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
+IMAGE_SUFFIXES = (".png", *JPEG_SUFFIXES, *TIFF_SUFFIXES, ".bmp", ".webp", ".gif", ".jp2", *SLIDE_SUFFIXES)
 WHOLE_PX = 64_000_000  # images beyond are read by region and masks at every n-th pixel: 0.2 GB of RGB are held at most
 
 __all__ = [

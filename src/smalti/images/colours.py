@@ -111,7 +111,7 @@ def _paint(values: NDArray[Any], meaning: Meaning, *, bits: int) -> NDArray[np.u
     if meaning.photometric in {"cmyk", "ycbcr"}:
         mode = {"cmyk": "CMYK", "ycbcr": "YCbCr"}[meaning.photometric]
         height, width = narrow.shape[:2]
-        image = Image.frombuffer(mode, (width, height), np.ascontiguousarray(narrow).data, "raw", mode, 0, 1)
+        image = Image.frombytes(mode, (width, height), narrow.tobytes())
         return np.array(image.convert("RGB"))
     if meaning.photometric == "miniswhite":
         narrow = 255 - narrow

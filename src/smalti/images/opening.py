@@ -1,4 +1,4 @@
-"""Which reader a file is for: that of stored values (TIFF, PNG of 16 bits a value) or Pillow; told by its first bytes."""
+"""Which reader a file is for, told by its first bytes: that of stored values (TIFF, PNG of 16 bits) or Pillow."""
 
 from __future__ import annotations
 
