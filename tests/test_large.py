@@ -248,7 +248,7 @@ def test_a_thumbnail_of_a_slide_without_a_pyramid_is_averaged_in_bands(
     blurred = [cv2.GaussianBlur(rng.integers(0, 256, (256, 256, 3), dtype=np.uint8), (0, 0), 4) for _ in range(3)]
     draw_slide(tmp_path / f"a.{suffix}", blurred, count=7)
     whole = images.read_image(tmp_path / f"a.{suffix}")
-    monkeypatch.setattr("smalti.images.levels.BAND_PX", 100 * 7 * 256)
+    monkeypatch.setattr("smalti.images.pyramids.BAND_PX", 100 * 7 * 256)
     small = images.read_thumbnail(tmp_path / f"a.{suffix}", longest_px=256)
     assert small.shape == (256, 256, 3)
     reference = cv2.resize(whole, (256, 256), interpolation=cv2.INTER_AREA)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from ..errors import Problem, show_text
 from ..types import Sample
@@ -19,6 +20,7 @@ class Columns:
         mask: column with the mask file.
         case: column with the case (patient, slide).
         part: column that says which rows are the test part.
+        bits: bits in use of 16-bit values whose file does not say, or ``each`` for each file by its largest value.
     """
 
     table: str | None = None
@@ -27,6 +29,7 @@ class Columns:
     mask: str | None = None
     case: str | None = None
     part: str | None = None
+    bits: int | Literal["each"] | None = None
 
 
 @dataclass(frozen=True, slots=True)

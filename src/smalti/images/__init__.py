@@ -21,7 +21,8 @@ Whole-slide files are read with OpenSlide (extra ``openslide``), at the highest 
 there only when it is large (`LARGE_PX`) or Pillow does not know it.
 """
 
-from .checking import check_image
+from .checking import RULES, check_image
+from .colours import count_bits
 from .facts import PLAUSIBLE_MPP, read_encoding, read_mpp
 from .files import hash_image, list_times, open_file, read_stamp
 from .holding import HELD_BYTES, changed_error, hold_files
@@ -41,12 +42,14 @@ __all__ = [
     "LARGEST_WHOLE_PX",
     "PICTURE_FORMATS",
     "PLAUSIBLE_MPP",
+    "RULES",
     "SLIDE_SUFFIXES",
     "TIFF_SUFFIXES",
     "WHOLE_PX",
     "Regions",
     "changed_error",
     "check_image",
+    "count_bits",
     "hash_image",
     "hold_files",
     "list_times",

@@ -14,17 +14,18 @@ from .slides import find_slide_size, is_slide, open_slide, read_slide_region
 from .stored import Stored
 
 CORNER_PX = 256  # side of what is read of an image that is too large to be decoded whole
+RULES = frozenset({"page-chosen", "channel-pages", "extra-samples", "alpha-zero"})  # codes of remarks, not of doubts
 UNFILLED = ("alpha-zero", "has an opacity of 0 everywhere, which was never filled: its colours are read.")
 
 
 def check_image(
-    path: Path, *, doubts: list[Problem] | None = None, depths: dict[Path, int] | None = None
+    path: Path, *, doubts: list[Problem] | None = None, largest: dict[Path, int] | None = None
 ) -> tuple[int, int]:
     """Decode every pixel, so that a damaged file shows, and return (height_px, width_px).
 
     Of a slide, only the header and the last corner are read. What may not be meant is added to ``doubts``: a JPEG that
-    seems to end early; and what was read by a rule that is not plain, such as which of several pages. Where a file does
-    not say how many bits of its 16-bit values are in use, ``depths`` gets the fewest that hold its largest value.
+    seems to end early; and what was read by a rule that is not plain, one of `RULES`. Where a file does not say how
+    many bits of its 16-bit values are in use, ``largest`` gets its largest value.
 
     Raises:
         DataError, MissingExtraError: as `read_image`; but a slide may be of any size.
@@ -38,7 +39,7 @@ def check_image(
     with open_stored(path) as stored:
         if stored is not None:
             with name_failures(path):
-                _check_stored(stored, [] if doubts is None else doubts, {} if depths is None else depths)
+                _check_stored(stored, [] if doubts is None else doubts, {} if largest is None else largest)
             return stored.size_px
     with open_picture(path) as (image, orientation):
         refuse_mode(image, path)
@@ -55,7 +56,7 @@ def check_image(
         return size_px
 
 
-def _check_stored(stored: Stored, doubts: list[Problem], depths: dict[Path, int]) -> None:
+def _check_stored(stored: Stored, doubts: list[Problem], largest: dict[Path, int]) -> None:
     refuse_range(stored.meaning, stored.path)
     height_px, width_px = stored.size_px
     doubts += [_remark(stored.path, code, message) for code, message in stored.remarks]
@@ -67,7 +68,7 @@ def _check_stored(stored: Stored, doubts: list[Problem], depths: dict[Path, int]
     if ends.alpha == 0:
         doubts.append(_remark(stored.path, *UNFILLED))
     if not stored.meaning.said:
-        depths[stored.path] = ends.bits
+        largest[stored.path] = ends.colour
 
 
 def _remark(path: Path, code: str, message: str) -> Problem:

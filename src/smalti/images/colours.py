@@ -62,10 +62,10 @@ class Ends:
     colour: int
     alpha: int | None = None
 
-    @property
-    def bits(self) -> int:
-        """The fewest bits of a camera that can have written the colours."""
-        return next((bits for bits in BUCKETS if self.colour < 1 << bits), BUCKETS[-1])
+
+def count_bits(largest: int) -> int:
+    """The fewest bits of a camera that can have written a value."""
+    return next((bits for bits in BUCKETS if largest < 1 << bits), BUCKETS[-1])
 
 
 def refuse_range(meaning: Meaning, path: Path) -> None:

@@ -16,9 +16,9 @@ from PIL import Image
 from .colours import to_colours
 from .failures import data_error, name_failures, refuse_whole
 from .integrity import check_whole
-from .levels import BAND_PX
 from .opening import open_stored
 from .pictures import LARGEST_WHOLE_PX, open_picture, to_planes, turn
+from .pyramids import BAND_PX
 from .slides import find_slide_size, is_slide, open_slide, read_slide_region
 from .stored import Stored
 

@@ -23,6 +23,7 @@ from .descriptions import list_channels
 from .failures import data_error
 
 BESIDE = re.compile(r"\b(label|macro|thumbnail|thumb|overview|preview|map)\b", re.IGNORECASE)
+Remarks = tuple[tuple[str, str], ...]  # code and sentence of each thing that was not plain
 REDUCED, MASK = 1, 4  # bits of NewSubfileType
 ALIKE = 0.02  # proportions of two levels differ by rounding
 BESIDE_SHARE = 0.25  # of the pixels of the main picture; a crop or another section is larger
@@ -39,12 +40,12 @@ class Choice:
     Attributes:
         levels: pages of each level.
         series: number of the picture among those of the file.
-        remarks: code and sentence of each thing that was not plain.
+        remarks: what is to be said about the choice.
     """
 
     levels: tuple[tuple[Any, ...], ...]
     series: int = 0
-    remarks: tuple[tuple[str, str], ...] = ()
+    remarks: Remarks = ()
 
 
 def choose_pages(tif: TiffFile, path: Path) -> Choice:
@@ -109,18 +110,11 @@ def _is_rival(series: Any, main: Any) -> bool:
 
 def _is_level(level: Any, main: Any) -> bool:
     one, other = level.keyframe, main.keyframe
-    same = one.dtype == other.dtype and one.samplesperpixel == other.samplesperpixel
-    return (
-        same
-        and one.photometric == other.photometric
-        and len(level.pages) == len(main.pages)
-        and _are_alike(level, main)
-    )
+    same = all(getattr(one, name) == getattr(other, name) for name in ("dtype", "samplesperpixel", "photometric"))
+    return same and len(level.pages) == len(main.pages) and _are_alike(level, main)
 
 
-def _gather_planes(
-    tif: TiffFile, main: Any, number: int, path: Path
-) -> tuple[tuple[int, ...], tuple[tuple[str, str], ...]]:
+def _gather_planes(tif: TiffFile, main: Any, number: int, path: Path) -> tuple[tuple[int, ...], Remarks]:
     """Positions of the pages that make up the picture, and what is to be said about them."""
     page = main.keyframe
     count = int(np.prod(main.get_shape(False), dtype=np.int64) // np.prod(page.shape, dtype=np.int64))

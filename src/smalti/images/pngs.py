@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from .colours import OPACITY, Meaning
 from .failures import name_failures
 from .files import open_file
-from .levels import Box
 from .pictures import open_header, refuse_large
+from .pyramids import Box
 from .stored import Level, Stored
 
 START = b"\x89PNG\r\n\x1a\n"

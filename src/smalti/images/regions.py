@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .colours import refuse_range, to_colours
+from .colours import count_bits, refuse_range, to_colours
 from .failures import name_failures, refuse_outside, refuse_whole
-from .levels import BAND_PX, Box, read_shrunk
 from .opening import open_stored
 from .pictures import (
     LARGEST_WHOLE_PX,
@@ -29,6 +28,7 @@ from .pictures import (
     to_rgb,
     turn,
 )
+from .pyramids import BAND_PX, Box, read_shrunk
 from .slides import find_slide_size, is_slide, load_slide, open_slide, read_slide_region
 from .stored import Stored
 
@@ -141,7 +141,7 @@ def convert_stored(
     ends = stored.find_ends(whole) if in_use is None or meaning.alpha is not None else None
     if in_use is None:
         assert ends is not None
-        in_use = ends.bits
+        in_use = count_bits(ends.colour)
     return np.ascontiguousarray(to_colours(values, meaning, bits=in_use, ends=ends))
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from ..errors import MissingExtraError
 from .failures import data_error, name_failures
 from .files import refuse_special
-from .levels import Box, read_shrunk
+from .pyramids import Box, read_shrunk
 
 SLIDE_SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".svslide", ".vms", ".vmu", ".bif", ".dcm")
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf2", ".tf8", ".qptiff")

@@ -11,7 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from .colours import Ends, Meaning, measure_ends
-from .levels import BAND_PX, Box
+from .pyramids import BAND_PX, Box
 
 # Of an EXIF orientation: whether rows and columns change places, and which of them are then turned round.
 TWISTS = {

@@ -20,8 +20,8 @@ from .colours import Meaning
 from .descriptions import find_ome, read_sides
 from .failures import COPY_AGAIN, data_error, name_failures
 from .files import open_file
-from .levels import Box
-from .pages import Choice, choose_pages
+from .pages import Choice, Remarks, choose_pages
+from .pyramids import Box
 from .stored import Level, Stored
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -45,14 +45,15 @@ def open_tiff(path: Path) -> Iterator[Stored]:
         _refuse_page(page, path)
         levels = tuple(_make_level(pages, path) for pages in choice.levels)
         orientation = page.tags.valueof(274, 1)
+        meaning = _read_meaning(tif, choice, path)
         yield Stored(
             path,
             levels,
-            _read_meaning(tif, choice, path),
+            meaning,
             orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1,
             form=_describe_form(page, planes=len(choice.levels[0])),
             mpp=read_sides(tif, page, choice.series),
-            remarks=choice.remarks,
+            remarks=choice.remarks + _tell_extras(meaning),
         )
 
 
@@ -126,6 +127,13 @@ def _read_bits(tif: TiffFile, choice: Choice) -> tuple[int, bool]:
     if isinstance(most, int) and 255 < most < 65535 and most & (most + 1) == 0:
         return most.bit_length(), True
     return 16, False
+
+
+def _tell_extras(meaning: Meaning) -> Remarks:
+    left = len(meaning.extras) - (meaning.alpha is not None)
+    if not left:
+        return ()
+    return (("extra-samples", f"has {left} more value(s) a pixel than colour and opacity take; they are left out."),)
 
 
 def _describe_form(page: Any, *, planes: int) -> str:
