@@ -14,7 +14,7 @@ CHANNELS = ("red", "green", "blue")
 
 
 @CHECKS.register(
-    "implausible", summary="images of which no pixel can be right: black, one colour, a channel that is empty"
+    "implausible-image", summary="images of which no pixel can be right: black, one colour, a channel that is empty"
 )
 def find_implausible(cohort: Cohort, digest: Digest) -> list[Finding]:
     """One finding for each image that is black, of one colour, or has a channel of one value."""
@@ -24,7 +24,7 @@ def find_implausible(cohort: Cohort, digest: Digest) -> list[Finding]:
         if reason:
             findings.append(
                 Finding(
-                    code="implausible",
+                    code="implausible-image",
                     severity="warning",
                     images=(d.image,),
                     score=1.0,

@@ -57,7 +57,7 @@ def _name_page(page: Any) -> str:
 
 
 MICRONS = {  # of a unit, as OME-XML and ImageJ write it
-    "nm": 1e-3, "µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0, "\\u00b5m": 1.0,
+    "nm": 1e-3, "µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "microns": 1.0,
     "mm": 1e3, "cm": 1e4, "inch": 25_400.0, "in": 25_400.0, "pixel": 0.0, "": 0.0,
 }  # fmt: skip
 
@@ -70,7 +70,7 @@ def read_sides(tif: TiffFile, page: Any, series: int) -> tuple[float, float]:
     unit = page.tags.valueof(296, 2)
     microns = {2: MICRONS["inch"], 3: MICRONS["cm"]}.get(unit, 0.0)
     if tif.is_imagej and (tif.imagej_metadata or {}).get("unit"):
-        microns = MICRONS.get(str(tif.imagej_metadata["unit"]).strip(), 0.0)
+        microns = _read_unit(tif.imagej_metadata["unit"])
     return _divide(microns, page.tags.valueof(282)), _divide(microns, page.tags.valueof(283))
 
 
@@ -79,7 +79,12 @@ def _read_ome(pixels: ElementTree.Element, axis: str) -> float:
         size = float(pixels.get(f"PhysicalSize{axis}") or pixels.get("PhysicalSizeX") or 0)
     except ValueError:
         return 0.0
-    return size * MICRONS.get(str(pixels.get(f"PhysicalSize{axis}Unit", "µm")).strip(), 0.0)
+    return size * _read_unit(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
+
+
+def _read_unit(text: object) -> float:
+    """Microns of a unit, 0 where it is none; ImageJ escapes its mu."""
+    return MICRONS.get(str(text).strip().replace("\\u00B5", "µ").casefold(), 0.0)
 
 
 def _divide(microns: float, resolution: Any) -> float:

@@ -21,6 +21,7 @@ from .descriptions import find_ome, read_sides
 from .failures import COPY_AGAIN, data_error, name_failures
 from .files import open_file
 from .pages import Choice, Remarks, choose_pages
+from .pictures import LARGEST_BYTES
 from .pyramids import Box
 from .stored import Level, Stored
 
@@ -43,7 +44,8 @@ def open_tiff(path: Path) -> Iterator[Stored]:
         choice = choose_pages(tif, path)
         page = choice.levels[0][0].keyframe
         _refuse_page(page, path)
-        levels = tuple(_make_level(pages, path) for pages in choice.levels)
+        lock = threading.Lock()
+        levels = tuple(_make_level(pages, path, lock) for pages in choice.levels)
         orientation = page.tags.valueof(274, 1)
         meaning = _read_meaning(tif, choice, path)
         yield Stored(
@@ -57,9 +59,9 @@ def open_tiff(path: Path) -> Iterator[Stored]:
         )
 
 
-def _make_level(pages: tuple[Any, ...], path: Path) -> Level:
+def _make_level(pages: tuple[Any, ...], path: Path, lock: threading.Lock) -> Level:
     page = pages[0].keyframe
-    planes = [_Plane(p, path) for p in pages]
+    planes = [_Plane(p, path, lock) for p in pages]
 
     def read(box: Box) -> NDArray[Any]:
         parts = [plane.read(box) for plane in planes]
@@ -145,11 +147,11 @@ def _describe_form(page: Any, *, planes: int) -> str:
 
 @dataclass(eq=False)
 class _Plane:
-    """One page of a TIFF, decoded strip by strip or tile by tile."""
+    """One page of a TIFF, decoded strip by strip or tile by tile; ``_lock`` guards the file, which pages share."""
 
     page: Any
     path: Path
-    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+    _lock: threading.Lock
     _kept: OrderedDict[int, NDArray[Any]] = field(default_factory=OrderedDict, init=False, repr=False)
     _kept_bytes: int = field(default=0, init=False, repr=False)
 
@@ -159,6 +161,10 @@ class _Plane:
         self.separate = self.samples if key.planarconfig == 2 and self.samples > 1 else 1
         self.side_px = (key.tilelength, key.tilewidth) if key.is_tiled else (key.rowsperstrip, key.imagewidth)
         self.grid = (math.ceil(key.imagelength / self.side_px[0]), math.ceil(key.imagewidth / self.side_px[1]))
+        held = math.prod(self.side_px) * (self.samples if self.separate == 1 else 1) * np.dtype(key.dtype).itemsize
+        if held > LARGEST_BYTES:
+            message = f"keeps {held / 1e9:.1f} GB in one strip or tile, more than is decoded at once."
+            raise data_error(self.path, "image-too-large", message=message, fix="export it as tiled TIFF")
         self._refuse_short()
 
     def read(self, box: Box) -> NDArray[Any]:

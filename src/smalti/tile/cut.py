@@ -160,7 +160,7 @@ def cut_pieces(
 def find_sides(sample: Sample, tile: recipe.Tile, *, tile_px: int) -> tuple[int, ...]:
     """Sides of the squares of one place in pixels of the image, one a magnification, smallest first.
 
-    Where microns per pixel are asked for and neither the image nor the recipe says its own, pixels are taken as they are.
+    Where microns per pixel are asked for, and neither image nor recipe says its own, pixels are taken as they are.
 
     Raises:
         DataError: the image cannot be read.
