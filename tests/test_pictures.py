@@ -170,7 +170,7 @@ STACKS: dict[str, tuple[Callable[[Path], object], str]] = {
         "2 points in time",
     ),
     "colour pages": (lambda p: tifffile.imwrite(p, np.stack([TRUTH] * 3), **RGB), "3 pictures of one size: pages 1 to"),
-    "grey pages": (lambda p: tifffile.imwrite(p, planes(TRUTH), **GREY), "nothing calls red, green and blue: pages 1 to"),
+    "grey pages": (lambda p: tifffile.imwrite(p, planes(TRUTH), **GREY), "nothing calls red, green and blue: pages 1"),
     "fluorescence": (
         lambda p: tifffile.imwrite(
             p, planes(TRUTH), **GREY, ome=True, metadata={"axes": "CYX", "Channel": {"Name": ["DAPI", "FITC", "Cy5"]}}
