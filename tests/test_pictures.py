@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import struct
 from collections.abc import Callable
 from contextlib import suppress
 from io import BytesIO
@@ -159,6 +160,7 @@ def test_white_is_zero_alike_for_8_and_16_bits_and_opacity_by_its_kind(tmp_path:
         np.testing.assert_allclose(images.read_image(tmp_path / "a.tif"), over, atol=1.01, err_msg=kind)
 
 
+REDUCED = {**OTHER_PAGE, "subfiletype": 1}
 SMALL, CROP = TRUTH[::4, ::4].copy(), TRUTH[:80, :80].copy()
 STACKS: dict[str, tuple[Callable[[Path], object], str]] = {
     "focal planes": (
@@ -184,7 +186,7 @@ STACKS: dict[str, tuple[Callable[[Path], object], str]] = {
     "two pictures": (
         lambda p: write_pages(p, (TRUTH, OTHER_PAGE), (CROP, OTHER_PAGE)), r"page 1 \(96 x 112 px\) and page 2"
     ),
-    "only reduced": (lambda p: write_pages(p, (SMALL, {**OTHER_PAGE, "subfiletype": 1})), "only thumbnails"),
+    "only reduced": (lambda p: write_pages(p, (SMALL, REDUCED), (SMALL[:9].copy(), REDUCED)), "only thumbnails"),
     "32 bits": (lambda p: tifffile.imwrite(p, TRUTH.astype(np.uint32) << 24, **RGB), "'uint32' .*range is not known"),
     "float": (lambda p: tifffile.imwrite(p, TRUTH.astype(np.float32) / 255, **RGB), "'float32' .*range is not known"),
     "signed": (lambda p: tifffile.imwrite(p, TRUTH.astype(np.int16), **RGB), "'int16' .*range is not known"),
@@ -282,6 +284,21 @@ def test_held_bytes_are_what_is_decoded(tmp_path: Path) -> None:
         os.utime(path)
         np.testing.assert_array_equal(images.read_image(path), TRUTH)
     assert not images.read_image(path).any()
+
+
+@pytest.mark.parametrize(("compression", "mark", "at"), [("jpeg", b"\xff\xc0", 5), ("jpeg2000", b"\xff\x51", 6)])
+def test_a_strip_that_calls_itself_larger_is_not_decoded(
+    tmp_path: Path, compression: str, mark: bytes, at: int
+) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, TRUTH, **RGB, compression=compression)
+    content = bytearray(path.read_bytes())
+    place = content.index(mark) + at
+    size = struct.pack(">HH", 60000, 60000) if compression == "jpeg" else struct.pack(">II", 60000, 60000)
+    content[place : place + len(size)] = size
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.tif: is damaged: .*60000.*Fix: "):
+        images.read_image(path)
 
 
 def test_decoders_say_nothing_of_their_own(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

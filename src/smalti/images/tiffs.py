@@ -20,6 +20,7 @@ from .colours import Meaning
 from .descriptions import find_ome, read_sides
 from .failures import COPY_AGAIN, data_error, name_failures
 from .files import open_file
+from .frames import JPEGS, read_claim
 from .pages import Choice, Remarks, choose_pages
 from .pictures import LARGEST_BYTES
 from .pyramids import Box
@@ -27,8 +28,8 @@ from .stored import Level, Stored
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 PHOTOMETRICS = {0: "miniswhite", 1: "minisblack", 2: "rgb", 3: "palette", 5: "cmyk", 6: "ycbcr"}
-JPEGS = (6, 7, 34892, 33007)
 COLOUR_CODECS = (*JPEGS, 50001, 34927, 22610, 34933, 50002, 52546)  # their decoders turn YCbCr into RGB
+SLACK = 2  # last strips and tiles may be whole, and those of JPEG are filled up to blocks
 CACHE_BYTES = 64_000_000  # decoded strips and tiles that are kept while regions are read
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # its remarks on odd tags are no news to the user
 
@@ -197,6 +198,10 @@ class _Plane:
             handle.seek(self.page.dataoffsets[index])
             data = handle.read(self.page.databytecounts[index])
         key = self.page.keyframe
+        claim = read_claim(data, key.compression)
+        if any(said > SLACK * side for said, side in zip(claim, self.side_px, strict=True)):
+            message = f"is damaged: a part of {self.side_px} px calls itself {claim} px large."
+            raise data_error(self.path, "unreadable", message=message, fix=COPY_AGAIN)
         tables = {"jpegtables": self.page.jpegtables, "jpegheader": key.jpegheader} if key.compression in JPEGS else {}
         part, _, _ = key.decode(data, index, **tables)
         if part is None:
