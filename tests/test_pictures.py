@@ -499,6 +499,16 @@ def test_a_slide_is_what_its_bounds_enclose_as_qupath_counts(tmp_path: Path) -> 
         assert slides.find_slide_size(Plane(bounds=bounds)) == (500, 700), bounds
 
 
+def test_files_of_one_dicom_series_are_one_slide(tmp_path: Path) -> None:
+    for name, series in (("a", b"1.2"), ("b", b"1.2"), ("c", b"1.9")):
+        tag = b"\x20\x00\x0e\x00UI" + struct.pack("<H", len(series)) + series
+        (tmp_path / f"{name}.dcm").write_bytes(bytes(128) + b"DICM" + name.encode() + tag)
+    one, two, other = (images.hash_image(tmp_path / f"{name}.dcm") for name in "abc")
+    assert one == two != other
+    (tmp_path / "a.dcm").write_bytes((tmp_path / "a.dcm").read_bytes() + b"more")
+    assert images.hash_image(tmp_path / "b.dcm") != two, "what belongs to it has changed"
+
+
 def test_suffixes_name_what_is_read(tmp_path: Path) -> None:
     Image.fromarray(TRUTH).save(tmp_path / "a.jpg", quality=95)
     wanted = images.read_image(tmp_path / "a.jpg")

@@ -35,7 +35,7 @@ from .types import PREDICTION_COLUMNS, SAMPLE_COLUMNS, Cohort, Repair
 CACHE = "cache"  # in the folder of all runs
 LIBRARIES = (
     "smalti", "torch", "torchvision", "timm", "lightning", "numpy", "pandas", "scikit-learn",
-    "opencv-python-headless", "Pillow", "pydantic", "safetensors", "matplotlib",
+    "opencv-python-headless", "Pillow", "tifffile", "imagecodecs", "pydantic", "safetensors", "matplotlib",
 )  # fmt: skip
 TICK_NS = 2_000_000_000  # the coarsest clock of a file system, FAT's
 

@@ -8,6 +8,7 @@ import os
 import stat
 import threading
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from io import BufferedReader, BytesIO
 from pathlib import Path
 
@@ -21,7 +22,23 @@ KINDS = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
+SERIES_TAG, SERIES_BYTES = b"\x20\x00\x0e\x00UI", 1 << 16  # SeriesInstanceUID, and where in a file it is looked for
 Stamp = tuple[int, ...]  # a change of a file changes it: size, times, and which file the name means
+
+
+@lru_cache(maxsize=100_000)
+def _read_series(path: Path, *stamp: int) -> bytes:
+    """The DICOM series of a file, empty where it does not say; ``stamp`` tells one content from another."""
+    with open_file(path) as file:
+        start = file.read(SERIES_BYTES)
+    at = start.find(SERIES_TAG) + len(SERIES_TAG)
+    length = int.from_bytes(start[at : at + 2], "little")
+    return start[at + 2 : at + 2 + length] if at >= len(SERIES_TAG) else b""
+
+
+def _date(path: Path) -> tuple[int, int]:
+    state = path.stat()
+    return state.st_size, state.st_mtime_ns
 
 
 class Held(threading.local):
@@ -40,8 +57,10 @@ def list_parts(path: Path) -> list[Path]:
     beside: Iterable[Path] = ()
     if suffix == ".mrxs":
         beside = path.with_suffix("").rglob("*")
-    elif suffix == ".dcm":  # each resolution of a slide is a file, and which belong together stands inside
-        beside = (p for p in path.parent.glob("*.dcm") if p != path)
+    elif suffix == ".dcm":  # each resolution is a file; all of them mean the slide, so that their order must be one
+        series = _read_series(path, *_date(path))
+        parts = {path, *(p for p in path.parent.glob("*.dcm") if series and _read_series(p, *_date(p)) == series)}
+        return sorted(parts)
     elif suffix in {".vms", ".vmu"}:
         beside = (p for p in path.parent.iterdir() if p.name.startswith(path.stem) and p != path)
     return [path, *sorted(p for p in beside if p.is_file())]
