@@ -378,12 +378,20 @@ def test_a_dark_image_is_dark_wherever_its_cohort_is_read(tmp_path: Path) -> Non
 
 
 def test_bits_that_the_file_says_are_taken(tmp_path: Path) -> None:
+    """16 significant bits are what writers put that do not know, and say nothing."""
     dark = TWELVE // 64  # of 12 bits: no value above 63
     how = {"metadata": {"axes": "YXS", "SignificantBits": 12}, "ome": True}
     tifffile.imwrite(tmp_path / "ome.tif", dark, **RGB, **how)
     tifffile.imwrite(tmp_path / "most.tif", dark, **RGB, extratags=[(281, "H", 3, (4095,) * 3, True)])
     for path in tmp_path.iterdir():
         np.testing.assert_array_equal(images.read_image(path), dark >> 4, err_msg=path.name)
+    how["metadata"]["SignificantBits"] = 16
+    tifffile.imwrite(tmp_path / "sixteen.tif", TWELVE, **RGB, **how)
+    np.testing.assert_array_equal(images.read_image(tmp_path / "sixteen.tif"), TRUTH)
+    how["metadata"]["SignificantBits"] = 10
+    tifffile.imwrite(tmp_path / "wrong.tif", TWELVE, **RGB, **how)
+    with pytest.raises(DataError, match=r"wrong\.tif: says that it uses 10 bits, and has values up to"):
+        images.check_image(tmp_path / "wrong.tif")
 
 
 # --- plausible pictures -------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..errors import Problem
 from .colours import refuse_range
-from .failures import name_failures, refuse_whole
+from .failures import data_error, name_failures, refuse_whole
 from .integrity import check_whole, find_doubts
 from .opening import open_stored
 from .pictures import LARGEST_WHOLE_PX, find_turned_size, is_unfilled, open_picture, refuse_mode, to_rgb
@@ -65,6 +65,9 @@ def _check_stored(stored: Stored, doubts: list[Problem], largest: dict[Path, int
         stored.read((height_px - side_px, width_px - side_px, side_px, side_px))
         return
     ends = stored.find_ends()
+    if ends.colour >> stored.meaning.bits:
+        message = f"says that it uses {stored.meaning.bits} bits, and has values up to {ends.colour}."
+        raise data_error(stored.path, "bits-exceeded", message=message, fix="export it as 8-bit or 16-bit RGB")
     if ends.alpha == 0:
         doubts.append(_remark(stored.path, *UNFILLED))
     if not stored.meaning.said:

@@ -122,7 +122,7 @@ def _gather_planes(tif: TiffFile, main: Any, number: int, path: Path) -> tuple[t
         return (0,), ()
     lengths = dict(zip(main.get_axes(False), main.get_shape(False), strict=True))
     outer = {axis: n for axis, n in lengths.items() if n > 1 and axis not in "YXS"}
-    grey = page.samplesperpixel == 1 and page.photometric in {0, 1}
+    grey = page.samplesperpixel == 1 and page.photometric == 1
     if count != 3 or len(main.pages) != 3 or not grey or set(outer) & {"Z", "T"}:
         _refuse([main], path, what=AXES.get(next(iter(outer), ""), "pictures of one size"), fix=FIX_ONE)
     names, colours = list_channels(tif, main, number)

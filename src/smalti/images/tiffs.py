@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tifffile import TIFF, TiffFile
 
-from .colours import Meaning
+from .colours import SAMPLES, Meaning
 from .descriptions import find_ome, read_sides
 from .failures import COPY_AGAIN, data_error, name_failures
 from .files import open_file
@@ -29,6 +29,7 @@ from .stored import Level, Stored
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 PHOTOMETRICS = {0: "miniswhite", 1: "minisblack", 2: "rgb", 3: "palette", 5: "cmyk", 6: "ycbcr"}
 COLOUR_CODECS = (*JPEGS, 50001, 34927, 22610, 34933, 50002, 52546)  # their decoders turn YCbCr into RGB
+APERIO_YCBCR = 33003
 SLACK = 2  # last strips and tiles may be whole, and those of JPEG are filled up to blocks
 CACHE_BYTES = 64_000_000  # decoded strips and tiles that are kept while regions are read
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # its remarks on odd tags are no news to the user
@@ -97,33 +98,37 @@ def _refuse_page(page: Any, path: Path) -> None:
 def _read_meaning(tif: TiffFile, choice: Choice, path: Path) -> Meaning:
     page = choice.levels[0][0].keyframe
     photometric = PHOTOMETRICS[page.photometric]
-    if len(choice.levels[0]) == 3 or (photometric == "ycbcr" and page.compression in COLOUR_CODECS):
+    converted = photometric == "ycbcr" and page.compression in COLOUR_CODECS and page.planarconfig == 1
+    if len(choice.levels[0]) == 3 or converted:
         photometric = "rgb"
-    meaning = Meaning(photometric, str(np.dtype(page.dtype)), 8)
-    samples = page.samplesperpixel if len(choice.levels[0]) == 1 else 3
-    if samples < meaning.samples:
-        message = f"has {samples} values a pixel, and {photometric} takes {meaning.samples}."
+    elif page.compression == APERIO_YCBCR:  # whatever its tag says
+        photometric = "ycbcr"
+    samples, needed = page.samplesperpixel * len(choice.levels[0]), SAMPLES[photometric]
+    if samples < needed:
+        message = f"has {samples} values a pixel, and {photometric} takes {needed}."
         raise data_error(path, "unreadable", message=message, fix=COPY_AGAIN)
     extras = tuple(int(kind) for kind in page.extrasamples)
-    extras = (extras + (0,) * samples)[: samples - meaning.samples]
+    extras = (extras + (0,) * samples)[: samples - needed]
     bits, said = _read_bits(tif, choice)
     palette = None
     if photometric == "palette":
         if page.colormap is None:
             raise data_error(path, "unreadable", message="has no colours for its palette.", fix=COPY_AGAIN)
         palette = np.ascontiguousarray(page.colormap.T.astype(np.uint16))
-    return Meaning(photometric, meaning.kind, bits, said, extras, palette)
+    return Meaning(photometric, str(np.dtype(page.dtype)), bits, said, extras, palette)
 
 
 def _read_bits(tif: TiffFile, choice: Choice) -> tuple[int, bool]:
     """Bits of a value that are in use, and whether the file says so; else what its values have room for."""
     page = choice.levels[0][0].keyframe
-    bits = max(page.bitspersample) if isinstance(page.bitspersample, tuple) else page.bitspersample
+    bits = page.bitspersample
+    if isinstance(bits, tuple):  # as 5, 6, 5: tifffile spreads them over whole bytes
+        return 8 * np.dtype(page.dtype).itemsize, True
     if bits != 16:
         return bits, True
     pixels = find_ome(tif, choice.series)
     said = pixels.get("SignificantBits", "") if pixels is not None else ""
-    if said.isdecimal() and 1 <= int(said) <= 16:
+    if said.isdecimal() and 1 <= int(said) < 16:  # 16 is what writers put that do not know
         return max(8, int(said)), True
     most = page.tags.valueof(281, 0)  # MaxSampleValue; many write the largest value that occurs, which says nothing
     most = max(most) if isinstance(most, tuple) else most
