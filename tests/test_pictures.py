@@ -84,6 +84,10 @@ TIFFS: dict[str, tuple[NDArray[Any], dict[str, Any]]] = {
         planes(TRUTH)[::-1],
         {**GREY, "ome": True, "metadata": {"axes": "CYX", "Channel": {"Name": ["Blue", "G", "red"]}}},
     ),
+    "counted channels": (
+        planes(TRUTH),
+        {**GREY, "ome": True, "metadata": {"axes": "CYX", "Channel": {"Name": ["Channel 1", "Channel 2", "C:2"]}}},
+    ),
     "channels of ImageJ": (planes(TRUTH), {"imagej": True, "metadata": {"axes": "CYX", "mode": "composite"}}),
     **{
         name: (TRUTH, {**RGB, "compression": name, "compressionargs": how})

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 from tifffile import TiffFile
 
-# Signs of a fluorescence channel in OME-XML.
-FLUORESCENT = ("Fluor", "EmissionWavelength", "ExcitationWavelength")
+COUNTED = {"", "c", "ch", "channel", "image", "channelimage"}  # letters of names that only count
+FLUORESCENT = ("Fluor", "EmissionWavelength", "ExcitationWavelength")  # of a channel in OME-XML
 
 
 def find_ome(tif: TiffFile, series: int) -> ElementTree.Element | None:
@@ -25,19 +26,27 @@ def find_ome(tif: TiffFile, series: int) -> ElementTree.Element | None:
 
 
 def list_channels(tif: TiffFile, series: Any, number: int) -> tuple[list[str], bool]:
-    """Names of the three channels of a picture, empty where there are none, and whether the file says that they are
-    the channels of one colour image."""
+    """Names of the three channels of a picture and whether the file calls them channels of one colour image.
+
+    Names that only count (``Channel 1``, ImageJ's ``c:1/3``) are empty.
+    """
     pixels = find_ome(tif, number) if series.kind == "ome" else None
     if pixels is not None:
         channels = [element for element in pixels if element.tag.rpartition("}")[2] == "Channel"]
-        names = [str(c.get("Name") or c.get("Fluor") or "") for c in channels]
+        names = [_drop_count(c.get("Name") or c.get("Fluor") or "") for c in channels]
         return names[:3] or [""] * 3, not any(c.get(sign) for c in channels for sign in FLUORESCENT)
     if series.kind == "imagej":
         about = tif.imagej_metadata or {}
         tables = about.get("LUTs")
         coloured = about.get("mode") in {"composite", "color"} and (tables is None or _are_primaries(tables))
-        return [str(name) for name in about.get("Labels", [])][:3] or [""] * 3, coloured
+        return [_drop_count(name) for name in about.get("Labels", [])][:3] or [""] * 3, coloured
     return [_name_page(page) for page in series.pages[:3]], False
+
+
+def _drop_count(name: object) -> str:
+    """A name, or nothing where it only counts."""
+    text = str(name).partition(" - ")[0].strip()
+    return "" if re.sub(r"[^a-z]", "", text.casefold()) in COUNTED else text
 
 
 def _are_primaries(tables: Any) -> bool:

@@ -92,7 +92,8 @@ def _open_bands(path: Path, *, whole: bool) -> Iterator[tuple[tuple[int, int], A
 def _split_stored(stored: Stored, row: int, stop: int) -> Planes:
     values = stored.read((row, 0, stop - row, stored.size_px[1]))
     if values.ndim == 2 and stored.meaning.palette is None:
-        return values.max() - values if stored.meaning.photometric == "miniswhite" else values, None
+        white = (1 << stored.meaning.bits) - 1
+        return white - values if stored.meaning.photometric == "miniswhite" else values, None
     colours = to_colours(values, stored.meaning, bits=stored.meaning.bits, ends=None)
     alpha = None if stored.meaning.alpha is None else values[..., stored.meaning.alpha]
     return np.asarray(Image.fromarray(np.ascontiguousarray(colours)).convert("L")), alpha
