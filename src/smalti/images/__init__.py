@@ -24,7 +24,7 @@ there only when it is large (`LARGE_PX`) or Pillow does not know it.
 from .facts import PLAUSIBLE_MPP, read_encoding, read_mpp
 from .files import hash_image, list_times, open_file, read_stamp
 from .holding import HELD_BYTES, changed_error, hold_files
-from .masks import read_mask
+from .masks import MaskFacts, read_mask, read_mask_size, survey_mask, turn_plane
 from .pictures import LARGE_PX, LARGEST_WHOLE_PX, PICTURE_FORMATS
 from .regions import Regions, check_image, open_regions, read_image, read_region, read_size, read_thumbnail
 from .slides import SLIDE_SUFFIXES, TIFF_SUFFIXES
@@ -42,6 +42,7 @@ __all__ = [
     "SLIDE_SUFFIXES",
     "TIFF_SUFFIXES",
     "WHOLE_PX",
+    "MaskFacts",
     "Regions",
     "changed_error",
     "check_image",
@@ -53,9 +54,12 @@ __all__ = [
     "read_encoding",
     "read_image",
     "read_mask",
+    "read_mask_size",
     "read_mpp",
     "read_region",
     "read_size",
     "read_stamp",
     "read_thumbnail",
+    "survey_mask",
+    "turn_plane",
 ]
