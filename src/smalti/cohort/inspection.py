@@ -10,10 +10,11 @@ from pathlib import Path
 from ..errors import DataError, Problem, is_plain
 from ..types import Cohort
 from .challenge import has_challenge_layout, read_challenge
-from .checks import Progress, check_classes, check_files, check_labels, check_masks_present, check_texts
+from .checks import Progress, check_classes, check_files, check_labels, check_masks_present, check_masks_used, check_texts
 from .classes import has_class_folders, read_class_folders
 from .folder import Folder
 from .listing import list_tables, read_listing
+from .masks import Seen, Settling, wish_masks
 from .reading import Columns, Draft, Reading
 
 GUESS_ALL = Columns()
@@ -67,13 +68,19 @@ def inspect_folder(
     root = Path(root)
     reading = _read_layout(root, columns)
     excluded = frozenset(exclude)
-    drafts = [d for d in reading.drafts if d.sample.image not in excluded]
+    drafts = wish_masks((d for d in reading.drafts if d.sample.image not in excluded), columns)
     problems = [kept for p in reading.problems if (kept := _without(p, excluded)) is not None]
     if drafts:
         problems += check_labels(drafts)
         problems += check_texts(drafts)
         problems += check_masks_present(drafts, problems)
-        problems += check_files(drafts, root, progress=progress)
+        seen: dict[str, Seen] = {}
+        problems += check_files(drafts, root, seen=seen, progress=progress)
+        masks = Settling(drafts, seen, columns, root)
+        masks.settle()
+        drafts = masks.drafts
+        problems += masks.problems
+        reading.notes += masks.notes
     elif not any(not p.warning for p in problems):
         problems.append(Problem("no-images", str(root), "holds no image to learn from.", "add images"))
     drafts, problems = _settle(drafts, problems, min_cases=min_cases)
@@ -123,7 +130,7 @@ def _read_layout(root: Path, columns: Columns) -> Reading:
         return nothing
     folder = Folder.walk(root)
     reading = _recognise(root, folder, columns)
-    reading.problems = folder.problems + reading.problems
+    reading.problems = folder.problems + reading.problems + check_masks_used(folder, reading)
     return reading
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from ..errors import Problem, show_text
 from ..types import Sample
@@ -19,6 +20,11 @@ class Columns:
         mask: column with the mask file.
         case: column with the case (patient, slide).
         part: column that says which rows are the test part.
+        mask_values: stored values that are mask, numbers or colours ``#rrggbb``; empty for all but 0.
+        mask_inverted: whether masks mark what is not mask; None asks the tissue where there is doubt.
+        mask_exif: whether masks without an EXIF orientation were drawn on the ``stored`` or on the ``turned`` pixels of
+            images that have one; None asks their sizes and the tissue.
+        mask_fit: what is done with masks of another size than their images; None refuses them.
     """
 
     table: str | None = None
@@ -27,6 +33,10 @@ class Columns:
     mask: str | None = None
     case: str | None = None
     part: str | None = None
+    mask_values: tuple[int | str, ...] = ()
+    mask_inverted: bool | None = None
+    mask_exif: Literal["stored", "turned"] | None = None
+    mask_fit: Literal["pad", "stretch"] | None = None
 
 
 @dataclass(frozen=True, slots=True)

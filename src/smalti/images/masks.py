@@ -28,7 +28,7 @@ from PIL import Image
 from ..types import MaskReading
 from .failures import COPY_AGAIN, data_error, refuse_whole
 from .integrity import check_strips, check_whole
-from .levels import Levels
+from .marks import Marks
 from .pictures import LARGEST_WHOLE_PX, find_turned_size, open_picture, refuse_mode, turn
 from .slides import BAND_PX, find_slide_size, is_slide, open_slide, read_slide_region
 
@@ -200,8 +200,8 @@ class _File:
     palette: Mask | None = None
     white_is_zero: bool = False
     lossy: bool = False
-    levels: Levels | None = None
-    colours: Levels | None = None
+    levels: Marks | None = None
+    colours: Marks | None = None
 
     @property
     def grey(self) -> bool:
@@ -229,7 +229,7 @@ class _File:
     def cut(self, step: int, values: tuple[int | str, ...]) -> Mask:
         """What is marked, (h, w) of 0 and 1, at every ``step``-th row and column."""
         height_px, width_px = self.size_px
-        light, opacity, shown, colours = (Levels(self.path, step, lossy=self.lossy) for _ in range(4))
+        light, opacity, shown, colours = (Marks(self.path, step, lossy=self.lossy) for _ in range(4))
         named = any(isinstance(value, str) for value in values)
         rows = height_px if step == 1 else max(1, BAND_PX // width_px // step) * step
         for row in range(0, height_px, rows):

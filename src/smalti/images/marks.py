@@ -24,7 +24,7 @@ SMOOTH_FRAC = 0.9
 
 
 @dataclass
-class Levels:
+class Marks:
     """The values of one plane, band after band: what every ``step``-th pixel holds, and how often each occurs.
 
     Attributes:
