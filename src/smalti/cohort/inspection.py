@@ -10,7 +10,15 @@ from pathlib import Path
 from ..errors import DataError, Problem, is_plain
 from ..types import Cohort
 from .challenge import has_challenge_layout, read_challenge
-from .checks import Progress, check_classes, check_files, check_labels, check_masks_present, check_masks_used, check_texts
+from .checks import (
+    Progress,
+    check_classes,
+    check_files,
+    check_labels,
+    check_masks_present,
+    check_masks_used,
+    check_texts,
+)
 from .classes import has_class_folders, read_class_folders
 from .folder import Folder
 from .listing import list_tables, read_listing

@@ -6,9 +6,8 @@ the masks leave no doubt, the answer is a note; else it is a problem that names 
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -201,7 +200,9 @@ class Settling:
         seen = self.seen[name]
         mask_px = seen.find_size(self.readings[name])
         if close or _can_fit("stretch", mask_px, seen.size_px):
-            fix += ", or say how it lies: --set data.mask_fit=stretch" + (" or --set data.mask_fit=pad" if close else "")
+            fix += ", or say how it lies: --set data.mask_fit=stretch" + (
+                " or --set data.mask_fit=pad" if close else ""
+            )
         turned = f" (turned by its EXIF orientation {seen.orientation})" if seen.turns else ""
         self.report("mask-size", [name], f"{self._say_sizes(name)}{turned}.", fix=fix)
 

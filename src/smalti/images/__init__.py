@@ -21,22 +21,26 @@ Whole-slide files are read with OpenSlide (extra ``openslide``), at the highest 
 there only when it is large (`LARGE_PX`) or Pillow does not know it.
 """
 
-from .facts import PLAUSIBLE_MPP, read_encoding, read_mpp
+from .checking import check_image
+from .facts import PLAUSIBLE_MPP, read_encoding, read_mpp, read_orientation
 from .files import hash_image, list_times, open_file, read_stamp
 from .holding import HELD_BYTES, changed_error, hold_files
-from .masks import MaskFacts, read_mask, read_mask_size, survey_mask, turn_plane
-from .pictures import LARGE_PX, LARGEST_WHOLE_PX, PICTURE_FORMATS
-from .regions import Regions, check_image, open_regions, read_image, read_region, read_size, read_thumbnail
+from .masks import LOOK_PX, MOST_NAMED, MaskFacts, read_mask, read_mask_size, survey_mask, turn_plane
+from .opening import open_stored
+from .pictures import LARGEST_WHOLE_PX, PICTURE_FORMATS
+from .regions import Regions, open_regions, read_image, read_region, read_size, read_thumbnail
 from .slides import SLIDE_SUFFIXES, TIFF_SUFFIXES
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", *TIFF_SUFFIXES, ".bmp", ".webp", ".gif", ".jp2", *SLIDE_SUFFIXES)
+JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
+IMAGE_SUFFIXES = (".png", *JPEG_SUFFIXES, *TIFF_SUFFIXES, ".bmp", ".webp", ".gif", ".jp2", *SLIDE_SUFFIXES)
 WHOLE_PX = 64_000_000  # images beyond are read by region and masks at every n-th pixel: 0.2 GB of RGB are held at most
 
 __all__ = [
     "HELD_BYTES",
     "IMAGE_SUFFIXES",
     "LARGEST_WHOLE_PX",
-    "LARGE_PX",
+    "LOOK_PX",
+    "MOST_NAMED",
     "PICTURE_FORMATS",
     "PLAUSIBLE_MPP",
     "SLIDE_SUFFIXES",
@@ -51,11 +55,13 @@ __all__ = [
     "list_times",
     "open_file",
     "open_regions",
+    "open_stored",
     "read_encoding",
     "read_image",
     "read_mask",
     "read_mask_size",
     "read_mpp",
+    "read_orientation",
     "read_region",
     "read_size",
     "read_stamp",

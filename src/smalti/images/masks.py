@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +26,19 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..types import MaskReading
-from .failures import COPY_AGAIN, data_error, refuse_whole
-from .integrity import check_strips, check_whole
+from .colours import to_colours
+from .failures import COPY_AGAIN, data_error, name_failures, refuse_whole
+from .integrity import check_whole
+from .levels import BAND_PX
 from .marks import Marks
+from .opening import open_stored
 from .pictures import LARGEST_WHOLE_PX, find_turned_size, open_picture, refuse_mode, turn
-from .slides import BAND_PX, find_slide_size, is_slide, open_slide, read_slide_region
+from .slides import find_slide_size, is_slide, open_slide, read_slide_region
+from .stored import Stored
 
 AS_STORED = MaskReading()
 MOST_NAMED = 64  # values of a mask that are listed
 LOOK_PX = 64  # longer side of the small copy by which masks are judged
-WHITE_IS_ZERO, PHOTOMETRIC = 0, 262  # in a TIFF
 Mask = NDArray[np.uint8]
 Planes = tuple[NDArray[Any], Mask | None]  # values and opacity
 
@@ -96,7 +99,7 @@ def survey_mask(path: Path, *, reading: MaskReading = AS_STORED, most_px: int | 
     mask, files = _unite(path, reading, most_px)
     scale = min(1.0, LOOK_PX / max(mask.shape))
     size = (max(1, round(mask.shape[1] * scale)), max(1, round(mask.shape[0] * scale)))
-    look = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
+    look = np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST), dtype=np.uint8)
     named = {value: colour for file in files for value, colour in file.name_values().items()}
     values = sorted(named, key=lambda value: (isinstance(value, str), value))[:MOST_NAMED]
     return MaskFacts(
@@ -241,7 +244,7 @@ class _File:
             light.add(band)
             if solid is not None:
                 opacity.add(solid)
-                shown.add(((band.astype(np.uint16) * solid + 127) // 255).astype(np.uint8))
+                shown.add(((band.astype(np.uint32) * solid + 127) // 255).astype(band.dtype))
         self.levels, self.colours = light, colours
         if opacity.parts and opacity.low != opacity.high:
             self.levels = opacity if light.low == light.high and len(colours.counts) < 2 else shown
@@ -268,7 +271,7 @@ def _is_grey(band: NDArray[Any]) -> bool:
 
 
 def _number_colours(band: NDArray[Any]) -> NDArray[np.uint32]:
-    wide = band.astype(np.uint32)
+    wide = (band >> 8 if band.dtype == np.uint16 and band.max() > 255 else band).astype(np.uint32)
     return np.asarray(wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2])
 
 
@@ -292,13 +295,15 @@ def _open_file(path: Path, reading: MaskReading, *, whole: bool, decode: bool = 
 
             yield _File(path, (height_px, width_px), 1, read_slide, lossy=True)
         return
+    with open_stored(path) as stored:
+        if stored is not None:
+            with name_failures(path):
+                yield _open_raw(stored, reading, whole=whole)
+            return
     with open_picture(path) as (image, own):
         orientation = own if reading.orientation is None else reading.orientation
-        size_px = find_turned_size(image, orientation)
-        lossy = image.format == "JPEG" or image.info.get("compression") == "jpeg"
-        white_is_zero = image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO
+        size_px, lossy = find_turned_size(image, orientation), image.format == "JPEG"
         if decode:
-            check_strips(image, path)
             if whole:
                 refuse_whole(path, (image.height, image.width), most_px=LARGEST_WHOLE_PX)
             image.load()
@@ -308,13 +313,40 @@ def _open_file(path: Path, reading: MaskReading, *, whole: bool, decode: bool = 
 
         def read_picture(row: int, stop: int) -> Planes:
             all_of_it = stop - row == image.height
-            values, opacity = _read_stored(image if all_of_it else image.crop((0, row, image.width, stop)), path)
-            return (values if not white_is_zero or image.mode not in {"1", "L"} else _invert(values)), opacity
+            return _split_picture(image if all_of_it else image.crop((0, row, image.width, stop)), path)
 
-        yield _File(path, size_px, own, read_picture, palette, white_is_zero, lossy)
+        yield _File(path, size_px, own, read_picture, palette, lossy=lossy)
 
 
-def _read_stored(image: Image.Image, path: Path) -> Planes:
+def _open_raw(stored: Stored, reading: MaskReading, *, whole: bool) -> _File:
+    """A file whose values are read as stored."""
+    own, meaning = stored.orientation, stored.meaning
+    stored.orientation = own if reading.orientation is None else reading.orientation
+    if whole:
+        refuse_whole(stored.path, stored.size_px, most_px=LARGEST_WHOLE_PX)
+    palette = None
+    if meaning.palette is not None:
+        colours = meaning.palette >> 8 if meaning.palette.max() > 255 else meaning.palette
+        palette = np.column_stack([colours, np.full(len(colours), 255)]).astype(np.uint8)
+
+    def read(row: int, stop: int) -> Planes:
+        values = stored.read((row, 0, stop - row, stored.size_px[1]))
+        if values.ndim == 2:
+            return values, None
+        opacity = None
+        if meaning.alpha is not None:
+            opacity = values[..., meaning.alpha]
+            opacity = (opacity >> 8 if opacity.dtype == np.uint16 else opacity).astype(np.uint8)
+        colour = values[..., : meaning.samples]
+        if meaning.photometric in {"cmyk", "ycbcr"}:
+            return to_colours(colour, replace(meaning, extras=()), bits=meaning.bits, ends=None), opacity
+        return colour[..., 0] if meaning.samples == 1 else colour, opacity
+
+    inverted = meaning.photometric == "miniswhite"
+    return _File(stored.path, stored.size_px, own, read, palette, inverted, lossy="jpeg" in stored.form)
+
+
+def _split_picture(image: Image.Image, path: Path) -> Planes:
     """Numbers as the file holds them, (H, W) or (H, W, 3); opacity (H, W) where it has one."""
     plain = image.mode in {"L", "I", "F", "1"} and not image.has_transparency_data
     if plain or image.mode == "P" or image.mode.startswith("I;16"):
@@ -324,11 +356,6 @@ def _read_stored(image: Image.Image, path: Path) -> Planes:
         return np.asarray(image if image.mode == "RGB" else image.convert("RGB")), None
     colour = np.asarray(image.convert("RGBA"))
     return colour[..., :3], colour[..., 3]
-
-
-def _invert(values: NDArray[Any]) -> NDArray[Any]:
-    """Raw values of a file that Pillow shows inverted."""
-    return ~values if values.dtype == bool else 255 - values
 
 
 def _read_palette(image: Image.Image, path: Path) -> Mask | None:

@@ -7,10 +7,9 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from ..errors import DataError
@@ -18,7 +17,7 @@ from .failures import data_error, name_failures, refuse_whole
 from .files import open_file
 
 # What Pillow may open whatever the suffix says; its other readers are stubs, or start programs (EPS).
-PICTURE_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")
+PICTURE_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")
 
 LARGE_PX = 89_478_485  # where Pillow begins to warn; a larger .tif goes to OpenSlide if that is installed
 LARGEST_WHOLE_PX = 2 * LARGE_PX  # where Pillow refuses; no slide is read whole beyond it either
@@ -97,6 +96,11 @@ def open_header(path: Path) -> Iterator[tuple[Image.Image, int]]:
                     message=f"is no image that Pillow knows ({_describe_content(file)}).",
                     fix="export it again as PNG or 8-bit TIFF; slides need pip install 'smalti[openslide]'",
                 ) from None
+            if getattr(image, "is_animated", False) and image.format != "MPO":  # of which the first is the picture
+                message = f"holds {image.n_frames} frames."  # type: ignore[attr-defined]
+                raise data_error(
+                    path, "several-pictures", message=message, fix="save the frame that is meant as a file of its own"
+                )
             orientation = _read_orientation(image)
         with image:
             yield image, orientation
@@ -115,9 +119,9 @@ def refuse_large(image: Image.Image, path: Path) -> None:
 
 
 def _read_orientation(image: Image.Image) -> int:
-    # Pillow turns TIFF by itself. getexif() would decode a whole PNG, so the block from the header is parsed here.
+    # getexif() would decode a whole PNG, so the block from the header is parsed here.
     block = image.info.get("exif")
-    if image.format == "TIFF" or not block:
+    if not block:
         return 1
     exif = Image.Exif()
     try:
@@ -170,6 +174,16 @@ def shrink(image: Image.Image, longest_px: int | None) -> Image.Image:
     return image
 
 
+def is_unfilled(image: Image.Image) -> bool:
+    """Whether a picture has an opacity that is 0 everywhere: it was never filled, and the colours count."""
+    return image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() == (0, 0)
+
+
+def drop_opacity(image: Image.Image) -> Image.Image:
+    """The whole picture without an opacity that was never filled; any other as it is."""
+    return image.convert("RGBA").convert("RGB") if is_unfilled(image) else image
+
+
 def to_rgb(image: Image.Image, path: Path) -> Image.Image:
     """RGB by the rules of `smalti.images`."""
     refuse_mode(image, path)
@@ -181,14 +195,3 @@ def to_rgb(image: Image.Image, path: Path) -> Image.Image:
     colour = image.convert("RGBA")
     paper = Image.new("RGBA", colour.size, "white")
     return Image.alpha_composite(paper, colour).convert("RGB")
-
-
-def to_planes(image: Image.Image, path: Path) -> tuple[NDArray[Any], NDArray[np.uint8] | None]:
-    """One number per pixel, (H, W), of the kind that the file holds; opacity (H, W) where it has one."""
-    if image.mode in {"L", "I", "F"} or image.mode.startswith("I;16"):
-        return np.asarray(image), None
-    refuse_mode(image, path)
-    if not image.has_transparency_data:
-        return np.asarray(image.convert("L")), None
-    colour = image.convert("RGBA")
-    return np.asarray(colour.convert("RGB").convert("L")), np.asarray(colour.getchannel("A"))

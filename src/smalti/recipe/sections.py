@@ -43,7 +43,8 @@ class Data(Section):
         None, description="pixels that masks were drawn on where images have an EXIF orientation: before or after it"
     )
     mask_fit: Literal["pad", "stretch"] | None = Field(
-        None, description="masks of another size than their images: missing rows are no mask, or stretched; null refuses"
+        None,
+        description="masks of another size than their images: missing rows are no mask, or stretched; null refuses",
     )
 
 
