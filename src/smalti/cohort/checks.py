@@ -119,14 +119,18 @@ def check_masks_present(drafts: Iterable[Draft], reported: Iterable[Problem]) ->
     return problems
 
 
-def check_masks_used(folder: Folder, reading: Reading) -> list[Problem]:
-    """Masks that no image has, folder by folder; ``truth/`` is never looked into."""
+def account_masks(folder: Folder, reading: Reading) -> None:
+    """Note masks that were found by a name alone, and report those that no image has, folder by folder.
+
+    ``truth/`` is never looked into.
+    """
     known = {folder.root / d.sample.image for d in reading.drafts} | {p for d in reading.drafts for p in d.sample.files}
+    if loose := [name for name in sorted(folder.pairs.loose) if folder.files[name] in known]:
+        reading.notes.append(f"{len(loose)} masks such as {loose[0]} belong to the only image of their name")
     idle: dict[str, list[str]] = defaultdict(list)
     for name in sorted(folder.pairs.names, key=natural_key):
         if folder.files[name] not in known and not name.startswith("truth/"):
             idle[PurePosixPath(name).parent.as_posix()].append(name)
-    problems = []
     for below, names in idle.items():
         message = "is a mask, but its image is not there."
         if len(names) > 1:
@@ -134,8 +138,7 @@ def check_masks_used(folder: Folder, reading: Reading) -> list[Problem]:
             message = f"and {len(names) - 1} more {where} look like masks, and no image that is read has them."
         fix = "name masks as their images (masks/NAME.png, NAME_mask.png), name the column that lists them "
         fix += "(--set data.mask=COLUMN), or move them away"
-        problems.append(Problem("mask-without-image", names[0], message, fix, warning=True))
-    return problems
+        reading.report("mask-without-image", names[0], message=message, fix=fix, warning=True)
 
 
 def check_labels(drafts: Iterable[Draft]) -> list[Problem]:

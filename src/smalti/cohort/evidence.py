@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 import cv2
 import numpy as np
@@ -14,6 +16,7 @@ from .. import images
 GLASS = 35  # 255 less the darkest channel; stain darkens at least one channel
 LEAST_GLASS = 0.01  # of the image, in one piece that reaches its margin: lumina of glands are white as well
 ODDS = 4.0  # of glass under the mask against beside it
+MOSTLY = 0.5
 CLEAR = 0.01  # probability that a fair coin is so one-sided
 
 
@@ -53,6 +56,70 @@ class Polarity:
     marked_frac: float
     on_glass: float
     islands: bool
+
+    @property
+    def odd(self) -> bool:
+        """Whether it looks inverted by itself."""
+        return self.against and (self.marked_frac > MOSTLY or self.on_glass > MOSTLY)
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """What the images of a cohort say together.
+
+    Attributes:
+        looks: one an image.
+    """
+
+    looks: Sequence[Polarity]
+
+    @property
+    def against(self) -> int:
+        """How many masks lie on the glass."""
+        return sum(look.against for look in self.looks)
+
+    @property
+    def supporting(self) -> int:
+        """How many lie beside it."""
+        return sum(look.supporting for look in self.looks)
+
+    @property
+    def upright(self) -> bool:
+        """Whether glass says clearly that what is marked is mask."""
+        return bool(self.looks) and 2 * self.supporting >= len(self.looks) and self.supporting > ODDS * self.against
+
+    @property
+    def reversed(self) -> bool:
+        """Whether glass says clearly that what is not marked is mask."""
+        return bool(self.looks) and 2 * self.against >= len(self.looks) and self.against > ODDS * self.supporting
+
+    @property
+    def marked_frac(self) -> float:
+        """Share of an image that is marked, the median."""
+        return median(look.marked_frac for look in self.looks) if self.looks else 0.0
+
+    @property
+    def inverted(self) -> bool:
+        """Whether masks lie on glass, and mark most of their images or lie on little else."""
+        on_glass = median(look.on_glass for look in self.looks) if self.looks else 0.0
+        return self.reversed and (self.marked_frac > MOSTLY or on_glass > MOSTLY)
+
+    @property
+    def islands(self) -> bool:
+        """Whether masks mark most of their images, around islands, and glass does not speak for them."""
+        count = len(self.looks)
+        around = 2 * sum(look.islands for look in self.looks) > count
+        return self.marked_frac > MOSTLY and around and ODDS * self.supporting < count
+
+    @property
+    def odd(self) -> list[int]:
+        """Positions of the masks that look inverted by themselves."""
+        return [i for i, look in enumerate(self.looks) if look.odd]
+
+    @property
+    def words(self) -> str:
+        """The counts, for messages."""
+        return f"{self.against} of {len(self.looks)} looked at lie on it, {self.supporting} beside it"
 
 
 def weigh_polarity(view: View) -> Polarity:

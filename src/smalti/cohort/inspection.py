@@ -12,11 +12,11 @@ from ..types import Cohort
 from .challenge import has_challenge_layout, read_challenge
 from .checks import (
     Progress,
+    account_masks,
     check_classes,
     check_files,
     check_labels,
     check_masks_present,
-    check_masks_used,
     check_texts,
 )
 from .classes import has_class_folders, read_class_folders
@@ -138,7 +138,8 @@ def _read_layout(root: Path, columns: Columns) -> Reading:
         return nothing
     folder = Folder.walk(root)
     reading = _recognise(root, folder, columns)
-    reading.problems = folder.problems + reading.problems + check_masks_used(folder, reading)
+    reading.problems = folder.problems + reading.problems
+    account_masks(folder, reading)
     return reading
 
 

@@ -9,21 +9,19 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from statistics import median
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from .. import images
 from ..errors import Problem
 from ..types import MaskReading
-from .evidence import Polarity, View, compare_turns, is_clear, weigh_polarity
+from .evidence import Balance, View, compare_turns, is_clear, weigh_polarity
 from .reading import Columns, Draft
+from .values import has_ignore, is_dim, list_values, propose_values, write_values
 
 MOST_VIEWS = 64  # images that are looked at for a question; an even choice of them
 MOST_OFF_PX = 2  # that a mask may lack for `data.mask_fit=pad`
-MOST_CLASSES = 32
-LEAST_BRIGHT = 64  # grey levels that end below are numbers that a lossy format has blurred
 TRIVIAL_FRAC = 0.01
 FIT_FIX = (
     "export them again at the size of the images, or say how they lie: --set data.mask_fit=pad (what is missing at the "
@@ -85,6 +83,7 @@ class Settling:
                 self.readings[draft.sample.image] = draft.sample.mask_reading
         if not self.masked:
             return
+        self._note_files()
         self._settle_turns()
         self._settle_sizes()
         self._settle_values()
@@ -107,6 +106,17 @@ class Settling:
         path = self.masked[image].sample.mask_path
         assert path is not None
         return path.relative_to(self.root).as_posix()
+
+    def _note_files(self) -> None:
+        folders = Counter(f"{path.parent}/" for path in map(PurePosixPath, map(self.name_file, self.masked)))
+        listed = [f"{folder.removeprefix('./') or 'the data folder'} ({n})" for folder, n in folders.most_common(4)]
+        self.notes.append(f"masks: {', '.join(listed)}" + (", ..." if len(folders) > 4 else ""))
+        united = [name for name, reading in self.readings.items() if reading.more]
+        if united:
+            first = len(self.readings[united[0]].more) + 1
+            self.notes.append(
+                f"several masks are united for {_count(len(united), 'image')}, such as {first} for {united[0]}"
+            )
 
     # --- which way up -------------------------------------------------------------------------------------------
 
@@ -140,8 +150,8 @@ class Settling:
             "mask-exif", open_ones,
             f"and {_count(len(open_ones) - 1, 'other mask')} have the size of their images before and after these are "
             "turned by their EXIF orientation, which the masks do not have.",
-            fix="say which pixels the masks were drawn on: --set data.mask_exif=stored (before turning: OpenCV, ImageJ, "
-            "QuPath) or --set data.mask_exif=turned (as a photo viewer shows the images)", every=True,
+            fix="say which pixels the masks were drawn on: --set data.mask_exif=stored (before turning: OpenCV, "
+            "ImageJ, QuPath) or --set data.mask_exif=turned (as a photo viewer shows the images)", every=True,
         )  # fmt: skip
 
     def _turn(self, stored: Sequence[str], turned: Sequence[str], *, why: str) -> None:
@@ -217,7 +227,7 @@ class Settling:
         """Which values are mask: all but 0, where that can be meant."""
         facts = {name: self.seen[name].facts for name in self.masked}
         found = Counter(value for one in facts.values() if not one.grey for value in one.values)
-        listed = _list_values(facts.values())
+        listed = list_values(facts.values())
         if self.wishes.mask_values:
             if not any(one.marked_frac != float(self.wishes.mask_inverted or False) for one in facts.values()):
                 self.report(
@@ -231,7 +241,7 @@ class Settling:
                 message = "holds grey levels; what lies above half of its range is taken."
                 fix = "save it as 0 and 255 if that is not what is meant"
                 self.report("mask-grey", [name], message, fix=fix, warning=True)
-        blurred = [n for n, one in facts.items() if one.grey and _is_dim(one)]
+        blurred = [n for n, one in facts.items() if one.grey and is_dim(one)]
         if blurred:
             self.report(
                 "mask-values", blurred,
@@ -244,18 +254,18 @@ class Settling:
             self.report(
                 "mask-values", list(several),
                 f"and all other masks hold no 0, which is what is not marked, but {listed}.",
-                fix=f"say which are mask: --set 'data.mask_values={_propose(several.values())}'", every=True,
+                fix=f"say which are mask: --set 'data.mask_values={propose_values(several.values())}'", every=True,
             )  # fmt: skip
             return
-        ignoring = [name for name, one in several.items() if _has_ignore(one)]
+        ignoring = [name for name, one in several.items() if has_ignore(one)]
         if ignoring:
             classes = [v for v in facts[ignoring[0]].values if isinstance(v, int) and 0 < v < 255]
             self.report(
                 "mask-values", ignoring,
-                f"and {_count(len(ignoring) - 1, 'other mask')} hold numbers of classes and 255, which some tools write "
-                f"for what is not to be looked at: {listed}.",
-                fix=f"say which are mask: --set data.mask_values={_write(classes)} or "
-                f"--set data.mask_values={_write([*classes, 255])}", every=True,
+                f"and {_count(len(ignoring) - 1, 'other mask')} hold numbers of classes and 255, which some tools "
+                f"write for what is not to be looked at: {listed}.",
+                fix=f"say which are mask: --set data.mask_values={write_values(classes)} or "
+                f"--set data.mask_values={write_values([*classes, 255])}", every=True,
             )  # fmt: skip
         elif any(len(one.values) > 2 for one in several.values()):
             self.notes.append(f"masks hold the values {listed}: all but 0 are mask (data.mask_values chooses)")
@@ -273,38 +283,45 @@ class Settling:
 
     def _settle_group(self, names: Sequence[str], *, shown_inverted: bool) -> None:
         telling = [n for n in names if TRIVIAL_FRAC < self.seen[n].facts.marked_frac < 1 - TRIVIAL_FRAC]
-        looks = [weigh_polarity(self._view(name)) for name in self._choose(telling)]
-        against = sum(look.against for look in looks)
-        supporting = sum(look.supporting for look in looks)
-        words = f"{against} of {len(looks)} that were looked at lie on the glass, and {supporting} lie beside it"
+        looked = self._choose(telling)
+        balance = Balance([weigh_polarity(self._view(name)) for name in looked])
         if shown_inverted:
-            self._settle_shown(names, looks, words=words)
-            return
-        marked = median(look.marked_frac for look in looks) if looks else 0.0
-        on_glass = median(look.on_glass for look in looks) if looks else 0.0
-        mostly = 2 * against >= len(looks) and against > 4 * supporting and (marked > 0.5 or on_glass > 0.5)
-        islands = marked > 0.5 and 4 * supporting < len(looks) and 2 * sum(look.islands for look in looks) > len(looks)
-        if looks and (mostly or islands):
-            what = words if mostly else "what is not marked lies in islands, as what is drawn does"
+            self._settle_shown(names, balance)
+        elif balance.inverted or balance.islands:
+            what = (
+                f"on glass: {balance.words}"
+                if balance.inverted
+                else "what is not marked lies in islands, as what is drawn does"
+            )
             self.report(
                 "mask-inverted", names,
-                f"and {_count(len(names) - 1, 'other mask')} mark {marked:.0%} of their images (median), and {what}: "
-                "they may be inverted.",
+                f"and {_count(len(names) - 1, 'other mask')} mark {balance.marked_frac:.0%} of their images (median) "
+                f"and {what}: they may be inverted.",
                 fix="say so: --set data.mask_inverted=true (0 is mask), or --set data.mask_inverted=false (0 is not)",
                 every=True,
             )  # fmt: skip
+        elif balance.odd and balance.supporting >= len(balance.odd):
+            odd = [looked[i] for i in balance.odd]
+            if len(telling) > len(looked):
+                rest = [name for name in telling if name not in set(looked)]
+                odd += [name for name in rest if weigh_polarity(self._view(name)).odd]
+            mixed = 4 * len(balance.odd) >= len(looked)
+            for name in odd:
+                self.report(
+                    "mask-inverted", [name],
+                    f"lies on the glass of its image {name}, where most masks lie beside it: it may be inverted.",
+                    fix="invert it, or leave the image out", warning=not mixed,
+                )  # fmt: skip
 
-    def _settle_shown(self, names: Sequence[str], looks: Sequence[Polarity], *, words: str) -> None:
+    def _settle_shown(self, names: Sequence[str], balance: Balance) -> None:
         """Masks whose files show 0 brighter than what they mark: the values or the picture may be meant."""
-        against = sum(look.against for look in looks)
-        supporting = sum(look.supporting for look in looks)
         many = f"{_count(len(names), 'mask')} such as {self.name_file(names[0])} show 0 brighter than other values"
-        if looks and 2 * supporting >= len(looks) and supporting > 4 * against:
-            self.notes.append(f"{many}; the values are mask, as the tissue says: {words} (data.mask_inverted=false)")
-        elif looks and 2 * against >= len(looks) and against > 4 * supporting:
+        if balance.upright:
+            self.notes.append(f"{many}; the values are mask, as glass says: {balance.words} (data.mask_inverted=false)")
+        elif balance.reversed:
             for name in names:
                 self.readings[name] = replace(self.readings[name], inverted=True)
-            self.notes.append(f"{many}; what they show is mask, as the tissue says: {words} (data.mask_inverted=true)")
+            self.notes.append(f"{many}; the colours are mask, as glass says: {balance.words} (data.mask_inverted=true)")
         else:
             self.report(
                 "mask-inverted", names,
@@ -352,39 +369,6 @@ def _can_fit(fit: str, mask_px: tuple[int, int], size_px: tuple[int, int]) -> bo
         return max(abs(a - b) for a, b in zip(mask_px, size_px, strict=True)) <= MOST_OFF_PX
     scale = [a / b for a, b in zip(mask_px, size_px, strict=True)]
     return abs(scale[0] - scale[1]) <= 2 * max(1 / min(size_px), min(scale) / min(mask_px))
-
-
-def _is_dim(facts: images.MaskFacts) -> bool:
-    numbers = [value for value in facts.values if isinstance(value, int)]
-    return bool(numbers) and len(numbers) == len(facts.values) < images.MOST_NAMED and max(numbers) < LEAST_BRIGHT
-
-
-def _has_ignore(facts: images.MaskFacts) -> bool:
-    """Whether classes 1, 2, ... and 255 are in one mask."""
-    numbers = [value for value in facts.values if isinstance(value, int) and value != 0]
-    classes = [value for value in numbers if value not in {-1, 255, 65535}]
-    return len(classes) == len(numbers) - 1 and bool(classes) and max(classes) <= MOST_CLASSES
-
-
-def _list_values(facts: Iterable[images.MaskFacts]) -> str:
-    shown: dict[int | float | str, str] = {}
-    for one in facts:
-        shown |= dict(zip(one.values, one.shown or ("",) * len(one.values), strict=True))
-    values = sorted(shown, key=lambda value: (isinstance(value, str), value))
-    texts = [f"{value} (shown {shown[value]})" if shown[value] else str(value) for value in values]
-    return ", ".join(texts if len(texts) <= 8 else [*texts[:4], "...", texts[-1]])
-
-
-def _propose(facts: Iterable[images.MaskFacts]) -> str:
-    """All values but the one that is smallest, or commonest of the colours."""
-    counts = Counter(value for one in facts for value in one.values)
-    values = sorted(counts, key=lambda value: (isinstance(value, str), value))
-    ground = "#ffffff" if "#ffffff" in counts else values[0]
-    return _write([value for value in values if value != ground][:8])
-
-
-def _write(values: Iterable[int | float | str]) -> str:
-    return "[" + ",".join(f'"{value}"' if isinstance(value, str) else str(value) for value in values) + "]"
 
 
 def _count(count: int, what: str) -> str:
