@@ -144,7 +144,8 @@ def _unite(path: Path, reading: MaskReading, most_px: int | None) -> tuple[Mask,
     files: list[_File] = []
     for part in (path, *reading.more):
         with _open_file(part, reading, whole=most_px is None) as file:
-            step = _find_step(reading.size_px or file.size_px, most_px)
+            padded = reading.size_px if reading.fit == "pad" else None
+            step = _find_step(padded or file.size_px, most_px)
             mask = file.cut(step, reading.values)
         files.append(file)
         if united is not None and file.size_px != files[0].size_px:
