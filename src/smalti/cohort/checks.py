@@ -124,7 +124,12 @@ def account_masks(folder: Folder, reading: Reading) -> None:
 
     ``truth/`` is never looked into.
     """
-    known = {folder.root / d.sample.image for d in reading.drafts} | {p for d in reading.drafts for p in d.sample.files}
+    read = {d.sample.image for d in reading.drafts}
+    if not read:
+        return  # why, is said already
+    known = {path for d in reading.drafts for path in d.sample.files}
+    # What is wrong with an image that is there and not read is said of the image.
+    known |= {folder.files[m] for image, masks in folder.pairs.of.items() if image not in read for m in masks}
     if loose := [name for name in sorted(folder.pairs.loose) if folder.files[name] in known]:
         reading.notes.append(f"{len(loose)} masks such as {loose[0]} belong to the only image of their name")
     idle: dict[str, list[str]] = defaultdict(list)

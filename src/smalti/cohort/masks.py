@@ -88,7 +88,8 @@ class Settling:
         self._settle_sizes()
         self._settle_values()
         self._settle_polarity()
-        self._find_empty()
+        if not any(problem.code == "mask-values" for problem in self.problems):
+            self._find_empty()
         self.drafts = [
             replace(d, sample=replace(d.sample, mask_reading=self.readings.get(d.sample.image, d.sample.mask_reading)))
             for d in self.drafts
