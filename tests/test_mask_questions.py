@@ -242,7 +242,15 @@ def test_masks_of_tissue_or_of_everything_raise_no_question(tmp_path: Path) -> N
         pixels = np.asarray(Image.open(path.parent.parent / "images" / path.name))
         Image.fromarray((pixels.min(axis=2) < 220).astype(np.uint8) * 255).save(path)
 
+    def write_around_lumina(path: Path, glands: Plane) -> None:
+        image = path.parent.parent / "images" / path.name
+        Image.fromarray(np.where(glands[..., None] > 0, 244, np.asarray(Image.open(image))).astype(np.uint8)).save(
+            image
+        )
+        write_black(path, glands)
+
     read(draw_cohort(tmp_path / "tissue", write_tissue))
+    read(draw_cohort(tmp_path / "lumina", write_around_lumina, glass=False))
     cohort, _ = read(draw_cohort(tmp_path / "all", lambda path, glands: write_0_255(path, glands | 1)))
     assert read_sample_mask(cohort.labelled[0], (96, 96)).all()
     read(draw_cohort(tmp_path / "mixed", lambda path, glands: (write_0_255, write_red)["1" in path.name](path, glands)))

@@ -260,6 +260,9 @@ def test_a_mask_is_brought_to_the_size_of_its_image(tmp_path: Path, most_px: int
         ("image_1.png", ["label_1.png"]),
         ("1_image.png", ["1_mask.png"]),
         ("slides/x/a.png", ["masks/a.png"]),
+        ("imagesTr/a.png", ["labelsTr/a.png"]),
+        ("JPEGImages/a.jpg", ["SegmentationClass/a.png"]),
+        ("images/a.jpg", ["mask_images/a.png"]),
     ],
 )
 def test_masks_are_found_under_usual_names(image: str, masks: list[str]) -> None:
@@ -269,7 +272,15 @@ def test_masks_are_found_under_usual_names(image: str, masks: list[str]) -> None
 
 
 def test_what_is_no_mask_and_whose_it_is_not() -> None:
-    names = ["train/0.png", "test_masks/0.png", "masked/1.png", "labels of day 1/2.png", "a_label.png", "b/masks/9.png"]
+    names = [
+        "train/0.png",
+        "test_masks/0.png",
+        "masked/1.png",
+        "mask free/3.png",
+        "labels of day 1/2.png",
+        "a_label.png",
+        "b/masks/9.png",
+    ]
     pairs = pair_masks(names)
     assert pairs.of == {}
     assert pairs.names == {"test_masks/0.png", "b/masks/9.png"}

@@ -48,7 +48,7 @@ class Polarity:
         supporting: whether it lies beside it.
         marked_frac: share of the image that is mask.
         on_glass: share of the mask that lies on glass.
-        islands: whether most of what is not marked lies in pieces that do not reach the margin.
+        islands: whether most of what is not marked is stained, in pieces that do not reach the margin.
     """
 
     against: bool
@@ -126,7 +126,8 @@ def weigh_polarity(view: View) -> Polarity:
     """Compare a mask with the glass of its image."""
     mask = view.mask.astype(bool)
     absorbed = (255 - view.picture.min(axis=2)).astype(np.uint8)
-    glass = _keep_at_margin((absorbed <= GLASS).astype(np.uint8), inside=False)
+    pale = absorbed <= GLASS
+    glass = _keep_at_margin(pale.astype(np.uint8), inside=False)
     odds = 1.0
     if glass.mean() >= LEAST_GLASS:
         under, beside = int((glass & mask).sum()), int((glass & ~mask).sum())
@@ -138,7 +139,7 @@ def weigh_polarity(view: View) -> Polarity:
         supporting=odds < 1 / ODDS,
         marked_frac=float(mask.mean()),
         on_glass=float(glass[mask].mean()) if mask.any() else 0.0,
-        islands=bool(2 * off_margin.sum() > ground.sum() > 0),
+        islands=bool(2 * off_margin.sum() > ground.sum() > 2 * pale[ground == 1].sum()),
     )
 
 

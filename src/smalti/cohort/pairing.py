@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-PART_WORDS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
+PART_WORDS = frozenset({"train", "training", "tr", "val", "valid", "validation", "test", "testing", "ts"})
 IMAGE_WORDS = frozenset({"image", "images", "img", "imgs"})
 SURE_WORDS = frozenset({"mask", "masks", "segmentation", "segmentations", "groundtruth"})  # at the end of a folder name
 WORDS = SURE_WORDS | {
@@ -46,9 +46,9 @@ class Pairs:
 
 def is_mask_folder(name: str) -> bool:
     """Whether a folder holds masks: ``masks``, ``train_label_masks``, ``tumour masks``, ``GT``, ``Ground Truth``."""
-    words = _split(name)
-    rest = [word for word in words if word not in PART_WORDS]
-    return bool(rest) and (rest[-1] in SURE_WORDS or all(word in WORDS for word in rest))
+    words = [word for word in _split(name) if word not in PART_WORDS | IMAGE_WORDS]
+    sure = bool(words) and (words[-1] in SURE_WORDS or words[0] in SURE_WORDS - {"mask"})
+    return sure or (bool(words) and all(word in WORDS for word in words))
 
 
 def is_mask_name(name: str) -> bool:
