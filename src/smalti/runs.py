@@ -16,7 +16,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from . import images
 from .errors import RunError
 from .leftovers import name_temporary, remove_leftovers
 from .recipe import Recipe, load_recipe
-from .types import PREDICTION_COLUMNS, SAMPLE_COLUMNS, Cohort, Repair
+from .types import PREDICTION_COLUMNS, SAMPLE_COLUMNS, Cohort, MaskReading, Repair, Sample
 
 CACHE = "cache"  # in the folder of all runs
 LIBRARIES = (
@@ -225,14 +225,18 @@ def read_memo(memo: Path) -> dict[str, list[Any]]:
 
 def hash_cohort(cohort: Cohort, *, memo: Path) -> str:
     """Hash of everything that training sees: pixels, masks, labels, cases, order."""
-    paths = [p for s in cohort.samples for p in (s.path, s.mask_path) if p is not None]
-    hashes = hash_files(paths, memo=memo)
+    hashes = hash_files((path for s in cohort.samples for path in s.files), memo=memo)
     rows = [
-        f"{s.image}|{hashes[s.path]}|{hashes[s.mask_path] if s.mask_path else ''}|{s.label}|{s.case}"
-        + (f"|{s.bits}" if s.bits else "")
+        f"{s.image}|{hashes[s.path]}|{identify_mask(s, hashes)}|{s.label}|{s.case}" + (f"|{s.bits}" if s.bits else "")
         for s in cohort.samples
     ]
     return hash_text(*rows)
+
+
+def identify_mask(sample: Sample, hashes: Mapping[Path, str]) -> str:
+    """Name what is under the mask of a sample by the content of its files and how they are read; "" without a mask."""
+    how = replace(sample.mask_reading, more=())
+    return "+".join(hashes[path] for path in sample.mask_files) + (f" {how}" if how != MaskReading() else "")
 
 
 def name_apart(root: Path) -> str:
@@ -268,7 +272,7 @@ def tabulate_samples(cohort: Cohort) -> pd.DataFrame:
     rows = [
         (
             s.image,
-            s.mask_path.relative_to(cohort.root).as_posix() if s.mask_path else "",
+            ";".join(path.relative_to(cohort.root).as_posix() for path in s.mask_files),
             s.label or "",
             s.case,
             part,

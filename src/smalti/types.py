@@ -57,19 +57,41 @@ class Repair:
 
 
 @dataclass(frozen=True, slots=True)
+class MaskReading:
+    """How the files of a mask become 0 and 1; see `smalti.images.read_mask`.
+
+    Attributes:
+        more: further files of the same mask, united with the first.
+        values: stored values that are mask: numbers, or colours ``#rrggbb``; empty: the rule, all but 0.
+        inverted: whether what is marked is the ground, and the rest is mask.
+        orientation: EXIF orientation that its stored pixels are turned by, in place of the file's own; None for that.
+        fit: how it is brought to ``size_px``: missing rows and columns are no mask (``pad``), or it is stretched.
+        size_px: (height, width) of its image; None where it has that size already.
+    """
+
+    more: tuple[Path, ...] = ()
+    values: tuple[int | str, ...] = ()
+    inverted: bool = False
+    orientation: int | None = None
+    fit: Literal["pad", "stretch"] | None = None
+    size_px: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One image of a cohort; one row of the samples table.
 
     Attributes:
         image: name within the cohort, the POSIX path relative to the data folder; unique.
         path: where the pixels are.
-        mask_path: where the mask is; None when there is none.
+        mask_path: where the mask is, or the first file of it; None when there is none.
         label: the given class; None in the unlabelled part.
         case: what must never straddle two folds (patient, slide, duplicate group).
         index: how a submission names the image.
         repair: what is done to its pixels and its mask; None for nothing.
         foreign_mask: whether the mask is another image's, stretched to the size of this one.
         bits: how many bits of its 16-bit values are in use, where its file does not say; None for other files.
+        mask_reading: how the mask is read.
     """
 
     image: str
@@ -81,6 +103,17 @@ class Sample:
     repair: Repair | None = None
     foreign_mask: bool = False
     bits: int | None = None
+    mask_reading: MaskReading = MaskReading()
+
+    @property
+    def mask_files(self) -> tuple[Path, ...]:
+        """All files of the mask."""
+        return () if self.mask_path is None else (self.mask_path, *self.mask_reading.more)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The file of the image, then those of the mask."""
+        return (self.path, *self.mask_files)
 
 
 @dataclass(frozen=True, slots=True)

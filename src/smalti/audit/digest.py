@@ -80,7 +80,7 @@ def digest_sample(sample: Sample) -> ImageDigest:
     Raises:
         DataError: a file cannot be read.
     """
-    with images.hold_files([path for path in (sample.path, sample.mask_path) if path is not None]):
+    with images.hold_files(sample.files):
         return _digest_held(sample)
 
 
@@ -98,7 +98,9 @@ def _digest_held(sample: Sample) -> ImageDigest:
     if max(picture.shape[:2]) >= KEPT_PX:
         grey = _shrink(grey, THUMBNAIL_PX)
         thumbnail = _shrink(_shrink(picture, THUMBNAIL_PX), KEPT_PX)
-    mask = None if sample.mask_path is None else images.read_mask(sample.mask_path, most_px=images.WHOLE_PX)[0]
+    mask = None
+    if sample.mask_path is not None:
+        mask, _ = images.read_mask(sample.mask_path, reading=sample.mask_reading, most_px=images.WHOLE_PX)
     return ImageDigest(
         image=sample.image,
         file_hash=file_hash,

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ..errors import show_text
 from ..types import Sample
-from .folder import Folder, Matcher, clean_path, drop_image_suffix, drop_img_prefix, is_mask_name, match_keys
+from .folder import Folder, Matcher, clean_path, drop_image_suffix, drop_img_prefix, match_keys
 from .reading import Columns, Draft, Reading, report_escape
 from .submission import order_by_submission
 from .tables import CASE_NAMES, IMAGE_NAMES, Row, Table, choose_columns, note_spaces, pick_column, read_csv, read_label
@@ -34,10 +34,9 @@ def read_challenge(folder: Folder, columns: Columns) -> Reading:
         )
     elif (table := read_csv(folder, LABELS_FILE, reading=reading, columns=columns)) is not None:
         _add_labelled(folder, table, columns=columns, train=train, reading=reading)
-    _report_lone_masks(folder, reading)
     name_test = _find_naming([d.sample for d in reading.drafts])
     for name in test:
-        sample = Sample(name, folder.files[name], folder.guess_mask_path(name), None, name, name_test(name))
+        sample = folder.give_mask(Sample(name, folder.files[name], None, None, name, name_test(name)))
         reading.add(Draft(sample, name, test=True))
     order_by_submission(folder, reading)
     _apply_cases(folder, train, test=test, reading=reading)
@@ -45,7 +44,7 @@ def read_challenge(folder: Folder, columns: Columns) -> Reading:
 
 
 def _list_pictures(folder: Folder, part: str) -> list[str]:
-    return [name for name in folder.list_images(part) if not is_mask_name(name)]
+    return [name for name in folder.list_images(part) if name not in folder.pairs.names]
 
 
 def _add_labelled(folder: Folder, table: Table, *, columns: Columns, train: list[str], reading: Reading) -> None:
@@ -67,8 +66,8 @@ def _add_labelled(folder: Folder, table: Table, *, columns: Columns, train: list
         name = _find_row(folder, matcher, row=row, text=text, reading=reading)
         if name is not None:
             case = row.read(chosen.case)
-            path, mask = folder.files[name], folder.guess_mask_path(name)
-            reading.add(Draft(Sample(name, path, mask, read_label(row.cells[label]), case or name, text), row.where))
+            sample = Sample(name, folder.files[name], None, read_label(row.cells[label]), case or name, text)
+            reading.add(Draft(folder.give_mask(sample), row.where))
     listed = {image for p in reading.problems for image in p.images} | {d.sample.image for d in reading.drafts}
     for name in train:
         if name not in listed:
@@ -124,20 +123,6 @@ def _find_naming(samples: list[Sample]) -> Callable[[str], str]:
     if samples and all(padded):
         return lambda name: drop_img_prefix(match_keys(name)[2])
     return lambda name: match_keys(name)[1]
-
-
-def _report_lone_masks(folder: Folder, reading: Reading) -> None:
-    pictures = [name for part in (TRAIN, TEST) for name in _list_pictures(folder, part)]
-    used = {folder.guess_mask(name) for name in pictures}
-    for name in (n for part in (TRAIN, TEST) for n in folder.list_images(part)):
-        if is_mask_name(name) and name not in used:
-            reading.report(
-                "mask-without-image",
-                name,
-                message="is a mask, but its image is not there.",
-                fix="copy the image there too, or move the mask away",
-                warning=True,
-            )
 
 
 def _apply_cases(folder: Folder, train: list[str], *, test: list[str], reading: Reading) -> None:

@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from .. import images
 from ..errors import DataError, MissingExtraError, Problem, is_plain
-from .reading import Draft
+from .folder import Folder, natural_key
+from .masks import Seen
+from .reading import Draft, Reading
 
 Progress = Callable[[int, int], None]
 FORMULA_SIGNS = tuple("=+-@＝＋－＠")  # the wide ones are made narrow by some spreadsheets
@@ -25,23 +27,30 @@ _large_lock = threading.Lock()
 
 
 def check_files(
-    drafts: Sequence[Draft], root: Path, *, largest: dict[Path, int], progress: Progress | None = None
+    drafts: Sequence[Draft],
+    root: Path,
+    *,
+    largest: dict[Path, int],
+    seen: dict[str, Seen],
+    progress: Progress | None = None,
 ) -> list[Problem]:
     """Decode every image and mask, in threads (decoders work outside the interpreter lock).
 
-    ``largest`` gets the largest value of each file that does not say how many bits of its 16-bit values are in use.
+    ``largest`` gets the largest value of each file that does not say how many bits of its 16-bit values are in use,
+    ``seen`` what was found of each mask that can be read, by the name of its image.
     """
     problems: list[Problem] = []
     workers = min(MOST_WORKERS, os.cpu_count() or 1)
     with ThreadPoolExecutor(workers) as pool:
-        for done, found in enumerate(pool.map(lambda draft: _check_draft(draft, root, largest), drafts), start=1):
+        checked = pool.map(lambda draft: _check_draft(draft, root, largest=largest, seen=seen), drafts)
+        for done, found in enumerate(checked, start=1):
             problems += found
             if progress is not None:
                 progress(done, len(drafts))
     return problems
 
 
-def _check_draft(draft: Draft, root: Path, largest: dict[Path, int]) -> list[Problem]:
+def _check_draft(draft: Draft, root: Path, *, largest: dict[Path, int], seen: dict[str, Seen]) -> list[Problem]:
     sample = draft.sample
     problems: list[Problem] = []
     size_px: tuple[int, int] | None = None
@@ -54,9 +63,17 @@ def _check_draft(draft: Draft, root: Path, largest: dict[Path, int]) -> list[Pro
     problems = [
         replace(p, file=sample.image, images=() if p.code in images.RULES else (sample.image,)) for p in problems
     ]
-    if sample.mask_path is not None:
-        file = sample.mask_path.relative_to(root).as_posix()
-        problems += _check_mask(sample.mask_path, file, image=sample.image, size_px=size_px)
+    if sample.mask_path is None:
+        return problems
+    try:
+        with _wait_turn(sample.mask_path):
+            facts = images.survey_mask(sample.mask_path, reading=sample.mask_reading, most_px=images.WHOLE_PX)
+        if size_px is not None:
+            seen[sample.image] = Seen(facts, size_px, images.read_orientation(sample.path))
+    except (DataError, MissingExtraError) as error:
+        about = error.problems[0].file if isinstance(error, DataError) else str(sample.mask_path)
+        failure = _describe_failure(error, Path(about).relative_to(root).as_posix(), image=sample.image)
+        problems.append(replace(failure, code=f"mask-{failure.code.removeprefix('mask-')}"))
     return problems
 
 
@@ -67,40 +84,6 @@ def _wait_turn(path: Path) -> AbstractContextManager[object]:
         DataError, MissingExtraError: as `smalti.images.read_size`.
     """
     return _large_lock if math.prod(images.read_size(path)) > images.WHOLE_PX else nullcontext()
-
-
-def _check_mask(path: Path, file: str, *, image: str, size_px: tuple[int, int] | None) -> list[Problem]:
-    try:
-        mask_px = images.read_size(path)
-        if size_px is not None and mask_px != size_px and math.prod(mask_px) > images.WHOLE_PX:
-            return [_describe_size(file, mask_px, image=image, size_px=size_px)]  # not worth decoding
-        with _wait_turn(path):
-            mask, grey = images.read_mask(path, most_px=images.WHOLE_PX)
-    except (DataError, MissingExtraError) as error:
-        failure = _describe_failure(error, file, image=image)
-        return [replace(failure, code=f"mask-{failure.code}")]
-    problems: list[Problem] = []
-
-    def report(code: str, message: str, *, fix: str, warning: bool = False) -> None:
-        problems.append(Problem(code, file, message, fix, (image,), warning))
-
-    if size_px is not None and mask_px != size_px:
-        problems.append(_describe_size(file, mask_px, image=image, size_px=size_px))
-    if not mask.any():
-        report("mask-empty", f"marks nothing of its image {image}.", fix="draw the mask, or leave the image out")
-    if grey:
-        message = "holds grey levels; what lies above half of its range is taken."
-        report("mask-grey", message, fix="save it as 0 and 255 if that is not what is meant", warning=True)
-    return problems
-
-
-def _describe_size(file: str, mask_px: tuple[int, int], *, image: str, size_px: tuple[int, int]) -> Problem:
-    message = f"is {_size(mask_px)}, its image {image} is {_size(size_px)}."
-    return Problem("mask-size", file, message, "export the mask again at the size of the image", (image,))
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return f"{shape[0]} x {shape[1]} px"
 
 
 def _describe_failure(error: DataError | MissingExtraError, file: str, *, image: str) -> Problem:
@@ -144,6 +127,33 @@ def check_masks_present(drafts: Iterable[Draft], reported: Iterable[Problem]) ->
             )
         )
     return problems
+
+
+def account_masks(folder: Folder, reading: Reading) -> None:
+    """Note masks that were found by a name alone, and report those that no image has, folder by folder.
+
+    ``truth/`` is never looked into.
+    """
+    read = {d.sample.image for d in reading.drafts}
+    if not read:
+        return  # why, is said already
+    known = {path for d in reading.drafts for path in d.sample.files}
+    # What is wrong with an image that is there and not read is said of the image.
+    known |= {folder.files[m] for image, masks in folder.pairs.of.items() if image not in read for m in masks}
+    if loose := [name for name in sorted(folder.pairs.loose) if folder.files[name] in known]:
+        reading.notes.append(f"{len(loose)} masks such as {loose[0]} belong to the only image of their name")
+    idle: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(folder.pairs.names, key=natural_key):
+        if folder.files[name] not in known and not name.startswith("truth/"):
+            idle[PurePosixPath(name).parent.as_posix()].append(name)
+    for below, names in idle.items():
+        message = "is a mask, but its image is not there."
+        if len(names) > 1:
+            where = "in the data folder" if below == "." else f"in {below}/"
+            message = f"and {len(names) - 1} more {where} look like masks, and no image that is read has them."
+        fix = "name masks as their images (masks/NAME.png, NAME_mask.png), name the column that lists them "
+        fix += "(--set data.mask=COLUMN), or move them away"
+        reading.report("mask-without-image", names[0], message=message, fix=fix, warning=True)
 
 
 def check_labels(drafts: Iterable[Draft]) -> list[Problem]:

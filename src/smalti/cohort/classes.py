@@ -6,19 +6,20 @@ from collections import defaultdict
 from pathlib import PurePosixPath
 
 from ..types import Sample
-from .folder import MASK_FOLDERS, Folder, is_mask_name
+from .folder import Folder
+from .pairing import is_mask_folder
 from .reading import Draft, Reading
 from .submission import order_by_submission
 
 TRAIN_FOLDERS = ("train", "training", "val", "valid", "validation")
 TEST_FOLDERS = ("test", "testing", "unlabelled", "unlabeled")
-NOT_CLASSES = MASK_FOLDERS | {"images", "image", "imgs", "truth", "runs"}
+NOT_CLASSES = frozenset({"images", "image", "imgs", "truth", "runs"})
 
 
 def list_classes(folder: Folder, below: str = "") -> list[str]:
     """Folders directly below that hold images and may be classes."""
     reserved = NOT_CLASSES if below else NOT_CLASSES | set(TRAIN_FOLDERS) | set(TEST_FOLDERS)
-    return [name for name in folder.list_folders(below) if name.lower() not in reserved]
+    return [n for n in folder.list_folders(below) if n.lower() not in reserved and not is_mask_folder(n)]
 
 
 def list_parts(folder: Folder, names: tuple[str, ...]) -> list[str]:
@@ -41,7 +42,7 @@ def read_class_folders(folder: Folder) -> Reading:
         classes, start = set(list_classes(folder, part)), f"{part}/" if part else ""
         for name in folder.list_images(part):
             label = name[len(start) :].split("/")[0]
-            if label in classes and not is_mask_name(name):
+            if label in classes and name not in folder.pairs.names:
                 pictures[name] = label.strip(), start + label
                 spellings[label.strip()].add(label)
     _report_spaces(spellings, reading)
@@ -72,13 +73,13 @@ def _report_spaces(spellings: dict[str, set[str]], reading: Reading) -> None:
 
 
 def _sample(folder: Folder, name: str, *, label: str | None, case: str) -> Sample:
-    return Sample(name, folder.files[name], folder.guess_mask_path(name), label, case, name)
+    return folder.give_mask(Sample(name, folder.files[name], None, label, case, name))
 
 
 def _add_tests(folder: Folder, reading: Reading) -> None:
     for part in list_parts(folder, TEST_FOLDERS):
         for name in folder.list_images(part):
-            if not is_mask_name(name):
+            if name not in folder.pairs.names:
                 reading.add(Draft(_sample(folder, name, label=None, case=name), name, test=True))
         if list_classes(folder, part):
             reading.notes.append(f"the folders below {part}/ are not read as labels: it is the part to predict")
@@ -88,7 +89,7 @@ def _report_loose(folder: Folder, parts: list[str], *, reading: Reading) -> None
     for part in dict.fromkeys(["", *parts]):
         start = f"{part}/" if part else ""
         for name in folder.list_images(part):
-            if "/" not in name[len(start) :] and not is_mask_name(name):
+            if "/" not in name[len(start) :] and name not in folder.pairs.names:
                 reading.report(
                     "file-without-row",
                     name,

@@ -7,15 +7,16 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from ..errors import Problem, is_plain, show_text
 from ..images import IMAGE_SUFFIXES
+from ..types import MaskReading, Sample
+from .pairing import Pairs, is_mask_name, pair_masks
 
 NOT_DATA = frozenset({"__MACOSX", "__pycache__", "lost+found", "$RECYCLE.BIN", "System Volume Information"})
 TABLE_SUFFIXES = (".csv", ".tsv")
-MASK_FOLDERS = frozenset({"mask", "masks", "segmentation", "segmentations", "annotation", "annotations"})
 
 
 def natural_key(text: str) -> tuple[list[tuple[int, str]], str]:
@@ -28,13 +29,6 @@ def natural_key(text: str) -> tuple[list[tuple[int, str]], str]:
 def is_image_name(name: str) -> bool:
     """Whether the suffix is one that `smalti.images` opens."""
     return name.lower().endswith(IMAGE_SUFFIXES)
-
-
-def is_mask_name(name: str) -> bool:
-    """Whether a path looks like a mask: ``mask_...``, ``..._mask``, or below a folder of masks."""
-    path = PurePosixPath(name.lower())
-    named = path.stem.startswith("mask_") or path.stem.endswith(("_mask", "-mask"))
-    return named or any(part in MASK_FOLDERS for part in path.parts[:-1])
 
 
 def drop_image_suffix(name: str) -> str:
@@ -78,7 +72,7 @@ class Folder:
     files: dict[str, Path] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     _tails: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    _stems: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    pairs: Pairs = field(default_factory=Pairs)
     _found: dict[tuple[str, bool], list[str]] = field(default_factory=dict)  # what `_find_tail` found
 
     @classmethod
@@ -102,10 +96,10 @@ class Folder:
         names = [name for name in names if folder._accept(name)]
         folder.files = {name: root / name for name in sorted(names, key=natural_key)}
         for name in filter(is_image_name, folder.files):
-            folder._stems[drop_image_suffix(name)].append(name)
             for form in (name, drop_image_suffix(name)):
                 for tail in _list_tails(form):
                     folder._tails[tail].append(name)
+        folder.pairs = pair_masks([name for name in folder.files if is_image_name(name)])
         return folder
 
     def _list(self, below: str) -> tuple[list[str], list[str]]:
@@ -172,7 +166,7 @@ class Folder:
             if name in self.files and name != image:
                 return [name]
         found = [name for name in self._find_tail(cleaned) if name != image]
-        return [name for name in found if is_mask_name(name)] or found
+        return [name for name in found if name in self.pairs.names] or found
 
     def _find_tail(self, cleaned: str, *, masks: bool = True) -> list[str]:
         """Files whose path ends with the text, with or without an image suffix."""
@@ -181,23 +175,14 @@ class Folder:
         found = self._tails.get(_list_tails(cleaned)[-1], []) if cleaned else []
         exact = [n for n in found if f"/{n}".endswith(f"/{cleaned}")]
         exact = exact or [n for n in found if f"/{drop_image_suffix(n)}".endswith(f"/{cleaned}")]
-        return self._found.setdefault((cleaned, masks), [n for n in exact if masks or not is_mask_name(n)])
+        return self._found.setdefault((cleaned, masks), [n for n in exact if masks or n not in self.pairs.names])
 
-    def guess_mask(self, image: str) -> str | None:
-        """The mask that lies beside an image or in a parallel tree under a common name; None if there is none."""
-        path = PurePosixPath(image)
-        stem = path.stem
-        own = (f"mask_{drop_img_prefix(stem)}", f"mask_{stem}", f"{stem}_mask", f"{stem}-mask")
-        wanted = [path.with_name(name).as_posix() for name in own]
-        for parent in _parallel_trees(path):
-            wanted += [f"{parent}/{name}" for name in (stem, *own)]
-        found = (name for stem in wanted for name in self._stems.get(stem, ())[:1])
-        return next((name for name in found if name != image), None)
-
-    def guess_mask_path(self, image: str) -> Path | None:
-        """Where the mask of `guess_mask` is."""
-        mask = self.guess_mask(image)
-        return self.files[mask] if mask else None
+    def give_mask(self, sample: Sample, masks: Iterable[str] | None = None) -> Sample:
+        """The sample with these masks; without them, with those that its name says are its own."""
+        found = tuple(self.files[name] for name in (self.pairs.of.get(sample.image, ()) if masks is None else masks))
+        if not found:
+            return sample
+        return replace(sample, mask_path=found[0], mask_reading=MaskReading(more=found[1:]))
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -211,16 +196,6 @@ def _list_tails(path: str) -> list[str]:
     """The last part of a path, and the last two where it has so many."""
     parts = path.rsplit("/", 2)
     return [parts[-1], *(["/".join(parts[-2:])] if len(parts) > 1 else [])]
-
-
-def _parallel_trees(image: PurePosixPath) -> list[str]:
-    """Folders where the mask of an image may lie: ``masks/`` above its path, or in place of its ``images/``."""
-    parts = image.parent.parts
-    trees = [(name, *parts) for name in ("masks", "mask")]
-    for i, part in enumerate(parts):
-        if part.lower() in {"images", "image", "imgs"}:
-            trees += [(*parts[:i], name, *parts[i + 1 :]) for name in ("masks", "mask")]
-    return [PurePosixPath(*tree).as_posix() for tree in trees]
 
 
 def drop_img_prefix(stem: str) -> str:

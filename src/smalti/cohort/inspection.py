@@ -10,11 +10,20 @@ from pathlib import Path
 from ..errors import DataError, Problem, is_plain
 from ..types import Cohort
 from .challenge import has_challenge_layout, read_challenge
-from .checks import Progress, check_classes, check_files, check_labels, check_masks_present, check_texts
+from .checks import (
+    Progress,
+    account_masks,
+    check_classes,
+    check_files,
+    check_labels,
+    check_masks_present,
+    check_texts,
+)
 from .classes import has_class_folders, read_class_folders
 from .depths import settle_depths
 from .folder import Folder
 from .listing import list_tables, read_listing
+from .masks import Seen, Settling, wish_masks
 from .reading import Columns, Draft, Reading
 
 GUESS_ALL = Columns()
@@ -68,17 +77,23 @@ def inspect_folder(
     root = Path(root)
     reading = _read_layout(root, columns)
     excluded = frozenset(exclude)
-    drafts = [d for d in reading.drafts if d.sample.image not in excluded]
+    drafts = wish_masks((d for d in reading.drafts if d.sample.image not in excluded), columns)
     problems = [kept for p in reading.problems if (kept := _without(p, excluded)) is not None]
     if drafts:
         problems += check_labels(drafts)
         problems += check_texts(drafts)
         problems += check_masks_present(drafts, problems)
         largest: dict[Path, int] = {}
-        problems += check_files(drafts, root, largest=largest, progress=progress)
+        seen: dict[str, Seen] = {}
+        problems += check_files(drafts, root, largest=largest, seen=seen, progress=progress)
         known = len(reading.problems)
         drafts = settle_depths(drafts, largest, columns=columns, reading=reading)
         problems += reading.problems[known:]
+        masks = Settling(drafts, seen, columns, root)
+        masks.settle()
+        drafts = masks.drafts
+        problems += masks.problems
+        reading.notes += masks.notes
     elif not any(not p.warning for p in problems):
         problems.append(Problem("no-images", str(root), "holds no image to learn from.", "add images"))
     drafts, problems = _settle(drafts, problems, min_cases=min_cases)
@@ -129,6 +144,7 @@ def _read_layout(root: Path, columns: Columns) -> Reading:
     folder = Folder.walk(root)
     reading = _recognise(root, folder, columns)
     reading.problems = folder.problems + reading.problems
+    account_masks(folder, reading)
     return reading
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from ..errors import Problem, show_text
 from ..types import Sample
 from .challenge import CASES_FILE, LABELS_FILE
-from .folder import Folder, clean_path, is_image_name, is_mask_name
+from .folder import Folder, clean_path, is_image_name
 from .reading import Columns, Draft, Reading, report_escape
 from .submission import SUBMISSION_FILE, order_by_submission
 from .tables import Row, Table, choose_columns, note_spaces, read_csv, read_label
@@ -166,21 +166,26 @@ class _Reader:
         sample = Sample(
             image=name,
             path=self.folder.files[name],
-            mask_path=self._find_mask(row, name),
+            mask_path=None,
             label=None if test else label,
             case=case or name,
             index=text,
         )
-        self.reading.add(Draft(sample, row.where, test=test, part=part))
+        self.reading.add(
+            Draft(self.folder.give_mask(sample, self._find_masks(row, name)), row.where, test=test, part=part)
+        )
 
-    def _find_mask(self, row: Row, image: str) -> Path | None:
+    def _find_masks(self, row: Row, image: str) -> list[str] | None:
+        """The masks that a row names, several with ``;`` between them; None where the table names none at all."""
         if self.chosen.mask is None:
-            return self.folder.guess_mask_path(image)
-        text = row.cells[self.chosen.mask]
-        if not text.strip():
             return None
-        name = self._find(row, text, find=lambda cleaned: self.folder.find_mask(cleaned, image), image=image)
-        return None if name is None else self.folder.files[name]
+        text = row.cells[self.chosen.mask]
+        texts = text.split(";") if ";" in text and not self.folder.find_exact(text) else [text]
+
+        def find(text: str) -> str | None:
+            return self._find(row, text, find=lambda cleaned: self.folder.find_mask(cleaned, image), image=image)
+
+        return [name for text in texts if text.strip() and (name := find(text)) is not None]
 
     def _find(self, row: Row, text: str, *, find: Callable[[str], list[str]], image: str | None = None) -> str | None:
         """The file that a cell means; None with a problem recorded. ``image`` is given when the cell names a mask."""
@@ -218,12 +223,12 @@ class _Reader:
 def _report_unlisted(folder: Folder, reading: Reading) -> None:
     """Images without a row, in the folders where images with a row are."""
     listed = {d.sample.image for d in reading.drafts}
-    paths = {d.sample.mask_path for d in reading.drafts}
+    paths = {path for d in reading.drafts for path in d.sample.mask_files}
     named = {image for problem in reading.problems for image in problem.images}
     folders = {PurePosixPath(name).parent for name in listed}
     for name in folder.list_images():
         unknown = name not in listed and name not in named and folder.files[name] not in paths
-        if unknown and PurePosixPath(name).parent in folders and not is_mask_name(name):
+        if unknown and PurePosixPath(name).parent in folders and name not in folder.pairs.names:
             reading.report(
                 "file-without-row",
                 name,

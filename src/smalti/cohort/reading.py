@@ -21,6 +21,11 @@ class Columns:
         case: column with the case (patient, slide).
         part: column that says which rows are the test part.
         bits: bits in use of 16-bit values whose file does not say, or ``each`` for each file by its largest value.
+        mask_values: stored values that are mask, numbers or colours ``#rrggbb``; empty for all but 0.
+        mask_inverted: whether masks mark what is not mask; None asks the tissue where there is doubt.
+        mask_exif: whether masks without an EXIF orientation were drawn on the ``stored`` or on the ``turned`` pixels of
+            images that have one; None asks their sizes and the tissue.
+        mask_fit: what is done with masks of another size than their images; None refuses them.
     """
 
     table: str | None = None
@@ -30,6 +35,10 @@ class Columns:
     case: str | None = None
     part: str | None = None
     bits: int | Literal["each"] | None = None
+    mask_values: tuple[int | str, ...] = ()
+    mask_inverted: bool | None = None
+    mask_exif: Literal["stored", "turned"] | None = None
+    mask_fit: Literal["pad", "stretch"] | None = None
 
 
 @dataclass(frozen=True, slots=True)

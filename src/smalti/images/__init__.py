@@ -42,10 +42,10 @@ fix. A ``.tif`` goes to OpenSlide only where that knows the scanner.
 
 from .checking import RULES, check_image
 from .colours import count_bits
-from .facts import PLAUSIBLE_MPP, read_encoding, read_mpp
+from .facts import PLAUSIBLE_MPP, read_encoding, read_mpp, read_orientation
 from .files import hash_image, list_times, open_file, read_stamp
 from .holding import HELD_BYTES, changed_error, hold_files
-from .masks import read_mask
+from .masks import LOOK_PX, MOST_NAMED, MaskFacts, read_mask, read_mask_size, survey_mask, turn_plane
 from .opening import open_stored
 from .pictures import LARGEST_WHOLE_PX, PICTURE_FORMATS
 from .regions import Regions, open_regions, read_image, read_region, read_size, read_thumbnail
@@ -59,12 +59,15 @@ __all__ = [
     "HELD_BYTES",
     "IMAGE_SUFFIXES",
     "LARGEST_WHOLE_PX",
+    "LOOK_PX",
+    "MOST_NAMED",
     "PICTURE_FORMATS",
     "PLAUSIBLE_MPP",
     "RULES",
     "SLIDE_SUFFIXES",
     "TIFF_SUFFIXES",
     "WHOLE_PX",
+    "MaskFacts",
     "Regions",
     "changed_error",
     "check_image",
@@ -78,9 +81,13 @@ __all__ = [
     "read_encoding",
     "read_image",
     "read_mask",
+    "read_mask_size",
     "read_mpp",
+    "read_orientation",
     "read_region",
     "read_size",
     "read_stamp",
     "read_thumbnail",
+    "survey_mask",
+    "turn_plane",
 ]

@@ -27,6 +27,21 @@ def read_mpp(path: Path) -> float | None:
         return None if stored is None else _hold_mpp(*stored.mpp)
 
 
+def read_orientation(path: Path) -> int:
+    """The EXIF orientation of an image, or the tag of a TIFF that means the same; 1 for none.
+
+    Raises:
+        DataError, MissingExtraError: as `read_size`.
+    """
+    if is_slide(path):
+        return 1
+    with open_stored(path) as stored:
+        if stored is not None:
+            return stored.orientation
+    with open_picture(path) as (_, orientation):
+        return orientation
+
+
 def read_encoding(path: Path) -> tuple[str, float]:
     """How a file holds its pixels, from the header: format, kind and compression; mean quantisation step of a JPEG.
 

@@ -7,10 +7,9 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from ..errors import DataError
@@ -196,14 +195,3 @@ def to_rgb(image: Image.Image, path: Path) -> Image.Image:
     colour = image.convert("RGBA")
     paper = Image.new("RGBA", colour.size, "white")
     return Image.alpha_composite(paper, colour).convert("RGB")
-
-
-def to_planes(image: Image.Image, path: Path) -> tuple[NDArray[Any], NDArray[np.uint8] | None]:
-    """One number per pixel, (H, W), of the kind that the file holds; opacity (H, W) where it has one."""
-    if image.mode in {"L", "I", "F"} or image.mode.startswith("I;16"):
-        return np.asarray(image), None
-    refuse_mode(image, path)
-    if not image.has_transparency_data:
-        return np.asarray(image.convert("L")), None
-    colour = image.convert("RGBA")
-    return np.asarray(colour.convert("RGB").convert("L")), np.asarray(colour.getchannel("A"))

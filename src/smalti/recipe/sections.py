@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from ..types import Outside
 from .section import MOST_TILES, Option, Section, Seed
@@ -14,8 +15,17 @@ MOST_FOLDS = 1000
 MOST_MAGNIFICATION = 64
 
 
+def _check_value(value: int | str) -> int | str:
+    if isinstance(value, str) and not re.fullmatch("#[0-9a-f]{6}", value.lower()):
+        raise ValueError(f"a value of masks is a number or a colour '#rrggbb', not '{value}'")
+    return value.lower() if isinstance(value, str) else value
+
+
+MaskValue = Annotated[int | str, AfterValidator(_check_value)]
+
+
 class Data(Section):
-    """How the table of a data folder is read; null guesses the name and prints the guess."""
+    """How a data folder is read; null guesses and prints the guess, or asks."""
 
     table: str | None = Field(None, description="CSV file in the data folder")
     image: str | None = Field(None, description="column with the image file")
@@ -27,6 +37,19 @@ class Data(Section):
         None,
         description="bits in use of 16-bit values whose file does not say; each: every file by its own largest value; "
         "null: the fewest that hold all images, and a question where they differ",
+    )
+    mask_values: tuple[MaskValue, ...] = Field(
+        (), description="stored values that are mask, numbers or colours '#rrggbb'; none given: every value but 0"
+    )
+    mask_inverted: bool | None = Field(
+        None, description="whether masks mark what is not mask; null asks the tissue where there is doubt"
+    )
+    mask_exif: Literal["stored", "turned"] | None = Field(
+        None, description="pixels that masks were drawn on where images have an EXIF orientation: before or after it"
+    )
+    mask_fit: Literal["pad", "stretch"] | None = Field(
+        None,
+        description="masks of another size than their images: missing rows are no mask, or stretched; null refuses",
     )
 
 

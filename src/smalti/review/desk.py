@@ -237,7 +237,7 @@ class Desk:
         return Decision(image, action, reason, self.who, runs.now_text(), finding, label, entry, *about)
 
     def _read_files(self) -> tuple[tuple[str, int, int, int], ...]:
-        paths = [p for s in self.cohort.samples for p in (s.path, s.mask_path) if p is not None]
+        paths = [path for sample in self.cohort.samples for path in sample.files]
         return tuple(_describe_file(path) for path in paths)
 
 

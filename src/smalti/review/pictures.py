@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError, Problem
 from ..images import SLIDE_SUFFIXES, WHOLE_PX, read_image, read_mask, read_region, read_size, read_thumbnail
+from ..types import MaskReading
 
 LARGE_PX = 32_000_000  # while such a picture is decoded it takes 0.1 to 0.8 GB, so one at a time
 KEPT_PX = 64_000_000  # pictures up to this size are kept decoded, together within the next bound
@@ -115,11 +116,15 @@ class Pictures:
 
         return self._draw(path, ("region", box, longest_px), draw)
 
-    def draw_outline(self, path: Path) -> bytes:
+    def draw_outline(self, path: Path, reading: MaskReading) -> bytes:
         """JSON list of polygons [[row, col], ...] around the foreground of a mask, in parts of its height and width."""
-        return self._draw(
-            path, ("outline",), lambda: json.dumps(_follow_outline(read_mask(path, most_px=WHOLE_PX)[0])).encode()
-        )
+
+        def draw() -> bytes:
+            return json.dumps(_follow_outline(read_mask(path, reading=reading, most_px=WHOLE_PX)[0])).encode()
+
+        for part in reading.more:
+            self._refuse_outside(part)
+        return self._draw(path, ("outline", reading, *map(_key, reading.more)), draw)
 
     def _draw(self, path: Path, what: tuple[object, ...], draw: Callable[[], bytes]) -> bytes:
         self._refuse_outside(path)

@@ -268,7 +268,7 @@ def _send_outline(request: Request) -> Response:
     card = _find(request)
     if card.sample is None or card.sample.mask_path is None:
         raise HTTPException(404, "this image has no mask")
-    outline = request.app.state.pictures.draw_outline(card.sample.mask_path)
+    outline = request.app.state.pictures.draw_outline(card.sample.mask_path, card.sample.mask_reading)
     return Response(outline, media_type="application/json", headers=KEEP)
 
 

@@ -116,8 +116,7 @@ def open_cut(sample: Sample, tile: recipe.Tile, *, tile_px: int, hashes: Mapping
         DataError: as `open_scene`, or a file is not the one with the hash in ``hashes``.
         RecipeError: squares that are far larger than the image.
     """
-    files = [path for path in (sample.path, sample.mask_path) if path is not None]
-    with images.hold_files(files, expected=hashes), open_scene(sample) as scene:
+    with images.hold_files(sample.files, expected=hashes), open_scene(sample) as scene:
         sides_px = find_sides(sample, tile, tile_px=tile_px)
         if tile.source == "tiles" and sides_px[-1] > max(MOST_SIDE_PX, *scene.size_px):
             raise RecipeError(

@@ -63,4 +63,4 @@ def _borrow(samples: tuple[Sample, ...], donors: list[Sample]) -> tuple[Sample, 
 
 
 def _take_mask(sample: Sample, donor: Sample) -> Sample:
-    return replace(sample, mask_path=donor.mask_path, foreign_mask=True)
+    return replace(sample, mask_path=donor.mask_path, mask_reading=donor.mask_reading, foreign_mask=True)

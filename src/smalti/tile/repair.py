@@ -115,11 +115,11 @@ def read_sample_mask(sample: Sample, size_px: tuple[int, ...], *, most_px: int |
     """
     assert sample.mask_path is not None
     if sample.foreign_mask:
-        mask, _ = images.read_mask(sample.mask_path, most_px=images.WHOLE_PX)
+        mask, _ = images.read_mask(sample.mask_path, reading=sample.mask_reading, most_px=images.WHOLE_PX)
         scale = 1.0 if most_px is None else min(1.0, (most_px / (size_px[0] * size_px[1])) ** 0.5)
         size = (max(1, int(size_px[1] * scale)), max(1, int(size_px[0] * scale)))
         return np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST), dtype=np.uint8)
-    height, width = images.read_size(sample.mask_path)
+    height, width = images.read_mask_size(sample.mask_path, reading=sample.mask_reading)
     if (height, width) != size_px:
         problem = Problem(
             code="mask-size",
@@ -129,4 +129,4 @@ def read_sample_mask(sample: Sample, size_px: tuple[int, ...], *, most_px: int |
             images=(sample.image,),
         )
         raise DataError("a mask does not fit its image", [problem])
-    return images.read_mask(sample.mask_path, most_px=most_px)[0]
+    return images.read_mask(sample.mask_path, reading=sample.mask_reading, most_px=most_px)[0]

@@ -206,7 +206,7 @@ def build_store(
     samples = tuple(sorted(cohort.samples, key=lambda s: s.image))
     cache.mkdir(parents=True, exist_ok=True)
     memo = cache / "hashes.json"
-    hashes = runs.hash_files((p for s in samples for p in _list_files(s)), memo=memo)
+    hashes = runs.hash_files((p for s in samples for p in s.files), memo=memo)
     key = _hash_store(samples, tile, tile_px=tile_px, hashes=hashes)
 
     def build(folder: Path) -> None:
@@ -254,13 +254,9 @@ def _name_knobs(tile: recipe.Tile, tile_px: int) -> dict[str, object]:
     return knobs
 
 
-def _list_files(sample: Sample) -> list[Path]:
-    return [path for path in (sample.path, sample.mask_path) if path is not None]
-
-
 def _hash_store(samples: tuple[Sample, ...], tile: recipe.Tile, *, tile_px: int, hashes: Mapping[Path, str]) -> str:
     rows = [
-        f"{s.image}|{hashes[s.path]}|{hashes[s.mask_path] if s.mask_path else ''}|{s.foreign_mask}|{s.repair or ''}"
+        f"{s.image}|{hashes[s.path]}|{runs.identify_mask(s, hashes)}|{s.foreign_mask}|{s.repair or ''}"
         + (f"|{s.bits}" if s.bits else "")
         for s in samples
     ]

@@ -66,8 +66,10 @@ def find_place(explanation: Explanation, store: TileStore) -> Place:
     mask = None
     if sample.mask_path is not None:
         height, width = shrink_size(size_px, scale)
-        plane = read_mask(sample.mask_path, most_px=WHOLE_PX)[0].astype(np.float32)
-        mask = np.asarray(cv2.resize(plane, (width, height), interpolation=cv2.INTER_AREA), dtype=np.float32)
+        plane, _ = read_mask(sample.mask_path, reading=sample.mask_reading, most_px=WHOLE_PX)
+        mask = np.asarray(
+            cv2.resize(plane.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA), dtype=np.float32
+        )
     return Place(find_boxes(store, store.position(sample.image)), size_px, scale, mask)
 
 
