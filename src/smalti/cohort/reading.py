@@ -19,6 +19,9 @@ class Columns:
         mask: column with the mask file.
         case: column with the case (patient, slide).
         part: column that says which rows are the test part.
+        sheet: sheet of a spreadsheet.
+        class_columns: columns of 0 and 1, one per class, in the place of ``label``.
+        real_labels: labels that are classes although they read like a missing value, such as NA.
     """
 
     table: str | None = None
@@ -27,6 +30,14 @@ class Columns:
     mask: str | None = None
     case: str | None = None
     part: str | None = None
+    sheet: str | None = None
+    class_columns: tuple[str, ...] = ()
+    real_labels: tuple[str, ...] = ()
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether a column of labels, or several of classes, are known."""
+        return self.label is not None or bool(self.class_columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +49,14 @@ class Draft:
         where: the file or table row it comes from, for messages.
         test: True in the part to predict; elsewhere a missing label is a problem.
         part: what the part column says, for messages.
+        label_text: what the cell of the label says.
     """
 
     sample: Sample
     where: str
     test: bool = False
     part: str = ""
+    label_text: str = ""
 
 
 @dataclass(slots=True)

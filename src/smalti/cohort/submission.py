@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..errors import show_text
-from .folder import Folder, Matcher
+from .folder import Folder
+from .names import Matcher
 from .reading import Draft, Reading
 from .tables import IMAGE_NAMES, LABEL_NAMES, Table, pick_column, read_csv
 
