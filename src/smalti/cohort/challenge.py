@@ -23,8 +23,9 @@ LABELS_FILE, CASES_FILE = "train_labels.csv", "cases.csv"
 
 
 def has_challenge_layout(folder: Folder) -> bool:
-    """Whether the folder or the table that only this layout has is there."""
-    return LABELS_FILE in folder.files or any(name.startswith(f"{TRAIN}/") for name in folder.files)
+    """Whether a folder that only this layout has is there; that of the test images counts beside the labels."""
+    parts = (TRAIN, TEST) if LABELS_FILE in folder.files else (TRAIN,)
+    return any(name.startswith(f"{part}/") for name in folder.files for part in parts)
 
 
 def read_challenge(folder: Folder, columns: Columns) -> Reading:

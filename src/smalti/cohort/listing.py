@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from ..errors import Problem
 from .cases import join_spellings
-from .challenge import CASES_FILE, LABELS_FILE
+from .challenge import CASES_FILE
 from .classes import has_class_folders
 from .columns import choose_columns, list_taken
 from .folder import Folder, clean_path, is_mask_name
@@ -20,7 +20,7 @@ from .submission import SUBMISSION_FILE, order_by_submission
 from .tables import Table, list_columns, read_table
 from .workbooks import WORKBOOK_SUFFIXES, is_unread
 
-NOT_TABLES = frozenset({SUBMISSION_FILE, "submission.csv", CASES_FILE, "decisions.csv", "findings.csv", LABELS_FILE})
+NOT_TABLES = frozenset({SUBMISSION_FILE, "submission.csv", CASES_FILE, "decisions.csv", "findings.csv"})
 NOT_LOOKED_INTO = frozenset({"truth", "runs"})
 PROBED_ROWS = 50  # enough to see whether a column holds image files
 Source = tuple[Table, Columns]

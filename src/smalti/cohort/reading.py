@@ -103,12 +103,12 @@ def _describe_repeat(first: Draft, second: Draft) -> str:
     return f"'{second.sample.image}' is listed twice; the other is {first.where}."
 
 
-def report_escape(reading: Reading, where: str, *, text: str, image: str | None = None) -> None:
-    """Record a path that leaves the data folder; ``image`` says whose mask it names."""
+def report_escape(reading: Reading, where: str, *, text: str, image: str | None = None, near: str = "") -> None:
+    """Record a path that leaves the data folder; ``image`` says whose mask it names, ``near`` what it does not mean."""
     reading.report(
         "path-escape",
         where,
-        message=f"{text!r} leaves the data folder.",
+        message=f"{text!r} leaves the data folder{near}.",
         fix="copy the file there and write its path relative to the folder",
         images=(image or show_text(text),),
     )

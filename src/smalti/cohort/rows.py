@@ -11,7 +11,7 @@ from ..types import Sample
 from .cases import is_missing_case, note_missing_cases
 from .folder import Folder, clean_path, is_mask_name
 from .labels import note_spaces, read_label, read_row_label
-from .names import NOTHING, PART, WAYS, Match
+from .names import FILE, NOTHING, PART, WAYS, Match
 from .parts import TEST, part_of_path, prefer_part, read_part
 from .reading import Columns, Draft, Reading, report_escape
 from .tables import Row, Table
@@ -60,6 +60,7 @@ class RowReader:
         """Add a draft per row to the reading, or what is wrong with it."""
         note_spaces(self.table, self.chosen.label, reading=self.reading)
         matches = [self._match(row) for row in self.table.rows]
+        alone = sum(FILE in match.ways for match in matches)  # where few are so, their folder is not known elsewhere
         strongest: dict[str, tuple[int, int]] = {}
         for match in matches:
             if len(match.names) == 1:
@@ -68,6 +69,9 @@ class RowReader:
             name = match.names[0] if len(match.names) == 1 else ""
             if name and match.ways and match.rank < strongest[name]:
                 self.passed_over[row.where] = f"; {name} is named better by another row"
+                match = NOTHING
+            elif name and FILE in match.ways and alone <= len(matches) / 2:
+                self.passed_over[row.where] = f"; {name} has its name, but lies in another folder"
                 match = NOTHING
             self._add_row(row, match)
         self._report_ambiguous()
@@ -100,10 +104,10 @@ class RowReader:
         return match
 
     def _contradicts(self, found: str, part: str) -> bool:
-        """Whether a file in the folder of another part cannot be meant, as there are images of this part elsewhere."""
+        """Whether a file in the folder of another part cannot be meant: a test image, or there is a folder of ours."""
         if not found or found == part:
             return False
-        return part in self.parts_here or (TEST in {part, found} and "" in self.parts_here)
+        return found == TEST or part in self.parts_here or (part == TEST and "" in self.parts_here)
 
     def _add_row(self, row: Row, match: Match) -> None:
         text = row.cells[str(self.chosen.image)]
@@ -155,11 +159,11 @@ class RowReader:
             self._report_missing(row, text, what="image", image=None)
 
     def _report_missing(self, row: Row, text: str, *, what: str, image: str | None) -> None:
+        near = self.passed_over.get(row.where, "") if image is None else ""
         cleaned = clean_path(text, self.folder.root)
         if cleaned is None:
-            report_escape(self.reading, row.where, text=text, image=image)
+            report_escape(self.reading, row.where, text=text, image=image, near=near)
             return
-        near = self.passed_over.get(row.where, "")
         self.reading.report(
             "row-without-file" if image is None else "mask-missing",
             row.where,

@@ -114,16 +114,16 @@ def _build_table(
     start = list(islice(filled, MOST_ABOVE))
     position = _find_header(start, columns)
     header = [cell.strip() for cell in start[position][1]] if start else []
+    if len(header) > MOST_COLUMNS:
+        message, fix = f"has {len(header)} columns.", "save those of image, label, mask, case and part alone"
+        reading.report("table-columns", file, message=message, fix=fix)
+        return None
     if header and header[0].startswith("#") and len(header) > 1:  # a header that is written as a comment
         header[0] = header[0].lstrip("# ")
     while header and not header[-1]:  # spreadsheets leave empty columns
         header.pop()
     if position:
         reading.notes.append(f"{file}: {position} line(s) above the header are not read")
-    if len(header) > MOST_COLUMNS:
-        message, fix = f"has {len(header)} columns.", "save those of image, label, mask, case and part alone"
-        reading.report("table-columns", file, message=message, fix=fix)
-        return None
     rest = chain(start[position + 1 :], filled)
     rows = tuple(_read_rows(rest, header=header, kept=_choose_kept(header, columns), reading=reading))
     twice = sorted(name for name, count in Counter(header).items() if count > 1 and name)
@@ -147,10 +147,10 @@ def _find_header(lines: list[tuple[str, list[str]]], columns: Columns) -> int:
     comments = 0
     for i, (_, cells) in enumerate(lines):
         alone = sum(bool(cell.strip()) for cell in cells) < 2
-        if cells[0].lstrip().startswith("#") and (i + 1 == len(lines) or len(lines[i + 1][1]) != len(cells) or alone):
+        known = any(plain_name(cell) in COMMON or cell.strip("# ") in named for cell in cells)
+        if cells[0].startswith("#") and cells[0] != "#" and (alone or not known):
             comments += comments == i
         elif not alone:
-            known = any(plain_name(cell) in COMMON or cell.strip() in named for cell in cells)
             return i if known or comments == i else comments
     return comments if comments < len(lines) else 0
 
