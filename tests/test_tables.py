@@ -267,6 +267,39 @@ def test_tables_that_are_no_parts_stay_a_question(tmp_path: Path) -> None:
     assert len(read_cohort(tmp_path, columns=Columns(table="reader1.csv")).labelled) == 4
 
 
+def test_columns_that_are_named_need_not_be_in_the_table_to_predict(tmp_path: Path) -> None:
+    names = draw_names(tmp_path, 6)
+    write(
+        tmp_path / "train.csv", [("image", "outcome", "who"), *((n, "AB"[i % 2], i) for i, n in enumerate(names[:4]))]
+    )
+    write(tmp_path / "test.csv", [("image",), *((n,) for n in names[4:])])
+    cohort = read_cohort(tmp_path, columns=Columns(label="outcome", case="who"))
+    assert (len(cohort.labelled), len(cohort.unlabelled)) == (4, 2)
+
+
+@pytest.mark.parametrize("place", ["data/labels.csv", "a/b/labels.csv", "truth/labels.csv"])
+def test_tables_below_are_looked_for_but_never_in_truth(tmp_path: Path, place: str) -> None:
+    draw_listing(tmp_path, FILES)
+    (tmp_path / place).parent.mkdir(parents=True)
+    (tmp_path / "labels.csv").rename(tmp_path / place)
+    if place.startswith("truth/"):
+        assert {p.code for p in problems_of(tmp_path)} <= {"unknown-layout", "few-cases", "one-class"}
+    else:
+        assert labels_of(read_cohort(tmp_path)) == TRUTH
+
+
+@pytest.mark.parametrize("header", [("image", "male", "female"), ("image", "age", "staining class")])
+def test_labels_that_are_guessed_do_not_outdo_class_folders(tmp_path: Path, header: tuple[str, ...]) -> None:
+    files = [f"{label}/{i}.png" for label in ("benign", "malignant") for i in range(4)]
+    draw(tmp_path, *files)
+    write(tmp_path / "meta.csv", [header, *((name, i % 2, 1 - i % 2) for i, name in enumerate(files))])
+    (problem,) = problems_of(tmp_path)
+    assert problem.code == "several-labels"
+    assert "the folders of images may be the classes" in problem.message
+    cohort = read_cohort(tmp_path, columns=Columns(label=header[-1]))
+    assert cohort.classes == ("0", "1")
+
+
 # --- cases ----------------------------------------------------------------------------------------------------------
 
 

@@ -10,14 +10,13 @@ from .cases import is_missing_case, join_spellings, note_missing_cases
 from .columns import choose_columns, list_taken
 from .folder import Folder, clean_path, is_mask_name
 from .labels import describe_numbers, note_spaces, read_row_label
-from .names import FILE, NUMBER, PATH, Match, Matcher, drop_image_suffix, drop_img_prefix, find_naming
+from .names import FILE, NUMBER, PATH, Match, Matcher, drop_image_suffix, drop_img_prefix, find_naming, is_foreign
 from .reading import Columns, Draft, Reading, report_escape
 from .rows import Found, make_sample
 from .submission import order_by_submission
 from .tables import CASE_NAMES, IMAGE_NAMES, Row, Table, list_columns, pick_column, read_csv, read_table
-from .workbooks import WORKBOOK_SUFFIXES, is_unread
+from .workbooks import WORKBOOK_SUFFIXES, name_unread
 
-CONVENTIONS = frozenset({NUMBER, FILE, PATH})  # this layout names images by number, and all lie in one folder
 TRAIN, TEST = "train_data", "test_data"
 LABELS_FILE, CASES_FILE = "train_labels.csv", "cases.csv"
 
@@ -37,12 +36,10 @@ def read_challenge(folder: Folder, columns: Columns) -> Reading:
         (n for n in (LABELS_FILE, *(stem + s for s in (".tsv", *WORKBOOK_SUFFIXES))) if n in folder.files), None
     )
     if file is None:
-        unread = [name for name in folder.files if "/" not in name and is_unread(name)]
-        others = f"; not read as tables: {', '.join(unread[:6])} (save it as CSV)" if unread else ""
         reading.report(
             "no-labels",
             LABELS_FILE,
-            message=f"does not exist beside {TRAIN}/{others}.",
+            message=f"does not exist beside {TRAIN}/{name_unread(folder.files)}.",
             fix=f"put it there: columns sample_index,label, one row per image of {TRAIN}/",
         )
     elif (table := read_table(folder, file, reading=reading, columns=columns)) is not None:
@@ -76,7 +73,8 @@ def _add_labelled(folder: Folder, table: Table, *, columns: Columns, train: list
         if match is None:
             continue
         name, case = match.names[0], row.read(chosen.case)
-        found.count(text, replace(match, ways=tuple(way for way in match.ways if way not in CONVENTIONS)))
+        usual = {NUMBER} if is_foreign(text) else {NUMBER, FILE, PATH}  # this layout numbers images in one folder
+        found.count(text, replace(match, ways=tuple(way for way in match.ways if way not in usual)))
         cases += [case] if chosen.case is not None else []
         problems = len(reading.problems)
         label = read_row_label(row, chosen, image=name, reading=reading)

@@ -246,7 +246,7 @@ def check_classes(drafts: Iterable[Draft], *, min_cases: int, left_out: int) -> 
             "few-cases",
             f"class '{label}'",
             f"has {len(found)} case(s){after}; every fold needs one to learn from and one to score, so {min_cases}.",
-            "add cases of this class, or merge it with another",
+            "add cases of this class, merge it with another, or leave it out with --skip-problems",
             tuple(name for names in found.values() for name in names),
         )
         for label, found in cases.items()

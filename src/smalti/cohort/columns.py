@@ -26,10 +26,10 @@ Fits = Callable[[str], bool]
 # Words inside longer names, such as "Majority Vote Label" or "Anonymised Patient Number".
 IMAGE_WORDS = frozenset({"image", "images", "img", "file", "filename", "path", "slide", "picture", "photo", "tile"})
 LABEL_WORDS = frozenset({"label", "class", "diagnosis", "subtype", "category"})
-CASE_WORDS = frozenset({"patient", "case", "subject", "donor", "individual"})
+CASE_WORDS = frozenset({"patient", "case", "subject", "donor", "individual", "participant"})
 BESIDE_CASE = frozenset(
     {"id", "ids", "no", "nr", "number", "code", "name", "identifier", "barcode", "key", "anonymised", "anonymized",
-     "pseudonym", "pseudonymised", "unique", "study", "tcga"}
+     "pseudonym", "pseudonymised", "unique", "study", "tcga", "bcr", "submitter"}
 )  # fmt: skip
 SLIDE_WORDS = frozenset({"slide", "wsi"})
 PART_WORDS = frozenset({"split", "partition", "subset"})

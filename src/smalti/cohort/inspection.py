@@ -15,7 +15,7 @@ from .classes import has_class_folders, read_class_folders
 from .folder import Folder
 from .listing import list_tables, read_listing
 from .reading import Columns, Draft, Reading
-from .workbooks import is_unread
+from .workbooks import name_unread
 
 GUESS_ALL = Columns()
 LOOKED_FOR = (
@@ -150,12 +150,10 @@ def _recognise(root: Path, folder: Folder, columns: Columns) -> Reading:
         return reading
     if listing is nothing:
         found = ", ".join(sorted({name.split("/")[0] for name in folder.files})[:8])
-        unread = [name for name in folder.files if "/" not in name and is_unread(name)]
-        others = f"; not read as tables: {', '.join(unread[:6])} (save them as CSV)" if unread else ""
         nothing.report(
             "unknown-layout",
             str(root),
-            message=f"is laid out in no known way: {LOOKED_FOR}; found {found}{others}.",
+            message=f"is laid out in no known way: {LOOKED_FOR}; found {found}{name_unread(folder.files)}.",
             fix="arrange it in one of these ways, or name the table: --set data.table=FILE",
         )
     return listing

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
+from typing import Any
 
-from ..errors import Problem
 from .cases import join_spellings
 from .challenge import CASES_FILE
 from .classes import has_class_folders
@@ -17,76 +17,88 @@ from .parts import TEST, VAL, part_of_path, part_of_table
 from .reading import Columns, Draft, Reading
 from .rows import RowReader, make_sample
 from .submission import SUBMISSION_FILE, order_by_submission
-from .tables import Table, list_columns, read_table
-from .workbooks import WORKBOOK_SUFFIXES, is_unread
+from .tables import LABEL_NAMES, Table, list_columns, plain_name, read_table
+from .workbooks import WORKBOOK_SUFFIXES, is_unread, name_unread
 
 NOT_TABLES = frozenset({SUBMISSION_FILE, "submission.csv", CASES_FILE, "decisions.csv", "findings.csv"})
 NOT_LOOKED_INTO = frozenset({"truth", "runs"})
+DEEPEST = 3  # folders above a table
 PROBED_ROWS = 50  # enough to see whether a column holds image files
 Source = tuple[Table, Columns]
 
 
+@dataclass(slots=True)
+class _Probe:
+    """What the tables of a folder are found to be; ``readings`` holds what is said of each."""
+
+    labelled: list[Source] = field(default_factory=list)
+    tests: list[Source] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+    readings: dict[str, Reading] = field(default_factory=dict)
+
+
 def list_tables(folder: Folder, columns: Columns) -> list[str]:
-    """The tables that may hold the labels: the one that is named, or those in the folder or one level down."""
+    """The tables that may hold the labels: the one that is named, or all that are looked at."""
     if columns.table is not None:
         return [columns.table]
     return [name for tier in _list_tiers(folder) for name in tier]
 
 
 def _list_tiers(folder: Folder) -> list[list[str]]:
-    """Tables by where they are looked for, one kind after the other until there are labels."""
+    """Tables by where they are looked for, one tier after the other until there are labels."""
     names = [n for n in folder.files if n.lower().endswith((".csv", ".tsv", *WORKBOOK_SUFFIXES))]
     names = [n for n in names if PurePosixPath(n).name.lower() not in NOT_TABLES and not n.startswith("~$")]
-    books = [n for n in names if "/" not in n and n.lower().endswith(WORKBOOK_SUFFIXES)]
-    below = [n for n in names if n.count("/") == 1 and n.split("/")[0].lower() not in NOT_LOOKED_INTO]
-    if has_class_folders(folder, at_least=2):
-        below = []
-    return [[n for n in names if "/" not in n and n not in books], books, below]
+    names = [n for n in names if not NOT_LOOKED_INTO & {part.lower() for part in PurePosixPath(n).parts[:-1]}]
+    tiers = [[n for n in names if n.count("/") == depth] for depth in range(DEEPEST + 1)]
+    top = [n for n in tiers[0] if not n.lower().endswith(WORKBOOK_SUFFIXES)]
+    below = [] if has_class_folders(folder, at_least=2) else tiers[1:]
+    return [top, [n for n in tiers[0] if n not in top], *below]
 
 
 def read_listing(folder: Folder, columns: Columns) -> Reading:
     """Read the table layout; ``reading.drafts`` stays empty, with problems, when no table holds images and labels."""
     reading = Reading("table")
-    labelled: list[Source] = []
-    tests: list[Source] = []
-    probes: dict[str, Reading] = {}
-    seen: dict[str, Table] = {}
-    for tier in [[columns.table]] if columns.table is not None else _list_tiers(folder):
-        for file in tier if not labelled else ():
-            probes[file] = Reading("table")
-            table = _read_one(folder, file, columns=columns, probe=probes[file])
-            found = _choose(folder, table, columns=columns, probe=probes[file]) if table is not None else None
-            if table is not None:
-                seen[file] = table
-            if found is None or found[1].image is None:
-                continue
-            is_test = part_of_table(file) == TEST and file != columns.table
-            if is_test or found[1].has_labels:
-                (tests if is_test else labelled).append(found)
-    if len(labelled) > 1:
-        labelled = [s for s in labelled if finds_images(folder, s[0], column=str(s[1].image))] or labelled
-    used = {table.file for table, _ in labelled + tests}
-    reading.problems = [
-        p for file, probe in probes.items() for p in _weigh_problems(folder, file, probe, used=used, labelled=labelled)
-    ]
-    if len(labelled) != 1 and not _are_parts(labelled):
-        _report_choice(folder, labelled=labelled, seen=seen, reading=reading)
+    probe = _probe_tables(folder, columns)
+    _take_problems(folder, probe, reading=reading)
+    if len(probe.labelled) != 1 and not _are_parts(probe.labelled):
+        _report_choice(folder, probe, reading=reading)
         return reading
-    for table, chosen in labelled + tests:
-        reading.notes += [f"table: {table.file}", *probes[table.file].notes]
-        part = TEST if (table, chosen) in tests else part_of_table(table.file)
+    if _rivals_folders(folder, probe.labelled, columns=columns, reading=reading):
+        return reading
+    for table, chosen in probe.labelled + probe.tests:
+        reading.notes += [f"table: {table.file}", *probe.readings[table.file].notes]
+        part = TEST if (table, chosen) in probe.tests else part_of_table(table.file)
         RowReader(folder, table, chosen=chosen, reading=reading, part=part).add_rows()
-    for table, _ in labelled if len(labelled) > 1 else ():
-        if part_of_table(table.file) == VAL:
+        if part == VAL and len(probe.labelled) > 1:
             reading.notes.append(f"{table.file}: its rows join the part to learn from; folds are drawn over all of it")
     join_spellings(reading)
-    if not tests:
+    if not probe.tests:
         _add_unlisted_tests(folder, reading)
     _report_unlisted(folder, reading)
-    table, chosen = labelled[0]
+    _, chosen = probe.labelled[0]
     reading.submission_columns = (str(chosen.image), chosen.label or "label")
     order_by_submission(folder, reading)
     return reading
+
+
+def _probe_tables(folder: Folder, columns: Columns) -> _Probe:
+    """Read the tables, tier by tier until one has images and labels, and choose their columns."""
+    probe = _Probe()
+    for tier in [[columns.table]] if columns.table is not None else _list_tiers(folder):
+        for file in tier if not probe.labelled else ():
+            reading = probe.readings[file] = Reading("table")
+            table = _read_one(folder, file, columns=columns, reading=reading)
+            if table is None:
+                continue
+            probe.tables.append(table)
+            is_test = part_of_table(file) == TEST and file != columns.table
+            chosen = _choose(folder, table, wanted=columns, is_test=is_test, reading=reading)
+            if chosen is not None and chosen.image is not None and (is_test or chosen.has_labels):
+                (probe.tests if is_test else probe.labelled).append((table, chosen))
+    if len(probe.labelled) > 1:
+        finding = [s for s in probe.labelled if finds_images(folder, s[0], column=str(s[1].image))]
+        probe.labelled = finding or probe.labelled
+    return probe
 
 
 def _are_parts(labelled: list[Source]) -> bool:
@@ -95,40 +107,63 @@ def _are_parts(labelled: list[Source]) -> bool:
     return len(parts) > 1 and all(parts) and len(set(parts)) == len(parts)
 
 
-def _weigh_problems(
-    folder: Folder, file: str, probe: Reading, *, used: set[str], labelled: list[Source]
-) -> list[Problem]:
+def _rivals_folders(folder: Folder, labelled: list[Source], *, columns: Columns, reading: Reading) -> bool:
+    """Whether labels that are guessed in the table stand against folders that may be the classes: that is asked."""
+    table, chosen = labelled[0]
+    named = columns.table or columns.label or columns.class_columns
+    known = chosen.label is not None and plain_name(chosen.label) in LABEL_NAMES
+    if named or known or not has_class_folders(folder, at_least=2):
+        return False
+    what = f"data.label='{chosen.label}'" if chosen.label is not None else list_columns(chosen.class_columns)
+    knob = what if chosen.label is not None else f"'data.class_columns=[{', '.join(chosen.class_columns)}]'"
+    reading.report(
+        "several-labels",
+        table.file,
+        message=f"may hold the labels ({what}), and the folders of images may be the classes.",
+        fix=f"for the table: --set {knob}; for the folders: move the table out of the data folder",
+    )
+    return True
+
+
+def _take_problems(folder: Folder, probe: _Probe, *, reading: Reading) -> None:
     """What is wrong with a table that is not needed is no problem, and only a warning where it could not be read."""
-    book = file.lower().endswith(WORKBOOK_SUFFIXES) and has_class_folders(folder, at_least=2)
-    if file in used or part_of_table(file) == TEST or not (labelled or book):
-        return probe.problems
-    return [replace(problem, warning=True) for problem in probe.problems if problem.code.startswith("table-")]
+    used = {table.file for table, _ in probe.labelled + probe.tests}
+    folders = has_class_folders(folder, at_least=2)
+    for file, found in probe.readings.items():
+        needless = bool(probe.labelled) or (folders and file.lower().endswith(WORKBOOK_SUFFIXES))
+        if file in used or part_of_table(file) == TEST or not needless:
+            reading.problems += found.problems
+        else:
+            unread = (problem for problem in found.problems if problem.code.startswith("table-"))
+            reading.problems += [replace(problem, warning=True) for problem in unread]
 
 
-def _read_one(folder: Folder, file: str, *, columns: Columns, probe: Reading) -> Table | None:
+def _read_one(folder: Folder, file: str, *, columns: Columns, reading: Reading) -> Table | None:
     cleaned = clean_path(file, folder.root)
     if cleaned is None or cleaned not in folder.files:
-        probe.report(
-            "table-missing", file, message="is not in the data folder.", fix="name the right one: --set data.table=FILE"
-        )
+        fix = "name the right one: --set data.table=FILE"
+        reading.report("table-missing", file, message="is not in the data folder.", fix=fix)
         return None
     if is_unread(cleaned):
-        kind = PurePosixPath(cleaned).suffix
-        message = f"is of a kind that is not read as a table ({kind})."
-        probe.report("table-kind", cleaned, message=message, fix="save it as 'CSV UTF-8'")
+        message = f"is of a kind that is not read as a table ({PurePosixPath(cleaned).suffix})."
+        reading.report("table-kind", cleaned, message=message, fix="save it as 'CSV UTF-8'")
         return None
-    return read_table(folder, cleaned, reading=probe, columns=columns)
+    return read_table(folder, cleaned, reading=reading, columns=columns)
 
 
-def _choose(folder: Folder, table: Table, *, columns: Columns, probe: Reading) -> Source | None:
-    """The table with its columns; the one of images is None where a guess names none."""
-    fits = lambda column: finds_images(folder, table, column=column)  # noqa: E731
-    chosen = choose_columns(table, columns, reading=probe, fits=fits)
+def _choose(folder: Folder, table: Table, *, wanted: Columns, is_test: bool, reading: Reading) -> Columns | None:
+    """The columns of a table; that of images is None where a guess names none."""
+    if is_test:  # a table of the part to predict has no labels, and perhaps no cases
+        absent: dict[str, Any] = {
+            kind: None for kind in ("label", "mask", "case", "part") if getattr(wanted, kind) not in table.header
+        }
+        wanted = replace(wanted, **absent, class_columns=())
+    chosen = choose_columns(table, wanted, reading=reading, fits=lambda c: finds_images(folder, table, column=c))
     if chosen is None:
         return None
-    if columns.image is None and chosen.image is not None and not _names_images(folder, table, column=chosen.image):
-        chosen = replace(chosen, image=None)  # a column "id" or "name" of something else
-    return table, chosen
+    if wanted.image is None and chosen.image is not None and not _names_images(folder, table, column=chosen.image):
+        return replace(chosen, image=None)  # a column "id" or "name" of something else
+    return chosen
 
 
 def finds_images(folder: Folder, table: Table, *, column: str) -> bool:
@@ -142,37 +177,38 @@ def _names_images(folder: Folder, table: Table, *, column: str) -> bool:
     return any(is_image_name(text) or (text and folder.find_image(text).names) for text in texts)
 
 
-def _report_choice(folder: Folder, *, labelled: list[Source], seen: dict[str, Table], reading: Reading) -> None:
-    if labelled:
-        names = " and ".join(table.file for table, _ in labelled)
+def _report_choice(folder: Folder, probe: _Probe, *, reading: Reading) -> None:
+    if probe.labelled:
+        names = " and ".join(table.file for table, _ in probe.labelled)
         reading.report(
             "several-tables",
             names,
             message="each have a column of images and a column of labels.",
-            fix=f"say which one: --set data.table={labelled[0][0].file}; or join them in one table, or name them by "
-            "their parts (train.csv, val.csv, test.csv)",
+            fix=f"say which one: --set data.table={probe.labelled[0][0].file}; or join them in one table, or name them "
+            "by their parts (train.csv, val.csv, test.csv)",
         )
     elif not any(p.code.startswith(("table-", "column-")) and not p.warning for p in reading.problems):
-        described = "; ".join(_describe_table(table) for table in list(seen.values())[:3])
-        unread = [name for name in folder.files if "/" not in name and is_unread(name)]
-        others = f"; not read as tables: {', '.join(unread[:6])} (save them as CSV)" if unread else ""
+        described = "; ".join(_describe_table(folder, table) for table in probe.tables[:3])
         reading.report(
             "no-labels",
-            ", ".join(list(seen)[:6]),
-            message=f"no column of images and column of labels was recognised: {described}{others}.",
+            ", ".join(list(probe.readings)[:6]),
+            message=f"no column of images and column of labels was recognised: {described}{name_unread(folder.files)}.",
             fix="name them: --set data.image=COLUMN --set data.label=COLUMN, or, where each class has a column of 0 "
             "and 1: --set 'data.class_columns=[A, B]'",
         )
 
 
-def _describe_table(table: Table) -> str:
-    """The columns of a table in which nothing was recognised, and what may be behind it."""
-    chosen = choose_columns(table, Columns(), reading=Reading("table"))
-    found = chosen if chosen is not None else Columns()
-    remark = describe_numbers(table, taken=list_taken(found)) if not found.has_labels else ""
+def _describe_table(folder: Folder, table: Table) -> str:
+    """The columns of a table in which not all was recognised, what was, and what may be behind it."""
+    fits = lambda column: finds_images(folder, table, column=column)  # noqa: E731
+    found = choose_columns(table, Columns(), reading=Reading("table"), fits=fits) or Columns()
+    known = [f"images: '{found.image}'"] if found.image is not None and fits(found.image) else []
+    known += [f"labels: '{found.label}'"] if found.label is not None else []
+    remarks = [describe_numbers(table, taken=list_taken(found))] if not found.has_labels else []
     if any(is_image_name(name) for name in table.header):
-        remark = "its first line seems to be a row: add a header line above it"
-    return f"{table.file} has {list_columns(table.header)}" + (f" ({remark})" if remark else "")
+        remarks.append("its first line seems to be a row: add a header line above it")
+    said = "; ".join(filter(None, (*known, *remarks)))
+    return f"{table.file} has {list_columns(table.header)}" + (f" ({said})" if said else "")
 
 
 def _add_unlisted_tests(folder: Folder, reading: Reading) -> None:
@@ -186,7 +222,7 @@ def _add_unlisted_tests(folder: Folder, reading: Reading) -> None:
         sample = make_sample(folder, name, mask=folder.guess_mask_path(name), index=name_test(name))
         reading.add(Draft(sample, name, test=True))
     if names:
-        where = PurePosixPath(names[0]).parent
+        where = PurePosixPath(names[0]).parts[0]
         reading.notes.append(f"{len(names)} image(s) of {where}/ are the part to predict: no table lists them")
 
 

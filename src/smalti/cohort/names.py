@@ -12,6 +12,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 from ..images import IMAGE_SUFFIXES
 from ..types import Sample
 
+Convert = Callable[[str], str]
 # How a name is not as a table writes it, and still the only one that can be meant.
 LETTERS, CAPITALS, SUFFIX, NUMBER = "letters", "capitals", "suffix", "number"
 PATH, FILE, PART = "path", "file", "part"
@@ -67,9 +68,9 @@ class _Level:
     """One way to compare the last parts of two paths; ``fold`` is what makes their folders comparable."""
 
     way: str
-    fold: Callable[[str], str]
-    read_text: Callable[[str], str]
-    read_file: Callable[[str], str]
+    fold: Convert
+    read_text: Convert
+    read_file: Convert
 
 
 def _levels() -> tuple[_Level, ...]:
@@ -109,7 +110,7 @@ class NameIndex:
 
     names: Collection[str]
     root: str = ""  # name of the data folder, with which a path may begin
-    _keys: dict[int, dict[tuple[str, ...], list[str]]] = field(default_factory=dict)  # see `_index`
+    _tails: dict[tuple[Convert, Convert], dict[str, tuple[str, ...]]] = field(default_factory=dict)  # see `_list_tails`
     _found: dict[tuple[str, bool], Match] = field(default_factory=dict)
 
     def find(self, text: str, *, loose: bool = False) -> Match:
@@ -123,78 +124,53 @@ class NameIndex:
         outside = ".." in parts
         if outside:
             parts = parts[len(parts) - parts[::-1].index("..") :]
-        if not parts:
-            return NOTHING
-        accept = _Acceptance(parts, self.root, outside, foreign=is_foreign(text), loose=loose)
+        free = not outside and (loose or is_foreign(text))
         best = NOTHING
-        for i in range(len(LEVELS)):
-            found = self._find_at(i, parts, accept=accept)
+        for i in range(len(LEVELS)) if parts else ():
+            found = self._find_at(i, parts, outside=outside, free=free)
             if found.rank[0] > best.rank[0]:
                 best = found
-            if best.names and best.rank[0] in {len(parts), *(name.count("/") + 1 for name in best.names[:1])}:
+            if best.names and best.rank[0] in {len(parts), best.names[0].count("/") + 1}:
                 break  # all of the text, or all of the file's path
         return best
 
-    def _find_at(self, i: int, parts: list[str], *, accept: _Acceptance) -> Match:
-        """The files whose paths agree with the most last parts, by one level."""
-        level, keys = LEVELS[i], self._index(i)
-        last = level.fold(level.read_text(parts[-1]))
-        near = keys.get((level.fold(parts[-2]), last), ()) if len(parts) > 1 else ()
-        depths = {name: _count_agreeing(name, parts, level.fold) for name in near}
-        depth = max(depths.values(), default=1)
-        names = [name for name in depths if depths[name] == depth] or keys.get((last,), [])
-        names = [name for name in names if accept.takes(name, depth)]
-        if not names:
-            return NOTHING
-        whole = [name for name in names if name.count("/") + 1 == depth]
-        ways = [level.way] if level.way else []
-        if depth < len(parts):
-            ways.append(PATH if whole or depth > 1 else FILE)
-        return Match(tuple(whole if len(whole) == 1 else names), tuple(ways), (depth, len(LEVELS) - i))
+    def _find_at(self, i: int, parts: list[str], *, outside: bool, free: bool) -> Match:
+        """The files whose paths agree with the most last parts, by one level.
 
-    def _index(self, i: int) -> dict[tuple[str, ...], list[str]]:
-        """Names by the last part and by the last two, as a level compares them; built when it is first needed."""
-        if i not in self._keys:
-            keys: dict[tuple[str, ...], list[str]] = defaultdict(list)
-            level = LEVELS[i]
+        That a part of the text agrees is enough where it is ``free``; else a whole path must, which is of two parts or
+        begins with the data folder, and never less than two where the text climbs ``outside``.
+        """
+        level = LEVELS[i]
+        tails = self._list_tails(level)
+        last = level.read_text(parts[-1])
+        for depth in range(len(parts), 0, -1):
+            tail = level.fold("/".join([*parts[len(parts) - depth : -1], last]))
+            names, whole = tails.get(tail, ()), tails.get(f"/{tail}", ())
+            if outside or not (free or depth == len(parts)):
+                inside = depth > 1 or (not outside and parts[-2] == self.root)
+                names = whole if inside else ()
+            if names:
+                ways = [level.way] if level.way else []
+                if depth < len(parts):
+                    ways.append(PATH if whole or depth > 1 else FILE)
+                return Match(whole if len(whole) == 1 else names, tuple(ways), (depth, len(LEVELS) - i))
+        return NOTHING
+
+    def _list_tails(self, level: _Level) -> dict[str, tuple[str, ...]]:
+        """Names by each end of their path, as a level writes it, and by "/" and all of it; made when first needed."""
+        key = (level.fold, level.read_file)
+        if key not in self._tails:
+            tails: dict[str, list[str]] = defaultdict(list)
             for name in self.names:
-                *folders, file = name.split("/")
-                last = level.fold(level.read_file(file))
-                keys[(last,)].append(name)
-                if folders:
-                    keys[level.fold(folders[-1]), last].append(name)
-            self._keys[i] = keys
-        return self._keys[i]
-
-
-@dataclass(frozen=True, slots=True)
-class _Acceptance:
-    """Which files a text may mean of which only the last parts agree."""
-
-    parts: list[str]
-    root: str
-    outside: bool  # the text climbs out of the data folder
-    foreign: bool
-    loose: bool
-
-    def takes(self, name: str, depth: int) -> bool:
-        """Whether a file may be meant that agrees in the last ``depth`` parts."""
-        whole = depth == name.count("/") + 1  # what differs are folders above the data folder
-        if self.outside:
-            return whole and depth > 1
-        if depth == len(self.parts) or self.foreign or self.loose:
-            return True
-        return whole and (depth > 1 or self.parts[-2] == self.root)
-
-
-def _count_agreeing(name: str, parts: list[str], fold: Callable[[str], str]) -> int:
-    """The number of last parts that agree, where the last one does."""
-    depth = 1
-    for mine, wanted in zip(reversed(name.split("/")[:-1]), reversed(parts[:-1]), strict=False):
-        if fold(mine) != fold(wanted):
-            break
-        depth += 1
-    return depth
+                *folders, tail = name.split("/")
+                tail = level.fold(level.read_file(tail))
+                tails[tail].append(name)
+                for folder in reversed(folders):
+                    tail = f"{level.fold(folder)}/{tail}"
+                    tails[tail].append(name)
+                tails[f"/{tail}"].append(name)
+            self._tails[key] = {tail: tuple(names) for tail, names in tails.items()}
+        return self._tails[key]
 
 
 class Matcher:

@@ -26,7 +26,7 @@ IMAGE_NAMES = (
 )  # fmt: skip
 LABEL_NAMES = (
     "label", "labels", "class", "class_name", "class_label", "target", "diagnosis", "subtype", "molecular_subtype",
-    "category", "y", "type", "grade",
+    "category", "y", "type", "grade", "dx",
 )  # fmt: skip
 MASK_NAMES = (
     "mask", "mask_path", "mask_file", "mask_name", "mask_filename", "masks", "segmentation", "segmentation_path",
@@ -34,7 +34,8 @@ MASK_NAMES = (
 )  # fmt: skip
 CASE_NAMES = (
     "case", "case_id", "patient", "patient_id", "patientid", "subject", "subject_id", "donor", "donor_id",
-    "individual", "slide", "slide_id", "wsi",
+    "individual", "participant", "participant_id", "lesion", "lesion_id", "specimen", "specimen_id", "slide",
+    "slide_id", "wsi",
 )  # fmt: skip
 PART_NAMES = ("part", "split", "set", "subset", "partition", "data_split", "dataset")
 NAMES = {"image": IMAGE_NAMES, "label": LABEL_NAMES, "mask": MASK_NAMES, "case": CASE_NAMES, "part": PART_NAMES}

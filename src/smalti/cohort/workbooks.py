@@ -116,6 +116,12 @@ def is_unread(file: str) -> bool:
     return file.lower().endswith(UNREAD_SUFFIXES) and not stem.startswith(("readme", "license", "licence"))
 
 
+def name_unread(files: Iterable[str]) -> str:
+    """The end of a message that names the tables in the data folder that are not read; "" for none."""
+    unread = [name for name in files if "/" not in name and is_unread(name)]
+    return f"; not read as tables: {', '.join(unread[:6])} (save them as CSV)" if unread else ""
+
+
 def _list(sheets: Iterable[str]) -> str:
     return ", ".join(f"'{name}'" for name in list(sheets)[:12]) or "none"
 
