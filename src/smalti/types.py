@@ -18,6 +18,7 @@ Action = Literal["keep", "exclude", "relabel", "repair", "reset"]  # reset: unde
 Role = Literal["train", "inner", "outer"]
 Sampling = Literal["shuffled", "balanced", "cases", "balanced_cases"]  # how images are drawn in an epoch
 Outside = Literal["keep", "blank", "blur"]  # what becomes of pixels outside the mask
+Level = Literal["part", "class", "case", "site", "ignore"]  # what one level of folders says
 
 SAMPLE_COLUMNS = ("image", "mask", "label", "case", "part", "index", "repair")
 PREDICTION_COLUMNS = ("image", "case", "fold", "seed", "label")

@@ -17,8 +17,10 @@ LABELS_FILE, CASES_FILE = "train_labels.csv", "cases.csv"
 
 
 def has_challenge_layout(folder: Folder) -> bool:
-    """Whether the folder or the table that only this layout has is there."""
-    return LABELS_FILE in folder.files or any(name.startswith(f"{TRAIN}/") for name in folder.files)
+    """Whether the table that only this layout has is there, or pictures directly in its folder."""
+    return LABELS_FILE in folder.files or any(
+        n.startswith(f"{TRAIN}/") and n.count("/") == 1 for n in folder.list_images()
+    )
 
 
 def read_challenge(folder: Folder, columns: Columns) -> Reading:
@@ -49,6 +51,7 @@ def _list_pictures(folder: Folder, part: str) -> list[str]:
 
 
 def _add_labelled(folder: Folder, table: Table, *, columns: Columns, train: list[str], reading: Reading) -> None:
+    reading.tables.add(table.file)
     chosen = choose_columns(table, columns, reading=reading)
     if chosen is None:
         return
@@ -144,6 +147,7 @@ def _apply_cases(folder: Folder, train: list[str], *, test: list[str], reading: 
     """Lay ``cases.csv`` over the drafts. A bare number means the training image; test images by their path."""
     if CASES_FILE not in folder.files or (table := read_csv(folder, CASES_FILE, reading=reading)) is None:
         return
+    reading.tables.add(table.file)
     index = pick_column(table.header, IMAGE_NAMES) or table.header[0]
     case = pick_column(table.header, CASE_NAMES, taken=(index,)) or table.header[-1]
     if case == index:

@@ -15,6 +15,7 @@ from .classes import has_class_folders, read_class_folders
 from .folder import Folder
 from .listing import list_tables, read_listing
 from .reading import Columns, Draft, Reading
+from .unused import describe_unused, tell_unused
 
 GUESS_ALL = Columns()
 LOOKED_FOR = (
@@ -124,6 +125,8 @@ def _read_layout(root: Path, columns: Columns) -> Reading:
     folder = Folder.walk(root)
     reading = _recognise(root, folder, columns)
     reading.problems = folder.problems + reading.problems
+    if reading.drafts:
+        tell_unused(folder, reading)
     return reading
 
 
@@ -133,18 +136,21 @@ def _recognise(root: Path, folder: Folder, columns: Columns) -> Reading:
         nothing.report(
             "no-images",
             str(root),
-            message=f"holds no image ({LOOKED_FOR}).",
+            message=f"holds no image ({LOOKED_FOR}); {describe_unused(folder, nothing) or 'it is empty'}.",
             fix="give the folder that holds the images; PNG, JPEG, TIFF and slides are read",
         )
         return nothing
+    if columns.levels is not None:
+        return read_class_folders(folder, columns.levels)
     if columns.table is None and has_challenge_layout(folder):
         return read_challenge(folder, columns)
     tables = list_tables(folder, columns)
     listing = read_listing(folder, columns) if tables else nothing
     unrecognised = columns.table is None and all(p.code == "no-labels" for p in listing.problems)
-    if not listing.drafts and unrecognised and has_class_folders(folder, at_least=2 if tables else 1):
+    if not listing.drafts and unrecognised and has_class_folders(folder, beside_tables=bool(tables)):
         reading = read_class_folders(folder)
         reading.notes += [f"{file} is not used: it has no column of images and column of labels" for file in tables]
+        reading.tables |= set(tables)  # told by these notes
         return reading
     if listing is nothing:
         found = ", ".join(sorted({name.split("/")[0] for name in folder.files})[:8])

@@ -53,6 +53,7 @@ def read_listing(folder: Folder, columns: Columns) -> Reading:
         _report_choice(folder, columns, labelled=labelled, reading=reading)
         return reading
     for table, chosen in labelled + tests:
+        reading.tables.add(table.file)
         reading.notes += [f"table: {table.file}", *probes[table.file].notes]
         _Reader(folder, table, chosen=chosen, reading=reading, test=(table, chosen) in tests).add_rows()
     _report_unlisted(folder, reading)

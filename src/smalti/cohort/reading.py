@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..errors import Problem, show_text
-from ..types import Sample
+from ..types import Level, Sample
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Names in the table of a data folder; None guesses the name and notes the guess.
+    """Names in the table of a data folder, or its levels of folders; None guesses and notes the guess.
 
     Attributes:
         table: CSV file, relative to the data folder.
@@ -19,6 +19,7 @@ class Columns:
         mask: column with the mask file.
         case: column with the case (patient, slide).
         part: column that says which rows are the test part.
+        levels: what each level of folders is, from the top; no table is read.
     """
 
     table: str | None = None
@@ -27,6 +28,7 @@ class Columns:
     mask: str | None = None
     case: str | None = None
     part: str | None = None
+    levels: tuple[Level, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +50,17 @@ class Draft:
 
 @dataclass(slots=True)
 class Reading:
-    """What was found in a data folder, good and bad; a layout fills it."""
+    """What was found in a data folder, good and bad; a layout fills it.
+
+    Attributes:
+        tables: the tables that count.
+        passed: pictures that the layout passes over, with the kind under which they are told.
+    """
 
     layout: str
     drafts: list[Draft] = field(default_factory=list)
+    tables: set[str] = field(default_factory=set)
+    passed: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     submission_columns: tuple[str, str] = ("sample_index", "label")

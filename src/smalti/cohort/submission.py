@@ -20,6 +20,7 @@ def order_by_submission(folder: Folder, reading: Reading) -> None:
     tests = {d.sample.image: d for d in reading.drafts if d.test}
     if table is None:
         return
+    reading.tables.add(table.file)
     index = pick_column(table.header, IMAGE_NAMES) or table.header[0]
     others = [column for column in table.header if column != index]
     if not others:

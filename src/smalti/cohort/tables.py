@@ -197,7 +197,7 @@ def choose_columns(
             )
             if chosen[kind] is not None:
                 reading.notes.append(f"{kind} column: {chosen[kind]}")
-    return Columns(**chosen)
+    return Columns(**chosen)  # type: ignore[arg-type]  # names of columns only
 
 
 def _list(header: tuple[str, ...]) -> str:

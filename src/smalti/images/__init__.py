@@ -22,7 +22,7 @@ there only when it is large (`LARGE_PX`) or Pillow does not know it.
 """
 
 from .facts import PLAUSIBLE_MPP, read_encoding, read_mpp
-from .files import hash_image, list_times, open_file, read_stamp
+from .files import hash_image, list_parts, list_times, open_file, read_stamp
 from .holding import HELD_BYTES, changed_error, hold_files
 from .masks import read_mask
 from .pictures import LARGE_PX, LARGEST_WHOLE_PX, PICTURE_FORMATS
@@ -47,6 +47,7 @@ __all__ = [
     "check_image",
     "hash_image",
     "hold_files",
+    "list_parts",
     "list_times",
     "open_file",
     "open_regions",

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from ..types import Outside
+from ..types import Level, Outside
 from .section import MOST_TILES, Option, Section, Seed
 
 MOST_FOLDS = 1000
@@ -15,7 +15,7 @@ MOST_MAGNIFICATION = 64
 
 
 class Data(Section):
-    """How the table of a data folder is read; null guesses the name and prints the guess."""
+    """How the table or the folders of the data are read; null guesses, and prints the guess."""
 
     table: str | None = Field(None, description="CSV file in the data folder")
     image: str | None = Field(None, description="column with the image file")
@@ -23,6 +23,23 @@ class Data(Section):
     mask: str | None = Field(None, description="column with the mask file")
     case: str | None = Field(None, description="column with the case (patient, slide)")
     part: str | None = Field(None, description="column that says which rows are the test part")
+    levels: tuple[Level, ...] | None = Field(
+        None,
+        max_length=20,
+        description="class folders without a table: what each level of folders is, from the top: part, class, case, "
+        "site or ignore; train/ and test/ are not counted unless part is among them",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Data:
+        if self.levels is not None:
+            if self.levels.count("class") != 1 or self.levels.count("case") > 1 or self.levels.count("part") > 1:
+                raise ValueError("levels names class once, and case and part at most once, such as [case, class]")
+            if named := [n for n in ("table", "image", "label") if getattr(self, n) is not None]:
+                raise ValueError(
+                    f"levels are of class folders, and {named[0]} is of a table. Fix: leave one of them out"
+                )
+        return self
 
 
 class Audit(Section):
