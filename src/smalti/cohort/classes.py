@@ -119,7 +119,7 @@ def _guess(places: Iterable[Place]) -> Guess:
 
 def _ask(folder: Folder, guess: Guess, *, reading: Reading) -> None:
     """Record the question which level is the class."""
-    choices = " or ".join(f"--set data.levels=[{','.join(c)}] (classes: {names})" for c, names in guess.choices)
+    choices = " or ".join(f"--set data.levels=[{','.join(c)}] ({names})" for c, names in guess.choices)
     what = (
         "several levels of folders may be the class" if guess.candidates else "no level of folders looks like classes"
     )

@@ -23,8 +23,10 @@ from typing import Literal
 from ..types import Level
 
 Kind = Literal["ignore", "site", "case", "class", "number", "word"]
+Choice = tuple[tuple[Level, ...], str]
 OPEN: tuple[Kind, ...] = ("class", "number", "word")  # may be the class
 MOST_CLASSES = 20  # more folders of one level are cases
+FEWEST_CASES = 4  # fewer short numbers are anything
 MOST_SHOWN = 4
 MOST_CHOICES = 6
 IMAGE_FOLDERS = frozenset({"images", "image", "imgs", "img", "tiles", "patches", "png", "jpg", "jpeg", "tif", "tiff"})
@@ -80,13 +82,13 @@ class Guess:
 
     Attributes:
         levels: what each is, from the top, with one class; empty where that is not plain.
-        choices: where it is not plain, what they may be, with the names that would be the classes.
+        choices: where it is not plain, what they may be, with the names that would be classes and cases.
         names: the folders of each level.
         candidates: the levels that look like classes.
     """
 
     levels: tuple[Level, ...]
-    choices: tuple[tuple[tuple[Level, ...], str], ...]
+    choices: tuple[Choice, ...]
     names: tuple[Names, ...]
     candidates: tuple[int, ...] = ()
 
@@ -116,7 +118,8 @@ def guess_levels(folders: Collection[tuple[str, ...]]) -> Guess:
         levels = _trim(["class" if i == last else "ignore" for i in range(len(names))])
         return Guess(levels, (), names, (last,) if levels else ())
     if kinds.count("class") == 1:  # numbers beside words that say classes are cases
-        kinds = ["case" if kind == "number" else kind for kind in kinds]
+        many = [len(level.above) >= FEWEST_CASES for level in names]
+        kinds = ["case" if kind == "number" and m else kind for kind, m in zip(kinds, many, strict=True)]
     for i in [i for i, kind in enumerate(kinds) if kind == "case"][1:]:
         kinds[i] = "ignore"  # slides of a patient
     found = tuple(i for i, kind in enumerate(kinds) if kind in OPEN)
@@ -167,20 +170,20 @@ def _is_coded(names: Sequence[str]) -> bool:
     if most[0] in {0, 1} and most == list(range(most[0], most[0] + len(most))):
         return False
     alike = len({re.sub("[0-9]+", "#", name) for name in names}) == 1
-    return 2 * sum(n >= 10 for n in most) >= len(most) and (alike or len(names) >= 5)
+    long = 2 * sum(n >= (10 if len(names) >= FEWEST_CASES else 1000) for n in most) >= len(most)
+    return long and (alike or len(names) > FEWEST_CASES)
 
 
-def _list_choices(
-    kinds: Sequence[Kind], maybe: Sequence[int], names: Sequence[Names]
-) -> list[tuple[tuple[Level, ...], str]]:
-    """What levels may be: each that may be the class, another the case where none is known."""
+def _list_choices(kinds: Sequence[Kind], maybe: Sequence[int], names: Sequence[Names]) -> list[Choice]:
+    """What levels may be: each that may be the class, with another that may be the case."""
     found: dict[tuple[Level, ...], str] = {}
     for i in maybe:
         plain: list[Level] = ["class" if j == i else _word(kind) for j, kind in enumerate(kinds)]
-        others = [] if "case" in plain else [j for j in maybe if j != i]
-        for j in others:
-            found[_trim(["case" if k == j else word for k, word in enumerate(plain)])] = names[i].show()
-        found[_trim(plain)] = names[i].show()
+        bare: list[Level] = ["ignore" if word == "case" else word for word in plain]
+        others = [["case" if k == j else word for k, word in enumerate(bare)] for j in maybe if j != i]
+        for levels in (plain, *others) if "case" in plain else (*others, plain):
+            cases = f"; cases: {names[levels.index('case')].show()}" if "case" in levels else ""
+            found.setdefault(_trim(levels), f"classes: {names[i].show()}{cases}")
     return list(found.items())[:MOST_CHOICES]
 
 

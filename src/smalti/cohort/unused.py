@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from ..errors import DataError, show_text
 from ..images import list_parts, open_file
+from .classes import NEVER_READ
 from .folder import Folder, is_image_name, is_mask_name
 from .litter import LITTER, MOST_LITTER
 from .reading import Reading
@@ -46,6 +47,7 @@ CONTENTS = (
     (b"MM\0+", "a TIFF", ".tif"),
     (b"GIF8", "a GIF", ".gif"),
     (b"\0\0\0\x0cjP  ", "a JPEG 2000", ".jp2"),
+    (b"\xff\x4f\xff\x51", "a JPEG 2000", ".j2k"),
 )
 UNKNOWN = ("files .", "files without", "other files")
 MOST_SUFFIXES = 8  # more unknown ones are one kind
@@ -90,7 +92,7 @@ def _list_beside(folder: Folder, reading: Reading) -> Iterator[str]:
 
 def _find_kind(name: str, reading: Reading) -> str:
     path = PurePosixPath(name)
-    if len(path.parts) > 1 and path.parts[0].lower() in {"truth", "runs"}:
+    if reading.layout != "table" and len(path.parts) > 1 and path.parts[0].lower() in NEVER_READ:
         return f"files below {path.parts[0]}/, never looked into"
     if name in reading.passed:
         return reading.passed[name]

@@ -29,7 +29,10 @@ from .pictures import LARGE_PX, LARGEST_WHOLE_PX, PICTURE_FORMATS
 from .regions import Regions, check_image, open_regions, read_image, read_region, read_size, read_thumbnail
 from .slides import SLIDE_SUFFIXES, TIFF_SUFFIXES
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", *TIFF_SUFFIXES, ".bmp", ".webp", ".gif", ".jp2", *SLIDE_SUFFIXES)
+IMAGE_SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", *TIFF_SUFFIXES, ".bmp", ".webp", ".gif", ".jp2", ".j2k", ".j2c", ".jpc",
+    ".jpf", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", *SLIDE_SUFFIXES,
+)  # fmt: skip
 WHOLE_PX = 64_000_000  # images beyond are read by region and masks at every n-th pixel: 0.2 GB of RGB are held at most
 
 __all__ = [
