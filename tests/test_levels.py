@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from itertools import product
 from pathlib import Path
 
@@ -115,6 +116,7 @@ UNCLEAR = {  # folders above each image: choices that must be among those offere
     "patients alone": ([(f"patient {i}",) for i in range(6)], [["class"]]),
     "numbers alone": ([(p,) for p in PATIENTS], [["class"]]),
     "more folders than classes": ([(f"{a}{b}",) for a in "abcdef" for b in "uvwxyz"], [["class"]]),
+    "one class and its patients": ([("tumour", f"P{i}") for i in range(4)], [["class", "case"], ["ignore", "class"]]),
     "sites and patients": (list(product(("center_0", "center_1"), ("P1", "P2", "P3"))), [["class", "case"]]),
 }  # fmt: skip
 
@@ -216,6 +218,16 @@ def test_case_folders_below_several_classes_are_one_case_each_and_said(tmp_path:
     assert any(
         note.startswith("3 of 3 case folders lie below more than one class, such as p1") for note in cohort.notes
     )
+
+
+def test_one_folder_spelt_in_two_ways_is_one(tmp_path: Path) -> None:
+    names = [unicodedata.normalize(form, "Müller_17") for form in ("NFC", "NFD")]
+    draw(
+        tmp_path, *(f"{label}/{name}/{label}.png" for label in ("TUM", "NORM") for name in (*names, "Öz_18", "Abel_20"))
+    )
+    cohort = read(tmp_path, ("class", "case"))
+    assert len(cohort.labelled) == 8
+    assert {s.case for s in cohort.labelled} == {names[0], "Öz_18", "Abel_20"}
 
 
 def test_the_part_to_predict_says_its_cases(tmp_path: Path) -> None:

@@ -213,7 +213,6 @@ def test_pictures_under_other_suffixes_are_read_or_named(tmp_path: Path) -> None
     assert read | set(named) == list_files(tmp_path)
     assert {"A/s0.jfif", "B/s1.jpe"} <= read
     assert named["A/s2.heic"].message.startswith("is a JPEG by its content, and no image is looked for under '.heic'")
-    assert named["B/s5.heic"] is named["A/s2.heic"]
     assert "rename it to .jpg" in named["B/s3.blob"].fix
     assert named["A/real.heic"].code == named["A/raw.nef"].code == "picture-kind"
     assert len(read_cohort(tmp_path, skip_problems=True).labelled) == 10
@@ -235,7 +234,7 @@ def test_a_class_of_pictures_that_are_not_read_does_not_vanish(tmp_path: Path) -
     for i in range(3):
         put(tmp_path, f"C/{i}.czi", "text")
     _, problems = inspect_folder(tmp_path)
-    assert [(p.code, p.images) for p in problems] == [("picture-kind", ("C/0.czi", "C/1.czi", "C/2.czi"))]
+    assert [(p.code, p.images) for p in problems] == [("picture-kind", (f"C/{i}.czi",)) for i in range(3)]
 
 
 def test_another_form_of_a_sample_is_only_told(tmp_path: Path) -> None:

@@ -6,10 +6,11 @@ A folder called train or test (`read_part`) is a part wherever it lies; `smalti.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from functools import cache
 from typing import Literal
 
 from ..types import Level, Sample
@@ -29,7 +30,10 @@ NEVER_READ = frozenset({"truth", "runs"})  # in the root
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a picture lies: the folders above it, from the top, but for ``part``, the one that is a part."""
+    """Where a picture lies: the folders above it, from the top, but for ``part``, the one that is a part.
+
+    Their names are in NFC: a copy from another system may spell one folder in two ways.
+    """
 
     name: str
     folders: tuple[str, ...]
@@ -41,6 +45,7 @@ class Place:
         return read_part(self.part) == "test"
 
 
+@cache
 def read_part(name: str) -> Part | None:
     """What a folder called train, Test-set, training_data or the like says; None for any other name."""
     found = PART.fullmatch(name.strip().lower())
@@ -91,7 +96,7 @@ def _list_places(folder: Folder, levels: tuple[Level, ...] | None = None) -> tup
     """Pictures that may be samples, and why others are passed over."""
     places: list[Place] = []
     for name in folder.list_images():
-        parts = PurePosixPath(name).parts[:-1]
+        parts = tuple(unicodedata.normalize("NFC", name).split("/")[:-1])
         if is_mask_name(name) or (parts and parts[0].lower() in NEVER_READ):
             continue
         if levels is not None and "part" in levels:  # counted as any other level
@@ -137,7 +142,7 @@ def _read_case(folders: tuple[str, ...], levels: Sequence[Level]) -> str | None:
     if "case" not in levels or len(folders) <= levels.index("case"):
         return None
     sites = [name for name, word in zip(folders, levels, strict=False) if word == "site"]
-    return "/".join([*sites, folders[levels.index("case")]])
+    return "/".join([*sites, folders[levels.index("case")].strip()])
 
 
 def _add_trained(folder: Folder, places: list[Place], levels: Sequence[Level], *, reading: Reading) -> None:

@@ -126,7 +126,7 @@ def guess_levels(folders: Collection[tuple[str, ...]]) -> Guess:
     if len(found) == 1:
         levels = _trim(["class" if i in found else _word(kind) for i, kind in enumerate(kinds)])
         return Guess(levels, (), names, found)
-    maybe = found or [i for i, level in enumerate(names) if len(level.above) > 1]
+    maybe = found or [i for i, level in enumerate(names) if len(level.above) > 1 or _look(level.above) in OPEN]
     return Guess((), tuple(_list_choices(kinds, maybe, names)), names, found)
 
 

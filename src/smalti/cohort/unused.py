@@ -113,32 +113,25 @@ def _show(names: list[str]) -> str:
 
 
 def _report_unread(folder: Folder, reading: Reading, unused: Mapping[str, list[str]]) -> None:
-    """Report pictures that would be samples if they were opened, those of one suffix together."""
+    """Report pictures that would be samples if they were opened."""
     samples = [PurePosixPath(d.sample.image) for d in reading.drafts]
     forms, folders = {path.with_suffix("") for path in samples}, {path.parent for path in samples}
-    found: dict[tuple[str, str, str], list[str]] = defaultdict(list)
     for kind, names in unused.items():
         if kind not in MAY_BE_PICTURES and not kind.startswith(UNKNOWN):
             continue
         for name in names:
             path = PurePosixPath(name)
             beside = reading.layout == "class-folders" or path.parent in folders
-            if beside and path.with_suffix("") not in forms and not is_mask_name(name):
-                what, better = _look(folder.files[name])
-                if kind in MAY_BE_PICTURES and what in {"", "a TIFF"}:  # raw pictures begin as TIFF does
-                    what, better = "a picture of a kind that is not opened", ""
-                if what:
-                    found[path.suffix.lower(), what, better].append(name)
-    for (suffix, what, better), names in found.items():
-        others = f"; so are {len(names) - 1} more" if len(names) > 1 else ""
-        why = f" by its content, and no image is looked for under '{suffix}'" if better else f" ({suffix})"
-        reading.report(
-            "picture-suffix" if better else "picture-kind",
-            names[0],
-            message=f"is {what}{why}{others}.",
-            fix=f"rename it to {better}, or move it away" if better else "export it as PNG or TIFF, or move it away",
-            images=tuple(names),
-        )
+            if not beside or path.with_suffix("") in forms or is_mask_name(name):
+                continue
+            what, suffix = _look(folder.files[name])
+            if suffix and not (kind in MAY_BE_PICTURES and suffix == ".tif"):  # raw pictures begin as TIFF does
+                message = f"is {what} by its content, and no image is looked for under '{path.suffix}'."
+                fix = f"rename it to {suffix}, or move it away"
+                reading.report("picture-suffix", name, message=message, fix=fix, images=(name,))
+            elif kind in MAY_BE_PICTURES:
+                message, fix = "is a picture of a kind that is not opened.", "export it as PNG or TIFF, or move it away"
+                reading.report("picture-kind", name, message=message, fix=fix, images=(name,))
 
 
 def _look(path: Path) -> tuple[str, str]:
