@@ -78,6 +78,7 @@ PLAIN = {  # folders above each image: the levels that they say
         [("NORM", str(i)) for i in range(1, 9)] + [("TUM", str(i)) for i in range(9, 17)], ["class", "case"]),
     "class, TCGA": (
         [(c, f"TCGA-{i}5-42{i}4-01Z") for i, c in enumerate(("LUAD", "LUSC") * 3)], ["class", "case"]),
+    "class, patients of letters": (list(product(("TUM", "NORM"), ("patient_a", "patient_b"))), ["class", "case"]),
     "class, patient, slide": (
         [(c, f"{c}-1{i}7", f"slide{j}") for c in ("TUM", "NORM") for i in range(5) for j in range(2)],
         ["class", "case"]),
@@ -243,6 +244,14 @@ def test_parts_below_their_class(tmp_path: Path) -> None:
     cohort = read(draw(tmp_path, *tree(("A", "B"), ("train", "test"))))
     assert [s.image for s in cohort.labelled] == ["A/train/0.png", "A/train/1.png", "B/train/0.png", "B/train/1.png"]
     assert len(cohort.unlabelled) == 4
+
+
+def test_parts_whose_names_hold_the_word(tmp_path: Path) -> None:
+    cohort = read(draw(tmp_path, *tree(("CRC_DX_TRAIN", "CRC_DX_TEST"), ("MSS", "MSI"))))
+    assert (cohort.classes, len(cohort.labelled), len(cohort.unlabelled)) == (("MSI", "MSS"), 4, 4)
+    draw(tmp_path, *tree(("more",), ("MSS", "MSI")))
+    _, problems = inspect_folder(tmp_path, columns=Columns(levels=("part", "class")))
+    assert [(p.code, p.file) for p in problems] == [("folder-levels", "more")]
 
 
 def test_classes_beside_a_part_of_them_are_not_lost(tmp_path: Path) -> None:

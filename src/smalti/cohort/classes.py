@@ -24,6 +24,10 @@ PART = re.compile(
     r"(?:(?P<train>train|training|val|valid|validation|dev)|(?P<test>test|testing|unlabell?ed|predict))"
     r"(?:[-_ ]?(?:set|data|images?|imgs?|part|split|cases|samples|tiles))*(?:[-_ ]?[0-9]+)?"
 )
+# Looser: where all folders of the root say so, or those of the level that a recipe calls the part.
+PART_WORD = re.compile(
+    r"(?:^|[^a-z])(?:(?P<train>train|training|val|valid|validation)|(?P<test>test|testing|unlabell?ed))(?:[^a-z]|$)"
+)
 NOT_CLASSES = frozenset({"images", "image", "imgs", "img"})  # where other folders lie beside them
 NEVER_READ = frozenset({"truth", "runs"})  # in the root
 
@@ -42,13 +46,17 @@ class Place:
     @property
     def test(self) -> bool:
         """Whether the picture is to be predicted."""
-        return read_part(self.part) == "test"
+        return read_part(self.part, loosely=True) == "test"
 
 
 @cache
-def read_part(name: str) -> Part | None:
-    """What a folder called train, Test-set, training_data or the like says; None for any other name."""
-    found = PART.fullmatch(name.strip().lower())
+def read_part(name: str, *, loosely: bool = False) -> Part | None:
+    """What a folder called train, Test-set, training_data or the like says; None for any other name.
+
+    Loosely, the word may stand anywhere in the name.
+    """
+    lower = name.strip().lower()
+    found = PART.fullmatch(lower) or (PART_WORD.search(lower) if loosely else None)
     return None if found is None else "test" if found["test"] else "train"
 
 
@@ -83,6 +91,13 @@ def read_class_folders(folder: Folder, levels: tuple[Level, ...] | None = None) 
             message=f"has no image below a folder of level {found.index('class') + 1}, the class of data.levels.",
             fix=f"count the levels again ({describe_levels(names) or 'there are none'})",
         )
+    if unsaid := sorted({place.part for place in places if place.part and not read_part(place.part, loosely=True)}):
+        reading.report(
+            "folder-levels",
+            ", ".join(unsaid[:4]),
+            message="say neither train nor test, and data.levels calls their level the part.",
+            fix="rename them, or write ignore or site for part",
+        )
     _report_spaces(trained, found, reading=reading)
     _add_trained(folder, trained, found, reading=reading)
     depths = Counter(len(place.folders) for place in trained)
@@ -94,28 +109,40 @@ def read_class_folders(folder: Folder, levels: tuple[Level, ...] | None = None) 
 
 def _list_places(folder: Folder, levels: tuple[Level, ...] | None = None) -> tuple[list[Place], dict[str, str]]:
     """Pictures that may be samples, and why others are passed over."""
+    above = {name: tuple(unicodedata.normalize("NFC", name).split("/")[:-1]) for name in folder.list_images()}
+    above = {
+        name: parts
+        for name, parts in above.items()
+        if not is_mask_name(name) and not (parts and parts[0].lower() in NEVER_READ)
+    }
+    tops = {parts[0] for parts in above.values() if parts}
+    loosely = len(tops) > 1 and all(read_part(top, loosely=True) for top in tops)
     places: list[Place] = []
-    for name in folder.list_images():
-        parts = tuple(unicodedata.normalize("NFC", name).split("/")[:-1])
-        if is_mask_name(name) or (parts and parts[0].lower() in NEVER_READ):
-            continue
+    for name, parts in above.items():
         if levels is not None and "part" in levels:  # counted as any other level
             at = levels.index("part")
             places.append(Place(name, parts, parts[at] if len(parts) > at else ""))
         else:
-            at = next((i for i, part in enumerate(parts) if read_part(part)), len(parts))
+            said = (i for i, part in enumerate(parts) if read_part(part, loosely=loosely and i == 0))
+            at = next(said, len(parts))
             places.append(Place(name, parts[:at] + parts[at + 1 :], "".join(parts[at : at + 1])))
+    passed = _pass_over(places, guessed=levels is None)
+    return [place for place in places if place.name not in passed], passed
+
+
+def _pass_over(places: Sequence[Place], *, guessed: bool) -> dict[str, str]:
+    """Pictures beside the folders of parts, and in folders that are no class by their name: the kinds of those."""
     passed: dict[str, str] = {}
     beside = {place.folders[0] for place in places if place.folders and place.part and not place.test}
     tops = {place.folders[0].lower() for place in places if place.folders and not place.test}
-    skip = levels is None and not tops <= NOT_CLASSES
+    skip = guessed and not tops <= NOT_CLASSES
     for place in places:
         top = place.folders[0] if place.folders else ""
         if top and beside and not place.part and top not in beside:
             passed[place.name] = "pictures outside the folders of the parts"
         elif skip and top.lower() in NOT_CLASSES and len(place.folders) == 1 and not place.test:
             passed[place.name] = f"pictures below {top}/, no class by its name (data.levels=[class] makes it one)"
-    return [place for place in places if place.name not in passed], passed
+    return passed
 
 
 def _guess(places: Iterable[Place]) -> Guess:

@@ -137,7 +137,7 @@ def _recognise(root: Path, folder: Folder, columns: Columns) -> Reading:
             "no-images",
             str(root),
             message=f"holds no image ({LOOKED_FOR}); {describe_unused(folder, nothing) or 'it is empty'}.",
-            fix="give the folder that holds the images; PNG, JPEG, TIFF and slides are read",
+            fix="give the folder that holds the images, unpacked; PNG, JPEG, TIFF and slides are read",
         )
         return nothing
     if columns.levels is not None:

@@ -38,7 +38,7 @@ SITE = re.compile(
 )
 CASE = re.compile(
     r"(p|pt|pat|patient|case|subj|subject|sub|donor|slide|wsi|id|tcga|person|proband|biopsy|specimen|sample)"
-    r"[-_ .#]*(id|no|nr)?[-_ .#]*[0-9].*"
+    r"([-_ .#]*(id|no|nr)?[-_ .#]*[0-9].*|[-_ ][a-z]{1,2})"
 )
 NUMBERED_CLASS = re.compile(
     r"(class|label|category|grade|type|stage|score|isup|gleason|cin|g|group|cluster)[-_ ]?[0-9]+"

@@ -9,6 +9,7 @@ from pathlib import Path
 LITTER_FOLDERS = frozenset({
     "__macosx", "__pycache__", "lost+found", "$recycle.bin", "recycler", "system volume information", "@eadir",
     "#recycle", "@recycle", "@recently-snapshot", "#snapshot", "@tmp", "@transcode", "~snapshot",
+    "network trash folder", "temporary items", "@__thumb",
 })  # fmt: skip
 LITTER_FILES = frozenset({"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r"})
 LITTER_SUFFIXES = (
