@@ -9,7 +9,6 @@ from ..errors import show_text
 from ..types import Sample
 from .folder import Folder, Matcher, clean_path, drop_image_suffix, drop_img_prefix, is_mask_name, match_keys
 from .reading import Columns, Draft, Reading, report_escape
-from .submission import order_by_submission
 from .tables import CASE_NAMES, IMAGE_NAMES, Row, Table, choose_columns, note_spaces, pick_column, read_csv, read_label
 
 TRAIN, TEST = "train_data", "test_data"
@@ -39,7 +38,6 @@ def read_challenge(folder: Folder, columns: Columns) -> Reading:
     for name in test:
         sample = Sample(name, folder.files[name], folder.guess_mask_path(name), None, name, name_test(name))
         reading.add(Draft(sample, name, test=True))
-    order_by_submission(folder, reading)
     _apply_cases(folder, train, test=test, reading=reading)
     return reading
 

@@ -8,7 +8,6 @@ from pathlib import PurePosixPath
 from ..types import Sample
 from .folder import MASK_FOLDERS, Folder, is_mask_name
 from .reading import Draft, Reading
-from .submission import order_by_submission
 
 TRAIN_FOLDERS = ("train", "training", "val", "valid", "validation")
 TEST_FOLDERS = ("test", "testing", "unlabelled", "unlabeled")
@@ -53,7 +52,6 @@ def read_class_folders(folder: Folder) -> Reading:
         reading.add(Draft(_sample(folder, name, label=label, case=case), name))
     _add_tests(folder, reading)
     _report_loose(folder, parts, reading=reading)
-    order_by_submission(folder, reading)
     return reading
 
 

@@ -11,10 +11,10 @@ from ..types import Sample
 from .challenge import CASES_FILE, LABELS_FILE
 from .folder import Folder, clean_path, is_image_name, is_mask_name
 from .reading import Columns, Draft, Reading, report_escape
-from .submission import SUBMISSION_FILE, order_by_submission
+from .submission import is_sample_name
 from .tables import Row, Table, choose_columns, note_spaces, read_csv, read_label
 
-NOT_TABLES = frozenset({SUBMISSION_FILE, "submission.csv", CASES_FILE, "decisions.csv", "findings.csv", LABELS_FILE})
+NOT_TABLES = frozenset({"submission.csv", CASES_FILE, "decisions.csv", "findings.csv", LABELS_FILE})
 TEST_WORDS = frozenset({"test", "testing", "unlabelled", "unlabeled", "predict", "submission"})
 PROBED_ROWS = 50  # enough to see whether a column holds image files
 Source = tuple[Table, Columns]
@@ -25,7 +25,7 @@ def list_tables(folder: Folder, columns: Columns) -> list[str]:
     if columns.table is not None:
         return [columns.table]
     names = (n for n in folder.files if "/" not in n and n.lower().endswith((".csv", ".tsv")))
-    return [name for name in names if name.lower() not in NOT_TABLES]
+    return [n for n in names if n.lower() not in NOT_TABLES and not is_sample_name(n) and n != columns.submission]
 
 
 def read_listing(folder: Folder, columns: Columns) -> Reading:
@@ -58,7 +58,6 @@ def read_listing(folder: Folder, columns: Columns) -> Reading:
     _report_unlisted(folder, reading)
     table, chosen = labelled[0]
     reading.submission_columns = (str(chosen.image), str(chosen.label))
-    order_by_submission(folder, reading)
     return reading
 
 

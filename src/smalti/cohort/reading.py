@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from ..errors import Problem, show_text
-from ..types import Sample
+from ..types import Form, Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,11 @@ class Columns:
         mask: column with the mask file.
         case: column with the case (patient, slide).
         part: column that says which rows are the test part.
+        submission: the sample submission, relative to the data folder; ``none`` where no submission is wanted.
+        asked: columns of the sample submission that are filled.
+        answers: whether it is filled with labels or with probabilities.
+        positive: the class whose probability a single column holds.
+        written: how the submission writes each class, as ``CLASS=TEXT``; names of columns, or labels.
     """
 
     table: str | None = None
@@ -27,6 +33,11 @@ class Columns:
     mask: str | None = None
     case: str | None = None
     part: str | None = None
+    submission: str | None = None
+    asked: tuple[str, ...] | None = None
+    answers: Literal["labels", "probabilities"] | None = None
+    positive: str | None = None
+    written: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +66,8 @@ class Reading:
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     submission_columns: tuple[str, str] = ("sample_index", "label")
+    form: Form | None = None
+    no_submission: str = ""
     _by_name: dict[str, Draft] = field(default_factory=dict)
 
     def add(self, draft: Draft) -> None:

@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ..errors import DataError
 from ..images import open_file
@@ -67,10 +68,10 @@ def read_csv(folder: Folder, file: str, *, reading: Reading, columns: Columns = 
     A table may have thousands of columns of something else. Kept are those in ``columns``, those with a common name,
     and the first two and the last, which count where none has.
     """
-    text = _read_text(folder, file, reading=reading)
+    text = read_text(folder, file, reading=reading)
     if text is None:
         return None
-    delimiter = _sniff_delimiter(text)
+    delimiter = sniff_delimiter(text)
     if delimiter != ",":
         reading.notes.append(f"{file}: columns are separated by {delimiter!r}")
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
@@ -133,7 +134,7 @@ def _read_rows(
     return rows
 
 
-def _read_text(folder: Folder, file: str, *, reading: Reading) -> str | None:
+def read_text(folder: Folder, file: str, *, reading: Reading) -> str | None:
     """The text of a table; None with a problem recorded where it is no text, or far too long."""
     try:
         with open_file(folder.files[file]) as opened:
@@ -147,7 +148,7 @@ def _read_text(folder: Folder, file: str, *, reading: Reading) -> str | None:
     return None
 
 
-def _sniff_delimiter(text: str) -> str:
+def sniff_delimiter(text: str) -> str:
     header = re.search(r"[^\r\n]*", text.lstrip("\r\n"))[0]  # type: ignore[index]  # it finds something in any text
     bare = re.sub(r'"[^"]*"', "", header)
     return max(DELIMITERS, key=lambda d: (bare.count(d), d == ","))
@@ -177,7 +178,7 @@ def choose_columns(
     table: Table, wanted: Columns, *, reading: Reading, fits: Callable[[str], bool] | None = None
 ) -> Columns | None:
     """The columns to read: those named, the others guessed and noted; None when a named one is not there."""
-    chosen: dict[str, str | None] = {"table": table.file}
+    chosen: dict[str, Any] = {"table": table.file}
     kinds = {"image": IMAGE_NAMES, "label": LABEL_NAMES, "mask": MASK_NAMES, "case": CASE_NAMES, "part": PART_NAMES}
     for kind in kinds:
         named = getattr(wanted, kind)
@@ -197,7 +198,7 @@ def choose_columns(
             )
             if chosen[kind] is not None:
                 reading.notes.append(f"{kind} column: {chosen[kind]}")
-    return Columns(**chosen)
+    return replace(wanted, **chosen)
 
 
 def _list(header: tuple[str, ...]) -> str:

@@ -23,6 +23,15 @@ class Data(Section):
     mask: str | None = Field(None, description="column with the mask file")
     case: str | None = Field(None, description="column with the case (patient, slide)")
     part: str | None = Field(None, description="column that says which rows are the test part")
+    submission: str | None = Field(
+        None, description="sample submission in the data folder; none: no submission is written"
+    )
+    asked: tuple[str, ...] | None = Field(None, description="columns of the sample submission that are filled")
+    answers: Literal["labels", "probabilities"] | None = Field(None, description="what they are filled with")
+    positive: str | None = Field(None, description="class whose probability a single column of a submission holds")
+    written: tuple[str, ...] = Field(
+        (), description="how a submission writes each class, as CLASS=TEXT: names of its columns, or labels"
+    )
 
 
 class Audit(Section):
