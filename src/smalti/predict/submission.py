@@ -151,7 +151,11 @@ def check_submission(text: str, form: Form) -> None:
     """
     sample = form.head + "".join(form.delimiter.join(row.cells) + row.end for row in form.rows)
     found, wanted = (
-        [row for row in csv.reader(io.StringIO(t, newline=""), delimiter=form.delimiter) if any(row)]
+        [
+            row
+            for row in csv.reader(io.StringIO(t, newline=""), delimiter=form.delimiter, skipinitialspace=True)
+            if any(row)
+        ]
         for t in (text, sample)
     )
     asked = {*form.labels, *form.scores}
