@@ -113,6 +113,8 @@ CASES = [
          "2,c,0.500000000,0.250000000,0.250000000\n", labels=("a", "b", "c")),
     Case("spaces before quotes, and two samples of spelling", 'id, label ,note\n0, "Benign" ,"x, y"\n1, "Malignant",\n'
          '2, "Benign", z\n', 'id, label ,note\n0, "Benign" ,"x, y"\n1, "Malignant",\n2, "Benign", z\n'),
+    Case("lines above the header", "sep=;\r\n# of day 1\r\nid;label\r\n0;malignant\r\n1;malignant\r\n2;benign\r\n",
+         "sep=;\r\n# of day 1\r\nid;label\r\n0;benign\r\n1;malignant\r\n2;benign\r\n"),
     Case("leading zeros in the labels", "id,label\r\n0,01\r\n1,01\r\n2,02\r\n", "id,label\r\n0,01\r\n1,02\r\n2,01\r\n",
          labels=("1", "2")),
     Case("only the column that a person names is filled", "id,a,b\n0000,benign,benign\n0001,benign,benign\n"

@@ -17,6 +17,7 @@ from .folder import Folder
 from .listing import list_tables, read_listing
 from .reading import Columns, Draft, Reading
 from .submission import derive_form, read_sample
+from .workbooks import is_unread
 
 GUESS_ALL = Columns()
 LOOKED_FOR = (
@@ -166,17 +167,20 @@ def _recognise(root: Path, folder: Folder, columns: Columns) -> Reading:
         return read_challenge(folder, columns)
     tables = list_tables(folder, columns)
     listing = read_listing(folder, columns) if tables else nothing
-    unrecognised = columns.table is None and all(p.code == "no-labels" for p in listing.problems)
+    unrecognised = columns.table is None and all(p.code == "no-labels" or p.warning for p in listing.problems)
     if not listing.drafts and unrecognised and has_class_folders(folder, at_least=2 if tables else 1):
         reading = read_class_folders(folder)
+        reading.problems += [p for p in listing.problems if p.warning]
         reading.notes += [f"{file} is not used: it has no column of images and column of labels" for file in tables]
         return reading
     if listing is nothing:
         found = ", ".join(sorted({name.split("/")[0] for name in folder.files})[:8])
+        unread = [name for name in folder.files if "/" not in name and is_unread(name)]
+        others = f"; not read as tables: {', '.join(unread[:6])} (save them as CSV)" if unread else ""
         nothing.report(
             "unknown-layout",
             str(root),
-            message=f"is laid out in no known way: {LOOKED_FOR}; found {found}.",
+            message=f"is laid out in no known way: {LOOKED_FOR}; found {found}{others}.",
             fix="arrange it in one of these ways, or name the table: --set data.table=FILE",
         )
     return listing

@@ -15,7 +15,8 @@ from pathlib import PurePosixPath
 from ..errors import show_text
 from ..images import open_file
 from ..types import Form, FormRow, Sample
-from .folder import Folder, Matcher, clean_path, is_mask_name
+from .folder import Folder, clean_path, is_mask_name
+from .names import Matcher
 from .reading import Columns, Draft, Reading
 from .tables import CASE_NAMES, IMAGE_NAMES, plain_name, read_text, sniff_delimiter
 
@@ -23,6 +24,7 @@ NOT_WANTED = "none"  # of `Columns.submission`
 WAY_OUT = f"--set data.submission={NOT_WANTED} goes on without a submission"
 PACKED = (".zip", ".gz", ".bz2", ".xz", ".zst", ".7z", ".xls", ".xlsx", ".ods")
 KINDS_OF_SAMPLE = ("sample", "format", "template", "example", "empty", "blank", "dummy")
+ABOVE = ("#", "sep=")  # how lines above the header begin: comments, and how a spreadsheet is told the delimiter
 DEEPEST = 2  # folders down in which a sample is looked for
 SHOWN = 4
 
@@ -160,7 +162,8 @@ def _parse_form(folder: Folder, file: str, *, reading: Reading) -> Form | None:
 
     try:
         for number, (cells, end) in enumerate(split_lines(text, delimiter), start=1):
-            if not any(read_cell(cell) for cell in cells):
+            texts = list(filter(None, map(read_cell, cells)))
+            if not texts or (not header and len(texts) == 1 and texts[0].startswith(ABOVE)):
                 blank = delimiter.join(cells) + end
                 if rows:
                     rows[-1] = replace(rows[-1], end=rows[-1].end + blank)

@@ -23,6 +23,11 @@ class Data(Section):
     mask: str | None = Field(None, description="column with the mask file")
     case: str | None = Field(None, description="column with the case (patient, slide)")
     part: str | None = Field(None, description="column that says which rows are the test part")
+    sheet: str | None = Field(None, description="sheet of the spreadsheet that table names")
+    class_columns: tuple[str, ...] = Field((), description="columns of 0 and 1, one per class, in place of label")
+    real_labels: tuple[str, ...] = Field(
+        (), description="labels that are classes although they read like a missing value, such as NA"
+    )
     submission: str | None = Field(
         None, description="sample submission in the data folder; none: no submission is written"
     )
