@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +14,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from rich.console import Console
+from typer.testing import CliRunner
 
+from smalti import cli
 from smalti.cohort import Columns, inspect_folder, read_cohort
 from smalti.cohort.spelling import find_spelling, match_classes
 from smalti.cohort.submission import is_sample_name, read_cell, split_lines
 from smalti.errors import Problem
 from smalti.predict import calibrate_scores, write_submission
 from smalti.types import Cohort, Form, score_columns
+from textures import FAST, draw_texture, write_lines
 
 DRAWN = itertools.count()
 GUESS = Columns()
@@ -404,3 +409,77 @@ def test_probabilities_are_calibrated_on_inner_images_and_free_of_the_weights_of
     assert shares.sum(axis=1) == pytest.approx(np.ones(10))
     assert shares.max(axis=1) == pytest.approx(np.full(10, 0.8), abs=0.01)
     assert (shares.argmax(axis=1) == scores[:10].argmax(axis=1)).all()
+
+
+# --- through the command ------------------------------------------------------------------------------------------
+
+
+def draw_large(path: Path, kind: int) -> None:
+    """A picture of one of two textures, large enough for tiles."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(draw_texture("AB"[kind], np.random.default_rng(next(DRAWN)))).save(path)
+
+
+def test_a_run_fills_the_sample_with_calibrated_means_of_its_cases(tmp_path: Path) -> None:
+    """The recipe calibrates nothing and moves decisions; the submission holds the raw scores at a fitted temperature."""
+    root = tmp_path / "data"
+    rows = [f"t{i},p{i // 2},{WORDS[i // 2 % 2]}" for i in range(24)]
+    for i in range(24):
+        draw_large(root / "train" / f"t{i}.png", i // 2 % 2)
+    for i in range(4):
+        draw_large(root / "test" / f"{i}.png", i % 2)
+    write_lines(root / "train.csv", "image_id,patient_id,label", *rows)
+    write_lines(root / "test.csv", "image_id,patient_id", "0,q0", "1,q1", "2,q0", "3,q1")
+    (root / "sample_submission.csv").write_bytes(b'"patient_id","malignant","benign"\r\n"q1",0.5,0.5\r\n"q0",0.5,0.5')
+    settings = [*FAST, "train.finetune.epochs=0", "predict.decision=prior"]
+    words = [word for setting in settings for word in ("--set", setting)]
+    command = ["run", str(root), "--runs", str(tmp_path / "runs"), "--name", "r", *words]
+    result = CliRunner().invoke(cli.app, command)
+    assert result.exit_code == 0, result.output
+    assert "probabilities, calibration 'temperature'" in " ".join(result.output.split())
+    run = tmp_path / "runs" / "r"
+    raw = pd.concat(pd.read_csv(p) for p in sorted((run / "predictions" / "folds").glob("test-*.csv")))
+    inner = pd.read_csv(run / "predictions" / "inner.csv")
+    assert json.loads((run / "predictions" / "rules.json").read_text())[0]["temperature"] == 1
+    weights = pd.DataFrame([rule["weights"] for rule in json.loads((run / "predictions" / "rules.json").read_text())])
+    for name in WORDS:  # what the decision did to the inner scores is taken back
+        inner[f"score_{name}"] /= weights[name].to_numpy()[inner["fold"]]
+    inner[score_columns(WORDS)] /= inner[score_columns(WORDS)].sum(axis=1).to_numpy()[:, None]
+    fitted = calibrate_scores(inner, raw, classes=WORDS, calibration="temperature")
+    means = fitted.groupby("image")[score_columns(WORDS)].mean()
+    by_case = means.groupby(["q0", "q1", "q0", "q1"]).mean()
+    written = (run / "submission.csv").read_bytes().decode()
+    rows = written.split("\r\n")
+    assert rows[0] == '"patient_id","malignant","benign"'
+    assert len(rows) == 3
+    for row, case in zip(rows[1:], ("q1", "q0"), strict=True):
+        name, *shares = row.split(",")
+        assert name == f'"{case}"'
+        wanted = by_case.loc[case, ["score_malignant", "score_benign"]]
+        assert np.array(shares, float) == pytest.approx(wanted.to_numpy(), abs=1e-6)
+        assert sum(int(share.replace(".", "")) for share in shares) == 10**9
+    assert "submission.csv has 2 rows" in (run / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_command_that_ends_without_a_submission_says_so_before_it_is_proposed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for stream in ("out", "err"):
+        monkeypatch.setattr(cli.console, stream, Console(stderr=stream == "err", highlight=False, width=300))
+    root = draw_challenge(tmp_path / "data", "id,score\n" + ROWS.format("0.5"))
+    audit = ["audit", str(root), "--runs", str(tmp_path / "runs")]
+    asked = CliRunner().invoke(cli.app, audit)
+    assert asked.exit_code == 2
+    assert "--set data.positive=malignant" in asked.output
+    answered = CliRunner().invoke(cli.app, [*audit, "--set", "data.positive=malignant"]).output.splitlines()
+    assert answered[-1].endswith("--set data.positive=malignant")
+    assert not any("no submission" in line for line in answered)
+    said = CliRunner().invoke(cli.app, [*audit, "--set", "data.submission=none"]).output.splitlines()
+    assert "no submission will be written: data.submission is 'none'" in said[-3]
+    for file in (root / "test_data").iterdir():
+        file.unlink()
+    said = CliRunner().invoke(cli.app, audit).output.splitlines()
+    assert "no submission will be written: no image of a test part is there for sample_submission.csv" in said[-3]
+    (root / "sample_submission.csv").unlink()
+    said = CliRunner().invoke(cli.app, audit).output.splitlines()
+    assert "no submission will be written: no image of a part to predict is there" in said[-3]

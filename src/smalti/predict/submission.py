@@ -149,22 +149,22 @@ def check_submission(text: str, form: Form) -> None:
     Raises:
         SubmissionError: with everything that differs.
     """
-    sample = form.head + "".join(form.delimiter.join(row.cells) + row.end for row in form.rows)
-    found, wanted = (
-        [
-            row
-            for row in csv.reader(io.StringIO(t, newline=""), delimiter=form.delimiter, skipinitialspace=True)
-            if any(row)
-        ]
-        for t in (text, sample)
-    )
+
+    def parse(text: str) -> list[list[str]]:
+        lines = csv.reader(io.StringIO(text, newline=""), delimiter=form.delimiter, skipinitialspace=True)
+        return [line for line in lines if any(line)]
+
+    head = parse(form.head)
+    wanted = parse("".join(form.delimiter.join(row.cells) + row.end for row in form.rows))
+    found_head, found = parse(text)[: len(head)], parse(text)[len(head) :]
     asked = {*form.labels, *form.scores}
     faults = []
-    if found[:1] != wanted[:1]:
-        faults.append(f"columns are {', '.join(found[0]) if found else 'none'}; expected {', '.join(form.header)}")
+    if found_head != head:
+        columns = ", ".join(found_head[-1]) if found_head else "none"
+        faults.append(f"columns are {columns}; expected {', '.join(form.header)}")
     if len(found) != len(wanted):
-        faults.append(f"{max(0, len(found) - 1)} rows where {len(wanted) - 1} are expected")
-    for number, (row, other) in enumerate(zip(found[1:], wanted[1:], strict=False), start=1):
+        faults.append(f"{len(found)} rows where {len(wanted)} are expected")
+    for number, (row, other) in enumerate(zip(found, wanted, strict=False), start=1):
         where = f"row {number} ({other[form.key].strip()})"
         if len(row) != len(other):
             faults.append(f"{where} has {len(row)} cells where {len(other)} are expected")
