@@ -13,8 +13,8 @@ from PIL import Image
 from pydantic import ValidationError
 
 from smalti.cohort import Columns, inspect_folder
-from smalti.cohort.classes import read_part
 from smalti.cohort.levels import guess_levels
+from smalti.cohort.parts import is_part, read_part
 from smalti.errors import Problem
 from smalti.recipe import Data
 from smalti.types import Cohort
@@ -309,11 +309,13 @@ def test_levels_hold_one_class(levels: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("name", "part"),
     [
-        ("train", "train"), ("Training", "train"), ("train_data", "train"), ("TrainSet", "train"), ("val", "train"),
-        ("validation set", "train"), ("train-images", "train"), ("train1", "train"), ("Test-set", "test"),
+        ("train", "train"), ("Training", "train"), ("train_data", "train"), ("TrainSet", "train"), ("val", "val"),
+        ("validation set", "val"), ("train-images", "train"), ("train1", "train"), ("Test-set", "test"),
         ("testing_data", "test"), ("TEST", "test"), ("unlabelled", "test"), ("unlabeled images", "test"),
         ("trainee", None), ("tested", None), ("attest", None), ("tumour", None), ("data", None), ("", None),
+        ("test tube", None), ("submission", None),
     ],
 )  # fmt: skip
-def test_parts_by_other_words(name: str, part: str | None) -> None:
-    assert read_part(name) == part
+def test_folders_that_are_parts_and_nothing_else(name: str, part: str | None) -> None:
+    assert is_part(name) == (part is not None)
+    assert part is None or read_part(name) == part

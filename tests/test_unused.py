@@ -149,7 +149,7 @@ def test_no_file_is_of_two_kinds(files: list[tuple[str, str, str, str]], samples
 @pytest.mark.parametrize("layout", ["table", "challenge", "class-folders"])
 def test_what_is_not_used_is_named_by_kind(tmp_path: Path, layout: str) -> None:
     lay_out(tmp_path, layout)
-    for name in ("a.pdf", "b.docx", "data.zip", "try.ipynb", "extra.xlsx", "A/outline.geojson", "f.h5", "x.qqq",
+    for name in ("a.pdf", "b.docx", "data.zip", "try.ipynb", "extra.parquet", "A/outline.geojson", "f.h5", "x.qqq",
                  "LICENSE", "truth/answers.txt"):  # fmt: skip
         put(tmp_path, name, "text")
     cohort = read_cohort(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
@@ -212,11 +213,14 @@ def _describe_empty(part: str, group: list[Draft], *, empty: list[Draft]) -> Pro
             f"fill the labels of '{part}', or call the part 'test' if it is to be predicted",
             names,
         )
+    texts = list(dict.fromkeys(d.label_text for d in empty if d.label_text))
+    said = f": {' and '.join(repr(text) for text in texts)} is read as none" if texts else ""
+    chosen = f", or, where it is a class: --set 'data.real_labels={json.dumps(texts)}'" if texts else ""
     return Problem(
         "label-empty",
         where,
-        f"has no label ({listed}).",
-        "fill the label, or write 'test' in a column 'part' if it is to be predicted",
+        f"has no label ({listed}){said}.",
+        f"fill the label, or write 'test' in a column 'part' if it is to be predicted{chosen}",
         names,
     )
 

@@ -1,33 +1,21 @@
 """The class folders layout: ``root/<class>/*.png``, with folders of patients, sites and parts above and below.
 
-A folder called train or test (`read_part`) is a part wherever it lies; `smalti.cohort.levels` says what the others are.
+A folder called train or test (`is_part`) is a part wherever it lies; `smalti.cohort.levels` says what the others are.
 """
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Literal
 
 from ..types import Level, Sample
 from .folder import Folder, is_mask_name
 from .levels import Guess, describe_levels, guess_levels, name_levels
+from .parts import TEST, is_part, read_part
 from .reading import Draft, Reading
-from .submission import order_by_submission
 
-Part = Literal["train", "test"]
-PART = re.compile(
-    r"(?:(?P<train>train|training|val|valid|validation|dev)|(?P<test>test|testing|unlabell?ed|predict))"
-    r"(?:[-_ ]?(?:set|data|images?|imgs?|part|split|cases|samples|tiles))*(?:[-_ ]?[0-9]+)?"
-)
-# Looser: where all folders of the root say so, or those of the level that a recipe calls the part.
-PART_WORD = re.compile(
-    r"(?:^|[^a-z])(?:(?P<train>train|training|val|valid|validation)|(?P<test>test|testing|unlabell?ed))(?:[^a-z]|$)"
-)
 NOT_CLASSES = frozenset({"images", "image", "imgs", "img"})  # where other folders lie beside them
 NEVER_READ = frozenset({"truth", "runs"})  # in the root
 
@@ -46,26 +34,15 @@ class Place:
     @property
     def test(self) -> bool:
         """Whether the picture is to be predicted."""
-        return read_part(self.part, loosely=True) == "test"
+        return read_part(self.part) == TEST
 
 
-@cache
-def read_part(name: str, *, loosely: bool = False) -> Part | None:
-    """What a folder called train, Test-set, training_data or the like says; None for any other name.
-
-    Loosely, the word may stand anywhere in the name.
-    """
-    lower = name.strip().lower()
-    found = PART.fullmatch(lower) or (PART_WORD.search(lower) if loosely else None)
-    return None if found is None else "test" if found["test"] else "train"
-
-
-def has_class_folders(folder: Folder, *, beside_tables: bool) -> bool:
-    """Whether folders may be classes; beside tables, at least two must look like it."""
+def has_class_folders(folder: Folder, *, at_least: int) -> bool:
+    """Whether so many folders of one level look like classes; for one, whether any folder may be one."""
     guess = _guess(_list_places(folder)[0])
-    if not beside_tables:
+    if at_least == 1:
         return bool(guess.levels or guess.choices)
-    return any(len(guess.names[i].above) > 1 for i in guess.candidates)
+    return any(len(guess.names[i].above) >= at_least for i in guess.candidates)
 
 
 def read_class_folders(folder: Folder, levels: tuple[Level, ...] | None = None) -> Reading:
@@ -91,7 +68,7 @@ def read_class_folders(folder: Folder, levels: tuple[Level, ...] | None = None) 
             message=f"has no image below a folder of level {found.index('class') + 1}, the class of data.levels.",
             fix=f"count the levels again ({describe_levels(names) or 'there are none'})",
         )
-    if unsaid := sorted({place.part for place in places if place.part and not read_part(place.part, loosely=True)}):
+    if unsaid := sorted({place.part for place in places if place.part and not read_part(place.part)}):
         reading.report(
             "folder-levels",
             ", ".join(unsaid[:4]),
@@ -103,7 +80,6 @@ def read_class_folders(folder: Folder, levels: tuple[Level, ...] | None = None) 
     depths = Counter(len(place.folders) for place in trained)
     _add_tests(folder, [p for p in places if p.test], found, depth=max(depths, key=depths.__getitem__, default=0),
                reading=reading)  # fmt: skip
-    order_by_submission(folder, reading)
     return reading
 
 
@@ -116,14 +92,14 @@ def _list_places(folder: Folder, levels: tuple[Level, ...] | None = None) -> tup
         if not is_mask_name(name) and not (parts and parts[0].lower() in NEVER_READ)
     }
     tops = {parts[0] for parts in above.values() if parts}
-    loosely = len(tops) > 1 and all(read_part(top, loosely=True) for top in tops)
+    loosely = len(tops) > 1 and all(map(read_part, tops))
     places: list[Place] = []
     for name, parts in above.items():
         if levels is not None and "part" in levels:  # counted as any other level
             at = levels.index("part")
             places.append(Place(name, parts, parts[at] if len(parts) > at else ""))
         else:
-            said = (i for i, part in enumerate(parts) if read_part(part, loosely=loosely and i == 0))
+            said = (i for i, part in enumerate(parts) if is_part(part) or (loosely and i == 0))
             at = next(said, len(parts))
             places.append(Place(name, parts[:at] + parts[at + 1 :], "".join(parts[at : at + 1])))
     passed = _pass_over(places, guessed=levels is None)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from ..errors import Problem, show_text
-from ..types import Level, Sample
+from ..types import Form, Level, Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,14 @@ class Columns:
         case: column with the case (patient, slide).
         part: column that says which rows are the test part.
         levels: what each level of folders is, from the top; no table is read.
+        sheet: sheet of a spreadsheet.
+        class_columns: columns of 0 and 1, one per class, in the place of ``label``.
+        real_labels: labels that are classes although they read like a missing value, such as NA.
+        submission: the sample submission, relative to the data folder; ``none`` where no submission is wanted.
+        asked: columns of the sample submission that are filled.
+        answers: whether it is filled with labels or with probabilities.
+        positive: the class whose probability a single column holds.
+        written: how the submission writes each class, as ``CLASS=TEXT``; names of columns, or labels.
     """
 
     table: str | None = None
@@ -29,6 +38,19 @@ class Columns:
     case: str | None = None
     part: str | None = None
     levels: tuple[Level, ...] | None = None
+    sheet: str | None = None
+    class_columns: tuple[str, ...] = ()
+    real_labels: tuple[str, ...] = ()
+    submission: str | None = None
+    asked: tuple[str, ...] | None = None
+    answers: Literal["labels", "probabilities"] | None = None
+    positive: str | None = None
+    written: tuple[str, ...] = ()
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether a column of labels, or several of classes, are known."""
+        return self.label is not None or bool(self.class_columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +62,14 @@ class Draft:
         where: the file or table row it comes from, for messages.
         test: True in the part to predict; elsewhere a missing label is a problem.
         part: what the part column says, for messages.
+        label_text: what the cell of the label says.
     """
 
     sample: Sample
     where: str
     test: bool = False
     part: str = ""
+    label_text: str = ""
 
 
 @dataclass(slots=True)
@@ -64,6 +88,8 @@ class Reading:
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     submission_columns: tuple[str, str] = ("sample_index", "label")
+    form: Form | None = None
+    no_submission: str = ""
     _by_name: dict[str, Draft] = field(default_factory=dict)
 
     def add(self, draft: Draft) -> None:
@@ -99,12 +125,12 @@ def _describe_repeat(first: Draft, second: Draft) -> str:
     return f"'{second.sample.image}' is listed twice; the other is {first.where}."
 
 
-def report_escape(reading: Reading, where: str, *, text: str, image: str | None = None) -> None:
-    """Record a path that leaves the data folder; ``image`` says whose mask it names."""
+def report_escape(reading: Reading, where: str, *, text: str, image: str | None = None, near: str = "") -> None:
+    """Record a path that leaves the data folder; ``image`` says whose mask it names, ``near`` what it does not mean."""
     reading.report(
         "path-escape",
         where,
-        message=f"{text!r} leaves the data folder.",
+        message=f"{text!r} leaves the data folder{near}.",
         fix="copy the file there and write its path relative to the folder",
         images=(image or show_text(text),),
     )

@@ -23,6 +23,20 @@ class Data(Section):
     mask: str | None = Field(None, description="column with the mask file")
     case: str | None = Field(None, description="column with the case (patient, slide)")
     part: str | None = Field(None, description="column that says which rows are the test part")
+    sheet: str | None = Field(None, description="sheet of the spreadsheet that table names")
+    class_columns: tuple[str, ...] = Field((), description="columns of 0 and 1, one per class, in place of label")
+    real_labels: tuple[str, ...] = Field(
+        (), description="labels that are classes although they read like a missing value, such as NA"
+    )
+    submission: str | None = Field(
+        None, description="sample submission in the data folder; none: no submission is written"
+    )
+    asked: tuple[str, ...] | None = Field(None, description="columns of the sample submission that are filled")
+    answers: Literal["labels", "probabilities"] | None = Field(None, description="what they are filled with")
+    positive: str | None = Field(None, description="class whose probability a single column of a submission holds")
+    written: tuple[str, ...] = Field(
+        (), description="how a submission writes each class, as CLASS=TEXT: names of its columns, or labels"
+    )
     levels: tuple[Level, ...] | None = Field(
         None,
         max_length=20,
