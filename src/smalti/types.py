@@ -71,6 +71,7 @@ class Sample:
         index: how a submission names the image.
         repair: what is done to its pixels and its mask; None for nothing.
         foreign_mask: whether the mask is another image's, stretched to the size of this one.
+        bits: how many bits of its 16-bit values are in use, where its file does not say; None for other files.
     """
 
     image: str
@@ -81,6 +82,7 @@ class Sample:
     index: str
     repair: Repair | None = None
     foreign_mask: bool = False
+    bits: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

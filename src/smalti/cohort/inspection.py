@@ -13,6 +13,7 @@ from .asking import ask_columns
 from .challenge import has_challenge_layout, read_challenge
 from .checks import Progress, check_classes, check_files, check_labels, check_masks_present, check_texts
 from .classes import has_class_folders, read_class_folders
+from .depths import settle_depths
 from .folder import Folder
 from .listing import list_tables, read_listing
 from .reading import Columns, Draft, Reading
@@ -77,7 +78,11 @@ def inspect_folder(
         problems += check_labels(drafts)
         problems += check_texts(drafts)
         problems += check_masks_present(drafts, problems)
-        problems += check_files(drafts, root, progress=progress)
+        largest: dict[Path, int] = {}
+        problems += check_files(drafts, root, largest=largest, progress=progress)
+        known = len(reading.problems)
+        drafts = settle_depths(drafts, largest, columns=columns, reading=reading)
+        problems += reading.problems[known:]
     elif not any(not p.warning for p in problems):
         problems.append(Problem("no-images", str(root), "holds no image to learn from.", "add images"))
     drafts, problems = _settle(drafts, problems, min_cases=min_cases)

@@ -29,6 +29,7 @@ class Columns:
         answers: whether it is filled with labels or with probabilities.
         positive: the class whose probability a single column holds.
         written: how the submission writes each class, as ``CLASS=TEXT``; names of columns, or labels.
+        bits: bits in use of 16-bit values whose file does not say, or ``each`` for each file by its largest value.
     """
 
     table: str | None = None
@@ -46,6 +47,7 @@ class Columns:
     answers: Literal["labels", "probabilities"] | None = None
     positive: str | None = None
     written: tuple[str, ...] = ()
+    bits: int | Literal["each"] | None = None
 
     @property
     def has_labels(self) -> bool:

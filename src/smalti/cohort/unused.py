@@ -22,8 +22,7 @@ UNREAD_PICTURES, UNREAD_SLIDES = "pictures of a kind that is not opened", "slide
 KINDS = {
     UNREAD_PICTURES: ".heic .heif .avif .jxl .psd .xcf .dng .nef .cr2 .cr3 .arw .orf "
     ".rw2 .raf .tga .pcx .exr .jxr .eps",
-    UNREAD_SLIDES: ".czi .lif .vsi .ets .nd2 .oib .oif .oir .zvi .lsm .isyntax .mcd "
-    ".ims .afi .dcm .dicom .tmap .kfb .sdpc",
+    UNREAD_SLIDES: ".czi .lif .vsi .ets .nd2 .oib .oif .oir .zvi .lsm .isyntax .mcd .ims .afi .dicom .tmap .kfb .sdpc",
     "drawings and icons": ".svg .ico .icns .ai .emf .wmf .drawio",
     "outlines and annotations": ".xml .geojson .json .roi .qpdata .ndpa .qpproj .annot .shp",
     "tables that are not read": ".csv .tsv .xlsx .xls .xlsm .ods .parquet .feather .arff .sav "

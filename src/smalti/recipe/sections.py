@@ -23,6 +23,11 @@ class Data(Section):
     mask: str | None = Field(None, description="column with the mask file")
     case: str | None = Field(None, description="column with the case (patient, slide)")
     part: str | None = Field(None, description="column that says which rows are the test part")
+    bits: Literal[8, 10, 12, 14, 16, "each"] | None = Field(
+        None,
+        description="bits in use of 16-bit values whose file does not say; each: every file by its own largest value; "
+        "null: the fewest that hold all images, and a question where they differ",
+    )
     sheet: str | None = Field(None, description="sheet of the spreadsheet that table names")
     class_columns: tuple[str, ...] = Field((), description="columns of 0 and 1, one per class, in place of label")
     real_labels: tuple[str, ...] = Field(
@@ -80,6 +85,9 @@ class Tile(Section):
         gt=0,
         le=100,
         description="microns per pixel of a tile, where an image says its own; null takes pixels as they are",
+    )
+    image_mpp: float | None = Field(
+        None, gt=0, le=100, description="microns per pixel of images that do not say their own; matters with mpp only"
     )
     magnifications: tuple[float, ...] = Field(
         (1.0,),
