@@ -67,7 +67,8 @@ def test_challenge_names_images_in_any_way(tmp_path: Path, naming: str) -> None:
     assert all(s.mask_path == s.path.with_name(s.path.name.replace("img", "mask")) for s in cohort.samples)
     assert all(s.case == s.image for s in cohort.samples)
     assert cohort.classes == ("A", "B")
-    assert cohort.submission_columns == ("sample_index", "label")
+    assert cohort.form is not None
+    assert cohort.form.header == ("sample_index", "label")
     assert cohort.targets.tolist() == [0, 1, 0, 1]
 
 
@@ -77,7 +78,8 @@ def test_sample_submission_gives_order_names_and_columns(tmp_path: Path) -> None
     cohort = read_cohort(tmp_path)
     assert [s.index for s in cohort.unlabelled] == ["0002", "0000", "0001"]
     assert [s.path.name for s in cohort.unlabelled] == ["img_0002.png", "img_0000.png", "img_0001.png"]
-    assert cohort.submission_columns == ("id", "target")
+    assert cohort.form is not None
+    assert cohort.form.header == ("id", "target")
 
 
 def test_test_images_are_in_natural_order(tmp_path: Path) -> None:

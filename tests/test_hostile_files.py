@@ -180,6 +180,11 @@ def test_several_pictures_and_early_ends_are_doubts(tmp_path: Path) -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
     for name in ("a.png", "a.gif", "a.webp", "a.tif"):
         frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
+        with pytest.raises(DataError, match=r"holds 2 .*Fix: save the (picture|frame) that is meant"):
+            images.read_size(tmp_path / name)
+        (tmp_path / name).unlink()
+    frames[0].save(tmp_path / "pair.jpg", "MPO", save_all=True, append_images=frames[1:])
+    frames[0].save(tmp_path / "preview.jpg", "MPO", save_all=True, append_images=[frames[1].resize((16, 16))])
     buffer = BytesIO()
     noise.save(buffer, "JPEG")
     (tmp_path / "cut.jpg").write_bytes(buffer.getvalue()[: len(buffer.getvalue()) // 2] + b"\xff\xd9")
@@ -191,8 +196,8 @@ def test_several_pictures_and_early_ends_are_doubts(tmp_path: Path) -> None:
         found: list[Problem] = []
         images.check_image(path, doubts=found)
         doubts[path.name] = [p.code for p in found]
-    several = {name: ["several-frames"] for name in ("a.png", "a.gif", "a.webp", "a.tif")}
-    assert doubts == several | {"cut.jpg": ["image-cut"], "whole.jpg": [], "pyramid.tif": []}
+    said = {"pair.jpg": ["several-frames"], "preview.jpg": [], "pyramid.tif": []}
+    assert doubts == said | {"cut.jpg": ["image-cut"], "whole.jpg": []}
 
 
 def test_a_compressed_tiff_mask_above_pillows_limit_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

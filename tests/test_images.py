@@ -120,12 +120,6 @@ def test_orientation_is_applied_to_size_pixels_and_mask(tmp_path: Path, suffix: 
                                                                12 if expected.shape[1] == W else 8, 3)  # fmt: skip
 
 
-def test_first_frame_of_several(tmp_path: Path, rng: np.random.Generator) -> None:
-    frames = [Image.fromarray(draw(rng, H, W, 3)) for _ in range(3)]
-    frames[0].save(tmp_path / "m.tif", save_all=True, append_images=frames[1:])
-    np.testing.assert_array_equal(images.read_image(tmp_path / "m.tif"), np.asarray(frames[0]))
-
-
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "bmp", "webp", "gif", "jp2"])
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.9])
 def test_truncated_files_are_data_errors(tmp_path: Path, rng: np.random.Generator, suffix: str, share: float) -> None:

@@ -239,20 +239,20 @@ def test_a_slide_of_400_million_pixels_is_cut_without_being_held(tmp_path: Path)
     assert np.abs(store.read_rows(0, 200)[:, 128, 128].astype(int) - wanted).max() <= 3
 
 
+@pytest.mark.parametrize("suffix", ["tif", "svs"])  # read with tifffile, and with OpenSlide
 def test_a_thumbnail_of_a_slide_without_a_pyramid_is_averaged_in_bands(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
     pytest.importorskip("openslide")
     rng = np.random.default_rng(0)
     blurred = [cv2.GaussianBlur(rng.integers(0, 256, (256, 256, 3), dtype=np.uint8), (0, 0), 4) for _ in range(3)]
-    draw_slide(tmp_path / "a.tif", blurred, count=7)
-    whole = images.read_image(tmp_path / "a.tif")
-    monkeypatch.setattr("smalti.images.slides.LARGE_PX", 1000**2)
-    monkeypatch.setattr("smalti.images.slides.BAND_PX", 100 * 7 * 256)
-    small = images.read_thumbnail(tmp_path / "a.tif", longest_px=256)
+    draw_slide(tmp_path / f"a.{suffix}", blurred, count=7)
+    whole = images.read_image(tmp_path / f"a.{suffix}")
+    monkeypatch.setattr("smalti.images.pyramids.BAND_PX", 100 * 7 * 256)
+    small = images.read_thumbnail(tmp_path / f"a.{suffix}", longest_px=256)
     assert small.shape == (256, 256, 3)
     reference = cv2.resize(whole, (256, 256), interpolation=cv2.INTER_AREA)
     assert np.abs(small.astype(float) - reference).mean() < 3
-    with images.open_regions(tmp_path / "a.tif") as regions:
+    with images.open_regions(tmp_path / f"a.{suffix}") as regions:
         part = regions.read(300, 500, height_px=90, width_px=70)
     assert np.abs(part.astype(float) - whole[300:390, 500:570]).mean() < 2

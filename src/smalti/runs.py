@@ -229,6 +229,7 @@ def hash_cohort(cohort: Cohort, *, memo: Path) -> str:
     hashes = hash_files(paths, memo=memo)
     rows = [
         f"{s.image}|{hashes[s.path]}|{hashes[s.mask_path] if s.mask_path else ''}|{s.label}|{s.case}"
+        + (f"|{s.bits}" if s.bits else "")
         for s in cohort.samples
     ]
     return hash_text(*rows)

@@ -9,6 +9,7 @@ from . import (  # noqa: F401
     foreign,
     integrity,
     masks,
+    plausible,
     quality,
     shift,
     suspects,

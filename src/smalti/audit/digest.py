@@ -88,10 +88,10 @@ def _digest_held(sample: Sample) -> ImageDigest:
     file_hash = images.hash_image(sample.path)
     height, width = images.read_size(sample.path)
     if height * width > images.WHOLE_PX:  # looked at through a thumbnail only
-        picture = images.read_thumbnail(sample.path, longest_px=4 * THUMBNAIL_PX)
+        picture = images.read_thumbnail(sample.path, longest_px=4 * THUMBNAIL_PX, bits=sample.bits)
         pixel_hash = file_hash
     else:
-        picture = images.read_image(sample.path)
+        picture = images.read_image(sample.path, bits=sample.bits)
         pixel_hash = _hash_array(picture)
     grey = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
     thumbnail = picture

@@ -13,7 +13,6 @@ from .labels import describe_numbers, note_spaces, read_row_label
 from .names import FILE, NUMBER, PATH, Match, Matcher, drop_image_suffix, drop_img_prefix, find_naming, is_foreign
 from .reading import Columns, Draft, Reading, report_escape
 from .rows import Found, make_sample
-from .submission import order_by_submission
 from .tables import CASE_NAMES, IMAGE_NAMES, Row, Table, list_columns, pick_column, read_csv, read_table
 from .workbooks import WORKBOOK_SUFFIXES, name_unread
 
@@ -22,9 +21,10 @@ LABELS_FILE, CASES_FILE = "train_labels.csv", "cases.csv"
 
 
 def has_challenge_layout(folder: Folder) -> bool:
-    """Whether a folder that only this layout has is there; that of the test images counts beside the labels."""
-    parts = (TRAIN, TEST) if LABELS_FILE in folder.files else (TRAIN,)
-    return any(name.startswith(f"{part}/") for name in folder.files for part in parts)
+    """Whether the table that only this layout has is there beside a folder of it, or images directly in that folder."""
+    if LABELS_FILE in folder.files:
+        return any(name.startswith((f"{TRAIN}/", f"{TEST}/")) for name in folder.files)
+    return any(name.startswith(f"{TRAIN}/") and name.count("/") == 1 for name in folder.list_images())
 
 
 def read_challenge(folder: Folder, columns: Columns) -> Reading:
@@ -49,7 +49,6 @@ def read_challenge(folder: Folder, columns: Columns) -> Reading:
     for name in test:
         sample = Sample(name, folder.files[name], folder.guess_mask_path(name), None, name, name_test(name))
         reading.add(Draft(sample, name, test=True))
-    order_by_submission(folder, reading)
     _apply_cases(folder, train, test=test, reading=reading)
     join_spellings(reading)
     return reading
@@ -60,6 +59,7 @@ def _list_pictures(folder: Folder, part: str) -> list[str]:
 
 
 def _add_labelled(folder: Folder, table: Table, *, columns: Columns, train: list[str], reading: Reading) -> None:
+    reading.tables.add(table.file)
     matcher = Matcher(train)
     chosen = _choose(table, columns, matcher=matcher, reading=reading)
     if chosen is None:
@@ -182,6 +182,7 @@ def _apply_cases(folder: Folder, train: list[str], *, test: list[str], reading: 
     """Lay ``cases.csv`` over the drafts. A bare number means the training image; test images by their path."""
     if CASES_FILE not in folder.files or (table := read_csv(folder, CASES_FILE, reading=reading)) is None:
         return
+    reading.tables.add(table.file)
     index = pick_column(table.header, IMAGE_NAMES) or table.header[0]
     case = pick_column(table.header, CASE_NAMES, taken=(index,)) or table.header[-1]
     if case == index:

@@ -25,28 +25,36 @@ MOST_WORKERS = 8  # each holds one decoded image, and one of them at most a larg
 _large_lock = threading.Lock()
 
 
-def check_files(drafts: Sequence[Draft], root: Path, *, progress: Progress | None = None) -> list[Problem]:
-    """Decode every image and mask, in threads (Pillow decodes outside the interpreter lock)."""
+def check_files(
+    drafts: Sequence[Draft], root: Path, *, largest: dict[Path, int], progress: Progress | None = None
+) -> list[Problem]:
+    """Decode every image and mask, in threads (decoders work outside the interpreter lock).
+
+    ``largest`` gets the largest value of each file that does not say how many bits of its 16-bit values are in use.
+    """
     problems: list[Problem] = []
     workers = min(MOST_WORKERS, os.cpu_count() or 1)
     with ThreadPoolExecutor(workers) as pool:
-        for done, found in enumerate(pool.map(lambda draft: _check_draft(draft, root), drafts), start=1):
+        for done, found in enumerate(pool.map(lambda draft: _check_draft(draft, root, largest), drafts), start=1):
             problems += found
             if progress is not None:
                 progress(done, len(drafts))
     return problems
 
 
-def _check_draft(draft: Draft, root: Path) -> list[Problem]:
+def _check_draft(draft: Draft, root: Path, largest: dict[Path, int]) -> list[Problem]:
     sample = draft.sample
     problems: list[Problem] = []
     size_px: tuple[int, int] | None = None
     try:
         with _wait_turn(sample.path):
-            size_px = images.check_image(sample.path, doubts=problems)
+            size_px = images.check_image(sample.path, doubts=problems, largest=largest)
     except (DataError, MissingExtraError) as error:
         problems.append(_describe_failure(error, sample.image, image=sample.image))
-    problems = [replace(p, file=sample.image, images=(sample.image,)) for p in problems]
+    # What was read by a rule is told of the cohort, not held against each image.
+    problems = [
+        replace(p, file=sample.image, images=() if p.code in images.RULES else (sample.image,)) for p in problems
+    ]
     if sample.mask_path is not None:
         file = sample.mask_path.relative_to(root).as_posix()
         problems += _check_mask(sample.mask_path, file, image=sample.image, size_px=size_px)

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from ..errors import Problem, is_plain, show_text
+from .litter import LITTER, is_litter, list_litter
 from .names import NOTHING, Match, NameIndex, drop_image_suffix, drop_img_prefix, is_image_name, natural_key
 
-NOT_DATA = frozenset({"__MACOSX", "__pycache__", "lost+found", "$RECYCLE.BIN", "System Volume Information"})
+ODD_NAMES = "files whose name no table can hold"
 TABLE_SUFFIXES = (".csv", ".tsv")
 EXACT_RANK = (1 << 20, 0)  # above whatever an index finds
 MASK_FOLDERS = frozenset({"mask", "masks", "segmentation", "segmentations", "annotation", "annotations"})
@@ -59,13 +60,14 @@ class Folder:
     root: Path
     files: dict[str, Path] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    passed: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     _stems: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     _pictures: NameIndex = field(default_factory=lambda: NameIndex(()))
     _masks: NameIndex = field(default_factory=lambda: NameIndex(()))
 
     @classmethod
     def walk(cls, root: Path) -> Folder:
-        """List the files; hidden ones and litter of operating systems are left out, loops of links are cut."""
+        """List the files; hidden ones and litter of systems and file servers are left out, loops of links are cut."""
         names: list[str] = []
         folder = cls(root)
         seen: set[tuple[int, int]] = set()
@@ -98,8 +100,12 @@ class Folder:
         try:
             with os.scandir(self.root / below) as entries:
                 for entry in entries:
-                    if not entry.name.startswith(".") and entry.name not in NOT_DATA:
-                        (folders if _is_folder(entry) else files).append(start + entry.name)
+                    name, is_folder = start + entry.name, _is_folder(entry)
+                    if is_litter(entry.name, is_folder=is_folder):
+                        passed = self.passed[LITTER]
+                        passed += list_litter(self.root, name, is_folder=is_folder, known=len(passed))
+                    else:
+                        (folders if is_folder else files).append(name)
         except OSError as error:
             self._report("folder-unreadable", below or str(self.root),
                          message=f"cannot be listed: {error.strerror}; nothing in it is read.",
@@ -120,6 +126,8 @@ class Folder:
             utf8 = not any("\ud800" <= sign <= "\udfff" for sign in name)
             what = "control signs, such as a line break" if utf8 else "bytes that are not UTF-8"
             self._report("name", show_text(name), message=f"has a name with {what} (shown as \\...).", fix="rename it")
+        else:
+            self.passed[ODD_NAMES].append(show_text(name))
         return False
 
     def _report(self, code: str, file: str, *, message: str, fix: str, warning: bool = False) -> None:

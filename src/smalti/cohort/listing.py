@@ -8,7 +8,7 @@ from typing import Any
 
 from .cases import join_spellings
 from .challenge import CASES_FILE
-from .classes import has_class_folders
+from .classes import NEVER_READ, has_class_folders
 from .columns import choose_columns, list_taken
 from .folder import Folder, clean_path, is_mask_name
 from .labels import describe_numbers
@@ -16,12 +16,11 @@ from .names import FILE, NUMBER, find_naming, is_image_name
 from .parts import TEST, VAL, part_of_path, part_of_table
 from .reading import Columns, Draft, Reading
 from .rows import RowReader, make_sample
-from .submission import SUBMISSION_FILE, order_by_submission
+from .submission import is_sample_name
 from .tables import LABEL_NAMES, Table, list_columns, plain_name, read_table
 from .workbooks import WORKBOOK_SUFFIXES, is_unread, name_unread
 
-NOT_TABLES = frozenset({SUBMISSION_FILE, "submission.csv", CASES_FILE, "decisions.csv", "findings.csv"})
-NOT_LOOKED_INTO = frozenset({"truth", "runs"})
+NOT_TABLES = frozenset({"submission.csv", CASES_FILE, "decisions.csv", "findings.csv"})
 DEEPEST = 3  # folders above a table
 PROBED_ROWS = 50  # enough to see whether a column holds image files
 Source = tuple[Table, Columns]
@@ -41,14 +40,15 @@ def list_tables(folder: Folder, columns: Columns) -> list[str]:
     """The tables that may hold the labels: the one that is named, or all that are looked at."""
     if columns.table is not None:
         return [columns.table]
-    return [name for tier in _list_tiers(folder) for name in tier]
+    return [name for tier in _list_tiers(folder, columns) for name in tier]
 
 
-def _list_tiers(folder: Folder) -> list[list[str]]:
+def _list_tiers(folder: Folder, columns: Columns) -> list[list[str]]:
     """Tables by where they are looked for, one tier after the other until there are labels."""
     names = [n for n in folder.files if n.lower().endswith((".csv", ".tsv", *WORKBOOK_SUFFIXES))]
     names = [n for n in names if PurePosixPath(n).name.lower() not in NOT_TABLES and not n.startswith("~$")]
-    names = [n for n in names if not NOT_LOOKED_INTO & {part.lower() for part in PurePosixPath(n).parts[:-1]}]
+    names = [n for n in names if not NEVER_READ & {part.lower() for part in PurePosixPath(n).parts[:-1]}]
+    names = [n for n in names if not is_sample_name(n) and n != columns.submission]
     tiers = [[n for n in names if n.count("/") == depth] for depth in range(DEEPEST + 1)]
     top = [n for n in tiers[0] if not n.lower().endswith(WORKBOOK_SUFFIXES)]
     below = [] if has_class_folders(folder, at_least=2) else tiers[1:]
@@ -66,6 +66,7 @@ def read_listing(folder: Folder, columns: Columns) -> Reading:
     if _rivals_folders(folder, probe.labelled, columns=columns, reading=reading):
         return reading
     for table, chosen in probe.labelled + probe.tests:
+        reading.tables.add(table.file)
         reading.notes += [f"table: {table.file}", *probe.readings[table.file].notes]
         part = TEST if (table, chosen) in probe.tests else part_of_table(table.file)
         RowReader(folder, table, chosen=chosen, reading=reading, part=part).add_rows()
@@ -77,14 +78,13 @@ def read_listing(folder: Folder, columns: Columns) -> Reading:
     _report_unlisted(folder, reading)
     _, chosen = probe.labelled[0]
     reading.submission_columns = (str(chosen.image), chosen.label or "label")
-    order_by_submission(folder, reading)
     return reading
 
 
 def _probe_tables(folder: Folder, columns: Columns) -> _Probe:
     """Read the tables, tier by tier until one has images and labels, and choose their columns."""
     probe = _Probe()
-    for tier in [[columns.table]] if columns.table is not None else _list_tiers(folder):
+    for tier in [[columns.table]] if columns.table is not None else _list_tiers(folder, columns):
         for file in tier if not probe.labelled else ():
             reading = probe.readings[file] = Reading("table")
             table = _read_one(folder, file, columns=columns, reading=reading)

@@ -12,6 +12,11 @@ WORDS = {
     VAL: ("val", "valid", "validation", "dev", "valset", "valdata"),
     TEST: ("test", "testing", "testset", "testdata", "unlabelled", "unlabeled", "predict", "submission"),
 }
+# A folder that is a part and nothing else, such as train, Test-set or training_data_2.
+FOLDER = re.compile(
+    rf"({'|'.join(word for words in WORDS.values() for word in words if word != 'submission')})"
+    r"([-_ ]?(set|data|images?|imgs?|part|split|cases|samples|tiles))*([-_ ]?[0-9]+)?"
+)
 PART_OF_WORD = {word: part for part, words in WORDS.items() for word in words}
 
 
@@ -20,6 +25,11 @@ def read_part(text: str) -> str:
     words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", text)
     parts = {PART_OF_WORD[word.lower()] for word in words if word.lower() in PART_OF_WORD}
     return parts.pop() if len(parts) == 1 else ""
+
+
+def is_part(folder: str) -> bool:
+    """Whether a folder is called as a part and as nothing else."""
+    return FOLDER.fullmatch(folder.strip().lower()) is not None
 
 
 def part_of_table(file: str) -> str:

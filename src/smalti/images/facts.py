@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
+from .opening import open_stored
 from .pictures import open_picture
 from .slides import is_slide, open_slide
 
@@ -23,12 +23,8 @@ def read_mpp(path: Path) -> float | None:
         with open_slide(path) as slide:
             sides = [slide.properties.get(f"openslide.mpp-{axis}") for axis in "xy"]
         return _hold_mpp(*map(_read_number, sides))
-    with open_picture(path) as (image, _):
-        tags = getattr(image, "tag_v2", {})
-        unit = tags.get(296, 2)
-        microns = {2: 25_400.0, 3: 10_000.0}.get(unit if isinstance(unit, int) else 0, 0.0)  # inch, centimetre
-        sides = [microns / (_read_number(tags.get(tag)) or math.inf) for tag in (282, 283)]
-        return _hold_mpp(*sides)
+    with open_stored(path) as stored:
+        return None if stored is None else _hold_mpp(*stored.mpp)
 
 
 def read_encoding(path: Path) -> tuple[str, float]:
@@ -39,6 +35,9 @@ def read_encoding(path: Path) -> tuple[str, float]:
     """
     if is_slide(path):
         return path.suffix.lower().lstrip("."), 0.0
+    with open_stored(path) as stored:
+        if stored is not None:
+            return stored.form, 0.0
     with open_picture(path) as (image, _):
         steps = [step for table in getattr(image, "quantization", {}).values() for step in table]
         words = (image.format, image.mode, image.info.get("compression"))

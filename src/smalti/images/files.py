@@ -40,6 +40,8 @@ def list_parts(path: Path) -> list[Path]:
     beside: Iterable[Path] = ()
     if suffix == ".mrxs":
         beside = path.with_suffix("").rglob("*")
+    elif suffix == ".dcm":  # each resolution of a slide is a file, and which belong together stands inside
+        beside = (p for p in path.parent.glob("*.dcm") if p != path)
     elif suffix in {".vms", ".vmu"}:
         beside = (p for p in path.parent.iterdir() if p.name.startswith(path.stem) and p != path)
     return [path, *sorted(p for p in beside if p.is_file())]

@@ -23,22 +23,11 @@ JPEG_FILLING = 128  # what libjpeg puts where data end early
 
 
 def check_whole(image: Image.Image, path: Path) -> None:
-    """Raise a `DataError` where a decoded PNG or TIFF holds fewer pixels than it says, or a PNG's checksum is wrong."""
+    """Raise a `DataError` where a decoded PNG holds fewer pixels than it says, or one of its checksums is wrong."""
     if image.format == "PNG":
         # Rows that never came are black, and counting all bytes takes half as long as decoding them.
         end = image.crop((0, max(0, image.height - 2), image.width, image.height))
         _check_png(path, count=end.getbbox(alpha_only=False) is None)
-
-
-def check_strips(image: Image.Image, path: Path) -> None:
-    """Raise a `DataError` where an uncompressed TIFF lists fewer strips or tiles than it has; before it is decoded."""
-    if image.format != "TIFF":
-        return
-    width, height = (int(image.tag_v2[tag]) for tag in (256, 257))  # type: ignore[attr-defined]  # before it is turned
-    boxes = {extents for _, extents, *_ in getattr(image, "tile", ()) if extents is not None}
-    covered = sum((min(right, width) - left) * (min(low, height) - top) for left, top, right, low in boxes)
-    if covered < width * height:
-        raise _short_error(path, f"only {covered / (width * height):.0%} of its pixels are there")
 
 
 def find_doubts(image: Image.Image, path: Path) -> list[Problem]:
@@ -47,8 +36,8 @@ def find_doubts(image: Image.Image, path: Path) -> list[Problem]:
     if _ends_grey(image):
         message = "ends in the flat grey that takes the place of missing data: it may have been cut short."
         doubts.append(Problem("image-cut", str(path), message, COPY_AGAIN, warning=True))
-    if _is_stack(image):
-        message = "holds several pictures, and only the first is read."
+    if image.format == "MPO" and _is_pair(image):
+        message = "holds a second picture of the same size, and only the first is read."
         doubts.append(
             Problem("several-frames", str(path), message, "save the one that is meant by itself", warning=True)
         )
@@ -64,14 +53,14 @@ def _ends_grey(image: Image.Image) -> bool:
     return ends == flat and whole != flat
 
 
-def _is_stack(image: Image.Image) -> bool:
-    """Whether a second picture follows; in a TIFF one of the same size, for smaller ones are the same picture."""
+def _is_pair(image: Image.Image) -> bool:
+    """Whether a second picture of the same size follows; smaller ones are previews of the first."""
     size = image.size
     try:
         image.seek(1)
-    except (EOFError, OSError, SyntaxError, ValueError):  # none, or none that could be read
+    except (EOFError, OSError, SyntaxError, ValueError):  # none that could be read
         return False
-    return image.format != "TIFF" or image.size == size
+    return image.size == size
 
 
 def _check_png(path: Path, *, count: bool) -> None:

@@ -11,11 +11,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from .failures import data_error, refuse_whole
-from .integrity import check_strips, check_whole
+from .colours import to_colours
+from .failures import data_error, name_failures, refuse_whole
+from .integrity import check_whole
+from .opening import open_stored
 from .pictures import LARGEST_WHOLE_PX, open_picture, to_planes, turn
-from .slides import BAND_PX, find_slide_size, is_slide, open_slide, read_slide_region
+from .pyramids import BAND_PX
+from .slides import find_slide_size, is_slide, open_slide, read_slide_region
+from .stored import Stored
 
 Planes = tuple[NDArray[Any], NDArray[np.uint8] | None]  # light and opacity
 
@@ -63,8 +68,14 @@ def _open_bands(path: Path, *, whole: bool) -> Iterator[tuple[tuple[int, int], A
 
             yield (height_px, width_px), read_slide
         return
+    with open_stored(path) as stored:
+        if stored is not None:
+            if whole:
+                refuse_whole(path, stored.size_px, most_px=LARGEST_WHOLE_PX)
+            with name_failures(path):
+                yield stored.size_px, lambda row, stop: _split_stored(stored, row, stop)
+            return
     with open_picture(path) as (image, orientation):
-        check_strips(image, path)
         if whole:
             refuse_whole(path, (image.height, image.width), most_px=LARGEST_WHOLE_PX)
         image.load()
@@ -76,6 +87,15 @@ def _open_bands(path: Path, *, whole: bool) -> Iterator[tuple[tuple[int, int], A
             return to_planes(turned if whole else turned.crop((0, row, turned.width, stop)), path)
 
         yield (turned.height, turned.width), read_picture
+
+
+def _split_stored(stored: Stored, row: int, stop: int) -> Planes:
+    values = stored.read((row, 0, stop - row, stored.size_px[1]))
+    if values.ndim == 2 and stored.meaning.palette is None:
+        return values.max() - values if stored.meaning.photometric == "miniswhite" else values, None
+    colours = to_colours(values, stored.meaning, bits=stored.meaning.bits, ends=None)
+    alpha = None if stored.meaning.alpha is None else values[..., stored.meaning.alpha]
+    return np.asarray(Image.fromarray(np.ascontiguousarray(colours)).convert("L")), alpha
 
 
 @dataclass

@@ -18,7 +18,7 @@ from .failures import data_error, name_failures, refuse_whole
 from .files import open_file
 
 # What Pillow may open whatever the suffix says; its other readers are stubs, or start programs (EPS).
-PICTURE_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")
+PICTURE_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")
 
 LARGE_PX = 89_478_485  # where Pillow begins to warn; a larger .tif goes to OpenSlide if that is installed
 LARGEST_WHOLE_PX = 2 * LARGE_PX  # where Pillow refuses; no slide is read whole beyond it either
@@ -97,6 +97,11 @@ def open_header(path: Path) -> Iterator[tuple[Image.Image, int]]:
                     message=f"is no image that Pillow knows ({_describe_content(file)}).",
                     fix="export it again as PNG or 8-bit TIFF; slides need pip install 'smalti[openslide]'",
                 ) from None
+            if getattr(image, "is_animated", False) and image.format != "MPO":  # of which the first is the picture
+                message = f"holds {image.n_frames} frames."  # type: ignore[attr-defined]
+                raise data_error(
+                    path, "several-pictures", message=message, fix="save the frame that is meant as a file of its own"
+                )
             orientation = _read_orientation(image)
         with image:
             yield image, orientation
@@ -115,9 +120,9 @@ def refuse_large(image: Image.Image, path: Path) -> None:
 
 
 def _read_orientation(image: Image.Image) -> int:
-    # Pillow turns TIFF by itself. getexif() would decode a whole PNG, so the block from the header is parsed here.
+    # getexif() would decode a whole PNG, so the block from the header is parsed here.
     block = image.info.get("exif")
-    if image.format == "TIFF" or not block:
+    if not block:
         return 1
     exif = Image.Exif()
     try:
@@ -168,6 +173,16 @@ def shrink(image: Image.Image, longest_px: int | None) -> Image.Image:
     if longest_px is not None:
         image.thumbnail((longest_px, longest_px), Image.Resampling.LANCZOS)
     return image
+
+
+def is_unfilled(image: Image.Image) -> bool:
+    """Whether a picture has an opacity that is 0 everywhere: it was never filled, and the colours count."""
+    return image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() == (0, 0)
+
+
+def drop_opacity(image: Image.Image) -> Image.Image:
+    """The whole picture without an opacity that was never filled; any other as it is."""
+    return image.convert("RGBA").convert("RGB") if is_unfilled(image) else image
 
 
 def to_rgb(image: Image.Image, path: Path) -> Image.Image:

@@ -10,32 +10,28 @@ from typing import Any
 
 from PIL import Image
 
-from ..errors import DataError, MissingExtraError
+from ..errors import MissingExtraError
 from .failures import data_error, name_failures
 from .files import refuse_special
-from .pictures import LARGE_PX, open_header, shrink
+from .pyramids import Box, read_shrunk
 
-SLIDE_SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".svslide", ".vms", ".vmu", ".bif")
-TIFF_SUFFIXES = (".tif", ".tiff")
-BAND_PX = 16_000_000  # pixels of a slide that are decoded at once; 64 MB
-
-Box = tuple[int, int, int, int]
+SLIDE_SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".svslide", ".vms", ".vmu", ".bif", ".dcm")
+TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf2", ".tf8", ".qptiff")
 
 
 def is_slide(path: Path) -> bool:
-    """Whether OpenSlide reads this file: by its suffix, or a large TIFF that it knows."""
+    """Whether OpenSlide reads this file: by its suffix, or a TIFF whose scanner it knows.
+
+    Other TIFFs are read with tifffile, however large: OpenSlide takes any tiled one, and shows its first page, and
+    16-bit values by their high byte.
+    """
     suffix = path.suffix.lower()
     if suffix not in TIFF_SUFFIXES:
         return suffix in SLIDE_SUFFIXES
     if not path.is_file() or importlib.util.find_spec("openslide") is None:
         return False
-    try:
-        with open_header(path) as (image, _):
-            large = image.width * image.height > LARGE_PX
-    except DataError:
-        large = True
     with name_failures(path):
-        return large and _import_openslide(path).OpenSlide.detect_format(path) is not None
+        return _import_openslide(path).OpenSlide.detect_format(path) not in {None, "generic-tiff"}
 
 
 def _import_openslide(path: Path) -> Any:
@@ -77,34 +73,36 @@ def open_slide(path: Path) -> Iterator[Any]:
 
 def find_slide_size(slide: Any) -> tuple[int, int]:
     """(height_px, width_px) of the highest resolution."""
-    width_px, height_px = slide.dimensions
-    return height_px, width_px
+    return _find_bounds(slide)[2:]
 
 
 def read_slide_region(slide: Any, box: Box, *, longest_px: int | None = None) -> Image.Image:
-    """The box (row_px, col_px, height_px, width_px), from the smallest level of the file that is fine enough.
+    """The box (row_px, col_px, height_px, width_px), from the smallest level of the file that is fine enough."""
+    top, left, _, _ = _find_bounds(slide)
 
-    Where that level is much finer than what is wanted (a file without a pyramid), it is read and averaged in bands.
+    def read(part: Box, level: int) -> Image.Image:
+        row_px, col_px, height_px, width_px = part
+        scale = slide.level_downsamples[level]
+        size = (max(1, round(width_px / scale)), max(1, round(height_px / scale)))
+        region = slide.read_region((left + col_px, top + row_px), level, size)
+        paper = Image.new("RGBA", region.size, "white")
+        return Image.alpha_composite(paper, region).convert("RGB")
+
+    return read_shrunk(box, longest_px=longest_px, downsamples=slide.level_downsamples, read=read)
+
+
+def _find_bounds(slide: Any) -> Box:
+    """The part of a slide that was scanned, where its file says so; a slide is cut to it, as QuPath shows it.
+
+    Formats that place fields of view on a plane (MIRAX, Leica) leave most of the plane empty. QuPath counts its
+    coordinates, those of objects and of masks, from the corner of this part (github.com/qupath/qupath/issues/1278).
     """
-    height_px, width_px = box[2:]
-    level = 0 if longest_px is None else slide.get_best_level_for_downsample(max(height_px, width_px) / longest_px)
-    scale = slide.level_downsamples[level]
-    height, width = (max(1, round(n / scale)) for n in (height_px, width_px))
-    step = 1 if longest_px is None else max(height, width) // (2 * longest_px)  # twice too fine; the last step is exact
-    if step <= 1 or height * width <= BAND_PX:
-        return shrink(_read_level(slide, box, level=level), longest_px)
-    rows = max(1, BAND_PX // width // step) * step
-    whole = Image.new("RGB", (-(-width // step), -(-height // step)))
-    for row in range(0, height, rows):
-        part = (box[0] + round(row * scale), box[1], round(min(rows, height - row) * scale), width_px)
-        whole.paste(_read_level(slide, part, level=level).reduce(step), (0, row // step))
-    return shrink(whole, longest_px)
-
-
-def _read_level(slide: Any, box: Box, *, level: int) -> Image.Image:
-    row_px, col_px, height_px, width_px = box
-    scale = slide.level_downsamples[level]
-    size = (max(1, round(width_px / scale)), max(1, round(height_px / scale)))
-    region = slide.read_region((col_px, row_px), level, size)
-    paper = Image.new("RGBA", region.size, "white")
-    return Image.alpha_composite(paper, region).convert("RGB")
+    width_px, height_px = slide.dimensions
+    whole = (0, 0, height_px, width_px)
+    names = ("y", "x", "height", "width")
+    try:
+        row, col, height, width = (int(slide.properties[f"openslide.bounds-{name}"]) for name in names)
+    except (KeyError, ValueError):
+        return whole
+    inside = min(row, col) >= 0 and min(height, width) > 0 and row + height <= height_px and col + width <= width_px
+    return (row, col, height, width) if inside else whole

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Generic, TypeVar
 
 import cv2
@@ -60,10 +61,12 @@ class Pictures:
 
     Args:
         root: the folder. A file outside it is refused with a `DataError`.
+        bits: of files with 16-bit values, how many are in use (`Sample.bits`).
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, bits: Mapping[Path, int | None] = MappingProxyType({})) -> None:
         self._root = root.resolve()
+        self._bits = bits
         self._pixels: Shelf[NDArray[np.uint8]] = Shelf(PIXELS_BYTES)
         self._drawn: Shelf[bytes] = Shelf(DRAWN_BYTES)
         self._small = threading.Semaphore(2)
@@ -80,7 +83,7 @@ class Pictures:
         def draw() -> bytes:
             pixels = self._pixels.get(_key(path))
             if pixels is None:
-                return _encode(read_thumbnail(path, longest_px=longest_px))
+                return _encode(read_thumbnail(path, longest_px=longest_px, bits=self._bits.get(path)))
             return _encode(_shrink(pixels, longest_px))
 
         return self._draw(path, ("whole", longest_px), draw)
@@ -98,7 +101,13 @@ class Pictures:
             inside = pixels is not None and min(row_px, col_px) >= 0 and min(height_px, width_px) >= 1
             if pixels is None or not inside or row_px + height_px > len(pixels) or col_px + width_px > len(pixels[0]):
                 part = read_region(
-                    path, row_px, col_px, height_px=height_px, width_px=width_px, longest_px=longest_px
+                    path,
+                    row_px,
+                    col_px,
+                    height_px=height_px,
+                    width_px=width_px,
+                    longest_px=longest_px,
+                    bits=self._bits.get(path),
                 )  # it says what is wrong with the box
             else:
                 part = _shrink(pixels[row_px : row_px + height_px, col_px : col_px + width_px], longest_px)
@@ -129,7 +138,7 @@ class Pictures:
         height_px, width_px = read_size(path)
         if height_px * width_px > KEPT_PX or path.suffix.lower() in SLIDE_SUFFIXES:
             return None
-        pixels = read_image(path)
+        pixels = read_image(path, bits=self._bits.get(path))
         self._pixels.put(_key(path), pixels, size_bytes=pixels.nbytes)
         return pixels
 

@@ -68,7 +68,7 @@ def make_app(desk: Desk, token: str, *, port: int | None = None) -> Starlette:
     app = Starlette(routes=routes, middleware=[guard], exception_handlers=handlers)
     app.state.writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="writer")
     app.state.desk = desk
-    app.state.pictures = Pictures(desk.cohort.root)
+    app.state.pictures = Pictures(desk.cohort.root, bits={s.path: s.bits for s in desk.cohort.samples})
     app.state.heatmaps = Pictures(desk.insight.heatmaps) if desk.insight else None
     return app
 

@@ -160,12 +160,12 @@ def cut_pieces(
 def find_sides(sample: Sample, tile: recipe.Tile, *, tile_px: int) -> tuple[int, ...]:
     """Sides of the squares of one place in pixels of the image, one a magnification, smallest first.
 
-    Where microns per pixel are asked for and the image does not say its own, its pixels are taken as they are.
+    Where microns per pixel are asked for, and neither image nor recipe says its own, pixels are taken as they are.
 
     Raises:
         DataError: the image cannot be read.
     """
-    own = None if tile.mpp is None else images.read_mpp(sample.path)
+    own = None if tile.mpp is None else images.read_mpp(sample.path) or tile.image_mpp
     unit = 1.0 if tile.mpp is None or own is None else tile.mpp / own
     return tuple(max(1, round(tile_px * unit * factor)) for factor in tile.magnifications)
 

@@ -36,7 +36,7 @@ def read_sample(sample: Sample) -> tuple[Picture, Picture]:
 
 def read_painted(sample: Sample) -> tuple[Picture, Picture, NDArray[np.bool_] | None]:
     """As `read_sample`, and where paint was filled, (H, W); None without a repair."""
-    image = images.read_image(sample.path)
+    image = images.read_image(sample.path, bits=sample.bits)
     mask = None if sample.mask_path is None else read_sample_mask(sample, image.shape[:2])
     if sample.repair is None:
         return image, find_tissue(image) if mask is None else mask, None

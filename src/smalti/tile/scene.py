@@ -78,7 +78,7 @@ def open_scene(sample: Sample) -> Iterator[Scene]:
     Raises:
         DataError: a file cannot be read, the mask has another size than the image, or the repair leaves no mask.
     """
-    with images.open_regions(sample.path) as regions:
+    with images.open_regions(sample.path, bits=sample.bits) as regions:
         if math.prod(regions.size_px) > images.WHOLE_PX:
             yield _look_through(sample, regions)
             return
@@ -92,7 +92,7 @@ def _look_through(sample: Sample, regions: images.Regions) -> Scene:
     given = None if sample.mask_path is None else _read_plane(sample, size_px)
     if given is not None and sample.repair is None:
         return Scene(size_px, given, regions=regions)
-    view = images.read_thumbnail(sample.path, longest_px=VIEW_PX)
+    view = images.read_thumbnail(sample.path, longest_px=VIEW_PX, bits=sample.bits)
     if sample.repair is None:
         return Scene(size_px, Plane.over(find_tissue(view), size_px), regions=regions)
     # A repair is drawn on the view: its outline was found on a copy that is no finer.

@@ -45,7 +45,7 @@ WORKERS = 2
 LOOK_AHEAD = 4  # bags cut but not yet written; bounds memory when the disk is slower than the cutting
 PIECE_BYTES = 64_000_000  # larger bags are cut and written in pieces
 CHANNELS = 3
-GRID_KNOBS = ("mpp", "magnifications", "overlap_frac", "min_coverage", "min_tiles", "max_tiles")
+GRID_KNOBS = ("mpp", "image_mpp", "magnifications", "overlap_frac", "min_coverage", "min_tiles", "max_tiles")
 RASTER_PX = 16  # side of the shrunken mask of a tile: a cell is some 14 px at 224, a nucleus; finer is the channel's
 INDEX_COLUMNS = ("positions", "coverage", "scale")  # of a bag and of the store: one entry a tile
 
@@ -261,6 +261,7 @@ def _list_files(sample: Sample) -> list[Path]:
 def _hash_store(samples: tuple[Sample, ...], tile: recipe.Tile, *, tile_px: int, hashes: Mapping[Path, str]) -> str:
     rows = [
         f"{s.image}|{hashes[s.path]}|{hashes[s.mask_path] if s.mask_path else ''}|{s.foreign_mask}|{s.repair or ''}"
+        + (f"|{s.bits}" if s.bits else "")
         for s in samples
     ]
     knobs = json.dumps(_name_knobs(tile, tile_px), sort_keys=True)

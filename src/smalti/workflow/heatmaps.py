@@ -16,6 +16,7 @@ from PIL import Image
 from ..evaluate import Measured, measure_map
 from ..images import WHOLE_PX, read_mask, read_size, read_thumbnail
 from ..runs import write_atomic
+from ..types import Sample
 
 if TYPE_CHECKING:
     from ..predict import Explanation
@@ -102,7 +103,7 @@ def write_heatmaps(
     from ..report import Legend, draw_overlay
 
     image = explanation.question.sample.image
-    picture = _read_picture(explanation.question.sample.path, place)
+    picture = _read_picture(explanation.question.sample, place)
     measured = {}
     layers = list_layers(explanation, classes)
     for row, layer in enumerate(layers):
@@ -139,11 +140,11 @@ def list_layers(explanation: Explanation, classes: tuple[str, ...]) -> list[Laye
     return layers
 
 
-def _read_picture(path: Path, place: Place) -> NDArray[np.uint8]:
+def _read_picture(sample: Sample, place: Place) -> NDArray[np.uint8]:
     from ..predict import shrink_size
 
     size = shrink_size(place.size_px, place.scale)
-    picture = read_thumbnail(path, longest_px=max(size))
+    picture = read_thumbnail(sample.path, longest_px=max(size), bits=sample.bits)
     if picture.shape[:2] != size:  # the shorter side may be rounded another way
         picture = np.asarray(cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA), dtype=np.uint8)
     return picture

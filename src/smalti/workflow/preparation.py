@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from .. import images
 from ..audit import settle_decisions, write_decisions, write_findings
-from ..errors import RecipeError, RunError, SplitError
+from ..errors import DataError, Problem, RecipeError, RunError, SplitError
 from ..leftovers import name_temporary
-from ..recipe import Recipe, overlay_recipe
+from ..recipe import Recipe, Tile, overlay_recipe
 from ..runs import (
     LIBRARIES,
     RunFolder,
@@ -67,6 +67,7 @@ def prepare(
     plan = resolve_plan(plan, listener=listener)
     check_parts(plan)
     check_rules(plan)
+    refuse_unscaled(ground.cohort.samples, plan.tile)
     cache = runs / "cache"
     splits = make_splits(ground, plan, listener=listener)
     backbone = build_backbone(plan.model)
@@ -89,7 +90,6 @@ def prepare(
         store = build_store(
             add_given(ground.cohort, given), plan.tile, tile_px=tile_px, cache=cache, progress=listener.follow("tile")
         )
-        count_unscaled(ground, plan, listener=listener)
     adopt_training(run_folder, splits, listener=listener)
     fabric = make_fabric(device)
     stains = fit_stains(ground.cohort, store, plan, splits=splits)
@@ -112,16 +112,25 @@ def add_given(cohort: Cohort, given: tuple[Sample, ...]) -> Cohort:
     return replace(cohort, labelled=(*cohort.labelled, *(s for s in given if s.image not in kept)))
 
 
-def count_unscaled(ground: Ground, plan: Recipe, *, listener: Listener) -> None:
-    """Say of how many images the pixels are taken as they are though microns per pixel are asked for."""
-    samples = ground.cohort.samples
-    if plan.tile.mpp is None or plan.tile.source != "tiles":
+def refuse_unscaled(samples: Sequence[Sample], tile: Tile) -> None:
+    """Ask what is meant where tiles are to show microns and images do not say theirs.
+
+    Raises:
+        DataError: the recipe does not say what such images have.
+    """
+    if tile.mpp is None or tile.image_mpp is not None or tile.source != "tiles":
         return
-    unknown = sum(images.read_mpp(s.path) is None for s in samples)
-    if unknown:
-        listener.say(
-            f"{unknown} of {len(samples)} images do not say their microns per pixel: tile.mpp leaves them as they are"
-        )
+    silent = [s.image for s in samples if images.read_mpp(s.path) is None]
+    if not silent:
+        return
+    problem = Problem(
+        "mpp-unknown",
+        silent[0] + (f" and {len(silent) - 1} more" if len(silent) > 1 else ""),
+        f"{len(silent)} of {len(samples)} images do not say their microns per pixel, and tile.mpp={tile.mpp:g} would "
+        "show them at another scale than the others.",
+        "--set tile.image_mpp=NUMBER says what these images have; --set tile.mpp=null takes all pixels as they are",
+    )
+    raise DataError("images of unknown scale", [problem])
 
 
 def check_rules(plan: Recipe) -> None:
@@ -334,6 +343,17 @@ def refold(
     return replace(experiment, run=run_folder, cohort=cohort, frozen=frozen, stains=stains)
 
 
+def _describe_form(cohort: Cohort) -> dict[str, Any]:
+    """What a submission holds, by positions of its columns; why there will be none."""
+    form = cohort.form
+    if form is None:
+        return {"none": cohort.no_submission}
+    return {
+        "sample": form.file, "delimiter": form.delimiter, "comma": form.comma,
+        "labels": {i: dict(words) for i, words in form.labels.items()}, "probabilities": dict(form.scores),
+    }  # fmt: skip
+
+
 def record_plan(run_folder: RunFolder, ground: Ground, splits: tuple[Split, ...]) -> None:
     """Everything that was decided, in the run folder before training begins."""
     from ..samples import tabulate_folds
@@ -349,7 +369,7 @@ def record_plan(run_folder: RunFolder, ground: Ground, splits: tuple[Split, ...]
             "n_labelled": len(cohort.labelled), "n_unlabelled": len(cohort.unlabelled),
             "n_sealed": len(cohort.sealed), "n_cases": len({s.case for s in cohort.labelled}),
             "notes": cohort.notes, "left_out": left_out, "repaired": repaired, "label_by_case": bool(ground.bound),
-            "seals": [path.name for path in ground.seals],
+            "seals": [path.name for path in ground.seals], "submission": _describe_form(cohort),
         },
     )  # fmt: skip
     write_table(run_folder.path / "samples.csv", tabulate_samples(cohort))

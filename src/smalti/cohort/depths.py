@@ -1,0 +1,72 @@
+"""How many bits of 16-bit values are in use, where the files do not say: one answer for the whole cohort."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from .. import images
+from .reading import Columns, Draft, Reading
+
+BLACK = 16  # a picture of no larger value is black at any depth, and says nothing of the others
+
+
+def settle_depths(
+    drafts: Sequence[Draft], largest: Mapping[Path, int], *, columns: Columns, reading: Reading
+) -> list[Draft]:
+    """The drafts with the bits that their 16-bit values are read by; a note on what was guessed, a problem for doubt.
+
+    Args:
+        drafts: of the cohort.
+        largest: file -> largest value, of the files that do not say how many bits are in use.
+        columns: ``bits`` says what is to be taken: a number, or ``each`` for each file by itself.
+        reading: gets notes and problems.
+    """
+    loose = [d for d in drafts if d.sample.path in largest]
+    if not loose:
+        return list(drafts)
+    own = {d.sample.path: images.count_bits(largest[d.sample.path]) for d in loose}
+    telling = [d for d in loose if largest[d.sample.path] >= BLACK] or loose
+    bits = max(own[d.sample.path] for d in telling)
+    if isinstance(columns.bits, int):
+        bits = columns.bits
+        _report_exceeding(loose, own, bits=bits, reading=reading)
+    elif columns.bits is None:
+        lower = [d for d in telling if own[d.sample.path] < bits]
+        if lower:
+            _ask(lower, telling, bits=max(own[d.sample.path] for d in lower), reading=reading)
+        elif bits < 16:
+            reading.notes.append(
+                f"no value above {(1 << bits) - 1} in any of {len(loose)} images of 16-bit values: they are read as "
+                f"{bits} bits (--set data.bits=16 reads them as 16)"
+            )
+    return [
+        replace(d, sample=replace(d.sample, bits=own[d.sample.path] if columns.bits == "each" else bits))
+        if d.sample.path in own
+        else d
+        for d in drafts
+    ]
+
+
+def _report_exceeding(loose: Sequence[Draft], own: Mapping[Path, int], *, bits: int, reading: Reading) -> None:
+    for draft in loose:
+        if own[draft.sample.path] > bits:
+            reading.report(
+                "bits-exceeded",
+                draft.sample.image,
+                message=f"has values above {(1 << bits) - 1}, and data.bits is {bits}.",
+                fix="--set data.bits=16, or --set data.bits=each for each file by its own largest value",
+                images=(draft.sample.image,),
+            )
+
+
+def _ask(lower: Sequence[Draft], telling: Sequence[Draft], *, bits: int, reading: Reading) -> None:
+    others = f" (nor have {len(lower) - 1} more)" if len(lower) > 1 else ""
+    reading.report(
+        "bits-mixed",
+        lower[0].sample.image,
+        message=f"has no value above {(1 << bits) - 1}{others}, and {len(telling) - len(lower)} other images of 16-bit "
+        f"values do: it is dark, or has {bits} bits.",
+        fix="--set data.bits=16 reads all by one scale, --set data.bits=each reads each file by its own largest value",
+    )

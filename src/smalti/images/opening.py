@@ -1,0 +1,32 @@
+"""Which reader a file is for, told by its first bytes: that of stored values (TIFF, PNG of 16 bits) or Pillow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .failures import name_failures
+from .files import open_file
+from .pngs import COLOUR_AT, SNIFFED_BYTES, is_wide_png, open_wide_png
+from .stored import Stored
+from .tiffs import MAGIC, open_tiff
+
+
+@contextmanager
+def open_stored(path: Path) -> Iterator[Stored | None]:
+    """The picture as its file stores it; None where Pillow reads it.
+
+    Raises:
+        DataError: it is missing, damaged, of a kind that is refused, or which of its pages is meant cannot be told.
+    """
+    with name_failures(path), open_file(path) as file:
+        start = file.read(SNIFFED_BYTES)
+    if start[:4] in MAGIC:
+        with open_tiff(path) as stored:
+            yield stored
+    elif is_wide_png(start):
+        with open_wide_png(path, start[COLOUR_AT]) as stored:
+            yield stored
+    else:
+        yield None
