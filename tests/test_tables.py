@@ -71,6 +71,8 @@ def draw_listing(root: Path, texts: Iterable[str], files: Iterable[str] = FILES)
 WAYS = {
     "capitals": ("images/S{}.PNG", "4 file(s) are found where only capital letters differ"),
     "suffix": ("images/s{}.tif", "where only the suffix differs"),
+    "suffix of a scanner": ("s{}.czi", "where only the suffix differs"),
+    "two suffixes": ("images/s{}.ome.tif", "where only the suffix differs"),
     "capital suffix": ("s{}.TIFF", "where only the suffix differs"),
     "notebook": ("/content/drive/MyDrive/tissue/images/s{}.png", "by the end of a longer path"),
     "windows": ("C:\\Users\\lab\\images\\s{}.png", "by the end of a longer path"),
@@ -154,6 +156,13 @@ def test_one_foreign_path_of_another_folder_is_refused(tmp_path: Path) -> None:
     (problem, *_) = problems_of(tmp_path)
     assert problem.code == "path-escape"
     assert "images/s0.png has its name, but lies in another folder" in problem.message
+
+
+def test_a_column_of_images_that_are_not_here_is_told(tmp_path: Path) -> None:
+    draw_listing(tmp_path, [f"scan {i}" for i in range(4)])
+    (problem,) = problems_of(tmp_path)
+    assert problem.code == "no-labels"
+    assert "'image' names no image that is here, such as 'scan 0'; labels: 'label'" in problem.message
 
 
 def test_relative_paths_of_another_folder_are_not_guessed(tmp_path: Path) -> None:

@@ -202,7 +202,9 @@ def _describe_table(folder: Folder, table: Table) -> str:
     """The columns of a table in which not all was recognised, what was, and what may be behind it."""
     fits = lambda column: finds_images(folder, table, column=column)  # noqa: E731
     found = choose_columns(table, Columns(), reading=Reading("table"), fits=fits) or Columns()
-    known = [f"images: '{found.image}'"] if found.image is not None and fits(found.image) else []
+    known = [f"images: '{found.image}'"] if found.image is not None else []
+    if found.image is not None and not fits(found.image):
+        known = [f"'{found.image}' names no image that is here, such as '{table.rows[0].read(found.image)}'"]
     known += [f"labels: '{found.label}'"] if found.label is not None else []
     remarks = [describe_numbers(table, taken=list_taken(found))] if not found.has_labels else []
     if any(is_image_name(name) for name in table.header):

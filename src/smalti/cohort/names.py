@@ -13,6 +13,11 @@ from ..images import IMAGE_SUFFIXES
 from ..types import Sample
 
 Convert = Callable[[str], str]
+# Suffixes that a table may still have from before images were converted, beside those that are read.
+OTHER_SUFFIXES = (".czi", ".lif", ".vsi", ".zvi", ".dcm", ".heic", ".heif", ".avif", ".jfif", ".jpe", ".qptiff", ".npy")
+ANY_SUFFIX = re.compile(
+    rf"(?i)(\.ome)?({'|'.join(map(re.escape, dict.fromkeys((*IMAGE_SUFFIXES, *OTHER_SUFFIXES))))})$"
+)
 # How a name is not as a table writes it, and still the only one that can be meant.
 LETTERS, CAPITALS, SUFFIX, NUMBER = "letters", "capitals", "suffix", "number"
 PATH, FILE, PART = "path", "file", "part"
@@ -52,6 +57,10 @@ def _compose(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
+def _drop_any_suffix(file: str) -> str:
+    return ANY_SUFFIX.sub("", file)
+
+
 def _fold(text: str) -> str:
     return _compose(_compose(text).casefold())
 
@@ -79,7 +88,7 @@ def _levels() -> tuple[_Level, ...]:
     for way, fold in folds:
         found.append(_Level(way, fold, str, str))
         found.append(_Level(way, fold, str, drop_image_suffix))
-    found += [_Level(SUFFIX, fold, drop_image_suffix, drop_image_suffix) for _, fold in folds]
+    found += [_Level(SUFFIX, fold, _drop_any_suffix, _drop_any_suffix) for _, fold in folds]
     return (*found, _Level(NUMBER, str, read_number, read_number))
 
 
