@@ -118,6 +118,12 @@ CASES = [
          "2,c,0.500000000,0.250000000,0.250000000\n", labels=("a", "b", "c")),
     Case("spaces before quotes, and two samples of spelling", 'id, label ,note\n0, "Benign" ,"x, y"\n1, "Malignant",\n'
          '2, "Benign", z\n', 'id, label ,note\n0, "Benign" ,"x, y"\n1, "Malignant",\n2, "Benign", z\n'),
+    Case("numbers of rows beside the names", ",image_name,label,Unnamed: 3\n0,img_0002.png,benign,\n"
+         "1,img_0001.png,benign,\n2,img_0000.png,benign,\n", ",image_name,label,Unnamed: 3\n0,img_0002.png,benign,\n"
+         "1,img_0001.png,malignant,\n2,img_0000.png,benign,\n"),
+    Case("numbers of rows under a usual name", "id,tissue,label\n0,img_0001.png,benign\n1,img_0002.png,benign\n"
+         "2,img_0000.png,benign\n", "id,tissue,label\n0,img_0001.png,malignant\n1,img_0002.png,benign\n"
+         "2,img_0000.png,benign\n"),
     Case("lines above the header", "sep=;\r\n# of day 1\r\nid;label\r\n0;malignant\r\n1;malignant\r\n2;benign\r\n",
          "sep=;\r\n# of day 1\r\nid;label\r\n0;benign\r\n1;malignant\r\n2;benign\r\n"),
     Case("leading zeros in the labels", "id,label\r\n0,01\r\n1,01\r\n2,02\r\n", "id,label\r\n0,01\r\n1,02\r\n2,01\r\n",
@@ -421,7 +427,7 @@ def draw_large(path: Path, kind: int) -> None:
 
 
 def test_a_run_fills_the_sample_with_calibrated_means_of_its_cases(tmp_path: Path) -> None:
-    """The recipe calibrates nothing and moves decisions; the submission holds the raw scores at a fitted temperature."""
+    """The recipe calibrates nothing and moves decisions; the submission has the raw scores at a fitted temperature."""
     root = tmp_path / "data"
     rows = [f"t{i},p{i // 2},{WORDS[i // 2 % 2]}" for i in range(24)]
     for i in range(24):

@@ -157,10 +157,15 @@ def _check_complete(asking: _Asking, matched: Mapping[int, str], rest: list[int]
     raise _UnclearError("submission-classes", f"{'; '.join(parts)} (classes: {asking.listed}).", fix=fix)
 
 
+def _is_kept(column: str) -> bool:
+    """Whether a column stays as it stands by its name; libraries number the columns and rows that have none."""
+    return plain_name(column) in KEPT_NAMES or not column or column.startswith("Unnamed: ")
+
+
 def _may_be_asked(asking: _Asking, position: int) -> bool:
     """Whether a column may have to be filled: it is empty, or holds one number or shares, and has no known name."""
     seen = asking.see(position)
-    if plain_name(asking.form.header[position]) in KEPT_NAMES or not all(map(NUMBER.fullmatch, seen)):
+    if _is_kept(asking.form.header[position]) or not all(map(NUMBER.fullmatch, seen)):
         return False
     return len(seen) < 2 or all(0 <= read_number(text) <= 1 for text in seen)
 
@@ -213,7 +218,7 @@ def _check_numbers(asking: _Asking, seen: set[str], *, where: str) -> None:
 def _choose_column(asking: _Asking, others: list[int], matched: Mapping[int, str]) -> int:
     """The one column that is asked for: by its name, by its values, or since the others have names that are kept."""
     header, classes = asking.form.header, asking.classes
-    open_ = [i for i in others if plain_name(header[i]) not in KEPT_NAMES] or others
+    open_ = [i for i in others if not _is_kept(header[i])] or others
     named = [i for i in open_ if asking.is_answer(i)]
     labelled = [i for i in named if header[i] in (asking.label_column, asking.columns.label)]
     valued = [i for i in open_ if (seen := asking.see(i)) and find_spelling(seen, classes)]

@@ -16,7 +16,7 @@ from ..errors import show_text
 from ..images import open_file
 from ..types import Form, FormRow, Sample
 from .folder import Folder, clean_path, is_mask_name
-from .names import Matcher
+from .names import NUMBER, Matcher
 from .reading import Columns, Draft, Reading
 from .tables import CASE_NAMES, IMAGE_NAMES, plain_name, read_text, sniff_delimiter
 
@@ -201,26 +201,28 @@ def _parse_form(folder: Folder, file: str, *, reading: Reading) -> Form | None:
 class _Key:
     """One reading of a column: ``rows`` holds the images that each row means; of unit ``image`` those it may mean.
 
-    ``header`` is False where the name of the column means an image, as rows do.
+    ``header`` is False where the name of the column means an image, as rows do; ``exact`` counts rows that say more of
+    an image's name than its number.
     """
 
     column: int
     unit: str
     rows: list[list[str]]
     header: bool
+    exact: int
 
     def list_images(self) -> list[tuple[str, ...]]:
         """The images whose answer each row gets; none where it is not clear."""
         return [tuple(found) if self.unit != "image" or len(found) == 1 else () for found in self.rows]
 
-    def weigh(self, name: str, tests: int) -> tuple[bool, int, bool, bool, int]:
+    def weigh(self, name: str, tests: int) -> tuple[bool, int, int, bool, bool, int]:
         """How much speaks for it; ``name`` is the column's."""
         meant = self.list_images()
         named = [image for found in meant for image in found]
         covered = len(set(named))
         whole = all(meant) and covered == len(named) == tests
         common = plain_name(name) in {"image": IMAGE_NAMES, "case": CASE_NAMES}.get(self.unit, ())
-        return whole, covered, common, self.unit == "image", -self.column
+        return whole, covered, self.exact, common, self.unit == "image", -self.column
 
 
 def _list_unlisted(folder: Folder, reading: Reading) -> dict[str, Draft]:
@@ -247,7 +249,8 @@ def _choose_key(form: Form, tests: dict[str, Draft]) -> _Key | None:
         if len(texts) > 1 and len(set(texts)) == 1:
             continue
         for unit, find in units.items():
-            key = _Key(column, unit, [find(text) for text in texts], header=not find(name))
+            exact = sum(NUMBER not in matcher.match(text).ways for text in texts) if unit == "image" else len(texts)
+            key = _Key(column, unit, [find(text) for text in texts], header=not find(name), exact=exact)
             keys.append((key.weigh(name, len(tests)), key))
     best = max(keys, key=lambda k: k[0], default=None)
     return None if best is None or not best[0][1] else best[1]

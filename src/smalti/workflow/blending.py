@@ -67,6 +67,9 @@ def combine_runs(ground: Ground, plan: Recipe, *, runs: Path, name: str | None, 
         if cohort.unlabelled and "test" in tables:
             # What a fitted method gives for inner images is what it was fitted to: no calibration can be told from it.
             calibration = "none" if plan.ensemble.method not in UNFITTED else choose_calibration(plan)
+            moved = [f.name for f in folders if RunFolder(f).read_recipe().predict.decision != "largest"]
+            if moved and cohort.form is not None and cohort.form.scores:
+                listener.say(f"the probabilities carry the class weights of {', '.join(moved)} (predict.decision)")
             submit(
                 run_folder, cohort, settled["test"], inner=combined.inner, scores=tables["test"],
                 calibration=calibration, listener=listener,
