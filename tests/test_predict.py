@@ -1,7 +1,8 @@
-"""Submissions: the order and words of the competition, averages by hand, and each fault named."""
+"""Predictions become answers: averages by hand, rows without images, and each fault of a submission named."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from smalti.cohort import read_cohort
 from smalti.errors import SubmissionError
 from smalti.predict import average_scores, check_submission, find_unreadable, write_submission
-from smalti.types import Cohort, Sample
+from smalti.types import Cohort, Form, FormRow, Sample
 from textures import CLASSES
 
 SCORES = [f"score_{c}" for c in CLASSES]
@@ -24,7 +25,13 @@ def cohort(tmp_path: Path) -> Cohort:
     """Three images to predict, a fourth that could not be read; B is the most frequent class."""
     labelled = tuple(Sample(f"t{i}", Path(f"t{i}"), None, label, f"t{i}", str(i)) for i, label in enumerate("ABBC"))
     unlabelled = tuple(Sample(f"x{n}.png", Path(f"x{n}"), None, None, f"x{n}", n) for n in ("3", "5", "7"))
-    return Cohort(tmp_path, "challenge", labelled, unlabelled, CLASSES, (), ("id", "subtype"), NAMES)
+    return Cohort(tmp_path, "challenge", labelled, unlabelled, CLASSES, (), make_form(*NAMES))
+
+
+def make_form(*names: str) -> Form:
+    """Two columns; nothing is filled in yet."""
+    rows = tuple(FormRow((name, ""), "\n", (f"x{name}.png",)) for name in names)
+    return Form("sample.csv", "id,subtype\n", ("id", "subtype"), rows, labels={1: {c: c for c in CLASSES}})
 
 
 def tabulate(*rows: tuple[str, float, float, float]) -> pd.DataFrame:
@@ -73,7 +80,7 @@ def test_a_tie_goes_to_the_first_class(cohort: Cohort, tmp_path: Path) -> None:
 
 
 def test_an_image_that_could_not_be_read_gets_the_most_frequent_class(cohort: Cohort, tmp_path: Path) -> None:
-    object.__setattr__(cohort, "submission_rows", ("9", *NAMES))
+    cohort = replace(cohort, form=make_form("9", *NAMES))
     assert find_unreadable(cohort) == ("9",)
     path = write_submission(tmp_path / "s.csv", cohort, PREDICTIONS)
     assert read_lines(path) == ["id,subtype", "9,B", "7,C", "3,A", "5,B"]
@@ -98,47 +105,54 @@ def test_the_finished_run_submits_what_its_tables_say(finished: Any, challenge: 
     assert written["sample_index"].tolist() == sample["sample_index"].tolist() == [5, 4, 3, 2, 1, 0]
     names = [f"test_data/img_{i:04d}.png" for i in written["sample_index"]]
     assert written["label"].tolist() == best[names].tolist()
-    check_submission(written, read_cohort(challenge))
+    form = read_cohort(challenge).form
+    assert form is not None
+    check_submission((finished.path / "submission.csv").read_text(encoding="utf-8"), form)
 
 
 # --- faults -------------------------------------------------------------------------------------------------------
 
-GOOD = (("7", "C"), ("3", "A"), ("5", "B"))
+GOOD = ("id,subtype", "7,C", "3,A", "5,B")
 
 
-def make_table(*rows: tuple[Any, Any]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=["id", "subtype"])
-
-
-def test_a_good_table_passes_with_numbers_as_names(cohort: Cohort) -> None:
-    check_submission(make_table(*GOOD), cohort)
-    check_submission(make_table(*((int(name), label) for name, label in GOOD)), cohort)
+def test_a_good_text_passes() -> None:
+    check_submission("\n".join(GOOD) + "\n", make_form(*NAMES))
 
 
 @pytest.mark.parametrize(
-    ("rows", "message"),
+    ("lines", "message"),
     [
-        (GOOD[:2], r"2 rows where 3 are expected.*1 names without a row \(5\)"),
-        ((*GOOD, ("5", "B")), "4 rows where 3.*1 repeated names"),
-        ((*GOOD[:2], ("8", "B")), r"1 unknown names \(8\).*1 names without a row \(5\)"),
-        ((GOOD[1], GOOD[0], GOOD[2]), "not in the expected order"),
-        ((*GOOD[:2], ("5", "")), "1 blank labels"),
-        ((*GOOD[:2], ("5", "  ")), "1 blank labels"),
-        ((*GOOD[:2], ("5", None)), "1 blank labels"),
-        ((*GOOD[:2], ("5", "b")), r"unknown classes \(b\); known: A, B, C"),
-        ((), "0 rows where 3"),
-        ((("8", "?"), ("3", None), ("3", "A")), "unknown names.*without a row.*repeated.*blank.*unknown classes"),
+        (GOOD[:3], "2 rows where 3 are expected"),
+        ((*GOOD, "5,B"), "4 rows where 3"),
+        ((*GOOD[:3], "8,B"), r"row 3 \(5\) has '8' for '5' in column id"),
+        ((GOOD[0], GOOD[2], GOOD[1], GOOD[3]), "has '3' for '7'.*has '7' for '3'"),
+        ((*GOOD[:3], "5,"), "'' in column subtype is no label; known: A, B, C"),
+        ((*GOOD[:3], "5,b"), "'b' in column subtype is no label"),
+        ((*GOOD[:3], "5,B,B"), r"row 3 \(5\) has 3 cells where 2"),
+        (("subtype,id", *GOOD[1:]), "columns are subtype, id; expected id, subtype"),
+        (("id,label", "8,?", "3,"), "columns are.*2 rows where 3.*has '8' for '7'.*'\\?' in column.*'' in column"),
+        ((), "columns are none.*0 rows where 3"),
     ],
 )
-def test_each_fault_is_named(rows: tuple[tuple[Any, Any], ...], message: str, cohort: Cohort) -> None:
-    with pytest.raises(SubmissionError, match=f"{message}.*Fix") as caught:
-        check_submission(make_table(*rows), cohort)
-    if rows and rows[-1] == ("5", "  "):
-        assert "unknown classes" not in str(caught.value)
+def test_each_fault_is_named(lines: tuple[str, ...], message: str) -> None:
+    with pytest.raises(SubmissionError, match=f"{message}.*Fix"):
+        check_submission("".join(f"{line}\n" for line in lines), make_form(*NAMES))
 
 
-@pytest.mark.parametrize("columns", [["subtype", "id"], ["id", "label"], ["id", "subtype", "score"], ["id"]])
-def test_other_columns_are_refused(columns: list[str], cohort: Cohort) -> None:
-    table = pd.DataFrame([["7"] * len(columns)], columns=columns)
-    with pytest.raises(SubmissionError, match=r"columns are .*expected id, subtype.*Fix"):
-        check_submission(table, cohort)
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [("0.5,0.2,0.2", "add up to 0.9"), ("1.5,0.2,0.2", "'1.5' in column A"), ("nan,0,1", "'nan'"), ("x,0,1", "'x'")],
+)
+def test_what_is_no_probability_is_named(row: str, message: str) -> None:
+    rows = (FormRow(("7", "", "", ""), "\n", ("x7.png",)),)
+    form = Form("s.csv", "id,A,B,C\n", ("id", *CLASSES), rows, scores={1: "A", 2: "B", 3: "C"})
+    check_submission("id,A,B,C\n7,0.5,0.25,0.25\n", form)
+    with pytest.raises(SubmissionError, match=f"{message}.*Fix"):
+        check_submission(f"id,A,B,C\n7,{row}\n", form)
+
+
+def test_a_cohort_without_a_form_writes_nothing(cohort: Cohort, tmp_path: Path) -> None:
+    cohort = replace(cohort, form=None, no_submission="nobody asks")
+    with pytest.raises(SubmissionError, match="nobody asks"):
+        write_submission(tmp_path / "s.csv", cohort, PREDICTIONS)
+    assert not list(tmp_path.iterdir())

@@ -217,6 +217,12 @@ def test_an_empty_file_is_the_default_recipe(tmp_path: Path) -> None:
         ("model.pretrained=false", "model.pretrained", False),
         ("model.weights=a/b=c.safetensors", "model.weights", Path("a/b=c.safetensors")),
         ("data.label= my column ", "data.label", "my column"),
+        ("data.label=2024", "data.label", "2024"),
+        ("data.label=null", "data.label", None),
+        ("data.positive=1.0", "data.positive", "1.0"),
+        ("data.positive=yes", "data.positive", "yes"),
+        ("data.asked=[0, 01]", "data.asked", ("0", "01")),
+        ("data.written=[0=no tumour, 1=yes]", "data.written", ("0=no tumour", "1=yes")),
         ("audit.accept=[blank, near-duplicate]", "audit.accept", ("blank", "near-duplicate")),
     ],
 )

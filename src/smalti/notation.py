@@ -38,6 +38,15 @@ class _Loader(yaml.SafeLoader):
         return text
 
 
+class _NameLoader(_Loader):
+    """Reads 1, 01 and yes as the texts that they are; nothing but null is no text."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012  # PyYAML's own
+        sign: [(tag, form) for tag, form in known if tag == "tag:yaml.org,2002:null"]
+        for sign, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
 def _keep_text(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Any:
     return loader.construct_scalar(node)
 
@@ -71,15 +80,15 @@ def read_yaml(path: Path, *, kind: str, fix: str) -> Any:
         raise RecipeError(f"{path} cannot be read: {error}. Fix: save it as UTF-8 text") from None
 
 
-def parse_yaml(text: str, where: str) -> Any:
-    """What YAML text holds; ``where`` is for the message.
+def parse_yaml(text: str, where: str, *, names: bool = False) -> Any:
+    """What YAML text holds; ``where`` is for the message. With ``names`` its values stay text, null apart.
 
     Raises:
         RecipeError: no YAML, a value that YAML cannot make of its text, a key that is there twice, or nested too deep.
     """
     loader = None
     try:
-        loader = _Loader(text)  # looks at the first signs already
+        loader = (_NameLoader if names else _Loader)(text)  # looks at the first signs already
         node = loader.get_single_node()
         if node is None:
             return None

@@ -6,6 +6,7 @@ Positions are (row_px, col_px); sizes are (height_px, width_px).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,7 @@ Action = Literal["keep", "exclude", "relabel", "repair", "reset"]  # reset: unde
 Role = Literal["train", "inner", "outer"]
 Sampling = Literal["shuffled", "balanced", "cases", "balanced_cases"]  # how images are drawn in an epoch
 Outside = Literal["keep", "blank", "blur"]  # what becomes of pixels outside the mask
+Level = Literal["part", "class", "case", "site", "ignore"]  # what one level of folders says
 
 SAMPLE_COLUMNS = ("image", "mask", "label", "case", "part", "index", "repair")
 PREDICTION_COLUMNS = ("image", "case", "fold", "seed", "label")
@@ -117,6 +119,48 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class FormRow:
+    """One row of a submission before it is filled.
+
+    Attributes:
+        cells: as they stand in the sample, quotes and spaces included.
+        end: what ends the line; empty where the file ends without a line break.
+        images: whose answer the row gets: one image, or those of a case; none where no image is there.
+    """
+
+    cells: tuple[str, ...]
+    end: str
+    images: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A submission before it is filled: the sample submission to the letter, and what is asked for in its columns.
+
+    Attributes:
+        file: the sample; empty where none is there and the form was derived from the table of labels.
+        head: the text above the rows: byte order mark, header, line break.
+        header: names of the columns.
+        rows: in the order of the sample.
+        delimiter: between the cells.
+        key: position of the column that names an image or a case.
+        labels: position of a column -> class -> how the column writes it.
+        scores: position of a column -> the class whose probability it holds.
+        comma: whether numbers have a decimal comma.
+    """
+
+    file: str
+    head: str
+    header: tuple[str, ...]
+    rows: tuple[FormRow, ...]
+    delimiter: str = ","
+    key: int = 0
+    labels: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
+    scores: Mapping[int, str] = field(default_factory=dict)
+    comma: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Cohort:
     """A data folder, read and found usable.
 
@@ -124,11 +168,11 @@ class Cohort:
         root: the data folder.
         layout: ``challenge``, ``table`` or ``class-folders``.
         labelled: samples with a label.
-        unlabelled: samples to predict, in the order a submission expects.
+        unlabelled: samples to predict, in the order of the sample submission.
         classes: the sorted label names; score columns follow this order.
         notes: what was guessed or converted, for people to read.
-        submission_columns: header of a submission: name column, label column.
-        submission_rows: how a submission names its rows, in order; also images that were left out as unreadable.
+        form: the submission that is asked for; None where none will be written.
+        no_submission: why none will be written; empty where one will.
         sealed: samples whose label no run sees; scored like the unlabelled ones.
     """
 
@@ -138,8 +182,8 @@ class Cohort:
     unlabelled: tuple[Sample, ...]
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()
-    submission_columns: tuple[str, str] = ("sample_index", "label")
-    submission_rows: tuple[str, ...] = ()
+    form: Form | None = None
+    no_submission: str = ""
     sealed: tuple[Sample, ...] = ()
 
     @property

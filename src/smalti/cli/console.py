@@ -22,6 +22,7 @@ from ..errors import DataError, Problem, SmaltiError, show_text
 from ..faults import explained
 from ..runs import write_table
 from ..stopping import say_stopped
+from ..types import Cohort
 from ..workflow import Listener
 
 SHOWN = 50  # problems and findings that are printed; a page of a terminal, and the rest is in a file
@@ -115,6 +116,19 @@ def finish(where: str, then: str) -> None:
 
 def quote(path: Path) -> str:
     return shlex.quote(str(path))
+
+
+def repeat_settings(recipe: str, settings: Sequence[str] | None) -> str:
+    """The options of this command that the proposed one needs too."""
+    words = [] if recipe == "default" else ["--recipe", recipe]
+    words += [word for setting in settings or () for word in ("--set", setting)]
+    return "".join(f" {shlex.quote(word)}" for word in words)
+
+
+def tell_unsubmitted(cohort: Cohort) -> None:
+    """Say, before a command is proposed that would end without a submission, that it will and why."""
+    if cohort.form is None:
+        out.print(f"no submission will be written: {clean(cohort.no_submission)}", soft_wrap=True)
 
 
 def _name_problems(data: Path | None, runs: Path | None) -> Path:

@@ -27,6 +27,8 @@ from .console import (
     guard,
     listen,
     quote,
+    repeat_settings,
+    tell_unsubmitted,
 )
 
 if TYPE_CHECKING:
@@ -91,6 +93,7 @@ def train(
             skip_problems=skip_problems, listener=listener,
         )  # fmt: skip
     path = experiment.run.path
+    tell_unsubmitted(experiment.cohort)
     finish(f"{len(splits)} checkpoints in {path / 'checkpoints'}", f"smalti predict {quote(path)}")
 
 
@@ -169,11 +172,13 @@ def audit(
             soft_wrap=True,
         )
         codes, accept = (["integrity"] if accept else codes), None
-    again = f"smalti audit {quote(data)} " + " ".join(f"--accept {c}" for c in codes)
+    told = repeat_settings(recipe, settings)
+    again = f"smalti audit {quote(data)}{told} " + " ".join(f"--accept {c}" for c in codes)
     state = "decisions are in" if where.is_file() else "no decisions yet; they will be kept in"
+    tell_unsubmitted(ground.cohort)
     finish(
         f"{page} and findings.json beside it; {state} {where}",
-        again if codes and not accept else f"smalti run {quote(data)}",
+        again if codes and not accept else f"smalti run {quote(data)}{told}",
     )
 
 
@@ -229,4 +234,6 @@ def review(
     address_path = where.with_name(f".{where.name}.address")
     say = functools.partial(console.out.print, soft_wrap=True)
     serve(desk, address_path=address_path, port=port, say=lambda url: say(f"open {url}\nCtrl-C ends it"))
-    finish(f"{len(desk.decided())} decided images in {where}", f"smalti run {quote(data)}")
+    tell_unsubmitted(ground.cohort)
+    then = f"smalti run {quote(data)}{repeat_settings(recipe, settings)}"
+    finish(f"{len(desk.decided())} decided images in {where}", then)

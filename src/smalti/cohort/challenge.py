@@ -2,44 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from ..errors import show_text
-from ..types import Sample
-from .folder import Folder, Matcher, clean_path, drop_image_suffix, drop_img_prefix, match_keys
+from .cases import is_missing_case, join_spellings, note_missing_cases
+from .columns import choose_columns, list_taken
+from .folder import Folder, clean_path
+from .labels import describe_numbers, note_spaces, read_row_label
+from .names import FILE, NUMBER, PATH, Match, Matcher, drop_image_suffix, drop_img_prefix, find_naming, is_foreign
 from .reading import Columns, Draft, Reading, report_escape
-from .submission import order_by_submission
-from .tables import CASE_NAMES, IMAGE_NAMES, Row, Table, choose_columns, note_spaces, pick_column, read_csv, read_label
+from .rows import Found, make_sample
+from .tables import CASE_NAMES, IMAGE_NAMES, Row, Table, list_columns, pick_column, read_csv, read_table
+from .workbooks import WORKBOOK_SUFFIXES, name_unread
 
 TRAIN, TEST = "train_data", "test_data"
 LABELS_FILE, CASES_FILE = "train_labels.csv", "cases.csv"
 
 
 def has_challenge_layout(folder: Folder) -> bool:
-    """Whether the folder or the table that only this layout has is there."""
-    return LABELS_FILE in folder.files or any(name.startswith(f"{TRAIN}/") for name in folder.files)
+    """Whether the table that only this layout has is there beside a folder of it, or images directly in that folder."""
+    if LABELS_FILE in folder.files:
+        return any(name.startswith((f"{TRAIN}/", f"{TEST}/")) for name in folder.files)
+    return any(name.startswith(f"{TRAIN}/") and name.count("/") == 1 for name in folder.list_images())
 
 
 def read_challenge(folder: Folder, columns: Columns) -> Reading:
     """Read the challenge layout. A folder ``truth/`` holds the answers and is never looked into."""
     reading = Reading("challenge")
     train, test = (_list_pictures(folder, part) for part in (TRAIN, TEST))
-    if LABELS_FILE not in folder.files:
+    stem = LABELS_FILE.removesuffix(".csv")
+    file = next(
+        (n for n in (LABELS_FILE, *(stem + s for s in (".tsv", *WORKBOOK_SUFFIXES))) if n in folder.files), None
+    )
+    if file is None:
         reading.report(
             "no-labels",
             LABELS_FILE,
-            message=f"does not exist beside {TRAIN}/.",
+            message=f"does not exist beside {TRAIN}/{name_unread(folder.files)}.",
             fix=f"put it there: columns sample_index,label, one row per image of {TRAIN}/",
         )
-    elif (table := read_csv(folder, LABELS_FILE, reading=reading, columns=columns)) is not None:
+    elif (table := read_table(folder, file, reading=reading, columns=columns)) is not None:
         _add_labelled(folder, table, columns=columns, train=train, reading=reading)
-    name_test = _find_naming([d.sample for d in reading.drafts])
+    name_test = find_naming([d.sample for d in reading.drafts])
     for name in test:
-        sample = folder.give_mask(Sample(name, folder.files[name], None, None, name, name_test(name)))
+        sample = make_sample(folder, name, index=name_test(name))
         reading.add(Draft(sample, name, test=True))
-    order_by_submission(folder, reading)
     _apply_cases(folder, train, test=test, reading=reading)
+    join_spellings(reading)
     return reading
 
 
@@ -48,26 +57,30 @@ def _list_pictures(folder: Folder, part: str) -> list[str]:
 
 
 def _add_labelled(folder: Folder, table: Table, *, columns: Columns, train: list[str], reading: Reading) -> None:
-    chosen = choose_columns(table, columns, reading=reading)
+    reading.tables.add(table.file)
+    matcher = Matcher(train)
+    chosen = _choose(table, columns, matcher=matcher, reading=reading)
     if chosen is None:
         return
-    index = chosen.image or table.header[0]
-    label = chosen.label or next((column for column in table.header if column != index), None)
-    if label is None:
-        reading.report(
-            "column-missing", table.file, message=f"has one column only ({index}).", fix="add a column 'label'"
-        )
-        return
-    reading.submission_columns = (index, label)
-    note_spaces(table, label, reading=reading)
-    matcher = Matcher(train)
+    reading.submission_columns = (str(chosen.image), chosen.label or "label")
+    note_spaces(table, chosen.label, reading=reading)
+    found, cases = Found(), []
     for row in table.rows:
-        text = row.cells[index]
-        name = _find_row(folder, matcher, row=row, text=text, reading=reading)
-        if name is not None:
-            case = row.read(chosen.case)
-            sample = Sample(name, folder.files[name], None, read_label(row.cells[label]), case or name, text)
-            reading.add(Draft(folder.give_mask(sample), row.where))
+        text = row.cells[str(chosen.image)]
+        match = _find_row(folder, matcher, row=row, text=text, reading=reading)
+        if match is None:
+            continue
+        name, case = match.names[0], row.read(chosen.case)
+        usual = {NUMBER} if is_foreign(text) else {NUMBER, FILE, PATH}  # this layout numbers images in one folder
+        found.count(text, replace(match, ways=tuple(way for way in match.ways if way not in usual)))
+        cases += [case] if chosen.case is not None else []
+        problems = len(reading.problems)
+        label = read_row_label(row, chosen, image=name, reading=reading)
+        if len(reading.problems) == problems:
+            sample = make_sample(folder, name, index=text, label=label, case=case)
+            reading.add(Draft(sample, row.where, label_text=row.read(chosen.label)))
+    found.note(table.file, reading)
+    note_missing_cases(cases, reading)
     listed = {image for p in reading.problems for image in p.images} | {d.sample.image for d in reading.drafts}
     for name in train:
         if name not in listed:
@@ -80,22 +93,57 @@ def _add_labelled(folder: Folder, table: Table, *, columns: Columns, train: list
             )
 
 
-def _find_row(folder: Folder, matcher: Matcher, *, row: Row, text: str, reading: Reading) -> str | None:
-    """The image that a row of the labels table means; None with a problem recorded."""
-    if clean_path(text, folder.root) is None:
-        report_escape(reading, row.where, text=text)
+def _choose(table: Table, columns: Columns, *, matcher: Matcher, reading: Reading) -> Columns | None:
+    """The columns of the labels table, which has two at least; None with a problem recorded."""
+    if len(table.header) < 2:
+        reading.report(
+            "column-missing",
+            table.file,
+            message=f"has one column only ({table.header[0]}).",
+            fix="add a column 'label'",
+        )
         return None
-    found = matcher.find(text)
-    if len(found) == 1:
-        return found[0]
-    if found:
+    fits = lambda column: any(matcher.find(row.cells[column]) for row in table.rows)  # noqa: E731
+    chosen = choose_columns(table, columns, reading=reading, fits=fits)
+    if chosen is None:
+        return None
+    if chosen.image is None:
+        chosen = replace(chosen, image=table.header[0])
+        reading.notes.append(f"image column: {chosen.image} (the first)")
+    if not chosen.has_labels:
+        others = [column for column in table.header if column not in list_taken(chosen)]
+        if len(others) != 1:
+            remark = describe_numbers(table, taken=list_taken(chosen))
+            reading.report(
+                "no-labels",
+                table.file,
+                message=f"no column of labels was recognised among {list_columns(table.header)}"
+                f"{f' ({remark})' if remark else ''}.",
+                fix="name it: --set data.label=COLUMN, or, where each class has a column of 0 and 1: "
+                "--set 'data.class_columns=[A, B]'",
+            )
+            return None
+        chosen = replace(chosen, label=others[0])
+        reading.notes.append(f"label column: {others[0]} (the only other)")
+    return chosen
+
+
+def _find_row(folder: Folder, matcher: Matcher, *, row: Row, text: str, reading: Reading) -> Match | None:
+    """The image that a row of the labels table means; None with a problem recorded."""
+    match = matcher.match(text)
+    if len(match.names) == 1:
+        return match
+    if match.names:
         reading.report(
             "ambiguous-row",
             row.where,
-            message=f"'{text}' may mean {' or '.join(found[:4])}.",
+            message=f"'{text}' may mean {' or '.join(match.names[:4])}.",
             fix="write the name of the file that is meant",
-            images=tuple(found),
+            images=match.names,
         )
+        return None
+    if clean_path(text, folder.root) is None:
+        report_escape(reading, row.where, text=text)
         return None
     expected = show_text(_expect_name(text.strip()))
     reading.report(
@@ -114,21 +162,11 @@ def _expect_name(text: str) -> str:
     return f"{TRAIN}/img_{stem}{file[len(drop_image_suffix(file)) :] or '.png'}"
 
 
-def _find_naming(samples: list[Sample]) -> Callable[[str], str]:
-    """How the labels table names images, to name test images likewise; the file name when it has no one way."""
-    for level in (1, 2, 3):
-        if samples and all(match_keys(s.image)[level] == s.index.strip() for s in samples):
-            return lambda name: match_keys(name)[level]
-    padded = [drop_img_prefix(match_keys(s.image)[2]) == s.index.strip() for s in samples]
-    if samples and all(padded):
-        return lambda name: drop_img_prefix(match_keys(name)[2])
-    return lambda name: match_keys(name)[1]
-
-
 def _apply_cases(folder: Folder, train: list[str], *, test: list[str], reading: Reading) -> None:
     """Lay ``cases.csv`` over the drafts. A bare number means the training image; test images by their path."""
     if CASES_FILE not in folder.files or (table := read_csv(folder, CASES_FILE, reading=reading)) is None:
         return
+    reading.tables.add(table.file)
     index = pick_column(table.header, IMAGE_NAMES) or table.header[0]
     case = pick_column(table.header, CASE_NAMES, taken=(index,)) or table.header[-1]
     if case == index:
@@ -149,7 +187,7 @@ def _apply_cases(folder: Folder, train: list[str], *, test: list[str], reading: 
                 fix="correct or delete the row",
                 warning=True,
             )
-        elif row.read(case) and given.setdefault(found[0], row.read(case)) != row.read(case):
+        elif not is_missing_case(row.read(case)) and given.setdefault(found[0], row.read(case)) != row.read(case):
             reading.report(
                 "repeated-row",
                 row.where,
@@ -157,6 +195,7 @@ def _apply_cases(folder: Folder, train: list[str], *, test: list[str], reading: 
                 fix="delete the row that is wrong",
                 images=(found[0],),
             )
+    note_missing_cases([row.read(case) for row in table.rows], reading)
     reading.notes.append(f"cases of {len(given)} images from {CASES_FILE}")
     reading.drafts = [
         replace(d, sample=replace(d.sample, case=given.get(d.sample.image, d.sample.case))) for d in reading.drafts

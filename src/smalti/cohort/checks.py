@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
@@ -16,8 +17,9 @@ from pathlib import Path, PurePosixPath
 
 from .. import images
 from ..errors import DataError, MissingExtraError, Problem, is_plain
-from .folder import Folder, natural_key
+from .folder import Folder
 from .masks import Seen
+from .names import natural_key
 from .reading import Draft, Reading
 
 Progress = Callable[[int, int], None]
@@ -230,11 +232,14 @@ def _describe_empty(part: str, group: list[Draft], *, empty: list[Draft]) -> Pro
             f"fill the labels of '{part}', or call the part 'test' if it is to be predicted",
             names,
         )
+    texts = list(dict.fromkeys(d.label_text for d in empty if d.label_text))
+    said = f": {' and '.join(repr(text) for text in texts)} is read as none" if texts else ""
+    chosen = f", or, where it is a class: --set 'data.real_labels={json.dumps(texts)}'" if texts else ""
     return Problem(
         "label-empty",
         where,
-        f"has no label ({listed}).",
-        "fill the label, or write 'test' in a column 'part' if it is to be predicted",
+        f"has no label ({listed}){said}.",
+        f"fill the label, or write 'test' in a column 'part' if it is to be predicted{chosen}",
         names,
     )
 
@@ -260,7 +265,7 @@ def check_classes(drafts: Iterable[Draft], *, min_cases: int, left_out: int) -> 
             "few-cases",
             f"class '{label}'",
             f"has {len(found)} case(s){after}; every fold needs one to learn from and one to score, so {min_cases}.",
-            "add cases of this class, or merge it with another",
+            "add cases of this class, merge it with another, or leave it out with --skip-problems",
             tuple(name for names in found.values() for name in names),
         )
         for label, found in cases.items()

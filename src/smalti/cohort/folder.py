@@ -3,37 +3,21 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PureWindowsPath
 
 from ..errors import Problem, is_plain, show_text
-from ..images import IMAGE_SUFFIXES
 from ..types import MaskReading, Sample
+from .litter import LITTER, is_litter, list_litter
+from .names import NOTHING, Match, NameIndex, is_image_name, natural_key
 from .pairing import Pairs, is_mask_name, pair_masks
 
-NOT_DATA = frozenset({"__MACOSX", "__pycache__", "lost+found", "$RECYCLE.BIN", "System Volume Information"})
+ODD_NAMES = "files whose name no table can hold"
 TABLE_SUFFIXES = (".csv", ".tsv")
-
-
-def natural_key(text: str) -> tuple[list[tuple[int, str]], str]:
-    """Sort key under which ``img_2`` comes before ``img_10``."""
-    # Digits compare by length, then text: no conversion, so a name of ten thousand digits is only a name.
-    parts = re.split(r"([0-9]+)", text)
-    return [(len(p.lstrip("0")), p.lstrip("0")) if i % 2 else (0, p) for i, p in enumerate(parts)], text
-
-
-def is_image_name(name: str) -> bool:
-    """Whether the suffix is one that `smalti.images` opens."""
-    return name.lower().endswith(IMAGE_SUFFIXES)
-
-
-def drop_image_suffix(name: str) -> str:
-    """The name without the suffix of an image; other dots stay."""
-    return str(PurePosixPath(name).with_suffix("")) if is_image_name(PurePosixPath(name).name) else name
+EXACT_RANK = (1 << 20, 0)  # above whatever an index finds
 
 
 def clean_path(text: str, root: Path) -> str | None:
@@ -71,13 +55,14 @@ class Folder:
     root: Path
     files: dict[str, Path] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
-    _tails: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    passed: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     pairs: Pairs = field(default_factory=Pairs)
-    _found: dict[tuple[str, bool], list[str]] = field(default_factory=dict)  # what `_find_tail` found
+    _pictures: NameIndex = field(default_factory=lambda: NameIndex(()))
+    _masks: NameIndex = field(default_factory=lambda: NameIndex(()))
 
     @classmethod
     def walk(cls, root: Path) -> Folder:
-        """List the files; hidden ones and litter of operating systems are left out, loops of links are cut."""
+        """List the files; hidden ones and litter of systems and file servers are left out, loops of links are cut."""
         names: list[str] = []
         folder = cls(root)
         seen: set[tuple[int, int]] = set()
@@ -95,11 +80,10 @@ class Folder:
                 (links if (root / name).is_symlink() else waiting).append(name)
         names = [name for name in names if folder._accept(name)]
         folder.files = {name: root / name for name in sorted(names, key=natural_key)}
-        for name in filter(is_image_name, folder.files):
-            for form in (name, drop_image_suffix(name)):
-                for tail in _list_tails(form):
-                    folder._tails[tail].append(name)
-        folder.pairs = pair_masks([name for name in folder.files if is_image_name(name)])
+        names, top = folder.list_images(), root.resolve().name
+        folder.pairs = pair_masks(names)
+        folder._pictures = NameIndex([name for name in names if name not in folder.pairs.names], top)
+        folder._masks = NameIndex([name for name in names if name in folder.pairs.names], top)
         return folder
 
     def _list(self, below: str) -> tuple[list[str], list[str]]:
@@ -110,8 +94,12 @@ class Folder:
         try:
             with os.scandir(self.root / below) as entries:
                 for entry in entries:
-                    if not entry.name.startswith(".") and entry.name not in NOT_DATA:
-                        (folders if _is_folder(entry) else files).append(start + entry.name)
+                    name, is_folder = start + entry.name, _is_folder(entry)
+                    if is_litter(entry.name, is_folder=is_folder):
+                        passed = self.passed[LITTER]
+                        passed += list_litter(self.root, name, is_folder=is_folder, known=len(passed))
+                    else:
+                        (folders if is_folder else files).append(name)
         except OSError as error:
             self._report("folder-unreadable", below or str(self.root),
                          message=f"cannot be listed: {error.strerror}; nothing in it is read.",
@@ -132,6 +120,8 @@ class Folder:
             utf8 = not any("\ud800" <= sign <= "\udfff" for sign in name)
             what = "control signs, such as a line break" if utf8 else "bytes that are not UTF-8"
             self._report("name", show_text(name), message=f"has a name with {what} (shown as \\...).", fix="rename it")
+        else:
+            self.passed[ODD_NAMES].append(show_text(name))
         return False
 
     def _report(self, code: str, file: str, *, message: str, fix: str, warning: bool = False) -> None:
@@ -149,33 +139,27 @@ class Folder:
         rests = (name[len(start) :] for name in self.list_images(below))
         return list(dict.fromkeys(rest.split("/")[0] for rest in rests if "/" in rest))
 
-    def find_exact(self, text: str) -> list[str]:
-        """The file that a table names to the letter, spaces around it included."""
-        return [name for name in (text, f"images/{text}") if name in self.files][:1] if text != text.strip() else []
-
-    def find_image(self, cleaned: str) -> list[str]:
-        """Candidates for the image that a table calls ``cleaned``; one when it is clear."""
-        for name in (cleaned, f"images/{cleaned}"):
+    def find_image(self, text: str) -> Match:
+        """The image that a table calls ``text``, or the candidates; a mask only where the text names one."""
+        exact = (text, f"images/{text}") if text != text.strip() else ()  # spaces around it may be part of the name
+        cleaned = clean_path(text, self.root)
+        for name in (*exact, *((cleaned, f"images/{cleaned}") if cleaned else ())):
             if name in self.files:
-                return [name]
-        return self._find_tail(cleaned, masks=is_mask_name(cleaned))
+                return Match((name,), rank=EXACT_RANK)
+        wanted = text if cleaned is None else cleaned
+        found = self._pictures.find(wanted)
+        return found if found.names or not is_mask_name(wanted) else self._masks.find(wanted)
 
-    def find_mask(self, cleaned: str, image: str) -> list[str]:
-        """Candidates for the mask that a table calls ``cleaned``; never the image itself."""
-        for name in (cleaned, f"masks/{cleaned}", f"mask/{cleaned}"):
+    def find_mask(self, text: str, image: str) -> Match:
+        """The mask that a table calls ``text``, or the candidates; never the image itself."""
+        cleaned = clean_path(text, self.root)
+        for name in (cleaned, f"masks/{cleaned}", f"mask/{cleaned}") if cleaned else ():
             if name in self.files and name != image:
-                return [name]
-        found = [name for name in self._find_tail(cleaned) if name != image]
-        return [name for name in found if name in self.pairs.names] or found
-
-    def _find_tail(self, cleaned: str, *, masks: bool = True) -> list[str]:
-        """Files whose path ends with the text, with or without an image suffix."""
-        if (known := self._found.get((cleaned, masks))) is not None:
-            return known
-        found = self._tails.get(_list_tails(cleaned)[-1], []) if cleaned else []
-        exact = [n for n in found if f"/{n}".endswith(f"/{cleaned}")]
-        exact = exact or [n for n in found if f"/{drop_image_suffix(n)}".endswith(f"/{cleaned}")]
-        return self._found.setdefault((cleaned, masks), [n for n in exact if masks or n not in self.pairs.names])
+                return Match((name,), rank=EXACT_RANK)
+        wanted = text if cleaned is None else cleaned
+        found = (self._masks.find(wanted), self._pictures.find(wanted))
+        others = (replace(m, names=tuple(name for name in m.names if name != image)) for m in found)
+        return max((m for m in others if m.names), key=lambda match: match.rank, default=NOTHING)
 
     def give_mask(self, sample: Sample, masks: Iterable[str] | None = None) -> Sample:
         """The sample with these masks; without them, with those that its name says are its own."""
@@ -190,46 +174,3 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a ring of links: it is told where it is opened
         return False
-
-
-def _list_tails(path: str) -> list[str]:
-    """The last part of a path, and the last two where it has so many."""
-    parts = path.rsplit("/", 2)
-    return [parts[-1], *(["/".join(parts[-2:])] if len(parts) > 1 else [])]
-
-
-def drop_img_prefix(stem: str) -> str:
-    """The stem without the challenge's ``img_``."""
-    return stem[4:] if stem.lower().startswith("img_") else stem
-
-
-@dataclass(slots=True)
-class Matcher:
-    """Finds an image by what tables call it: ``a/img_0007.png``, ``img_0007.png``, ``img_0007``, ``0007`` or ``7``."""
-
-    names: Iterable[str]
-    _levels: tuple[dict[str, list[str]], ...] = ()
-
-    def __post_init__(self) -> None:
-        self._levels = tuple(defaultdict(list) for _ in range(4))
-        for name in self.names:
-            for level, key in zip(self._levels, match_keys(name), strict=True):
-                level[key].append(name)
-
-    def find(self, text: str) -> list[str]:
-        """The images meant, from the strictest way of naming that finds any; then without spaces around the text."""
-        for form in dict.fromkeys((text, text.strip())):
-            for level, key in zip(self._levels, match_keys(form), strict=True):
-                if key in level:
-                    return level[key]
-        return []
-
-
-def match_keys(text: str) -> tuple[str, str, str, str]:
-    """The four ways to name an image, the strictest first: path, file, stem, number (zeros and ``img_`` dropped)."""
-    path = text.replace("\\", "/")
-    file = path.rsplit("/", 1)[-1]
-    stem = drop_image_suffix(file)
-    rest = drop_img_prefix(stem)
-    number = rest.lstrip("0") or "0" if re.fullmatch("[0-9]+", rest) else rest
-    return path, file, stem, number

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..errors import DataError, Problem, is_plain
 from ..types import Cohort
+from .asking import ask_columns
 from .challenge import has_challenge_layout, read_challenge
 from .checks import (
     Progress,
@@ -25,6 +26,9 @@ from .folder import Folder
 from .listing import list_tables, read_listing
 from .masks import Seen, Settling, wish_masks
 from .reading import Columns, Draft, Reading
+from .submission import derive_form, read_sample
+from .unused import describe_unused, tell_unused
+from .workbooks import name_unread
 
 GUESS_ALL = Columns()
 LOOKED_FOR = (
@@ -97,9 +101,31 @@ def inspect_folder(
     elif not any(not p.warning for p in problems):
         problems.append(Problem("no-images", str(root), "holds no image to learn from.", "add images"))
     drafts, problems = _settle(drafts, problems, min_cases=min_cases)
+    problems += _ask_form(reading, drafts, columns=columns)
     if any(not p.warning and not p.images for p in problems):
         return None, tuple(problems)
     return _build(root, reading, drafts=drafts, problems=problems), tuple(problems)
+
+
+def _ask_form(reading: Reading, drafts: list[Draft], *, columns: Columns) -> list[Problem]:
+    """Settle what the submission holds, now that the classes are known; what has to be asked about it."""
+    classes = _list_classes(drafts)
+    if not any(draft.test for draft in reading.drafts):
+        reading.no_submission = reading.no_submission or "no image of a part to predict is there"
+    elif not reading.no_submission and reading.form is None:
+        reading.form = derive_form(reading)
+        reading.notes.append(f"no sample submission is there: submission.csv gets the columns "
+                             f"{', '.join(reading.submission_columns)}")  # fmt: skip
+    if reading.form is None or len(classes) < 2:  # the latter is a problem already
+        return []
+    label = reading.submission_columns[1]
+    reading.form, notes, problems = ask_columns(reading.form, classes, columns=columns, label_column=label)
+    reading.notes += notes
+    return problems
+
+
+def _list_classes(drafts: list[Draft]) -> tuple[str, ...]:
+    return tuple(sorted({d.sample.label for d in drafts if not d.test and d.sample.label is not None}))
 
 
 def _without(problem: Problem, excluded: frozenset[str]) -> Problem | None:
@@ -143,8 +169,11 @@ def _read_layout(root: Path, columns: Columns) -> Reading:
         return nothing
     folder = Folder.walk(root)
     reading = _recognise(root, folder, columns)
+    read_sample(folder, reading, columns)
     reading.problems = folder.problems + reading.problems
-    account_masks(folder, reading)
+    if reading.drafts:
+        account_masks(folder, reading)
+        tell_unused(folder, reading)
     return reading
 
 
@@ -154,25 +183,29 @@ def _recognise(root: Path, folder: Folder, columns: Columns) -> Reading:
         nothing.report(
             "no-images",
             str(root),
-            message=f"holds no image ({LOOKED_FOR}).",
-            fix="give the folder that holds the images; PNG, JPEG, TIFF and slides are read",
+            message=f"holds no image ({LOOKED_FOR}); {describe_unused(folder, nothing) or 'it is empty'}.",
+            fix="give the folder that holds the images, unpacked; PNG, JPEG, TIFF and slides are read",
         )
         return nothing
+    if columns.levels is not None:
+        return read_class_folders(folder, columns.levels)
     if columns.table is None and has_challenge_layout(folder):
         return read_challenge(folder, columns)
     tables = list_tables(folder, columns)
     listing = read_listing(folder, columns) if tables else nothing
-    unrecognised = columns.table is None and all(p.code == "no-labels" for p in listing.problems)
+    unrecognised = columns.table is None and all(p.code == "no-labels" or p.warning for p in listing.problems)
     if not listing.drafts and unrecognised and has_class_folders(folder, at_least=2 if tables else 1):
         reading = read_class_folders(folder)
+        reading.problems += [p for p in listing.problems if p.warning]
         reading.notes += [f"{file} is not used: it has no column of images and column of labels" for file in tables]
+        reading.tables |= set(tables)  # told by these notes
         return reading
     if listing is nothing:
         found = ", ".join(sorted({name.split("/")[0] for name in folder.files})[:8])
         nothing.report(
             "unknown-layout",
             str(root),
-            message=f"is laid out in no known way: {LOOKED_FOR}; found {found}.",
+            message=f"is laid out in no known way: {LOOKED_FOR}; found {found}{name_unread(folder.files)}.",
             fix="arrange it in one of these ways, or name the table: --set data.table=FILE",
         )
     return listing
@@ -199,8 +232,8 @@ def _build(root: Path, reading: Reading, *, drafts: list[Draft], problems: list[
         layout=reading.layout,
         labelled=labelled,
         unlabelled=unlabelled,
-        classes=tuple(sorted({s.label for s in labelled if s.label is not None})),
+        classes=_list_classes(drafts),
         notes=tuple(notes),
-        submission_columns=reading.submission_columns,
-        submission_rows=tuple(d.sample.index for d in reading.drafts if d.test),
+        form=reading.form,
+        no_submission=reading.no_submission,
     )

@@ -1,229 +1,237 @@
-"""The table layout: a CSV with a column of images and a column of labels."""
+"""The table layout: a table with a column of images and a column of labels, or one for each part of the data set."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
+from typing import Any
 
-from ..errors import Problem, show_text
-from ..types import Sample
-from .challenge import CASES_FILE, LABELS_FILE
-from .folder import Folder, clean_path, is_image_name
-from .reading import Columns, Draft, Reading, report_escape
-from .submission import SUBMISSION_FILE, order_by_submission
-from .tables import Row, Table, choose_columns, note_spaces, read_csv, read_label
+from .cases import join_spellings
+from .challenge import CASES_FILE
+from .classes import NEVER_READ, has_class_folders
+from .columns import choose_columns, list_taken
+from .folder import Folder, clean_path
+from .labels import describe_numbers
+from .names import FILE, NUMBER, find_naming, is_image_name
+from .parts import TEST, VAL, part_of_path, part_of_table
+from .reading import Columns, Draft, Reading
+from .rows import RowReader, make_sample
+from .submission import is_sample_name
+from .tables import LABEL_NAMES, Table, list_columns, plain_name, read_table
+from .workbooks import WORKBOOK_SUFFIXES, is_unread, name_unread
 
-NOT_TABLES = frozenset({SUBMISSION_FILE, "submission.csv", CASES_FILE, "decisions.csv", "findings.csv", LABELS_FILE})
-TEST_WORDS = frozenset({"test", "testing", "unlabelled", "unlabeled", "predict", "submission"})
+NOT_TABLES = frozenset({"submission.csv", CASES_FILE, "decisions.csv", "findings.csv"})
+DEEPEST = 3  # folders above a table
 PROBED_ROWS = 50  # enough to see whether a column holds image files
 Source = tuple[Table, Columns]
 
 
+@dataclass(slots=True)
+class _Probe:
+    """What the tables of a folder are found to be; ``readings`` holds what is said of each."""
+
+    labelled: list[Source] = field(default_factory=list)
+    tests: list[Source] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+    readings: dict[str, Reading] = field(default_factory=dict)
+
+
 def list_tables(folder: Folder, columns: Columns) -> list[str]:
-    """The tables that may hold the labels: the one that is named, or every CSV directly in the folder."""
+    """The tables that may hold the labels: the one that is named, or all that are looked at."""
     if columns.table is not None:
         return [columns.table]
-    names = (n for n in folder.files if "/" not in n and n.lower().endswith((".csv", ".tsv")))
-    return [name for name in names if name.lower() not in NOT_TABLES]
+    return [name for tier in _list_tiers(folder, columns) for name in tier]
+
+
+def _list_tiers(folder: Folder, columns: Columns) -> list[list[str]]:
+    """Tables by where they are looked for, one tier after the other until there are labels."""
+    names = [n for n in folder.files if n.lower().endswith((".csv", ".tsv", *WORKBOOK_SUFFIXES))]
+    names = [n for n in names if PurePosixPath(n).name.lower() not in NOT_TABLES and not n.startswith("~$")]
+    names = [n for n in names if not NEVER_READ & {part.lower() for part in PurePosixPath(n).parts[:-1]}]
+    names = [n for n in names if not is_sample_name(n) and n != columns.submission]
+    tiers = [[n for n in names if n.count("/") == depth] for depth in range(DEEPEST + 1)]
+    top = [n for n in tiers[0] if not n.lower().endswith(WORKBOOK_SUFFIXES)]
+    below = [] if has_class_folders(folder, at_least=2) else tiers[1:]
+    return [top, [n for n in tiers[0] if n not in top], *below]
 
 
 def read_listing(folder: Folder, columns: Columns) -> Reading:
     """Read the table layout; ``reading.drafts`` stays empty, with problems, when no table holds images and labels."""
     reading = Reading("table")
-    labelled: list[Source] = []
-    tests: list[Source] = []
-    probes: dict[str, Reading] = {}
-    for file in list_tables(folder, columns):
-        probes[file] = Reading("table")
-        found = _read_table(folder, file, columns=columns, probe=probes[file])
-        if found is None or found[1].image is None:
-            continue
-        if found[1].label is not None and (file == columns.table or not _is_test_name(file)):
-            labelled.append(found)
-        elif _is_test_name(file):
-            tests.append(found)
-    if len(labelled) > 1:
-        labelled = [s for s in labelled if _finds_images(folder, s[0], column=str(s[1].image))] or labelled
-    used = {table.file for table, _ in labelled + tests}
-    reading.problems = [
-        p for file, probe in probes.items() for p in _weigh_problems(file, probe, used=used, labelled=labelled)
-    ]
-    if len(labelled) != 1:
-        _report_choice(folder, columns, labelled=labelled, reading=reading)
+    probe = _probe_tables(folder, columns)
+    _take_problems(folder, probe, reading=reading)
+    if len(probe.labelled) != 1 and not _are_parts(probe.labelled):
+        _report_choice(folder, probe, reading=reading)
         return reading
-    for table, chosen in labelled + tests:
-        reading.notes += [f"table: {table.file}", *probes[table.file].notes]
-        _Reader(folder, table, chosen=chosen, reading=reading, test=(table, chosen) in tests).add_rows()
+    if _rivals_folders(folder, probe.labelled, columns=columns, reading=reading):
+        return reading
+    for table, chosen in probe.labelled + probe.tests:
+        reading.tables.add(table.file)
+        reading.notes += [f"table: {table.file}", *probe.readings[table.file].notes]
+        part = TEST if (table, chosen) in probe.tests else part_of_table(table.file)
+        RowReader(folder, table, chosen=chosen, reading=reading, part=part).add_rows()
+        if part == VAL and len(probe.labelled) > 1:
+            reading.notes.append(f"{table.file}: its rows join the part to learn from; folds are drawn over all of it")
+    join_spellings(reading)
+    if not probe.tests:
+        _add_unlisted_tests(folder, reading)
     _report_unlisted(folder, reading)
-    table, chosen = labelled[0]
-    reading.submission_columns = (str(chosen.image), str(chosen.label))
-    order_by_submission(folder, reading)
+    _, chosen = probe.labelled[0]
+    reading.submission_columns = (str(chosen.image), chosen.label or "label")
     return reading
 
 
-def _is_test_name(file: str) -> bool:
-    stem = PurePosixPath(file).stem.lower()
-    return any(word in stem for word in ("test", "unlabel"))
+def _probe_tables(folder: Folder, columns: Columns) -> _Probe:
+    """Read the tables, tier by tier until one has images and labels, and choose their columns."""
+    probe = _Probe()
+    for tier in [[columns.table]] if columns.table is not None else _list_tiers(folder, columns):
+        for file in tier if not probe.labelled else ():
+            reading = probe.readings[file] = Reading("table")
+            table = _read_one(folder, file, columns=columns, reading=reading)
+            if table is None:
+                continue
+            probe.tables.append(table)
+            is_test = part_of_table(file) == TEST and file != columns.table
+            chosen = _choose(folder, table, wanted=columns, is_test=is_test, reading=reading)
+            if chosen is not None and chosen.image is not None and (is_test or chosen.has_labels):
+                (probe.tests if is_test else probe.labelled).append((table, chosen))
+    if len(probe.labelled) > 1:
+        finding = [s for s in probe.labelled if finds_images(folder, s[0], column=str(s[1].image))]
+        probe.labelled = finding or probe.labelled
+    return probe
 
 
-def _weigh_problems(file: str, probe: Reading, *, used: set[str], labelled: list[Source]) -> list[Problem]:
+def _are_parts(labelled: list[Source]) -> bool:
+    """Whether several tables are the parts of one data set, such as train.csv and val.csv."""
+    parts = [part_of_table(table.file) for table, _ in labelled]
+    return len(parts) > 1 and all(parts) and len(set(parts)) == len(parts)
+
+
+def _rivals_folders(folder: Folder, labelled: list[Source], *, columns: Columns, reading: Reading) -> bool:
+    """Whether labels that are guessed in the table stand against folders that may be the classes: that is asked."""
+    table, chosen = labelled[0]
+    named = columns.table or columns.label or columns.class_columns
+    known = chosen.label is not None and plain_name(chosen.label) in LABEL_NAMES
+    if named or known or not has_class_folders(folder, at_least=2):
+        return False
+    what = f"data.label='{chosen.label}'" if chosen.label is not None else list_columns(chosen.class_columns)
+    knob = what if chosen.label is not None else f"'data.class_columns=[{', '.join(chosen.class_columns)}]'"
+    reading.report(
+        "several-labels",
+        table.file,
+        message=f"may hold the labels ({what}), and the folders of images may be the classes.",
+        fix=f"for the table: --set {knob}; for the folders: move the table out of the data folder",
+    )
+    return True
+
+
+def _take_problems(folder: Folder, probe: _Probe, *, reading: Reading) -> None:
     """What is wrong with a table that is not needed is no problem, and only a warning where it could not be read."""
-    if file in used or not labelled or _is_test_name(file):
-        return probe.problems
-    return [replace(problem, warning=True) for problem in probe.problems if problem.code.startswith("table-")]
+    used = {table.file for table, _ in probe.labelled + probe.tests}
+    folders = has_class_folders(folder, at_least=2)
+    for file, found in probe.readings.items():
+        needless = bool(probe.labelled) or (folders and file.lower().endswith(WORKBOOK_SUFFIXES))
+        if file in used or part_of_table(file) == TEST or not needless:
+            reading.problems += found.problems
+        else:
+            unread = (problem for problem in found.problems if problem.code.startswith("table-"))
+            reading.problems += [replace(problem, warning=True) for problem in unread]
 
 
-def _read_table(folder: Folder, file: str, *, columns: Columns, probe: Reading) -> Source | None:
+def _read_one(folder: Folder, file: str, *, columns: Columns, reading: Reading) -> Table | None:
     cleaned = clean_path(file, folder.root)
     if cleaned is None or cleaned not in folder.files:
-        probe.report(
-            "table-missing", file, message="is not in the data folder.", fix="name the right one: --set data.table=FILE"
-        )
+        fix = "name the right one: --set data.table=FILE"
+        reading.report("table-missing", file, message="is not in the data folder.", fix=fix)
         return None
-    table = read_csv(folder, cleaned, reading=probe, columns=columns)
-    if table is None:
+    if is_unread(cleaned):
+        message = f"is of a kind that is not read as a table ({PurePosixPath(cleaned).suffix})."
+        reading.report("table-kind", cleaned, message=message, fix="save it as 'CSV UTF-8'")
         return None
+    return read_table(folder, cleaned, reading=reading, columns=columns)
 
-    chosen = choose_columns(
-        table, columns, reading=probe, fits=lambda column: _finds_images(folder, table, column=column)
-    )
+
+def _choose(folder: Folder, table: Table, *, wanted: Columns, is_test: bool, reading: Reading) -> Columns | None:
+    """The columns of a table; that of images is None where a guess names none."""
+    if is_test:  # a table of the part to predict has no labels, and perhaps no cases
+        absent: dict[str, Any] = {
+            kind: None for kind in ("label", "mask", "case", "part") if getattr(wanted, kind) not in table.header
+        }
+        wanted = replace(wanted, **absent, class_columns=())
+    chosen = choose_columns(table, wanted, reading=reading, fits=lambda c: finds_images(folder, table, column=c))
     if chosen is None:
         return None
-    if columns.image is None and chosen.image is not None and not _names_images(folder, table, column=chosen.image):
-        chosen = replace(chosen, image=None)  # a column "id" or "name" of something else
-    return table, chosen
+    if wanted.image is None and chosen.image is not None and not _names_images(folder, table, column=chosen.image):
+        return replace(chosen, image=None)  # a column "id" or "name" of something else
+    return chosen
 
 
-def _finds_images(folder: Folder, table: Table, *, column: str) -> bool:
-    texts = [row.cells[column] for row in table.rows[:PROBED_ROWS]]
-    cleaned = (clean_path(text, folder.root) for text in texts)
-    return any(map(folder.find_exact, texts)) or any(text and folder.find_image(text) for text in cleaned)
+def finds_images(folder: Folder, table: Table, *, column: str) -> bool:
+    """Whether cells of a column name images; a number alone, such as an index, does not name ``img_0007.png``."""
+    found = (folder.find_image(row.cells[column]) for row in table.rows[:PROBED_ROWS] if row.cells[column].strip())
+    return any(m.names and not {NUMBER, FILE} & set(m.ways) and m.names[0] not in folder.pairs.names for m in found)
 
 
 def _names_images(folder: Folder, table: Table, *, column: str) -> bool:
-    named = any(is_image_name(row.read(column)) for row in table.rows[:PROBED_ROWS])
-    return named or _finds_images(folder, table, column=column)
+    texts = [row.read(column) for row in table.rows[:PROBED_ROWS]]
+    return any(is_image_name(text) or (text and folder.find_image(text).names) for text in texts)
 
 
-def _report_choice(folder: Folder, columns: Columns, *, labelled: list[Source], reading: Reading) -> None:
-    if labelled:
-        names = " and ".join(table.file for table, _ in labelled)
+def _report_choice(folder: Folder, probe: _Probe, *, reading: Reading) -> None:
+    if probe.labelled:
+        names = " and ".join(table.file for table, _ in probe.labelled)
         reading.report(
             "several-tables",
             names,
             message="each have a column of images and a column of labels.",
-            fix=f"say which one: --set data.table={labelled[0][0].file}",
+            fix=f"say which one: --set data.table={probe.labelled[0][0].file}; or join them in one table, or name them "
+            "by their parts (train.csv, val.csv, test.csv)",
         )
-    elif not any(p.code.startswith(("table-", "column-")) for p in reading.problems):
-        names = ", ".join(list_tables(folder, columns))
+    elif not any(p.code.startswith(("table-", "column-")) and not p.warning for p in reading.problems):
+        described = "; ".join(_describe_table(folder, table) for table in probe.tables[:3])
         reading.report(
             "no-labels",
-            names,
-            message="no column of images and column of labels was recognised.",
-            fix="name them: --set data.image=COLUMN --set data.label=COLUMN",
+            ", ".join(list(probe.readings)[:6]),
+            message=f"no column of images and column of labels was recognised: {described}{name_unread(folder.files)}.",
+            fix="name them: --set data.image=COLUMN --set data.label=COLUMN, or, where each class has a column of 0 "
+            "and 1: --set 'data.class_columns=[A, B]'",
         )
 
 
-class _Reader:
-    """Turns the rows of one table into drafts."""
+def _describe_table(folder: Folder, table: Table) -> str:
+    """The columns of a table in which not all was recognised, what was, and what may be behind it."""
+    fits = lambda column: finds_images(folder, table, column=column)  # noqa: E731
+    found = choose_columns(table, Columns(), reading=Reading("table"), fits=fits) or Columns()
+    known = [f"images: '{found.image}'"] if found.image is not None else []
+    if found.image is not None and not fits(found.image):
+        known = [f"'{found.image}' names no image that is here, such as '{table.rows[0].read(found.image)}'"]
+    known += [f"labels: '{found.label}'"] if found.label is not None else []
+    remarks = [describe_numbers(table, taken=list_taken(found))] if not found.has_labels else []
+    if any(is_image_name(name) for name in table.header):
+        remarks.append("its first line seems to be a row: add a header line above it")
+    said = "; ".join(filter(None, (*known, *remarks)))
+    return f"{table.file} has {list_columns(table.header)}" + (f" ({said})" if said else "")
 
-    def __init__(self, folder: Folder, table: Table, *, chosen: Columns, reading: Reading, test: bool) -> None:
-        self.folder, self.table, self.chosen, self.reading, self.test = folder, table, chosen, reading, test
-        self.ignored_labels = 0
-        self.empty_cases = 0
-        self.ambiguous: dict[str, tuple[list[str], list[str]]] = {}  # text: images that it may mean, rows with it
 
-    def add_rows(self) -> None:
-        note_spaces(self.table, self.chosen.label, reading=self.reading)
-        for row in self.table.rows:
-            self._add_row(row)
-        for text, (found, rows) in self.ambiguous.items():
-            others = f", as in {len(rows) - 1} more rows" if len(rows) > 1 else ""
-            self.reading.report(
-                "ambiguous-row",
-                rows[0],
-                message=f"image '{text}' may mean {' or '.join(found[:4])}{others}.",
-                fix="write the path relative to the data folder",
-                images=tuple(found),
-            )
-        if self.ignored_labels:
-            self.reading.notes.append(f"labels of {self.ignored_labels} rows of the test part are not read")
-        if self.empty_cases:
-            self.reading.notes.append(f"{self.empty_cases} rows have no case: each of their images is its own case")
-
-    def _add_row(self, row: Row) -> None:
-        text = row.cells[str(self.chosen.image)]
-        name = self._find(row, text, find=self.folder.find_image)
-        if name is None:
-            return
-        part = row.read(self.chosen.part)
-        test = self.test or part.lower() in TEST_WORDS
-        label = read_label(row.read(self.chosen.label))
-        self.ignored_labels += test and label is not None
-        case = row.read(self.chosen.case)
-        self.empty_cases += self.chosen.case is not None and not case
-        sample = Sample(
-            image=name,
-            path=self.folder.files[name],
-            mask_path=None,
-            label=None if test else label,
-            case=case or name,
-            index=text,
-        )
-        self.reading.add(
-            Draft(self.folder.give_mask(sample, self._find_masks(row, name)), row.where, test=test, part=part)
-        )
-
-    def _find_masks(self, row: Row, image: str) -> list[str] | None:
-        """The masks that a row names, several with ``;`` between them; None where the table names none at all."""
-        if self.chosen.mask is None:
-            return None
-        text = row.cells[self.chosen.mask]
-        texts = text.split(";") if ";" in text and not self.folder.find_exact(text) else [text]
-
-        def find(text: str) -> str | None:
-            return self._find(row, text, find=lambda cleaned: self.folder.find_mask(cleaned, image), image=image)
-
-        return [name for text in texts if text.strip() and (name := find(text)) is not None]
-
-    def _find(self, row: Row, text: str, *, find: Callable[[str], list[str]], image: str | None = None) -> str | None:
-        """The file that a cell means; None with a problem recorded. ``image`` is given when the cell names a mask."""
-        cleaned = clean_path(text, self.folder.root)
-        if exact := self.folder.find_exact(text):
-            return exact[0]
-        if cleaned is None:
-            report_escape(self.reading, row.where, text=text, image=image)
-            return None
-        found = find(cleaned) if cleaned else []
-        if len(found) == 1:
-            return found[0]
-        what = "image" if image is None else "mask"
-        if found and image is None:
-            self.ambiguous.setdefault(text, (found, []))[1].append(row.where)
-        elif found:
-            self.reading.report(
-                "ambiguous-row",
-                row.where,
-                message=f"mask '{text}' may mean {' or '.join(found[:4])}.",
-                fix="write the path relative to the data folder",
-                images=(str(image),),
-            )
-        else:
-            self.reading.report(
-                "row-without-file" if image is None else "mask-missing",
-                row.where,
-                message=f"{what} '{text}' is not in the data folder." if text.strip() else f"names no {what}.",
-                fix="copy the file there, correct the path, or delete the row",
-                images=(image or show_text(cleaned) or row.where,),
-            )
-        return None
+def _add_unlisted_tests(folder: Folder, reading: Reading) -> None:
+    """Take images in a folder of the test part, which no table lists, as the part to predict."""
+    listed = {d.sample.image for d in reading.drafts}
+    if any(d.test for d in reading.drafts) or any(part_of_path(name) == TEST for name in listed):
+        return
+    names = [n for n in folder.list_images() if part_of_path(n) == TEST and n not in folder.pairs.names]
+    name_test = find_naming([d.sample for d in reading.drafts])
+    for name in names:
+        sample = make_sample(folder, name, index=name_test(name))
+        reading.add(Draft(sample, name, test=True))
+    if names:
+        where = PurePosixPath(names[0]).parts[0]
+        reading.notes.append(f"{len(names)} image(s) of {where}/ are the part to predict: no table lists them")
 
 
 def _report_unlisted(folder: Folder, reading: Reading) -> None:
     """Images without a row, in the folders where images with a row are."""
     listed = {d.sample.image for d in reading.drafts}
-    paths = {path for d in reading.drafts for path in d.sample.mask_files}
+    paths = {path for d in reading.drafts for path in d.sample.files}
     named = {image for problem in reading.problems for image in problem.images}
     folders = {PurePosixPath(name).parent for name in listed}
     for name in folder.list_images():

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ..errors import Problem, show_text
-from ..types import Sample
+from ..types import Form, Level, Sample
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Names in the table of a data folder; None guesses the name and notes the guess.
+    """Names in the table of a data folder, or its levels of folders; None guesses and notes the guess.
 
     Attributes:
         table: CSV file, relative to the data folder.
@@ -20,6 +20,15 @@ class Columns:
         mask: column with the mask file.
         case: column with the case (patient, slide).
         part: column that says which rows are the test part.
+        levels: what each level of folders is, from the top; no table is read.
+        sheet: sheet of a spreadsheet.
+        class_columns: columns of 0 and 1, one per class, in the place of ``label``.
+        real_labels: labels that are classes although they read like a missing value, such as NA.
+        submission: the sample submission, relative to the data folder; ``none`` where no submission is wanted.
+        asked: columns of the sample submission that are filled.
+        answers: whether it is filled with labels or with probabilities.
+        positive: the class whose probability a single column holds.
+        written: how the submission writes each class, as ``CLASS=TEXT``; names of columns, or labels.
         bits: bits in use of 16-bit values whose file does not say, or ``each`` for each file by its largest value.
         mask_values: stored values that are mask, numbers or colours ``#rrggbb``; empty for all but 0.
         mask_inverted: whether masks mark what is not mask; None asks the tissue where there is doubt.
@@ -34,11 +43,25 @@ class Columns:
     mask: str | None = None
     case: str | None = None
     part: str | None = None
+    levels: tuple[Level, ...] | None = None
+    sheet: str | None = None
+    class_columns: tuple[str, ...] = ()
+    real_labels: tuple[str, ...] = ()
+    submission: str | None = None
+    asked: tuple[str, ...] | None = None
+    answers: Literal["labels", "probabilities"] | None = None
+    positive: str | None = None
+    written: tuple[str, ...] = ()
     bits: int | Literal["each"] | None = None
     mask_values: tuple[int | str, ...] = ()
     mask_inverted: bool | None = None
     mask_exif: Literal["stored", "turned"] | None = None
     mask_fit: Literal["pad", "stretch"] | None = None
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether a column of labels, or several of classes, are known."""
+        return self.label is not None or bool(self.class_columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,23 +73,34 @@ class Draft:
         where: the file or table row it comes from, for messages.
         test: True in the part to predict; elsewhere a missing label is a problem.
         part: what the part column says, for messages.
+        label_text: what the cell of the label says.
     """
 
     sample: Sample
     where: str
     test: bool = False
     part: str = ""
+    label_text: str = ""
 
 
 @dataclass(slots=True)
 class Reading:
-    """What was found in a data folder, good and bad; a layout fills it."""
+    """What was found in a data folder, good and bad; a layout fills it.
+
+    Attributes:
+        tables: the tables that count.
+        passed: pictures that the layout passes over, with the kind under which they are told.
+    """
 
     layout: str
     drafts: list[Draft] = field(default_factory=list)
+    tables: set[str] = field(default_factory=set)
+    passed: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     submission_columns: tuple[str, str] = ("sample_index", "label")
+    form: Form | None = None
+    no_submission: str = ""
     _by_name: dict[str, Draft] = field(default_factory=dict)
 
     def add(self, draft: Draft) -> None:
@@ -102,12 +136,12 @@ def _describe_repeat(first: Draft, second: Draft) -> str:
     return f"'{second.sample.image}' is listed twice; the other is {first.where}."
 
 
-def report_escape(reading: Reading, where: str, *, text: str, image: str | None = None) -> None:
-    """Record a path that leaves the data folder; ``image`` says whose mask it names."""
+def report_escape(reading: Reading, where: str, *, text: str, image: str | None = None, near: str = "") -> None:
+    """Record a path that leaves the data folder; ``image`` says whose mask it names, ``near`` what it does not mean."""
     reading.report(
         "path-escape",
         where,
-        message=f"{text!r} leaves the data folder.",
+        message=f"{text!r} leaves the data folder{near}.",
         fix="copy the file there and write its path relative to the folder",
         images=(image or show_text(text),),
     )

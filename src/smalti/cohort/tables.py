@@ -1,4 +1,4 @@
-"""CSV files of a data folder: encoding, delimiter, columns."""
+"""Tables of a data folder, CSV or spreadsheet: delimiter, header, rows; and the names that columns commonly have."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 
 from ..errors import DataError
 from ..images import open_file
 from .encoding import LARGEST_BYTES, decode_table
 from .folder import Folder
 from .reading import Columns, Reading
+from .workbooks import WORKBOOK_SUFFIXES, read_sheet
 
 DELIMITERS = ",;\t|"
 # Common names, the likeliest first; compared in lower case with anything but letters and digits as one "_".
@@ -24,7 +26,7 @@ IMAGE_NAMES = (
 )  # fmt: skip
 LABEL_NAMES = (
     "label", "labels", "class", "class_name", "class_label", "target", "diagnosis", "subtype", "molecular_subtype",
-    "category", "y", "type", "grade",
+    "category", "y", "type", "grade", "dx",
 )  # fmt: skip
 MASK_NAMES = (
     "mask", "mask_path", "mask_file", "mask_name", "mask_filename", "masks", "segmentation", "segmentation_path",
@@ -32,12 +34,16 @@ MASK_NAMES = (
 )  # fmt: skip
 CASE_NAMES = (
     "case", "case_id", "patient", "patient_id", "patientid", "subject", "subject_id", "donor", "donor_id",
-    "individual", "slide", "slide_id", "wsi",
+    "individual", "participant", "participant_id", "lesion", "lesion_id", "specimen", "specimen_id", "slide",
+    "slide_id", "wsi",
 )  # fmt: skip
 PART_NAMES = ("part", "split", "set", "subset", "partition", "data_split", "dataset")
+NAMES = {"image": IMAGE_NAMES, "label": LABEL_NAMES, "mask": MASK_NAMES, "case": CASE_NAMES, "part": PART_NAMES}
+COMMON = frozenset(name for names in NAMES.values() for name in names)
 ANY = Columns()
 MOST_COLUMNS = 200_000
-EMPTY_TEXTS = frozenset({"", "nan", "na", "n/a", "null", "?"})
+MOST_KEPT = 200  # columns of a table that are all kept
+MOST_ABOVE = 20  # lines among which the header is looked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,41 +60,73 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A CSV file that was read: name, columns, rows."""
+    """A table that was read: name, columns, rows."""
 
     file: str
     header: tuple[str, ...]
     rows: tuple[Row, ...]
 
 
+def read_table(folder: Folder, file: str, *, reading: Reading, columns: Columns = ANY) -> Table | None:
+    """Read a CSV or a spreadsheet of the data folder; None when it cannot be read, with the reason in ``reading``."""
+    if not file.lower().endswith(WORKBOOK_SUFFIXES):
+        return read_csv(folder, file, reading=reading, columns=columns)
+    try:
+        lines = read_sheet(folder.files[file], file, sheet=columns.sheet, notes=reading.notes)
+    except DataError as error:
+        reading.problems += error.problems
+        return None
+    return _build_table(iter(lines), file, columns=columns, reading=reading)
+
+
 def read_csv(folder: Folder, file: str, *, reading: Reading, columns: Columns = ANY) -> Table | None:
     """Read a CSV of the data folder; None when it cannot be read, with the reason in ``reading``.
 
-    A table may have thousands of columns of something else. Kept are those in ``columns``, those with a common name,
-    and the first two and the last, which count where none has.
+    A table may have thousands of columns of something else. Of those are kept the ones in ``columns``, those with a
+    common name, and the first two and the last, which count where none has.
     """
-    text = _read_text(folder, file, reading=reading)
+    text = read_text(folder, file, reading=reading)
     if text is None:
         return None
-    delimiter = _sniff_delimiter(text)
+    told = re.match(r"\s*\"?sep=(.)\"?[\r\n]+", text)  # how a spreadsheet is told the delimiter
+    text = text[told.end() :] if told else text
+    delimiter = told[1] if told else sniff_delimiter(text)
     if delimiter != ",":
         reading.notes.append(f"{file}: columns are separated by {delimiter!r}")
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    above = bool(told)
     try:
-        header = tuple(cell.strip() for cell in next((line for line in lines if any(line)), []))
-        if len(header) > MOST_COLUMNS:
-            message, fix = f"has {len(header)} columns.", "save those of image, label, mask, case and part alone"
-            reading.report("table-columns", file, message=message, fix=fix)
-            return None
-        rows = tuple(_read_rows(lines, file, header=header, kept=_choose_kept(header, columns), reading=reading))
+        numbered = ((f"{file} line {lines.line_num + above}", cells) for cells in lines)
+        return _build_table(numbered, file, columns=columns, reading=reading)
     except csv.Error as error:
         reading.report(
             "table-damaged",
-            f"{file} line {lines.line_num}",
+            f"{file} line {lines.line_num + above}",
             message=f"is no well-formed CSV: {error}.",
             fix="look for a stray quotation mark in this line or above and save the table again as CSV",
         )
         return None
+
+
+def _build_table(
+    lines: Iterator[tuple[str, list[str]]], file: str, *, columns: Columns, reading: Reading
+) -> Table | None:
+    filled = ((where, cells) for where, cells in lines if any(cell.strip() for cell in cells))
+    start = list(islice(filled, MOST_ABOVE))
+    position = _find_header(start, columns)
+    header = [cell.strip() for cell in start[position][1]] if start else []
+    if len(header) > MOST_COLUMNS:
+        message, fix = f"has {len(header)} columns.", "save those of image, label, mask, case and part alone"
+        reading.report("table-columns", file, message=message, fix=fix)
+        return None
+    if header and header[0].startswith("#") and len(header) > 1:  # a header that is written as a comment
+        header[0] = header[0].lstrip("# ")
+    while header and not header[-1]:  # spreadsheets leave empty columns
+        header.pop()
+    if position:
+        reading.notes.append(f"{file}: {position} line(s) above the header are not read")
+    rest = chain(start[position + 1 :], filled)
+    rows = tuple(_read_rows(rest, header=header, kept=_choose_kept(header, columns), reading=reading))
     twice = sorted(name for name, count in Counter(header).items() if count > 1 and name)
     if twice:
         reading.report(
@@ -101,24 +139,35 @@ def read_csv(folder: Folder, file: str, *, reading: Reading, columns: Columns = 
     if not rows:
         reading.report("table-empty", file, message="has no rows.", fix="add a header line and one row per image")
         return None
-    return Table(file, header, rows)
+    return Table(file, tuple(header), rows)
 
 
-def _choose_kept(header: tuple[str, ...], columns: Columns) -> list[int]:
-    common = {*IMAGE_NAMES, *LABEL_NAMES, *MASK_NAMES, *CASE_NAMES, *PART_NAMES}
-    named = {getattr(columns, kind) for kind in ("image", "label", "mask", "case", "part")}
+def _find_header(lines: list[tuple[str, list[str]]], columns: Columns) -> int:
+    """Which line is the header: the first, but for comments (#) and titles of one cell above a line of known names."""
+    named = {getattr(columns, kind) for kind in NAMES} | set(columns.class_columns)
+    comments = 0
+    for i, (_, cells) in enumerate(lines):
+        alone = sum(bool(cell.strip()) for cell in cells) < 2
+        known = any(plain_name(cell) in COMMON or cell.strip("# ") in named for cell in cells)
+        if cells[0].startswith("#") and cells[0] != "#" and (alone or not known):
+            comments += comments == i
+        elif not alone:
+            return i if known or comments == i else comments
+    return comments if comments < len(lines) else 0
+
+
+def _choose_kept(header: list[str], columns: Columns) -> list[int]:
+    named = {getattr(columns, kind) for kind in NAMES} | set(columns.class_columns)
     ends = {0, 1, len(header) - 1}
-    return [i for i, name in enumerate(header) if i in ends or name in named or plain_name(name) in common]
+    few = len(header) <= MOST_KEPT
+    return [i for i, name in enumerate(header) if few or i in ends or name in named or plain_name(name) in COMMON]
 
 
 def _read_rows(
-    lines: Iterable[list[str]], file: str, *, header: tuple[str, ...], kept: list[int], reading: Reading
+    lines: Iterable[tuple[str, list[str]]], *, header: list[str], kept: list[int], reading: Reading
 ) -> list[Row]:
     rows = []
-    for cells in lines:
-        where = f"{file} line {lines.line_num}"  # type: ignore[attr-defined]  # csv.reader has it
-        if not any(cell.strip() for cell in cells):
-            continue
+    for where, cells in lines:
         while len(cells) > len(header) and not cells[-1].strip():  # spreadsheets leave empty columns
             cells.pop()
         if len(cells) != len(header):
@@ -133,7 +182,7 @@ def _read_rows(
     return rows
 
 
-def _read_text(folder: Folder, file: str, *, reading: Reading) -> str | None:
+def read_text(folder: Folder, file: str, *, reading: Reading) -> str | None:
     """The text of a table; None with a problem recorded where it is no text, or far too long."""
     try:
         with open_file(folder.files[file]) as opened:
@@ -147,9 +196,10 @@ def _read_text(folder: Folder, file: str, *, reading: Reading) -> str | None:
     return None
 
 
-def _sniff_delimiter(text: str) -> str:
-    header = re.search(r"[^\r\n]*", text.lstrip("\r\n"))[0]  # type: ignore[index]  # it finds something in any text
-    bare = re.sub(r'"[^"]*"', "", header)
+def sniff_delimiter(text: str) -> str:
+    """The delimiter of the first line that is no comment and has any."""
+    lines = (re.sub(r'"[^"]*"', "", found[0]) for found in islice(re.finditer(r"[^\r\n]+", text), MOST_ABOVE))
+    bare = next((line for line in lines if not line.startswith("#") and any(d in line for d in DELIMITERS)), "")
     return max(DELIMITERS, key=lambda d: (bare.count(d), d == ","))
 
 
@@ -173,44 +223,7 @@ def pick_column(
     return found[0] if found else None
 
 
-def choose_columns(
-    table: Table, wanted: Columns, *, reading: Reading, fits: Callable[[str], bool] | None = None
-) -> Columns | None:
-    """The columns to read: those named, the others guessed and noted; None when a named one is not there."""
-    chosen: dict[str, str | None] = {"table": table.file}
-    kinds = {"image": IMAGE_NAMES, "label": LABEL_NAMES, "mask": MASK_NAMES, "case": CASE_NAMES, "part": PART_NAMES}
-    for kind in kinds:
-        named = getattr(wanted, kind)
-        if named is not None and named not in table.header:
-            reading.report(
-                "column-missing",
-                table.file,
-                message=f"has no column '{named}' ({kind}), but {_list(table.header)}.",
-                fix=f"name the right one: --set data.{kind}=COLUMN",
-            )
-            return None
-        chosen[kind] = named
-    for kind, names in kinds.items():
-        if chosen[kind] is None:
-            chosen[kind] = pick_column(
-                table.header, names, taken=chosen.values(), fits=fits if kind == "image" else None
-            )
-            if chosen[kind] is not None:
-                reading.notes.append(f"{kind} column: {chosen[kind]}")
-    return Columns(**chosen)  # type: ignore[arg-type]  # names of columns, all of them texts
-
-
-def _list(header: tuple[str, ...]) -> str:
-    return ", ".join(f"'{name}'" for name in header[:12]) + (", ..." if len(header) > 12 else "")
-
-
-def note_spaces(table: Table, column: str | None, *, reading: Reading) -> None:
-    """Note how many labels have spaces around them, which are not read."""
-    count = 0 if column is None else sum(row.cells[column] != row.read(column) for row in table.rows)
-    if count:
-        reading.notes.append(f"{table.file}: spaces around {count} label(s) are not read")
-
-
-def read_label(text: str) -> str | None:
-    """A label cell; None when it is empty or says that there is none."""
-    return None if text.strip().lower() in EMPTY_TEXTS else text.strip()
+def list_columns(header: Iterable[str]) -> str:
+    """The names of columns for a message; a long list is cut."""
+    named = [f"'{name}'" for name in header]
+    return ", ".join(named[:12]) + (f" and {len(named) - 12} more" if len(named) > 12 else "")

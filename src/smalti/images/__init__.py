@@ -43,7 +43,7 @@ fix. A ``.tif`` goes to OpenSlide only where that knows the scanner.
 from .checking import RULES, check_image
 from .colours import count_bits
 from .facts import PLAUSIBLE_MPP, read_encoding, read_mpp, read_orientation
-from .files import hash_image, list_times, open_file, read_stamp
+from .files import hash_image, list_parts, list_times, open_file, read_stamp
 from .holding import HELD_BYTES, changed_error, hold_files
 from .masks import LOOK_PX, MOST_NAMED, MaskFacts, read_mask, read_mask_size, survey_mask, turn_plane
 from .opening import open_stored
@@ -52,7 +52,10 @@ from .regions import Regions, open_regions, read_image, read_region, read_size, 
 from .slides import SLIDE_SUFFIXES, TIFF_SUFFIXES
 
 JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
-IMAGE_SUFFIXES = (".png", *JPEG_SUFFIXES, *TIFF_SUFFIXES, ".bmp", ".webp", ".gif", ".jp2", *SLIDE_SUFFIXES)
+IMAGE_SUFFIXES = (
+    ".png", *JPEG_SUFFIXES, *TIFF_SUFFIXES, ".bmp", ".webp", ".gif", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx",
+    ".ppm", ".pgm", ".pbm", ".pnm", *SLIDE_SUFFIXES,
+)  # fmt: skip
 WHOLE_PX = 64_000_000  # images beyond are read by region and masks at every n-th pixel: 0.2 GB of RGB are held at most
 
 __all__ = [
@@ -74,6 +77,7 @@ __all__ = [
     "count_bits",
     "hash_image",
     "hold_files",
+    "list_parts",
     "list_times",
     "open_file",
     "open_regions",

@@ -9,7 +9,7 @@ from .heatmap import choose_scale, find_boxes, share_inside, shrink_size, stitch
 from .inference import predict_given, predict_outer, predict_sealed, predict_unlabelled, write_predictions
 from .rules import Rule, fit_rule, settle_tables
 from .stacking import make_design
-from .submission import average_scores, check_submission, find_unreadable, write_submission
+from .submission import average_scores, calibrate_scores, check_submission, fill_form, find_unreadable, write_submission
 
 __all__ = [
     "CALIBRATIONS",
@@ -21,10 +21,12 @@ __all__ = [
     "Question",
     "Rule",
     "average_scores",
+    "calibrate_scores",
     "check_submission",
     "choose_scale",
     "combine_members",
     "explain_images",
+    "fill_form",
     "find_boxes",
     "find_unreadable",
     "fit_rule",

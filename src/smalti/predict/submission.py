@@ -1,15 +1,26 @@
-"""The file that a competition expects, checked before it is written."""
+"""The file that a competition expects: the sample with its gaps filled, checked before it is written."""
 
 from __future__ import annotations
 
-from collections import Counter
+import csv
+import io
+import math
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from .. import recipe
 from ..errors import SubmissionError
-from ..runs import write_table
-from ..types import Cohort, score_columns
+from ..runs import write_atomic
+from ..types import Cohort, Form, FormRow, score_columns
+from .rules import settle_tables
+
+DECIMALS = 9
+Scores = Mapping[str, NDArray[np.float64]]  # image -> (C,)
 
 
 def average_scores(predictions: pd.DataFrame, *, classes: tuple[str, ...]) -> pd.DataFrame:
@@ -18,62 +29,168 @@ def average_scores(predictions: pd.DataFrame, *, classes: tuple[str, ...]) -> pd
     return predictions.groupby("image", sort=False)[columns].mean().reset_index()
 
 
+def calibrate_scores(
+    inner: pd.DataFrame, test: pd.DataFrame, *, classes: tuple[str, ...], calibration: str
+) -> pd.DataFrame:
+    """The probabilities of a test table: calibrated on the inner table, and not moved by the weights of a decision.
+
+    Args:
+        inner: scores of the inner images before any rule.
+        test: scores of the images to predict, likewise.
+        classes: class names in score order.
+        calibration: name of one of ``CALIBRATIONS``.
+    """
+    rules = recipe.Predict(calibration=calibration, decision="largest")
+    return settle_tables(inner, {"test": test}, classes=classes, predict=rules)[1]["test"]
+
+
 def find_unreadable(cohort: Cohort) -> tuple[str, ...]:
-    """Rows that a submission must have although their images were left out; they get the most frequent class."""
-    readable = {s.index for s in cohort.unlabelled}
-    return tuple(name for name in cohort.submission_rows if name not in readable)
+    """Rows of the form none of whose images can be predicted; they get the shares of the classes."""
+    if cohort.form is None:
+        return ()
+    readable = {s.image for s in cohort.unlabelled}
+    return tuple(row.cells[cohort.form.key].strip() for row in cohort.form.rows if readable.isdisjoint(row.images))
 
 
-def write_submission(path: Path, cohort: Cohort, predictions: pd.DataFrame) -> Path:
-    """Write the class of the highest mean score of each image, in the order of the sample file or folder.
+def write_submission(
+    path: Path, cohort: Cohort, predictions: pd.DataFrame, probabilities: pd.DataFrame | None = None
+) -> Path:
+    """Fill the form of the cohort: each row with the mean over its images, each image with the mean over its rows.
+
+    Args:
+        path: the file to write.
+        cohort: one that has a form.
+        predictions: decided scores of each image; the class of the largest is said.
+        probabilities: the table that probabilities are taken from; by default ``predictions``.
 
     Raises:
-        SubmissionError: the table would be refused; nothing is written.
+        SubmissionError: the file would be refused, or the cohort has no form; nothing is written.
     """
-    means = average_scores(predictions, classes=cohort.classes).set_index("image")
-    missing = [s.image for s in cohort.unlabelled if s.image not in means.index]
+    form, classes = cohort.form, cohort.classes
+    if form is None:
+        raise SubmissionError(f"no submission can be written: {cohort.no_submission}. Fix: add what is missing")
+    decided, shares = (
+        _read_means(table, cohort) for table in (predictions, predictions if probabilities is None else probabilities)
+    )
+    text = fill_form(form, classes, decided=decided, shares=shares, prior=_share_classes(cohort))
+    check_submission(text, form)
+    return write_atomic(path, text)
+
+
+def _read_means(table: pd.DataFrame, cohort: Cohort) -> Scores:
+    means = average_scores(table, classes=cohort.classes)
+    scores = dict(zip(means["image"], means[score_columns(cohort.classes)].to_numpy(dtype=np.float64), strict=True))
+    images = [s.image for s in cohort.unlabelled]
+    missing = [image for image in images if image not in scores or not np.isfinite(scores[image]).all()]
     if missing:
         raise SubmissionError(
-            f"no prediction for {len(missing)} of {len(cohort.unlabelled)} images ({', '.join(missing[:3])}). "
+            f"no prediction for {len(missing)} of {len(images)} images ({', '.join(missing[:3])}). "
             "Fix: run 'smalti predict' again"
         )
-    best = means.loc[[s.image for s in cohort.unlabelled]].to_numpy().argmax(axis=1)
-    chosen = {s.index: cohort.classes[i] for s, i in zip(cohort.unlabelled, best, strict=True)}
-    chosen |= dict.fromkeys(find_unreadable(cohort), Counter(s.label for s in cohort.labelled).most_common(1)[0][0])
-    table = pd.DataFrame([(name, chosen[name]) for name in cohort.submission_rows], columns=cohort.submission_columns)
-    check_submission(table, cohort)
-    return write_table(path, table)
+    return {image: scores[image] for image in images}
 
 
-def check_submission(table: pd.DataFrame, cohort: Cohort) -> None:
-    """Compare a submission with what the competition expects: columns, count, names and their order, classes, blanks.
+def _share_classes(cohort: Cohort) -> NDArray[np.float64]:
+    return np.bincount(cohort.targets, minlength=len(cohort.classes)) / max(1, len(cohort.labelled))
+
+
+def fill_form(
+    form: Form, classes: tuple[str, ...], *, decided: Scores, shares: Scores, prior: NDArray[np.float64]
+) -> str:
+    """The text of a submission: the sample but for the columns that are asked for.
+
+    Args:
+        form: what is asked for.
+        classes: class names in score order.
+        decided: scores whose largest is said.
+        shares: probabilities.
+        prior: (C,) what a row gets that has no image with scores.
+    """
+
+    def answer(row: FormRow, scores: Scores) -> NDArray[np.float64]:
+        known = [scores[image] for image in row.images if image in scores]
+        mean: NDArray[np.float64] = np.mean(known, axis=0) if known else prior
+        return mean
+
+    parts = [form.head]
+    for row in form.rows:
+        cells = list(row.cells)
+        if form.labels:
+            said = classes[int(answer(row, decided).argmax())]
+            for column, words in form.labels.items():
+                cells[column] = _write_cell(cells[column], words[said], form.delimiter)
+        if form.scores:
+            written = dict(zip(classes, _write_shares(answer(row, shares), comma=form.comma), strict=True))
+            for column, name in form.scores.items():
+                cells[column] = _write_cell(cells[column], written[name], form.delimiter)
+        parts += [form.delimiter.join(cells), row.end]
+    return "".join(parts)
+
+
+def _write_shares(shares: NDArray[np.float64], *, comma: bool) -> list[str]:
+    """Shares (C,) as decimals that add up to 1 to the last; the largest takes the rest of the rounding."""
+    units = np.rint(shares / shares.sum() * 10**DECIMALS).astype(np.int64)
+    units[units.argmax()] += 10**DECIMALS - units.sum()
+    sign = "," if comma else "."
+    return [f"{unit // 10**DECIMALS}{sign}{unit % 10**DECIMALS:0{DECIMALS}d}" for unit in units.tolist()]
+
+
+def _write_cell(sample: str, text: str, delimiter: str) -> str:
+    """A cell with the spaces and the quotes of the sample's; quotes also where the text needs them."""
+    before, inner, after = re.fullmatch(r"(\s*)(.*?)(\s*)", sample, re.DOTALL).groups()  # type: ignore[union-attr]
+    needed = text != text.strip() or any(sign in text for sign in (delimiter, '"', "\r", "\n"))
+    quoted = '"' + text.replace('"', '""') + '"' if needed or inner.startswith('"') else text
+    return f"{before}{quoted}{after}"
+
+
+def check_submission(text: str, form: Form) -> None:
+    """Compare a submission with the sample: header, rows, their order and all that is not asked for; then the answers.
 
     Raises:
         SubmissionError: with everything that differs.
     """
-    expected = list(cohort.submission_rows)
-    if tuple(table.columns) != cohort.submission_columns:
-        raise SubmissionError(
-            f"columns are {', '.join(map(str, table.columns))}; expected {', '.join(cohort.submission_columns)}. "
-            "Fix: rename them"
-        )
-    name_column, label_column = cohort.submission_columns
-    names, labels = table[name_column].astype(str).tolist(), table[label_column]
+
+    def parse(text: str) -> list[list[str]]:
+        lines = csv.reader(io.StringIO(text, newline=""), delimiter=form.delimiter, skipinitialspace=True)
+        return [line for line in lines if any(line)]
+
+    head = parse(form.head)
+    wanted = parse("".join(form.delimiter.join(row.cells) + row.end for row in form.rows))
+    found_head, found = parse(text)[: len(head)], parse(text)[len(head) :]
+    asked = {*form.labels, *form.scores}
     faults = []
-    if len(names) != len(expected):
-        faults.append(f"{len(names)} rows where {len(expected)} are expected")
-    if unknown := sorted(set(names) - set(expected)):
-        faults.append(f"{len(unknown)} unknown names ({', '.join(unknown[:3])})")
-    if absent := sorted(set(expected) - set(names)):
-        faults.append(f"{len(absent)} names without a row ({', '.join(absent[:3])})")
-    if len(names) != len(set(names)):
-        faults.append(f"{len(names) - len(set(names))} repeated names")
-    if not faults and names != expected:
-        faults.append("the rows are not in the expected order")
-    blank = labels.isna() | (labels.astype(str).str.strip() == "")
-    if blank.any():
-        faults.append(f"{blank.sum()} blank labels")
-    if strange := sorted(set(labels[~blank].astype(str)) - set(cohort.classes)):
-        faults.append(f"unknown classes ({', '.join(strange[:3])}); known: {', '.join(cohort.classes)}")
+    if found_head != head:
+        columns = ", ".join(found_head[-1]) if found_head else "none"
+        faults.append(f"columns are {columns}; expected {', '.join(form.header)}")
+    if len(found) != len(wanted):
+        faults.append(f"{len(found)} rows where {len(wanted)} are expected")
+    for number, (row, other) in enumerate(zip(found, wanted, strict=False), start=1):
+        where = f"row {number} ({other[form.key].strip()})"
+        if len(row) != len(other):
+            faults.append(f"{where} has {len(row)} cells where {len(other)} are expected")
+            continue
+        others = [i for i in range(len(row)) if i not in asked and row[i] != other[i]]
+        faults += [f"{where} has '{row[i]}' for '{other[i]}' in column {form.header[i]}" for i in others]
+        faults += [f"{where}: {fault}" for fault in _check_answers(row, form)]
     if faults:
-        raise SubmissionError("the submission would be refused: " + "; ".join(faults) + ". Fix: predict again")
+        more = f"; and {len(faults) - 12} more" if len(faults) > 12 else ""
+        raise SubmissionError(f"the submission would be refused: {'; '.join(faults[:12])}{more}. Fix: predict again")
+
+
+def _check_answers(row: list[str], form: Form) -> list[str]:
+    faults = []
+    for column, words in form.labels.items():
+        if row[column].strip() not in words.values():
+            known = ", ".join(words.values())
+            faults.append(f"'{row[column]}' in column {form.header[column]} is no label; known: {known}")
+    numbers = []
+    for column in form.scores:
+        try:
+            numbers.append(float(row[column].replace(",", ".") if form.comma else row[column]))
+        except ValueError:
+            numbers.append(math.nan)
+        if not 0 <= numbers[-1] <= 1:
+            faults.append(f"'{row[column]}' in column {form.header[column]} is no probability")
+    if len(numbers) > 1 and not faults and abs(sum(numbers) - 1) > 10 ** (1 - DECIMALS):
+        faults.append(f"probabilities add up to {sum(numbers):.9g}")
+    return faults

@@ -92,7 +92,9 @@ def _parse_setting(setting: str) -> dict[str, Any]:
     if key.strip() == "preset":
         raise RecipeError(f"--set {setting}: a preset is laid below all else. Fix: --recipe {text}")
     shown = setting if len(setting) <= SHOWN else f"{setting[:SHOWN]}..."
-    value: Any = parse_yaml(text, f"--set {shown}") if text else None
+    # What the user's data calls things is text, also where it looks like a number: a class 1, a column 2024.
+    names = key.strip().startswith("data.")
+    value: Any = parse_yaml(text, f"--set {shown}", names=names) if text else None
     for part in reversed(key.strip().split(".")):
         value = {part: value}
     return dict(value)

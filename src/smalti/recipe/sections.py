@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from ..types import Outside
+from ..types import Level, Outside
 from .section import MOST_TILES, Option, Section, Seed
 
 MOST_FOLDS = 1000
@@ -51,6 +51,37 @@ class Data(Section):
         None,
         description="masks of another size than their images: missing rows are no mask, or stretched; null refuses",
     )
+    sheet: str | None = Field(None, description="sheet of the spreadsheet that table names")
+    class_columns: tuple[str, ...] = Field((), description="columns of 0 and 1, one per class, in place of label")
+    real_labels: tuple[str, ...] = Field(
+        (), description="labels that are classes although they read like a missing value, such as NA"
+    )
+    submission: str | None = Field(
+        None, description="sample submission in the data folder; none: no submission is written"
+    )
+    asked: tuple[str, ...] | None = Field(None, description="columns of the sample submission that are filled")
+    answers: Literal["labels", "probabilities"] | None = Field(None, description="what they are filled with")
+    positive: str | None = Field(None, description="class whose probability a single column of a submission holds")
+    written: tuple[str, ...] = Field(
+        (), description="how a submission writes each class, as CLASS=TEXT: names of its columns, or labels"
+    )
+    levels: tuple[Level, ...] | None = Field(
+        None,
+        max_length=20,
+        description="class folders without a table: what each level of folders is, from the top: part, class, case, "
+        "site or ignore; train/ and test/ are not counted unless part is among them",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Data:
+        if self.levels is not None:
+            if self.levels.count("class") != 1 or self.levels.count("case") > 1 or self.levels.count("part") > 1:
+                raise ValueError("levels names class once, and case and part at most once, such as [case, class]")
+            if named := [n for n in ("table", "image", "label") if getattr(self, n) is not None]:
+                raise ValueError(
+                    f"levels are of class folders, and {named[0]} is of a table. Fix: leave one of them out"
+                )
+        return self
 
 
 class Audit(Section):

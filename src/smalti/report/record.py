@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from ..audit import SUSPECTS_NAME, Audit, read_decisions, read_findings
@@ -22,7 +23,7 @@ class RunRecord:
         folder: where they are.
         name: name of the folder.
         recipe: the resolved recipe as YAML text.
-        submission: all columns as text.
+        submission: the class that each row says, or finds most probable; None where there is no such table.
         rules, ensemble, sealed: files in ``predictions``.
         seal: what is sealed of the data folder; lies beside the run.
         Others: parsed content of the file of the same name.
@@ -41,7 +42,7 @@ class RunRecord:
     history: pd.DataFrame | None
     out_of_fold: pd.DataFrame | None
     scores: dict[str, Any] | None
-    submission: pd.DataFrame | None
+    submission: pd.Series | None
     rules: list[dict[str, Any]] | None
     ensemble: list[dict[str, Any]] | None
     sealed: pd.DataFrame | None
@@ -81,7 +82,7 @@ def read_record(run: RunFolder) -> RunRecord:
         history=_read_table(path / "history.csv"),
         out_of_fold=run.read_out_of_fold() if (run.predictions / "out_of_fold.csv").is_file() else None,
         scores=_read_json(path / "scores.json", "metrics", "per_class", "interval", "n_images"),
-        submission=_read_submission(submission),
+        submission=_read_submission(submission, cohort),
         rules=_read_rows(run.predictions / "rules.json"),
         ensemble=_read_rows(run.predictions / "ensemble.json"),
         sealed=_read_table(run.predictions / "sealed.csv"),
@@ -102,11 +103,25 @@ def _read_seal(path: Path, cohort: dict[str, Any] | None) -> dict[str, Any] | No
     return seal if seal is None or cohort.get("seals") or seal.get("data", cohort["root"]) == cohort["root"] else None
 
 
-def _read_submission(path: Path) -> pd.DataFrame | None:
+def _read_submission(path: Path, cohort: dict[str, Any] | None) -> pd.Series | None:
+    """The class of each row, from its columns of labels, else from its columns of probabilities."""
     if not path.is_file():
         return None
+    asked = (cohort or {}).get("submission", {})
     with reading(path):
-        return pd.read_csv(path, dtype=str, keep_default_na=False)
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, sep=asked.get("delimiter", ","))
+        cells = {str(i): table.iloc[:, i].str.strip() for i in range(table.shape[1])}
+        labels, probabilities = asked.get("labels", {}), asked.get("probabilities", {})
+        if labels:
+            names = list(next(iter(labels.values())))
+            said = {name: np.all([cells[i] == words[name] for i, words in labels.items()], axis=0) for name in names}
+            return pd.DataFrame(said).astype(float).idxmax(axis=1)
+        if not probabilities:  # a run of an earlier make
+            return table.iloc[:, -1]
+        shares = pd.DataFrame({name: cells[i].str.replace(",", ".").astype(float) for i, name in probabilities.items()})
+        if len(probabilities) == 1:
+            shares["another"] = 1 - shares.iloc[:, 0]
+        return shares.idxmax(axis=1)
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]] | None:

@@ -208,27 +208,27 @@ def write_gallery(record: RunRecord) -> Section:
 
 
 def write_submission(record: RunRecord) -> Section:
-    """How the predictions of the unlabelled part fall, beside the labels."""
+    """How often each class is said, or found most probable, in the submission, beside the labels."""
     if record.submission is None:
-        return not_applicable("submission", "Submission", "the run has no submission.csv (no unlabelled images)")
-    table = record.submission
-    predicted = table.iloc[:, -1].value_counts()
+        why = (record.cohort or {}).get("submission", {}).get("none", "no unlabelled images")
+        return not_applicable("submission", "Submission", f"the run has no submission.csv ({why})")
+    predicted = record.submission.value_counts()
     labels = None if record.samples is None else record.samples["label"]
     known = labels[labels != ""].value_counts() if labels is not None else predicted * 0
     rows = [
         (
             str(name),
             f"{predicted.get(name, 0):,}",
-            format_percent(round(predicted.get(name, 0) / len(table), 2)),
+            format_percent(round(predicted.get(name, 0) / len(record.submission), 2)),
             format_percent(round(known.get(name, 0) / known.sum(), 2)) if known.sum() else "–",
         )
         for name in sorted(set(predicted.index) | set(known.index))
     ]
     text = (
-        f"submission.csv has {count_things(len(table), 'row')}. A class that is far rarer or more frequent than among "
-        "the labels deserves a look."
+        f"submission.csv has {count_things(len(record.submission), 'row')}. A class that is far rarer or more frequent "
+        "than among the labels deserves a look."
     )
-    header = ("class", "predicted images", "share", "share of the labels")
+    header = ("class", "predicted rows", "share", "share of the labels")
     return Section("submission", "Submission", [Paragraph(text), Table(header, rows)])
 
 

@@ -14,7 +14,7 @@ from ..types import PREDICTION_COLUMNS, Cohort
 from .ground import Ground
 from .influence import record_influence
 from .listening import Listener
-from .preparation import check_rules, identify, make_splits, name_run, record_plan
+from .preparation import UNFITTED, check_rules, identify, make_splits, name_run, record_plan
 from .staging import stage
 
 TABLES = ("inner", "out_of_fold", "test", "sealed", "as_given")
@@ -63,19 +63,60 @@ def combine_runs(ground: Ground, plan: Recipe, *, runs: Path, name: str | None, 
             method = plan.ensemble.method
             tables["as_given"] = combine_members(as_given, classes=cohort.classes, method=method).outer
         write_json(run_folder.predictions / "ensemble.json", combined.record)
-        tables = write_predictions(run_folder, combined.inner, tables, recipe=plan, classes=cohort.classes)
+        settled = write_predictions(run_folder, combined.inner, tables, recipe=plan, classes=cohort.classes)
         if cohort.unlabelled and "test" in tables:
-            submit(run_folder, cohort, tables["test"], listener=listener)
+            # What a fitted method gives for inner images is what it was fitted to: no calibration can be told from it.
+            calibration = "none" if plan.ensemble.method not in UNFITTED else choose_calibration(plan)
+            moved = [f.name for f in folders if RunFolder(f).read_recipe().predict.decision != "largest"]
+            if moved and cohort.form is not None and cohort.form.scores:
+                listener.say(f"the probabilities carry the class weights of {', '.join(moved)} (predict.decision)")
+            submit(
+                run_folder, cohort, settled["test"], inner=combined.inner, scores=tables["test"],
+                calibration=calibration, listener=listener,
+            )  # fmt: skip
     return run_folder
 
 
-def submit(run_folder: RunFolder, cohort: Cohort, predictions: pd.DataFrame, *, listener: Listener) -> None:
-    """Write ``submission.csv``, and say which rows were filled for images that could not be read."""
-    from ..predict import find_unreadable, write_submission
+def choose_calibration(plan: Recipe) -> str:
+    """The calibration of probabilities that a submission asks for: by temperature where the recipe has none."""
+    return "temperature" if plan.predict.calibration == "none" else plan.predict.calibration
 
-    write_submission(run_folder.path / "submission.csv", cohort, predictions)
+
+def submit(
+    run_folder: RunFolder,
+    cohort: Cohort,
+    decided: pd.DataFrame,
+    *,
+    inner: pd.DataFrame,
+    scores: pd.DataFrame,
+    calibration: str,
+    listener: Listener,
+) -> None:
+    """Write ``submission.csv``, and say what is in it; where none is written, say why.
+
+    Args:
+        run_folder: where it goes.
+        cohort: its form is filled.
+        decided: the test table that the run keeps; the class of its largest score is said.
+        inner: scores of the inner images before any rule.
+        scores: the test table before any rule.
+        calibration: of the probabilities, if they are asked for.
+        listener: hears what is said.
+    """
+    from ..predict import calibrate_scores, find_unreadable, write_submission
+
+    form, path = cohort.form, run_folder.path / "submission.csv"
+    if form is None:
+        listener.say(f"no submission is written: {cohort.no_submission}")
+        return
+    probabilities = None
+    if form.scores:
+        probabilities = calibrate_scores(inner, scores, classes=cohort.classes, calibration=calibration)
+        listener.say(f"submission.csv holds probabilities, calibration '{calibration}' on inner images")
+    write_submission(path, cohort, decided, probabilities)
     if filled := find_unreadable(cohort):
-        listener.say(f"{len(filled)} unreadable image(s) get the most frequent class ({', '.join(filled[:3])})")
+        what = "the shares of the classes" if form.scores else "the most frequent class"
+        listener.say(f"{len(filled)} row(s) without a readable image get {what} ({', '.join(filled[:3])})")
 
 
 def _check_members(folders: list[Path]) -> None:

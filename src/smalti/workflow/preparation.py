@@ -343,6 +343,17 @@ def refold(
     return replace(experiment, run=run_folder, cohort=cohort, frozen=frozen, stains=stains)
 
 
+def _describe_form(cohort: Cohort) -> dict[str, Any]:
+    """What a submission holds, by positions of its columns; why there will be none."""
+    form = cohort.form
+    if form is None:
+        return {"none": cohort.no_submission}
+    return {
+        "sample": form.file, "delimiter": form.delimiter, "comma": form.comma,
+        "labels": {i: dict(words) for i, words in form.labels.items()}, "probabilities": dict(form.scores),
+    }  # fmt: skip
+
+
 def record_plan(run_folder: RunFolder, ground: Ground, splits: tuple[Split, ...]) -> None:
     """Everything that was decided, in the run folder before training begins."""
     from ..samples import tabulate_folds
@@ -358,7 +369,7 @@ def record_plan(run_folder: RunFolder, ground: Ground, splits: tuple[Split, ...]
             "n_labelled": len(cohort.labelled), "n_unlabelled": len(cohort.unlabelled),
             "n_sealed": len(cohort.sealed), "n_cases": len({s.case for s in cohort.labelled}),
             "notes": cohort.notes, "left_out": left_out, "repaired": repaired, "label_by_case": bool(ground.bound),
-            "seals": [path.name for path in ground.seals],
+            "seals": [path.name for path in ground.seals], "submission": _describe_form(cohort),
         },
     )  # fmt: skip
     write_table(run_folder.path / "samples.csv", tabulate_samples(cohort))

@@ -17,7 +17,7 @@ from ..recipe import Recipe, load_recipe
 from ..runs import CACHE, RunFolder, read_json, read_table, write_json
 from ..types import SCORE_PREFIX, Split
 from .belonging import RUNS, find_decisions
-from .blending import combine_runs, submit
+from .blending import choose_calibration, combine_runs, submit
 from .ground import Ground, inspect_ground
 from .influence import read_influence, tell_trust
 from .listening import SILENT, Listener
@@ -178,13 +178,16 @@ def predict(experiment: Experiment, splits: tuple[Split, ...], *, listener: List
         if cohort.sealed:
             tables["sealed"] = predict_sealed(experiment, splits, tell=listener.tell)
         inner = tabulate_inner(experiment, splits)
-        tables = write_predictions(experiment.run, inner, tables, recipe=experiment.recipe, classes=cohort.classes)
+        settled = write_predictions(experiment.run, inner, tables, recipe=experiment.recipe, classes=cohort.classes)
         embeddings = experiment.compare_images()
         if embeddings is not None:
             images = tuple(s.image for s in cohort.labelled)
             write_embeddings(experiment.run.predictions / EMBEDDINGS_NAME, images, embeddings.numpy())
         if cohort.unlabelled:
-            submit(experiment.run, cohort, tables["test"], listener=listener)
+            submit(
+                experiment.run, cohort, settled["test"], inner=inner, scores=tables["test"],
+                calibration=choose_calibration(experiment.recipe), listener=listener,
+            )  # fmt: skip
 
 
 def reopen(path: str | Path, *, listener: Listener = SILENT) -> tuple[Experiment, tuple[Split, ...]]:
