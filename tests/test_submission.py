@@ -6,6 +6,8 @@ import csv
 import io
 import itertools
 import json
+import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,7 @@ from smalti.cohort.spelling import find_spelling, match_classes
 from smalti.cohort.submission import is_sample_name, read_cell, split_lines
 from smalti.errors import Problem
 from smalti.predict import calibrate_scores, write_submission
+from smalti.recipe import load_recipe
 from smalti.types import Cohort, Form, score_columns
 from textures import FAST, draw_texture, write_lines
 
@@ -233,6 +236,38 @@ def test_the_sample_names_the_images_to_predict_where_nothing_else_does(tmp_path
     assert any("images to predict are the 2 that sample_submission.csv names" in note for note in cohort.notes)
 
 
+def draw_parts(root: Path, *, train: str, rows: Sequence[str], sample: str) -> Path:
+    """train/0.png to 5.png with train.csv, test/0.png and 1.png with test.csv: the same names in both parts."""
+    for part, count in (("train", 6), ("test", 2)):
+        for i in range(count):
+            draw(root / part / f"{i}.png")
+    write_lines(root / "train.csv", train, *rows)
+    write_lines(root / "test.csv", "image_id", "0", "1")
+    (root / "sample_submission.csv").write_bytes(sample.encode())
+    return root
+
+
+def test_rows_mean_the_test_part_where_both_parts_have_their_names(tmp_path: Path) -> None:
+    rows = [f"{i},{WORDS[i % 2]}" for i in range(6)]
+    sample = "image_id,label\r\n1,benign\r\n0,benign\r\n"
+    root = draw_parts(tmp_path / "data", train="image_id,label", rows=rows, sample=sample)
+    cohort = read_cohort(root)
+    assert {s.image: s.label for s in cohort.labelled} == {f"train/{i}.png": WORDS[i % 2] for i in range(6)}
+    assert [row.images for row in get_form(cohort).rows] == [("test/1.png",), ("test/0.png",)]
+    written = write_submission(tmp_path / "s.csv", cohort, predict(cohort, *TWO[:2])).read_bytes()
+    assert written == b"image_id,label\r\n1,malignant\r\n0,benign\r\n"
+
+
+def test_labels_and_sample_with_a_column_per_class(tmp_path: Path) -> None:
+    rows = [f"{i},{int(i % 2 == 0)},{i % 2}" for i in range(6)]
+    sample = "image_id,malignant,benign\n0,0.5,0.5\n1,0.5,0.5\n"
+    root = draw_parts(tmp_path / "data", train="image_id,benign,malignant", rows=rows, sample=sample)
+    cohort = read_cohort(root)
+    assert [s.label for s in cohort.labelled] == list(WORDS) * 3
+    written = write_submission(tmp_path / "s.csv", cohort, predict(cohort, *TWO[:2])).read_text()
+    assert written == "image_id,malignant,benign\n0,0.250000000,0.750000000\n1,0.875000000,0.125000000\n"
+
+
 def test_a_row_without_its_image_stays_in_the_file(tmp_path: Path) -> None:
     sample = "id,label\n0002,benign\n0009,benign\n0001,benign\n0000,benign\n"
     root = draw_challenge(tmp_path / "data", sample, labels=("malignant", "benign", "malignant"))
@@ -266,14 +301,14 @@ ROWS = "0,{0}\n1,{0}\n2,{0}\n"
         ("id,score\n" + ROWS.format("0.5"), WORDS, "'0.5': the probability of which class ('benign', 'malignant')",
          "data.positive=malignant"),
         ("id,label\n" + ROWS.format("0"), WORDS, "holds '0', and the classes are 'benign', 'malignant': labels, or",
-         "data.written=[benign=0,malignant=1]; or whose probability is asked for: --set data.positive=malignant"),
+         "'data.written=[benign=0, malignant=1]'; or whose probability is asked for: --set data.positive=malignant"),
         ("id,label\n" + ROWS.format("0.0"), ("0", "1"), "labels, or the probability of a class?", "data.positive=1"),
         ("id,label\n" + ROWS.format("tumour"), WORDS, "holds 'tumour', and the classes are 'benign', 'malignant'.",
-         "data.written=[benign=benign,malignant=malignant]"),
+         "data.written=[benign=benign, malignant=malignant]"),
         ("id,is_malignant\n" + ROWS.format("0"), WORDS, "holds '0'", "data.positive=malignant"),
         ("id,is_malignant\n" + ROWS.format(""), WORDS, "is empty: labels, or the probability of malignant?", "written"),
         ("id,benign,malignant,other\n" + ROWS.format("0.3,0.3,0.4"), WORDS,
-         "the column 'other' is called after no class", "data.asked=[benign,malignant]"),
+         "the column 'other' is called after no class", "data.asked=[benign, malignant]"),
         ("id,a,b\n" + ROWS.format("0.3,0.3"), ("a", "b", "c"), "the class 'c' has no column", "data.written"),
         ("id,a,d\n" + ROWS.format("0.3,0.3"), ("a", "b"), "which of its columns 'a', 'd' are to be filled", "asked"),
         ("id,x,y\n" + ROWS.format("0.5,0.5"), WORDS, "which of its columns 'x', 'y' are to be filled", "data.asked"),
@@ -295,6 +330,18 @@ def test_what_cannot_be_known_is_asked(
     assert problem.file.startswith("sample_submission.csv")
     assert says in problem.message
     assert fix in problem.fix
+
+
+def test_the_proposed_answer_can_be_given_as_it_stands(tmp_path: Path) -> None:
+    labels = ("A, #1", "HER2+ & <50%")
+    root = draw_challenge(tmp_path, "id,label\n" + ROWS.format("0"), labels=('"A, #1"', labels[1]))
+    proposed = re.findall(r"--set (\S+=.*?)(?=; )", ask(root).fix)
+    forms = [
+        get_form(read_cohort(root, columns=Columns(**load_recipe(settings=shlex.split(text)).data.model_dump())))
+        for text in proposed
+    ]
+    assert [form.labels for form in forms] == [{1: dict(zip(labels, "01", strict=True))}, {}]
+    assert [form.scores for form in forms] == [{}, {1: labels[1]}]
 
 
 @pytest.mark.parametrize(
