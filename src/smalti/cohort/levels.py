@@ -180,7 +180,8 @@ def _list_choices(kinds: Sequence[Kind], maybe: Sequence[int], names: Sequence[N
     for i in maybe:
         plain: list[Level] = ["class" if j == i else _word(kind) for j, kind in enumerate(kinds)]
         bare: list[Level] = ["ignore" if word == "case" else word for word in plain]
-        others = [["case" if k == j else word for k, word in enumerate(bare)] for j in maybe if j != i]
+        groups = [j for j in maybe if j != i and kinds[j] != "class"]
+        others = [["case" if k == j else word for k, word in enumerate(bare)] for j in groups]
         for levels in (plain, *others) if "case" in plain else (*others, plain):
             cases = f"; cases: {names[levels.index('case')].show()}" if "case" in levels else ""
             found.setdefault(_trim(levels), f"classes: {names[i].show()}{cases}")
