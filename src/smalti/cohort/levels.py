@@ -154,10 +154,13 @@ def _look(names: Collection[str]) -> Kind:
             return kind
     if all(name in IMAGE_FOLDERS for name in lower):
         return "ignore"
-    if 2 * sum(CLASS_WORD.search(name) is not None for name in lower) >= len(lower):
-        return "class"
     if len(lower) > MOST_CLASSES or _is_coded(lower):
         return "case"
+    said = 2 * sum(CLASS_WORD.search(name) is not None for name in lower) >= len(lower)
+    if said and len({re.sub("[0-9]+", "", name) for name in lower}) == len(
+        lower
+    ):  # tumour_1 and tumour_2 are no classes
+        return "class"
     return "number" if all(re.search("[0-9]", name) for name in lower) else "word"
 
 
