@@ -76,6 +76,10 @@ PLAIN = {  # folders above each image: the levels that they say
         [("x", f"P{i}") for i in range(6)] + [("y", f"P{i}") for i in range(4, 12)], ["class", "case"]),
     "class, patients counted through": (
         [("NORM", str(i)) for i in range(1, 9)] + [("TUM", str(i)) for i in range(9, 17)], ["class", "case"]),
+    "class, patients called by it": (
+        [(c, f"{c}_{i}") for c in ("benign", "tumour") for i in range(4)], ["class", "case"]),
+    "class, slides called by it": (
+        [(c, f"{c}_0{i}7") for c in ("normal", "tumor") for i in range(4)], ["class", "case"]),
     "class, TCGA": (
         [(c, f"TCGA-{i}5-42{i}4-01Z") for i, c in enumerate(("LUAD", "LUSC") * 3)], ["class", "case"]),
     "class, patients of letters": (list(product(("TUM", "NORM"), ("patient_a", "patient_b"))), ["class", "case"]),

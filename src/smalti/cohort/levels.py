@@ -154,10 +154,13 @@ def _look(names: Collection[str]) -> Kind:
             return kind
     if all(name in IMAGE_FOLDERS for name in lower):
         return "ignore"
-    if 2 * sum(CLASS_WORD.search(name) is not None for name in lower) >= len(lower):
-        return "class"
     if len(lower) > MOST_CLASSES or _is_coded(lower):
         return "case"
+    said = 2 * sum(CLASS_WORD.search(name) is not None for name in lower) >= len(lower)
+    if said and len({re.sub("[0-9]+", "", name) for name in lower}) == len(
+        lower
+    ):  # tumour_1 and tumour_2 are no classes
+        return "class"
     return "number" if all(re.search("[0-9]", name) for name in lower) else "word"
 
 
@@ -180,7 +183,8 @@ def _list_choices(kinds: Sequence[Kind], maybe: Sequence[int], names: Sequence[N
     for i in maybe:
         plain: list[Level] = ["class" if j == i else _word(kind) for j, kind in enumerate(kinds)]
         bare: list[Level] = ["ignore" if word == "case" else word for word in plain]
-        others = [["case" if k == j else word for k, word in enumerate(bare)] for j in maybe if j != i]
+        groups = [j for j in maybe if j != i and kinds[j] != "class"]
+        others = [["case" if k == j else word for k, word in enumerate(bare)] for j in groups]
         for levels in (plain, *others) if "case" in plain else (*others, plain):
             cases = f"; cases: {names[levels.index('case')].show()}" if "case" in levels else ""
             found.setdefault(_trim(levels), f"classes: {names[i].show()}{cases}")
