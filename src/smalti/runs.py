@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -38,6 +39,9 @@ LIBRARIES = (
     "opencv-python-headless", "Pillow", "pydantic", "safetensors", "matplotlib",
 )  # fmt: skip
 TICK_NS = 2_000_000_000  # the coarsest clock of a file system, FAT's
+# What network shares, FUSE and WSL answer where they know no such request; EIO and ENOSPC are losses and stay errors.
+UNKNOWN_REQUEST = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+FOLDER_REFUSALS = UNKNOWN_REQUEST | {errno.EPERM, errno.EACCES, errno.EISDIR, errno.EBADF}
 
 
 def write_atomic(path: Path, content: bytes | str) -> Path:
@@ -50,8 +54,10 @@ def write_atomic(path: Path, content: bytes | str) -> Path:
         with temporary.open("xb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
+            with passing_over(UNKNOWN_REQUEST):
+                os.fsync(file.fileno())
+        with passing_over(UNKNOWN_REQUEST | {errno.EPERM}):  # shares and FAT keep modes of their own
+            temporary.chmod(0o644)
         temporary.replace(path)
         _keep_renames(path.parent)
     except BaseException:
@@ -64,11 +70,22 @@ def _keep_renames(folder: Path) -> None:
     """Put the names in a folder on disk; without it a power cut could bring the old file back."""
     if os.name == "nt":
         return  # Windows opens no folder, and its file system keeps renames in a journal
-    handle = os.open(folder, os.O_RDONLY)
+    with passing_over(FOLDER_REFUSALS):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+@contextmanager
+def passing_over(answers: frozenset[int]) -> Iterator[None]:
+    """Go on where the file system answers a request of the block with one of these error numbers."""
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        yield
+    except OSError as error:
+        if error.errno not in answers:
+            raise
 
 
 def write_json(path: Path, content: Any) -> Path:
