@@ -436,12 +436,13 @@ def open_run(
     identity: Mapping[str, Any],
     training: str = "",
     device: Mapping[str, str] | None = None,
+    weights: str | None = None,
 ) -> RunFolder:
     """Make a run folder, or continue the one that is there.
 
     ``identity`` (data hash, decisions hash, weights hash) and the recipe are written before anything else and must be
-    the same when a run is continued. ``device`` and ``training``, the hash of all that the weights depend on, are
-    recorded in ``environment.json``.
+    the same when a run is continued. ``device``, ``weights``, what was read of a weights file, and ``training``, the
+    hash of all that trained weights depend on, are recorded in ``environment.json``.
 
     Raises:
         RunError: the folder holds another recipe or other data, or something that is no run.
@@ -466,7 +467,7 @@ def open_run(
     if path.is_dir() and any(p.name != "environment.json" and p.name[0] != "." for p in path.iterdir()):
         raise RunError(f"{path} exists and is not a run folder. Fix: give this run another --name")
     path.mkdir(parents=True, exist_ok=True)
-    started = {"identity": wanted, "training": training, "started": now_text(), "command": sys.argv}
+    started = {"identity": wanted, "training": training, "started": now_text(), "command": sys.argv, "weights": weights}
     write_json(path / "environment.json", started | {"device": dict(device or {})} | record_environment())
     write_atomic(run.recipe_path, recipe.to_yaml())
     return run

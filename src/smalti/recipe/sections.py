@@ -138,6 +138,9 @@ class Model(Section):
     backbone: str = Field("mobilenetv2_100", description="timm name, or hf-hub:OWNER/NAME, or local-dir:FOLDER")
     pretrained: bool = Field(True, description="take weights from the hub (timm's own download)")
     weights: Path | None = Field(None, description="weights file instead (.safetensors; .pt and .pth weights-only)")
+    weights_part: str | None = Field(
+        None, description="which network of the weights file, where it holds several, for example teacher"
+    )
     hub_timeout_s: float = Field(5.0, gt=0, le=3600, description="give a silent hub up after this long")
     without_weights: Literal["error", "scratch"] = Field(
         "error",

@@ -70,6 +70,8 @@ def prepare(
     cache = runs / "cache"
     splits = make_splits(ground, plan, listener=listener)
     backbone = build_backbone(plan.model)
+    if backbone.note is not None:
+        listener.say(backbone.note)
     if asked != "auto" and backbone.norm is None:
         listener.say(f"{backbone.name} has no batch normalisation: model.norm={asked} plays no part")
     device = choose_device(plan.train)
@@ -78,7 +80,9 @@ def prepare(
     stands_on = identity | check_policy(plan, ground, splits, digests=digests)
     training = hash_training(plan, stands_on, device=f"{device.accelerator} {device.precision}")
     folder = runs / (name or name_run(ground, plan))
-    run_folder = open_run(folder, recipe=plan, identity=identity, training=training, device=asdict(device))
+    run_folder = open_run(
+        folder, recipe=plan, identity=identity, training=training, device=asdict(device), weights=backbone.note
+    )
     record_plan(run_folder, ground, splits)
     influence = record_influence(run_folder, ground, runs=runs, data=identity["data"])
     # Scored as given, too, where decisions may have been made with predictions in view.
