@@ -248,10 +248,11 @@ def _read_square(
         min(round((inside - start) * shrunk), side - length)
         for inside, start, length in zip((row, col), position, part.shape[:2], strict=True)
     )
-    square, mask = (
-        _extend(_extend(pixels, 0, top, side=side, fill=fill), 1, left, side=side, fill=fill)
-        for pixels, fill in ((part, pale), (under, (0,)))
-    )
+    square, mask = part, under
+    for axis, (length, start) in enumerate(((height, top), (width, left))):
+        mirrored = is_filled(length, side_px)
+        square = _extend(square, axis, start, side=side, fill=None if mirrored else pale)
+        mask = _extend(mask, axis, start, side=side, fill=None if mirrored else (0,))
     if side == tile_px:
         return square, mask
     # Area averaging keeps what shrinking can keep; it has no meaning when a small box is enlarged.
@@ -262,18 +263,20 @@ def _read_square(
 
 
 def is_filled(length_px: int, side_px: int) -> bool:
-    """Whether a stretch of an image fills half of a square, so that mirroring repeats no pixel twice."""
-    return 2 * (length_px + 1) >= side_px
+    """Whether a stretch of an image fills half of a square, so that mirroring makes one copy and no copy of that."""
+    return 2 * length_px >= side_px
 
 
-def _extend(part: NDArray[np.uint8], axis: int, start: int, *, side: int, fill: tuple[int, ...]) -> NDArray[np.uint8]:
+def _extend(
+    part: NDArray[np.uint8], axis: int, start: int, *, side: int, fill: tuple[int, ...] | None
+) -> NDArray[np.uint8]:
     """Extend a picture outward along an axis to ``side``, of which it begins at ``start``.
 
-    Mirrored, since white or black borders would tell a network the size of the image; filled where it is too narrow.
+    Mirrored without a ``fill``, since white or black borders would tell a network the size of the image.
     """
     length = part.shape[axis]
     if length == side:
         return part
     top, bottom, left, right = np.roll((start, side - length - start, 0, 0), 2 * axis).tolist()
-    how = cv2.BORDER_REFLECT_101 if is_filled(length, side) else cv2.BORDER_CONSTANT
-    return np.asarray(cv2.copyMakeBorder(part, top, bottom, left, right, how, value=fill), dtype=np.uint8)
+    how = cv2.BORDER_REFLECT_101 if fill is None else cv2.BORDER_CONSTANT
+    return np.asarray(cv2.copyMakeBorder(part, top, bottom, left, right, how, value=fill or (0,)), dtype=np.uint8)
