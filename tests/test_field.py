@@ -83,6 +83,13 @@ def test_a_single_small_image_keeps_the_magnification_of_the_others(tmp_path: Pa
     assert note.startswith("1 of 4 images (3.png) fill less than half")
 
 
+def test_small_images_are_not_enlarged_to_all_that_a_backbone_takes(tmp_path: Path) -> None:
+    samples = draw_samples(tmp_path, (50, 50), (60, 50))
+    for size_px, fixed, wanted in ((None, False, 128), (None, True, None), (192, False, 192)):
+        tile = settle_field(recipe.Tile(size_px=size_px), samples, tile_px=size_px or 224, fixed=fixed)
+        assert (tile.field_px, tile.size_px) == (50, wanted)
+
+
 def test_long_and_thin_images_are_cut_in_squares_of_their_width(tmp_path: Path) -> None:
     samples = draw_samples(tmp_path, (400, 40), (40, 320), (40, 40))
     store = build(tmp_path, samples, min_coverage=0, max_tiles=None)

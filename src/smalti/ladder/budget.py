@@ -86,6 +86,7 @@ def measure_work(step: Step, cohort: Cohort) -> Work:
         return Work("", 0.0, 0.0)
     tile_px = recipe.tile.size_px or read_input_px(recipe.model)
     tile = settle_field(recipe.tile, cohort.labelled, tile_px=tile_px)
+    tile_px = tile.size_px or tile_px
     tiles = {s.image: bound_bag(s, tile, tile_px=tile_px) for s in cohort.samples}
     views = max(recipe.train.transfer.views, recipe.predict.views if recipe.train.finetune.epochs == 0 else 1)
     frozen = sum(tiles.values()) * views if recipe.train.transfer.epochs else 0

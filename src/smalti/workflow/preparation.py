@@ -75,7 +75,8 @@ def prepare(
     if asked != "auto" and backbone.norm is None:
         listener.say(f"{backbone.name} has no batch normalisation: model.norm={asked} plays no part")
     tile_px = plan.tile.size_px or backbone.spec.size_px
-    tile = settle_field(plan.tile, ground.whole.labelled, tile_px=tile_px)
+    tile = settle_field(plan.tile, ground.whole.labelled, tile_px=tile_px, fixed=backbone.spec.fixed)
+    tile_px = tile.size_px or tile_px
     plan = plan.model_copy(update={"tile": tile})
     notes = note_sizes(tile, ground.whole.samples, tile_px=tile_px)
     for note in notes:
