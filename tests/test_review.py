@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
+import os
 import random
 import threading
 from dataclasses import replace
@@ -15,7 +17,8 @@ from PIL import Image
 from desks import draw_cohort, enter, find_decisions, name_cohort, open_desk, send
 from smalti.audit import append_decisions, hold_decisions, read_decisions, settle_decisions
 from smalti.audit.decisions import accept_proposals
-from smalti.errors import DataError
+from smalti.errors import DataError, FaultError
+from smalti.faults import explained
 from smalti.images import read_region
 from smalti.types import Cohort, Decision, Finding
 
@@ -161,6 +164,23 @@ def test_a_thread_waits_for_the_other(tmp_path: Path) -> None:
         assert late.is_alive()
     late.join()
     assert [row.image for row in read_decisions(path)] == ["early", "late"]
+
+
+@pytest.mark.parametrize("answer", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL])
+def test_where_the_file_system_keeps_no_locks_a_file_is_the_lock(
+    answer: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(answer, os.strerror(answer))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    (tmp_path / ".decisions.csv.lock").touch()  # of a time when the folder lay on another disk
+    test_a_thread_waits_for_the_other(tmp_path)
+    assert not (tmp_path / ".decisions.csv.held").exists()
+    (tmp_path / ".other.csv.held").touch()  # of a process that was killed, or of another machine
+    monkeypatch.setattr("smalti.audit.decisions.LOCK_WAIT_S", 0)
+    with pytest.raises(FaultError, match=r"\.other\.csv\.held .*delete that file"), explained():
+        append_decisions(tmp_path / "other.csv", [])
 
 
 @pytest.mark.parametrize("before", [

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import multiprocessing
 import os
+import re
+import stat
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
@@ -44,6 +47,50 @@ def test_a_write_that_is_cut_short_leaves_the_old_file_and_nothing_else(
             runs.write_atomic(tmp_path / name, "new")
     assert list_names(tmp_path) == ["a.txt"]
     assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "old"
+
+
+@pytest.mark.parametrize("answer", [errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS])
+@pytest.mark.parametrize("request_name", ["fsync of folders", "fsync of all", "chmod"])
+def test_a_file_system_that_does_not_know_a_request_is_written_to_all_the_same(
+    answer: int, request_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(handle: int, *_: object) -> None:
+        if request_name != "fsync of folders" or stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(answer, os.strerror(answer))
+
+    monkeypatch.setattr(*((Path, "chmod") if request_name == "chmod" else (os, "fsync")), refuse)
+    runs.write_atomic(tmp_path / "a.txt", "old")
+    assert runs.write_atomic(tmp_path / "a.txt", "new").read_text(encoding="utf-8") == "new"
+    assert list_names(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize("answer", [errno.EPERM, errno.EACCES, errno.EISDIR])
+def test_a_folder_that_nobody_may_open_is_written_to_all_the_same(
+    answer: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.open
+
+    def refuse(path: Path, flags: int, *rest: int, **more: int) -> int:
+        if Path(path) == tmp_path:
+            raise OSError(answer, os.strerror(answer))
+        return real(path, flags, *rest, **more)
+
+    monkeypatch.setattr(os, "open", refuse)
+    assert runs.write_atomic(tmp_path / "a.txt", "new").read_text(encoding="utf-8") == "new"
+
+
+@pytest.mark.parametrize("answer", [errno.EIO, errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("of_folders", [False, True])
+def test_what_was_lost_on_the_way_to_the_disk_is_an_error(
+    answer: int, of_folders: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode) == of_folders:
+            raise OSError(answer, os.strerror(answer))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OSError, match=re.escape(os.strerror(answer))):
+        runs.write_atomic(tmp_path / "a.txt", "new")
 
 
 def test_a_write_makes_folders_and_replaces(tmp_path: Path) -> None:

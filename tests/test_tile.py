@@ -228,10 +228,11 @@ def test_the_whole_image_keeps_its_aspect_by_mirroring(tmp_path: Path) -> None:
     cohort = draw_cohort(tmp_path)
     store = build(cohort, tmp_path / "cache", recipe.Tile(source="whole"), tile_px=50)
     assert len(store) == len(SIZES)
-    image = read_rgb(cohort.labelled[2].path)  # 20 x 50: only padded
-    padded = np.pad(image, ((15, 15), (0, 0), (0, 0)), mode="reflect")
-    np.testing.assert_array_equal(store.read_rows(2, 3)[0], padded)
-    assert store.positions[2].tolist() == [-15, 0]
+    image = read_rgb(cohort.labelled[0].path)  # 70 x 96: padded, then shrunk
+    padded = np.pad(image, ((13, 13), (0, 0), (0, 0)), mode="reflect")
+    wanted = cv2.resize(padded, (50, 50), interpolation=cv2.INTER_AREA)
+    np.testing.assert_array_equal(store.read_rows(0, 1)[0], wanted)
+    assert store.positions[0].tolist() == [-13, 0]
 
 
 def test_a_second_call_cuts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import http.server
 import json
 import pickle
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
+import numpy as np
 import pytest
 import safetensors.torch
 import timm
@@ -113,9 +115,12 @@ def test_half_precision_files_and_checkpoints_of_training_scripts_are_taken(trai
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"conv1.weight": None}, "1 missing (conv1.weight)"),
-        ({"strange.weight": torch.ones(2)}, "1 too many (strange.weight)"),
-        ({"conv1.weight": torch.ones(2, 2)}, "1 of another shape (conv1.weight)"),
+        ({"conv1.weight": None}, "1 missing. conv1.weight has nothing there, (16, 3, 3, 3) is wanted"),
+        ({"strange.weight": torch.ones(2)}, "1 too many. strange.weight has (2,) there, nothing is wanted"),
+        (
+            {"conv1.weight": torch.ones(2, 2)},
+            "1 of another shape. conv1.weight has (2, 2) there, (16, 3, 3, 3) is wanted",
+        ),
     ],
 )
 def test_a_file_that_does_not_fit_names_the_keys(
@@ -130,6 +135,125 @@ def test_a_file_that_does_not_fit_names_the_keys(
     assert words.replace("conv1.weight", name) in str(caught.value)
     assert str(path) in str(caught.value)
     assert "Fix: check model.backbone" in str(caught.value)
+
+
+WRAPS = {
+    "parallel": lambda state: {f"module.{k}": v for k, v in state.items()},
+    "compiled": lambda state: {f"_orig_mod.{k}": v for k, v in state.items()},
+    "compiled within": lambda state: {k.replace("layer1.", "layer1._orig_mod."): v for k, v in state.items()},
+    "several": lambda state: {f"module._orig_mod.model.encoder.{k}": v for k, v in state.items()},
+    "model": lambda state: {"model": state, "epoch": 3},
+    "net": lambda state: {"net": state, "acc": np.float64(0.5), "args": argparse.Namespace(lr=0.1)},
+    "model_state_dict": lambda state: {"model_state_dict": state, "optimizer": {"state": {0: {"step": torch.ones(1)}}}},
+    "lightning": lambda state: {"state_dict": {f"model.{k}": v for k, v in state.items()}, "loops": {"a": {}}},
+    "nested": lambda state: {"a": {"b": {"c": {f"backbone.{k}": v for k, v in state.items()}}}},
+    "counters lacking": lambda state: {"m": {k: v for k, v in state.items() if "num_batches" not in k}},
+    "all half": lambda state: {"m": {k: v.half() for k, v in state.items()}},
+    "bfloat16": lambda state: {"m": {k: v.bfloat16() for k, v in state.items()}},
+    "double": lambda state: {"m": {k: v.double() for k, v in state.items()}},
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPS)
+def test_what_training_scripts_wrap_around_a_network_is_taken_off_and_said(
+    wrap: str, trained: Backbone, tmp_path: Path
+) -> None:
+    state = {k: v.half().to(v.dtype) if wrap == "all half" else v for k, v in trained.module.state_dict().items()}
+    if wrap == "bfloat16":
+        state = {k: v.bfloat16().to(v.dtype) for k, v in state.items()}
+    content = WRAPS[wrap](state | {"fc.weight": torch.ones(7, 3), "fc.bias": torch.ones(7)})
+    flat = all(isinstance(value, torch.Tensor) for value in content.values())
+    for suffix in (".pth", ".safetensors") if flat else (".ckpt",):
+        path = save(content, tmp_path / f"a{suffix}")
+        found = build_backbone(make_model(weights=path))
+        held = found.module.state_dict()
+        assert all(torch.equal(held[k], v) for k, v in state.items() if "num_batches" not in k)
+        assert all(v.dtype == torch.float32 for v in held.values() if v.is_floating_point())
+        assert found.note is not None
+        label = next(name for name in content).rpartition("layer1")[0].rpartition("conv1")[0]
+        for words in (path.name, "2 tensors left out", "fc.weight", label.rstrip(".")):
+            assert words in found.note
+
+
+def shift(state: dict[str, torch.Tensor], by: float) -> dict[str, torch.Tensor]:
+    return {k: v + by if v.is_floating_point() else v.clone() for k, v in state.items()}
+
+
+def test_of_two_networks_the_averaged_one_is_taken_and_the_other_on_request(trained: Backbone, tmp_path: Path) -> None:
+    state = dict(trained.module.state_dict())
+    teacher = {f"backbone.{k}": v for k, v in state.items()} | {"head.mlp.0.weight": torch.zeros(4, 512)}
+    student = shift(teacher, 1)
+    for one, other in (("student", "teacher"), ("state_dict", "state_dict_ema"), ("model", "ema"), ("k", "encoder_q")):
+        path = save({one: student, other: teacher}, tmp_path / f"{other}.pth")
+        found = build_backbone(make_model(weights=path))
+        assert hash_weights(found.module) == hash_weights(trained.module)
+        assert found.note is not None
+        for words in (f"'{other}.backbone'", f"not {one}.backbone", "model.weights_part", "head.mlp.0.weight"):
+            assert words in found.note
+        asked = build_backbone(make_model(weights=path, weights_part=one)).module.state_dict()
+        assert all(torch.equal(asked[k], v) for k, v in shift(state, 1).items())
+    path = save({"student": student, "teacher": student}, tmp_path / "alike.pth")
+    assert "all alike of student.backbone, teacher.backbone" in str(build_backbone(make_model(weights=path)).note)
+
+
+def test_several_networks_that_nothing_tells_apart_are_a_question(trained: Backbone, tmp_path: Path) -> None:
+    state = dict(trained.module.state_dict())
+    flat = {f"{name}.{k}": v for i, name in enumerate(("left", "right")) for k, v in shift(state, i).items()}
+    path = save(flat, tmp_path / "two.safetensors")
+    with pytest.raises(WeightsError, match=r"2 networks.* left, right\. Fix: --set model\.weights_part=left"):
+        build_backbone(make_model(weights=path))
+    with pytest.raises(WeightsError, match=r"no network 'middle'.*left, right"):
+        build_backbone(make_model(weights=path, weights_part="middle"))
+    found = build_backbone(make_model(weights=path, weights_part="left"))
+    assert hash_weights(found.module) == hash_weights(trained.module)
+
+
+@pytest.mark.parametrize(("there", "asked"), [("resnet34", "resnet18"), ("resnet18", "mobilenetv2_100")])
+def test_what_does_not_fit_is_told_tensor_by_tensor_with_the_likely_backbone(
+    there: str, asked: str, tmp_path: Path
+) -> None:
+    state = timm.create_model(there, num_classes=5).state_dict()
+    path = save({f"module.{k}": v for k, v in state.items()}, tmp_path / "other.pth")
+    with pytest.raises(WeightsError) as caught:
+        build_backbone(make_model(asked, weights=path))
+    assert f"timm's {there}. Fix: --set model.backbone={there}" in str(caught.value)
+    assert str(caught.value).count(" there, ") == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda v: v.to(torch.int8) if v.is_floating_point() else v, "of int8 there"),
+        (lambda v: torch.full_like(v, float("nan")) if v.is_floating_point() else v, "NaN or infinite weights"),
+    ],
+)
+def test_weights_that_are_no_numbers_of_a_network_are_refused(
+    change: Callable[[torch.Tensor], torch.Tensor], words: str, trained: Backbone, tmp_path: Path
+) -> None:
+    state = {k: change(v) for k, v in trained.module.state_dict().items()}
+    with pytest.raises(WeightsError, match=words):
+        build_backbone(make_model(weights=save(state, tmp_path / "a.safetensors")))
+
+
+def test_a_pickled_network_is_refused_by_its_class_and_says_how_to_save(trained: Backbone, tmp_path: Path) -> None:
+    for content in (trained.module, {"model": trained.module}):
+        path = save(content, tmp_path / "whole.pth")
+        with pytest.raises(WeightsError, match=r"whole\.pth holds .*timm\.models\..*executed.*Fix:.*state_dict\(\)"):
+            build_backbone(make_model(weights=path))
+
+
+def test_a_file_is_known_by_its_content_and_not_by_its_suffix(trained: Backbone, tmp_path: Path) -> None:
+    state = dict(trained.module.state_dict())
+    save(state, tmp_path / "a.safetensors").rename(tmp_path / "a.bin")
+    save(state, tmp_path / "b.pth").rename(tmp_path / "b.safetensors")
+    for name in ("a.bin", "b.safetensors"):
+        found = build_backbone(make_model(weights=tmp_path / name))
+        assert (hash_weights(found.module), found.note) == (hash_weights(trained.module), None)
+    (tmp_path / "pointer.pth").write_text("version https://git-lfs.github.com/spec/v1", encoding="utf-8")
+    with pytest.raises(WeightsError, match=r"pointer\.pth is no weights file: it begins with b'version https"):
+        build_backbone(make_model(weights=tmp_path / "pointer.pth"))
+    with pytest.raises(WeightsError, match="is a folder"):
+        build_backbone(make_model(weights=tmp_path))
 
 
 class Malicious:
@@ -157,9 +281,7 @@ def test_a_file_that_would_run_code_is_refused_and_runs_nothing(how: str, tmp_pa
     assert sentinel.exists()
 
 
-@pytest.mark.parametrize(
-    "content", [[torch.ones(2)], {"model": {"a": torch.ones(2)}, "epoch": 3}, {"state_dict": 3}, 5]
-)
+@pytest.mark.parametrize("content", [[torch.ones(2)], {"model": {"a": 2}, "epoch": 3}, {"state_dict": 3}, 5])
 def test_a_file_of_something_else_is_refused(content: Any, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="holds no tensors by name"):
         build_backbone(make_model(weights=save(content, tmp_path / "list.pt")))

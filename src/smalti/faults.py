@@ -20,6 +20,7 @@ MEMORY_WORDS = (
     "failed to allocate", "can't start new thread",
 )  # fmt: skip
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+MARKER_SUFFIX = ".held"  # of a file that is a lock by being there; a killed process may leave it
 FIXES = {
     errno.EROFS: "name a folder that can be written to, for example --runs FOLDER",
     errno.EACCES: "change its permissions, or name another folder, for example --runs FOLDER",
@@ -52,9 +53,10 @@ def explain_fault(error: BaseException) -> FaultError | None:
 def _explain_os(error: OSError) -> FaultError:
     where = next((os.fsdecode(name) for name in (error.filename2, error.filename) if isinstance(name, str | bytes)), "")
     if (lock := getattr(error, "lock_file", None)) is not None:  # of filelock
+        dead = ", or delete that file where no smalti runs any more" if str(lock).endswith(MARKER_SUFFIX) else ""
         return FaultError(
-            f"another program holds {lock} and does not let go of it. Fix: wait until it is done, or end it; nothing "
-            "was written",
+            f"another program holds {lock} and does not let go of it. Fix: wait until it is done, or end it{dead}; "
+            "nothing was written",
             kind="lock",
         )
     if error.errno in NO_ROOM:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -38,6 +39,9 @@ LIBRARIES = (
     "opencv-python-headless", "Pillow", "tifffile", "imagecodecs", "pydantic", "safetensors", "matplotlib",
 )  # fmt: skip
 TICK_NS = 2_000_000_000  # the coarsest clock of a file system, FAT's
+# What network shares, FUSE and WSL answer where they know no such request; EIO and ENOSPC are losses and stay errors.
+UNKNOWN_REQUEST = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+FOLDER_REFUSALS = UNKNOWN_REQUEST | {errno.EPERM, errno.EACCES, errno.EISDIR, errno.EBADF}
 
 
 def write_atomic(path: Path, content: bytes | str) -> Path:
@@ -50,8 +54,10 @@ def write_atomic(path: Path, content: bytes | str) -> Path:
         with temporary.open("xb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
+            with passing_over(UNKNOWN_REQUEST):
+                os.fsync(file.fileno())
+        with passing_over(UNKNOWN_REQUEST | {errno.EPERM}):  # shares and FAT keep modes of their own
+            temporary.chmod(0o644)
         temporary.replace(path)
         _keep_renames(path.parent)
     except BaseException:
@@ -64,11 +70,22 @@ def _keep_renames(folder: Path) -> None:
     """Put the names in a folder on disk; without it a power cut could bring the old file back."""
     if os.name == "nt":
         return  # Windows opens no folder, and its file system keeps renames in a journal
-    handle = os.open(folder, os.O_RDONLY)
+    with passing_over(FOLDER_REFUSALS):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+@contextmanager
+def passing_over(answers: frozenset[int]) -> Iterator[None]:
+    """Go on where the file system answers a request of the block with one of these error numbers."""
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        yield
+    except OSError as error:
+        if error.errno not in answers:
+            raise
 
 
 def write_json(path: Path, content: Any) -> Path:
@@ -424,12 +441,13 @@ def open_run(
     identity: Mapping[str, Any],
     training: str = "",
     device: Mapping[str, str] | None = None,
+    weights: str | None = None,
 ) -> RunFolder:
     """Make a run folder, or continue the one that is there.
 
     ``identity`` (data hash, decisions hash, weights hash) and the recipe are written before anything else and must be
-    the same when a run is continued. ``device`` and ``training``, the hash of all that the weights depend on, are
-    recorded in ``environment.json``.
+    the same when a run is continued. ``device``, ``weights``, what was read of a weights file, and ``training``, the
+    hash of all that trained weights depend on, are recorded in ``environment.json``.
 
     Raises:
         RunError: the folder holds another recipe or other data, or something that is no run.
@@ -454,7 +472,7 @@ def open_run(
     if path.is_dir() and any(p.name != "environment.json" and p.name[0] != "." for p in path.iterdir()):
         raise RunError(f"{path} exists and is not a run folder. Fix: give this run another --name")
     path.mkdir(parents=True, exist_ok=True)
-    started = {"identity": wanted, "training": training, "started": now_text(), "command": sys.argv}
+    started = {"identity": wanted, "training": training, "started": now_text(), "command": sys.argv, "weights": weights}
     write_json(path / "environment.json", started | {"device": dict(device or {})} | record_environment())
     write_atomic(run.recipe_path, recipe.to_yaml())
     return run

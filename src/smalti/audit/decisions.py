@@ -6,16 +6,21 @@ The last row of an image counts, so that a row can undo an earlier one; a last r
 from __future__ import annotations
 
 import csv
+import errno
+import functools
 import io
+import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import cast, get_args
 
-from filelock import BaseFileLock, FileLock
+from filelock import BaseFileLock, FileLock, SoftFileLock
 
 from .. import images, runs
 from ..errors import DataError, Problem, RecipeError
+from ..faults import MARKER_SUFFIX
+from ..leftovers import name_temporary
 from ..types import DECISION_COLUMNS, Action, Cohort, Decision, Finding, Repair, Sample
 from .cases import find_bound_cases
 from .checks import CHECKS, RELABEL_CHECKS
@@ -98,13 +103,36 @@ def append_decisions(path: Path, decisions: Iterable[Decision]) -> Path:
 def hold_decisions(path: Path) -> BaseFileLock:
     """Keeps other processes and threads from appending, for a ``with`` block; one thread may hold it several times.
 
-    The lock is a file beside the decisions that stays there, empty; a process that is killed lets go of it.
+    The lock is a file beside the decisions that stays there, empty; a process that is killed lets go of it. On a file
+    system without locks the file itself, which is removed after use, is the lock, under a name of its own.
 
     Raises:
         filelock.Timeout: another program held it for `LOCK_WAIT_S`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(path.with_name(f".{path.name}.lock"), timeout=LOCK_WAIT_S, is_singleton=True)
+    if _has_locks(path.parent):
+        return FileLock(path.with_name(f".{path.name}.lock"), timeout=LOCK_WAIT_S, is_singleton=True)
+    return SoftFileLock(path.with_name(f".{path.name}{MARKER_SUFFIX}"), timeout=LOCK_WAIT_S, is_singleton=True)
+
+
+@functools.cache
+def _has_locks(folder: Path) -> bool:
+    """Whether the file system keeps locks; some network shares and file systems of clusters do not."""
+    if os.name == "nt":
+        return True  # its locks are its own, and every file system there has them
+    import fcntl
+
+    probe = name_temporary(folder)
+    try:
+        with probe.open("xb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in runs.UNKNOWN_REQUEST | {errno.ENOLCK}:
+            raise
+        return False
+    finally:
+        probe.unlink(missing_ok=True)
+    return True
 
 
 def settle_decisions(decisions: Iterable[Decision]) -> dict[str, Decision]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from ..recipe import Recipe
 from ..runs import hash_text
+from ..tile import settle_field
 from ..tile.cut import bound_bag
 from ..types import Cohort
 from .plan import Step
@@ -84,7 +85,9 @@ def measure_work(step: Step, cohort: Cohort) -> Work:
     if step.members:
         return Work("", 0.0, 0.0)
     tile_px = recipe.tile.size_px or read_input_px(recipe.model)
-    tiles = {s.image: bound_bag(s, recipe.tile, tile_px=tile_px) for s in cohort.samples}
+    tile = settle_field(recipe.tile, cohort.labelled, tile_px=tile_px)
+    tile_px = tile.size_px or tile_px
+    tiles = {s.image: bound_bag(s, tile, tile_px=tile_px) for s in cohort.samples}
     views = max(recipe.train.transfer.views, recipe.predict.views if recipe.train.finetune.epochs == 0 else 1)
     frozen = sum(tiles.values()) * views if recipe.train.transfer.epochs else 0
     sections = recipe.model_dump_json(include={"tile": True, "model": {"backbone", "weights", "pretrained"}})

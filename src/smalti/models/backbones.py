@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import pickle
 import threading
 import urllib.error
 import urllib.request
@@ -16,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub
-import safetensors.torch
 import timm
 import torch
 from torch import nn
@@ -25,6 +23,7 @@ from .. import recipe
 from ..errors import WeightsError
 from ..types import InputSpec
 from .norms import NORMS, Norm, has_batchnorm
+from .weights import load_weights
 
 FILE_OPTION = "--set model.weights=FILE (.safetensors) takes weights from a file, --set model.pretrained=false none"
 
@@ -38,6 +37,7 @@ class Backbone:
         features: D.
         spec: input size, mean and standard deviation.
         norm: what became of its batch normalisation; None where it has none.
+        note: what was unwrapped, chosen or left out of a weights file, one sentence; None where nothing was.
     """
 
     module: nn.Module
@@ -45,6 +45,7 @@ class Backbone:
     features: int
     spec: InputSpec
     norm: Norm | None = None
+    note: str | None = None
 
 
 def build_backbone(model: recipe.Model, *, seed: int = 0) -> Backbone:
@@ -61,9 +62,10 @@ def build_backbone(model: recipe.Model, *, seed: int = 0) -> Backbone:
     if source is None and not model.backbone.startswith("local-dir:") and _wants_hub(model):
         raise WeightsError(describe_missing_weights(model))
     module = _create(model, source)
+    config, note = _read_config(module), None
     if model.weights is not None:
-        _load_file(module, model.weights)
-    config = _read_config(module)
+        name = str(config.get("architecture") or model.backbone)
+        note = load_weights(module, model.weights, name=name, heads=_list_heads(config), part=model.weights_part)
     # What auto stands for is chosen before; a backbone that only looks is the same under all that it may choose.
     norm = NORMS.build("live" if model.norm == "auto" else model.norm) if has_batchnorm(module) else None
     if norm is not None and norm.convert is not None:
@@ -74,7 +76,7 @@ def build_backbone(model: recipe.Model, *, seed: int = 0) -> Backbone:
         features = int(module(torch.zeros(1, 3, size, size)).shape[1])
     spec = InputSpec(size, bool(config.get("fixed_input_size")), tuple(config["mean"]), tuple(config["std"]))
     # Once and here: another memory layout is another kernel, and another kernel rounds differently.
-    return Backbone(module.to(memory_format=torch.channels_last), model.backbone, features, spec, norm)
+    return Backbone(module.to(memory_format=torch.channels_last), model.backbone, features, spec, norm, note)
 
 
 def read_input_px(model: recipe.Model) -> int:
@@ -196,50 +198,7 @@ def _read_config(module: nn.Module) -> dict[str, Any]:
     return dict(config)
 
 
-def _load_file(module: nn.Module, path: Path) -> None:
-    """Load a weights file; entries of a former last layer are left out, anything else that differs is an error."""
-    if not path.is_file():
-        raise WeightsError(f"no weights file at {path.resolve()}. Fix: check model.weights")
-    try:
-        if path.suffix == ".safetensors":
-            state = safetensors.torch.load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, safetensors.SafetensorError, EOFError) as error:
-        raise WeightsError(f"{path} cannot be read as weights: {error}. Fix: give a .safetensors file") from error
-    except pickle.UnpicklingError as error:  # what weights_only raises for anything but tensors
-        raise WeightsError(f"{path} holds more than tensors and is not loaded. Fix: save it as .safetensors") from error
-    state = _find_tensors(state, path)
-    wanted = module.state_dict()
-    head = {k for k in state if k not in wanted and k.split(".")[0] in _head_names(module)}
-    state = {k: v.float() if v.is_floating_point() else v for k, v in state.items() if k not in head}
-    _refuse_misfit(wanted, state, path)
-    module.load_state_dict(state, strict=True)
-
-
-def _find_tensors(state: Any, path: Path) -> dict[str, torch.Tensor]:
-    """The tensors by name, also where a training script put them beside its own records."""
-    if isinstance(state, dict):
-        state = state.get("state_dict", state)
-    if isinstance(state, dict) and all(isinstance(v, torch.Tensor) for v in state.values()):
-        return dict(state)
-    raise WeightsError(f"{path} holds no tensors by name. Fix: save the state_dict alone, best as .safetensors")
-
-
-def _head_names(module: nn.Module) -> set[str]:
-    classifier = _read_config(module).get("classifier") or ()
+def _list_heads(config: dict[str, Any]) -> list[str]:
+    classifier = config.get("classifier") or ()
     names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
-    return {name.split(".")[0] for name in names} | {"classifier", "fc", "head"}
-
-
-def _refuse_misfit(wanted: dict[str, torch.Tensor], state: dict[str, torch.Tensor], path: Path) -> None:
-    missing = sorted(wanted.keys() - state.keys())
-    extra = sorted(state.keys() - wanted.keys())
-    shapes = sorted(k for k in wanted.keys() & state.keys() if wanted[k].shape != state[k].shape)
-    if missing or extra or shapes:
-        parts = [
-            f"{len(found)} {what} ({', '.join(found[:3])}{', ...' if len(found) > 3 else ''})"
-            for what, found in (("missing", missing), ("too many", extra), ("of another shape", shapes))
-            if found
-        ]
-        raise WeightsError(f"{path} does not fit the backbone: {'; '.join(parts)}. Fix: check model.backbone")
+    return [name.split(".")[0] for name in names]

@@ -103,6 +103,13 @@ class Tile(Section):
     size_px: int | None = Field(
         None, gt=15, le=4096, description="side of a stored tile; null takes the backbone's input size"
     )
+    field_px: int | None = Field(
+        None,
+        gt=7,
+        le=8192,
+        description="side of the square of an image that a tile shows, scaled to size_px; null: size_px, or the median "
+        "shorter side of the images where that is smaller",
+    )
     mpp: float | None = Field(
         None,
         gt=0,
@@ -153,10 +160,13 @@ class Tile(Section):
             raise ValueError("magnifications must be above 0, each larger than the one before")
         if self.magnifications[-1] > MOST_MAGNIFICATION:
             raise ValueError(f"magnifications must be {MOST_MAGNIFICATION} or less")
-        if self.source != "tiles" and (self.mpp is not None or self.magnifications != (1.0,)):
+        if self.mpp is not None and self.field_px is not None:
+            raise ValueError("mpp and field_px both say how much a tile shows. Fix: leave one of them out")
+        of_tiles = (self.mpp, self.field_px, *self.magnifications) != (None, None, 1.0)
+        if self.source != "tiles" and of_tiles:
             raise ValueError(
-                f"mpp and magnifications are of tiles, and source={self.source} shrinks what it takes. "
-                "Fix: source=tiles, or leave both out"
+                f"mpp, field_px and magnifications are of tiles, and source={self.source} shrinks what it takes. "
+                "Fix: source=tiles, or leave them out"
             )
         return self
 
@@ -200,6 +210,9 @@ class Model(Section):
     backbone: str = Field("mobilenetv2_100", description="timm name, or hf-hub:OWNER/NAME, or local-dir:FOLDER")
     pretrained: bool = Field(True, description="take weights from the hub (timm's own download)")
     weights: Path | None = Field(None, description="weights file instead (.safetensors; .pt and .pth weights-only)")
+    weights_part: str | None = Field(
+        None, description="which network of the weights file, where it holds several, for example teacher"
+    )
     hub_timeout_s: float = Field(5.0, gt=0, le=3600, description="give a silent hub up after this long")
     without_weights: Literal["error", "scratch"] = Field(
         "error",

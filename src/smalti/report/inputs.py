@@ -185,6 +185,7 @@ def list_environment(environment: dict[str, Any]) -> list[tuple[str, str]]:
     keys = ("started", "python", "system", "processor", "cores", "memory_gb")
     rows = [(key.replace("_gb", " (GB)"), str(environment[key])) for key in keys if key in environment]
     rows.append(("device", _tell_device(environment)))
+    rows += [("weights", str(environment["weights"]))] if environment.get("weights") else []
     rows += [(f"hash of {key}", str(value)) for key, value in environment.get("identity", {}).items()]
     return rows + [(str(name), str(version)) for name, version in environment.get("libraries", {}).items()]
 

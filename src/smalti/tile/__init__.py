@@ -1,5 +1,6 @@
 """Cut images into tiles: a grid, its mask coverage, the choice of tiles, their stain, and where they are kept."""
 
+from .field import note_sizes, settle_field
 from .grid import make_grid, measure_coverage, select_tiles
 from .repair import preview_repair, read_sample
 from .shape import SHAPE_NAMES
@@ -17,7 +18,9 @@ __all__ = [
     "find_tissue",
     "make_grid",
     "measure_coverage",
+    "note_sizes",
     "preview_repair",
     "read_sample",
     "select_tiles",
+    "settle_field",
 ]

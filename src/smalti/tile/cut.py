@@ -1,8 +1,9 @@
 """One image into its bag of tiles.
 
 Every tile is a square of the image, brought to the side of a stored tile. Where a square leaves the image, the picture
-is mirrored outward. A place is a square of the grid; with several magnifications, wider squares around the same middle
-follow it as tiles of their own.
+is mirrored outward, each pixel once at most; a square of which the image fills less than half along a side is filled up
+with its palest colour, since copies of copies are a texture that no tissue has. A place is a square of the grid; with
+several magnifications, wider squares around the same middle follow it as tiles of their own.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class Cut:
         coverage: (N,) as in `Bag`.
         outline, shape: as in `Bag`.
         outside: what becomes of pixels outside the mask.
-        pale: the colour of a blank.
+        pale: the colour of a blank, and of what is left of a square that the image does not half fill.
     """
 
     scene: Scene
@@ -89,7 +90,9 @@ class Cut:
         pixels = np.empty((len(positions), self.tile_px, self.tile_px, 3), dtype=np.uint8)
         masks = np.empty(pixels.shape[:3], dtype=np.uint8)
         for i, ((row, col), side) in enumerate(zip(positions.tolist(), sides_px.tolist(), strict=True)):
-            pixels[i], masks[i] = _read_square(self.scene, (row, col), side_px=side, tile_px=self.tile_px)
+            pixels[i], masks[i] = _read_square(
+                self.scene, (row, col), side_px=side, tile_px=self.tile_px, pale=self.pale
+            )
         hide_outside(pixels, masks, outside=self.outside, pale=self.pale)
         scale = (sides_px / self.tile_px).astype(np.float32)
         kind = np.array([judge_tile(tile) for tile in pixels], dtype=np.uint8)
@@ -124,7 +127,8 @@ def open_cut(sample: Sample, tile: recipe.Tile, *, tile_px: int, hashes: Mapping
                 f"{scene.size_px[1]} px. Fix: lower tile.size_px, tile.mpp or tile.magnifications"
             )
         squares = _find_squares(scene, tile, sides_px)
-        pale = find_pale(scene.view()) if tile.outside == "blank" else (255, 255, 255)
+        blanks = tile.outside == "blank" or not is_filled(min(scene.size_px), int(squares[1].max()))
+        pale = find_pale(scene.view()) if blanks else (255, 255, 255)
         # A mask of nothing is no guide; blanking all would leave no picture.
         outside = tile.outside if scene.mask.pixels.any() else "keep"
         mask, given = scene.mask, sample.mask_path is not None
@@ -159,14 +163,15 @@ def cut_pieces(
 def find_sides(sample: Sample, tile: recipe.Tile, *, tile_px: int) -> tuple[int, ...]:
     """Sides of the squares of one place in pixels of the image, one a magnification, smallest first.
 
-    Where microns per pixel are asked for, and neither image nor recipe says its own, pixels are taken as they are.
+    Where microns per pixel are asked for, and neither image nor recipe says its own, pixels are taken as they are. A
+    field of another side than a stored tile (`tile.field_px`) is scaled to it.
 
     Raises:
         DataError: the image cannot be read.
     """
     own = None if tile.mpp is None else images.read_mpp(sample.path) or tile.image_mpp
     unit = 1.0 if tile.mpp is None or own is None else tile.mpp / own
-    return tuple(max(1, round(tile_px * unit * factor)) for factor in tile.magnifications)
+    return tuple(max(1, round((tile.field_px or tile_px) * unit * factor)) for factor in tile.magnifications)
 
 
 def bound_bag(sample: Sample, tile: recipe.Tile, *, tile_px: int) -> int:
@@ -223,7 +228,7 @@ def _find_box(scene: Scene, tile: recipe.Tile) -> Squares:
 
 
 def _read_square(
-    scene: Scene, position: tuple[int, int], *, side_px: int, tile_px: int
+    scene: Scene, position: tuple[int, int], *, side_px: int, tile_px: int, pale: tuple[int, int, int]
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """A square of the image and its mask, both brought to the side of a tile in the same way."""
     (row, height), (col, width) = (
@@ -242,8 +247,11 @@ def _read_square(
         min(round((inside - start) * shrunk), side - length)
         for inside, start, length in zip((row, col), position, part.shape[:2], strict=True)
     )
-    border = {"top": top, "bottom": side - part.shape[0] - top, "left": left, "right": side - part.shape[1] - left}
-    square, mask = _pad_tile(part, **border), _pad_tile(under, **border)
+    square, mask = part, under
+    for axis, (length, start) in enumerate(((height, top), (width, left))):
+        mirrored = is_filled(length, side_px)
+        square = _extend(square, axis, start, side=side, fill=None if mirrored else pale)
+        mask = _extend(mask, axis, start, side=side, fill=None if mirrored else (0,))
     if side == tile_px:
         return square, mask
     # Area averaging keeps what shrinking can keep; it has no meaning when a small box is enlarged.
@@ -253,8 +261,21 @@ def _read_square(
     return np.asarray(cv2.resize(square, size, interpolation=how), dtype=np.uint8), mask
 
 
-def _pad_tile(part: NDArray[np.uint8], *, top: int, bottom: int, left: int, right: int) -> NDArray[np.uint8]:
-    """Mirror the picture outward; white or black borders would tell a network the size of the image."""
-    if not (top or bottom or left or right):
+def is_filled(length_px: int, side_px: int) -> bool:
+    """Whether a stretch of an image fills half of a square, so that mirroring makes one copy and no copy of that."""
+    return 2 * length_px >= side_px
+
+
+def _extend(
+    part: NDArray[np.uint8], axis: int, start: int, *, side: int, fill: tuple[int, ...] | None
+) -> NDArray[np.uint8]:
+    """Extend a picture outward along an axis to ``side``, of which it begins at ``start``.
+
+    Mirrored without a ``fill``, since white or black borders would tell a network the size of the image.
+    """
+    length = part.shape[axis]
+    if length == side:
         return part
-    return np.asarray(cv2.copyMakeBorder(part, top, bottom, left, right, cv2.BORDER_REFLECT_101), dtype=np.uint8)
+    top, bottom, left, right = np.roll((start, side - length - start, 0, 0), 2 * axis).tolist()
+    how = cv2.BORDER_REFLECT_101 if fill is None else cv2.BORDER_CONSTANT
+    return np.asarray(cv2.copyMakeBorder(part, top, bottom, left, right, how, value=fill or (0,)), dtype=np.uint8)

@@ -60,7 +60,7 @@ def prepare(
 ) -> tuple[Experiment, tuple[Split, ...]]:
     """Record the plan, then tiles and features: all that the folds share."""
     from ..models import build_backbone
-    from ..tile import build_store
+    from ..tile import build_store, note_sizes, settle_field
     from ..train import Experiment, check_parts, choose_device, make_fabric
 
     asked = plan.model.norm
@@ -71,22 +71,32 @@ def prepare(
     cache = runs / "cache"
     splits = make_splits(ground, plan, listener=listener)
     backbone = build_backbone(plan.model)
+    if backbone.note is not None:
+        listener.say(backbone.note)
     if asked != "auto" and backbone.norm is None:
         listener.say(f"{backbone.name} has no batch normalisation: model.norm={asked} plays no part")
+    tile_px = plan.tile.size_px or backbone.spec.size_px
+    tile = settle_field(plan.tile, ground.whole.labelled, tile_px=tile_px, fixed=backbone.spec.fixed)
+    tile_px = tile.size_px or tile_px
+    plan = plan.model_copy(update={"tile": tile})
+    notes = note_sizes(tile, ground.whole.samples, tile_px=tile_px)
+    for note in notes:
+        listener.say(note)
     device = choose_device(plan.train)
     identity = identify(ground, cache=cache) | {"weights": _hash_backbone(backbone)}
     digests = hash_images(ground, cache=cache)
     stands_on = identity | check_policy(plan, ground, splits, digests=digests)
     training = hash_training(plan, stands_on, device=f"{device.accelerator} {device.precision}")
     folder = runs / (name or name_run(ground, plan))
-    run_folder = open_run(folder, recipe=plan, identity=identity, training=training, device=asdict(device))
-    record_plan(run_folder, ground, splits)
+    run_folder = open_run(
+        folder, recipe=plan, identity=identity, training=training, device=asdict(device), weights=backbone.note
+    )
+    record_plan(run_folder, ground, splits, notes=notes)
     influence = record_influence(run_folder, ground, runs=runs, data=identity["data"])
     # Scored as given, too, where decisions may have been made with predictions in view.
     given = ground.whole.labelled if influence.followed and not plan.tile.other_masks else ()
     listener.say(f"{device.name}, {device.precision}: {device.reason}")
     with stage(run_folder, "tile"):
-        tile_px = plan.tile.size_px or backbone.spec.size_px
         store = build_store(
             add_given(ground.cohort, given), plan.tile, tile_px=tile_px, cache=cache, progress=listener.follow("tile")
         )
@@ -354,8 +364,10 @@ def _describe_form(cohort: Cohort) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def record_plan(run_folder: RunFolder, ground: Ground, splits: tuple[Split, ...]) -> None:
-    """Everything that was decided, in the run folder before training begins."""
+def record_plan(
+    run_folder: RunFolder, ground: Ground, splits: tuple[Split, ...], *, notes: tuple[str, ...] = ()
+) -> None:
+    """Everything that was decided, in the run folder before training begins, with ``notes`` beside the cohort's."""
     from ..samples import tabulate_folds
 
     cohort = ground.cohort
@@ -368,8 +380,9 @@ def record_plan(run_folder: RunFolder, ground: Ground, splits: tuple[Split, ...]
             "root": str(cohort.root.resolve()), "layout": cohort.layout, "classes": cohort.classes,
             "n_labelled": len(cohort.labelled), "n_unlabelled": len(cohort.unlabelled),
             "n_sealed": len(cohort.sealed), "n_cases": len({s.case for s in cohort.labelled}),
-            "notes": cohort.notes, "left_out": left_out, "repaired": repaired, "label_by_case": bool(ground.bound),
-            "seals": [path.name for path in ground.seals], "submission": _describe_form(cohort),
+            "notes": (*cohort.notes, *notes), "left_out": left_out, "repaired": repaired,
+            "label_by_case": bool(ground.bound), "seals": [path.name for path in ground.seals],
+            "submission": _describe_form(cohort),
         },
     )  # fmt: skip
     write_table(run_folder.path / "samples.csv", tabulate_samples(cohort))
