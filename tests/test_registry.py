@@ -25,7 +25,7 @@ from smalti.recipe import Phase
 from smalti.registry import Registry
 from smalti.samples import AUGMENTATIONS, Transform
 from smalti.tile import STAINS
-from smalti.train import LOSSES, SEARCHES
+from smalti.train import HEADS, LOSSES, SEARCHES
 from smalti.train.schedules import SCHEDULES
 from smalti.types import Cohort
 
@@ -99,6 +99,14 @@ def check_fit(fit: Any) -> None:
     assert (fitted > 0).all()
 
 
+def check_head(solver: Any) -> None:
+    """What it solves is in tests/test_heads.py; here that it solves at each of its strengths."""
+    x = np.random.default_rng(0).normal(size=(8, 3))
+    solve = solver.open_path(x, np.arange(8) % 2, np.ones(8))
+    assert list(solver.strengths) == sorted(solver.strengths, reverse=True)
+    assert all(np.isfinite(solve(strength)(x)).all() for strength in solver.strengths)
+
+
 def check_ensemble(combine: Any) -> None:
     """It is tested on tables in test_ensembles.py and test_stacking.py."""
     assert list(inspect.signature(combine).parameters)[:2] == ["members", "classes"]
@@ -133,6 +141,7 @@ REGISTRIES: dict[str, tuple[Registry[Any], Arguments, Callable[[Any], None]]] = 
     "CALIBRATIONS": (CALIBRATIONS, lambda: ((), {}), check_fit),
     "DECISIONS": (DECISIONS, lambda: ((), {}), check_fit),
     "ENSEMBLES": (ENSEMBLES, lambda: ((), {}), check_ensemble),
+    "HEADS": (HEADS, lambda: ((), {}), check_head),
     "SEARCHES": (SEARCHES, lambda: ((), {}), check_search),
     "SCHEDULES": (SCHEDULES, lambda: ((make_optimiser(),), {"epochs": 3, "patience": 3}), check_schedule),
 }

@@ -372,6 +372,16 @@ def test_knobs_of_what_is_not_done_are_left_out(counted: Counted) -> None:
     assert list(list_idle(counted, asked[0], RATE, settings=("tile.source=whole",))) == ["tile.overlap_frac"]
 
 
+def test_knobs_of_steps_mean_nothing_to_a_head_that_is_solved(counted: Counted) -> None:
+    counted.counts = (3, 1, 2)
+    dropout = {"knob": "model.dropout", "choices": [0.1, 0.5]}
+    weights = {"knob": "train.transfer.class_weights", "choices": ["balanced", "none"]}
+    assert set(list_idle(counted, RATE, dropout, weights, settings=("model.head=ridge",))) == {
+        "train.transfer.lr", "model.dropout",
+    }  # fmt: skip
+    assert not list_idle(counted, RATE, dropout, {"knob": "model.head", "choices": ["steps", "ridge"]})
+
+
 @pytest.mark.parametrize("name", ["mean", "max", "topk", "logsumexp"])
 def test_poolers_that_learn_nothing_keep_a_single_tile(name: str) -> None:
     assert keeps_single(POOLERS.build(name, 8, 2))

@@ -49,9 +49,9 @@ def list_parts() -> Iterator[tuple[str, Entry[Any]]]:
     from .predict import CALIBRATIONS, DECISIONS, ENSEMBLES
     from .samples import AUGMENTATIONS
     from .tile import STAINS
-    from .train import LOSSES, SCHEDULES, SEARCHES, list_optimisers
+    from .train import HEADS, LOSSES, SCHEDULES, SEARCHES, list_optimisers
 
-    models = (POOLERS, NORMS, FUSIONS)
+    models = (POOLERS, NORMS, FUSIONS, HEADS)
     samples = (AUGMENTATIONS, SEARCHES, STAINS)
     kinds = (METRICS, CHECKS, CRITERIA, *samples, *models, LOSSES, SCHEDULES, CALIBRATIONS, DECISIONS, ENSEMBLES)
     for registry in kinds:

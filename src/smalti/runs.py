@@ -409,7 +409,10 @@ class RunFolder:
         return table if len(table) else None
 
     def _read_part(self, name: str, *, role: str) -> pd.DataFrame:
-        """A table of predictions of labelled images, which must be those that the folds name."""
+        """A table of predictions of labelled images, which must be those that the folds name.
+
+        A head that is solved holds back each image that is not outer, so that all of these may be inner.
+        """
         path, folds = self.predictions / f"{name}.csv", self.path / "folds.csv"
         table = read_table(path, *PREDICTION_COLUMNS)
         if not folds.is_file() or (role == "inner" and table.empty):
@@ -417,10 +420,10 @@ class RunFolder:
         plan = read_table(folds, "seed", "fold", "image", "role")
         # Where an ensemble made one network of those of all seeds, seed and fold are none of theirs.
         keys = ["image"] if (self.predictions / "ensemble.json").is_file() else ["seed", "fold", "image"]
-        wanted, found = (
-            set(rows[keys].astype(str).itertuples(index=False)) for rows in (plan[plan["role"] == role], table)
-        )
-        if wanted != found or table.duplicated(["seed", "fold", "image"]).any():
+        groups = [plan["role"] == role] if role == "outer" else [plan["role"] == role, plan["role"] != "outer"]
+        found = set(table[keys].astype(str).itertuples(index=False))
+        wanted = [set(plan.loc[rows, keys].astype(str).itertuples(index=False)) for rows in groups]
+        if found not in wanted or table.duplicated(["seed", "fold", "image"]).any():
             raise RunError(
                 f"{path} has {len(table)} rows, and not those that {folds} names. Fix: delete {path} and run the same "
                 "command again; where that does not help, give the run another --name"

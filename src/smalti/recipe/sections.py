@@ -235,6 +235,11 @@ class Model(Section):
     fusion: str | None = Field(
         None, description="how a second branch, which reads the mask's geometry, joins (smalti parts); null: no branch"
     )
+    head: str = Field(
+        "steps",
+        description="how phase transfer finds the last layer: in steps, as train.transfer says, or solved on frozen "
+        "embeddings, its strength chosen on all cases that are not outer, in turns (smalti parts)",
+    )
     dropout: float = Field(0.2, ge=0, lt=1, description="dropout before the last layer")
 
 

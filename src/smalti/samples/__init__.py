@@ -26,7 +26,7 @@ from .policies import (
     read_policy,
     write_policy,
 )
-from .splits import choose_sealed, count_folds, find_lacking, restrict_splits, split_cases, tabulate_folds
+from .splits import choose_sealed, count_folds, deal_cases, find_lacking, restrict_splits, split_cases, tabulate_folds
 from .stain import StainMaps, apply_map, combine_frames, fit_maps, match_axes, solve_map
 from .storms import Storm, run_steps
 
@@ -51,6 +51,7 @@ __all__ = [
     "choose_sealed",
     "combine_frames",
     "count_folds",
+    "deal_cases",
     "describe_policy",
     "draw_chain",
     "draw_images",

@@ -40,7 +40,7 @@ def split_cases(cohort: Cohort, split: recipe.Split) -> tuple[Split, ...]:
     targets, cases = cohort.targets, _number_cases(cohort)
     splits: list[Split] = []
     for seed in split.seeds:
-        parts = _find_parts(targets, cases, folds=folds, seed=seed)
+        parts = deal_cases(targets, cases, folds=folds, seed=seed)
         if parts is None:
             raise SplitError(_explain(cohort, folds, split.seeds))
         for fold, outer in enumerate(parts):
@@ -63,7 +63,7 @@ def count_folds(cohort: Cohort, *, seeds: tuple[int, ...] = (0,), most: int = MO
     targets, cases = cohort.targets, _number_cases(cohort)
     working = 0
     for folds in range(min(most, int(cases.max()) + 1), 1, -1):
-        found = [_find_parts(targets, cases, folds=folds, seed=seed) for seed in seeds]
+        found = [deal_cases(targets, cases, folds=folds, seed=seed) for seed in seeds]
         if all(parts is not None and _are_complete(targets, parts) for parts in found):
             return folds
         if all(parts is not None for parts in found):
@@ -149,10 +149,11 @@ def _propose(targets: Indices, cases: Indices, *, folds: int, seed: int) -> Iter
                 return
 
 
-def _find_parts(targets: Indices, cases: Indices, *, folds: int, seed: int) -> list[Indices] | None:
-    """The first proposal in which every outer part holds every class, as it is or after cases were moved for that.
+def deal_cases(targets: Indices, cases: Indices, *, folds: int, seed: int) -> list[Indices] | None:
+    """Deal images with ``targets`` and ``cases`` (n,) to folds: the indices of each outer part, stratified.
 
-    Where there is none, the first in which no outer part is empty and every training part holds every class.
+    The first proposal in which every outer part holds every class, as it is or after cases were moved for that. Where
+    there is none, the first in which no outer part is empty and every training part holds every class; else None.
     """
     numbers = np.unique(cases)
     if folds > len(numbers) or any(len(np.unique(cases[targets == t])) < 2 for t in np.unique(targets)):
@@ -256,6 +257,6 @@ def _explain(cohort: Cohort, folds: int, seeds: tuple[int, ...]) -> str:
     )
     # More folds may work where fewer do not, and one case in each always works unless a class has a single case.
     for other in (*range(min(max(folds, MOST_AUTO_FOLDS), number), 1, -1), number):
-        if all(_find_parts(targets, cases, folds=other, seed=seed) is not None for seed in seeds):
+        if all(deal_cases(targets, cases, folds=other, seed=seed) is not None for seed in seeds):
             return f"{reason} Fix: --set split.folds={other} (the largest number that works)"
     return f"{reason} No number of folds works. Fix: add cases of '{rarest}', or exclude or merge that class"

@@ -45,7 +45,16 @@ WORKERS = 2
 LOOK_AHEAD = 4  # bags cut but not yet written; bounds memory when the disk is slower than the cutting
 PIECE_BYTES = 64_000_000  # larger bags are cut and written in pieces
 CHANNELS = 3
-GRID_KNOBS = ("field_px", "mpp", "image_mpp", "magnifications", "overlap_frac", "min_coverage", "min_tiles", "max_tiles")
+GRID_KNOBS = (
+    "field_px",
+    "mpp",
+    "image_mpp",
+    "magnifications",
+    "overlap_frac",
+    "min_coverage",
+    "min_tiles",
+    "max_tiles",
+)
 RASTER_PX = 16  # side of the shrunken mask of a tile: a cell is some 14 px at 224, a nucleus; finer is the channel's
 INDEX_COLUMNS = ("positions", "coverage", "scale")  # of a bag and of the store: one entry a tile
 

@@ -8,12 +8,14 @@ from .features import Features, compute_features
 from .folds import find_dynamics, load_network, tabulate_inner, train_folds, train_split
 from .forward import read_chunks, score_bags
 from .guides import GuideSource
+from .heads import HEADS
 from .losses import LOSSES
 from .optimisers import list_optimisers, settle_train
 from .policies import SEARCHES
 from .schedules import SCHEDULES
 
 __all__ = [
+    "HEADS",
     "LOSSES",
     "SCHEDULES",
     "SEARCHES",

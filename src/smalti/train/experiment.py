@@ -23,6 +23,7 @@ from ..tile import SHAPE_NAMES, STAINS, TileStore
 from ..types import Cohort, Sample
 from .devices import Device
 from .features import Features
+from .heads import HEADS, STEPS
 from .losses import LOSSES
 from .optimisers import check_optimiser
 from .policies import SEARCHES
@@ -114,7 +115,7 @@ def check_parts(recipe: Recipe) -> None:
 
     Raises:
         PartError: a part that does not exist, the message names the nearest; or one that its options break.
-        RecipeError: weights by coverage for a pooler that has no use for them.
+        RecipeError: weights by coverage for a pooler that has no use for them; a solved head on what learns.
     """
     model = recipe.model
     pooler = _attempt(f"pooler '{model.pooler}'", model.pooler_options, partial(_pool, model))
@@ -125,6 +126,13 @@ def check_parts(recipe: Recipe) -> None:
         )
     if model.fusion is not None:
         FUSIONS.find(model.fusion)
+    if model.head != STEPS:
+        HEADS.find(model.head)
+        if pooler.learns or model.fusion is not None or not recipe.train.transfer.epochs:
+            raise RecipeError(
+                f"head '{model.head}' is solved on embeddings that are there before anything learns. Fix: a pooler "
+                "such as mean, model.fusion=null and train.transfer.epochs above 0, or --set model.head=steps"
+            )
     if recipe.model.norm != "auto":
         NORMS.find(recipe.model.norm)
     STAINS.find(recipe.stain.normalise)

@@ -24,11 +24,13 @@ from ..types import HISTORY_COLUMNS, PREDICTION_COLUMNS, Cohort, Split, score_co
 from .bags import BagTask, fit_reader
 from .checkpoints import read_checkpoint, write_checkpoint
 from .devices import make_fabric, one_thread
-from .experiment import Experiment
+from .experiment import Experiment, Frozen
 from .exploring import Explored, Tell, explore_augmentation, picture_augmentation
 from .features import Features
 from .finetune import FinetuneTask
+from .heads import HEADS, STEPS, solve_head
 from .loop import Course, Loop, Outcome, Stream
+from .losses import weigh_classes
 from .optimisers import settle_train
 from .tasks import Task, TransferTask
 
@@ -38,7 +40,7 @@ WATCHED = {"transfer": ("transfer",), "all": PHASES, "none": ()}
 
 def train_folds(experiment: Experiment, splits: tuple[Split, ...], *, tell: Tell | None = None) -> None:
     """Train what is not trained yet; write ``history.csv``, ``predictions/inner.csv``, ``predictions/dynamics.npz``,
-    and where weights stopped being numbers ``diverged.csv``.
+    where weights stopped being numbers ``diverged.csv``, and of heads that were solved ``heads.csv``.
 
     ``tell(name, done, total)`` hears of every epoch, and of every step of a search before it.
     """
@@ -58,6 +60,9 @@ def train_folds(experiment: Experiment, splits: tuple[Split, ...], *, tell: Tell
     parts = [path for path in (find_dynamics(run, split) for split in splits) if path.is_file()]
     if parts:
         join_dynamics(parts, run.predictions / DYNAMICS_NAME)
+    tried = [row for content in checkpoints for row in content["tried"]]
+    if tried:
+        write_table(run.path / "heads.csv", pd.DataFrame(tried))
 
 
 def _record_explored(run: RunFolder, splits: tuple[Split, ...], checkpoints: list[dict[str, Any]]) -> None:
@@ -79,8 +84,8 @@ def tabulate_inner(experiment: Experiment, splits: tuple[Split, ...]) -> pd.Data
     """Prediction table of the inner images of every fold, as they were when they chose."""
     tables = []
     for split in splits:
-        logits = read_checkpoint(experiment.run.checkpoints / f"{split.name}.safetensors")["inner_logits"]
-        tables.append(tabulate_scores(experiment.cohort, split, split.inner, logits))
+        content = read_checkpoint(experiment.run.checkpoints / f"{split.name}.safetensors")
+        tables.append(tabulate_scores(experiment.cohort, split, content["inner"].numpy(), content["inner_logits"]))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -89,20 +94,24 @@ class Learned:
     """A network after one pass through the phases.
 
     Attributes:
-        courses: of each phase, what another pass repeats.
-        inner_logits: (n, C) of the images that chose.
+        courses: of each phase that learned in steps, what another pass repeats.
+        inner: labelled images that chose.
+        inner_logits: (n, C) of them.
         watched: of each phase that was watched, logits (n, C) of the outer images after each epoch.
         explored: the augmentation of phase ``finetune``.
         diverged: phase -> epoch after which its weights were no numbers any more, where that came to pass.
+        tried: of a head that was solved, each strength with its loss.
     """
 
     network: Network
     history: list[dict[str, Any]]
     courses: dict[str, Course]
+    inner: NDArray[np.int64]
     inner_logits: torch.Tensor
     watched: dict[str, tuple[torch.Tensor, ...]]
     explored: Explored | None = None
     diverged: dict[str, int] = field(default_factory=dict)
+    tried: tuple[dict[str, Any], ...] = ()
 
 
 def train_split(experiment: Experiment, split: Split, *, tell: Tell | None = None) -> None:
@@ -110,25 +119,29 @@ def train_split(experiment: Experiment, split: Split, *, tell: Tell | None = Non
 
     The first pass chooses epochs on the inner part. With ``train.refit`` a second pass learns from training and inner
     cases together and repeats the rates and epochs of the first; the inner scores stay those of the first pass. A
-    second pass that diverges leaves the first one's weights.
+    second pass that diverges leaves the first one's weights. A head that is solved on frozen features holds back every
+    case in turns, so that its one pass has training and inner cases together.
 
     Raises:
         DivergenceError: no epoch of a phase left weights that score.
     """
-    first = _learn(experiment, split, tell=tell)
+    train = experiment.recipe.train
+    whole = replace(split, train=np.union1d(split.train, split.inner), inner=split.inner[:0])
+    solved = experiment.recipe.model.head != STEPS and train.finetune.epochs == 0
+    first = _learn(experiment, whole if solved else split, tell=tell)
     final = first
-    if experiment.recipe.train.refit and len(split.inner):
-        whole = replace(split, train=np.union1d(split.train, split.inner), inner=split.inner[:0])
+    if train.refit and len(split.inner) and not solved:
         final = _learn(experiment, whole, before=first, tell=tell)
     passes = [first] if final is first else [first, final]
     weights = (first if final.diverged else final).network.state_dict()
-    if experiment.recipe.train.finetune.epochs == 0:
+    if train.finetune.epochs == 0:
         weights = {name: value for name, value in weights.items() if not name.startswith("backbone.")}
     history = [row for part in passes for row in part.history]
     if first.watched:
         path = find_dynamics(experiment.run, split)
         write_dynamics(path, _tabulate_watched(experiment.cohort, split, first.watched))
     content = {"weights": dict(weights), "history": history, "inner_logits": first.inner_logits}
+    content |= {"inner": torch.from_numpy(first.inner), "tried": first.tried}
     content["diverged"] = [
         {"seed": split.seed, "fold": split.fold, "phase": phase, "epoch": epoch}
         for part in passes
@@ -154,10 +167,13 @@ def _learn(
         _, shapes = experiment.store.read_shapes()
         network.branch.fit_shapes(torch.from_numpy(shapes[experiment.find_bags(split.train)]))
     logits = torch.empty(0, len(experiment.cohort.classes))
-    learned = Learned(network, [], {}, logits, {})
+    learned = Learned(network, [], {}, split.inner, logits, {})
     task: Task
     for name in PHASES:
         if getattr(experiment.recipe.train, name).epochs == 0:
+            continue
+        if name == "transfer" and experiment.recipe.model.head != STEPS:
+            learned = replace(learned, **_solve(experiment, split, network.head))
             continue
         if name == "transfer":
             task = _prepare_transfer(experiment, split, network)
@@ -181,8 +197,31 @@ def _learn(
         if outcome.watched:
             learned.watched[name] = outcome.watched
         if len(split.inner):
-            learned = replace(learned, inner_logits=task.score_inner())
+            learned = replace(learned, inner=split.inner, inner_logits=task.score_inner())
     return learned
+
+
+def _solve(experiment: Experiment, split: Split, head: Head) -> dict[str, Any]:
+    """Solve the head on the training part; what `Learned` keeps of it."""
+    phase, targets = experiment.recipe.train.transfer, experiment.cohort.targets[split.train]
+    seen = find_frozen(experiment, split).embeddings
+    assert seen is not None  # `check_parts` has seen to it
+    views = seen[: phase.views, experiment.find_bags(split.train)]
+    head.fit_scale(views.flatten(0, 1))
+    x = ((views - head.center.cpu()) / head.scale.cpu()).double().numpy()
+    weights = weigh_classes(np.bincount(targets), kind=phase.class_weights).double().numpy()[targets]
+    cases = np.unique([experiment.cohort.labelled[i].case for i in split.train], return_inverse=True)[1]
+    model = experiment.recipe.model
+    solved = solve_head(HEADS.build(model.head), x, targets, weights, cases=cases, seed=split.seed * 1000 + split.fold)
+    with torch.no_grad():
+        head.linear.weight.copy_(torch.from_numpy(solved.head.weight))
+        head.linear.bias.copy_(torch.from_numpy(solved.head.bias))
+    tried = [
+        {"seed": split.seed, "fold": split.fold, "head": model.head, "strength": strength, "loss": loss}
+        for strength, loss in solved.losses.items()
+    ]
+    inner = split.train if len(solved.logits) else split.train[:0]
+    return {"inner": inner, "inner_logits": torch.from_numpy(solved.logits).float(), "tried": tuple(tried)}
 
 
 def build_network(experiment: Experiment, *, seed: int) -> Network:
@@ -248,10 +287,20 @@ def _run(loop: Loop, split: Split, tell: Tell | None) -> Outcome:
     return loop.run()
 
 
-def _prepare_transfer(experiment: Experiment, split: Split, network: Network) -> TransferTask | BagTask:
+def find_frozen(experiment: Experiment, split: Split) -> Frozen:
+    """What the frozen backbone sees in a fold.
+
+    Raises:
+        RecipeError: features were not computed.
+    """
     frozen = experiment.frozen.get(split.name)
     if frozen is None:
         raise RecipeError("phase transfer needs frozen features. Fix: compute features before training")
+    return frozen
+
+
+def _prepare_transfer(experiment: Experiment, split: Split, network: Network) -> TransferTask | BagTask:
+    frozen = find_frozen(experiment, split)
     embeddings = frozen.embeddings
     if embeddings is None:
         return _prepare_bags(experiment, frozen.features, split, network)

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import RecipeError
-from ..recipe import Recipe
+from ..recipe import Recipe, Transfer
 from ..registry import read_options
 from .space import Knob, Space
 from .trial import Bench
@@ -28,6 +28,10 @@ UNREAD = (
     "data", "audit", "evaluate", "ensemble", "predict.calibration", "predict.decision", "split.folds", "split.seeds",
     "split.sealed_frac", "train.watch",
 )  # fmt: skip
+# What phase transfer does in steps; a head that is solved reads its class weights and views.
+STEPPED = tuple(
+    f"train.transfer.{name}" for name in Transfer.model_fields if name not in {"epochs", "class_weights", "views"}
+)
 GRID = ("tile.overlap_frac", "tile.min_coverage", "tile.min_tiles", "tile.max_tiles")
 
 
@@ -76,6 +80,12 @@ def _list_rules() -> Iterator[Rule]:
     yield Rule(UNREAD, lambda r, b: True, "no trial reads it")
     yield Rule(("train.transfer",), lambda r, b: r.train.transfer.epochs == 0, "phase transfer is left out")
     yield Rule(("train.finetune",), lambda r, b: r.train.finetune.epochs == 0, "phase finetune is left out")
+    yield Rule(STEPPED, lambda r, b: r.model.head != "steps", "the head is solved, not learned in steps")
+    yield Rule(
+        ("model.dropout",),
+        lambda r, b: r.model.head != "steps" and r.train.finetune.epochs == 0,
+        "the head is solved, not learned in steps",
+    )
     yield Rule(
         ("train.transfer.average_decay",),
         lambda r, b: r.train.transfer.averaging != "ema",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 
 import pandas as pd
@@ -40,15 +41,16 @@ def combine_runs(ground: Ground, plan: Recipe, *, runs: Path, name: str | None, 
     record_plan(run_folder, ground, make_splits(ground, plan, listener=listener))
     influence = record_influence(run_folder, ground, runs=runs, data=identity["data"], members=folders)
     with stage(run_folder, "predict"):
+        inner = _read_common([f / "predictions" / "inner.csv" for f in folders])
         listed = [
             Member(
                 f.name,
-                inner=read_table(f / "predictions" / "inner.csv", *PREDICTION_COLUMNS),
+                inner=table,
                 outer=RunFolder(f).read_out_of_fold(),
                 test=_read(f / "predictions" / "test.csv"),
                 sealed=_read(f / "predictions" / "sealed.csv"),
             )
-            for f in folders
+            for f, table in zip(folders, inner, strict=True)
         ]
         cohort = ground.cohort
         combined = combine_members(listed, classes=cohort.classes, method=plan.ensemble.method)
@@ -144,6 +146,19 @@ def _check_folds(run_folder: RunFolder, member: Path) -> None:
     own = run_folder.read_recipe().split.model_dump(mode="json")
     settings = " ".join(f"--set split.{k}={v}".replace(", ", ",") for k, v in split.items() if own[k] != v)
     raise RunError(f"this recipe makes other folds than {member.name} has. Fix: {settings or 'run the members anew'}")
+
+
+def _read_common(paths: list[Path]) -> list[pd.DataFrame]:
+    """Tables of inner predictions, of the rows that all members have: solved heads hold back more images than others.
+
+    Where they have none in common the tables stay as they are, and `combine_members` says how they differ.
+    """
+    keys = ["seed", "fold", "image"]
+    tables = [read_table(path, *PREDICTION_COLUMNS) for path in paths]
+    common = reduce(pd.Index.intersection, [pd.MultiIndex.from_frame(table[keys]) for table in tables])
+    if common.empty:
+        return tables
+    return [table[pd.MultiIndex.from_frame(table[keys]).isin(common)].reset_index(drop=True) for table in tables]
 
 
 def _read(path: Path) -> pd.DataFrame | None:
