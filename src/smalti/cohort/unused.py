@@ -72,7 +72,9 @@ def list_unused(folder: Folder, reading: Reading) -> dict[str, list[str]]:
     """Every file that is no sample, no mask of one, no table that counts, and in no problem: names by kind."""
     used = {d.sample.image for d in reading.drafts} | reading.tables | set(_list_beside(folder, reading))
     paths = {path for d in reading.drafts for path in d.sample.files}
-    used |= {name for problem in reading.problems for name in (problem.file, *problem.images)}
+    # Of masks without an image a problem names the first alone; here all are counted.
+    told = [problem for problem in reading.problems if problem.code != "mask-without-image"]
+    used |= {name for problem in told for name in (problem.file, *problem.images)}
     found: dict[str, list[str]] = defaultdict(list)
     for name, path in folder.files.items():
         if name not in used and path not in paths:
