@@ -20,7 +20,7 @@ from .evidence import Balance, View, compare_turns, is_clear, weigh_polarity
 from .reading import Columns, Draft
 from .values import has_ignore, is_dim, list_values, propose_values, write_values
 
-MOST_VIEWS = 64  # images that are looked at for a question; an even choice of them
+MOST_VIEWS = 32  # images that are looked at for a question; an even choice of them
 MOST_OFF_PX = 2  # that a mask may lack for `data.mask_fit=pad`
 TRIVIAL_FRAC = 0.01
 FIT_FIX = (

@@ -72,7 +72,11 @@ class Marks:
             self.parts.append(band if self.step == 1 else band[:: self.step, :: self.step].copy())
 
     def _count(self, part: NDArray[Any]) -> None:
-        self.counts.update(_count_values(part))
+        found = _count_values(part)
+        self.counts.update(found)
+        if len(found) < 3:
+            self.solid.update(found)  # what holds two values has no levels between them
+            return
         first = part[:-1, :-1]
         alike = (first == part[1:, :-1]) & (first == part[:-1, 1:]) & (first == part[1:, 1:])
         self.solid.update(_count_values(first, alike))
