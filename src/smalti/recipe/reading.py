@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from textwrap import shorten
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -15,6 +15,7 @@ from ..errors import RecipeError
 from ..notation import parse_yaml, read_yaml
 from .recipe import Recipe
 from .section import Section
+from .sections import Data
 
 SHOWN = 80  # signs of a setting in a message
 
@@ -93,11 +94,17 @@ def _parse_setting(setting: str) -> dict[str, Any]:
         raise RecipeError(f"--set {setting}: a preset is laid below all else. Fix: --recipe {text}")
     shown = setting if len(setting) <= SHOWN else f"{setting[:SHOWN]}..."
     # What the user's data calls things is text, also where it looks like a number: a class 1, a column 2024.
-    names = key.strip().startswith("data.")
+    section, _, knob = key.strip().partition(".")
+    names = section == "data" and knob in Data.model_fields and not _takes_numbers(Data.model_fields[knob].annotation)
     value: Any = parse_yaml(text, f"--set {shown}", names=names) if text else None
     for part in reversed(key.strip().split(".")):
         value = {part: value}
     return dict(value)
+
+
+def _takes_numbers(kind: Any) -> bool:
+    """Whether a type admits numbers or true and false, at any depth."""
+    return kind in (int, bool) or isinstance(kind, int) or any(map(_takes_numbers, get_args(kind)))
 
 
 def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
