@@ -39,6 +39,7 @@ from .staging import stage
 from .staining import fit_stains, record_stains
 
 if TYPE_CHECKING:
+    from ..models import Backbone
     from ..samples import StainMaps
     from ..train import Experiment, Features, Frozen
 
@@ -60,7 +61,7 @@ def prepare(
 ) -> tuple[Experiment, tuple[Split, ...]]:
     """Record the plan, then tiles and features: all that the folds share."""
     from ..models import build_backbone
-    from ..tile import build_store, note_sizes, settle_field
+    from ..tile import build_store
     from ..train import Experiment, check_parts, choose_device, make_fabric
 
     asked = plan.model.norm
@@ -75,13 +76,7 @@ def prepare(
         listener.say(backbone.note)
     if asked != "auto" and backbone.norm is None:
         listener.say(f"{backbone.name} has no batch normalisation: model.norm={asked} plays no part")
-    tile_px = plan.tile.size_px or backbone.spec.size_px
-    tile = settle_field(plan.tile, ground.whole.labelled, tile_px=tile_px, fixed=backbone.spec.fixed)
-    tile_px = tile.size_px or tile_px
-    plan = plan.model_copy(update={"tile": tile})
-    notes = note_sizes(tile, ground.whole.samples, tile_px=tile_px)
-    for note in notes:
-        listener.say(note)
+    plan, tile_px, notes = _settle_sizes(ground, plan, backbone, listener=listener)
     device = choose_device(plan.train)
     identity = identify(ground, cache=cache) | {"weights": _hash_backbone(backbone)}
     digests = hash_images(ground, cache=cache)
@@ -114,6 +109,21 @@ def prepare(
         run_folder, plan, ground.cohort, store, backbone, frozen, device, fabric, stains, digests, given
     )
     return experiment, splits
+
+
+def _settle_sizes(
+    ground: Ground, plan: Recipe, backbone: Backbone, *, listener: Listener
+) -> tuple[Recipe, int, tuple[str, ...]]:
+    """The recipe with the field of its tiles, the side of a stored tile, and what there is to say about sizes."""
+    from ..tile import note_sizes, settle_field
+
+    tile_px = plan.tile.size_px or backbone.spec.size_px
+    tile = settle_field(plan.tile, ground.whole.labelled, tile_px=tile_px, fixed=backbone.spec.fixed)
+    tile_px = tile.size_px or tile_px
+    notes = note_sizes(tile, ground.whole.samples, tile_px=tile_px)
+    for note in notes:
+        listener.say(note)
+    return plan.model_copy(update={"tile": tile}), tile_px, notes
 
 
 def add_given(cohort: Cohort, given: tuple[Sample, ...]) -> Cohort:
