@@ -133,7 +133,9 @@ def read_checkpoint(path: Path) -> Any:
             f"{SAVE}"
         ) from None
     except (OSError, RuntimeError, ValueError, safetensors.SafetensorError, EOFError, zipfile.BadZipFile) as error:
-        raise WeightsError(f"{path} cannot be read as weights: {error}. Fix: fetch or save it again") from error
+        raise WeightsError(
+            f"{path} cannot be read as weights: {str(error) or 'it is empty or ends too early'}. Fix: fetch or save it again"
+        ) from error
 
 
 def find_states(content: Any, label: str = "", depth: int = 0) -> Iterator[tuple[str, State]]:
