@@ -211,6 +211,9 @@ STACKS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda p: tifffile.imwrite(p, np.dstack([TRUTH, FULL // 3]), **GREY, planarconfig="contig"),
         "4 values a pixel",
     ),
+    "colours whose white is zero": (
+        lambda p: tifffile.imwrite(p, TRUTH, photometric="miniswhite", planarconfig="contig"), "3 values a pixel"
+    ),
     "four channels": (
         lambda p: tifffile.imwrite(p, np.stack([TRUTH[..., 0]] * 4), **GREY, ome=True, metadata={"axes": "CYX"}),
         "4 channels",

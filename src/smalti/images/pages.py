@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from tifffile import TiffFile
 
+from .colours import Meaning
 from .descriptions import list_channels
 from .failures import data_error
 
@@ -135,14 +136,14 @@ def _gather_planes(tif: TiffFile, main: Any, number: int, path: Path) -> tuple[t
     return order or (0, 1, 2), (("channel-pages", f"keeps red, green and blue as three grey pages, {why}."),)
 
 
-def check_triple(extras: tuple[int, ...], path: Path) -> Remarks:
+def check_triple(meaning: Meaning, path: Path) -> Remarks:
     """What is to be said of a page that calls three values a pixel grey: they are taken for red, green and blue.
 
     Raises:
-        DataError: they are more than three.
+        DataError: they are more than three, or white is zero, or they are numbers of colours.
     """
-    if 0 in extras[2:]:
-        message = f"holds {1 + extras.count(0)} values a pixel, which it does not call red, green and blue."
+    if 0 in meaning.extras[2:] or meaning.photometric != "minisblack":
+        message = f"holds {1 + meaning.extras.count(0)} values a pixel, which it does not call red, green and blue."
         raise data_error(path, "several-pictures", message=message, fix=FIX_ONE)
     return (("channel-pages", "calls the three values of its pixels grey: they are taken for red, green and blue."),)
 

@@ -51,8 +51,8 @@ def open_tiff(path: Path) -> Iterator[Stored]:
         orientation = page.tags.valueof(274, 1)
         meaning = _read_meaning(tif, choice, path)
         remarks = choice.remarks + _tell_extras(meaning)
-        if meaning.photometric == "minisblack" and meaning.extras[:2] == (0, 0):
-            remarks = choice.remarks + check_triple(meaning.extras, path)
+        if meaning.samples == 1 and meaning.extras[:2] == (0, 0):
+            remarks = choice.remarks + check_triple(meaning, path)
             meaning = replace(meaning, photometric="rgb", extras=meaning.extras[2:])
         yield Stored(
             path,
