@@ -184,6 +184,19 @@ def test_many_numbers_and_a_255_are_no_levels(tmp_path: Path) -> None:
     assert (read_sample_mask(cohort.labelled[0], (96, 96)) > 0)[:36, :48].all()
 
 
+def test_a_map_of_as_many_values_as_pixels_is_cut_at_its_middle(tmp_path: Path) -> None:
+    """Work that grew by the square of the number of values would take minutes."""
+
+    def write(path: Path, glands: Plane) -> None:
+        wide = np.kron(glands > 0, np.ones((3, 3)))
+        noise = np.random.default_rng(0).uniform(-0.2, 0.2, wide.shape)
+        tifffile.imwrite(path.with_suffix(".tif"), (0.25 + 0.5 * wide + noise).astype(np.float32))
+
+    cohort, _ = read(draw_cohort(tmp_path, write, n=4), mask_fit="stretch")
+    for i, sample in enumerate(sorted(cohort.labelled, key=lambda s: s.image)):
+        np.testing.assert_array_equal(read_sample_mask(sample, (96, 96)) > 0, draw(i)[1] > 0)
+
+
 def test_grey_paper_is_no_mask(tmp_path: Path) -> None:
     def write(path: Path, glands: Plane) -> None:
         Image.fromarray(np.where(glands > 0, 250, 90).astype(np.uint8)).save(path.with_suffix(".jpg"), quality=80)

@@ -98,23 +98,26 @@ class Marks:
         """Whether what lies between the ends is no label: edges, ringing, a smooth map."""
         if len(self.counts) < 3:
             return False
-        if self.low > 0 and self.high > MOST_CLASSES:
+        low, high = self.low, self.high
+        if low > 0 and high > MOST_CLASSES:
             return True  # paper that is not quite black, or pencil
-        between = [value for value in self.counts if self.low < value < self.high]
+        between = [value for value in self.counts if low < value < high]
         solid, total = (sum(counts[value] for value in between) for counts in (self.solid, self.counts))
         return self.lossy or self.smooth or solid < SOLID_FRAC * total or self._rings(between, total)
 
     def _rings(self, between: list[float], total: int) -> bool:
         """Whether values crowd around both ends, as those of two values that WebP or JPEG 2000 kept with loss."""
-        reach = ENDS_FRAC * (self.high - self.low)
-        ends = [[v for v in between if v - self.low <= reach], [v for v in between if self.high - v <= reach]]
+        low, high = self.low, self.high
+        reach = ENDS_FRAC * (high - low)
+        ends = [[v for v in between if v - low <= reach], [v for v in between if high - v <= reach]]
         crowded = sum(self.counts[value] for end in ends for value in end)
         return min(map(len, ends)) >= LEAST_RINGING and crowded > RINGING_FRAC * total
 
     @property
     def ground(self) -> float:
         """The lowest level that is drawn, in the lower half of the range; ringing goes below it."""
-        return min((v for v in self._find_drawn() if 2 * v < self.low + self.high), default=self.low)
+        low, high = self.low, self.high
+        return min((v for v in self._find_drawn() if 2 * v < low + high), default=low)
 
     def _find_drawn(self) -> list[float]:
         """Values that fill areas."""
