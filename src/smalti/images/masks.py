@@ -351,7 +351,8 @@ def _open_raw(stored: Stored, reading: MaskReading, *, whole: bool) -> _File:
         fix = "export the mask with one value a pixel"
         raise data_error(stored.path, "several-pictures", message=message, fix=fix)
     inverted = meaning.photometric == "miniswhite"
-    return _File(stored.path, stored.size_px, own, read, palette, inverted, lossy="jpeg" in stored.form)
+    lossy = bool({"jpeg", "ojpeg"} & set(stored.form.split()))  # JPEG 2000, XL and XR may be without loss
+    return _File(stored.path, stored.size_px, own, read, palette, inverted, lossy)
 
 
 def _split_picture(image: Image.Image, path: Path) -> Planes:
