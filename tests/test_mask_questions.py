@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -102,6 +103,11 @@ def write_numbers(path: Path, glands: Plane) -> None:
     Image.fromarray(glands).save(path)
 
 
+def write_jpeg_2000(path: Path, glands: Plane) -> None:
+    """Numbers, without loss."""
+    tifffile.imwrite(path.with_suffix(".tif"), glands, compression="jpeg2000")
+
+
 def write_red(path: Path, glands: Plane) -> None:
     Image.fromarray(np.dstack([glands > 0, glands * 0, glands * 0]).astype(np.uint8)).save(path)
 
@@ -148,16 +154,93 @@ def write_colours(path: Path, glands: Plane) -> None:
     Image.fromarray(np.where(glands[..., None] > 0, (255, 0, 0), (255, 255, 255)).astype(np.uint8)).save(path)
 
 
+def keep_with_loss(path: Path, pixels: Plane, kind: str, **how: object) -> None:
+    """Write a PNG of what is left of the pixels in a lossy format."""
+    store = io.BytesIO()
+    Image.fromarray(pixels).save(store, kind, **how)
+    Image.open(store).save(path)
+
+
 # --- values -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("write", [write_0_255, write_numbers, write_red])
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [("WEBP", {"quality": 60}), ("JPEG2000", {"irreversible": True, "quality_mode": "rates", "quality_layers": [30]})],
+)
+def test_what_lossy_formats_leave_of_two_values_is_cut_between_them(
+    tmp_path: Path, kind: str, how: dict[str, object]
+) -> None:
+    def write(path: Path, glands: Plane) -> None:
+        keep_with_loss(path, np.repeat((glands > 0).astype(np.uint8)[..., None] * 255, 3, axis=2), kind, **how)
+
+    cohort, _ = read(draw_cohort(tmp_path, write, width=192), mask_inverted=False)
+    for i, sample in enumerate(sorted(cohort.labelled, key=lambda s: s.image)):
+        wanted, found = draw(i, width=192)[1] > 0, read_sample_mask(sample, (96, 192)) > 0
+        assert (wanted & found).sum() > 0.98 * (wanted | found).sum()
+
+
+def test_many_numbers_and_a_255_are_no_levels(tmp_path: Path) -> None:
+    def write(path: Path, glands: Plane) -> None:
+        cells = np.kron(np.arange(1, 49, dtype=np.uint8).reshape(6, 8), np.ones((6, 6), np.uint8))
+        Image.fromarray(np.pad(cells, ((0, 60), (0, 48))) + np.uint8(255) * np.eye(96, k=60, dtype=np.uint8)).save(path)
+
+    cohort, _ = read(draw_cohort(tmp_path, write))
+    assert (read_sample_mask(cohort.labelled[0], (96, 96)) > 0)[:36, :48].all()
+
+
+def test_a_map_of_as_many_values_as_pixels_is_cut_at_its_middle(tmp_path: Path) -> None:
+    """Work that grew by the square of the number of values would take minutes."""
+
+    def write(path: Path, glands: Plane) -> None:
+        wide = np.kron(glands > 0, np.ones((3, 3)))
+        noise = np.random.default_rng(0).uniform(-0.2, 0.2, wide.shape)
+        tifffile.imwrite(path.with_suffix(".tif"), (0.25 + 0.5 * wide + noise).astype(np.float32))
+
+    cohort, _ = read(draw_cohort(tmp_path, write, n=4), mask_fit="stretch")
+    for i, sample in enumerate(sorted(cohort.labelled, key=lambda s: s.image)):
+        np.testing.assert_array_equal(read_sample_mask(sample, (96, 96)) > 0, draw(i)[1] > 0)
+
+
+def test_grey_paper_is_no_mask(tmp_path: Path) -> None:
+    def write(path: Path, glands: Plane) -> None:
+        Image.fromarray(np.where(glands > 0, 250, 90).astype(np.uint8)).save(path.with_suffix(".jpg"), quality=80)
+
+    cohort, _ = read(draw_cohort(tmp_path, write))
+    for i, sample in enumerate(sorted(cohort.labelled, key=lambda s: s.image)):
+        np.testing.assert_array_equal(read_sample_mask(sample, (96, 96)) > 0, draw(i)[1] > 0)
+
+
+@pytest.mark.parametrize(("ink", "paper"), [((255, 0, 0), (255,) * 3), ((0, 0, 200), (128,) * 3),
+                                            ((253, 231, 37), (68, 1, 84))])  # fmt: skip
+def test_colours_on_paper_that_jpeg_blurred_are_asked_about(
+    tmp_path: Path, ink: tuple[int, ...], paper: tuple[int, ...]
+) -> None:
+    def write(path: Path, glands: Plane) -> None:
+        pixels = np.where(glands[..., None] > 0, ink, paper).astype(np.uint8)
+        Image.fromarray(pixels).save(path.with_suffix(".jpg"), quality=85)
+
+    question = the_question(draw_cohort(tmp_path, write), "mask-values")
+    assert f"and {N - 1} other masks hold no black" in question.message
+    assert "export them as PNG" in question.fix
+
+
+def test_a_second_value_a_pixel_is_refused(tmp_path: Path) -> None:
+    def write(path: Path, glands: Plane) -> None:
+        values = np.dstack([glands * 0, glands])
+        tifffile.imwrite(path.with_suffix(".tif"), values, photometric="minisblack", planarconfig="contig")
+
+    _, problems = inspect_folder(draw_cohort(tmp_path, write))
+    assert sum("masks/s" in p.file and "holds 2 values a pixel" in p.message for p in problems) == N
+
+
+@pytest.mark.parametrize("write", [write_0_255, write_numbers, write_red, write_jpeg_2000])
 @pytest.mark.parametrize("glass", [True, False])
 def test_all_but_0_is_mask(tmp_path: Path, write: Write, *, glass: bool) -> None:
     cohort, notes = read(draw_cohort(tmp_path, write, glass=glass))
     check_masks(cohort, glass=glass)
     assert ("masks hold the values 0, 1, 2, 3: all but 0 are mask (data.mask_values chooses)" in notes) == (
-        write is write_numbers
+        write in {write_numbers, write_jpeg_2000}
     )
     assert "masks: masks/ (8)" in notes
 
@@ -251,7 +334,8 @@ def test_masks_of_tissue_or_of_everything_raise_no_question(tmp_path: Path) -> N
 
     read(draw_cohort(tmp_path / "tissue", write_tissue))
     read(draw_cohort(tmp_path / "lumina", write_around_lumina, glass=False))
-    cohort, _ = read(draw_cohort(tmp_path / "all", lambda path, glands: write_0_255(path, glands | 1)))
+    cohort, notes = read(draw_cohort(tmp_path / "all", lambda path, glands: write_0_255(path, glands | 1)))
+    assert f"{N} masks such as masks/s0.png: all of the image is marked" in notes
     assert read_sample_mask(cohort.labelled[0], (96, 96)).all()
     read(draw_cohort(tmp_path / "mixed", lambda path, glands: (write_0_255, write_red)["1" in path.name](path, glands)))
 

@@ -263,6 +263,13 @@ def test_a_mask_is_brought_to_the_size_of_its_image(tmp_path: Path, most_px: int
         ("imagesTr/a.png", ["labelsTr/a.png"]),
         ("JPEGImages/a.jpg", ["SegmentationClass/a.png"]),
         ("images/a.jpg", ["mask_images/a.png"]),
+        ("images/a.ome.tif", ["masks/a.png"]),
+        ("images/a.ome.tif", ["masks/a_mask.ome.tif"]),
+        ("images/a.png", ["masks/a.ome.tiff"]),
+        ("a.ome.tif", ["a_seg.png"]),
+        ("images/a.jpg", ["masks/a.jpg.png"]),
+        ("images/a.png", ["masks/a.png.mask.png"]),
+        ("slides/x/a.ome.tif", ["masks/a.png"]),
     ],
 )
 def test_masks_are_found_under_usual_names(image: str, masks: list[str]) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -88,6 +89,8 @@ TIFFS: dict[str, tuple[NDArray[Any], dict[str, Any]]] = {
         planes(TRUTH),
         {**GREY, "ome": True, "metadata": {"axes": "CYX", "Channel": {"Name": ["Channel 1", "Channel 2", "C:2"]}}},
     ),
+    "values that are called grey": (TRUTH, {**GREY, "planarconfig": "contig", "metadata": None}),
+    "planes that are called grey": (planes(WIDE), {**GREY, "planarconfig": "separate", "metadata": None}),
     "channels of ImageJ": (planes(TRUTH), {"imagej": True, "metadata": {"axes": "CYX", "mode": "composite"}}),
     **{
         name: (TRUTH, {**RGB, "compression": name, "compressionargs": how})
@@ -129,6 +132,27 @@ def test_wide_png_keeps_what_lies_below_the_high_byte(tmp_path: Path) -> None:
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match=r"cut\.png.*Fix: "):
         images.check_image(tmp_path / "cut.png")
+
+
+@pytest.mark.parametrize("suffix", ["jp2", "j2k"])
+def test_wide_jpeg_2000_is_read_by_its_bits(tmp_path: Path, suffix: str) -> None:
+    """White is 255: Pillow rounds 65535 up to 65536, which is black."""
+    path = tmp_path / f"a.{suffix}"
+    for pixels, bits, wanted in (
+        (WIDE, 16, TRUTH),
+        (TWELVE, 12, TRUTH),
+        (np.full_like(WIDE, 65535), 16, np.full_like(TRUTH, 255)),
+        (np.dstack([WIDE, np.full_like(WIDE[..., :1], 65535)]), 16, TRUTH),
+        (TRUTH, 8, TRUTH),
+    ):
+        path.write_bytes(imagecodecs.jpeg2k_encode(pixels, bitspersample=bits, reversible=True, codecformat=suffix))
+        largest: dict[Path, int] = {}
+        np.testing.assert_array_equal(images.read_image(path), wanted, err_msg=str(bits))
+        assert images.check_image(path, largest=largest) == (H, W)
+        assert bool(largest) == (bits == 16)
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(DataError, match=rf"a\.{suffix}.*Fix: "):
+        images.check_image(path)
 
 
 def test_jpeg_in_tiff_equals_another_decoder(tmp_path: Path) -> None:
@@ -182,6 +206,13 @@ STACKS: dict[str, tuple[Callable[[Path], object], str]] = {
             p, planes(TRUTH), **GREY, ome=True, metadata={"axes": "CYX", "Channel": {"Name": ["DAPI", "FITC", "Cy5"]}}
         ),
         r"channels \(DAPI, FITC, Cy5\)",
+    ),
+    "four values a pixel": (
+        lambda p: tifffile.imwrite(p, np.dstack([TRUTH, FULL // 3]), **GREY, planarconfig="contig"),
+        "4 values a pixel",
+    ),
+    "colours whose white is zero": (
+        lambda p: tifffile.imwrite(p, TRUTH, photometric="miniswhite", planarconfig="contig"), "3 values a pixel"
     ),
     "four channels": (
         lambda p: tifffile.imwrite(p, np.stack([TRUTH[..., 0]] * 4), **GREY, ome=True, metadata={"axes": "CYX"}),

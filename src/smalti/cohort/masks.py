@@ -18,7 +18,7 @@ from ..errors import Problem
 from ..types import MaskReading
 from .evidence import Balance, View, compare_turns, is_clear, weigh_polarity
 from .reading import Columns, Draft
-from .values import has_ignore, is_dim, list_values, propose_values, write_values
+from .values import has_ignore, is_blurred_colour, is_dim, list_values, propose_values, write_values
 
 MOST_VIEWS = 32  # images that are looked at for a question; an even choice of them
 MOST_OFF_PX = 2  # that a mask may lack for `data.mask_fit=pad`
@@ -87,8 +87,8 @@ class Settling:
         self._settle_turns()
         self._settle_sizes()
         self._settle_values()
-        self._settle_polarity()
-        if not any(problem.code == "mask-values" for problem in self.problems):
+        if not any(problem.code == "mask-values" for problem in self.problems):  # else it is not known what is marked
+            self._settle_polarity()
             self._find_empty()
         self.drafts = [
             replace(d, sample=replace(d.sample, mask_reading=self.readings.get(d.sample.image, d.sample.mask_reading)))
@@ -112,6 +112,11 @@ class Settling:
         folders = Counter(f"{path.parent}/" for path in map(PurePosixPath, map(self.name_file, self.masked)))
         listed = [f"{folder.removeprefix('./') or 'the data folder'} ({n})" for folder, n in folders.most_common(4)]
         self.notes.append(f"masks: {', '.join(listed)}" + (", ..." if len(folders) > 4 else ""))
+        full = [name for name in self.masked if self.seen[name].facts.marked_frac == 1]
+        if full:
+            self.notes.append(
+                f"{_count(len(full), 'mask')} such as {self.name_file(full[0])}: all of the image is marked"
+            )
         united = [name for name, reading in self.readings.items() if reading.more]
         if united:
             first = len(self.readings[united[0]].more) + 1
@@ -249,6 +254,14 @@ class Settling:
                 f"and {_count(len(blurred) - 1, 'other mask')} hold grey levels up to {max(facts[blurred[0]].values)} "
                 "only, as numbers of classes that a lossy format has blurred.",
                 fix="export them as PNG, or say which values are mask: --set data.mask_values=[1,2,...]", every=True,
+            )  # fmt: skip
+        coloured = [n for n, one in facts.items() if is_blurred_colour(one)]
+        if coloured:
+            self.report(
+                "mask-values", coloured,
+                f"and {_count(len(coloured) - 1, 'other mask')} hold no black, which is what is not marked, but "
+                "colours that a lossy format or soft edges have blurred.",
+                fix="export them as PNG, 0 where nothing is marked and 255 elsewhere", every=True,
             )  # fmt: skip
         several = {n: one for n, one in facts.items() if len(one.values) > 1 and not one.grey}
         if several and 0 not in found and "#000000" not in found:

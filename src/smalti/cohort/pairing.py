@@ -14,6 +14,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
+from .names import drop_image_suffix
+
 PART_WORDS = frozenset({"train", "training", "tr", "val", "valid", "validation", "test", "testing", "ts"})
 IMAGE_WORDS = frozenset({"image", "images", "img", "imgs"})
 SURE_WORDS = frozenset({"mask", "masks", "segmentation", "segmentations", "groundtruth"})  # at the end of a folder name
@@ -54,7 +56,7 @@ def is_mask_folder(name: str) -> bool:
 def is_mask_name(name: str) -> bool:
     """Whether a path is that of a mask: ``mask_...``, ``..._mask``, ``..._mask_2``, or below a folder of masks."""
     path = PurePosixPath(name)
-    return bool(_MASK_STEM.search(path.stem)) or any(map(is_mask_folder, path.parts[:-1]))
+    return bool(_MASK_STEM.search(_find_stem(path.name))) or any(map(is_mask_folder, path.parts[:-1]))
 
 
 def pair_masks(names: Sequence[str]) -> Pairs:
@@ -83,19 +85,28 @@ def _split(name: str) -> list[str]:
 def _find_doubtful(images: Sequence[str]) -> set[str]:
     """Files such as NAME_anno, which are masks where an image NAME is beside them."""
     paths = [PurePosixPath(name) for name in images]
-    known = {(p.parent, stem.lower()) for p in paths for stem in (p.stem, _IMAGE.sub("", p.stem, count=1))}
-    bare = ((path, _strip_mask(path.stem)) for path in paths)
-    return {p.as_posix() for p, stem in bare if stem != p.stem and (p.parent, stem.lower()) in known}
+    stems = [(path, _find_stem(path.name)) for path in paths]
+    known = {(p.parent, text.lower()) for p, stem in stems for text in (stem, _IMAGE.sub("", stem, count=1))}
+    bare = ((path, stem, _strip_mask(stem)) for path, stem in stems)
+    return {p.as_posix() for p, stem, rest in bare if rest != stem and (p.parent, rest.lower()) in known}
+
+
+def _find_stem(name: str) -> str:
+    """A name without suffixes: ``a`` of ``a.png``, of ``a.ome.tif``, and of ``a.jpg.png``, the mask of ``a.jpg``."""
+    while (shorter := drop_image_suffix(name).removesuffix(".ome")) != name:
+        name = shorter
+    return name
 
 
 def _strip_mask(stem: str) -> str:
     stripped = _AFTER.sub("", stem, count=1)
-    return stripped if stripped != stem else _BEFORE.sub("", stem, count=1)
+    return _find_stem(stripped if stripped != stem else _BEFORE.sub("", stem, count=1))
 
 
 def _place(name: str, *, mask: bool, exact: bool) -> Place:
     path = PurePosixPath(name)
-    stem = _strip_mask(path.stem) if mask else path.stem
+    stem = _find_stem(path.name)
+    stem = _strip_mask(stem) if mask else stem
     if not exact:
         stem = _IMAGE.sub("", stem, count=1)
     return _strip_folders(path.parts[:-1]), stem.lower()
@@ -142,10 +153,10 @@ def _give_by_name(images: Iterable[str], masks: Iterable[str], owners: dict[str,
     """Whole folders of masks by the names of images that lie anywhere, but not in another part of the data."""
     stems: dict[str, list[str]] = defaultdict(list)
     for image in images:
-        stems[PurePosixPath(image).stem.lower()].append(image)
+        stems[_find_stem(PurePosixPath(image).name).lower()].append(image)
     folders: dict[str, dict[str, list[str]]] = defaultdict(dict)
     for mask in masks:
-        stem = _strip_mask(PurePosixPath(mask).stem).lower()
+        stem = _strip_mask(_find_stem(PurePosixPath(mask).name)).lower()
         folders[PurePosixPath(mask).parent.as_posix()][mask] = [
             image for image in stems.get(stem, ()) if _list_parts(image) == _list_parts(mask)
         ]
@@ -166,7 +177,8 @@ def _choose(owners: dict[str, list[str]]) -> dict[str, tuple[str, ...]]:
     kinds: dict[str, dict[tuple[bool, bool, str, str], list[str]]] = defaultdict(lambda: defaultdict(list))
     for mask, images in owners.items():
         path = PurePosixPath(mask)
-        word = _AFTER.search(path.stem) or _BEFORE.search(path.stem)
+        stem = _find_stem(path.name)
+        word = _AFTER.search(stem) or _BEFORE.search(stem)
         for image in images:
             called = word[1].lower() if word else ""
             beside, tree = path.parent == PurePosixPath(image).parent, path.parent.as_posix()

@@ -18,6 +18,11 @@ def is_dim(facts: images.MaskFacts) -> bool:
     return bool(numbers) and len(numbers) == len(facts.values) < images.MOST_NAMED and max(numbers) < LEAST_BRIGHT
 
 
+def is_blurred_colour(facts: images.MaskFacts) -> bool:
+    """Whether a mask is drawn in colours on paper that is not black, and they run into each other."""
+    return facts.grey and any(isinstance(value, str) for value in facts.values) and facts.ground >= LEAST_BRIGHT
+
+
 def has_ignore(facts: images.MaskFacts) -> bool:
     """Whether classes 1, 2, ... and 255 are in one mask."""
     numbers = [value for value in facts.values if isinstance(value, int) and value != 0]

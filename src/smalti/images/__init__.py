@@ -1,7 +1,8 @@
 """Open any supported image; nothing else in smalti opens image files.
 
 The structure of a file is looked at before it is decoded. TIFF is read with tifffile, slides with OpenSlide (extra
-``openslide``), the rest with Pillow; which, is told by the first bytes of a file and the suffix of a slide.
+``openslide``), PNG and JPEG 2000 of more than 8 bits with imagecodecs, the rest with Pillow; which, is told by the
+first bytes of a file and the suffix of a slide.
 
 How pixels become 8-bit RGB:
 
@@ -28,7 +29,8 @@ Which pages of a TIFF are read (`smalti.images.pages`):
     labels, macros,      passed over, with a note: by name, by NewSubfileType, or smaller than the main picture and of
       thumbnails           its proportions
     pyramids             the largest level; the others serve views of large images
-    R, G, B as grey      put together, with a note, where OME or ImageJ calls three pages channels, or they bear names
+    R, G, B as grey      put together, with a note, where OME or ImageJ calls three pages channels, or they bear names,
+                           or where they are the three values of one page
     focal planes, time,  refused, naming the pages; so are three grey pages that nothing calls colours, other pictures
       other stacks         of a quarter of the size or more, and animated GIF, PNG, WebP
     JPEG of two          the first, as its format means it; a second one of the same size is a warning

@@ -19,6 +19,9 @@ SOLID_FRAC = 0.25  # of a label; discs of 5 px have 0.3, edges of drawings, JPEG
 LEVEL_FRAC = 0.01  # of all pixels; a level that is drawn and no edge
 LEVEL_STEP = 0.125  # of the range, above the ground: ringing of JPEG stays below
 MOST_CLASSES = 32
+ENDS_FRAC = 0.125  # of the range at either end, where the ringing of lossy formats lies
+RINGING_FRAC = 0.9  # of all values between the ends; numbered instances with a 255 among them stay below 0.8
+LEAST_RINGING = 4  # different values at either end
 SMALL_STEP = 3  # between neighbours of a smooth map; labels that touch differ by anything
 SMOOTH_FRAC = 0.9
 
@@ -95,25 +98,42 @@ class Marks:
         """Whether what lies between the ends is no label: edges, ringing, a smooth map."""
         if len(self.counts) < 3:
             return False
-        if self.low > 0 and self.high > MOST_CLASSES:
+        low, high = self.low, self.high
+        if low > 0 and high > MOST_CLASSES:
             return True  # paper that is not quite black, or pencil
-        between = [value for value in self.counts if self.low < value < self.high]
-        solid = sum(self.solid[value] for value in between)
-        return self.lossy or self.smooth or solid < SOLID_FRAC * sum(self.counts[value] for value in between)
+        between = [value for value in self.counts if low < value < high]
+        solid, total = (sum(counts[value] for value in between) for counts in (self.solid, self.counts))
+        return self.lossy or self.smooth or solid < SOLID_FRAC * total or self._rings(between, total)
+
+    def _rings(self, between: list[float], total: int) -> bool:
+        """Whether values crowd around both ends, as those of two values that WebP or JPEG 2000 kept with loss."""
+        low, high = self.low, self.high
+        reach = ENDS_FRAC * (high - low)
+        ends = [[v for v in between if v - low <= reach], [v for v in between if high - v <= reach]]
+        crowded = sum(self.counts[value] for end in ends for value in end)
+        return min(map(len, ends)) >= LEAST_RINGING and crowded > RINGING_FRAC * total
+
+    @property
+    def ground(self) -> float:
+        """The lowest level that is drawn, in the lower half of the range; ringing goes below it."""
+        low, high = self.low, self.high
+        return min((v for v in self._find_drawn() if 2 * v < low + high), default=low)
+
+    def _find_drawn(self) -> list[float]:
+        """Values that fill areas."""
+        least = LEVEL_FRAC * self.counts.total()
+        return [v for v, n in self.counts.items() if n >= least and self.solid[v] >= SOLID_FRAC * n]
 
     def find_threshold(self) -> float:
-        """Where grey levels become mask: half-way from the ground to the lowest level that is drawn.
+        """Where grey levels become mask: half-way from the ground to the lowest level that is drawn above it.
 
         Of a smooth map, half of its range.
         """
-        total, span = self.counts.total(), self.high - self.low
-        drawn = [
-            value
-            for value, count in self.counts.items()
-            if count >= LEVEL_FRAC * total and self.solid[value] >= SOLID_FRAC * count
-            and value - self.low >= LEVEL_STEP * span
-        ]  # fmt: skip
-        return (self.low + (self.high if self.smooth else min(drawn, default=self.high))) / 2
+        if self.smooth:
+            return (self.low + self.high) / 2
+        ground = self.ground
+        least = ground + LEVEL_STEP * (self.high - ground)
+        return (ground + min((v for v in self._find_drawn() if v >= least), default=self.high)) / 2
 
     def join(self) -> NDArray[Any]:
         """The pixels that were kept, (h, w)."""

@@ -51,6 +51,7 @@ class MaskFacts:
         size_px: (height, width) as the files say it, turned as they say.
         orientation: EXIF orientation of the first file; 1 for none.
         values: what is stored, numbers or colours ``#rrggbb``, smallest first; at most `MOST_NAMED`.
+        ground: the lowest value that fills areas, of colours that of the brightest channel.
         shown: the colours of a palette for these values; empty without one.
         grey: whether grey levels were cut.
         shown_inverted: whether the file shows its 0 brighter than what it marks.
@@ -62,6 +63,7 @@ class MaskFacts:
     size_px: tuple[int, int]
     orientation: int
     values: tuple[int | float | str, ...]
+    ground: float
     shown: tuple[str, ...]
     grey: bool
     shown_inverted: bool
@@ -106,6 +108,7 @@ def survey_mask(path: Path, *, reading: MaskReading = AS_STORED, most_px: int | 
         size_px=files[0].size_px,
         orientation=files[0].orientation,
         values=tuple(values),
+        ground=min(file.levels.ground for file in files if file.levels is not None),
         shown=tuple(named[value] for value in values if named[value]),
         grey=any(file.grey for file in files),
         shown_inverted=any(file.shown_inverted for file in files),
@@ -343,8 +346,13 @@ def _open_raw(stored: Stored, reading: MaskReading, *, whole: bool) -> _File:
             return to_colours(colour, replace(meaning, extras=()), bits=meaning.bits, ends=None), opacity
         return colour[..., 0] if meaning.samples == 1 else colour, opacity
 
+    if meaning.samples == 1 and 0 in meaning.extras:
+        message = f"holds {1 + len(meaning.extras)} values a pixel, and nothing says which of them is mask."
+        fix = "export the mask with one value a pixel"
+        raise data_error(stored.path, "several-pictures", message=message, fix=fix)
     inverted = meaning.photometric == "miniswhite"
-    return _File(stored.path, stored.size_px, own, read, palette, inverted, lossy="jpeg" in stored.form)
+    lossy = bool({"jpeg", "ojpeg"} & set(stored.form.split()))  # JPEG 2000, XL and XR may be without loss
+    return _File(stored.path, stored.size_px, own, read, palette, inverted, lossy)
 
 
 def _split_picture(image: Image.Image, path: Path) -> Planes:

@@ -1,4 +1,4 @@
-"""Which reader a file is for, told by its first bytes: that of stored values (TIFF, PNG of 16 bits) or Pillow."""
+"""Which reader a file is for, told by its first bytes: Pillow, or that of stored values (TIFF, more than 8 bits)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 from .failures import name_failures
 from .files import open_file
-from .pngs import COLOUR_AT, SNIFFED_BYTES, is_wide_png, open_wide_png
 from .stored import Stored
 from .tiffs import MAGIC, open_tiff
+from .wide import SNIFFED_BYTES, find_wide, open_wide
 
 
 @contextmanager
@@ -25,8 +25,8 @@ def open_stored(path: Path) -> Iterator[Stored | None]:
     if start[:4] in MAGIC:
         with open_tiff(path) as stored:
             yield stored
-    elif is_wide_png(start):
-        with open_wide_png(path, start[COLOUR_AT]) as stored:
+    elif (wide := find_wide(start)) is not None:
+        with open_wide(path, wide, start) as stored:
             yield stored
     else:
         yield None

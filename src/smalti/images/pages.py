@@ -6,6 +6,7 @@
    its proportions are levels of it; others must have less than a quarter of its pixels.
 3. Three grey pages are red, green and blue where the file calls them channels (OME, ImageJ) and does not name them
    after something else, or where the pages themselves bear these names.
+   So are three values a pixel of one page that the file calls grey; more of them are refused.
 4. Whatever else has several pages of one size (focal planes, points in time, channels, unnamed pages) is refused.
 """
 
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 from tifffile import TiffFile
 
+from .colours import Meaning
 from .descriptions import list_channels
 from .failures import data_error
 
@@ -132,6 +134,18 @@ def _gather_planes(tif: TiffFile, main: Any, number: int, path: Path) -> tuple[t
         _refuse([main], path, what=f"{found}, which nothing calls red, green and blue", fix=FIX_CHANNELS)
     why = "as they are named" if order is not None else "in this order, as its three channels have no other names"
     return order or (0, 1, 2), (("channel-pages", f"keeps red, green and blue as three grey pages, {why}."),)
+
+
+def check_triple(meaning: Meaning, path: Path) -> Remarks:
+    """What is to be said of a page that calls three values a pixel grey: they are taken for red, green and blue.
+
+    Raises:
+        DataError: they are more than three, or white is zero, or they are numbers of colours.
+    """
+    if 0 in meaning.extras[2:] or meaning.photometric != "minisblack":
+        message = f"holds {1 + meaning.extras.count(0)} values a pixel, which it does not call red, green and blue."
+        raise data_error(path, "several-pictures", message=message, fix=FIX_ONE)
+    return (("channel-pages", "calls the three values of its pixels grey: they are taken for red, green and blue."),)
 
 
 def _order_names(names: list[str]) -> tuple[int, ...] | None:

@@ -8,7 +8,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from .descriptions import find_ome, read_sides
 from .failures import COPY_AGAIN, data_error, name_failures
 from .files import open_file
 from .frames import JPEGS, read_claim
-from .pages import Choice, Remarks, choose_pages
+from .pages import Choice, Remarks, check_triple, choose_pages
 from .pictures import LARGEST_BYTES
 from .pyramids import Box
 from .stored import Level, Stored
@@ -50,6 +50,10 @@ def open_tiff(path: Path) -> Iterator[Stored]:
         levels = tuple(_make_level(pages, path, lock) for pages in choice.levels)
         orientation = page.tags.valueof(274, 1)
         meaning = _read_meaning(tif, choice, path)
+        remarks = choice.remarks + _tell_extras(meaning)
+        if meaning.samples == 1 and meaning.extras[:2] == (0, 0):
+            remarks = choice.remarks + check_triple(meaning, path)
+            meaning = replace(meaning, photometric="rgb", extras=meaning.extras[2:])
         yield Stored(
             path,
             levels,
@@ -57,7 +61,7 @@ def open_tiff(path: Path) -> Iterator[Stored]:
             orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1,
             form=_describe_form(page, planes=len(choice.levels[0])),
             mpp=read_sides(tif, page, choice.series),
-            remarks=choice.remarks + _tell_extras(meaning),
+            remarks=remarks,
         )
 
 

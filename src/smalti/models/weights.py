@@ -133,7 +133,8 @@ def read_checkpoint(path: Path) -> Any:
             f"{SAVE}"
         ) from None
     except (OSError, RuntimeError, ValueError, safetensors.SafetensorError, EOFError, zipfile.BadZipFile) as error:
-        raise WeightsError(f"{path} cannot be read as weights: {error}. Fix: fetch or save it again") from error
+        reason = str(error) or "it ends too early"
+        raise WeightsError(f"{path} cannot be read as weights: {reason}. Fix: fetch or save it again") from error
 
 
 def find_states(content: Any, label: str = "", depth: int = 0) -> Iterator[tuple[str, State]]:
