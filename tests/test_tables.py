@@ -565,7 +565,7 @@ def test_a_class_called_na_on_request(tmp_path: Path) -> None:
     (problem,) = problems_of(tmp_path)
     assert problem.code == "label-empty"
     assert "'NA' is read as none" in problem.message
-    assert """--set 'data.real_labels=["NA"]'""" in problem.fix
+    assert "--set 'data.real_labels=[NA]'" in problem.fix
     cohort = read_cohort(tmp_path, columns=Columns(real_labels=("NA",)))
     assert cohort.classes == ("DCIS", "NA", "T")
     assert len(cohort.labelled) == 9
@@ -653,7 +653,7 @@ def test_of_several_sheets_one_is_asked_for(tmp_path: Path) -> None:
     (problem,) = problems_of(tmp_path)
     assert (problem.code, problem.file) == ("table-sheets", "labels.xlsx")
     assert "'old', 'new'" in problem.message
-    assert "--set data.table=labels.xlsx --set data.sheet=old" in problem.fix
+    assert "--set data.sheet=old or --set data.sheet=new, with --set data.table=labels.xlsx" in problem.fix
     assert labels_of(read_cohort(tmp_path, columns=Columns(table="labels.xlsx", sheet="new"))) == TRUTH
     (problem,) = problems_of(tmp_path, Columns(sheet="newer"))
     assert "has no sheet 'newer'" in problem.message

@@ -9,7 +9,8 @@ from dataclasses import replace
 
 from .cases import is_missing_case
 from .labels import find_class_columns
-from .reading import Columns, Reading
+from .names import is_image_name, match_keys
+from .reading import Columns, Reading, write_setting
 from .tables import (
     CASE_NAMES,
     IMAGE_NAMES,
@@ -69,11 +70,12 @@ def _has_named(table: Table, wanted: Columns, *, reading: Reading) -> bool:
     for kind, name in missing:
         plain = {column.casefold(): column for column in table.header}
         near = [plain[match] for match in difflib.get_close_matches(name.casefold(), plain, n=3, cutoff=0.6)]
+        new = near[0] if near else "COLUMN"
         reading.report(
             "column-missing",
             table.file,
             message=f"has no column '{name}' ({kind}), but {list_columns(table.header)}.",
-            fix=f"name the right one: --set data.{kind}={near[0] if near else 'COLUMN'}",
+            fix=f"name the right one: {write_setting(kind, [new] if kind == 'class_columns' else new)}",
         )
     return not missing
 
@@ -96,13 +98,28 @@ def _free(table: Table, chosen: Columns) -> list[str]:
 def _guess_image(table: Table, chosen: Columns, fits: Fits | None) -> tuple[str | None, str]:
     """By a common name, by a word in the name, or because the cells name images."""
     named = pick_column(table.header, IMAGE_NAMES, taken=list_taken(chosen), fits=fits)
-    if fits is None or (named is not None and fits(named)):
+    if fits is None:
         return named, ""
     found = [column for column in _free(table, chosen) if column in table.rows[0].cells and fits(column)]
+    if named is not None and named in found:  # numbers of rows may happen to be names without a suffix
+        files = [column for column in found if _holds_files(table, column)]
+        if len(files) == 1 and not _holds_files(table, named) and _name_others(table, named, files[0]):
+            return files[0], f" (its cells name files; not '{named}', which would name others)"
+        return named, ""
     worded = [column for column in found if IMAGE_WORDS & set(read_words(column))] or found
     if len(worded) == 1:
         return worded[0], " (its cells name images)"
     return named, ""
+
+
+def _holds_files(table: Table, column: str) -> bool:
+    """Whether the cells of a column have the suffix of an image, all that are filled."""
+    return all(is_image_name(row.read(column)) for row in table.rows if row.read(column))
+
+
+def _name_others(table: Table, first: str, second: str) -> bool:
+    """Whether two columns name different images in a row."""
+    return any(match_keys(row.read(first))[3] != match_keys(row.read(second))[3] for row in table.rows)
 
 
 def _guess_label(table: Table, chosen: Columns, fits: Fits | None) -> tuple[str | None, str]:

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from .reading import Columns, Reading
 from .tables import Row, Table
 
-EMPTY_TEXTS = frozenset({"", "nan", "na", "n/a", "null", "?"})
+EMPTY_TEXTS = frozenset(
+    {"", "nan", "na", "n/a", "n.a.", "#n/a", "<na>", "null", "?", "unknown", "missing", "not available", "not known"}
+)
 MOST_CLASSES = 200  # columns among which those of the classes are looked for
 ONE_FRAC = 0.9  # of the rows have exactly one 1 where columns are classes; the others are problems
 SUM_TOLERANCE = 0.02  # of shares that people rounded
