@@ -35,12 +35,28 @@ def has_note(notes: tuple[str, ...], *texts: str) -> bool:
     return any(all(text in note for text in texts) for note in notes)
 
 
-def test_a_number_of_the_row_is_no_name_of_an_image(tmp_path: Path) -> None:
+def test_a_number_of_the_row_that_names_another_image_is_asked_about(tmp_path: Path) -> None:
     draw(tmp_path, *(f"images/{i}.png" for i in range(6)))
     write(tmp_path / "labels.csv", "id,scan,label", *(f"{i},{5 - i}.png,{'AB'[i % 2]}" for i in range(6)))
-    cohort = read_cohort(tmp_path)
+    _, (problem,) = inspect_folder(tmp_path)
+    assert (problem.code, problem.file) == ("column-ambiguous", "labels.csv line 2")
+    assert "--set data.image=id or --set data.image=scan" in problem.fix
+    cohort = read_cohort(tmp_path, columns=Columns(image="scan"))
     assert {s.image: s.label for s in cohort.labelled} == {f"images/{5 - i}.png": "AB"[i % 2] for i in range(6)}
+
+
+def test_a_number_that_repeats_is_no_name_of_an_image(tmp_path: Path) -> None:
+    draw(tmp_path, *(f"images/{i}.png" for i in range(6)))
+    write(tmp_path / "labels.csv", "id,scan,label", *(f"{i // 2},{5 - i}.png,{'AB'[i % 2]}" for i in range(6)))
+    cohort = read_cohort(tmp_path)
+    assert [s.image for s in cohort.labelled] == [f"images/{5 - i}.png" for i in range(6)]
     assert has_note(cohort.notes, "image column: scan", "not 'id'")
+
+
+def test_another_file_beside_an_image_that_is_named_as_one_is_no_rival(tmp_path: Path) -> None:
+    draw(tmp_path, *(f"{folder}{i}.png" for i in range(4) for folder in ("images/", "thumbs/t")))
+    write(tmp_path / "labels.csv", "image_id,small,label", *(f"{i},thumbs/t{i}.png,{'AB'[i % 2]}" for i in range(4)))
+    assert [s.image for s in read_cohort(tmp_path).labelled] == [f"images/{i}.png" for i in range(4)]
 
 
 def test_a_number_that_agrees_with_the_file_stays_the_name(tmp_path: Path) -> None:
@@ -74,6 +90,13 @@ def test_cases_of_class_folders_may_stand_in_a_table(tmp_path: Path, file: str, 
         f"{'AB'[i % 2]}/{i}.png": f"P{i // 4}" if i < 8 else "A/8.png" for i in range(9)
     }
     assert has_note(cohort.notes, f"cases of 8 images from {file}", "'patient'", "1 other image(s)")
+
+
+def test_a_row_of_cases_that_may_mean_two_images_is_refused(tmp_path: Path) -> None:
+    draw(tmp_path, *(f"{name}/{i}.png" for i in range(4) for name in "AB"))
+    write(tmp_path / "cases.csv", "image,case", "0.png,P0", *(f"{n}/{i}.png,P{i}" for i in range(1, 4) for n in "AB"))
+    _, (problem,) = inspect_folder(tmp_path)
+    assert (problem.code, problem.file) == ("ambiguous-row", "cases.csv line 2")
 
 
 def test_folders_that_say_cases_are_not_overruled_by_a_table(tmp_path: Path) -> None:
@@ -132,6 +155,26 @@ def test_a_cell_that_names_no_part_is_told(tmp_path: Path) -> None:
     cohort = read_cohort(tmp_path)
     assert [s.image for s in cohort.unlabelled] == ["1.png", "4.png", "7.png"]
     assert has_note(cohort.notes, "'split' says neither", "'external' (3)")
+
+
+def test_of_two_columns_of_labels_the_other_is_named(tmp_path: Path) -> None:
+    draw(tmp_path, *(f"{i}.png" for i in range(4)))
+    write(tmp_path / "labels.csv", "image,grade,diagnosis", *(f"{i}.png,{i // 2},{'AB'[i % 2]}" for i in range(4)))
+    assert has_note(read_cohort(tmp_path).notes, "label column: diagnosis (not 'grade'", "data.label")
+
+
+@pytest.mark.parametrize("names", [("female", "male"), ("sex_f", "sex_m"), ("is_train", "is_test")])
+def test_columns_of_0_and_1_about_something_else_are_no_classes(tmp_path: Path, names: tuple[str, str]) -> None:
+    draw(tmp_path, *(f"{i}.png" for i in range(8)))
+    rows = [f"{i}.png,{i % 3 % 2},{1 - i % 3 % 2}" for i in range(8)]
+    write(
+        tmp_path / "labels.csv",
+        f"image,{','.join(names)},A,B",
+        *(f"{r},{i % 2},{1 - i % 2}" for i, r in enumerate(rows)),
+    )
+    assert [s.label for s in read_cohort(tmp_path).labelled] == list("BABABABA")
+    write(tmp_path / "labels.csv", f"image,{','.join(names)}", *rows)
+    assert [p.code for p in inspect_folder(tmp_path)[1]] == ["no-labels"]
 
 
 TEXTS = [

@@ -77,10 +77,21 @@ def apply_cases(
         text = row.cells[image]
         matches = [m.find(text) for m in matchers]
         found = next((names for names in matches if len(names) == 1), [])
-        if not found:
-            message = f"'{text}' may mean {' or '.join(matches[0][:4])}." if matches[0] else f"'{text}' names no image."
+        if matches[0] and not found:
             reading.report(
-                "case-without-image", row.where, message=message, fix="correct or delete the row", warning=True
+                "ambiguous-row",
+                row.where,
+                message=f"'{text}' may mean {' or '.join(matches[0][:4])}.",
+                fix="write the path relative to the data folder",
+                images=tuple(matches[0]),
+            )
+        elif not found:
+            reading.report(
+                "case-without-image",
+                row.where,
+                message=f"'{text}' names no image.",
+                fix="correct or delete the row",
+                warning=True,
             )
         elif not is_missing_case(row.read(case)) and given.setdefault(found[0], row.read(case)) != row.read(case):
             reading.report(

@@ -215,7 +215,7 @@ def _report_choice(folder: Folder, probe: _Probe, *, reading: Reading) -> None:
             ", ".join(list(probe.readings)[:6]),
             message=f"no column of images and column of labels was recognised: {described}{name_unread(folder.files)}.",
             fix="name them: --set data.image=COLUMN --set data.label=COLUMN, or, where each class has a column of 0 "
-            "and 1: --set 'data.class_columns=[A, B]'",
+            "and 1: --set 'data.class_columns=[A, B]'; where rows are patients or slides, give each image a row",
         )
 
 
