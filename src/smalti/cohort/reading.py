@@ -25,7 +25,7 @@ class Columns:
         mask: column with the mask file.
         case: column with the case (patient, slide).
         part: column that says which rows are the test part.
-        levels: what each level of folders is, from the top; no table is read.
+        levels: what each level of folders is, from the top; of tables one of cases alone is read.
         sheet: sheet of a spreadsheet.
         class_columns: columns of 0 and 1, one per class, in the place of ``label``.
         real_labels: labels that are classes although they read like a missing value, such as NA.
