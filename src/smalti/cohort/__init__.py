@@ -4,6 +4,7 @@
                    cases.csv if present
     table          a CSV with a column of images and a column of labels; mask, case and part columns if present
     class-folders  root/<class>/*.png, or root/train/<class>/ and root/test/; folders of cases and sites above and below
+                   and a table of images and cases if present
 
 Every file that is none of a sample, a mask or a table is told in one note, by kind and count (`smalti.cohort.unused`).
 Nothing is written and no source file is changed.

@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..errors import show_text
-from .cases import is_missing_case, join_spellings, note_missing_cases
+from .cases import CASES_FILE, apply_cases, join_spellings, note_missing_cases
 from .columns import choose_columns, list_taken
 from .folder import Folder, clean_path
 from .labels import describe_numbers, note_spaces, read_row_label
 from .names import FILE, NUMBER, PATH, Match, Matcher, drop_image_suffix, drop_img_prefix, find_naming, is_foreign
 from .reading import Columns, Draft, Reading, report_escape
 from .rows import Found, make_sample
-from .tables import CASE_NAMES, IMAGE_NAMES, Row, Table, list_columns, pick_column, read_csv, read_table
+from .tables import Row, Table, list_columns, read_csv, read_table
 from .workbooks import WORKBOOK_SUFFIXES, name_unread
 
 TRAIN, TEST = "train_data", "test_data"
-LABELS_FILE, CASES_FILE = "train_labels.csv", "cases.csv"
+LABELS_FILE = "train_labels.csv"
 
 
 def has_challenge_layout(folder: Folder) -> bool:
@@ -47,7 +47,8 @@ def read_challenge(folder: Folder, columns: Columns) -> Reading:
     for name in test:
         sample = make_sample(folder, name, index=name_test(name))
         reading.add(Draft(sample, name, test=True))
-    _apply_cases(folder, train, test=test, reading=reading)
+    if CASES_FILE in folder.files and (cases := read_csv(folder, CASES_FILE, reading=reading)) is not None:
+        apply_cases(cases, train, test=test, reading=reading)
     join_spellings(reading)
     return reading
 
@@ -160,43 +161,3 @@ def _expect_name(text: str) -> str:
     file = text.replace("\\", "/").rsplit("/", 1)[-1]
     stem = drop_img_prefix(drop_image_suffix(file))
     return f"{TRAIN}/img_{stem}{file[len(drop_image_suffix(file)) :] or '.png'}"
-
-
-def _apply_cases(folder: Folder, train: list[str], *, test: list[str], reading: Reading) -> None:
-    """Lay ``cases.csv`` over the drafts. A bare number means the training image; test images by their path."""
-    if CASES_FILE not in folder.files or (table := read_csv(folder, CASES_FILE, reading=reading)) is None:
-        return
-    reading.tables.add(table.file)
-    index = pick_column(table.header, IMAGE_NAMES) or table.header[0]
-    case = pick_column(table.header, CASE_NAMES, taken=(index,)) or table.header[-1]
-    if case == index:
-        reading.report(
-            "column-missing", CASES_FILE, message=f"has one column only ({index}).", fix="add a column 'case'"
-        )
-        return
-    matchers = Matcher([*train, *test]), Matcher(train), Matcher(test)
-    given: dict[str, str] = {}
-    for row in table.rows:
-        text = row.cells[index]
-        found = next((f for m in matchers if len(f := m.find(text)) == 1), [])
-        if not found:
-            reading.report(
-                "case-without-image",
-                row.where,
-                message=f"'{text}' names no image.",
-                fix="correct or delete the row",
-                warning=True,
-            )
-        elif not is_missing_case(row.read(case)) and given.setdefault(found[0], row.read(case)) != row.read(case):
-            reading.report(
-                "repeated-row",
-                row.where,
-                message=f"'{text}' is of case '{given[found[0]]}' elsewhere.",
-                fix="delete the row that is wrong",
-                images=(found[0],),
-            )
-    note_missing_cases([row.read(case) for row in table.rows], reading)
-    reading.notes.append(f"cases of {len(given)} images from {CASES_FILE}")
-    reading.drafts = [
-        replace(d, sample=replace(d.sample, case=given.get(d.sample.image, d.sample.case))) for d in reading.drafts
-    ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -20,7 +19,7 @@ from ..errors import DataError, MissingExtraError, Problem, is_plain
 from .folder import Folder
 from .masks import Seen
 from .names import natural_key
-from .reading import Draft, Reading
+from .reading import Draft, Reading, write_setting
 
 Progress = Callable[[int, int], None]
 FORMULA_SIGNS = tuple("=+-@＝＋－＠")  # the wide ones are made narrow by some spreadsheets
@@ -234,7 +233,7 @@ def _describe_empty(part: str, group: list[Draft], *, empty: list[Draft]) -> Pro
         )
     texts = list(dict.fromkeys(d.label_text for d in empty if d.label_text))
     said = f": {' and '.join(repr(text) for text in texts)} is read as none" if texts else ""
-    chosen = f", or, where it is a class: --set 'data.real_labels={json.dumps(texts)}'" if texts else ""
+    chosen = f", or, where it is a class: {write_setting('real_labels', texts)}" if texts else ""
     return Problem(
         "label-empty",
         where,

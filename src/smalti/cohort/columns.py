@@ -9,7 +9,8 @@ from dataclasses import replace
 
 from .cases import is_missing_case
 from .labels import find_class_columns
-from .reading import Columns, Reading
+from .names import is_image_name, match_keys
+from .reading import Columns, Reading, write_setting
 from .tables import (
     CASE_NAMES,
     IMAGE_NAMES,
@@ -20,11 +21,13 @@ from .tables import (
     Table,
     list_columns,
     pick_column,
+    plain_name,
 )
 
 Fits = Callable[[str], bool]
 # Words inside longer names, such as "Majority Vote Label" or "Anonymised Patient Number".
 IMAGE_WORDS = frozenset({"image", "images", "img", "file", "filename", "path", "slide", "picture", "photo", "tile"})
+STRONG_WORDS = frozenset({"image", "img", "file", "filename", "filepath", "path"})  # not a number of rows
 LABEL_WORDS = frozenset({"label", "class", "diagnosis", "subtype", "category"})
 CASE_WORDS = frozenset({"patient", "case", "subject", "donor", "individual", "participant"})
 BESIDE_CASE = frozenset(
@@ -44,6 +47,8 @@ def choose_columns(table: Table, wanted: Columns, *, reading: Reading, fits: Fit
     if not _has_named(table, wanted, reading=reading):
         return None
     chosen = replace(wanted, table=table.file)
+    if chosen.image is None and _report_rivals(table, chosen, fits, reading=reading):
+        return None
     for kind, guess in (("image", _guess_image), ("label", _guess_label), ("mask", _guess_mask), ("case", _guess_case),
                         ("part", _guess_part)):  # fmt: skip
         if getattr(chosen, kind) is not None or (kind == "label" and wanted.class_columns):
@@ -69,11 +74,12 @@ def _has_named(table: Table, wanted: Columns, *, reading: Reading) -> bool:
     for kind, name in missing:
         plain = {column.casefold(): column for column in table.header}
         near = [plain[match] for match in difflib.get_close_matches(name.casefold(), plain, n=3, cutoff=0.6)]
+        new = near[0] if near else "COLUMN"
         reading.report(
             "column-missing",
             table.file,
             message=f"has no column '{name}' ({kind}), but {list_columns(table.header)}.",
-            fix=f"name the right one: --set data.{kind}={near[0] if near else 'COLUMN'}",
+            fix=f"name the right one: {write_setting(kind, [new] if kind == 'class_columns' else new)}",
         )
     return not missing
 
@@ -96,19 +102,61 @@ def _free(table: Table, chosen: Columns) -> list[str]:
 def _guess_image(table: Table, chosen: Columns, fits: Fits | None) -> tuple[str | None, str]:
     """By a common name, by a word in the name, or because the cells name images."""
     named = pick_column(table.header, IMAGE_NAMES, taken=list_taken(chosen), fits=fits)
-    if fits is None or (named is not None and fits(named)):
+    if fits is None:
         return named, ""
     found = [column for column in _free(table, chosen) if column in table.rows[0].cells and fits(column)]
+    rival = _find_rival(table, named, found)
+    if named is not None and rival is not None and _repeats(table, named) and not _repeats(table, rival):
+        return rival, f" (its cells name files; not '{named}', which would name one image several times)"
+    if named is not None and named in found:
+        return named, ""
     worded = [column for column in found if IMAGE_WORDS & set(read_words(column))] or found
     if len(worded) == 1:
         return worded[0], " (its cells name images)"
     return named, ""
 
 
+def _find_rival(table: Table, named: str | None, found: list[str]) -> str | None:
+    """The column of files that says otherwise than a common name that may as well be a number of rows, such as id."""
+    if named not in found or STRONG_WORDS & set(read_words(named)) or _holds_files(table, named):
+        return None
+    files = [column for column in found if _holds_files(table, column)]
+    numbers = [[match_keys(row.read(column))[3] for row in table.rows] for column in (named, *files[:1])]
+    return files[0] if len(files) == 1 and numbers[0] != numbers[1] else None
+
+
+def _holds_files(table: Table, column: str) -> bool:
+    """Whether the cells of a column have the suffix of an image, all that are filled."""
+    return all(is_image_name(row.read(column)) for row in table.rows if row.read(column))
+
+
+def _repeats(table: Table, column: str) -> bool:
+    return len({row.read(column) for row in table.rows}) < len(table.rows)
+
+
+def _report_rivals(table: Table, chosen: Columns, fits: Fits | None, *, reading: Reading) -> bool:
+    """Ask which of two columns names the images, where nothing tells."""
+    named = pick_column(table.header, IMAGE_NAMES, taken=list_taken(chosen), fits=fits)
+    found = [c for c in _free(table, chosen) if fits is not None and c in table.rows[0].cells and fits(c)]
+    rival = _find_rival(table, named, found)
+    if named is None or rival is None or _repeats(table, named) != _repeats(table, rival):
+        return False
+    row = next(r for r in table.rows if match_keys(r.read(named))[3] != match_keys(r.read(rival))[3])
+    reading.report(
+        "column-ambiguous",
+        row.where,
+        message=f"'{row.read(named)}' ({named}) and '{row.read(rival)}' ({rival}) name two images.",
+        fix=f"say which column names the images: {write_setting('image', named)} or {write_setting('image', rival)}",
+    )
+    return True
+
+
 def _guess_label(table: Table, chosen: Columns, fits: Fits | None) -> tuple[str | None, str]:
     named = pick_column(table.header, LABEL_NAMES, taken=list_taken(chosen))
     if named is not None:
-        return named, ""
+        others = [column for column in _free(table, chosen) if column != named and plain_name(column) in LABEL_NAMES]
+        why = f" (not {list_columns(others)}; --set data.label=COLUMN chooses another)" if others else ""
+        return named, why
     words = {column: read_words(column) for column in _free(table, chosen)}
     words = {column: found for column, found in words.items() if found and found[0] not in COUNTS}
     for place, what in ((-1, "ends"), (0, "begins")):

@@ -10,6 +10,7 @@ from pathlib import Path
 from ..errors import DataError, Problem, is_plain
 from ..types import Cohort
 from .asking import ask_columns
+from .cases import join_spellings
 from .challenge import has_challenge_layout, read_challenge
 from .checks import (
     Progress,
@@ -23,7 +24,7 @@ from .checks import (
 from .classes import has_class_folders, read_class_folders
 from .depths import settle_depths
 from .folder import Folder
-from .listing import list_tables, read_listing
+from .listing import add_cases, list_tables, read_listing
 from .masks import Seen, Settling, wish_masks
 from .reading import Columns, Draft, Reading
 from .submission import derive_form, read_sample
@@ -188,7 +189,10 @@ def _recognise(root: Path, folder: Folder, columns: Columns) -> Reading:
         )
         return nothing
     if columns.levels is not None:
-        return read_class_folders(folder, columns.levels)
+        reading = read_class_folders(folder, columns.levels)
+        add_cases(folder, columns, reading)
+        join_spellings(reading)
+        return reading
     if columns.table is None and has_challenge_layout(folder):
         return read_challenge(folder, columns)
     tables = list_tables(folder, columns)
@@ -196,8 +200,11 @@ def _recognise(root: Path, folder: Folder, columns: Columns) -> Reading:
     unrecognised = columns.table is None and all(p.code == "no-labels" or p.warning for p in listing.problems)
     if not listing.drafts and unrecognised and has_class_folders(folder, at_least=2 if tables else 1):
         reading = read_class_folders(folder)
+        add_cases(folder, columns, reading)
+        join_spellings(reading)
         reading.problems += [p for p in listing.problems if p.warning]
-        reading.notes += [f"{file} is not used: it has no column of images and column of labels" for file in tables]
+        unused = [file for file in tables if file not in reading.tables]
+        reading.notes += [f"{file} is not used: it has no column of images and column of labels" for file in unused]
         reading.tables |= set(tables)  # told by these notes
         return reading
     if listing is nothing:

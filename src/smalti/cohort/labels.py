@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .parts import read_part
 from .reading import Columns, Reading
 from .tables import Row, Table
 
-EMPTY_TEXTS = frozenset({"", "nan", "na", "n/a", "null", "?"})
+EMPTY_TEXTS = frozenset(
+    {"", "nan", "na", "n/a", "n.a.", "#n/a", "<na>", "null", "?", "unknown", "missing", "not available", "not known"}
+)
 MOST_CLASSES = 200  # columns among which those of the classes are looked for
 ONE_FRAC = 0.9  # of the rows have exactly one 1 where columns are classes; the others are problems
+NO_CLASSES = frozenset({"female", "male", "sex", "gender", "woman", "man", "women", "men", "left", "right"})
 SUM_TOLERANCE = 0.02  # of shares that people rounded
 
 
@@ -82,7 +87,11 @@ def find_class_columns(table: Table, *, taken: Collection[str]) -> tuple[str, ..
 
 def _read_numbers(table: Table, *, taken: Collection[str]) -> tuple[list[str], NDArray[np.float64]]:
     """Columns that hold nothing but numbers, and these: (rows, columns)."""
-    names = [name for name in table.header if name and name not in taken and name in table.rows[0].cells]
+    names = [
+        name
+        for name in table.header
+        if name and name not in taken and name in table.rows[0].cells and not _is_aside(name)
+    ]
     kept: list[str] = []
     found: list[list[float]] = []
     for name in names[:MOST_CLASSES]:
@@ -91,6 +100,11 @@ def _read_numbers(table: Table, *, taken: Collection[str]) -> tuple[list[str], N
             kept.append(name)
             found.append([number for number in numbers if number is not None])
     return kept, np.array(found, float).reshape(len(kept), len(table.rows)).T
+
+
+def _is_aside(column: str) -> bool:
+    """Whether a column of 0 and 1 says whose an image is, or its part, and not its class."""
+    return not NO_CLASSES.isdisjoint(re.findall("[a-z]+", column.lower())) or bool(read_part(column))
 
 
 def _split_runs(binary: list[int], columns: list[str], header: tuple[str, ...]) -> list[list[int]]:

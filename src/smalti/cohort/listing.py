@@ -6,15 +6,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from .cases import join_spellings
-from .challenge import CASES_FILE
+from .cases import CASES_FILE, apply_cases, join_spellings
 from .classes import NEVER_READ, has_class_folders
 from .columns import choose_columns, list_taken
 from .folder import Folder, clean_path
 from .labels import describe_numbers
 from .names import FILE, NUMBER, find_naming, is_image_name
 from .parts import TEST, VAL, part_of_path, part_of_table
-from .reading import Columns, Draft, Reading
+from .reading import Columns, Draft, Reading, write_setting
 from .rows import RowReader, make_sample
 from .submission import is_sample_name
 from .tables import LABEL_NAMES, Table, list_columns, plain_name, read_table
@@ -81,6 +80,25 @@ def read_listing(folder: Folder, columns: Columns) -> Reading:
     return reading
 
 
+def add_cases(folder: Folder, columns: Columns, reading: Reading) -> None:
+    """Lay a table of images and cases over class folders that say no case; the first that has both columns."""
+    train, test = ([d.sample.image for d in reading.drafts if d.test is part] for part in (False, True))
+    if not train or any(d.sample.case != d.sample.image for d in reading.drafts):
+        return
+    wanted = Columns(image=columns.image, case=columns.case, sheet=columns.sheet)
+    for file in [name for name in (CASES_FILE,) if name in folder.files] + list_tables(folder, columns):
+        own = Reading("table")
+        table = _read_one(folder, file, columns=wanted, reading=own)
+        reading.problems += own.problems if file == CASES_FILE else []
+        chosen = None if table is None else _choose(folder, table, wanted=wanted, is_test=False, reading=own)
+        if table is not None and chosen is not None and chosen.image is not None and chosen.case is not None:
+            apply_cases(table, train, test=test, image=chosen.image, case=chosen.case, reading=reading)
+            return
+    if columns.case is not None:
+        reading.report("column-missing", str(folder.root), message=f"has no table of images with the column "
+                       f"'{columns.case}' (case).", fix="name the right one: --set data.case=COLUMN")  # fmt: skip
+
+
 def _probe_tables(folder: Folder, columns: Columns) -> _Probe:
     """Read the tables, tier by tier until one has images and labels, and choose their columns."""
     probe = _Probe()
@@ -115,12 +133,15 @@ def _rivals_folders(folder: Folder, labelled: list[Source], *, columns: Columns,
     if named or known or not has_class_folders(folder, at_least=2):
         return False
     what = f"data.label='{chosen.label}'" if chosen.label is not None else list_columns(chosen.class_columns)
-    knob = what if chosen.label is not None else f"'data.class_columns=[{', '.join(chosen.class_columns)}]'"
+    if chosen.label is not None:
+        knob = write_setting("label", chosen.label)
+    else:
+        knob = write_setting("class_columns", list(chosen.class_columns))
     reading.report(
         "several-labels",
         table.file,
         message=f"may hold the labels ({what}), and the folders of images may be the classes.",
-        fix=f"for the table: --set {knob}; for the folders: move the table out of the data folder",
+        fix=f"for the table: {knob}; for the folders: move the table out of the data folder",
     )
     return True
 
@@ -184,8 +205,8 @@ def _report_choice(folder: Folder, probe: _Probe, *, reading: Reading) -> None:
             "several-tables",
             names,
             message="each have a column of images and a column of labels.",
-            fix=f"say which one: --set data.table={probe.labelled[0][0].file}; or join them in one table, or name them "
-            "by their parts (train.csv, val.csv, test.csv)",
+            fix=f"say which one: {write_setting('table', probe.labelled[0][0].file)}; or join them in one table, or "
+            "name them by their parts (train.csv, val.csv, test.csv)",
         )
     elif not any(p.code.startswith(("table-", "column-")) and not p.warning for p in reading.problems):
         described = "; ".join(_describe_table(folder, table) for table in probe.tables[:3])
@@ -194,7 +215,7 @@ def _report_choice(folder: Folder, probe: _Probe, *, reading: Reading) -> None:
             ", ".join(list(probe.readings)[:6]),
             message=f"no column of images and column of labels was recognised: {described}{name_unread(folder.files)}.",
             fix="name them: --set data.image=COLUMN --set data.label=COLUMN, or, where each class has a column of 0 "
-            "and 1: --set 'data.class_columns=[A, B]'",
+            "and 1: --set 'data.class_columns=[A, B]'; where rows are patients or slides, give each image a row",
         )
 
 

@@ -10,7 +10,18 @@ TRAIN, VAL, TEST = "train", "val", "test"
 WORDS = {
     TRAIN: ("train", "training", "trainset", "traindata"),
     VAL: ("val", "valid", "validation", "dev", "valset", "valdata"),
-    TEST: ("test", "testing", "testset", "testdata", "unlabelled", "unlabeled", "predict", "submission"),
+    TEST: (
+        "test",
+        "testing",
+        "testset",
+        "testdata",
+        "unlabelled",
+        "unlabeled",
+        "predict",
+        "submission",
+        "holdout",
+        "heldout",
+    ),
 }
 # A folder that is a part and nothing else, such as train, Test-set or training_data_2.
 FOLDER = re.compile(

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shlex
 from dataclasses import dataclass, field
 from typing import Literal
 
 from ..errors import Problem, show_text
 from ..types import Form, Level, Sample
+
+SPECIAL = re.compile(r"""[][{},:#&*!|>'"%@`\\]|\t|^[\s?-]|\s$|^$|^(?i:null|~)$""")  # more than text in YAML
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +25,7 @@ class Columns:
         mask: column with the mask file.
         case: column with the case (patient, slide).
         part: column that says which rows are the test part.
-        levels: what each level of folders is, from the top; no table is read.
+        levels: what each level of folders is, from the top; of tables one of cases alone is read.
         sheet: sheet of a spreadsheet.
         class_columns: columns of 0 and 1, one per class, in the place of ``label``.
         real_labels: labels that are classes although they read like a missing value, such as NA.
@@ -145,3 +150,11 @@ def report_escape(reading: Reading, where: str, *, text: str, image: str | None 
         fix="copy the file there and write its path relative to the folder",
         images=(image or show_text(text),),
     )
+
+
+def write_setting(knob: str, value: str | list[str]) -> str:
+    """The option that answers a question, quoted for YAML and for a shell; ``knob`` is a name in `Columns`."""
+    values = [value] if isinstance(value, str) else value
+    texts = [json.dumps(text, ensure_ascii=False) if SPECIAL.search(text) else text for text in values]
+    listed = texts[0] if isinstance(value, str) else f"[{', '.join(texts)}]"
+    return "--set " + shlex.quote(f"data.{knob}={listed}")

@@ -78,8 +78,20 @@ class RowReader:
         self.found.note(self.table.file, self.reading)
         if self.ignored_labels:
             self.reading.notes.append(f"labels of {self.ignored_labels} rows of the test part are not read")
+        self._note_parts()
         if self.chosen.case is not None:
             note_missing_cases(self.cases, self.reading)
+
+    def _note_parts(self) -> None:
+        """Say which cells of the part column name no part: their rows are learned from."""
+        texts = Counter(row.read(self.chosen.part) for row in self.table.rows if self.part != TEST)
+        unsaid = {text: count for text, count in texts.most_common() if text and not read_part(text)}
+        if unsaid:
+            listed = ", ".join(f"'{text}' ({count})" for text, count in list(unsaid.items())[:6])
+            self.reading.notes.append(
+                f"{self.table.file}: column '{self.chosen.part}' says neither train, val nor test in "
+                f"{sum(unsaid.values())} row(s), which are learned from: {listed}"
+            )
 
     def _part(self, row: Row) -> str:
         """The part of a row: its cell, else that of the table."""

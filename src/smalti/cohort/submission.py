@@ -16,8 +16,8 @@ from ..errors import show_text
 from ..images import open_file
 from ..types import Form, FormRow, Sample
 from .folder import Folder, clean_path
-from .names import NUMBER, Matcher
-from .reading import Columns, Draft, Reading
+from .names import NUMBER, Matcher, is_image_name
+from .reading import Columns, Draft, Reading, write_setting
 from .tables import CASE_NAMES, IMAGE_NAMES, plain_name, read_text, sniff_delimiter
 
 NOT_WANTED = "none"  # of `Columns.submission`
@@ -113,7 +113,7 @@ def _choose_file(folder: Folder, columns: Columns, *, reading: Reading) -> str |
     found = [name for name in plain or found if name.count("/") == top]
     if len(found) > 1:
         reading.report("several-submissions", " and ".join(found[:SHOWN]), message="may each be the sample submission.",
-                       fix=f"say which one: --set data.submission={found[0]}; {WAY_OUT}")  # fmt: skip
+                       fix=f"say which one: {write_setting('submission', found[0])}; {WAY_OUT}")  # fmt: skip
         return None
     if found and not plain:
         reading.report("submission-packed", found[0], message="is packed, or a spreadsheet; text is read.",
@@ -202,7 +202,7 @@ class _Key:
     """One reading of a column: ``rows`` holds the images that each row means; of unit ``image`` those it may mean.
 
     ``header`` is False where the name of the column means an image, as rows do; ``exact`` counts rows that say more of
-    an image's name than its number.
+    an image's name than its number, ``files`` those that have its suffix too.
     """
 
     column: int
@@ -210,19 +210,22 @@ class _Key:
     rows: list[list[str]]
     header: bool
     exact: int
+    files: int
 
     def list_images(self) -> list[tuple[str, ...]]:
         """The images whose answer each row gets; none where it is not clear."""
         return [tuple(found) if self.unit != "image" or len(found) == 1 else () for found in self.rows]
 
-    def weigh(self, name: str, tests: int) -> tuple[bool, int, int, bool, bool, int]:
+    def weigh(self, name: str, tests: int) -> tuple[bool | int, ...]:
         """How much speaks for it; ``name`` is the column's."""
         meant = self.list_images()
         named = [image for found in meant for image in found]
         covered = len(set(named))
         whole = all(meant) and covered == len(named) == tests
-        common = plain_name(name) in {"image": IMAGE_NAMES, "case": CASE_NAMES}.get(self.unit, ())
-        return whole, covered, self.exact, common, self.unit == "image", -self.column
+        known = {"image": IMAGE_NAMES, "case": CASE_NAMES}.get(self.unit, ())
+        place = known.index(plain_name(name)) if plain_name(name) in known else len(known)
+        common = place < len(known)
+        return whole, covered, self.exact, self.files, common, self.unit == "image", -place, -self.column
 
 
 def _list_unlisted(folder: Folder, reading: Reading) -> dict[str, Draft]:
@@ -250,7 +253,8 @@ def _choose_key(form: Form, tests: dict[str, Draft]) -> _Key | None:
             continue
         for unit, find in units.items():
             exact = sum(NUMBER not in matcher.match(text).ways for text in texts) if unit == "image" else len(texts)
-            key = _Key(column, unit, [find(text) for text in texts], header=not find(name), exact=exact)
+            files = sum(map(is_image_name, texts)) if unit == "image" else 0
+            key = _Key(column, unit, [find(text) for text in texts], header=not find(name), exact=exact, files=files)
             keys.append((key.weigh(name, len(tests)), key))
     best = max(keys, key=lambda k: k[0], default=None)
     return None if best is None or not best[0][1] else best[1]

@@ -15,7 +15,7 @@ from ..images import open_file
 from .encoding import LARGEST_BYTES, decode_table
 from .folder import Folder
 from .reading import Columns, Reading
-from .workbooks import WORKBOOK_SUFFIXES, read_sheet
+from .workbooks import MOST_ABOVE, WORKBOOK_SUFFIXES, read_sheet
 
 DELIMITERS = ",;\t|"
 # Common names, the likeliest first; compared in lower case with anything but letters and digits as one "_".
@@ -43,7 +43,6 @@ COMMON = frozenset(name for names in NAMES.values() for name in names)
 ANY = Columns()
 MOST_COLUMNS = 200_000
 MOST_KEPT = 200  # columns of a table that are all kept
-MOST_ABOVE = 20  # lines among which the header is looked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +71,13 @@ def read_table(folder: Folder, file: str, *, reading: Reading, columns: Columns 
     if not file.lower().endswith(WORKBOOK_SUFFIXES):
         return read_csv(folder, file, reading=reading, columns=columns)
     try:
-        lines = read_sheet(folder.files[file], file, sheet=columns.sheet, notes=reading.notes)
+        lines = read_sheet(
+            folder.files[file],
+            file,
+            sheet=columns.sheet,
+            is_header=lambda cells: _names_images_and_labels(cells, columns),
+            notes=reading.notes,
+        )
     except DataError as error:
         reading.problems += error.problems
         return None
@@ -154,6 +159,13 @@ def _find_header(lines: list[tuple[str, list[str]]], columns: Columns) -> int:
         elif not alone:
             return i if known or comments == i else comments
     return comments if comments < len(lines) else 0
+
+
+def _names_images_and_labels(cells: list[str], columns: Columns) -> bool:
+    """Whether a line has the names of a column of images and of one of labels."""
+    named, plain = {cell.strip() for cell in cells}, set(map(plain_name, cells))
+    images = columns.image in named or not plain.isdisjoint(IMAGE_NAMES)
+    return images and (columns.label in named or not plain.isdisjoint(LABEL_NAMES))
 
 
 def _choose_kept(header: list[str], columns: Columns) -> list[int]:

@@ -7,13 +7,14 @@ import io
 import re
 import warnings
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..errors import DataError, Problem
 from ..images import open_file
 from .encoding import LARGEST_BYTES
+from .reading import write_setting
 
 WORKBOOK_SUFFIXES = (".xlsx", ".xlsm")
 # Tables in other forms, which are not read but named.
@@ -31,11 +32,14 @@ UNREAD_SUFFIXES = (
     ".txt",
 )
 SAVE_AS_CSV = "save the sheet as 'CSV UTF-8' beside it"
+MOST_ABOVE = 20  # lines among which the header is looked for
 Lines = list[tuple[str, list[str]]]
 
 
-def read_sheet(path: Path, file: str, *, sheet: str | None, notes: list[str]) -> Lines:
-    """The lines of the one sheet that has any, or of ``sheet``: where each is, and its cells as text.
+def read_sheet(
+    path: Path, file: str, *, sheet: str | None, is_header: Callable[[list[str]], bool], notes: list[str]
+) -> Lines:
+    """The lines of ``sheet``, or of the one with anything in it, or with a header: where each is, its cells as text.
 
     Raises:
         DataError: openpyxl is not installed, the file is no workbook, or it is not clear which sheet is meant.
@@ -46,14 +50,19 @@ def read_sheet(path: Path, file: str, *, sheet: str | None, notes: list[str]) ->
     if sheet is not None and sheet not in sheets:
         message = f"has no sheet '{sheet}' with anything in it, but {_list(sheets)}."
         raise _refuse("table-sheets", file, message, fix="name the right one: --set data.sheet=SHEET")
-    if sheet is None and len(sheets) > 1:
+    likely = [name for name, lines in sheets.items() if any(is_header(cells) for _, cells in lines[:MOST_ABOVE])]
+    likely = likely if len(likely) == 1 else list(sheets)
+    if sheet is None and len(likely) > 1:
         message = f"has several sheets: {_list(sheets)}."
-        fix = f"say which one: --set data.table={file} --set data.sheet={next(iter(sheets))}"
-        raise _refuse("table-sheets", file, message, fix=fix)
+        choices = " or ".join(write_setting("sheet", name) for name in likely[:12])
+        raise _refuse(
+            "table-sheets", file, message, fix=f"say which one: {choices}, with {write_setting('table', file)}"
+        )
     if not sheets:
         return []
-    name = sheet or next(iter(sheets))
-    notes.append(f"{file}: sheet '{name}' is read, each cell as it is displayed")
+    name = sheet or likely[0]
+    others = f"; not {_list(other for other in sheets if other != name)}" if len(sheets) > 1 else ""
+    notes.append(f"{file}: sheet '{name}' is read, each cell as it is displayed{others}")
     width = max(len(cells) for _, cells in sheets[name])
     return [(where, cells + [""] * (width - len(cells))) for where, cells in sheets[name]]
 
