@@ -171,7 +171,10 @@ def test_relative_paths_of_another_folder_are_not_guessed(tmp_path: Path) -> Non
 
 
 def test_masks_are_found_in_the_same_ways(tmp_path: Path) -> None:
-    draw(tmp_path, *FILES, *(f"masks/s{i}.png" for i in range(4)))
+    draw(tmp_path, *FILES)
+    (tmp_path / "masks").mkdir()
+    for i in range(4):
+        Image.fromarray(np.eye(7, 9, dtype=np.uint8)).save(tmp_path / f"masks/s{i}.png")
     rows = [(f"images/s{i}.png", f"D:\\lab\\masks\\S{i}.PNG", "AB"[i % 2]) for i in range(4)]
     write(tmp_path / "labels.csv", [("image", "mask", "label"), *rows])
     cohort, problems = inspect_folder(tmp_path)
