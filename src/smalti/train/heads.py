@@ -90,7 +90,7 @@ def make_logistic() -> Solver:
 
     def open_path(x: Floats, y: Ints, weights: Floats) -> Path:
         share = weights / weights.sum()
-        model = LogisticRegression(warm_start=True, max_iter=MOST_STEPS, tol=1e-5)
+        model = LogisticRegression(warm_start=True, max_iter=MOST_STEPS)
 
         def solve(strength: float) -> Linear:
             with warnings.catch_warnings():
