@@ -7,7 +7,7 @@ the masks leave no doubt, the answer is a note; else it is a problem that names 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -242,6 +242,30 @@ class Settling:
                     fix="name the right ones: --set data.mask_values=[...]", every=True,
                 )  # fmt: skip
             return
+        self._settle_blurred(facts)
+        several = {n: one for n, one in facts.items() if len(one.values) > 1 and not one.grey}
+        if several and 0 not in found and "#000000" not in found:
+            self.report(
+                "mask-values", list(several),
+                f"and all other masks hold no 0, which is what is not marked, but {listed}.",
+                fix=f"say which are mask: --set 'data.mask_values={propose_values(several.values())}'", every=True,
+            )  # fmt: skip
+            return
+        ignoring = [name for name, one in several.items() if has_ignore(one)]
+        if ignoring:
+            classes = [v for v in facts[ignoring[0]].values if isinstance(v, int) and 0 < v < 255]
+            self.report(
+                "mask-values", ignoring,
+                f"and {_count(len(ignoring) - 1, 'other mask')} hold numbers of classes and 255, which some tools "
+                f"write for what is not to be looked at: {listed}.",
+                fix=f"say which are mask: --set data.mask_values={write_values(classes)} or "
+                f"--set data.mask_values={write_values([*classes, 255])}", every=True,
+            )  # fmt: skip
+        elif any(len(one.values) > 2 for one in several.values()):
+            self.notes.append(f"masks hold the values {listed}: all but 0 are mask (data.mask_values chooses)")
+
+    def _settle_blurred(self, facts: Mapping[str, images.MaskFacts]) -> None:
+        """What soft edges or a lossy format made of masks: cut at half of the range with a warning, or asked about."""
         for name, one in facts.items():
             if one.grey:
                 message = "holds grey levels; what lies above half of its range is taken."
@@ -263,26 +287,6 @@ class Settling:
                 "colours that a lossy format or soft edges have blurred.",
                 fix="export them as PNG, 0 where nothing is marked and 255 elsewhere", every=True,
             )  # fmt: skip
-        several = {n: one for n, one in facts.items() if len(one.values) > 1 and not one.grey}
-        if several and 0 not in found and "#000000" not in found:
-            self.report(
-                "mask-values", list(several),
-                f"and all other masks hold no 0, which is what is not marked, but {listed}.",
-                fix=f"say which are mask: --set 'data.mask_values={propose_values(several.values())}'", every=True,
-            )  # fmt: skip
-            return
-        ignoring = [name for name, one in several.items() if has_ignore(one)]
-        if ignoring:
-            classes = [v for v in facts[ignoring[0]].values if isinstance(v, int) and 0 < v < 255]
-            self.report(
-                "mask-values", ignoring,
-                f"and {_count(len(ignoring) - 1, 'other mask')} hold numbers of classes and 255, which some tools "
-                f"write for what is not to be looked at: {listed}.",
-                fix=f"say which are mask: --set data.mask_values={write_values(classes)} or "
-                f"--set data.mask_values={write_values([*classes, 255])}", every=True,
-            )  # fmt: skip
-        elif any(len(one.values) > 2 for one in several.values()):
-            self.notes.append(f"masks hold the values {listed}: all but 0 are mask (data.mask_values chooses)")
 
     # --- polarity -----------------------------------------------------------------------------------------------
 
