@@ -30,7 +30,8 @@ from ..runs import (
 )
 from ..workflow import RUNS, SILENT, Ground, Listener
 from ..workflow.preparation import identify
-from .budget import Budget, measure_work
+from ..workflow.work import Work, measure_work
+from .budget import Budget
 from .meter import measure_cost
 from .plan import Ladder, Step, load_ladder, resolve_ladder
 from .progress import measure_progress
@@ -150,13 +151,16 @@ class Climb:
         if self.budget.minutes is None:
             return None
         try:
-            return self.budget.refuse(measure_work(step, self._inspect(step).cohort))
+            return self.budget.refuse(self._measure(step))
         except SmaltiError:
             return None
 
+    def _measure(self, step: Step) -> Work:
+        return Work("", 0.0, 0.0) if step.members else measure_work(step.recipe, self._inspect(step).cohort)
+
     def _learn(self, step: Step, state: State) -> None:
         if self.budget.minutes is not None and state.status == "done" and state.seconds is not None:
-            self.budget.learn(measure_work(step, self._inspect(step).cohort), state.seconds)
+            self.budget.learn(self._measure(step), state.seconds)
 
     def _run(self, step: Step, state: State) -> State:
         with measure_cost() as cost:

@@ -1,5 +1,6 @@
 """Use the model: out-of-fold scores, scores of the unlabelled part, the submission."""
 
+from . import weighing  # noqa: F401 - importing it registers the ensemble
 from .calibrations import CALIBRATIONS
 from .decisions import DECISIONS
 from .ensembles import ENSEMBLES, Combined, Member, combine_members

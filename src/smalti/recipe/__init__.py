@@ -4,10 +4,11 @@ A recipe is a named preset, plus a YAML file or ``--set section.knob=value`` on 
 """
 
 from .documents import list_documents, load_document
-from .reading import list_knobs, list_presets, load_recipe, overlay_recipe
+from .portfolios import Member, load_portfolio
+from .reading import change_recipe, list_knobs, list_presets, load_recipe, overlay_recipe
 from .recipe import Recipe
 from .section import Section
-from .sections import Audit, Data, Ensemble, Evaluate, Model, Predict, Split, Stain, Tile
+from .sections import Audit, Data, Ensemble, Evaluate, Model, Portfolio, Predict, Split, Stain, Tile
 from .training import Finetune, Phase, Train, Transfer
 
 __all__ = [
@@ -16,8 +17,10 @@ __all__ = [
     "Ensemble",
     "Evaluate",
     "Finetune",
+    "Member",
     "Model",
     "Phase",
+    "Portfolio",
     "Predict",
     "Recipe",
     "Section",
@@ -26,10 +29,12 @@ __all__ = [
     "Tile",
     "Train",
     "Transfer",
+    "change_recipe",
     "list_documents",
     "list_knobs",
     "list_presets",
     "load_document",
+    "load_portfolio",
     "load_recipe",
     "overlay_recipe",
 ]

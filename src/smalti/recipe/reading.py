@@ -54,6 +54,18 @@ def overlay_recipe(recipe: Recipe, overlay: str) -> Recipe:
     return _validate(_merge(recipe.model_dump(mode="json"), _read_preset(overlay)), f"overlay '{overlay}'")
 
 
+def change_recipe(recipe: Recipe, settings: Iterable[str], *, where: str) -> Recipe:
+    """The recipe with ``section.knob=value`` settings laid over it; ``where`` names it in errors.
+
+    Raises:
+        RecipeError: an unknown knob, or a value that does not fit.
+    """
+    values: dict[str, Any] = recipe.model_dump(mode="json")
+    for setting in settings:
+        values = _merge(values, _parse_setting(setting))
+    return _validate(values, where)
+
+
 def _read_values(source: str | Path) -> dict[str, Any]:
     path = Path(source)
     if path.suffix not in {".yaml", ".yml"}:

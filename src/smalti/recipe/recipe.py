@@ -6,7 +6,7 @@ import yaml
 from pydantic import Field, model_validator
 
 from .section import Section
-from .sections import Audit, Data, Ensemble, Evaluate, Model, Predict, Split, Stain, Tile
+from .sections import Audit, Data, Ensemble, Evaluate, Model, Portfolio, Predict, Split, Stain, Tile
 from .training import Train
 
 
@@ -23,6 +23,7 @@ class Recipe(Section):
     train: Train = Train()
     predict: Predict = Predict()
     ensemble: Ensemble = Ensemble()
+    portfolio: Portfolio = Portfolio()
     evaluate: Evaluate = Evaluate()
 
     @model_validator(mode="after")

@@ -13,6 +13,7 @@ from .section import MOST_TILES, Option, Section, Seed
 
 MOST_FOLDS = 1000
 MOST_MAGNIFICATION = 64
+MOST_MINUTES = 1_000_000  # two years
 
 
 def _check_value(value: int | str) -> int | str:
@@ -260,6 +261,18 @@ class Ensemble(Section):
         (), description="finished runs beside this one, with their own rules applied; empty: train networks"
     )
     method: str = Field("average", description="how the scores of the members become one (smalti parts)")
+
+
+class Portfolio(Section):
+    """Many members in one run, in the place of this one recipe; each is this recipe but for settings of its own."""
+
+    members: str | None = Field(
+        None,
+        description="a built-in portfolio, or a .yaml file that lists members; null: no members, this recipe alone",
+    )
+    minutes: float = Field(
+        20.0, ge=0, le=MOST_MINUTES, description="time for reading, members and report; 0 is no limit (--minutes)"
+    )
 
 
 class Evaluate(Section):

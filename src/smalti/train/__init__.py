@@ -4,7 +4,7 @@ from .bags import read_bags
 from .checkpoints import read_checkpoint
 from .devices import Device, choose_device, describe_cuda, make_fabric
 from .experiment import Experiment, Frozen, check_parts, freeze
-from .features import Features, compute_features
+from .features import Features, compute_features, time_pass
 from .folds import find_dynamics, load_network, tabulate_inner, train_folds, train_split
 from .forward import read_chunks, score_bags
 from .guides import GuideSource
@@ -39,6 +39,7 @@ __all__ = [
     "score_bags",
     "settle_train",
     "tabulate_inner",
+    "time_pass",
     "train_folds",
     "train_split",
 ]

@@ -6,6 +6,7 @@ Kept in the cache, keyed by the tile store, the weights, the number format and t
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,13 @@ import torch
 from lightning.fabric import Fabric
 from numpy.typing import NDArray
 
+from .. import recipe
 from ..errors import RunError
 from ..models import Backbone, Pooler, hash_weights
 from ..runs import build_once, hash_code, hash_text, read_json, reading, write_json
 from ..samples import StainMaps, apply_transform, iterate_ahead, normalise_tiles, view_transform
 from ..tile import TileStore
+from .devices import choose_device, make_fabric
 
 CHUNK_TILES = 32
 
@@ -123,6 +126,18 @@ def compute_features(
                 f"{folder / 'features.f32'} has {found} bytes, not {wanted}. Fix: delete {folder}, run again"
             )
     return Features(tuple(folder / "features.f32" for folder in folders), store, size)
+
+
+def time_pass(backbone: Backbone, tile_px: int, train: recipe.Train, *, tiles: int) -> float:
+    """Seconds of one tile through a frozen backbone on this machine, the mean over some after a first pass."""
+    fabric = make_fabric(choose_device(train))
+    module = fabric.setup_module(backbone.module).eval()
+    drawn = torch.rand(tiles, 3, tile_px, tile_px, device=fabric.device)
+    with torch.inference_mode():
+        module(drawn[:2])
+        started = time.perf_counter()
+        module(drawn).float().cpu()
+    return (time.perf_counter() - started) / tiles
 
 
 def _embed_view(

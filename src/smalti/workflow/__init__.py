@@ -9,9 +9,10 @@ from .comparison import compare_sources, open_seal
 from .explaining import describe_explanation, explain_run
 from .ground import Ground, inspect_ground, restrict_decisions
 from .listening import SILENT, Listener
+from .networks import predict
 from .preparation import prepare
 from .reporting import report_audit, report_on
-from .stages import Result, evaluate_run, evaluate_table, predict, reopen, report_run, run, run_on, train_run
+from .stages import Result, evaluate_run, evaluate_table, reopen, report_run, run, run_on, train_run
 
 __all__ = [
     "RUNS",

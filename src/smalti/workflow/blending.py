@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -13,10 +14,13 @@ from ..recipe import Recipe
 from ..runs import RunFolder, hash_file, hash_text, open_run, read_table, write_json
 from ..types import PREDICTION_COLUMNS, Cohort
 from .ground import Ground
-from .influence import record_influence
+from .influence import Influence, record_influence
 from .listening import Listener
 from .preparation import UNFITTED, check_rules, identify, make_splits, name_run, record_plan
 from .staging import stage
+
+if TYPE_CHECKING:
+    from ..predict import Member
 
 TABLES = ("inner", "out_of_fold", "test", "sealed", "as_given")
 
@@ -29,8 +33,6 @@ def combine_runs(ground: Ground, plan: Recipe, *, runs: Path, name: str | None, 
         RunError: a member is no finished run beside this one, or has other images or folds than this recipe.
         DataError: the members were not scored on the same images and folds.
     """
-    from ..predict import Member, combine_members, write_predictions
-
     check_rules(plan)
     folders = [runs / member for member in plan.ensemble.members]
     _check_members(folders)
@@ -40,20 +42,30 @@ def combine_runs(ground: Ground, plan: Recipe, *, runs: Path, name: str | None, 
     run_folder = open_run(runs / (name or name_run(ground, plan)), recipe=plan, identity=identity)
     record_plan(run_folder, ground, make_splits(ground, plan, listener=listener))
     influence = record_influence(run_folder, ground, runs=runs, data=identity["data"], members=folders)
+    blend_members(run_folder, ground, plan, folders, influence=influence, listener=listener)
+    return run_folder
+
+
+def blend_members(
+    run_folder: RunFolder,
+    ground: Ground,
+    plan: Recipe,
+    folders: list[Path],
+    *,
+    influence: Influence,
+    listener: Listener,
+) -> None:
+    """Write the predictions that finished runs make together, by the method and the rules of the recipe.
+
+    Raises:
+        RunError: a member has other images or folds than this recipe.
+        DataError: the members were not scored on the same images and folds.
+    """
+    from ..predict import combine_members, write_predictions
+
     with stage(run_folder, "predict"):
-        inner = _read_common([f / "predictions" / "inner.csv" for f in folders])
-        listed = [
-            Member(
-                f.name,
-                inner=table,
-                outer=RunFolder(f).read_out_of_fold(),
-                test=_read(f / "predictions" / "test.csv"),
-                sealed=_read(f / "predictions" / "sealed.csv"),
-            )
-            for f, table in zip(folders, inner, strict=True)
-        ]
-        cohort = ground.cohort
-        combined = combine_members(listed, classes=cohort.classes, method=plan.ensemble.method)
+        listed, cohort, method = _read_members(folders), ground.cohort, plan.ensemble.method
+        combined = combine_members(listed, classes=cohort.classes, method=method)
         _check_cohort(combined.outer, cohort)
         _check_folds(run_folder, folders[0])
         found = {"out_of_fold": combined.outer, "test": combined.test, "sealed": combined.sealed}
@@ -62,13 +74,12 @@ def combine_runs(ground: Ground, plan: Recipe, *, runs: Path, name: str | None, 
         if influence.followed and all(table is not None for table in given):
             # The same ensemble: what it fits is fitted on the inner images alone.
             as_given = [replace(m, outer=table) for m, table in zip(listed, given, strict=True) if table is not None]
-            method = plan.ensemble.method
             tables["as_given"] = combine_members(as_given, classes=cohort.classes, method=method).outer
         write_json(run_folder.predictions / "ensemble.json", combined.record)
         settled = write_predictions(run_folder, combined.inner, tables, recipe=plan, classes=cohort.classes)
         if cohort.unlabelled and "test" in tables:
             # What a fitted method gives for inner images is what it was fitted to: no calibration can be told from it.
-            calibration = "none" if plan.ensemble.method not in UNFITTED else choose_calibration(plan)
+            calibration = "none" if method not in UNFITTED else choose_calibration(plan)
             moved = [f.name for f in folders if RunFolder(f).read_recipe().predict.decision != "largest"]
             if moved and cohort.form is not None and cohort.form.scores:
                 listener.say(f"the probabilities carry the class weights of {', '.join(moved)} (predict.decision)")
@@ -76,7 +87,22 @@ def combine_runs(ground: Ground, plan: Recipe, *, runs: Path, name: str | None, 
                 run_folder, cohort, settled["test"], inner=combined.inner, scores=tables["test"],
                 calibration=calibration, listener=listener,
             )  # fmt: skip
-    return run_folder
+
+
+def _read_members(folders: list[Path]) -> list[Member]:
+    from ..predict import Member
+
+    inner = _read_common([f / "predictions" / "inner.csv" for f in folders])
+    return [
+        Member(
+            f.name,
+            inner=table,
+            outer=RunFolder(f).read_out_of_fold(),
+            test=_read(f / "predictions" / "test.csv"),
+            sealed=_read(f / "predictions" / "sealed.csv"),
+        )
+        for f, table in zip(folders, inner, strict=True)
+    ]
 
 
 def choose_calibration(plan: Recipe) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,21 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ..audit import EMBEDDINGS_NAME, write_embeddings
-from ..errors import DataError, RecipeError, RunError
+from ..errors import DataError, RunError
 from ..evaluate import score_predictions
 from ..logbook.seal import find_seal
 from ..recipe import Recipe, load_recipe
 from ..runs import CACHE, RunFolder, read_json, read_table, write_json
 from ..types import SCORE_PREFIX, Split
 from .belonging import RUNS, find_decisions
-from .blending import choose_calibration, combine_runs, submit
+from .blending import combine_runs
 from .ground import Ground, inspect_ground
 from .influence import read_influence, tell_trust
 from .listening import SILENT, Listener
+from .networks import predict, train_networks
 from .place import check_name
-from .policies import warn_of_operations
-from .preparation import prepare
+from .portfolio import run_portfolio
 from .staging import stage
 from .suspicion import suspect_run
 
@@ -77,8 +77,9 @@ def run(
     """
     plan = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings=settings)
     name = None if name is None else check_name(name)
+    started = time.monotonic()
     ground = _inspect(data, plan, runs=runs, decisions=decisions, skip_problems=skip_problems, listener=listener)
-    return run_on(ground, plan, runs=Path(runs), name=name, listener=listener)
+    return run_on(ground, plan, runs=Path(runs), name=name, started=started, listener=listener)
 
 
 def _inspect(
@@ -105,44 +106,31 @@ def _inspect(
     )
 
 
-def run_on(ground: Ground, plan: Recipe, *, runs: Path, name: str | None = None, listener: Listener = SILENT) -> Result:
-    """The way from an inspected data folder to the report; networks of its own, or an ensemble of other runs."""
+def run_on(
+    ground: Ground,
+    plan: Recipe,
+    *,
+    runs: Path,
+    name: str | None = None,
+    started: float | None = None,
+    listener: Listener = SILENT,
+) -> Result:
+    """The way from an inspected data folder to the report; networks of its own, members, or other runs.
+
+    ``started`` is when the run began to read, of `time.monotonic`; what a portfolio has of time counts from there.
+    """
+    started = time.monotonic() if started is None else started
     if plan.ensemble.members:
         run_folder = combine_runs(ground, plan, runs=runs, name=name, listener=listener)
+    elif plan.portfolio.members is not None:
+        run_folder = run_portfolio(ground, plan, runs=runs, name=name, started=started, listener=listener)
     else:
-        experiment, splits = _train(ground, plan, runs=runs, name=name, listener=listener)
+        experiment, splits = train_networks(ground, plan, runs=runs, name=name, listener=listener)
         predict(experiment, splits, listener=listener)
         run_folder = experiment.run
     result = evaluate_run(run_folder.path)
     report_run(run_folder.path)
     return result
-
-
-def _train(
-    ground: Ground, plan: Recipe, *, runs: Path, name: str | None, listener: Listener
-) -> tuple[Experiment, tuple[Split, ...]]:
-    from ..train import train_folds
-
-    if plan.ensemble.members:
-        raise RecipeError("an ensemble trains no networks of its own. Fix: 'smalti run', which combines its members")
-    experiment, splits = prepare(ground, plan, runs=runs, name=name, listener=listener)
-    with stage(experiment.run, "train"):
-        train_folds(experiment, splits, tell=listener.tell)
-    warn_of_divergence(experiment.run, listener=listener)
-    warn_of_operations(experiment.run, listener=listener)
-    return experiment, splits
-
-
-def warn_of_divergence(run: RunFolder, *, listener: Listener) -> None:
-    """Say where weights stopped being numbers."""
-    path = run.path / "diverged.csv"
-    if not path.is_file():
-        return
-    for row in read_table(path, "seed", "fold", "phase", "epoch").itertuples():
-        listener.say(
-            f"seed {row.seed}, fold {row.fold}: phase {row.phase} diverged in epoch {row.epoch} (weights that are no "
-            "numbers); what was best before is kept. A lower rate or a warm-up may prevent it"
-        )
 
 
 def train_run(
@@ -160,34 +148,7 @@ def train_run(
     plan = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings=settings)
     name = None if name is None else check_name(name)
     ground = _inspect(data, plan, runs=runs, decisions=decisions, skip_problems=skip_problems, listener=listener)
-    return _train(ground, plan, runs=Path(runs), name=name, listener=listener)
-
-
-def predict(experiment: Experiment, splits: tuple[Split, ...], *, listener: Listener = SILENT) -> None:
-    """Out-of-fold scores, scores of the unlabelled part, the submission, and embeddings to compare images by."""
-    from ..predict import predict_given, predict_outer, predict_sealed, predict_unlabelled, write_predictions
-    from ..train import tabulate_inner
-
-    cohort = experiment.cohort
-    with stage(experiment.run, "predict"):
-        tables = {"out_of_fold": predict_outer(experiment, splits, tell=listener.tell)}
-        if experiment.given:
-            tables["as_given"] = predict_given(experiment, splits, tables["out_of_fold"], tell=listener.tell)
-        if cohort.unlabelled:
-            tables["test"] = predict_unlabelled(experiment, splits, tell=listener.tell)
-        if cohort.sealed:
-            tables["sealed"] = predict_sealed(experiment, splits, tell=listener.tell)
-        inner = tabulate_inner(experiment, splits)
-        settled = write_predictions(experiment.run, inner, tables, recipe=experiment.recipe, classes=cohort.classes)
-        embeddings = experiment.compare_images()
-        if embeddings is not None:
-            images = tuple(s.image for s in cohort.labelled)
-            write_embeddings(experiment.run.predictions / EMBEDDINGS_NAME, images, embeddings.numpy())
-        if cohort.unlabelled:
-            submit(
-                experiment.run, cohort, settled["test"], inner=inner, scores=tables["test"],
-                calibration=choose_calibration(experiment.recipe), listener=listener,
-            )  # fmt: skip
+    return train_networks(ground, plan, runs=Path(runs), name=name, listener=listener)
 
 
 def reopen(path: str | Path, *, listener: Listener = SILENT) -> tuple[Experiment, tuple[Split, ...]]:

@@ -1,0 +1,68 @@
+"""Shares of the members of an ensemble: few cases leave them equal, many let the better ones count more.
+
+The log loss of the mixed inner scores, each case counted once and the classes alike, plus a Dirichlet prior on the
+shares: it weighs as much as a fixed number of cases, so that what cannot be told from so many is not believed. On few
+cases a search for the members that score highest (greedy selection) takes luck for skill; measured side by side in
+docs/experiments.md, "Members and their shares".
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import softmax
+
+from ..metrics import SMALLEST_PROBABILITY
+from .ensembles import ENSEMBLES, Blend, Ensemble, Inner, combine_folds
+
+Floats = NDArray[np.float64]
+
+PRIOR_CASES = 10.0  # how many cases the belief in equal shares is worth
+
+
+@ENSEMBLES.register(
+    "weighed",
+    summary="shares that lower the inner log loss, held towards equal ones as by ten cases",
+    reference="Breiman 1996; Yao et al. 2018",
+)
+def build_weighed() -> Ensemble:
+    """Fit the shares for each seed and fold on its inner rows."""
+    return partial(combine_folds, fit=fit_shares)
+
+
+def fit_shares(inner: Inner) -> Blend:
+    """Shares of the members, from their scores of inner images."""
+    shares = find_shares(inner.scores, inner.y_true, inner.case)
+    by_member = dict(zip(inner.names, shares.tolist(), strict=True))
+    return Blend(lambda scores: np.einsum("m,mnc->nc", shares, scores), weights=by_member)
+
+
+def find_shares(scores: Floats, y_true: NDArray[np.int64], case: NDArray[np.int64]) -> Floats:
+    """Minimise the log loss of the mixture and the prior; (M,) shares that add up to 1.
+
+    The problem is convex in the shares, so that there is one solution.
+
+    Args:
+        scores: (M, n, C).
+        y_true: (n,) class index.
+        case: (n,) case index; all images of a case count as one.
+    """
+    members, images = len(scores), len(y_true)
+    of_truth = np.clip(scores[:, np.arange(images), y_true], SMALLEST_PROBABILITY, 1)  # (M, n)
+    weights = 1 / np.bincount(case)[case]
+    by_class = np.bincount(y_true, weights, minlength=scores.shape[2])
+    weights = weights / by_class[y_true]
+    weights *= len(np.unique(case)) / weights.sum()
+
+    def lose(free: Floats) -> tuple[float, Floats]:
+        shares = softmax(free)
+        mixed = shares @ of_truth
+        loss = -(weights * np.log(mixed)).sum() - PRIOR_CASES * np.log(shares).mean()
+        slope = -(of_truth * (weights / mixed)).sum(axis=1) - PRIOR_CASES / members / shares
+        return float(loss), shares * (slope - (shares * slope).sum())
+
+    found: Floats = softmax(minimize(lose, np.zeros(members), jac=True, method="L-BFGS-B").x)
+    return found
