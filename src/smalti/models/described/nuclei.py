@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from .description import DESCRIPTIONS, Description
-from .planes import STAIN_GAIN, Bytes, Floats, Planes
+from .planes import STAIN_GAIN, Bytes, Doubles, Planes, blur
 
-BLURS = (1.0, 2.0, 4.0, 8.0)  # of a blob; its radius is 1.4 times as much (Lindeberg 1998)
-FACTOR = 1.6  # from the narrow to the wide blur of a difference of Gaussians
+BLURS_PX = (3, 5, 9, 17, 33)  # blobs are what one blur keeps and the next does not (Lindeberg 1998)
 LEAST_BLOB = 0.04 * STAIN_GAIN  # amount of haematoxylin by which a blob is darker than what surrounds it
 LEAST_STEP = 0.06 * STAIN_GAIN  # the same between inside and outside of all nuclei
 LEAST_AREA = 12  # pixels of a nucleus
@@ -20,10 +21,9 @@ NAMES = (
     *("contrast", "separation", "share", "density", "single"),
     *("area", "area spread", "largest", "eccentricity", "eccentricity spread", "solidity", "radius", "radius spread"),
     *("amount", "amount spread", "amount within", "gap", "gap spread"),
-    *(f"blob {sigma:g} {what}" for sigma in BLURS for what in ("density", "strength")),
+    *(f"blob {side_px} {what}" for side_px in BLURS_PX[1:] for what in ("density", "strength")),
 )
 
-Doubles = NDArray[np.float64]
 Ints = NDArray[np.int32]
 
 
@@ -39,15 +39,8 @@ def build_nuclei() -> Description:
 
 def describe_nuclei(planes: Planes) -> Doubles:
     """Measure the numbers of `NAMES`."""
-    smooth = _smooth(planes.nuclear)
+    smooth = np.rint(blur(planes.nuclear, 3)).astype(np.uint8)
     return np.array([*_describe_spots(smooth), *_describe_blobs(planes.nuclear)])
-
-
-def _smooth(plane: Bytes) -> Bytes:
-    """Blurred by a binomial of 5 x 5, whose sixteenths of whole grey levels are exact."""
-    kernel = np.array([1, 4, 6, 4, 1], dtype=np.float32) / 16
-    smooth = cv2.sepFilter2D(plane.astype(np.float32), cv2.CV_32F, kernel, kernel, borderType=cv2.BORDER_REFLECT)
-    return np.rint(smooth).astype(np.uint8)
 
 
 def _describe_spots(smooth: Bytes) -> list[float]:
@@ -135,15 +128,10 @@ def _average(values: Doubles) -> list[float]:
 
 def _describe_blobs(plane: Bytes) -> list[float]:
     """Of each size how many blobs there are, and how much darker than their surroundings they are on average."""
-    levels: Floats = plane.astype(np.float32)
     numbers = []
-    for sigma in BLURS:
-        narrow, wide = (
-            cv2.GaussianBlur(levels, (0, 0), s, borderType=cv2.BORDER_REFLECT) for s in (sigma, FACTOR * sigma)
-        )
-        response = np.asarray(narrow - wide)
-        size = 2 * int(np.ceil(sigma)) + 1
-        highest = cv2.dilate(response, np.ones((size, size), dtype=np.uint8))
+    for narrow, wide in pairwise(blur(plane, side_px) for side_px in BLURS_PX):
+        response = narrow - wide
+        highest = cv2.dilate(response, np.ones((5, 5), dtype=np.uint8))
         strong = response[(response == highest) & (response > LEAST_BLOB)].astype(np.float64)
         numbers += [float(np.log1p(len(strong) * FIELD / plane.size)), _average(strong)[0] / STAIN_GAIN]
     return numbers

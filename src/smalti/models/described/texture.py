@@ -7,10 +7,9 @@ from itertools import pairwise
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from .description import DESCRIPTIONS, Description
-from .planes import Bytes, Floats, Planes
+from .planes import Bytes, Doubles, Floats, Planes, blur
 
 PLANES = ("light", "nuclear")
 RADII = (1, 2, 4)  # of the circle of neighbours, pixels
@@ -20,18 +19,21 @@ DISTANCES = (1, 3, 6)
 GREYS = 16
 REACH = 2.5  # standard deviations on either side of the mean that the grey levels span
 LEAST_SPREAD = 4.0  # grey levels; noise of an even tile is not stretched to texture
-OCTAVES = (0.7, 1.4, 2.8, 5.6, 11.2)  # standard deviations of blur, pixels; bands lie between
-COHERENCES = (2.0, 6.0)  # blur of the structure tensor, pixels
+BLURS_PX = (3, 5, 9, 17, 33)
+EDGES_PX = (9, 25)  # sides of the squares in which directions of edges are compared
 PROPERTIES = ("contrast", "homogeneity", "energy", "correlation", "entropy")
 _PER_PLANE = (
     *(f"lbp {radius} {code}" for radius in RADII for code in range(POINTS + 2)),
     *(f"glcm {distance} {what}" for distance in DISTANCES for what in PROPERTIES),
-    *(f"band {sigma:g}" for sigma in OCTAVES),
-    *(f"{what} {sigma:g}" for sigma in COHERENCES for what in ("coherence", "alignment")),
+    *(f"band {side_px}" for side_px in BLURS_PX),
+    *("alignment", *(f"coherence {side_px}" for side_px in EDGES_PX)),
 )
 NAMES = tuple(f"{plane} {name}" for plane in PLANES for name in _PER_PLANE)
 
-Doubles = NDArray[np.float64]
+_BITS = (np.arange(256)[:, None] >> np.arange(POINTS)) & 1
+_CHANGES = np.abs(_BITS - np.roll(_BITS, 1, axis=1)).sum(axis=1)
+# Which of ten classes each of 256 patterns is in, one a column: the number of bright points, or not uniform.
+UNIFORM = np.eye(POINTS + 2)[np.where(_CHANGES <= 2, _BITS.sum(axis=1), POINTS + 1)]
 
 
 @DESCRIPTIONS.register(
@@ -63,39 +65,44 @@ def count_patterns(plane: Bytes, radius: int) -> Doubles:
     Only pixels whose whole circle lies in the plane (H, W) are counted.
     """
     height, width = plane.shape
-    inner = (slice(radius, height - radius), slice(radius, width - radius))
-    centre = plane[inner].astype(np.float32)
-    bits = [neighbour >= centre for neighbour in _iterate_circle(plane.astype(np.float32), radius)]
-    ones = np.zeros(centre.shape, dtype=np.uint8)
-    changes = np.zeros(centre.shape, dtype=np.uint8)
-    for before, bit in zip(bits[-1:] + bits[:-1], bits, strict=True):
-        ones += bit
-        changes += before != bit
-    codes = np.where(changes <= 2, ones, np.uint8(POINTS + 1))
-    return np.bincount(codes.ravel(), minlength=POINTS + 2) / codes.size
+    levels = plane.astype(np.float32)
+    centre = levels[radius : height - radius, radius : width - radius]
+    codes = np.zeros(centre.shape, dtype=np.uint8)
+    for bit, neighbour in enumerate(_iterate_circle(levels, radius)):
+        codes |= (neighbour >= centre).view(np.uint8) << np.uint8(bit)
+    return np.bincount(codes.ravel(), minlength=256) @ UNIFORM / codes.size
 
 
-def _iterate_circle(plane: Floats, radius: int) -> Iterator[Floats]:
+def _iterate_circle(levels: Floats, radius: int) -> Iterator[Floats]:
     """The plane seen from each point of the circle, in their order, where all of it can be seen."""
-    height, width = (n - 2 * radius for n in plane.shape)
-    aside = radius * np.sqrt(0.5)
-    far = int(aside)
-    share = np.float32(round((aside - far) * GRAIN) / GRAIN)
+    height, width = (n - 2 * radius for n in levels.shape)
+    near = int(radius * np.sqrt(0.5))
+    # Whole grey levels and weights in parts of 256: every sum is exact, and a turned plane has the turned sums.
+    share = np.float32(round((radius * np.sqrt(0.5) - near) * GRAIN) / GRAIN)
+    beside = [
+        _mix(levels[:, radius + near * way :][:, :width], levels[:, radius + (near + 1) * way :][:, :width], share)
+        for way in (1, -1)
+    ]
 
-    def cut(values: Floats, rows: int, cols: int) -> Floats:
-        return values[radius + rows : radius + rows + height, radius + cols : radius + cols + width]
+    def go_aside(plane: Floats, way: int) -> Floats:
+        return _mix(plane[radius + near * way :][:height], plane[radius + (near + 1) * way :][:height], share)
 
-    # Whole grey levels and weights of 1/256: every sum is exact, and a turned plane has the turned sums.
-    straight = {(0, 1): (0, radius), (1, 0): (radius, 0), (0, -1): (0, -radius), (-1, 0): (-radius, 0)}
-    for rows, cols in ((0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1), (-1, 0), (-1, 1)):
-        if (rows, cols) in straight:
-            yield cut(plane, *straight[rows, cols])
-            continue
-        near_row, far_row = rows * far, rows * (far + 1)
-        near_col, far_col = cols * far, cols * (far + 1)
-        near = cut(plane, near_row, near_col) * (1 - share) + cut(plane, near_row, far_col) * share
-        off = cut(plane, far_row, near_col) * (1 - share) + cut(plane, far_row, far_col) * share
-        yield near * (1 - share) + off * share
+    middle = slice(radius, radius + height), slice(radius, radius + width)
+    yield levels[middle[0], 2 * radius :]
+    yield go_aside(beside[0], 1)
+    yield levels[2 * radius :, middle[1]]
+    yield go_aside(beside[1], 1)
+    yield levels[middle[0], :width]
+    yield go_aside(beside[1], -1)
+    yield levels[:height, middle[1]]
+    yield go_aside(beside[0], -1)
+
+
+def _mix(near: Floats, far: Floats, share: np.float32) -> Floats:
+    mixed = far - near
+    mixed *= share
+    mixed += near
+    return mixed
 
 
 def _rank_greys(plane: Bytes) -> Bytes:
@@ -116,8 +123,8 @@ def count_pairs(greys: Bytes, distance: int) -> Doubles:
     for rows, cols in ((0, distance), (aside, aside), (distance, 0), (aside, -aside)):
         first = _cut_shifted(shifted, -rows, -cols)
         second = _cut_shifted(greys, rows, cols)
-        found = np.bincount((first | second).ravel(), minlength=GREYS * GREYS)
-        counts += found / found.sum()
+        found = cv2.calcHist([first | second], [0], None, [GREYS * GREYS], [0, GREYS * GREYS])
+        counts += np.ravel(found) / first.size
     matrix = counts.reshape(GREYS, GREYS)
     return np.asarray((matrix + matrix.T) / (2 * counts.sum()))
 
@@ -148,26 +155,24 @@ def measure_pairs(matrix: Doubles) -> Doubles:
 
 
 def measure_bands(plane: Bytes) -> Doubles:
-    """Logarithm of the spread of grey levels in octaves of size, between the blurs of `OCTAVES`, (5,)."""
-    levels = [plane.astype(np.float32)]
-    levels += [cv2.GaussianBlur(levels[0], (0, 0), sigma, borderType=cv2.BORDER_REFLECT) for sigma in OCTAVES]
-    bands = [finer.astype(np.float64) - coarser for finer, coarser in pairwise(levels)]
-    return np.array([0.5 * np.log(1 + (band * band).mean()) for band in bands])
+    """Logarithm of the spread of grey levels between one blur and the next of `BLURS_PX`, (5,)."""
+    levels = [plane.astype(np.float32), *(blur(plane, side_px) for side_px in BLURS_PX)]
+    bands = [finer - coarser for finer, coarser in pairwise(levels)]
+    return np.array([0.5 * np.log(1 + np.square(band).mean(dtype=np.float64)) for band in bands])
 
 
 def measure_edges(plane: Bytes) -> Doubles:
-    """How much edges near one another run the same way, and how much all of the tile's do, by `COHERENCES`, (4,).
+    """How much all edges of a tile run the same way, and those within squares of `EDGES_PX`, (3,).
 
-    Both are lengths of mean doubled angles, 0 to 1 (structure tensor, Bigun & Granlund 1987).
+    These are lengths of mean doubled angles, 0 to 1 (structure tensor, Bigun & Granlund 1987).
     """
-    numbers = []
-    for sigma in COHERENCES:
-        smooth = cv2.GaussianBlur(plane.astype(np.float32), (0, 0), sigma / 2, borderType=cv2.BORDER_REFLECT)
-        down, right = (np.asarray(part, dtype=np.float32) for part in np.gradient(smooth))
-        parts = (right * right - down * down, 2 * right * down, right * right + down * down)
-        along, across, energy = (cv2.GaussianBlur(p, (0, 0), sigma, borderType=cv2.BORDER_REFLECT) for p in parts)
-        total = float(energy.sum(dtype=np.float64)) + plane.size
-        local = np.sqrt(along.astype(np.float64) ** 2 + across.astype(np.float64) ** 2).sum()
-        whole = np.hypot(along.sum(dtype=np.float64), across.sum(dtype=np.float64))
-        numbers += [local / total, whole / total]
+    smooth = blur(plane, 3)
+    right = smooth[1:-1, 2:] - smooth[1:-1, :-2]
+    down = smooth[2:, 1:-1] - smooth[:-2, 1:-1]
+    tensor = (right * right - down * down, 2 * right * down)
+    total = float((right * right + down * down).sum(dtype=np.float64)) + plane.size
+    numbers = [float(np.hypot(*(part.sum(dtype=np.float64) for part in tensor))) / total]
+    for side_px in EDGES_PX:
+        along, across = (cv2.blur(p, (side_px, side_px), borderType=cv2.BORDER_REFLECT) for p in tensor)
+        numbers.append(float(np.sqrt(along * along + across * across).sum(dtype=np.float64)) / total)
     return np.array(numbers)
