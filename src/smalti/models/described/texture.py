@@ -124,7 +124,7 @@ def count_pairs(greys: Bytes, distance: int) -> Doubles:
         first = _cut_shifted(shifted, -rows, -cols)
         second = _cut_shifted(greys, rows, cols)
         found = cv2.calcHist([first | second], [0], None, [GREYS * GREYS], [0, GREYS * GREYS])
-        counts += np.ravel(found) / first.size
+        counts += np.ravel(found).astype(np.float64) / first.size
     matrix = counts.reshape(GREYS, GREYS)
     return np.asarray((matrix + matrix.T) / (2 * counts.sum()))
 
