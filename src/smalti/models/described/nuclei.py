@@ -19,7 +19,7 @@ LEAST_AREA = 12  # pixels of a nucleus
 FIELD = 1e4  # pixels that counts are given for
 NAMES = (
     *("contrast", "separation", "share", "density", "single"),
-    *("area", "area spread", "largest", "eccentricity", "eccentricity spread", "solidity", "radius", "radius spread"),
+    *("area", "area spread", "largest", "eccentricity", "eccentricity spread", "fullness", "radius", "radius spread"),
     *("amount", "amount spread", "amount within", "gap", "gap spread"),
     *(f"blob {side_px} {what}" for side_px in BLURS_PX[1:] for what in ("density", "strength")),
 )
