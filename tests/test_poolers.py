@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,8 @@ from smalti.models.clam import smooth_svm
 from smalti.models.transmil import iterate_pinv
 
 NAMES = [entry.name for entry in POOLERS]
-LEARNED = [name for name in NAMES if name not in ("mean", "max", "topk", "logsumexp")]
+PLAIN = ("mean", "max", "topk", "logsumexp", "mean_spread", "covariance")
+LEARNED = [name for name in NAMES if name not in PLAIN]
 ORDERED = ("transmil",)  # the paper lays tiles out in the order given
 
 
@@ -103,6 +105,50 @@ def test_poolers_without_parameters_are_those_of_torch() -> None:
     torch.testing.assert_close(POOLERS.build("topk", 4, 3, k=99)(values).embedding, values.mean(dim=1))
     smooth = torch.log(torch.exp(2.0 * values).mean(dim=1)) / 2.0
     torch.testing.assert_close(POOLERS.build("logsumexp", 4, 3, r=2.0)(values).embedding, smooth)
+
+
+@given(count=st.integers(1, 9), weighted=st.booleans(), seed=st.integers(0, 99))
+@settings(deadline=None, max_examples=20)
+def test_spread_and_covariance_are_those_of_numpy(count: int, weighted: bool, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    values, coverage = rng.normal(size=(count, 5)), rng.uniform(0.1, 1, count)
+    tiles = torch.from_numpy(values).float()[None]
+    shares = torch.from_numpy(coverage).float()[None] if weighted else None
+    weights = coverage if weighted else np.ones(count)
+    mean = np.average(values, axis=0, weights=weights)
+    spread = np.sqrt(np.average((values - mean) ** 2, axis=0, weights=weights))
+    found = POOLERS.build("mean_spread", 5, 3)(tiles, coverage=shares).embedding[0]
+    np.testing.assert_allclose(found, [*mean, *spread], atol=1e-5)
+
+    pooler = POOLERS.build("covariance", 5, 3, k=3)
+    directions = pooler.directions.double().numpy()
+    np.testing.assert_allclose(directions.T @ directions, np.eye(3), atol=1e-6)
+    wanted = np.atleast_2d(np.cov((values @ directions).T, aweights=weights, bias=True))[np.triu_indices(3)]
+    found = pooler(tiles, coverage=shares).embedding[0]
+    np.testing.assert_allclose(found[:5], mean, atol=1e-5)
+    np.testing.assert_allclose(found[5:] * found[5:].abs(), wanted, atol=1e-5)
+
+
+def test_directions_of_covariance_are_drawn_once_and_for_all() -> None:
+    one, other = (POOLERS.build("covariance", 40, classes) for classes in (2, 3))
+    assert torch.equal(one.directions, other.directions)
+    assert one.directions.shape == (40, 16)
+    assert POOLERS.build("covariance", 4, 2).directions.shape == (4, 4)
+    assert "directions" in one.state_dict()
+    with pytest.raises(ValueError, match="1 or more"):
+        POOLERS.build("covariance", 4, 2, k=0)
+
+
+@pytest.mark.parametrize("name", ["mean_spread", "covariance"])
+def test_a_tile_alone_has_no_spread_and_a_gradient_that_is_a_number(name: str) -> None:
+    pooler, tile = POOLERS.build(name, 5, 3), torch.randn(2, 1, 5, requires_grad=True)
+    pooled = pooler(tile).embedding
+    torch.testing.assert_close(pooled[:, :5], tile[:, 0])
+    assert (pooled[:, 5:] == 0).all()
+    assert pooled.shape[1] == pooler.features
+    pooled.sum().backward()
+    assert tile.grad is not None
+    torch.testing.assert_close(tile.grad, torch.ones_like(tile))
 
 
 @pytest.mark.parametrize("name", ["attention", "gated_attention", "additive", "clam_sb", "clam_mb", "dsmil"])
@@ -281,7 +327,17 @@ def test_the_iterated_inverse_is_that_of_torch() -> None:
 
 def test_attention_with_one_bag_twice_as_long_has_the_same_mean() -> None:
     """Attention does not count tiles: a bag and the same bag twice have one embedding."""
-    for name in ("mean", "max", "logsumexp", "attention", "gated_attention", "clam_sb", "dsmil"):
+    for name in (
+        "mean",
+        "max",
+        "logsumexp",
+        "mean_spread",
+        "covariance",
+        "attention",
+        "gated_attention",
+        "clam_sb",
+        "dsmil",
+    ):
         values = torch.randn(1, 5, 6)
         pooler = build(name, 6)
         torch.testing.assert_close(

@@ -19,7 +19,7 @@ from smalti.audit.criteria import CRITERIA
 from smalti.audit.evidence import Evidence
 from smalti.errors import PartError
 from smalti.metrics import METRICS
-from smalti.models import FUSIONS, NORMS, POOLERS, Fusion, Norm, Pooler
+from smalti.models import DESCRIPTIONS, FUSIONS, NORMS, POOLERS, Description, Fusion, Norm, Pooler
 from smalti.predict import CALIBRATIONS, DECISIONS, ENSEMBLES
 from smalti.recipe import Phase
 from smalti.registry import Registry
@@ -58,6 +58,12 @@ def check_stain(estimate: Any) -> None:
     frame = estimate(amounts @ np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11]]) + 0.2)
     assert frame.shape == (3, 4)
     assert np.linalg.cond(frame[:, :3]) < 100
+
+
+def check_description(description: Any) -> None:
+    """What it measures is in tests/test_described.py; here that its numbers have names."""
+    assert isinstance(description, Description)
+    assert len(set(description.names)) == len(description.names) > 10
 
 
 def check_pooler(pooler: Any) -> None:
@@ -134,6 +140,7 @@ REGISTRIES: dict[str, tuple[Registry[Any], Arguments, Callable[[Any], None]]] = 
     "METRICS": (METRICS, lambda: (([0, 1, 1], [[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]), {}), check_metric),
     "AUGMENTATIONS": (AUGMENTATIONS, lambda: ((), {}), check_augmentation),
     "STAINS": (STAINS, lambda: ((), {}), check_stain),
+    "DESCRIPTIONS": (DESCRIPTIONS, lambda: ((), {}), check_description),
     "POOLERS": (POOLERS, lambda: ((5, 3), {}), check_pooler),
     "NORMS": (NORMS, lambda: ((), {}), check_norm),
     "FUSIONS": (FUSIONS, lambda: ((5, 7, 8), {}), check_fusion),

@@ -45,13 +45,13 @@ def list_parts() -> Iterator[tuple[str, Entry[Any]]]:
     """Kind and entry of every registered part, then the names that timm keeps."""
     from .audit import CHECKS, CRITERIA
     from .metrics import METRICS
-    from .models import FUSIONS, NORMS, POOLERS
+    from .models import DESCRIPTIONS, FUSIONS, NORMS, POOLERS
     from .predict import CALIBRATIONS, DECISIONS, ENSEMBLES
     from .samples import AUGMENTATIONS
     from .tile import STAINS
     from .train import HEADS, LOSSES, SCHEDULES, SEARCHES, list_optimisers
 
-    models = (POOLERS, NORMS, FUSIONS, HEADS)
+    models = (DESCRIPTIONS, POOLERS, NORMS, FUSIONS, HEADS)
     samples = (AUGMENTATIONS, SEARCHES, STAINS)
     kinds = (METRICS, CHECKS, CRITERIA, *samples, *models, LOSSES, SCHEDULES, CALIBRATIONS, DECISIONS, ENSEMBLES)
     for registry in kinds:
@@ -127,7 +127,10 @@ def _examine_weights(recipe: Recipe) -> Sign:
         return Sign("weights", "note" if recipe.model.without_weights == "scratch" else "bad", found, fix)
     if source == "file" and recipe.model.weights is not None and not recipe.model.weights.is_file():
         return Sign("weights", "bad", f"no file at {recipe.model.weights}", "correct --set model.weights=FILE")
-    texts = {"none": "from scratch, as the recipe says", "hub": "the hub answers", "cache": "downloaded earlier"}
+    texts = {
+        "none": "from scratch, as the recipe says", "hub": "the hub answers", "cache": "downloaded earlier",
+        "described": "measured by hand, needs none",
+    }  # fmt: skip
     return Sign("weights", "good", f"{recipe.model.backbone}: {texts.get(source, source)}")
 
 

@@ -1,9 +1,10 @@
-"""Parts of a network: backbones, poolers, fusions, heads, freezing."""
+"""Parts of a network: backbones (and descriptions in their place), poolers, fusions, heads, freezing."""
 
 from . import attention, clam, dsmil, settransformer, transmil  # noqa: F401 - importing them registers the poolers
 from .attention import AdditivePooler, LearnedPooler
 from .backbones import Backbone, build_backbone, describe_missing_weights, find_weights, hash_weights, read_input_px
 from .branch import MASK_WIDTH, TILE_WIDTH, Guide, MaskBranch
+from .described import DESCRIPTIONS, Description, build_described, is_described
 from .freezing import ParameterGroup, build_groups, open_stage
 from .fusion import FUSIONS, Fusion
 from .maps import UpperPart, cut_backbone
@@ -13,6 +14,7 @@ from .poolers import POOLERS, Pooled, Pooler, keeps_single
 from .stem import MaskStem, add_mask_channel
 
 __all__ = [
+    "DESCRIPTIONS",
     "FUSIONS",
     "MASK_WIDTH",
     "NORMS",
@@ -21,6 +23,7 @@ __all__ = [
     "AdditivePooler",
     "Backbone",
     "BagReader",
+    "Description",
     "Fusion",
     "Guide",
     "Head",
@@ -35,12 +38,14 @@ __all__ = [
     "UpperPart",
     "add_mask_channel",
     "build_backbone",
+    "build_described",
     "build_groups",
     "choose_norm",
     "cut_backbone",
     "describe_missing_weights",
     "find_weights",
     "hash_weights",
+    "is_described",
     "keeps_single",
     "open_stage",
     "read_input_px",

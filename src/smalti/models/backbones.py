@@ -1,4 +1,4 @@
-"""Any timm backbone by its own name, with weights from the hub, a local folder or a file.
+"""Any timm backbone by its own name, with weights from the hub, a local folder or a file; or descriptions in its place.
 
 A backbone travels with what it was trained on: input size, mean and standard deviation.
 """
@@ -20,17 +20,22 @@ import torch
 from torch import nn
 
 from .. import recipe
-from ..errors import WeightsError
+from ..errors import PartError, WeightsError
 from ..types import InputSpec
+from .described import build_described, is_described
 from .norms import NORMS, Norm, has_batchnorm
 from .weights import load_weights
 
 FILE_OPTION = "--set model.weights=FILE (.safetensors) takes weights from a file, --set model.pretrained=false none"
 
 
+# Descriptions take tiles of any size as 0..1; this one is stored where neither recipe nor images say another.
+DESCRIBED = InputSpec(224, fixed=False, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+
+
 @dataclass(frozen=True, slots=True)
 class Backbone:
-    """A network without its last layer: (M, 3, H, W) to (M, D).
+    """A network without its last layer, or descriptions that need none: (M, 3, H, W) to (M, D).
 
     Attributes:
         name: as the recipe calls it.
@@ -59,6 +64,9 @@ def build_backbone(model: recipe.Model, *, seed: int = 0) -> Backbone:
     """
     torch.manual_seed(seed)
     source = find_weights(model)
+    if source == "described":
+        described = build_described(model.backbone)
+        return Backbone(described, model.backbone, len(described.names), DESCRIBED)
     if source is None and not model.backbone.startswith("local-dir:") and _wants_hub(model):
         raise WeightsError(describe_missing_weights(model))
     module = _create(model, source)
@@ -81,6 +89,8 @@ def build_backbone(model: recipe.Model, *, seed: int = 0) -> Backbone:
 
 def read_input_px(model: recipe.Model) -> int:
     """Input size of a timm backbone from its listing, without building it; 224 where it is not listed."""
+    if is_described(model.backbone):
+        return DESCRIBED.size_px
     config = timm.get_pretrained_cfg(model.backbone, allow_unregistered=True)
     return int(config.input_size[-1]) if config is not None else 224
 
@@ -88,12 +98,15 @@ def read_input_px(model: recipe.Model) -> int:
 def find_weights(model: recipe.Model) -> str | None:
     """Where the weights will come from: ``file``, ``folder``, ``cache``, ``hub``, or ``none`` (from scratch).
 
-    None when weights are wanted and cannot be had: the hub did not answer within ``model.hub_timeout_s``.
+    ``described`` where nothing is needed, since numbers are measured by hand. None when weights are wanted and cannot
+    be had: the hub did not answer within ``model.hub_timeout_s``.
 
     Raises:
         WeightsError: no such backbone; a slip in its name must not look like a silent hub.
     """
     _check_name(model.backbone)
+    if is_described(model.backbone):
+        return "described"
     if model.weights is not None:
         return "file"
     if model.backbone.startswith("local-dir:"):
@@ -146,6 +159,11 @@ def _check_name(name: str) -> None:
         folder = Path(name.removeprefix("local-dir:"))
         if not (folder / "config.json").is_file():
             raise WeightsError(f"no config.json in {folder}. Fix: give a folder as timm's save_for_hf writes it")
+    elif is_described(name):
+        try:
+            build_described(name)
+        except PartError as error:
+            raise WeightsError(str(error)) from None
     elif not name.startswith("hf-hub:"):
         plain, _, tag = name.partition(".")
         if not timm.is_model(plain):

@@ -222,3 +222,86 @@ class LogSumExpPooler(Pooler):
         scaled = blank_padding(self.r * features, mask, value=float("-inf")) + weights.log()[..., None]
         total = weights.sum(dim=1, keepdim=True)
         return Pooled((scaled.logsumexp(dim=1) - total.log()) / self.r, scaled.softmax(dim=1).mean(dim=2))
+
+
+@POOLERS.register("mean_spread", summary="mean and standard deviation of each embedding dimension over the tiles")
+class MeanSpreadPooler(Pooler):
+    """What tiles have in common and how much they differ; the spread of a single tile is 0.
+
+    Both are weighted by coverage where that is given.
+    """
+
+    weighs = True
+
+    def __init__(self, features: int, classes: int) -> None:
+        super().__init__(2 * features, classes)
+
+    def forward(
+        self,
+        features: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        *,
+        positions: torch.Tensor | None = None,
+        coverage: torch.Tensor | None = None,
+    ) -> Pooled:
+        """Pool (B, N, D) to (B, 2 D), the means first."""
+        mean, rest, shares = _center_tiles(features, mask, coverage)
+        variance = torch.einsum("bn,bnd->bd", shares.to(features.dtype), rest.square())
+        return Pooled(torch.cat([mean, signed_root(variance)], dim=1), shares)
+
+
+@POOLERS.register(
+    "covariance",
+    summary="mean of the tile embeddings, and the covariance of k fixed random projections of them",
+    reference="Carreira et al. 2012; signed square root of Lin et al. 2015",
+)
+class CovariancePooler(Pooler):
+    """Second-order pooling: which directions of the embedding vary together over the tiles of an image.
+
+    Directions are k orthonormal ones, drawn at random but the same for all images, folds and machines, since D
+    dimensions have D (D + 1) / 2 covariances; they are saved with the network. A single tile varies in none.
+    """
+
+    weighs = True
+    directions: torch.Tensor
+
+    def __init__(self, features: int, classes: int, *, k: int = 16) -> None:
+        if k < 1:
+            raise ValueError(f"k is a number of directions, 1 or more, not {k}")
+        k = min(k, features)
+        super().__init__(features + k * (k + 1) // 2, classes)
+        drawn = torch.randn(features, k, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        self.register_buffer("directions", torch.linalg.qr(drawn).Q.float())
+
+    def forward(
+        self,
+        features: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        *,
+        positions: torch.Tensor | None = None,
+        coverage: torch.Tensor | None = None,
+    ) -> Pooled:
+        """Pool (B, N, D) to (B, D + k (k + 1) / 2): means, then the upper triangle of roots of covariances."""
+        mean, rest, shares = _center_tiles(features, mask, coverage)
+        seen = rest @ self.directions.to(rest.dtype)
+        covariance = torch.einsum("bn,bni,bnj->bij", shares.to(rest.dtype), seen, seen)
+        rows, cols = torch.triu_indices(*covariance.shape[1:], device=covariance.device).unbind()
+        return Pooled(torch.cat([mean, signed_root(covariance[:, rows, cols])], dim=1), shares)
+
+
+def _center_tiles(
+    features: torch.Tensor, mask: torch.Tensor | None, coverage: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Weighted mean (B, D) of tiles (B, N, D), what they differ from it by, 0 on padding, and their shares (B, N)."""
+    mask = fill_mask(features, mask)
+    weights = weigh_tiles(mask, coverage)
+    shares = weights / weights.sum(dim=1, keepdim=True)
+    tiles = blank_padding(features, mask)
+    mean = torch.einsum("bn,bnd->bd", shares.to(features.dtype), tiles)
+    return mean, blank_padding(tiles - mean[:, None], mask), shares
+
+
+def signed_root(values: torch.Tensor) -> torch.Tensor:
+    """``sign(x) sqrt(|x|)``, without an endless slope at 0: there it is 0 and takes no gradient."""
+    some = values.abs() > torch.finfo(values.dtype).tiny
+    return torch.where(some, values.sign() * torch.where(some, values.abs(), 1.0).sqrt(), 0.0)

@@ -208,7 +208,11 @@ class Split(Section):
 class Model(Section):
     """The network."""
 
-    backbone: str = Field("mobilenetv2_100", description="timm name, or hf-hub:OWNER/NAME, or local-dir:FOLDER")
+    backbone: str = Field(
+        "mobilenetv2_100",
+        description="timm name, or hf-hub:OWNER/NAME, or local-dir:FOLDER; or numbers in place of a network, "
+        "described:NAME, several as described:colour+texture (smalti parts)",
+    )
     pretrained: bool = Field(True, description="take weights from the hub (timm's own download)")
     weights: Path | None = Field(None, description="weights file instead (.safetensors; .pt and .pth weights-only)")
     weights_part: str | None = Field(

@@ -14,7 +14,18 @@ from lightning.fabric import Fabric
 from numpy.typing import NDArray
 
 from ..errors import PartError, RecipeError
-from ..models import FUSIONS, MASK_WIDTH, NORMS, POOLERS, TILE_WIDTH, Backbone, MaskBranch, Pooler
+from ..models import (
+    FUSIONS,
+    MASK_WIDTH,
+    NORMS,
+    POOLERS,
+    TILE_WIDTH,
+    Backbone,
+    MaskBranch,
+    Pooler,
+    build_described,
+    is_described,
+)
 from ..recipe import Finetune, Model, Phase, Recipe
 from ..registry import read_options
 from ..runs import RunFolder
@@ -115,9 +126,12 @@ def check_parts(recipe: Recipe) -> None:
 
     Raises:
         PartError: a part that does not exist, the message names the nearest; or one that its options break.
-        RecipeError: weights by coverage for a pooler that has no use for them; a solved head on what learns.
+        RecipeError: weights by coverage for a pooler that has no use for them; a solved head on what learns; settings
+            that ask descriptions to learn.
     """
     model = recipe.model
+    if is_described(model.backbone):
+        _check_described(recipe)
     pooler = _attempt(f"pooler '{model.pooler}'", model.pooler_options, partial(_pool, model))
     if model.coverage_weights and not pooler.weighs:
         raise RecipeError(
@@ -143,6 +157,27 @@ def check_parts(recipe: Recipe) -> None:
     for phase in (recipe.train.transfer, recipe.train.finetune):
         _attempt(f"loss '{phase.loss}'", phase.loss_options, partial(_lose, phase))
         check_optimiser(phase.optimiser)
+
+
+def _check_described(recipe: Recipe) -> None:
+    """Refuse what needs a network where descriptions take its place, all of it at once."""
+    model, finetune = recipe.model, recipe.train.finetune
+    build_described(model.backbone)
+    converts = model.norm != "auto" and NORMS.build(model.norm).convert is not None
+    asked = [
+        (finetune.epochs > 0, f"train.finetune.epochs={finetune.epochs}", "train.finetune.epochs=0"),
+        (model.mask_channel, "model.mask_channel=true", "model.mask_channel=false"),
+        (model.weights is not None, f"model.weights={model.weights}", "model.weights=null"),
+        (model.weights_part is not None, f"model.weights_part={model.weights_part}", "model.weights_part=null"),
+        (converts, f"model.norm={model.norm}", "model.norm=auto"),
+    ]
+    wrong = [(what, fix) for found, what, fix in asked if found]
+    if wrong:
+        raise RecipeError(
+            f"{model.backbone} is measured, not learned: it has no weights, layers or norms, which "
+            f"{', '.join(what for what, _ in wrong)} would need. "
+            f"Fix: {' '.join(f'--set {fix}' for _, fix in wrong)}, or a network as model.backbone"
+        )
 
 
 def _attempt(part: str, options: Sequence[str], work: Callable[[], Result]) -> Result:

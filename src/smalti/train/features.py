@@ -18,13 +18,15 @@ from numpy.typing import NDArray
 
 from .. import recipe
 from ..errors import RunError
-from ..models import Backbone, Pooler, hash_weights
+from ..models import Backbone, Pooler, hash_weights, is_described
 from ..runs import build_once, hash_code, hash_text, read_json, reading, write_json
 from ..samples import StainMaps, apply_transform, iterate_ahead, normalise_tiles, view_transform
 from ..tile import TileStore
 from .devices import choose_device, make_fabric
 
 CHUNK_TILES = 32
+FEATURES_CODE = ("smalti.train.features", "smalti.models.backbones", "smalti.samples.augment", "smalti.samples.stain")
+DESCRIBED_CODE = ("smalti.models.described", "smalti.audit.stains")  # which stands for weights there
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ class Features:
 
     def pool(self, pooler: Pooler, *, weighs: bool = False) -> torch.Tensor:
         """Image embeddings (views, images, D) of a pooler that does not learn, weighted by coverage on request."""
-        out = torch.empty(self.views, len(self.store.images), self.size)
+        out = torch.empty(self.views, len(self.store.images), pooler.features)
         with torch.inference_mode():
             for view, bag in itertools.product(range(self.views), range(len(self.store.images))):
                 coverage = torch.from_numpy(self.read_coverage(bag))[None] if weighs else None
@@ -95,9 +97,7 @@ def compute_features(
     Tiles are seen after their map of ``stains``, if there are any.
     """
     weights = hash_weights(backbone.module)
-    code = hash_code(
-        "smalti.train.features", "smalti.models.backbones", "smalti.samples.augment", "smalti.samples.stain"
-    )
+    code = hash_code(*FEATURES_CODE, *(DESCRIBED_CODE if is_described(backbone.name) else ()))
     precision = str(fabric._precision.precision)
     look = "" if stains is None else stains.key
     key = hash_text(store.key, look, backbone.name, weights, str(backbone.spec), precision, torch.__version__, code)
@@ -106,7 +106,7 @@ def compute_features(
     def build(folder: Path, view: int) -> None:
         module = fabric.setup_module(backbone.module).eval()
         with (folder / "features.f32").open("wb") as file:
-            for done, values in _embed_view(module, backbone, store, view=view, stains=stains):
+            for done, values in _embed_view(module, backbone, store, view=view, stains=stains, device=fabric.device):
                 values.tofile(file)
                 if progress is not None:
                     progress(view * tiles + done, views * tiles)
@@ -141,10 +141,15 @@ def time_pass(backbone: Backbone, tile_px: int, train: recipe.Train, *, tiles: i
 
 
 def _embed_view(
-    module: torch.nn.Module, backbone: Backbone, store: TileStore, *, view: int, stains: StainMaps | None
+    module: torch.nn.Module,
+    backbone: Backbone,
+    store: TileStore,
+    *,
+    view: int,
+    stains: StainMaps | None,
+    device: torch.device,
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Tiles done so far and the embeddings (n, D) of the next chunk, in the order of the store."""
-    device = next(module.parameters()).device
     total = int(store.starts[-1])
     starts = range(0, total, CHUNK_TILES)
     turned = (_read_view(store, s, min(s + CHUNK_TILES, total), view=view, stains=stains) for s in starts)

@@ -192,7 +192,11 @@ def _settle_norm(plan: Recipe, *, listener: Listener) -> Recipe:
     if plan.model.norm != "auto":
         return plan
     model = plan.model
-    trained = model.pretrained or model.weights is not None or model.backbone.startswith(("hf-hub:", "local-dir:"))
+    trained = (
+        model.pretrained
+        or model.weights is not None
+        or model.backbone.startswith(("hf-hub:", "local-dir:", "described:"))
+    )
     name, reason = choose_norm(plan.train, pretrained=trained)
     if plan.train.finetune.epochs > 0:
         listener.say(f"norm {name}: {reason}")
