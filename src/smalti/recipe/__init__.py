@@ -3,6 +3,7 @@
 A recipe is a named preset, plus a YAML file or ``--set section.knob=value`` on top of it.
 """
 
+from .automatic import AUTO, PLAIN_POOLERS, SOLVED, STEPPED, STEPS, list_turned, settle_backbone, settle_choices
 from .documents import list_documents, load_document
 from .reading import list_knobs, list_presets, load_recipe, overlay_recipe
 from .recipe import Recipe
@@ -11,6 +12,11 @@ from .sections import Audit, Data, Ensemble, Evaluate, Model, Predict, Split, St
 from .training import Finetune, Phase, Train, Transfer
 
 __all__ = [
+    "AUTO",
+    "PLAIN_POOLERS",
+    "SOLVED",
+    "STEPPED",
+    "STEPS",
     "Audit",
     "Data",
     "Ensemble",
@@ -29,7 +35,10 @@ __all__ = [
     "list_documents",
     "list_knobs",
     "list_presets",
+    "list_turned",
     "load_document",
     "load_recipe",
     "overlay_recipe",
+    "settle_backbone",
+    "settle_choices",
 ]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import PartError, RecipeError
 from ..models import FUSIONS, MASK_WIDTH, NORMS, POOLERS, TILE_WIDTH, Backbone, MaskBranch, Pooler
-from ..recipe import Finetune, Model, Phase, Recipe
+from ..recipe import STEPS, Finetune, Model, Phase, Recipe
 from ..registry import read_options
 from ..runs import RunFolder
 from ..samples import AUGMENTATIONS, StainMaps, apply_transform
@@ -23,7 +23,7 @@ from ..tile import SHAPE_NAMES, STAINS, TileStore
 from ..types import Cohort, Sample
 from .devices import Device
 from .features import Features
-from .heads import HEADS, STEPS
+from .heads import HEADS
 from .losses import LOSSES
 from .optimisers import check_optimiser
 from .policies import SEARCHES
