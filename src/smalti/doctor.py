@@ -15,7 +15,8 @@ import psutil
 from packaging.requirements import Requirement
 
 from .errors import WeightsError
-from .recipe import Recipe
+from .packages import INSTALL, check_package, describe_package, find_package, list_packages
+from .recipe import Recipe, settle_choices
 from .registry import Entry
 
 LEAST_MEMORY_GB = 4.0
@@ -37,7 +38,7 @@ def examine_machine(recipe: Recipe, *, folder: Path = Path("runs")) -> tuple[Sig
     signs = [_examine_python(), *_examine_libraries()]
     if not any(sign.state == "bad" for sign in signs):
         signs += _examine_device(recipe)
-        signs.append(_examine_weights(recipe))
+        signs += [_examine_packages(), _examine_weights(recipe)]
     return (*signs, _examine_memory(), _examine_disk(folder))
 
 
@@ -114,24 +115,50 @@ def _read_driver() -> str:
     return answer.stdout.strip().splitlines()[0] if answer.returncode == 0 and answer.stdout.strip() else ""
 
 
+def _examine_packages() -> Sign:
+    """Packages with weights, each with a file that is the one it was published with."""
+    packages = list_packages()
+    if not packages:
+        return Sign(
+            "weights by pip", "note", "no package with weights is installed", f"{INSTALL} brings three networks"
+        )
+    try:
+        for package in packages:
+            check_package(package)
+    except WeightsError as error:
+        found, _, fix = str(error).partition(" Fix: ")
+        return Sign("weights by pip", "bad", found, fix)
+    held = ", ".join(f"{package.backbone} ({describe_package(package)})" for package in packages)
+    return Sign("weights by pip", "good", held)
+
+
 def _examine_weights(recipe: Recipe) -> Sign:
+    """Where a run of the recipe would take its weights from, and why from there."""
     from .models import describe_missing_weights, find_weights
 
+    (plan,), notes = settle_choices([recipe])
+    model, why = plan.model, "".join(f"; {note}" for note in notes if note.startswith("backbone"))
     try:
-        source = find_weights(recipe.model)
+        source = find_weights(model)
     except WeightsError as error:
         found, _, fix = str(error).partition(" Fix: ")
         return Sign("weights", "bad", found, fix)
     if source is None:
-        found, _, fix = describe_missing_weights(recipe.model).partition(" Fix: ")
-        return Sign("weights", "note" if recipe.model.without_weights == "scratch" else "bad", found, fix)
-    if source == "file" and recipe.model.weights is not None and not recipe.model.weights.is_file():
-        return Sign("weights", "bad", f"no file at {recipe.model.weights}", "correct --set model.weights=FILE")
+        found, _, fix = describe_missing_weights(model).partition(" Fix: ")
+        return Sign("weights", "note" if model.without_weights == "scratch" else "bad", found + why, fix)
+    if source == "file" and model.weights is not None and not model.weights.is_file():
+        return Sign("weights", "bad", f"no file at {model.weights}", "correct --set model.weights=FILE")
+    package = find_package(model.backbone)
     texts = {
-        "none": "from scratch, as the recipe says", "hub": "the hub answers", "cache": "downloaded earlier",
-        "described": "measured by hand, needs none",
-    }  # fmt: skip
-    return Sign("weights", "good", f"{recipe.model.backbone}: {texts.get(source, source)}")
+        "file": f"the file {model.weights}, which comes before packages and the hub",
+        "folder": "the folder that its name gives",
+        "package": f"package {describe_package(package)}, which comes before the hub" if package is not None else "",
+        "cache": "the hub's copy that was downloaded earlier; no package has them",
+        "hub": "the hub, which answers; no package has them and no copy was downloaded earlier",
+        "described": "measured by hand, which needs none",
+        "none": "from scratch, as model.pretrained=false says",
+    }
+    return Sign("weights", "good", f"{model.backbone}: {texts[source]}{why}")
 
 
 def _examine_memory() -> Sign:

@@ -291,7 +291,7 @@ def climb_ladder(
     """
     data, runs = Path(data), Path(runs)
     plan = load_ladder(ladder)
-    steps = resolve_ladder(plan, settings=settings, until=until)
+    steps = resolve_ladder(plan, settings=settings, until=until, listener=listener)
     name = Path(ladder).stem
     folder = runs / f"{data.resolve().name}-ladder-{name}"
     if not data.is_dir():

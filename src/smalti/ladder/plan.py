@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import Field, model_validator
 
 from ..audit.decisions import ACTIONS
 from ..errors import RecipeError
-from ..recipe import Recipe, Section, list_documents, load_document, load_recipe
+from ..recipe import Recipe, Section, list_documents, load_document, load_recipe, settle_choices
 from ..types import Action
+from ..workflow import SILENT, Listener
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 
@@ -96,8 +97,13 @@ def _list_actions(rung: Rung) -> tuple[Action, ...]:
     return rung.decisions if isinstance(rung.decisions, tuple) else () if rung.decisions is False else ACTIONS
 
 
-def resolve_ladder(ladder: Ladder, *, settings: Iterable[str] = (), until: str | None = None) -> tuple[Step, ...]:
+def resolve_ladder(
+    ladder: Ladder, *, settings: Iterable[str] = (), until: str | None = None, listener: Listener = SILENT
+) -> tuple[Step, ...]:
     """The rungs with what they inherit; ``settings`` hold for all, below the rungs' own; the last is ``until``.
+
+    What ``auto`` stands for is said. The head is one for all rungs, also those above ``until``: solved only where none
+    of them asks for steps.
 
     Raises:
         RecipeError: knobs that do not exist, of all rungs at once, or no rung of that name.
@@ -112,7 +118,7 @@ def resolve_ladder(ladder: Ladder, *, settings: Iterable[str] = (), until: str |
     steps: list[Step] = []
     faults: list[str] = []
     below: str | None = None
-    for rung in ladder.rungs[: names.index(until) + 1 if until else None]:
+    for rung in ladder.rungs:
         on = rung.on or below
         below = rung.name
         inherited[rung.name] = (*(inherited[on] if on else base), *rung.settings)
@@ -127,4 +133,8 @@ def resolve_ladder(ladder: Ladder, *, settings: Iterable[str] = (), until: str |
         steps.append(Step(rung.name, change, on, rung.settings, recipe, acting[rung.name], rung.members))
     if faults:
         raise RecipeError("\n".join(faults))
-    return tuple(steps)
+    recipes, notes = settle_choices([step.recipe for step in steps])
+    for note in notes:
+        listener.say(note)
+    settled = [replace(step, recipe=recipe) for step, recipe in zip(steps, recipes, strict=True)]
+    return tuple(settled[: names.index(until) + 1 if until else None])

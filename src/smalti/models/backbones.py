@@ -1,4 +1,4 @@
-"""Any timm backbone by its own name, with weights from the hub, a local folder or a file; or descriptions in its place.
+"""Any timm backbone by its own name, with weights from a file, a folder, a package or the hub; or descriptions.
 
 A backbone travels with what it was trained on: input size, mean and standard deviation.
 """
@@ -21,10 +21,12 @@ from torch import nn
 
 from .. import recipe
 from ..errors import PartError, WeightsError
+from ..packages import INSTALL, PACKAGES, find_package
+from ..recipe import AUTO, settle_backbone
 from ..types import InputSpec
 from .described import build_described, is_described
 from .norms import NORMS, Norm, has_batchnorm
-from .weights import load_weights
+from .weights import load_package, load_weights
 
 FILE_OPTION = "--set model.weights=FILE (.safetensors) takes weights from a file, --set model.pretrained=false none"
 
@@ -42,7 +44,8 @@ class Backbone:
         features: D.
         spec: input size, mean and standard deviation.
         norm: what became of its batch normalisation; None where it has none.
-        note: what was unwrapped, chosen or left out of a weights file, one sentence; None where nothing was.
+        note: which package or hub the weights came from, or what was unwrapped, chosen or left out of a weights file;
+            one sentence, None where there is nothing to say.
     """
 
     module: nn.Module
@@ -63,6 +66,7 @@ def build_backbone(model: recipe.Model, *, seed: int = 0) -> Backbone:
         WeightsError: no such backbone, or weights that cannot be had or do not fit it.
     """
     torch.manual_seed(seed)
+    model = settle_backbone(model)
     source = find_weights(model)
     if source == "described":
         described = build_described(model.backbone)
@@ -74,6 +78,10 @@ def build_backbone(model: recipe.Model, *, seed: int = 0) -> Backbone:
     if model.weights is not None:
         name = str(config.get("architecture") or model.backbone)
         note = load_weights(module, model.weights, name=name, heads=_list_heads(config), part=model.weights_part)
+    elif source == "package":
+        note = load_package(module, PACKAGES[model.backbone])
+    elif source in {"cache", "hub"}:
+        note = f"weights of {model.backbone} from the hub{', downloaded earlier' if source == 'cache' else ''}"
     # What auto stands for is chosen before; a backbone that only looks is the same under all that it may choose.
     norm = NORMS.build("live" if model.norm == "auto" else model.norm) if has_batchnorm(module) else None
     if norm is not None and norm.convert is not None:
@@ -91,19 +99,21 @@ def read_input_px(model: recipe.Model) -> int:
     """Input size of a timm backbone from its listing, without building it; 224 where it is not listed."""
     if is_described(model.backbone):
         return DESCRIBED.size_px
-    config = timm.get_pretrained_cfg(model.backbone, allow_unregistered=True)
+    config = timm.get_pretrained_cfg(settle_backbone(model).backbone, allow_unregistered=True)
     return int(config.input_size[-1]) if config is not None else 224
 
 
 def find_weights(model: recipe.Model) -> str | None:
-    """Where the weights will come from: ``file``, ``folder``, ``cache``, ``hub``, or ``none`` (from scratch).
+    """Where the weights will come from, the first that can be had: ``file`` (or ``folder``), ``package``, ``cache``,
+    ``hub``; ``none`` where the recipe wants none (from scratch).
 
     ``described`` where nothing is needed, since numbers are measured by hand. None when weights are wanted and cannot
-    be had: the hub did not answer within ``model.hub_timeout_s``.
+    be had: the hub did not answer within ``model.hub_timeout_s``. It is not asked where an earlier place has them.
 
     Raises:
         WeightsError: no such backbone; a slip in its name must not look like a silent hub.
     """
+    model = settle_backbone(model)
     _check_name(model.backbone)
     if is_described(model.backbone):
         return "described"
@@ -113,6 +123,8 @@ def find_weights(model: recipe.Model) -> str | None:
         return "folder"
     if not _wants_hub(model):
         return "none"
+    if find_package(model.backbone) is not None:
+        return "package"
     if _find_cached(model.backbone) is not None:
         return "cache"
     return "hub" if _reach_hub(model.hub_timeout_s) else None
@@ -120,9 +132,13 @@ def find_weights(model: recipe.Model) -> str | None:
 
 def describe_missing_weights(model: recipe.Model) -> str:
     """One sentence: what was looked for, where, and the ways out."""
+    name = settle_backbone(model).backbone
+    package = PACKAGES.get(name)
+    looked = f"package {package.name} is not installed, " if package is not None else ""
+    brings = "brings them" if package is not None else f"brings those of {', '.join(PACKAGES)} (model.backbone={AUTO})"
     return (
-        f"no weights for '{model.backbone}': {huggingface_hub.constants.ENDPOINT} did not answer within "
-        f"{model.hub_timeout_s:g} s and there is no downloaded copy. Fix: {FILE_OPTION}"
+        f"no weights for '{name}': {looked}{huggingface_hub.constants.ENDPOINT} did not answer within "
+        f"{model.hub_timeout_s:g} s and there is no downloaded copy. Fix: {INSTALL} {brings}, {FILE_OPTION}"
     )
 
 

@@ -23,6 +23,7 @@ import torch
 from torch import nn
 
 from ..errors import WeightsError
+from ..packages import Package, check_package, describe_package
 
 State = dict[str, torch.Tensor]
 
@@ -99,6 +100,34 @@ def load_weights(
         module.load_state_dict(wanted | {name: tensor.to(wanted[name].dtype) for name, tensor in fit.tensors.items()})
         return _describe(fit, wanted, reason=reason, path=path)
     raise WeightsError(f"{path} does not fit the backbone {name}: " + _describe_misfit(fits[0], states, name, heads))
+
+
+def load_package(module: nn.Module, package: Package) -> str:
+    """Load a package's weights into its backbone without last layer; return one sentence about what was taken.
+
+    The file names its tensors in its own way and keeps them in timm's order; all must agree in last name and shape.
+
+    Raises:
+        WeightsError: the file is missing, damaged, or has other layers than timm's network.
+    """
+    path = check_package(package)
+    theirs = {name: value for name, value in read_checkpoint(path).items() if COUNTER not in name}
+    with torch.device("meta"):  # shapes without numbers
+        whole = {n: v for n, v in timm.create_model(package.backbone).state_dict().items() if COUNTER not in n}
+    pairs = list(zip(theirs, whole, strict=False))
+    unlike = [
+        f"{their} {tuple(theirs[their].shape)} beside {our} {tuple(whole[our].shape)}"
+        for their, our in pairs
+        if their.split(".")[-1] != our.split(".")[-1] or theirs[their].shape != whole[our].shape
+    ]
+    if unlike or len(theirs) != len(whole):
+        raise WeightsError(
+            f"{path} does not fit {package.backbone} of timm {timm.__version__}: {len(theirs)} tensors for "
+            f"{len(whole)}{'; ' if unlike else ''}{'; '.join(unlike[:3])}. Fix: install a timm that smalti asks for"
+        )
+    wanted = module.state_dict()
+    module.load_state_dict(wanted | {our: theirs[their] for their, our in pairs if our in wanted})
+    return f"weights of {package.backbone} from package {describe_package(package)}, trained on ImageNet-1k"
 
 
 def read_checkpoint(path: Path) -> Any:

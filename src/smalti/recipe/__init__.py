@@ -3,6 +3,7 @@
 A recipe is a named preset, plus a YAML file or ``--set section.knob=value`` on top of it.
 """
 
+from .automatic import AUTO, PLAIN_POOLERS, SOLVED, STEPPED, STEPS, list_turned, settle_backbone, settle_choices
 from .documents import list_documents, load_document
 from .portfolios import Member, load_portfolio
 from .reading import change_recipe, list_knobs, list_presets, load_recipe, overlay_recipe
@@ -12,6 +13,11 @@ from .sections import Audit, Data, Ensemble, Evaluate, Model, Portfolio, Predict
 from .training import Finetune, Phase, Train, Transfer
 
 __all__ = [
+    "AUTO",
+    "PLAIN_POOLERS",
+    "SOLVED",
+    "STEPPED",
+    "STEPS",
     "Audit",
     "Data",
     "Ensemble",
@@ -33,8 +39,11 @@ __all__ = [
     "list_documents",
     "list_knobs",
     "list_presets",
+    "list_turned",
     "load_document",
     "load_portfolio",
     "load_recipe",
     "overlay_recipe",
+    "settle_backbone",
+    "settle_choices",
 ]

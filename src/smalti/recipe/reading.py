@@ -21,10 +21,9 @@ SHOWN = 80  # signs of a setting in a message
 
 
 def list_presets() -> tuple[str, ...]:
-    """Names of the presets that ship with smalti (overlays excluded)."""
+    """Names of the presets that ship with smalti."""
     folder = resources.files("smalti") / "presets"
-    names = (Path(f.name).stem for f in folder.iterdir() if f.name.endswith(".yaml"))
-    return tuple(sorted(n for n in names if n != "scratch"))
+    return tuple(sorted(Path(f.name).stem for f in folder.iterdir() if f.name.endswith(".yaml")))
 
 
 def load_recipe(

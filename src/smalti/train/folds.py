@@ -18,6 +18,7 @@ from .. import recipe
 from ..audit import DYNAMICS_NAME, Dynamics, join_dynamics, write_dynamics
 from ..errors import RecipeError
 from ..models import NORMS, Head, Network, add_mask_channel
+from ..recipe import STEPS
 from ..runs import RunFolder, write_table
 from ..samples import Augmentation, BagBatches, find_chances, parse_policy, write_policy
 from ..types import HISTORY_COLUMNS, PREDICTION_COLUMNS, Cohort, Split, score_columns
@@ -28,7 +29,7 @@ from .experiment import Experiment, Frozen
 from .exploring import Explored, Tell, explore_augmentation, picture_augmentation
 from .features import Features
 from .finetune import FinetuneTask
-from .heads import HEADS, STEPS, solve_head
+from .heads import HEADS, solve_head
 from .loop import Course, Loop, Outcome, Stream
 from .losses import weigh_classes
 from .optimisers import settle_train

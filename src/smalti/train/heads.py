@@ -26,7 +26,6 @@ from ..samples import deal_cases
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-STEPS = "steps"  # the head that is not solved
 MOST_TURNS = 5
 WORSE_STEPS = 2  # the path ends after so many strengths that are worse than the best before
 MOST_STEPS = 500  # of the solver of logistic regression, at one strength

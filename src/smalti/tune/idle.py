@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import RecipeError
-from ..recipe import Recipe, Transfer
+from ..recipe import STEPPED, STEPS, Recipe
 from ..registry import read_options
 from .space import Knob, Space
 from .trial import Bench
@@ -28,10 +28,6 @@ UNREAD = (
     "data", "audit", "evaluate", "ensemble", "predict.calibration", "predict.decision", "split.folds", "split.seeds",
     "split.sealed_frac", "train.watch",
 )  # fmt: skip
-# What phase transfer does in steps; a head that is solved reads its class weights and views.
-STEPPED = tuple(
-    f"train.transfer.{name}" for name in Transfer.model_fields if name not in {"epochs", "class_weights", "views"}
-)
 GRID = ("tile.overlap_frac", "tile.min_coverage", "tile.min_tiles", "tile.max_tiles")
 
 
@@ -80,12 +76,10 @@ def _list_rules() -> Iterator[Rule]:
     yield Rule(UNREAD, lambda r, b: True, "no trial reads it")
     yield Rule(("train.transfer",), lambda r, b: r.train.transfer.epochs == 0, "phase transfer is left out")
     yield Rule(("train.finetune",), lambda r, b: r.train.finetune.epochs == 0, "phase finetune is left out")
-    yield Rule(STEPPED, lambda r, b: r.model.head != "steps", "the head is solved, not learned in steps")
-    yield Rule(
-        ("model.dropout",),
-        lambda r, b: r.model.head != "steps" and r.train.finetune.epochs == 0,
-        "the head is solved, not learned in steps",
-    )
+    solved = "the head is solved, not learned in steps"
+    steps = tuple(f"train.transfer.{name}" for name in STEPPED)
+    yield Rule(steps, lambda r, b: r.model.head != STEPS, solved)
+    yield Rule(("model.dropout",), lambda r, b: r.model.head != STEPS and r.train.finetune.epochs == 0, solved)
     yield Rule(
         ("train.transfer.average_decay",),
         lambda r, b: r.train.transfer.averaging != "ema",
@@ -120,7 +114,7 @@ def find_idle_knobs(space: Space, bench: Bench, settings: tuple[str, ...]) -> di
     """Knob -> why all its values make the same function on this data, whatever the other knobs are turned to."""
     reachable = [space.build_recipe({}, settings)]
     for knob in space.knobs:
-        reachable += _turn(space, knob, settings)
+        reachable += turn_knob(space, knob, settings)
     idle: dict[str, str] = {}
     for rule in _list_rules():
         named = [knob.knob for knob in space.knobs if _is_named(knob.knob, rule)]
@@ -128,7 +122,7 @@ def find_idle_knobs(space: Space, bench: Bench, settings: tuple[str, ...]) -> di
             idle |= {name: rule.reason for name in named if name not in idle}
     for knob in space.knobs:
         if knob.knob.startswith("tile.") and knob.knob not in idle and not _is_gated(space):
-            stores = [_prepare(recipe, bench).store for recipe in _turn(space, knob, settings)]
+            stores = [_prepare(recipe, bench).store for recipe in turn_knob(space, knob, settings)]
             same = {store.key for store in stores}
             if knob.knob in GRID:
                 same = {str((store.starts.tolist(), store.positions.tolist())) for store in stores}
@@ -158,7 +152,7 @@ def _is_gated(space: Space) -> bool:
     return sum(knob.knob.startswith("tile.") or knob.knob == "model.backbone" for knob in space.knobs) > 1
 
 
-def _turn(space: Space, knob: Knob, settings: tuple[str, ...]) -> list[Recipe]:
+def turn_knob(space: Space, knob: Knob, settings: tuple[str, ...]) -> list[Recipe]:
     """The recipe with each value of one knob; those that fit only beside other values are left out."""
     turned = []
     for value in knob.list_values():

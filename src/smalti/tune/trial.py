@@ -19,7 +19,8 @@ from ..runs import RunFolder, hash_text
 from ..types import Cohort, Split, score_columns
 from ..workflow import SILENT, Ground, Listener
 from ..workflow.policies import check_policy
-from ..workflow.preparation import prepare, refold, resolve_plan
+from ..workflow.preparation import prepare, refold
+from ..workflow.settling import resolve_plan
 
 if TYPE_CHECKING:
     from ..train import Experiment

@@ -19,7 +19,7 @@ from ..errors import RecipeError, RunError
 from ..evaluate import pool_predictions, score_predictions
 from ..leftovers import remove_leftovers
 from ..logbook.seal import find_seal
-from ..recipe import Recipe
+from ..recipe import Recipe, settle_choices
 from ..runs import hash_text, now_text, write_atomic, write_json, write_table
 from ..types import Split
 from ..workflow import RUNS, SILENT, Ground, Listener
@@ -27,7 +27,7 @@ from ..workflow.comparison import tabulate_comparison
 from ..workflow.influence import describe_given, read_influence
 from ..workflow.preparation import identify
 from .curves import COLUMNS, find_idle, judge_flatness, measure_noise, trace_curves
-from .idle import find_idle_knobs, find_idle_trials
+from .idle import find_idle_knobs, find_idle_trials, turn_knob
 from .search import STUDIES_SHARE, WHOLE, Search, Studies, name_steps, tabulate_trials
 from .sensitivity import LEAST_TRIALS, LEVEL, Effect, level_scores, measure_effects, measure_interactions
 from .space import Space, load_space
@@ -70,6 +70,7 @@ def tune_recipe(
     data, runs, settings = Path(data), Path(runs), tuple(settings)
     search = search or Search()
     chosen = load_space(space)
+    settings = _settle(chosen, settings, listener=listener)
     plan = chosen.build_recipe({}, settings)
     if not data.is_dir():
         raise RunError(f"no data folder at {data}. Fix: check the path, or 'smalti demo' to draw one")
@@ -94,6 +95,17 @@ def tune_recipe(
         studies, found, idle, splits=splits, plan=plan, curve_seeds=curve_seeds, deadline=started + seconds
     )
     return bench.folder, result
+
+
+def _settle(space: Space, settings: tuple[str, ...], *, listener: Listener) -> tuple[str, ...]:
+    """The settings with what ``auto`` stands for in all trials alike, which is said; the knobs lie above them."""
+    plain = space.build_recipe({}, settings)
+    turned = [recipe for knob in space.knobs for recipe in turn_knob(space, knob, settings)]
+    (settled, *_), notes = settle_choices([plain, *turned])
+    for note in notes:
+        listener.say(note)
+    before, after = plain.model, settled.model
+    return (*settings, *(f"model.{n}={getattr(after, n)}" for n in ("backbone", "head") if after != before))
 
 
 def _leave_out_idle(space: Space, bench: Bench, settings: tuple[str, ...]) -> tuple[Space, dict[str, str]]:

@@ -18,7 +18,7 @@ from ..tile.field import settle_field
 from ..types import Cohort
 from .forecast import Forecast, Prober
 from .listening import SILENT, Listener
-from .preparation import resolve_plan
+from .settling import resolve_plan
 
 MASKED_FRAC = 0.5  # of the images must have a mask for members that look through masks
 SEVERAL, MANY = 2, 8  # tiles of the middle image

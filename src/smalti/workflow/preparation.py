@@ -15,7 +15,7 @@ from .. import images
 from ..audit import settle_decisions, write_decisions, write_findings
 from ..errors import DataError, Problem, RecipeError, RunError, SplitError
 from ..leftovers import name_temporary
-from ..recipe import Recipe, Tile, overlay_recipe
+from ..recipe import Recipe, Tile
 from ..runs import (
     LIBRARIES,
     RunFolder,
@@ -35,6 +35,7 @@ from .ground import Ground
 from .influence import record_influence
 from .listening import SILENT, Listener
 from .policies import check_policy, hash_images
+from .settling import resolve_plan
 from .staging import stage
 from .staining import fit_stains, record_stains
 
@@ -171,36 +172,6 @@ def check_rules(plan: Recipe) -> None:
             f"ensemble.method={plan.ensemble.method} is fitted on the inner images, and a calibration or decision "
             "would be fitted on the same. Fix: --set predict.calibration=none --set predict.decision=largest"
         )
-
-
-def resolve_plan(plan: Recipe, *, listener: Listener) -> Recipe:
-    """The recipe with norm and rates settled; from scratch where it allows that and no weights can be had."""
-    from ..models import describe_missing_weights, find_weights
-    from ..train import settle_train
-
-    if plan.model.without_weights == "scratch" and find_weights(plan.model) is None:
-        listener.say(describe_missing_weights(plan.model).split(". Fix")[0] + "; a small backbone starts from scratch")
-        plan = overlay_recipe(plan, "scratch")
-    settled = _settle_norm(plan, listener=listener)
-    return settled.model_copy(update={"train": settle_train(settled.train)})
-
-
-def _settle_norm(plan: Recipe, *, listener: Listener) -> Recipe:
-    """The recipe with the norm that ``auto`` stands for; the reason is said where it matters."""
-    from ..models import choose_norm
-
-    if plan.model.norm != "auto":
-        return plan
-    model = plan.model
-    trained = (
-        model.pretrained
-        or model.weights is not None
-        or model.backbone.startswith(("hf-hub:", "local-dir:", "described:"))
-    )
-    name, reason = choose_norm(plan.train, pretrained=trained)
-    if plan.train.finetune.epochs > 0:
-        listener.say(f"norm {name}: {reason}")
-    return plan.model_copy(update={"model": model.model_copy(update={"norm": name})})
 
 
 def make_splits(ground: Ground, plan: Recipe, *, listener: Listener) -> tuple[Split, ...]:

@@ -1,0 +1,84 @@
+"""What ``auto`` stands for: a backbone by what is installed, a head by what learns beside it. No network is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..packages import PACKAGES, describe_package, find_package
+from .recipe import Recipe
+from .sections import Model
+from .training import Train, Transfer
+
+AUTO = "auto"
+STEPS = "steps"  # the head that is not solved
+SOLVED = "logistic"  # the one that auto takes where a head can be solved
+USUAL, PACKAGED = "mobilenetv2_100", "tf_efficientnet_lite1"  # backbones
+# Poolers without weights of their own; any other learns, and so cannot come before a head that is solved.
+PLAIN_POOLERS = ("covariance", "logsumexp", "max", "mean", "mean_spread", "topk")
+# Knobs of phase transfer that are of its steps; a solved head reads class weights and views, and has no epochs.
+STEPPED = tuple(name for name in Transfer.model_fields if name not in {"epochs", "class_weights", "views"})
+
+
+def settle_choices(recipes: Sequence[Recipe]) -> tuple[tuple[Recipe, ...], tuple[str, ...]]:
+    """Recipes with the backbone and the head that ``auto`` stands for, and what there is to say about it.
+
+    The recipes are compared with each other: the head is one for all of them, so that what differs is what they say
+    and not what follows from it.
+    """
+    head, head_reason = _choose_head([recipe for recipe in recipes if recipe.model.head == AUTO])
+    notes: list[str] = []
+    settled = []
+    for recipe in recipes:
+        model = settle_backbone(recipe.model)
+        if model is not recipe.model:
+            notes.append(f"backbone {model.backbone}: {_explain_backbone(model)}")
+        if model.head == AUTO:
+            model = model.model_copy(update={"head": head})
+            notes.append(f"head {head}: {head_reason}")
+        settled.append(recipe.model_copy(update={"model": model}))
+    return tuple(settled), tuple(dict.fromkeys(notes))
+
+
+def settle_backbone(model: Model) -> Model:
+    """The section with the backbone that ``auto`` stands for; what names a backbone stays as it is.
+
+    That is one whose weights a package has, where the package is installed and no file is named. No hub is asked, so
+    that the answer does not change with the network.
+    """
+    if model.backbone != AUTO:
+        return model
+    packaged = model.weights is None and find_package(PACKAGED) is not None
+    return model.model_copy(update={"backbone": PACKAGED if packaged else USUAL})
+
+
+def _explain_backbone(model: Model) -> str:
+    if model.weights is not None:
+        return "model.weights is taken to be of it, unless model.backbone names another"
+    if model.backbone == PACKAGED:
+        return f"package {describe_package(PACKAGES[PACKAGED])} has its weights"
+    return f"package {PACKAGES[PACKAGED].name} is not installed"
+
+
+def _choose_head(recipes: Sequence[Recipe]) -> tuple[str, str]:
+    reasons = (_find_steps(recipe) for recipe in recipes)
+    reason = next((reason for reason in reasons if reason is not None), None)
+    return (SOLVED, "nothing before it learns") if reason is None else (STEPS, reason)
+
+
+def _find_steps(recipe: Recipe) -> str | None:
+    """Why a head has to learn in steps; None where it can be solved."""
+    if recipe.train.finetune.epochs:
+        return "the backbone is fine-tuned (train.finetune.epochs)"
+    if recipe.model.fusion is not None:
+        return f"the branch of model.fusion={recipe.model.fusion} learns"
+    if recipe.model.pooler not in PLAIN_POOLERS:
+        return f"pooler '{recipe.model.pooler}' learns"
+    turned = list_turned(recipe.model, recipe.train, plain=Train())
+    return f"solved, it would not read {', '.join(turned)}" if turned else None
+
+
+def list_turned(model: Model, train: Train, *, plain: Train) -> tuple[str, ...]:
+    """Knobs of a head that learns in steps which differ from ``plain``; a solved head reads none of them."""
+    names = (*STEPPED, "epochs")
+    turned = [f"train.transfer.{n}" for n in names if getattr(train.transfer, n) != getattr(plain.transfer, n)]
+    return (*turned, *(["model.dropout"] if model.dropout != Model().dropout else []))
