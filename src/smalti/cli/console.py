@@ -49,6 +49,10 @@ Data = Annotated[Path, typer.Argument(help="data folder; it is never changed", c
 RunPath = Annotated[Path, typer.Argument(help="run folder")]
 RecipeOption = Annotated[str, typer.Option("--recipe", "-r", help="preset name or recipe file")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="section.knob=value, repeatable")]
+Minutes = Annotated[
+    float | None,
+    typer.Option(min=0.0, help="time for all members of a portfolio; 0 is no limit [default: portfolio.minutes, 20]"),
+]
 Runs = Annotated[Path, typer.Option(help="folder of all runs, their cache and the decisions")]
 Name = Annotated[str | None, typer.Option(help="name of the run folder")]
 Decisions = Annotated[Path | None, typer.Option(help="decisions file [default: RUNS/<data folder>.decisions.csv]")]
@@ -118,9 +122,13 @@ def quote(path: Path) -> str:
     return shlex.quote(str(path))
 
 
+def add_minutes(settings: Sequence[str] | None, minutes: float | None) -> list[str]:
+    return [*(settings or ()), *([] if minutes is None else [f"portfolio.minutes={minutes:g}"])]
+
+
 def repeat_settings(recipe: str, settings: Sequence[str] | None) -> str:
     """The options of this command that the proposed one needs too."""
-    words = [] if recipe == "default" else ["--recipe", recipe]
+    words = [] if recipe == "auto" else ["--recipe", recipe]
     words += [word for setting in settings or () for word in ("--set", setting)]
     return "".join(f" {shlex.quote(word)}" for word in words)
 

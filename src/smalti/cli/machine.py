@@ -44,7 +44,7 @@ def parts(
 
 @app.command()
 @guard
-def doctor(runs: Runs = RUNS, recipe: RecipeOption = "default", settings: Settings = None) -> None:
+def doctor(runs: Runs = RUNS, recipe: RecipeOption = "auto", settings: Settings = None) -> None:
     """Say what this machine will do, why, and how to fix what is missing."""
     from ..doctor import examine_machine
     from ..recipe import load_recipe

@@ -1,11 +1,11 @@
-"""The stages: demo, run, train, predict, audit, review."""
+"""The stages: demo, plan, run, train, predict, audit, review."""
 
 from __future__ import annotations
 
 import functools
 import getpass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -16,12 +16,14 @@ from . import console
 from .console import (
     Data,
     Decisions,
+    Minutes,
     Name,
     RecipeOption,
     RunPath,
     Runs,
     Settings,
     Skip,
+    add_minutes,
     app,
     finish,
     guard,
@@ -51,25 +53,65 @@ def demo(
 
 @app.command()
 @guard
+def plan(
+    data: Data,
+    recipe: RecipeOption = "auto",
+    settings: Settings = None,
+    minutes: Minutes = None,
+    runs: Runs = RUNS,
+    skip_problems: Skip = False,
+) -> None:
+    """Read and audit a folder, and say what a run would do, why, how long it takes and what so many cases can show."""
+    from .. import workflow
+
+    settings = add_minutes(settings, minutes)
+    with listen() as listener:
+        content = workflow.plan_data(
+            data, recipe, settings=settings, runs=runs, skip_problems=skip_problems, listener=listener
+        )
+    _print_plan(content)
+    told = repeat_settings(recipe, settings)
+    finish("the plan above; nothing was trained", f"smalti run {quote(data)}{told}")
+
+
+def _print_plan(content: dict[str, Any]) -> None:
+    from .. import workflow
+
+    table = Table("choice", "value", "why", "source", title="what was derived")
+    for row in content["choices"]:
+        table.add_row(*(escape(str(row[key])) for key in ("what", "value", "reason", "source")))
+    console.out.print(table)
+    table = Table("member", "seconds", "what it sees", "taken", title="members, from cheap to dear")
+    for row in content["members"]:
+        cost = f"{row['seconds']:.0f}" if "seconds" in row else "–"
+        table.add_row(escape(row["name"]), cost, escape(row["about"]), "yes" if row["taken"] else escape(row["reason"]))
+    console.out.print(table)
+    for line in workflow.describe_forecast(content):
+        console.out.print(escape(line), soft_wrap=True)
+
+
+@app.command()
+@guard
 def run(
     data: Data,
-    recipe: RecipeOption = "default",
+    recipe: RecipeOption = "auto",
     settings: Settings = None,
+    minutes: Minutes = None,
     runs: Runs = RUNS,
     name: Name = None,
     decisions: Decisions = None,
     skip_problems: Skip = False,
 ) -> None:
-    """Do the whole way: audit, decisions, tiles, training, predictions, evaluation, report."""
+    """Do the whole way: audit, decisions, plan, tiles, training, predictions, evaluation, report."""
     from .. import workflow
 
     with listen() as listener:
         result = workflow.run(
-            data, recipe, settings=settings or (), runs=runs, name=name, decisions=decisions,
+            data, recipe, settings=add_minutes(settings, minutes), runs=runs, name=name, decisions=decisions,
             skip_problems=skip_problems, listener=listener,
         )  # fmt: skip
     console.out.print(f"[bold]{escape(result.describe())}[/]", soft_wrap=True)
-    made = [p for p in ("report.html", "submission.csv", "scores.json") if (result.path / p).is_file()]
+    made = [p for p in ("report.html", "submission.csv", "plan.yaml", "scores.json") if (result.path / p).is_file()]
     finish(f"{', '.join(made)} in {result.path}", f"open {quote(result.path / 'report.html')}")
 
 
@@ -136,7 +178,7 @@ def explain(
 @guard
 def audit(
     data: Data,
-    recipe: RecipeOption = "default",
+    recipe: RecipeOption = "auto",
     settings: Settings = None,
     runs: Runs = RUNS,
     decisions: Decisions = None,
@@ -202,7 +244,7 @@ def _print_audit(seen: Audit, *, title: str) -> None:
 @guard
 def review(
     data: Data,
-    recipe: RecipeOption = "default",
+    recipe: RecipeOption = "auto",
     settings: Settings = None,
     runs: Runs = RUNS,
     decisions: Decisions = None,

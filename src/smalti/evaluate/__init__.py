@@ -7,6 +7,7 @@ from .faithfulness import GRID, Mean, Measured, measure_map, measure_mean, measu
 from .intervals import Scored, judge_trust, score_pool
 from .margins import Margin, measure_margins
 from .pool import Pool, pool_predictions
+from .reach import Reach, foresee_reach
 from .scores import highest_losses, score_predictions
 
 __all__ = [
@@ -19,12 +20,14 @@ __all__ = [
     "Measured",
     "Pair",
     "Pool",
+    "Reach",
     "Scored",
     "adjust_holm",
     "check_alike",
     "compare_pairs",
     "correct_choice",
     "find_common",
+    "foresee_reach",
     "highest_losses",
     "judge_trust",
     "keep_images",

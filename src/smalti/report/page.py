@@ -27,6 +27,7 @@ from .ladder import (
     write_steps,
 )
 from .looked import write_looked
+from .portfolio import write_members, write_plan
 from .record import RunRecord, read_record
 from .results import (
     write_classes,
@@ -49,10 +50,12 @@ SECTIONS: tuple[Callable[[RunRecord], Section], ...] = (
     write_metrics,
     write_classes,
     write_confusion,
+    write_members,
     write_calibration,
     write_gallery,
     write_looked,
     write_suspects,
+    write_plan,
     write_data,
     write_audit,
     write_folds,

@@ -11,6 +11,7 @@ import pandas as pd
 
 from ..audit import SUSPECTS_NAME, Audit, read_decisions, read_findings
 from ..errors import RunError
+from ..notation import read_yaml
 from ..runs import RunFolder, read_json, read_table, reading
 from ..types import Decision
 
@@ -51,6 +52,9 @@ class RunRecord:
     stain: dict[str, Any] | None
     operations: pd.DataFrame | None
     diverged: pd.DataFrame | None
+    members: pd.DataFrame | None
+    plan: dict[str, Any] | None
+    clock: dict[str, Any] | None
 
     @property
     def root(self) -> Path | None:
@@ -91,6 +95,9 @@ def read_record(run: RunFolder) -> RunRecord:
         stain=_read_json(path / "stain.json"),
         operations=_read_table(path / "operations.csv"),
         diverged=_read_table(path / "diverged.csv"),
+        members=_read_table(path / "members.csv"),
+        plan=_read_plan(path / "plan.yaml"),
+        clock=_read_json(path / "clock.json", "seconds", "peak_memory_gb"),
     )
 
 
@@ -122,6 +129,14 @@ def _read_submission(path: Path, cohort: dict[str, Any] | None) -> pd.Series | N
         if len(probabilities) == 1:
             shares["another"] = 1 - shares.iloc[:, 0]
         return shares.idxmax(axis=1)
+
+
+def _read_plan(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    with reading(path, fix="give the run another --name"):
+        plan = read_yaml(path, kind="plan", fix="")
+        return {key: plan[key] for key in ("choices", "expect", "forecast")}
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]] | None:

@@ -10,6 +10,7 @@ from .explaining import describe_explanation, explain_run
 from .ground import Ground, inspect_ground, restrict_decisions
 from .listening import SILENT, Listener
 from .networks import predict
+from .planning import describe_forecast, plan_data
 from .preparation import prepare
 from .reporting import report_audit, report_on
 from .stages import Result, evaluate_run, evaluate_table, reopen, report_run, run, run_on, train_run
@@ -22,12 +23,14 @@ __all__ = [
     "Result",
     "compare_sources",
     "describe_explanation",
+    "describe_forecast",
     "evaluate_run",
     "evaluate_table",
     "explain_run",
     "find_decisions",
     "inspect_ground",
     "open_seal",
+    "plan_data",
     "predict",
     "prepare",
     "reopen",

@@ -102,6 +102,17 @@ def settle_members(plan: Recipe, cohort: Cohort, *, cache: Path, used_s: float, 
     return found
 
 
+def cost_recipe(plan: Recipe, cohort: Cohort, *, cache: Path, listener: Listener) -> Candidate:
+    """A recipe without a portfolio as the one member that it is.
+
+    Raises:
+        WeightsError: its weights cannot be had.
+    """
+    recipe = resolve_plan(plan, listener=listener)
+    one = Candidate(plan.preset, "this recipe alone", (), recipe, taken=True, reason="no portfolio is asked for")
+    return _cost(one, Prober(cohort, cache), set())
+
+
 def read_members(plan: Recipe, rows: Any, *, where: Path) -> list[Candidate]:
     """The members as an earlier call has settled them.
 

@@ -22,6 +22,7 @@ from ..runs import RunFolder, read_json, read_table, write_arrays, write_atomic,
 from ..types import Cohort, Sample, score_columns
 from .heatmaps import find_place, name_heatmap, write_heatmaps
 from .listening import SILENT, Listener
+from .place import MEMBERS
 from .stages import reopen
 from .staging import stage
 
@@ -97,6 +98,12 @@ def _check_finished(folder: RunFolder) -> Recipe:
         raise RunError(
             f"{folder.path.name} is an ensemble and has no networks of its own. "
             f"Fix: explain its members: {', '.join(recipe.ensemble.members)}"
+        )
+    if recipe.portfolio.members is not None:
+        members = sorted(path.name for path in (folder.path / MEMBERS).glob("*") if (path / "done.json").is_file())
+        raise RunError(
+            f"{folder.path.name} is a portfolio, and its networks are those of its members. Fix: explain one of "
+            f"{', '.join(f'{folder.path / MEMBERS / name}' for name in members) or 'them, once they are finished'}"
         )
     wanted = [f"fold{fold}-seed{seed}" for seed, fold in _list_folds(folder)]
     missing = [name for name in wanted if not (folder.checkpoints / f"{name}.safetensors").is_file()]

@@ -9,6 +9,7 @@ from ..errors import RunError
 from ..runs import CACHE
 
 NAME_BYTES = 200  # of a run; file systems allow 255
+MEMBERS = "members"  # folder of the members inside the run of a portfolio
 RESERVED = (CACHE, "report")  # folders beside the runs
 
 
@@ -29,6 +30,14 @@ def check_place(runs: Path, *, data: Path) -> None:
         raise RunError(f"{there} is no folder, so that {runs} can hold no runs. Fix: --runs with another folder")
     if not os.access(there, os.W_OK | os.X_OK):
         raise RunError(f"{there} cannot be written to. Fix: change its permissions, or --runs with another folder")
+
+
+def locate_run(path: Path) -> tuple[Path, str]:
+    """The folder of all runs, and the name of a run in it; a member of a portfolio lies inside its run."""
+    folder = path.resolve()  # "." has no name
+    inside = folder.parent.name == MEMBERS and (folder.parent.parent / "recipe.yaml").is_file()
+    runs = folder.parents[2] if inside else folder.parent
+    return runs, folder.relative_to(runs).as_posix()
 
 
 def check_name(name: str) -> str:

@@ -15,27 +15,24 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from ..audit import EMBEDDINGS_NAME
 from ..errors import DivergenceError, RunError
 from ..evaluate import score_predictions
-from ..notation import read_yaml
 from ..recipe import Recipe
-from ..runs import CACHE, RunFolder, open_run, read_json, write_atomic, write_json, write_table
+from ..runs import CACHE, RunFolder, open_run, read_json, write_json, write_table
 from .blending import blend_members
-from .candidates import Candidate, read_members, settle_members
+from .candidates import Candidate
 from .clock import Clock
-from .forecast import measure_resident
 from .ground import Ground
 from .influence import record_influence
 from .listening import Listener
 from .networks import predict, train_networks
+from .place import MEMBERS
+from .planning import settle_plan
 from .preparation import check_rules, identify, make_splits, name_run, record_plan
 from .staging import stage
 
-PLAN = "plan.yaml"
-MEMBERS = "members"  # folder of the members inside the run
 TABLE = "members.csv"
 COLUMNS = ("member", "status", "reason", "forecast_s", "seconds", "weight", "macro_f1", "low", "high", "inner_macro_f1")
 LATE = 1.5  # a member is begun while what it needs is at most so much more than what is left
@@ -53,11 +50,12 @@ def run_portfolio(
     check_rules(plan)
     identity = identify(ground, cache=runs / CACHE)
     run_folder = open_run(runs / (name or name_run(ground, plan)), recipe=plan, identity=identity)
-    record_plan(run_folder, ground, make_splits(ground, plan, listener=listener))
+    splits = make_splits(ground, plan, listener=listener)
+    record_plan(run_folder, ground, splits)
     influence = record_influence(run_folder, ground, runs=runs, data=identity["data"])
     clock = Clock.open(run_folder.path, started=started)
     with clock.running(listener) as heard:
-        members = _settle_plan(run_folder, ground, plan, cache=runs / CACHE, clock=clock, listener=heard)
+        members = settle_plan(run_folder, ground, plan, splits, cache=runs / CACHE, clock=clock, listener=heard)
         rows = [
             _run_member(member, ground, run_folder, runs=runs, clock=clock, listener=heard)
             for member in members
@@ -71,24 +69,6 @@ def run_portfolio(
         _take_embeddings(run_folder, folders)
         _write_members(run_folder, rows, listener=listener)
     return run_folder
-
-
-def _settle_plan(
-    run_folder: RunFolder, ground: Ground, plan: Recipe, *, cache: Path, clock: Clock, listener: Listener
-) -> list[Candidate]:
-    """The members, as ``plan.yaml`` has them or as they are settled now; what it says is said."""
-    path = run_folder.path / PLAN
-    if path.is_file():
-        content = read_yaml(path, kind="plan", fix="give this run another --name")
-        rows = content.get("members") if isinstance(content, dict) else None
-        return read_members(plan, rows, where=path)
-    with stage(run_folder, "plan"):
-        members = settle_members(plan, ground.cohort, cache=cache, used_s=clock.used_s, listener=listener)
-        write_atomic(path, yaml.safe_dump(_describe_plan(members, plan, clock), sort_keys=False, allow_unicode=True))
-    for member in members:
-        if not member.taken:
-            listener.say(f"{member.name}: {member.reason}")
-    return members
 
 
 def _run_member(
@@ -157,18 +137,3 @@ def _write_members(run_folder: RunFolder, rows: list[dict[str, Any]], *, listene
     write_table(run_folder.path / TABLE, pd.DataFrame(rows, columns=list(COLUMNS)))
     said = ", ".join(f"{row['member']} {row['weight']:.2f}" for row in rows if row["status"] == "done")
     listener.say(f"weights of the members, chosen on inner cases: {said}")
-
-
-def _describe_plan(members: Sequence[Candidate], plan: Recipe, clock: Clock) -> dict[str, Any]:
-    """What ``plan.yaml`` holds."""
-    taken = [member for member in members if member.taken]
-    memory = max((m.forecast.memory_gb for m in taken if m.forecast is not None), default=0.0)
-    return {
-        "minutes": plan.portfolio.minutes,
-        "forecast": {
-            "seconds": round(clock.used_s + sum(m.seconds for m in taken), 1),
-            "memory_gb": round(measure_resident() + memory, 2),
-            "disk_gb": round(sum(m.forecast.disk_gb for m in taken if m.forecast is not None), 2),
-        },
-        "members": [member.describe() for member in members],
-    }

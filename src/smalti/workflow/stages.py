@@ -22,7 +22,7 @@ from .ground import Ground, inspect_ground
 from .influence import read_influence, tell_trust
 from .listening import SILENT, Listener
 from .networks import predict, train_networks
-from .place import check_name
+from .place import check_name, locate_run
 from .portfolio import run_portfolio
 from .staging import stage
 from .suspicion import suspect_run
@@ -52,7 +52,7 @@ class Result:
 
 def run(
     data: str | Path,
-    recipe: str | Path | Recipe = "default",
+    recipe: str | Path | Recipe = "auto",
     *,
     settings: Iterable[str] = (),
     runs: str | Path = RUNS,
@@ -153,16 +153,12 @@ def train_run(
 
 def reopen(path: str | Path, *, listener: Listener = SILENT) -> tuple[Experiment, tuple[Split, ...]]:
     """An experiment from its run folder: same recipe, data and decisions, trained where it was not yet."""
-    run_folder = Path(path).resolve()  # "." has no name
-    recorded = read_json(run_folder / "cohort.json", "root")
-    return train_run(
-        recorded["root"],
-        RunFolder(run_folder).read_recipe(),
-        runs=run_folder.parent,
-        name=run_folder.name,
-        decisions=run_folder / "decisions.csv",
-        listener=listener,
-    )
+    folder = RunFolder(Path(path))
+    runs, name = locate_run(folder.path)
+    plan, root = folder.read_recipe(), read_json(folder.path / "cohort.json", "root")["root"]
+    decisions = folder.path / "decisions.csv"
+    ground = _inspect(root, plan, runs=runs, decisions=decisions, skip_problems=False, listener=listener)
+    return train_networks(ground, plan, runs=runs, name=name, listener=listener)
 
 
 def evaluate_run(path: str | Path) -> Result:
