@@ -13,13 +13,14 @@ from PIL import Image
 
 from smalti import recipe
 from smalti.evaluate import pool_predictions, score_predictions
-from smalti.ladder.budget import Budget, Work, measure_work
+from smalti.ladder.budget import Budget
 from smalti.ladder.pick import pick_on_inner
 from smalti.ladder.plan import Ladder, Step, load_ladder, resolve_ladder
 from smalti.ladder.scoring import Outcome
 from smalti.metrics import macro_f1
 from smalti.types import Cohort, Sample
 from smalti.workflow.influence import Influence
+from smalti.workflow.work import Work, measure_work
 
 CLASSES = ("a", "b")
 
@@ -55,29 +56,28 @@ def cohort(tmp_path: Path) -> Cohort:
     ],
 )
 def test_frozen_work_is_the_pixels_of_the_tiles(cohort: Cohort, settings: tuple[str, ...], tiles: int) -> None:
-    work = measure_work(make_step(*settings), cohort)
+    work = measure_work(make_step(*settings).recipe, cohort)
     assert (work.frozen_px, work.tuned_px) == (tiles * 64**2, 0)
 
 
 def test_finetuning_counts_steps_of_every_fold_and_seed(cohort: Cohort) -> None:
     phase = ("train.finetune.epochs=7", "train.finetune.tiles_per_image=3", "split.folds=2", "split.seeds=[0, 1]")
-    work = measure_work(make_step("tile.size_px=64", *phase), cohort)
+    work = measure_work(make_step("tile.size_px=64", *phase).recipe, cohort)
     per_seed = 2 * 2 * 7 * 2 * 3 * 3 + 3 * 8  # passes, folds, epochs, images, tiles, forward and backward; prediction
     assert work.tuned_px == 2 * per_seed * 64**2
 
 
-def test_features_are_paid_once_and_an_ensemble_is_free(cohort: Cohort) -> None:
+def test_features_are_paid_once(cohort: Cohort) -> None:
     one, two = (
-        measure_work(make_step("tile.size_px=64", setting), cohort)
+        measure_work(make_step("tile.size_px=64", setting).recipe, cohort)
         for setting in ("model.dropout=0.1", "predict.decision=prior")
     )
-    other = measure_work(make_step("tile.size_px=64", "tile.max_tiles=5"), cohort)
+    other = measure_work(make_step("tile.size_px=64", "tile.max_tiles=5").recipe, cohort)
     assert one.features == two.features != other.features
     budget = Budget(minutes=10)
     budget.learn(one, seconds=2000)
     assert budget.refuse(two) is None
     assert budget.refuse(other) is not None, "five eighths of 2,000 s"
-    assert measure_work(replace(make_step(), members=("base",)), cohort).frozen_px == 0
 
 
 def test_a_rung_goes_where_the_rate_so_far_says_that_it_fits() -> None:

@@ -1,0 +1,302 @@
+"""Portfolios: shares against another solver and simulations, what cases can show, members, plan, interruptions."""
+
+from __future__ import annotations
+
+import csv
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from scipy.optimize import minimize
+from sklearn.metrics import f1_score
+from statsmodels.stats.proportion import proportion_confint
+
+from smalti import workflow
+from smalti.errors import RecipeError, RunError
+from smalti.evaluate import foresee_reach
+from smalti.predict import combine_members
+from smalti.predict.ensembles import Inner, Member
+from smalti.predict.weighing import PRIOR_CASES, find_shares, fit_shares
+from smalti.recipe import load_portfolio, load_recipe
+from smalti.types import PREDICTION_COLUMNS
+from smalti.workflow import portfolio
+from smalti.workflow.clock import Clock
+from smalti.workflow.place import locate_run
+from textures import LABELLED, draw_challenge, name_label, write_lines
+
+SETTINGS = ("split.folds=2", "train.device=cpu", "tile.size_px=64")
+PAIR = """
+members:
+  - {name: colour, set: [tile.source=whole, "model.backbone=described:colour"]}
+  - {name: texture, set: ["model.backbone=described:texture"]}
+"""
+
+
+# --- shares -------------------------------------------------------------------------------------------------------
+
+
+def draw_inner(rng: np.random.Generator, *, cases: int, skills: tuple[float, ...]) -> Inner:
+    """Members whose logits know the class so far; three images a case, two classes."""
+    case = np.repeat(np.arange(cases), 3)
+    y_true = (np.arange(cases) % 2)[case]
+    logits = [skill * (2 * y_true - 1) + rng.normal(size=len(case)) for skill in skills]
+    shares = [1 / (1 + np.exp(-value)) for value in logits]
+    scores = np.stack([np.stack([1 - share, share], axis=1) for share in shares])
+    return Inner(tuple(f"m{i}" for i in range(len(skills))), scores, y_true, case)
+
+
+def test_shares_are_those_of_another_solver_on_the_simplex() -> None:
+    inner = draw_inner(np.random.default_rng(0), cases=40, skills=(0.2, 1.0, 1.5))
+    of_truth = inner.scores[:, np.arange(len(inner.y_true)), inner.y_true]
+    weights = np.full(len(inner.y_true), 40 / len(inner.y_true))  # classes and cases are even
+
+    def lose(shares: np.ndarray) -> float:
+        return float(-(weights * np.log(shares @ of_truth)).sum() - PRIOR_CASES * np.log(shares).mean())
+
+    simplex = {"type": "eq", "fun": lambda shares: shares.sum() - 1}
+    wanted = minimize(lose, np.full(3, 1 / 3), bounds=[(1e-6, 1)] * 3, constraints=simplex, options={"ftol": 1e-12})
+    np.testing.assert_allclose(find_shares(inner.scores, inner.y_true, inner.case), wanted.x, atol=2e-3)
+
+
+def test_few_cases_leave_shares_equal_and_many_do_not() -> None:
+    rng = np.random.default_rng(1)
+    few, many = (draw_inner(rng, cases=cases, skills=(0.0, 2.0)) for cases in (4, 400))
+    assert np.ptp(find_shares(few.scores, few.y_true, few.case)) < 0.35
+    assert find_shares(many.scores, many.y_true, many.case)[1] > 0.9
+
+
+def test_copies_of_an_image_in_its_case_change_no_share() -> None:
+    inner = draw_inner(np.random.default_rng(2), cases=20, skills=(0.5, 1.0))
+    twice = np.concatenate([np.arange(len(inner.y_true))] * 2)
+    np.testing.assert_allclose(
+        find_shares(inner.scores[:, twice], inner.y_true[twice], inner.case[twice]),
+        find_shares(inner.scores, inner.y_true, inner.case),
+        atol=1e-6,
+    )
+
+
+def test_members_of_no_worth_do_not_beat_chance_where_labels_mean_nothing() -> None:
+    rng, gained = np.random.default_rng(3), []
+    for _ in range(40):
+        inner, fresh = (draw_inner(rng, cases=20, skills=(0.0,) * 4) for _ in range(2))
+        said = fit_shares(inner).apply(fresh.scores).argmax(axis=1)
+        gained.append(f1_score(fresh.y_true, said, average="macro") - 0.5)
+    assert abs(np.mean(gained)) < 3 * np.std(gained) / math.sqrt(len(gained)) + 0.02
+
+
+def test_the_method_is_registered_and_fitted_fold_by_fold() -> None:
+    rng = np.random.default_rng(4)
+
+    def table(skill: float, fold: int) -> pd.DataFrame:
+        y = np.arange(30) % 2
+        share = 1 / (1 + np.exp(-(skill * (2 * y - 1) + rng.normal(size=30))))
+        rows = pd.DataFrame({"image": [f"{fold}-{i}" for i in range(30)], "fold": fold, "seed": 0})
+        rows["case"], rows["label"] = rows["image"], np.array(["a", "b"])[y]
+        rows = rows[list(PREDICTION_COLUMNS)]
+        return rows.assign(score_a=1 - share, score_b=share)
+
+    members = [
+        Member(name, inner=pd.concat([table(s, 0), table(s, 1)]), outer=pd.concat([table(s, 0), table(s, 1)]))
+        for name, s in (("good", 2.0), ("idle", 0.0))
+    ]
+    members = [
+        Member(m.name, inner=m.inner, outer=m.outer.assign(image="o" + m.outer["image"], case="o" + m.outer["case"]))
+        for m in members
+    ]
+    combined = combine_members(members, classes=("a", "b"), method="weighed")
+    assert [row["weights"]["good"] > 0.5 for row in combined.record] == [True, True]
+    assert all(math.isclose(sum(row["weights"].values()), 1) for row in combined.record)
+
+
+# --- what cases can show ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [20, 150, 4000])
+def test_the_width_to_expect_is_that_of_wilsons_interval(count: int) -> None:
+    low, high = proportion_confint(0.8 * count, count, method="wilson")
+    assert foresee_reach(count, count).width == pytest.approx((high - low, high - low))
+
+
+def test_the_smallest_difference_is_seen_four_times_in_five() -> None:
+    """McNemar's test on drawn pairs of which a fifth differ."""
+    rng, count = np.random.default_rng(5), 400
+    smallest = foresee_reach(count, 50).smallest[0]
+    better = rng.binomial(count, (0.2 + smallest) / 2, 4000)
+    worse = rng.binomial(count, (0.2 - smallest) / 2, 4000)
+    seen = np.abs(better - worse) / np.sqrt(np.maximum(better + worse, 1)) > 1.96
+    assert 0.75 < seen.mean() < 0.86
+    assert foresee_reach(count, 50).smallest[1] > smallest
+
+
+# --- members ------------------------------------------------------------------------------------------------------
+
+
+def test_members_are_the_recipe_with_settings_of_their_own() -> None:
+    plan = load_recipe("auto", settings=["split.seeds=[3]"])
+    listed = load_portfolio(plan)
+    assert len(listed) > 5
+    for member, recipe in listed:
+        assert recipe.portfolio.members is None
+        assert recipe.split.seeds == (3,)
+        assert (recipe == listed[0][1]) == (not member.settings)
+
+
+def test_all_that_is_wrong_with_a_portfolio_is_said_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("members: [{name: one, set: [tile.sice_px=3]}, {name: two, set: [split.folds=-2]}]")
+    with pytest.raises(RecipeError, match=r"(?s)'one'.*tile\.size_px.*'two'.*folds"):
+        load_portfolio(load_recipe("auto", settings=[f"portfolio.members={file}"]))
+    file.write_text("members: [{name: A b}, {name: x}, {name: x}]")
+    with pytest.raises(RecipeError, match=r"(?s)'A b'.*'x' is there twice"):
+        load_portfolio(load_recipe("auto", settings=[f"portfolio.members={file}"]))
+
+
+def test_a_recipe_without_members_has_no_portfolio() -> None:
+    with pytest.raises(RecipeError, match="--recipe auto"):
+        load_portfolio(load_recipe("quick"))
+
+
+def test_a_member_is_found_inside_its_run(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "one"
+    (run / "members" / "tiles").mkdir(parents=True)
+    (run / "recipe.yaml").touch()
+    assert locate_run(run / "members" / "tiles") == (tmp_path / "runs", "one/members/tiles")
+    assert locate_run(run) == (tmp_path / "runs", "one")
+
+
+def test_a_clock_goes_on_where_it_was_and_forgives_a_damaged_record(tmp_path: Path) -> None:
+    clock = Clock.open(tmp_path, started=time.monotonic() - 100)
+    clock.tick(now=True)
+    assert Clock.open(tmp_path, started=time.monotonic() - 5).used_s == pytest.approx(105, abs=1)
+    (tmp_path / "clock.json").write_text("{")
+    assert Clock.open(tmp_path, started=time.monotonic()).used_s < 1
+
+
+# --- the whole way ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("members") / "pair.yaml"
+    file.write_text(PAIR)
+    return file
+
+
+@pytest.fixture(scope="module")
+def together(challenge: Path, pair: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of two described members; read only."""
+    settings = [*SETTINGS, f"portfolio.members={pair}"]
+    return workflow.run(challenge, "auto", settings=settings, runs=tmp_path_factory.mktemp("runs"), name="both").path
+
+
+def test_the_run_is_scored_as_a_whole_and_says_what_each_member_counts(together: Path) -> None:
+    table = pd.read_csv(together / "members.csv")
+    assert list(table["member"]) == ["colour", "texture"]
+    assert table["weight"].sum() == pytest.approx(1)
+    outer = pd.read_csv(together / "predictions" / "out_of_fold.csv")
+    assert len(outer) == LABELLED
+    parts = [pd.read_csv(together / "members" / m / "predictions" / "out_of_fold.csv") for m in table["member"]]
+    record = [row["weights"] for row in yaml.safe_load((together / "predictions" / "ensemble.json").read_text())]
+    for fold, weights in enumerate(record):
+        rows = outer["fold"] == fold
+        mixed = sum(weights[m] * part.loc[rows, "score_A"] for m, part in zip(table["member"], parts, strict=True))
+        np.testing.assert_allclose(outer.loc[rows, "score_A"], mixed, rtol=1e-6)
+    assert (together / "submission.csv").is_file()
+    page = (together / "report.html").read_text()
+    assert "this run is one recipe" not in page
+    assert "Derived from the data and the machine" in page
+
+
+def test_the_plan_holds_reasons_and_a_forecast(together: Path) -> None:
+    plan = yaml.safe_load((together / "plan.yaml").read_text())
+    assert all(row["reason"] and row["source"] for row in plan["choices"])
+    assert [row["taken"] for row in plan["members"]] == [True, True]
+    assert plan["forecast"]["seconds"] > 0
+    assert plan["data"]["cases"] == 18
+
+
+def test_no_weight_is_chosen_by_the_cases_that_it_scores(together: Path) -> None:
+    folds = pd.read_csv(together / "folds.csv", dtype=str)
+    for member in ("colour", "texture"):
+        inner = pd.read_csv(together / "members" / member / "predictions" / "inner.csv", dtype=str)
+        for fold, rows in inner.groupby("fold"):
+            outer = folds[(folds["fold"] == fold) & (folds["role"] == "outer")]
+            assert not set(rows["case"]) & set(outer["case"])
+
+
+def test_what_was_cut_short_goes_on_with_the_same_bytes(
+    challenge: Path, pair: Path, together: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = [*SETTINGS, f"portfolio.members={pair}"]
+    train = portfolio.train_networks
+
+    def stop(*args: object, **kwargs: object) -> object:
+        if str(kwargs["name"]).endswith("texture"):
+            raise KeyboardInterrupt
+        return train(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(portfolio, "train_networks", stop)
+    with pytest.raises(KeyboardInterrupt):
+        workflow.run(challenge, "auto", settings=settings, runs=tmp_path, name="both")
+    assert not (tmp_path / "both" / "scores.json").exists()
+    plan = (tmp_path / "both" / "plan.yaml").read_bytes()
+    monkeypatch.setattr(portfolio, "train_networks", train)
+    run = workflow.run(challenge, "auto", settings=settings, runs=tmp_path, name="both").path
+    assert (run / "plan.yaml").read_bytes() == plan
+    for table in ("out_of_fold", "inner", "test"):
+        name = Path("predictions") / f"{table}.csv"
+        assert (run / name).read_bytes() == (together / name).read_bytes()
+
+
+def test_members_without_weights_or_masks_are_left_out_by_name(challenge: Path, tmp_path: Path) -> None:
+    (tmp_path / "some.yaml").write_text(
+        """
+members:
+  - {name: hand, set: ["model.backbone=described:colour"]}
+  - {name: again, set: ["model.backbone=described:colour"]}
+  - {name: file, set: [model.backbone=resnet18, model.weights=nowhere.safetensors]}
+  - {name: deep, set: [tile.max_tiles=2], needs: [many_tiles]}
+"""
+    )
+    settings = [*SETTINGS, f"portfolio.members={tmp_path / 'some.yaml'}"]
+    content = workflow.plan_data(challenge, "auto", settings=settings, runs=tmp_path / "runs")
+    reasons = {row["name"]: row["reason"] for row in content["members"] if not row["taken"]}
+    assert "the same as hand" in reasons["again"]
+    assert "nowhere.safetensors" in reasons["file"]
+    assert "fewer than 8" in reasons["deep"]
+    assert not list((tmp_path / "runs").glob("*/recipe.yaml")), "a plan begins no run"
+
+
+def test_no_time_for_any_member_is_an_error_that_names_the_option(challenge: Path, pair: Path, tmp_path: Path) -> None:
+    settings = [*SETTINGS, f"portfolio.members={pair}", "portfolio.minutes=0.001"]
+    with pytest.raises(RecipeError, match="--minutes"):
+        workflow.run(challenge, "auto", settings=settings, runs=tmp_path)
+
+
+def test_explain_and_train_name_the_way(challenge: Path, together: Path) -> None:
+    with pytest.raises(RunError, match=r"members/colour"):
+        workflow.explain_run(together)
+    with pytest.raises(RecipeError, match="smalti run"):
+        workflow.train_run(challenge, "auto", runs=together.parent, name="other")
+
+
+def test_shuffled_labels_stay_at_chance(pair: Path, tmp_path: Path) -> None:
+    """The whole procedure on labels that mean nothing, three shuffles pooled: inside what guessing gives."""
+    data = draw_challenge(tmp_path / "data", unlabelled=0)
+    (data / "cases.csv").unlink()
+    rng, truth, said = np.random.default_rng(0), list[str](), list[str]()
+    for number in range(3):
+        labels = rng.permutation([name_label(i) for i in range(LABELLED)])
+        write_lines(data / "train_labels.csv", "sample_index,label", *(f"{i},{x}" for i, x in enumerate(labels)))
+        settings = [*SETTINGS, f"portfolio.members={pair}"]
+        run = workflow.run(data, "auto", settings=settings, runs=tmp_path / f"runs{number}").path
+        with (run / "predictions" / "out_of_fold.csv").open(newline="") as file:
+            for row in csv.DictReader(file):
+                truth.append(row["label"])
+                said.append(max("ABC", key=lambda name, row=row: float(row[f"score_{name}"])))  # type: ignore[misc]
+    chance = [f1_score(rng.permutation(truth), said, average="macro") for _ in range(500)]
+    assert np.quantile(chance, 0.005) <= f1_score(truth, said, average="macro") <= np.quantile(chance, 0.995)
