@@ -17,6 +17,7 @@ from .influence import record_influence
 from .listening import Listener
 from .preparation import UNFITTED, check_rules, identify, make_splits, name_run, record_plan
 from .staging import stage
+from .units import settle_unit
 
 TABLES = ("inner", "out_of_fold", "test", "sealed", "as_given")
 
@@ -32,13 +33,15 @@ def combine_runs(ground: Ground, plan: Recipe, *, runs: Path, name: str | None, 
     from ..predict import Member, combine_members, write_predictions
 
     check_rules(plan)
+    scoring = settle_unit(ground, plan)
+    listener.say(f"scored by {scoring.unit}: {scoring.reason}")
     folders = [runs / member for member in plan.ensemble.members]
     _check_members(folders)
     files = [f / "predictions" / f"{table}.csv" for f in folders for table in TABLES]
     members = hash_text(*(hash_file(path) if path.is_file() else "" for path in files))
     identity = identify(ground, cache=runs / "cache") | {"members": members}
     run_folder = open_run(runs / (name or name_run(ground, plan)), recipe=plan, identity=identity)
-    record_plan(run_folder, ground, make_splits(ground, plan, listener=listener))
+    record_plan(run_folder, ground, make_splits(ground, plan, listener=listener), scoring=scoring)
     influence = record_influence(run_folder, ground, runs=runs, data=identity["data"], members=folders)
     with stage(run_folder, "predict"):
         inner = _read_common([f / "predictions" / "inner.csv" for f in folders])
