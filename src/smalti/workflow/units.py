@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..errors import RunError
 from ..evaluate import Scoring, Unit, average_cases, choose_unit
 from ..recipe import Recipe
-from ..runs import RunFolder, read_json, read_table, reading, write_table
+from ..runs import CASES, RunFolder, read_json, read_table, reading, write_table
 from ..types import Form
 from .ground import Ground
 
-FILE = "cases.csv"  # image, and the case that the data names, also of images that decisions have left out
 TABLES = {"out_of_fold": "by_case", "test": "test_by_case"}  # of predictions, and their means by case
 
 
@@ -44,7 +44,7 @@ def record_unit(run: RunFolder, ground: Ground, scoring: Scoring) -> dict[str, o
     """Keep the named cases where there are answers by case; return what ``cohort.json`` says under ``scoring``."""
     if scoring.by_case:
         rows = sorted(ground.cases.items())
-        write_table(run.path / FILE, pd.DataFrame(rows, columns=["image", "case"]))
+        write_table(run.path / CASES, pd.DataFrame(rows, columns=["image", "case"]))
     return asdict(scoring)
 
 
@@ -64,8 +64,10 @@ def read_unit(run: Path) -> tuple[Scoring, dict[str, str] | None]:
             raise ValueError(f"scoring.unit is '{scoring.unit}'")
     if not scoring.by_case:
         return scoring, None
-    table = read_table(run / FILE, "image", "case")
-    return scoring, dict(zip(table["image"], table["case"], strict=True))
+    cases = RunFolder(run).read_cases()
+    if cases is None:
+        raise RunError(f"{run / CASES} does not exist. Fix: bring it back, or run the same command again")
+    return scoring, cases
 
 
 def write_cases(run: RunFolder, classes: tuple[str, ...], cases: Mapping[str, str]) -> None:
