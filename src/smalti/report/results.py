@@ -116,10 +116,10 @@ def _say_other(scores: dict[str, Any]) -> list[Block]:
         return []
     metric, interval = other["metrics"]["macro_f1"], other["interval"]
     doubt = "" if interval["trustworthy"] else f"; not to be trusted: {interval['reason']}"
-    how = "; each case answered by the mean of its images" if unit == "case" else "; each image by itself"
+    how = "each case answered by the mean of its images" if unit == "case" else "each image by itself"
     text = (
-        f"By {unit}{how}: macro-F1 {metric['value']:.2f} ({format_percent(interval['confidence'])} interval "
-        f"{format_range(metric['low'], metric['high'], 2)}{doubt}); guessing by the shares of the classes "
+        f"By {unit}, {how}, it scores a macro-F1 of {metric['value']:.2f} "
+        f"({format_percent(interval['confidence'])} interval {format_range(metric['low'], metric['high'], 2)}{doubt}); guessing by the shares of the classes "
         f"{metric['chance_prior']:.2f}."
     )
     return [Paragraph(text)]
@@ -151,7 +151,7 @@ def _say_optimism(scores: dict[str, Any]) -> str:
 
 def write_metrics(record: RunRecord) -> Section:
     """Every metric with interval, seeds and chance levels."""
-    title = "All metrics"
+    title = "All metrics" + (", by case" if count_by(record.scores or {}) == "case" else "")
     if record.scores is None:
         return not_applicable("metrics", title, NO_SCORES)
     percent = format_percent(record.scores["interval"]["confidence"])
