@@ -119,8 +119,8 @@ def _say_other(scores: dict[str, Any]) -> list[Block]:
     how = "each case answered by the mean of its images" if unit == "case" else "each image by itself"
     text = (
         f"By {unit}, {how}, it scores a macro-F1 of {metric['value']:.2f} "
-        f"({format_percent(interval['confidence'])} interval {format_range(metric['low'], metric['high'], 2)}{doubt}); guessing by the shares of the classes "
-        f"{metric['chance_prior']:.2f}."
+        f"({format_percent(interval['confidence'])} interval {format_range(metric['low'], metric['high'], 2)}{doubt}); "
+        f"guessing by the shares of the classes {metric['chance_prior']:.2f}."
     )
     return [Paragraph(text)]
 
