@@ -27,6 +27,9 @@ from smalti.evaluate import (
 )
 from smalti.ladder.scoring import read_outcome, score_on, settle_unit
 from smalti.logbook import choose_best, read_logbook
+from smalti.recipe import load_recipe
+from smalti.runs import read_table
+from smalti.tune.trial import Bench, score_table
 from textures import FAST, draw_texture, write_lines
 
 CLASSES = ("a", "b", "c")
@@ -323,6 +326,23 @@ def test_a_question_that_has_no_answer_is_refused_before_anything_is_written(lab
     with pytest.raises(SmaltiError, match="P1: 1 A, 1 B"):
         workflow.run(data, settings=[*FAST, "evaluate.unit=case"], runs=runs, name="r")
     assert not (runs / "r").exists()
+
+
+def test_a_search_chooses_by_what_it_is_scored_by(lab: SimpleNamespace) -> None:
+    plan = load_recipe(settings=FAST)
+    ground = workflow.inspect_ground(lab.data, recipe=plan, decisions_path=lab.runs / "none.csv")
+    table = read_table(lab.cases.path / "predictions" / "out_of_fold.csv")
+    for unit in ("case", "image"):
+        asked = plan.model_copy(update={"evaluate": plan.evaluate.model_copy(update={"unit": unit})})
+        bench = Bench(ground, lab.runs, lab.runs / "tune", asked)
+        wanted = take_unit(lab.cases.scores, unit)["metrics"]["macro_f1"]["value"]
+        assert score_table(bench.count(table), ("A", "B")) == pytest.approx(wanted)
+
+
+def test_a_page_of_many_runs_sets_no_score_by_image_beside_one_by_case(lab: SimpleNamespace, tmp_path: Path) -> None:
+    page = workflow.report_on(runs=lab.runs, to=tmp_path / "page").read_text(encoding="utf-8")
+    assert "Highest on lab, by case: &#39;cases&#39;" in page
+    assert "Highest on lab, by image" in page
 
 
 # --- tables of other tools ----------------------------------------------------------------------------------------

@@ -272,7 +272,7 @@ def tell_trust(scores: dict[str, Any], influence: Influence, given: Mapping[str,
     changed = influence.describe()
     if not changed:
         return scores
-    unit: Unit = scores["unit"]
+    unit: Unit = scores.get("unit", "image")
     doubted = _doubt(scores, describe_given(changed, None if given is None else take_unit(given, unit)))
     other = OTHER[unit]
     if (beside := take_unit(scores, other)) is not None:

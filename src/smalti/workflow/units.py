@@ -55,7 +55,7 @@ def read_unit(run: Path) -> tuple[Scoring, dict[str, str] | None]:
         RunError: a record is missing or damaged.
     """
     path = run / "cohort.json"
-    content = read_json(path, "classes").get("scoring")
+    content = read_json(path, "classes").get("scoring") if path.is_file() else None
     if content is None:
         return Scoring(), None
     with reading(path):
