@@ -13,8 +13,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 from sklearn import metrics as reference
+from typer.testing import CliRunner
 
-from smalti import workflow
+from smalti import cli, workflow
 from smalti.errors import DataError, SmaltiError
 from smalti.evaluate import (
     Scoring,
@@ -246,6 +247,7 @@ def test_a_run_answers_by_patient_first_and_by_image_beside(lab: SimpleNamespace
     assert by_case.groupby("seed")["case"].nunique().tolist() == [5, 5]  # P0 and P4 share a picture
     text = lab.cases.describe()
     assert text.startswith("by case: macro-F1")
+    assert "12 images, 6 cases (5 apart: some share pictures), 2 seed(s)" in text
     assert f"By image: macro-F1 {scores['by_image']['metrics']['macro_f1']['value']:.3f}" in text
     assert take_unit(lab.images.scores, "case")["metrics"] == scores["metrics"]
     assert take_unit(lab.images.scores, "image")["metrics"] == scores["by_image"]["metrics"]
@@ -361,6 +363,20 @@ def test_a_table_of_another_tool_is_scored_by_its_cases(tmp_path: Path) -> None:
     assert workflow.evaluate_table(path).scores["unit"] == "image"
     with pytest.raises(DataError, match="no answer by case"):
         workflow.evaluate_table(path, unit="case")
+
+
+def test_the_command_takes_a_unit_for_tables_and_not_for_runs(lab: SimpleNamespace, tmp_path: Path) -> None:
+    draw_table(sizes=(2,)).to_csv(tmp_path / "table.csv", index=False)
+
+    def call(*words: str | Path) -> Any:
+        return CliRunner().invoke(cli.app, [str(word) for word in words])
+
+    assert "Scored by image: as asked for." in call("evaluate", tmp_path / "table.csv", "--unit", "image").output
+    assert "Scored by case" in call("evaluate", tmp_path / "table.csv").output
+    refused = call("evaluate", lab.cases.path, "--unit", "image")
+    assert refused.exit_code != 0
+    told = call("compare", "cases", "images", "--runs", lab.runs, "--unit", "case")
+    assert "by case (as asked for); 12 images" in told.output
 
 
 def test_two_tables_are_compared_by_case_on_the_images_that_both_have(tmp_path: Path) -> None:

@@ -43,18 +43,21 @@ class Result:
         """The score in one line, never naked."""
         unit: Unit = self.scores.get("unit", "image")
         other = take_unit(self.scores, OTHER[unit])
-        said = _say_scores(self.scores)
+        said = _say_scores(self.scores, unit)
         if other is None:
             return said
-        return f"by {unit}: {said}. By {OTHER[unit]}: {_say_scores(other)}"
+        return f"by {unit}: {said}. By {OTHER[unit]}: {_say_scores(other, OTHER[unit])}"
 
 
-def _say_scores(scores: dict[str, Any]) -> str:
+def _say_scores(scores: dict[str, Any], unit: Unit) -> str:
     score, interval = scores["metrics"]["macro_f1"], scores["interval"]
+    cases = f"{scores['n_cases']} cases"
+    if unit == "case" and scores["n_units"] != scores["n_cases"]:
+        cases = f"{scores['n_units']} cases ({scores['n_cases']} apart: some share pictures)"
     trust = "" if interval["trustworthy"] else f" (not to be trusted: {interval['reason']})"
     return (
         f"macro-F1 {score['value']:.3f}, {interval['confidence']:.0%} interval {score['low']:.3f} to "
-        f"{score['high']:.3f}{trust}; {scores['n_images']} images, {scores['n_cases']} cases, "
+        f"{score['high']:.3f}{trust}; {scores['n_images']} images, {cases}, "
         f"{scores['n_seeds']} seed(s); chance {score['chance_prior']:.3f}, majority class "
         f"{score['chance_majority']:.3f}"
     )
