@@ -77,8 +77,8 @@ def test_score_is_pooled_per_seed_and_averaged_over_seeds() -> None:
 
 def test_the_result_holds_what_the_report_reads() -> None:
     result = score_predictions(draw_table(per_case=2), classes=CLASSES, inner=draw_table(skill=2))
-    assert list(result) == ["classes", "n_images", "n_cases", "n_seeds", "n_folds", "metrics", "per_class", "confusion",
-                            "calibration", "inner", "optimism", "interval"]  # fmt: skip
+    assert list(result) == ["classes", "n_images", "n_units", "n_cases", "n_seeds", "n_folds", "metrics", "per_class",
+                            "confusion", "calibration", "inner", "optimism", "interval"]  # fmt: skip
     assert (result["n_images"], result["n_cases"], result["n_seeds"], result["n_folds"]) == (120, 60, 2, 5)
     assert list(result["metrics"]) == [entry.name for entry in METRICS]
     for metric in result["metrics"].values():

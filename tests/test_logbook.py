@@ -450,7 +450,7 @@ def test_the_file_says_which_and_by_which_rule(runs: Path, draw: Draw) -> None:
     (best,) = logbook.settle_bests(logbook.read_logbook(runs))
     assert read_json(runs / "best.json") == {
         "/data/textures": {"run": "a", "rule": best.rule, "score": {"value": 0.6, "low": 0.5, "high": 0.7},
-                           "time": best.time, "note": ""}
+                           "time": best.time, "note": "", "unit": "image"}
     }  # fmt: skip
     assert "lower bound" in best.rule
     assert not best.by_hand
@@ -524,9 +524,9 @@ def test_the_table_never_shows_a_naked_number(draw: Draw, invoke: Invoke) -> Non
     result = invoke()
     assert result.exit_code == 0, result.output
     assert re.search(
-        r"\* a\[1\] +textures +default +0\.610 +0\.520–0\.730 +0\.330 +24 +18 +2 +3 min +finished", result.stdout
+        r"\* a\[1\] +textures +default +image +0\.610 +0\.520–0\.730 +0\.330 +24 +18 +2 +3 min +finished", result.stdout
     )
-    assert re.search(r"  few +textures +default +0\.410 +0\.120–0\.630 \? ", result.stdout)
+    assert re.search(r"  few +textures +default +image +0\.410 +0\.120–0\.630 \? ", result.stdout)
     assert "failed bad: train: CUDA [out of memory]" in result.stdout
     assert "not to be trusted" in result.stdout
     assert "best of /data/textures: a[1], by the rule" in result.stdout
@@ -546,7 +546,7 @@ def test_the_table_fits_the_screen(width: int, draw: Draw, invoke: Invoke) -> No
     end = next(i for i, line in enumerate(lines) if "best of" in line)
     assert max(map(len, lines[:end])) <= width
     text = " ".join(" ".join(lines[:end]).split())
-    numbers = "0.600 0.500–0.700 ? 0.330 24 18 2 67 min finished"
+    numbers = "image 0.600 0.500–0.700 ? 0.330 24 18 2 67 min finished"
     for name in names:
         form = f"{name} (textures, default) {numbers}" if width == 80 else f"{name} textures default {numbers}"
         assert form in text

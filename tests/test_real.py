@@ -10,6 +10,7 @@ import smalti
 
 SHARED = Path(__file__).parents[2] / "shared"
 GLAS = SHARED / "data" / "glas-a"
+LYMPHOCYTOSIS = SHARED / "data" / "lymphocytosis-a"
 OSTEOSARCOMA = SHARED / "data" / "osteosarcoma60"
 MOBILENET = SHARED / "weights" / "mobilenetv2_100.onnxzoo7_in1k_backbone" / "model.safetensors"
 LITE = SHARED / "weights" / "tf_efficientnet_lite0.modelmaker_flowers5" / "model.safetensors"
@@ -33,6 +34,16 @@ def test_glas_benign_malignant_reaches_what_frozen_features_can(tmp_path: Path) 
     assert (result.scores["n_images"], result.scores["n_cases"]) == (85, 7)
     assert not result.scores["interval"]["trustworthy"]  # seven patients
     assert (result.path / "report.html").is_file()
+
+
+def test_one_label_a_patient_is_answered_by_patient(tmp_path: Path) -> None:
+    _need(LYMPHOCYTOSIS, MOBILENET)
+    settings = [f"model.weights={MOBILENET}", "model.head=logistic", "audit.checks=[]"]
+
+    scores = smalti.run(LYMPHOCYTOSIS, "quick", settings=settings, runs=tmp_path).scores
+
+    assert (scores["unit"], scores["n_images"], scores["n_units"]) == ("case", 780, 65)
+    assert scores["metrics"]["macro_f1"]["value"] >= scores["by_image"]["metrics"]["macro_f1"]["value"] >= 0.57
 
 
 def test_osteosarcoma_without_masks_goes_the_whole_way(tmp_path: Path) -> None:

@@ -31,13 +31,16 @@ PLANNED = {
     "environment.json",
     "cohort.json",
     "samples.csv",
+    "cases.csv",
     "decisions.csv",
     "findings.json",
     "folds.csv",
 }
 LEARNED = {"history.csv", "events.log", "scores.json", "report.html", "submission.csv", "suspects.json", "traces.json"}
 LEARNED |= {"figures/augmentation.png"}
-PREDICTED = {f"predictions/{name}" for name in ("out_of_fold.csv", "test.csv", "inner.csv", "rules.json")}
+PREDICTED = {
+    f"predictions/{name}" for name in ("out_of_fold.csv", "by_case.csv", "test.csv", "inner.csv", "rules.json")
+}
 PREDICTED |= {"predictions/dynamics.npz", "predictions/embeddings.npz"}
 
 

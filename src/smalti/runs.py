@@ -34,6 +34,7 @@ from .recipe import Recipe, load_recipe
 from .types import PREDICTION_COLUMNS, SAMPLE_COLUMNS, Cohort, MaskReading, Repair, Sample
 
 CACHE = "cache"  # in the folder of all runs
+CASES = "cases.csv"  # image, and the case that the data names, also of images that decisions have left out
 LIBRARIES = (
     "smalti", "torch", "torchvision", "timm", "lightning", "numpy", "pandas", "scikit-learn",
     "opencv-python-headless", "Pillow", "tifffile", "imagecodecs", "pydantic", "safetensors", "matplotlib",
@@ -388,6 +389,18 @@ class RunFolder:
             if not isinstance(classes, list) or not classes:
                 raise TypeError("classes are no list of names")
             return tuple(str(name) for name in classes)
+
+    def read_cases(self) -> dict[str, str] | None:
+        """Read image -> the case that the data names; None where there is no answer by case.
+
+        Raises:
+            RunError: the table is damaged.
+        """
+        path = self.path / CASES
+        if not path.is_file():
+            return None
+        table = read_table(path, "image", "case")
+        return dict(zip(table["image"], table["case"], strict=True))
 
     def read_out_of_fold(self) -> pd.DataFrame:
         """The out-of-fold predictions; where the folds are known, those of every image of every seed.

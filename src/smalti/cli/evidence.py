@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
+from ..errors import RecipeError
 from ..workflow import RUNS
 from . import console
 from .console import (
@@ -23,6 +24,10 @@ from .console import (
     quote,
 )
 
+UnitOption = Annotated[
+    Literal["image", "case"] | None,
+    typer.Option(help="what is counted: image, or case (mean of its images) [default: what the runs or the table say]"),
+]
 COSTS = (("seconds", "s"), ("peak_memory_gb", "GB"))
 
 
@@ -30,12 +35,19 @@ COSTS = (("seconds", "s"), ("peak_memory_gb", "GB"))
 @guard
 def evaluate(
     source: Annotated[Path, typer.Argument(help="run folder, or a prediction table (CSV) that any tool made")],
+    unit: UnitOption = None,
 ) -> None:
     """Score predictions: interval, chance level, per-class results."""
     from .. import workflow
 
-    result = workflow.evaluate_run(source) if source.is_dir() else workflow.evaluate_table(source)
+    if source.is_dir() and unit is not None:
+        raise RecipeError(
+            "--unit is for tables: a run counts what its recipe says, and has the other unit's scores beside it. Fix: "
+            "leave --unit out, or run it again with --set evaluate.unit=" + unit
+        )
+    result = workflow.evaluate_run(source) if source.is_dir() else workflow.evaluate_table(source, unit=unit)
     console.out.print(_tabulate_scores(result.scores))
+    console.out.print(f"Scored by {result.scores['unit']}: {escape(result.scores['unit_reason'])}.", soft_wrap=True)
     for reason in dict.fromkeys(m["reason"] for m in result.scores["metrics"].values() if not m["trustworthy"]):
         console.out.print(f"[dim]? not to be trusted: {escape(reason)}[/]", soft_wrap=True)
     console.out.print(f"[bold]{escape(result.describe())}[/]", soft_wrap=True)
@@ -73,6 +85,7 @@ def compare(
     ],
     runs: Runs = RUNS,
     common: Annotated[bool, typer.Option("--common", help="compare on the images that all have")] = False,
+    unit: UnitOption = None,
     without_luck: Annotated[
         bool,
         typer.Option("--without-luck", help="give a verdict also where the luck of trainings cannot be measured"),
@@ -93,7 +106,9 @@ def compare(
                 "the first time is no longer scored by cases that nobody looked at", soft_wrap=True,
             )  # fmt: skip
     else:
-        result = workflow.compare_sources(sources, runs=runs, common=common, without_luck=without_luck, out=to)
+        result = workflow.compare_sources(
+            sources, runs=runs, common=common, unit=unit, without_luck=without_luck, out=to
+        )
     console.out.print(_tabulate_comparison(result))
     for line in _describe_comparison(result):
         console.out.print(escape(line), soft_wrap=True)
@@ -206,7 +221,7 @@ def _range(score: dict[str, Any], *, sign: str = "") -> str:
 
 
 def _describe_comparison(result: dict[str, Any]) -> list[str]:
-    size = f"{result['n_images']} images, {result['n_cases']} cases"
+    size = f"by {result['unit']} ({result['unit_reason']}); {result['n_images']} images, {result['n_cases']} cases"
     lines = [f"{size}; {result['confidence']:.0%} intervals, paired by case"]
     if not result["trustworthy"]:
         lines.append(f"not to be trusted: {result['reason']}")

@@ -113,7 +113,9 @@ def _show_entries(entries: Sequence[Entry], bests: Sequence[Best], columns: str 
         _show_narrow(rows)
 
 
-_OVERVIEW = ("run", "data", "preset", "macro-F1", "interval", "chance", "images", "cases", "seeds", "time", "status")
+_OVERVIEW = (
+    "run", "data", "preset", "by", "macro-F1", "interval", "chance", "images", "cases", "seeds", "time", "status",
+)  # fmt: skip
 
 
 def _make_table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
@@ -146,6 +148,7 @@ def _describe_entry(entry: Entry, bests: Sequence[Best]) -> list[str]:
         mark + escape(entry.name),
         escape(entry.data_name),
         escape(entry.preset),
+        entry.unit if score else "",
         _say_cell(score.get("value")),
         f"{bounds[0]}–{bounds[1]}{doubt}{f' as given {given}' if entry.changed else ''}" if score else "",
         _say_cell(entry.chance_prior),

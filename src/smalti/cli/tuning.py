@@ -78,7 +78,7 @@ def describe_result(result: dict[str, Any]) -> list[str]:
     outer = result["outer"]
     lines = [
         f"tuned: macro-F1 {score['value']:.3f}, {outer['confidence']:.0%} interval {score['low']:.3f} to "
-        f"{score['high']:.3f}, on outer folds that chose nothing; {outer['n_images']} images, "
+        f"{score['high']:.3f}, on outer folds that chose nothing; by {outer['unit']}, {outer['n_images']} images, "
         f"{outer['n_cases']} cases; chance {outer['chance']:.3f}",
         f"untuned: {untuned['metrics']['macro_f1']['value']:.3f}; tuned against it: {gap['verdict']} "
         f"({gap['value']:+.3f}, {gap['low']:+.3f} to {gap['high']:+.3f})",

@@ -1,8 +1,9 @@
 """How good, how sure, better than what: scores with intervals by case, chance levels, paired comparison."""
 
 from .calibration import Calibration, measure_calibration
+from .cases import OTHER, Scoring, Unit, average_cases, choose_unit, score_units, take_unit
 from .choice import Choice, correct_choice
-from .comparison import Difference, Pair, adjust_holm, check_alike, compare_pairs, find_common, keep_images
+from .comparison import Difference, Pair, adjust_holm, check_alike, compare_pairs
 from .faithfulness import GRID, Mean, Measured, measure_map, measure_mean, measure_ratio, summarise_maps
 from .intervals import Scored, judge_trust, score_pool
 from .margins import Margin, measure_margins
@@ -12,6 +13,7 @@ from .scores import highest_losses, score_predictions
 
 __all__ = [
     "GRID",
+    "OTHER",
     "Calibration",
     "Choice",
     "Difference",
@@ -22,15 +24,17 @@ __all__ = [
     "Pool",
     "Reach",
     "Scored",
+    "Scoring",
+    "Unit",
     "adjust_holm",
+    "average_cases",
     "check_alike",
+    "choose_unit",
     "compare_pairs",
     "correct_choice",
-    "find_common",
     "foresee_reach",
     "highest_losses",
     "judge_trust",
-    "keep_images",
     "measure_calibration",
     "measure_map",
     "measure_margins",
@@ -39,5 +43,7 @@ __all__ = [
     "pool_predictions",
     "score_pool",
     "score_predictions",
+    "score_units",
     "summarise_maps",
+    "take_unit",
 ]

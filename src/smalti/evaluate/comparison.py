@@ -12,7 +12,7 @@ below 1 - confidence. No verdict is given where luck cannot be measured.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -151,28 +151,6 @@ def adjust_holm(p_values: Sequence[float]) -> list[float]:
     adjusted = np.empty_like(values)
     adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
     return [float(p) for p in adjusted]
-
-
-def keep_images(pool: Pool, images: Sequence[str]) -> Pool:
-    """The pool of some of its images."""
-    wanted = set(images)
-    chosen = np.array([name in wanted for name in pool.images], dtype=bool)
-    cases, case = np.unique(pool.case[chosen], return_inverse=True)
-    return replace(
-        pool,
-        images=tuple(name for name in pool.images if name in wanted),
-        y_true=pool.y_true[chosen],
-        case=case.astype(np.int64),
-        fold=pool.fold[:, chosen],
-        scores=pool.scores[:, chosen],
-        cases=tuple(pool.cases[i] for i in cases),
-    )
-
-
-def find_common(pools: Sequence[Pool]) -> tuple[str, ...]:
-    """Images that all pools have, in order."""
-    shared = set(pools[0].images).intersection(*(pool.images for pool in pools[1:]))
-    return tuple(name for name in pools[0].images if name in shared)
 
 
 def check_alike(pools: Mapping[str, Pool]) -> None:

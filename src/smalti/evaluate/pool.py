@@ -99,7 +99,7 @@ def _check_table(table: pd.DataFrame, classes: tuple[str, ...], *, pooled: bool)
     if table.empty:
         problems.append(Problem("empty-table", "table", "there are no rows.", "write one row per image and seed"))
     elif {"image", "label"} <= set(table):
-        filled = _fill_columns(table, classes)
+        filled = fill_columns(table, classes)
         problems += _find_problems(filled, classes)
         problems += _find_pool_problems(filled) if pooled else []
     if problems:
@@ -108,7 +108,8 @@ def _check_table(table: pd.DataFrame, classes: tuple[str, ...], *, pooled: bool)
     return filled.astype({"fold": np.int64, "seed": np.int64})
 
 
-def _fill_columns(table: pd.DataFrame, classes: tuple[str, ...]) -> pd.DataFrame:
+def fill_columns(table: pd.DataFrame, classes: tuple[str, ...]) -> pd.DataFrame:
+    """Fill ``case``, ``fold`` and ``seed`` where they are missing; texts as texts, numbers as numbers."""
     filled = table.reset_index(drop=True)
     for name in ("image", "label"):
         filled[name] = filled[name].astype(str)

@@ -42,8 +42,8 @@ def score_predictions(
         confidence: confidence of the intervals.
 
     Returns:
-        ``classes, n_images, n_cases, n_seeds, n_folds, metrics, per_class, confusion, calibration, inner, optimism,
-        interval``; what cannot be computed (the AUC of a class without images) is None.
+        ``classes, n_images, n_units, n_cases, n_seeds, n_folds, metrics, per_class, confusion, calibration, inner,
+        optimism, interval``; what cannot be computed (the AUC of a class without images) is None.
 
     Raises:
         DataError: the table cannot be scored; every problem at once, with lines and fixes.
@@ -54,6 +54,7 @@ def score_predictions(
     result = {
         "classes": list(pool.classes),
         "n_images": len(pool.images),
+        "n_units": len(pool.images),
         "n_cases": pool.n_cases,
         "n_seeds": len(pool.scores),
         "n_folds": len(np.unique(pool.fold)),

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from ..evaluate import score_predictions
+from ..evaluate import Unit, score_predictions
 from ..evaluate.pool import check_predictions, index_labels
 from ..metrics import log_loss, macro_f1
 from ..runs import read_table
@@ -24,27 +25,31 @@ from .scoring import Outcome
 BY = ["seed", "fold"]
 
 
-def pick_on_inner(runs: Mapping[str, Path], outcomes: Mapping[str, Outcome], images: Sequence[str]) -> dict[str, Any]:
+def pick_on_inner(
+    runs: Mapping[str, Path], outcomes: Mapping[str, Outcome], images: Sequence[str], unit: Unit
+) -> dict[str, Any]:
     """Score, picks and words of choosing fold by fold; only ``reason`` where that means nothing.
 
-    The highest macro-F1 on the inner images of a fold is picked; equals to three digits go to the lower log loss, then
-    to the lower rung.
+    The highest macro-F1 on the inner images of a fold, or on their means by case, is picked; equals to three digits go
+    to the lower log loss, then to the lower rung.
 
     Args:
         runs: rung -> run folder.
         outcomes: of the finished rungs, from the bottom.
         images: that score every rung.
+        unit: what is counted.
     """
     inner = {name: _read_inner(runs[name], outcomes[name]) for name in outcomes}
     known = {name: table for name, table in inner.items() if table is not None}
     if len(known) < 2:
         return {"reason": "fewer than two rungs have scores of inner images"}
-    outer = {name: _restrict(outcomes[name].table, images) for name in known}
+    outer = {name: outcomes[name].tabulate(images, unit) for name in known}
     folds = [table.set_index(["seed", "image"])["fold"].sort_index() for table in outer.values()]
     if any(not fold.equals(folds[0]) for fold in folds):
         return {"reason": "the rungs have different folds"}
     shared = set.intersection(*(set(table["image"]) for table in known.values()))
-    ranks = {name: _rank_folds(_restrict(table, shared), outcomes[name]) for name, table in known.items()}
+    known = {name: replace(outcomes[name], table=table).tabulate(shared, unit) for name, table in known.items()}
+    ranks = {name: _rank_folds(table, outcomes[name]) for name, table in known.items()}
     cells = [cell for cell, _ in next(iter(outer.values())).groupby(BY)]
     if any(cell not in rank for cell in cells for rank in ranks.values()):
         return {"reason": "a fold has no inner images that every rung scored"}
@@ -77,10 +82,6 @@ def _read_inner(run: Path, outcome: Outcome) -> pd.DataFrame | None:
     path = run / "predictions" / "inner.csv"
     table = read_table(path) if path.is_file() else None
     return check_predictions(table, classes=outcome.pool.classes) if table is not None and len(table) else None
-
-
-def _restrict(table: pd.DataFrame, images: Sequence[str] | set[str]) -> pd.DataFrame:
-    return table[table["image"].astype(str).isin(set(images))]
 
 
 def _rank_folds(table: pd.DataFrame, outcome: Outcome) -> dict[Any, tuple[float, float]]:

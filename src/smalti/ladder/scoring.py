@@ -21,11 +21,12 @@ import pandas as pd
 
 from ..audit import read_decisions, settle_decisions
 from ..audit.checks import LABEL_CHECKS
-from ..evaluate import Pool, pool_predictions, score_predictions
+from ..evaluate import Pool, Unit, average_cases, pool_predictions, score_predictions, take_unit
 from ..recipe import Evaluate
 from ..runs import RunFolder, read_json
 from ..types import Decision
 from ..workflow.influence import Influence, describe_given, read_influence
+from ..workflow.units import read_unit
 
 ASIDE = {"exclude": "excluded", "relabel": "relabelled", "repair": "repaired"}
 MISSED = "not scored by every rung"
@@ -41,6 +42,8 @@ class Outcome:
         pool: its out-of-fold predictions.
         acting: image -> the decision that the rung followed.
         influence: decisions that may have been made with predictions in view.
+        unit: what its own scores count.
+        cases: image -> the case that the data names; None where there are no answers by case.
     """
 
     table: pd.DataFrame
@@ -49,6 +52,13 @@ class Outcome:
     pool: Pool
     acting: Mapping[str, Decision]
     influence: Influence
+    unit: Unit = "image"
+    cases: Mapping[str, str] | None = None
+
+    def tabulate(self, images: Collection[str], unit: Unit) -> pd.DataFrame:
+        """Take the predictions of some images, or their means by case."""
+        rows = self.table[self.table["image"].astype(str).isin(set(images))]
+        return rows if unit == "image" else average_cases(rows, self.cases or {}, classes=self.pool.classes)
 
     def list_labels(self) -> dict[str, str]:
         """Image -> label that it was scored against."""
@@ -79,7 +89,16 @@ def read_outcome(run: Path) -> Outcome:
     scores = read_json(run / "scores.json", "classes", "metrics", "interval", "per_class", "n_images", "optimism")
     pool = pool_predictions(table, classes=tuple(scores["classes"]))
     acting = settle_decisions(read_decisions(run / "decisions.csv"))
-    return Outcome(table, RunFolder(run).read_recipe().evaluate, scores, pool, acting, read_influence(run))
+    evaluate, (scoring, cases) = RunFolder(run).read_recipe().evaluate, read_unit(run)
+    return Outcome(table, evaluate, scores, pool, acting, read_influence(run), scoring.unit, cases)
+
+
+def settle_unit(outcomes: Collection[Outcome]) -> tuple[Unit, list[str]]:
+    """What all rungs are scored by: cases where all of them are, else images; and what there is to say about that."""
+    units = {outcome.unit for outcome in outcomes}
+    if len(units) > 1:
+        return "image", ["Some rungs are scored by case and some by image; here all are scored by image."]
+    return next(iter(units), "image"), []
 
 
 def find_trusted(outcomes: Sequence[Outcome], *, decisions: Mapping[str, Decision]) -> Trusted:
@@ -127,24 +146,25 @@ def _find_cases(outcomes: Sequence[Outcome], images: Collection[str]) -> dict[st
     return {image: case in cases for image, case in case_of.items()}
 
 
-def tell_given(outcome: Outcome, trusted: Trusted) -> dict[str, Any] | None:
+def tell_given(outcome: Outcome, trusted: Trusted, unit: Unit) -> dict[str, Any] | None:
     """What a rung scores as given, where scores of this ladder are not trusted; None where they are."""
     if not trusted.influenced:
         return None
-    own = outcome.scores.get("as_given")
-    if own is not None:
-        return dict(own)
+    scores = take_unit(outcome.scores, unit) or outcome.scores
+    if scores.get("as_given") is not None:
+        return dict(scores["as_given"])
     changed = f"{trusted.influenced} images are set aside or changed by decisions made with predictions in view"
-    return describe_given(changed, outcome.scores)
+    return describe_given(changed, scores)
 
 
-def score_on(outcome: Outcome, images: Sequence[str]) -> dict[str, Any]:
+def score_on(outcome: Outcome, images: Sequence[str], unit: Unit) -> dict[str, Any]:
     """Scores on some of its images, as in ``scores.json``; but for the optimism, which is that of all of them."""
+    own = take_unit(outcome.scores, unit) or outcome.scores
     if set(images) == set(outcome.pool.images):
-        return outcome.scores
-    table = outcome.table[outcome.table["image"].astype(str).isin(set(images))]
-    scores = score_predictions(table, classes=outcome.pool.classes, confidence=outcome.evaluate.confidence)
-    return scores | {"optimism": outcome.scores["optimism"]}
+        return own
+    table, classes = outcome.tabulate(images, unit), outcome.pool.classes
+    scores = score_predictions(table, classes=classes, confidence=outcome.evaluate.confidence)
+    return scores | {"optimism": own["optimism"], "n_images": len(images)}
 
 
 def describe_scoring(rows: Sequence[Mapping[str, Any]], trusted: Trusted) -> list[str]:

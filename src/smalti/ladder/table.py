@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..audit import read_decisions, settle_decisions
-from ..evaluate import Pair, Pool, compare_pairs, correct_choice, keep_images, score_pool
+from ..evaluate import Pair, Pool, Unit, compare_pairs, correct_choice, pool_predictions, score_pool, take_unit
 from ..logbook.seal import find_seal
 from ..workflow import find_decisions
 from ..workflow.comparison import describe_folds, tabulate_differences
 from .pick import pick_on_inner
 from .plan import Step
-from .scoring import Outcome, Trusted, describe_scoring, find_trusted, read_outcome, score_on, tell_given
+from .scoring import Outcome, Trusted, describe_scoring, find_trusted, read_outcome, score_on, settle_unit, tell_given
 
 if TYPE_CHECKING:
     from .climb import State
@@ -33,29 +34,43 @@ def tabulate_ladder(
     outcomes = {s.name: read_outcome(runs / str(states[s.name].run)) for s in steps if _is_done(s, states)}
     decisions = settle_decisions(read_decisions(find_decisions(data, runs=runs)))
     trusted = find_trusted(list(outcomes.values()), decisions=decisions)
-    scored = {n: score_on(o, trusted.images) for n, o in outcomes.items()} if trusted.images else {}
-    rows = [_describe_rung(s, states.get(s.name), outcomes.get(s.name), scored.get(s.name), trusted) for s in steps]
+    unit, mixed = settle_unit(outcomes.values())
+    scored = {n: score_on(o, trusted.images, unit) for n, o in outcomes.items()} if trusted.images else {}
+    rows = [
+        _describe_rung(s, states.get(s.name), outcomes.get(s.name), scored.get(s.name), trusted, unit) for s in steps
+    ]
     confidence = steps[0].recipe.evaluate.confidence
     choice = pick = None
     if compare and scored:
-        pools = {name: keep_images(outcome.pool, trusted.images) for name, outcome in outcomes.items()}
+        tables = {name: outcome.tabulate(trusted.images, unit) for name, outcome in outcomes.items()}
+        pools = {name: pool_predictions(tables[name], classes=o.pool.classes) for name, o in outcomes.items()}
         sealed = find_seal(data, runs=runs).is_file()
         _compare_rungs(rows, pools, confidence=confidence, why=_say_silence(trusted, sealed=sealed))
         choice = correct_choice(pools)
         places = {name: runs / str(states[name].run) for name in outcomes}
-        pick = pick_on_inner(places, outcomes, trusted.images) if len(outcomes) > 1 else None
+        pick = pick_on_inner(places, outcomes, trusted.images, unit) if len(outcomes) > 1 else None
     last = next(reversed(scored.values()), None)
     return {
         "data": str(data.resolve()), "confidence": confidence, "alpha": round(1 - confidence, 10),
-        "classes": last["classes"] if last else [],
+        "classes": last["classes"] if last else [], "unit": unit,
         "n_images": last["n_images"] if last else None, "n_cases": last["n_cases"] if last else None,
-        "shares": {n: v["support"] / last["n_images"] for n, v in last["per_class"].items()} if last else {},
+        "shares": _share_labels(outcomes, scored, trusted),
         "chance": {key: last["metrics"]["macro_f1"][value] for key, value in CHANCE.items()} if last else None,
         "best": _choose_best([row for row in rows if row["metrics"]]),
         "choice": asdict(choice) | {"optimism": choice.optimism} if choice else None,
         "inner_choice": pick,
-        "set_aside": dict(trusted.set_aside), "scoring": describe_scoring(rows, trusted), "rungs": rows,
+        "set_aside": dict(trusted.set_aside), "scoring": [*mixed, *describe_scoring(rows, trusted)], "rungs": rows,
     }  # fmt: skip
+
+
+def _share_labels(outcomes: Mapping[str, Outcome], scored: Collection[str], trusted: Trusted) -> dict[str, float]:
+    """Share of each class among the images that score every rung."""
+    if not scored:
+        return {}
+    outcome = outcomes[list(scored)[-1]]
+    labels = outcome.list_labels()
+    counts = Counter(labels[image] for image in trusted.images)
+    return {name: counts[name] / len(trusted.images) for name in outcome.pool.classes}
 
 
 def _is_done(step: Step, states: Mapping[str, State]) -> bool:
@@ -63,7 +78,12 @@ def _is_done(step: Step, states: Mapping[str, State]) -> bool:
 
 
 def _describe_rung(
-    step: Step, state: State | None, outcome: Outcome | None, scores: dict[str, Any] | None, trusted: Trusted
+    step: Step,
+    state: State | None,
+    outcome: Outcome | None,
+    scores: dict[str, Any] | None,
+    trusted: Trusted,
+    unit: Unit,
 ) -> dict[str, Any]:
     row: dict[str, Any] = {
         "name": step.name, "change": step.change, "settings": list(step.settings), "on": step.on,
@@ -77,10 +97,10 @@ def _describe_rung(
     row["metrics"] = {m: _take_bounds(scores, m) for m in scores["metrics"]} if scores else None
     row["trustworthy"] = scores["interval"]["trustworthy"] if scores else None
     row["trust_reason"] = scores["interval"]["reason"] if scores else None
-    row["as_given"] = given = tell_given(outcome, trusted) if outcome else None
+    row["as_given"] = given = tell_given(outcome, trusted, unit) if outcome else None
     if scores and given:
         row["trustworthy"], row["trust_reason"] = False, given["words"]
-    own = outcome.scores if outcome else None
+    own = take_unit(outcome.scores, unit) if outcome else None
     row["own"] = {k: own[k] for k in ("n_images", "n_cases")} | _take_bounds(own, "macro_f1") if own else None
     if outcome and not scores:
         row["notes"].append("no image is left that every rung scored and that no decision speaks against")
@@ -140,8 +160,8 @@ def describe_ladder(result: Mapping[str, Any]) -> list[str]:
     score = best["metrics"]["macro_f1"]
     steps = [row["difference"]["macro_f1"]["verdict"] for row in rows.values() if row["difference"]]
     lines = [
-        f"{result['n_images']} images, {result['n_cases']} cases; {result['confidence']:.0%} intervals by case; chance "
-        f"{chance['prior']:.3f}, majority class {chance['majority']:.3f}",
+        f"by {result['unit']}; {result['n_images']} images, {result['n_cases']} cases; {result['confidence']:.0%} "
+        f"intervals by case; chance {chance['prior']:.3f}, majority class {chance['majority']:.3f}",
         f"highest lower bound: {best['name']}, {score['value']:.3f} ({score['low']:.3f} to {score['high']:.3f})",
         "steps: " + ", ".join(f"{steps.count(w)} {w}" for w in VERDICTS if w != SILENT or SILENT in steps),
     ]

@@ -16,10 +16,10 @@ FILE = "best.json"
 HEADLINE = "macro_f1"
 BY_HAND = "set by hand"
 RULE = (
-    "among finished runs on the same data and the same scored images, the highest lower bound of the interval of "
-    "macro-F1; bounds that agree to three decimals go to the run that took less time; a run whose interval is not to "
-    "be trusted counts only where there is no other, and one whose labels or images were changed with predictions in "
-    "view only where none is without"
+    "among finished runs on the same data and the same scored images, all by image or all by case, the highest lower "
+    "bound of the interval of macro-F1; bounds that agree to three decimals go to the run that took less time; a run "
+    "whose interval is not to be trusted counts only where there is no other, and one whose labels or images were "
+    "changed with predictions in view only where none is without"
 )
 
 
@@ -35,6 +35,7 @@ class Best:
         time: since when, ISO 8601.
         note: why, when set by hand.
         warning: what speaks against an alias that was set by hand; empty text otherwise.
+        unit: whether the score counts images or cases.
     """
 
     data: str
@@ -44,6 +45,7 @@ class Best:
     time: str
     note: str = ""
     warning: str = ""
+    unit: str = "image"
 
     @property
     def by_hand(self) -> bool:
@@ -55,7 +57,7 @@ def choose_best(entries: Sequence[Entry]) -> Entry | None:
     """The best of one data folder's runs by `RULE`; None where nothing is finished.
 
     Scores of other images do not compare. Where the data, its decisions or the sealed part changed between runs, those
-    count that share data, scored images and confidence with the latest finished one.
+    count that share data, scored images, their unit and confidence with the latest finished one.
     """
     scored = [entry for entry in entries if _read_bound(entry) is not None]
     finished = [entry for entry in scored if not entry.changed] or scored
@@ -92,7 +94,7 @@ def find_bests(logbook: Logbook, *, renew: bool = False) -> tuple[Best, ...]:
         elif chosen is not None:
             same = old is not None and not old.by_hand and old.run == chosen.name
             time = old.time if old is not None and same else now_text()
-            bests.append(Best(data, chosen.name, RULE, chosen.metrics[HEADLINE], time))
+            bests.append(Best(data, chosen.name, RULE, chosen.metrics[HEADLINE], time, unit=chosen.unit))
     return tuple(bests)
 
 
@@ -116,7 +118,7 @@ def set_best(runs: Path, name: str, *, note: str) -> Best:
     entry = logbook.find(name)
     if entry.status != "finished":
         raise RunError(f"run '{name}' is {entry.status} ({entry.error}). Fix: finish it, or set a finished run")
-    best = Best(_name_data(entry), name, BY_HAND, entry.metrics[HEADLINE], now_text(), note.strip())
+    best = Best(_name_data(entry), name, BY_HAND, entry.metrics[HEADLINE], now_text(), note.strip(), unit=entry.unit)
     others = tuple(old for old in find_bests(logbook) if old.data != best.data)
     _write_bests(runs, (*others, best))
     return best
@@ -166,10 +168,10 @@ def _check_choice(old: Best, entries: Sequence[Entry], chosen: Entry | None) -> 
         return replace(old, score=None, warning=f"the run {state}")
     warning = ""
     if chosen is not None and _name_state(chosen) != _name_state(entry):
-        warning = "later runs have other data or other scored images"
+        warning = "later runs have other data, other scored images, or count another unit"
     elif chosen is not None and chosen.name != entry.name:
         warning = f"by the rule it would be {chosen.name}"
-    return replace(old, score=entry.metrics[HEADLINE], warning=warning)
+    return replace(old, score=entry.metrics[HEADLINE], warning=warning, unit=entry.unit)
 
 
 def _name_data(entry: Entry) -> str:
@@ -178,7 +180,7 @@ def _name_data(entry: Entry) -> str:
 
 def _name_state(entry: Entry) -> tuple[Any, ...]:
     """What two runs must share for their intervals to be set beside each other."""
-    return entry.data_hash, entry.n_images, entry.n_cases, entry.recipe.get("evaluate.confidence", 0.95)
+    return entry.data_hash, entry.unit, entry.n_images, entry.n_cases, entry.recipe.get("evaluate.confidence", 0.95)
 
 
 def _read_bound(entry: Entry) -> float | None:

@@ -51,6 +51,7 @@ class Entry:
         trust_reason: why it can be trusted or not.
         changed: what decisions have changed with predictions in view, in words; such a run is never trusted.
         as_given: macro-F1 without them, ``value``, ``low`` and ``high``; None where nothing was changed.
+        unit: whether images or cases are scored; the other one is no metric of the entry.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Entry:
     trust_reason: str = ""
     changed: str = ""
     as_given: dict[str, float | None] | None = None
+    unit: str = "image"
 
     @property
     def data_name(self) -> str:
@@ -163,6 +165,7 @@ def read_entry(path: Path) -> Entry:
         trust_reason=_text(_mapping(scores.get("interval")).get("reason")),
         changed=_text(given.get("changed")),
         as_given=_take_interval(given_score) if given_score else None,
+        unit=_text(scores.get("unit")) or "image",
     )
 
 

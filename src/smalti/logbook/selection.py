@@ -23,7 +23,7 @@ from .entries import Entry
 HEADLINE = "macro_f1"
 COLUMNS = (
     "name", "kind", "status", "error", "started", "seconds", "data", "data_hash", "preset", "low", "high",
-    "chance_prior", "optimism", "trustworthy", "trust_reason", "n_images", "n_cases", "n_seeds", "device",
+    "chance_prior", "optimism", "trustworthy", "trust_reason", "unit", "n_images", "n_cases", "n_seeds", "device",
 )  # fmt: skip
 NUMBERS = frozenset({"seconds", "chance_prior", "optimism", "n_images", "n_cases", "n_seeds"})
 SHORT = {"low": f"{HEADLINE}_low", "high": f"{HEADLINE}_high"}  # of the interval of the headline metric

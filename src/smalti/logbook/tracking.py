@@ -173,6 +173,7 @@ def _tag_entry(entry: Entry) -> dict[str, str]:
         "smalti.started": entry.started,
         "smalti.trustworthy": say_value(entry.trustworthy),
         "smalti.trust_reason": entry.trust_reason,
+        "smalti.unit": entry.unit,
         "smalti.images": say_value(entry.n_images),
         "smalti.cases": say_value(entry.n_cases),
         "smalti.seeds": say_value(entry.n_seeds),

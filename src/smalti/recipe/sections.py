@@ -285,7 +285,12 @@ class Portfolio(Section):
 
 
 class Evaluate(Section):
-    """How sure the score is."""
+    """What the score counts, and how sure it is."""
 
+    unit: Literal["image", "case"] | None = Field(
+        None,
+        description="what the first number counts: images, or cases by the mean of their images' probabilities; null: "
+        "cases where some have several images and each has one label, unless a sample submission asks by image",
+    )
     resamples: int = Field(2000, ge=100, le=100_000, description="resamples of the cases, for what maps are worth")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="confidence of the intervals")

@@ -26,6 +26,7 @@ MOST_ROWS = 200
 def write_calibration(record: RunRecord) -> Section:
     """Whether a score of 0.8 is right eight times of ten, and what was fitted to the scores."""
     found = (record.scores or {}).get("calibration")
+    counted = "cases" if (record.scores or {}).get("unit") == "case" else "images"
     blocks: list[Block] = []
     if found is None or found.get("ece") is None:
         blocks.append(Paragraph("not applicable: scores.json holds no calibration; 'smalti evaluate' adds it", "note"))
@@ -35,8 +36,8 @@ def write_calibration(record: RunRecord) -> Section:
             Paragraph(_say_calibration(found)),
             Panels(
                 [(draw_reliability(found["bins"], words=words).to_svg(), words)],
-                "Blue: each bin of the largest score, larger with more images. Dashed: perfectly calibrated. Orange: "
-                "how far off. Below: images per bin, all seeds.",
+                f"Blue: each bin of the largest score, larger with more {counted}. Dashed: perfectly calibrated. "
+                f"Orange: how far off. Below: {counted} per bin, all seeds.",
                 width="half",
             ),
         ]

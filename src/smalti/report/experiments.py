@@ -108,7 +108,8 @@ def write_pairs(study: Study) -> Section:
     numbers = (
         f"{count_things(found.get('n_images') or 0, 'image')} of {count_things(found.get('n_cases') or 0, 'case')}"
     )
-    text = f"All are scored on the same {numbers}. {_say_pairs(study)}"
+    by = ", by case" if found.get("unit") == "case" else ""
+    text = f"All are scored on the same {numbers}{by}. {_say_pairs(study)}"
     notes = [Paragraph(str(note), "note") for note in found.get("notes") or ()]
     method = Paragraph(PAIR_TEXT.format(alpha=study.alpha), "note")
     return Section("pairs", title, [Paragraph(text), Table(header, rows, text_columns=2), *notes, method])
@@ -153,7 +154,9 @@ def _tabulate_trial(study: Study, trial: Trial) -> tuple[str | Link, ...]:
         trial.data,
         ", ".join(part for part in (trial.kind, trial.device) if part),
         trial.started[:16].replace("T", " ") or "–",
-        score + ("\nnot to be trusted" if trial.score and trial.trustworthy is False else ""),
+        score
+        + ("\nby case" if trial.score and trial.unit == "case" else "")
+        + ("\nnot to be trusted" if trial.score and trial.trustworthy is False else ""),
         format_number(trial.chance),
         "–" if trial.optimism is None else f"{trial.optimism:+.3f}",
         *("–" if count is None else f"{count:,}" for count in counts),

@@ -79,7 +79,8 @@ def say_score(study: Study, trial: Trial) -> str:
         _say_chance(study, trial),
     ]
     interval = f"{format_percent(study.confidence)} interval {format_range(score.low, score.high, 2)}"
-    return f"macro-F1 {score.value:.2f} ({'; '.join(p for p in (interval, *parts, say_changed(trial)) if p)})"
+    by = "by case " if trial.unit == "case" else ""
+    return f"macro-F1 {by}{score.value:.2f} ({'; '.join(p for p in (interval, *parts, say_changed(trial)) if p)})"
 
 
 def say_changed(trial: Trial) -> str:

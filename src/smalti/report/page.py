@@ -40,6 +40,7 @@ from .results import (
 )
 from .study import Study, gather_runs, read_ladder
 from .tuning import write_curves_of, write_sensitivity, write_studies, write_worth
+from .units import write_cases
 
 if TYPE_CHECKING:
     from ..logbook import Entry
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 # A new section is one more function here; the template knows blocks, not sections.
 SECTIONS: tuple[Callable[[RunRecord], Section], ...] = (
     write_headline,
+    write_cases,
     write_metrics,
     write_classes,
     write_confusion,

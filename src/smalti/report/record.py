@@ -25,7 +25,8 @@ class RunRecord:
         name: name of the folder.
         recipe: the resolved recipe as YAML text.
         submission: the class that each row says, or finds most probable; None where there is no such table.
-        rules, ensemble, sealed: files in ``predictions``.
+        rules, ensemble, sealed, by_case: files in ``predictions``.
+        cases: image -> the case that the data names, where there are answers by case.
         seal: what is sealed of the data folder; lies beside the run.
         Others: parsed content of the file of the same name.
     """
@@ -47,6 +48,8 @@ class RunRecord:
     rules: list[dict[str, Any]] | None
     ensemble: list[dict[str, Any]] | None
     sealed: pd.DataFrame | None
+    by_case: pd.DataFrame | None
+    cases: dict[str, str] | None
     seal: dict[str, Any] | None
     explanation: dict[str, Any] | None
     stain: dict[str, Any] | None
@@ -90,6 +93,8 @@ def read_record(run: RunFolder) -> RunRecord:
         rules=_read_rows(run.predictions / "rules.json"),
         ensemble=_read_rows(run.predictions / "ensemble.json"),
         sealed=_read_table(run.predictions / "sealed.csv"),
+        by_case=_read_table(run.predictions / "by_case.csv"),
+        cases=run.read_cases(),
         seal=_read_seal(path, cohort),
         explanation=_read_json(path / "explanation.json"),
         stain=_read_json(path / "stain.json"),

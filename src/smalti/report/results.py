@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from ..evaluate import highest_losses
+from ..evaluate import OTHER, Unit, highest_losses, take_unit
 from ..metrics import LOWER_IS_BETTER, METRICS
 from .blocks import (
     Block,
@@ -48,7 +49,7 @@ def write_headline(record: RunRecord) -> Section:
     if record.scores is None:
         return not_applicable("result", "Result", NO_SCORES)
     scores, metric = record.scores, record.scores["metrics"]["macro_f1"]
-    blocks: list[Block] = [Paragraph(_say_score(scores), "lead")]
+    blocks: list[Block] = [Paragraph(_say_score(scores), "lead"), *_say_other(scores)]
     if None not in (metric["low"], metric["high"]):
         words = (
             f"Macro-F1 {metric['value']:.2f}, interval {format_range(metric['low'], metric['high'], 2)}; "
@@ -91,13 +92,37 @@ def _say_score(scores: dict[str, Any]) -> str:
         verdict = f"not to be trusted: {given['words']}"
     elif not scores["interval"]["trustworthy"]:
         verdict += ", as far as can be told here"
+    two = any(f"by_{unit}" in scores for unit in ("image", "case"))
     return (
-        f"On cases it had never seen, the classifier scores a macro-F1 of {metric['value']:.2f} ({percent} interval "
+        f"On cases it had never seen, the classifier scores a macro-F1 {f'by {count_by(scores)} ' if two else ''}of "
+        f"{metric['value']:.2f} ({percent} interval "
         f"{format_range(metric['low'], metric['high'], 2)}; {numbers}). Always saying the most frequent class scores "
         f"{metric['chance_majority']:.2f}; guessing by the shares of the classes scores {metric['chance_prior']:.2f} "
         f"({percent} of guesses: {format_range(metric['chance_prior_low'], metric['chance_prior_high'], 2)}). "
         f"The score is {verdict}."
     )
+
+
+def count_by(scores: Mapping[str, Any]) -> Unit:
+    """What the first scores of a run count."""
+    return "case" if scores.get("unit") == "case" else "image"
+
+
+def _say_other(scores: dict[str, Any]) -> list[Block]:
+    """The score of the other unit, where there is one."""
+    unit = OTHER[count_by(scores)]
+    other = take_unit(scores, unit)
+    if other is None:
+        return []
+    metric, interval = other["metrics"]["macro_f1"], other["interval"]
+    doubt = "" if interval["trustworthy"] else f"; not to be trusted: {interval['reason']}"
+    how = "each case answered by the mean of its images" if unit == "case" else "each image by itself"
+    text = (
+        f"By {unit}, {how}, it scores a macro-F1 of {metric['value']:.2f} "
+        f"({format_percent(interval['confidence'])} interval {format_range(metric['low'], metric['high'], 2)}{doubt}); "
+        f"guessing by the shares of the classes {metric['chance_prior']:.2f}."
+    )
+    return [Paragraph(text)]
 
 
 def _beats_chance(metric: dict[str, Any]) -> bool:
@@ -117,15 +142,16 @@ def _say_optimism(scores: dict[str, Any]) -> str:
         if optimism > 0
         else "here that number would not have flattered, but what chooses never scores"
     )
+    by = ", by case too" if scores.get("unit") == "case" else ""
     return (
-        f"On the inner images that chose the epochs the networks score {inner:.2f}; the difference from the score "
+        f"On the inner images that chose the epochs the networks score {inner:.2f}{by}; the difference from the score "
         f"above, the optimism, is {optimism:+.2f}: {meaning}."
     )
 
 
 def write_metrics(record: RunRecord) -> Section:
     """Every metric with interval, seeds and chance levels."""
-    title = "All metrics"
+    title = "All metrics" + (", by case" if count_by(record.scores or {}) == "case" else "")
     if record.scores is None:
         return not_applicable("metrics", title, NO_SCORES)
     percent = format_percent(record.scores["interval"]["confidence"])
@@ -136,7 +162,7 @@ def write_metrics(record: RunRecord) -> Section:
             (
                 TITLES.get(name, name) + (" (lower is better)" if name in LOWER_IS_BETTER else ""),
                 format_number(metric["value"]),
-                format_range(metric["low"], metric["high"]) + _doubt(metric.get("trustworthy")),
+                format_range(metric["low"], metric["high"]) + mark_doubt(metric.get("trustworthy")),
                 format_range(min(seeds), max(seeds)) if len(seeds) > 1 else "one seed",
                 format_number(metric["chance_majority"]),
                 f"{format_number(metric['chance_prior'])} "
@@ -152,7 +178,7 @@ def write_metrics(record: RunRecord) -> Section:
     return Section("metrics", title, [Table(header, rows), *doubts, Paragraph(f"What they are: {notes}.", "note")])
 
 
-def _doubt(trustworthy: bool | None) -> str:
+def mark_doubt(trustworthy: bool | None) -> str:
     """The mark of an interval that is not to be trusted."""
     return " ?" if trustworthy is False else ""
 
@@ -161,13 +187,13 @@ def write_classes(record: RunRecord) -> Section:
     """Precision, recall, F1 and AUC of each class."""
     if record.scores is None:
         return not_applicable("classes", "Class by class", NO_SCORES)
-    header = ("class", "images", "precision", "recall", "F1", "F1 interval", "AUC")
+    header = ("class", f"{count_by(record.scores)}s", "precision", "recall", "F1", "F1 interval", "AUC")
     rows = [
         (
             name,
             f"{values['support']:.0f}",
             *(format_number(values[key], 2) for key in ("precision", "recall", "f1")),
-            format_range(values["f1_low"], values["f1_high"], 2) + _doubt(values.get("f1_trustworthy")),
+            format_range(values["f1_low"], values["f1_high"], 2) + mark_doubt(values.get("f1_trustworthy")),
             format_number(values["auc"], 2),
         )
         for name, values in record.scores["per_class"].items()
@@ -181,12 +207,18 @@ def write_confusion(record: RunRecord) -> Section:
     """Which class is taken for which."""
     if record.scores is None:
         return not_applicable("confusion", "Confusion matrix", NO_SCORES)
+    caption = "Images, mean over seeds; below, the share of the row (of the images with that label)."
+    scores = take_unit(record.scores, "image") or record.scores  # that of cases stands in its own section
+    return Section("confusion", "Confusion matrix", [make_matrix(scores, caption)])
+
+
+def make_matrix(scores: Mapping[str, Any], caption: str) -> Matrix:
+    """The confusion matrix of the scores of one unit."""
     rows = []
-    for counts in record.scores["confusion"]:
+    for counts in scores["confusion"]:
         total = sum(counts)
         rows.append([Cell(f"{count:.1f}".removesuffix(".0"), count / total if total else 0.0) for count in counts])
-    caption = "Images, mean over seeds; below, the share of the row (of the images with that label)."
-    return Section("confusion", "Confusion matrix", [Matrix(record.scores["classes"], rows, caption)])
+    return Matrix(scores["classes"], rows, caption)
 
 
 def write_gallery(record: RunRecord) -> Section:

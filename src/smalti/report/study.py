@@ -109,7 +109,8 @@ def read_ladder(folder: Path) -> Study:
     """
     content = dict(read_json(folder / "ladder.json"))
     data = name_folder(str(content.get("data") or "")) or "data"
-    trials = tuple(read_rung(row, data=data) for row in content.get("rungs") or ())
+    unit = str(content.get("unit") or "image")
+    trials = tuple(read_rung(row, data=data, unit=unit) for row in content.get("rungs") or ())
     record = _read_first(folder.parent / t.run for t in trials if t.run and t.status == "done")
     dataset = describe_dataset(data, record, n_images=content.get("n_images"), n_cases=content.get("n_cases"))
     return Study(
@@ -167,6 +168,7 @@ def read_single(folder: Path, *, title: str = "") -> Study:
         optimism=scores["optimism"],
         trustworthy=scores["interval"]["trustworthy"],
         trust_reason=scores["interval"]["reason"],
+        unit=str(scores.get("unit") or "image"),
         **read_given(scores.get("as_given")),
     )
     return Study(
@@ -221,15 +223,24 @@ def gather_runs(entries: Sequence[Entry], *, folder: Path, title: str) -> Study:
     )
 
 
-def _key_data(entry: Entry) -> str:
-    return entry.data_hash or entry.data
+def _read_unit(entry: Entry) -> str:
+    return str(getattr(entry, "unit", "image"))
 
 
-def _name_data(entries: Sequence[Entry]) -> dict[str, str]:
-    """Folder name of every data set; with a piece of its hash where two share a name."""
-    folders = {_key_data(entry): name_folder(entry.data) or "unknown data" for entry in entries}
-    counts = Counter(folders.values())
-    return {key: name if counts[name] == 1 else f"{name} ({key[:6]})" for key, name in folders.items()}
+def _key_data(entry: Entry) -> tuple[str, str]:
+    """Which data set is scored, and by which unit: scores by image and by case do not stand beside each other."""
+    return entry.data_hash or entry.data, _read_unit(entry) if entry.status == "finished" else ""
+
+
+def _name_data(entries: Sequence[Entry]) -> dict[tuple[str, str], str]:
+    """Folder name of every data set; with a piece of its hash where two share a name, and the unit where it has two."""
+    folders = {entry.data_hash or entry.data: name_folder(entry.data) or "unknown data" for entry in entries}
+    counts, names = Counter(folders.values()), {}
+    for key, unit in map(_key_data, entries):
+        units = sorted({other for known, other in map(_key_data, entries) if known == key and other})
+        name = folders[key] if counts[folders[key]] == 1 else f"{folders[key]} ({key[:6]})"
+        names[key, unit] = f"{name}, by {unit or units[0]}" if len(units) > 1 else name
+    return names
 
 
 def _read_table(row: Mapping[str, Any], comparison: Mapping[str, Any]) -> Trial:
@@ -242,6 +253,7 @@ def _read_table(row: Mapping[str, Any], comparison: Mapping[str, Any]) -> Trial:
         n_images=comparison.get("n_images"),
         n_cases=comparison.get("n_cases"),
         n_seeds=row.get("n_seeds"),
+        unit=str(comparison.get("unit") or "image"),
         on=row.get("against"),
         gaps=read_gaps(row.get("difference")),
     )
@@ -270,6 +282,7 @@ def _read_entry(entry: Entry, row: Mapping[str, Any]) -> Trial:
         trust_reason=getattr(entry, "trust_reason", ""),
         changed=getattr(entry, "changed", ""),
         given=read_scores({HEADLINE: getattr(entry, "as_given", None)}).get(HEADLINE),
+        unit=_read_unit(entry),
     )
 
 

@@ -52,6 +52,7 @@ class Trial:
         own_images: how many these are.
         changed: what decisions have changed with predictions in view, in words; such a score is never trusted.
         given: the score of the headline metric without them; None where it is not known.
+        unit: whether the scores count images or cases.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Trial:
     own_images: int | None = None
     changed: str = ""
     given: Score | None = None
+    unit: str = "image"
     notes: tuple[str, ...] = ()
 
     @property
@@ -127,7 +129,7 @@ def read_gaps(difference: Mapping[str, Any] | None) -> dict[str, Gap]:
     }
 
 
-def read_rung(row: Mapping[str, Any], *, data: str) -> Trial:
+def read_rung(row: Mapping[str, Any], *, data: str, unit: str = "image") -> Trial:
     """A rung of ladder.json; keys that are missing are not known."""
     keys = ("seconds", "peak_memory_gb", "n_images", "n_cases", "n_seeds", "optimism", "trustworthy")
     plain: dict[str, Any] = {key: row.get(key) for key in keys}
@@ -144,6 +146,7 @@ def read_rung(row: Mapping[str, Any], *, data: str) -> Trial:
         run=str(row.get("run") or ""),
         reused=bool(row.get("reused")),
         data=data,
+        unit=unit,
         scores=read_scores(row.get("metrics")),
         gaps=read_gaps(row.get("difference")),
         trust_reason=str(row.get("trust_reason") or ""),

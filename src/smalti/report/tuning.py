@@ -22,8 +22,9 @@ def write_worth(result: Mapping[str, Any]) -> Section:
     untuned, tuned = result["outer"]["rows"]
     outer, gap = result["outer"], tuned["difference"]["macro_f1"]
     score = tuned["metrics"]["macro_f1"]
+    by = " by case" if outer.get("unit") == "case" else ""
     lead = (
-        f"Tuned: macro-F1 {format_number(score['value'], 2)}, {format_percent(outer['confidence'])} interval "
+        f"Tuned: macro-F1{by} {format_number(score['value'], 2)}, {format_percent(outer['confidence'])} interval "
         f"{format_range(score['low'], score['high'], 2)}; {count_things(outer['n_images'], 'image')}, "
         f"{count_things(outer['n_cases'], 'case')}; chance {format_number(outer['chance'], 2)}. Against the untuned "
         f"recipe: {gap['verdict']} ({gap['value']:+.3f}, {gap['low']:+.3f} to {gap['high']:+.3f})."

@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..errors import DivergenceError, PartError, RecipeError
+from ..evaluate import average_cases
 from ..metrics import METRICS
 from ..recipe import Recipe
 from ..runs import RunFolder, hash_text
@@ -21,6 +22,7 @@ from ..workflow import SILENT, Ground, Listener
 from ..workflow.policies import check_policy
 from ..workflow.preparation import prepare, refold
 from ..workflow.settling import resolve_plan
+from ..workflow.units import settle_unit
 
 if TYPE_CHECKING:
     from ..train import Experiment
@@ -44,6 +46,12 @@ class Bench:
     plan: Recipe
     listener: Listener = SILENT
     prepared: dict[str, tuple[Experiment, tuple[Split, ...]]] = field(default_factory=dict)
+
+    def count(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Take a prediction table as the plan's scores count it: as it is, or its means by case."""
+        if settle_unit(self.ground, self.plan).unit == "image":
+            return table
+        return average_cases(table, self.ground.cases, classes=self.ground.cohort.classes)
 
     def prepare(self, recipe: Recipe) -> tuple[Experiment, tuple[Split, ...]]:
         """An experiment on the whole cohort that is ready to learn, and its outer folds.
@@ -110,7 +118,7 @@ class Bench:
             for split in splits:
                 train_split(experiment, split)
                 tables.append(predict_outer(experiment, (split,)))
-                yield score_table(pd.concat(tables, ignore_index=True), cohort.classes)
+                yield score_table(self.count(pd.concat(tables, ignore_index=True)), cohort.classes)
         finally:
             shutil.rmtree(path, ignore_errors=True)
 

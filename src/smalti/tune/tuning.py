@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 
 from .. import workflow
 from ..errors import RecipeError, RunError
-from ..evaluate import pool_predictions, score_predictions
+from ..evaluate import pool_predictions, score_units
 from ..leftovers import remove_leftovers
 from ..logbook.seal import find_seal
 from ..recipe import Recipe, settle_choices
@@ -26,6 +26,7 @@ from ..workflow import RUNS, SILENT, Ground, Listener
 from ..workflow.comparison import tabulate_comparison
 from ..workflow.influence import describe_given, read_influence
 from ..workflow.preparation import identify
+from ..workflow.units import settle_unit
 from .curves import COLUMNS, find_idle, judge_flatness, measure_noise, trace_curves
 from .idle import find_idle_knobs, find_idle_trials, turn_knob
 from .search import STUDIES_SHARE, WHOLE, Search, Studies, name_steps, tabulate_trials
@@ -243,13 +244,18 @@ def _score_outer(
         for name, recipe in ((UNTUNED, plan), (TUNED, tuned)):
             tables[name].append(studies.bench.score_outer(recipe, split, name=name))
         studies.listener.tell("outer folds", number + 1, len(splits))
-    whole = {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()}
+    bench, whole = studies.bench, {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()}
     for name, table in whole.items():
-        write_table(studies.bench.folder / "predictions" / f"{name}.csv", table)
-    classes = studies.bench.ground.cohort.classes
-    pools = {name: pool_predictions(table, classes=classes) for name, table in whole.items()}
-    changed = read_influence(studies.bench.prepare(plan)[0].run.path).describe()
+        write_table(bench.folder / "predictions" / f"{name}.csv", table)
+    classes, scoring = bench.ground.cohort.classes, settle_unit(bench.ground, plan)
+    counted = {name: bench.count(table) for name, table in whole.items()}
+    pools = {name: pool_predictions(table, classes=classes) for name, table in counted.items()}
+    changed = read_influence(bench.prepare(plan)[0].run.path).describe()
     given = dict.fromkeys(pools, describe_given(changed, None)) if changed else {}
     comparison = tabulate_comparison(pools, confidence=plan.evaluate.confidence, given=given)
-    scores = score_predictions(whole[TUNED], classes=classes, confidence=plan.evaluate.confidence)
-    return comparison | {"chance": scores["metrics"]["macro_f1"]["chance_prior"], "interval": scores["interval"]}
+    scores = score_units(
+        whole[TUNED], scoring, classes=classes, cases=bench.ground.cases, confidence=plan.evaluate.confidence
+    )
+    counts = {key: scores[key] for key in ("unit", "unit_reason", "n_images", "interval")}
+    beside = {key: scores[key]["metrics"]["macro_f1"] for key in ("by_image", "by_case") if key in scores}
+    return comparison | counts | beside | {"chance": scores["metrics"]["macro_f1"]["chance_prior"]}

@@ -18,6 +18,7 @@ from .influence import Influence, record_influence
 from .listening import Listener
 from .preparation import UNFITTED, check_rules, identify, make_splits, name_run, record_plan
 from .staging import stage
+from .units import settle_unit
 
 if TYPE_CHECKING:
     from ..predict import Member
@@ -34,13 +35,15 @@ def combine_runs(ground: Ground, plan: Recipe, *, runs: Path, name: str | None, 
         DataError: the members were not scored on the same images and folds.
     """
     check_rules(plan)
+    scoring = settle_unit(ground, plan)
+    listener.say(f"scored by {scoring.unit}: {scoring.reason}")
     folders = [runs / member for member in plan.ensemble.members]
     _check_members(folders)
     files = [f / "predictions" / f"{table}.csv" for f in folders for table in TABLES]
     members = hash_text(*(hash_file(path) if path.is_file() else "" for path in files))
     identity = identify(ground, cache=runs / "cache") | {"members": members}
     run_folder = open_run(runs / (name or name_run(ground, plan)), recipe=plan, identity=identity)
-    record_plan(run_folder, ground, make_splits(ground, plan, listener=listener))
+    record_plan(run_folder, ground, make_splits(ground, plan, listener=listener), scoring=scoring)
     influence = record_influence(run_folder, ground, runs=runs, data=identity["data"], members=folders)
     blend_members(run_folder, ground, plan, folders, influence=influence, listener=listener)
     return run_folder

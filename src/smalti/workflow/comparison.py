@@ -10,17 +10,22 @@ from typing import Any
 import pandas as pd
 
 from ..cohort import Columns, inspect_folder
-from ..errors import DataError, RunError
+from ..errors import DataError, Problem, RunError
 from ..evaluate import (
     Difference,
     Pair,
     Pool,
+    Scoring,
+    Unit,
+    average_cases,
     check_alike,
+    choose_unit,
     compare_pairs,
     judge_trust,
     measure_margins,
     pool_predictions,
     score_pool,
+    take_unit,
 )
 from ..logbook import resolve_run
 from ..logbook.seal import Seal, add_opening, find_seal, read_seal, write_seal
@@ -28,7 +33,8 @@ from ..runs import RunFolder, read_json, read_table, reading, write_json
 from ..types import score_columns
 from .belonging import RUNS
 from .influence import describe_given, read_influence
-from .stages import read_predictions
+from .stages import list_cases, read_predictions
+from .units import read_unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +42,18 @@ class Source:
     """One side of a comparison: a name, where it is, and its out-of-fold table with the classes in score order.
 
     Attributes:
-        given: what it scores as given (``as_given`` of its ``scores.json``), where decisions have changed labels or
-            images with predictions in view.
+        run: folder of the run that it is of; that of no run where a table is of another tool.
+        unit: what its scores count; None for a table, which does not say.
+        cases: image -> the case that the data names; None where there are no answers by case.
     """
 
     name: str
     path: Path
     table: pd.DataFrame
     classes: tuple[str, ...]
-    given: dict[str, Any] | None = None
+    run: Path
+    unit: Unit | None = None
+    cases: Mapping[str, str] | None = None
 
 
 def compare_sources(
@@ -52,6 +61,7 @@ def compare_sources(
     *,
     runs: str | Path = RUNS,
     common: bool = False,
+    unit: Unit | None = None,
     without_luck: bool = False,
     confidence: float = 0.95,
     out: str | Path | None = None,
@@ -63,6 +73,7 @@ def compare_sources(
             ``image, predicted``). Labels and cases that a table lacks are those of the first source that has them.
         runs: where names of runs are looked up.
         common: compare on the images that all have, instead of refusing.
+        unit: whether images or cases are counted; None takes what all runs say, for tables alone see `choose_unit`.
         without_luck: give a verdict also where the luck of trainings cannot be measured, as if there were none.
         confidence: of the intervals.
         out: folder in which ``comparison.json`` is written.
@@ -71,7 +82,8 @@ def compare_sources(
         The content of ``comparison.json``.
 
     Raises:
-        DataError: a table that cannot be scored, or other images, labels, cases or classes than the first.
+        DataError: a table that cannot be scored, or other images, labels, cases or classes than the first; some runs
+            are scored by image and some by case; answers by case are asked for and there are none.
         RunError: fewer than two, or no such run.
     """
     if len(sources) < 2:
@@ -80,8 +92,14 @@ def compare_sources(
     read, notes = _keep_common(read) if common else (read, [])
     pools = {s.name: pool_predictions(s.table, classes=_order(s, read[0])) for s in read}
     check_alike(pools)
-    given = {s.name: s.given for s in read if s.given is not None}
+    scoring, cases = _settle_unit(read, unit)
+    n_images = len(pools[read[0].name].images)
+    if scoring.unit == "case":
+        means = {s.name: average_cases(s.table, cases, classes=_order(s, read[0])) for s in read}
+        pools = {s.name: pool_predictions(means[s.name], classes=_order(s, read[0])) for s in read}
+    given = {s.name: g for s in read if (g := _read_given(s.run, scoring.unit)) is not None}
     result = tabulate_comparison(pools, confidence=confidence, given=given, without_luck=without_luck)
+    result |= {"unit": scoring.unit, "unit_reason": scoring.reason, "n_images": n_images}
     result["notes"] = notes + describe_folds(pools)
     if without_luck:
         result["notes"].append("as asked for, luck that cannot be measured is in no interval and in no verdict")
@@ -140,7 +158,8 @@ def tabulate_comparison(
         for position, name in enumerate(names)
     ]
     return {
-        "names": names, "classes": list(first.classes), "n_images": len(first.images), "n_cases": first.n_cases,
+        "names": names, "classes": list(first.classes), "unit": "image",
+        "n_images": len(first.images), "n_units": len(first.images), "n_cases": first.n_cases,
         "confidence": confidence, "alpha": round(1 - confidence, 10),
         "trustworthy": trustworthy, "reason": reason, "notes": [], "rows": rows,
     }  # fmt: skip
@@ -189,23 +208,44 @@ def _read_source(source: str | Path, runs: Path) -> Source:
     path = Path(source)
     if path.suffix.lower() == ".csv":
         table, classes = read_predictions(path)
-        return Source(path.stem, path, table, classes, _read_given(path.resolve().parent.parent))
+        run = path.resolve().parent.parent
+        cases = read_unit(run)[1] if (run / "environment.json").is_file() else list_cases(table)
+        return Source(path.stem, path, table, classes, run, cases=cases)
     folder = path if path.is_dir() else resolve_run(runs, str(source))
-    run = RunFolder(folder)
-    return Source(folder.resolve().name, folder, run.read_out_of_fold(), run.read_classes(), _read_given(folder))
+    run_folder, (scoring, cases) = RunFolder(folder), read_unit(folder)
+    table, classes = run_folder.read_out_of_fold(), run_folder.read_classes()
+    return Source(folder.resolve().name, folder, table, classes, folder, scoring.unit, cases)
 
 
-def _read_given(run: Path) -> dict[str, Any] | None:
+def _settle_unit(sources: Sequence[Source], asked: Unit | None) -> tuple[Scoring, Mapping[str, str]]:
+    """What all are compared by, and the cases that the first names which knows them; never some so and some so."""
+    said = {s.name: s.unit for s in sources if s.unit is not None}
+    if asked is None and len(set(said.values())) > 1:
+        listed = "; ".join(f"{name} by {unit}" for name, unit in said.items())
+        problem = Problem("units", listed, "scores by image and scores by case are no pair.",
+                          "compare all of them by one: --unit image, or --unit case")  # fmt: skip
+        raise DataError("not comparable as they are scored:", [problem])
+    cases = next((s.cases for s in sources if s.cases is not None), None)
+    first = sources[0].table
+    labels = dict(zip(first["image"].astype(str), first["label"].astype(str), strict=True))
+    if asked is None and said:
+        unit = next(iter(said.values()))
+        return replace(choose_unit(labels, cases, asked=unit), reason="as the runs are scored"), cases or {}
+    return choose_unit(labels, cases, asked=asked), cases or {}
+
+
+def _read_given(run: Path, unit: Unit) -> dict[str, Any] | None:
     """What a run scores as given, where that is another score; None too where the folder is that of no run."""
     if not (run / "environment.json").is_file():
         return None
     changed = read_influence(run).describe()
     path = run / "scores.json"
     scores = read_json(path) if path.is_file() else None
-    kept = scores.get("as_given") if isinstance(scores, dict) else None
-    if kept is not None:
+    if isinstance(scores, dict) and scores.get("as_given") is not None:
         with reading(path):
-            return dict(kept) | {"words": str(kept["words"])}
+            kept = (take_unit(scores, unit) or {}).get("as_given")
+            if kept is not None:
+                return dict(kept) | {"words": str(kept["words"])}
     return describe_given(changed, None) if changed else None
 
 
@@ -285,7 +325,12 @@ def open_seal(names: Sequence[str | Path], *, runs: str | Path = RUNS) -> tuple[
     labels = _read_labels(folders[0])
     pools = {folder.resolve().name: _pool_sealed(folder, labels) for folder in folders}
     check_alike(pools)
+    first = next(iter(pools.values()))
+    scoring, cases = _settle_sealed(folders, {image: labels[image] for image in first.images})
+    if scoring.unit == "case":
+        pools = {folder.resolve().name: _pool_sealed(folder, labels, cases) for folder in folders}
     result = tabulate_comparison(pools, confidence=0.95, given=_find_touched(folders, seals.values()))
+    result |= {"unit": scoring.unit, "unit_reason": scoring.reason, "n_images": len(first.images)}
     scores = {row["name"]: row["metrics"] for row in result["rows"]}
     seals = {path: add_opening(seal, scores) for path, seal in seals.items()}
     for path, seal in seals.items():
@@ -333,7 +378,16 @@ def _read_labels(folder: Path) -> dict[str, str]:
     return {} if cohort is None else {s.image: s.label for s in cohort.labelled if s.label is not None}
 
 
-def _pool_sealed(folder: Path, labels: Mapping[str, str]) -> Pool:
+def _settle_sealed(folders: Sequence[Path], labels: Mapping[str, str]) -> tuple[Scoring, Mapping[str, str]]:
+    """What is counted: cases where all runs count cases and those that are sealed have one label each; else images."""
+    read = [read_unit(folder) for folder in folders]
+    cases = next((cases for _, cases in read if cases is not None), None)
+    by_case = all(scoring.unit == "case" for scoring, _ in read)
+    return choose_unit(labels, cases, asked=None if by_case else "image"), cases or {}
+
+
+def _pool_sealed(folder: Path, labels: Mapping[str, str], cases: Mapping[str, str] | None = None) -> Pool:
+    """Pool the sealed images of a run, or their means by case where ``cases`` are given."""
     from ..predict import average_scores
 
     classes = RunFolder(folder).read_classes()
@@ -346,4 +400,5 @@ def _pool_sealed(folder: Path, labels: Mapping[str, str]) -> Pool:
     if gone:
         raise RunError(f"{len(gone)} sealed images have no label any more ({gone[0]}). Fix: bring the data folder back")
     case, label = [samples["case"][i] for i in scores["image"]], [labels[i] for i in scores["image"]]
-    return pool_predictions(scores.assign(case=case, label=label), classes=classes)
+    table = scores.assign(case=case, label=label)
+    return pool_predictions(table if cases is None else average_cases(table, cases, classes=classes), classes=classes)

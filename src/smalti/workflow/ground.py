@@ -51,6 +51,7 @@ class Ground:
         seals: files of the seals that hold images of this folder.
         bound: image -> all images of its case, where these share their label in the data as they were read.
         known: all decisions that were there, also where only some of them act.
+        cases: image -> the case that the data names, before duplicates were joined; else the image itself.
     """
 
     cohort: Cohort
@@ -62,6 +63,7 @@ class Ground:
     seals: tuple[Path, ...] = ()
     bound: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     known: tuple[Decision, ...] = ()
+    cases: Mapping[str, str] = field(default_factory=dict)
 
 
 def restrict_decisions(ground: Ground, actions: Collection[Action]) -> Ground:
@@ -126,7 +128,7 @@ def inspect_ground(
     contents = read_contents(cohort, seen, unusable=unusable, cache=cache)
     if skipped := mark_decisions(skipped, contents, root=cohort.root):
         append_decisions(decisions_path, skipped)
-    bound = find_bound_cases(cohort)
+    bound, named = find_bound_cases(cohort), {s.image: s.case for s in cohort.samples}
     decisions = bind_decisions(
         (*decisions, *skipped), decisions_path, cohort, contents=contents, unusable=unusable, bound=bound,
         listener=listener,
@@ -146,7 +148,7 @@ def inspect_ground(
     cohort = apply_decisions(whole, decisions, findings=seen.findings, bound=bound)
     return Ground(
         cohort, whole, decisions, seen, _list_standing(wrong, decisions), contents, sealing.seals, bound,
-        known=decisions,
+        known=decisions, cases=named,
     )  # fmt: skip
 
 

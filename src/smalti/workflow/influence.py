@@ -18,6 +18,7 @@ from ..audit import LABEL_CHECKS, read_decisions, settle_decisions
 from ..audit.checks import RELABEL_CHECKS
 from ..audit.decisions import RULE
 from ..errors import RunError
+from ..evaluate import OTHER, Unit, take_unit
 from ..runs import RunFolder, read_json, reading, write_json
 from ..types import Action, Decision
 from .ground import Ground
@@ -266,12 +267,22 @@ def tell_trust(scores: dict[str, Any], influence: Influence, given: Mapping[str,
     Args:
         scores: as in ``scores.json``.
         influence: of the run.
-        given: scores under the labels as given, on all labelled images; None where they could not be predicted.
+        given: likewise under the labels as given, on all labelled images; None where they could not be predicted.
     """
     changed = influence.describe()
     if not changed:
         return scores
-    section = describe_given(changed, given)
+    unit: Unit = scores.get("unit", "image")
+    doubted = _doubt(scores, describe_given(changed, None if given is None else take_unit(given, unit)))
+    other = OTHER[unit]
+    if (beside := take_unit(scores, other)) is not None:
+        section = describe_given(changed, None if given is None else take_unit(given, other))
+        doubted[f"by_{other}"] = _doubt(beside, section)
+    return doubted
+
+
+def _doubt(scores: dict[str, Any], section: dict[str, Any]) -> dict[str, Any]:
+    """The scores of one unit, none of them to be trusted, with what they are as given."""
     reasons = [section["words"], *([] if scores["interval"]["trustworthy"] else [scores["interval"]["reason"]])]
     doubt = {"trustworthy": False, "reason": "; ".join(reasons)}
     metrics = {name: row | doubt for name, row in scores["metrics"].items()}

@@ -18,7 +18,7 @@ import pandas as pd
 
 from ..audit import EMBEDDINGS_NAME
 from ..errors import DivergenceError, RunError
-from ..evaluate import score_predictions
+from ..evaluate import score_units
 from ..recipe import Recipe
 from ..runs import CACHE, RunFolder, open_run, read_json, write_json, write_table
 from .blending import blend_members
@@ -32,6 +32,7 @@ from .place import MEMBERS
 from .planning import settle_plan
 from .preparation import check_rules, identify, make_splits, name_run, record_plan
 from .staging import stage
+from .units import read_unit, settle_unit
 
 TABLE = "members.csv"
 COLUMNS = ("member", "status", "reason", "forecast_s", "seconds", "weight", "macro_f1", "low", "high", "inner_macro_f1")
@@ -48,10 +49,12 @@ def run_portfolio(
         RunError: the run folder holds another plan, or no member could be finished.
     """
     check_rules(plan)
+    scoring = settle_unit(ground, plan)
+    listener.say(f"scored by {scoring.unit}: {scoring.reason}")
     identity = identify(ground, cache=runs / CACHE)
     run_folder = open_run(runs / (name or name_run(ground, plan)), recipe=plan, identity=identity)
     splits = make_splits(ground, plan, listener=listener)
-    record_plan(run_folder, ground, splits)
+    record_plan(run_folder, ground, splits, scoring=scoring)
     influence = record_influence(run_folder, ground, runs=runs, data=identity["data"])
     clock = Clock.open(run_folder.path, started=started)
     with clock.running(listener) as heard:
@@ -122,14 +125,16 @@ def _take_embeddings(run_folder: RunFolder, folders: Sequence[Path]) -> None:
 def _write_members(run_folder: RunFolder, rows: list[dict[str, Any]], *, listener: Listener) -> None:
     """Write ``members.csv``: how much each member counts, and what it scores alone."""
     classes, plan = run_folder.read_classes(), run_folder.read_recipe()
+    scoring, cases = read_unit(run_folder.path)
     weights = pd.DataFrame([row["weights"] for row in read_json(run_folder.predictions / "ensemble.json")]).mean()
     for row in rows:
         if row["status"] != "done":
             continue
         member = RunFolder(run_folder.path / MEMBERS / row["member"])
-        scores = score_predictions(
-            member.read_out_of_fold(), classes=classes, inner=member.read_inner(), confidence=plan.evaluate.confidence
-        )
+        scores = score_units(
+            member.read_out_of_fold(), scoring, classes=classes, cases=cases, inner=member.read_inner(),
+            confidence=plan.evaluate.confidence,
+        )  # fmt: skip
         write_json(member.path / "scores.json", scores)
         metric, inner = scores["metrics"]["macro_f1"], scores["inner"]
         row |= {"weight": float(weights[row["member"]]), "macro_f1": metric["value"]}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from .. import images
 from ..audit import settle_decisions, write_decisions, write_findings
 from ..errors import DataError, Problem, RecipeError, RunError, SplitError
+from ..evaluate import Scoring
 from ..leftovers import name_temporary
 from ..recipe import Recipe, Tile
 from ..runs import (
@@ -38,6 +39,7 @@ from .policies import check_policy, hash_images
 from .settling import resolve_plan
 from .staging import stage
 from .staining import fit_stains, record_stains
+from .units import record_unit, settle_unit
 
 if TYPE_CHECKING:
     from ..models import Backbone
@@ -70,6 +72,8 @@ def prepare(
     check_parts(plan)
     check_rules(plan)
     refuse_unscaled(ground.cohort.samples, plan.tile)
+    scoring = settle_unit(ground, plan)
+    listener.say(f"scored by {scoring.unit}: {scoring.reason}")
     cache = runs / "cache"
     splits = make_splits(ground, plan, listener=listener)
     backbone = build_backbone(plan.model)
@@ -87,7 +91,7 @@ def prepare(
     run_folder = open_run(
         folder, recipe=plan, identity=identity, training=training, device=asdict(device), weights=backbone.note
     )
-    record_plan(run_folder, ground, splits, notes=notes)
+    record_plan(run_folder, ground, splits, scoring=scoring, notes=notes)
     influence = record_influence(run_folder, ground, runs=runs, data=identity["data"])
     # Scored as given, too, where decisions may have been made with predictions in view.
     given = ground.whole.labelled if influence.followed and not plan.tile.other_masks else ()
@@ -350,7 +354,12 @@ def _describe_form(cohort: Cohort) -> dict[str, Any]:
 
 
 def record_plan(
-    run_folder: RunFolder, ground: Ground, splits: tuple[Split, ...], *, notes: tuple[str, ...] = ()
+    run_folder: RunFolder,
+    ground: Ground,
+    splits: tuple[Split, ...],
+    *,
+    scoring: Scoring,
+    notes: tuple[str, ...] = (),
 ) -> None:
     """Everything that was decided, in the run folder before training begins, with ``notes`` beside the cohort's."""
     from ..samples import tabulate_folds
@@ -367,7 +376,7 @@ def record_plan(
             "n_sealed": len(cohort.sealed), "n_cases": len({s.case for s in cohort.labelled}),
             "notes": (*cohort.notes, *notes), "left_out": left_out, "repaired": repaired,
             "label_by_case": bool(ground.bound), "seals": [path.name for path in ground.seals],
-            "submission": _describe_form(cohort),
+            "submission": _describe_form(cohort), "scoring": record_unit(run_folder, ground, scoring),
         },
     )  # fmt: skip
     write_table(run_folder.path / "samples.csv", tabulate_samples(cohort))

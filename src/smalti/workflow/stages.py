@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ..errors import DataError, RunError
-from ..evaluate import score_predictions
+from ..evaluate import OTHER, Scoring, Unit, choose_unit, score_units, take_unit
 from ..logbook.seal import find_seal
 from ..recipe import Recipe, load_recipe
 from ..runs import CACHE, RunFolder, read_json, read_table, write_json
@@ -26,6 +26,7 @@ from .place import check_name, locate_run
 from .portfolio import run_portfolio
 from .staging import stage
 from .suspicion import suspect_run
+from .units import read_unit, write_cases
 
 if TYPE_CHECKING:
     from ..train import Experiment
@@ -40,14 +41,26 @@ class Result:
 
     def describe(self) -> str:
         """The score in one line, never naked."""
-        score, interval = self.scores["metrics"]["macro_f1"], self.scores["interval"]
-        trust = "" if interval["trustworthy"] else f" (not to be trusted: {interval['reason']})"
-        return (
-            f"macro-F1 {score['value']:.3f}, {interval['confidence']:.0%} interval {score['low']:.3f} to "
-            f"{score['high']:.3f}{trust}; {self.scores['n_images']} images, {self.scores['n_cases']} cases, "
-            f"{self.scores['n_seeds']} seed(s); chance {score['chance_prior']:.3f}, majority class "
-            f"{score['chance_majority']:.3f}"
-        )
+        unit: Unit = self.scores.get("unit", "image")
+        other = take_unit(self.scores, OTHER[unit])
+        said = _say_scores(self.scores, unit)
+        if other is None:
+            return said
+        return f"by {unit}: {said}. By {OTHER[unit]}: {_say_scores(other, OTHER[unit])}"
+
+
+def _say_scores(scores: dict[str, Any], unit: Unit) -> str:
+    score, interval = scores["metrics"]["macro_f1"], scores["interval"]
+    cases = f"{scores['n_cases']} cases"
+    if unit == "case" and scores["n_units"] != scores["n_cases"]:
+        cases = f"{scores['n_units']} cases ({scores['n_cases']} apart: some share pictures)"
+    trust = "" if interval["trustworthy"] else f" (not to be trusted: {interval['reason']})"
+    return (
+        f"macro-F1 {score['value']:.3f}, {interval['confidence']:.0%} interval {score['low']:.3f} to "
+        f"{score['high']:.3f}{trust}; {scores['n_images']} images, {cases}, "
+        f"{scores['n_seeds']} seed(s); chance {score['chance_prior']:.3f}, majority class "
+        f"{score['chance_majority']:.3f}"
+    )
 
 
 def run(
@@ -164,32 +177,58 @@ def reopen(path: str | Path, *, listener: Listener = SILENT) -> tuple[Experiment
 def evaluate_run(path: str | Path) -> Result:
     """Score a run folder's out-of-fold predictions; write ``scores.json``, ``suspects.json`` and ``traces.json``."""
     folder = RunFolder(Path(path))
-    recipe = folder.read_recipe()
+    confidence = folder.read_recipe().evaluate.confidence
     classes, given = folder.read_classes(), folder.predictions / "as_given.csv"
+    scoring, cases = read_unit(folder.path)
 
-    def score(table: pd.DataFrame, inner: pd.DataFrame | None = None) -> dict[str, Any]:
-        return score_predictions(table, classes=classes, inner=inner, confidence=recipe.evaluate.confidence)
+    def score(table: pd.DataFrame, by: Scoring, inner: pd.DataFrame | None = None) -> dict[str, Any]:
+        return score_units(table, by, classes=classes, cases=cases, inner=inner, confidence=confidence)
 
     with stage(folder, "evaluate"):
-        scores = score(folder.read_out_of_fold(), folder.read_inner())
-        as_given = score(read_table(given)) if given.is_file() else None
+        scores, as_given = score(folder.read_out_of_fold(), scoring, folder.read_inner()), None
+        if given.is_file():
+            table = read_table(given)
+            # Labels that were brought into line by a decision may differ inside a case as they were given.
+            as_given = score(table, choose_unit(_list_labels(table), cases))
         scores = tell_trust(scores, read_influence(folder.path), as_given)
+        if cases is not None:
+            write_cases(folder, classes, cases)
         write_json(folder.path / "scores.json", scores)
     suspect_run(folder.path)
     return Result(folder.path, scores)
 
 
-def evaluate_table(path: str | Path) -> Result:
-    """Score a prediction table that any tool made; its score columns name the classes.
+def evaluate_table(path: str | Path, *, unit: Unit | None = None) -> Result:
+    """Score a prediction table that any tool made; its score columns name the classes, its column ``case`` the cases.
+
+    Args:
+        path: of the CSV.
+        unit: what the first number counts; None chooses (see `choose_unit`).
 
     Raises:
-        DataError: with everything that is wrong with the table.
+        DataError: with everything that is wrong with the table; or answers by case are asked for and there are none.
     """
     table, classes = read_predictions(Path(path))
-    scores, run = score_predictions(table, classes=classes), Path(path).resolve().parent.parent
-    if (run / "environment.json").is_file():  # a table of a run is no better than the run
+    run = Path(path).resolve().parent.parent
+    of_run = (run / "environment.json").is_file()
+    cases = read_unit(run)[1] if of_run else list_cases(table)
+    labelled = {"image", "label"} <= set(table)
+    scoring = choose_unit(_list_labels(table), cases, asked=unit) if labelled else Scoring()
+    scores = score_units(table, scoring, classes=classes, cases=cases)
+    if of_run:  # a table of a run is no better than the run
         scores = tell_trust(scores, read_influence(run), None)
     return Result(Path(path), scores)
+
+
+def list_cases(table: pd.DataFrame) -> dict[str, str] | None:
+    """Image -> case, as a table of any tool has them; None where it has none."""
+    if not {"image", "case"} <= set(table):
+        return None
+    return dict(zip(table["image"].astype(str), table["case"].astype(str), strict=True))
+
+
+def _list_labels(table: pd.DataFrame) -> dict[str, str]:
+    return dict(zip(table["image"].astype(str), table["label"].astype(str), strict=True))
 
 
 def read_predictions(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
