@@ -19,6 +19,7 @@ difference of ``auto`` to each peer. Last the mean over sets and the mean rank.
 from __future__ import annotations
 
 import argparse
+import itertools
 import resource
 import time
 import warnings
@@ -35,10 +36,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from smalti import images, workflow
-from smalti.evaluate import score_predictions
+from smalti.evaluate import Unit, average_cases, score_predictions
 from smalti.recipe import load_recipe
 from smalti.runs import RunFolder, read_table
 from smalti.types import Cohort, score_columns
+from smalti.workflow.units import read_unit
 
 PEERS = ("majority", "whole", "colour", "quick", "auto")
 T = TypeVar("T")
@@ -151,15 +153,19 @@ def play(place: Place, wanted: Sequence[str], minutes: float) -> pd.DataFrame:
         table, timed[name] = _time(others[name])
         tables[name] = place.runs / f"{run.path.name}-{name}.csv"
         table.to_csv(tables[name], index=False)
-    for name in (peer for peer in PEERS if peer in tables and peer in wanted):
+    scoring, cases = read_unit(run.path)
+    units: tuple[Unit, ...] = ("image", "case") if scoring.by_case else ("image",)
+    for unit, name in itertools.product(units, (peer for peer in PEERS if peer in tables and peer in wanted)):
         path = tables[name]
         table = RunFolder(path).read_out_of_fold() if path.is_dir() else read_table(path)
+        table = table if unit == "image" else average_cases(table, cases or {}, classes=classes)
         metric = score_predictions(table, classes=classes)["metrics"]["macro_f1"]
-        row = {"set": place.name, "peer": name, "macro_f1": metric["value"], "low": metric["low"]}
+        row = {"set": place.name, "by": unit, "peer": name, "macro_f1": metric["value"], "low": metric["low"]}
         row |= {"high": metric["high"], "wall_s": timed[name][0], "cpu_s": timed[name][1]}
         if name != "auto" and "auto" in wanted:
             sources = [tables[name], tables["auto"]]
-            found = workflow.compare_sources(sources, runs=place.runs)["rows"][1]["difference"]["macro_f1"]
+            compared = workflow.compare_sources(sources, runs=place.runs, unit=unit)
+            found = compared["rows"][1]["difference"]["macro_f1"]
             row |= {"auto_minus": found["value"], "gap_low": found["low"], "gap_high": found["high"]}
             row["verdict"] = found["verdict"]
         rows.append(row)
@@ -192,8 +198,8 @@ def main() -> None:
         tables.append(play(place, args.only, args.minutes))
         print(tables[-1].round(3).to_string(index=False), flush=True)
     table = pd.concat(tables, ignore_index=True)
-    table["rank"] = table.groupby("set")["macro_f1"].rank(ascending=False)
-    print(table.groupby("peer")[["macro_f1", "rank", "wall_s", "cpu_s"]].mean().round(3).to_string())
+    table["rank"] = table.groupby(["set", "by"])["macro_f1"].rank(ascending=False)
+    print(table.groupby(["by", "peer"])[["macro_f1", "rank", "wall_s", "cpu_s"]].mean().round(3).to_string())
 
 
 if __name__ == "__main__":
