@@ -145,7 +145,7 @@ def test_little_disk_is_a_note_about_the_place_that_will_be_used(
 
 def test_weights_that_cannot_be_had_are_bad_with_every_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("smalti.models.find_weights", lambda model: None)
-    sign = examine("model.pretrained=true")["weights"]
+    sign = examine("model.pretrained=true", "model.backbone=mobilenetv2_100")["weights"]
     assert sign.state == "bad"
     assert "mobilenetv2_100" in sign.found
     assert "--set model.weights=FILE" in sign.fix

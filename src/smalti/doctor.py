@@ -145,7 +145,7 @@ def _examine_weights(recipe: Recipe) -> Sign:
         return Sign("weights", "bad", found, fix)
     if source is None:
         found, _, fix = describe_missing_weights(model).partition(" Fix: ")
-        return Sign("weights", "note" if model.without_weights == "scratch" else "bad", found + why, fix)
+        return Sign("weights", "note" if model.without_weights == "scratch" else "bad", found.rstrip(".") + why, fix)
     if source == "file" and model.weights is not None and not model.weights.is_file():
         return Sign("weights", "bad", f"no file at {model.weights}", "correct --set model.weights=FILE")
     package = find_package(model.backbone)

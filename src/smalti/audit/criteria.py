@@ -16,7 +16,10 @@ from .checks import NotApplicable
 from .dynamics import count_forgettings, measure_margin_areas
 from .evidence import LEAST_SCORE, Evidence
 
-UNWATCHED = "no dynamics were recorded (train.watch=none, an ensemble, or a run of an earlier version)"
+UNWATCHED = (
+    "no dynamics were recorded (a solved head, which has no epochs, train.watch=none, an ensemble, or a run of an "
+    "earlier version)"
+)
 
 UNEMBEDDED = "the run has no embeddings (an ensemble, a run without phase transfer, or of an earlier version)"
 

@@ -136,7 +136,9 @@ def write_curves(record: RunRecord) -> Section:
     """Losses and inner macro-F1 per epoch, phase by phase."""
     history = record.history
     if history is None or history.empty:
-        return not_applicable("curves", "Learning curves", "there is no history.csv with epochs")
+        return not_applicable(
+            "curves", "Learning curves", "there is no history.csv with epochs; a solved head has none"
+        )
     blocks: list[Block] = [
         Paragraph("Thin blue: each fold and seed. Thick orange: the mean of the folds still training at that epoch.")
     ]

@@ -51,8 +51,8 @@ def note_sizes(tile: recipe.Tile, samples: Sequence[Sample], *, tile_px: int) ->
     notes = []
     if tile.field_px is not None and tile.field_px < tile_px:
         notes.append(
-            f"tiles show squares of {tile.field_px} px, scaled to {tile_px} px, since images are smaller than a tile: "
-            f"tile.field_px (the median of their shorter sides), tile.size_px"
+            f"tiles show squares of {tile.field_px} px, scaled to {tile_px} px: tile.field_px (of images smaller than "
+            "a tile the median of their shorter sides), tile.size_px"
         )
     sizes = {s.image: images.read_size(s.path) for s in samples}
     narrow = [
