@@ -12,7 +12,7 @@ from .description import DESCRIPTIONS, Description
 from .planes import Bytes, Doubles, Floats, Planes, blur
 
 PLANES = ("light", "nuclear")
-RADII = (1, 2, 4)  # of the circle of neighbours, pixels
+RADII = (1, 2)  # of the circle of neighbours, pixels
 POINTS = 8
 GRAIN = 256  # parts of a pixel that weights of interpolation come in: with them sums of grey levels are exact
 DISTANCES = (1, 3, 6)
@@ -42,7 +42,7 @@ UNIFORM = np.eye(POINTS + 2)[np.where(_CHANGES <= 2, _BITS.sum(axis=1), POINTS +
     reference="Ojala et al. 2002; Haralick et al. 1973",
 )
 def build_texture() -> Description:
-    """Of luminance and haematoxylin, at distances of 1 to 11 pixels."""
+    """Of luminance and haematoxylin, at distances of 1 to 16 pixels."""
     return Description(NAMES, describe_texture)
 
 
