@@ -2,7 +2,17 @@
 
 from .calibration import Calibration, measure_calibration
 from .choice import Choice, correct_choice
-from .comparison import Difference, Pair, adjust_holm, check_alike, compare_pairs, find_common, keep_images
+from .comparison import (
+    MARGIN,
+    Difference,
+    Pair,
+    adjust_holm,
+    check_alike,
+    check_margin,
+    compare_pairs,
+    find_common,
+    keep_images,
+)
 from .faithfulness import GRID, Mean, Measured, measure_map, measure_mean, measure_ratio, summarise_maps
 from .intervals import Scored, judge_trust, score_pool
 from .margins import Margin, measure_margins
@@ -11,6 +21,7 @@ from .scores import highest_losses, score_predictions
 
 __all__ = [
     "GRID",
+    "MARGIN",
     "Calibration",
     "Choice",
     "Difference",
@@ -22,6 +33,7 @@ __all__ = [
     "Scored",
     "adjust_holm",
     "check_alike",
+    "check_margin",
     "compare_pairs",
     "correct_choice",
     "find_common",
