@@ -14,6 +14,7 @@ from .comparison import (
     keep_images,
 )
 from .faithfulness import GRID, Mean, Measured, measure_map, measure_mean, measure_ratio, summarise_maps
+from .growth import Growth, forecast_growth
 from .intervals import Scored, judge_trust, score_pool
 from .margins import Margin, measure_margins
 from .pool import Pool, pool_predictions
@@ -25,6 +26,7 @@ __all__ = [
     "Calibration",
     "Choice",
     "Difference",
+    "Growth",
     "Margin",
     "Mean",
     "Measured",
@@ -37,6 +39,7 @@ __all__ = [
     "compare_pairs",
     "correct_choice",
     "find_common",
+    "forecast_growth",
     "highest_losses",
     "judge_trust",
     "keep_images",
