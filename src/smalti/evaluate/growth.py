@@ -67,8 +67,11 @@ def forecast_growth(
     rng = np.random.default_rng(seed)
     measured, drawn = _draw_scores(pools, rng)
     luck = np.sqrt(_measure_luck(share, pools))
-    # What all learning cases have in common shifts the curve, and bends it a little.
-    shared = luck * rng.standard_normal(RESAMPLES)
+    # What all learning cases have in common shifts the curve, and bends it a little. Orders are drawn anew in each of F
+    # folds, whose luck averages out; but F - 2 of F - 1 learning cases of two folds are the same, which leaves F - 1
+    # times the variance.
+    folds = len(np.unique(pools[0][0].fold[0]))
+    shared = luck * np.sqrt(max(folds - 1, 1)) * rng.standard_normal(RESAMPLES)
     drawn = drawn + luck * rng.standard_normal(drawn.shape) / 2
     fits, chances = _fit_forms(share, measured[None])
     ways, odds = _fit_forms(share, drawn)
