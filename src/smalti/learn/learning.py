@@ -12,7 +12,7 @@ import pandas as pd
 
 from .. import workflow
 from ..errors import RecipeError, RunError
-from ..evaluate import MARGIN, Pool, check_margin, forecast_growth, measure_margins, score_predictions
+from ..evaluate import MARGIN, Pool, check_margin, forecast_growth, measure_margins, pool_predictions, score_predictions
 from ..evaluate.growth import LEAST_SIZES
 from ..evaluate.luck import count_networks
 from ..evaluate.margins import LEAST_NETWORKS
@@ -127,18 +127,18 @@ def _describe(experiment: Experiment, curve: Curve, *, margin: float, changed: s
     """The content of ``learn.json`` but for where it is from."""
     recipe, classes = experiment.recipe, experiment.cohort.classes
     confidence = recipe.evaluate.confidence
-    points, scores = [], {}
+    points = []
     for number, pools in enumerate(curve.pools):
-        scores = score_predictions(_join(pools), classes=classes, confidence=confidence)
-        own = scores["metrics"]["macro_f1"]
-        values = [macro_f1(p.y_true, p.scores[s]) for p in pools for s in range(len(p.scores))]
+        table = _join(pools)
+        own = measure_margins(pool_predictions(table, classes=classes), confidence=confidence)["macro_f1"]
         points.append(
             {
                 "share": curve.shares[number], "cases": curve.cases[number], "images": curve.images[number],
                 "networks": sum(count_networks(pool) for pool in pools), "taught": curve.taught[number],
-                "single": values, **{key: own[key] for key in ("value", "low", "high", "trustworthy", "reason")},
+                "single": [macro_f1(p.y_true, scores) for p in pools for scores in p.scores], **asdict(own),
             }
         )  # fmt: skip
+    scores = score_predictions(table, classes=classes, confidence=confidence)  # of all cases
     last, chance = curve.pools[-1][0], scores["metrics"]["macro_f1"]
     why = _find_doubt(points, chance, changed=changed)
     growth = [] if why else forecast_growth(curve.cases, curve.pools, times=TIMES, confidence=confidence)
