@@ -42,7 +42,7 @@ def draw(cases: int, size: int, *, apart: float, seed: int = 0, images: int = 2)
     return x, ["ab"[i] for i in label[case]], [f"c{i:03d}" for i in case]
 
 
-def trace(build: Callable[..., Any], folder: Path, data: Any, *, orders: int = 3, head: str = "nearest_mean") -> Any:
+def trace(build: Callable[..., Any], folder: Path, data: Any, *, orders: int = 2, head: str = "nearest_mean") -> Any:
     x, labels, cases = data
     experiment, splits = build(x, labels, f"model.head={head}", cases=cases, name=f"run{len(list(folder.iterdir()))}")
     parts = folder / f"parts{len(list(folder.iterdir()))}"
