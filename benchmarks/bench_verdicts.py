@@ -1,6 +1,6 @@
 """Do verdicts keep their promise? Recipes of known difference, compared by the code that compares runs.
 
-    python benchmarks/bench_verdicts.py [--simulations 400] [--only equal|ladders|power]
+    python benchmarks/bench_verdicts.py [--simulations 400] [--only equal|ladders|power|margin]
 
 A cohort: cases with one label each and images of it. An image's logits are a skill for its class, what its case looks
 like, and noise; a network (one for each fold and seed) adds a bias of its own per class and noise of its own, which is
@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from smalti.evaluate import Difference, Pair, Pool, compare_pairs
+from smalti.evaluate import MARGIN, Difference, Pair, Pool, compare_pairs
 from smalti.evaluate.intervals import Scored, score_pool
 from smalti.metrics import macro_f1
 
@@ -83,6 +83,14 @@ POWER = (
     Setting(200, luck=0.3),
     Setting(200, FOUR, images=3, luck=0.4, seeds=3),
     Setting(500, luck=0.5),
+)
+MARGINS = (
+    Setting(200, luck=0.0, skill=3.0),
+    Setting(500, luck=0.3, skill=3.0),
+    Setting(500, FOUR, luck=0.0, skill=4.5),
+    Setting(1000, luck=0.0, skill=4.0),
+    Setting(1000, RARE, luck=0.0, skill=4.0),
+    Setting(2000, images=2, luck=0.2, seeds=2),
 )
 
 
@@ -188,16 +196,35 @@ def find_score(setting: Setting) -> float:
     return float(np.mean(scores))
 
 
+def raise_score(setting: Setting, gain: float) -> Setting:
+    """The setting with the skill that gains so much macro-F1."""
+    start, low, high = find_score(setting), setting.skill, setting.skill + 6
+    for _ in range(14):
+        middle = (low + high) / 2
+        low, high = (middle, high) if find_score(replace(setting, skill=middle)) - start < gain else (low, middle)
+    return replace(setting, skill=middle)
+
+
+def measure_margin(setting: Setting, simulations: int) -> None:
+    """Print how often recipes that differ by the margin are called practically equal, and how often equal ones are."""
+    rng = np.random.default_rng(5)
+    better = raise_score(setting, MARGIN)
+    apart, equal = (
+        np.mean([compare(one, setting, rng).verdict == "practically equal" for _ in range(simulations)])
+        for one in (better, setting)
+    )
+    print(
+        f"margin: equal where they differ by {MARGIN:g} {apart:.1%}, where they do not {equal:.1%} | {setting}",
+        flush=True,
+    )
+
+
 def measure_power(setting: Setting, simulations: int) -> None:
     """Print how often a true gain of the smallest detectable difference, as equal recipes say it, is called better."""
     rng = np.random.default_rng(4)
     smallest = float(np.mean([compare(setting, setting, rng).smallest_detectable for _ in range(simulations)]))
-    start = find_score(setting)
-    low, high = setting.skill, setting.skill + 6
-    for _ in range(14):
-        middle = (low + high) / 2
-        low, high = (middle, high) if find_score(replace(setting, skill=middle)) - start < smallest else (low, middle)
-    found = [compare(replace(setting, skill=middle), setting, rng) for _ in range(simulations)]
+    better = raise_score(setting, smallest)
+    found = [compare(better, setting, rng) for _ in range(simulations)]
     said = float(np.mean([one.smallest_detectable for one in found]))
     print(
         f"power: smallest detectable {smallest:.3f} (said where it is so: {said:.3f}), better in "
@@ -209,7 +236,7 @@ def main() -> None:
     """Print one line per setting."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--simulations", type=int, default=400)
-    parser.add_argument("--only", choices=("equal", "ladders", "power"))
+    parser.add_argument("--only", choices=("equal", "ladders", "power", "margin"))
     args = parser.parse_args()
     if args.only in (None, "equal"):
         for setting in EQUAL:
@@ -220,6 +247,9 @@ def main() -> None:
     if args.only in (None, "power"):
         for setting in POWER:
             measure_power(setting, args.simulations)
+    if args.only in (None, "margin"):
+        for setting in MARGINS:
+            measure_margin(setting, args.simulations)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,9 @@ from scipy import stats
 from sklearn.metrics import f1_score
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
+from statsmodels.stats.weightstats import ttost_paired
 
-from smalti.errors import DataError
+from smalti.errors import DataError, RecipeError
 from smalti.evaluate import (
     Pair,
     Pool,
@@ -352,3 +353,88 @@ def test_common_images_are_compared_as_if_the_others_had_never_been() -> None:
         f1_score(first.y_true[9:], first.scores[0, 9:].argmax(1), average="macro")
         - f1_score(second.y_true, second.scores[0].argmax(1), average="macro")
     )
+
+
+# --- practically equal ----------------------------------------------------------------------------------------------
+
+
+def draw_alike(
+    cases: int, rng: np.random.Generator, *, differing: float, gain: float, per_case: int = 1, alike: float = 0.5
+) -> Pair:
+    """Two runs that differ by ``gain`` in accuracy in truth; besides, a share ``differing`` is right in one of them."""
+    case = np.repeat(np.arange(cases), per_case)
+    y = (case % 2).astype(np.int64)
+    place, both = (
+        np.where(rng.random(len(y)) < alike, rng.random(cases)[case], rng.random(len(y))),
+        rng.random(len(y)) < 0.8,
+    )
+    right = (np.where(place > 1 - differing, False, (place < differing + gain) | both),
+             np.where(place > 1 - differing, True, (place >= differing + gain) & both))  # fmt: skip
+    fold = (rng.permutation(cases) % 5)[case][None]
+    names = tuple(f"i{n:05d}" for n in range(len(y))), tuple(f"c{n:05d}" for n in range(cases))
+    scores = [np.where(r, y, 1 - y)[:, None] == np.arange(2) for r in right]
+    pools = [Pool(("a", "b"), names[0], y, case, fold, 0.8 * s[None] + 0.1, names[1]) for s in scores]
+    return Pair("first", "second", *(score_pool(pool) for pool in pools))
+
+
+@pytest.mark.parametrize(("cases", "differing"), [(200, 0.0), (600, 0.0), (600, 0.01)])
+@pytest.mark.parametrize("per_case", [1, 5])
+def test_what_differs_by_the_margin_is_rarely_called_practically_equal(
+    cases: int, differing: float, per_case: int
+) -> None:
+    """At most 5 % of pairs whose true difference is the margin; of 60, 8 and more have a chance of 2 % then."""
+    rng = np.random.default_rng(5)
+    found = [
+        compare_pairs([draw_alike(cases, rng, differing=differing, gain=0.02, per_case=per_case)])[0] for _ in range(60)
+    ]
+    for metric in ("macro_f1", "accuracy", "balanced_accuracy"):
+        assert sum(row[metric].verdict == "practically equal" for row in found) <= 7
+
+
+def test_what_hardly_differs_is_practically_equal_with_enough_cases_and_not_told_with_few() -> None:
+    rng = np.random.default_rng(6)
+    many = compare_pairs([draw_alike(1500, rng, differing=0.005, gain=0.0)])[0]
+    few = compare_pairs([draw_alike(60, rng, differing=0.0, gain=0.0)])[0]
+    for metric in ("macro_f1", "accuracy", "balanced_accuracy"):
+        assert many[metric].verdict == "practically equal"
+        assert max(abs(many[metric].low), abs(many[metric].high)) < many[metric].margin == 0.02
+        assert few[metric].verdict == "cannot tell"  # sixty cases that agree do not rule out one in fifty
+        assert (few[metric].low, few[metric].high) == (0, 0)
+    assert many["log_loss"].verdict != "practically equal"  # it has no bounds
+    assert many["log_loss"].margin == 0
+
+
+def test_equality_has_the_p_value_of_two_one_sided_tests() -> None:
+    """Without luck and with enough that differs, TOST by statsmodels on the differences of the single images."""
+    pair = draw_alike(1500, np.random.default_rng(6), differing=0.03, gain=0.005)
+    first, second = (hits(run.pool) for run in (pair.first, pair.second))
+    gap = Gap(
+        float(first.mean() - second.mean()), float(stats.sem(first - second) ** 2), 1499, Luck(0, 0, 0),
+        np.empty((0, 2)), unit=1 / 1500,
+    )  # fmt: skip
+    assert gap.find_equal_p(0.02) == pytest.approx(ttost_paired(first, second, -0.02, 0.02)[0], rel=1e-9)
+    assert gap.find_equal_p(0) == 1
+
+
+def test_a_real_difference_within_the_margin_is_practically_equal_and_says_its_p() -> None:
+    pair = draw_alike(4000, np.random.default_rng(1), differing=0.0, gain=0.006)
+    found, unasked = (compare_pairs([pair], margin=margin)[0]["accuracy"] for margin in (0.02, 0.0))
+    assert (found.verdict, unasked.verdict) == ("practically equal", "better")
+    assert found.p == unasked.p < 0.05
+
+
+def test_equality_is_corrected_for_the_number_of_pairs() -> None:
+    rng = np.random.default_rng(2)
+    pairs = [draw_alike(900, rng, differing=0.01, gain=0.0) for _ in range(12)]
+    together = [row["accuracy"] for row in compare_pairs(pairs)]
+    alone = [compare_pairs([pair])[0]["accuracy"] for pair in pairs]
+    assert all(t.p_equal >= a.p_equal for t, a in zip(together, alone, strict=True))
+    assert max(t.p_equal for t in together) > max(a.p_equal for a in alone) or together[0].p_equal > alone[0].p_equal
+    for one in together:
+        assert (one.verdict == "practically equal") <= (one.p_equal <= 0.025)
+
+
+@pytest.mark.parametrize("margin", [-0.01, 1.0, float("nan"), float("inf")])
+def test_a_margin_that_can_be_none_is_refused(margin: float) -> None:
+    with pytest.raises(RecipeError, match="margin"):
+        compare_pairs([], margin=margin)

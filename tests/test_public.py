@@ -26,6 +26,7 @@ NAMES = [
     "examine_machine",
     "explain_run",
     "inspect_folder",
+    "learn_curve",
     "load_recipe",
     "open_seal",
     "read_cohort",

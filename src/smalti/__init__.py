@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .errors import SmaltiError
     from .evaluate import score_predictions
     from .ladder import climb_ladder
+    from .learn import learn_curve
     from .logbook import read_logbook
     from .recipe import Recipe, load_recipe
     from .types import Cohort
@@ -47,6 +48,7 @@ _HOMES = {
     "examine_machine": "doctor",
     "explain_run": "workflow",
     "inspect_folder": "cohort",
+    "learn_curve": "learn",
     "load_recipe": "recipe",
     "open_seal": "workflow",
     "plan_data": "workflow",
@@ -73,6 +75,7 @@ __all__ = [
     "examine_machine",
     "explain_run",
     "inspect_folder",
+    "learn_curve",
     "load_recipe",
     "open_seal",
     "plan_data",

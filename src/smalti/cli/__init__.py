@@ -1,6 +1,6 @@
 """The command line: parses, calls one function, says where the result is and what to run next."""
 
-from . import evidence, logbook, machine, stages, tuning
+from . import evidence, learning, logbook, machine, stages, tuning
 from .console import app
 
-__all__ = ["app", "evidence", "logbook", "machine", "stages", "tuning"]
+__all__ = ["app", "evidence", "learning", "logbook", "machine", "stages", "tuning"]

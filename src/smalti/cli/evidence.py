@@ -90,6 +90,9 @@ def compare(
         bool,
         typer.Option("--without-luck", help="give a verdict also where the luck of trainings cannot be measured"),
     ] = False,
+    margin: Annotated[
+        float, typer.Option(help="runs are practically equal where the whole interval is within it; 0 does not ask")
+    ] = 0.02,
     open_seal: Annotated[
         bool, typer.Option("--open-seal", help="score on the sealed cases: once, and on record")
     ] = False,
@@ -99,7 +102,7 @@ def compare(
     from .. import workflow
 
     if open_seal:
-        seal, result = workflow.open_seal(sources, runs=runs)
+        seal, result = workflow.open_seal(sources, runs=runs, margin=margin)
         if len(seal.openings) > 1:
             console.err.print(
                 f"[bold yellow]warning:[/] the seal has been opened {len(seal.openings)} times; what was chosen after "
@@ -107,7 +110,7 @@ def compare(
             )  # fmt: skip
     else:
         result = workflow.compare_sources(
-            sources, runs=runs, common=common, unit=unit, without_luck=without_luck, out=to
+            sources, runs=runs, common=common, unit=unit, without_luck=without_luck, margin=margin, out=to
         )
     console.out.print(_tabulate_comparison(result))
     for line in _describe_comparison(result):
@@ -206,7 +209,7 @@ def _difference_cells(difference: dict[str, Any] | None) -> tuple[str, str]:
     if difference is None:
         return "", ""
     found = difference["macro_f1"]
-    colour = {"better": "bold green", "worse": "bold red"}.get(found["verdict"], "default")
+    colour = {"better": "bold green", "worse": "bold red", "practically equal": "bold"}.get(found["verdict"], "default")
     # The interval is that of this pair alone, as p is; the verdict is on what Holm's correction for all pairs leaves.
     p = _number(found["p"]) + (f", {_number(found['p_holm'])} after Holm" if found["p"] != found["p_holm"] else "")
     detail = f"p {p}, smallest detectable {_number(found['smallest_detectable'])}"
@@ -225,6 +228,8 @@ def _describe_comparison(result: dict[str, Any]) -> list[str]:
     lines = [f"{size}; {result['confidence']:.0%} intervals, paired by case"]
     if not result["trustworthy"]:
         lines.append(f"not to be trusted: {result['reason']}")
+    if result["margin"] > 0:
+        lines.append(f"practically equal would be: the whole interval within {result['margin']:g} of zero (--margin)")
     gaps = [row["difference"]["macro_f1"] for row in result["rows"] if row["difference"]]
     lines += dict.fromkeys(f"no verdict: {gap['why']}" for gap in gaps if gap["why"])
     return lines + result["notes"]

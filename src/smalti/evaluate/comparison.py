@@ -7,6 +7,9 @@ interval, a p-value and a smallest detectable difference is said in `smalti.eval
 
 Where several pairs are compared, p-values are corrected after Holm (1979), per metric. A verdict needs a corrected p
 below 1 - confidence. No verdict is given where luck cannot be measured.
+
+A difference that is not told is not thereby small. *Practically equal* is a finding of its own: the whole interval lies
+within a stated margin of zero. A difference that is real and smaller than the margin is practically equal, not better.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError, Problem
+from ..errors import DataError, Problem, RecipeError
 from ..metrics import LOWER_IS_BETTER, METRICS
 from .gap import Gap, raise_luck
 from .intervals import Scored, measure_error
@@ -26,7 +29,9 @@ from .luck import count_networks, measure_luck_of_difference
 from .pool import Pool
 
 Floats = NDArray[np.float64]
-Verdict = Literal["better", "worse", "cannot tell", "no verdict"]
+Verdict = Literal["better", "worse", "practically equal", "cannot tell", "no verdict"]
+
+MARGIN = 0.02  # of metrics between 0 and 1: what hardly anybody would change a recipe for
 
 LEAST_DEGREES = 2  # of the networks: with two folds of one seed 10 to 16 % of equal recipes would get a verdict
 BY_CLASS = ("macro_f1", "balanced_accuracy")
@@ -43,6 +48,9 @@ class Difference:
         low, high: its interval.
         p: of the hypothesis that both are equal.
         p_holm: the same, corrected for all pairs.
+        p_equal: of the hypothesis that they differ by the margin or more, corrected for all pairs; 1 for metrics
+            without bounds.
+        margin: within which both are practically equal; 0 where that was not asked.
         smallest_detectable: the smallest true difference that this data would show with a power of 80 %; NaN where
             the two never differ.
         verdict: whether the first is better, in words; ``no verdict`` where the comparison cannot say.
@@ -57,6 +65,8 @@ class Difference:
     smallest_detectable: float
     verdict: Verdict
     why: str = ""
+    p_equal: float = 1.0
+    margin: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +85,7 @@ class Pair:
 
 
 def compare_pairs(
-    pairs: Sequence[Pair], *, confidence: float = 0.95, without_luck: bool = False
+    pairs: Sequence[Pair], *, confidence: float = 0.95, without_luck: bool = False, margin: float = MARGIN
 ) -> list[dict[str, Difference]]:
     """Every metric of every pair; the pairs are one family for Holm's correction.
 
@@ -83,10 +93,15 @@ def compare_pairs(
         pairs: what is compared.
         confidence: of the intervals; verdicts err in at most one less this share of families without any difference.
         without_luck: give a verdict also where the luck of trainings cannot be measured, as if there were none.
+        margin: a metric between 0 and 1 is practically equal where the whole interval lies within this of zero and
+            the corrected one-sided p is at most half of 1 - confidence, which is what the interval of one pair asks
+            for; so at most that share of families is called equal where it is not. 0 does not ask.
 
     Raises:
         DataError: the two of a pair were not scored on the same images, cases, labels and classes.
+        RecipeError: a margin below 0, or of 1 and more.
     """
+    check_margin(margin)
     for pair in pairs:
         check_alike({pair.against: pair.second.pool, pair.name: pair.first.pool})
     silent = [pair.withheld or ("" if without_luck else explain_silence(pair)) for pair in pairs]
@@ -94,16 +109,36 @@ def compare_pairs(
     for entry in METRICS:
         gaps = raise_luck([_measure_gap(pair.first, pair.second, entry.name) for pair in pairs])
         corrected = adjust_holm([gap.p for gap in gaps])
+        equal = adjust_holm([gap.find_equal_p(margin) for gap in gaps])
         sign = -1 if entry.name in LOWER_IS_BETTER else 1
-        for row, gap, p_holm, why in zip(found, gaps, corrected, silent, strict=True):
+        for row, gap, p_holm, p_equal, why in zip(found, gaps, corrected, equal, silent, strict=True):
             low, high = gap.find_interval(confidence=confidence)
             why = why or (UNVARYING if np.isnan(low) else "")
             verdict: Verdict = "no verdict" if why else "cannot tell"
             if not why and p_holm <= 1 - confidence:
                 verdict = "better" if gap.value * sign > 0 else "worse"
+            if not why and max(abs(low), abs(high)) < margin and p_equal <= (1 - confidence) / 2:
+                verdict = "practically equal"
             smallest = gap.find_smallest(alpha=(1 - confidence) / len(pairs))
-            row[entry.name] = Difference(gap.value, low, high, gap.p, p_holm, smallest, verdict, why)
+            row[entry.name] = Difference(
+                gap.value, low, high, gap.p, p_holm, smallest, verdict, why, p_equal,
+                0.0 if entry.name in LOWER_IS_BETTER else margin,
+            )  # fmt: skip
     return found
+
+
+def check_margin(margin: float) -> float:
+    """The margin of practical equality, where it can be one.
+
+    Raises:
+        RecipeError: it is below 0, or 1 and more.
+    """
+    if not 0 <= margin < 1:
+        raise RecipeError(
+            f"no margin of practical equality is {margin:g}: metrics lie between 0 and 1. Fix: a number such as "
+            f"{MARGIN:g}; 0 does not ask whether runs are practically equal"
+        )
+    return margin
 
 
 def explain_silence(pair: Pair) -> str:
@@ -130,7 +165,21 @@ def _measure_gap(first: Scored, second: Scored, metric: str) -> Gap:
     left_out = first.left_out.metrics[metric].mean(axis=0) - second.left_out.metrics[metric].mean(axis=0)
     error, degrees = measure_error(left_out)
     level = _find_level((first, second), metric)
-    return Gap(value, error**2, degrees, measure_luck_of_difference(first, second, metric), level)
+    luck = measure_luck_of_difference(first, second, metric)
+    return Gap(value, error**2, degrees, luck, level, unit=_find_unit(first.pool, metric))
+
+
+def _find_unit(pool: Pool, metric: str) -> float:
+    """What one whole case can do to a metric: one over the effective number of cases, of the rarest class.
+
+    Images of a case may all turn at once, and then few cases carry the difference, so that no less is assumed.
+    """
+    if metric in LOWER_IS_BETTER:
+        return float("inf")
+    images = pool.count_labels() if metric != "accuracy" else pool.count_labels().sum(axis=1, keepdims=True)
+    held = images.sum(axis=0)
+    shares = (images[:, held > 0] ** 2).sum(axis=0) / held[held > 0] ** 2
+    return float(shares.max() / len(shares))
 
 
 def _find_level(runs: Sequence[Scored], metric: str) -> Floats:

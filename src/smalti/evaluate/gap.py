@@ -35,6 +35,7 @@ class Gap:
         level: (K, 2) the scores F, in 0 to 1, that the metric is a mean of, and the number of cases behind each; empty
             for a metric without bounds.
         floor: least variance from luck.
+        unit: what one case can do to the metric; infinite where equality is not asked of it.
     """
 
     value: float
@@ -43,12 +44,27 @@ class Gap:
     luck: Luck
     level: Floats
     floor: float = 0.0
+    unit: float = float("inf")
 
     @property
     def p(self) -> float:
         """Two-sided p-value; 1 where there is no error, since nothing was seen to vary."""
         error, degrees = self.find_error(self.luck)
         return float(2 * stats.t.sf(abs(self.value) / error, degrees)) if error > NO_ERROR else 1.0
+
+    def find_equal_p(self, margin: float) -> float:
+        """Find the p-value of the hypothesis that the difference is as large as ``margin`` or larger, either way.
+
+        The larger of two one-sided tests (TOST: Schuirmann 1987; Lakens 2017). Where hardly any case tells the two
+        apart, the cases vary less than they would at the margin: single cases that each move the metric by `unit` add
+        up to a difference as large as the margin with a variance of margin times unit, which is the least that counts,
+        as in a score test.
+        """
+        if not 0 < margin < np.inf or not np.isfinite(self.unit):
+            return 1.0
+        careful = replace(self, variance=max(self.variance, margin * self.unit))
+        error, degrees = careful.find_error(self.luck)
+        return float(stats.t.sf((margin - abs(self.value)) / error, degrees))
 
     def find_interval(self, *, confidence: float) -> tuple[float, float]:
         """Find the interval (low, high); NaN for a difference that nothing was seen to vary, but for none at all."""

@@ -305,7 +305,9 @@ def climb_ladder(
     started = now_text()
 
     def tabulate(*, finished: str | None) -> dict[str, Any]:
-        tables = tabulate_ladder(steps, climb.states, runs=runs, data=data, compare=finished is not None)
+        tables = tabulate_ladder(
+            steps, climb.states, runs=runs, data=data, margin=plan.margin, compare=finished is not None
+        )
         content = {"ladder": name, "about": plan.about, "started": started, "finished": finished, **tables}
         write_json(folder / "ladder.json", content)
         return content
@@ -336,6 +338,7 @@ def _read_finished(folder: Path, plan: Ladder, steps: tuple[Step, ...]) -> dict[
         known: dict[str, Any] = read_json(folder / "ladder.json")
         rungs = [(row["name"], row["change"], row["on"]) for row in known["rungs"]]
         same = rungs == [(step.name, step.change, step.on) for step in steps] and known["about"] == plan.about
+        same = same and known["margin"] == plan.margin
         return known if same and known["finished"] is not None else None
     except (RunError, KeyError, TypeError):  # damaged; it is written anew
         return None

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from ..audit.decisions import ACTIONS
 from ..errors import RecipeError
+from ..evaluate import MARGIN
 from ..recipe import Recipe, Section, list_documents, load_document, load_recipe, settle_choices
 from ..types import Action
 from ..workflow import SILENT, Listener
@@ -38,6 +39,9 @@ class Ladder(Section):
     about: str = Field("", description="what the ladder asks")
     preset: str = Field("default", description="preset or recipe file of the first rung")
     settings: tuple[str, ...] = Field((), alias="set", description="on top of it, for all rungs")
+    margin: float = Field(
+        MARGIN, ge=0, lt=1, description="a step whose whole interval is within it is practically equal; 0 does not ask"
+    )
     rungs: tuple[Rung, ...] = Field(min_length=1)
 
     @model_validator(mode="after")

@@ -23,12 +23,14 @@ if TYPE_CHECKING:
 CHANCE = {"majority": "chance_majority", "prior": "chance_prior", "prior_low": "chance_prior_low",
           "prior_high": "chance_prior_high"}  # fmt: skip
 SILENT = "no verdict"
-VERDICTS = ("better", "worse", "cannot tell", SILENT)
+EQUAL = "practically equal"
+VERDICTS = ("better", "worse", EQUAL, "cannot tell", SILENT)
+RARE = (EQUAL, SILENT)  # named only where there is one
 BOUNDS = ("value", "low", "high", "trustworthy")
 
 
 def tabulate_ladder(
-    steps: Sequence[Step], states: Mapping[str, State], *, runs: Path, data: Path, compare: bool
+    steps: Sequence[Step], states: Mapping[str, State], *, runs: Path, data: Path, margin: float, compare: bool
 ) -> dict[str, Any]:
     """The content of ``ladder.json`` but its names and times; without ``compare`` the scores alone."""
     outcomes = {s.name: read_outcome(runs / str(states[s.name].run)) for s in steps if _is_done(s, states)}
@@ -45,13 +47,14 @@ def tabulate_ladder(
         tables = {name: outcome.tabulate(trusted.images, unit) for name, outcome in outcomes.items()}
         pools = {name: pool_predictions(tables[name], classes=o.pool.classes) for name, o in outcomes.items()}
         sealed = find_seal(data, runs=runs).is_file()
-        _compare_rungs(rows, pools, confidence=confidence, why=_say_silence(trusted, sealed=sealed))
+        _compare_rungs(rows, pools, confidence=confidence, margin=margin, why=_say_silence(trusted, sealed=sealed))
         choice = correct_choice(pools)
         places = {name: runs / str(states[name].run) for name in outcomes}
         pick = pick_on_inner(places, outcomes, trusted.images, unit) if len(outcomes) > 1 else None
     last = next(reversed(scored.values()), None)
     return {
         "data": str(data.resolve()), "confidence": confidence, "alpha": round(1 - confidence, 10),
+        "margin": margin,
         "classes": last["classes"] if last else [], "unit": unit,
         "n_images": last["n_images"] if last else None, "n_cases": last["n_cases"] if last else None,
         "shares": _share_labels(outcomes, scored, trusted),
@@ -123,7 +126,9 @@ def _say_silence(trusted: Trusted, *, sealed: bool) -> str:
     return f"{trusted.influenced} images were set aside or changed with predictions in view; {how}"
 
 
-def _compare_rungs(rows: list[dict[str, Any]], pools: Mapping[str, Pool], *, confidence: float, why: str) -> None:
+def _compare_rungs(
+    rows: list[dict[str, Any]], pools: Mapping[str, Pool], *, confidence: float, margin: float, why: str
+) -> None:
     """Fill in the difference of every finished rung from the finished rung that it changes; one family for Holm.
 
     With ``why`` no difference has a verdict.
@@ -140,7 +145,7 @@ def _compare_rungs(rows: list[dict[str, Any]], pools: Mapping[str, Pool], *, con
             continue
         row["notes"] += describe_folds({base: pools[base], name: pools[name]})
         pairs.append(Pair(name, base, scored[name], scored[base], withheld=why))
-    for pair, found in zip(pairs, compare_pairs(pairs, confidence=confidence), strict=True):
+    for pair, found in zip(pairs, compare_pairs(pairs, confidence=confidence, margin=margin), strict=True):
         by_name[pair.name]["difference"] = tabulate_differences(found)
 
 
@@ -163,8 +168,12 @@ def describe_ladder(result: Mapping[str, Any]) -> list[str]:
         f"by {result['unit']}; {result['n_images']} images, {result['n_cases']} cases; {result['confidence']:.0%} "
         f"intervals by case; chance {chance['prior']:.3f}, majority class {chance['majority']:.3f}",
         f"highest lower bound: {best['name']}, {score['value']:.3f} ({score['low']:.3f} to {score['high']:.3f})",
-        "steps: " + ", ".join(f"{steps.count(w)} {w}" for w in VERDICTS if w != SILENT or SILENT in steps),
+        "steps: " + ", ".join(f"{steps.count(w)} {w}" for w in VERDICTS if w not in RARE or w in steps),
     ]
+    if EQUAL in steps:
+        lines.append(
+            f"{EQUAL}: the whole interval lies within {result['margin']:g} of zero (margin of the ladder file)"
+        )
     gaps = [row["difference"]["macro_f1"] for row in rows.values() if row["difference"]]
     lines += dict.fromkeys(f"{SILENT}: {gap['why']}" for gap in gaps if gap["why"])
     choice = result["choice"]

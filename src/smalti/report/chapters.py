@@ -78,8 +78,6 @@ def choose_best(study: Study) -> list[Trial]:
 
 def _count_study(study: Study, numbers: Numbers) -> None:
     lost = [t for t in study.trials if t.status != "done"]
-    told = [v for t in study.compared if t.gap and (v := t.gap.verdict) in ("better", "worse", "no verdict")]
-    unsure = len(study.compared) - len(told)
     counts = {
         "Confidence": f"{100 * study.confidence:g}",
         "Alpha": f"{study.alpha:g}",
@@ -88,8 +86,10 @@ def _count_study(study: Study, numbers: Numbers) -> None:
         "Compared": len(study.compared),
         "Better": len(study.list_verdict("better")),
         "Worse": len(study.list_verdict("worse")),
-        "Unsure": unsure,
-        "Silent": told.count("no verdict"),
+        "Equal": len(study.list_verdict("practically equal")),
+        "Unsure": len(study.list_verdict("cannot tell")),
+        "Silent": len(study.list_verdict("no verdict")),
+        "Margin": f"{study.margin:g}",
         "Lost": len(lost),
     }
     for name, value in counts.items():
@@ -106,16 +106,23 @@ def _count_study(study: Study, numbers: Numbers) -> None:
 
 
 def _group_verdicts(study: Study, views: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    known = ("better", "worse", "no verdict")
     silent = study.list_verdict("no verdict")
     return {
         "n_compared": len(study.compared),
         "n_lost": sum(t.status != "done" for t in study.trials),
         "smallest": Latex("\\SmallestDetectable{}"),
-        **{verdict: [views[t.name] for t in study.list_verdict(verdict)] for verdict in known[:2]},
+        "margin": study.margin,
+        **{
+            name: [views[t.name] for t in study.list_verdict(verdict)]
+            for name, verdict in {
+                "better": "better",
+                "worse": "worse",
+                "equal": "practically equal",
+                "unsure": "cannot tell",
+            }.items()
+        },
         "silent": [views[t.name] for t in silent],
         "silent_why": Latex("\\SilentWhy{}"),
-        "unsure": [views[t.name] for t in study.compared if t.gap and t.gap.verdict not in known],
         "lost": [views[t.name] for t in study.trials if t.status != "done"],
         "optimism": _find_optimism(study, views),
     }

@@ -23,8 +23,8 @@ from .blocks import (
 from .drawing import Drawing
 from .figures import draw_marks
 from .ladder import (
-    PAIR_TEXT,
     SIGN_TEXT,
+    explain_pairs,
     format_gap,
     format_trial,
     list_warnings,
@@ -111,7 +111,7 @@ def write_pairs(study: Study) -> Section:
     by = ", by case" if found.get("unit") == "case" else ""
     text = f"All are scored on the same {numbers}{by}. {_say_pairs(study)}"
     notes = [Paragraph(str(note), "note") for note in found.get("notes") or ()]
-    method = Paragraph(PAIR_TEXT.format(alpha=study.alpha), "note")
+    method = Paragraph(explain_pairs(study), "note")
     return Section("pairs", title, [Paragraph(text), Table(header, rows, text_columns=2), *notes, method])
 
 

@@ -15,11 +15,12 @@ from .drawing import BLUE, GREY, VERMILION, Drawing
 
 BAND = "#D9D9D9"
 DARK = "#333333"
-Verdict = Literal["better", "worse", "cannot tell", "none", "missing"]
+Verdict = Literal["better", "worse", "practically equal", "cannot tell", "none", "missing"]
 # Shape and colour say the same thing twice, so either is enough.
 SIGNS: dict[Verdict, tuple[str, str]] = {
     "better": ("^", BLUE),
     "worse": ("v", VERMILION),
+    "practically equal": ("D", GREY),
     "cannot tell": ("o", GREY),
     "none": ("s", DARK),
     "missing": ("x", DARK),
@@ -171,7 +172,7 @@ def draw_marks(
 def _draw_mark(axes: Axes, mark: Mark, row: float) -> None:
     shape, color = SIGNS[mark.verdict]
     across = axes.get_yaxis_transform()  # x in shares of the width, y in data
-    strong = "bold" if mark.verdict in {"better", "worse"} else "normal"
+    strong = "bold" if mark.verdict in {"better", "worse", "practically equal"} else "normal"
     axes.text(0, row + 0.3, shorten_name(mark.name), transform=across, ha="left", va="center", size=8.5)
     axes.text(
         1, row + 0.3, mark.word, transform=across, ha="right", va="center", size=8.5, color=_darken(color),

@@ -25,19 +25,31 @@ from .study import Study
 from .trials import Gap, Score, Trial
 
 SIGN_TEXT = (
-    "Triangle up, blue: better than what it is compared with. Triangle down, orange: worse. Grey circle: cannot be "
-    "told apart. Square: nothing to compare with. Cross: no score."
+    "Triangle up, blue: better than what it is compared with. Triangle down, orange: worse. Grey diamond: practically "
+    "equal. Grey circle: cannot be told apart. Square: nothing to compare with. Cross: no score."
 )
 PAIR_TEXT = (
     "Steps are compared in pairs: both rungs are scored on the same cases, so that what makes a case hard cancels "
     "(Efron & Tibshirani 1993). To the spread over cases (jackknife) that of the networks is added, because two "
     "trainings of one recipe differ by luck (Cameron, Gelbach & Miller 2011); interval and p-value are those of "
     "Student's t for the pair alone. For the verdict the p-values of all steps are corrected for their number (Holm "
-    "1979). 'Better' and 'worse' need a corrected p of at most {alpha:g}; all else is 'cannot tell', and 'no verdict' "
-    "where the luck of trainings cannot be measured. That is not 'equal': the smallest detectable difference is the "
-    "true difference that a comparison like this one would have shown four times out of five (power 80 %). A change "
-    "that gains less can be real and still stay unseen; more cases make it smaller."
+    "1979). 'Better' and 'worse' need a corrected p of at most {alpha:g}; {equal}all else is 'cannot tell', and 'no "
+    "verdict' where the luck of trainings cannot be measured. 'Cannot tell' is not 'equal': the smallest detectable "
+    "difference is the true difference that a comparison like this one would have shown four times out of five (power "
+    "80 %). A change that gains less can be real and still stay unseen; more cases make it smaller."
 )
+
+
+EQUAL_TEXT = (
+    "'practically equal' means that the whole interval lies within {margin:g} of zero (two one-sided tests, Lakens "
+    "2017), also where the rest of the difference is real; "
+)
+
+
+def explain_pairs(study: Study) -> str:
+    """How pairs were compared, with the levels that were asked for."""
+    equal = EQUAL_TEXT.format(margin=study.margin) if study.margin > 0 else ""
+    return PAIR_TEXT.format(alpha=study.alpha, equal=equal)
 
 
 def write_climb(study: Study) -> Section:
@@ -122,7 +134,7 @@ def _say_lead(study: Study, champion: Trial) -> list[str]:
 
 def say_gap(gap: Gap, confidence: float) -> str:
     """A difference with its interval, corrected p and verdict."""
-    words = {"better": "better", "worse": "worse", "no verdict": "no verdict"}.get(gap.verdict, "not told apart")
+    words = "not told apart" if gap.verdict == "cannot tell" else gap.verdict
     return (
         f"{words}: {gap.value:+.2f} ({format_percent(confidence)} interval {format_signed(gap.low, gap.high, 2)}, "
         f"p {say_p(gap.p_holm)} after Holm, smallest detectable difference {format_number(gap.smallest_detectable, 2)})"
@@ -132,7 +144,8 @@ def say_gap(gap: Gap, confidence: float) -> str:
 def _count_verdicts(study: Study) -> str:
     counts = {verdict: len(study.list_verdict(verdict)) for verdict in ("better", "worse")}
     silent = study.list_verdict("no verdict")
-    unsure = [t.name for t in study.compared if t.gap and t.gap.verdict not in (*counts, "no verdict")]
+    equal = [t.name for t in study.list_verdict("practically equal")]
+    unsure = [t.name for t in study.list_verdict("cannot tell")]
     text = (
         f"Of {count_things(len(study.compared), 'compared step')}, {counts['better']} helped, {counts['worse']} hurt, "
         f"and {len(unsure)} {'is' if len(unsure) == 1 else 'are'} inside the noise"
@@ -140,6 +153,9 @@ def _count_verdicts(study: Study) -> str:
     if unsure:
         names = ", ".join(f"'{name}'" for name in unsure)
         text += f": {names} cannot be told apart from what {'it changes' if len(unsure) == 1 else 'they change'}"
+    if equal:
+        names = ", ".join(f"'{name}'" for name in equal)
+        text += f"; {names} {'is' if len(equal) == 1 else 'are'} practically equal, within {study.margin:g}"
     if silent:
         why = "; ".join(dict.fromkeys(t.gap.why for t in silent if t.gap))
         text += f"; no verdict on {len(silent)}: {why}"
@@ -212,7 +228,8 @@ def mark_gap(trial: Trial) -> Mark:
 
 
 def _read_verdict(gap: Gap) -> Verdict:
-    return "better" if gap.verdict == "better" else "worse" if gap.verdict == "worse" else "cannot tell"
+    told: dict[str, Verdict] = {word: word for word in ("better", "worse", "practically equal")}
+    return told.get(gap.verdict, "cannot tell")
 
 
 def write_steps(study: Study) -> Section:
@@ -318,7 +335,7 @@ def write_all_metrics(study: Study) -> Section:
 
 def write_ladder_method(study: Study) -> Section:
     """How scores and differences were obtained."""
-    blocks: list[Block] = [Paragraph(METHOD_TEXT), Paragraph(PAIR_TEXT.format(alpha=study.alpha))]
+    blocks: list[Block] = [Paragraph(METHOD_TEXT), Paragraph(explain_pairs(study))]
     scores = study.record.scores if study.record else None
     if scores is not None:
         interval = scores["interval"]

@@ -26,6 +26,7 @@ from .ladder import (
     write_settings,
     write_steps,
 )
+from .learning import write_answers, write_points
 from .looked import write_looked
 from .portfolio import write_members, write_plan
 from .record import RunRecord, read_record
@@ -151,6 +152,19 @@ def write_tune_report(folder: Path) -> Path:
         first = sections[0]
         sections[0] = Section(first.anchor, first.title, [Paragraph(result["about"]), *first.blocks])
     return _write_page(folder, folder.name, sections, kind="search")
+
+
+def write_learn_report(folder: Path) -> Path:
+    """Write ``report.html`` of a learning curve's folder and return its path.
+
+    Raises:
+        RunError: learn.json is missing or damaged.
+    """
+    path = folder / "learn.json"
+    with reading(path, fix="run the same 'smalti learn' again, which writes it anew"):
+        result = read_json(path, "points", "answers")
+        sections = [write_answers(result), write_points(result)]
+    return _write_page(folder, folder.name, sections, kind="learning curve")
 
 
 def write_audit_report(folder: Path, cohort: Cohort, audit: Audit, decisions: Sequence[Decision]) -> Path:

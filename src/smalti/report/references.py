@@ -17,6 +17,8 @@ PAPERS = {
     r"Statistics} 6(2):65--70, 1979.",
     "cameron2011": r"A.~C.~Cameron, J.~B.~Gelbach and D.~L.~Miller. Robust inference with multiway clustering. "
     r"\emph{Journal of Business \& Economic Statistics} 29(2):238--249, 2011.",
+    "lakens2017": r"D.~Lakens. Equivalence tests: a practical primer for $t$ tests, correlations, and meta-analyses. "
+    r"\emph{Social Psychological and Personality Science} 8(4):355--362, 2017.",
     "tsamardinos2018": r"I.~Tsamardinos, E.~Greasidou and G.~Borboudakis. Bootstrapping the out-of-sample predictions "
     r"for efficient and accurate cross-validation. \emph{Machine Learning} 107(12):1895--1922, 2018.",
     "guo2017": r"C.~Guo, G.~Pleiss, Y.~Sun and K.~Q.~Weinberger. On calibration of modern neural networks. "
@@ -37,7 +39,7 @@ def choose_papers(study: Study) -> dict[str, str]:
     """Key -> text of the papers that belong to this study, in the order of the list."""
     used = {"forman2010", "opitz2019", "wilson1927", "cameron2011"}
     if study.compared:
-        used |= {"efron1993", "holm1979"}
+        used |= {"efron1993", "holm1979"} | ({"lakens2017"} if study.margin > 0 else set())
     if study.choice is not None and (study.choice.get("runs") or 0) > 1:
         used.add("tsamardinos2018")
     settings = set(list_settings(study))

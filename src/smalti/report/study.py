@@ -29,6 +29,7 @@ class Study:
         folder: where its page and its article are written.
         trials: in the order in which they are told: rungs from the bottom, runs by their start.
         best: name of the best trial; None where none is.
+        margin: within which a difference is practically equal; 0 where that was not asked.
         recipe: knob -> value that all trials start from (first rung, the run, or the commonest values).
         record: the run that tells about data, method and machine; None where no run folder is there.
         choice: what the highest score is worth, since the cases that score it chose it (ladder.json).
@@ -46,6 +47,7 @@ class Study:
     best: str | None = None
     confidence: float = 0.95
     alpha: float = 0.05
+    margin: float = 0.0
     started: str = ""
     finished: str = ""
     recipe: Mapping[str, Any] = field(default_factory=dict)
@@ -123,6 +125,7 @@ def read_ladder(folder: Path) -> Study:
         best=content.get("best"),
         confidence=float(content.get("confidence") or 0.95),
         alpha=float(content.get("alpha") or 0.05),
+        margin=float(content.get("margin") or 0.0),
         started=str(content.get("started") or ""),
         finished=str(content.get("finished") or ""),
         recipe=_read_recipe(record),
@@ -216,6 +219,7 @@ def gather_runs(entries: Sequence[Entry], *, folder: Path, title: str) -> Study:
         best=highest.name if highest else None,
         confidence=float((comparison or {}).get("confidence") or 0.95),
         alpha=float((comparison or {}).get("alpha") or 0.05),
+        margin=float((comparison or {}).get("margin") or 0.0),
         started=trials[0].started if trials else "",
         recipe=common,
         record=first,

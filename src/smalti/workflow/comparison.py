@@ -12,6 +12,7 @@ import pandas as pd
 from ..cohort import Columns, inspect_folder
 from ..errors import DataError, Problem, RunError
 from ..evaluate import (
+    MARGIN,
     Difference,
     Pair,
     Pool,
@@ -19,6 +20,7 @@ from ..evaluate import (
     Unit,
     average_cases,
     check_alike,
+    check_margin,
     choose_unit,
     compare_pairs,
     judge_trust,
@@ -64,6 +66,7 @@ def compare_sources(
     unit: Unit | None = None,
     without_luck: bool = False,
     confidence: float = 0.95,
+    margin: float = MARGIN,
     out: str | Path | None = None,
 ) -> dict[str, Any]:
     """Compare run folders and prediction tables of any tool with the first of them, pair by pair.
@@ -76,6 +79,7 @@ def compare_sources(
         unit: whether images or cases are counted; None takes what all runs say, for tables alone see `choose_unit`.
         without_luck: give a verdict also where the luck of trainings cannot be measured, as if there were none.
         confidence: of the intervals.
+        margin: a difference whose whole interval lies within this of zero is called practically equal; 0 does not ask.
         out: folder in which ``comparison.json`` is written.
 
     Returns:
@@ -85,7 +89,9 @@ def compare_sources(
         DataError: a table that cannot be scored, or other images, labels, cases or classes than the first; some runs
             are scored by image and some by case; answers by case are asked for and there are none.
         RunError: fewer than two, or no such run.
+        RecipeError: a margin below 0, or of 1 and more.
     """
+    check_margin(margin)
     if len(sources) < 2:
         raise RunError("one run has nothing to be compared with. Fix: name two or more runs or tables")
     read = _complete([_read_source(source, Path(runs)) for source in sources])
@@ -98,7 +104,7 @@ def compare_sources(
         means = {s.name: average_cases(s.table, cases, classes=_order(s, read[0])) for s in read}
         pools = {s.name: pool_predictions(means[s.name], classes=_order(s, read[0])) for s in read}
     given = {s.name: g for s in read if (g := _read_given(s.run, scoring.unit)) is not None}
-    result = tabulate_comparison(pools, confidence=confidence, given=given, without_luck=without_luck)
+    result = tabulate_comparison(pools, confidence=confidence, given=given, without_luck=without_luck, margin=margin)
     result |= {"unit": scoring.unit, "unit_reason": scoring.reason, "n_images": n_images}
     result["notes"] = notes + describe_folds(pools)
     if without_luck:
@@ -116,6 +122,7 @@ def tabulate_comparison(
     confidence: float,
     given: Mapping[str, Mapping[str, Any]] | None = None,
     without_luck: bool = False,
+    margin: float = MARGIN,
 ) -> dict[str, Any]:
     """Every pool against the first, as ``comparison.json`` holds it.
 
@@ -125,6 +132,7 @@ def tabulate_comparison(
         given: what those of them score as given whose labels or images were changed with predictions in view; a
             comparison with one of them has no verdict.
         without_luck: give a verdict also where the luck of trainings cannot be measured.
+        margin: within which a difference is practically equal.
     """
     given = given or {}
     scored = {name: score_pool(pool) for name, pool in pools.items()}
@@ -140,7 +148,7 @@ def tabulate_comparison(
         )
         for name in names[1:]
     ]
-    found = compare_pairs(pairs, confidence=confidence, without_luck=without_luck)
+    found = compare_pairs(pairs, confidence=confidence, without_luck=without_luck, margin=margin)
     trustworthy, reason = judge_trust(first)
     if given:
         doubts = [f"{name}: {section['words']}" for name, section in given.items()]
@@ -160,7 +168,7 @@ def tabulate_comparison(
     return {
         "names": names, "classes": list(first.classes), "unit": "image",
         "n_images": len(first.images), "n_units": len(first.images), "n_cases": first.n_cases,
-        "confidence": confidence, "alpha": round(1 - confidence, 10),
+        "confidence": confidence, "alpha": round(1 - confidence, 10), "margin": margin,
         "trustworthy": trustworthy, "reason": reason, "notes": [], "rows": rows,
     }  # fmt: skip
 
@@ -305,7 +313,9 @@ def _order(source: Source, first: Source) -> tuple[str, ...]:
     return first.classes if set(source.classes) == set(first.classes) else source.classes
 
 
-def open_seal(names: Sequence[str | Path], *, runs: str | Path = RUNS) -> tuple[Seal, dict[str, Any]]:
+def open_seal(
+    names: Sequence[str | Path], *, runs: str | Path = RUNS, margin: float = MARGIN
+) -> tuple[Seal, dict[str, Any]]:
     """Score runs on the sealed cases and write down that it was done: the one look that nothing was chosen upon.
 
     Each run's scores are averaged over its folds and seeds, as its submission is. With several runs the first is the
@@ -316,7 +326,9 @@ def open_seal(names: Sequence[str | Path], *, runs: str | Path = RUNS) -> tuple[
 
     Raises:
         RunError: a run without sealed images, runs of different data, or no seal.
+        RecipeError: a margin below 0, or of 1 and more; the seal stays closed.
     """
+    check_margin(margin)
     folders = [Path(n) if Path(n).is_dir() else resolve_run(Path(runs), str(n)) for n in names]
     roots = {str(read_json(folder / "cohort.json", "root")["root"]) for folder in folders}
     if len(roots) != 1:
@@ -329,7 +341,7 @@ def open_seal(names: Sequence[str | Path], *, runs: str | Path = RUNS) -> tuple[
     scoring, cases = _settle_sealed(folders, {image: labels[image] for image in first.images})
     if scoring.unit == "case":
         pools = {folder.resolve().name: _pool_sealed(folder, labels, cases) for folder in folders}
-    result = tabulate_comparison(pools, confidence=0.95, given=_find_touched(folders, seals.values()))
+    result = tabulate_comparison(pools, confidence=0.95, given=_find_touched(folders, seals.values()), margin=margin)
     result |= {"unit": scoring.unit, "unit_reason": scoring.reason, "n_images": len(first.images)}
     scores = {row["name"]: row["metrics"] for row in result["rows"]}
     seals = {path: add_opening(seal, scores) for path, seal in seals.items()}
