@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 LEAST_TWINS = 3
 UNREAD = (
-    "data", "audit", "evaluate", "ensemble", "predict.calibration", "predict.decision", "split.folds", "split.seeds",
+    "data", "audit", "evaluate", "ensemble", "portfolio", "predict.calibration", "predict.decision", "split.folds", "split.seeds",
     "split.sealed_frac", "train.watch",
 )  # fmt: skip
 GRID = ("tile.overlap_frac", "tile.min_coverage", "tile.min_tiles", "tile.max_tiles")
