@@ -56,8 +56,8 @@ def write_points(result: Mapping[str, Any]) -> Section:
     ]  # fmt: skip
     header = ("cases that taught", "images", "macro-F1", "interval", "images that taught", "networks")
     caption = (
-        f"Cases and images that taught: mean over folds. The interval of all cases covers {result['covers']}; the others "
-        "are of the mean over several orders of the cases, which makes them narrower."
+        f"Cases and images that taught: mean over folds. The interval of all cases covers {result['covers']}; the "
+        "others are of the mean over several orders of the cases, which makes them narrower."
     )
     blocks: list[Block] = [Table(header, rows, caption, text_columns=0)]
     if result["growth"]:

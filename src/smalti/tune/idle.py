@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 LEAST_TWINS = 3
 UNREAD = (
-    "data", "audit", "evaluate", "ensemble", "portfolio", "predict.calibration", "predict.decision", "split.folds", "split.seeds",
-    "split.sealed_frac", "train.watch",
+    "data", "audit", "evaluate", "ensemble", "portfolio", "predict.calibration", "predict.decision", "split.folds",
+    "split.seeds", "split.sealed_frac", "train.watch",
 )  # fmt: skip
 GRID = ("tile.overlap_frac", "tile.min_coverage", "tile.min_tiles", "tile.max_tiles")
 
