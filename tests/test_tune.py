@@ -384,8 +384,9 @@ def test_knobs_of_steps_mean_nothing_to_a_head_that_is_solved(counted: Counted) 
 
 @pytest.mark.parametrize("name", ["mean", "max", "topk", "logsumexp"])
 def test_poolers_that_learn_nothing_keep_a_single_tile(name: str) -> None:
-    assert keeps_single(POOLERS.build(name, 8, 2))
-    assert not keeps_single(POOLERS.build("attention", 8, 2))
+    assert keeps_single(POOLERS.build(name, 8, 2), features=8)
+    for other in ("attention", "mean_spread", "covariance"):  # the last two have more dimensions than a tile
+        assert not keeps_single(POOLERS.build(other, 8, 2), features=8)
 
 
 def test_a_knob_that_never_tells_scores_apart_is_found_in_trials_and_curves() -> None:

@@ -83,11 +83,14 @@ class Pooler(nn.Module, ABC):
 POOLERS: Registry[Pooler] = Registry("pooler")
 
 
-def keeps_single(pooler: Pooler) -> bool:
-    """Whether a pooler learns nothing and gives a bag of one tile as that tile: all that do are one function there."""
+def keeps_single(pooler: Pooler, *, features: int) -> bool:
+    """Whether a pooler learns nothing and gives a bag of one tile as that tile: all that do are one function there.
+
+    ``features`` is the D of the tiles that it was built for.
+    """
     if pooler.learns:
         return False
-    tiles = torch.linspace(-2.0, 2.0, 4 * pooler.features).reshape(4, 1, pooler.features)
+    tiles = torch.linspace(-2.0, 2.0, 4 * features).reshape(4, 1, features)
     pooled = pooler(tiles).embedding
     return pooled.shape == tiles[:, 0].shape and bool(torch.allclose(pooled, tiles[:, 0], atol=1e-5))
 

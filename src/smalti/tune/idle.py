@@ -63,7 +63,9 @@ def _pools_nothing(recipe: Recipe, bench: Bench) -> bool:
     from ..models import POOLERS, keeps_single
 
     options = read_options(recipe.model.pooler_options)
-    return keeps_single(POOLERS.build(recipe.model.pooler, 8, 2, **options)) and _has_one_tile(recipe, bench)
+    return keeps_single(POOLERS.build(recipe.model.pooler, 8, 2, **options), features=8) and _has_one_tile(
+        recipe, bench
+    )
 
 
 def _learns_no_pooler(recipe: Recipe, bench: Bench) -> bool:
