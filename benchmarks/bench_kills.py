@@ -40,9 +40,11 @@ FAST = (
 )  # fmt: skip
 SETTINGS = [word for setting in FAST for word in ("--set", setting)]
 # Of records: what tells the time, or which call found a thing done.
-TIMES = {"started", "finished", "time", "seconds", "peak_memory_gb", "when", "reused", "sealed_at", "command", "start"}
+TIMES = {"started", "finished", "time", "seconds", "peak_memory_gb", "when", "reused", "sealed_at", "command", "start",
+         "forecast_s"}  # fmt: skip
 RECORDS = (".json", ".csv", ".yaml", ".npz", ".safetensors")
-NO_RESULTS = ("events.log", "hashes.json", "history.csv", "environment.json", "best.json")
+NO_RESULTS = ("events.log", "hashes.json", "history.csv", "environment.json", "best.json", "plan.yaml", "clock.json",
+              "done.json")  # fmt: skip
 ACTS = 30
 
 
@@ -108,11 +110,18 @@ def list_tasks(work: Path) -> list[Task]:
          "- {knob: train.transfer.lr, low: 1.0e-3, high: 1.0e-1, log: true, steps: 2}",
          "- {knob: model.dropout, low: 0.0, high: 0.5, steps: 2}"],
     )  # fmt: skip
+    members = _write(
+        work / "members.yaml",
+        ["members:", '- {name: colour, set: [tile.source=whole, "model.backbone=described:colour"]}',
+         '- {name: texture, set: ["model.backbone=described:texture"]}', '- {name: nuclei, set: ["model.backbone=described:nuclei"]}'],
+    )  # fmt: skip
+    small = [word for setting in ("split.folds=2", "tile.size_px=64") for word in ("--set", setting)]
     runs = ["--runs", "RUNS"]
     made = Task("run", ["run", str(data), *SETTINGS, *runs, "--name", "r"])
     assert follow(made, work / "begun") == 0, "the run that others begin with"
     return [
         made,
+        Task("auto", ["run", str(data), "--set", f"portfolio.members={members}", *small, *runs, "--name", "a"]),
         Task("ladder", ["ladder", str(data), "--ladder", str(ladder), *runs]),
         Task(
             "tune", ["tune", str(data), "--space", str(space), "--trials", "3", "--folds", "2", "--curves", "1", *runs]
@@ -295,7 +304,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--terms", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", default="run,ladder,tune,audit,explain,review")
+    parser.add_argument("--only", default="run,auto,ladder,tune,audit,explain,review")
     parser.add_argument("--folder", type=Path, default=None)
     args = parser.parse_args()
     import smalti.cli  # before the first fork
