@@ -113,7 +113,8 @@ def list_tasks(work: Path) -> list[Task]:
     members = _write(
         work / "members.yaml",
         ["members:", '- {name: colour, set: [tile.source=whole, "model.backbone=described:colour"]}',
-         '- {name: texture, set: ["model.backbone=described:texture"]}', '- {name: nuclei, set: ["model.backbone=described:nuclei"]}'],
+         '- {name: texture, set: ["model.backbone=described:texture"]}',
+         '- {name: nuclei, set: ["model.backbone=described:nuclei"]}'],
     )  # fmt: skip
     small = [word for setting in ("split.folds=2", "tile.size_px=64") for word in ("--set", setting)]
     runs = ["--runs", "RUNS"]
