@@ -118,7 +118,7 @@ def list_tasks(work: Path) -> list[Task]:
     )  # fmt: skip
     small = [word for setting in ("split.folds=2", "tile.size_px=64") for word in ("--set", setting)]
     runs = ["--runs", "RUNS"]
-    made = Task("run", ["run", str(data), *SETTINGS, *runs, "--name", "r"])
+    made = Task("run", ["run", str(data), "--recipe", "default", *SETTINGS, *runs, "--name", "r"])
     assert follow(made, work / "begun") == 0, "the run that others begin with"
     return [
         made,

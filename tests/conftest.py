@@ -28,7 +28,7 @@ def finished(challenge: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     from smalti import workflow
 
     settings = [*FAST, "split.seeds=[0,1]"]
-    return workflow.run(challenge, settings=settings, runs=tmp_path_factory.mktemp("runs"), name="whole")
+    return workflow.run(challenge, "default", settings=settings, runs=tmp_path_factory.mktemp("runs"), name="whole")
 
 
 @pytest.fixture(scope="session")

@@ -218,8 +218,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     place = tmp_path_factory.mktemp("lab")
     data, runs = draw_lab(place / "lab"), place / "runs"
     settings = [*FAST, "train.finetune.epochs=0", "predict.calibration=temperature", "split.seeds=[0,1]"]
-    by_case = workflow.run(data, settings=settings, runs=runs, name="cases")
-    by_image = workflow.run(data, settings=[*settings, "evaluate.unit=image"], runs=runs, name="images")
+    by_case = workflow.run(data, "default", settings=settings, runs=runs, name="cases")
+    by_image = workflow.run(data, "default", settings=[*settings, "evaluate.unit=image"], runs=runs, name="images")
     old = Path(shutil.copytree(by_image.path, runs / "old"))
     for name, keys in (("scores.json", ("unit", "unit_reason", "by_case", "n_units")), ("cohort.json", ("scoring",))):
         content = json.loads((old / name).read_text(encoding="utf-8"))
@@ -326,7 +326,7 @@ def test_a_question_that_has_no_answer_is_refused_before_anything_is_written(lab
     (data / "samples.csv").write_text(text, encoding="utf-8")
     runs = lab.runs.parent / "none"
     with pytest.raises(SmaltiError, match="P1: 1 A, 1 B"):
-        workflow.run(data, settings=[*FAST, "evaluate.unit=case"], runs=runs, name="r")
+        workflow.run(data, "default", settings=[*FAST, "evaluate.unit=case"], runs=runs, name="r")
     assert not (runs / "r").exists()
 
 

@@ -22,7 +22,8 @@ from smalti.audit import read_findings
 from smalti.recipe import list_knobs
 from textures import FAST, LABELLED, write_lines
 
-QUICK = [word for setting in (*FAST, "train.finetune.epochs=0") for word in ("--set", setting)]
+SETTINGS = [word for setting in (*FAST, "train.finetune.epochs=0") for word in ("--set", setting)]
+QUICK = ["--recipe", "default", *SETTINGS]
 WEIGHTLESS = ["--set", "model.pretrained=false"]
 
 Invoke = Callable[..., Any]

@@ -99,7 +99,7 @@ def test_terminal_and_report_say_where_it_diverged(
     heard: list[str] = []
     settings = [*FAST, "train.finetune.epochs=0", "train.transfer.epochs=4"]
     result = workflow.run(
-        challenge, settings=settings, runs=tmp_path, name="run", listener=workflow.Listener(say=heard.append)
+        challenge, "default", settings=settings, runs=tmp_path, name="run", listener=workflow.Listener(say=heard.append)
     )
     assert sum("phase transfer diverged in epoch 2" in line for line in heard) >= 2
     page = (result.path / "report.html").read_text(encoding="utf-8")

@@ -328,7 +328,9 @@ def explained(challenge: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
         *FAST, "split.seeds=[0,1]", "model.pooler=attention", "tile.min_coverage=0", "tile.overlap_frac=0.5",
         "train.finetune.epochs=0",
     ]  # fmt: skip
-    run = smalti.run(challenge, settings=settings, runs=tmp_path_factory.mktemp("explained"), name="looked").path
+    run = smalti.run(
+        challenge, "default", settings=settings, runs=tmp_path_factory.mktemp("explained"), name="looked"
+    ).path
     smalti.explain_run(run)
     return Path(run)
 

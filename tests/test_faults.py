@@ -178,7 +178,7 @@ def test_a_folder_of_runs_that_cannot_be_is_refused_before_anything_is_read(chal
     wrong = [tmp_path / "file", tmp_path / "file" / "deeper", challenge, challenge / "runs", tmp_path / "link" / "runs"]
     for runs in wrong:
         with pytest.raises(RunError, match=r"Fix: .*--runs"):
-            workflow.run(challenge, runs=runs)
+            workflow.run(challenge, "default", runs=runs)
     assert not (challenge / "runs").exists()
     check_place(challenge.parent, data=challenge)  # the data may lie inside the runs
 
@@ -197,7 +197,7 @@ NO_NAMES = (
 @pytest.mark.parametrize("name", NO_NAMES)
 def test_a_name_that_no_run_can_have_is_refused(name: str, challenge: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"no run can be called .*Fix: --name"):
-        workflow.run(challenge, runs=tmp_path / "runs", name=name)
+        workflow.run(challenge, "default", runs=tmp_path / "runs", name=name)
     assert not (tmp_path / "runs").exists()
 
 

@@ -293,14 +293,14 @@ def cheated(challenge: Path, tmp_path_factory: pytest.TempPathFactory) -> Simple
     """A run, and one without the images that it got most wrong and with another label on a case; read only."""
     runs = tmp_path_factory.mktemp("cheated") / "runs"
     settings = [*QUICK, "split.seeds=[0,1]"]
-    first = workflow.run(challenge, settings=settings, runs=runs, name="first")
+    first = workflow.run(challenge, "default", settings=settings, runs=runs, name="first")
     table = read_table(first.path / "predictions" / "out_of_fold.csv")
     own = table.assign(own=[row[f"score_{row.label}"] for _, row in table.iterrows()]).groupby("image").own.mean()
     alone = [image for image in own.sort_values().index if int(image[-8:-4]) >= 12]
     pair = [image for image in own.index if int(image[-8:-4]) in (2, 3)]
     rows = [decide(image) for image in alone[:3]] + [decide(image, "relabel", label="A") for image in pair]
     path = write_decisions(runs.parent / "decisions.csv", rows)
-    second = workflow.run(challenge, settings=settings, runs=runs, name="second", decisions=path)
+    second = workflow.run(challenge, "default", settings=settings, runs=runs, name="second", decisions=path)
     return SimpleNamespace(runs=runs, first=first, second=second, excluded=alone[:3], pair=pair)
 
 
@@ -366,6 +366,7 @@ def test_page_logbook_comparison_and_article_say_it(cheated: SimpleNamespace) ->
 def test_an_ensemble_of_such_runs_is_one(cheated: SimpleNamespace, challenge: Path) -> None:
     made = workflow.run(
         challenge,
+        "default",
         settings=[*QUICK, "split.seeds=[0,1]", "ensemble.members=[second]"],
         runs=cheated.runs,
         name="blend",

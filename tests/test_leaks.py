@@ -207,7 +207,7 @@ def test_tiles_go_through_the_backbone_once_for_all_folds_and_seeds(
     data = shutil.copytree(challenge, tmp_path / "textures")
     monkeypatch.setattr(models, "build_backbone", build)
     settings = [*FAST, "split.seeds=[0,1]", "train.finetune.epochs=0"]
-    result = workflow.run(data, settings=settings, runs=tmp_path / "runs", name="one")
+    result = workflow.run(data, "default", settings=settings, runs=tmp_path / "runs", name="one")
     assert len(pd.read_csv(result.path / "predictions" / "out_of_fold.csv")) == 48
     folders = sorted(p.name for p in (tmp_path / "runs" / "cache" / "features").iterdir())
     (tiles,) = (tmp_path / "runs" / "cache").glob("tiles-*/tiles.u8")

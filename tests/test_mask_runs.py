@@ -175,7 +175,7 @@ def test_everything_at_once_goes_the_whole_way(challenge: Path, tmp_path: Path) 
         "train.finetune.epochs=1",
         "predict.views=2",
     ]
-    workflow.run(challenge, settings=settings, runs=tmp_path, name="all")
+    workflow.run(challenge, "default", settings=settings, runs=tmp_path, name="all")
     scores = pd.read_csv(tmp_path / "all" / "predictions" / "test.csv")
     assert len(scores) > 0
     assert scores.filter(like="score_").notna().all(axis=None)

@@ -251,7 +251,7 @@ def test_a_policy_is_learned_in_each_fold_and_must_not_score_with_who_chose_it(c
     settings = [*FAST, *KNOBS, *search]
     heard: list[tuple[str, int, int]] = []
     listener = workflow.Listener(tell=lambda *said: heard.append(said))
-    result = workflow.run(challenge, settings=settings, runs=tmp_path, name="learned", listener=listener)
+    result = workflow.run(challenge, "default", settings=settings, runs=tmp_path, name="learned", listener=listener)
     assert [said[1:] for said in heard if said[0] == "fold1-seed0 policy"] == [(k, 4) for k in (1, 2, 3, 4)]
     assert sum(said[0] == "fold1-seed0 operations" for said in heard) == len(OPERATIONS)
     files = sorted((result.path / "policies").glob("*.yaml"))
@@ -271,11 +271,11 @@ def test_a_policy_is_learned_in_each_fold_and_must_not_score_with_who_chose_it(c
     plain = [*FAST, *KNOBS, "train.finetune.augmentation=policy"]
     reused = [*plain, f"train.finetune.augmentation_options=[file={files[0]}]"]
     with pytest.raises(RecipeError, match="what chooses never scores"):
-        workflow.run(challenge, settings=reused, runs=tmp_path, name="reused")
+        workflow.run(challenge, "default", settings=reused, runs=tmp_path, name="reused")
     free = tmp_path / "free.yaml"
     write_policy(free, replace(read_policy(files[0]), seen=frozenset()))
     allowed = [*plain, f"train.finetune.augmentation_options=[file={free}]"]
-    again = workflow.run(challenge, settings=allowed, runs=tmp_path, name="free")
+    again = workflow.run(challenge, "default", settings=allowed, runs=tmp_path, name="free")
     assert 0 <= again.scores["metrics"]["macro_f1"]["value"] <= 1
 
 

@@ -151,7 +151,7 @@ def test_the_same_recipe_twice_gives_the_same_bytes(challenge: Path, tmp_path: P
     made = []
     for way, seed in (("one", 0), ("two", 0), ("three", 1)):
         settings = [*FAST, f"split.seeds=[{seed}]"]
-        made.append(workflow.run(challenge, settings=settings, runs=tmp_path / way, name="r").path)
+        made.append(workflow.run(challenge, "default", settings=settings, runs=tmp_path / way, name="r").path)
     first, second, third = map(read_scores, made)
     assert first == second
     assert first != third
@@ -170,9 +170,9 @@ def test_a_run_cut_short_while_predicting_goes_on(stage: str, challenge: Path, t
         options: dict[str, Any] = {"settings": FAST, "runs": tmp_path / way, "name": "r"}
         if way == "cut":
             with pytest.raises(CutError):
-                workflow.run(challenge, listener=workflow.Listener(tell=tell), **options)
+                workflow.run(challenge, "default", listener=workflow.Listener(tell=tell), **options)
             assert not (tmp_path / "cut" / "r" / "submission.csv").exists()
-        made.append(workflow.run(challenge, **options).path)
+        made.append(workflow.run(challenge, "default", **options).path)
     assert read_scores(made[0]) == read_scores(made[1])
     assert (made[0] / "submission.csv").read_bytes() == (made[1] / "submission.csv").read_bytes()
 
@@ -181,7 +181,7 @@ def test_a_run_cut_short_while_predicting_goes_on(stage: str, challenge: Path, t
 
 
 def list_settings() -> list[str]:
-    return [word for setting in (*FAST, *LONG) for word in ("--set", setting)]
+    return ["--recipe", "default", *(word for setting in (*FAST, *LONG) for word in ("--set", setting))]
 
 
 def start(command: list[str], folder: Path) -> subprocess.Popen[bytes]:
@@ -204,7 +204,7 @@ def kill_when(command: list[str], folder: Path, reached: Callable[[], bool]) -> 
 
 def test_a_killed_run_goes_on_to_the_same_bytes(challenge: Path, tmp_path: Path) -> None:
     """Killed while features are computed, in a transfer, in a finetuning and in its refit, then left alone."""
-    whole = workflow.run(challenge, settings=[*FAST, *LONG], runs=tmp_path / "whole", name="r").path
+    whole = workflow.run(challenge, "default", settings=[*FAST, *LONG], runs=tmp_path / "whole", name="r").path
     (tmp_path / "driver.py").write_text(DRIVER, encoding="utf-8")
     command = [sys.executable, "driver.py", "run", str(challenge), "--runs", "killed", "--name", "r", *list_settings()]
     run = tmp_path / "killed" / "r"

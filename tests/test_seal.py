@@ -45,13 +45,15 @@ def sealed(challenge: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleN
     """A run, a run that seals a quarter, and a run with another recipe that does not speak of the seal; read only."""
     place = tmp_path_factory.mktemp("seal")
     data, runs = Path(shutil.copytree(challenge, place / "textures")), place / "runs"
-    workflow.run(data, settings=QUICK, runs=runs, name="before")
+    workflow.run(data, "default", settings=QUICK, runs=runs, name="before")
     said: list[str] = []
     listener = workflow.Listener(say=said.append)
-    workflow.run(data, settings=[*QUICK, "split.sealed_frac=0.25"], runs=runs, name="first", listener=listener)
+    workflow.run(
+        data, "default", settings=[*QUICK, "split.sealed_frac=0.25"], runs=runs, name="first", listener=listener
+    )
     path = find_seal(data, runs=runs)
     made = path.read_bytes()
-    workflow.run(data, settings=[*QUICK, "tile.source=whole", "split.seeds=[0,1]"], runs=runs, name="second")
+    workflow.run(data, "default", settings=[*QUICK, "tile.source=whole", "split.seeds=[0,1]"], runs=runs, name="second")
     seal = read_seal(path)
     assert seal is not None
     return SimpleNamespace(data=data, runs=runs, seal=seal, path=path, made=made, said=said)
@@ -317,7 +319,7 @@ def test_a_run_on_a_copy_learns_from_nothing_sealed_and_opens_the_same_seal(
     for name in ("train_labels.csv", "cases.csv"):
         text = (data / name).read_text(encoding="utf-8")
         (data / name).write_text(text.replace(f"\n{int(old[-8:-4])},", "\n100,"), encoding="utf-8")
-    workflow.run(data, settings=QUICK, runs=closed.runs, name="copy")
+    workflow.run(data, "default", settings=QUICK, runs=closed.runs, name="copy")
     table = read_table(closed.runs / "copy" / "predictions" / "sealed.csv")
     images = {ends[0], *closed.seal.images} - {old}
     assert set(table["image"]) == images

@@ -52,7 +52,7 @@ def shared(challenge: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleN
     said: list[str] = []
     listener = workflow.Listener(say=said.append)
     for name, more in (("one", []), ("eight", ["predict.views=8"]), ("prior", ["predict.decision=prior"])):
-        workflow.run(challenge, settings=[*settings, *more], runs=runs, name=name, listener=listener)
+        workflow.run(challenge, "default", settings=[*settings, *more], runs=runs, name=name, listener=listener)
     return SimpleNamespace(runs=runs, said=said)
 
 
@@ -212,8 +212,14 @@ def test_an_ensemble_with_other_folds_than_its_members_is_refused(trained: Simpl
     for seeds in ("0", "0,1"):
         fix = "--set split.folds=2" + (r" --set split.seeds=\[0\]$" if seeds != "0" else "$")
         with pytest.raises(RunError, match=rf"other folds than trained has. Fix: {fix}"):
-            workflow.run(trained.data, settings=[*settings, f"split.seeds=[{seeds}]"], runs=runs, name=f"e{len(seeds)}")
-    result = workflow.run(trained.data, settings=[*trained.settings, members], runs=runs, name="same")
+            workflow.run(
+                trained.data,
+                "default",
+                settings=[*settings, f"split.seeds=[{seeds}]"],
+                runs=runs,
+                name=f"e{len(seeds)}",
+            )
+    result = workflow.run(trained.data, "default", settings=[*trained.settings, members], runs=runs, name="same")
     tables = [pd.read_csv(runs / name / "predictions" / "out_of_fold.csv") for name in ("same", "trained")]
     pd.testing.assert_frame_equal(*tables)
     assert (result.path / "folds.csv").read_bytes() == (runs / "trained" / "folds.csv").read_bytes()

@@ -252,7 +252,7 @@ def test_the_whole_way_in_a_storm_with_mixed_pixels(storm: str, way: str, challe
 
     knobs = [f"train.finetune.augmentation={storm}", f"train.finetune.pixel_mixing={way}"]
     settings = [*FAST, "train.transfer.epochs=1", "train.finetune.epochs=1", *knobs]
-    result = workflow.run(challenge, settings=settings, runs=tmp_path, name="storm")
+    result = workflow.run(challenge, "default", settings=settings, runs=tmp_path, name="storm")
     assert 0 <= result.scores["metrics"]["macro_f1"]["value"] <= 1
 
 
@@ -261,8 +261,10 @@ def test_views_that_have_to_agree_are_the_tile_and_two_others_of_it(challenge: P
 
     knobs = ["train.finetune.augmentation=augmix", "train.finetune.consistency=12", "train.watch=none"]
     settings = [*FAST, "train.transfer.epochs=1", "train.finetune.epochs=1", *knobs]
-    agreeing = workflow.run(challenge, settings=settings, runs=tmp_path, name="agree")
-    alone = workflow.run(challenge, settings=[*settings, "train.finetune.consistency=0"], runs=tmp_path, name="alone")
+    agreeing = workflow.run(challenge, "default", settings=settings, runs=tmp_path, name="agree")
+    alone = workflow.run(
+        challenge, "default", settings=[*settings, "train.finetune.consistency=0"], runs=tmp_path, name="alone"
+    )
     found = [pd.read_csv(r.path / "history.csv").query("phase == 'finetune'") for r in (agreeing, alone)]
     # The further loss is there and counts: a divergence is positive.
     assert (found[0].train_loss.to_numpy() != found[1].train_loss.to_numpy()).all()
@@ -270,7 +272,7 @@ def test_views_that_have_to_agree_are_the_tile_and_two_others_of_it(challenge: P
     still = [*settings, "train.finetune.augmentation=none", "model.dropout=0", "model.norm=frozen"]
     losses = [
         pd.read_csv(
-            workflow.run(challenge, settings=[*still, f"train.finetune.consistency={c}"], runs=tmp_path).path
+            workflow.run(challenge, "default", settings=[*still, f"train.finetune.consistency={c}"], runs=tmp_path).path
             / "history.csv"
         ).train_loss
         for c in (12, 0)
@@ -294,7 +296,7 @@ def test_what_an_augmentation_takes_is_read_from_the_recipe(challenge: Path, tmp
     np.testing.assert_array_equal(apply_transform(tiles, still), apply_transform(tiles, turned))
     wrong = [*FAST, "train.finetune.augmentation=randaugment", "train.finetune.augmentation_options=[number=3]"]
     with pytest.raises(PartError, match="count"):
-        workflow.run(challenge, settings=wrong, runs=tmp_path, name="wrong")
+        workflow.run(challenge, "default", settings=wrong, runs=tmp_path, name="wrong")
 
 
 def test_a_branch_that_reads_one_mask_refuses_tiles_of_two() -> None:

@@ -486,7 +486,7 @@ def test_a_run_fills_the_sample_with_calibrated_means_of_its_cases(tmp_path: Pat
     (root / "sample_submission.csv").write_bytes(b'"patient_id","malignant","benign"\r\n"q1",0.5,0.5\r\n"q0",0.5,0.5')
     settings = [*FAST, "train.finetune.epochs=0", "predict.decision=prior"]
     words = [word for setting in settings for word in ("--set", setting)]
-    command = ["run", str(root), "--runs", str(tmp_path / "runs"), "--name", "r", *words]
+    command = ["run", str(root), "--runs", str(tmp_path / "runs"), "--name", "r", "--recipe", "default", *words]
     result = CliRunner().invoke(cli.app, command)
     assert result.exit_code == 0, result.output
     assert "probabilities, calibration 'temperature'" in " ".join(result.output.split())

@@ -470,7 +470,7 @@ def test_labels_are_those_that_the_run_used(challenge: Path, tmp_path: Path) -> 
     rows = ["train_data/img_0013.png,relabel,C,,me,now,", "train_data/img_0014.png,exclude,,,me,now,"]
     decisions = write_lines(tmp_path / "decisions.csv", header, *rows)
     settings = [*FAST, "train.finetune.epochs=0", "train.transfer.epochs=2", "audit.checks=[]"]
-    made = workflow.run(challenge, settings=settings, runs=tmp_path / "runs", decisions=decisions)
+    made = workflow.run(challenge, "default", settings=settings, runs=tmp_path / "runs", decisions=decisions)
     evidence, traces = read_evidence(made.path), read_traces(made.path / "traces.json")
     assert "train_data/img_0014.png" not in traces
     assert evidence.classes[evidence.labels[evidence.images.index("train_data/img_0013.png")]] == "C"

@@ -124,7 +124,7 @@ def test_the_plan_is_written_before_training_begins(
 
     monkeypatch.setattr("smalti.train.train_folds", stop)
     with pytest.raises(KeyboardInterrupt):
-        workflow.run(data, settings=QUICK, runs=tmp_path / "runs", name="r")
+        workflow.run(data, "default", settings=QUICK, runs=tmp_path / "runs", name="r")
     run = tmp_path / "runs" / "r"
     assert list_files(run) == PLANNED | {"events.log"}
     recorded = yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8"))
@@ -139,7 +139,7 @@ def test_the_plan_is_written_before_training_begins(
 
 def test_source_data_is_never_changed(data: Path, tmp_path: Path) -> None:
     before = hash_folder(data)
-    workflow.run(data, settings=QUICK, runs=tmp_path / "runs")
+    workflow.run(data, "default", settings=QUICK, runs=tmp_path / "runs")
     assert hash_folder(data) == before
     assert set(tmp_path.iterdir()) == {data, tmp_path / "runs"}
 
@@ -159,7 +159,7 @@ def test_labels_that_mean_nothing_score_by_chance_whatever_the_cache_holds(data:
 
     Tiles and features were computed under the true labels before, and are used again.
     """
-    true = workflow.run(data, settings=QUICK, runs=tmp_path / "runs", name="true")
+    true = workflow.run(data, "default", settings=QUICK, runs=tmp_path / "runs", name="true")
     assert true.scores["metrics"]["macro_f1"]["value"] > 0.6
     cached = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs" / "cache").rglob("*.*32")}
     assert cached
@@ -169,7 +169,7 @@ def test_labels_that_mean_nothing_score_by_chance_whatever_the_cache_holds(data:
         labels = rng.permutation([name_label(i) for i in range(LABELLED)])
         write_lines(data / "train_labels.csv", "sample_index,label", *(f"{i},{v}" for i, v in enumerate(labels)))
         (data / "cases.csv").unlink(missing_ok=True)
-        run = workflow.run(data, settings=QUICK, runs=tmp_path / "runs", name=f"r{seed}").path
+        run = workflow.run(data, "default", settings=QUICK, runs=tmp_path / "runs", name=f"r{seed}").path
         table = pd.read_csv(run / "predictions" / "out_of_fold.csv")
         truth += table["label"].tolist()
         guesses += np.array(CLASSES)[table[list(SCORES)].to_numpy().argmax(axis=1)].tolist()
@@ -192,7 +192,7 @@ def watch_files(run: Path) -> dict[str, int]:
 
 
 def test_reopening_and_running_again_train_nothing(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = workflow.run(data, settings=QUICK, runs=tmp_path / "runs", name="r")
+    first = workflow.run(data, "default", settings=QUICK, runs=tmp_path / "runs", name="r")
     kept, scores = watch_files(first.path), (first.path / "predictions" / "out_of_fold.csv").read_bytes()
     experiment, splits = workflow.reopen(first.path)
     assert [s.name for s in splits] == ["fold0-seed0", "fold1-seed0"]
@@ -201,7 +201,7 @@ def test_reopening_and_running_again_train_nothing(data: Path, tmp_path: Path, m
     experiment, _ = workflow.reopen(".")  # a person who stands in the run folder
     assert experiment.run.path.resolve() == first.path.resolve()
     monkeypatch.undo()
-    again = workflow.run(data, settings=QUICK, runs=tmp_path / "runs", name="r")
+    again = workflow.run(data, "default", settings=QUICK, runs=tmp_path / "runs", name="r")
     assert watch_files(first.path) == kept
     assert (first.path / "predictions" / "out_of_fold.csv").read_bytes() == scores
     assert again.scores == first.scores
@@ -314,12 +314,12 @@ def test_skipped_problems_are_decisions_and_stay_so(data: Path, tmp_path: Path) 
     broken.write_bytes(broken.read_bytes()[:200])
     (data / "test_data" / "img_0002.png").write_bytes(b"no image")
     with pytest.raises(DataError) as caught:
-        workflow.run(data, settings=QUICK, runs=runs, name="r")
+        workflow.run(data, "default", settings=QUICK, runs=runs, name="r")
     assert {p.file for p in caught.value.problems} == {"train_data/img_0015.png", "test_data/img_0002.png"}
     assert not runs.exists()
     said: list[str] = []
     listener = workflow.Listener(say=said.append)
-    first = workflow.run(data, settings=QUICK, runs=runs, name="r", skip_problems=True, listener=listener)
+    first = workflow.run(data, "default", settings=QUICK, runs=runs, name="r", skip_problems=True, listener=listener)
     assert any("2 image(s) with problems are left out" in text for text in said)
     assert any("most frequent class" in text for text in said)
     written = pd.read_csv(workflow.find_decisions(data, runs=runs))
@@ -328,7 +328,7 @@ def test_skipped_problems_are_decisions_and_stay_so(data: Path, tmp_path: Path) 
     assert set(written["who"]) == {ground.SKIPPED}
     assert len(pd.read_csv(first.path / "submission.csv")) == 6
     kept = watch_files(first.path)
-    again = workflow.run(data, settings=QUICK, runs=runs, name="r")
+    again = workflow.run(data, "default", settings=QUICK, runs=runs, name="r")
     assert again.scores == first.scores
     assert watch_files(first.path) == kept
     workflow.predict(*workflow.reopen(first.path))
@@ -360,7 +360,7 @@ def write_tabled(folder: Path) -> Path:
 
 def test_class_folders_go_the_whole_way(tmp_path: Path) -> None:
     data = write_class_folders(tmp_path / "folders")
-    result = workflow.run(data, settings=QUICK, runs=tmp_path / "runs", name="r")
+    result = workflow.run(data, "default", settings=QUICK, runs=tmp_path / "runs", name="r")
     assert result.scores["metrics"]["macro_f1"]["value"] > 0.6
     assert result.scores["n_images"] == result.scores["n_cases"] == LABELLED
     assert {"submission.csv", "predictions/test.csv"}.isdisjoint(list_files(result.path))
@@ -369,7 +369,7 @@ def test_class_folders_go_the_whole_way(tmp_path: Path) -> None:
 def test_a_table_with_named_columns_goes_the_whole_way(tmp_path: Path) -> None:
     data = write_tabled(tmp_path / "table")
     settings = [*QUICK, "data.label=diagnosis", "data.case=patient"]
-    result = workflow.run(data, settings=settings, runs=tmp_path / "runs", name="r")
+    result = workflow.run(data, "default", settings=settings, runs=tmp_path / "runs", name="r")
     assert result.scores["metrics"]["macro_f1"]["value"] > 0.6
     assert result.scores["n_images"] == LABELLED + 3
     assert result.scores["n_cases"] == math.ceil((LABELLED + 3) / 2)
