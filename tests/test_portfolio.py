@@ -200,11 +200,14 @@ def test_the_run_is_scored_as_a_whole_and_says_what_each_member_counts(together:
     outer = pd.read_csv(together / "predictions" / "out_of_fold.csv")
     assert len(outer) == LABELLED
     parts = [pd.read_csv(together / "members" / m / "predictions" / "out_of_fold.csv") for m in table["member"]]
-    record = [row["weights"] for row in yaml.safe_load((together / "predictions" / "ensemble.json").read_text())]
-    for fold, weights in enumerate(record):
+    columns = ["score_A", "score_B", "score_C"]
+    for fold, row in enumerate(yaml.safe_load((together / "predictions" / "ensemble.json").read_text())):
         rows = outer["fold"] == fold
-        mixed = sum(weights[m] * part.loc[rows, "score_A"] for m, part in zip(table["member"], parts, strict=True))
-        np.testing.assert_allclose(outer.loc[rows, "score_A"], mixed, rtol=1e-6)
+        shares = [row["weights"][member] for member in table["member"]]
+        mixed = sum(share * part.loc[rows, columns] for share, part in zip(shares, parts, strict=True))
+        warmed = mixed ** (1 / row["temperature"])
+        wanted = warmed.div(warmed.sum(axis=1), axis=0)
+        np.testing.assert_allclose(outer.loc[rows, columns], wanted, rtol=1e-5)
     assert (together / "submission.csv").is_file()
     page = (together / "report.html").read_text()
     assert "this run is one recipe" not in page

@@ -84,7 +84,9 @@ def _print_plan(content: dict[str, Any]) -> None:
     table = Table("member", "seconds", "what it sees", "taken", title="members, from cheap to dear")
     for row in content["members"]:
         cost = f"{row['seconds']:.0f}" if "seconds" in row else "–"
-        table.add_row(escape(row["name"]), cost, escape(row["about"]), "yes" if row["taken"] else escape(row["reason"]))
+        table.add_row(
+            escape(row["name"]), cost, escape(row["about"]), "yes" if row["taken"] else f"no: {escape(row['reason'])}"
+        )
     console.out.print(table)
     for line in workflow.describe_forecast(content):
         console.out.print(escape(line), soft_wrap=True)

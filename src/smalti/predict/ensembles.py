@@ -56,7 +56,7 @@ class Combined:
         inner: its scores of the rows that it was fitted on, which are optimistic; they give the optimism.
         outer, test, sealed: its scores of rows that had no say.
         record: for each seed and fold ``seed, fold, method, n_inner, weights`` (member -> weight, or None), ``C`` (of
-            the logistic regression, or None) and ``note``.
+            the logistic regression, or None), ``temperature`` and ``note``.
     """
 
     inner: Table
@@ -91,6 +91,7 @@ class Blend:
     weights: dict[str, float] | None = None
     C: float | None = None
     note: str = ""
+    temperature: float = 1.0  # of what the members make together
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +162,9 @@ def combine_folds(members: Sequence[Member], classes: tuple[str, ...], method: s
             if key in part.folds:
                 scores[part.folds[key]] = blend.apply(part.scores[:, part.folds[key]])
         head = {"seed": key[0], "fold": key[1], "method": method, "n_inner": inner.y_true.size}
-        record.append({**head, "weights": blend.weights, "C": blend.C, "note": blend.note})
+        record.append({
+            **head, "weights": blend.weights, "C": blend.C, "temperature": blend.temperature, "note": blend.note,
+        })  # fmt: skip
     tables = {name: _write_table(cast(Part, parts[name]).head, scores, classes) for name, scores in filled.items()}
     return Combined(tables["inner"], tables["outer"], tables.get("test"), tables.get("sealed"), record)
 

@@ -16,6 +16,7 @@ from scipy.optimize import minimize
 from scipy.special import softmax
 
 from ..metrics import SMALLEST_PROBABILITY
+from ..train import fit_heat
 from .ensembles import ENSEMBLES, Blend, Ensemble, Inner, combine_folds
 
 Floats = NDArray[np.float64]
@@ -34,10 +35,19 @@ def build_weighed() -> Ensemble:
 
 
 def fit_shares(inner: Inner) -> Blend:
-    """Shares of the members, from their scores of inner images."""
+    """Shares of the members, and the temperature of their mixture, from their scores of inner images.
+
+    A mean of members that are each as sure as they should be is less sure than it should be.
+    """
     shares = find_shares(inner.scores, inner.y_true, inner.case)
+
+    def mix(scores: Floats) -> Floats:
+        return np.log(np.clip(np.einsum("m,mnc->nc", shares, scores), SMALLEST_PROBABILITY, 1))
+
+    weights = weigh_images(inner.y_true, inner.case, classes=inner.scores.shape[2])
+    heat, _ = fit_heat(mix(inner.scores), inner.y_true, weights, cases=len(np.unique(inner.case)))
     by_member = dict(zip(inner.names, shares.tolist(), strict=True))
-    return Blend(lambda scores: np.einsum("m,mnc->nc", shares, scores), weights=by_member)
+    return Blend(lambda scores: softmax(mix(scores) / heat, axis=1), weights=by_member, temperature=heat)
 
 
 def find_shares(scores: Floats, y_true: NDArray[np.int64], case: NDArray[np.int64]) -> Floats:
@@ -52,10 +62,7 @@ def find_shares(scores: Floats, y_true: NDArray[np.int64], case: NDArray[np.int6
     """
     members, images = len(scores), len(y_true)
     of_truth = np.clip(scores[:, np.arange(images), y_true], SMALLEST_PROBABILITY, 1)  # (M, n)
-    weights = 1 / np.bincount(case)[case]
-    by_class = np.bincount(y_true, weights, minlength=scores.shape[2])
-    weights = weights / by_class[y_true]
-    weights *= len(np.unique(case)) / weights.sum()
+    weights = weigh_images(y_true, case, classes=scores.shape[2])
 
     def lose(free: Floats) -> tuple[float, Floats]:
         shares = softmax(free)
@@ -66,3 +73,10 @@ def find_shares(scores: Floats, y_true: NDArray[np.int64], case: NDArray[np.int6
 
     found: Floats = softmax(minimize(lose, np.zeros(members), jac=True, method="L-BFGS-B").x)
     return found
+
+
+def weigh_images(y_true: NDArray[np.int64], case: NDArray[np.int64], *, classes: int) -> Floats:
+    """Weights (n,) under which cases count alike inside a class, and classes alike; as many in sum as cases."""
+    weights = 1 / np.bincount(case)[case]
+    weights = weights / np.bincount(y_true, weights, minlength=classes)[y_true]
+    return np.asarray(weights * len(np.unique(case)) / weights.sum(), dtype=np.float64)

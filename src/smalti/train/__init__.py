@@ -8,7 +8,7 @@ from .features import Features, compute_features, time_pass
 from .folds import find_dynamics, load_network, tabulate_inner, train_folds, train_split
 from .forward import read_chunks, score_bags
 from .guides import GuideSource
-from .heads import HEADS
+from .heads import HEADS, fit_heat
 from .losses import LOSSES
 from .optimisers import list_optimisers, settle_train
 from .policies import SEARCHES
@@ -29,6 +29,7 @@ __all__ = [
     "compute_features",
     "describe_cuda",
     "find_dynamics",
+    "fit_heat",
     "freeze",
     "list_optimisers",
     "load_network",

@@ -84,10 +84,10 @@ def settle_members(plan: Recipe, cohort: Cohort, *, cache: Path, used_s: float, 
             if not candidate.reason:
                 candidate = _cost(candidate, prober, made)
         except (WeightsError, PartError) as error:
-            candidate = replace(candidate, reason=f"left out: {str(error).partition('. Fix')[0]}")
+            candidate = replace(candidate, reason=str(error).partition(". Fix")[0])
         if candidate.forecast is not None:
             late = plan.portfolio.minutes > 0 and spent + candidate.seconds > left
-            said = f"left out: about {candidate.seconds:.0f} s, {max(0.0, left - spent):.0f} s are left" if late else ""
+            said = f"about {candidate.seconds:.0f} s, {max(0.0, left - spent):.0f} s are left" if late else ""
             candidate = replace(candidate, taken=not late, reason=said or "fits the data and the time")
         if candidate.taken and candidate.forecast is not None:
             spent += candidate.seconds
@@ -142,12 +142,12 @@ def _judge(candidate: Candidate, member: Member, cohort: Cohort, there: dict[str
     """The candidate with a reason where something speaks against it."""
     masked = sum(s.mask_path is not None for s in cohort.labelled) / len(cohort.labelled)
     if "masks" in member.needs and masked < MASKED_FRAC:
-        return replace(candidate, reason=f"left out: {masked:.0%} of the images have a mask")
+        return replace(candidate, reason=f"{masked:.0%} of the images have a mask")
     least = MANY if "many_tiles" in member.needs else SEVERAL if "several_tiles" in member.needs else 1
     if least > 1 and (count := _count_tiles(candidate.recipe, cohort)) < least:
-        return replace(candidate, reason=f"left out: the middle image has {count:g} tile(s), fewer than {least}")
+        return replace(candidate, reason=f"the middle image has {count:g} tile(s), fewer than {least}")
     if (same := there.get(_name_view(candidate.recipe))) is not None:
-        return replace(candidate, reason=f"left out: the same as {same} on this data")
+        return replace(candidate, reason=f"the same as {same} on this data")
     return candidate
 
 

@@ -95,7 +95,7 @@ def settle_plan(
         write_atomic(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120))
     for member in members:
         if not member.taken:
-            listener.say(f"{member.name}: {member.reason}")
+            listener.say(f"{member.name} is left out: {member.reason}")
     for line in describe_forecast(content):
         listener.say(line)
     return members

@@ -87,8 +87,8 @@ def _run_member(
         return row | {"status": "done", "reason": "", "seconds": known}
     left = 60 * minutes - clock.used_s
     if minutes and member.seconds > LATE * left:
-        reason = f"left out: about {member.seconds:.0f} s, {max(0.0, left):.0f} s were left when its turn came"
-        listener.say(f"{member.name}: {reason}")
+        reason = f"about {member.seconds:.0f} s, {max(0.0, left):.0f} s were left when its turn came"
+        listener.say(f"{member.name} is left out: {reason}")
         return row | {"reason": reason}
     began = time.monotonic()
     quiet = replace(listener, say=lambda text: run_folder.log("said", member=member.name, text=text))
