@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import shutil
 import time
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from smalti.predict.ensembles import Inner, Member
 from smalti.predict.weighing import PRIOR_CASES, find_shares, fit_shares
 from smalti.recipe import load_portfolio, load_recipe
 from smalti.types import PREDICTION_COLUMNS
-from smalti.workflow import portfolio
+from smalti.workflow import influence, portfolio
 from smalti.workflow.clock import Clock
 from smalti.workflow.place import locate_run
 from textures import LABELLED, draw_challenge, name_label, write_lines
@@ -147,11 +148,11 @@ def test_members_are_the_recipe_with_settings_of_their_own() -> None:
 
 def test_all_that_is_wrong_with_a_portfolio_is_said_at_once(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
-    file.write_text("members: [{name: one, set: [tile.sice_px=3]}, {name: two, set: [split.folds=-2]}]")
-    with pytest.raises(RecipeError, match=r"(?s)'one'.*tile\.size_px.*'two'.*folds"):
+    file.write_text("members: [{name: one, set: [tile.sice_px=3]}, {name: two, set: [train.transfer.epochs=-2]}]")
+    with pytest.raises(RecipeError, match=r"(?s)'one'.*tile\.size_px.*'two'.*epochs"):
         load_portfolio(load_recipe("auto", settings=[f"portfolio.members={file}"]))
-    file.write_text("members: [{name: A b}, {name: x}, {name: x}]")
-    with pytest.raises(RecipeError, match=r"(?s)'A b'.*'x' is there twice"):
+    file.write_text("members: [{name: A b}, {name: x, set: [split.folds=3]}, {name: x}]")
+    with pytest.raises(RecipeError, match=r"(?s)'A b'.*'x' sets split\.folds=3.*'x' is there twice"):
         load_portfolio(load_recipe("auto", settings=[f"portfolio.members={file}"]))
 
 
@@ -253,6 +254,51 @@ def test_what_was_cut_short_goes_on_with_the_same_bytes(
     for table in ("out_of_fold", "inner", "test"):
         name = Path("predictions") / f"{table}.csv"
         assert (run / name).read_bytes() == (together / name).read_bytes()
+
+
+def test_a_plan_or_a_list_that_was_changed_is_refused(
+    challenge: Path, pair: Path, together: Path, tmp_path: Path
+) -> None:
+    runs = Path(shutil.copytree(together.parent, tmp_path / "runs"))
+    members = tmp_path / "pair.yaml"
+    members.write_text(PAIR.replace("described:texture", "described:nuclei"))
+    with pytest.raises(RunError, match="another experiment"):
+        workflow.run(
+            challenge, "auto", settings=[*SETTINGS, f"portfolio.members={members}"], runs=runs, name="both"
+        )  # fmt: skip
+    plan = runs / "both" / "plan.yaml"
+    plan.write_text(plan.read_text().replace("taken: true", "taken: false", 1))
+    settings = [*SETTINGS, f"portfolio.members={pair}"]
+    with pytest.raises(RunError, match="not the plan that this run began with"):
+        workflow.run(challenge, "auto", settings=settings, runs=runs, name="both")
+
+
+def test_a_table_of_a_member_that_is_gone_is_made_again(
+    challenge: Path, pair: Path, together: Path, tmp_path: Path
+) -> None:
+    runs = Path(shutil.copytree(together.parent, tmp_path / "runs"))
+    for name in ("members/colour/predictions/inner.csv", "predictions/test.csv", "submission.csv"):
+        (runs / "both" / name).unlink()
+    settings = [*SETTINGS, f"portfolio.members={pair}"]
+    again = workflow.run(challenge, "auto", settings=settings, runs=runs, name="both").path
+    for name in ("predictions/test.csv", "submission.csv", "predictions/out_of_fold.csv"):
+        assert (again / name).read_bytes() == (together / name).read_bytes()
+
+
+def test_networks_of_an_unfinished_portfolio_have_spoken(together: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(together, tmp_path / "cut"))
+    for path in (*run.glob("*.json"), *run.glob("*.html")):
+        path.unlink()
+    shutil.rmtree(run / "predictions")
+    assert influence._has_learned(run)
+    shutil.rmtree(run / "members")
+    assert not influence._has_learned(run)
+
+
+def test_rules_fitted_on_the_rows_of_the_shares_are_refused(challenge: Path, pair: Path, tmp_path: Path) -> None:
+    settings = [*SETTINGS, f"portfolio.members={pair}", "predict.decision=prior"]
+    with pytest.raises(RecipeError, match="fitted on the inner images"):
+        workflow.run(challenge, "auto", settings=settings, runs=tmp_path)
 
 
 def test_members_without_weights_or_masks_are_left_out_by_name(challenge: Path, tmp_path: Path) -> None:

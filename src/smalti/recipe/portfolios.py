@@ -15,7 +15,8 @@ from .recipe import Recipe
 from .section import Section
 
 Need = Literal["masks", "several_tiles", "many_tiles"]
-NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
+OWN = ("tile", "stain", "model", "train", "predict")  # sections in which members may differ
 
 
 class Member(Section):
@@ -39,7 +40,17 @@ class MemberList(Section):
     @model_validator(mode="after")
     def _check(self) -> MemberList:
         names = [member.name for member in self.members]
-        faults = [f"member '{name}': a name is made of a-z, 0-9 and -" for name in names if not NAME.fullmatch(name)]
+        faults = [
+            f"member '{name}': a name is made of a-z, 0-9 and -, 60 at most"
+            for name in names
+            if not NAME.fullmatch(name)
+        ]
+        faults += [
+            f"member '{member.name}' sets {setting}, and members differ in {', '.join(OWN)} alone"
+            for member in self.members
+            for setting in member.settings
+            if setting.partition(".")[0].strip() not in OWN
+        ]
         faults += [f"member '{name}' is there twice" for name in sorted({n for n in names if names.count(n) > 1})]
         if faults:
             raise ValueError("; ".join(faults))

@@ -30,6 +30,8 @@ class Recipe(Section):
     def _check(self) -> Recipe:
         if self.train.transfer.epochs == 0 and self.train.finetune.epochs == 0:
             raise ValueError("train.transfer.epochs and train.finetune.epochs are both 0: nothing would be learned")
+        if self.ensemble.members and self.portfolio.members is not None:
+            raise ValueError("ensemble.members combines finished runs, and portfolio.members trains its own: drop one")
         if self.model.fusion is not None and (self.train.transfer.bag_mixing or self.train.finetune.bag_mixing):
             raise ValueError("bag_mixing makes one bag of two images, and model.fusion reads the mask of one: drop one")
         if self.model.fusion is not None and self.train.finetune.pixel_mixing != "none":

@@ -7,6 +7,7 @@ reads it there, so that the speed of the machine on another day changes nothing.
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -59,22 +60,26 @@ class Candidate:
         return row
 
 
-def settle_members(plan: Recipe, cohort: Cohort, *, cache: Path, used_s: float, listener: Listener) -> list[Candidate]:
+def settle_members(
+    plan: Recipe, cohort: Cohort, *, cache: Path, used: Callable[[], float], listener: Listener
+) -> list[Candidate]:
     """Look at each member of the plan's portfolio in its order.
 
     Args:
         plan: the recipe of the run.
         cohort: with decisions applied.
         cache: of the folder of runs.
-        used_s: of the time, up to now.
+        used: seconds of the time, up to the moment that it is asked; looking at members takes some, too.
         listener: hears how far it is.
 
     Raises:
         RecipeError: as `load_portfolio`, or the time allows no member at all.
         WeightsError: no member can be had.
     """
+    from ..train import check_parts
+
     listed = load_portfolio(plan)
-    prober, there, spent = Prober(cohort, cache), dict[str, str](), used_s + CLOSING_S
+    prober, there, spent = Prober(cohort, cache), dict[str, str](), CLOSING_S
     left, found, made = 60 * USED_FRAC * plan.portfolio.minutes, list[Candidate](), set[str]()
     for number, (member, recipe) in enumerate(listed):
         listener.tell("plan", number, len(listed))
@@ -82,12 +87,14 @@ def settle_members(plan: Recipe, cohort: Cohort, *, cache: Path, used_s: float, 
         try:
             candidate = _judge(replace(candidate, recipe=resolve_plan(recipe, listener=SILENT)), member, cohort, there)
             if not candidate.reason:
+                check_parts(candidate.recipe)
                 candidate = _cost(candidate, prober, made)
-        except (WeightsError, PartError) as error:
+        except (WeightsError, PartError, RecipeError) as error:
             candidate = replace(candidate, reason=str(error).partition(". Fix")[0])
         if candidate.forecast is not None:
-            late = plan.portfolio.minutes > 0 and spent + candidate.seconds > left
-            said = f"about {candidate.seconds:.0f} s, {max(0.0, left - spent):.0f} s are left" if late else ""
+            rest = left - spent - used()
+            late = plan.portfolio.minutes > 0 and candidate.seconds > rest
+            said = f"about {candidate.seconds:.0f} s, {max(0.0, rest):.0f} s are left" if late else ""
             candidate = replace(candidate, taken=not late, reason=said or "fits the data and the time")
         if candidate.taken and candidate.forecast is not None:
             spent += candidate.seconds
@@ -97,7 +104,8 @@ def settle_members(plan: Recipe, cohort: Cohort, *, cache: Path, used_s: float, 
     if not any(candidate.taken for candidate in found):
         reasons = "; ".join(f"{c.name}: {c.reason}" for c in found)
         raise RecipeError(
-            f"no member of the portfolio can be had ({reasons}). Fix: more --minutes (0 is no limit), or --recipe quick"
+            f"no member can be had ({reasons}). Fix: more --minutes (0 is no limit) and another --name, "
+            "or --recipe quick"
         )
     return found
 
@@ -122,7 +130,7 @@ def read_members(plan: Recipe, rows: Any, *, where: Path) -> list[Candidate]:
     listed = {member.name: (member, recipe) for member, recipe in load_portfolio(plan)}
     try:
         taken = {
-            str(row["name"]): (bool(row["taken"]), str(row["reason"]), float(row.get("seconds", 0))) for row in rows
+            str(row["name"]): (row["taken"] is True, str(row["reason"]), float(row.get("seconds", 0))) for row in rows
         }
     except (TypeError, KeyError, ValueError, AttributeError):
         taken = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,6 +44,7 @@ class Clock:
         try:
             known = read_json(folder / FILE, "seconds", "peak_memory_gb") if (folder / FILE).is_file() else {}
             before, peak = float(known.get("seconds", 0)), float(known.get("peak_memory_gb", 0))
+            before, peak = (value if math.isfinite(value) else 0.0 for value in (before, peak))
         except (RunError, TypeError, ValueError):
             before, peak = 0.0, 0.0
         return cls(folder, before, peak, started)

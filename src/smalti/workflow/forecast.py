@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from ..models import Backbone
 
 PROBED = 6  # images that are cut to see how long that takes
-PROBED_TILES = 24  # of them that go through each backbone
+PROBED_TILES = 24  # of an image that are cut, and that go through each backbone
+PROBED_S = 5.0  # for images of one kind of tiles; a slide takes long, and one says enough
 AHEAD = 1.5  # cutting with two threads beside what the network does, measured with benchmarks/bench_forecast.py
 HEAD_S = 1.6e-9  # of a solved head: for each image, dimension, class, step of the path, turn and fold
 HEAD_STEPS = 3000  # of the solver along its path, in all turns
@@ -96,14 +97,24 @@ class Prober:
 
     def _cut(self, tile: recipe.Tile, tile_px: int) -> tuple[float, float]:
         """Seconds and tiles of an image, the mean of an even choice of them."""
-        from ..tile.cut import cut_bag
+        from ..tile.cut import open_cut
 
         if (name := _name(tile, tile_px)) not in self.cut:
             chosen = choose_evenly(sorted(self.cohort.samples, key=lambda s: s.image), PROBED)
             hashes = hash_files((path for s in chosen for path in s.files), memo=self.cache / "hashes.json")
-            started = time.perf_counter()
-            counts = [len(cut_bag(sample, tile, tile_px=tile_px, hashes=hashes).pixels) for sample in chosen]
-            self.cut[name] = ((time.perf_counter() - started) / len(chosen), float(np.mean(counts)))
+            seconds, counts = list[float](), list[int]()
+            for sample in chosen:
+                started = time.perf_counter()
+                with open_cut(sample, tile, tile_px=tile_px, hashes=hashes) as cut:
+                    opened = time.perf_counter()
+                    some = min(len(cut), PROBED_TILES)
+                    cut.take(0, some)
+                    counts.append(len(cut))
+                taking = (time.perf_counter() - opened) * len(cut) / max(some, 1)
+                seconds.append(opened - started + taking)
+                if sum(seconds) > PROBED_S:
+                    break
+            self.cut[name] = (float(np.mean(seconds)), float(np.mean(counts)))
         return self.cut[name]
 
     def _pass(self, backbone: Backbone, tile_px: int, train: recipe.Train) -> float:

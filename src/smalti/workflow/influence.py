@@ -22,6 +22,7 @@ from ..evaluate import OTHER, Unit, take_unit
 from ..runs import RunFolder, read_json, reading, write_json
 from ..types import Action, Decision
 from .ground import Ground
+from .place import MEMBERS
 
 FILE = "influence.json"
 ACTING = ("exclude", "relabel", "repair")
@@ -223,7 +224,10 @@ def _list_earlier(
     found: list[tuple[str, str, Influence]] = []
     for path in [*runs.glob("*/environment.json"), *runs.glob("*/prepared/*/environment.json")]:
         other = path.parent
-        if other.resolve() == run_folder.path.resolve() or not _has_learned(other):
+        # A member of a portfolio is no later than the run that it lies in.
+        if other.resolve() in (run_folder.path.resolve(), *run_folder.path.resolve().parents) or not _has_learned(
+            other
+        ):
             continue
         environment, cohort = _read_record(path), _read_record(other / "cohort.json")
         identity = environment.get("identity")
@@ -255,7 +259,7 @@ def _read_known(run: Path) -> Influence:
 def _has_learned(run: Path) -> bool:
     """Whether networks of this run may have said something about images; a search keeps what they said elsewhere."""
     said = ("scores.json", "traces.json", "suspects.json", "report.html")
-    folders = (run / "predictions", run / "heatmaps")
+    folders = (run / "predictions", run / "heatmaps", *(run / MEMBERS).glob("*/predictions"))
     return run.parent.name == "prepared" or any((run / name).is_file() for name in said) or any(
         any(folder.rglob("*.*")) for folder in folders
     )  # fmt: skip

@@ -16,11 +16,12 @@ import psutil
 import yaml
 
 from .. import images
+from ..errors import RunError
 from ..evaluate import foresee_reach
 from ..logbook.seal import find_seal
 from ..notation import read_yaml
-from ..recipe import Recipe, load_recipe
-from ..runs import CACHE, RunFolder, write_atomic
+from ..recipe import Recipe, load_portfolio, load_recipe, settle_choices
+from ..runs import CACHE, RunFolder, hash_text, write_atomic
 from ..types import Split
 from .belonging import RUNS, find_decisions
 from .candidates import CLOSING_S, Candidate, cost_recipe, read_members, settle_members
@@ -32,6 +33,7 @@ from .preparation import make_splits
 from .staging import stage
 
 PLAN = "plan.yaml"
+SEAL = "hash"  # of all above it, in the last line
 
 
 def plan_data(
@@ -54,6 +56,8 @@ def plan_data(
         SmaltiError: as the run would.
     """
     plan = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings=settings)
+    if plan.portfolio.members is not None:
+        load_portfolio(plan)  # a slip is told before anything is read
     started, data, runs = time.monotonic(), Path(data), Path(runs)
     ground = inspect_ground(
         data, recipe=plan, decisions_path=find_decisions(data, runs=runs, listener=listener),
@@ -61,12 +65,15 @@ def plan_data(
         problems="skip" if skip_problems else "refuse", listener=listener,
     )  # fmt: skip
     splits = make_splits(ground, plan, listener=listener)
-    used_s = time.monotonic() - started
+
+    def used() -> float:
+        return time.monotonic() - started
+
     if plan.portfolio.members is None:
         members = [cost_recipe(plan, ground.cohort, cache=runs / CACHE, listener=listener)]
     else:
-        members = settle_members(plan, ground.cohort, cache=runs / CACHE, used_s=used_s, listener=listener)
-    return describe_plan(ground, plan, splits, members, used_s=used_s)
+        members = settle_members(plan, ground.cohort, cache=runs / CACHE, used=used, listener=listener)
+    return describe_plan(ground, plan, splits, members, used_s=used())
 
 
 def settle_plan(
@@ -87,18 +94,28 @@ def settle_plan(
     path = run_folder.path / PLAN
     if path.is_file():
         content = read_yaml(path, kind="plan", fix="give this run another --name")
-        return read_members(plan, content.get("members") if isinstance(content, dict) else None, where=path)
+        if not isinstance(content, dict) or content.pop(SEAL, None) != hash_text(_spell(content)):
+            raise RunError(
+                f"{path} is not the plan that this run began with: what is chosen by hand after scores are known "
+                "would be chosen by them. Fix: bring it back, or give this run another --name"
+            )
+        return read_members(plan, content.get("members"), where=path)
     with stage(run_folder, "plan"):
-        used_s = clock.used_s
-        members = settle_members(plan, ground.cohort, cache=cache, used_s=used_s, listener=listener)
-        content = describe_plan(ground, plan, splits, members, used_s=used_s)
-        write_atomic(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120))
+        members = settle_members(plan, ground.cohort, cache=cache, used=lambda: clock.used_s, listener=listener)
+        content = describe_plan(ground, plan, splits, members, used_s=clock.used_s)
+        text = _spell(content)
+        write_atomic(path, text + f"{SEAL}: {hash_text(text)}\n")
     for member in members:
         if not member.taken:
             listener.say(f"{member.name} is left out: {member.reason}")
     for line in describe_forecast(content):
         listener.say(line)
     return members
+
+
+def _spell(content: dict[str, Any]) -> str:
+    text: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
+    return text
 
 
 def describe_plan(
@@ -123,7 +140,7 @@ def describe_plan(
             "reason": "from images that count alone to cases that count once; for a score of 0.8 and a fifth of the "
             "images told differently",
         },
-        "choices": _list_choices(plan, splits, members),
+        "choices": _list_choices(plan, splits),
         "forecast": {
             "minutes": plan.portfolio.minutes if plan.portfolio.members is not None else 0.0,
             "seconds": round(used_s + CLOSING_S + sum(m.seconds for m in taken), 1),
@@ -134,31 +151,19 @@ def describe_plan(
     }  # fmt: skip
 
 
-def _list_choices(plan: Recipe, splits: Sequence[Split], members: Sequence[Candidate]) -> list[dict[str, Any]]:
+def _list_choices(plan: Recipe, splits: Sequence[Split]) -> list[dict[str, Any]]:
     """What was derived, why, and the source of the rule."""
     folds = len({split.fold for split in splits})
     asked = plan.split.folds != "auto"
-    first = next(member.recipe for member in members if member.taken)
     rows: list[tuple[str, Any, str, str]] = [
         (
             "split.folds", folds, "asked for" if asked else "the most up to 5 whose outer parts hold every class",
             "Forman & Scholz 2010: scores are pooled",
         ),
-        ("split.seeds", list(plan.split.seeds), "as the recipe says", "decision 0026: five networks show their luck"),
-        (
-            "model.backbone", first.model.backbone,
-            "asked for" if plan.model.backbone == first.model.backbone else "its weights are at hand",
-            "decision 0036",
-        ),
-        (
-            "model.head", first.model.head,
-            "asked for" if plan.model.head == first.model.head else "nothing before it learns",
-            "decision 0037",
-        ),
-        (
-            "train.finetune", first.train.finetune.epochs,
-            "frozen features are shared by all folds; fine-tuning is a recipe of its own (--recipe default)",
-            "docs/experiments.md",
+        ("split.seeds", list(plan.split.seeds), "as the recipe says", "decision 0026"),
+        *(
+            (note.partition(" ")[0], note.partition(": ")[0].partition(" ")[2], note.partition(": ")[2], "decision 0036")
+            for note in settle_choices([plan])[1]
         ),
         ("threads", psutil.cpu_count(logical=True), "cores of this machine", "torch"),
     ]  # fmt: skip

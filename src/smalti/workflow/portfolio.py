@@ -6,10 +6,9 @@ cases of each fold that do not score; the score is that of the whole procedure o
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,20 +16,21 @@ from typing import Any
 import pandas as pd
 
 from ..audit import EMBEDDINGS_NAME
-from ..errors import DivergenceError, RunError
+from ..errors import DivergenceError, PartError, RecipeError, RunError, WeightsError
 from ..evaluate import score_units
-from ..recipe import Recipe
-from ..runs import CACHE, RunFolder, open_run, read_json, write_json, write_table
+from ..recipe import Recipe, load_portfolio
+from ..runs import CACHE, RunFolder, hash_text, open_run, read_json, write_json, write_table
+from ..types import Cohort
 from .blending import blend_members
 from .candidates import Candidate
 from .clock import Clock
 from .ground import Ground
-from .influence import record_influence
+from .influence import read_influence, record_influence, tell_trust
 from .listening import Listener
 from .networks import predict, train_networks
 from .place import MEMBERS
 from .planning import settle_plan
-from .preparation import check_rules, identify, make_splits, name_run, record_plan
+from .preparation import check_rules, identify, make_splits, name_run, record_plan, take_file
 from .staging import stage
 from .units import read_unit, settle_unit
 
@@ -51,16 +51,19 @@ def run_portfolio(
     check_rules(plan)
     scoring = settle_unit(ground, plan)
     listener.say(f"scored by {scoring.unit}: {scoring.reason}")
-    identity = identify(ground, cache=runs / CACHE)
+    listed = load_portfolio(plan)
+    recipes = hash_text(*(f"{member.name} {recipe.to_yaml()}" for member, recipe in listed))
+    identity = identify(ground, cache=runs / CACHE) | {"members": recipes}
     run_folder = open_run(runs / (name or name_run(ground, plan)), recipe=plan, identity=identity)
     splits = make_splits(ground, plan, listener=listener)
     record_plan(run_folder, ground, splits, scoring=scoring)
     influence = record_influence(run_folder, ground, runs=runs, data=identity["data"])
-    clock = Clock.open(run_folder.path, started=started)
-    with clock.running(listener) as heard:
+    clock, said = Clock.open(run_folder.path, started=started), set[str]()
+    whole = (run_folder.path / "scores.json").is_file()  # what is only read again has taken its time
+    with nullcontext(listener) if whole else clock.running(listener) as heard:
         members = settle_plan(run_folder, ground, plan, splits, cache=runs / CACHE, clock=clock, listener=heard)
         rows = [
-            _run_member(member, ground, run_folder, runs=runs, clock=clock, listener=heard)
+            _run_member(member, ground, run_folder, runs=runs, clock=clock, listener=heard, said=said)
             for member in members
         ]  # fmt: skip
         finished = [row["member"] for row in rows if row["status"] == "done"]
@@ -75,15 +78,22 @@ def run_portfolio(
 
 
 def _run_member(
-    member: Candidate, ground: Ground, run_folder: RunFolder, *, runs: Path, clock: Clock, listener: Listener
+    member: Candidate,
+    ground: Ground,
+    run_folder: RunFolder,
+    *,
+    runs: Path,
+    clock: Clock,
+    listener: Listener,
+    said: set[str],
 ) -> dict[str, Any]:
-    """Train and score one member, or pass it over; its row of the table."""
+    """Train and score one member, or pass it over; its row of the table. What several members say is passed on once."""
     row: dict[str, Any] = {"member": member.name, "status": "left out", "reason": member.reason}
     row |= {"forecast_s": round(member.seconds, 1), "seconds": None}
     if not member.taken:
         return row
     folder, minutes = run_folder.path / MEMBERS / member.name, member.recipe.portfolio.minutes
-    if (known := _read_done(folder)) is not None:
+    if (known := _read_done(folder, ground.cohort)) is not None:
         return row | {"status": "done", "reason": "", "seconds": known}
     left = 60 * minutes - clock.used_s
     if minutes and member.seconds > LATE * left:
@@ -91,23 +101,32 @@ def _run_member(
         listener.say(f"{member.name} is left out: {reason}")
         return row | {"reason": reason}
     began = time.monotonic()
-    quiet = replace(listener, say=lambda text: run_folder.log("said", member=member.name, text=text))
+
+    def say(text: str) -> None:
+        run_folder.log("said", member=member.name, text=text)
+        if text not in said and not text.startswith("scored by "):
+            said.add(text)
+            listener.say(f"{member.name}: {text}")
+
+    quiet = replace(listener, say=say)
     try:
         with stage(run_folder, f"member {member.name}"):
             name = folder.relative_to(runs).as_posix()
             experiment, splits = train_networks(ground, member.recipe, runs=runs, name=name, listener=quiet)
             predict(experiment, splits, listener=quiet)
-    except DivergenceError as error:
-        listener.say(f"{member.name} is left out: {error}")
+    except (DivergenceError, PartError, RecipeError, WeightsError) as error:  # of this member alone
+        listener.say(f"{member.name} failed and is left out: {error}")
         return row | {"status": "failed", "reason": str(error)}
     seconds = round(time.monotonic() - began, 1)
     write_json(folder / "done.json", {"seconds": seconds})
     return row | {"status": "done", "reason": "", "seconds": seconds}
 
 
-def _read_done(folder: Path) -> float | None:
-    """Seconds that a finished member took; None where it is not finished."""
-    if not (folder / "done.json").is_file() or not (folder / "predictions" / "out_of_fold.csv").is_file():
+def _read_done(folder: Path, cohort: Cohort) -> float | None:
+    """Seconds that a finished member took; None where it is not finished, or a table of it is gone."""
+    tables = ["out_of_fold", "inner", *(["test"] if cohort.unlabelled else []), *(["sealed"] if cohort.sealed else [])]
+    files = [folder / "done.json", *(folder / "predictions" / f"{table}.csv" for table in tables)]
+    if not all(file.is_file() for file in files):
         return None
     with suppress(RunError, TypeError, ValueError):
         return float(read_json(folder / "done.json", "seconds")["seconds"])
@@ -119,14 +138,15 @@ def _take_embeddings(run_folder: RunFolder, folders: Sequence[Path]) -> None:
     target = run_folder.predictions / EMBEDDINGS_NAME
     source = next((p for f in folders if (p := f / "predictions" / EMBEDDINGS_NAME).is_file()), None)
     if source is not None and not target.is_file():
-        os.link(source, target)
+        take_file(source, target)
 
 
 def _write_members(run_folder: RunFolder, rows: list[dict[str, Any]], *, listener: Listener) -> None:
     """Write ``members.csv``: how much each member counts, and what it scores alone."""
     classes, plan = run_folder.read_classes(), run_folder.read_recipe()
     scoring, cases = read_unit(run_folder.path)
-    weights = pd.DataFrame([row["weights"] for row in read_json(run_folder.predictions / "ensemble.json")]).mean()
+    record = read_json(run_folder.predictions / "ensemble.json")
+    weights = pd.DataFrame([row["weights"] or {} for row in record]).mean()
     for row in rows:
         if row["status"] != "done":
             continue
@@ -135,10 +155,15 @@ def _write_members(run_folder: RunFolder, rows: list[dict[str, Any]], *, listene
             member.read_out_of_fold(), scoring, classes=classes, cases=cases, inner=member.read_inner(),
             confidence=plan.evaluate.confidence,
         )  # fmt: skip
+        scores = tell_trust(scores, read_influence(member.path), None)
         write_json(member.path / "scores.json", scores)
         metric, inner = scores["metrics"]["macro_f1"], scores["inner"]
-        row |= {"weight": float(weights[row["member"]]), "macro_f1": metric["value"]}
+        row |= {"weight": weights.get(row["member"]), "macro_f1": metric["value"]}
         row |= {"low": metric["low"], "high": metric["high"], "inner_macro_f1": inner and inner["macro_f1"]}
     write_table(run_folder.path / TABLE, pd.DataFrame(rows, columns=list(COLUMNS)))
-    said = ", ".join(f"{row['member']} {row['weight']:.2f}" for row in rows if row["status"] == "done")
-    listener.say(f"weights of the members, chosen on inner cases: {said}")
+    if len(weights):
+        shares = ", ".join(f"{row['member']} {row['weight']:.2f}" for row in rows if row["status"] == "done")
+        notes = "; ".join(dict.fromkeys(row["note"] for row in record if row["note"]))
+        listener.say(
+            f"shares of the members, by inner cases ({plan.ensemble.method}{notes and '; ' + notes}): {shares}"
+        )

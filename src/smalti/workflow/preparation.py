@@ -35,6 +35,7 @@ from ..types import Cohort, Sample, Split
 from .ground import Ground
 from .influence import record_influence
 from .listening import SILENT, Listener
+from .place import MEMBERS, locate_run
 from .policies import check_policy, hash_images
 from .settling import resolve_plan
 from .staging import stage
@@ -170,7 +171,8 @@ def check_rules(plan: Recipe) -> None:
     CALIBRATIONS.find(plan.predict.calibration)
     DECISIONS.find(plan.predict.decision)
     ENSEMBLES.find(plan.ensemble.method)
-    fitted = plan.ensemble.members and plan.ensemble.method not in UNFITTED
+    combines = plan.ensemble.members or plan.portfolio.members is not None
+    fitted = combines and plan.ensemble.method not in UNFITTED
     if fitted and (plan.predict.calibration, plan.predict.decision) != ("none", "largest"):
         raise RecipeError(
             f"ensemble.method={plan.ensemble.method} is fitted on the inner images, and a calibration or decision "
@@ -240,7 +242,7 @@ def hash_training(plan: Recipe, identity: dict[str, str], *, device: str) -> str
 
 
 def adopt_training(run_folder: RunFolder, splits: tuple[Split, ...], *, listener: Listener) -> None:
-    """Take finished weights from a run beside this one that was trained in just the same way.
+    """Take finished weights from a run beside this one, or a member of one, that was trained in just the same way.
 
     Its scores of each fold are taken too where both look at tiles in the same views.
     """
@@ -248,23 +250,25 @@ def adopt_training(run_folder: RunFolder, splits: tuple[Split, ...], *, listener
 
     wanted = read_json(run_folder.path / "environment.json")["training"]
     missing = [s for s in splits if not (run_folder.checkpoints / f"{s.name}.safetensors").is_file()]
-    for other in sorted(run_folder.path.parent.glob("*/environment.json")) if missing else ():
+    runs = locate_run(run_folder.path)[0]
+    others = [*runs.glob("*/environment.json"), *runs.glob(f"*/{MEMBERS}/*/environment.json")] if missing else []
+    for other in sorted(others):
         source = RunFolder(other.parent)
         if source == run_folder or _read_training(other) != wanted:
             continue
         names = [f"{s.name}.safetensors" for s in missing]
-        taken = [name for name in names if _take(source.checkpoints / name, run_folder.checkpoints / name)]
+        taken = [name for name in names if take_file(source.checkpoints / name, run_folder.checkpoints / name)]
         missing = [s for s in missing if f"{s.name}.safetensors" not in taken]
         if taken:
             run_folder.log("weights taken", run=source.path.name, files=taken)
             listener.say(f"{len(taken)} trained network(s) taken from {source.path.name}: trained in the same way")
-            _take(source.augmentation_picture, run_folder.augmentation_picture)
+            take_file(source.augmentation_picture, run_folder.augmentation_picture)
         for split in splits:
             if f"{split.name}.safetensors" in taken:
-                _take(find_dynamics(source, split), find_dynamics(run_folder, split))
+                take_file(find_dynamics(source, split), find_dynamics(run_folder, split))
         if taken and _read_views(source) == _read_views(run_folder):
             for table in sorted((source.predictions / "folds").glob("[!.]*.csv")):
-                _take(table, run_folder.predictions / "folds" / table.name)
+                take_file(table, run_folder.predictions / "folds" / table.name)
 
 
 def _read_training(path: Path) -> str | None:
@@ -278,7 +282,7 @@ def _read_views(run_folder: RunFolder) -> int:
     return run_folder.read_recipe().predict.views
 
 
-def _take(source: Path, target: Path) -> bool:
+def take_file(source: Path, target: Path) -> bool:
     """Link one file of another run; a copy where the file system has no links."""
     if not source.is_file():
         return False
