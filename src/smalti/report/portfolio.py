@@ -18,9 +18,9 @@ def write_members(record: RunRecord) -> Section:
     done = record.members[record.members["status"] == "done"].sort_values("weight", ascending=False)
     rows = [
         (
-            str(row.member), format_number(row.weight, 2), format_number(row.macro_f1),
-            format_range(_number(row.low), _number(row.high)), format_number(row.inner_macro_f1),
-            format_number(row.forecast_s, 0), format_number(row.seconds, 0),
+            str(row.member), format_number(_number(row.weight), 2), format_number(_number(row.macro_f1)),
+            format_range(_number(row.low), _number(row.high)), format_number(_number(row.inner_macro_f1)),
+            format_number(_number(row.forecast_s), 0), format_number(_number(row.seconds), 0),
         )
         for row in done.itertuples()
     ]  # fmt: skip

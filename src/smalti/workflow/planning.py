@@ -155,16 +155,14 @@ def _list_choices(plan: Recipe, splits: Sequence[Split]) -> list[dict[str, Any]]
     """What was derived, why, and the source of the rule."""
     folds = len({split.fold for split in splits})
     asked = plan.split.folds != "auto"
+    notes = [note.partition(": ") for note in settle_choices([plan])[1]]  # "backbone NAME: why", "head NAME: why"
     rows: list[tuple[str, Any, str, str]] = [
         (
             "split.folds", folds, "asked for" if asked else "the most up to 5 whose outer parts hold every class",
             "Forman & Scholz 2010: scores are pooled",
         ),
         ("split.seeds", list(plan.split.seeds), "as the recipe says", "decision 0026"),
-        *(
-            (note.partition(" ")[0], note.partition(": ")[0].partition(" ")[2], note.partition(": ")[2], "decision 0036")
-            for note in settle_choices([plan])[1]
-        ),
+        *((said.split()[0], said.split()[1], why, "decision 0036") for said, _, why in notes),
         ("threads", psutil.cpu_count(logical=True), "cores of this machine", "torch"),
     ]  # fmt: skip
     return [{"what": w, "value": v, "reason": r, "source": s} for w, v, r, s in rows]
