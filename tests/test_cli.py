@@ -71,7 +71,9 @@ def test_a_real_command_does_the_whole_way(challenge: Path, tmp_path: Path) -> N
     assert "Warning" not in done.stderr
     score, where, then = done.stdout.strip().splitlines()
     assert re.fullmatch(
-        r"macro-F1 0\.\d{3}, 95% interval .* 24 images, 18 cases, 1 seed\(s\); chance 0\.\d{3}, .*", score
+        r"by image: macro-F1 0\.\d{3}, 95% interval .* 24 images, 18 cases, 1 seed\(s\); chance 0\.\d{3}, .*"
+        r"By case: macro-F1 .*",
+        score,
     )
     found = re.fullmatch(r"result: (.*) in (runs/textures-default-[0-9a-f]{6})", where)
     assert found

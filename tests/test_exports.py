@@ -303,7 +303,7 @@ def test_the_recipe_and_the_error_are_beside_the_scores(board: Path) -> None:
         events = EventAccumulator(str(board / name)).Reload()
         return str(events.SummaryMetadata("run/finished").summary_description)
 
-    assert "    backbone: mobilenetv2_100" in describe("good").replace("      ", "    ")
+    assert "    backbone: auto" in describe("good").replace("      ", "    ")
     assert describe("bad's [1]").startswith("**failed** train: no memory")
 
 

@@ -404,7 +404,7 @@ def write_run(path: Path, table: pd.DataFrame, *decisions: Decision, influenced:
 def tabulate(runs: Path, *names: str) -> dict[str, Any]:
     steps = resolve_ladder(load_ladder("purge"))[: len(names)]
     states = {s.name: State("", "done", run=name) for s, name in zip(steps, names, strict=True)}
-    return tabulate_ladder(steps, states, runs=runs, data=runs / "data", compare=True)
+    return tabulate_ladder(steps, states, runs=runs, data=runs / "data", margin=0.02, compare=True)
 
 
 def test_a_ladder_on_late_decisions_has_no_verdict_and_no_trusted_score(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ NAMES = [
     "learn_curve",
     "load_recipe",
     "open_seal",
+    "plan_data",
     "read_cohort",
     "read_logbook",
     "report_on",

@@ -98,7 +98,7 @@ def tabulate(runs: Path, names: tuple[str, ...]) -> dict[str, Any]:
     """The table of the first rungs of the built-in ladder, from run folders of these names."""
     steps = resolve_ladder(load_ladder("purge"))[: len(names)]
     states = {s.name: State("", "done", run=name) for s, name in zip(steps, names, strict=True)}
-    return tabulate_ladder(steps, states, runs=runs, data=runs / "data", compare=True)
+    return tabulate_ladder(steps, states, runs=runs, data=runs / "data", margin=0.02, compare=True)
 
 
 def compare(runs: Path, problem: Problem, choose: Callable[[pd.DataFrame], set[str]]) -> tuple[Chosen, dict[str, Any]]:

@@ -339,7 +339,7 @@ class Counted(Bench):
 @pytest.fixture
 def counted(tmp_path: Path) -> Counted:
     ground: Any = SimpleNamespace(cohort=SimpleNamespace(samples=[SimpleNamespace(mask_path=None)] * 3))
-    return Counted(ground, tmp_path, tmp_path, load_recipe("quick"))
+    return Counted(ground, tmp_path, tmp_path, load_recipe("quick", settings=["model.head=steps"]))
 
 
 POOLER = {"knob": "model.pooler", "choices": ["mean", "max", "topk"]}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import PartError, RecipeError, RunError, WeightsError
-from ..recipe import Member, Recipe, load_portfolio
+from ..recipe import AUTO, Member, Recipe, load_portfolio
 from ..tile.cut import bound_bag
 from ..tile.field import settle_field
 from ..types import Cohort
@@ -79,6 +79,7 @@ def settle_members(
     from ..train import check_parts
 
     listed = load_portfolio(plan)
+    named = plan.model.backbone != AUTO or plan.model.weights is not None
     prober, there, spent = Prober(cohort, cache), dict[str, str](), CLOSING_S
     left, found, made = 60 * USED_FRAC * plan.portfolio.minutes, list[Candidate](), set[str]()
     for number, (member, recipe) in enumerate(listed):
@@ -90,6 +91,8 @@ def settle_members(
                 check_parts(candidate.recipe)
                 candidate = _cost(candidate, prober, made)
         except (WeightsError, PartError, RecipeError) as error:
+            if named and not any(setting.startswith("model.") for setting in member.settings):
+                raise  # what the user asked for is never passed over
             candidate = replace(candidate, reason=str(error).partition(". Fix")[0])
         if candidate.forecast is not None:
             rest = left - spent - used()

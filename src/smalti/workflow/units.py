@@ -12,7 +12,7 @@ from ..errors import RunError
 from ..evaluate import Scoring, Unit, average_cases, choose_unit
 from ..recipe import Recipe
 from ..runs import CASES, RunFolder, read_json, read_table, reading, write_table
-from ..types import Form
+from ..types import PREDICTION_COLUMNS, Form
 from .ground import Ground
 
 TABLES = {"out_of_fold": "by_case", "test": "test_by_case"}  # of predictions, and their means by case
@@ -74,6 +74,6 @@ def write_cases(run: RunFolder, classes: tuple[str, ...], cases: Mapping[str, st
     """Write the predictions by case: out of fold, and of the unlabelled part where it has named cases."""
     for source, target in TABLES.items():
         path = run.predictions / f"{source}.csv"
-        table = read_table(path) if path.is_file() else None
+        table = read_table(path, *PREDICTION_COLUMNS) if path.is_file() else None
         if table is not None and any(cases.get(image, image) != image for image in table["image"]):
             write_table(run.predictions / f"{target}.csv", average_cases(table, cases, classes=classes))
