@@ -18,7 +18,7 @@ import pandas as pd
 from ..audit import EMBEDDINGS_NAME
 from ..errors import DivergenceError, PartError, RecipeError, RunError, WeightsError
 from ..evaluate import score_units
-from ..recipe import Recipe, load_portfolio
+from ..recipe import AUTO, Recipe, load_portfolio
 from ..runs import CACHE, RunFolder, hash_text, open_run, read_json, write_json, write_table
 from ..types import Cohort
 from .blending import blend_members
@@ -48,7 +48,11 @@ def run_portfolio(
         RecipeError: as `settle_members`.
         RunError: the run folder holds another plan, or no member could be finished.
     """
+    from ..models import find_weights
+
     check_rules(plan)
+    if plan.model.backbone != AUTO:
+        find_weights(plan.model)  # a slip in a name is told before a run is begun
     scoring = settle_unit(ground, plan)
     listener.say(f"scored by {scoring.unit}: {scoring.reason}")
     listed = load_portfolio(plan)
