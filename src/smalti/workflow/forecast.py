@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 PROBED = 6  # images that are cut to see how long that takes
 PROBED_TILES = 24  # of an image that are cut, and that go through each backbone
 PROBED_S = 5.0  # for images of one kind of tiles; a slide takes long, and one says enough
-AHEAD = 1.5  # cutting with two threads beside what the network does, measured with benchmarks/bench_forecast.py
-HEAD_S = 1.6e-9  # of a solved head: for each image, dimension, class, step of the path, turn and fold
+AHEAD = 1.5  # two threads cut, and share the cores with the writing; a guess: three forecasts were within 10 %
+HEAD_S = 1.6e-9  # of a solved head: for each image, dimension, class, step of the solver and fold; from 780 images
 HEAD_STEPS = 3000  # of the solver along its path, in all turns
 FIXED_S = 0.8  # of a member: folders, tables, scores
 TILE_BYTES = 3.3  # of a stored pixel, with its mask
