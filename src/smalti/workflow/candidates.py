@@ -86,10 +86,11 @@ def settle_members(
         listener.tell("plan", number, len(listed))
         candidate = Candidate(member.name, member.about, member.settings, recipe, taken=False, reason="")
         try:
-            candidate = _judge(replace(candidate, recipe=resolve_plan(recipe, listener=SILENT)), member, cohort, there)
+            settled = resolve_plan(recipe, listener=SILENT)  # training settles it again, and says what it finds
+            candidate = _judge(candidate, member, settled, cohort, there)
             if not candidate.reason:
-                check_parts(candidate.recipe)
-                candidate = _cost(candidate, prober, made)
+                check_parts(settled)
+                candidate = _cost(candidate, settled, prober, made)
         except (WeightsError, PartError, RecipeError) as error:
             if named and not any(setting.startswith("model.") for setting in member.settings):
                 raise  # what the user asked for is never passed over
@@ -102,7 +103,7 @@ def settle_members(
         if candidate.taken and candidate.forecast is not None:
             spent += candidate.seconds
             made |= candidate.forecast.shares.keys()
-            there[_name_view(candidate.recipe)] = candidate.name
+            there[_name_view(settled)] = candidate.name
         found.append(candidate)
     if not any(candidate.taken for candidate in found):
         reasons = "; ".join(f"{c.name}: {c.reason}" for c in found)
@@ -119,9 +120,8 @@ def cost_recipe(plan: Recipe, cohort: Cohort, *, cache: Path, listener: Listener
     Raises:
         WeightsError: its weights cannot be had.
     """
-    recipe = resolve_plan(plan, listener=listener)
-    one = Candidate(plan.preset, "this recipe alone", (), recipe, taken=True, reason="no portfolio is asked for")
-    return _cost(one, Prober(cohort, cache), set())
+    one = Candidate(plan.preset, "this recipe alone", (), plan, taken=True, reason="no portfolio is asked for")
+    return _cost(one, resolve_plan(plan, listener=listener), Prober(cohort, cache), set())
 
 
 def read_members(plan: Recipe, rows: Any, *, where: Path) -> list[Candidate]:
@@ -140,24 +140,20 @@ def read_members(plan: Recipe, rows: Any, *, where: Path) -> list[Candidate]:
     if taken.keys() != listed.keys():
         raise RunError(f"{where} names other members than the portfolio. Fix: give this run another --name")
     return [
-        Candidate(
-            name, member.about, member.settings,
-            resolve_plan(recipe, listener=SILENT) if taken[name][0] else recipe,
-            *taken[name][:2], seconds=taken[name][2],
-        )
+        Candidate(name, member.about, member.settings, recipe, *taken[name][:2], seconds=taken[name][2])
         for name, (member, recipe) in listed.items()
-    ]  # fmt: skip
+    ]
 
 
-def _judge(candidate: Candidate, member: Member, cohort: Cohort, there: dict[str, str]) -> Candidate:
+def _judge(candidate: Candidate, member: Member, settled: Recipe, cohort: Cohort, there: dict[str, str]) -> Candidate:
     """The candidate with a reason where something speaks against it."""
     masked = sum(s.mask_path is not None for s in cohort.labelled) / len(cohort.labelled)
     if "masks" in member.needs and masked < MASKED_FRAC:
         return replace(candidate, reason=f"{masked:.0%} of the images have a mask")
     least = MANY if "many_tiles" in member.needs else SEVERAL if "several_tiles" in member.needs else 1
-    if least > 1 and (count := _count_tiles(candidate.recipe, cohort)) < least:
+    if least > 1 and (count := _count_tiles(settled, cohort)) < least:
         return replace(candidate, reason=f"the middle image has {count:g} tile(s), fewer than {least}")
-    if (same := there.get(_name_view(candidate.recipe))) is not None:
+    if (same := there.get(_name_view(settled))) is not None:
         return replace(candidate, reason=f"the same as {same} on this data")
     return candidate
 
@@ -175,7 +171,7 @@ def _name_view(recipe: Recipe) -> str:
     return recipe.model_dump_json(include={"tile", "stain", "model", "train", "predict"})
 
 
-def _cost(candidate: Candidate, prober: Prober, made: set[str]) -> Candidate:
-    forecast = prober.forecast(candidate.recipe)
+def _cost(candidate: Candidate, settled: Recipe, prober: Prober, made: set[str]) -> Candidate:
+    forecast = prober.forecast(settled)
     seconds = forecast.seconds - sum(cost for name, cost in forecast.shares.items() if name in made)
     return replace(candidate, forecast=forecast, seconds=seconds)
