@@ -20,7 +20,7 @@ from smalti.recipe import load_recipe
 from smalti.runs import write_table
 from smalti.train import HEADS, check_parts, read_checkpoint, train_folds
 from smalti.train.heads import fit_heat, solve_head
-from smalti.workflow.blending import _read_common
+from smalti.workflow.blending import _read_inner
 
 NAMES = [entry.name for entry in HEADS]
 
@@ -210,7 +210,11 @@ def test_members_of_an_ensemble_are_weighed_on_the_rows_that_all_have(
         tables.append(experiment.run.predictions / "inner.csv")
     whole, fixed = (pd.read_csv(path) for path in tables)
     assert len(fixed) < len(whole)
-    first, second = _read_common(tables)
+    first, second = _read_inner(tables, partial=False)
     keys = ["seed", "fold", "image"]
     assert sorted(first[keys].itertuples(index=False)) == sorted(second[keys].itertuples(index=False))
     assert len(second) == len(fixed)
+    first, second = _read_inner(tables, partial=True)
+    assert len(first) == len(second) == len(whole)
+    assert first["score_0"].notna().all()
+    assert second.dropna().sort_values(keys)["score_0"].tolist() == fixed.sort_values(keys)["score_0"].tolist()

@@ -20,7 +20,7 @@ from smalti import workflow
 from smalti.errors import RecipeError, RunError
 from smalti.evaluate import foresee_reach
 from smalti.predict import combine_members
-from smalti.predict.ensembles import Inner, Member
+from smalti.predict.ensembles import Inner, Member, mix_members
 from smalti.predict.weighing import PRIOR_CASES, find_shares, fit_shares
 from smalti.recipe import load_portfolio, load_recipe
 from smalti.types import PREDICTION_COLUMNS
@@ -61,6 +61,28 @@ def test_shares_are_those_of_another_solver_on_the_simplex() -> None:
     simplex = {"type": "eq", "fun": lambda shares: shares.sum() - 1}
     wanted = minimize(lose, np.full(3, 1 / 3), bounds=[(1e-6, 1)] * 3, constraints=simplex, options={"ftol": 1e-12})
     np.testing.assert_allclose(find_shares(inner.scores, inner.y_true, inner.case), wanted.x, atol=2e-3)
+
+
+def test_a_member_without_scores_of_an_image_has_no_say_in_it() -> None:
+    inner = draw_inner(np.random.default_rng(5), cases=40, skills=(0.2, 1.0, 1.5))
+    scores = inner.scores.copy()
+    scores[2, :90] = np.nan
+    of_truth = inner.scores[:, np.arange(len(inner.y_true)), inner.y_true]
+    there = np.ones_like(of_truth)
+    there[2, :90] = 0
+    weights = np.full(len(inner.y_true), 40 / len(inner.y_true))
+
+    def lose(shares: np.ndarray) -> float:
+        mixed = (shares @ (of_truth * there)) / (shares @ there)
+        return float(-(weights * np.log(mixed)).sum() - PRIOR_CASES * np.log(shares).mean())
+
+    simplex = {"type": "eq", "fun": lambda shares: shares.sum() - 1}
+    wanted = minimize(lose, np.full(3, 1 / 3), bounds=[(1e-6, 1)] * 3, constraints=simplex, options={"ftol": 1e-12})
+    shares = find_shares(scores, inner.y_true, inner.case)
+    np.testing.assert_allclose(shares, wanted.x, atol=2e-3)
+    mixed = mix_members(shares, scores)
+    np.testing.assert_allclose(mixed[:90], np.average(scores[:2, :90], axis=0, weights=shares[:2]))
+    np.testing.assert_allclose(mixed[90:], np.average(scores[:, 90:], axis=0, weights=shares))
 
 
 def test_few_cases_leave_shares_equal_and_many_do_not() -> None:

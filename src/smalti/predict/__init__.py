@@ -3,7 +3,7 @@
 from . import weighing  # noqa: F401 - importing it registers the ensemble
 from .calibrations import CALIBRATIONS
 from .decisions import DECISIONS
-from .ensembles import ENSEMBLES, Combined, Member, combine_members
+from .ensembles import ENSEMBLES, PARTIAL, Combined, Member, combine_members
 from .explanation import Explanation, Question, explain_images
 from .geojson import make_collection
 from .heatmap import choose_scale, find_boxes, share_inside, shrink_size, stitch_tiles
@@ -16,6 +16,7 @@ __all__ = [
     "CALIBRATIONS",
     "DECISIONS",
     "ENSEMBLES",
+    "PARTIAL",
     "Combined",
     "Explanation",
     "Member",

@@ -32,6 +32,7 @@ PartName = Literal["inner", "outer", "test", "sealed"]
 KEYS = ["seed", "fold", "image"]
 PARTS: tuple[PartName, ...] = ("outer", "inner", "test", "sealed")
 SHOWN = 3  # names listed per problem
+PARTIAL = ("weighed",)  # methods whose members need not have the same inner rows; scores of others are NaN there
 SUM_TOLERANCE = 0.02  # scores rounded to two decimals still pass
 BAGS = 20  # bootstrap draws of the inner cases
 ROUNDS = 20  # members added after the start
@@ -122,7 +123,7 @@ def combine_members(members: Sequence[Member], *, classes: Sequence[str], method
         MissingExtraError: the method needs a library that is not installed.
     """
     ensemble = ENSEMBLES.build(method)
-    if problems := list(_find_problems(members, tuple(classes))):
+    if problems := list(_find_problems(members, tuple(classes), method in PARTIAL)):
         raise DataError("these runs cannot be combined:", problems)
     return ensemble(members, tuple(classes), method)
 
@@ -193,7 +194,14 @@ def average_seeds(members: Sequence[Member], classes: tuple[str, ...], method: s
 
 def average_members(names: Sequence[str], *, note: str = "") -> Blend:
     """The mean of the members; nothing is fitted."""
-    return Blend(lambda scores: scores.mean(axis=0), weights=dict.fromkeys(names, 1 / len(names)), note=note)
+    shares = np.full(len(names), 1 / len(names))
+    return Blend(lambda scores: mix_members(shares, scores), dict(zip(names, shares.tolist(), strict=True)), note=note)
+
+
+def mix_members(shares: Floats, scores: Floats) -> Floats:
+    """The mean (n, C) of scores (M, n, C) by shares (M,), in each row of the members that have scores there."""
+    parts = shares[:, None] * ~np.isnan(scores[..., 0])
+    return np.einsum("mn,mnc->nc", parts / parts.sum(axis=0), np.nan_to_num(scores))
 
 
 def fit_greedy(inner: Inner) -> Blend:
@@ -310,7 +318,7 @@ def _average_images(table: Table, classes: tuple[str, ...], *, like: Table) -> T
 # --- do the members fit together? ---------------------------------------------------------------------------------
 
 
-def _find_problems(members: Sequence[Member], classes: tuple[str, ...]) -> Iterator[Problem]:
+def _find_problems(members: Sequence[Member], classes: tuple[str, ...], partial: bool) -> Iterator[Problem]:
     names = [member.name for member in members]
     if not names:
         yield Problem("no-members", "ensemble.members", "it names no run.", "name one or more finished runs")
@@ -321,7 +329,7 @@ def _find_problems(members: Sequence[Member], classes: tuple[str, ...]) -> Itera
         usable = []
         for member in members:
             table, place = getattr(member, part), f"{member.name}/predictions/{file}"
-            faults = [] if table is None else list(_find_faults(table, classes, part))
+            faults = [] if table is None else list(_find_faults(table, classes, part, partial))
             yield from (Problem(code, place, message, fix) for code, message, fix in faults)
             if "missing-column" not in (code for code, _, _ in faults):
                 usable.append((member.name, place, table))
@@ -330,8 +338,10 @@ def _find_problems(members: Sequence[Member], classes: tuple[str, ...]) -> Itera
     yield from (problem for member in members[:1] for problem in _find_leaks(member))
 
 
-def _find_faults(table: Table, classes: tuple[str, ...], part: PartName) -> Iterator[tuple[str, str, str]]:
-    """Code, message and fix of what is wrong with one table by itself."""
+def _find_faults(
+    table: Table, classes: tuple[str, ...], part: PartName, partial: bool
+) -> Iterator[tuple[str, str, str]]:
+    """Code, message and fix of what is wrong with one table by itself; ``partial``: inner rows may lack scores."""
     columns = score_columns(classes)
     again = "predict this run again ('smalti predict')"
     if missing := [name for name in (*PREDICTION_COLUMNS, *columns) if name not in table]:
@@ -346,6 +356,8 @@ def _find_faults(table: Table, classes: tuple[str, ...], part: PartName) -> Iter
         yield "repeated-row", f"images occur twice in one place: {_quote(table['image'][repeated])}.", again
     scores = table[columns].to_numpy(dtype=np.float64)
     wrong = ~((scores >= 0) & (scores <= 1)).all(axis=1) | ~(np.abs(scores.sum(axis=1) - 1) <= SUM_TOLERANCE)
+    if partial and part == "inner":
+        wrong &= ~np.isnan(scores).all(axis=1)
     if wrong.any():
         yield "no-probabilities", f"scores are no probabilities: {_quote(table['image'][wrong])}.", again
 

@@ -17,7 +17,7 @@ from scipy.special import softmax
 
 from ..metrics import SMALLEST_PROBABILITY
 from ..train import fit_heat
-from .ensembles import ENSEMBLES, Blend, Ensemble, Inner, combine_folds
+from .ensembles import ENSEMBLES, Blend, Ensemble, Inner, combine_folds, mix_members
 
 Floats = NDArray[np.float64]
 
@@ -42,7 +42,7 @@ def fit_shares(inner: Inner) -> Blend:
     shares = find_shares(inner.scores, inner.y_true, inner.case)
 
     def mix(scores: Floats) -> Floats:
-        return np.log(np.clip(np.einsum("m,mnc->nc", shares, scores), SMALLEST_PROBABILITY, 1))
+        return np.log(np.clip(mix_members(shares, scores), SMALLEST_PROBABILITY, 1))
 
     weights = weigh_images(inner.y_true, inner.case, classes=inner.scores.shape[2])
     heat, _ = fit_heat(mix(inner.scores), inner.y_true, weights, cases=len(np.unique(inner.case)))
@@ -53,22 +53,26 @@ def fit_shares(inner: Inner) -> Blend:
 def find_shares(scores: Floats, y_true: NDArray[np.int64], case: NDArray[np.int64]) -> Floats:
     """Minimise the log loss of the mixture and the prior; (M,) shares that add up to 1.
 
-    The problem is convex in the shares, so that there is one solution.
+    Where all members have scores of all images, the problem is convex in the shares. A member without scores of an
+    image (a head that learns in steps keeps fewer images back than one that is solved) has no say in it, and the
+    shares of the others are taken as parts of their sum.
 
     Args:
-        scores: (M, n, C).
+        scores: (M, n, C); NaN in rows that a member has not scored.
         y_true: (n,) class index.
         case: (n,) case index; all images of a case count as one.
     """
     members, images = len(scores), len(y_true)
-    of_truth = np.clip(scores[:, np.arange(images), y_true], SMALLEST_PROBABILITY, 1)  # (M, n)
+    of_truth = scores[:, np.arange(images), y_true]  # (M, n)
+    there = ~np.isnan(of_truth)
+    of_truth = np.where(there, np.clip(of_truth, SMALLEST_PROBABILITY, 1), 0)
     weights = weigh_images(y_true, case, classes=scores.shape[2])
 
     def lose(free: Floats) -> tuple[float, Floats]:
         shares = softmax(free)
-        mixed = shares @ of_truth
-        loss = -(weights * np.log(mixed)).sum() - PRIOR_CASES * np.log(shares).mean()
-        slope = -(of_truth * (weights / mixed)).sum(axis=1) - PRIOR_CASES / members / shares
+        mixed, present = shares @ of_truth, shares @ there
+        loss = -(weights * np.log(mixed / present)).sum() - PRIOR_CASES * np.log(shares).mean()
+        slope = (weights * (there / present - of_truth / mixed)).sum(axis=1) - PRIOR_CASES / members / shares
         return float(loss), shares * (slope - (shares * slope).sum())
 
     found: Floats = softmax(minimize(lose, np.zeros(members), jac=True, method="L-BFGS-B").x)

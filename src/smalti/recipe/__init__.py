@@ -5,7 +5,7 @@ A recipe is a named preset, plus a YAML file or ``--set section.knob=value`` on 
 
 from .automatic import AUTO, PLAIN_POOLERS, SOLVED, STEPPED, STEPS, list_turned, settle_backbone, settle_choices
 from .documents import list_documents, load_document
-from .portfolios import Member, load_portfolio
+from .portfolios import Member, check_portfolio, load_portfolio
 from .reading import change_recipe, list_knobs, list_presets, load_recipe, overlay_recipe
 from .recipe import Recipe
 from .section import Section
@@ -36,6 +36,7 @@ __all__ = [
     "Train",
     "Transfer",
     "change_recipe",
+    "check_portfolio",
     "list_documents",
     "list_knobs",
     "list_presets",

@@ -13,8 +13,9 @@ from .documents import load_document
 from .reading import change_recipe
 from .recipe import Recipe
 from .section import Section
+from .sections import Portfolio
 
-Need = Literal["masks", "several_tiles", "many_tiles"]
+Need = Literal["masks", "several_tiles", "many_tiles", "accelerator"]
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
 OWN = ("tile", "stain", "model", "train", "predict")  # sections in which members may differ
 
@@ -27,7 +28,8 @@ class Member(Section):
     settings: tuple[str, ...] = Field((), alias="set", description="section.knob=value on top of the run's recipe")
     needs: tuple[Need, ...] = Field(
         (),
-        description="masks: most images have one; several_tiles, many_tiles: the middle image has 2, 8 tiles or more",
+        description="masks: most images have one; several_tiles, many_tiles: the middle image has 2, 8 tiles or more; "
+        "accelerator: a GPU is at hand",
     )
 
 
@@ -55,6 +57,21 @@ class MemberList(Section):
         if faults:
             raise ValueError("; ".join(faults))
         return self
+
+
+def check_portfolio(recipe: Recipe) -> None:
+    """Check the members that a recipe names, and that it bounds no time where it names none.
+
+    Raises:
+        RecipeError: as `load_portfolio`, or ``portfolio.minutes`` is set, and there are no members that would read it.
+    """
+    if recipe.portfolio.members is not None:
+        load_portfolio(recipe)
+    elif (minutes := recipe.portfolio.minutes) != Portfolio().minutes:
+        raise RecipeError(
+            f"portfolio.minutes={minutes:g} (--minutes) bounds the time of a portfolio, and this recipe is alone. "
+            "Fix: leave it out, or --recipe auto"
+        )
 
 
 def load_portfolio(recipe: Recipe) -> tuple[tuple[Member, Recipe], ...]:

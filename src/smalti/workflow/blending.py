@@ -64,10 +64,11 @@ def blend_members(
         RunError: a member has other images or folds than this recipe.
         DataError: the members were not scored on the same images and folds.
     """
-    from ..predict import combine_members, write_predictions
+    from ..predict import PARTIAL, combine_members, write_predictions
 
     with stage(run_folder, "predict"):
-        listed, cohort, method = _read_members(folders), ground.cohort, plan.ensemble.method
+        cohort, method = ground.cohort, plan.ensemble.method
+        listed = _read_members(folders, partial=method in PARTIAL)
         combined = combine_members(listed, classes=cohort.classes, method=method)
         _check_cohort(combined.outer, cohort)
         _check_folds(run_folder, folders[0])
@@ -92,10 +93,10 @@ def blend_members(
             )  # fmt: skip
 
 
-def _read_members(folders: list[Path]) -> list[Member]:
+def _read_members(folders: list[Path], *, partial: bool) -> list[Member]:
     from ..predict import Member
 
-    inner = _read_common([f / "predictions" / "inner.csv" for f in folders])
+    inner = _read_inner([f / "predictions" / "inner.csv" for f in folders], partial=partial)
     return [
         Member(
             f.name,
@@ -177,17 +178,23 @@ def _check_folds(run_folder: RunFolder, member: Path) -> None:
     raise RunError(f"this recipe makes other folds than {member.name} has. Fix: {settings or 'run the members anew'}")
 
 
-def _read_common(paths: list[Path]) -> list[pd.DataFrame]:
-    """Tables of inner predictions, of the rows that all members have: solved heads hold back more images than others.
+def _read_inner(paths: list[Path], *, partial: bool) -> list[pd.DataFrame]:
+    """Tables of inner predictions on the same rows: solved heads hold back more images than others.
 
-    Where they have none in common the tables stay as they are, and `combine_members` says how they differ.
+    These are the rows that all members have; for a method that takes ``partial`` tables all rows that any has, without
+    scores where a member has none. Where the former have none in common the tables stay as they are, and `combine_members`
+    says how they differ.
     """
     keys = ["seed", "fold", "image"]
     tables = [read_table(path, *PREDICTION_COLUMNS) for path in paths]
-    common = reduce(pd.Index.intersection, [pd.MultiIndex.from_frame(table[keys]) for table in tables])
-    if common.empty:
+    rows = [pd.MultiIndex.from_frame(table[keys]) for table in tables]
+    common = reduce(pd.Index.intersection, rows)
+    if common.empty and not partial:
         return tables
-    return [table[pd.MultiIndex.from_frame(table[keys]).isin(common)].reset_index(drop=True) for table in tables]
+    if not partial:
+        return [table[row.isin(common)].reset_index(drop=True) for table, row in zip(tables, rows, strict=True)]
+    heads = pd.concat([table[list(PREDICTION_COLUMNS)] for table in tables]).drop_duplicates(keys)
+    return [heads.merge(table.drop(columns=["case", "label"]), on=keys, how="left") for table in tables]
 
 
 def _read(path: Path) -> pd.DataFrame | None:

@@ -147,12 +147,16 @@ def read_members(plan: Recipe, rows: Any, *, where: Path) -> list[Candidate]:
 
 def _judge(candidate: Candidate, member: Member, settled: Recipe, cohort: Cohort, there: dict[str, str]) -> Candidate:
     """The candidate with a reason where something speaks against it."""
+    from ..train import choose_device
+
     masked = sum(s.mask_path is not None for s in cohort.labelled) / len(cohort.labelled)
     if "masks" in member.needs and masked < MASKED_FRAC:
         return replace(candidate, reason=f"{masked:.0%} of the images have a mask")
     least = MANY if "many_tiles" in member.needs else SEVERAL if "several_tiles" in member.needs else 1
     if least > 1 and (count := _count_tiles(settled, cohort)) < least:
         return replace(candidate, reason=f"the middle image has {count:g} tile(s), fewer than {least}")
+    if "accelerator" in member.needs and choose_device(settled.train).accelerator == "cpu":
+        return replace(candidate, reason="it learns through the whole backbone, and no accelerator is at hand")
     if (same := there.get(_name_view(settled))) is not None:
         return replace(candidate, reason=f"the same as {same} on this data")
     return candidate

@@ -20,7 +20,7 @@ from ..errors import RunError
 from ..evaluate import foresee_reach
 from ..logbook.seal import find_seal
 from ..notation import read_yaml
-from ..recipe import Recipe, load_portfolio, load_recipe, settle_choices
+from ..recipe import Recipe, check_portfolio, load_recipe, settle_choices
 from ..runs import CACHE, RunFolder, hash_text, write_atomic
 from ..types import Split
 from .belonging import RUNS, find_decisions
@@ -56,8 +56,7 @@ def plan_data(
         SmaltiError: as the run would.
     """
     plan = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings=settings)
-    if plan.portfolio.members is not None:
-        load_portfolio(plan)  # a slip is told before anything is read
+    check_portfolio(plan)  # a slip is told before anything is read
     started, data, runs = time.monotonic(), Path(data), Path(runs)
     ground = inspect_ground(
         data, recipe=plan, decisions_path=find_decisions(data, runs=runs, listener=listener),

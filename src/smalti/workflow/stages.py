@@ -13,7 +13,7 @@ import pandas as pd
 from ..errors import DataError, RunError
 from ..evaluate import OTHER, Scoring, Unit, choose_unit, score_units, take_unit
 from ..logbook.seal import find_seal
-from ..recipe import Recipe, load_portfolio, load_recipe
+from ..recipe import Recipe, check_portfolio, load_recipe
 from ..runs import CACHE, RunFolder, read_json, read_table, write_json
 from ..types import SCORE_PREFIX, Split
 from .belonging import RUNS, find_decisions
@@ -90,8 +90,7 @@ def run(
     """
     plan = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings=settings)
     name = None if name is None else check_name(name)
-    if plan.portfolio.members is not None:
-        load_portfolio(plan)  # a slip is told before anything is read
+    check_portfolio(plan)  # a slip is told before anything is read
     started = time.monotonic()
     ground = _inspect(data, plan, runs=runs, decisions=decisions, skip_problems=skip_problems, listener=listener)
     return run_on(ground, plan, runs=Path(runs), name=name, started=started, listener=listener)
