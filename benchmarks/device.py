@@ -4,8 +4,8 @@
     python benchmarks/device.py --device cpu --small      without an accelerator: tiny, to try the script
 
 A demo cohort is drawn; then come the parts, each for its share of --minutes. What does not fit is left out, and said.
-Rates are tiles of 224 px in a second, the median of --repeats with the lowest and the highest; files are in the page
-cache. --out gets everything as JSON after each part.
+Rates are tiles of 224 px in a second: the median of --repeats, the lowest and the highest; files are in the page cache.
+--out gets everything as JSON after each part.
 
 feeding   batches of phase finetune on the host, no network. ``smalti``: read and edited by the one thread that runs
           ahead; ``read``: only read; ``hand over``: from memory to normalised tensors on the device; ``pool``: here
@@ -32,11 +32,10 @@ import sys
 import tempfile
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +43,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from feeding import feed_by_pool
 from smalti import recipe, workflow
 from smalti.cohort import read_cohort
 from smalti.demo import draw_plan, plan_cohort
@@ -53,7 +53,7 @@ from smalti.models import NORMS, POOLERS, Head, Network, build_backbone
 from smalti.packages import PACKAGES, find_package
 from smalti.recipe import load_recipe
 from smalti.runs import read_table, record_environment, write_json
-from smalti.samples import AUGMENTATIONS, BagBatches, Transform, apply_transform, iterate_ahead, normalise_tiles
+from smalti.samples import AUGMENTATIONS, BagBatches, iterate_ahead, normalise_tiles
 from smalti.tile import TileStore, build_store
 from smalti.train import Device, Experiment, choose_device, compute_features, make_fabric, settle_train
 from smalti.train.features import CHUNK_TILES
@@ -103,10 +103,6 @@ class Bench:
         return np.array([self.store.position(s.image) for s in self.cohort.labelled])
 
     @property
-    def backbones(self) -> tuple[str, ...]:
-        return TINY if self.small else BACKBONES
-
-    @property
     def precisions(self) -> tuple[str, ...]:
         """Float32, and what smalti takes; on a CPU, where that is the same, bfloat16 stands in."""
         return "32-true", "bf16-mixed" if self.device.precision == "32-true" else self.device.precision
@@ -117,6 +113,16 @@ class Bench:
             torch.cuda.synchronize()
         elif self.device.accelerator == "mps":
             torch.mps.synchronize()
+
+    def forget_peak(self) -> None:
+        """Begin to watch the memory of the device."""
+        if self.device.accelerator == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+
+    def read_peak_gb(self) -> float | None:
+        """The most that torch held since; None where that is not counted."""
+        return torch.cuda.max_memory_allocated() / 2**30 if self.device.accelerator == "cuda" else None
 
     def measure(self, name: str, work: Callable[[], object], *, tiles: int) -> Row:
         """Tiles in a second of a piece of work that makes so many: columns ``name``, ``name_low``, ``name_high``."""
@@ -181,74 +187,36 @@ def feed(bench: Bench, edits: str) -> list[Row]:
     task.start_epoch(task.phase.epochs - 1, task.phase.epochs)  # edits are strongest at the end
     tiles = len(bench.bags) * task.phase.tiles_per_image
     drawn = [batch.rows for batch in task.batches.draw(np.random.default_rng(0))]
-    made = [batch for batch, _ in task.augment_batches(np.random.default_rng(0), np.random.default_rng(0))]
-    device, spec = task.fabric.device, task.spec
-    ways: dict[str, tuple[int, Callable[[], object]]] = {
-        "smalti": (1, lambda: exhaust(
-            iterate_ahead(task.augment_batches(np.random.default_rng(0), np.random.default_rng(0))))),
-        "read": (1, lambda: exhaust(bench.store.read_tiles(rows.ravel()) for rows in drawn)),
-        "hand over": (1, lambda: exhaust(
-            normalise_tiles(torch.from_numpy(batch.tiles).flatten(0, 1).to(device), spec=spec) for batch in made)),
-    }  # fmt: skip
+
+    def augment() -> Iterator[Any]:
+        return task.augment_batches(np.random.default_rng(0), np.random.default_rng(0))
+
+    def hand_over() -> Iterator[torch.Tensor]:
+        for batch in made:
+            yield normalise_tiles(torch.from_numpy(batch.tiles).flatten(0, 1).to(task.fabric.device), spec=task.spec)
+
+    made = [batch for batch, _ in augment()]
+    ways: dict[str, tuple[int, Callable[[], Iterator[object]]]] = {
+        "smalti": (1, lambda: iterate_ahead(augment())),
+        "read": (1, lambda: (bench.store.read_tiles(rows.ravel()) for rows in drawn)),
+        "hand over": (1, hand_over),
+    }
     pool = partial(feed_by_pool, bench.store, drawn, edits, strength=task.phase.strength_end)
-    ways |= {f"pool {n}": (n, lambda n=n: exhaust(pool(threads=n))) for n in (THREADS[:2] if bench.small else THREADS)}
+    ways |= {f"pool {n}": (n, partial(pool, threads=n)) for n in (THREADS[:2] if bench.small else THREADS)}
     want = list(pool(threads=0))
     same = all(np.array_equal(one, other) for one, other in zip(want, pool(threads=2), strict=True))
     rows: list[Row] = []
-    for way, (threads, work) in ways.items():
-        row = {"edits": edits, "way": way, "threads": threads} | bench.measure("rate", work, tiles=tiles)
+    for way, (threads, batches) in ways.items():
+        row: Row = {"edits": edits, "way": way, "threads": threads}
+        row |= bench.measure("rate", lambda b=batches: deque(b(), maxlen=0), tiles=tiles)
         row["ratio"] = row["rate"] / (rows[0] if rows else row)["rate"]
         rows.append(row | {"same": same if way.startswith("pool") else None})
     return rows
 
 
-def exhaust(items: Iterator[object]) -> None:
-    """Take everything and keep nothing."""
-    for _ in items:
-        pass
-
-
-def feed_by_pool(
-    store: TileStore, drawn: list[np.ndarray], edits: str, *, strength: float, threads: int
-) -> Iterator[np.ndarray]:
-    """Batches (B, N, H, W, 3) of drawn rows, each bag read and edited by one of ``threads``; 0: by nobody else.
-
-    What is drawn is drawn here, in the order of the bags, so that bytes do not depend on the threads.
-    """
-    augment, rng = AUGMENTATIONS.build(edits), np.random.default_rng(0)
-    transforms = (augment(*rows.shape, strength, rng) for rows in drawn)
-    if not threads:
-        for rows, transform in zip(drawn, transforms, strict=True):
-            tiles = store.read_tiles(rows.ravel())
-            yield apply_transform(tiles.reshape(*rows.shape, *tiles.shape[1:]), transform)
-        return
-    before = torch.get_num_threads()
-    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        bags = itertools.chain.from_iterable(drawn)
-        alone = (take_bag(transform, bag) for transform in transforms for bag in range(len(transform.turns)))
-        parts = pool.map(
-            lambda rows, transform: apply_transform(store.read_tiles(rows)[None], transform)[0], bags, alone
-        )
-        for rows in drawn:
-            yield np.stack(list(islice(parts, len(rows))))
-    torch.set_num_threads(before)
-
-
-def take_bag(transform: Transform, bag: int) -> Transform:
-    """What of a transform is for one bag."""
-    here = slice(bag, bag + 1)
-    return Transform(
-        transform.turns[here], transform.matrix[here], transform.offset[here], transform.amounts[here],
-        transform.edits[here],
-    )  # fmt: skip
-
-
 def train(bench: Bench, backbone: str, precision: str, images: int) -> list[Row]:
     """Steps on one batch on the device, then whole epochs of the loop."""
-    on_cuda = bench.device.accelerator == "cuda"
-    if on_cuda:
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
+    bench.forget_peak()
     loop = make_loop(bench, backbone, precision=precision, images=images)
     phase, task = loop.phase, loop.task
     assert isinstance(task, FinetuneTask)
@@ -262,7 +230,7 @@ def train(bench: Bench, backbone: str, precision: str, images: int) -> list[Row]
     row |= bench.measure("network", lambda: loop._step(optimiser, [batch]), tiles=row["batch"])
     row |= bench.measure("whole", lambda: loop._learn(optimiser, 0), tiles=len(bench.bags) * each)
     row["starvation"] = 1 - row["whole"] / row["network"]
-    return [row | {"peak_gb": torch.cuda.max_memory_allocated() / 2**30 if on_cuda else None}]
+    return [row | {"peak_gb": bench.read_peak_gb()}]
 
 
 def embed(bench: Bench, backbone: str) -> list[Row]:
@@ -333,6 +301,7 @@ def run_auto(bench: Bench) -> list[Row]:
     if bench.small:
         (bench.work / "two.yaml").write_text(TWO_MEMBERS)
         settings += [f"portfolio.members={bench.work / 'two.yaml'}", "split.folds=2", "tile.max_tiles=1"]
+    bench.forget_peak()
     started = time.perf_counter()
     result = workflow.run(
         bench.data, "auto", settings=settings, runs=bench.work / "auto", skip_problems=True,
@@ -342,19 +311,21 @@ def run_auto(bench: Bench) -> list[Row]:
     print(f"  {result.describe()}")
     rows: list[Row] = read_table(result.path / "members.csv").to_dict("records")
     whole = {"member": "auto", "status": "done", "reason": "the whole run, with audit and report", "seconds": seconds}
-    return [*rows, whole | {"macro_f1": f1["value"], "low": f1["low"], "high": f1["high"]}]
+    whole |= {"macro_f1": f1["value"], "low": f1["low"], "high": f1["high"], "peak_gb": bench.read_peak_gb()}
+    return [*rows, whole]
 
 
 def list_jobs(bench: Bench, part: str) -> list[Job]:
     """What a part consists of, each piece with a name to be told by where it is left out."""
+    backbones = TINY if bench.small else BACKBONES
     if part == "feeding":
         return [(edits, partial(feed, bench, edits)) for edits in EDITS]
     if part == "training":
         images = (2,) if bench.small else (8, 16)  # the recipe's batch, and 64 tiles
-        ways = itertools.product(bench.backbones, bench.precisions, images)
+        ways = itertools.product(backbones, bench.precisions, images)
         return [(f"{b} {p}, {n} images a step", partial(train, bench, b, p, n)) for b, p, n in ways]
     if part == "features":
-        return [(backbone, partial(embed, bench, backbone)) for backbone in bench.backbones]
+        return [(backbone, partial(embed, bench, backbone)) for backbone in backbones]
     if part == "auto":
         return [(f"auto in {bench.auto_minutes:g} minutes", partial(run_auto, bench))]
     packaged = next((name for name in PACKAGES if find_package(name) is not None), None)
@@ -389,21 +360,6 @@ def run_part(name: str, bench: Bench, *, ends: float) -> dict[str, Any]:
     return {"seconds": round(time.monotonic() - started, 1), "rows": told, "left_out": left_out}
 
 
-def find_device(wanted: str) -> Device:
-    """The device that is measured; ends the program where none is at hand and the CPU was not asked for."""
-    try:
-        device = choose_device(recipe.Train(device=wanted))
-    except RecipeError as error:
-        sys.exit(str(error))
-    if device.accelerator == "cpu" and wanted == "auto":
-        print(
-            f"No accelerator is at hand, so nothing is measured ({device.reason}). "
-            "Fix: run this on a machine with a GPU, or try the script itself with --device cpu --small"
-        )
-        sys.exit(2)
-    return device
-
-
 def main() -> None:
     """Run the parts, one after the other."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -416,18 +372,25 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("device.json"))
     args = parser.parse_args()
     started = time.monotonic()
-    device = find_device(args.device)
+    try:
+        device = choose_device(recipe.Train(device=args.device))
+    except RecipeError as error:
+        sys.exit(str(error))
+    if device.accelerator == "cpu" and args.device == "auto":
+        print(
+            f"No accelerator is at hand, so nothing is measured ({device.reason}). "
+            "Fix: run this on a machine with a GPU, or try the script itself with --device cpu --small"
+        )
+        sys.exit(2)
     print(f"{device.name}, {device.precision}: {device.reason}", flush=True)
-    content: dict[str, Any] = {"device": asdict(device), "small": args.small, "machine": record_environment()}
-    content["parts"] = {}
+    content = {"device": asdict(device), "small": args.small, "machine": record_environment(), "parts": {}}
     with tempfile.TemporaryDirectory() as folder:
         bench = prepare_bench(device, args, Path(folder))
         content["prepared_s"] = round(time.monotonic() - started, 1)
         print(f"{len(bench.cohort.labelled)} images and {len(bench.store)} tiles after {content['prepared_s']:.0f} s")
         for name in args.only:
-            ends = started + 60 * args.minutes
-            if name in SHARES and not args.small:
-                ends = min(ends, time.monotonic() + SHARES[name] * args.minutes / 8)
+            share = 60 * args.minutes if args.small else SHARES.get(name, 480) * args.minutes / 8
+            ends = min(started + 60 * args.minutes, time.monotonic() + share)
             content["parts"][name] = run_part(name, bench, ends=ends)
             write_json(args.out, content)
     print(f"\neverything took {time.monotonic() - started:.0f} s; {args.out}")

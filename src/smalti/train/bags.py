@@ -230,7 +230,7 @@ def fit_reader(reader: BagReader, features: Features, bags: NDArray[np.int64]) -
 
 
 def _pool_bags(reader: BagReader, features: Features, bags: NDArray[np.int64]) -> torch.Tensor:
-    """Standardised tiles, pooled, (n, E); what the branch adds to them is 0, since it changes while the branch learns."""
+    """Standardised tiles, pooled, (n, E); what the branch adds to them is left at 0, since it changes in training."""
     assert reader.branch is not None
     center, scale = reader.branch.center, reader.branch.scale
     pooled = []
