@@ -10,6 +10,7 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 
 from smalti import doctor, train
 from smalti.recipe import Recipe, load_recipe
@@ -109,7 +110,7 @@ def test_a_gpu_that_torch_does_not_see_is_bad(
 
 def test_a_device_that_is_asked_for_and_not_there_is_bad(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     feign_driver(monkeypatch, tmp_path, answer=None)
-    monkeypatch.setattr(train, "describe_cuda", lambda: ("built without CUDA", False))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     sign = examine("train.device=cuda")["device"]
     assert sign.state == "bad"
     assert sign.fix == "--set train.device=auto"

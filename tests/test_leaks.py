@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -236,3 +237,14 @@ def test_other_weights_or_views_are_other_features(store: TileStore, fabric: Any
     ]
     assert files[0] == files[3] == files[2][:1]  # a further view leaves the first as it is
     assert len({file for row in files for file in row}) == 3
+
+
+def test_features_of_another_device_are_computed_there(
+    store: TileStore, backbone: Backbone, fabric: Any, tmp_path: Path
+) -> None:
+    compute_features(backbone, store, views=1, fabric=fabric, cache=tmp_path)
+    idle = SimpleNamespace(device=torch.device("cpu"), _precision=fabric._precision)  # knows nothing but what is there
+    compute_features(backbone, store, views=1, fabric=idle, cache=tmp_path)
+    other = SimpleNamespace(device=torch.device("cuda"), _precision=fabric._precision)
+    with pytest.raises(AttributeError, match="setup_module"):
+        compute_features(backbone, store, views=1, fabric=other, cache=tmp_path)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import psutil
 from packaging.requirements import Requirement
 
-from .errors import WeightsError
+from .errors import RecipeError, WeightsError
 from .packages import INSTALL, check_package, describe_package, find_package, list_packages
 from .recipe import Recipe, settle_choices
 from .registry import Entry
@@ -98,10 +98,12 @@ def _examine_device(recipe: Recipe) -> Iterator[Sign]:
         yield Sign("GPU", "good", f"driver {driver}, torch {cuda}")
     else:
         yield Sign("GPU", "note", f"nvidia-smi finds no GPU; torch {cuda}", "none needed; fine-tuning is slower")
-    if recipe.train.device == "cuda" and not usable:
-        yield Sign("device", "bad", "the recipe asks for cuda", "--set train.device=auto")
+    try:
+        device = choose_device(recipe.train)
+    except RecipeError as error:
+        found, _, fix = str(error).partition(". Fix: ")
+        yield Sign("device", "bad", found, fix)
         return
-    device = choose_device(recipe.train)
     yield Sign("device", "good", f"{device.name}, {device.precision}: {device.reason}")
 
 

@@ -33,9 +33,10 @@ class Fusion(nn.Module, ABC):
         self.features = features
 
     def fit_scale(self, embeddings: torch.Tensor) -> None:
-        """Take mean and standard deviation of the first dimensions from embeddings (n, d), d <= E, of training bags."""
-        size = embeddings.shape[1]
-        self.center[:size], self.scale[:size] = measure_scale(embeddings)
+        """Take mean and standard deviation from embeddings (n, E) of training bags."""
+        center, scale = measure_scale(embeddings)
+        self.center.copy_(center)
+        self.scale.copy_(scale)
 
     def forward(
         self, embedding: torch.Tensor, geometry: torch.Tensor, tiles: torch.Tensor, mask: torch.Tensor

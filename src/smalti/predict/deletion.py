@@ -49,6 +49,6 @@ def draw_curves(reader: BagReader, bag: TileBag, maps: NDArray[np.float32], *, s
     for position, number in enumerate(kept):
         rows = np.concatenate([order[:, :number], order[:, count - number :], random[:, :number]])
         logits = score_subsets(reader, bag, torch.from_numpy(np.sort(rows, axis=1)))
-        scores[:, position] = logits.double().softmax(dim=1)[:, shown].cpu().numpy()
+        scores[:, position] = logits.cpu().double().softmax(dim=1)[:, shown].numpy()  # Metal has no float64
     deletion, insertion, drawn = np.split(scores, [len(maps), 2 * len(maps)])
     return Curves(kept, deletion, insertion, drawn.mean(axis=0))

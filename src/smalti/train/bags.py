@@ -8,11 +8,12 @@ from functools import partial
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from lightning.fabric import Fabric
 from numpy.typing import NDArray
 
 from .. import recipe
-from ..models import BagReader, Guide, LearnedPooler, ParameterGroup
+from ..models import TILE_WIDTH, BagReader, Guide, LearnedPooler, ParameterGroup
 from ..samples import Pairing, draw_images, measure_step, mix_targets, pair_bags, split_tiles
 from .features import Features
 from .guides import PADDING, GuideSource
@@ -229,12 +230,13 @@ def fit_reader(reader: BagReader, features: Features, bags: NDArray[np.int64]) -
 
 
 def _pool_bags(reader: BagReader, features: Features, bags: NDArray[np.int64]) -> torch.Tensor:
-    """Standardised pixels alone, pooled, (n, D): what of an embedding does not change while the branch learns."""
+    """Standardised tiles, pooled, (n, E); what the branch adds to them is left at 0, since it changes in training."""
     assert reader.branch is not None
-    center, scale = reader.branch.center.cpu(), reader.branch.scale.cpu()
+    center, scale = reader.branch.center, reader.branch.scale
     pooled = []
     for bag in bags.tolist():
-        tiles = (torch.from_numpy(features.read_bag(bag)) - center) / scale
-        coverage = torch.from_numpy(features.read_coverage(bag))[None] if reader.weighs else None
+        tiles = (torch.from_numpy(features.read_bag(bag)).to(center.device) - center) / scale
+        tiles = F.pad(tiles, (0, TILE_WIDTH))
+        coverage = torch.from_numpy(features.read_coverage(bag))[None].to(center.device) if reader.weighs else None
         pooled.append(reader.pooler(tiles[None], coverage=coverage).embedding[0])
     return torch.stack(pooled)

@@ -12,6 +12,7 @@ import torch
 from lightning.fabric import Fabric
 
 from .. import recipe
+from ..errors import RecipeError
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +33,14 @@ class Device:
 
 
 def choose_device(train: recipe.Train) -> Device:
-    """Take what the recipe asks for, or the best that is there."""
+    """Take what the recipe asks for, or the best that is there.
+
+    Raises:
+        RecipeError: the recipe asks for a device or a number format that this machine does not have.
+    """
     accelerator, where = _choose_accelerator(train.device)
+    if (accelerator, train.precision) == ("cpu", "16-mixed"):  # Fabric would take bfloat16 and say so to nobody
+        raise RecipeError("train.precision=16-mixed needs a GPU, and none is used. Fix: --set train.precision=auto")
     precision, why = _choose_precision(accelerator)
     if train.precision != "auto":
         precision, why = train.precision, "precision set in the recipe"
@@ -53,6 +60,8 @@ def make_fabric(device: Device) -> Fabric:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.backends.cudnn.benchmark = False
+        # By default cuDNN rounds what a float32 convolution multiplies to 10 bits (TF32): another score than on a CPU.
+        torch.backends.cudnn.allow_tf32 = False
     with warnings.catch_warnings():
         # Fabric warns where a faster device lies idle; a recipe may ask for the slower one.
         warnings.simplefilter("ignore", UserWarning)
@@ -71,11 +80,17 @@ def one_thread() -> Iterator[None]:
 
 
 def _choose_accelerator(wanted: str) -> tuple[str, str]:
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if wanted != "auto":
+        if not there[wanted]:
+            raise RecipeError(
+                f"train.device={wanted}, and torch {torch.__version__} finds no such device on this machine. "
+                "Fix: --set train.device=auto"
+            )
         return wanted, f"device {wanted} set in the recipe"
-    if torch.cuda.is_available():
+    if there["cuda"]:
         return "cuda", "a CUDA device is there"
-    if torch.backends.mps.is_available():
+    if there["mps"]:
         return "mps", "no CUDA device, but Apple's Metal is there"
     return "cpu", "no CUDA and no Apple device was found"
 
@@ -92,6 +107,6 @@ def _choose_precision(accelerator: str) -> tuple[str, str]:
 
 
 def _name_chip(accelerator: str) -> str:
-    if accelerator == "cuda" and torch.cuda.is_available():
+    if accelerator == "cuda":
         return str(torch.cuda.get_device_name())
     return {"cpu": f"CPU, {torch.get_num_threads()} threads", "mps": "Apple Metal"}.get(accelerator, accelerator)

@@ -98,9 +98,10 @@ def compute_features(
     """
     weights = hash_weights(backbone.module)
     code = hash_code(*FEATURES_CODE, *(DESCRIBED_CODE if is_described(backbone.name) else ()))
-    precision = str(fabric._precision.precision)
+    # Devices round differently, and a run says which one it had.
+    computed = f"{fabric.device.type} {fabric._precision.precision}"
     look = "" if stains is None else stains.key
-    key = hash_text(store.key, look, backbone.name, weights, str(backbone.spec), precision, torch.__version__, code)
+    key = hash_text(store.key, look, backbone.name, weights, str(backbone.spec), computed, torch.__version__, code)
     tiles = int(store.starts[-1])
 
     def build(folder: Path, view: int) -> None:
