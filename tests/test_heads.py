@@ -199,6 +199,23 @@ def test_an_inner_table_that_lacks_rows_is_refused(embed: Callable[..., Any]) ->
         experiment.run.read_inner()
 
 
+def test_a_fold_in_which_no_case_can_be_held_back_has_no_inner_rows(embed: Callable[..., Any]) -> None:
+    """Of class b one fold learns from a single case, the other from two."""
+    from smalti.samples import tabulate_folds
+
+    x, labels = np.random.default_rng(0).normal(size=(33, 5)), np.array(["a"] * 30 + ["b"] * 3)
+    experiment, splits = embed(x, labels, "model.head=ridge", "split.folds=2", name="few")
+    train_folds(experiment, splits)
+    write_table(experiment.run.path / "folds.csv", tabulate_folds(experiment.cohort, splits))
+    alone = [split for split in splits if (labels[np.setdiff1d(np.arange(33), split.outer)] == "b").sum() == 1]
+    assert len(alone) == 1
+    table = experiment.run.read_inner()
+    assert set(table["fold"]) == {split.fold for split in splits} - {alone[0].fold}
+    write_table(experiment.run.predictions / "inner.csv", table.iloc[1:])
+    with pytest.raises(RunError, match="not those that"):
+        experiment.run.read_inner()
+
+
 def test_members_of_an_ensemble_are_weighed_on_the_rows_that_all_have(
     embed: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -424,7 +424,8 @@ class RunFolder:
     def _read_part(self, name: str, *, role: str) -> pd.DataFrame:
         """A table of predictions of labelled images, which must be those that the folds name.
 
-        A head that is solved holds back each image that is not outer, so that all of these may be inner.
+        A head that is solved holds back each image that is not outer, so that all of these may be inner; or none of a
+        fold, where a class has a single case left to learn from.
         """
         path, folds = self.predictions / f"{name}.csv", self.path / "folds.csv"
         table = read_table(path, *PREDICTION_COLUMNS)
@@ -432,11 +433,14 @@ class RunFolder:
             return table
         plan = read_table(folds, "seed", "fold", "image", "role")
         # Where an ensemble made one network of those of all seeds, seed and fold are none of theirs.
-        keys = ["image"] if (self.predictions / "ensemble.json").is_file() else ["seed", "fold", "image"]
-        groups = [plan["role"] == role] if role == "outer" else [plan["role"] == role, plan["role"] != "outer"]
-        found = set(table[keys].astype(str).itertuples(index=False))
-        wanted = [set(plan.loc[rows, keys].astype(str).itertuples(index=False)) for rows in groups]
-        if found not in wanted or table.duplicated(["seed", "fold", "image"]).any():
+        keys = [] if (self.predictions / "ensemble.json").is_file() else ["seed", "fold"]
+        found = _name_images(table, keys)
+        wanted = [_name_images(plan[plan["role"] == role], keys)]
+        if role == "inner":
+            wanted += [_name_images(plan[plan["role"] != "outer"], keys), {}]
+        places = found.keys() | wanted[0].keys()
+        fits = all(any(found.get(key) == part.get(key) for part in wanted) for key in places)
+        if not fits or table.duplicated(["seed", "fold", "image"]).any():
             raise RunError(
                 f"{path} has {len(table)} rows, and not those that {folds} names. Fix: delete {path} and run the same "
                 "command again; where that does not help, give the run another --name"
@@ -448,6 +452,12 @@ class RunFolder:
         line = json.dumps({"time": now_text(), "event": event, **details}, default=str, ensure_ascii=False)
         with (self.path / "events.log").open("a", encoding="utf-8") as file:
             file.write(line + "\n")
+
+
+def _name_images(table: pd.DataFrame, keys: list[str]) -> dict[Any, set[str]]:
+    """The images of each seed and fold, or of all together without ``keys``."""
+    groups = table.groupby(keys)["image"] if keys else [((), table["image"])]
+    return {key: set(images.astype(str)) for key, images in groups}
 
 
 def open_run(

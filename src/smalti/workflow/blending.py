@@ -182,8 +182,8 @@ def _read_inner(paths: list[Path], *, partial: bool) -> list[pd.DataFrame]:
     """Tables of inner predictions on the same rows: solved heads hold back more images than others.
 
     These are the rows that all members have; for a method that takes ``partial`` tables all rows that any has, without
-    scores where a member has none. Where the former have none in common the tables stay as they are, and `combine_members`
-    says how they differ.
+    scores where a member has none. Where the former have none in common, the tables stay as they are, and
+    `combine_members` says how they differ.
     """
     keys = ["seed", "fold", "image"]
     tables = [read_table(path, *PREDICTION_COLUMNS) for path in paths]
