@@ -8,13 +8,16 @@ scores that calibration, decisions and ensembles are fitted on, and one temperat
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize, minimize_scalar
+from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from ..registry import Registry
@@ -26,7 +29,6 @@ Ints = NDArray[np.int64]
 MOST_TURNS = 5
 WORSE_STEPS = 2  # the path ends after so many strengths that are worse than the best before
 MOST_STEPS = 500  # of the solver of logistic regression, at one strength
-LEAST_SLOPE = 1e-5  # along a scaled axis, where it ends
 HEAT_BOUNDS = (-12.0, 12.0)  # of the logarithm of a temperature
 
 
@@ -83,34 +85,20 @@ HEADS: Registry[Solver] = Registry("head")
 
 @HEADS.register("logistic", summary="multinomial logistic regression, its L2 chosen by turns", reference="scikit-learn")
 def make_logistic() -> Solver:
-    """Mean log loss plus strength / 2 times the squared weights, by L-BFGS, each strength begun at the one before.
-
-    The optimum is scikit-learn's. Axes are scaled by their curvature where all classes are equally likely, which takes
-    an order of magnitude fewer steps where axes are principal ones, as `solve_head` makes them.
-    """
+    """Mean log loss plus strength / 2 times the squared weights, by L-BFGS, each strength begun at the one before."""
 
     def open_path(x: Floats, y: Ints, weights: Floats) -> Path:
-        share, classes = weights / weights.sum(), int(y.max()) + 1
-        middle = share @ x
-        x = x - middle
-        spread, hot = share @ x**2, np.eye(classes)[y]
-        known = np.zeros((classes, x.shape[1] + 1))
+        share = weights / weights.sum()
+        model = LogisticRegression(warm_start=True, max_iter=MOST_STEPS)
 
         def solve(strength: float) -> Linear:
-            held = strength * (2 if classes == 2 else 1)  # of two classes, the second against the first
-            scale = np.sqrt(np.append(spread / classes + held, 1 / classes))
-
-            def lose(values: Floats) -> tuple[float, Floats]:
-                weight, bias = np.split(values.reshape(classes, -1) / scale, [-1], axis=1)
-                scores = log_softmax(x @ weight.T + bias.T, axis=1)
-                error = share[:, None] * (np.exp(scores) - hot)
-                slope = np.column_stack([error.T @ x + held * weight, error.sum(axis=0)]) / scale
-                return -(share @ (scores * hot).sum(axis=1)) + held / 2 * (weight**2).sum(), slope.ravel()
-
-            options = {"maxiter": MOST_STEPS, "gtol": LEAST_SLOPE}
-            found = minimize(lose, (known * scale).ravel(), jac=True, method="L-BFGS-B", options=options)
-            known[:] = found.x.reshape(known.shape) / scale
-            return Linear(known[:, :-1].copy(), known[:, -1] - known[:, :-1] @ middle)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)  # what is not quite there is judged as it is
+                model.set_params(C=1 / strength).fit(x, y, sample_weight=share)
+            weight, bias = model.coef_, model.intercept_
+            if len(bias) == 1:  # of two classes, the second against the first
+                weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+            return Linear(weight.copy(), bias.copy())
 
         return solve
 
@@ -192,24 +180,24 @@ def solve_head(solver: Solver, x: Floats, y: Ints, weights: Floats, *, cases: In
     """
     with threadpool_limits(1):
         axes = _find_axes(x.reshape(-1, x.shape[-1]))
-        x = x @ axes.T
+        x = x if axes is None else x @ axes.T
         turns = _make_turns(y, cases, seed=seed)
         losses, logits, heat = _try_strengths(solver, x, y, weights, turns=turns, cases=len(np.unique(cases)))
         middle = solver.strengths[len(solver.strengths) // 2]
         strength = min(losses, key=lambda s: losses[s]) if losses else middle
         head = _open_path(solver, x, y, weights)(strength)
-    return Solved(Linear(head.weight @ axes / heat, head.bias / heat), strength, losses, logits)
+        weight = head.weight if axes is None else head.weight @ axes
+    return Solved(Linear(weight / heat, head.bias / heat), strength, losses, logits)
 
 
-def _find_axes(x: Floats) -> Floats:
-    """Orthonormal principal axes (k, D) of standardised embeddings (n, D): k is the smaller of n and D.
+def _find_axes(x: Floats) -> Floats | None:
+    """Orthonormal axes (n, D) of the space that fewer images than dimensions span; None where there are enough.
 
-    No solver here tells one rotation from another, so that nothing is lost. On principal axes they take fewer steps,
-    and of few images they are far fewer numbers.
+    No solver here tells one rotation from another, so that nothing is lost, and n squared is less than D squared.
     """
-    frame = np.linalg.qr(x.T)[0] if len(x) < x.shape[1] else np.eye(x.shape[1])
-    seen = x @ frame
-    return (frame @ np.linalg.eigh(seen.T @ seen)[1]).T
+    if len(x) >= x.shape[1]:
+        return None
+    return np.linalg.qr(x.T)[0].T
 
 
 def _open_path(solver: Solver, x: Floats, y: Ints, weights: Floats) -> Path:
