@@ -65,8 +65,8 @@ def main() -> None:
     task, features = read_task(folder), np.load(folder / "features.npy")
     folds = task.list_folds()
     seconds = task.minutes * 60 / len(folds) if task.minutes else None
-    version = importlib.metadata.version("autogluon.tabular")
-    note = f"autogluon.tabular {version}, {PRESETS}, {f'{seconds:.0f} s' if seconds else 'no limit'} for each of {len(folds)} folds"
+    version, limit = importlib.metadata.version("autogluon.tabular"), f"{seconds:.0f} s" if seconds else "no limit"
+    note = f"autogluon.tabular {version}, {PRESETS}, {limit} for each of {len(folds)} folds"
     print(note, flush=True)
 
     def answer() -> Iterator[pd.DataFrame]:

@@ -113,7 +113,8 @@ def main() -> None:
     fit = int(left / (len(folds) * epoch) - BESIDE) if task.minutes else EPOCHS
     epochs = min(EPOCHS, max(1, fit))
     note = (
-        f"fastai {fastai.__version__}, {epochs} of {EPOCHS} epochs after a frozen one, {epoch:.1f} s each, {len(folds)} folds: "
+        f"fastai {fastai.__version__}, {epochs} of {EPOCHS} epochs after a frozen one, {epoch:.1f} s each, "
+        f"{len(folds)} folds: "
         f"{(epochs + BESIDE) * len(folds) * epoch:.0f} s foreseen of {task.minutes * 60:.0f} s"
     )
     print(note, flush=True)
