@@ -49,6 +49,7 @@ from sklearn.preprocessing import StandardScaler
 
 from outsiders import OUTSIDERS, ask, read_interpreters, set_task
 from smalti import images, workflow
+from smalti.errors import DataError
 from smalti.evaluate import Pool, Unit, average_cases, pool_predictions, score_predictions
 from smalti.recipe import load_recipe
 from smalti.runs import RunFolder, hash_text, read_json, read_table, write_json, write_table
@@ -56,7 +57,7 @@ from smalti.types import Cohort, score_columns
 from smalti.workflow.units import read_unit
 from standing import Pools, tabulate_leads, tabulate_standing
 
-RUNS = ("quick", "auto", "default", "start")  # presets, in the order of play: those that are cheap to cache first
+RUNS = ("quick", "auto", "default", "start")  # presets, in the order of play
 USUAL = ("majority", "whole", "colour", "quick", "auto")
 PEERS = ("majority", "whole", "colour", "start", *OUTSIDERS, "quick", "default", "auto")
 T = TypeVar("T")
@@ -213,7 +214,10 @@ def score(place: Place, played: Mapping[str, Played], wanted: Sequence[str]) -> 
         path = played[name].source
         table = RunFolder(path).read_out_of_fold() if path.is_dir() else read_table(path)
         table = table if unit == "image" else average_cases(table, cases or {}, classes=classes)
-        pools[unit, name] = pool_predictions(table, classes=classes)
+        pool = pools[unit, name] = pool_predictions(table, classes=classes)
+        other = next(name for by, name in pools if by == unit)
+        if not np.array_equal(pool.fold, pools[unit, other].fold):
+            raise DataError(f"{place.name}: {name} has other folds than {other}. Fix: --runs with a new folder")
         metric = score_predictions(table, classes=classes)["metrics"]["macro_f1"]
         row = {"set": place.name, "by": unit, "peer": name, "macro_f1": metric["value"], "low": metric["low"]}
         row |= {"high": metric["high"], "wall_s": played[name].wall_s, "cpu_s": played[name].cpu_s}
