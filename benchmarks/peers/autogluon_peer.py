@@ -1,14 +1,15 @@
 """AutoGluon on the folds of a league: ``TabularPredictor`` on frozen features. Runs in an environment of its own:
 
-    python -m venv autogluon && autogluon/bin/pip install "autogluon.tabular[lightgbm,catboost,xgboost]"
+    python -m venv autogluon && autogluon/bin/pip install "autogluon.tabular[lightgbm,catboost,xgboost,fastai]"
     python benchmarks/league.py DATA... --peer autogluon=autogluon/bin/python       (in smalti's environment)
 
 The features are those that smalti's ``quick`` has of each image; their seconds are not in this peer's. It has its
 share of the minutes for each fold, the presets ``medium_quality``, macro-F1 to aim at, and as many CPUs as
-OMP_NUM_THREADS says. The inner part, whole cases, is what it validates and weighs its models on. Where the rest lacks
-a class that the inner part has, it draws a holdout of its own from both, which knows no cases. Its habit of dropping
-classes of less than ten images is turned off. Of two classes it moves the threshold on the inner part; the scores are
-bent so that a half is where it decides.
+OMP_NUM_THREADS says. Without the extra ``fastai``, which brings torch, its networks are left out and it is a weaker
+peer; the note names the models that were trained. The inner part, whole cases, is what it validates and weighs its
+models on. Where the rest lacks a class that the inner part has, it draws a holdout of its own from both, which knows
+no cases. Its habit of dropping classes of less than ten images is turned off. Of two classes it moves the threshold on
+the inner part; the scores are bent so that a half is where it decides.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import importlib.metadata
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +29,10 @@ from peers.task import Task, read_task, write_answer
 PRESETS = "medium_quality"
 
 
-def learn_fold(rows: pd.DataFrame, features: np.ndarray, task: Task, *, seconds: float | None) -> pd.DataFrame:
-    """The answer for the outer images of a fold."""
+def learn_fold(
+    rows: pd.DataFrame, features: np.ndarray, task: Task, *, seconds: float | None
+) -> tuple[pd.DataFrame, list[str]]:
+    """The answer for the outer images of a fold, and the models that were trained."""
     data = pd.DataFrame(features[rows["position"]], columns=[f"f{i}" for i in range(features.shape[1])])
     data, role = data.assign(label=rows["label"].to_numpy()), rows["role"].to_numpy()
     known, inner = data[role == "train"], data[role == "inner"]
@@ -39,7 +41,7 @@ def learn_fold(rows: pd.DataFrame, features: np.ndarray, task: Task, *, seconds:
     kind = "binary" if known["label"].nunique() == 2 else "multiclass"
     with tempfile.TemporaryDirectory() as folder:
         predictor = TabularPredictor(
-            "label", problem_type=kind, eval_metric="f1_macro", path=folder, verbosity=1,
+            "label", problem_type=kind, eval_metric="f1_macro", path=f"{folder}/models", verbosity=1,
             learner_kwargs={"label_count_threshold": 1},
         ).fit(
             known, tuning_data=inner, time_limit=seconds, presets=PRESETS, num_gpus=0,
@@ -51,7 +53,7 @@ def learn_fold(rows: pd.DataFrame, features: np.ndarray, task: Task, *, seconds:
             positive = names.index(str(predictor.positive_class))
             scores[:, positive] = bend(scores[:, positive], predictor.decision_threshold)
             scores[:, 1 - positive] = 1 - scores[:, positive]
-    return task.answer(rows[role == "outer"], scores, names)
+        return task.answer(rows[role == "outer"], scores, names), predictor.model_names()
 
 
 def bend(score: np.ndarray, threshold: float) -> np.ndarray:
@@ -65,15 +67,12 @@ def main() -> None:
     task, features = read_task(folder), np.load(folder / "features.npy")
     folds = task.list_folds()
     seconds = task.minutes * 60 / len(folds) if task.minutes else None
+    answers, models = zip(*(learn_fold(rows, features, task, seconds=seconds) for rows in folds), strict=True)
     version, limit = importlib.metadata.version("autogluon.tabular"), f"{seconds:.0f} s" if seconds else "no limit"
-    note = f"autogluon.tabular {version}, {PRESETS}, {limit} for each of {len(folds)} folds"
-    print(note, flush=True)
-
-    def answer() -> Iterator[pd.DataFrame]:
-        for rows in folds:
-            yield learn_fold(rows, features, task, seconds=seconds)
-
-    write_answer(folder, answer(), note=note)
+    trained = ", ".join(dict.fromkeys(name for names in models for name in names))
+    note = f"autogluon.tabular {version}, {PRESETS}, {limit} for each of {len(folds)} folds; trained {trained}"
+    print(note)
+    write_answer(folder, answers, note=note)
 
 
 if __name__ == "__main__":

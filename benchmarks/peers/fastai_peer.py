@@ -5,11 +5,11 @@
 
 As its tutorials have it: ``Resize`` of each image, ``aug_transforms`` of each batch, the head that it builds, one
 frozen epoch and then all layers at its default rate. Its weights are those that smalti has, loaded strictly. The whole
-image is squeezed into the square of the backbone's input, which nothing of it escapes. All images outside the outer
-part are learned from; nothing is chosen, so that none are kept for validation. Batches are of 64, its default; of a
-tenth of the images, at least 8, where there are fewer. Five epochs, or as many, at least one, as fit into the minutes
-by the time of the first batches, which are thrown away; the frozen epoch and the scores of the outer part count as
-1.1 epochs. Few threads and the CPU make few epochs: the note says how many there were.
+image is squeezed into the square of the backbone's input (240 px of Lite1). All images outside the outer part are
+learned from; nothing is chosen, so that none are kept for validation. Batches are of 64, its default; of a tenth of
+the images, at least 8, where there are fewer. Five epochs, or as many, at least one, as fit into the minutes by the
+time of the first batches, which are thrown away; the frozen epoch and the scores of the outer part count as 1.1
+epochs. The note says how many there were.
 """
 
 from __future__ import annotations
