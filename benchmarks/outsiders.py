@@ -41,7 +41,7 @@ class Outsider:
 
 OUTSIDERS = {
     "fastai": Outsider(("fastai", "timm", "safetensors"), "weights"),
-    "autogluon": Outsider(("autogluon.tabular", "lightgbm", "catboost", "xgboost"), "features"),
+    "autogluon": Outsider(("autogluon.tabular", "lightgbm", "catboost"), "features"),
 }
 
 
