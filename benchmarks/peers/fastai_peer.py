@@ -8,8 +8,8 @@ frozen epoch and then all layers at its default rate. Its weights are those that
 image is squeezed into the square of the backbone's input (240 px of Lite1). All images outside the outer part are
 learned from; nothing is chosen, so that none are kept for validation. Batches are of 64, its default; of a tenth of
 the images, at least 8, where there are fewer. Five epochs, or as many, at least one, as fit into the minutes by the
-time of the first batches, which are thrown away; the frozen epoch and the scores of the outer part count as 1.1
-epochs. The note says how many there were.
+time of the first batches, which are thrown away; the frozen epoch and the scores of the outer part are counted. The
+note says how many there were.
 """
 
 from __future__ import annotations
@@ -43,26 +43,26 @@ from safetensors.torch import load_file
 from peers.task import Task, read_task, write_answer
 
 EPOCHS = 5
-BESIDE = 1.1  # epochs' worth of time beside those: the frozen one, and the scores of the outer part
+SEEN = 0.5  # of the time of an image that is learned from goes into one that is scored
 WATCHED = 6  # batches by which an epoch is timed; the first is left out
 BATCH = 64
 
 
 class Watch(Callback):
-    """Note when each batch begins, and stop after a few."""
+    """Note when each batch was loaded and learned, and stop after a few."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
 
-    def before_batch(self) -> None:
+    def before_train(self) -> None:
+        """Note the time before the first is loaded."""
+        self.times.append(time.monotonic())
+
+    def after_batch(self) -> None:
         """Note the time."""
         self.times.append(time.monotonic())
         if len(self.times) > WATCHED:
             raise CancelFitException
-
-    def after_epoch(self) -> None:
-        """Note the end of the last batch, where there are few."""
-        self.times.append(time.monotonic())
 
 
 def build_learner(rows: pd.DataFrame, task: Task, weights: dict[str, Any]) -> Learner:
@@ -110,12 +110,14 @@ def main() -> None:
     folds, began = task.list_folds(), time.monotonic()
     epoch = time_epoch(build_learner(folds[0], task, weights))
     left = task.minutes * 60 - (time.monotonic() - began)
-    fit = int(left / (len(folds) * epoch) - BESIDE) if task.minutes else EPOCHS
+    scored = (task.table["role"] == "outer").mean()
+    beside = 1 + SEEN * scored / (1 - scored)  # epochs' worth: the frozen one, and the scores of the outer part
+    fit = int(left / (len(folds) * epoch) - beside) if task.minutes else EPOCHS
     epochs = min(EPOCHS, max(1, fit))
     note = (
         f"fastai {fastai.__version__}, {epochs} of {EPOCHS} epochs after a frozen one, {epoch:.1f} s each, "
         f"{len(folds)} folds: "
-        f"{(epochs + BESIDE) * len(folds) * epoch:.0f} s foreseen of {task.minutes * 60:.0f} s"
+        f"{(epochs + beside) * len(folds) * epoch:.0f} s foreseen of {task.minutes * 60:.0f} s"
     )
     print(note, flush=True)
     write_answer(folder, (learn_fold(rows, task, weights, epochs=epochs) for rows in folds), note=note)
