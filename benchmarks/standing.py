@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from smalti.evaluate import Pool, check_alike
-from smalti.evaluate.intervals import count_confusions
+from smalti.evaluate.intervals import LEAST_CASES, count_confusions
 from smalti.metrics import macro_f1_of_confusions
 
 Pools = Mapping[tuple[str, str], Pool]  # of one set, by unit and peer
@@ -30,7 +30,9 @@ class Lead:
 
     @property
     def verdict(self) -> str:
-        """The interval in words."""
+        """The interval in words; none where the cases are too few for a percentile interval to be believed."""
+        if self.cases < LEAST_CASES:
+            return "no verdict"
         if self.low > 0 or self.high < 0:
             return "better" if self.low > 0 else "worse"
         return "cannot tell"

@@ -85,6 +85,14 @@ def test_nobody_leads_himself_and_sides_change_the_sign() -> None:
     assert (there.verdict, back.verdict) == ("better", "worse")
 
 
+def test_few_cases_give_no_verdict_however_clear_they_seem() -> None:
+    from standing import measure_lead
+
+    lead = measure_lead([draw_pair(9, cases=19, better=6.0, worse=0.0)])
+    assert lead.low > 0
+    assert lead.verdict == "no verdict"
+
+
 def test_sets_are_drawn_apart_from_one_another() -> None:
     """Were equal sets drawn alike, their mean would be as unsure as one of them."""
     from standing import measure_lead
