@@ -1,6 +1,7 @@
 """What smalti delivers beside what its users would write themselves: the same folds for all, paired by case.
 
     python benchmarks/league.py DATA... [--minutes 20] [--runs FOLDER] [--only quick auto] [--set data.label=grade]
+        [--peer fastai=PYTHON] [--peer autogluon=PYTHON]
 
 DATA is a data folder, or FOLDER:KNOB=VALUE for a setting of its own (glas-a:data.label=grade). Peers:
 
@@ -8,12 +9,22 @@ majority   the most frequent class of the training cases
 whole      each image shrunk to the backbone's input, frozen features, scikit-learn's logistic regression, C of 1
 colour     21 numbers of colour (mean, spread, skewness of R, G, B, hue, saturation, value; share of glass, of dark,
            of purple), the same regression
+start      the preset: the notebook's way; takes long, played where --only names it
+fastai     vision_learner and fine_tune from the same weights (peers/fastai_peer.py), in as many minutes
+autogluon  TabularPredictor on the features of quick (peers/autogluon_peer.py), in as many minutes
 quick      one plain head on frozen features
+default    the preset; takes long, played where --only names it
 auto       the portfolio, in so many minutes
 
-All have the folds of the recipe ``auto`` on that data, cases kept whole, and the backbone of the recipe. For each set:
-macro-F1 with its interval, by image and by case where cases have answers; seconds of wall clock and of CPU; the paired
-difference of ``auto`` to each peer. Last the mean over sets and the mean rank.
+All have the folds of the recipe ``auto`` on that data, cases kept whole, and the backbone of the recipe. fastai and
+AutoGluon live in environments of their own, whose interpreters --peer names, and see no label of an outer image. For
+each set: macro-F1 with its interval, by image and by case where cases have answers; seconds of wall clock and of CPU;
+the paired difference of ``auto`` to each peer. Last, over all sets: the mean, the mean rank, and the mean difference of
+``auto`` to each peer with an interval from resamples of the cases of each set.
+
+A league that was broken off goes on: tables that answered the same question are taken, and runs continue. The seconds
+of a run that was broken off are not known, and are left out. What a run finds in the cache costs it nothing: ``auto``
+has the features of ``quick``.
 """
 
 from __future__ import annotations
@@ -23,8 +34,9 @@ import itertools
 import resource
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -35,14 +47,19 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from outsiders import OUTSIDERS, ask, read_interpreters, set_task
 from smalti import images, workflow
-from smalti.evaluate import Unit, average_cases, score_predictions
+from smalti.errors import DataError
+from smalti.evaluate import Pool, Unit, average_cases, pool_predictions, score_predictions
 from smalti.recipe import load_recipe
-from smalti.runs import RunFolder, read_table
+from smalti.runs import RunFolder, hash_text, read_json, read_table, write_json, write_table
 from smalti.types import Cohort, score_columns
 from smalti.workflow.units import read_unit
+from standing import Pools, tabulate_leads, tabulate_standing
 
-PEERS = ("majority", "whole", "colour", "quick", "auto")
+RUNS = ("quick", "auto", "default", "start")  # presets, in the order of play
+USUAL = ("majority", "whole", "colour", "quick", "auto")
+PEERS = ("majority", "whole", "colour", "start", *OUTSIDERS, "quick", "default", "auto")
 T = TypeVar("T")
 SIDE_PX = 256  # images are shrunk to it before their colour is measured
 
@@ -59,20 +76,19 @@ class Place:
     def name(self) -> str:
         return self.data.name + "".join(f":{s.partition('=')[2]}" for s in self.settings)
 
-
-def run_recipe(place: Place, recipe: str, minutes: float) -> Path:
-    """A whole run of a preset; its folder."""
-    settings = [*place.settings, f"portfolio.minutes={minutes:g}"]
-    return workflow.run(
-        place.data, recipe, settings=settings, runs=place.runs, name=f"{place.name.replace(':', '-')}-{recipe}",
-        skip_problems=True,
-    ).path  # fmt: skip
+    @property
+    def file(self) -> str:
+        """The name as runs and files have it."""
+        return self.name.replace(":", "-")
 
 
-def read_cohort(run: Path) -> Cohort:
-    """The labelled images of a run, as their files are."""
-    experiment, _ = workflow.reopen(run)
-    return experiment.cohort
+@dataclass(frozen=True)
+class Played:
+    """What a peer predicted, a run folder or a table, and its seconds of wall clock and of CPU; NaN: not known."""
+
+    source: Path
+    wall_s: float
+    cpu_s: float
 
 
 def describe_colours(cohort: Cohort) -> np.ndarray:
@@ -120,56 +136,99 @@ def guess(folds: pd.DataFrame, classes: tuple[str, ...]) -> pd.DataFrame:
     return outer.assign(**scores)
 
 
-def play(place: Place, wanted: Sequence[str], minutes: float) -> pd.DataFrame:
-    """One row for each peer; every table is written beside the runs."""
-    rows, tables = [], dict[str, Path]()
-    ways: dict[str, Callable[[], Path]] = {"quick": lambda: run_recipe(place, "quick", 0)}
-    ways["auto"] = lambda: run_recipe(place, "auto", minutes)
-    timed: dict[str, tuple[float, float]] = {}
-    for name in ("quick", "auto"):
-        if name in wanted or name == "quick":
-            tables[name], timed[name] = _time(ways[name])
-    run = RunFolder(tables["quick"])
-    classes, folds = run.read_classes(), read_table(tables["quick"] / "folds.csv")
-    cohort = read_cohort(run.path)
+def play_run(place: Place, name: str, minutes: float) -> Played:
+    """A preset, with the seconds that its record has; none where it was begun without one."""
+    label = f"{place.file}-{name}" + (f"-{minutes:g}m" if name == "auto" else "")
+    record, begun = place.runs / f"{label}.json", (place.runs / label).is_dir()
+    settings = [*place.settings, *([f"portfolio.minutes={minutes:g}"] if name == "auto" else [])]
+    run, seconds = _time(
+        lambda: workflow.run(place.data, name, settings=settings, runs=place.runs, name=label, skip_problems=True)
+    )
+    if not begun:
+        write_json(record, {"wall_s": seconds[0], "cpu_s": seconds[1]})
+    elif not record.is_file():
+        print(f"{label}: begun by a league that was broken off, so that its seconds are not known", flush=True)
+        return Played(run.path, float("nan"), float("nan"))
+    known = read_json(record, "wall_s", "cpu_s")
+    return Played(run.path, known["wall_s"], known["cpu_s"])
+
+
+def play_table(stem: Path, asked: str, work: Callable[[], pd.DataFrame]) -> Played:
+    """A peer's table and seconds: those that are there where the same was asked, else new ones."""
+    table, record = stem.parent / f"{stem.name}.csv", stem.parent / f"{stem.name}.json"
+    if record.is_file() and table.is_file():
+        known = read_json(record, "asked", "wall_s", "cpu_s")
+        if known["asked"] == asked:
+            return Played(table, known["wall_s"], known["cpu_s"])
+    record.unlink(missing_ok=True)  # first: a table never stands beside the seconds of another
+    found, (wall, cpu) = _time(work)
+    write_table(table, found)
+    write_json(record, {"asked": asked, "wall_s": wall, "cpu_s": cpu})
+    return Played(table, wall, cpu)
+
+
+def embed_whole(place: Place) -> np.ndarray:
+    """Frozen features of each labelled image, shrunk to the input of the backbone, (n, D)."""
+    settings = [*place.settings, "tile.source=whole", "model.head=logistic"]
+    experiment, _ = workflow.train_run(
+        place.data, load_recipe("quick", settings=settings), runs=place.runs, name=f"{place.file}-quick-whole",
+        skip_problems=True,
+    )  # fmt: skip
+    found = experiment.compare_images()
+    assert found is not None  # quick has a phase transfer
+    return found.numpy()
+
+
+def play(place: Place, wanted: Sequence[str], minutes: float, peers: Mapping[str, Path]) -> dict[str, Played]:
+    """Every wanted peer, and quick, whose folds all have."""
+    played = {name: play_run(place, name, minutes) for name in RUNS if name in {"quick", *wanted}}
+    run = RunFolder(played["quick"].source)
+    classes, folds = run.read_classes(), read_table(run.path / "folds.csv")
+    experiment, _ = workflow.reopen(run.path)
+    cohort = experiment.cohort
     folds["position"] = folds["image"].map({s.image: i for i, s in enumerate(cohort.labelled)})
-
-    def embed() -> np.ndarray:
-        settings = [*place.settings, "tile.source=whole", "model.head=logistic"]
-        experiment, _ = workflow.train_run(
-            place.data, load_recipe("quick", settings=settings), runs=place.runs, name=f"{run.path.name}-whole",
-            skip_problems=True,
-        )  # fmt: skip
-        found = experiment.compare_images()
-        assert found is not None
-        return found.numpy()
-
-    others: dict[str, Callable[[], pd.DataFrame]] = {
+    asked = hash_text(folds.to_csv(index=False), *place.settings)
+    plain: dict[str, Callable[[], pd.DataFrame]] = {
         "majority": lambda: guess(folds, classes),
-        "whole": lambda: regress(embed(), folds, classes),
+        "whole": lambda: regress(embed_whole(place), folds, classes),
         "colour": lambda: regress(describe_colours(cohort), folds, classes),
     }
-    for name in (peer for peer in others if peer in wanted):
-        table, timed[name] = _time(others[name])
-        tables[name] = place.runs / f"{run.path.name}-{name}.csv"
-        table.to_csv(tables[name], index=False)
-    scoring, cases = read_unit(run.path)
+    for name in (name for name in plain if name in wanted):
+        played[name] = play_table(place.runs / f"{place.file}-{name}", asked, plain[name])
+    for name, python in peers.items():
+        label = f"{place.file}-{name}-{minutes:g}m"
+        folder = place.runs / "peers" / label
+        asked = set_task(name, folder, experiment=experiment, folds=folds, minutes=minutes)
+        work = partial(ask, name, python, folder, folds=folds, classes=classes)
+        played[name] = play_table(place.runs / label, asked, work)
+    return played
+
+
+def score(place: Place, played: Mapping[str, Played], wanted: Sequence[str]) -> tuple[pd.DataFrame, Pools]:
+    """One row for each unit and peer, and what they predicted."""
+    run = played["quick"].source
+    classes, (scoring, cases) = RunFolder(run).read_classes(), read_unit(run)
     units: tuple[Unit, ...] = ("image", "case") if scoring.by_case else ("image",)
-    for unit, name in itertools.product(units, (peer for peer in PEERS if peer in tables and peer in wanted)):
-        path = tables[name]
+    rows, pools = [], dict[tuple[str, str], Pool]()
+    for unit, name in itertools.product(units, (peer for peer in PEERS if peer in played and peer in wanted)):
+        path = played[name].source
         table = RunFolder(path).read_out_of_fold() if path.is_dir() else read_table(path)
         table = table if unit == "image" else average_cases(table, cases or {}, classes=classes)
+        pool = pools[unit, name] = pool_predictions(table, classes=classes)
+        other = next(name for by, name in pools if by == unit)
+        if not np.array_equal(pool.fold, pools[unit, other].fold):
+            raise DataError(f"{place.name}: {name} has other folds than {other}. Fix: --runs with a new folder")
         metric = score_predictions(table, classes=classes)["metrics"]["macro_f1"]
         row = {"set": place.name, "by": unit, "peer": name, "macro_f1": metric["value"], "low": metric["low"]}
-        row |= {"high": metric["high"], "wall_s": timed[name][0], "cpu_s": timed[name][1]}
+        row |= {"high": metric["high"], "wall_s": played[name].wall_s, "cpu_s": played[name].cpu_s}
         if name != "auto" and "auto" in wanted:
-            sources = [tables[name], tables["auto"]]
+            sources = [path, played["auto"].source]
             compared = workflow.compare_sources(sources, runs=place.runs, unit=unit)
             found = compared["rows"][1]["difference"]["macro_f1"]
             row |= {"auto_minus": found["value"], "gap_low": found["low"], "gap_high": found["high"]}
             row["verdict"] = found["verdict"]
         rows.append(row)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows), pools
 
 
 def _time(work: Callable[[], T]) -> tuple[T, tuple[float, float]]:
@@ -179,27 +238,33 @@ def _time(work: Callable[[], T]) -> tuple[T, tuple[float, float]]:
 
 
 def _count_cpu() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(part.ru_utime + part.ru_stime for part in used)
 
 
 def main() -> None:
+    """Play every set, print its table, then the standing over all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="+")
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--runs", type=Path, default=Path("league"))
-    parser.add_argument("--only", nargs="+", choices=PEERS, default=PEERS)
+    parser.add_argument("--only", nargs="+", choices=[p for p in PEERS if p not in OUTSIDERS], default=USUAL)
+    parser.add_argument("--peer", action="append", default=[], metavar="NAME=PYTHON", help="plays a peer as well")
     parser.add_argument("--set", action="append", default=[], help="for all sets, as of smalti run")
     args = parser.parse_args()
-    tables = []
+    peers = read_interpreters(args.peer)
+    wanted, tables, pools = (*args.only, *peers), [], []
     for text in args.data:
         folder, _, setting = text.partition(":")
         place = Place(Path(folder).resolve(), (*args.set, *([setting] if setting else [])), args.runs)
-        tables.append(play(place, args.only, args.minutes))
-        print(tables[-1].round(3).to_string(index=False), flush=True)
+        table, found = score(place, play(place, args.only, args.minutes, peers), wanted)
+        tables.append(table)
+        pools.append(found)
+        print(table.round(3).to_string(index=False), flush=True)
     table = pd.concat(tables, ignore_index=True)
-    table["rank"] = table.groupby(["set", "by"])["macro_f1"].rank(ascending=False)
-    print(table.groupby(["by", "peer"])[["macro_f1", "rank", "wall_s", "cpu_s"]].mean().round(3).to_string())
+    print(tabulate_standing(table).round(3).to_string(index=False))
+    if "auto" in wanted:
+        print(tabulate_leads(pools, first="auto").round(3).to_string(index=False))
 
 
 if __name__ == "__main__":
