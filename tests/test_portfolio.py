@@ -26,6 +26,7 @@ from smalti.recipe import load_portfolio, load_recipe
 from smalti.types import PREDICTION_COLUMNS
 from smalti.workflow import influence, portfolio
 from smalti.workflow.clock import Clock
+from smalti.workflow.listening import Listener
 from smalti.workflow.place import locate_run
 from textures import LABELLED, draw_challenge, name_label, write_lines
 
@@ -342,10 +343,23 @@ members:
     assert not list((tmp_path / "runs").glob("*/recipe.yaml")), "a plan begins no run"
 
 
-def test_no_time_for_any_member_is_an_error_that_names_the_option(challenge: Path, pair: Path, tmp_path: Path) -> None:
+def test_with_no_time_for_any_member_the_cheapest_is_trained_and_that_is_said(
+    challenge: Path, pair: Path, tmp_path: Path
+) -> None:
+    said: list[str] = []
     settings = [*SETTINGS, f"portfolio.members={pair}", "portfolio.minutes=0.001"]
-    with pytest.raises(RecipeError, match="--minutes"):
-        workflow.run(challenge, "auto", settings=settings, runs=tmp_path)
+    listener = Listener(say=said.append)
+    result = workflow.run(challenge, "auto", settings=settings, runs=tmp_path, listener=listener)
+    table = pd.read_csv(result.path / "members.csv")
+    assert (table["status"] == "done").sum() == 1
+    assert any("trained all the same" in text for text in said)
+    assert sum("time is up" in text for text in said) == 1
+
+
+def test_minutes_of_a_recipe_that_is_alone_are_refused(challenge: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="--recipe auto"):
+        workflow.run(challenge, "quick", settings=["portfolio.minutes=3"], runs=tmp_path)
+    assert not (tmp_path / "cache").exists(), "nothing was read"
 
 
 def test_explain_and_train_name_the_way(challenge: Path, together: Path) -> None:

@@ -73,7 +73,7 @@ def settle_members(
         listener: hears how far it is.
 
     Raises:
-        RecipeError: as `load_portfolio`, or the time allows no member at all.
+        RecipeError: as `load_portfolio`, or no member fits the data.
         WeightsError: no member can be had.
     """
     from ..train import check_parts
@@ -105,10 +105,14 @@ def settle_members(
             made |= candidate.forecast.shares.keys()
             there[_name_view(settled)] = candidate.name
         found.append(candidate)
+    if not any(candidate.taken for candidate in found) and (fitting := [c for c in found if c.forecast is not None]):
+        cheapest = min(fitting, key=lambda candidate: candidate.seconds)
+        reason = f"{cheapest.reason}; taken all the same: no member is cheaper, and none fits the time"
+        found = [replace(c, taken=True, reason=reason) if c is cheapest else c for c in found]
     if not any(candidate.taken for candidate in found):
         reasons = "; ".join(f"{c.name}: {c.reason}" for c in found)
         raise RecipeError(
-            f"no member can be had ({reasons}). Fix: more --minutes (0 is no limit) and another --name, "
+            f"no member can be had ({reasons}). Fix: another list of members (portfolio.members) and another --name, "
             "or --recipe quick"
         )
     return found

@@ -62,23 +62,47 @@ def run_portfolio(
     splits = make_splits(ground, plan, listener=listener)
     record_plan(run_folder, ground, splits, scoring=scoring)
     influence = record_influence(run_folder, ground, runs=runs, data=identity["data"])
-    clock, said = Clock.open(run_folder.path, started=started), set[str]()
+    clock = Clock.open(run_folder.path, started=started)
     whole = (run_folder.path / "scores.json").is_file()  # what is only read again has taken its time
     with nullcontext(listener) if whole else clock.running(listener) as heard:
         members = settle_plan(run_folder, ground, plan, splits, cache=runs / CACHE, clock=clock, listener=heard)
-        rows = [
-            _run_member(member, ground, run_folder, runs=runs, clock=clock, listener=heard, said=said)
-            for member in members
-        ]  # fmt: skip
+        rows = _run_members(members, ground, run_folder, runs=runs, clock=clock, listener=heard)
         finished = [row["member"] for row in rows if row["status"] == "done"]
-        if not finished:
-            reasons = "; ".join(f"{row['member']}: {row['reason']}" for row in rows)
-            raise RunError(f"no member of the portfolio was finished ({reasons}). Fix: more --minutes")
         folders = [run_folder.path / MEMBERS / member for member in finished]
         blend_members(run_folder, ground, plan, folders, influence=influence, listener=heard)
         _take_embeddings(run_folder, folders)
         _write_members(run_folder, rows, listener=listener)
     return run_folder
+
+
+def _run_members(
+    members: Sequence[Candidate],
+    ground: Ground,
+    run_folder: RunFolder,
+    *,
+    runs: Path,
+    clock: Clock,
+    listener: Listener,
+) -> list[dict[str, Any]]:
+    """Train the members in their order while there is time, the cheapest in any case; rows of the table.
+
+    Raises:
+        RunError: none could be finished.
+    """
+    said = set[str]()
+
+    def train(member: Candidate, *, late: bool = True) -> dict[str, Any]:
+        return _run_member(member, ground, run_folder, runs=runs, clock=clock, listener=listener, said=said, late=late)
+
+    rows = [train(member) for member in members]
+    if all(row["status"] == "left out" for row in rows):
+        cheapest = min((m for m in members if m.taken), key=lambda member: member.seconds)
+        listener.say(f"the time is up before any member; {cheapest.name}, the cheapest, is trained all the same")
+        rows = [train(m, late=False) if m is cheapest else row for m, row in zip(members, rows, strict=True)]
+    if not any(row["status"] == "done" for row in rows):
+        reasons = "; ".join(f"{row['member']}: {row['reason']}" for row in rows)
+        raise RunError(f"no member of the portfolio was finished ({reasons}). Fix: see there")
+    return rows
 
 
 def _run_member(
@@ -90,8 +114,12 @@ def _run_member(
     clock: Clock,
     listener: Listener,
     said: set[str],
+    late: bool,
 ) -> dict[str, Any]:
-    """Train and score one member, or pass it over; its row of the table. What several members say is passed on once."""
+    """Train and score one member, or pass it over; its row of the table. What several members say is passed on once.
+
+    With ``late`` it is passed over where what is left of the time is too short for it.
+    """
     row: dict[str, Any] = {"member": member.name, "status": "left out", "reason": member.reason}
     row |= {"forecast_s": round(member.seconds, 1), "seconds": None}
     if not member.taken:
@@ -100,7 +128,7 @@ def _run_member(
     if (known := _read_done(folder, ground.cohort)) is not None:
         return row | {"status": "done", "reason": "", "seconds": known}
     left = 60 * minutes - clock.used_s
-    if minutes and member.seconds > LATE * left:
+    if late and minutes and member.seconds > LATE * left:
         reason = f"about {member.seconds:.0f} s, {max(0.0, left):.0f} s were left when its turn came"
         listener.say(f"{member.name} is left out: {reason}")
         return row | {"reason": reason}
