@@ -102,11 +102,16 @@ def _photograph(rng: np.random.Generator, amounts: tuple[Float, Float], *, lab: 
     lamp *= np.float32(rng.uniform(0.97, 1.02))
     noise = np.float32(lab.noise) * rng.standard_normal(shape, dtype=np.float32)
     rgb = np.empty((*shape, 3), np.uint8)
-    for channel in range(3):
-        light = np.exp(-(np.float32(lab.haematoxylin[channel]) * h + np.float32(lab.eosin[channel]) * e))
+    light = np.empty(shape, np.float32)
+    for channel in range(3):  # in place: a map of a large image is dearer to allocate than to compute
+        np.multiply(h, np.float32(-lab.haematoxylin[channel]), out=light)
+        light -= np.float32(lab.eosin[channel]) * e
+        np.exp(light, out=light)
         light *= np.float32(lab.glass[channel]) * lamp
-        light = cv2.GaussianBlur(light, (0, 0), lab.focus_px) + noise
-        rgb[..., channel] = np.clip(light + 0.5, 0, 255).astype(np.uint8)
+        cv2.GaussianBlur(light, (0, 0), lab.focus_px, dst=light)
+        light += noise
+        light += np.float32(0.5)
+        rgb[..., channel] = np.clip(light, 0, 255, out=light)
     return rgb
 
 
