@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 
 from ..errors import DataError
-from ..heap import keep_freed
 from ..leftovers import name_temporary, remove_leftovers
+from ..process import settle_process
 from .plan import CLASS_SHARES, CohortPlan, ImagePlan, plan_cohort
 from .planted import NEAR_WAYS, draw_blank, draw_foreign, foreign_mask, nearly_copy, paint_slime
 from .shapes import Byte
@@ -30,7 +30,6 @@ PNG_OPTIONS = (
     *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE),
     *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP),
 )
-
 
 
 def draw_cohort(
@@ -106,7 +105,7 @@ def _draw_images(folder: Path, images: Sequence[ImagePlan], *, workers: int | No
 
 def _begin_worker() -> None:
     cv2.setNumThreads(1)
-    keep_freed()
+    settle_process()
 
 
 def _count(done: Iterable[str], total: int, *, progress: Progress | None) -> None:

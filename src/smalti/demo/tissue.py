@@ -98,7 +98,10 @@ def _photograph(rng: np.random.Generator, amounts: tuple[Float, Float], *, lab: 
     h, e = (np.float32(s) * a for s, a in zip(lab.strength, amounts, strict=True))
     y, x = np.ogrid[-1 : 1 : shape[0] * 1j, -1 : 1 : shape[1] * 1j]
     lean = rng.uniform(-0.025, 0.025, 2)
-    lamp = (1 + lean[0] * y + lean[1] * x - 0.02 * (x * x + y * y)).astype(np.float32)
+    slant, bow = (1 + lean[0] * y) + lean[1] * x, x * x + y * y
+    bow *= 0.02
+    slant -= bow
+    lamp = slant.astype(np.float32)
     lamp *= np.float32(rng.uniform(0.97, 1.02))
     noise = np.float32(lab.noise) * rng.standard_normal(shape, dtype=np.float32)
     rgb = np.empty((*shape, 3), np.uint8)
@@ -130,10 +133,16 @@ def _draw_ground(rng: np.random.Generator, mask: Byte, *, scale: float) -> Layer
     _glands(rng, (haematoxylin, eosin, white), mask=mask, scale=scale)
     left = 1 - cv2.GaussianBlur(white, (0, 0), 0.9).astype(np.float32) / 255
     grain = 1 + 0.2 * smooth_noise(rng, shape, scale_px=1.8)
-    h = haematoxylin.astype(np.float32) * (FULL_OD / 255) * grain + 0.05
-    e = cv2.GaussianBlur(eosin, (0, 0), 0.7).astype(np.float32) * (FULL_OD / 255)
+    h = haematoxylin.astype(np.float32)
+    h *= FULL_OD / 255
+    h *= grain
+    h += 0.05
+    h *= left
+    e = cv2.GaussianBlur(eosin, (0, 0), 0.7).astype(np.float32)
+    e *= FULL_OD / 255
     e *= 1 + 0.10 * smooth_noise(rng, shape, scale_px=2.5)
-    return Layer((h * left).astype(np.float32), (e * left).astype(np.float32), np.ones(shape, np.float32))
+    e *= left
+    return Layer(h, e, np.ones(shape, np.float32))
 
 
 def _stroma(rng: np.random.Generator, direction: Float) -> Byte:
