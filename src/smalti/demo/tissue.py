@@ -98,15 +98,23 @@ def _photograph(rng: np.random.Generator, amounts: tuple[Float, Float], *, lab: 
     h, e = (np.float32(s) * a for s, a in zip(lab.strength, amounts, strict=True))
     y, x = np.ogrid[-1 : 1 : shape[0] * 1j, -1 : 1 : shape[1] * 1j]
     lean = rng.uniform(-0.025, 0.025, 2)
-    lamp = (1 + lean[0] * y + lean[1] * x - 0.02 * (x * x + y * y)).astype(np.float32)
+    slant, bow = (1 + lean[0] * y) + lean[1] * x, x * x + y * y
+    bow *= 0.02
+    slant -= bow
+    lamp = slant.astype(np.float32)
     lamp *= np.float32(rng.uniform(0.97, 1.02))
     noise = np.float32(lab.noise) * rng.standard_normal(shape, dtype=np.float32)
     rgb = np.empty((*shape, 3), np.uint8)
-    for channel in range(3):
-        light = np.exp(-(np.float32(lab.haematoxylin[channel]) * h + np.float32(lab.eosin[channel]) * e))
+    light = np.empty(shape, np.float32)
+    for channel in range(3):  # in place: a map of a large image is dearer to allocate than to compute
+        np.multiply(h, np.float32(-lab.haematoxylin[channel]), out=light)
+        light -= np.float32(lab.eosin[channel]) * e
+        np.exp(light, out=light)
         light *= np.float32(lab.glass[channel]) * lamp
-        light = cv2.GaussianBlur(light, (0, 0), lab.focus_px) + noise
-        rgb[..., channel] = np.clip(light + 0.5, 0, 255).astype(np.uint8)
+        cv2.GaussianBlur(light, (0, 0), lab.focus_px, dst=light)
+        light += noise
+        light += np.float32(0.5)
+        rgb[..., channel] = np.clip(light, 0, 255, out=light)
     return rgb
 
 
@@ -125,10 +133,16 @@ def _draw_ground(rng: np.random.Generator, mask: Byte, *, scale: float) -> Layer
     _glands(rng, (haematoxylin, eosin, white), mask=mask, scale=scale)
     left = 1 - cv2.GaussianBlur(white, (0, 0), 0.9).astype(np.float32) / 255
     grain = 1 + 0.2 * smooth_noise(rng, shape, scale_px=1.8)
-    h = haematoxylin.astype(np.float32) * (FULL_OD / 255) * grain + 0.05
-    e = cv2.GaussianBlur(eosin, (0, 0), 0.7).astype(np.float32) * (FULL_OD / 255)
+    h = haematoxylin.astype(np.float32)
+    h *= FULL_OD / 255
+    h *= grain
+    h += 0.05
+    h *= left
+    e = cv2.GaussianBlur(eosin, (0, 0), 0.7).astype(np.float32)
+    e *= FULL_OD / 255
     e *= 1 + 0.10 * smooth_noise(rng, shape, scale_px=2.5)
-    return Layer((h * left).astype(np.float32), (e * left).astype(np.float32), np.ones(shape, np.float32))
+    e *= left
+    return Layer(h, e, np.ones(shape, np.float32))
 
 
 def _stroma(rng: np.random.Generator, direction: Float) -> Byte:

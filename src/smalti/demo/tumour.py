@@ -73,10 +73,11 @@ def draw_mask(rng: np.random.Generator, shape: tuple[int, int]) -> Byte:
     full = cv2.resize(height, shape[::-1], interpolation=cv2.INTER_CUBIC)
     mask = (full > 0).astype(np.uint8)
     closed = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((9, 9), np.uint8))
-    count, pieces, stats, _ = cv2.connectedComponentsWithStats(closed)
+    _, pieces, stats, _ = cv2.connectedComponentsWithStats(closed)
     area = stats[:, cv2.CC_STAT_AREA]
-    keep = [i for i in range(1, count) if area[i] > 0.08 * area[1:].max()]
-    return np.where(np.isin(pieces, keep), 255, 0).astype(np.uint8)
+    greys = np.where(area > 0.08 * area[1:].max(initial=0), 255, 0).astype(np.uint8)
+    greys[0] = 0  # the ground
+    return greys[pieces]
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from ..samples import StainMaps, apply_transform, iterate_ahead, normalise_tiles
 from ..tile import TileStore
 from .devices import choose_device, make_fabric
 
-CHUNK_TILES = 32
+CHUNK_TILES = 16  # of 32, the maps of a mobile network take 150 MB and leave every cache
 FEATURES_CODE = ("smalti.train.features", "smalti.models.backbones", "smalti.samples.augment", "smalti.samples.stain")
 DESCRIBED_CODE = ("smalti.models.described", "smalti.audit.stains")  # which stands for weights there
 
