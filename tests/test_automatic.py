@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score
 
+from smalti.errors import RecipeError
 from smalti import workflow
 from smalti.audit import read_findings
 from smalti.audit.evidence import Evidence
@@ -88,6 +89,18 @@ def test_what_a_solved_head_does_not_read_is_said() -> None:
     assert "nothing reads" not in resolve("model.head=steps", "train.transfer.lr=0.1")[1]
     with pytest.raises(Exception, match=r"head 'ridge' is solved.*model\.head=steps"):
         check_parts(resolve("model.head=ridge", "model.pooler=attention")[0])
+
+
+def test_stages_are_refused_where_the_network_learns_or_is_none() -> None:
+    with pytest.raises(RecipeError, match=r"train\.finetune\.epochs=0"):
+        check_parts(load_recipe("default", settings=["model.embedding=stages"]))
+    with pytest.raises(RecipeError, match=r"model\.embedding=last"):
+        check_parts(
+            load_recipe(
+                "quick", settings=["model.head=logistic", "model.backbone=described:colour", "model.embedding=stages"]
+            )
+        )
+    check_parts(load_recipe("quick", settings=["model.head=logistic", "model.embedding=stages"]))
 
 
 def test_other_presets_keep_their_steps() -> None:

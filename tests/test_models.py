@@ -47,6 +47,30 @@ def draw_images(count: int = 2, side: int = 64) -> torch.Tensor:
     return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(0))
 
 
+# --- what of a network is the embedding ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "mobilenetv3_small_050", "tf_efficientnet_lite0"])
+def test_stages_are_the_mean_maps_of_timm_in_a_row(name: str) -> None:
+    backbone = build_backbone(make_model(name, embedding="stages"))
+    other = timm.create_model(name, features_only=True, out_indices=(-3, -2, -1)).eval()
+    known = {key.removeprefix("network."): value for key, value in backbone.module.state_dict().items()}
+    other.load_state_dict({key: known[key] for key in other.state_dict()})
+    maps = embed(other, draw_images())
+    wanted = torch.cat([one.mean(dim=(2, 3)) for one in maps], dim=1)
+    torch.testing.assert_close(embed(backbone.module, draw_images()), wanted, rtol=1e-4, atol=1e-5)
+    assert backbone.features == wanted.shape[1]
+    assert hash_weights(backbone.module) != hash_weights(build_backbone(make_model(name)).module)
+
+
+def test_stages_of_a_transformer_are_means_of_its_patches() -> None:
+    backbone = build_backbone(make_model("test_vit", embedding="stages"))
+    size = backbone.spec.size_px
+    embedded = embed(backbone.module, draw_images(side=size))
+    assert embedded.shape == (2, backbone.features)
+    assert embedded.isfinite().all()
+
+
 # --- head and network ---------------------------------------------------------------------------------------------
 
 

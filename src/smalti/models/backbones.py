@@ -28,6 +28,7 @@ from .described import build_described, is_described
 from .norms import NORMS, Norm, has_batchnorm
 from .weights import load_package, load_weights
 
+STAGES = 3  # the last so many, of which maps are taken; before them are edges and colours
 FILE_OPTION = "--set model.weights=FILE (.safetensors) takes weights from a file, --set model.pretrained=false none"
 
 
@@ -54,6 +55,29 @@ class Backbone:
     spec: InputSpec
     norm: Norm | None = None
     note: str | None = None
+
+
+class Stages(nn.Module):
+    """The means over the maps of the last stages of a timm network, one after the other: (M, 3, H, W) to (M, D).
+
+    The last layer is made for the classes of ImageNet. Stages before it tell textures and small patterns, which is
+    more of what stained tissue differs in (docs/experiments.md).
+
+    Raises:
+        PartError: the network gives no maps of its stages.
+    """
+
+    def __init__(self, network: nn.Module, *, name: str) -> None:
+        super().__init__()
+        if not hasattr(network, "forward_intermediates"):
+            raise PartError(f"{name} gives no maps of its stages. Fix: model.embedding=last, or another backbone")
+        self.network = network
+
+    def forward(self, tiles: torch.Tensor) -> torch.Tensor:
+        """Embed tiles (M, 3, H, W), normalised, as (M, D)."""
+        network: Any = self.network
+        maps = network.forward_intermediates(tiles, indices=STAGES, output_fmt="NCHW", intermediates_only=True)
+        return torch.cat([one.float().mean(dim=(2, 3)) for one in maps], dim=1)
 
 
 def build_backbone(model: recipe.Model, *, seed: int = 0) -> Backbone:
@@ -86,6 +110,8 @@ def build_backbone(model: recipe.Model, *, seed: int = 0) -> Backbone:
     norm = NORMS.build("live" if model.norm == "auto" else model.norm) if has_batchnorm(module) else None
     if norm is not None and norm.convert is not None:
         module = norm.convert(module)
+    if model.embedding == "stages":
+        module = Stages(module, name=model.backbone)
     with torch.inference_mode():
         module.eval()
         size = int(config["input_size"][-1])

@@ -227,6 +227,11 @@ class Model(Section):
         "error",
         description="when no weights can be had: stop, or lay the preset 'scratch' over this recipe",
     )
+    embedding: Literal["last", "stages"] = Field(
+        "last",
+        description="what of a network is the embedding of a tile: its last layer; or, while it is frozen, the means "
+        "over the maps of its last three stages, one after the other: smaller patterns, less of what ImageNet names",
+    )
     pooler: str = Field("mean", description="how tile embeddings become one image embedding (smalti parts)")
     pooler_options: tuple[Option, ...] = Field(
         (), description="what the pooler takes, as name=value, for example [hidden=128] (smalti parts)"

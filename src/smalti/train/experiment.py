@@ -147,6 +147,11 @@ def check_parts(recipe: Recipe) -> None:
                 f"head '{model.head}' is solved on embeddings that are there before anything learns. Fix: a pooler "
                 "such as mean, model.fusion=null and train.transfer.epochs above 0, or --set model.head=steps"
             )
+    if model.embedding == "stages" and recipe.train.finetune.epochs and not is_described(model.backbone):
+        raise RecipeError(
+            "model.embedding=stages is of a frozen network, whose stages are not opened one by one. "
+            "Fix: --set train.finetune.epochs=0, or --set model.embedding=last"
+        )
     if recipe.model.norm != "auto":
         NORMS.find(recipe.model.norm)
     STAINS.find(recipe.stain.normalise)
@@ -170,6 +175,7 @@ def _check_described(recipe: Recipe) -> None:
         (model.weights is not None, f"model.weights={model.weights}", "model.weights=null"),
         (model.weights_part is not None, f"model.weights_part={model.weights_part}", "model.weights_part=null"),
         (converts, f"model.norm={model.norm}", "model.norm=auto"),
+        (model.embedding != "last", f"model.embedding={model.embedding}", "model.embedding=last"),
     ]
     wrong = [(what, fix) for found, what, fix in asked if found]
     if wrong:
