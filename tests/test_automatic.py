@@ -12,12 +12,12 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score
 
-from smalti.errors import RecipeError
 from smalti import workflow
 from smalti.audit import read_findings
 from smalti.audit.evidence import Evidence
 from smalti.audit.suspects import find_suspects, pool_opinions, rank_labels
 from smalti.audit.traces import read_traces
+from smalti.errors import RecipeError
 from smalti.ladder import Ladder, list_ladders, load_ladder, resolve_ladder
 from smalti.models import POOLERS
 from smalti.recipe import PLAIN_POOLERS, Train, list_turned, load_recipe, settle_choices

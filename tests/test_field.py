@@ -107,7 +107,9 @@ def test_the_whole_of_a_thin_image_is_no_pile_of_copies(tmp_path: Path) -> None:
     wanted = np.pad(read_rgb(samples[1]), ((0, 0), (8, 8), (0, 0)), mode="reflect")
     np.testing.assert_array_equal(broad, wanted)
     tile = recipe.Tile(source="whole")
-    assert settle_field(tile, samples, tile_px=TILE_PX) is tile
+    assert settle_field(tile, samples, tile_px=TILE_PX).field_px is None
+    assert settle_field(tile, samples, tile_px=64) is tile
+    assert settle_field(tile, samples, tile_px=224).size_px == 160, "2.5 times the longer side, in steps of 32"
     assert "(0.png) fill less than half" in note_sizes(tile, samples, tile_px=TILE_PX)[0]
 
 

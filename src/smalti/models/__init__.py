@@ -2,7 +2,15 @@
 
 from . import attention, clam, dsmil, settransformer, transmil  # noqa: F401 - importing them registers the poolers
 from .attention import AdditivePooler, LearnedPooler
-from .backbones import Backbone, build_backbone, describe_missing_weights, find_weights, hash_weights, read_input_px
+from .backbones import (
+    Backbone,
+    build_backbone,
+    describe_missing_weights,
+    find_weights,
+    gives_stages,
+    hash_weights,
+    read_input_px,
+)
 from .branch import MASK_WIDTH, TILE_WIDTH, Guide, MaskBranch
 from .described import DESCRIPTIONS, Description, build_described, is_described
 from .freezing import ParameterGroup, build_groups, open_stage
@@ -44,6 +52,7 @@ __all__ = [
     "cut_backbone",
     "describe_missing_weights",
     "find_weights",
+    "gives_stages",
     "hash_weights",
     "is_described",
     "keeps_single",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -127,6 +128,15 @@ def read_input_px(model: recipe.Model) -> int:
         return DESCRIBED.size_px
     config = timm.get_pretrained_cfg(settle_backbone(model).backbone, allow_unregistered=True)
     return int(config.input_size[-1]) if config is not None else 224
+
+
+def gives_stages(backbone: str) -> bool:
+    """Whether timm has a network of this name that gives maps of its stages; it is not built for that."""
+    name = backbone.partition(".")[0]
+    if not timm.is_model(name):
+        return False
+    parts = vars(sys.modules[timm.model_entrypoint(name).__module__]).values()
+    return any(isinstance(part, type) and hasattr(part, "forward_intermediates") for part in parts)
 
 
 def find_weights(model: recipe.Model) -> str | None:

@@ -227,10 +227,11 @@ class Model(Section):
         "error",
         description="when no weights can be had: stop, or lay the preset 'scratch' over this recipe",
     )
-    embedding: Literal["last", "stages"] = Field(
-        "last",
-        description="what of a network is the embedding of a tile: its last layer; or, while it is frozen, the means "
-        "over the maps of its last three stages, one after the other: smaller patterns, less of what ImageNet names",
+    embedding: Literal["auto", "last", "stages"] = Field(
+        "auto",
+        description="what of a network is the embedding of a tile: its last layer; or, while it is frozen, stages: the "
+        "means over the maps of its last three stages, one after the other, which tell smaller patterns; auto: stages "
+        "where the head is solved and a network of timm gives them, else last",
     )
     pooler: str = Field("mean", description="how tile embeddings become one image embedding (smalti parts)")
     pooler_options: tuple[Option, ...] = Field(

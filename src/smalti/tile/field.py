@@ -25,21 +25,23 @@ def settle_field(tile: recipe.Tile, samples: Sequence[Sample], *, tile_px: int, 
     """The knobs with ``field_px`` where images are smaller than a tile: the median of their shorter sides.
 
     ``tile_px`` is the side of a stored tile so far. Where neither the recipe nor the backbone (``fixed``) insists on
-    it, ``size_px`` becomes the smaller one that such images need. Nothing changes where the recipe says the field
-    itself, microns per pixel, or another source than tiles.
+    it, ``size_px`` becomes the smaller one that such images need; of whole images too, whose longer side counts.
+    Nothing changes where the recipe says the field itself, microns per pixel, or that the box of the mask is seen.
 
     Raises:
         DataError: an image cannot be read.
     """
-    if tile.source != "tiles" or tile.mpp is not None or tile.field_px is not None:
+    if tile.source == "mask_box" or tile.mpp is not None or tile.field_px is not None:
         return tile
-    sides = [side for s in samples if (side := min(images.read_size(s.path))) >= LEAST_PX]
+    whole = tile.source == "whole"
+    sizes = [size for s in samples if min(size := images.read_size(s.path)) >= LEAST_PX]
+    sides = [max(size) if whole else min(size) for size in sizes]
     middle = int(statistics.median(sides)) if sides else tile_px
     if middle >= tile_px:
         return tile
     enough = min(tile_px, math.ceil(ENLARGED * middle / STRIDE_PX) * STRIDE_PX)
     size_px = tile.size_px if fixed or tile.size_px is not None else enough
-    return tile.model_copy(update={"field_px": middle, "size_px": size_px})
+    return tile.model_copy(update={"size_px": size_px} | ({} if whole else {"field_px": middle}))
 
 
 def note_sizes(tile: recipe.Tile, samples: Sequence[Sample], *, tile_px: int) -> tuple[str, ...]:

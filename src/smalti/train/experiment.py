@@ -175,7 +175,7 @@ def _check_described(recipe: Recipe) -> None:
         (model.weights is not None, f"model.weights={model.weights}", "model.weights=null"),
         (model.weights_part is not None, f"model.weights_part={model.weights_part}", "model.weights_part=null"),
         (converts, f"model.norm={model.norm}", "model.norm=auto"),
-        (model.embedding != "last", f"model.embedding={model.embedding}", "model.embedding=last"),
+        (model.embedding == "stages", "model.embedding=stages", "model.embedding=last"),
     ]
     wrong = [(what, fix) for found, what, fix in asked if found]
     if wrong:
