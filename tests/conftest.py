@@ -81,6 +81,8 @@ def embed(tmp_path: Path) -> Callable[..., Any]:
             zeros,
             np.ones(len(names), np.float32),
             np.ones(len(names), np.float32),
+            np.zeros(len(names), np.uint8),
+            np.zeros(len(names) + 1, np.int64),
         )
         spec = InputSpec(64, False, (0.5,) * 3, (0.5,) * 3)
         backbone = Backbone(torch.nn.Identity(), "identity", values.shape[2], spec)

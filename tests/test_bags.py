@@ -37,8 +37,9 @@ def store_features(folder: Path, bags: list[NDArray[np.float32]], *, views: int 
     places = np.concatenate([np.stack([np.arange(n), np.zeros(n)], axis=1) for n in sizes]).astype(np.int64) * 64
     names = tuple(f"i{n:04d}" for n in range(len(bags)))
     store = TileStore(
-        "none", folder, 64, names, starts, places, np.ones(starts[-1], np.float32), np.ones(starts[-1], np.float32)
-    )
+        "none", folder, 64, names, starts, places, np.ones(starts[-1], np.float32), np.ones(starts[-1], np.float32),
+        np.zeros(starts[-1], np.uint8), np.zeros(len(names) + 1, np.int64),
+    )  # fmt: skip
     files = []
     for view in range(views):
         path = folder / f"features-{view}.f32"

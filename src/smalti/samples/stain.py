@@ -107,10 +107,9 @@ def fit_maps(store: TileStore, method: str, *, bags: NDArray[np.int64], cases: S
     Raises:
         PartError: no stain method has this name.
     """
-    names = [entry.name for entry in STAINS]
     plain = method == STAINS.find("none").name
-    staining = store.read_staining()
-    frames = staining.frames[:, names.index(OWN_METHOD if plain else STAINS.find(method).name)]
+    staining = store.read_staining(OWN_METHOD if plain else STAINS.find(method).name)
+    frames = staining.frames
     reference = None if plain else combine_frames(frames[bags], cases)
     return StainMaps(store, frames if reference is None else match_axes(frames, reference), reference, staining)
 

@@ -7,7 +7,6 @@ what light and stain can do, not by names.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,7 +33,7 @@ class Staining:
     """What is known of the stain of the images of a store.
 
     Attributes:
-        frames: (images, methods, 3, 4), one for each of `STAINS`, in its order; not a number where it cannot be told.
+        frames: (images, 3, 4), by one of `STAINS`; not a number where it cannot be told.
         kind: (images,) why there is none, number of `KINDS`; 0 where there is.
         tile_kind: (rows,) the same of each tile, which is judged by itself.
     """
@@ -73,18 +72,16 @@ def judge_pixels(pixels: Pixels) -> int:
     return KINDS.index("painted") if _find_paint(pixels[some]).mean() > PAINT_FRAC else 0
 
 
-def measure_frames(pixels: Sequence[Pixels]) -> tuple[NDArray[np.float64], int]:
-    """Frames (methods, 3, 4) and kind of one image, from chosen pixels of its tiles, each (n, 3)."""
-    chosen = np.concatenate(pixels)
-    kind = judge_pixels(chosen)
-    unknown = np.repeat(build_unknown()[None], len(list(STAINS)), axis=0)
+def measure_frame(pixels: Pixels, method: str) -> tuple[NDArray[np.float64], int]:
+    """Frame (3, 4) by one of `STAINS` and kind of an image, from chosen pixels of its tiles, (n, 3)."""
+    kind = judge_pixels(pixels)
     if kind:
-        return unknown, kind
-    densities = DENSITIES[chosen].astype(np.float64)
-    stained = densities[(densities >= LEAST_DENSITY).all(axis=1) & ~_find_paint(chosen)]
+        return build_unknown(), kind
+    densities = DENSITIES[pixels].astype(np.float64)
+    stained = densities[(densities >= LEAST_DENSITY).all(axis=1) & ~_find_paint(pixels)]
     if len(stained) < LEAST_PIXELS:
-        return unknown, KINDS.index("blank")
-    return np.stack([STAINS.build(entry.name)(stained) for entry in STAINS]), 0
+        return build_unknown(), KINDS.index("blank")
+    return STAINS.build(method)(stained), 0
 
 
 def _find_paint(pixels: Pixels) -> NDArray[np.bool_]:

@@ -1,8 +1,9 @@
 """All tiles of a cohort in one file, built once, read by row.
 
 A store is a folder named by its key: ``tiles.u8`` (rows of tile_px x tile_px x 3 bytes), ``masks.u1`` (the mask in
-each tile, a bit a pixel), ``rasters.u8`` (the same shrunk), ``shapes.npz`` (whole masks), ``stain.npz`` (what was seen
-of stains), ``index.npz`` and ``store.json``. The key covers the bytes of images and masks, repairs, the knobs that
+each tile, a bit a pixel), ``rasters.u8`` (the same shrunk), ``stained.u8`` (pixels that speak of each image's stain),
+``shapes.npz`` (whole masks), ``index.npz`` and ``store.json``; what a method makes of the stains, ``stain-METHOD.npz``,
+is added when it is first asked for. The key covers the bytes of images and masks, repairs, the knobs that
 matter for the source, and the code that looks at pixels (`CODE`); labels, cases and the order of the samples are left
 out, so that a corrected label does not cut anything again.
 """
@@ -16,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
 
@@ -30,14 +31,14 @@ from ..types import Cohort, Sample
 from .cut import Bag, bound_bag, cut_bag, cut_pieces
 from .exchange import exchange_masks
 from .shape import OUTLINE_PX, SHAPE_NAMES
-from .staining import Staining, measure_frames
+from .staining import Staining, measure_frame
 
 TILES_NAME = "tiles.u8"
 MASKS_NAME = "masks.u1"
 RASTERS_NAME = "rasters.u8"
 SHAPES_NAME = "shapes.npz"
 INDEX_NAME = "index.npz"
-STAIN_NAME = "stain.npz"
+STAINED_NAME = "stained.u8"
 ABOUT_NAME = "store.json"
 PREFIX = "tiles-"  # of a store's folder, before its key
 CODE = ("smalti.tile", "smalti.images", "smalti.audit.stains")
@@ -56,7 +57,7 @@ GRID_KNOBS = (
     "max_tiles",
 )
 RASTER_PX = 16  # side of the shrunken mask of a tile: a cell is some 14 px at 224, a nucleus; finer is the channel's
-INDEX_COLUMNS = ("positions", "coverage", "scale")  # of a bag and of the store: one entry a tile
+INDEX_COLUMNS = ("positions", "coverage", "scale", "kind")  # of a bag and of the store: one entry a tile
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,6 +73,8 @@ class TileStore:
         positions: (rows, 2) (row_px, col_px) of each tile in its image.
         coverage: (rows,) share of each tile under the mask.
         scale: (rows,) image pixels per pixel of each tile, which shows ``scale * tile_px`` image pixels to a side.
+        kind: (rows,) why the stain of a tile is to be left alone, as in `Staining`.
+        stained: (len(images) + 1,) where the pixels of images start that speak of their stain.
     """
 
     key: str
@@ -82,6 +85,8 @@ class TileStore:
     positions: NDArray[np.int64]
     coverage: NDArray[np.float32]
     scale: NDArray[np.float32]
+    kind: NDArray[np.uint8]
+    stained: NDArray[np.int64]
     _order: dict[str, int] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -121,9 +126,19 @@ class TileStore:
         finest = sides.min()
         return ((self.positions[chosen] + (sides - finest) / 2) / finest).astype(np.float32)
 
-    def read_staining(self) -> Staining:
-        """What was seen of the stain of its images when they were cut."""
-        return Staining(**runs.read_arrays(self.folder / STAIN_NAME, ("frames", "kind", "tile_kind")))
+    def read_staining(self, method: str) -> Staining:
+        """What one of `smalti.tile.stain.STAINS` makes of the stain of each image; measured once and kept.
+
+        Raises:
+            RunError: the store is damaged.
+        """
+        path = self.folder / f"stain-{method}.npz"
+        if not path.is_file():
+            pixels = np.fromfile(self.folder / STAINED_NAME, dtype=np.uint8).reshape(-1, CHANNELS)
+            found = [measure_frame(part, method) for part in np.split(pixels, self.stained[1:-1])]
+            frames, kinds = zip(*found, strict=True)
+            runs.write_arrays(path, {"frames": np.stack(frames), "kind": np.array(kinds, dtype=np.uint8)})
+        return Staining(**runs.read_arrays(path, ("frames", "kind")), tile_kind=self.kind)
 
     def read_rows(self, start: int, stop: int, *, masked: bool = False) -> NDArray[np.uint8]:
         """Tiles ``start`` to ``stop`` (excluded), as `read_tiles`."""
@@ -242,11 +257,13 @@ def open_store(folder: Path) -> TileStore:
             folder=folder,
             tile_px=int(about["tile_px"]),
             images=tuple(about["images"]),
-            **runs.read_arrays(folder / INDEX_NAME, ("starts", *INDEX_COLUMNS)),
+            **runs.read_arrays(folder / INDEX_NAME, ("starts", "stained", *INDEX_COLUMNS)),
         )
-        sizes = {name: (folder / name).stat().st_size for name in store._row_bytes}
-    for name, size in store._row_bytes.items():
-        wanted, found = len(store) * size, sizes[name]
+        wholes = {name: len(store) * size for name, size in store._row_bytes.items()}
+        wholes[STAINED_NAME] = int(store.stained[-1]) * CHANNELS
+        sizes = {name: (folder / name).stat().st_size for name in wholes}
+    for name, wanted in wholes.items():
+        found = sizes[name]
         if wanted != found:
             raise RunError(f"{folder / name} has {found} bytes, not {wanted}. Fix: delete {folder} and run again")
     return store
@@ -294,34 +311,29 @@ def _write_store(
     progress: Callable[[int, int], None] | None,
 ) -> None:
     """Bag after bag and piece after piece, so that memory is bounded whatever the images."""
-    counts = np.zeros(len(samples) + 1, dtype=np.int64)
-    columns: dict[str, list[NDArray[np.generic]]] = {name: [] for name in (*INDEX_COLUMNS, "kind")}
-    stains: list[Future[tuple[NDArray[np.float64], int]]] = []
+    counts, stained = (np.zeros(len(samples) + 1, dtype=np.int64) for _ in range(2))
+    columns: dict[str, list[NDArray[np.generic]]] = {name: [] for name in INDEX_COLUMNS}
     outlines = np.empty((len(samples), OUTLINE_PX, OUTLINE_PX), dtype=np.uint8)
     shapes = np.empty((len(samples), len(SHAPE_NAMES)), dtype=np.float32)
+    names = (TILES_NAME, MASKS_NAME, RASTERS_NAME, STAINED_NAME)
     with ExitStack() as stack:
-        pool = stack.enter_context(ThreadPoolExecutor(WORKERS))
-        files = [stack.enter_context((folder / name).open("wb")) for name in (TILES_NAME, MASKS_NAME, RASTERS_NAME)]
+        files = [stack.enter_context((folder / name).open("wb")) for name in names]
         for i, pieces in enumerate(_cut_ahead(samples, tile, tile_px=tile_px, hashes=hashes)):
-            tissue: list[NDArray[np.uint8]] = []
             for bag in pieces:
-                tissue.extend(bag.tissue)
                 bits = np.packbits(bag.masks.reshape(len(bag.masks), -1), axis=1)
-                for file, rows in zip(files, (bag.pixels, bits, _shrink_masks(bag.masks)), strict=True):
-                    file.write(rows.data)
+                speaking = np.concatenate([np.empty((0, CHANNELS), dtype=np.uint8), *bag.tissue])
+                for file, rows in zip(files, (bag.pixels, bits, _shrink_masks(bag.masks), speaking), strict=True):
+                    file.write(np.ascontiguousarray(rows).data)
                 counts[i + 1] += len(bag.pixels)
+                stained[i + 1] += len(speaking)
                 for name, column in columns.items():
                     column.append(getattr(bag, name))
                 outlines[i], shapes[i] = bag.outline, bag.shape
-            stains.append(pool.submit(measure_frames, tissue))
-            stains[max(0, i - LOOK_AHEAD)].result()  # so that few wait with their pixels
             if progress is not None:
                 progress(i + 1, len(samples))
     index = {name: np.concatenate(column) for name, column in columns.items()}
-    frames, kinds = zip(*(stain.result() for stain in stains), strict=True)
-    staining = Staining(np.stack(frames), np.array(kinds, dtype=np.uint8), index.pop("kind").astype(np.uint8))
-    runs.write_arrays(folder / STAIN_NAME, asdict(staining))
-    np.savez(folder / INDEX_NAME, starts=np.cumsum(counts), **index)  # type: ignore[arg-type]  # no key is allow_pickle
+    starts = {"starts": np.cumsum(counts), "stained": np.cumsum(stained)}
+    np.savez(folder / INDEX_NAME, **starts, **index)  # type: ignore[arg-type]  # no key is allow_pickle
     np.savez(folder / SHAPES_NAME, outlines=outlines, shapes=shapes)
     about = {"knobs": _name_knobs(tile, tile_px), "tile_px": tile_px, "images": [s.image for s in samples]}
     runs.write_json(folder / ABOUT_NAME, about)
