@@ -168,8 +168,8 @@ def play_table(stem: Path, asked: str, work: Callable[[], pd.DataFrame]) -> Play
 
 
 def embed_whole(place: Place) -> np.ndarray:
-    """Frozen features of each labelled image, shrunk to the input of the backbone, (n, D)."""
-    settings = [*place.settings, "tile.source=whole", "model.head=logistic"]
+    """Frozen features of each labelled image, shrunk to the input of the backbone, from its last layer, (n, D)."""
+    settings = [*place.settings, "tile.source=whole", "model.head=logistic", "model.embedding=last"]
     experiment, _ = workflow.train_run(
         place.data, load_recipe("quick", settings=settings), runs=place.runs, name=f"{place.file}-quick-whole",
         skip_problems=True,
