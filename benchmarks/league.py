@@ -51,6 +51,7 @@ from outsiders import OUTSIDERS, ask, read_interpreters, set_task
 from smalti import images, workflow
 from smalti.errors import DataError
 from smalti.evaluate import Pool, Unit, average_cases, pool_predictions, score_predictions
+from smalti.models import read_input_px
 from smalti.recipe import load_recipe
 from smalti.runs import RunFolder, hash_text, read_json, read_table, write_json, write_table
 from smalti.types import Cohort, score_columns
@@ -169,7 +170,9 @@ def play_table(stem: Path, asked: str, work: Callable[[], pd.DataFrame]) -> Play
 
 def embed_whole(place: Place) -> np.ndarray:
     """Frozen features of each labelled image, shrunk to the input of the backbone, from its last layer, (n, D)."""
-    settings = [*place.settings, "tile.source=whole", "model.head=logistic", "model.embedding=last"]
+    side_px = read_input_px(load_recipe("quick", settings=place.settings).model)
+    settings = [*place.settings, "tile.source=whole", f"tile.size_px={side_px}"]
+    settings += ["model.head=logistic", "model.embedding=last"]
     experiment, _ = workflow.train_run(
         place.data, load_recipe("quick", settings=settings), runs=place.runs, name=f"{place.file}-quick-whole",
         skip_problems=True,

@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 
 from peers.task import KEYS, Task
 from smalti.errors import DataError, Problem, WeightsError
+from smalti.models import build_backbone
 from smalti.runs import read_table
 from smalti.train import Experiment
 from smalti.types import score_columns
@@ -97,7 +98,9 @@ def set_task(name: str, folder: Path, *, experiment: Experiment, folds: pd.DataF
     spec = backbone.spec
     Task(table, experiment.cohort.classes, minutes, backbone.name, spec.size_px, spec.mean, spec.std).write(folder)
     if OUTSIDERS[name].needs == "weights":
-        state = {key: value.contiguous() for key, value in backbone.module.state_dict().items()}
+        # Users of a library take the whole network, whatever smalti reads of it.
+        network = build_backbone(experiment.recipe.model.model_copy(update={"embedding": "last"})).module
+        state = {key: value.contiguous() for key, value in network.state_dict().items()}
         save_file(state, folder / "weights.safetensors")
     else:
         found = experiment.compare_images()

@@ -91,6 +91,20 @@ def test_what_a_solved_head_does_not_read_is_said() -> None:
         check_parts(resolve("model.head=ridge", "model.pooler=attention")[0])
 
 
+def test_what_is_compared_is_read_at_the_same_place_of_the_network() -> None:
+    lite, other = "model.backbone=tf_efficientnet_lite0", "model.backbone=resnet18"
+    alone, heard = resolve(lite)
+    assert alone.model.embedding == "stages"
+    assert "embedding stages: " in heard
+    assert resolve(other)[0].model.embedding == "last", "it was not measured"
+    assert resolve(lite, "model.embedding=last")[0].model.embedding == "last"
+    assert resolve(lite, "train.finetune.epochs=2")[0].model.embedding == "last"
+    assert resolve("model.backbone=described:colour")[0].model.embedding == "last"
+    for settings in ([other], [lite, "model.head=steps"]):
+        both, _ = settle_choices([load_recipe("quick", settings=part) for part in ([lite], settings)])
+        assert [recipe.model.embedding for recipe in both] == ["last", "last"]
+
+
 def test_stages_are_refused_where_the_network_learns_or_is_none() -> None:
     with pytest.raises(RecipeError, match=r"train\.finetune\.epochs=0"):
         check_parts(load_recipe("default", settings=["model.embedding=stages"]))
@@ -119,10 +133,11 @@ def test_no_rung_turns_what_its_head_does_not_read(name: str) -> None:
     steps = resolve_ladder(load_ladder(name))
     for step in steps:
         model, train = step.recipe.model, step.recipe.train
-        assert "auto" not in {model.head, model.backbone}
+        assert "auto" not in {model.head, model.backbone, model.embedding}
         if model.head != "steps" and not train.finetune.epochs:
             assert list_turned(model, train, plain=Train()) == ()
         check_parts(step.recipe)
+    assert len({step.recipe.model.embedding for step in steps if not step.recipe.ensemble.members}) == 1
     if name != "heads":
         assert len({step.recipe.model.head for step in steps}) == 1
 
@@ -155,7 +170,7 @@ def test_a_search_settles_once_for_all_its_trials() -> None:
     tiles = Space.model_validate({"knobs": [{"knob": "tile.max_tiles", "low": 4, "high": 16, "whole": True}]})
     assert tiles.build_recipe({}, _settle(tiles, (), listener=SILENT)).model.head == "logistic"
     assert _settle(tiles, ("model.head=steps", "model.backbone=resnet18"), listener=SILENT) == (
-        "model.head=steps", "model.backbone=resnet18",
+        "model.head=steps", "model.backbone=resnet18", "model.embedding=last",
     )  # fmt: skip
 
 
@@ -164,6 +179,7 @@ def test_settling_loses_nothing_else() -> None:
     (settled,), _ = settle_choices([plan])
     settings = ["split.folds=3", "predict.views=2"]
     settings += [f"model.head={settled.model.head}", f"model.backbone={settled.model.backbone}"]
+    settings += [f"model.embedding={settled.model.embedding}"]
     assert settled == load_recipe("quick", settings=settings)
 
 

@@ -22,11 +22,12 @@ from bags import build_learned
 from smalti.cli import app
 from smalti.errors import DataError, RunError
 from smalti.evaluate import measure_map, measure_mean, measure_ratio, summarise_maps
-from smalti.models import POOLERS, BagReader, Head, cut_backbone
+from smalti.models import POOLERS, BagReader, Head, build_backbone, cut_backbone
 from smalti.predict import Question, explain_images, make_collection, share_inside, shrink_size, stitch_tiles
 from smalti.predict.deletion import draw_curves
 from smalti.predict.gradcam import find_cams
 from smalti.predict.readings import TileBag, choose_kind, find_gradients, read_tiles, score_subsets
+from smalti.recipe import Model
 from smalti.report import Legend, draw_overlay
 from smalti.report.looked import choose_images, say_trust
 from smalti.review import read_insight
@@ -138,6 +139,24 @@ def test_the_upper_part_gives_the_embedding_of_the_whole(name: str) -> None:
     wanted = torch.rand(2, backbone.num_features)
     torch.testing.assert_close(part(part.run_lower(tiles), wanted), (backbone(tiles) * wanted).sum(dim=1))
     assert find_cams(part, tiles, wanted[None]).sum() > 0
+
+
+@pytest.mark.parametrize("side", [64, 240])
+def test_maps_of_stages_lie_over_each_other_and_keep_what_they_embed(side: int) -> None:
+    """At 240 px the grids are 30, 15 and 8, which is no multiple of the last; of the finest the map is its own."""
+    backbone = build_backbone(Model(backbone="tf_efficientnet_lite0", pretrained=False, embedding="stages")).module
+    tiles = torch.rand(2, 3, side, side)
+    part, reason = cut_backbone(backbone, tiles[:1])
+    assert part is not None, reason
+    with torch.inference_mode():
+        embedded = backbone(tiles)
+    wanted = torch.rand(2, embedded.shape[1])
+    torch.testing.assert_close(part(part.run_lower(tiles), wanted), (embedded * wanted).sum(dim=1))
+    finest = backbone.read_maps(tiles)[0].detach()
+    only = torch.zeros_like(wanted)
+    only[:, : finest.shape[1]] = wanted[:, : finest.shape[1]]
+    expected = torch.relu((finest * only[:, : finest.shape[1], None, None]).sum(dim=1)) / finest[0, 0].numel()
+    torch.testing.assert_close(find_cams(part, tiles, only[None])[0], expected, atol=1e-7, rtol=1e-3)
 
 
 def test_a_backbone_without_maps_says_so() -> None:

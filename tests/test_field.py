@@ -110,6 +110,9 @@ def test_the_whole_of_a_thin_image_is_no_pile_of_copies(tmp_path: Path) -> None:
     assert settle_field(tile, samples, tile_px=TILE_PX).field_px is None
     assert settle_field(tile, samples, tile_px=64) is tile
     assert settle_field(tile, samples, tile_px=224).size_px == 160, "2.5 times the longer side, in steps of 32"
+    (tmp_path / "broad").mkdir()
+    broad = draw_samples(tmp_path / "broad", (300, 300))
+    assert settle_field(tile, [*samples, *broad], tile_px=224) is tile, "the largest says what whole images need"
     assert "(0.png) fill less than half" in note_sizes(tile, samples, tile_px=TILE_PX)[0]
 
 

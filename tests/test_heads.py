@@ -216,6 +216,19 @@ def test_a_fold_in_which_no_case_can_be_held_back_has_no_inner_rows(embed: Calla
         experiment.run.read_inner()
 
 
+def test_a_fold_that_could_hold_back_cases_must_have_inner_rows(embed: Callable[..., Any]) -> None:
+    from smalti.samples import tabulate_folds
+
+    x, y, _ = draw(n=60)
+    experiment, splits = embed(x, y, "model.head=ridge", "split.folds=2", name="whole")
+    train_folds(experiment, splits)
+    write_table(experiment.run.path / "folds.csv", tabulate_folds(experiment.cohort, splits))
+    table = experiment.run.read_inner()
+    write_table(experiment.run.predictions / "inner.csv", table[table["fold"] == 0])
+    with pytest.raises(RunError, match="not those that"):
+        experiment.run.read_inner()
+
+
 def test_members_of_an_ensemble_are_weighed_on_the_rows_that_all_have(
     embed: Callable[..., Any], tmp_path: Path
 ) -> None:

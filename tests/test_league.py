@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,12 +16,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import timm
 import torch
+from safetensors.torch import load_file
 from sklearn.metrics import f1_score
 from torch import nn
 
 from smalti.errors import DataError
 from smalti.evaluate import Pool
+from smalti.models import build_backbone
+from smalti.recipe import Model
 from smalti.types import InputSpec
 
 CLASSES = ("a", "b", "c")
@@ -200,6 +205,19 @@ def test_a_peer_sees_no_label_of_an_outer_image_and_its_answer_becomes_a_table(o
     assert list(table["label"]) == ["NA", "b", "NA", "b"]
     assert list(table["case"]) == ["c0", "c0", "c1", "c1"]
     np.testing.assert_array_equal(table[["score_NA", "score_b", "score_never"]], np.eye(3)[[0, 1, 0, 1]])
+
+
+def test_a_peer_gets_the_whole_network_whatever_smalti_reads_of_it(
+    outsiders: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (outsiders.HERE / "peers" / "mine_peer.py").write_text("")
+    monkeypatch.setitem(outsiders.OUTSIDERS, "mine", replace(outsiders.OUTSIDERS["mine"], needs="weights"))
+    model = Model(backbone="test_resnet", pretrained=False, embedding="stages")
+    experiment = build_experiment()
+    experiment.recipe, experiment.backbone = SimpleNamespace(model=model), build_backbone(model)
+    outsiders.set_task("mine", tmp_path, experiment=experiment, folds=draw_folds(), minutes=1)
+    network = timm.create_model("test_resnet", pretrained=False, num_classes=0)
+    network.load_state_dict(load_file(tmp_path / "weights.safetensors"), strict=True)
 
 
 @pytest.mark.parametrize(

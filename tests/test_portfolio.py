@@ -7,6 +7,7 @@ import math
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from sklearn.metrics import f1_score
 from statsmodels.stats.proportion import proportion_confint
 
 from smalti import workflow
-from smalti.errors import RecipeError, RunError
+from smalti.errors import DivergenceError, RecipeError, RunError
 from smalti.evaluate import foresee_reach
 from smalti.predict import combine_members
 from smalti.predict.ensembles import Inner, Member, mix_members
@@ -352,8 +353,40 @@ def test_with_no_time_for_any_member_the_cheapest_is_trained_and_that_is_said(
     result = workflow.run(challenge, "auto", settings=settings, runs=tmp_path, listener=listener)
     table = pd.read_csv(result.path / "members.csv")
     assert (table["status"] == "done").sum() == 1
-    assert any("trained all the same" in text for text in said)
-    assert sum("time is up" in text for text in said) == 1
+    assert sum("trained all the same" in text for text in said) == 1
+    name = table.loc[table["status"] == "done", "member"].item()
+    assert not any(f"{name} is left out" in text for text in said)
+
+
+def test_where_the_cheapest_fails_the_next_has_its_turn_though_the_time_is_up(
+    challenge: Path, pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, failed = portfolio.train_networks, list[str]()
+
+    def train(ground: Any, recipe: Any, **others: Any) -> Any:
+        if not failed:
+            failed.append(others["name"].rpartition("/")[2])
+            raise DivergenceError("weights that are no numbers")
+        return whole(ground, recipe, **others)
+
+    monkeypatch.setattr(portfolio, "train_networks", train)
+    plan = portfolio.settle_plan
+
+    def settle(*given: Any, clock: Clock, **others: Any) -> Any:
+        members = plan(*given, clock=clock, **others)
+        clock.before_s += 3600  # the plan has taken all the time
+        return members
+
+    monkeypatch.setattr(portfolio, "settle_plan", settle)
+    result = workflow.run(challenge, "auto", settings=[*SETTINGS, f"portfolio.members={pair}"], runs=tmp_path)
+    table = pd.read_csv(result.path / "members.csv").set_index("member")
+    assert table.loc[failed[0], "status"] == "failed"
+    assert (table["status"] == "done").sum() == 1
+
+
+def test_a_recipe_of_a_member_can_be_run_alone(challenge: Path, together: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(together / "members" / "colour" / "recipe.yaml")
+    assert recipe.portfolio == load_recipe("quick").portfolio
 
 
 def test_minutes_of_a_recipe_that_is_alone_are_refused(challenge: Path, tmp_path: Path) -> None:
@@ -367,6 +400,21 @@ def test_explain_and_train_name_the_way(challenge: Path, together: Path) -> None
         workflow.explain_run(together)
     with pytest.raises(RecipeError, match="smalti run"):
         workflow.train_run(challenge, "auto", runs=together.parent, name="other")
+
+
+def test_a_fold_in_which_no_case_can_be_held_back_is_blended_and_read_again(pair: Path, tmp_path: Path) -> None:
+    """Three cases of a class in two folds: one fold learns from a single one of them."""
+    data = draw_challenge(tmp_path / "data", unlabelled=0)
+    (data / "cases.csv").unlink()
+    labels = ["few" if i < 3 else "many" for i in range(LABELLED)]
+    write_lines(data / "train_labels.csv", "sample_index,label", *(f"{i},{x}" for i, x in enumerate(labels)))
+    settings = [s for s in SETTINGS if not s.startswith("split.folds")]
+    settings += ["split.folds=2", f"portfolio.members={pair}"]
+    first = workflow.run(data, "auto", settings=settings, runs=tmp_path / "runs")
+    inner = pd.read_csv(first.path / "predictions" / "inner.csv")
+    assert inner["fold"].nunique() == 1
+    again = workflow.run(data, "auto", settings=settings, runs=tmp_path / "runs")
+    assert again.scores == first.scores
 
 
 def test_shuffled_labels_stay_at_chance(pair: Path, tmp_path: Path) -> None:

@@ -348,6 +348,21 @@ def test_the_reference_is_made_of_the_mask_alone(tile: recipe.Tile, tile_px: int
     np.testing.assert_array_equal(*found)
 
 
+def test_stains_are_looked_at_when_a_tile_changes_and_once(store: Any) -> None:
+    for path in store.folder.glob("stain-*.npz"):
+        path.unlink()
+    maps = fit_maps(store, "none", bags=np.arange(4), cases="abcd")
+    assert maps.solve(np.zeros((1, 1), np.int64)) is None
+    assert not list(store.folder.glob("stain-*.npz"))
+    amounts = np.full((1, 3, 2), 1.1)
+    first = maps.solve(np.zeros((1, 1), np.int64), amounts)
+    (path,) = store.folder.glob("stain-*.npz")
+    kept = path.stat().st_mtime_ns
+    again = fit_maps(store, "none", bags=np.arange(4), cases="abcd").solve(np.zeros((1, 1), np.int64), amounts)
+    np.testing.assert_array_equal(first, again)
+    assert path.stat().st_mtime_ns == kept
+
+
 @pytest.mark.parametrize("normalise", ["none", "macenko"])
 def test_stain_augmentation(store: Any, normalise: str) -> None:
     maps = fit_maps(store, normalise, bags=np.arange(4), cases="abcd")

@@ -9,7 +9,7 @@ import sys
 # As malloc.h numbers them. The C library hands large blocks back to the system at once, which then clears each page
 # anew, and a map of 1,000 px takes 4 MB: a tenth of the time of looking at images, a quarter of that of features.
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
-KEPT_BYTES, LARGEST_BYTES = 512 << 20, 128 << 20
+KEPT_BYTES, LARGEST_BYTES = 512 << 20, (128 << 20, 32 << 20)
 IMAGE_THREADS = 2  # that look at images; where there are no more cores, threads of OpenCV wait for one another
 
 
@@ -24,6 +24,6 @@ def settle_process() -> None:
     if not sys.platform.startswith("linux"):
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
+    # Some versions take no more than half of what a heap of theirs may hold; without either, nothing is changed.
+    if mallopt is not None and any(mallopt(MMAP_THRESHOLD, size) for size in LARGEST_BYTES):
         mallopt(TRIM_THRESHOLD, KEPT_BYTES)
-        mallopt(MMAP_THRESHOLD, LARGEST_BYTES)

@@ -35,6 +35,7 @@ from .types import PREDICTION_COLUMNS, SAMPLE_COLUMNS, Cohort, MaskReading, Repa
 
 CACHE = "cache"  # in the folder of all runs
 CASES = "cases.csv"  # image, and the case that the data names, also of images that decisions have left out
+FEW_CASES = 3  # of a class: with fewer there may be none to hold back
 LIBRARIES = (
     "smalti", "torch", "torchvision", "timm", "lightning", "numpy", "pandas", "scikit-learn",
     "opencv-python-headless", "Pillow", "tifffile", "imagecodecs", "pydantic", "safetensors", "matplotlib",
@@ -431,15 +432,21 @@ class RunFolder:
         table = read_table(path, *PREDICTION_COLUMNS)
         if not folds.is_file() or (role == "inner" and table.empty):
             return table
-        plan = read_table(folds, "seed", "fold", "image", "role")
+        plan = read_table(folds, "seed", "fold", "image", "case", "label", "role")
+        blended = self.predictions / "ensemble.json"
         # Where an ensemble made one network of those of all seeds, seed and fold are none of theirs.
-        keys = [] if (self.predictions / "ensemble.json").is_file() else ["seed", "fold"]
-        found = _name_images(table, keys)
-        wanted = [_name_images(plan[plan["role"] == role], keys)]
+        joined = blended.is_file() and any(row.get("method") == "average_seeds" for row in read_json(blended))
+        keys = [] if joined else ["seed", "fold"]
+        found, rest = _name_images(table, keys), plan[plan["role"] != "outer"]
+        wanted, unheld = [_name_images(plan[plan["role"] == role], keys)], set()
         if role == "inner":
-            wanted += [_name_images(plan[plan["role"] != "outer"], keys), {}]
-        places = found.keys() | wanted[0].keys()
-        fits = all(any(found.get(key) == part.get(key) for part in wanted) for key in places)
+            wanted.append(_name_images(rest, keys))
+            fewest = rest.groupby(["seed", "fold", "label"])["case"].nunique().groupby(["seed", "fold"]).min()
+            unheld = set(fewest.index[fewest < FEW_CASES]) if keys else set()
+        fits = all(
+            any(found.get(key) == part.get(key) for part in wanted) or (key in unheld and key not in found)
+            for key in found.keys() | wanted[0].keys()
+        )
         if not fits or table.duplicated(["seed", "fold", "image"]).any():
             raise RunError(
                 f"{path} has {len(table)} rows, and not those that {folds} names. Fix: delete {path} and run the same "

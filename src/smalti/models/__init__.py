@@ -7,7 +7,6 @@ from .backbones import (
     build_backbone,
     describe_missing_weights,
     find_weights,
-    gives_stages,
     hash_weights,
     read_input_px,
 )
@@ -52,7 +51,6 @@ __all__ = [
     "cut_backbone",
     "describe_missing_weights",
     "find_weights",
-    "gives_stages",
     "hash_weights",
     "is_described",
     "keeps_single",

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import sys
 import threading
 import urllib.error
 import urllib.request
@@ -27,9 +26,9 @@ from ..recipe import AUTO, settle_backbone
 from ..types import InputSpec
 from .described import build_described, is_described
 from .norms import NORMS, Norm, has_batchnorm
+from .stages import Stages
 from .weights import load_package, load_weights
 
-STAGES = 3  # the last so many, of which maps are taken; before them are edges and colours
 FILE_OPTION = "--set model.weights=FILE (.safetensors) takes weights from a file, --set model.pretrained=false none"
 
 
@@ -56,29 +55,6 @@ class Backbone:
     spec: InputSpec
     norm: Norm | None = None
     note: str | None = None
-
-
-class Stages(nn.Module):
-    """The means over the maps of the last stages of a timm network, one after the other: (M, 3, H, W) to (M, D).
-
-    The last layer is made for the classes of ImageNet. Stages before it tell textures and small patterns, which is
-    more of what stained tissue differs in (docs/experiments.md).
-
-    Raises:
-        PartError: the network gives no maps of its stages.
-    """
-
-    def __init__(self, network: nn.Module, *, name: str) -> None:
-        super().__init__()
-        if not hasattr(network, "forward_intermediates"):
-            raise PartError(f"{name} gives no maps of its stages. Fix: model.embedding=last, or another backbone")
-        self.network = network
-
-    def forward(self, tiles: torch.Tensor) -> torch.Tensor:
-        """Embed tiles (M, 3, H, W), normalised, as (M, D)."""
-        network: Any = self.network
-        maps = network.forward_intermediates(tiles, indices=STAGES, output_fmt="NCHW", intermediates_only=True)
-        return torch.cat([one.float().mean(dim=(2, 3)) for one in maps], dim=1)
 
 
 def build_backbone(model: recipe.Model, *, seed: int = 0) -> Backbone:
@@ -128,15 +104,6 @@ def read_input_px(model: recipe.Model) -> int:
         return DESCRIBED.size_px
     config = timm.get_pretrained_cfg(settle_backbone(model).backbone, allow_unregistered=True)
     return int(config.input_size[-1]) if config is not None else 224
-
-
-def gives_stages(backbone: str) -> bool:
-    """Whether timm has a network of this name that gives maps of its stages; it is not built for that."""
-    name = backbone.partition(".")[0]
-    if not timm.is_model(name):
-        return False
-    parts = vars(sys.modules[timm.model_entrypoint(name).__module__]).values()
-    return any(isinstance(part, type) and hasattr(part, "forward_intermediates") for part in parts)
 
 
 def find_weights(model: recipe.Model) -> str | None:

@@ -12,9 +12,11 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
+from .stages import Stages
+
 
 class UpperPart(nn.Module):
-    """What of a timm backbone lies above its last maps.
+    """What of a timm backbone lies above its last maps; of one that is read at its stages, the means over their maps.
 
     Maps are the output of ``forward_features``, in either memory order. Of a vision transformer they are the tokens of
     the patches before its last block: where the embedding is that of the class token, no patch is heard after it.
@@ -28,10 +30,13 @@ class UpperPart(nn.Module):
         self.backbone: Any = backbone
         self.tap = nn.Identity()
         self.in_block = isinstance(backbone, VisionTransformer)
+        self.staged = isinstance(backbone, Stages)
 
     def run_lower(self, tiles: torch.Tensor) -> torch.Tensor:
         """What the lower part makes of tiles (M, 3, H, W), without gradients."""
         with torch.no_grad():
+            if self.staged:
+                return _lay_over(self.backbone.read_maps(tiles))
             if not self.in_block:
                 return self.backbone.forward_features(tiles)
             seen: list[torch.Tensor] = []
@@ -54,6 +59,8 @@ class UpperPart(nn.Module):
     def _embed(self, values: torch.Tensor) -> torch.Tensor:
         if self.in_block:
             values = self.backbone.norm(self.backbone.blocks[-1](values))
+        if self.staged:
+            return values.mean(dim=(2, 3))
         embedded: torch.Tensor = self.backbone.forward_head(values)
         return embedded
 
@@ -76,9 +83,21 @@ class UpperPart(nn.Module):
         return str(getattr(self.backbone, "output_fmt", "")).endswith("NHWC")
 
 
+def _lay_over(maps: list[torch.Tensor]) -> torch.Tensor:
+    """Maps of stages (M, K, h, w), each on the grid of the finest, with the means that they had, (M, all K, H, W)."""
+    size = maps[0].shape[2:]
+    laid = [nn.functional.interpolate(one, size, mode="nearest") for one in maps]
+    # Where a grid is no multiple of another, cells are repeated unevenly; what that adds to the mean is taken off.
+    kept = [
+        m - m.mean(dim=(2, 3), keepdim=True) + o.mean(dim=(2, 3), keepdim=True) for m, o in zip(laid, maps, strict=True)
+    ]
+    return torch.cat(kept, dim=1)
+
+
 def cut_backbone(backbone: nn.Module, tiles: torch.Tensor) -> tuple[UpperPart | None, str]:
     """The part above the last maps, and why there is none; tried out on tiles (M, 3, H, W)."""
-    if not (hasattr(backbone, "forward_features") and hasattr(backbone, "forward_head")):
+    hooks = ("read_maps",) if isinstance(backbone, Stages) else ("forward_features", "forward_head")
+    if not all(hasattr(backbone, hook) for hook in hooks):
         return None, f"{type(backbone).__name__} does not show its maps"
     part = UpperPart(backbone)
     lower = part.run_lower(tiles)

@@ -10,8 +10,11 @@ from .sections import Model
 from .training import Train, Transfer
 
 AUTO = "auto"
+DESCRIBED = "described:"  # how the names begin of numbers that take the place of a network
 STEPS = "steps"  # the head that is not solved
 SOLVED = "logistic"  # the one that auto takes where a head can be solved
+# Networks whose stages were measured against their last layer, by the beginning of their names.
+STAGED = ("tf_efficientnet_lite", "mobilenetv2_")
 USUAL, PACKAGED = "mobilenetv2_100", "tf_efficientnet_lite1"  # backbones
 # Poolers without weights of their own; any other learns, and so cannot come before a head that is solved.
 PLAIN_POOLERS = ("covariance", "logsumexp", "max", "mean", "mean_spread", "topk")
@@ -20,10 +23,10 @@ STEPPED = tuple(name for name in Transfer.model_fields if name not in {"epochs",
 
 
 def settle_choices(recipes: Sequence[Recipe]) -> tuple[tuple[Recipe, ...], tuple[str, ...]]:
-    """Recipes with the backbone and the head that ``auto`` stands for, and what there is to say about it.
+    """Recipes with backbone, head and embedding that ``auto`` stands for, and what there is to say about it.
 
-    The recipes are compared with each other: the head is one for all of them, so that what differs is what they say
-    and not what follows from it.
+    The recipes are compared with each other: head and embedding are one for all of them, so that what differs is what
+    they say and not what follows from it.
     """
     head, head_reason = _choose_head([recipe for recipe in recipes if recipe.model.head == AUTO])
     notes: list[str] = []
@@ -36,6 +39,12 @@ def settle_choices(recipes: Sequence[Recipe]) -> tuple[tuple[Recipe, ...], tuple
             model = model.model_copy(update={"head": head})
             notes.append(f"head {head}: {head_reason}")
         settled.append(recipe.model_copy(update={"model": model}))
+    embedding, reason = _choose_embedding(settled)
+    for i, recipe in enumerate(settled):
+        if recipe.model.embedding == AUTO:
+            settled[i] = recipe.model_copy(update={"model": recipe.model.model_copy(update={"embedding": embedding})})
+            if embedding == "stages" and not recipe.model.backbone.startswith(DESCRIBED):
+                notes.append(f"embedding {embedding}: {reason}")
     return tuple(settled), tuple(dict.fromkeys(notes))
 
 
@@ -63,6 +72,15 @@ def _choose_head(recipes: Sequence[Recipe]) -> tuple[str, str]:
     reasons = (_find_steps(recipe) for recipe in recipes)
     reason = next((reason for reason in reasons if reason is not None), None)
     return (SOLVED, "nothing before it learns") if reason is None else (STEPS, reason)
+
+
+def _choose_embedding(recipes: Sequence[Recipe]) -> tuple[str, str]:
+    """What of the networks is read, for all recipes alike, and why; descriptions have no stages, and do not count."""
+    networks = [recipe for recipe in recipes if not recipe.model.backbone.startswith(DESCRIBED)]
+    frozen = all(r.model.head not in {AUTO, STEPS} and r.train.finetune.epochs == 0 for r in networks)
+    if frozen and networks and all(r.model.backbone.startswith(STAGED) for r in networks):
+        return "stages", "the head is solved on a network whose stages tell tissue apart (decision 0044)"
+    return "last", ""
 
 
 def _find_steps(recipe: Recipe) -> str | None:

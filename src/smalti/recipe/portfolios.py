@@ -83,7 +83,7 @@ def load_portfolio(recipe: Recipe) -> tuple[tuple[Member, Recipe], ...]:
     if recipe.portfolio.members is None:
         raise RecipeError("the recipe names no portfolio. Fix: --recipe auto, or --set portfolio.members=standard")
     listed = load_document(recipe.portfolio.members, "portfolio", model=MemberList)
-    alone = recipe.model_copy(update={"portfolio": recipe.portfolio.model_copy(update={"members": None})})
+    alone = recipe.model_copy(update={"portfolio": Portfolio()})
     found, faults = [], []
     for member in listed.members:
         try:

@@ -11,6 +11,7 @@ part in it. Images and tiles whose stain cannot be told are left as they are.
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,21 +33,30 @@ Floats = NDArray[np.float64]
 Maps = NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class StainMaps:
     """What happens to the stain of every image of a store in one fold.
 
     Attributes:
         store: whose images; its order.
-        sources: (images, 3, 4) frame of each; not a number where it is left as it is.
+        method: of `smalti.tile.stain.STAINS`, by which their frames are told.
         reference: (3, 4) the frame that all are brought to; None leaves each its own.
-        staining: what the store knows of them.
     """
 
     store: TileStore
-    sources: Floats
+    method: str
     reference: Floats | None
-    staining: Staining
+
+    @functools.cached_property
+    def staining(self) -> Staining:
+        """What the method makes of the images; not looked at before a tile changes."""
+        return self.store.read_staining(self.method)
+
+    @functools.cached_property
+    def sources(self) -> Floats:
+        """The frame of each image, (images, 3, 4); not a number where it is left as it is."""
+        frames = self.staining.frames
+        return frames if self.reference is None else match_axes(frames, self.reference)
 
     @property
     def key(self) -> str:
@@ -108,10 +118,8 @@ def fit_maps(store: TileStore, method: str, *, bags: NDArray[np.int64], cases: S
         PartError: no stain method has this name.
     """
     plain = method == STAINS.find("none").name
-    staining = store.read_staining(OWN_METHOD if plain else STAINS.find(method).name)
-    frames = staining.frames
-    reference = None if plain else combine_frames(frames[bags], cases)
-    return StainMaps(store, frames if reference is None else match_axes(frames, reference), reference, staining)
+    name = OWN_METHOD if plain else STAINS.find(method).name
+    return StainMaps(store, name, None if plain else combine_frames(store.read_staining(name).frames[bags], cases))
 
 
 def combine_frames(frames: Floats, cases: Sequence[str]) -> Floats | None:

@@ -25,7 +25,7 @@ def settle_field(tile: recipe.Tile, samples: Sequence[Sample], *, tile_px: int, 
     """The knobs with ``field_px`` where images are smaller than a tile: the median of their shorter sides.
 
     ``tile_px`` is the side of a stored tile so far. Where neither the recipe nor the backbone (``fixed``) insists on
-    it, ``size_px`` becomes the smaller one that such images need; of whole images too, whose longer side counts.
+    it, ``size_px`` becomes the smaller one that such images need; where whole images are seen, the largest of them.
     Nothing changes where the recipe says the field itself, microns per pixel, or that the box of the mask is seen.
 
     Raises:
@@ -36,7 +36,7 @@ def settle_field(tile: recipe.Tile, samples: Sequence[Sample], *, tile_px: int, 
     whole = tile.source == "whole"
     sizes = [size for s in samples if min(size := images.read_size(s.path)) >= LEAST_PX]
     sides = [max(size) if whole else min(size) for size in sizes]
-    middle = int(statistics.median(sides)) if sides else tile_px
+    middle = tile_px if not sides else max(sides) if whole else int(statistics.median(sides))
     if middle >= tile_px:
         return tile
     enough = min(tile_px, math.ceil(ENLARGED * middle / STRIDE_PX) * STRIDE_PX)

@@ -34,6 +34,7 @@ from .sensitivity import LEAST_TRIALS, LEVEL, Effect, level_scores, measure_effe
 from .space import Space, load_space
 from .trial import Bench
 
+SETTLED = ("backbone", "head", "embedding")  # knobs of the model whose auto is settled for all trials
 CURVE_SEEDS = 3
 TUNED, UNTUNED = "tuned", "untuned"
 
@@ -105,8 +106,8 @@ def _settle(space: Space, settings: tuple[str, ...], *, listener: Listener) -> t
     (settled, *_), notes = settle_choices([plain, *turned])
     for note in notes:
         listener.say(note)
-    before, after = plain.model, settled.model
-    return (*settings, *(f"model.{n}={getattr(after, n)}" for n in ("backbone", "head") if after != before))
+    found = {name: (getattr(plain.model, name), getattr(settled.model, name)) for name in SETTLED}
+    return (*settings, *(f"model.{name}={after}" for name, (before, after) in found.items() if after != before))
 
 
 def _leave_out_idle(space: Space, bench: Bench, settings: tuple[str, ...]) -> tuple[Space, dict[str, str]]:

@@ -76,8 +76,9 @@ def settle_members(
         RecipeError: as `load_portfolio`, or no member fits the data.
         WeightsError: no member can be had.
     """
-    from ..train import check_parts
+    from ..train import check_parts, choose_device
 
+    choose_device(plan.train)  # a device that is not there is told once, not for each member
     listed = load_portfolio(plan)
     named = plan.model.backbone != AUTO or plan.model.weights is not None
     prober, there, spent = Prober(cohort, cache), dict[str, str](), CLOSING_S

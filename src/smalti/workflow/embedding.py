@@ -26,8 +26,8 @@ def embed_cohort(cohort: Cohort, recipe: Recipe, *, cache: Path, listener: Liste
     from ..tile import build_store
     from ..train import choose_device, compute_features, make_fabric
 
-    # Images are compared by what the backbone was trained to see, whatever becomes of its norm.
-    backbone = build_backbone(recipe.model.model_copy(update={"norm": "live"}))
+    # Images are compared by what the backbone was trained to see, whatever becomes of its norm and its stages.
+    backbone = build_backbone(recipe.model.model_copy(update={"norm": "live", "embedding": "last"}))
     store = build_store(
         _bare(cohort),
         Tile(source="whole"),

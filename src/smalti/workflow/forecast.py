@@ -85,7 +85,7 @@ class Prober:
         tiles = round(count * images)
         store, frozen = f"tiles {_name(tile, tile_px)}", plan.train.transfer.epochs > 0
         shares = {store: cutting * images / AHEAD}
-        shares[f"{store} {backbone.name} {views}"] = passing * tiles * views * frozen
+        shares[f"{store} {backbone.name} {plan.model.embedding} {views}"] = passing * tiles * views * frozen
         side = tile_px**2
         tuned = measure_work(plan, self.cohort).tuned_px / side * passing
         own = FIXED_S + tuned + self._solve(plan, backbone.features)

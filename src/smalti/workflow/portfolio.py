@@ -89,16 +89,14 @@ def _run_members(
     Raises:
         RunError: none could be finished.
     """
-    said = set[str]()
-
-    def train(member: Candidate, *, late: bool = True) -> dict[str, Any]:
-        return _run_member(member, ground, run_folder, runs=runs, clock=clock, listener=listener, said=said, late=late)
-
-    rows = [train(member) for member in members]
-    if all(row["status"] == "left out" for row in rows):
-        cheapest = min((m for m in members if m.taken), key=lambda member: member.seconds)
-        listener.say(f"the time is up before any member; {cheapest.name}, the cheapest, is trained all the same")
-        rows = [train(m, late=False) if m is cheapest else row for m, row in zip(members, rows, strict=True)]
+    said, rows = set[str](), list[dict[str, Any]]()
+    for number, member in enumerate(members):
+        done = any(row["status"] == "done" for row in rows)
+        rest = [m.seconds for m in members[number:] if m.taken]
+        # Where nothing is done yet, the cheapest of what is left has its turn whatever the time.
+        late = done or member.seconds > min(rest, default=0.0)
+        row = _run_member(member, ground, run_folder, runs=runs, clock=clock, listener=listener, said=said, late=late)
+        rows.append(row)
     if not any(row["status"] == "done" for row in rows):
         reasons = "; ".join(f"{row['member']}: {row['reason']}" for row in rows)
         raise RunError(f"no member of the portfolio was finished ({reasons}). Fix: see there")
@@ -118,20 +116,22 @@ def _run_member(
 ) -> dict[str, Any]:
     """Train and score one member, or pass it over; its row of the table. What several members say is passed on once.
 
-    With ``late`` it is passed over where what is left of the time is too short for it.
+    With ``late`` it is passed over where what is left of the time is too short for it; without, it is trained even so.
     """
     row: dict[str, Any] = {"member": member.name, "status": "left out", "reason": member.reason}
     row |= {"forecast_s": round(member.seconds, 1), "seconds": None}
     if not member.taken:
         return row
-    folder, minutes = run_folder.path / MEMBERS / member.name, member.recipe.portfolio.minutes
+    folder, minutes = run_folder.path / MEMBERS / member.name, run_folder.read_recipe().portfolio.minutes
     if (known := _read_done(folder, ground.cohort)) is not None:
         return row | {"status": "done", "reason": "", "seconds": known}
     left = 60 * minutes - clock.used_s
-    if late and minutes and member.seconds > LATE * left:
+    if minutes and member.seconds > LATE * left:
         reason = f"about {member.seconds:.0f} s, {max(0.0, left):.0f} s were left when its turn came"
-        listener.say(f"{member.name} is left out: {reason}")
-        return row | {"reason": reason}
+        if late:
+            listener.say(f"{member.name} is left out: {reason}")
+            return row | {"reason": reason}
+        listener.say(f"{member.name} is trained all the same ({reason}): no member is done, and none left is cheaper")
     began = time.monotonic()
 
     def say(text: str) -> None:

@@ -18,7 +18,7 @@ def resolve_plan(plan: Recipe, *, listener: Listener) -> Recipe:
     if plan.model.without_weights == "scratch" and find_weights(plan.model) is None:
         listener.say(describe_missing_weights(plan.model).split(". Fix")[0] + "; a small backbone starts from scratch")
         plan = overlay_recipe(plan, "scratch")
-    plan = _settle_embedding(_settle_norm(plan, listener=listener))
+    plan = _settle_norm(plan, listener=listener)
     plan = plan.model_copy(update={"train": settle_train(plan.train)})
     turned = list_turned(plan.model, plan.train, plain=settle_train(Train()))
     if turned and plan.model.head != STEPS and not plan.train.finetune.epochs:
@@ -41,14 +41,3 @@ def _settle_norm(plan: Recipe, *, listener: Listener) -> Recipe:
     if plan.train.finetune.epochs > 0:
         listener.say(f"norm {name}: {reason}")
     return plan.model_copy(update={"model": model.model_copy(update={"norm": name})})
-
-
-def _settle_embedding(plan: Recipe) -> Recipe:
-    """The recipe with the embedding that ``auto`` stands for."""
-    from ..models import gives_stages
-
-    if plan.model.embedding != AUTO:
-        return plan
-    frozen = plan.model.head != STEPS and plan.train.finetune.epochs == 0
-    name = "stages" if frozen and gives_stages(plan.model.backbone) else "last"
-    return plan.model_copy(update={"model": plan.model.model_copy(update={"embedding": name})})

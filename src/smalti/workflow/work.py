@@ -43,7 +43,9 @@ def measure_work(recipe: Recipe, cohort: Cohort) -> Work:
     tiles = {s.image: bound_bag(s, tile, tile_px=tile_px) for s in cohort.samples}
     views = max(recipe.train.transfer.views, recipe.predict.views if recipe.train.finetune.epochs == 0 else 1)
     frozen = sum(tiles.values()) * views if recipe.train.transfer.epochs else 0
-    sections = recipe.model_dump_json(include={"tile": True, "model": {"backbone", "weights", "pretrained"}})
+    sections = recipe.model_dump_json(
+        include={"tile": True, "model": {"backbone", "weights", "pretrained", "embedding"}}
+    )
     tuned = _count_tuned(recipe, tiles, labelled=len(cohort.labelled))
     return Work(hash_text(sections, str(views)), float(frozen * tile_px**2), float(tuned * tile_px**2))
 
