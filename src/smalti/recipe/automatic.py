@@ -79,7 +79,7 @@ def _choose_embedding(recipes: Sequence[Recipe]) -> tuple[str, str]:
     networks = [recipe for recipe in recipes if not recipe.model.backbone.startswith(DESCRIBED)]
     frozen = all(r.model.head not in {AUTO, STEPS} and r.train.finetune.epochs == 0 for r in networks)
     if frozen and networks and all(r.model.backbone.startswith(STAGED) for r in networks):
-        return "stages", "the head is solved on a network whose stages tell tissue apart (decision 0044)"
+        return "stages", "the head is solved on a network whose stages tell tissue apart"
     return "last", ""
 
 

@@ -33,6 +33,7 @@ from .preparation import make_splits
 from .staging import stage
 
 PLAN = "plan.yaml"
+SOURCES = {"backbone": "decision 0036", "head": "decision 0036", "embedding": "decision 0044"}
 SEAL = "hash"  # of all above it, in the last line
 
 
@@ -161,7 +162,7 @@ def _list_choices(plan: Recipe, splits: Sequence[Split]) -> list[dict[str, Any]]
             "Forman & Scholz 2010: scores are pooled",
         ),
         ("split.seeds", list(plan.split.seeds), "as the recipe says", "decision 0026"),
-        *((said.split()[0], said.split()[1], why, "decision 0036") for said, _, why in notes),
+        *((said.split()[0], said.split()[1], why, SOURCES[said.split()[0]]) for said, _, why in notes),
         ("threads", psutil.cpu_count(logical=True), "cores of this machine", "torch"),
     ]  # fmt: skip
     return [{"what": w, "value": v, "reason": r, "source": s} for w, v, r, s in rows]
