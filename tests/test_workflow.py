@@ -129,7 +129,9 @@ def test_the_plan_is_written_before_training_begins(
     assert list_files(run) == PLANNED | {"events.log"}
     recorded = yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8"))
     own = ["transfer.lr=0.003", "transfer.weight_decay=0.01", "finetune.lr=0.0003", "finetune.weight_decay=0.01"]
-    settled = load_recipe(settings=[*QUICK, "model.norm=live", *(f"train.{knob}" for knob in own)])
+    settled = load_recipe(
+        settings=[*QUICK, "model.norm=live", "model.embedding=last", *(f"train.{knob}" for knob in own)]
+    )
     assert recorded == settled.model_dump(mode="json")
     environment = json.loads((run / "environment.json").read_text(encoding="utf-8"))
     assert set(environment["identity"]) == {"data", "decisions", "weights", "recipe"}
