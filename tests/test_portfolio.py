@@ -333,6 +333,7 @@ members:
   - {name: again, set: ["model.backbone=described:colour"]}
   - {name: file, set: [model.backbone=resnet18, model.weights=nowhere.safetensors]}
   - {name: deep, set: [tile.max_tiles=2], needs: [many_tiles]}
+  - {name: tuned, set: [train.device=cpu, train.finetune.epochs=2], needs: [accelerator]}
 """
     )
     settings = [*SETTINGS, f"portfolio.members={tmp_path / 'some.yaml'}"]
@@ -341,6 +342,7 @@ members:
     assert "the same as hand" in reasons["again"]
     assert "nowhere.safetensors" in reasons["file"]
     assert "fewer than 8" in reasons["deep"]
+    assert "no accelerator" in reasons["tuned"]
     assert not list((tmp_path / "runs").glob("*/recipe.yaml")), "a plan begins no run"
 
 
