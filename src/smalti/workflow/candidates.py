@@ -106,17 +106,25 @@ def settle_members(
             made |= candidate.forecast.shares.keys()
             there[_name_view(settled)] = candidate.name
         found.append(candidate)
-    if not any(candidate.taken for candidate in found) and (fitting := [c for c in found if c.forecast is not None]):
-        cheapest = min(fitting, key=lambda candidate: candidate.seconds)
-        reason = f"{cheapest.reason}; taken all the same: no member is cheaper, and none fits the time"
-        found = [replace(c, taken=True, reason=reason) if c is cheapest else c for c in found]
-    if not any(candidate.taken for candidate in found):
+    return found if any(candidate.taken for candidate in found) else _take_cheapest(found)
+
+
+def _take_cheapest(found: list[Candidate]) -> list[Candidate]:
+    """The candidates, of which the time allows none, with the cheapest of those that fit the data taken all the same.
+
+    Raises:
+        RecipeError: none fits the data.
+    """
+    fitting = [candidate for candidate in found if candidate.forecast is not None]
+    if not fitting:
         reasons = "; ".join(f"{c.name}: {c.reason}" for c in found)
         raise RecipeError(
             f"no member can be had ({reasons}). Fix: another list of members (portfolio.members) and another --name, "
             "or --recipe quick"
         )
-    return found
+    cheapest = min(fitting, key=lambda candidate: candidate.seconds)
+    reason = f"{cheapest.reason}; taken all the same: no member is cheaper, and none fits the time"
+    return [replace(c, taken=True, reason=reason) if c is cheapest else c for c in found]
 
 
 def cost_recipe(plan: Recipe, cohort: Cohort, *, cache: Path, listener: Listener) -> Candidate:
