@@ -50,8 +50,9 @@ def link_half(samples: Sequence[Sample], chosen: set[str], folder: Path) -> None
             if path is not None:
                 (folder / kind).mkdir(parents=True, exist_ok=True)
                 (folder / kind / f"{number:05d}{path.suffix}").symlink_to(path.resolve())
-        label = sample.label if sample.case in chosen else ""
-        rows.append({"image": f"images/{number:05d}{sample.path.suffix}", "label": label, "case": sample.case})
+        row = {"image": f"images/{number:05d}{sample.path.suffix}", "case": sample.case}
+        known = sample.case in chosen
+        rows.append(row | {"label": sample.label if known else "", "split": "train" if known else "test"})
     pd.DataFrame(rows).to_csv(folder / "samples.csv", index=False)
 
 
@@ -86,7 +87,7 @@ def main() -> None:
         link_half(samples, chosen, folder)
         own = [*settings, "data.label=label", "data.case=case", "audit.checks=[exact-duplicate]"]
         result = workflow.run(
-            folder, args.recipe, settings=own, runs=args.runs, name=f"{args.data.name}-{half}", skip_problems=True,
+            folder, args.recipe, settings=own, runs=args.runs, name=f"{args.data.name}-{half}",
         )  # fmt: skip
         names = [f"images/{n:05d}{s.path.suffix}" for n, s in enumerate(samples)]
         truth = pd.DataFrame({"label": [s.label for s in samples], "case": [s.case for s in samples]}, index=names)
