@@ -248,3 +248,7 @@ def test_members_of_an_ensemble_are_weighed_on_the_rows_that_all_have(
     assert len(first) == len(second) == len(whole)
     assert first["score_0"].notna().all()
     assert second.dropna().sort_values(keys)["score_0"].tolist() == fixed.sort_values(keys)["score_0"].tolist()
+    write_table(tables[0], whole.iloc[:0])  # a head that could hold back no case in any fold
+    first, second = _read_inner(tables, partial=True)
+    assert first["score_0"].isna().all()
+    assert second["score_0"].notna().all()

@@ -25,7 +25,10 @@ from ..tile import TileStore
 from .devices import choose_device, make_fabric
 
 CHUNK_TILES = 16  # of 32, the maps of a mobile network take 150 MB and leave every cache
-FEATURES_CODE = ("smalti.train.features", "smalti.models.backbones", "smalti.samples.augment", "smalti.samples.stain")
+FEATURES_CODE = (
+    "smalti.train.features", "smalti.models.backbones", "smalti.models.stages", "smalti.samples.augment",
+    "smalti.samples.stain",
+)  # fmt: skip
 DESCRIBED_CODE = ("smalti.models.described", "smalti.audit.stains")  # which stands for weights there
 
 

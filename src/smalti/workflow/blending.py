@@ -186,12 +186,13 @@ def _read_inner(paths: list[Path], *, partial: bool) -> list[pd.DataFrame]:
     `combine_members` says how they differ.
     """
     keys = ["seed", "fold", "image"]
-    tables = [read_table(path, *PREDICTION_COLUMNS) for path in paths]
+    # A table without rows does not say that these are numbers.
+    tables = [read_table(path, *PREDICTION_COLUMNS).astype({"seed": int, "fold": int}) for path in paths]
     rows = [pd.MultiIndex.from_frame(table[keys]) for table in tables]
-    common = reduce(pd.Index.intersection, rows)
-    if common.empty and not partial:
-        return tables
     if not partial:
+        common = reduce(pd.Index.intersection, rows)
+        if common.empty:
+            return tables
         return [table[row.isin(common)].reset_index(drop=True) for table, row in zip(tables, rows, strict=True)]
     heads = pd.concat([table[list(PREDICTION_COLUMNS)] for table in tables]).drop_duplicates(keys)
     return [heads.merge(table.drop(columns=["case", "label"]), on=keys, how="left") for table in tables]
