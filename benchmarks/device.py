@@ -59,7 +59,7 @@ from smalti.train import Device, Experiment, choose_device, compute_features, ma
 from smalti.train.features import CHUNK_TILES
 from smalti.train.finetune import FinetuneTask
 from smalti.train.loop import Loop, Stream
-from smalti.train.optimisers import build_optimiser
+from smalti.train.optim.optimisers import build_optimiser
 from smalti.types import Cohort, score_columns
 
 Row = dict[str, Any]

@@ -14,7 +14,7 @@ import pytest
 
 from smalti import logbook, workflow
 from smalti.audit import SUSPECTS_NAME, read_evidence, read_findings
-from smalti.audit.traces import TRACES_NAME, read_traces
+from smalti.audit.labels.traces import TRACES_NAME, read_traces
 from smalti.errors import RunError, SmaltiError
 from smalti.recipe import load_recipe
 from smalti.report import write_report

@@ -19,7 +19,7 @@ from smalti import images, runs
 from smalti.audit import read_decisions, write_decisions
 from smalti.cli import console
 from smalti.cohort import inspect_folder, read_cohort
-from smalti.cohort.encoding import guess_encoding
+from smalti.cohort.tables.encoding import guess_encoding
 from smalti.errors import DataError, Problem, RecipeError, show_text
 from smalti.recipe import load_recipe
 from smalti.types import Cohort, Decision
@@ -300,7 +300,7 @@ def test_text_without_a_mark_is_told_from_data_that_are_none() -> None:
 
 
 def test_thousands_of_columns_are_counted_once_and_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from smalti.cohort import tables
+    from smalti.cohort.tables import table as tables
 
     kept: list[int] = []
     read = tables._read_rows

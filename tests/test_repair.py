@@ -25,7 +25,8 @@ from smalti.audit import (
 from smalti.errors import DataError
 from smalti.report import write_report
 from smalti.runs import RunFolder, hash_file, read_json, read_table
-from smalti.tile import build_store, find_tissue, preview_repair, read_sample
+from smalti.tile import build_store, preview_repair, read_sample
+from smalti.tissue import find_tissue
 from smalti.types import Action, Cohort, Decision, Finding, Repair, Sample
 from textures import FAST, draw_texture
 

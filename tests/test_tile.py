@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from smalti import images, recipe, runs
 from smalti.errors import DataError, RecipeError, RunError
-from smalti.tile import TileStore, build_store, cut, find_tissue, make_grid, measure_coverage, select_tiles, store
+from smalti.tile import TileStore, build_store, cut, make_grid, measure_coverage, select_tiles, store
+from smalti.tissue import find_tissue
 from smalti.types import Cohort, Sample
 
 TILE_PX = 32

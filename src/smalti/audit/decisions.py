@@ -22,8 +22,8 @@ from ..errors import DataError, Problem, RecipeError
 from ..faults import MARKER_SUFFIX
 from ..leftovers import name_temporary
 from ..types import DECISION_COLUMNS, Action, Cohort, Decision, Finding, Repair, Sample
-from .cases import find_bound_cases
-from .checks import CHECKS, RELABEL_CHECKS
+from .bindings import find_bound_cases
+from .checks.registered import CHECKS, RELABEL_CHECKS
 from .repairs import REPAIRS, plan_repairs
 
 ACTIONS = get_args(Action)

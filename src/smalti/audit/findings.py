@@ -10,9 +10,9 @@ from pathlib import Path
 from .. import runs
 from ..errors import Problem
 from ..types import Cohort, Finding
-from .checks import CHECKS, LABEL_CHECKS, Digest, NotApplicable, Partial
-from .digest import ImageDigest, digest_sample
-from .evidence import Evidence, read_embeddings
+from .checks.registered import CHECKS, LABEL_CHECKS, Digest, NotApplicable, Partial
+from .labels.evidence import Evidence, read_embeddings
+from .measure.digest import ImageDigest, digest_sample
 
 WORKERS = 2
 

@@ -29,11 +29,11 @@ from ..runs import (
     write_json,
 )
 from ..workflow import RUNS, SILENT, Ground, Listener
-from ..workflow.preparation import identify
-from ..workflow.work import Work, measure_work
+from ..workflow.portfolio.work import Work, measure_work
+from ..workflow.prepare.preparation import identify
 from .budget import Budget
+from .definition import Ladder, Step, load_ladder, resolve_ladder
 from .meter import measure_cost
-from .plan import Ladder, Step, load_ladder, resolve_ladder
 from .progress import measure_progress
 from .table import tabulate_ladder
 

@@ -12,8 +12,8 @@ from typing import Any, cast
 
 from .. import runs
 from ..audit import CHECKS, Audit, append_decisions, find_bound_cases, hold_decisions, validate_decisions
+from ..audit.labels.traces import Trace
 from ..audit.repairs import REPAIRS
-from ..audit.traces import Trace
 from ..errors import DataError
 from ..types import Action, Cohort, Content, Decision, Finding, Sample
 from .insight import Insight

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from .. import images
 from ..audit import plan_repair
 from ..errors import DataError, Problem
+from ..tissue.foreground import find_tissue
 from ..types import Finding, Repair, Sample
-from .tissue import find_tissue
 
 Picture = NDArray[np.uint8]
 # Paint ends softly: blurred or anti-aliased edges, and JPEG, whose colour blocks are 16 px wide, carry it outward. The

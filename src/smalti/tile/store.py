@@ -27,11 +27,11 @@ from numpy.typing import NDArray
 
 from .. import images, recipe, runs
 from ..errors import DataError, RunError
+from ..tissue.stainable import Staining, measure_frame
 from ..types import Cohort, Sample
 from .cut import Bag, bound_bag, cut_bag, cut_pieces
 from .exchange import exchange_masks
 from .shape import OUTLINE_PX, SHAPE_NAMES
-from .staining import Staining, measure_frame
 
 TILES_NAME = "tiles.u8"
 MASKS_NAME = "masks.u1"
@@ -41,7 +41,7 @@ INDEX_NAME = "index.npz"
 STAINED_NAME = "stained.u8"
 ABOUT_NAME = "store.json"
 PREFIX = "tiles-"  # of a store's folder, before its key
-CODE = ("smalti.tile", "smalti.images", "smalti.audit.stains")
+CODE = ("smalti.tile", "smalti.images", "smalti.tissue.density")
 WORKERS = 2
 LOOK_AHEAD = 4  # bags cut but not yet written; bounds memory when the disk is slower than the cutting
 PIECE_BYTES = 64_000_000  # larger bags are cut and written in pieces
@@ -127,7 +127,7 @@ class TileStore:
         return ((self.positions[chosen] + (sides - finest) / 2) / finest).astype(np.float32)
 
     def read_staining(self, method: str) -> Staining:
-        """What one of `smalti.tile.stain.STAINS` makes of the stain of each image; measured once and kept.
+        """What one of `smalti.tissue.frames.STAINS` makes of the stain of each image; measured once and kept.
 
         Raises:
             RunError: the store is damaged.

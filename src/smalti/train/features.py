@@ -29,7 +29,7 @@ FEATURES_CODE = (
     "smalti.train.features", "smalti.models.backbones", "smalti.models.stages", "smalti.samples.augment",
     "smalti.samples.stain",
 )  # fmt: skip
-DESCRIBED_CODE = ("smalti.models.described", "smalti.audit.stains")  # which stands for weights there
+DESCRIBED_CODE = ("smalti.models.described", "smalti.tissue.density")  # which stands for weights there
 
 
 @dataclass(frozen=True, slots=True)

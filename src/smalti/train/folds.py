@@ -26,13 +26,13 @@ from .bags import BagTask, fit_reader
 from .checkpoints import read_checkpoint, write_checkpoint
 from .devices import make_fabric, one_thread
 from .experiment import Experiment, Frozen
-from .exploring import Explored, Tell, explore_augmentation, picture_augmentation
 from .features import Features
 from .finetune import FinetuneTask
 from .heads import HEADS, solve_head
 from .loop import Course, Loop, Outcome, Stream
-from .losses import weigh_classes
-from .optimisers import settle_train
+from .optim.losses import weigh_classes
+from .optim.optimisers import settle_train
+from .policies.exploring import Explored, Tell, explore_augmentation, picture_augmentation
 from .tasks import Task, TransferTask
 
 PHASES = ("transfer", "finetune")
