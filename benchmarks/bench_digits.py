@@ -28,7 +28,7 @@ from smalti.evaluate import Pair, compare_pairs
 from smalti.models import POOLERS, Backbone
 from smalti.predict import predict_outer
 from smalti.recipe import load_recipe
-from smalti.runs import RunFolder
+from smalti.records import RunFolder
 from smalti.samples import split_cases
 from smalti.stats import pool_predictions, score_pool
 from smalti.tile import TileStore

@@ -53,8 +53,9 @@ from smalti.errors import DataError
 from smalti.evaluate import Unit, average_cases, score_predictions
 from smalti.models import read_input_px
 from smalti.recipe import load_recipe
-from smalti.runs import RunFolder, hash_text, read_json, read_table, write_json, write_table
+from smalti.records import RunFolder
 from smalti.stats import Pool, pool_predictions
+from smalti.store import hash_text, read_json, read_table, write_json, write_table
 from smalti.types import Cohort, score_columns
 from smalti.workflow.prepare.units import read_unit
 from standing import Pools, tabulate_leads, tabulate_standing

@@ -21,8 +21,8 @@ from smalti.evaluate import Scoring, average_cases, choose_unit, score_predictio
 from smalti.ladder.scoring import read_outcome, score_on, settle_unit
 from smalti.logbook import choose_best, read_logbook
 from smalti.recipe import load_recipe
-from smalti.runs import read_table
 from smalti.stats import pool_predictions
+from smalti.store import read_table
 from smalti.tune.trial import Bench, score_table
 from textures import FAST, draw_texture, write_lines
 

@@ -22,8 +22,6 @@ from bags import build_learned
 from smalti.cli import app
 from smalti.errors import DataError, RunError
 from smalti.explain import (
-    Question,
-    explain_images,
     make_collection,
     measure_map,
     measure_mean,
@@ -34,6 +32,7 @@ from smalti.explain import (
     summarise_maps,
 )
 from smalti.explain.deletion import draw_curves
+from smalti.explain.explanation import Question, explain_images
 from smalti.explain.gradcam import find_cams
 from smalti.explain.readings import TileBag, choose_kind, find_gradients, read_tiles, score_subsets
 from smalti.models import POOLERS, BagReader, Head, build_backbone, cut_backbone
@@ -41,7 +40,7 @@ from smalti.recipe import Model
 from smalti.report import Legend, draw_overlay
 from smalti.report.sections.looked import choose_images, say_trust
 from smalti.review import read_insight
-from smalti.runs import hash_text, read_arrays, read_json
+from smalti.store import hash_text, read_arrays, read_json
 from smalti.train import train_folds
 from smalti.workflow import explain_run
 from textures import CLASSES, FAST

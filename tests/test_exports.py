@@ -24,7 +24,8 @@ from typer.testing import CliRunner
 from smalti import cli, logbook
 from smalti.errors import MissingExtraError, RunError
 from smalti.recipe import load_recipe
-from smalti.runs import RunFolder, write_atomic
+from smalti.records import RunFolder
+from smalti.store import write_atomic
 from test_logbook import draw_history, draw_run
 
 os.environ.update({"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"})  # read when mlflow is imported

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from smalti import images, runs
+from smalti import images, records, store
 from smalti.audit import read_decisions, write_decisions
 from smalti.cli import console
 from smalti.cohort import inspect_folder, read_cohort
@@ -244,8 +244,8 @@ def test_spaces_belong_to_names_and_not_to_labels(tmp_path: Path) -> None:
     image = " alpha/0.png"
     path = write_decisions(tmp_path / "d.csv", [Decision(image, "keep", "", "me", "")])
     assert read_decisions(path)[0].image == image == cohort.labelled[0].image
-    runs.write_table(tmp_path / "samples.csv", runs.tabulate_samples(cohort))
-    assert list(runs.read_table(tmp_path / "samples.csv").image) == [s.image for s in cohort.samples]
+    store.write_table(tmp_path / "samples.csv", records.tabulate_samples(cohort))
+    assert list(store.read_table(tmp_path / "samples.csv").image) == [s.image for s in cohort.samples]
     draw(root / "alpha/9.png")
     assert [p.code for p in inspect_folder(root)[1]] == ["ambiguous-class"]
 
@@ -366,5 +366,5 @@ def test_the_terminal_gets_no_signs_that_act_on_it() -> None:
 def test_cohorts_keep_no_name_that_cannot_be_written(tmp_path: Path) -> None:
     cohort = read_cohort(draw_classes(tmp_path))
     assert isinstance(cohort, Cohort)
-    runs.write_json(tmp_path / "a.json", {"command": ["Pr\udce4parat"]})
-    assert runs.read_json(tmp_path / "a.json") == {"command": ["Pr\udce4parat"]}
+    store.write_json(tmp_path / "a.json", {"command": ["Pr\udce4parat"]})
+    assert store.read_json(tmp_path / "a.json") == {"command": ["Pr\udce4parat"]}

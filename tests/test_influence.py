@@ -26,8 +26,9 @@ from smalti.logbook import choose_best, read_logbook
 from smalti.logbook.seal import Seal, write_seal
 from smalti.predict import inference
 from smalti.recipe import load_recipe
+from smalti.records import RunFolder
 from smalti.report import write_article, write_ladder_report
-from smalti.runs import RunFolder, read_table, write_atomic, write_json, write_table
+from smalti.store import read_table, write_atomic, write_json, write_table
 from smalti.types import Action, Cohort, Content, Decision, Finding, Sample, Split
 from smalti.workflow.comparison import _find_touched, tabulate_comparison
 from smalti.workflow.decisions.influence import Influence, Influenced, read_influence, record_influence, tell_trust

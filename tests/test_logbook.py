@@ -21,7 +21,8 @@ from typer.testing import CliRunner
 from smalti import cli, logbook
 from smalti.errors import RecipeError, RunError, SmaltiError
 from smalti.recipe import list_knobs, load_recipe
-from smalti.runs import RunFolder, read_json, write_atomic, write_json, write_table
+from smalti.records import RunFolder
+from smalti.store import read_json, write_atomic, write_json, write_table
 from smalti.types import HISTORY_COLUMNS
 
 Draw = Callable[..., Path]

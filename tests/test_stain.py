@@ -18,9 +18,9 @@ from torchstain.base.normalizers import MacenkoNormalizer
 from smalti import recipe
 from smalti.demo.field import TissuePlan, draw_tissue
 from smalti.demo.planted import draw_blank, paint_slime
-from smalti.runs import read_json
 from smalti.samples import AUGMENTATIONS, apply_map, apply_transform, combine_frames, fit_maps, match_axes, solve_map
 from smalti.samples.augment import identity_transform
+from smalti.store import read_json
 from smalti.tile import build_store
 from smalti.tissue import KINDS, STAINS
 from smalti.tissue.frames import DENSITIES, LEAST_DENSITY, LIGHT, find_stains, make_frame

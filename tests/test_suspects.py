@@ -30,8 +30,8 @@ from smalti.audit.labels.neighbours import VOTERS, find_neighbours, regress_labe
 from smalti.audit.labels.suspects import measure_skill, pool_opinions, rank_labels
 from smalti.audit.labels.traces import read_traces
 from smalti.errors import RunError
+from smalti.records import RunFolder
 from smalti.report import write_report
-from smalti.runs import RunFolder
 from smalti.types import DECISION_COLUMNS, Sample
 from textures import FAST, LABELLED, write_lines
 

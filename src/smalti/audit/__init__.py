@@ -22,7 +22,6 @@ from .labels.dynamics import DYNAMICS_NAME, Dynamics, join_dynamics, read_dynami
 from .labels.evidence import EMBEDDINGS_NAME, Evidence, read_evidence, write_embeddings
 from .labels.suspects import SUSPECT, SUSPECTS_NAME, find_suspects, trace_images
 from .labels.traces import TRACES_NAME, write_traces
-from .repairs import REPAIRS, plan_repair
 
 __all__ = [
     "CHECKS",
@@ -30,7 +29,6 @@ __all__ = [
     "DYNAMICS_NAME",
     "EMBEDDINGS_NAME",
     "LABEL_CHECKS",
-    "REPAIRS",
     "SUSPECT",
     "SUSPECTS_NAME",
     "TRACES_NAME",
@@ -49,7 +47,6 @@ __all__ = [
     "hold_decisions",
     "join_duplicates",
     "join_dynamics",
-    "plan_repair",
     "read_decisions",
     "read_dynamics",
     "read_evidence",

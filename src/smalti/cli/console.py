@@ -20,8 +20,8 @@ from rich.table import Table
 
 from ..errors import DataError, Problem, SmaltiError, show_text
 from ..faults import explained
-from ..runs import write_table
 from ..stopping import say_stopped
+from ..store import write_table
 from ..types import Cohort
 from ..workflow import Listener
 

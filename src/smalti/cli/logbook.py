@@ -239,7 +239,7 @@ def _export_entries(entries: Sequence[Entry], kind: str, to: str) -> None:
 
 def _write_csv(entries: Sequence[Entry], path: Path) -> None:
     from .. import logbook as book
-    from ..runs import write_table
+    from ..store import write_table
 
     write_table(path, book.tabulate_entries(entries))
     finish(f"{len(entries)} run(s) in {path}", f"open {quote(path)}")

@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from ..models import BagReader, UpperPart, cut_backbone
-from ..runs import hash_code, hash_text, read_arrays, write_arrays
 from ..samples import iterate_ahead, normalise_tiles
+from ..store import hash_code, hash_text, read_arrays, write_arrays
 from ..train import Experiment, GuideSource, load_network, read_chunks
 from ..types import Sample, Split
 from .deletion import draw_curves
@@ -26,7 +26,6 @@ from .readings import Reading, TileBag, choose_kind, find_gradients, read_tiles
 
 Tell = Callable[[str, int, int], None]
 Arrays = dict[str, NDArray[np.generic]]
-EXPLAINING_CODE = ("smalti.predict", "smalti.models", "smalti.samples", "smalti.train")
 EACH = ("networks", "logits", "attention", "values", "cam_values", "deletion", "insertion", "random")  # of each network
 GRADIENT_BYTES = 500_000_000  # of networks that explain an image in one pass over its tiles
 MEANS = ("alone", "by_class", "cams")  # over networks
@@ -95,7 +94,7 @@ def explain_images(
 
     The images must be of the cohort, and the folds trained.
     """
-    key = hash_text(hash_code(*EXPLAINING_CODE), experiment.store.key)
+    key = hash_text(hash_code("smalti.explain.explanation"), experiment.store.key)
     folder = experiment.run.predictions / "explained" / key
     groups = _group_splits(experiment, splits)
     total, done = len(groups) * len(questions), 0

@@ -24,8 +24,9 @@ from ..audit import read_decisions, settle_decisions
 from ..audit.checks.registered import LABEL_CHECKS
 from ..evaluate import Unit, average_cases, score_predictions, take_unit
 from ..recipe import Evaluate
-from ..runs import RunFolder, read_json
+from ..records import RunFolder
 from ..stats import Pool, pool_predictions
+from ..store import read_json
 from ..types import Decision
 from ..workflow.decisions.influence import Influence, describe_given, read_influence
 from ..workflow.prepare.units import read_unit

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RunError
-from ..runs import now_text, read_json, write_json
+from ..store import now_text, read_json, write_json
 from .entries import Entry, Logbook, is_run, read_logbook
 
 ALIAS = "best"

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import jinja2
 
 from ..audit import Audit
-from ..runs import RunFolder, now_text, read_json, reading, write_atomic
+from ..records import RunFolder
+from ..store import now_text, read_json, reading, write_atomic
 from ..types import Cohort, Decision
 from .blocks import Paragraph, Section
 from .record import RunRecord, read_record

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..runs import hash_text
+from ..store import hash_text
 from ..tile import TileStore
 from ..tissue import KINDS, STAINS
 from ..tissue.frames import DENSITIES, LIGHT

@@ -2,7 +2,7 @@
 
 from .field import note_sizes, settle_field
 from .grid import make_grid, measure_coverage, select_tiles
-from .repair import preview_repair, read_sample
+from .repair import read_sample
 from .shape import SHAPE_NAMES
 from .store import TileStore, build_store
 
@@ -13,7 +13,6 @@ __all__ = [
     "make_grid",
     "measure_coverage",
     "note_sizes",
-    "preview_repair",
     "read_sample",
     "select_tiles",
     "settle_field",

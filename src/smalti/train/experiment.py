@@ -27,8 +27,8 @@ from ..models import (
     is_described,
 )
 from ..recipe import STEPS, Finetune, Model, Phase, Recipe
+from ..records import RunFolder
 from ..registry import read_options
-from ..runs import RunFolder
 from ..samples import AUGMENTATIONS, StainMaps, apply_transform
 from ..tile import SHAPE_NAMES, TileStore
 from ..tissue import STAINS

@@ -19,8 +19,9 @@ from ..audit import DYNAMICS_NAME, Dynamics, join_dynamics, write_dynamics
 from ..errors import RecipeError
 from ..models import NORMS, Head, Network, add_mask_channel
 from ..recipe import STEPS
-from ..runs import RunFolder, write_table
+from ..records import RunFolder
 from ..samples import Augmentation, BagBatches, find_chances, parse_policy, write_policy
+from ..store import write_table
 from ..types import HISTORY_COLUMNS, PREDICTION_COLUMNS, Cohort, Split, score_columns
 from .bags import BagTask, fit_reader
 from .checkpoints import read_checkpoint, write_checkpoint

@@ -16,7 +16,8 @@ from ..errors import DivergenceError, PartError, RecipeError
 from ..evaluate import average_cases
 from ..metrics import METRICS
 from ..recipe import Recipe
-from ..runs import RunFolder, hash_text
+from ..records import RunFolder
+from ..store import hash_text
 from ..types import Cohort, Split, score_columns
 from ..workflow import SILENT, Ground, Listener
 from ..workflow.prepare.policies import check_policy

@@ -17,11 +17,11 @@ from optuna.trial import TrialState
 from .. import workflow
 from ..errors import RecipeError, RunError
 from ..evaluate import score_units
-from ..leftovers import remove_leftovers
 from ..logbook.seal import find_seal
 from ..recipe import Recipe, settle_choices
-from ..runs import hash_text, now_text, write_atomic, write_json, write_table
 from ..stats import pool_predictions
+from ..store import hash_text, now_text, write_atomic, write_json, write_table
+from ..store.leftovers import remove_leftovers
 from ..types import Split
 from ..workflow import RUNS, SILENT, Ground, Listener
 from ..workflow.comparison import tabulate_comparison

@@ -27,8 +27,9 @@ from ..evaluate import (
 )
 from ..logbook import resolve_run
 from ..logbook.seal import Seal, add_opening, find_seal, read_seal, write_seal
-from ..runs import RunFolder, read_json, read_table, reading, write_json
+from ..records import RunFolder
 from ..stats import Pool, judge_trust, pool_predictions, score_pool
+from ..store import read_json, read_table, reading, write_json
 from ..types import score_columns
 from .decisions.belonging import RUNS
 from .decisions.influence import describe_given, read_influence

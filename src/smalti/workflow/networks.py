@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from ..audit import EMBEDDINGS_NAME, write_embeddings
 from ..errors import RecipeError
 from ..recipe import Recipe
-from ..runs import RunFolder, read_table
+from ..records import RunFolder
+from ..store import read_table
 from ..types import Split
 from .listening import SILENT, Listener
 from .portfolio.blending import choose_calibration, submit

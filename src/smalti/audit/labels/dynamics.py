@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ... import runs
+from ... import store
 
 DYNAMICS_NAME = "dynamics.npz"  # in the folder of the prediction tables
 NUMBERS = ("image", "seed", "epoch", "logits")
@@ -42,7 +42,7 @@ class Dynamics:
 def write_dynamics(path: Path, dynamics: Dynamics) -> Path:
     """Write an ``.npz`` atomically; equal dynamics give equal bytes."""
     texts = {key: np.array(getattr(dynamics, key), dtype=np.str_) for key in ("names", "classes")}
-    return runs.write_arrays(path, texts | {key: getattr(dynamics, key) for key in NUMBERS})
+    return store.write_arrays(path, texts | {key: getattr(dynamics, key) for key in NUMBERS})
 
 
 def read_dynamics(path: Path) -> Dynamics:
@@ -51,7 +51,7 @@ def read_dynamics(path: Path) -> Dynamics:
     Raises:
         RunError: the file is missing or damaged.
     """
-    arrays = runs.read_arrays(path, ("names", "classes", *NUMBERS))
+    arrays = store.read_arrays(path, ("names", "classes", *NUMBERS))
     names, classes = (tuple(str(text) for text in arrays.pop(key)) for key in ("names", "classes"))
     return Dynamics(names, classes, **arrays)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ... import runs
+from ... import records, store
 from ...errors import RunError
 from ...types import score_columns
 from .dynamics import DYNAMICS_NAME, Dynamics, read_dynamics
@@ -111,7 +111,7 @@ def order_dynamics(dynamics: Dynamics, names: tuple[str, ...]) -> Dynamics | Non
 
 def write_embeddings(path: Path, images: tuple[str, ...], embeddings: NDArray[np.floating]) -> Path:
     """Write embeddings (n, D) of images atomically, in half precision: they are only compared with each other."""
-    return runs.write_arrays(path, {"images": np.array(images, np.str_), "embeddings": embeddings.astype(np.float16)})
+    return store.write_arrays(path, {"images": np.array(images, np.str_), "embeddings": embeddings.astype(np.float16)})
 
 
 def read_evidence(run: Path) -> Evidence:
@@ -121,7 +121,7 @@ def read_evidence(run: Path) -> Evidence:
         RunError: there are no out-of-fold predictions, or a file is damaged.
     """
     predictions = run / "predictions"
-    folder = runs.RunFolder(run)
+    folder = records.RunFolder(run)
     classes, table = folder.read_classes(), folder.read_out_of_fold()
     if absent := [name for name in score_columns(classes) if name not in table]:
         raise RunError(f"{predictions / 'out_of_fold.csv'} lacks {', '.join(absent)}. Fix: 'smalti predict {run}'")
@@ -140,7 +140,7 @@ def read_evidence(run: Path) -> Evidence:
         scores=scores,
         dynamics=order_dynamics(read_dynamics(dynamics), images) if dynamics.is_file() else None,
         embeddings=read_embeddings(embeddings, images) if embeddings.is_file() else None,
-        label_by_case=runs.read_json(run / "cohort.json").get("label_by_case"),
+        label_by_case=store.read_json(run / "cohort.json").get("label_by_case"),
     )
 
 
@@ -150,7 +150,7 @@ def read_embeddings(path: Path, images: tuple[str, ...]) -> NDArray[np.floating]
     Raises:
         RunError: the file is missing or damaged.
     """
-    arrays = runs.read_arrays(path, ("images", "embeddings"))
+    arrays = store.read_arrays(path, ("images", "embeddings"))
     position = {str(name): i for i, name in enumerate(arrays["images"])}
     if not position.keys() >= set(images):
         return None

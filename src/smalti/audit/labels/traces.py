@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ... import runs
+from ... import store
 
 TRACES_NAME = "traces.json"  # in a run folder
 
@@ -34,7 +34,7 @@ class Trace:
 
 def write_traces(path: Path, traces: Iterable[Trace]) -> Path:
     """Write ``traces.json`` atomically."""
-    return runs.write_json(path, {"images": [asdict(trace) for trace in traces]})
+    return store.write_json(path, {"images": [asdict(trace) for trace in traces]})
 
 
 def read_traces(path: Path) -> dict[str, Trace]:
@@ -44,8 +44,8 @@ def read_traces(path: Path) -> dict[str, Trace]:
         RunError: the file is missing or damaged.
     """
     traces = {}
-    with runs.reading(path):
-        for row in runs.read_json(path)["images"]:
+    with store.reading(path):
+        for row in store.read_json(path)["images"]:
             history = tuple((int(epoch), float(loss)) for epoch, loss in row["history"])
             rest = {"history": history, "alike": tuple(row["alike"]), "unlike": tuple(row["unlike"])}
             traces[row["image"]] = Trace(**{**row, **rest})

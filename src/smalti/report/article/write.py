@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import jinja2
 
-from ...runs import hash_text, write_atomic
+from ...store import hash_text, write_atomic
 from ..figures.drawing import Drawing
 from ..figures.plots import draw_headline, draw_reliability
 from ..sections.experiments import draw_runs

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from ...runs import RunFolder
+from ...records import RunFolder
 from ..blocks import Block, Paragraph, Pictures, Section, Table, count_things, not_applicable
 from ..figures.gallery import encode_picture
 from ..record import RunRecord

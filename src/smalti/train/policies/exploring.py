@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from ... import recipe
 from ...models import Network
+from ...records import RunFolder
 from ...registry import read_options
-from ...runs import RunFolder, write_atomic
 from ...samples import AUGMENTATIONS, OPERATIONS, Augmentation, BagBatches, Operation, Policy, Storm, describe_policy
+from ...store import write_atomic
 from ...types import Split
 from ..experiment import Experiment
 from ..finetune import FinetuneTask, restain

@@ -24,7 +24,7 @@ from ...logbook.seal import (
     read_seal,
     write_seal,
 )
-from ...runs import hash_files, name_apart, read_json, read_memo
+from ...store import hash_files, name_apart, read_json, read_memo
 from ...types import Cohort, Content, Decision
 from ..listening import SILENT, Listener
 

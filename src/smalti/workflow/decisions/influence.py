@@ -19,7 +19,8 @@ from ...audit.checks.registered import RELABEL_CHECKS
 from ...audit.decisions import RULE
 from ...errors import RunError
 from ...evaluate import OTHER, Unit, take_unit
-from ...runs import RunFolder, read_json, reading, write_json
+from ...records import RunFolder
+from ...store import read_json, reading, write_json
 from ...types import Action, Decision
 from ..place import MEMBERS
 from ..prepare.ground import Ground

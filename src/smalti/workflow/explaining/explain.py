@@ -18,7 +18,8 @@ from PIL import Image
 from ...errors import DataError, RunError
 from ...explain import GRID, Measured, summarise_maps
 from ...recipe import Recipe
-from ...runs import RunFolder, read_json, read_table, write_arrays, write_atomic, write_json
+from ...records import RunFolder
+from ...store import read_json, read_table, write_arrays, write_atomic, write_json
 from ...types import Cohort, Sample, score_columns
 from ..listening import SILENT, Listener
 from ..place import MEMBERS
@@ -27,7 +28,7 @@ from ..staging import stage
 from .heatmaps import find_place, name_heatmap, write_heatmaps
 
 if TYPE_CHECKING:
-    from ...explain import Explanation, Question
+    from ...explain.explanation import Explanation, Question
     from ...tile import TileStore
 
 EXPLANATION_NAME = "explanation.json"
@@ -65,7 +66,7 @@ def explain_run(
         raise _name_missing("class", shown, classes)
     experiment, splits = reopen(folder.path, listener=listener)
     chosen = choose_samples(experiment.cohort, images)
-    from ...explain import explain_images
+    from ...explain.explanation import explain_images
 
     with stage(folder, "explain"):
         questions = list(_ask(chosen, scores, shown))
@@ -172,7 +173,7 @@ def _name_missing(what: str, name: str, known: Sequence[str]) -> DataError:
 
 
 def _ask(samples: Sequence[Sample], scores: pd.DataFrame, shown: str | None) -> Iterator[Question]:
-    from ...explain import Question
+    from ...explain.explanation import Question
 
     classes = list(scores.columns)
     for sample in samples:

@@ -15,11 +15,11 @@ from PIL import Image
 
 from ...explain import Measured, measure_map
 from ...images import WHOLE_PX, read_mask, read_size, read_thumbnail
-from ...runs import write_atomic
+from ...store import write_atomic
 from ...types import Sample
 
 if TYPE_CHECKING:
-    from ...explain import Explanation
+    from ...explain.explanation import Explanation
     from ...tile import TileStore
 
 MAP, GRADCAM = "map", "gradcam"

@@ -11,7 +11,8 @@ import pandas as pd
 
 from ...errors import RunError
 from ...recipe import Recipe
-from ...runs import RunFolder, hash_file, hash_text, open_run, read_table, write_json
+from ...records import RunFolder, open_run
+from ...store import hash_file, hash_text, read_table, write_json
 from ...types import PREDICTION_COLUMNS, Cohort
 from ..decisions.influence import Influence, record_influence
 from ..listening import Listener

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from ...errors import RunError
-from ...runs import read_json, write_json
+from ...store import read_json, write_json
 from ..listening import Listener
 
 FILE = "clock.json"

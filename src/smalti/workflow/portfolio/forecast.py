@@ -13,7 +13,7 @@ import psutil
 
 from ... import recipe
 from ...recipe import Recipe
-from ...runs import hash_files, hash_text
+from ...store import hash_files, hash_text
 from ...types import Cohort, Sample
 from .work import measure_work
 

@@ -21,7 +21,8 @@ from ...evaluate import foresee_reach
 from ...logbook.seal import find_seal
 from ...notation import read_yaml
 from ...recipe import Recipe, check_portfolio, load_recipe, settle_choices
-from ...runs import CACHE, RunFolder, hash_text, write_atomic
+from ...records import RunFolder
+from ...store import CACHE, hash_text, write_atomic
 from ...types import Split
 from ..decisions.belonging import RUNS, find_decisions
 from ..listening import SILENT, Listener

@@ -19,7 +19,8 @@ from ...audit import EMBEDDINGS_NAME
 from ...errors import DivergenceError, PartError, RecipeError, RunError, WeightsError
 from ...evaluate import score_units
 from ...recipe import AUTO, Recipe, load_portfolio
-from ...runs import CACHE, RunFolder, hash_text, open_run, read_json, write_json, write_table
+from ...records import RunFolder, open_run
+from ...store import CACHE, hash_text, read_json, write_json, write_table
 from ...types import Cohort
 from ..decisions.influence import read_influence, record_influence, tell_trust
 from ..listening import Listener

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...recipe import Recipe
-from ...runs import hash_text
+from ...store import hash_text
 from ...tile import settle_field
 from ...tile.cut import bound_bag
 from ...types import Cohort

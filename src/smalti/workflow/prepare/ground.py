@@ -24,9 +24,9 @@ from ...audit import (
 )
 from ...cohort import Columns, inspect_folder
 from ...errors import DataError, Problem
-from ...leftovers import remove_leftovers
 from ...recipe import Recipe
-from ...runs import now_text
+from ...store import now_text
+from ...store.leftovers import remove_leftovers
 from ...types import Action, Cohort, Content, Decision
 from ..decisions.belonging import Sealing, bind_decisions, mark_decisions, read_contents, seal_cohort
 from ..listening import SILENT, Listener

@@ -9,8 +9,9 @@ import pandas as pd
 
 from ...errors import RecipeError
 from ...recipe import Recipe
+from ...records import RunFolder
 from ...registry import read_options
-from ...runs import RunFolder, hash_files, hash_text
+from ...store import hash_files, hash_text
 from ...types import Split
 from ..listening import Listener
 from .ground import Ground

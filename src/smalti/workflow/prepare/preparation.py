@@ -15,22 +15,10 @@ from ... import images
 from ...audit import settle_decisions, write_decisions, write_findings
 from ...errors import DataError, Problem, RecipeError, RunError, SplitError
 from ...evaluate import Scoring
-from ...leftovers import name_temporary
 from ...recipe import Recipe, Tile
-from ...runs import (
-    LIBRARIES,
-    RunFolder,
-    hash_code,
-    hash_cohort,
-    hash_files,
-    hash_text,
-    open_run,
-    read_json,
-    record_environment,
-    tabulate_samples,
-    write_json,
-    write_table,
-)
+from ...records import LIBRARIES, RunFolder, hash_cohort, open_run, record_environment, tabulate_samples
+from ...store import hash_code, hash_files, hash_text, read_json, write_json, write_table
+from ...store.leftovers import name_temporary
 from ...types import Cohort, Sample, Split
 from ..decisions.influence import record_influence
 from ..listening import SILENT, Listener
@@ -50,14 +38,6 @@ if TYPE_CHECKING:
 TRAINING_SECTIONS = ("tile", "stain", "split", "model", "train")
 UNTOUCHED = "none"  # of `STAINS`
 UNFITTED = ("average", "average_seeds")
-TRAINING_CODE = (
-    "smalti.tile",
-    "smalti.images",
-    "smalti.tissue.density",
-    "smalti.samples",
-    "smalti.models",
-    "smalti.train",
-)
 
 
 def prepare(
@@ -238,7 +218,7 @@ def hash_training(plan: Recipe, identity: dict[str, str], *, device: str) -> str
     sections = plan.model_dump_json(include=set(TRAINING_SECTIONS))
     libraries = record_environment()["libraries"]
     versions = "|".join(str(libraries[name]) for name in LIBRARIES)
-    return hash_text(sections, *sorted(identity.values()), device, versions, hash_code(*TRAINING_CODE))
+    return hash_text(sections, *sorted(identity.values()), device, versions, hash_code("smalti.train"))
 
 
 def adopt_training(run_folder: RunFolder, splits: tuple[Split, ...], *, listener: Listener) -> None:

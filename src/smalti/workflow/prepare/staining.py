@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...recipe import Recipe
-from ...runs import RunFolder, write_json
+from ...records import RunFolder
+from ...store import write_json
 from ...tile import TileStore
 from ...types import Cohort, Split
 from ..listening import Listener

@@ -11,7 +11,8 @@ import pandas as pd
 from ...errors import RunError
 from ...evaluate import Scoring, Unit, average_cases, choose_unit
 from ...recipe import Recipe
-from ...runs import CASES, RunFolder, read_json, read_table, reading, write_table
+from ...records import CASES, RunFolder
+from ...store import read_json, read_table, reading, write_table
 from ...types import PREDICTION_COLUMNS, Form
 from .ground import Ground
 
