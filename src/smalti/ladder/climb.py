@@ -16,11 +16,12 @@ from ..cohort.folder import Folder
 from ..errors import RunError, SmaltiError
 from ..faults import explain_fault
 from ..logbook.seal import find_seal, list_seals
+from ..project import RUNS
 from ..recipe import Recipe
 from ..records import LIBRARIES, record_environment
 from ..store import hash_code, hash_text, now_text, read_json, write_atomic, write_json
 from ..store.leftovers import remove_leftovers
-from ..workflow import RUNS, SILENT, Ground, Listener
+from ..workflow import SILENT, Ground, Listener
 from ..workflow.portfolio.work import Work, measure_work
 from ..workflow.prepare.preparation import identify
 from .budget import Budget

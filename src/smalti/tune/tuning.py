@@ -18,12 +18,13 @@ from .. import workflow
 from ..errors import RecipeError, RunError
 from ..evaluate import score_units
 from ..logbook.seal import find_seal
+from ..project import RUNS
 from ..recipe import Recipe, settle_choices
 from ..stats import pool_predictions
 from ..store import hash_text, now_text, write_atomic, write_json, write_table
 from ..store.leftovers import remove_leftovers
 from ..types import Split
-from ..workflow import RUNS, SILENT, Ground, Listener
+from ..workflow import SILENT, Ground, Listener
 from ..workflow.comparison import tabulate_comparison
 from ..workflow.decisions.influence import describe_given, read_influence
 from ..workflow.prepare.preparation import identify

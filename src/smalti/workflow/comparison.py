@@ -27,11 +27,11 @@ from ..evaluate import (
 )
 from ..logbook import resolve_run
 from ..logbook.seal import Seal, add_opening, find_seal, read_seal, write_seal
+from ..project import RUNS
 from ..records import RunFolder
 from ..stats import Pool, judge_trust, pool_predictions, score_pool
 from ..store import read_json, read_table, reading, write_json
 from ..types import score_columns
-from .decisions.belonging import RUNS
 from .decisions.influence import describe_given, read_influence
 from .prepare.units import read_unit
 from .stages import list_cases, read_predictions

@@ -8,12 +8,12 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from ..workflow import RUNS
+from ..project import RUNS
 from . import console
 from .console import Data, Runs, Settings, Skip, app, finish, guard, listen, quote
 
 
-@app.command()
+@app.command(rich_help_panel=console.JUDGE)
 @guard
 def tune(
     data: Data,
