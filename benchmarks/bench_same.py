@@ -113,9 +113,10 @@ class Side:
 
     def carry_out(self, command: str, data: Path, settings: list[str]) -> tuple[float, str, dict[str, Path]]:
         """Run a command; return its seconds, its error, and name -> path of the files that it wrote."""
-        before, words = self.list_results(), [str(data) if w == "DATA" else w for w in COMMANDS[command]]
-        chosen = [*(w for w in words if "=" in w), *(settings if "DATA" in COMMANDS[command] else ())]
-        arguments = [*(w for w in words if "=" not in w), *(w for s in chosen for w in ("--set", s))]
+        before, words = self.list_results(), COMMANDS[command]
+        chosen = [*(w for w in words if "=" in w), *(settings if "DATA" in words else ())]
+        arguments = [str(data) if w == "DATA" else w for w in words if "=" not in w]
+        arguments += [w for setting in chosen for w in ("--set", setting)]
         if command != "explain":
             arguments += ["--runs", "runs"]
         seconds, error = self.run("-m", "smalti", *arguments)
