@@ -8,7 +8,7 @@ from smalti.evaluate import foresee_score
 
 
 @pytest.mark.parametrize("share", [0.6, 0.8, 0.93])
-@pytest.mark.parametrize("cases,new_cases", [(60, 60), (200, 40), (80, 800)])
+@pytest.mark.parametrize(("cases", "new_cases"), [(60, 60), (200, 40), (80, 800)])
 def test_other_cases_lie_where_they_are_foreseen(share: float, cases: int, new_cases: int) -> None:
     """Accuracies of drawn answers: Wilson's interval alone holds too few of other parts of the same size."""
     rng = np.random.default_rng(cases)
@@ -33,7 +33,7 @@ def test_many_other_cases_are_the_interval_itself_and_one_is_nearly_anything() -
     assert high > 0.99
 
 
-@pytest.mark.parametrize("value,low,high", [(1.0, 0.9, 1.0), (0.0, 0.0, 0.2)])
+@pytest.mark.parametrize(("value", "low", "high"), [(1.0, 0.9, 1.0), (0.0, 0.0, 0.2)])
 def test_a_perfect_score_stays_inside(value: float, low: float, high: float) -> None:
     found = foresee_score(value, low, high, cases=50, new_cases=50)
     assert found[0] <= value <= found[1]

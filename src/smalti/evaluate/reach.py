@@ -47,9 +47,11 @@ def foresee_score(value: float, low: float, high: float, *, cases: int, new_case
 
     The interval (low, high) of a score that ``cases`` cases gave holds the score of endless other cases. Few other
     cases have luck of their own: variances add, so that each distance to the score grows by sqrt(1 + cases / new_cases)
-    on the logit scale (a prediction interval; Geisser 1993, ch. 2). A hidden test part is such a part.
+    on the logit scale (a prediction interval; Geisser 1993, ch. 2). Few cases have few scores, so that half a case is
+    added on both sides. A hidden test part is such a part.
     """
     score, lower, upper = special.logit(np.clip([value, low, high], EDGE, 1 - EDGE))
     wider = math.sqrt(1 + cases / new_cases)
     found = special.expit([score - wider * (score - lower), score + wider * (upper - score)])
-    return float(min(value, found[0])), float(max(value, found[1]))
+    half = 0.5 / new_cases
+    return max(0.0, float(min(value, found[0]) - half)), min(1.0, float(max(value, found[1]) + half))
