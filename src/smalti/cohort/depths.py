@@ -31,11 +31,28 @@ def settle_depths(
     bits = max(own[d.sample.path] for d in telling)
     if isinstance(columns.bits, int):
         bits = columns.bits
-        _report_exceeding(loose, own, bits=bits, reading=reading)
+        for draft in loose:
+            if own[draft.sample.path] > bits:
+                reading.report(
+                    "bits-exceeded",
+                    draft.sample.image,
+                    message=f"has values above {(1 << bits) - 1}, and data.bits is {bits}.",
+                    fix="--set data.bits=16, or --set data.bits=each for each file by its own largest value",
+                    images=(draft.sample.image,),
+                )
     elif columns.bits is None:
         lower = [d for d in telling if own[d.sample.path] < bits]
         if lower:
-            _ask(lower, telling, bits=max(own[d.sample.path] for d in lower), reading=reading)
+            most = max(own[d.sample.path] for d in lower)
+            others = f" (nor have {len(lower) - 1} more)" if len(lower) > 1 else ""
+            reading.report(
+                "bits-mixed",
+                lower[0].sample.image,
+                message=f"has no value above {(1 << most) - 1}{others}, but {len(telling) - len(lower)} other images of "
+                f"16-bit values have: it is dark, or it has {most} bits.",
+                fix="--set data.bits=16 reads all by one scale, --set data.bits=each reads each file by its own largest "
+                "value",
+            )
         elif bits < 16:
             reading.notes.append(
                 f"no value above {(1 << bits) - 1} in any of {len(loose)} images of 16-bit values: they are read as "
@@ -47,26 +64,3 @@ def settle_depths(
         else d
         for d in drafts
     ]
-
-
-def _report_exceeding(loose: Sequence[Draft], own: Mapping[Path, int], *, bits: int, reading: Reading) -> None:
-    for draft in loose:
-        if own[draft.sample.path] > bits:
-            reading.report(
-                "bits-exceeded",
-                draft.sample.image,
-                message=f"has values above {(1 << bits) - 1}, and data.bits is {bits}.",
-                fix="--set data.bits=16, or --set data.bits=each for each file by its own largest value",
-                images=(draft.sample.image,),
-            )
-
-
-def _ask(lower: Sequence[Draft], telling: Sequence[Draft], *, bits: int, reading: Reading) -> None:
-    others = f" (nor have {len(lower) - 1} more)" if len(lower) > 1 else ""
-    reading.report(
-        "bits-mixed",
-        lower[0].sample.image,
-        message=f"has no value above {(1 << bits) - 1}{others}, and {len(telling) - len(lower)} other images of 16-bit "
-        f"values do: it is dark, or has {bits} bits.",
-        fix="--set data.bits=16 reads all by one scale, --set data.bits=each reads each file by its own largest value",
-    )

@@ -16,7 +16,8 @@ from .forms.sample import derive_form, read_sample
 from .layouts.challenge import has_challenge_layout, read_challenge
 from .layouts.classes import has_class_folders, read_class_folders
 from .layouts.listing import add_cases, list_tables, read_listing
-from .masks.meaning import Seen, Settling, wish_masks
+from .masks.meaning import Settling, wish_masks
+from .masks.values import Seen
 from .reading import Columns, Draft, Reading
 from .tables.case_names import join_spellings
 from .tables.workbooks import name_unread
@@ -75,131 +76,99 @@ def inspect_folder(
     min_cases: int = 2,
     progress: Progress | None = None,
 ) -> tuple[Cohort | None, tuple[Problem, ...]]:
-    """The cohort without the images that have problems (None where leaving them out is not enough), and all problems.
+    """Return the cohort without the images that have problems, and all problems; no cohort where that is not enough.
 
     Every image and mask is decoded. Arguments are those of `read_cohort`.
     """
     root = Path(root)
-    reading = _read_layout(root, columns)
-    excluded = frozenset(exclude)
-    drafts = wish_masks((d for d in reading.drafts if d.sample.image not in excluded), columns)
-    problems = [kept for p in reading.problems if (kept := _without(p, excluded)) is not None]
+    root, exclude = Path(root), frozenset(exclude)
+    reading = Reading("unknown")
+    if not is_plain(str(root.resolve())):
+        reading.report("name", str(root.resolve()),
+                       message="is a path with control signs, or with bytes that are not UTF-8 (shown as \\...).",
+                       fix="rename the folder, or give a link to it with a plain name from a plain folder")  # fmt: skip
+    elif not root.is_dir():
+        what = "is a file, not a folder." if root.exists() else "does not exist."
+        fix = "give the folder that holds the images and the labels"
+        reading.report("root-missing", str(root), message=what, fix=fix)
+    else:
+        folder = Folder.walk(root)
+        reading = _recognise(root, folder, columns)
+        read_sample(folder, reading, columns)
+        reading.problems = folder.problems + reading.problems
+        if reading.drafts:
+            account_masks(folder, reading)
+            tell_unused(folder, reading)
+    drafts = wish_masks((d for d in reading.drafts if d.sample.image not in exclude), columns)
+    # What is wrong with excluded images is no problem.
+    rests = [(p, tuple(name for name in p.images if name not in exclude)) for p in reading.problems]
+    problems = [replace(p, images=rest) for p, rest in rests if rest or not p.images]
     if drafts:
-        problems += check_labels(drafts)
-        problems += check_texts(drafts)
-        problems += check_masks_present(drafts, problems)
-        largest: dict[Path, int] = {}
-        seen: dict[str, Seen] = {}
-        problems += check_files(drafts, root, largest=largest, seen=seen, progress=progress)
-        known = len(reading.problems)
-        drafts = settle_depths(drafts, largest, columns=columns, reading=reading)
-        problems += reading.problems[known:]
-        masks = Settling(drafts, seen, columns, root)
-        masks.settle()
-        drafts = masks.drafts
-        problems += masks.problems
-        reading.notes += masks.notes
+        drafts = _check_drafts(drafts, root, reading, columns=columns, problems=problems, progress=progress)
     elif not any(not p.warning for p in problems):
         problems.append(Problem("no-images", str(root), "holds no image to learn from.", "add images"))
-    drafts, problems = _settle(drafts, problems, min_cases=min_cases)
-    problems += _ask_form(reading, drafts, columns=columns)
-    if any(not p.warning and not p.images for p in problems):
-        return None, tuple(problems)
-    return _build(root, reading, drafts=drafts, problems=problems), tuple(problems)
+    drafts = _leave_out(drafts, problems, min_cases=min_cases)
+    return _build(root, reading, drafts=drafts, problems=problems, columns=columns), tuple(problems)
 
 
-def _ask_form(reading: Reading, drafts: list[Draft], *, columns: Columns) -> list[Problem]:
-    """Settle what the submission holds, now that the classes are known; what has to be asked about it."""
-    classes = _list_classes(drafts)
-    if not any(draft.test for draft in reading.drafts):
-        reading.no_submission = reading.no_submission or "no image of a part to predict is there"
-    elif not reading.no_submission and reading.form is None:
-        reading.form = derive_form(reading)
-        reading.notes.append(f"no sample submission is there: submission.csv gets the columns "
-                             f"{', '.join(reading.submission_columns)}")  # fmt: skip
-    if reading.form is None or len(classes) < 2:  # the latter is a problem already
-        return []
-    label = reading.submission_columns[1]
-    reading.form, notes, problems = ask_columns(reading.form, classes, columns=columns, label_column=label)
-    reading.notes += notes
-    return problems
+def _check_drafts(
+    drafts: list[Draft],
+    root: Path,
+    reading: Reading,
+    *,
+    columns: Columns,
+    problems: list[Problem],
+    progress: Progress | None,
+) -> list[Draft]:
+    """Return the drafts with bits and masks as they are to be read; decode all files, and add to ``problems``."""
+    problems += check_labels(drafts)
+    problems += check_texts(drafts)
+    problems += check_masks_present(drafts, problems)
+    largest: dict[Path, int] = {}
+    seen: dict[str, Seen] = {}
+    problems += check_files(drafts, root, largest=largest, seen=seen, progress=progress)
+    known = len(reading.problems)
+    drafts = settle_depths(drafts, largest, columns=columns, reading=reading)
+    problems += reading.problems[known:]
+    masks = Settling(drafts, seen, columns, root)
+    masks.settle()
+    problems += masks.problems
+    reading.notes += masks.notes
+    return masks.drafts
 
 
-def _list_classes(drafts: list[Draft]) -> tuple[str, ...]:
-    return tuple(sorted({d.sample.label for d in drafts if not d.test and d.sample.label is not None}))
-
-
-def _without(problem: Problem, excluded: frozenset[str]) -> Problem | None:
-    """The problem of the images that are not excluded; None when none is left."""
-    rest = tuple(name for name in problem.images if name not in excluded)
-    if problem.images and not rest:
-        return None
-    return replace(problem, images=rest)
-
-
-def _settle(drafts: list[Draft], problems: list[Problem], *, min_cases: int) -> tuple[list[Draft], list[Problem]]:
-    """Leave out what has problems; see whether the rest can be learnt from; again, until nothing changes."""
-    problems = list(problems)
+def _leave_out(drafts: list[Draft], problems: list[Problem], *, min_cases: int) -> list[Draft]:
+    """Return the drafts without problems; what makes the rest too few to learn from is added to ``problems``."""
     if not any(not d.test for d in drafts) and any(not p.warning for p in problems):
-        return drafts, problems  # why there is nothing labelled is said already
+        return drafts  # why there is nothing labelled is said already
     while drafts:
         bad = {name for p in problems if not p.warning for name in p.images}
         rest = [d for d in drafts if d.sample.image not in bad]
         found = check_classes(rest, min_cases=min_cases, left_out=len(drafts) - len(rest))
         problems += found
         if not found or any(not p.images for p in found):
-            return rest, problems
-    return drafts, problems
-
-
-def _read_layout(root: Path, columns: Columns) -> Reading:
-    nothing = Reading("unknown")
-    if not is_plain(str(root.resolve())):
-        nothing.report(
-            "name",
-            str(root.resolve()),
-            message="is a path with control signs, or with bytes that are not UTF-8 (shown as \\...).",
-            fix="rename the folder, or give a link to it with a plain name from a plain folder",
-        )
-        return nothing
-    if not root.is_dir():
-        what = "is a file, not a folder." if root.exists() else "does not exist."
-        nothing.report(
-            "root-missing", str(root), message=what, fix="give the folder that holds the images and the labels"
-        )
-        return nothing
-    folder = Folder.walk(root)
-    reading = _recognise(root, folder, columns)
-    read_sample(folder, reading, columns)
-    reading.problems = folder.problems + reading.problems
-    if reading.drafts:
-        account_masks(folder, reading)
-        tell_unused(folder, reading)
-    return reading
+            return rest
+    return drafts
 
 
 def _recognise(root: Path, folder: Folder, columns: Columns) -> Reading:
+    """Return what the layout of a folder gives; with a problem where it has no known one."""
     nothing = Reading("unknown")
     if not folder.list_images():
-        nothing.report(
-            "no-images",
-            str(root),
-            message=f"holds no image ({LOOKED_FOR}); {describe_unused(folder, nothing) or 'it is empty'}.",
-            fix="give the folder that holds the images, unpacked; PNG, JPEG, TIFF and slides are read",
-        )
+        unused = describe_unused(folder, nothing) or "it is empty"
+        fix = "give the folder that holds the images, unpacked; PNG, JPEG, TIFF and slides are read"
+        nothing.report("no-images", str(root), message=f"holds no image ({LOOKED_FOR}); {unused}.", fix=fix)
         return nothing
-    if columns.levels is not None:
-        reading = read_class_folders(folder, columns.levels)
-        add_cases(folder, columns, reading)
-        join_spellings(reading)
-        return reading
-    if columns.table is None and has_challenge_layout(folder):
+    if columns.levels is None and columns.table is None and has_challenge_layout(folder):
         return read_challenge(folder, columns)
-    tables = list_tables(folder, columns)
-    listing = read_listing(folder, columns) if tables else nothing
+    tables, listing = [], nothing
+    if columns.levels is None:
+        tables = list_tables(folder, columns)
+        listing = read_listing(folder, columns) if tables else nothing
     unrecognised = columns.table is None and all(p.code == "no-labels" or p.warning for p in listing.problems)
-    if not listing.drafts and unrecognised and has_class_folders(folder, at_least=2 if tables else 1):
-        reading = read_class_folders(folder)
+    open_ = columns.levels is None and not listing.drafts and unrecognised
+    if columns.levels is not None or (open_ and has_class_folders(folder, at_least=2 if tables else 1)):
+        reading = read_class_folders(folder, columns.levels)
         add_cases(folder, columns, reading)
         join_spellings(reading)
         reading.problems += [p for p in listing.problems if p.warning]
@@ -209,18 +178,32 @@ def _recognise(root: Path, folder: Folder, columns: Columns) -> Reading:
         return reading
     if listing is nothing:
         found = ", ".join(sorted({name.split("/")[0] for name in folder.files})[:8])
-        nothing.report(
-            "unknown-layout",
-            str(root),
-            message=f"is laid out in no known way: {LOOKED_FOR}; found {found}{name_unread(folder.files)}.",
-            fix="arrange it in one of these ways, or name the table: --set data.table=FILE",
-        )
+        nothing.report("unknown-layout", str(root),
+                       message=f"is laid out in no known way: {LOOKED_FOR}; found {found}{name_unread(folder.files)}.",
+                       fix="arrange it in one of these ways, or name the table: --set data.table=FILE")  # fmt: skip
     return listing
 
 
-def _build(root: Path, reading: Reading, *, drafts: list[Draft], problems: list[Problem]) -> Cohort:
+def _build(
+    root: Path, reading: Reading, *, drafts: list[Draft], problems: list[Problem], columns: Columns
+) -> Cohort | None:
+    """Return the cohort; None where a problem is not of some images alone. What the form leaves open is a problem."""
     labelled = tuple(d.sample for d in drafts if not d.test)
     unlabelled = tuple(d.sample for d in drafts if d.test)
+    classes = tuple(sorted({s.label for s in labelled if s.label is not None}))
+    if not any(draft.test for draft in reading.drafts):
+        reading.no_submission = reading.no_submission or "no image of a part to predict is there"
+    elif not reading.no_submission and reading.form is None:
+        reading.form = derive_form(reading)
+        reading.notes.append(f"no sample submission is there: submission.csv gets the columns "
+                             f"{', '.join(reading.submission_columns)}")  # fmt: skip
+    if reading.form is not None and len(classes) >= 2:  # fewer are a problem already
+        label = reading.submission_columns[1]
+        reading.form, told, asked = ask_columns(reading.form, classes, columns=columns, label_column=label)
+        reading.notes += told
+        problems += asked
+    if any(not p.warning and not p.images for p in problems):
+        return None
     notes = list(dict.fromkeys(reading.notes))
     if all(s.case == s.image for s in labelled):
         notes.append("case: each image is its own case (no column or file of cases)")
@@ -234,13 +217,5 @@ def _build(root: Path, reading: Reading, *, drafts: list[Draft], problems: list[
     bad = {name for p in problems if not p.warning for name in p.images}
     if bad:
         notes.append(f"left out because of problems: {len(bad)} image(s)")
-    return Cohort(
-        root=root,
-        layout=reading.layout,
-        labelled=labelled,
-        unlabelled=unlabelled,
-        classes=_list_classes(drafts),
-        notes=tuple(notes),
-        form=reading.form,
-        no_submission=reading.no_submission,
-    )
+    return Cohort(root, reading.layout, labelled, unlabelled, classes, notes=tuple(notes), form=reading.form,
+                  no_submission=reading.no_submission)  # fmt: skip

@@ -111,34 +111,23 @@ class Reading:
     def add(self, draft: Draft) -> None:
         """Take a draft; a second one of the same image is a problem."""
         name = draft.sample.image
-        first = self._by_name.get(name)
-        if first is None:
-            self._by_name[name] = draft
+        first = self._by_name.setdefault(name, draft)
+        if first is draft:
             self.drafts.append(draft)
             return
-        self.report(
-            "repeated-row",
-            draft.where,
-            message=_describe_repeat(first, draft),
-            fix="delete all rows of this image but the right one",
-            images=(name,),
-        )
+        message = f"'{name}' is listed twice; the other is {first.where}."
+        for what in ("case", "label"):
+            one, two = getattr(first.sample, what), getattr(draft.sample, what)
+            if one != two:
+                message = f"'{name}' is listed twice and contradicts {first.where}: {what} '{two}', not '{one}'."
+        fix = "delete all rows of this image but the right one"
+        self.report("repeated-row", draft.where, message=message, fix=fix, images=(name,))
 
     def report(
         self, code: str, file: str, *, message: str, fix: str, images: tuple[str, ...] = (), warning: bool = False
     ) -> None:
         """Record a problem."""
         self.problems.append(Problem(code, file, message, fix, images, warning))
-
-
-def _describe_repeat(first: Draft, second: Draft) -> str:
-    for what in ("label", "case"):
-        one, two = getattr(first.sample, what), getattr(second.sample, what)
-        if one != two:
-            return (
-                f"'{second.sample.image}' is listed twice and contradicts {first.where}: {what} '{two}', not '{one}'."
-            )
-    return f"'{second.sample.image}' is listed twice; the other is {first.where}."
 
 
 def report_escape(reading: Reading, where: str, *, text: str, image: str | None = None, near: str = "") -> None:

@@ -89,35 +89,31 @@ def ask_columns(
 
 
 def _fill_columns(asking: _Asking) -> Form:
+    """Return the form with its columns settled: one per class, or a single one."""
     header, asked = asking.form.header, asking.columns.asked
     others = [i for i in range(len(header)) if i != asking.form.key]
-    _check_words(asking)
+    # What a person says about the classes has to be about classes.
+    positive, words = asking.columns.positive, _read_words(asking)
+    if positive is not None and _find_class(asking, positive) is None:
+        raise _UnclearError("class-unknown", f"data.positive={positive} is no class; known: {asking.listed}.",
+                            fix="name one of them")  # fmt: skip
+    if words and (set(words) != set(asking.classes) or len(set(words.values())) < len(words)):
+        raise _UnclearError("class-unknown", f"data.written has to give each class a text of its own: {asking.listed}.",
+                            fix="--set data.written=[CLASS=TEXT,...]")  # fmt: skip
     if asked is not None:
         missing = [name for name in asked if name not in [header[i] for i in others]]
         if missing or not asked:
             raise _UnclearError("column-missing", f"has no column {_list(missing)} to fill, but {_list(header)}.",
                                 fix="name the right ones: --set data.asked=[COLUMN,...]")  # fmt: skip
         others = [header.index(name) for name in asked]
-    matched = _match_columns(asking, others)
-    if len(matched) < 2:
-        column = next(iter(others)) if len(others) == 1 else _choose_column(asking, others, matched)
-        return _ask_column(asking, column, matched.get(column))
-    said = [i for i in others if i not in matched and _holds_labels(asking, i)]
-    _check_complete(asking, matched, [i for i in others if i not in {*matched, *said}])
-    filled = _ask_classes(asking, matched)
-    return replace(filled, labels={**filled.labels, **{i: _spell(asking, i) for i in said}})
-
-
-def _check_words(asking: _Asking) -> None:
-    """Refuse what a person says about classes that are none."""
-    positive, written = asking.columns.positive, asking.columns.written
-    words = _read_words(asking)
-    if positive is not None and _find_class(asking, positive) is None:
-        raise _UnclearError("class-unknown", f"data.positive={positive} is no class; known: {asking.listed}.",
-                            fix="name one of them")  # fmt: skip
-    if written and (set(words) != set(asking.classes) or len(set(words.values())) < len(words)):
-        raise _UnclearError("class-unknown", f"data.written has to give each class a text of its own: {asking.listed}.",
-                            fix="--set data.written=[CLASS=TEXT,...]")  # fmt: skip
+    # Columns that are named after a class, or are said to be.
+    names = {header[i]: i for i in others}
+    matched = {names[text]: name for name, text in words.items() if text in names}
+    matched = matched or {names[column]: name for column, name in match_classes(names, asking.classes).items()}
+    if len(matched) >= 2:
+        return _fill_classes(asking, matched, [i for i in others if i not in matched])
+    column = others[0] if len(others) == 1 else _choose_column(asking, others, matched)
+    return _fill_column(asking, column, matched.get(column))
 
 
 def _find_class(asking: _Asking, text: str) -> str | None:
@@ -135,28 +131,6 @@ def _read_words(asking: _Asking) -> dict[str, str]:
 # --- one column per class -----------------------------------------------------------------------------------------
 
 
-def _match_columns(asking: _Asking, others: list[int]) -> dict[int, str]:
-    """Which columns are named after a class, or are said to be."""
-    names = {asking.form.header[i]: i for i in others}
-    said = {names[text]: name for name, text in _read_words(asking).items() if text in names}
-    return said or {names[column]: name for column, name in match_classes(names, asking.classes).items()}
-
-
-def _check_complete(asking: _Asking, matched: Mapping[int, str], rest: list[int]) -> None:
-    """Refuse a class without a column, and a column that may have to be filled and is called after no class."""
-    header = asking.form.header
-    lacking = [name for name in asking.classes if name not in matched.values()]
-    strange = [] if asking.columns.asked is not None else [header[i] for i in rest if _may_be_asked(asking, i)]
-    if not lacking and not strange:
-        return
-    parts = [f"the class '{name}' has no column" for name in lacking]
-    parts += [f"the column '{name}' is called after no class" for name in strange]
-    fix = f"to leave {_list(strange)} as it stands: {write_setting('asked', [header[i] for i in matched])}"
-    if lacking:
-        fix = "correct the labels, or name the column of every class: --set data.written=[CLASS=COLUMN,...]"
-    raise _UnclearError("submission-classes", f"{'; '.join(parts)} (classes: {asking.listed}).", fix=fix)
-
-
 def _is_kept(column: str) -> bool:
     """Whether a column stays as it stands by its name; libraries number the columns and rows that have none."""
     return plain_name(column) in KEPT_NAMES or not column or column.startswith("Unnamed: ")
@@ -170,17 +144,34 @@ def _may_be_asked(asking: _Asking, position: int) -> bool:
     return len(seen) < 2 or all(0 <= read_number(text) <= 1 for text in seen)
 
 
-def _holds_labels(asking: _Asking, position: int) -> bool:
-    """Whether a column beside those of the classes is for the class that is said."""
-    seen = asking.see(position)
-    if asking.is_answer(position):
-        return all(WHOLE.fullmatch(text) or not NUMBER.fullmatch(text) for text in seen)
-    return bool(seen and find_spelling(seen, asking.classes) and not all(map(NUMBER.fullmatch, seen)))
+def _fill_classes(asking: _Asking, matched: Mapping[int, str], others: list[int]) -> Form:
+    """Return the form with one column per class: probabilities, or 1 for the class that is said and 0 for the others.
 
-
-def _ask_classes(asking: _Asking, matched: Mapping[int, str]) -> Form:
-    """One column per class: probabilities, or 1 for the class that is said and 0 for the others."""
-    form, answers = asking.form, asking.columns.answers
+    Args:
+        asking: the form and what a person said.
+        matched: column -> class.
+        others: columns of no class; those that hold labels get the class that is said.
+    """
+    form, answers, header = asking.form, asking.columns.answers, asking.form.header
+    labelled = []
+    for i in others:
+        column = asking.see(i)
+        numbers = sum(NUMBER.fullmatch(text) is not None for text in column)
+        whole = sum(WHOLE.fullmatch(text) is not None for text in column)
+        if asking.is_answer(i):
+            labelled += [i] if numbers == whole else []
+        elif column and numbers < len(column) and find_spelling(column, asking.classes):
+            labelled.append(i)
+    lacking = [name for name in asking.classes if name not in matched.values()]
+    rest = [i for i in others if i not in labelled] if asking.columns.asked is None else []
+    strange = [header[i] for i in rest if _may_be_asked(asking, i)]
+    if lacking or strange:
+        parts = [f"the class '{name}' has no column" for name in lacking]
+        parts += [f"the column '{name}' is called after no class" for name in strange]
+        fix = f"to leave {_list(strange)} as it stands: {write_setting('asked', [header[i] for i in matched])}"
+        if lacking:
+            fix = "correct the labels, or name the column of every class: --set data.written=[CLASS=COLUMN,...]"
+        raise _UnclearError("submission-classes", f"{'; '.join(parts)} (classes: {asking.listed}).", fix=fix)
     texts = {i: asking.read_column(i) for i in matched}
     seen = {text for column in texts.values() for text in column} - {""}
     _check_numbers(asking, seen, where="")
@@ -189,15 +180,18 @@ def _ask_classes(asking: _Asking, matched: Mapping[int, str]) -> Form:
         raise _UnclearError("submission-answers", "has a column per class, with 1 in one of them and 0 in the others: "
                             "are these labels, or do probabilities stand there?",
                             fix="--set data.answers=labels, or --set data.answers=probabilities")  # fmt: skip
-    renamed = "".join(f"; {form.header[i]} is {name}" for i, name in matched.items() if form.header[i] != name)
+    renamed = "".join(f"; {header[i]} is {name}" for i, name in matched.items() if header[i] != name)
+    spelled = {}
     if answers == "labels":
         asking.notes.append(f"a column per class: 1 for the class that is said, 0 for the others{renamed}")
         longest = max(seen or {"1"}, key=len)
         decimals = longest[1:] if WHOLE.fullmatch(longest) else ""
-        words = {i: {c: f"{int(c == name)}{decimals}" for c in asking.classes} for i, name in matched.items()}
-        return replace(form, labels=words)
-    asking.notes.append(f"a column per class: probabilities{renamed}")
-    return replace(form, scores=matched, comma=any("," in text for text in seen))
+        spelled = {i: {c: f"{int(c == name)}{decimals}" for c in asking.classes} for i, name in matched.items()}
+        form = replace(form, labels=spelled)
+    else:
+        asking.notes.append(f"a column per class: probabilities{renamed}")
+        form = replace(form, scores=matched, comma=any("," in text for text in seen))
+    return replace(form, labels={**form.labels, **{i: _spell(asking, i) for i in labelled}})
 
 
 def _check_numbers(asking: _Asking, seen: set[str], *, where: str) -> None:
@@ -232,38 +226,37 @@ def _choose_column(asking: _Asking, others: list[int], matched: Mapping[int, str
                         "--set data.written=[CLASS=COLUMN,...]")  # fmt: skip
 
 
-def _ask_column(asking: _Asking, column: int, named: str | None) -> Form:
-    """Labels, or the probability of one class, by what the column holds; ``named`` is the class in its name."""
-    form, columns, seen = asking.form, asking.columns, asking.see(column)
+def _fill_column(asking: _Asking, column: int, named: str | None) -> Form:
+    """Return the form with labels, or the probability of one class, by what the column holds.
+
+    ``named`` is the class in the name of the column.
+    """
+    form, columns, classes, seen = asking.form, asking.columns, asking.classes, asking.see(column)
     where = f" column '{form.header[column]}'"
+    whole = all(map(WHOLE.fullmatch, seen))
     wanted = "probabilities" if columns.positive is not None and columns.answers is None else columns.answers
     if wanted is None and columns.written:
         wanted = "labels"
-    if wanted is None and find_spelling(seen, asking.classes) and not _is_doubtful(asking, seen, named=named):
-        wanted = "labels"
-    shares = bool(seen) and all(map(NUMBER.fullmatch, seen)) and not all(map(WHOLE.fullmatch, seen))
+    if wanted is None and find_spelling(seen, classes):
+        # 0.0 alone, or nothing under the name of a class, fits labels and may as well be a probability.
+        decimals = len(seen) == 1 and whole and not any(text.lstrip("+-").isdigit() for text in seen)
+        doubtful = decimals or (not seen and named is not None)
+        if len(classes) > 2 or seen & set(classes) or not doubtful:
+            wanted = "labels"
     if wanted == "labels":
         return replace(form, labels={column: _spell(asking, column)})
-    if wanted is None and not shares:
+    if wanted is None and (not seen or whole or not all(map(NUMBER.fullmatch, seen))):
         raise _describe_doubt(asking, column, named=named)
-    positive = named or _find_positive(asking.classes)
+    positive = named or _find_positive(classes)
     if columns.positive is not None:
         positive = _find_class(asking, columns.positive)
     if positive is None:
         message = f"holds {_list(sorted(seen))}: the probability of which class ({asking.listed})?"
-        fix = f"{write_setting('positive', asking.classes[-1])}, or another of them"
+        fix = f"{write_setting('positive', classes[-1])}, or another of them"
         raise _UnclearError("submission-positive", message, fix=fix, where=where)
     _check_numbers(asking, seen, where=where)
     asking.notes.append(f"{form.header[column]} is the probability of class {positive}")
     return replace(form, scores={column: positive}, comma=any("," in text for text in seen))
-
-
-def _is_doubtful(asking: _Asking, seen: set[str], *, named: str | None) -> bool:
-    """Whether what fits labels may as well stand for a probability: 0.0 alone, or nothing under a class's name."""
-    if len(asking.classes) > 2 or seen & set(asking.classes):
-        return False
-    decimals = all(WHOLE.fullmatch(text) and not text.lstrip("+-").isdigit() for text in seen)
-    return (len(seen) == 1 and decimals) or (not seen and named is not None)
 
 
 def _find_positive(classes: tuple[str, ...]) -> str | None:

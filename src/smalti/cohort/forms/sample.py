@@ -8,7 +8,7 @@ import io
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
@@ -47,7 +47,7 @@ def read_sample(folder: Folder, reading: Reading, columns: Columns) -> None:
     """Take the sample submission, if there is one, into ``reading.form``, and put the test drafts in its order.
 
     Its rows name test images, or their cases, or the folders that they lie in. Where nothing else lists the images to
-    predict, those are it that the sample names.
+    predict, the sample does.
     """
     if columns.submission == NOT_WANTED:
         reading.no_submission = f"data.submission is '{NOT_WANTED}'"
@@ -58,7 +58,13 @@ def read_sample(folder: Folder, reading: Reading, columns: Columns) -> None:
         return
     reading.tables.add(form.file)
     tests = {d.sample.image: d for d in reading.drafts if d.test}
-    unlisted = {} if tests else _list_unlisted(folder, reading)
+    unlisted: dict[str, Draft] = {}
+    if not tests:  # images that no table and no folder of a class has
+        used = {path for d in reading.drafts for path in d.sample.files}
+        for name in folder.list_images():
+            if folder.files[name] not in used and name not in folder.pairs.names:
+                sample = folder.give_mask(Sample(name, folder.files[name], None, None, name, name))
+                unlisted[name] = Draft(sample, name, test=True)
     key = _choose_key(form, tests or unlisted)
     if key is not None and not tests and sum(map(bool, key.list_images())) > len(form.rows) / 2:
         tests = {name: unlisted[name] for found in key.list_images() for name in found}
@@ -68,16 +74,14 @@ def read_sample(folder: Folder, reading: Reading, columns: Columns) -> None:
             p for p in reading.problems if p.code != "file-without-row" or not set(p.images) <= {*tests}
         ]
     if not tests:
-        reading.report(
-            "no-test-images",
-            form.file,
-            message="is there, but no images of a test part are.",
-            fix="add test_data/, or mark rows as 'test' in a part column",
-            warning=True,
-        )
+        reading.report("no-test-images", form.file, message="is there, but no images of a test part are.",
+                       fix="add test_data/, or mark rows as 'test' in a part column", warning=True)  # fmt: skip
         reading.no_submission = f"no image of a test part is there for {form.file}"
     elif key is None:
-        _report_foreign(form, reading=reading)
+        texts = ", ".join(f"'{read_cell(cell)}'" for cell in form.rows[0].cells)
+        message = f"no column names test images, their cases, or the folders they lie in (the first row: {texts})."
+        fix = "name the images as their files are; rows that are cases need a column of cases beside the test images "
+        reading.report("submission-rows", form.file, message=message, fix=f"{fix}(--set data.case=COLUMN); {WAY_OUT}")
     elif not key.header:
         reading.report("submission-header", f"{form.file} line 1", message="has no header: its first line is a row.",
                        fix=f"put the header above it that the competition asks for; {WAY_OUT}")  # fmt: skip
@@ -228,60 +232,37 @@ class _Key:
         return whole, covered, self.exact, self.files, common, self.unit == "image", -place, -self.column
 
 
-def _list_unlisted(folder: Folder, reading: Reading) -> dict[str, Draft]:
-    """Drafts of the images that no table and no folder of a class has."""
-    used = {path for d in reading.drafts for path in d.sample.files}
-    names = [n for n in folder.list_images() if folder.files[n] not in used and n not in folder.pairs.names]
-    return {
-        name: Draft(folder.give_mask(Sample(name, folder.files[name], None, None, name, name)), name, test=True)
-        for name in names
-    }
-
-
-def _choose_key(form: Form, tests: dict[str, Draft]) -> _Key | None:
-    """The column that names images, cases or folders of images, by what its rows find; None where none does."""
-    matcher = Matcher(tests)
-    units: dict[str, Callable[[str], list[str]]] = {
-        "image": matcher.find,
-        "case": _group({image: draft.sample.case for image, draft in tests.items()}),
-        "folder": _group({image: PurePosixPath(image).parent.name for image in tests}),
-    }
-    keys = []
-    for column, name in enumerate(form.header):
-        texts = [read_cell(row.cells[column]) for row in form.rows]
-        if len(texts) > 1 and len(set(texts)) == 1:
-            continue
-        for unit, find in units.items():
-            exact = sum(NUMBER not in matcher.match(text).ways for text in texts) if unit == "image" else len(texts)
-            files = sum(map(is_image_name, texts)) if unit == "image" else 0
-            key = _Key(column, unit, [find(text) for text in texts], header=not find(name), exact=exact, files=files)
-            keys.append((key.weigh(name, len(tests)), key))
-    best = max(keys, key=lambda k: k[0], default=None)
-    return None if best is None or not best[0][1] else best[1]
-
-
-def _group(names: dict[str, str]) -> Callable[[str], list[str]]:
-    """What finds the images of a group by its name; ``names`` says the group of each image."""
-    groups: dict[str, list[str]] = defaultdict(list)
-    for image, name in names.items():
-        groups[_plain_case(name)].append(image)
-    return lambda text: groups.get(_plain_case(text), [])
-
-
-def _plain_case(text: str) -> str:
+def _fold_zeros(text: str) -> str:
+    """Return the name of a case without zeros in front of a number, in one Unicode form."""
     text = unicodedata.normalize("NFC", text.strip())
     return text.lstrip("0") or "0" if re.fullmatch("[0-9]+", text) else text
 
 
-def _report_foreign(form: Form, *, reading: Reading) -> None:
-    texts = ", ".join(f"'{read_cell(cell)}'" for cell in form.rows[0].cells)
-    reading.report(
-        "submission-rows",
-        form.file,
-        message=f"no column names test images, their cases, or the folders they lie in (the first row: {texts}).",
-        fix="name the images as their files are; rows that are cases need a column of cases beside the test images "
-        f"(--set data.case=COLUMN); {WAY_OUT}",
-    )
+def _choose_key(form: Form, tests: dict[str, Draft]) -> _Key | None:
+    """Return the column that names images, cases or folders of images, by what its rows find; None where none does."""
+    matcher = Matcher(tests)
+    groups: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for image, draft in tests.items():
+        groups["case", _fold_zeros(draft.sample.case)].append(image)
+        groups["folder", _fold_zeros(PurePosixPath(image).parent.name)].append(image)
+    best: tuple[tuple[bool | int, ...], _Key] | None = None
+    for column, name in enumerate(form.header):
+        texts = [read_cell(row.cells[column]) for row in form.rows]
+        if len(texts) > 1 and len(set(texts)) == 1:
+            continue
+        for unit in ("image", "case", "folder"):
+            if unit == "image":
+                name_found, *rows = (matcher.find(text) for text in (name, *texts))
+                exact = sum(NUMBER not in matcher.match(text).ways for text in texts)
+            else:
+                name_found, *rows = (groups.get((unit, _fold_zeros(text)), []) for text in (name, *texts))
+                exact = len(texts)
+            files = sum(map(is_image_name, texts)) if unit == "image" else 0
+            key = _Key(column, unit, rows, header=not name_found, exact=exact, files=files)
+            weight = key.weigh(name, len(tests))
+            if best is None or weight > best[0]:
+                best = weight, key
+    return None if best is None or not best[0][1] else best[1]
 
 
 def _link_rows(form: Form, key: _Key, *, tests: dict[str, Draft], reading: Reading) -> None:
@@ -292,50 +273,33 @@ def _link_rows(form: Form, key: _Key, *, tests: dict[str, Draft], reading: Readi
     for number, (row, found) in enumerate(zip(form.rows, key.rows, strict=True)):
         text = read_cell(row.cells[key.column])
         line += 1 + sum(cell.count("\n") for cell in row.cells)
+        where = f"{form.file} line {line}"
         if any(image in place for image in meant[number]):
-            reading.report("repeated-row", f"{form.file} line {line}", message=f"'{text}' is listed twice.",
+            reading.report("repeated-row", where, message=f"'{text}' is listed twice.",
                            fix="delete one of the rows", images=meant[number])  # fmt: skip
+        elif not meant[number] and found:
+            reading.report("ambiguous-row", where, message=f"'{text}' may mean {' or '.join(found[:SHOWN])}.",
+                           fix="write the path of the one that is meant", images=tuple(found))  # fmt: skip
         elif not meant[number]:
-            _report_row(f"{form.file} line {line}", text, found, unit=key.unit, reading=reading)
+            what = "image" if key.unit == "image" else f"image of this {key.unit}"
+            fix = "copy the file there; without it the row gets the most frequent class, or the shares of the classes"
+            reading.report("row-without-file", where, message=f"'{text}' has no {what} in the test part.", fix=fix,
+                           images=(show_text(text),))  # fmt: skip
         for image in meant[number]:
             place.setdefault(image, number)
         line += max(0, row.end.count("\n") - 1)
-    for name in tests.keys() - place.keys():
-        reading.report(
-            "file-without-row",
-            name,
-            message=f"is not named in {form.file}.",
-            fix="add its row there, or move the file out of the test part",
-            images=(name,),
-        )
-    if key.unit != "image":
-        reading.notes.append(f"{form.file}: a row is a {key.unit} ({form.header[key.column]}), answered by the mean "
-                             "over its images")  # fmt: skip
+    for name in (name for name in tests if name not in place):
+        reading.report("file-without-row", name, message=f"is not named in {form.file}.",
+                       fix="add its row there, or move the file out of the test part", images=(name,))  # fmt: skip
     rows = tuple(replace(row, images=images) for row, images in zip(form.rows, meant, strict=True))
     reading.form = replace(form, key=key.column, rows=rows)
+    # The order of the rows becomes that of the test images, and its names become theirs.
     listed = sorted(place, key=lambda image: place[image])
     drafts = [tests[image] for image in (*listed, *(name for name in tests if name not in place))]
     if key.unit == "image":
         names = {image: read_cell(form.rows[place[image]].cells[key.column]) for image in listed}
         drafts = [replace(d, sample=replace(d.sample, index=names.get(d.sample.image, d.sample.index))) for d in drafts]
+    else:
+        reading.notes.append(f"{form.file}: a row is a {key.unit} ({form.header[key.column]}), answered by the mean "
+                             "over its images")  # fmt: skip
     reading.drafts = [d for d in reading.drafts if not d.test] + drafts
-
-
-def _report_row(where: str, text: str, found: list[str], *, unit: str, reading: Reading) -> None:
-    """Record that a row means no image, or one of several."""
-    if found:
-        reading.report(
-            "ambiguous-row",
-            where,
-            message=f"'{text}' may mean {' or '.join(found[:SHOWN])}.",
-            fix="write the path of the one that is meant",
-            images=tuple(found),
-        )
-        return
-    reading.report(
-        "row-without-file",
-        where,
-        message=f"'{text}' has no {'image' if unit == 'image' else f'image of this {unit}'} in the test part.",
-        fix="copy the file there; without it the row gets the most frequent class, or the shares of the classes",
-        images=(show_text(text),),
-    )

@@ -55,7 +55,14 @@ def read_class_folders(folder: Folder, levels: tuple[Level, ...] | None = None) 
     places, reading.passed = _list_places(folder, levels)
     guess = _guess(places)
     if levels is None and not guess.levels:
-        _ask(folder, guess, reading=reading)
+        choices = " or ".join(f"--set data.levels=[{','.join(c)}] ({names})" for c, names in guess.choices)
+        what, rest = "several levels of folders may be the class", ""
+        if not guess.candidates:
+            what, rest = "no level of folders looks like classes", "; or add a table with columns image and label"
+        reading.report("folder-levels", str(folder.root),
+                       message=f"holds images in folders, and {what} ({describe_levels(guess.names)}).",
+                       fix=f"say what each level is, of class, case (patient), site, part, ignore: {choices}{rest}",
+        )  # fmt: skip
         return reading
     found = levels or guess.levels
     trained = [place for place in places if not place.test]
@@ -63,29 +70,33 @@ def read_class_folders(folder: Folder, levels: tuple[Level, ...] | None = None) 
     how = "folders are read" if levels else "folders are guessed to be"
     reading.notes.append(f"{how} data.levels=[{','.join(found)}] ({describe_levels(names)})")
     if not any(len(place.folders) > found.index("class") for place in trained):
-        reading.report(
-            "folder-levels",
-            str(folder.root),
-            message=f"has no image below a folder of level {found.index('class') + 1}, the class of data.levels.",
-            fix=f"count the levels again ({describe_levels(names) or 'there are none'})",
-        )
+        reading.report("folder-levels", str(folder.root),
+                       message=f"has no image below a folder of level {found.index('class') + 1}, the class of "
+                       "data.levels.",
+                       fix=f"count the levels again ({describe_levels(names) or 'there are none'})")  # fmt: skip
     if unsaid := sorted({place.part for place in places if place.part and not read_part(place.part)}):
-        reading.report(
-            "folder-levels",
-            ", ".join(unsaid[:4]),
-            message="say neither train nor test, and data.levels calls their level the part.",
-            fix="rename them, or write ignore or site for part",
-        )
-    _report_spaces(trained, found, reading=reading)
+        reading.report("folder-levels", ", ".join(unsaid[:4]),
+                       message="say neither train nor test, and data.levels calls their level the part.",
+                       fix="rename them, or write ignore or site for part")  # fmt: skip
     _add_trained(folder, trained, found, reading=reading)
+    # The folders of the part to predict say the case as in the other part, or without the level of the class.
     depths = Counter(len(place.folders) for place in trained)
-    _add_tests(folder, [p for p in places if p.test], found, depth=max(depths, key=depths.__getitem__, default=0),
-               reading=reading)  # fmt: skip
+    depth = max(depths, key=depths.__getitem__, default=0)
+    bare = [word for word in found if word != "class"]
+    tests = [place for place in places if place.test]
+    for place in tests:
+        case = _read_case(place.folders, found if len(place.folders) >= depth else bare)
+        sample = Sample(place.name, folder.files[place.name], None, None, case or place.name, place.name)
+        reading.add(Draft(folder.give_mask(sample), place.name, test=True))
+    for part, count in Counter(place.part for place in tests).items():
+        reading.notes.append(f"part to predict: {part}/ ({count} image(s))")
+        if any(place.folders for place in tests if place.part == part):
+            reading.notes.append(f"the folders below {part}/ are not read as labels: it is the part to predict")
     return reading
 
 
 def _list_places(folder: Folder, levels: tuple[Level, ...] | None = None) -> tuple[list[Place], dict[str, str]]:
-    """Pictures that may be samples, and why others are passed over."""
+    """Return pictures that may be samples, and why others are passed over."""
     above = {name: tuple(unicodedata.normalize("NFC", name).split("/")[:-1]) for name in folder.list_images()}
     above = {
         name: parts
@@ -103,42 +114,22 @@ def _list_places(folder: Folder, levels: tuple[Level, ...] | None = None) -> tup
             said = (i for i, part in enumerate(parts) if is_part(part) or (loosely and i == 0))
             at = next(said, len(parts))
             places.append(Place(name, parts[:at] + parts[at + 1 :], "".join(parts[at : at + 1])))
-    passed = _pass_over(places, guessed=levels is None)
-    return [place for place in places if place.name not in passed], passed
-
-
-def _pass_over(places: Sequence[Place], *, guessed: bool) -> dict[str, str]:
-    """Pictures beside the folders of parts, and in folders that are no class by their name: the kinds of those."""
+    # Pictures beside the folders of parts, and in folders that are no class by their name, are passed over.
     passed: dict[str, str] = {}
-    beside = {place.folders[0] for place in places if place.folders and place.part and not place.test}
-    tops = {place.folders[0].lower() for place in places if place.folders and not place.test}
-    skip = guessed and not tops <= NOT_CLASSES
+    trained = [place for place in places if place.folders and not place.test]
+    beside = {place.folders[0] for place in trained if place.part}
+    skip = levels is None and not {place.folders[0].lower() for place in trained} <= NOT_CLASSES
     for place in places:
         top = place.folders[0] if place.folders else ""
         if top and beside and not place.part and top not in beside:
             passed[place.name] = "pictures outside the folders of the parts"
         elif skip and top.lower() in NOT_CLASSES and len(place.folders) == 1 and not place.test:
             passed[place.name] = f"pictures below {top}/, no class by its name (data.levels=[class] makes it one)"
-    return passed
+    return [place for place in places if place.name not in passed], passed
 
 
 def _guess(places: Iterable[Place]) -> Guess:
     return guess_levels([place.folders for place in places if not place.test and place.folders])
-
-
-def _ask(folder: Folder, guess: Guess, *, reading: Reading) -> None:
-    """Record the question which level is the class."""
-    choices = " or ".join(f"--set data.levels=[{','.join(c)}] ({names})" for c, names in guess.choices)
-    what = (
-        "several levels of folders may be the class" if guess.candidates else "no level of folders looks like classes"
-    )
-    rest = "" if guess.candidates else "; or add a table with columns image and label"
-    reading.report(
-        "folder-levels",
-        str(folder.root),
-        message=f"holds images in folders, and {what} ({describe_levels(guess.names)}).",
-        fix=f"say what each level is, of class, case (patient), site, part, ignore: {choices}{rest}",
-    )
 
 
 def _read_case(folders: tuple[str, ...], levels: Sequence[Level]) -> str | None:
@@ -150,66 +141,37 @@ def _read_case(folders: tuple[str, ...], levels: Sequence[Level]) -> str | None:
 
 
 def _add_trained(folder: Folder, places: list[Place], levels: Sequence[Level], *, reading: Reading) -> None:
+    """Add the part to learn from: drafts with the class and the case that their folders say."""
     at, alone = levels.index("class"), list[str]()
     labels: dict[str, set[str]] = defaultdict(set)
-    for place in places:
-        if len(place.folders) <= at:
-            reading.report(
-                "file-without-row",
-                place.name,
-                message="lies in no class folder, so it has no label.",
-                fix="move it into the folder of its class, or away",
-                images=(place.name,),
-            )
-            continue
-        label, case = place.folders[at].strip(), _read_case(place.folders, levels)
-        labels[case or ""].add(label)
-        alone += [] if case else [place.name]
-        reading.add(Draft(_sample(folder, place.name, label=label, case=case or place.name), place.name))
-    if "case" not in levels:
-        return
-    if alone:
-        reading.notes.append(
-            f"{len(alone)} image(s) lie in no folder of a case, such as {alone[0]}: each is its own case"
-        )
-    shared = [case for case, found in labels.items() if case and len(found) > 1]
-    if shared and levels.index("case") > at:
-        reading.notes.append(
-            f"{len(shared)} of {len(labels.keys() - {''})} case folders lie below more than one class, such as "
-            f"{shared[0]}: those of one name are taken as one case"
-        )
-
-
-def _report_spaces(places: list[Place], levels: Sequence[Level], *, reading: Reading) -> None:
     spellings: dict[str, set[str]] = defaultdict(set)
     for place in places:
-        for name in place.folders[levels.index("class") :][:1]:
+        for name in place.folders[at : at + 1]:
             spellings[name.strip()].add(name)
     for label, names in spellings.items():
         listed = " and ".join(repr(name) for name in sorted(names))
         if len(names) > 1:
-            reading.report(
-                "ambiguous-class",
-                listed,
-                message="differ only in the spaces around the name.",
-                fix="rename one of them, or move their images into one folder",
-            )
+            reading.report("ambiguous-class", listed, message="differ only in the spaces around the name.",
+                           fix="rename one of them, or move their images into one folder")  # fmt: skip
         elif label not in names:
             reading.notes.append(f"class folder {listed}: its label is read without the spaces around it, '{label}'")
-
-
-def _sample(folder: Folder, name: str, *, label: str | None, case: str) -> Sample:
-    return folder.give_mask(Sample(name, folder.files[name], None, label, case, name))
-
-
-def _add_tests(folder: Folder, places: list[Place], levels: Sequence[Level], *, depth: int, reading: Reading) -> None:
-    """Add the part to predict; its folders say the case as in the other part, or without the level of the class."""
-    bare = [word for word in levels if word != "class"]
     for place in places:
-        case = _read_case(place.folders, levels if len(place.folders) >= depth else bare)
-        sample = _sample(folder, place.name, label=None, case=case or place.name)
-        reading.add(Draft(sample, place.name, test=True))
-    for part, count in Counter(place.part for place in places).items():
-        reading.notes.append(f"part to predict: {part}/ ({count} image(s))")
-        if any(place.folders for place in places if place.part == part):
-            reading.notes.append(f"the folders below {part}/ are not read as labels: it is the part to predict")
+        if len(place.folders) <= at:
+            reading.report("file-without-row", place.name, message="lies in no class folder, so it has no label.",
+                           fix="move it into the folder of its class, or away", images=(place.name,))  # fmt: skip
+            continue
+        label, case = place.folders[at].strip(), _read_case(place.folders, levels)
+        labels[case or ""].add(label)
+        alone += [] if case else [place.name]
+        sample = Sample(place.name, folder.files[place.name], None, label, case or place.name, place.name)
+        reading.add(Draft(folder.give_mask(sample), place.name))
+    if "case" in levels and alone:
+        reading.notes.append(
+            f"{len(alone)} image(s) lie in no folder of a case, such as {alone[0]}: each is its own case"
+        )
+    shared = [case for case, found in labels.items() if case and len(found) > 1]
+    if "case" in levels and shared and levels.index("case") > at:
+        reading.notes.append(
+            f"{len(shared)} of {len(labels.keys() - {''})} case folders lie below more than one class, such as "
+            f"{shared[0]}: those of one name are taken as one case"
+        )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
-from typing import Any
 
 from ..folder import Folder, clean_path
 from ..forms.sample import is_sample_name
@@ -58,11 +57,7 @@ def read_listing(folder: Folder, columns: Columns) -> Reading:
     """Read the table layout; ``reading.drafts`` stays empty, with problems, when no table holds images and labels."""
     reading = Reading("table")
     probe = _probe_tables(folder, columns)
-    _take_problems(folder, probe, reading=reading)
-    if len(probe.labelled) != 1 and not _are_parts(probe.labelled):
-        _report_choice(folder, probe, reading=reading)
-        return reading
-    if _rivals_folders(folder, probe.labelled, columns=columns, reading=reading):
+    if not _is_plain_choice(folder, probe, columns=columns, reading=reading):
         return reading
     for table, chosen in probe.labelled + probe.tests:
         reading.tables.add(table.file)
@@ -72,12 +67,74 @@ def read_listing(folder: Folder, columns: Columns) -> Reading:
         if part == VAL and len(probe.labelled) > 1:
             reading.notes.append(f"{table.file}: its rows join the part to learn from; folds are drawn over all of it")
     join_spellings(reading)
-    if not probe.tests:
-        _add_unlisted_tests(folder, reading)
-    _report_unlisted(folder, reading)
+    listed = {d.sample.image for d in reading.drafts}
+    parts = {part_of_path(name) for name in listed}
+    if not probe.tests and not any(d.test for d in reading.drafts) and TEST not in parts:
+        # Images in a folder of the test part, which no table lists, are the part to predict.
+        names = [n for n in folder.list_images() if part_of_path(n) == TEST and n not in folder.pairs.names]
+        name_test = find_naming([d.sample for d in reading.drafts])
+        for name in names:
+            reading.add(Draft(make_sample(folder, name, index=name_test(name)), name, test=True))
+        if names:
+            where = PurePosixPath(names[0]).parts[0]
+            reading.notes.append(f"{len(names)} image(s) of {where}/ are the part to predict: no table lists them")
+    # Images without a row, in the folders where images with a row are.
+    listed = {d.sample.image for d in reading.drafts}
+    paths = {path for d in reading.drafts for path in d.sample.files}
+    named = {image for problem in reading.problems for image in problem.images}
+    folders = {PurePosixPath(name).parent for name in listed}
+    for name in folder.list_images():
+        unknown = name not in listed and name not in named and folder.files[name] not in paths
+        if unknown and PurePosixPath(name).parent in folders and name not in folder.pairs.names:
+            reading.report("file-without-row", name, message="has no row in the table.",
+                           fix="add its row, or move the file away", images=(name,))  # fmt: skip
     _, chosen = probe.labelled[0]
     reading.submission_columns = (str(chosen.image), chosen.label or "label")
     return reading
+
+
+def _is_plain_choice(folder: Folder, probe: _Probe, *, columns: Columns, reading: Reading) -> bool:
+    """Return whether one table holds the labels, or one for each part; else, the question is a problem."""
+    # What is wrong with a table that is not needed is no problem, and only a warning where it could not be read.
+    used = {table.file for table, _ in probe.labelled + probe.tests}
+    folders = has_class_folders(folder, at_least=2)
+    for file, found in probe.readings.items():
+        needless = bool(probe.labelled) or (folders and file.lower().endswith(WORKBOOK_SUFFIXES))
+        if file in used or part_of_table(file) == TEST or not needless:
+            reading.problems += found.problems
+        else:
+            unread = (problem for problem in found.problems if problem.code.startswith("table-"))
+            reading.problems += [replace(problem, warning=True) for problem in unread]
+    if not probe.labelled:
+        if not any(p.code.startswith(("table-", "column-")) and not p.warning for p in reading.problems):
+            described = "; ".join(_describe_table(folder, table) for table in probe.tables[:3])
+            message = (
+                f"no column of images and column of labels was recognised: {described}{name_unread(folder.files)}."
+            )
+            fix = "name them: --set data.image=COLUMN --set data.label=COLUMN, or, where each class has a column of 0 "
+            fix += "and 1: --set 'data.class_columns=[A, B]'; where rows are patients or slides, give each image a row"
+            reading.report("no-labels", ", ".join(list(probe.readings)[:6]), message=message, fix=fix)
+        return False
+    table, chosen = probe.labelled[0]
+    parts = [part_of_table(table.file) for table, _ in probe.labelled]
+    if len(parts) > 1 and not (all(parts) and len(set(parts)) == len(parts)):
+        reading.report("several-tables", " and ".join(table.file for table, _ in probe.labelled),
+                       message="each have a column of images and a column of labels.",
+                       fix=f"say which one: {write_setting('table', table.file)}; or join them in one table, or "
+                       "name them by their parts (train.csv, val.csv, test.csv)")  # fmt: skip
+        return False
+    # Labels that are guessed in the table may stand against folders that may be the classes.
+    named = columns.table or columns.label or columns.class_columns
+    known = chosen.label is not None and plain_name(chosen.label) in LABEL_NAMES
+    if named or known or not folders:
+        return True
+    what, knob = list_columns(chosen.class_columns), write_setting("class_columns", list(chosen.class_columns))
+    if chosen.label is not None:
+        what, knob = f"data.label='{chosen.label}'", write_setting("label", chosen.label)
+    reading.report("several-labels", table.file,
+                   message=f"may hold the labels ({what}), and the folders of images may be the classes.",
+                   fix=f"for the table: {knob}; for the folders: move the table out of the data folder")  # fmt: skip
+    return False
 
 
 def add_cases(folder: Folder, columns: Columns, reading: Reading) -> None:
@@ -119,46 +176,6 @@ def _probe_tables(folder: Folder, columns: Columns) -> _Probe:
     return probe
 
 
-def _are_parts(labelled: list[Source]) -> bool:
-    """Whether several tables are the parts of one data set, such as train.csv and val.csv."""
-    parts = [part_of_table(table.file) for table, _ in labelled]
-    return len(parts) > 1 and all(parts) and len(set(parts)) == len(parts)
-
-
-def _rivals_folders(folder: Folder, labelled: list[Source], *, columns: Columns, reading: Reading) -> bool:
-    """Whether labels that are guessed in the table stand against folders that may be the classes: that is asked."""
-    table, chosen = labelled[0]
-    named = columns.table or columns.label or columns.class_columns
-    known = chosen.label is not None and plain_name(chosen.label) in LABEL_NAMES
-    if named or known or not has_class_folders(folder, at_least=2):
-        return False
-    what = f"data.label='{chosen.label}'" if chosen.label is not None else list_columns(chosen.class_columns)
-    if chosen.label is not None:
-        knob = write_setting("label", chosen.label)
-    else:
-        knob = write_setting("class_columns", list(chosen.class_columns))
-    reading.report(
-        "several-labels",
-        table.file,
-        message=f"may hold the labels ({what}), and the folders of images may be the classes.",
-        fix=f"for the table: {knob}; for the folders: move the table out of the data folder",
-    )
-    return True
-
-
-def _take_problems(folder: Folder, probe: _Probe, *, reading: Reading) -> None:
-    """What is wrong with a table that is not needed is no problem, and only a warning where it could not be read."""
-    used = {table.file for table, _ in probe.labelled + probe.tests}
-    folders = has_class_folders(folder, at_least=2)
-    for file, found in probe.readings.items():
-        needless = bool(probe.labelled) or (folders and file.lower().endswith(WORKBOOK_SUFFIXES))
-        if file in used or part_of_table(file) == TEST or not needless:
-            reading.problems += found.problems
-        else:
-            unread = (problem for problem in found.problems if problem.code.startswith("table-"))
-            reading.problems += [replace(problem, warning=True) for problem in unread]
-
-
 def _read_one(folder: Folder, file: str, *, columns: Columns, reading: Reading) -> Table | None:
     cleaned = clean_path(file, folder.root)
     if cleaned is None or cleaned not in folder.files:
@@ -173,50 +190,23 @@ def _read_one(folder: Folder, file: str, *, columns: Columns, reading: Reading) 
 
 
 def _choose(folder: Folder, table: Table, *, wanted: Columns, is_test: bool, reading: Reading) -> Columns | None:
-    """The columns of a table; that of images is None where a guess names none."""
+    """Return the columns of a table; that of images is None where a guess names none."""
     if is_test:  # a table of the part to predict has no labels, and perhaps no cases
-        absent: dict[str, Any] = {
-            kind: None for kind in ("label", "mask", "case", "part") if getattr(wanted, kind) not in table.header
-        }
-        wanted = replace(wanted, **absent, class_columns=())
+        kept = {kind: getattr(wanted, kind) for kind in ("label", "mask", "case", "part")}
+        kept = {kind: name if name in table.header else None for kind, name in kept.items()}
+        wanted = replace(wanted, **kept, class_columns=())
     chosen = choose_columns(table, wanted, reading=reading, fits=lambda c: finds_images(folder, table, column=c))
-    if chosen is None:
-        return None
-    if wanted.image is None and chosen.image is not None and not _names_images(folder, table, column=chosen.image):
-        return replace(chosen, image=None)  # a column "id" or "name" of something else
-    return chosen
+    if chosen is None or wanted.image is not None or chosen.image is None:
+        return chosen
+    texts = [row.read(chosen.image) for row in table.rows[:PROBED_ROWS]]
+    named = any(is_image_name(text) or (text and folder.find_image(text).names) for text in texts)
+    return chosen if named else replace(chosen, image=None)  # a column "id" or "name" of something else
 
 
 def finds_images(folder: Folder, table: Table, *, column: str) -> bool:
     """Whether cells of a column name images; a number alone, such as an index, does not name ``img_0007.png``."""
     found = (folder.find_image(row.cells[column]) for row in table.rows[:PROBED_ROWS] if row.cells[column].strip())
     return any(m.names and not {NUMBER, FILE} & set(m.ways) and m.names[0] not in folder.pairs.names for m in found)
-
-
-def _names_images(folder: Folder, table: Table, *, column: str) -> bool:
-    texts = [row.read(column) for row in table.rows[:PROBED_ROWS]]
-    return any(is_image_name(text) or (text and folder.find_image(text).names) for text in texts)
-
-
-def _report_choice(folder: Folder, probe: _Probe, *, reading: Reading) -> None:
-    if probe.labelled:
-        names = " and ".join(table.file for table, _ in probe.labelled)
-        reading.report(
-            "several-tables",
-            names,
-            message="each have a column of images and a column of labels.",
-            fix=f"say which one: {write_setting('table', probe.labelled[0][0].file)}; or join them in one table, or "
-            "name them by their parts (train.csv, val.csv, test.csv)",
-        )
-    elif not any(p.code.startswith(("table-", "column-")) and not p.warning for p in reading.problems):
-        described = "; ".join(_describe_table(folder, table) for table in probe.tables[:3])
-        reading.report(
-            "no-labels",
-            ", ".join(list(probe.readings)[:6]),
-            message=f"no column of images and column of labels was recognised: {described}{name_unread(folder.files)}.",
-            fix="name them: --set data.image=COLUMN --set data.label=COLUMN, or, where each class has a column of 0 "
-            "and 1: --set 'data.class_columns=[A, B]'; where rows are patients or slides, give each image a row",
-        )
 
 
 def _describe_table(folder: Folder, table: Table) -> str:
@@ -232,36 +222,3 @@ def _describe_table(folder: Folder, table: Table) -> str:
         remarks.append("its first line seems to be a row: add a header line above it")
     said = "; ".join(filter(None, (*known, *remarks)))
     return f"{table.file} has {list_columns(table.header)}" + (f" ({said})" if said else "")
-
-
-def _add_unlisted_tests(folder: Folder, reading: Reading) -> None:
-    """Take images in a folder of the test part, which no table lists, as the part to predict."""
-    listed = {d.sample.image for d in reading.drafts}
-    if any(d.test for d in reading.drafts) or any(part_of_path(name) == TEST for name in listed):
-        return
-    names = [n for n in folder.list_images() if part_of_path(n) == TEST and n not in folder.pairs.names]
-    name_test = find_naming([d.sample for d in reading.drafts])
-    for name in names:
-        sample = make_sample(folder, name, index=name_test(name))
-        reading.add(Draft(sample, name, test=True))
-    if names:
-        where = PurePosixPath(names[0]).parts[0]
-        reading.notes.append(f"{len(names)} image(s) of {where}/ are the part to predict: no table lists them")
-
-
-def _report_unlisted(folder: Folder, reading: Reading) -> None:
-    """Images without a row, in the folders where images with a row are."""
-    listed = {d.sample.image for d in reading.drafts}
-    paths = {path for d in reading.drafts for path in d.sample.files}
-    named = {image for problem in reading.problems for image in problem.images}
-    folders = {PurePosixPath(name).parent for name in listed}
-    for name in folder.list_images():
-        unknown = name not in listed and name not in named and folder.files[name] not in paths
-        if unknown and PurePosixPath(name).parent in folders and name not in folder.pairs.names:
-            reading.report(
-                "file-without-row",
-                name,
-                message="has no row in the table.",
-                fix="add its row, or move the file away",
-                images=(name,),
-            )

@@ -74,16 +74,15 @@ class RowReader:
                 self.passed_over[row.where] = f"; {name} has its name, but lies in another folder"
                 match = NOTHING
             self._add_row(row, match)
-        self._report_ambiguous()
+        for text, (found, rows) in self.ambiguous.items():
+            others = f", as in {len(rows) - 1} more rows" if len(rows) > 1 else ""
+            self.reading.report("ambiguous-row", rows[0],
+                                message=f"image '{text}' may mean {' or '.join(found[:4])}{others}.",
+                                fix="write the path relative to the data folder", images=found)  # fmt: skip
         self.found.note(self.table.file, self.reading)
         if self.ignored_labels:
             self.reading.notes.append(f"labels of {self.ignored_labels} rows of the test part are not read")
-        self._note_parts()
-        if self.chosen.case is not None:
-            note_missing_cases(self.cases, self.reading)
-
-    def _note_parts(self) -> None:
-        """Say which cells of the part column name no part: their rows are learned from."""
+        # Cells of the part column that name no part.
         texts = Counter(row.read(self.chosen.part) for row in self.table.rows if self.part != TEST)
         unsaid = {text: count for text, count in texts.most_common() if text and not read_part(text)}
         if unsaid:
@@ -92,6 +91,8 @@ class RowReader:
                 f"{self.table.file}: column '{self.chosen.part}' says neither train, val nor test in "
                 f"{sum(unsaid.values())} row(s), which are learned from: {listed}"
             )
+        if self.chosen.case is not None:
+            note_missing_cases(self.cases, self.reading)
 
     def _part(self, row: Row) -> str:
         """The part of a row: its cell, else that of the table."""
@@ -99,7 +100,7 @@ class RowReader:
         return TEST if self.part == TEST else read_part(text) or self.part
 
     def _match(self, row: Row) -> Match:
-        """The image of a row; several candidates where its part and the folder of the table do not decide."""
+        """Return the image of a row; several candidates where its part and the folder of the table do not decide."""
         text, part = row.cells[str(self.chosen.image)], self._part(row)
         match = self.folder.find_image(text)
         if len(match.names) > 1 and "/" in self.table.file:
@@ -110,21 +111,22 @@ class RowReader:
             names = tuple(prefer_part(match.names, part))
             match = replace(match, names=names, ways=(*match.ways, *((PART,) if len(names) == 1 else ())))
         named = part_of_path(text.replace("\\", "/"))  # a text with the folder in it has decided
-        if len(match.names) == 1 and part and self._contradicts(part_of_path(match.names[0]), part) and not named:
+        found = part_of_path(match.names[0]) if len(match.names) == 1 and part and not named else ""
+        # A file of another part cannot be meant: it is a test image, or there is a folder of the part.
+        here = part in self.parts_here or (part == TEST and "" in self.parts_here)
+        if found and found != part and (found == TEST or here):
             self.passed_over[row.where] = f"; {match.names[0]} is of another part than {part}"
             return NOTHING
         return match
 
-    def _contradicts(self, found: str, part: str) -> bool:
-        """Whether a file in the folder of another part cannot be meant: a test image, or there is a folder of ours."""
-        if not found or found == part:
-            return False
-        return found == TEST or part in self.parts_here or (part == TEST and "" in self.parts_here)
-
     def _add_row(self, row: Row, match: Match) -> None:
+        """Add the draft of a row to the reading, or what is wrong with it."""
         text = row.cells[str(self.chosen.image)]
-        if len(match.names) != 1:
-            self._report_image(row, text, match)
+        if len(match.names) > 1:
+            self.ambiguous.setdefault(text, (match.names, []))[1].append(row.where)
+            return
+        if not match.names:
+            self._report_missing(row, text, what="image", image=None)
             return
         name = match.names[0]
         self.found.count(text, match)
@@ -137,42 +139,26 @@ class RowReader:
             read_label(row.read(column)) is not None for column in (self.chosen.label, *self.chosen.class_columns)
         )
         self.cases.append(row.read(self.chosen.case))
-        masks = self._find_masks(row, name)
+        masks = None if self.chosen.mask is None else self._find_masks(row, row.cells[self.chosen.mask], name)
         sample = make_sample(self.folder, name, masks=masks, index=text, label=label, case=self.cases[-1])
         part, said = row.read(self.chosen.part), row.read(self.chosen.label)
         self.reading.add(Draft(sample, row.where, test=test, part=part, label_text=said))
 
-    def _find_masks(self, row: Row, image: str) -> list[str] | None:
-        """The masks that a row names, several with ``;`` between them; None where the table names none at all."""
-        if self.chosen.mask is None:
-            return None
-        text = row.cells[self.chosen.mask]
-        texts = text.split(";") if ";" in text and not self.folder.find_mask(text, image).names else [text]
-        found = [self._find_mask(row, one, image=image) for one in texts if one.strip()]
-        return [name for name in found if name is not None]
-
-    def _find_mask(self, row: Row, text: str, *, image: str) -> str | None:
-        match = self.folder.find_mask(text, image)
-        if len(match.names) == 1:
-            self.found.count(text, match)
-            return match.names[0]
-        if match.names:
-            self.reading.report(
-                "ambiguous-row",
-                row.where,
-                message=f"mask '{text}' may mean {' or '.join(match.names[:4])}.",
-                fix="write the path relative to the data folder",
-                images=(image,),
-            )
-        else:
-            self._report_missing(row, text, what="mask", image=image)
-        return None
-
-    def _report_image(self, row: Row, text: str, match: Match) -> None:
-        if match.names:
-            self.ambiguous.setdefault(text, (match.names, []))[1].append(row.where)
-        else:
-            self._report_missing(row, text, what="image", image=None)
+    def _find_masks(self, row: Row, text: str, image: str) -> list[str]:
+        """Return the masks that the cell of a row names, several with ``;`` between them."""
+        names = []
+        for one in text.split(";") if ";" in text and not self.folder.find_mask(text, image).names else [text]:
+            match = self.folder.find_mask(one, image)
+            if len(match.names) == 1:
+                self.found.count(one, match)
+                names.append(match.names[0])
+            elif match.names:
+                self.reading.report("ambiguous-row", row.where,
+                                    message=f"mask '{one}' may mean {' or '.join(match.names[:4])}.",
+                                    fix="write the path relative to the data folder", images=(image,))  # fmt: skip
+            elif one.strip():
+                self._report_missing(row, one, what="mask", image=image)
+        return names
 
     def _report_missing(self, row: Row, text: str, *, what: str, image: str | None) -> None:
         near = self.passed_over.get(row.where, "") if image is None else ""
@@ -187,14 +173,3 @@ class RowReader:
             fix="copy the file there, correct the path, or delete the row",
             images=(image or show_text(cleaned) or row.where,),
         )
-
-    def _report_ambiguous(self) -> None:
-        for text, (found, rows) in self.ambiguous.items():
-            others = f", as in {len(rows) - 1} more rows" if len(rows) > 1 else ""
-            self.reading.report(
-                "ambiguous-row",
-                rows[0],
-                message=f"image '{text}' may mean {' or '.join(found[:4])}{others}.",
-                fix="write the path relative to the data folder",
-                images=found,
-            )

@@ -63,7 +63,11 @@ def pair_masks(names: Sequence[str]) -> Pairs:
     """Find the masks among files, and the image of each."""
     sure = [name for name in names if is_mask_name(name)]
     images = [name for name in names if not is_mask_name(name)]
-    doubtful = _find_doubtful(images)
+    # Files such as NAME_anno are masks where an image NAME is beside them.
+    stems = [(path, _find_stem(path.name)) for path in map(PurePosixPath, images)]
+    known = {(p.parent, text.lower()) for p, stem in stems for text in (stem, _IMAGE.sub("", stem, count=1))}
+    bare = ((path, stem, _strip_mask(stem)) for path, stem in stems)
+    doubtful = {p.as_posix() for p, stem, rest in bare if rest != stem and (p.parent, rest.lower()) in known}
     images = [name for name in images if name not in doubtful]
     masks = sure + sorted(doubtful)
     owners: dict[str, list[str]] = {}
@@ -74,21 +78,23 @@ def pair_masks(names: Sequence[str]) -> Pairs:
                 owners[mask] = found
     _give_folders(images, [mask for mask in sure if mask not in owners], owners)
     loose = _give_by_name(images, [mask for mask in sure if mask not in owners], owners)
-    return Pairs(_choose(owners), frozenset(masks), frozenset(loose))
+    # Each image gets masks of one kind: those beside it, else those that are called masks, else the first folder's.
+    kinds: dict[str, dict[tuple[bool, bool, str, str], list[str]]] = defaultdict(lambda: defaultdict(list))
+    for mask, owned in owners.items():
+        path = PurePosixPath(mask)
+        stem = _find_stem(path.name)
+        word = _AFTER.search(stem) or _BEFORE.search(stem)
+        called, tree = word[1].lower() if word else "", path.parent.as_posix()
+        for image in owned:
+            beside = path.parent == PurePosixPath(image).parent
+            kinds[image][not beside, "mask" not in f"{tree}/{called}".lower(), tree, called].append(mask)
+    chosen = {image: tuple(groups[min(groups)]) for image, groups in kinds.items()}
+    return Pairs(chosen, frozenset(masks), frozenset(loose))
 
 
 def _split(name: str) -> list[str]:
     words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\W\d_]+", name)
     return re.sub(r"\bground truth\b", "groundtruth", " ".join(words).lower()).split()
-
-
-def _find_doubtful(images: Sequence[str]) -> set[str]:
-    """Files such as NAME_anno, which are masks where an image NAME is beside them."""
-    paths = [PurePosixPath(name) for name in images]
-    stems = [(path, _find_stem(path.name)) for path in paths]
-    known = {(p.parent, text.lower()) for p, stem in stems for text in (stem, _IMAGE.sub("", stem, count=1))}
-    bare = ((path, stem, _strip_mask(stem)) for path, stem in stems)
-    return {p.as_posix() for p, stem, rest in bare if rest != stem and (p.parent, rest.lower()) in known}
 
 
 def _find_stem(name: str) -> str:
@@ -170,17 +176,3 @@ def _give_by_name(images: Iterable[str], masks: Iterable[str], owners: dict[str,
 
 def _list_parts(name: str) -> set[str]:
     return {word for part in PurePosixPath(name).parts[:-1] for word in _split(part) if word in PART_WORDS}
-
-
-def _choose(owners: dict[str, list[str]]) -> dict[str, tuple[str, ...]]:
-    """Masks of one kind for each image: those beside it, else those that are called masks, else the first folder's."""
-    kinds: dict[str, dict[tuple[bool, bool, str, str], list[str]]] = defaultdict(lambda: defaultdict(list))
-    for mask, images in owners.items():
-        path = PurePosixPath(mask)
-        stem = _find_stem(path.name)
-        word = _AFTER.search(stem) or _BEFORE.search(stem)
-        for image in images:
-            called = word[1].lower() if word else ""
-            beside, tree = path.parent == PurePosixPath(image).parent, path.parent.as_posix()
-            kinds[image][not beside, "mask" not in f"{tree}/{called}".lower(), tree, called].append(mask)
-    return {image: tuple(groups[min(groups)]) for image, groups in kinds.items()}

@@ -1,26 +1,38 @@
-"""The values of masks: what they look like, and how they are said."""
+"""What the files of masks say, and how their values are told."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from ... import images
+from ...types import MaskReading
 
 MOST_CLASSES = 32
-LEAST_BRIGHT = 64  # grey levels that end below are numbers that a lossy format has blurred
+
 IGNORED = frozenset({-1, 255, 65535})  # what tools write for pixels that are not to be looked at
 
 
-def is_dim(facts: images.MaskFacts) -> bool:
-    """Whether grey levels end so low that they are numbers, blurred by a lossy format."""
-    numbers = [value for value in facts.values if isinstance(value, int)]
-    return bool(numbers) and len(numbers) == len(facts.values) < images.MOST_NAMED and max(numbers) < LEAST_BRIGHT
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A mask and its image, as their files say.
 
+    Attributes:
+        facts: of the mask.
+        size_px: of the image, turned as its file says.
+        orientation: EXIF orientation of the image.
+    """
 
-def is_blurred_colour(facts: images.MaskFacts) -> bool:
-    """Whether a mask is drawn in colours on paper that is not black, and they run into each other."""
-    return facts.grey and any(isinstance(value, str) for value in facts.values) and facts.ground >= LEAST_BRIGHT
+    facts: images.MaskFacts
+    size_px: tuple[int, int]
+    orientation: int
+
+    def find_size(self, reading: MaskReading) -> tuple[int, int]:
+        """Return the size of the mask, turned as ``reading`` says, before it is brought to another."""
+        orientation = self.facts.orientation
+        swapped = (orientation > 4) != ((reading.orientation or orientation) > 4)
+        return self.facts.size_px[::-1] if swapped else self.facts.size_px
 
 
 def has_ignore(facts: images.MaskFacts) -> bool:

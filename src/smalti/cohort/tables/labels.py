@@ -66,12 +66,23 @@ def read_number(text: str) -> float | None:
 
 
 def find_class_columns(table: Table, *, taken: Collection[str]) -> tuple[str, ...]:
-    """Neighbouring columns of 0 and 1 of which nearly each row has exactly one 1; empty where none, or several, do."""
+    """Return neighbouring columns of 0 and 1 of which nearly each row has exactly one 1; empty where none do.
+
+    It is empty, too, where several such groups are as likely.
+    """
     columns, values = _read_numbers(table, taken=taken)
     binary = [i for i in range(len(columns)) if np.isin(values[:, i], (0, 1)).all()]
+    # Runs of binary columns that stand beside each other in the table.
+    places = {name: i for i, name in enumerate(table.header)}
+    runs: list[list[int]] = [binary[:1]]
+    for one, two in pairwise(binary):
+        if two == one + 1 and places[columns[two]] == places[columns[one]] + 1:
+            runs[-1].append(two)
+        else:
+            runs.append([two])
     sums = np.cumsum(np.hstack([np.zeros((len(values), 1)), values]), axis=1)
     windows: list[tuple[float, int, int]] = []  # share of rows with one 1, first and last column
-    for run in _split_runs(binary, columns, table.header):
+    for run in runs:
         for i, first in enumerate(run):
             for last in run[i + 1 :]:
                 share = float(np.mean(sums[:, last + 1] - sums[:, first] == 1))
@@ -86,12 +97,12 @@ def find_class_columns(table: Table, *, taken: Collection[str]) -> tuple[str, ..
 
 
 def _read_numbers(table: Table, *, taken: Collection[str]) -> tuple[list[str], NDArray[np.float64]]:
-    """Columns that hold nothing but numbers, and these: (rows, columns)."""
-    names = [
-        name
-        for name in table.header
-        if name and name not in taken and name in table.rows[0].cells and not _is_aside(name)
-    ]
+    """Return columns that hold nothing but numbers, and these: (rows, columns).
+
+    Columns that say whose an image is, such as its sex, or its part, are left out.
+    """
+    names = [name for name in table.header if name and name not in taken and name in table.rows[0].cells]
+    names = [n for n in names if NO_CLASSES.isdisjoint(re.findall("[a-z]+", n.lower())) and not read_part(n)]
     kept: list[str] = []
     found: list[list[float]] = []
     for name in names[:MOST_CLASSES]:
@@ -100,23 +111,6 @@ def _read_numbers(table: Table, *, taken: Collection[str]) -> tuple[list[str], N
             kept.append(name)
             found.append([number for number in numbers if number is not None])
     return kept, np.array(found, float).reshape(len(kept), len(table.rows)).T
-
-
-def _is_aside(column: str) -> bool:
-    """Whether a column of 0 and 1 says whose an image is, or its part, and not its class."""
-    return not NO_CLASSES.isdisjoint(re.findall("[a-z]+", column.lower())) or bool(read_part(column))
-
-
-def _split_runs(binary: list[int], columns: list[str], header: tuple[str, ...]) -> list[list[int]]:
-    """Indices of binary columns that stand beside each other in the table."""
-    places = {name: i for i, name in enumerate(header)}
-    runs: list[list[int]] = [binary[:1]]
-    for one, two in pairwise(binary):
-        if two == one + 1 and places[columns[two]] == places[columns[one]] + 1:
-            runs[-1].append(two)
-        else:
-            runs.append([two])
-    return runs
 
 
 def describe_numbers(table: Table, *, taken: Collection[str]) -> str:

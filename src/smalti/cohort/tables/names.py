@@ -7,6 +7,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import PurePosixPath, PureWindowsPath
 
 from ...images import IMAGE_SUFFIXES
@@ -57,14 +58,6 @@ def _compose(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def _drop_any_suffix(file: str) -> str:
-    return ANY_SUFFIX.sub("", file)
-
-
-def _fold(text: str) -> str:
-    return _compose(_compose(text).casefold())
-
-
 def read_number(file: str) -> str:
     """The number that a file name is, without leading zeros and ``img_``; else the name without these."""
     rest = drop_img_prefix(drop_image_suffix(file))
@@ -82,17 +75,16 @@ class _Level:
     read_file: Convert
 
 
-def _levels() -> tuple[_Level, ...]:
-    folds = (("", str), (LETTERS, _compose), (CAPITALS, _fold))
-    found = []
-    for way, fold in folds:
-        found.append(_Level(way, fold, str, str))
-        found.append(_Level(way, fold, str, drop_image_suffix))
-    found += [_Level(SUFFIX, fold, _drop_any_suffix, _drop_any_suffix) for _, fold in folds]
-    return (*found, _Level(NUMBER, str, read_number, read_number))
-
-
-LEVELS = _levels()  # the strictest first
+FOLDS: tuple[tuple[str, Convert], ...] = (
+    ("", str),
+    (LETTERS, _compose),
+    (CAPITALS, lambda text: _compose(_compose(text).casefold())),
+)
+LEVELS = (  # the strictest first
+    *(_Level(way, fold, str, read) for way, fold in FOLDS for read in (str, drop_image_suffix)),
+    *(_Level(SUFFIX, fold, partial(ANY_SUFFIX.sub, ""), partial(ANY_SUFFIX.sub, "")) for _, fold in FOLDS),
+    _Level(NUMBER, str, read_number, read_number),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,41 +121,35 @@ class NameIndex:
         return self._found[text, loose]
 
     def _find(self, text: str, *, loose: bool) -> Match:
+        """Return the files meant, by the level at which most of the last parts agree, the strictest of these.
+
+        That a part of the text agrees is enough where it is free: an absolute path, or ``loose``. Else a whole path
+        must, which is of two parts or begins with the data folder, and never less than two where the text climbs out.
+        """
         parts = [part for part in re.split(r"[\\/]", text) if part not in {"", "."}]
         outside = ".." in parts
         if outside:
             parts = parts[len(parts) - parts[::-1].index("..") :]
         free = not outside and (loose or is_foreign(text))
         best = NOTHING
-        for i in range(len(LEVELS)) if parts else ():
-            found = self._find_at(i, parts, outside=outside, free=free)
-            if found.rank[0] > best.rank[0]:
-                best = found
+        for i, level in enumerate(LEVELS if parts else ()):
+            tails = self._list_tails(level)
+            last = level.read_text(parts[-1])
+            for depth in range(len(parts), best.rank[0], -1):
+                tail = level.fold("/".join([*parts[len(parts) - depth : -1], last]))
+                names, whole = tails.get(tail, ()), tails.get(f"/{tail}", ())
+                if outside or not (free or depth == len(parts)):
+                    inside = depth > 1 or (not outside and parts[-2] == self.root)
+                    names = whole if inside else ()
+                if names:
+                    ways = (level.way,) if level.way else ()
+                    if depth < len(parts):
+                        ways += (PATH if whole or depth > 1 else FILE,)
+                    best = Match(whole if len(whole) == 1 else names, ways, (depth, len(LEVELS) - i))
+                    break
             if best.names and best.rank[0] in {len(parts), best.names[0].count("/") + 1}:
                 break  # all of the text, or all of the file's path
         return best
-
-    def _find_at(self, i: int, parts: list[str], *, outside: bool, free: bool) -> Match:
-        """The files whose paths agree with the most last parts, by one level.
-
-        That a part of the text agrees is enough where it is ``free``; else a whole path must, which is of two parts or
-        begins with the data folder, and never less than two where the text climbs ``outside``.
-        """
-        level = LEVELS[i]
-        tails = self._list_tails(level)
-        last = level.read_text(parts[-1])
-        for depth in range(len(parts), 0, -1):
-            tail = level.fold("/".join([*parts[len(parts) - depth : -1], last]))
-            names, whole = tails.get(tail, ()), tails.get(f"/{tail}", ())
-            if outside or not (free or depth == len(parts)):
-                inside = depth > 1 or (not outside and parts[-2] == self.root)
-                names = whole if inside else ()
-            if names:
-                ways = [level.way] if level.way else []
-                if depth < len(parts):
-                    ways.append(PATH if whole or depth > 1 else FILE)
-                return Match(whole if len(whole) == 1 else names, tuple(ways), (depth, len(LEVELS) - i))
-        return NOTHING
 
     def _list_tails(self, level: _Level) -> dict[str, tuple[str, ...]]:
         """Names by each end of their path, as a level writes it, and by "/" and all of it; made when first needed."""

@@ -70,14 +70,14 @@ def read_table(folder: Folder, file: str, *, reading: Reading, columns: Columns 
     """Read a CSV or a spreadsheet of the data folder; None when it cannot be read, with the reason in ``reading``."""
     if not file.lower().endswith(WORKBOOK_SUFFIXES):
         return read_csv(folder, file, reading=reading, columns=columns)
+
+    def is_header(cells: list[str]) -> bool:
+        named, plain = {cell.strip() for cell in cells}, set(map(plain_name, cells))
+        images = columns.image in named or not plain.isdisjoint(IMAGE_NAMES)
+        return images and (columns.label in named or not plain.isdisjoint(LABEL_NAMES))
+
     try:
-        lines = read_sheet(
-            folder.files[file],
-            file,
-            sheet=columns.sheet,
-            is_header=lambda cells: _names_images_and_labels(cells, columns),
-            notes=reading.notes,
-        )
+        lines = read_sheet(folder.files[file], file, sheet=columns.sheet, is_header=is_header, notes=reading.notes)
     except DataError as error:
         reading.problems += error.problems
         return None
@@ -116,9 +116,22 @@ def read_csv(folder: Folder, file: str, *, reading: Reading, columns: Columns = 
 def _build_table(
     lines: Iterator[tuple[str, list[str]]], file: str, *, columns: Columns, reading: Reading
 ) -> Table | None:
+    """Return the table of the filled lines of a file; None with a problem recorded."""
     filled = ((where, cells) for where, cells in lines if any(cell.strip() for cell in cells))
     start = list(islice(filled, MOST_ABOVE))
-    position = _find_header(start, columns)
+    named = {getattr(columns, kind) for kind in NAMES} | set(columns.class_columns)
+    # The header is the first line, but for comments (#) and titles of one cell above a line of known names.
+    comments, position = 0, -1
+    for i, (_, cells) in enumerate(start):
+        alone = sum(bool(cell.strip()) for cell in cells) < 2
+        known = any(plain_name(cell) in COMMON or cell.strip("# ") in named for cell in cells)
+        if cells[0].startswith("#") and cells[0] != "#" and (alone or not known):
+            comments += comments == i
+        elif not alone:
+            position = i if known or comments == i else comments
+            break
+    if position < 0:
+        position = comments if comments < len(start) else 0
     header = [cell.strip() for cell in start[position][1]] if start else []
     if len(header) > MOST_COLUMNS:
         message, fix = f"has {len(header)} columns.", "save those of image, label, mask, case and part alone"
@@ -130,49 +143,21 @@ def _build_table(
         header.pop()
     if position:
         reading.notes.append(f"{file}: {position} line(s) above the header are not read")
-    rest = chain(start[position + 1 :], filled)
-    rows = tuple(_read_rows(rest, header=header, kept=_choose_kept(header, columns), reading=reading))
+    few, ends = len(header) <= MOST_KEPT, {0, 1, len(header) - 1}
+    kept = [i for i, name in enumerate(header) if few or i in ends or name in named or plain_name(name) in COMMON]
+    rows = tuple(_read_rows(chain(start[position + 1 :], filled), header=header, kept=kept, reading=reading))
     twice = sorted(name for name, count in Counter(header).items() if count > 1 and name)
     if twice:
-        reading.report(
-            "column-repeated",
-            file,
-            message=f"has more than one column called {', '.join(twice[:12])}.",
-            fix="rename or delete all of them but one",
+        message, fix = (
+            f"has more than one column called {', '.join(twice[:12])}.",
+            "rename or delete all of them but one",
         )
+        reading.report("column-repeated", file, message=message, fix=fix)
         return None
     if not rows:
         reading.report("table-empty", file, message="has no rows.", fix="add a header line and one row per image")
         return None
     return Table(file, tuple(header), rows)
-
-
-def _find_header(lines: list[tuple[str, list[str]]], columns: Columns) -> int:
-    """Which line is the header: the first, but for comments (#) and titles of one cell above a line of known names."""
-    named = {getattr(columns, kind) for kind in NAMES} | set(columns.class_columns)
-    comments = 0
-    for i, (_, cells) in enumerate(lines):
-        alone = sum(bool(cell.strip()) for cell in cells) < 2
-        known = any(plain_name(cell) in COMMON or cell.strip("# ") in named for cell in cells)
-        if cells[0].startswith("#") and cells[0] != "#" and (alone or not known):
-            comments += comments == i
-        elif not alone:
-            return i if known or comments == i else comments
-    return comments if comments < len(lines) else 0
-
-
-def _names_images_and_labels(cells: list[str], columns: Columns) -> bool:
-    """Whether a line has the names of a column of images and of one of labels."""
-    named, plain = {cell.strip() for cell in cells}, set(map(plain_name, cells))
-    images = columns.image in named or not plain.isdisjoint(IMAGE_NAMES)
-    return images and (columns.label in named or not plain.isdisjoint(LABEL_NAMES))
-
-
-def _choose_kept(header: list[str], columns: Columns) -> list[int]:
-    named = {getattr(columns, kind) for kind in NAMES} | set(columns.class_columns)
-    ends = {0, 1, len(header) - 1}
-    few = len(header) <= MOST_KEPT
-    return [i for i, name in enumerate(header) if few or i in ends or name in named or plain_name(name) in COMMON]
 
 
 def _read_rows(
