@@ -48,10 +48,10 @@ def settle_depths(
             reading.report(
                 "bits-mixed",
                 lower[0].sample.image,
-                message=f"has no value above {(1 << most) - 1}{others}, but {len(telling) - len(lower)} other images of "
-                f"16-bit values have: it is dark, or it has {most} bits.",
-                fix="--set data.bits=16 reads all by one scale, --set data.bits=each reads each file by its own largest "
-                "value",
+                message=f"has no value above {(1 << most) - 1}{others}, but {len(telling) - len(lower)} other images "
+                f"of 16-bit values have: it is dark, or it has {most} bits.",
+                fix="--set data.bits=16 reads all by one scale, --set data.bits=each reads each file by its own "
+                "largest value",
             )
         elif bits < 16:
             reading.notes.append(

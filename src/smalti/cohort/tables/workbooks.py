@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from ...errors import DataError
 from ...images import open_file
 from ..reading import write_setting
-from .encoding import LARGEST_BYTES
+from .encoding import LARGEST_BYTES, refuse_table
 
 WORKBOOK_SUFFIXES = (".xlsx", ".xlsm")
 # Tables in other forms, which are not read but named.
