@@ -17,7 +17,7 @@ from PIL import Image
 
 from smalti.cohort import inspect_folder, read_cohort
 from smalti.cohort.folder import Folder
-from smalti.cohort.litter import MOST_LITTER
+from smalti.cohort.folder import MOST_LITTER
 from smalti.cohort.reading import Draft, Reading
 from smalti.cohort.unused import list_unused
 from smalti.errors import Problem, show_text

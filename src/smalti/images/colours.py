@@ -12,13 +12,7 @@ from PIL import Image
 
 from .failures import data_error
 
-BUCKETS = (
-    8,
-    10,
-    12,
-    14,
-    16,
-)  # bits that cameras have; what uses fewer than its container has lies in the next of these
+BUCKETS = (8, 10, 12, 14, 16)  # bits that cameras have; what uses fewer than its container lies in the next of these
 SAMPLES = {"miniswhite": 1, "minisblack": 1, "palette": 1, "rgb": 3, "ycbcr": 3, "cmyk": 4}  # without extra samples
 PREMULTIPLIED, OPACITY = 1, 2  # kinds of extra samples in TIFF; 0 is anything
 
@@ -88,12 +82,23 @@ def measure_ends(values: NDArray[Any], meaning: Meaning) -> Ends:
 
 
 def to_colours(values: NDArray[Any], meaning: Meaning, *, bits: int, ends: Ends | None) -> NDArray[np.uint8]:
-    """Stored values, (H, W) or (H, W, samples), as (H, W, 3) RGB, ``bits`` of which are in use.
+    """Return stored values, (H, W) or (H, W, samples), as (H, W, 3) RGB, ``bits`` of which are in use.
 
     ``ends`` are those of the whole picture, of which these may be a part; they matter where there is an opacity.
     """
     values = values[..., None] if values.ndim == 2 else values
-    colour = _paint(values[..., : meaning.samples], meaning, bits=bits)
+    if meaning.palette is not None:
+        colours = meaning.palette >> 8 if meaning.palette.max() > 255 else meaning.palette
+        colour = np.take(colours.astype(np.uint8), values[..., 0], axis=0, mode="clip")
+    else:
+        colour = _narrow(values[..., : meaning.samples], bits)
+        if meaning.photometric in {"cmyk", "ycbcr"}:
+            mode = {"cmyk": "CMYK", "ycbcr": "YCbCr"}[meaning.photometric]
+            image = Image.frombytes(mode, (colour.shape[1], colour.shape[0]), colour.tobytes())
+            colour = np.array(image.convert("RGB"))
+        if meaning.photometric == "miniswhite":
+            colour = 255 - colour
+        colour = np.repeat(colour, 3, axis=2) if colour.shape[2] == 1 else colour
     if meaning.alpha is None or ends is None or not ends.alpha:  # an opacity that is 0 everywhere was never filled
         return colour
     own = bits if ends.alpha < 1 << bits else meaning.bits
@@ -101,21 +106,6 @@ def to_colours(values: NDArray[Any], meaning: Meaning, *, bits: int, ends: Ends 
     if meaning.extras[meaning.alpha - meaning.samples] == PREMULTIPLIED:
         return np.minimum(colour + (255 - alpha), 255).astype(np.uint8)
     return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
-
-
-def _paint(values: NDArray[Any], meaning: Meaning, *, bits: int) -> NDArray[np.uint8]:
-    if meaning.palette is not None:
-        colours = meaning.palette >> 8 if meaning.palette.max() > 255 else meaning.palette
-        return np.take(colours.astype(np.uint8), values[..., 0], axis=0, mode="clip")
-    narrow = _narrow(values, bits)
-    if meaning.photometric in {"cmyk", "ycbcr"}:
-        mode = {"cmyk": "CMYK", "ycbcr": "YCbCr"}[meaning.photometric]
-        height, width = narrow.shape[:2]
-        image = Image.frombytes(mode, (width, height), narrow.tobytes())
-        return np.array(image.convert("RGB"))
-    if meaning.photometric == "miniswhite":
-        narrow = 255 - narrow
-    return np.repeat(narrow, 3, axis=2) if narrow.shape[2] == 1 else narrow
 
 
 def _narrow(values: NDArray[Any], bits: int) -> NDArray[np.uint8]:

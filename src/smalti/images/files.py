@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import stat
@@ -95,26 +94,17 @@ def open_file(path: Path) -> BytesIO | BufferedReader:
 def refuse_special(path: Path, mode: int | None = None) -> None:
     """Raise a `DataError` where a path is missing, or no regular file; ``mode`` is what `os.stat` says of it."""
     with name_failures(path):
-        if mode is None and path.is_symlink() and not path.exists() and not _is_ring(path):
-            message, fix = (
-                f"is a link to '{path.readlink()}', which does not exist.",
-                "put the file itself in its place",
-            )
-            raise data_error(path, "missing-file", message=message, fix=fix)
-        mode = path.stat().st_mode if mode is None else mode
+        try:
+            mode = path.stat().st_mode if mode is None else mode
+        except (FileNotFoundError, NotADirectoryError):
+            if not path.is_symlink():
+                raise
+            message = f"is a link to '{path.readlink()}', which does not exist."
+            raise data_error(path, "missing-file", message=message, fix="put the file itself in its place") from None
     if not stat.S_ISREG(mode):
         kind = next((name for belongs, name in KINDS if belongs(mode)), "something else")
-        raise data_error(
-            path, "not-a-file", message=f"is {kind}, not a file.", fix="move it away, or put the file in its place"
-        )
-
-
-def _is_ring(path: Path) -> bool:
-    try:
-        path.stat()
-    except OSError as error:
-        return error.errno == errno.ELOOP
-    return False
+        fix = "move it away, or put the file in its place"
+        raise data_error(path, "not-a-file", message=f"is {kind}, not a file.", fix=fix)
 
 
 def read_stamp(path: Path) -> Stamp:

@@ -28,7 +28,9 @@ def settle_choices(recipes: Sequence[Recipe]) -> tuple[tuple[Recipe, ...], tuple
     The recipes are compared with each other: head and embedding are one for all of them, so that what differs is what
     they say and not what follows from it.
     """
-    head, head_reason = _choose_head([recipe for recipe in recipes if recipe.model.head == AUTO])
+    reasons = [_find_steps(recipe) for recipe in recipes if recipe.model.head == AUTO]
+    steps = next((reason for reason in reasons if reason is not None), None)
+    head, head_reason = (SOLVED, "nothing before it learns") if steps is None else (STEPS, steps)
     notes: list[str] = []
     settled = []
     for recipe in recipes:
@@ -66,12 +68,6 @@ def _explain_backbone(model: Model) -> str:
     if model.backbone == PACKAGED:
         return f"package {describe_package(PACKAGES[PACKAGED])} has its weights"
     return f"package {PACKAGES[PACKAGED].name} is not installed"
-
-
-def _choose_head(recipes: Sequence[Recipe]) -> tuple[str, str]:
-    reasons = (_find_steps(recipe) for recipe in recipes)
-    reason = next((reason for reason in reasons if reason is not None), None)
-    return (SOLVED, "nothing before it learns") if reason is None else (STEPS, reason)
 
 
 def _choose_embedding(recipes: Sequence[Recipe]) -> tuple[str, str]:

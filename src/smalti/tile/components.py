@@ -34,7 +34,12 @@ def find_regions(mask: Plane, tile: recipe.Tile, tile_px: int) -> Squares | None
     floor = math.ceil(tile.min_tiles / len(components))
     chosen, coverage = [], []
     for component in components:
-        positions = _lay_grid(_scale_box(component, mask), mask, tile=tile, tile_px=tile_px)
+        # A grid over the box; along an axis where that is shorter than a tile, one tile with the box in its middle.
+        box = _scale_box(component, mask)
+        middle = _center(box, mask, tile_px)
+        start = [middle[axis] if box[2 + axis] < tile_px else box[axis] for axis in (0, 1)]
+        grid = make_grid(box[2], box[3], tile_px=tile_px, overlap_frac=tile.overlap_frac)
+        positions = grid + np.array(start, dtype=np.int64)
         share = _cover(component, mask, positions, tile_px)
         kept = select_tiles(share, min_coverage=tile.min_coverage, min_tiles=floor, max_tiles=None)
         chosen.append(positions[kept])
@@ -62,14 +67,6 @@ def _center(box: tuple[int, int, int, int], mask: Plane, side: int) -> list[int]
         place_square(start, length, side=side, limit=limit)
         for start, length, limit in zip(box[:2], box[2:], mask.size_px, strict=True)
     ]
-
-
-def _lay_grid(box: tuple[int, int, int, int], mask: Plane, *, tile: recipe.Tile, tile_px: int) -> NDArray[np.int64]:
-    """A grid over the box; along an axis where the box is shorter than a tile, one tile with the box in its middle."""
-    grid = make_grid(box[2], box[3], tile_px=tile_px, overlap_frac=tile.overlap_frac)
-    middle = _center(box, mask, tile_px)
-    start = [middle[axis] if box[2 + axis] < tile_px else box[axis] for axis in (0, 1)]
-    return grid + np.array(start, dtype=np.int64)
 
 
 def _cover(component: Component, mask: Plane, positions: NDArray[np.int64], side_px: int) -> NDArray[np.float32]:

@@ -24,7 +24,6 @@ from ..types import Outside, Sample
 from .components import Squares, find_regions
 from .grid import count_grid, make_grid, place_square, select_tiles
 from .outside import find_pale, hide_outside
-from .plane import Plane
 from .scene import Scene, open_scene
 from .shape import describe_mask, draw_outline
 
@@ -84,7 +83,7 @@ class Cut:
         return len(self.positions)
 
     def take(self, start: int, stop: int) -> Bag:
-        """Tiles ``start`` to ``stop`` (excluded)."""
+        """Return tiles ``start`` to ``stop`` (excluded)."""
         chosen = np.s_[start:stop]
         positions, sides_px = self.positions[chosen], self.sides_px[chosen]
         pixels = np.empty((len(positions), self.tile_px, self.tile_px, 3), dtype=np.uint8)
@@ -96,19 +95,16 @@ class Cut:
         hide_outside(pixels, masks, outside=self.outside, pale=self.pale)
         scale = (sides_px / self.tile_px).astype(np.float32)
         kind = np.array([judge_tile(tile) for tile in pixels], dtype=np.uint8)
-        rows, count = self._list_speaking()
+        # An even choice of the tiles under the mask speaks of the image's stain, so many pixels of each at most.
+        rows = np.flatnonzero(self.coverage) if self.coverage.any() else np.arange(len(self))
+        every, count = share_pixels(len(rows))
+        rows = rows[::every]
         mine = rows[(rows >= start) & (rows < stop)] - start
         under = masks if self.coverage.any() else np.ones_like(masks)
         # What mirroring and enlarging added to a small image says nothing new of its stain.
         own = np.minimum(sides_px[:, None], self.scene.size_px).prod(axis=1)
         tissue = tuple(choose_pixels(pixels[i], under[i], count=min(count, int(own[i]))) for i in mine)
         return Bag(pixels, positions, self.coverage[chosen], scale, masks, self.outline, self.shape, kind, tissue)
-
-    def _list_speaking(self) -> tuple[NDArray[np.int64], int]:
-        """Tiles that speak of the image's stain, an even choice of those under its mask; pixels of each at most."""
-        rows = np.flatnonzero(self.coverage) if self.coverage.any() else np.arange(len(self))
-        every, count = share_pixels(len(rows))
-        return rows[::every], count
 
 
 @contextmanager
@@ -189,42 +185,35 @@ def bound_bag(sample: Sample, tile: recipe.Tile, *, tile_px: int) -> int:
 
 
 def _find_squares(scene: Scene, tile: recipe.Tile, sides_px: tuple[int, ...]) -> Squares:
-    squares = find_regions(scene.mask, tile, sides_px[0]) if tile.regions == "components" else None
-    if squares is None and tile.source != "tiles":
-        return _find_box(scene, tile)
+    """Return the squares that the recipe asks for: of the components of the mask, of a grid, or a single one."""
+    mask, side_px = scene.mask, sides_px[0]
+    squares = find_regions(mask, tile, side_px) if tile.regions == "components" else None
+    if tile.source != "tiles":
+        if squares is not None:
+            return squares
+        # One square around the mask or the image, inside the image where that is possible.
+        row, col, height, width = mask.bound() if tile.source == "mask_box" else (0, 0, *scene.size_px)
+        side = max(height, width)
+        position = [
+            place_square(start, length, side=side, limit=limit)
+            for start, length, limit in zip((row, col), (height, width), scene.size_px, strict=True)
+        ]
+        positions = np.array([position], dtype=np.int64)
+        return positions, np.array([side], dtype=np.int64), mask.cover(positions, side_px=side)
     if squares is None:
-        squares = _find_grid(scene, tile, sides_px[0])
-    return _widen(squares, scene.mask, sides_px) if tile.source == "tiles" else squares
-
-
-def _find_grid(scene: Scene, tile: recipe.Tile, side_px: int) -> Squares:
-    positions = make_grid(*scene.size_px, tile_px=side_px, overlap_frac=tile.overlap_frac)
-    wanted = scene.find_tissue() if tile.within == "tissue" else scene.mask
-    coverage = wanted.cover(positions, side_px=side_px)
-    kept = select_tiles(coverage, min_coverage=tile.min_coverage, min_tiles=tile.min_tiles, max_tiles=tile.max_tiles)
-    positions = positions[kept]
-    return positions, np.full(len(kept), side_px, dtype=np.int64), scene.mask.cover(positions, side_px=side_px)
-
-
-def _widen(squares: Squares, mask: Plane, sides_px: tuple[int, ...]) -> Squares:
-    """Around each square the wider ones with the same middle, place after place."""
-    places, _, coverage = squares
-    around = [places - (side - sides_px[0]) // 2 for side in sides_px]
+        positions = make_grid(*scene.size_px, tile_px=side_px, overlap_frac=tile.overlap_frac)
+        wanted = scene.find_tissue() if tile.within == "tissue" else mask
+        share = wanted.cover(positions, side_px=side_px)
+        kept = select_tiles(share, min_coverage=tile.min_coverage, min_tiles=tile.min_tiles, max_tiles=tile.max_tiles)
+        places = positions[kept]
+        coverage = mask.cover(places, side_px=side_px)
+    else:
+        places, _, coverage = squares
+    # Around each square the wider ones with the same middle, place after place.
+    around = [places - (side - side_px) // 2 for side in sides_px]
     shares = [mask.cover(wide, side_px=side) for wide, side in zip(around[1:], sides_px[1:], strict=True)]
     positions = np.stack(around, axis=1).reshape(-1, 2)
     return positions, np.tile(sides_px, len(places)), np.stack([coverage, *shares], axis=1).reshape(-1)
-
-
-def _find_box(scene: Scene, tile: recipe.Tile) -> Squares:
-    """One square around the mask or the image, inside the image where that is possible."""
-    row, col, height, width = scene.mask.bound() if tile.source == "mask_box" else (0, 0, *scene.size_px)
-    side = max(height, width)
-    position = [
-        place_square(start, length, side=side, limit=limit)
-        for start, length, limit in zip((row, col), (height, width), scene.size_px, strict=True)
-    ]
-    positions = np.array([position], dtype=np.int64)
-    return positions, np.array([side], dtype=np.int64), scene.mask.cover(positions, side_px=side)
 
 
 def _read_square(

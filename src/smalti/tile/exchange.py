@@ -16,7 +16,7 @@ from ..types import Cohort, Sample
 
 
 def exchange_masks(cohort: Cohort) -> Cohort:
-    """The cohort with masks of other cases; images without a mask stay without.
+    """Return the cohort with masks of other cases; images without a mask stay without.
 
     A part to predict in which one case has more than half of the images, as a single image does, cannot exchange
     within itself and takes masks of labelled images, of other cases than its own.
@@ -34,8 +34,14 @@ def exchange_masks(cohort: Cohort) -> Cohort:
         )
     rest = []
     for part in (cohort.unlabelled, cohort.sealed):
-        within = _exchange(part, order_samples(part))
-        rest.append(within if within is not None else _borrow(part, donors))
+        exchanged = _exchange(part, order_samples(part))
+        if exchanged is None:
+            taken = []
+            for i, sample in enumerate(part):
+                others = [d for d in donors if d.case != sample.case]
+                taken.append(sample if sample.mask_path is None else _take_mask(sample, others[i % len(others)]))
+            exchanged = tuple(taken)
+        rest.append(exchanged)
     return replace(cohort, labelled=labelled, unlabelled=rest[0], sealed=rest[1])
 
 
@@ -52,14 +58,6 @@ def _exchange(samples: tuple[Sample, ...], ordered: list[Sample]) -> tuple[Sampl
         return None
     donor = {s.image: ordered[(i + step) % len(ordered)] for i, s in enumerate(ordered)}
     return tuple(_take_mask(s, donor[s.image]) if s.image in donor else s for s in samples)
-
-
-def _borrow(samples: tuple[Sample, ...], donors: list[Sample]) -> tuple[Sample, ...]:
-    taken = []
-    for i, sample in enumerate(samples):
-        others = [d for d in donors if d.case != sample.case]
-        taken.append(sample if sample.mask_path is None else _take_mask(sample, others[i % len(others)]))
-    return tuple(taken)
 
 
 def _take_mask(sample: Sample, donor: Sample) -> Sample:

@@ -57,12 +57,13 @@ def note_sizes(tile: recipe.Tile, samples: Sequence[Sample], *, tile_px: int) ->
             "a tile the median of their shorter sides), tile.size_px"
         )
     sizes = {s.image: images.read_size(s.path) for s in samples}
-    narrow = [
-        s.image
-        for s in samples
-        if tile.source != "mask_box"
-        and not is_filled(min(sizes[s.image]), _find_side(s, tile, max(sizes[s.image]), tile_px=tile_px))
-    ]
+    narrow = []
+    for sample in samples if tile.source != "mask_box" else ():
+        shorter_px, side_px = sorted(sizes[sample.image])
+        if tile.source != "whole":
+            side_px = find_sides(sample, tile, tile_px=tile_px)[0]
+        if not is_filled(shorter_px, side_px):
+            narrow.append(sample.image)
     if narrow:
         notes.append(
             f"{_count(narrow, len(samples))} fill less than half of a square along one side: the rest is of their "
@@ -72,10 +73,6 @@ def note_sizes(tile: recipe.Tile, samples: Sequence[Sample], *, tile_px: int) ->
     if tiny:
         notes.append(f"{_count(tiny, len(samples))} have a side below {LEAST_PX} px and show next to nothing")
     return tuple(notes)
-
-
-def _find_side(sample: Sample, tile: recipe.Tile, longer_px: int, *, tile_px: int) -> int:
-    return longer_px if tile.source == "whole" else find_sides(sample, tile, tile_px=tile_px)[0]
 
 
 def _count(names: list[str], total: int) -> str:

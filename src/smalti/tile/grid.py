@@ -64,20 +64,15 @@ def measure_coverage(
             part = mask[max(0, row) : row + tile_px, max(0, col) : col + tile_px]
             coverage[i] = cv2.countNonZero(part) / part.size
             continue
-        (rows, down), (cols, across) = (
-            _weigh_cells(start / step, (start + tile_px) / step, limit)
-            for start, step, limit in zip((row, col), scale, mask.shape, strict=True)
-        )
-        coverage[i] = down @ mask[rows, cols] @ across
+        cells, weights = [], []  # along each axis: the cells that the tile reaches, and its share in each
+        for start, step, limit in zip((row, col), scale, mask.shape, strict=True):
+            begin, end = min(max(0.0, start / step), limit - 1e-6), min((start + tile_px) / step, float(limit))
+            first, last = int(begin), int(np.ceil(end))
+            ends = np.clip(np.arange(first, last + 1, dtype=np.float64), begin, end)
+            cells.append(slice(first, last))
+            weights.append(np.diff(ends) / (end - begin))
+        coverage[i] = weights[0] @ mask[cells[0], cells[1]] @ weights[1]
     return coverage
-
-
-def _weigh_cells(start: float, stop: float, limit: int) -> tuple[slice, NDArray[np.float64]]:
-    """The cells from ``start`` to ``stop`` as far as there are any, and the share of that stretch that each makes."""
-    start, stop = min(max(0.0, start), limit - 1e-6), min(stop, float(limit))
-    first, last = int(start), int(np.ceil(stop))
-    ends = np.clip(np.arange(first, last + 1, dtype=np.float64), start, stop)
-    return slice(first, last), np.diff(ends) / (stop - start)
 
 
 def select_tiles(

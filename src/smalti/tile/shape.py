@@ -92,7 +92,7 @@ def draw_outline(mask: Map, size_px: tuple[int, int]) -> Map:
 
 
 def describe_mask(mask: Map, size_px: tuple[int, int], *, given: bool) -> NDArray[np.float32]:
-    """The numbers of `SHAPE_NAMES` of a mask of 0 and 1; turning or mirroring it changes none.
+    """Return the numbers of `SHAPE_NAMES` of a mask of 0 and 1; turning or mirroring it changes none.
 
     Args:
         mask: (h, w), over the whole image, at any scale.
@@ -104,9 +104,21 @@ def describe_mask(mask: Map, size_px: tuple[int, int], *, given: bool) -> NDArra
     side = float(np.sqrt(small.size))
     components = find_components(work)
     numbers = [float(given), float(work.sum()) / side**2]
-    numbers += _describe_parts(components) if components else [0.0] * 7
-    numbers += _describe_boundary(work, side) if components else [0.0] * 3
-    numbers += _describe_places(components, side)
+    if components:
+        numbers += _describe_parts(components)
+        inside = cv2.distanceTransform(work, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        edge = (inside > 0) & (inside <= 1)
+        away = cv2.distanceTransform((~edge).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        areas = [np.count_nonzero(away <= radius) for radius in RADII_PX]
+        slope = np.polyfit(np.log([2 * r + 1 for r in RADII_PX]), np.log(areas), 1)[0]  # a line of pixels is 1 wide
+        numbers += [float(np.log1p(edge.sum() / side)), 2 - float(slope), float(inside[inside > 0].mean()) / side]
+    else:
+        numbers += [0.0] * 10
+    nearest = np.array([side])  # from the centre of each component to the next
+    if len(components) > 1:
+        centers = np.array([c.center for c in components])
+        nearest = KDTree(centers).query(centers, k=2)[0][:, 1]
+    numbers += [float(nearest.mean()) / side, float(nearest.std() / max(nearest.mean(), 1e-9))]
     return np.array(numbers, dtype=np.float32)
 
 
@@ -134,20 +146,3 @@ def _measure_outline(contour: NDArray[np.int32]) -> tuple[float, float, float, f
         eccentricity = 1.0  # a line of single pixels
     length = max(cv2.arcLength(contour, closed=True), 1.0)
     return min(1.0, solidity), eccentricity, float(np.log(length**2 / (4 * np.pi * area))), area
-
-
-def _describe_boundary(work: Map, side: float) -> list[float]:
-    inside = cv2.distanceTransform(work, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    edge = (inside > 0) & (inside <= 1)
-    away = cv2.distanceTransform((~edge).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    areas = [np.count_nonzero(away <= radius) for radius in RADII_PX]
-    slope = np.polyfit(np.log([2 * r + 1 for r in RADII_PX]), np.log(areas), 1)[0]  # a line of pixels is 1 wide
-    return [float(np.log1p(edge.sum() / side)), 2 - float(slope), float(inside[inside > 0].mean()) / side]
-
-
-def _describe_places(components: list[Component], side: float) -> list[float]:
-    if len(components) < 2:
-        return [1.0, 0.0]
-    centers = np.array([c.center for c in components])
-    nearest = KDTree(centers).query(centers, k=2)[0][:, 1]
-    return [float(nearest.mean()) / side, float(nearest.std() / max(nearest.mean(), 1e-9))]

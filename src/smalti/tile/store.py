@@ -46,15 +46,8 @@ LOOK_AHEAD = 4  # bags cut but not yet written; bounds memory when the disk is s
 PIECE_BYTES = 64_000_000  # larger bags are cut and written in pieces
 CHANNELS = 3
 GRID_KNOBS = (
-    "field_px",
-    "mpp",
-    "image_mpp",
-    "magnifications",
-    "overlap_frac",
-    "min_coverage",
-    "min_tiles",
-    "max_tiles",
-)
+    "field_px", "mpp", "image_mpp", "magnifications", "overlap_frac", "min_coverage", "min_tiles", "max_tiles",
+)  # fmt: skip
 RASTER_PX = 16  # side of the shrunken mask of a tile: a cell is some 14 px at 224, a nucleus; finer is the channel's
 INDEX_COLUMNS = ("positions", "coverage", "scale", "kind")  # of a bag and of the store: one entry a tile
 
@@ -173,7 +166,7 @@ class TileStore:
         return arrays["outlines"], arrays["shapes"]
 
     def _read(self, name: str, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Rows of one of the files, (n, bytes of a row)."""
+        """Return rows of one of the files, (n, bytes of a row)."""
         rows = np.asarray(rows, dtype=np.int64)
         if len(rows) and not (rows.min() >= 0 and rows.max() < len(self)):
             raise IndexError(f"rows {rows.min()} to {rows.max()} of a store with {len(self)} rows")
@@ -188,18 +181,19 @@ class TileStore:
                 self._fill(file, values[first:last].reshape(-1).data)
         return values
 
-    @property
-    def _row_bytes(self) -> dict[str, int]:
-        """Bytes of a row of each file that has one a tile."""
-        pixels = self.tile_px * self.tile_px
-        return {TILES_NAME: pixels * CHANNELS, MASKS_NAME: -(-pixels // 8), RASTERS_NAME: RASTER_PX * RASTER_PX}
-
     def _fill(self, file: FileIO, view: memoryview) -> None:
+        """Read as many bytes as the view has."""
         while view:
             count = file.readinto(view)  # may be less than asked for: Linux reads at most 2 GB at once
             if not count:
                 raise RunError(f"a file in {self.folder} became shorter. Fix: delete {self.folder} and run again")
             view = view[count:]
+
+    @property
+    def _row_bytes(self) -> dict[str, int]:
+        """Bytes of a row of each file that has one a tile."""
+        pixels = self.tile_px * self.tile_px
+        return {TILES_NAME: pixels * CHANNELS, MASKS_NAME: -(-pixels // 8), RASTERS_NAME: RASTER_PX * RASTER_PX}
 
 
 def build_store(
@@ -230,7 +224,13 @@ def build_store(
     cache.mkdir(parents=True, exist_ok=True)
     memo = cache / "hashes.json"
     hashes = store.hash_files((p for s in samples for p in s.files), memo=memo)
-    key = _hash_store(samples, tile, tile_px=tile_px, hashes=hashes)
+    rows = [
+        f"{s.image}|{hashes[s.path]}|{records.identify_mask(s, hashes)}|{s.foreign_mask}|{s.repair or ''}"
+        + (f"|{s.bits}" if s.bits else "")
+        for s in samples
+    ]
+    knobs = json.dumps(_name_knobs(tile, tile_px), sort_keys=True)
+    key = store.hash_text(knobs, store.hash_code("smalti.tile.store"), *rows)
 
     def build(folder: Path) -> None:
         _check_disk(samples, tile, tile_px=tile_px, folder=folder)
@@ -279,16 +279,6 @@ def _name_knobs(tile: recipe.Tile, tile_px: int) -> dict[str, object]:
     return knobs
 
 
-def _hash_store(samples: tuple[Sample, ...], tile: recipe.Tile, *, tile_px: int, hashes: Mapping[Path, str]) -> str:
-    rows = [
-        f"{s.image}|{hashes[s.path]}|{records.identify_mask(s, hashes)}|{s.foreign_mask}|{s.repair or ''}"
-        + (f"|{s.bits}" if s.bits else "")
-        for s in samples
-    ]
-    knobs = json.dumps(_name_knobs(tile, tile_px), sort_keys=True)
-    return store.hash_text(knobs, store.hash_code("smalti.tile.store"), *rows)
-
-
 def _check_disk(samples: tuple[Sample, ...], tile: recipe.Tile, *, tile_px: int, folder: Path) -> None:
     tiles = sum(bound_bag(s, tile, tile_px=tile_px) for s in samples)
     needed_gb = tiles * tile_px * tile_px * CHANNELS / 1e9
@@ -321,7 +311,9 @@ def _write_store(
             for bag in pieces:
                 bits = np.packbits(bag.masks.reshape(len(bag.masks), -1), axis=1)
                 speaking = np.concatenate([np.empty((0, CHANNELS), dtype=np.uint8), *bag.tissue])
-                for file, rows in zip(files, (bag.pixels, bits, _shrink_masks(bag.masks), speaking), strict=True):
+                small = [cv2.resize(255 * m, (RASTER_PX, RASTER_PX), interpolation=cv2.INTER_AREA) for m in bag.masks]
+                rasters = np.asarray(small, dtype=np.uint8)
+                for file, rows in zip(files, (bag.pixels, bits, rasters, speaking), strict=True):
                     file.write(np.ascontiguousarray(rows).data)
                 counts[i + 1] += len(bag.pixels)
                 stained[i + 1] += len(speaking)
@@ -336,12 +328,6 @@ def _write_store(
     np.savez(folder / SHAPES_NAME, outlines=outlines, shapes=shapes)
     about = {"knobs": _name_knobs(tile, tile_px), "tile_px": tile_px, "images": [s.image for s in samples]}
     store.write_json(folder / ABOUT_NAME, about)
-
-
-def _shrink_masks(masks: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    size = (RASTER_PX, RASTER_PX)
-    rasters = [cv2.resize(255 * mask, size, interpolation=cv2.INTER_AREA) for mask in masks]
-    return np.asarray(rasters, dtype=np.uint8).reshape(-1, RASTER_PX, RASTER_PX)
 
 
 def _cut_ahead(

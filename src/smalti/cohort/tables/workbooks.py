@@ -82,9 +82,7 @@ def _read_workbook(data: bytes, file: str) -> dict[str, Lines]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it says what it leaves out: styles, drawings
             book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
-            for sheet in book.worksheets:
-                if sheet.sheet_state != "visible":
-                    continue
+            for sheet in (sheet for sheet in book.worksheets if sheet.sheet_state == "visible"):
                 sheet.reset_dimensions()  # what the file says of its size may be wrong
                 rows = (
                     [_show_cell(cell.value, getattr(cell, "number_format", "General")) for cell in row]

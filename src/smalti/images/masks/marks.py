@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,31 +61,28 @@ class Marks:
             DataError: values that are not finite.
         """
         if band.dtype.kind == "f" and not np.isfinite(band).all():
-            raise data_error(
-                self.path, "unreadable", message="holds values that are not finite.", fix="export the mask as 0 and 255"
-            )
+            message = "holds values that are not finite."
+            raise data_error(self.path, "unreadable", message=message, fix="export the mask as 0 and 255")
         if band.dtype == bool:
             band = band.astype(np.uint8)
         elif band.dtype.kind in "iu" and band.dtype.itemsize > 2 and band.min() >= 0 and band.max() < 2**16:
             band = band.astype(np.uint16)  # far faster to count
-        for part in _slice(band):
-            self._count(part)
+        rows = max(1, SLICE_PX // band.shape[1])
+        for part in (band[row : row + rows] for row in range(0, len(band), rows)):
+            found = _count_values(part)
+            self.counts.update(found)
+            if len(found) < 3:
+                self.solid.update(found)  # what holds two values has no levels between them
+                continue
+            first = part[:-1, :-1]
+            alike = (first == part[1:, :-1]) & (first == part[:-1, 1:]) & (first == part[1:, 1:])
+            self.solid.update(_count_values(first, alike))
+            if len(self.counts) > MOST_CLASSES:
+                steps = np.abs(np.diff(part[::4].astype(np.float64), axis=1))
+                self.steps += int((steps > 0).sum())
+                self.small_steps += int(((steps > 0) & (steps <= SMALL_STEP)).sum())
         if keep:
             self.parts.append(band if self.step == 1 else band[:: self.step, :: self.step].copy())
-
-    def _count(self, part: NDArray[Any]) -> None:
-        found = _count_values(part)
-        self.counts.update(found)
-        if len(found) < 3:
-            self.solid.update(found)  # what holds two values has no levels between them
-            return
-        first = part[:-1, :-1]
-        alike = (first == part[1:, :-1]) & (first == part[:-1, 1:]) & (first == part[1:, 1:])
-        self.solid.update(_count_values(first, alike))
-        if len(self.counts) > MOST_CLASSES:
-            steps = np.abs(np.diff(part[::4].astype(np.float64), axis=1))
-            self.steps += int((steps > 0).sum())
-            self.small_steps += int(((steps > 0) & (steps <= SMALL_STEP)).sum())
 
     @property
     def smooth(self) -> bool:
@@ -95,7 +91,7 @@ class Marks:
 
     @property
     def grey(self) -> bool:
-        """Whether what lies between the ends is no label: edges, ringing, a smooth map."""
+        """Return whether what lies between the ends is no label: edges, ringing, a smooth map."""
         if len(self.counts) < 3:
             return False
         low, high = self.low, self.high
@@ -103,11 +99,9 @@ class Marks:
             return True  # paper that is not quite black, or pencil
         between = [value for value in self.counts if low < value < high]
         solid, total = (sum(counts[value] for value in between) for counts in (self.solid, self.counts))
-        return self.lossy or self.smooth or solid < SOLID_FRAC * total or self._rings(between, total)
-
-    def _rings(self, between: list[float], total: int) -> bool:
-        """Whether values crowd around both ends, as those of two values that WebP or JPEG 2000 kept with loss."""
-        low, high = self.low, self.high
+        if self.lossy or self.smooth or solid < SOLID_FRAC * total:
+            return True
+        # WebP or JPEG 2000 with loss make two values crowd around both ends.
         reach = ENDS_FRAC * (high - low)
         ends = [[v for v in between if v - low <= reach], [v for v in between if high - v <= reach]]
         crowded = sum(self.counts[value] for end in ends for value in end)
@@ -143,13 +137,6 @@ class Marks:
         """What is marked, (h, w) of 0 and 1."""
         plane = self.join()
         return (plane >= self.find_threshold() if self.grey else plane != 0).astype(np.uint8)
-
-
-def _slice(band: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """Parts of a band."""
-    rows = max(1, SLICE_PX // band.shape[1])
-    for row in range(0, len(band), rows):
-        yield band[row : row + rows]
 
 
 def _count_values(plane: NDArray[Any], where: NDArray[np.bool_] | None = None) -> dict[float, int]:

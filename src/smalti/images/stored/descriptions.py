@@ -10,6 +10,7 @@ import numpy as np
 from tifffile import TiffFile
 
 COUNTED = {"", "c", "ch", "channel", "image", "channelimage"}  # letters of names that only count
+PRIMARY_ENDS = [[255, 0, 0], [0, 255, 0], [0, 0, 255]]  # last entries of ImageJ's colour tables
 FLUORESCENT = ("Fluor", "EmissionWavelength", "ExcitationWavelength")  # of a channel in OME-XML
 
 
@@ -26,7 +27,7 @@ def find_ome(tif: TiffFile, series: int) -> ElementTree.Element | None:
 
 
 def list_channels(tif: TiffFile, series: Any, number: int) -> tuple[list[str], bool]:
-    """Names of the three channels of a picture and whether the file calls them channels of one colour image.
+    """Return names of the three channels of a picture and whether the file calls them channels of one colour image.
 
     Names that only count (``Channel 1``, ImageJ's ``c:1/3``) are empty.
     """
@@ -38,31 +39,22 @@ def list_channels(tif: TiffFile, series: Any, number: int) -> tuple[list[str], b
     if series.kind == "imagej":
         about = tif.imagej_metadata or {}
         tables = about.get("LUTs")
-        coloured = about.get("mode") in {"composite", "color"} and (tables is None or _are_primaries(tables))
+        coloured = about.get("mode") in {"composite", "color"}
+        if tables is not None:  # shown in red, green and blue, in this order
+            coloured &= [np.asarray(table)[:, -1].tolist() for table in tables] == PRIMARY_ENDS
         return [_drop_count(name) for name in about.get("Labels", [])][:3] or [""] * 3, coloured
-    return [_name_page(page) for page in series.pages[:3]], False
+    names = []
+    for page in series.pages[:3]:  # a page is named by its tag PageName, or by a description of one word
+        tags = getattr(page.aspage(), "tags", {})
+        texts = [str(tags[code].value).strip() for code in (285, 270) if code in tags]
+        names.append(next((text for text in texts if len(text.split()) == 1 and "{" not in text), ""))
+    return names, False
 
 
 def _drop_count(name: object) -> str:
     """A name, or nothing where it only counts."""
     text = str(name).partition(" - ")[0].strip()
     return "" if re.sub(r"[^a-z]", "", text.casefold()) in COUNTED else text
-
-
-def _are_primaries(tables: Any) -> bool:
-    """Whether ImageJ shows the channels in red, green and blue, in this order."""
-    last = [np.asarray(table)[:, -1].tolist() for table in tables]
-    return last == [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
-
-
-def _name_page(page: Any) -> str:
-    """The name of a page: its tag PageName, or a description of one word."""
-    tags = getattr(page.aspage(), "tags", {})
-    for number in (285, 270):
-        text = str(tags[number].value).strip() if number in tags else ""
-        if text and len(text.split()) == 1 and "{" not in text:
-            return text
-    return ""
 
 
 MICRONS = {  # of a unit, as OME-XML and ImageJ write it
@@ -97,7 +89,7 @@ def _read_unit(text: object) -> float:
 
 
 def _divide(microns: float, resolution: Any) -> float:
-    """Microns by pixels per unit, which TIFF keeps as a fraction."""
+    """Return microns by pixels per unit, which TIFF keeps as a fraction."""
     if isinstance(resolution, tuple) and len(resolution) == 2 and all(isinstance(n, int) for n in resolution):
         return microns * resolution[1] / resolution[0] if resolution[0] else 0.0
     return microns / resolution if isinstance(resolution, (int, float)) and resolution else 0.0
