@@ -33,7 +33,7 @@ LITTER = "hidden files and litter of systems"  # the kind under which it is told
 
 
 def clean_path(text: str, root: Path) -> str | None:
-    """A path from a table as POSIX text relative to ``root``; None when it leaves the folder.
+    """Return a path from a table as POSIX text relative to ``root``; None when it leaves the folder.
 
     Judged as text: backslashes and Windows drives count, links inside the folder are not followed.
     """
@@ -135,29 +135,17 @@ class Folder:
             self._report("not-a-file", below, message=f"is a folder, no {kind}.", fix="move it away or rename it")
         return files, folders
 
-    def _accept(self, name: str) -> bool:
-        """Whether a file has a name that tables, pages and other systems can hold; what is no data has any."""
-        if is_plain(name):
-            return True
-        if is_image_name(name) or name.lower().endswith(TABLE_SUFFIXES):
-            utf8 = not any("\ud800" <= sign <= "\udfff" for sign in name)
-            what = "control signs, such as a line break" if utf8 else "bytes that are not UTF-8"
-            self._report("name", show_text(name), message=f"has a name with {what} (shown as \\...).", fix="rename it")
-        else:
-            self.passed[ODD_NAMES].append(show_text(name))
-        return False
-
     def _report(self, code: str, file: str, *, message: str, fix: str, warning: bool = False) -> None:
         images = () if warning else (show_text(file),)
         self.problems.append(Problem(code, file, message, fix, images, warning))
 
     def list_images(self, below: str = "") -> list[str]:
-        """Images and masks below a folder ("" for all)."""
+        """Return images and masks below a folder ("" for all)."""
         start = f"{below}/" if below else ""
         return [name for name in self.files if name.startswith(start) and is_image_name(name)]
 
     def find_image(self, text: str) -> Match:
-        """The image that a table calls ``text``, or the candidates; a mask only where the text names one."""
+        """Return the image that a table calls ``text``, or the candidates; a mask only where the text names one."""
         exact = (text, f"images/{text}") if text != text.strip() else ()  # spaces around it may be part of the name
         cleaned = clean_path(text, self.root)
         for name in (*exact, *((cleaned, f"images/{cleaned}") if cleaned else ())):
@@ -168,7 +156,7 @@ class Folder:
         return found if found.names or not is_mask_name(wanted) else self._masks.find(wanted)
 
     def find_mask(self, text: str, image: str) -> Match:
-        """The mask that a table calls ``text``, or the candidates; never the image itself."""
+        """Return the mask that a table calls ``text``, or the candidates; never the image itself."""
         cleaned = clean_path(text, self.root)
         for name in (cleaned, f"masks/{cleaned}", f"mask/{cleaned}") if cleaned else ():
             if name in self.files and name != image:
@@ -179,7 +167,7 @@ class Folder:
         return max((m for m in others if m.names), key=lambda match: match.rank, default=NOTHING)
 
     def give_mask(self, sample: Sample, masks: Iterable[str] | None = None) -> Sample:
-        """The sample with these masks; without them, with those that its name says are its own."""
+        """Return the sample with these masks; without them, with those that its name says are its own."""
         found = tuple(self.files[name] for name in (self.pairs.of.get(sample.image, ()) if masks is None else masks))
         if not found:
             return sample
@@ -187,7 +175,7 @@ class Folder:
 
 
 def _is_litter(name: str, *, is_folder: bool) -> bool:
-    """Whether a file or folder is hidden, or left behind by a system, a file server or a program."""
+    """Return whether a file or folder is hidden, or left behind by a system, a file server or a program."""
     if name.startswith((".", "~$")):
         return True
     lower = name.lower()
@@ -195,7 +183,10 @@ def _is_litter(name: str, *, is_folder: bool) -> bool:
 
 
 def _list_litter(root: Path, name: str, *, is_folder: bool, known: int) -> list[str]:
-    """The files of a piece of litter, relative to ``root``: itself or all below; `MOST_LITTER` with those known."""
+    """Return the files of a piece of litter, relative to ``root``: itself or all below.
+
+    `MOST_LITTER` with those known.
+    """
     found = [] if is_folder else [name]
     for below, folders, files in os.walk(root / name) if is_folder else ():
         links = [folder for folder in folders if (Path(below) / folder).is_symlink()]

@@ -15,7 +15,7 @@ from ..images import list_parts, open_file
 from .folder import LITTER, MOST_LITTER, Folder, is_image_name
 from .layouts.classes import NEVER_READ
 from .masks.pairing import is_mask_name
-from .reading import Reading
+from .result import LayoutResult
 
 UNREAD_PICTURES, UNREAD_SLIDES = "pictures of a kind that is not opened", "slides of a kind that is not opened"
 KINDS = {
@@ -52,33 +52,33 @@ MOST_SUFFIXES = 8  # more unknown ones are one kind
 SHOWN = 3
 
 
-def tell_unused(folder: Folder, reading: Reading) -> None:
+def tell_unused(folder: Folder, result: LayoutResult) -> None:
     """Add the problems of pictures that would be samples if they were opened, and one note of all unused files."""
-    samples = [PurePosixPath(d.sample.image) for d in reading.drafts]
+    samples = [PurePosixPath(d.sample.image) for d in result.candidates]
     forms, folders = {path.with_suffix("") for path in samples}, {path.parent for path in samples}
-    for kind, names in list_unused(folder, reading).items():
+    for kind, names in list_unused(folder, result).items():
         if kind not in MAY_BE_PICTURES and not kind.startswith(UNKNOWN):
             continue
         for name in names:
             path = PurePosixPath(name)
-            beside = reading.layout == "class-folders" or path.parent in folders
+            beside = result.layout == "class-folders" or path.parent in folders
             if not beside or path.with_suffix("") in forms or is_mask_name(name):
                 continue
             what, suffix = _look(folder.files[name])
             if suffix and not (kind in MAY_BE_PICTURES and suffix == ".tif"):  # raw pictures begin as TIFF does
                 message = f"is {what} by its content, and no image is looked for under '{path.suffix}'."
                 fix = f"rename it to {suffix}, or move it away"
-                reading.report("picture-suffix", name, message=message, fix=fix, images=(name,))
+                result.report("picture-suffix", name, message=message, fix=fix, images=(name,))
             elif kind in MAY_BE_PICTURES:
                 message, fix = "is a picture of a kind that is not opened.", "export it as PNG or TIFF, or move it away"
-                reading.report("picture-kind", name, message=message, fix=fix, images=(name,))
-    if text := describe_unused(folder, reading):
-        reading.notes.append(text)
+                result.report("picture-kind", name, message=message, fix=fix, images=(name,))
+    if text := describe_unused(folder, result):
+        result.notes.append(text)
 
 
-def describe_unused(folder: Folder, reading: Reading) -> str:
+def describe_unused(folder: Folder, result: LayoutResult) -> str:
     """Return the note of the files that are not used, with their kinds and their number; empty where there are none."""
-    unused = list_unused(folder, reading)
+    unused = list_unused(folder, result)
     kinds = []
     for kind, names in unused.items():
         count = f"{MOST_LITTER} or more" if kind == LITTER and len(names) >= MOST_LITTER else str(len(names))
@@ -87,26 +87,26 @@ def describe_unused(folder: Folder, reading: Reading) -> str:
     return f"files that are not used ({sum(map(len, unused.values()))}): {'; '.join(kinds)}" if unused else ""
 
 
-def list_unused(folder: Folder, reading: Reading) -> dict[str, list[str]]:
+def list_unused(folder: Folder, result: LayoutResult) -> dict[str, list[str]]:
     """Return every file that is no sample, no mask of one, no table that counts, and in no problem: names by kind."""
-    used = {d.sample.image for d in reading.drafts} | reading.tables
-    for path in (d.sample.path for d in reading.drafts):
+    used = {d.sample.image for d in result.candidates} | result.tables
+    for path in (d.sample.path for d in result.candidates):
         if path.suffix.lower() in {".mrxs", ".vms", ".vmu"}:  # slides of several files
             used |= {part.relative_to(folder.root).as_posix() for part in list_parts(path)}
-    paths = {path for d in reading.drafts for path in d.sample.files}
+    paths = {path for d in result.candidates for path in d.sample.files}
     # Of masks without an image a problem names the first alone; here all are counted.
-    told = [problem for problem in reading.problems if problem.code != "mask-without-image"]
+    told = [problem for problem in result.problems if problem.code != "mask-without-image"]
     used |= {name for problem in told for name in (problem.file, *problem.images)}
     found: dict[str, list[str]] = defaultdict(list)
-    table = reading.layout == "table"
+    table = result.layout == "table"
     for name, path in folder.files.items():
         if name in used or path in paths:
             continue
         suffix, top = PurePosixPath(name).suffix.lower(), PurePosixPath(name).parts[0]
         if not table and "/" in name and top.lower() in NEVER_READ:
             kind = f"files below {top}/, never looked into"
-        elif name in reading.passed:
-            kind = reading.passed[name]
+        elif name in result.passed:
+            kind = result.passed[name]
         elif is_image_name(name) and name in folder.pairs.names:
             kind = "masks of no image"
         elif is_image_name(name):
@@ -121,7 +121,7 @@ def list_unused(folder: Folder, reading: Reading) -> dict[str, list[str]]:
 
 
 def _look(path: Path) -> tuple[str, str]:
-    """What a file is by how it begins, and the suffix for it; nothing where smalti does not open the like."""
+    """Return what a file is by how it begins, and the suffix for it; nothing where smalti does not open the like."""
     try:
         with open_file(path) as file:
             start = file.read(16)

@@ -18,7 +18,7 @@ from .. import images
 from ..errors import DataError, MissingExtraError, Problem, is_plain
 from .folder import Folder
 from .masks.values import Seen
-from .reading import Draft, Reading, write_setting
+from .result import Candidate, LayoutResult, write_setting
 from .tables.names import natural_key
 
 Progress = Callable[[int, int], None]
@@ -28,7 +28,7 @@ _large_lock = threading.Lock()
 
 
 def check_files(
-    drafts: Sequence[Draft],
+    candidates: Sequence[Candidate],
     root: Path,
     *,
     largest: dict[Path, int],
@@ -42,16 +42,16 @@ def check_files(
     """
     problems: list[Problem] = []
     with ThreadPoolExecutor(min(MOST_WORKERS, os.cpu_count() or 1)) as pool:
-        checked = pool.map(lambda draft: _check_draft(draft, root, largest=largest, seen=seen), drafts)
+        checked = pool.map(lambda candidate: _check_draft(candidate, root, largest=largest, seen=seen), candidates)
         for done, found in enumerate(checked, start=1):
             problems += found
             if progress is not None:
-                progress(done, len(drafts))
+                progress(done, len(candidates))
     return problems
 
 
-def _check_draft(draft: Draft, root: Path, *, largest: dict[Path, int], seen: dict[str, Seen]) -> list[Problem]:
-    sample = draft.sample
+def _check_draft(candidate: Candidate, root: Path, *, largest: dict[Path, int], seen: dict[str, Seen]) -> list[Problem]:
+    sample = candidate.sample
     problems: list[Problem] = []
     size_px: tuple[int, int] | None = None
     try:
@@ -78,7 +78,7 @@ def _check_draft(draft: Draft, root: Path, *, largest: dict[Path, int], seen: di
 
 
 def _wait_turn(path: Path) -> AbstractContextManager[object]:
-    """Held while a large file is decoded; nothing to wait for with others.
+    """Return held while a large file is decoded; nothing to wait for with others.
 
     Raises:
         DataError, MissingExtraError: as `smalti.images.read_size`.
@@ -94,12 +94,12 @@ def _describe_failure(error: DataError | MissingExtraError, file: str, *, image:
     )
 
 
-def check_masks_present(drafts: Iterable[Draft], reported: Iterable[Problem]) -> list[Problem]:
+def check_masks_present(candidates: Iterable[Candidate], reported: Iterable[Problem]) -> list[Problem]:
     """Return images without a mask where others of their part have one; a whole part without masks is one warning."""
     known = {name for p in reported if p.code.startswith(("mask-", "path-", "ambiguous-")) for name in p.images}
-    parts: dict[bool, list[Draft]] = defaultdict(list)
-    for draft in drafts:
-        parts[draft.test].append(draft)
+    parts: dict[bool, list[Candidate]] = defaultdict(list)
+    for candidate in candidates:
+        parts[candidate.test].append(candidate)
     masked = {test: any(d.sample.mask_path for d in part) for test, part in parts.items()}
     bare = [d for part in parts.values() for d in part if d.sample.mask_path is None]
     message, fix = "has no mask, while other images have one.", "add its mask"
@@ -116,19 +116,19 @@ def check_masks_present(drafts: Iterable[Draft], reported: Iterable[Problem]) ->
     return problems
 
 
-def account_masks(folder: Folder, reading: Reading) -> None:
+def account_masks(folder: Folder, result: LayoutResult) -> None:
     """Note masks that were found by a name alone, and report those that no image has, folder by folder.
 
     ``truth/`` is never looked into.
     """
-    read = {d.sample.image for d in reading.drafts}
+    read = {d.sample.image for d in result.candidates}
     if not read:
         return  # why, is said already
-    known = {path for d in reading.drafts for path in d.sample.files}
+    known = {path for d in result.candidates for path in d.sample.files}
     # What is wrong with an image that is there and not read is said of the image.
     known |= {folder.files[m] for image, masks in folder.pairs.of.items() if image not in read for m in masks}
     if loose := [name for name in sorted(folder.pairs.loose) if folder.files[name] in known]:
-        reading.notes.append(f"{len(loose)} masks such as {loose[0]} belong to the only image of their name")
+        result.notes.append(f"{len(loose)} masks such as {loose[0]} belong to the only image of their name")
     idle: dict[str, list[str]] = defaultdict(list)
     for name in sorted(folder.pairs.names, key=natural_key):
         if folder.files[name] not in known and not name.startswith("truth/"):
@@ -140,16 +140,16 @@ def account_masks(folder: Folder, reading: Reading) -> None:
             message = f"and {len(names) - 1} more {where} look like masks, and no image that is read has them."
         fix = "name masks as their images (masks/NAME.png, NAME_mask.png), name the column that lists them "
         fix += "(--set data.mask=COLUMN), or move them away"
-        reading.report("mask-without-image", names[0], message=message, fix=fix, warning=True)
+        result.report("mask-without-image", names[0], message=message, fix=fix, warning=True)
 
 
-def check_labels(drafts: Iterable[Draft]) -> list[Problem]:
+def check_labels(candidates: Iterable[Candidate]) -> list[Problem]:
     """Return the problems of labels that are empty, or there only in one part, or spelt in two ways."""
     problems: list[Problem] = []
-    trained = [d for d in drafts if not d.test]
-    parts: dict[str, list[Draft]] = defaultdict(list)
-    for draft in trained:
-        parts[draft.part].append(draft)
+    trained = [d for d in candidates if not d.test]
+    parts: dict[str, list[Candidate]] = defaultdict(list)
+    for candidate in trained:
+        parts[candidate.part].append(candidate)
     for part, group in parts.items():
         empty = [d for d in group if d.sample.label is None]
         if not empty or len(empty) == len(trained):  # all of them: see `check_classes`
@@ -168,10 +168,10 @@ def check_labels(drafts: Iterable[Draft]) -> list[Problem]:
             fix += f", or, where it is a class: {write_setting('real_labels', texts)}" if texts else ""
         problems.append(Problem(code, where, message, fix, names))
     spellings: dict[str, Counter[str]] = defaultdict(Counter)
-    for draft in trained:
-        if draft.sample.label is not None:
-            plain = unicodedata.normalize("NFKC", draft.sample.label).casefold().replace("_", " ")
-            spellings[" ".join(plain.split())][draft.sample.label] += 1
+    for candidate in trained:
+        if candidate.sample.label is not None:
+            plain = unicodedata.normalize("NFKC", candidate.sample.label).casefold().replace("_", " ")
+            spellings[" ".join(plain.split())][candidate.sample.label] += 1
     for counts in (c for c in spellings.values() if len(c) > 1):
         listed = " and ".join(f"'{label}' ({n})" for label, n in counts.most_common())
         where = next(d.where for d in trained if d.sample.label == counts.most_common()[-1][0])
@@ -180,36 +180,36 @@ def check_labels(drafts: Iterable[Draft]) -> list[Problem]:
     return problems
 
 
-def check_texts(drafts: Iterable[Draft]) -> list[Problem]:
+def check_texts(candidates: Iterable[Candidate]) -> list[Problem]:
     """Return the problems of texts that no table can hold, or that a spreadsheet would carry out as a formula."""
     problems: list[Problem] = []
-    formulas: dict[str, Draft] = {}
-    for draft in drafts:
-        sample = draft.sample
+    formulas: dict[str, Candidate] = {}
+    for candidate in candidates:
+        sample = candidate.sample
         texts = {"label": sample.label or "", "case": sample.case, "name": sample.index, "image": sample.image}
         for kind, text in texts.items():
             if not is_plain(text):
                 message = f"{kind} '{text}' holds control signs, such as a line break."
-                problems.append(Problem("text", draft.where, message, "write it without them", (sample.image,)))
+                problems.append(Problem("text", candidate.where, message, "write it without them", (sample.image,)))
             elif text[:1] in FORMULA_SIGNS and not re.fullmatch(r"[+-]?[0-9.]*", text):
-                formulas.setdefault(text, draft)
+                formulas.setdefault(text, candidate)
     if formulas:
-        text, draft = next(iter(formulas.items()))
+        text, candidate = next(iter(formulas.items()))
         message = (
             f"'{text}' begins with '{text[0]}': a spreadsheet that opens a table with it carries it out as a formula"
         )
         others = f" (so do {len(formulas) - 1} more texts)" if len(formulas) > 1 else ""
         fix = "give it another beginning, or import tables of this data as text"
-        problems.append(Problem("formula", draft.where, f"{message}{others}.", fix, warning=True))
+        problems.append(Problem("formula", candidate.where, f"{message}{others}.", fix, warning=True))
     return problems
 
 
-def check_classes(drafts: Iterable[Draft], *, min_cases: int, left_out: int) -> list[Problem]:
+def check_classes(candidates: Iterable[Candidate], *, min_cases: int, left_out: int) -> list[Problem]:
     """Return what is missing to learn from what remains: labels, two classes, enough cases of each for folds."""
     cases: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for draft in drafts:
-        if not draft.test and draft.sample.label is not None:
-            cases[draft.sample.label][draft.sample.case].append(draft.sample.image)
+    for candidate in candidates:
+        if not candidate.test and candidate.sample.label is not None:
+            cases[candidate.sample.label][candidate.sample.case].append(candidate.sample.image)
     after = f" once the {left_out} images above are left out" if left_out else ""
     if not cases:
         fix = "fill the column of labels of the part to learn from"

@@ -39,12 +39,12 @@ class Meaning:
 
     @property
     def samples(self) -> int:
-        """How many of the samples of a pixel are its colour."""
+        """Return how many of the samples of a pixel are its colour."""
         return SAMPLES[self.photometric]
 
     @property
     def alpha(self) -> int | None:
-        """Which sample is the opacity."""
+        """Return which sample is the opacity."""
         found = [i for i, kind in enumerate(self.extras) if kind in {PREMULTIPLIED, OPACITY}]
         return self.samples + found[0] if found else None
 
@@ -58,7 +58,7 @@ class Ends:
 
 
 def count_bits(largest: int) -> int:
-    """The fewest bits of a camera that can have written a value."""
+    """Return the fewest bits of a camera that can have written a value."""
     return next((bits for bits in BUCKETS if largest < 1 << bits), BUCKETS[-1])
 
 
@@ -74,7 +74,7 @@ def refuse_range(meaning: Meaning, path: Path) -> None:
 
 
 def measure_ends(values: NDArray[Any], meaning: Meaning) -> Ends:
-    """The largest values of a picture, (H, W) or (H, W, samples)."""
+    """Return the largest values of a picture, (H, W) or (H, W, samples)."""
     if values.ndim == 2:
         return Ends(int(values.max()))
     alpha = None if meaning.alpha is None else int(values[..., meaning.alpha].max())
@@ -109,7 +109,7 @@ def to_colours(values: NDArray[Any], meaning: Meaning, *, bits: int, ends: Ends 
 
 
 def _narrow(values: NDArray[Any], bits: int) -> NDArray[np.uint8]:
-    """The high byte of values of so many bits; values of fewer than 8 bits are spread over 0..255."""
+    """Return the high byte of values of so many bits; values of fewer than 8 bits are spread over 0..255."""
     if bits < 8:
         return (values.astype(np.uint16) * 255 // ((1 << bits) - 1)).astype(np.uint8)
     return values if values.dtype == np.uint8 else np.minimum(values >> (bits - 8), 255).astype(np.uint8)

@@ -82,7 +82,7 @@ def find_doubts(image: Image.Image, path: Path) -> list[Problem]:
 
 
 def _count_png_bytes(header: bytes) -> int:
-    """Bytes of all rows, each with the one that names its filter."""
+    """Return bytes of all rows, each with the one that names its filter."""
     width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", header[:13])
     bits = depth * PNG_CHANNELS.get(colour, 1)
     total = 0

@@ -12,7 +12,7 @@ PLAUSIBLE_MPP = (0.05, 20.0)  # outside, a resolution tag speaks of print (96 dp
 
 
 def read_mpp(path: Path) -> float | None:
-    """Microns per pixel, mean of both directions, where known: slide properties, TIFF resolution; else None.
+    """Return microns per pixel, mean of both directions, where known: slide properties, TIFF resolution; else None.
 
     Resolutions of PNG and JPEG speak of print and are not used; nor are TIFF values outside `PLAUSIBLE_MPP`.
 
@@ -28,7 +28,7 @@ def read_mpp(path: Path) -> float | None:
 
 
 def read_orientation(path: Path) -> int:
-    """The EXIF orientation of an image, or the tag of a TIFF that means the same; 1 for none.
+    """Return the EXIF orientation of an image, or the tag of a TIFF that means the same; 1 for none.
 
     Raises:
         DataError, MissingExtraError: as `read_size`.
@@ -43,7 +43,9 @@ def read_orientation(path: Path) -> int:
 
 
 def read_encoding(path: Path) -> tuple[str, float]:
-    """How a file holds its pixels, from the header: format, kind and compression; mean quantisation step of a JPEG.
+    """Return how a file holds its pixels, from the header: format, kind and compression.
+
+    Mean quantisation step of a JPEG.
 
     Raises:
         DataError, MissingExtraError: as `read_size`.
@@ -60,7 +62,7 @@ def read_encoding(path: Path) -> tuple[str, float]:
 
 
 def _read_number(value: object) -> float:
-    """What a tag says where it says a number; 0 where it says anything else."""
+    """Return what a tag says where it says a number; 0 where it says anything else."""
     try:
         return float(value)  # type: ignore[arg-type]  # what is no number is told by trying
     except (TypeError, ValueError, ZeroDivisionError, OverflowError):

@@ -27,7 +27,7 @@ Stamp = tuple[int, ...]  # a change of a file changes it: size, times, and which
 
 @lru_cache(maxsize=100_000)
 def _read_series(path: Path, *stamp: int) -> bytes:
-    """The DICOM series of a file, empty where it does not say; ``stamp`` tells one content from another."""
+    """Return the DICOM series of a file, empty where it does not say; ``stamp`` tells one content from another."""
     with open_file(path) as file:
         start = file.read(SERIES_BYTES)
     at = start.find(SERIES_TAG) + len(SERIES_TAG)
@@ -51,7 +51,7 @@ HELD = Held()
 
 
 def list_parts(path: Path) -> list[Path]:
-    """The files that make up an image: itself, and what a slide of several files keeps beside it."""
+    """Return the files that make up an image: itself, and what a slide of several files keeps beside it."""
     suffix = path.suffix.lower()
     beside: Iterable[Path] = ()
     if suffix == ".mrxs":
@@ -66,7 +66,7 @@ def list_parts(path: Path) -> list[Path]:
 
 
 def open_file(path: Path) -> BytesIO | BufferedReader:
-    """The bytes of a regular file, those that are held where there are any.
+    """Return the bytes of a regular file, those that are held where there are any.
 
     Raises:
         DataError: it is no regular file, is missing, or may not be read.
@@ -108,7 +108,7 @@ def refuse_special(path: Path, mode: int | None = None) -> None:
 
 
 def read_stamp(path: Path) -> Stamp:
-    """What the system says of the files of an image: another stamp wherever one of them may have changed.
+    """Return what the system says of the files of an image: another stamp wherever one of them may have changed.
 
     Raises:
         DataError: it cannot be asked.
@@ -120,7 +120,7 @@ def read_stamp(path: Path) -> Stamp:
 
 
 def list_times(stamp: Sequence[int]) -> list[int]:
-    """When the files of a stamp were last written or touched, in nanoseconds."""
+    """Return when the files of a stamp were last written or touched, in nanoseconds."""
     return [n for i, n in enumerate(stamp) if i % 5 in {1, 2}]
 
 

@@ -76,7 +76,7 @@ def decode_freely(path: Path) -> Iterator[None]:
 
 @contextmanager
 def open_picture(path: Path) -> Iterator[tuple[Image.Image, int]]:
-    """The lazy Pillow image and its EXIF orientation; what fails inside becomes a `DataError`."""
+    """Open the lazy Pillow image and its EXIF orientation; what fails inside becomes a `DataError`."""
     with open_header(path) as (image, orientation), decode_freely(path):
         refuse_large(image, path)
         yield image, orientation
@@ -157,13 +157,13 @@ def _describe_content(file: BinaryIO) -> str:
 
 
 def find_turned_size(image: Image.Image, orientation: int) -> tuple[int, int]:
-    """(height_px, width_px) after `turn`."""
+    """Return (height_px, width_px) after `turn`."""
     width_px, height_px = image.size
     return (width_px, height_px) if orientation >= 5 and orientation in TURNS else (height_px, width_px)
 
 
 def turn(image: Image.Image, orientation: int) -> Image.Image:
-    """The image as its EXIF orientation wants it."""
+    """Return the image as its EXIF orientation wants it."""
     return image.transpose(TURNS[orientation]) if orientation in TURNS else image
 
 
@@ -175,14 +175,14 @@ def refuse_mode(image: Image.Image, path: Path) -> None:
 
 
 def shrink(image: Image.Image, longest_px: int | None) -> Image.Image:
-    """The image itself, its longer side no more than ``longest_px``."""
+    """Return the image itself, its longer side no more than ``longest_px``."""
     if longest_px is not None:
         image.thumbnail((longest_px, longest_px), Image.Resampling.LANCZOS)
     return image
 
 
 def is_unfilled(image: Image.Image) -> bool:
-    """Whether a picture has an opacity that is 0 everywhere: it was never filled, and the colours count."""
+    """Return whether a picture has an opacity that is 0 everywhere: it was never filled, and the colours count."""
     return image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() == (0, 0)
 
 

@@ -38,12 +38,12 @@ class Regions(Protocol):
 
     @property
     def size_px(self) -> tuple[int, int]:
-        """(height_px, width_px)."""
+        """Return (height_px, width_px)."""
 
     def read(
         self, row_px: int, col_px: int, *, height_px: int, width_px: int, longest_px: int | None = None
     ) -> NDArray[np.uint8]:
-        """As `read_region`."""
+        """Return the same as `read_region`."""
 
 
 @dataclass
@@ -58,13 +58,13 @@ class PictureRegions:
 
     @property
     def size_px(self) -> tuple[int, int]:
-        """(height_px, width_px)."""
+        """Return (height_px, width_px)."""
         return find_turned_size(self.image, self.orientation)
 
     def read(
         self, row_px: int, col_px: int, *, height_px: int, width_px: int, longest_px: int | None = None
     ) -> NDArray[np.uint8]:
-        """As `read_region`."""
+        """Return the same as `read_region`."""
         refuse_outside(self.path, (row_px, col_px), wanted=(height_px, width_px), size=self.size_px)
         if longest_px is None:
             refuse_whole(self.path, (height_px, width_px), most_px=LARGEST_WHOLE_PX)
@@ -97,13 +97,13 @@ class StoredRegions:
 
     @property
     def size_px(self) -> tuple[int, int]:
-        """(height_px, width_px)."""
+        """Return (height_px, width_px)."""
         return self.stored.size_px
 
     def read(
         self, row_px: int, col_px: int, *, height_px: int, width_px: int, longest_px: int | None = None
     ) -> NDArray[np.uint8]:
-        """As `read_region`."""
+        """Return the same as `read_region`."""
         path, box = self.stored.path, (row_px, col_px, height_px, width_px)
         refuse_outside(path, box[:2], wanted=box[2:], size=self.size_px)
         if longest_px is None:
@@ -135,7 +135,7 @@ class StoredRegions:
 def convert_stored(
     stored: Stored, values: NDArray[Any], *, bits: int | None, whole: NDArray[Any] | None = None
 ) -> NDArray[np.uint8]:
-    """Values of a picture as (H, W, 3) RGB; ``whole`` are all of them, where they are at hand."""
+    """Return values of a picture as (H, W, 3) RGB; ``whole`` are all of them, where they are at hand."""
     meaning = stored.meaning
     in_use = meaning.bits if meaning.said else bits
     ends = stored.find_ends(whole) if in_use is None or meaning.alpha is not None else None
@@ -154,13 +154,13 @@ class SlideRegions:
 
     @property
     def size_px(self) -> tuple[int, int]:
-        """(height_px, width_px)."""
+        """Return (height_px, width_px)."""
         return find_slide_size(self.slide)
 
     def read(
         self, row_px: int, col_px: int, *, height_px: int, width_px: int, longest_px: int | None = None
     ) -> NDArray[np.uint8]:
-        """As `read_region`."""
+        """Return the same as `read_region`."""
         refuse_outside(self.path, (row_px, col_px), wanted=(height_px, width_px), size=self.size_px)
         if longest_px is None:
             refuse_whole(self.path, (height_px, width_px), most_px=LARGEST_WHOLE_PX)
@@ -170,7 +170,7 @@ class SlideRegions:
 
 @contextmanager
 def open_regions(path: Path, *, bits: int | None = None) -> Iterator[Regions]:
-    """The image, open for several reads; ``bits`` as in `read_image`.
+    """Open the image, open for several reads; ``bits`` as in `read_image`.
 
     Raises:
         DataError, MissingExtraError: as `read_region`.
@@ -189,7 +189,7 @@ def open_regions(path: Path, *, bits: int | None = None) -> Iterator[Regions]:
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """Size (height_px, width_px) as `read_image` would give it, from the header alone.
+    """Return size (height_px, width_px) as `read_image` would give it, from the header alone.
 
     Raises:
         DataError: the file is missing, damaged, too large or no image.
@@ -200,7 +200,7 @@ def read_size(path: Path) -> tuple[int, int]:
 
 
 def read_image(path: Path, *, bits: int | None = None) -> NDArray[np.uint8]:
-    """Pixels as (H, W, 3) RGB in 0..255, converted by the rules at the top of `smalti.images`.
+    """Return pixels as (H, W, 3) RGB in 0..255, converted by the rules at the top of `smalti.images`.
 
     ``bits`` says how many bits of 16-bit values are in use, where the file does not; None takes the fewest of 8, 10,
     12, 14 and 16 that hold its largest value.
@@ -224,7 +224,7 @@ def read_region(
     longest_px: int | None = None,
     bits: int | None = None,
 ) -> NDArray[np.uint8]:
-    """The rectangle from (row_px, col_px), (height_px, width_px, 3) RGB at full resolution.
+    """Return the rectangle from (row_px, col_px), (height_px, width_px, 3) RGB at full resolution.
 
     With ``longest_px`` it is shrunk so that its longer side has no more than that. Cheap for slides and tiled TIFF; any
     other image is decoded whole. For several regions of one image see `open_regions`; ``bits`` as in `read_image`.
@@ -238,7 +238,7 @@ def read_region(
 
 
 def read_thumbnail(path: Path, *, longest_px: int, bits: int | None = None) -> NDArray[np.uint8]:
-    """The whole image, (h, w, 3) RGB, shrunk so that its longer side has ``longest_px``; never enlarged.
+    """Return the whole image, (h, w, 3) RGB, shrunk so that its longer side has ``longest_px``; never enlarged.
 
     Raises:
         DataError, MissingExtraError: as `read_image`; but a slide may be of any size.

@@ -23,7 +23,7 @@ STEPPED = tuple(name for name in Transfer.model_fields if name not in {"epochs",
 
 
 def settle_choices(recipes: Sequence[Recipe]) -> tuple[tuple[Recipe, ...], tuple[str, ...]]:
-    """Recipes with backbone, head and embedding that ``auto`` stands for, and what there is to say about it.
+    """Return recipes with backbone, head and embedding that ``auto`` stands for, and what there is to say about it.
 
     The recipes are compared with each other: head and embedding are one for all of them, so that what differs is what
     they say and not what follows from it.
@@ -51,7 +51,7 @@ def settle_choices(recipes: Sequence[Recipe]) -> tuple[tuple[Recipe, ...], tuple
 
 
 def settle_backbone(model: Model) -> Model:
-    """The section with the backbone that ``auto`` stands for; what names a backbone stays as it is.
+    """Return the section with the backbone that ``auto`` stands for; what names a backbone stays as it is.
 
     That is one whose weights a package has, where the package is installed and no file is named. No hub is asked, so
     that the answer does not change with the network.
@@ -71,7 +71,10 @@ def _explain_backbone(model: Model) -> str:
 
 
 def _choose_embedding(recipes: Sequence[Recipe]) -> tuple[str, str]:
-    """What of the networks is read, for all recipes alike, and why; descriptions have no stages, and do not count."""
+    """Return what of the networks is read, for all recipes alike, and why.
+
+    Descriptions have no stages, and do not count.
+    """
     networks = [recipe for recipe in recipes if not recipe.model.backbone.startswith(DESCRIBED)]
     frozen = all(r.model.head not in {AUTO, STEPS} and r.train.finetune.epochs == 0 for r in networks)
     if frozen and networks and all(r.model.backbone.startswith(STAGED) for r in networks):
@@ -80,7 +83,7 @@ def _choose_embedding(recipes: Sequence[Recipe]) -> tuple[str, str]:
 
 
 def _find_steps(recipe: Recipe) -> str | None:
-    """Why a head has to learn in steps; None where it can be solved."""
+    """Return why a head has to learn in steps; None where it can be solved."""
     if recipe.train.finetune.epochs:
         return "the backbone is fine-tuned (train.finetune.epochs)"
     if recipe.model.fusion is not None:
@@ -92,7 +95,7 @@ def _find_steps(recipe: Recipe) -> str | None:
 
 
 def list_turned(model: Model, train: Train, *, plain: Train) -> tuple[str, ...]:
-    """Knobs of a head that learns in steps which differ from ``plain``; a solved head reads none of them."""
+    """Return knobs of a head that learns in steps which differ from ``plain``; a solved head reads none of them."""
     names = (*STEPPED, "epochs")
     turned = [f"train.transfer.{n}" for n in names if getattr(train.transfer, n) != getattr(plain.transfer, n)]
     return (*turned, *(["model.dropout"] if model.dropout != Model().dropout else []))

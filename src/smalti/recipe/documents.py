@@ -16,7 +16,7 @@ S = TypeVar("S", bound=Section)
 
 
 def list_documents(kind: str) -> tuple[str, ...]:
-    """Names of the built-in files of a kind, ``ladder`` or ``space``."""
+    """Return names of the built-in files of a kind, ``ladder`` or ``space``."""
     return tuple(sorted(Path(f.name).stem for f in (resources.files("smalti") / f"{kind}s").iterdir()))
 
 

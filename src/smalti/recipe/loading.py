@@ -22,7 +22,7 @@ Values = dict[str, object]  # of a recipe, section by section
 
 
 def list_presets() -> tuple[str, ...]:
-    """Names of the presets that ship with smalti."""
+    """Return names of the presets that ship with smalti."""
     folder = resources.files("smalti") / "presets"
     return tuple(sorted(Path(f.name).stem for f in folder.iterdir() if f.name.endswith(".yaml")))
 
@@ -46,7 +46,7 @@ def load_recipe(
 
 
 def overlay_recipe(recipe: Recipe, overlay: str) -> Recipe:
-    """The recipe with a named preset's values laid over it.
+    """Return the recipe with a named preset's values laid over it.
 
     Raises:
         RecipeError: no preset has this name.
@@ -55,7 +55,7 @@ def overlay_recipe(recipe: Recipe, overlay: str) -> Recipe:
 
 
 def change_recipe(recipe: Recipe, settings: Iterable[str], *, where: str) -> Recipe:
-    """The recipe with ``section.knob=value`` settings laid over it; ``where`` names it in errors.
+    """Return the recipe with ``section.knob=value`` settings laid over it; ``where`` names it in errors.
 
     Raises:
         RecipeError: an unknown knob, or a value that does not fit.
@@ -115,7 +115,7 @@ def _parse_setting(setting: str) -> Values:
 
 
 def _takes_numbers(kind: Any) -> bool:
-    """Whether a type admits numbers or true and false, at any depth."""
+    """Return whether a type admits numbers or true and false, at any depth."""
     return kind in (int, bool) or isinstance(kind, int) or any(map(_takes_numbers, get_args(kind)))
 
 
@@ -153,7 +153,7 @@ def _validate(values: Mapping[str, object], where: str) -> Recipe:
 
 
 def list_knobs() -> dict[str, str]:
-    """Dotted name of every knob with its description."""
+    """Return dotted name of every knob with its description."""
     return dict(_walk_knobs(Recipe, ""))
 
 

@@ -15,9 +15,7 @@ BALANCING_LOSSES = ("logit_adjusted",)  # class weights beside them would correc
 class Phase(Section):
     """What both phases of training have in common."""
 
-    epochs: int = Field(
-        60, ge=0, le=MOST_EPOCHS, description="most passes over the training images; 0 leaves the phase out"
-    )
+    epochs: int = Field(60, ge=0, le=MOST_EPOCHS, description="maximum number of epochs; 0 skips the phase")
     batch_images: int = Field(32, gt=0, le=MOST_IMAGES, description="images (bags) per step")
     sampling: Sampling = Field(
         "shuffled",
@@ -68,7 +66,7 @@ class Phase(Section):
 
     @property
     def balances(self) -> bool:
-        """Whether sampling or loss makes the classes count alike by itself."""
+        """Return whether sampling or loss makes the classes count alike by itself."""
         return self.sampling.startswith("balanced") or self.loss in BALANCING_LOSSES
 
     @model_validator(mode="after")
@@ -108,9 +106,7 @@ class Transfer(Phase):
 class Finetune(Phase):
     """The backbone is opened stage by stage, from the head down."""
 
-    epochs: int = Field(
-        12, ge=0, le=MOST_EPOCHS, description="most passes over the training images; 0 leaves the phase out"
-    )
+    epochs: int = Field(12, ge=0, le=MOST_EPOCHS, description="maximum number of epochs; 0 skips the phase")
     batch_images: int = Field(8, gt=0, le=MOST_IMAGES, description="images (bags) per step")
     patience: int = Field(5, gt=0, le=MOST_EPOCHS, description="stop after so many epochs without a better inner loss")
     tiles_per_image: int = Field(4, gt=0, le=MOST_TILES, description="tiles drawn from a bag at each step")

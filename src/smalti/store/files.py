@@ -185,5 +185,5 @@ def read_arrays(path: Path, names: Iterable[str] | None = None) -> dict[str, NDA
 
 
 def now_text() -> str:
-    """The present moment, ISO 8601 in UTC, to the second."""
+    """Return the present moment, ISO 8601 in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -25,7 +25,7 @@ KEPT_S = 7 * 24 * 3600  # what another machine left; nothing takes so long
 
 
 def name_temporary(folder: Path) -> Path:
-    """A name in ``folder`` that nothing has."""
+    """Return a name in ``folder`` that nothing has."""
     process = os.getpid()
     return folder / f".smalti-{_hash_host()}-{process}-{_find_start(process)}-{secrets.token_hex(4)}.tmp"
 

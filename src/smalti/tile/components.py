@@ -16,7 +16,7 @@ Squares = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]  # po
 
 
 def find_regions(mask: Plane, tile: recipe.Tile, tile_px: int) -> Squares | None:
-    """Squares of the components of a mask, the largest component first; None for a mask of nothing.
+    """Return squares of the components of a mask, the largest component first; None for a mask of nothing.
 
     ``mask_box`` gives one square around each, to be shrunk or enlarged; ``tiles`` lays a grid on the box of each, the
     box in the middle where it is smaller than a tile, and chooses by coverage with this component alone, one tile at
@@ -52,7 +52,7 @@ def find_regions(mask: Plane, tile: recipe.Tile, tile_px: int) -> Squares | None
 
 
 def _scale_box(component: Component, mask: Plane) -> tuple[int, int, int, int]:
-    """Row, column, height, width in the image."""
+    """Return row, column, height, width in the image."""
     (top, bottom), (left, right) = (
         (int(start * scale), min(limit, math.ceil((start + length) * scale)))
         for start, length, scale, limit in zip(
@@ -70,7 +70,7 @@ def _center(box: tuple[int, int, int, int], mask: Plane, side: int) -> list[int]
 
 
 def _cover(component: Component, mask: Plane, positions: NDArray[np.int64], side_px: int) -> NDArray[np.float32]:
-    """Share of each square's part inside the image that is under this component alone, (N,)."""
+    """Return share of each square's part inside the image that is under this component alone, (N,)."""
     coverage = np.empty(len(positions), dtype=np.float32)
     for i, position in enumerate(positions.tolist()):
         spans, inside = [], 1

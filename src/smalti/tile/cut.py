@@ -134,7 +134,7 @@ def open_cut(sample: Sample, tile: recipe.Tile, *, tile_px: int, hashes: Mapping
 
 
 def cut_bag(sample: Sample, tile: recipe.Tile, *, tile_px: int, hashes: Mapping[Path, str]) -> Bag:
-    """All tiles of an image at once.
+    """Return all tiles of an image at once.
 
     Raises:
         DataError: as `open_cut`.
@@ -146,7 +146,7 @@ def cut_bag(sample: Sample, tile: recipe.Tile, *, tile_px: int, hashes: Mapping[
 def cut_pieces(
     sample: Sample, tile: recipe.Tile, *, tile_px: int, piece_tiles: int, hashes: Mapping[Path, str]
 ) -> Iterator[Bag]:
-    """The tiles of an image, at most ``piece_tiles`` at a time.
+    """Yield the tiles of an image, at most ``piece_tiles`` at a time.
 
     Raises:
         DataError: as `open_cut`.
@@ -157,7 +157,7 @@ def cut_pieces(
 
 
 def find_sides(sample: Sample, tile: recipe.Tile, *, tile_px: int) -> tuple[int, ...]:
-    """Sides of the squares of one place in pixels of the image, one a magnification, smallest first.
+    """Return sides of the squares of one place in pixels of the image, one a magnification, smallest first.
 
     Where microns per pixel are asked for, and neither image nor recipe says its own, pixels are taken as they are. A
     field of another side than a stored tile (`tile.field_px`) is scaled to it.
@@ -171,7 +171,7 @@ def find_sides(sample: Sample, tile: recipe.Tile, *, tile_px: int) -> tuple[int,
 
 
 def bound_bag(sample: Sample, tile: recipe.Tile, *, tile_px: int) -> int:
-    """The most tiles that an image can have, from its header.
+    """Return the most tiles that an image can have, from its header.
 
     Raises:
         DataError: the image cannot be read.
@@ -219,7 +219,7 @@ def _find_squares(scene: Scene, tile: recipe.Tile, sides_px: tuple[int, ...]) ->
 def _read_square(
     scene: Scene, position: tuple[int, int], *, side_px: int, tile_px: int, pale: tuple[int, int, int]
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """A square of the image and its mask, both brought to the side of a tile in the same way."""
+    """Return a square of the image and its mask, both brought to the side of a tile in the same way."""
     (row, height), (col, width) = (
         (max(start, 0), min(start + side_px, limit) - max(start, 0))
         for start, limit in zip(position, scene.size_px, strict=True)
@@ -251,7 +251,7 @@ def _read_square(
 
 
 def is_filled(length_px: int, side_px: int) -> bool:
-    """Whether a stretch of an image fills half of a square, so that mirroring makes one copy and no copy of that."""
+    """Return whether a stretch of an image fills half of a square, so that mirroring makes one copy at most."""
     return 2 * length_px >= side_px
 
 

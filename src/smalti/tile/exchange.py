@@ -46,13 +46,13 @@ def exchange_masks(cohort: Cohort) -> Cohort:
 
 
 def order_samples(samples: tuple[Sample, ...]) -> list[Sample]:
-    """Those with a mask, case by case, in an order that says nothing about them."""
+    """Return those with a mask, case by case, in an order that says nothing about them."""
     masked = [s for s in samples if s.mask_path is not None]
     return sorted(masked, key=lambda s: (hash_text(s.case), s.case, hash_text(s.image), s.image))
 
 
 def _exchange(samples: tuple[Sample, ...], ordered: list[Sample]) -> tuple[Sample, ...] | None:
-    """A permutation of the masks without a fixed case; None where there is none."""
+    """Return a permutation of the masks without a fixed case; None where there is none."""
     step = max(Counter(s.case for s in ordered).values(), default=0)
     if not ordered or 2 * step > len(ordered):
         return None

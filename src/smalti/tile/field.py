@@ -22,7 +22,7 @@ LEAST_PX = 16  # narrower images show next to nothing of tissue, and are no meas
 
 
 def settle_field(tile: recipe.Tile, samples: Sequence[Sample], *, tile_px: int, fixed: bool = False) -> recipe.Tile:
-    """The knobs with ``field_px`` where images are smaller than a tile: the median of their shorter sides.
+    """Return the knobs with ``field_px`` where images are smaller than a tile: the median of their shorter sides.
 
     ``tile_px`` is the side of a stored tile so far. Where neither the recipe nor the backbone (``fixed``) insists on
     it, ``size_px`` becomes the smaller one that such images need; where whole images are seen, the largest of them.
@@ -45,7 +45,7 @@ def settle_field(tile: recipe.Tile, samples: Sequence[Sample], *, tile_px: int, 
 
 
 def note_sizes(tile: recipe.Tile, samples: Sequence[Sample], *, tile_px: int) -> tuple[str, ...]:
-    """What is to be said of images that are smaller than what a tile shows, one sentence each.
+    """Return what is to be said of images that are smaller than what a tile shows, one sentence each.
 
     Raises:
         DataError: an image cannot be read.

@@ -15,7 +15,7 @@ from ..errors import RecipeError
 
 
 def make_grid(height_px: int, width_px: int, *, tile_px: int, overlap_frac: float = 0.0) -> NDArray[np.int64]:
-    """Positions (row_px, col_px) of all tiles of an image, row by row, (N, 2).
+    """Return positions (row_px, col_px) of all tiles of an image, row by row, (N, 2).
 
     Raises:
         RecipeError: a tile without pixels, or an overlap outside [0, 1).
@@ -32,7 +32,7 @@ def make_grid(height_px: int, width_px: int, *, tile_px: int, overlap_frac: floa
 
 
 def count_grid(height_px: int, width_px: int, *, tile_px: int, overlap_frac: float = 0.0) -> int:
-    """Number of tiles that `make_grid` places."""
+    """Return number of tiles that `make_grid` places."""
     step_px = max(1, round(tile_px * (1 - overlap_frac)))
     rows, cols = (_place_starts(n, tile_px=tile_px, step_px=step_px) for n in (height_px, width_px))
     return len(rows) * len(cols)
@@ -47,7 +47,7 @@ def _place_starts(length_px: int, *, tile_px: int, step_px: int) -> NDArray[np.i
 def measure_coverage(
     mask: NDArray[np.uint8], positions: NDArray[np.int64], *, tile_px: int, scale: tuple[float, float] = (1, 1)
 ) -> NDArray[np.float32]:
-    """Exact share of each tile's pixels inside the image that are under the mask, (N,).
+    """Return exact share of each tile's pixels inside the image that are under the mask, (N,).
 
     Args:
         mask: (H, W) of zeros and ones, or coarser.
@@ -78,7 +78,7 @@ def measure_coverage(
 def select_tiles(
     coverage: NDArray[np.float32], *, min_coverage: float, min_tiles: int, max_tiles: int | None
 ) -> NDArray[np.int64]:
-    """Indices of the tiles to keep, sorted, at least one.
+    """Return indices of the tiles to keep, sorted, at least one.
 
     Tiles with ``coverage >= min_coverage`` are kept. Where these are fewer than ``min_tiles``, the best covered tiles
     are kept up to that number, as far as they touch the mask at all; where none does, an even choice of all tiles.
@@ -94,12 +94,12 @@ def select_tiles(
 
 
 def spread_evenly(items: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """The middles of ``count`` equal stretches; all items when there are no more than ``count``."""
+    """Return the middles of ``count`` equal stretches; all items when there are no more than ``count``."""
     if len(items) <= count:
         return items
     return items[(2 * np.arange(count) + 1) * len(items) // (2 * count)]
 
 
 def place_square(start: int, length: int, *, side: int, limit: int) -> int:
-    """Where a span of ``side`` around the given one begins; before the image where it is longer than that."""
+    """Return where a span of ``side`` around the given one begins; before the image where it is longer than that."""
     return -((side - limit) // 2) if side > limit else min(max(start - (side - length) // 2, 0), limit - side)

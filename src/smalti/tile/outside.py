@@ -15,7 +15,7 @@ BLUR_FRAC = 1 / 16
 
 
 def find_pale(view: NDArray[np.uint8]) -> tuple[int, int, int]:
-    """The median colour of the palest pixels of an RGB picture (H, W, 3): those whose darkest channel is brightest.
+    """Return the median colour of the palest pixels of a picture (H, W, 3): those whose darkest channel is brightest.
 
     What an image shows where nothing is, so that a blank looks like the end of the tissue and not like an object.
     """

@@ -43,7 +43,7 @@ class Scene:
     fill: tuple[int, int, int] = (255, 255, 255)
 
     def read(self, box: tuple[int, int, int, int], *, longest_px: int) -> Picture:
-        """The box (row_px, col_px, height_px, width_px) inside the image, RGB.
+        """Return the box (row_px, col_px, height_px, width_px) inside the image, RGB.
 
         A large image may give it shrunk, its longer side no less than ``longest_px``.
         """
@@ -59,11 +59,11 @@ class Scene:
         return part
 
     def view(self) -> Picture:
-        """The whole image, shrunk where it is large."""
+        """Return the whole image, shrunk where it is large."""
         return self.read((0, 0, *self.size_px), longest_px=VIEW_PX)
 
     def find_tissue(self) -> Plane:
-        """Where tissue is, whatever the mask; not where paint was."""
+        """Return where tissue is, whatever the mask; not where paint was."""
         tissue = find_tissue(self.view())
         if self.paint is not None:
             size = (tissue.shape[1], tissue.shape[0])

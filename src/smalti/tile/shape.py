@@ -52,13 +52,16 @@ class Component:
     part: Map
 
     def trace(self) -> NDArray[np.int32]:
-        """Its outer outline, (n, 1, 2) of (col, row) in the box, as OpenCV has it."""
+        """Return its outer outline, (n, 1, 2) of (col, row) in the box, as OpenCV has it."""
         contours, _ = cv2.findContours(self.part, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         return np.asarray(max(contours, key=len), dtype=np.int32)
 
 
 def find_components(mask: Map, *, most: int | None = None) -> list[Component]:
-    """Connected parts of a mask (H, W) of 0 and 1, the largest first, without crumbs; ``most`` of them at most."""
+    """Return connected parts of a mask (H, W) of 0 and 1, the largest first, without crumbs.
+
+    ``most`` of them at most.
+    """
     count, labels, stats, centers = cv2.connectedComponentsWithStats(mask, connectivity=8)
     areas = stats[1:, cv2.CC_STAT_AREA]
     if count == 1:
@@ -74,7 +77,7 @@ def find_components(mask: Map, *, most: int | None = None) -> list[Component]:
 
 
 def shrink_mask(mask: Map, size_px: tuple[int, int], *, longest_px: int) -> Map:
-    """A mask over an image of this size, at any scale, as coverage 0 to 255, in the image's proportions."""
+    """Return a mask over an image of this size, at any scale, as coverage 0 to 255, in the image's proportions."""
     scale = longest_px / max(size_px)
     height, width = (max(1, round(n * scale)) for n in size_px)
     shrinks = height < mask.shape[0] or width < mask.shape[1]
@@ -83,7 +86,7 @@ def shrink_mask(mask: Map, size_px: tuple[int, int], *, longest_px: int) -> Map:
 
 
 def draw_outline(mask: Map, size_px: tuple[int, int]) -> Map:
-    """A whole mask of 0 and 1 in a square of `OUTLINE_PX`, letterboxed: coverage of each cell, 0 to 255."""
+    """Return a whole mask of 0 and 1 in a square of `OUTLINE_PX`, letterboxed: coverage of each cell, 0 to 255."""
     small = shrink_mask(mask, size_px, longest_px=OUTLINE_PX)
     square = np.zeros((OUTLINE_PX, OUTLINE_PX), dtype=np.uint8)
     top, left = ((OUTLINE_PX - n) // 2 for n in small.shape)
@@ -132,7 +135,7 @@ def _describe_parts(components: list[Component]) -> list[float]:
 
 
 def _measure_outline(contour: NDArray[np.int32]) -> tuple[float, float, float, float]:
-    """Solidity, eccentricity, compactness and the pixels inside and on an outline."""
+    """Return solidity, eccentricity, compactness and the pixels inside and on an outline."""
     # A contour runs through the middles of the border pixels; half of it and one more complete the area (Pick).
     border = len(contour) / 2 + 1
     area = cv2.contourArea(contour) + border

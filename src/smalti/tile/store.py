@@ -88,7 +88,7 @@ class TileStore:
         return int(self.starts[-1])
 
     def position(self, image: str) -> int:
-        """Where an image is in `images`.
+        """Return where an image is in `images`.
 
         Raises:
             RunError: the store does not hold this image.
@@ -98,15 +98,15 @@ class TileStore:
         return self._order[image]
 
     def count(self, i: int) -> int:
-        """Number of tiles of bag ``i``."""
+        """Return number of tiles of bag ``i``."""
         return len(self.rows(i))
 
     def rows(self, i: int) -> range:
-        """Rows of bag ``i``."""
+        """Return rows of bag ``i``."""
         return range(int(self.starts[i]), int(self.starts[i + 1]))
 
     def find_places(self, i: int) -> NDArray[np.float32]:
-        """Where the tiles of bag ``i`` lie, (row, col) in sides of its finest tiles, (N, 2).
+        """Return where the tiles of bag ``i`` lie, (row, col) in sides of its finest tiles, (N, 2).
 
         What counts is the middle of a tile: tiles of several magnifications around one point have one place.
         """
@@ -119,7 +119,7 @@ class TileStore:
         return ((self.positions[chosen] + (sides - finest) / 2) / finest).astype(np.float32)
 
     def read_staining(self, method: str) -> Staining:
-        """What one of `smalti.tissue.frames.STAINS` makes of the stain of each image; measured once and kept.
+        """Return what one of `smalti.tissue.frames.STAINS` makes of the stain of each image; measured once and kept.
 
         Raises:
             RunError: the store is damaged.
@@ -133,11 +133,13 @@ class TileStore:
         return Staining(**store.read_arrays(path, ("frames", "kind")), tile_kind=self.kind)
 
     def read_rows(self, start: int, stop: int, *, masked: bool = False) -> NDArray[np.uint8]:
-        """Tiles ``start`` to ``stop`` (excluded), as `read_tiles`."""
+        """Return tiles ``start`` to ``stop`` (excluded), as `read_tiles`."""
         return self.read_tiles(np.arange(start, stop, dtype=np.int64), masked=masked)
 
     def read_tiles(self, rows: NDArray[np.int64], *, masked: bool = False) -> NDArray[np.uint8]:
-        """Tiles of these rows, in this order, (n, tile_px, tile_px, 3) RGB; ``masked``: the mask last, 0 and 255.
+        """Return tiles of these rows, in this order, (n, tile_px, tile_px, 3) RGB.
+
+        ``masked``: the mask last, 0 and 255.
 
         Read from the file, not through a memory map: as fast (``benchmarks/bench_tile.py``), and pages of a map count
         as this process's memory until it ends, so a walk through a large store would fill what a machine has.
@@ -151,17 +153,17 @@ class TileStore:
         return np.concatenate([tiles, 255 * self.read_masks(rows)[..., None]], axis=3)
 
     def read_masks(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """The mask (or tissue) in tiles, (n, tile_px, tile_px) of 0 and 1."""
+        """Return the mask (or tissue) in tiles, (n, tile_px, tile_px) of 0 and 1."""
         pixels = self.tile_px * self.tile_px
         bits = np.unpackbits(self._read(MASKS_NAME, rows), axis=1, count=pixels)
         return bits.reshape(-1, self.tile_px, self.tile_px)
 
     def read_rasters(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """The same shrunk, (n, `RASTER_PX`, `RASTER_PX`): coverage of each cell, 0 to 255."""
+        """Return the same shrunk, (n, `RASTER_PX`, `RASTER_PX`): coverage of each cell, 0 to 255."""
         return self._read(RASTERS_NAME, rows).reshape(-1, RASTER_PX, RASTER_PX)
 
     def read_shapes(self) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """The whole mask of each image, (images, S, S) 0 to 255, and its `SHAPE_NAMES` in numbers, (images, K)."""
+        """Return the whole mask of each image, (images, S, S) 0 to 255, and its `SHAPE_NAMES`, (images, K)."""
         arrays = store.read_arrays(self.folder / SHAPES_NAME, ("outlines", "shapes"))
         return arrays["outlines"], arrays["shapes"]
 
@@ -191,7 +193,7 @@ class TileStore:
 
     @property
     def _row_bytes(self) -> dict[str, int]:
-        """Bytes of a row of each file that has one a tile."""
+        """Return bytes of a row of each file that has one a tile."""
         pixels = self.tile_px * self.tile_px
         return {TILES_NAME: pixels * CHANNELS, MASKS_NAME: -(-pixels // 8), RASTERS_NAME: RASTER_PX * RASTER_PX}
 
@@ -204,7 +206,7 @@ def build_store(
     cache: Path,
     progress: Callable[[int, int], None] | None = None,
 ) -> TileStore:
-    """The tiles of all samples of a cohort; cut now unless ``cache`` has them.
+    """Return the tiles of all samples of a cohort; cut now unless ``cache`` has them.
 
     Args:
         cohort: labelled and unlabelled samples.
@@ -269,7 +271,7 @@ def open_store(folder: Path) -> TileStore:
 
 
 def _name_knobs(tile: recipe.Tile, tile_px: int) -> dict[str, object]:
-    """The knobs that this source reads; others must not change the key."""
+    """Return the knobs that this source reads; others must not change the key."""
     knobs = {"tile_px": tile_px, **tile.model_dump(include={"source", "regions", "outside"})}
     if tile.source == "tiles":
         # Components are cut as the whole image is, by all of these, where the mask is empty.
@@ -299,7 +301,7 @@ def _write_store(
     folder: Path,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    """Bag after bag and piece after piece, so that memory is bounded whatever the images."""
+    """Write bag after bag and piece after piece, so that memory is bounded whatever the images."""
     counts, stained = (np.zeros(len(samples) + 1, dtype=np.int64) for _ in range(2))
     columns: dict[str, list[NDArray[np.generic]]] = {name: [] for name in INDEX_COLUMNS}
     outlines = np.empty((len(samples), OUTLINE_PX, OUTLINE_PX), dtype=np.uint8)
@@ -333,7 +335,7 @@ def _write_store(
 def _cut_ahead(
     samples: tuple[Sample, ...], tile: recipe.Tile, *, tile_px: int, hashes: Mapping[Path, str]
 ) -> Iterator[Iterable[Bag]]:
-    """Bags in the order of the samples, cut by a few threads that never run far ahead of the reader.
+    """Yield bags in the order of the samples, cut by a few threads that never run far ahead of the reader.
 
     What is too large to be held is cut by the reader itself, while it reads.
     """

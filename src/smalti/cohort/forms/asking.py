@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from ...errors import Problem
 from ...types import Form
-from ..reading import Columns, write_setting
+from ..result import Columns, write_setting
 from ..tables.spelling import NUMBER, WHOLE, find_spelling, match_classes, plain_class, read_number
 from ..tables.table import CASE_NAMES, IMAGE_NAMES, LABEL_NAMES, MASK_NAMES, PART_NAMES, plain_name
 from .sample import WAY_OUT, read_cell
@@ -46,20 +46,20 @@ class _Asking:
 
     @property
     def listed(self) -> str:
-        """The classes, for messages."""
+        """Return the classes, for messages."""
         return _list(self.classes)
 
     def read_column(self, position: int) -> list[str]:
-        """The values of a column; empty where they say nothing."""
+        """Return the values of a column; empty where they say nothing."""
         texts = (read_cell(row.cells[position]) for row in self.form.rows)
         return ["" if text.lower() in EMPTY and text not in self.classes else text for text in texts]
 
     def see(self, position: int) -> set[str]:
-        """What a column holds."""
+        """Return what a column holds."""
         return set(self.read_column(position)) - {""}
 
     def is_answer(self, position: int) -> bool:
-        """Whether a column is called as what is filled usually is, or as the column of labels."""
+        """Return whether a column is named as columns to be filled usually are, or as the column of labels."""
         name = self.form.header[position]
         return name in (self.label_column, self.columns.label) or plain_name(name) in ANSWER_NAMES
 
@@ -67,7 +67,7 @@ class _Asking:
 def ask_columns(
     form: Form, classes: tuple[str, ...], *, columns: Columns, label_column: str
 ) -> tuple[Form, list[str], list[Problem]]:
-    """The form with what belongs into its columns, notes of what was guessed, and what has to be asked.
+    """Return the form with what belongs into its columns, notes of what was guessed, and what has to be asked.
 
     Args:
         form: rows are linked to images already.
@@ -117,13 +117,13 @@ def _fill_columns(asking: _Asking) -> Form:
 
 
 def _find_class(asking: _Asking, text: str) -> str | None:
-    """The class that a person names: to the letter, or without what spelling adds."""
+    """Return the class that a person names: to the letter, or without what spelling adds."""
     same = [name for name in asking.classes if plain_class(name) == plain_class(text)]
     return text if text in asking.classes else same[0] if len(same) == 1 else None
 
 
 def _read_words(asking: _Asking) -> dict[str, str]:
-    """Class -> how the submission writes it, as a person says."""
+    """Return how the submission writes each class, as a person says: class -> text."""
     pairs = (text.rpartition("=") for text in asking.columns.written)
     return {_find_class(asking, name.strip()) or name: text.strip() for name, _, text in pairs}
 
@@ -132,12 +132,12 @@ def _read_words(asking: _Asking) -> dict[str, str]:
 
 
 def _is_kept(column: str) -> bool:
-    """Whether a column stays as it stands by its name; libraries number the columns and rows that have none."""
+    """Return whether a column stays as it stands by its name; libraries number the columns and rows that have none."""
     return plain_name(column) in KEPT_NAMES or not column or column.startswith("Unnamed: ")
 
 
 def _may_be_asked(asking: _Asking, position: int) -> bool:
-    """Whether a column may have to be filled: it is empty, or holds one number or shares, and has no known name."""
+    """Return whether a column may have to be filled: its name is not known, and it is empty or holds shares."""
     seen = asking.see(position)
     if _is_kept(asking.form.header[position]) or not all(map(NUMBER.fullmatch, seen)):
         return False
@@ -210,7 +210,7 @@ def _check_numbers(asking: _Asking, seen: set[str], *, where: str) -> None:
 
 
 def _choose_column(asking: _Asking, others: list[int], matched: Mapping[int, str]) -> int:
-    """The one column that is asked for: by its name, by its values, or since the others have names that are kept."""
+    """Return the one column that is asked for: by its name, by its values, or because the others are kept."""
     header, classes = asking.form.header, asking.classes
     open_ = [i for i in others if not _is_kept(header[i])] or others
     named = [i for i in open_ if asking.is_answer(i)]
@@ -260,13 +260,13 @@ def _fill_column(asking: _Asking, column: int, named: str | None) -> Form:
 
 
 def _find_positive(classes: tuple[str, ...]) -> str | None:
-    """The class whose probability one column holds: 1 beside 0, yes beside no, positive beside negative."""
+    """Return the class whose probability one column holds: 1 beside 0, yes beside no, positive beside negative."""
     plain = {plain_class(name): name for name in classes}
     return next((plain[yes] for yes, no in POSITIVE.items() if set(plain) == {yes, no}), None)
 
 
 def _spell(asking: _Asking, column: int) -> dict[str, str]:
-    """Class -> how the column writes it."""
+    """Return how the column writes each class: class -> text."""
     name, seen = asking.form.header[column], asking.see(column)
     spelling = _read_words(asking) or find_spelling(seen, asking.classes)
     if not spelling:
@@ -282,7 +282,7 @@ def _spell(asking: _Asking, column: int) -> dict[str, str]:
 
 
 def _describe_doubt(asking: _Asking, column: int, *, named: str | None) -> _UnclearError:
-    """The question which labels, or the probability of which class, a column is for."""
+    """Return the question: which labels, or the probability of which class, belong into the column?"""
     classes, seen = asking.classes, sorted(asking.see(column))
     whole = bool(seen) and all(map(WHOLE.fullmatch, seen))
     texts = [str(i) for i in range(len(classes))] if whole else classes

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ...types import Level, Sample
 from ..folder import Folder
-from ..reading import Draft, Reading
+from ..result import Candidate, LayoutResult
 from .levels import Guess, describe_levels, guess_levels, name_levels
 from .parts import TEST, is_part, read_part
 
@@ -34,51 +34,51 @@ class Place:
 
     @property
     def test(self) -> bool:
-        """Whether the picture is to be predicted."""
+        """Return whether the picture is to be predicted."""
         return read_part(self.part) == TEST
 
 
 def has_class_folders(folder: Folder, *, at_least: int) -> bool:
-    """Whether so many folders of one level look like classes; for one, whether any folder may be one."""
+    """Return whether ``at_least`` folders of one level look like classes; for 1, whether any folder may be a class."""
     guess = _guess(_list_places(folder)[0])
     if at_least == 1:
         return bool(guess.levels or guess.choices)
     return any(len(guess.names[i].above) >= at_least for i in guess.candidates)
 
 
-def read_class_folders(folder: Folder, levels: tuple[Level, ...] | None = None) -> Reading:
+def read_class_folders(folder: Folder, levels: tuple[Level, ...] | None = None) -> LayoutResult:
     """Read class folders; ``levels`` says what each level is, None guesses or asks.
 
     The case is decided image by image: one that lies above the folders of cases is its own case.
     """
-    reading = Reading("class-folders", submission_columns=("image", "label"))
-    places, reading.passed = _list_places(folder, levels)
+    result = LayoutResult("class-folders", submission_columns=("image", "label"))
+    places, result.passed = _list_places(folder, levels)
     guess = _guess(places)
     if levels is None and not guess.levels:
         choices = " or ".join(f"--set data.levels=[{','.join(c)}] ({names})" for c, names in guess.choices)
         what, rest = "several levels of folders may be the class", ""
         if not guess.candidates:
             what, rest = "no level of folders looks like classes", "; or add a table with columns image and label"
-        reading.report("folder-levels", str(folder.root),
+        result.report("folder-levels", str(folder.root),
                        message=f"holds images in folders, and {what} ({describe_levels(guess.names)}).",
                        fix=f"say what each level is, of class, case (patient), site, part, ignore: {choices}{rest}",
         )  # fmt: skip
-        return reading
+        return result
     found = levels or guess.levels
     trained = [place for place in places if not place.test]
     names = name_levels([place.folders for place in trained])
     how = "folders are read" if levels else "folders are guessed to be"
-    reading.notes.append(f"{how} data.levels=[{','.join(found)}] ({describe_levels(names)})")
+    result.notes.append(f"{how} data.levels=[{','.join(found)}] ({describe_levels(names)})")
     if not any(len(place.folders) > found.index("class") for place in trained):
-        reading.report("folder-levels", str(folder.root),
+        result.report("folder-levels", str(folder.root),
                        message=f"has no image below a folder of level {found.index('class') + 1}, the class of "
                        "data.levels.",
                        fix=f"count the levels again ({describe_levels(names) or 'there are none'})")  # fmt: skip
     if unsaid := sorted({place.part for place in places if place.part and not read_part(place.part)}):
-        reading.report("folder-levels", ", ".join(unsaid[:4]),
+        result.report("folder-levels", ", ".join(unsaid[:4]),
                        message="say neither train nor test, and data.levels calls their level the part.",
                        fix="rename them, or write ignore or site for part")  # fmt: skip
-    _add_trained(folder, trained, found, reading=reading)
+    _add_trained(folder, trained, found, result=result)
     # The folders of the part to predict say the case as in the other part, or without the level of the class.
     depths = Counter(len(place.folders) for place in trained)
     depth = max(depths, key=depths.__getitem__, default=0)
@@ -87,12 +87,12 @@ def read_class_folders(folder: Folder, levels: tuple[Level, ...] | None = None) 
     for place in tests:
         case = _read_case(place.folders, found if len(place.folders) >= depth else bare)
         sample = Sample(place.name, folder.files[place.name], None, None, case or place.name, place.name)
-        reading.add(Draft(folder.give_mask(sample), place.name, test=True))
+        result.add(Candidate(folder.give_mask(sample), place.name, test=True))
     for part, count in Counter(place.part for place in tests).items():
-        reading.notes.append(f"part to predict: {part}/ ({count} image(s))")
+        result.notes.append(f"part to predict: {part}/ ({count} image(s))")
         if any(place.folders for place in tests if place.part == part):
-            reading.notes.append(f"the folders below {part}/ are not read as labels: it is the part to predict")
-    return reading
+            result.notes.append(f"the folders below {part}/ are not read as labels: it is the part to predict")
+    return result
 
 
 def _list_places(folder: Folder, levels: tuple[Level, ...] | None = None) -> tuple[list[Place], dict[str, str]]:
@@ -133,15 +133,15 @@ def _guess(places: Iterable[Place]) -> Guess:
 
 
 def _read_case(folders: tuple[str, ...], levels: Sequence[Level]) -> str | None:
-    """The case that folders say, with the site before it where there is one; None where they do not say it."""
+    """Return the case that folders say, with the site before it where there is one; None where they do not say it."""
     if "case" not in levels or len(folders) <= levels.index("case"):
         return None
     sites = [name for name, word in zip(folders, levels, strict=False) if word == "site"]
     return "/".join([*sites, folders[levels.index("case")].strip()])
 
 
-def _add_trained(folder: Folder, places: list[Place], levels: Sequence[Level], *, reading: Reading) -> None:
-    """Add the part to learn from: drafts with the class and the case that their folders say."""
+def _add_trained(folder: Folder, places: list[Place], levels: Sequence[Level], *, result: LayoutResult) -> None:
+    """Add the part to learn from: candidates with the class and the case that their folders say."""
     at, alone = levels.index("class"), list[str]()
     labels: dict[str, set[str]] = defaultdict(set)
     spellings: dict[str, set[str]] = defaultdict(set)
@@ -151,27 +151,27 @@ def _add_trained(folder: Folder, places: list[Place], levels: Sequence[Level], *
     for label, names in spellings.items():
         listed = " and ".join(repr(name) for name in sorted(names))
         if len(names) > 1:
-            reading.report("ambiguous-class", listed, message="differ only in the spaces around the name.",
+            result.report("ambiguous-class", listed, message="differ only in the spaces around the name.",
                            fix="rename one of them, or move their images into one folder")  # fmt: skip
         elif label not in names:
-            reading.notes.append(f"class folder {listed}: its label is read without the spaces around it, '{label}'")
+            result.notes.append(f"class folder {listed}: its label is read without the spaces around it, '{label}'")
     for place in places:
         if len(place.folders) <= at:
-            reading.report("file-without-row", place.name, message="lies in no class folder, so it has no label.",
+            result.report("file-without-row", place.name, message="lies in no class folder, so it has no label.",
                            fix="move it into the folder of its class, or away", images=(place.name,))  # fmt: skip
             continue
         label, case = place.folders[at].strip(), _read_case(place.folders, levels)
         labels[case or ""].add(label)
         alone += [] if case else [place.name]
         sample = Sample(place.name, folder.files[place.name], None, label, case or place.name, place.name)
-        reading.add(Draft(folder.give_mask(sample), place.name))
+        result.add(Candidate(folder.give_mask(sample), place.name))
     if "case" in levels and alone:
-        reading.notes.append(
+        result.notes.append(
             f"{len(alone)} image(s) lie in no folder of a case, such as {alone[0]}: each is its own case"
         )
     shared = [case for case, found in labels.items() if case and len(found) > 1]
     if "case" in levels and shared and levels.index("case") > at:
-        reading.notes.append(
+        result.notes.append(
             f"{len(shared)} of {len(labels.keys() - {''})} case folders lie below more than one class, such as "
             f"{shared[0]}: those of one name are taken as one case"
         )

@@ -66,7 +66,7 @@ class Names:
         return all(len(paths) == 1 for paths in self.above.values()) and min(counts.values()) > 1
 
     def show(self) -> str:
-        """The first names, and their number."""
+        """Return the first names, and their number, for messages."""
         listed = ", ".join(list(self.above)[:MOST_SHOWN])
         return listed if len(self.above) <= MOST_SHOWN else f"{listed}, ... ({len(self.above)})"
 
@@ -89,7 +89,7 @@ class Guess:
 
 
 def name_levels(folders: Collection[tuple[str, ...]]) -> tuple[Names, ...]:
-    """The levels of folders, given those above each image."""
+    """Return the levels of folders, given those above each image."""
     levels: list[Names] = [Names() for _ in range(max(map(len, folders), default=0))]
     for parts in folders:
         for i, name in enumerate(parts):
@@ -99,7 +99,7 @@ def name_levels(folders: Collection[tuple[str, ...]]) -> tuple[Names, ...]:
 
 
 def describe_levels(names: Sequence[Names]) -> str:
-    """The folders of each level, as text."""
+    """Return the folders of each level, as text."""
     return "; ".join(f"level {i}: {level.show()}" for i, level in enumerate(names, start=1))
 
 
@@ -159,7 +159,7 @@ def _look(names: Collection[str]) -> Kind:
 
 
 def _is_coded(names: Sequence[str]) -> bool:
-    """Whether names are long numbers, or hold some; those that count through from 0 or 1 are not."""
+    """Return whether names are long numbers, or hold some; those that count through from 0 or 1 are not."""
     numbers = [[int(n[-15:]) for n in re.findall("[0-9]+", name)] for name in names]
     if sum(map(bool, numbers)) < 0.9 * len(names):
         return False
@@ -172,6 +172,6 @@ def _is_coded(names: Sequence[str]) -> bool:
 
 
 def _trim(levels: Sequence[Level]) -> tuple[Level, ...]:
-    """Without what is ignored at the end."""
+    """Return the levels without those at the end that are ignored."""
     last = max((i for i, word in enumerate(levels) if word != "ignore"), default=-1)
     return tuple(levels[: last + 1])

@@ -35,7 +35,7 @@ class View:
 
     @classmethod
     def over(cls, picture: NDArray[np.uint8], mask: NDArray[np.uint8]) -> View:
-        """The picture at the size of the mask."""
+        """Return the picture at the size of the mask."""
         size = (mask.shape[1], mask.shape[0])
         return cls(np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), dtype=np.uint8), mask)
 
@@ -60,7 +60,7 @@ class Polarity:
 
     @property
     def odd(self) -> bool:
-        """Whether it looks inverted by itself."""
+        """Return whether it looks inverted by itself."""
         return self.against and (self.marked_frac > MOSTLY or self.on_glass > MOSTLY)
 
 
@@ -139,7 +139,7 @@ def weigh_polarity(view: View) -> Polarity:
 
 
 def _keep_at_margin(plane: NDArray[np.uint8], *, inside: bool) -> NDArray[np.bool_]:
-    """The larger pieces of a plane that reach its margin, or with ``inside`` all that do not."""
+    """Return the larger pieces of a plane that reach its margin, or with ``inside`` all that do not."""
     _, labels, stats, _ = cv2.connectedComponentsWithStats(plane)
     edges = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
     kept = np.full(len(stats), inside)
@@ -166,5 +166,5 @@ def compare_turns(view: View, orientation: int) -> float:
 
 
 def is_clear(wins: int, count: int) -> bool:
-    """Whether a fair coin would hardly win so often."""
+    """Return whether a fair coin would hardly win so often."""
     return count > 0 and sum(math.comb(count, k) for k in range(wins, count + 1)) / 2**count <= CLEAR

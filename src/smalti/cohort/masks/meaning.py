@@ -16,7 +16,7 @@ import numpy as np
 from ... import images
 from ...errors import Problem
 from ...types import MaskReading
-from ..reading import Columns, Draft
+from ..result import Candidate, Columns
 from .contrast import Balance, View, compare_turns, is_clear, weigh_polarity
 from .values import Seen, has_ignore, list_values, propose_values, write_values
 
@@ -38,24 +38,24 @@ class Settling:
         seen: image -> what was found of its mask and itself.
         wishes: the knobs.
         root: the data folder.
-        drafts: their samples get the readings.
+        candidates: their samples get the readings.
     """
 
-    drafts: list[Draft]
+    candidates: list[Candidate]
     seen: dict[str, Seen]
     wishes: Columns
     root: Path
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     readings: dict[str, MaskReading] = field(default_factory=dict)
-    masked: dict[str, Draft] = field(default_factory=dict)
+    masked: dict[str, Candidate] = field(default_factory=dict)
 
     def settle(self) -> None:
         """Answer one question after the other, or ask it."""
-        for draft in self.drafts:
-            if draft.sample.image in self.seen:
-                self.masked[draft.sample.image] = draft
-                self.readings[draft.sample.image] = draft.sample.mask_reading
+        for candidate in self.candidates:
+            if candidate.sample.image in self.seen:
+                self.masked[candidate.sample.image] = candidate
+                self.readings[candidate.sample.image] = candidate.sample.mask_reading
         if not self.masked:
             return
         folders = Counter(f"{path.parent}/" for path in map(PurePosixPath, map(self.name_file, self.masked)))
@@ -82,9 +82,9 @@ class Settling:
                 if self.seen[name].facts.marked_frac == float(inverted):
                     fix = "draw the mask, or leave the image out"
                     self.report("mask-empty", [name], f"marks nothing of its image {name}.", fix=fix)
-        self.drafts = [
+        self.candidates = [
             replace(d, sample=replace(d.sample, mask_reading=self.readings.get(d.sample.image, d.sample.mask_reading)))
-            for d in self.drafts
+            for d in self.candidates
         ]
 
     def report(
@@ -95,7 +95,7 @@ class Settling:
         self.problems.append(Problem(code, self.name_file(names[0]), message, fix, about, warning))
 
     def name_file(self, image: str) -> str:
-        """The mask of an image, for messages."""
+        """Return the mask of an image, for messages."""
         path = self.masked[image].sample.mask_path
         assert path is not None
         return path.relative_to(self.root).as_posix()
@@ -316,13 +316,13 @@ class Settling:
             )  # fmt: skip
 
     def _choose(self, names: Sequence[str]) -> list[str]:
-        """An even choice."""
+        """Return an even choice of names, `MOST_VIEWS` at most."""
         if len(names) <= MOST_VIEWS:
             return list(names)
         return [names[i] for i in np.linspace(0, len(names) - 1, MOST_VIEWS).round().astype(int)]
 
     def _view(self, name: str) -> View:
-        """The image and its mask, small; the mask turned as it is read."""
+        """Return the image and its mask, small; the mask turned as it is read."""
         seen, reading = self.seen[name], self.readings[name]
         mask = seen.facts.draw_look()
         if reading.orientation is not None:
@@ -335,17 +335,17 @@ def _describe_glass(balance: Balance) -> str:
     return f"{balance.against} of {len(balance.looks)} looked at lie on it, {balance.supporting} beside it"
 
 
-def wish_masks(drafts: Iterable[Draft], wishes: Columns) -> list[Draft]:
-    """The drafts with what a recipe says of all masks."""
+def wish_masks(candidates: Iterable[Candidate], wishes: Columns) -> list[Candidate]:
+    """Return the candidates with what a recipe says of all masks."""
     said = {"values": wishes.mask_values, "inverted": bool(wishes.mask_inverted)}
     return [
         replace(d, sample=replace(d.sample, mask_reading=replace(d.sample.mask_reading, **said)))  # type: ignore[arg-type]  # each of its kind
-        for d in drafts
+        for d in candidates
     ]
 
 
 def _can_fit(fit: str, mask_px: tuple[int, int], size_px: tuple[int, int]) -> bool:
-    """Whether a mask lacks few rows and columns, or has the shape of its image to a pixel of either."""
+    """Return whether a mask lacks few rows and columns, or has the shape of its image to a pixel of either."""
     if fit == "pad":
         return max(abs(a - b) for a, b in zip(mask_px, size_px, strict=True)) <= MOST_OFF_PX
     scale = [a / b for a, b in zip(mask_px, size_px, strict=True)]

@@ -47,14 +47,14 @@ class Pairs:
 
 
 def is_mask_folder(name: str) -> bool:
-    """Whether a folder holds masks: ``masks``, ``train_label_masks``, ``tumour masks``, ``GT``, ``Ground Truth``."""
+    """Return whether a folder holds masks: ``masks``, ``train_label_masks``, ``tumour masks``, ``Ground Truth``."""
     words = [word for word in _split(name) if word not in PART_WORDS | IMAGE_WORDS]
     sure = bool(words) and (words[-1] in SURE_WORDS or words[0] in SURE_WORDS - {"mask"})
     return sure or (bool(words) and all(word in WORDS for word in words))
 
 
 def is_mask_name(name: str) -> bool:
-    """Whether a path is that of a mask: ``mask_...``, ``..._mask``, ``..._mask_2``, or below a folder of masks."""
+    """Return whether a path is that of a mask: ``mask_...``, ``..._mask_2``, or below a folder of masks."""
     path = PurePosixPath(name)
     return bool(_MASK_STEM.search(_find_stem(path.name))) or any(map(is_mask_folder, path.parts[:-1]))
 
@@ -98,7 +98,7 @@ def _split(name: str) -> list[str]:
 
 
 def _find_stem(name: str) -> str:
-    """A name without suffixes: ``a`` of ``a.png``, of ``a.ome.tif``, and of ``a.jpg.png``, the mask of ``a.jpg``."""
+    """Return a name without suffixes: ``a`` of ``a.png``, ``a.ome.tif``, and ``a.jpg.png``, the mask of ``a.jpg``."""
     while (shorter := drop_image_suffix(name).removesuffix(".ome")) != name:
         name = shorter
     return name
@@ -119,7 +119,7 @@ def _place(name: str, *, mask: bool, exact: bool) -> Place:
 
 
 def _strip_folders(parts: Iterable[str]) -> tuple[str, ...]:
-    """Folders without the words by which images and masks are told apart; what has no other word is left out."""
+    """Return folders without the words by which images and masks are told apart; what has no other word is left out."""
     kept = []
     for part in parts:
         words = _split(part)
@@ -140,7 +140,7 @@ def _index(images: Iterable[str], *, exact: bool) -> dict[Place, list[str]]:
 
 
 def _give_folders(images: Iterable[str], masks: Iterable[str], owners: dict[str, list[str]]) -> None:
-    """Masks in a folder that bears the name of an image, or that is the folder of masks beside a lone image."""
+    """Give masks in a folder that has the name of an image, or in a folder of masks beside a lone image, to it."""
     named = _index(images, exact=True)
     lone: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for (folders, _), names in named.items():
@@ -156,7 +156,10 @@ def _give_folders(images: Iterable[str], masks: Iterable[str], owners: dict[str,
 
 
 def _give_by_name(images: Iterable[str], masks: Iterable[str], owners: dict[str, list[str]]) -> list[str]:
-    """Whole folders of masks by the names of images that lie anywhere, but not in another part of the data."""
+    """Give whole folders of masks to images of their names, wherever these lie, and return the masks.
+
+    An image of another part of the data is not meant.
+    """
     stems: dict[str, list[str]] = defaultdict(list)
     for image in images:
         stems[_find_stem(PurePosixPath(image).name).lower()].append(image)

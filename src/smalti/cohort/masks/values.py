@@ -36,14 +36,14 @@ class Seen:
 
 
 def has_ignore(facts: images.MaskFacts) -> bool:
-    """Whether classes 1, 2, ... and 255 are in one mask."""
+    """Return whether classes 1, 2, ... and 255 are in one mask."""
     numbers = [value for value in facts.values if isinstance(value, int) and value != 0]
     classes = [value for value in numbers if value not in IGNORED]
     return len(classes) == len(numbers) - 1 and bool(classes) and max(classes) <= MOST_CLASSES
 
 
 def list_values(facts: Iterable[images.MaskFacts]) -> str:
-    """The values of masks in words, with the colours of palettes."""
+    """Return the values of masks in words, with the colours of palettes."""
     shown: dict[int | float | str, str] = {}
     for one in facts:
         shown |= dict(zip(one.values, one.shown or ("",) * len(one.values), strict=True))
@@ -53,7 +53,7 @@ def list_values(facts: Iterable[images.MaskFacts]) -> str:
 
 
 def propose_values(facts: Iterable[images.MaskFacts]) -> str:
-    """All values but the smallest, or white, as the recipe writes them."""
+    """Return all values but the smallest, or white, as the recipe writes them."""
     counts = Counter(value for one in facts for value in one.values)
     values = sorted(counts, key=lambda value: (isinstance(value, str), value))
     ground = "#ffffff" if "#ffffff" in counts else values[0]
@@ -61,5 +61,5 @@ def propose_values(facts: Iterable[images.MaskFacts]) -> str:
 
 
 def write_values(values: Iterable[int | float | str]) -> str:
-    """Values as the recipe writes them."""
+    """Return values as the recipe writes them."""
     return "[" + ",".join(f'"{value}"' if isinstance(value, str) else str(value) for value in values) + "]"

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 
-from ..reading import Columns, Reading, write_setting
+from ..result import Columns, LayoutResult, write_setting
 from .case_names import is_missing_case
 from .labels import find_class_columns
 from .names import is_image_name, match_keys
@@ -37,7 +37,7 @@ PART_WORDS = frozenset({"split", "partition", "subset"})
 COUNTS = frozenset({"number", "count", "num", "n"})
 
 
-def choose_columns(table: Table, wanted: Columns, *, reading: Reading, fits: Fits | None = None) -> Columns | None:
+def choose_columns(table: Table, wanted: Columns, *, result: LayoutResult, fits: Fits | None = None) -> Columns | None:
     """Return the columns to read: those named, the others guessed and noted; None when a named one is not there.
 
     ``fits`` says whether the cells of a column name images of the data folder.
@@ -49,7 +49,7 @@ def choose_columns(table: Table, wanted: Columns, *, reading: Reading, fits: Fit
         plain = {column.casefold(): column for column in table.header}
         near = [plain[match] for match in difflib.get_close_matches(name.casefold(), plain, n=3, cutoff=0.6)]
         new = near[0] if near else "COLUMN"
-        reading.report("column-missing", table.file,
+        result.report("column-missing", table.file,
                        message=f"has no column '{name}' ({kind}), but {list_columns(table.header)}.",
                        fix="name the right one: "
                        f"{write_setting(kind, [new] if kind == 'class_columns' else new)}")  # fmt: skip
@@ -61,7 +61,7 @@ def choose_columns(table: Table, wanted: Columns, *, reading: Reading, fits: Fit
             continue
         column, why = pick_column(table.header, NAMES[kind], taken=list_taken(chosen)), ""
         if kind == "image":
-            column, why = _guess_image(table, chosen, fits, reading=reading)
+            column, why = _guess_image(table, chosen, fits, result=result)
             if why is None:
                 return None
         elif kind == "label":
@@ -74,12 +74,12 @@ def choose_columns(table: Table, wanted: Columns, *, reading: Reading, fits: Fit
             column, why = found[0] if len(found) == 1 else None, " (by a word in its name)"
         if column is not None:
             chosen = replace(chosen, **{kind: column})  # type: ignore[arg-type]  # kinds are texts
-            reading.notes.append(f"{kind} column: {column}{why}")
+            result.notes.append(f"{kind} column: {column}{why}")
     if chosen.label is None and not wanted.class_columns:
         classes = find_class_columns(table, taken=list_taken(chosen))
         if classes:
             chosen = replace(chosen, class_columns=classes)
-            reading.notes.append(f"label: the name of the column with the 1, of {list_columns(classes)}")
+            result.notes.append(f"label: the name of the column with the 1, of {list_columns(classes)}")
     return chosen
 
 
@@ -89,18 +89,18 @@ def list_taken(chosen: Columns) -> set[str]:
 
 
 def read_words(column: str) -> list[str]:
-    """The words of a column's name in lower case; a change of case begins one, as in ``patientCode``."""
+    """Return the words of a column's name in lower case; a change of case begins one, as in ``patientCode``."""
     return [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+|[0-9]+", column)]
 
 
 def _free(table: Table, chosen: Columns) -> list[str]:
-    """Columns that may still be guessed: not the index that pandas writes, which has no name."""
+    """Return columns that may still be guessed: not the index that pandas writes, which has no name."""
     taken = list_taken(chosen)
     return [c for c in table.header if c and c not in taken and not re.fullmatch(r"(?i)unnamed: [0-9]+|index", c)]
 
 
 def _guess_image(
-    table: Table, chosen: Columns, fits: Fits | None, *, reading: Reading
+    table: Table, chosen: Columns, fits: Fits | None, *, result: LayoutResult
 ) -> tuple[str | None, str | None]:
     """Return the column of images and why: by a common name, by a word in the name, or because the cells name images.
 
@@ -123,7 +123,7 @@ def _guess_image(
             message = f"'{other.read(named)}' ({named}) and '{other.read(rival)}' ({rival}) name two images."
             knobs = [write_setting("image", column) for column in (named, rival)]
             fix = f"say which column names the images: {' or '.join(knobs)}"
-            reading.report("column-ambiguous", other.where, message=message, fix=fix)
+            result.report("column-ambiguous", other.where, message=message, fix=fix)
             return None, None
         if other is not None and repeats[0]:
             return rival, f" (its cells name files; not '{named}', which would name one image several times)"

@@ -31,7 +31,7 @@ PROBED_BYTES = 2000
 
 
 def decode_table(data: bytes, file: str) -> str:
-    """The text of a table in UTF-8.
+    """Return the text of a table in UTF-8.
 
     Raises:
         DataError: it is in another encoding, is no text, or is too large for a table of images.
@@ -65,7 +65,7 @@ def decode_table(data: bytes, file: str) -> str:
 
 
 def guess_encoding(data: bytes) -> str | None:
-    """What a text is written in when it is not UTF-8; None where it may be that, "" for what is no text."""
+    """Return what a text is written in when it is not UTF-8; None where it may be that, "" for what is no text."""
     for mark, name in MARKS.items():
         if data.startswith(mark):
             return name

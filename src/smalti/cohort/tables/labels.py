@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..layouts.parts import read_part
-from ..reading import Columns, Reading
+from ..result import Columns, LayoutResult
 from .table import Row, Table
 
 EMPTY_TEXTS = frozenset(
@@ -23,20 +23,26 @@ SUM_TOLERANCE = 0.02  # of shares that people rounded
 
 
 def read_label(text: str, real: Collection[str] = ()) -> str | None:
-    """A label cell; None when it is empty or says that there is none, but for texts that are classes all the same."""
+    """Return a label cell.
+
+    None when it is empty or says that there is none, but for texts that are classes all the same.
+    """
     text = text.strip()
     return None if text.lower() in EMPTY_TEXTS and text not in real else text
 
 
-def note_spaces(table: Table, column: str | None, *, reading: Reading) -> None:
+def note_spaces(table: Table, column: str | None, *, result: LayoutResult) -> None:
     """Note how many labels have spaces around them, which are not read."""
     count = 0 if column is None else sum(row.cells[column] != row.read(column) for row in table.rows)
     if count:
-        reading.notes.append(f"{table.file}: spaces around {count} label(s) are not read")
+        result.notes.append(f"{table.file}: spaces around {count} label(s) are not read")
 
 
-def read_row_label(row: Row, chosen: Columns, *, image: str, reading: Reading) -> str | None:
-    """The label of a row, or None; it is a problem already where several columns of classes hold a 1, or none does."""
+def read_row_label(row: Row, chosen: Columns, *, image: str, result: LayoutResult) -> str | None:
+    """Return the label of a row, or None.
+
+    It is a problem already where several columns of classes hold a 1, or none does.
+    """
     if chosen.label is not None or not chosen.class_columns:
         return read_label(row.read(chosen.label), chosen.real_labels)
     cells = {column: row.read(column) for column in chosen.class_columns}
@@ -47,7 +53,7 @@ def read_row_label(row: Row, chosen: Columns, *, image: str, reading: Reading) -
     if len(ones) == 1 and all(number in {0, 1} for number in numbers.values()):
         return ones[0]
     said = ", ".join(f"{column} {text or 'empty'}" for column, text in list(cells.items())[:6])
-    reading.report(
+    result.report(
         "label-columns",
         row.where,
         message=f"has no single 1 in the columns of the classes ({said}).",
@@ -58,7 +64,7 @@ def read_row_label(row: Row, chosen: Columns, *, image: str, reading: Reading) -
 
 
 def read_number(text: str) -> float | None:
-    """A number, with a point or a comma; None for anything else."""
+    """Return a number, with a point or a comma; None for anything else."""
     try:
         return float(text.strip().replace(",", "."))
     except ValueError:
@@ -114,7 +120,10 @@ def _read_numbers(table: Table, *, taken: Collection[str]) -> tuple[list[str], N
 
 
 def describe_numbers(table: Table, *, taken: Collection[str]) -> str:
-    """What columns of numbers hold that may be shares or votes per class, or several classes; "" for nothing such."""
+    """Return what columns of numbers hold that may be shares or votes per class, or several classes.
+
+    "" for nothing such.
+    """
     columns, values = _read_numbers(table, taken=taken)
     if len(columns) < 2 or (values < 0).any():
         return ""

@@ -34,22 +34,22 @@ WAYS = {
 
 
 def is_image_name(name: str) -> bool:
-    """Whether the suffix is one that `smalti.images` opens."""
+    """Return whether the suffix is one that `smalti.images` opens."""
     return name.lower().endswith(IMAGE_SUFFIXES)
 
 
 def drop_image_suffix(name: str) -> str:
-    """The name without the suffix of an image; other dots stay."""
+    """Return the name without the suffix of an image; other dots stay."""
     return str(PurePosixPath(name).with_suffix("")) if is_image_name(PurePosixPath(name).name) else name
 
 
 def drop_img_prefix(stem: str) -> str:
-    """The stem without the challenge's ``img_``."""
+    """Return the stem without the challenge's ``img_``."""
     return stem[4:] if stem.lower().startswith("img_") else stem
 
 
 def is_foreign(text: str) -> bool:
-    """Whether a text is an absolute path, of any system, or an address."""
+    """Return whether a text is an absolute path, of any system, or an address."""
     path = PureWindowsPath(text.strip())
     return bool(path.drive or path.root or "://" in text)
 
@@ -59,7 +59,7 @@ def _compose(text: str) -> str:
 
 
 def read_number(file: str) -> str:
-    """The number that a file name is, without leading zeros and ``img_``; else the name without these."""
+    """Return the number that a file name is, without leading zeros and ``img_``; else the name without these."""
     rest = drop_img_prefix(drop_image_suffix(file))
     number = re.fullmatch(r"([0-9]+)(\.0+)?", rest)  # a spreadsheet writes 7 as 7.0
     return number[1].lstrip("0") or "0" if number else rest
@@ -115,7 +115,7 @@ class NameIndex:
     _found: dict[tuple[str, bool], Match] = field(default_factory=dict)
 
     def find(self, text: str, *, loose: bool = False) -> Match:
-        """The files meant; ``loose`` takes a file by its name alone, whatever folder the text says."""
+        """Return the files meant; ``loose`` takes a file by its name alone, whatever folder the text says."""
         if (text, loose) not in self._found:
             self._found[text, loose] = self._find(text.strip(), loose=loose)
         return self._found[text, loose]
@@ -152,7 +152,10 @@ class NameIndex:
         return best
 
     def _list_tails(self, level: _Level) -> dict[str, tuple[str, ...]]:
-        """Names by each end of their path, as a level writes it, and by "/" and all of it; made when first needed."""
+        """Return names by each end of their path, as a level writes it, and by "/" and all of it.
+
+        Made when first needed.
+        """
         key = (level.fold, level.read_file)
         if key not in self._tails:
             tails: dict[str, list[str]] = defaultdict(list)
@@ -176,11 +179,14 @@ class Matcher:
         self._index = NameIndex(sorted(self._names, key=natural_key))
 
     def find(self, text: str) -> list[str]:
-        """The images meant, from the strictest way of naming that finds any; then without spaces around the text."""
+        """Return the images meant, from the strictest way of naming that finds any.
+
+        Then without spaces around the text.
+        """
         return list(self.match(text).names)
 
     def match(self, text: str) -> Match:
-        """The images meant, and how."""
+        """Return the images meant, and how."""
         for form in (text, text.strip()):
             if form in self._names:
                 return Match((form,))
@@ -188,21 +194,21 @@ class Matcher:
 
 
 def natural_key(text: str) -> tuple[list[tuple[int, str]], str]:
-    """Sort key under which ``img_2`` comes before ``img_10``."""
+    """Return sort key under which ``img_2`` comes before ``img_10``."""
     # Digits compare by length, then text: no conversion, so a name of ten thousand digits is only a name.
     parts = re.split(r"([0-9]+)", text)
     return [(len(p.lstrip("0")), p.lstrip("0")) if i % 2 else (0, p) for i, p in enumerate(parts)], text
 
 
 def match_keys(text: str) -> tuple[str, str, str, str]:
-    """The four ways to name an image, the strictest first: path, file, stem, number (zeros and ``img_`` dropped)."""
+    """Return the four ways to name an image, the strictest first: path, file, stem, number (`read_number`)."""
     path = text.replace("\\", "/")
     file = path.rsplit("/", 1)[-1]
     return path, file, drop_image_suffix(file), read_number(file)
 
 
 def find_naming(samples: Sequence[Sample]) -> Callable[[str], str]:
-    """How a table of labels names images, to name test images likewise; the file name when it has no one way."""
+    """Return how a table of labels names images, to name test images likewise; the file name when it has no one way."""
     for level in (1, 2, 3):
         if samples and all(match_keys(s.image)[level] == s.index.strip() for s in samples):
             return lambda name: match_keys(name)[level]

@@ -17,12 +17,15 @@ Affix = tuple[bool, tuple[str, ...]]  # whether it stands before the class, and 
 
 
 def read_number(text: str) -> float:
-    """The value of a text that `NUMBER` matches."""
+    """Return the value of a text that `NUMBER` matches."""
     return float(text.replace(",", "."))
 
 
 def plain_class(text: str) -> str:
-    """A class without what spelling adds: capitals, spaces, hyphens and underscores; ``1.0`` and ``01`` are ``1``."""
+    """Return a class without what spelling adds: capitals, spaces, hyphens and underscores.
+
+    ``1.0`` and ``01`` are ``1``.
+    """
     text = unicodedata.normalize("NFKC", text).strip()
     if WHOLE.fullmatch(text):
         return str(int(re.split("[.,]", text)[0]))
@@ -63,7 +66,7 @@ def _match_affixes(columns: list[str], classes: list[str]) -> dict[str, str]:
 
 
 def _split(text: str) -> tuple[str, ...]:
-    """The words, numbers and meaning signs of a name; ``isMalignant`` and ``is_malignant`` have the same."""
+    """Return the words, numbers and meaning signs of a name; ``isMalignant`` and ``is_malignant`` have the same."""
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", unicodedata.normalize("NFKC", text))
     return tuple(re.findall(r"[^\W\d_]+|\d+|[+<>%=&#/*]|-(?!\w)", spaced.casefold()))
 

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from ...errors import DataError
 from ...images import open_file
-from ..reading import write_setting
+from ..result import write_setting
 from .encoding import LARGEST_BYTES, refuse_table
 
 WORKBOOK_SUFFIXES = (".xlsx", ".xlsm")
@@ -38,7 +38,7 @@ Lines = list[tuple[str, list[str]]]
 def read_sheet(
     path: Path, file: str, *, sheet: str | None, is_header: Callable[[list[str]], bool], notes: list[str]
 ) -> Lines:
-    """The lines of ``sheet``, or of the one with anything in it, or with a header: where each is, its cells as text.
+    """Return the lines of ``sheet``, or of the one with anything in it, or with a header: place and cells as text.
 
     Raises:
         DataError: openpyxl is not installed, the file is no workbook, or it is not clear which sheet is meant.
@@ -100,7 +100,7 @@ def _read_workbook(data: bytes, file: str) -> dict[str, Lines]:
 
 
 def _show_cell(value: object, form: str) -> str:
-    """The text of a cell as it is displayed; a number with a fraction is not rounded."""
+    """Return the text of a cell as it is displayed; a number with a fraction is not rounded."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -115,13 +115,13 @@ def _show_cell(value: object, form: str) -> str:
 
 
 def is_unread(file: str) -> bool:
-    """Whether a file may be a table in a form that is not read."""
+    """Return whether a file may be a table in a form that is not read."""
     stem = PurePosixPath(file.lower()).stem
     return file.lower().endswith(UNREAD_SUFFIXES) and not stem.startswith(("readme", "license", "licence"))
 
 
 def name_unread(files: Iterable[str]) -> str:
-    """The end of a message that names the tables in the data folder that are not read; "" for none."""
+    """Return the end of a message that names the tables in the data folder that are not read; "" for none."""
     unread = [name for name in files if "/" not in name and is_unread(name)]
     return f"; not read as tables: {', '.join(unread[:6])} (save them as CSV)" if unread else ""
 

@@ -46,12 +46,12 @@ class Marks:
 
     @property
     def low(self) -> float:
-        """The smallest value."""
+        """Return the smallest value."""
         return min(self.counts)
 
     @property
     def high(self) -> float:
-        """The largest value."""
+        """Return the largest value."""
         return max(self.counts)
 
     def add(self, band: NDArray[Any], *, keep: bool = True) -> None:
@@ -86,7 +86,7 @@ class Marks:
 
     @property
     def smooth(self) -> bool:
-        """Whether values run into each other as those of a map of probabilities do."""
+        """Return whether values run into each other as those of a map of probabilities do."""
         return len(self.counts) > MOST_CLASSES and self.small_steps > SMOOTH_FRAC * self.steps
 
     @property
@@ -109,17 +109,17 @@ class Marks:
 
     @property
     def ground(self) -> float:
-        """The lowest level that is drawn, in the lower half of the range; ringing goes below it."""
+        """Return the lowest level that is drawn, in the lower half of the range; ringing goes below it."""
         low, high = self.low, self.high
         return min((v for v in self._find_drawn() if 2 * v < low + high), default=low)
 
     def _find_drawn(self) -> list[float]:
-        """Values that fill areas."""
+        """Return values that fill areas."""
         least = LEVEL_FRAC * self.counts.total()
         return [v for v, n in self.counts.items() if n >= least and self.solid[v] >= SOLID_FRAC * n]
 
     def find_threshold(self) -> float:
-        """Where grey levels become mask: half-way from the ground to the lowest level that is drawn above it.
+        """Return where grey levels become mask: half-way from the ground to the lowest level that is drawn above it.
 
         Of a smooth map, half of its range.
         """
@@ -130,11 +130,11 @@ class Marks:
         return (ground + min((v for v in self._find_drawn() if v >= least), default=self.high)) / 2
 
     def join(self) -> NDArray[Any]:
-        """The pixels that were kept, (h, w)."""
+        """Return the pixels that were kept, (h, w)."""
         return self.parts[0] if len(self.parts) == 1 else np.concatenate(self.parts)
 
     def cut(self) -> NDArray[np.uint8]:
-        """What is marked, (h, w) of 0 and 1."""
+        """Return what is marked, (h, w) of 0 and 1."""
         plane = self.join()
         return (plane >= self.find_threshold() if self.grey else plane != 0).astype(np.uint8)
 

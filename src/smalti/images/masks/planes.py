@@ -72,7 +72,7 @@ class MaskFacts:
     look_px: tuple[int, int]
 
     def draw_look(self) -> Mask:
-        """The small copy, (h, w) of 0 and 1."""
+        """Return the small copy, (h, w) of 0 and 1."""
         bits = np.unpackbits(np.frombuffer(self.look, dtype=np.uint8), count=math.prod(self.look_px))
         return bits.reshape(self.look_px)
 
@@ -130,7 +130,7 @@ def survey_mask(path: Path, *, reading: MaskReading = AS_STORED, most_px: int | 
 
 
 def read_mask_size(path: Path, *, reading: MaskReading = AS_STORED) -> tuple[int, int]:
-    """Size (height_px, width_px) as `read_mask` gives it without ``most_px``, from the header alone.
+    """Return size (height_px, width_px) as `read_mask` gives it without ``most_px``, from the header alone.
 
     Raises:
         DataError, MissingExtraError: as `smalti.images.read_size`.
@@ -142,7 +142,7 @@ def read_mask_size(path: Path, *, reading: MaskReading = AS_STORED) -> tuple[int
 
 
 def turn_plane(plane: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """A plane (H, W) as an EXIF orientation wants it."""
+    """Return a plane (H, W) as an EXIF orientation wants it."""
     if orientation in {5, 6, 7, 8}:
         plane = plane.T
     if orientation in {2, 3, 6, 7}:
@@ -207,7 +207,7 @@ class _File:
 
     @property
     def shown_inverted(self) -> bool:
-        """Whether what is 0 looks brighter than what is not."""
+        """Return whether what is 0 looks brighter than what is not."""
         if self.palette is None or self.levels is None:
             return self.white_is_zero
         marked = {int(v): n for v, n in self.levels.counts.items() if 0 < v < len(self.palette)}
@@ -304,7 +304,7 @@ def _open_file(path: Path, reading: MaskReading, *, whole: bool, decode: bool = 
 
 
 def _open_raw(stored: Stored, reading: MaskReading, *, whole: bool) -> _File:
-    """A file whose values are read as stored."""
+    """Return a file whose values are read as stored."""
     own, meaning = stored.orientation, stored.meaning
     stored.orientation = own if reading.orientation is None else reading.orientation
     if whole:
@@ -337,7 +337,7 @@ def _open_raw(stored: Stored, reading: MaskReading, *, whole: bool) -> _File:
 
 
 def _split_picture(image: Image.Image, path: Path) -> Planes:
-    """Numbers as the file holds them, (H, W) or (H, W, 3); opacity (H, W) where it has one."""
+    """Return numbers as the file holds them, (H, W) or (H, W, 3); opacity (H, W) where it has one."""
     plain = image.mode in {"L", "I", "F", "1"} and not image.has_transparency_data
     if plain or image.mode == "P" or image.mode.startswith("I;16"):
         return np.asarray(image), None

@@ -15,7 +15,7 @@ FLUORESCENT = ("Fluor", "EmissionWavelength", "ExcitationWavelength")  # of a ch
 
 
 def find_ome(tif: TiffFile, series: int) -> ElementTree.Element | None:
-    """The element ``Pixels`` of a picture of an OME-TIFF; None elsewhere, or where it cannot be read."""
+    """Return the element ``Pixels`` of a picture of an OME-TIFF; None elsewhere, or where it cannot be read."""
     if not tif.is_ome or tif.ome_metadata is None:
         return None
     try:
@@ -52,7 +52,7 @@ def list_channels(tif: TiffFile, series: Any, number: int) -> tuple[list[str], b
 
 
 def _drop_count(name: object) -> str:
-    """A name, or nothing where it only counts."""
+    """Return a name, or nothing where it only counts."""
     text = str(name).partition(" - ")[0].strip()
     return "" if re.sub(r"[^a-z]", "", text.casefold()) in COUNTED else text
 
@@ -64,7 +64,10 @@ MICRONS = {  # of a unit, as OME-XML and ImageJ write it
 
 
 def read_sides(tif: TiffFile, page: Any, series: int) -> tuple[float, float]:
-    """Microns per pixel, across and down, as OME-XML, ImageJ's description or the tags say; 0 where none does."""
+    """Return microns per pixel, across and down, as OME-XML, ImageJ's description or the tags say.
+
+    0 where none does.
+    """
     pixels = find_ome(tif, series)
     if pixels is not None and pixels.get("PhysicalSizeX"):
         return _read_ome(pixels, "X"), _read_ome(pixels, "Y")
@@ -84,7 +87,7 @@ def _read_ome(pixels: ElementTree.Element, axis: str) -> float:
 
 
 def _read_unit(text: object) -> float:
-    """Microns of a unit, 0 where it is none; ImageJ escapes its mu."""
+    """Return microns of a unit, 0 where it is none; ImageJ escapes its mu."""
     return MICRONS.get(str(text).strip().replace("\\u00B5", "µ").casefold(), 0.0)
 
 

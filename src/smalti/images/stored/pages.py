@@ -101,7 +101,7 @@ def _count_px(series: Any) -> int:
 
 
 def _are_alike(series: Any, main: Any) -> bool:
-    """Whether a picture is no larger than another in its proportions."""
+    """Return whether a picture is no larger than another in its proportions."""
     (height, width), (most_height, most_width) = _find_size(series), _find_size(main)
     off_px = abs(height * most_width / most_height - width)
     return off_px <= max(1.5, ALIKE * width)
@@ -131,7 +131,7 @@ def _gather_planes(tif: TiffFile, main: Any, number: int, path: Path) -> tuple[t
 
 
 def check_triple(meaning: Meaning, path: Path) -> Remarks:
-    """What is to be said of a page that calls three values a pixel grey: they are taken for red, green and blue.
+    """Return what is to be said of a page that calls three values a pixel grey: they are taken for red, green and blue.
 
     Raises:
         DataError: they are more than three, or white is zero, or they are numbers of colours.

@@ -65,16 +65,16 @@ class Stored:
 
     @property
     def size_px(self) -> tuple[int, int]:
-        """(height_px, width_px) after turning."""
+        """Return (height_px, width_px) after turning."""
         return self.find_size(0)
 
     def find_size(self, level: int) -> tuple[int, int]:
-        """(height_px, width_px) of a level after turning."""
+        """Return (height_px, width_px) of a level after turning."""
         height_px, width_px = self.levels[level].size_px
         return (width_px, height_px) if TWISTS[self.orientation][0] else (height_px, width_px)
 
     def read(self, box: Box, *, level: int = 0) -> NDArray[Any]:
-        """The values of a box of a level, (h, w) or (h, w, samples)."""
+        """Return the values of a box of a level, (h, w) or (h, w, samples)."""
         swapped, upside_down, mirrored = TWISTS[self.orientation]
         height_px, width_px = self.find_size(level)
         row, col, height, width = box

@@ -128,7 +128,7 @@ def _read_meaning(tif: TiffFile, choice: Choice, path: Path) -> Meaning:
 
 
 def _read_bits(tif: TiffFile, choice: Choice) -> tuple[int, bool]:
-    """Bits of a value that are in use, and whether the file says so; else what its values have room for."""
+    """Return bits of a value that are in use, and whether the file says so; else what its values have room for."""
     page = choice.levels[0][0].keyframe
     bits = page.bitspersample
     if isinstance(bits, tuple):  # as 5, 6, 5: tifffile spreads them over whole bytes
@@ -176,7 +176,7 @@ class _Plane:
             raise data_error(self.path, "unreadable", message=message, fix=COPY_AGAIN)
 
     def read(self, box: Box) -> NDArray[Any]:
-        """The values of a box, (h, w) or (h, w, samples)."""
+        """Return the values of a box, (h, w) or (h, w, samples)."""
         row, col, height, width = box
         key = self.page.keyframe
         values = np.empty((height, width, self.samples), dtype=key.dtype)
@@ -196,7 +196,7 @@ class _Plane:
         return values[..., 0] if self.samples == 1 else values
 
     def _decode(self, index: int, *, keep: bool) -> NDArray[Any]:
-        """A strip or tile, (h, w, samples of the plane)."""
+        """Return a strip or tile, (h, w, samples of the plane)."""
         with self._lock:
             if index in self._kept:
                 self._kept.move_to_end(index)

@@ -42,7 +42,7 @@ class Wide:
 
 
 def find_wide(start: bytes) -> Wide | None:
-    """What a file is that begins so; None where Pillow reads it right."""
+    """Return what a file is that begins so; None where Pillow reads it right."""
     if start.startswith(PNG_START):
         if len(start) <= COLOUR_AT or start[DEPTH_AT] != 16 or start[COLOUR_AT] not in KINDS:
             return None
@@ -61,7 +61,7 @@ def find_wide(start: bytes) -> Wide | None:
 
 
 def _find_depth(start: bytes) -> tuple[int, int, bool] | None:
-    """Channels of a JPEG 2000, their bits, and whether they have a sign."""
+    """Return channels of a JPEG 2000, their bits, and whether they have a sign."""
     if start.startswith(CODESTREAM):
         at, bits_at = CHANNELS_AT, BITS_AT
     elif start.startswith(JP2_START) and (box := start.find(HEADER)) > 0:
@@ -75,7 +75,7 @@ def _find_depth(start: bytes) -> tuple[int, int, bool] | None:
 
 @contextmanager
 def open_wide(path: Path, wide: Wide, start: bytes) -> Iterator[Stored]:
-    """The picture in such a file; it is decoded whole when the first of it is asked for.
+    """Open the picture in such a file; it is decoded whole when the first of it is asked for.
 
     Raises:
         DataError: it is damaged, too large, or of colours that are not RGB.
