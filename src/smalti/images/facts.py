@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from .opening import open_stored
@@ -19,12 +20,18 @@ def read_mpp(path: Path) -> float | None:
     Raises:
         DataError, MissingExtraError: as `read_size`.
     """
+    sides: list[object] = []
     if is_slide(path):
         with open_slide(path) as slide:
-            sides = [slide.properties.get(f"openslide.mpp-{axis}") for axis in "xy"]
-        return _hold_mpp(*map(_read_number, sides))
-    with open_stored(path) as stored:
-        return None if stored is None else _hold_mpp(*stored.mpp)
+            sides += [slide.properties.get(f"openslide.mpp-{axis}") for axis in "xy"]
+    else:
+        with open_stored(path) as stored:
+            sides += [] if stored is None else stored.mpp
+    total = 0.0
+    for side in sides:
+        with suppress(TypeError, ValueError, ZeroDivisionError, OverflowError):  # a tag may say no number
+            total += float(side)  # type: ignore[arg-type]  # what is no number is told by trying
+    return total / 2 if PLAUSIBLE_MPP[0] <= total / 2 <= PLAUSIBLE_MPP[1] else None
 
 
 def read_orientation(path: Path) -> int:
@@ -59,16 +66,3 @@ def read_encoding(path: Path) -> tuple[str, float]:
         steps = [step for table in getattr(image, "quantization", {}).values() for step in table]
         words = (image.format, image.mode, image.info.get("compression"))
         return " ".join(str(word) for word in words if word), sum(steps) / max(1, len(steps))
-
-
-def _read_number(value: object) -> float:
-    """Return what a tag says where it says a number; 0 where it says anything else."""
-    try:
-        return float(value)  # type: ignore[arg-type]  # what is no number is told by trying
-    except (TypeError, ValueError, ZeroDivisionError, OverflowError):
-        return 0.0
-
-
-def _hold_mpp(across: float, down: float) -> float | None:
-    mpp = (across + down) / 2
-    return mpp if PLAUSIBLE_MPP[0] <= mpp <= PLAUSIBLE_MPP[1] else None

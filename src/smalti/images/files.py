@@ -35,11 +35,6 @@ def _read_series(path: Path, *stamp: int) -> bytes:
     return start[at + 2 : at + 2 + length] if at >= len(SERIES_TAG) else b""
 
 
-def _date(path: Path) -> tuple[int, int]:
-    state = path.stat()
-    return state.st_size, state.st_mtime_ns
-
-
 class Held(threading.local):
     """The bytes that a thread decodes in the place of what is on disk (`smalti.images.holding`)."""
 
@@ -57,8 +52,14 @@ def list_parts(path: Path) -> list[Path]:
     if suffix == ".mrxs":
         beside = path.with_suffix("").rglob("*")
     elif suffix == ".dcm":  # each resolution is a file; all of them mean the slide, so that their order must be one
-        series = _read_series(path, *_date(path))
-        parts = {path, *(p for p in path.parent.glob("*.dcm") if series and _read_series(p, *_date(p)) == series)}
+        parts, wanted = {path}, b""
+        for part in (path, *path.parent.glob("*.dcm")):
+            state = part.stat()
+            series = _read_series(part, state.st_size, state.st_mtime_ns)
+            wanted = wanted or series
+            if not wanted:
+                break  # it does not say its series
+            parts |= {part} if series == wanted else set()
         return sorted(parts)
     elif suffix in {".vms", ".vmu"}:
         beside = (p for p in path.parent.iterdir() if p.name.startswith(path.stem) and p != path)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .colours import count_bits, refuse_range, to_colours
+from .colours import Ends, count_bits, refuse_range, to_colours
 from .failures import name_failures, refuse_outside, refuse_whole
 from .opening import open_stored
 from .pictures import (
@@ -69,18 +69,15 @@ class PictureRegions:
         if longest_px is None:
             refuse_whole(self.path, (height_px, width_px), most_px=LARGEST_WHOLE_PX)
         with decode_freely(self.path):
-            part = self._decode()
+            with self._lock:
+                if not self._decoded:
+                    self.image.load()
+                    self.image, self.orientation = drop_opacity(turn(self.image, self.orientation)), 1
+                    self._decoded = True
+                part = self.image
             if longest_px is not None or (height_px, width_px) != self.size_px:
                 part = part.crop((col_px, row_px, col_px + width_px, row_px + height_px))
             return np.array(shrink(to_rgb(part, self.path), longest_px))
-
-    def _decode(self) -> Image.Image:
-        with self._lock:
-            if not self._decoded:
-                self.image.load()
-                self.image, self.orientation = drop_opacity(turn(self.image, self.orientation)), 1
-                self._decoded = True
-            return self.image
 
 
 @dataclass(frozen=True)
@@ -128,21 +125,14 @@ class StoredRegions:
         return Image.fromarray(self._convert(self.stored.read(part, level=level), None))
 
     def _convert(self, values: NDArray[Any], box: Box | None) -> NDArray[np.uint8]:
-        whole = values if box is not None and box[2:] == self.size_px else None
-        return convert_stored(self.stored, values, bits=self.bits, whole=whole)
-
-
-def convert_stored(
-    stored: Stored, values: NDArray[Any], *, bits: int | None, whole: NDArray[Any] | None = None
-) -> NDArray[np.uint8]:
-    """Return values of a picture as (H, W, 3) RGB; ``whole`` are all of them, where they are at hand."""
-    meaning = stored.meaning
-    in_use = meaning.bits if meaning.said else bits
-    ends = stored.find_ends(whole) if in_use is None or meaning.alpha is not None else None
-    if in_use is None:
-        assert ends is not None
-        in_use = count_bits(ends.colour)
-    return np.ascontiguousarray(to_colours(values, meaning, bits=in_use, ends=ends))
+        """Return values of the picture as (H, W, 3) RGB; ``box`` is where they lie in its largest level."""
+        meaning = self.stored.meaning
+        in_use = meaning.bits if meaning.said else self.bits
+        ends: Ends | None = None
+        if in_use is None or meaning.alpha is not None:
+            ends = self.stored.find_ends(values if box is not None and box[2:] == self.size_px else None)
+            in_use = count_bits(ends.colour) if in_use is None else in_use
+        return np.ascontiguousarray(to_colours(values, meaning, bits=in_use, ends=ends))
 
 
 @dataclass(frozen=True)

@@ -22,12 +22,15 @@ from ..errors import RecipeError
 from ..tissue.stainable import choose_pixels, judge_tile, share_pixels
 from ..types import Outside, Sample
 from .components import Squares, find_regions
-from .grid import count_grid, make_grid, place_square, select_tiles
-from .outside import find_pale, hide_outside
+from .grid import make_grid, place_square, select_tiles
 from .scene import Scene, open_scene
 from .shape import describe_mask, draw_outline
 
 MOST_SIDE_PX = 8192  # of a square that leaves its image; what is mirrored around that would fill the memory
+PALE_SHARE = 0.01  # of the pixels; glass where an image has any, the palest tissue where it has none
+# Standard deviation of the blur, share of the side of a tile: 14 px at 224. A nucleus (some 20 px at 20x) vanishes, the
+# colour and the density of the surroundings stay.
+BLUR_FRAC = 1 / 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -180,7 +183,7 @@ def bound_bag(sample: Sample, tile: recipe.Tile, *, tile_px: int) -> int:
     if tile.source != "tiles":
         return components or 1
     sides_px = find_sides(sample, tile, tile_px=tile_px)
-    count = count_grid(*images.read_size(sample.path), tile_px=sides_px[0], overlap_frac=tile.overlap_frac)
+    count = len(make_grid(*images.read_size(sample.path), tile_px=sides_px[0], overlap_frac=tile.overlap_frac))
     return len(sides_px) * (components or min(count, tile.max_tiles or count))
 
 
@@ -268,3 +271,29 @@ def _extend(
     top, bottom, left, right = np.roll((start, side - length - start, 0, 0), 2 * axis).tolist()
     how = cv2.BORDER_REFLECT_101 if fill is None else cv2.BORDER_CONSTANT
     return np.asarray(cv2.copyMakeBorder(part, top, bottom, left, right, how, value=fill or (0,)), dtype=np.uint8)
+
+
+def find_pale(view: NDArray[np.uint8]) -> tuple[int, int, int]:
+    """Return the median colour of the palest pixels of a picture (H, W, 3): those whose darkest channel is brightest.
+
+    What an image shows where nothing is, so that a blank looks like the end of the tissue and not like an object.
+    """
+    light = view.min(axis=2)
+    palest = view[light >= np.quantile(light, 1 - PALE_SHARE)]
+    red, green, blue = np.rint(np.median(palest, axis=0)).astype(int).tolist()
+    return red, green, blue
+
+
+def hide_outside(
+    pixels: NDArray[np.uint8], masks: NDArray[np.uint8], *, outside: Outside, pale: tuple[int, int, int]
+) -> None:
+    """Blank or blur tiles (N, H, W, 3) in place where their masks (N, H, W) are 0; ``keep`` leaves them alone."""
+    if outside == "keep":
+        return
+    for tile, mask in zip(pixels, masks, strict=True):
+        hidden = mask == 0
+        if outside == "blank":
+            tile[hidden] = pale
+        elif hidden.any():
+            blurred = cv2.GaussianBlur(tile, (0, 0), BLUR_FRAC * len(tile), borderType=cv2.BORDER_REFLECT_101)
+            tile[hidden] = blurred[hidden]

@@ -26,22 +26,12 @@ def make_grid(height_px: int, width_px: int, *, tile_px: int, overlap_frac: floa
             f"Fix: tile.size_px of 1 or more and tile.overlap_frac from 0 to below 1"
         )
     step_px = max(1, round(tile_px * (1 - overlap_frac)))
-    rows = _place_starts(height_px, tile_px=tile_px, step_px=step_px)
-    cols = _place_starts(width_px, tile_px=tile_px, step_px=step_px)
+    starts = []
+    for length_px in (height_px, width_px):
+        last = max(0, length_px - tile_px)
+        starts.append(np.minimum(np.arange(-(-last // step_px) + 1, dtype=np.int64) * step_px, last))
+    rows, cols = starts
     return np.stack(np.meshgrid(rows, cols, indexing="ij"), axis=-1).reshape(-1, 2)
-
-
-def count_grid(height_px: int, width_px: int, *, tile_px: int, overlap_frac: float = 0.0) -> int:
-    """Return number of tiles that `make_grid` places."""
-    step_px = max(1, round(tile_px * (1 - overlap_frac)))
-    rows, cols = (_place_starts(n, tile_px=tile_px, step_px=step_px) for n in (height_px, width_px))
-    return len(rows) * len(cols)
-
-
-def _place_starts(length_px: int, *, tile_px: int, step_px: int) -> NDArray[np.int64]:
-    last = max(0, length_px - tile_px)
-    count = -(-last // step_px) + 1
-    return np.minimum(np.arange(count, dtype=np.int64) * step_px, last)
 
 
 def measure_coverage(

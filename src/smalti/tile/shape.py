@@ -51,11 +51,6 @@ class Component:
     center: tuple[float, float]
     part: Map
 
-    def trace(self) -> NDArray[np.int32]:
-        """Return its outer outline, (n, 1, 2) of (col, row) in the box, as OpenCV has it."""
-        contours, _ = cv2.findContours(self.part, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        return np.asarray(max(contours, key=len), dtype=np.int32)
-
 
 def find_components(mask: Map, *, most: int | None = None) -> list[Component]:
     """Return connected parts of a mask (H, W) of 0 and 1, the largest first, without crumbs.
@@ -108,7 +103,12 @@ def describe_mask(mask: Map, size_px: tuple[int, int], *, given: bool) -> NDArra
     components = find_components(work)
     numbers = [float(given), float(work.sum()) / side**2]
     if components:
-        numbers += _describe_parts(components)
+        sizes = np.array([c.area for c in components], dtype=np.float64)
+        measured = np.array([_measure_outline(c.part) for c in components])
+        solidity, eccentricity, compactness, _ = np.average(measured, axis=0, weights=sizes).tolist()
+        holes = max(0.0, 1 - float(sizes.sum() / measured[:, 3].sum()))
+        largest, spread = float(sizes.max() / sizes.sum()), float(np.log(sizes).std())
+        numbers += [float(np.log(len(sizes))), largest, spread, solidity, eccentricity, compactness, holes]
         inside = cv2.distanceTransform(work, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
         edge = (inside > 0) & (inside <= 1)
         away = cv2.distanceTransform((~edge).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
@@ -125,17 +125,10 @@ def describe_mask(mask: Map, size_px: tuple[int, int], *, given: bool) -> NDArra
     return np.array(numbers, dtype=np.float32)
 
 
-def _describe_parts(components: list[Component]) -> list[float]:
-    areas = np.array([c.area for c in components], dtype=np.float64)
-    measured = np.array([_measure_outline(c.trace()) for c in components])
-    solidity, eccentricity, compactness, _ = np.average(measured, axis=0, weights=areas).tolist()
-    holes = max(0.0, 1 - float(areas.sum() / measured[:, 3].sum()))
-    largest, spread = float(areas.max() / areas.sum()), float(np.log(areas).std())
-    return [float(np.log(len(areas))), largest, spread, solidity, eccentricity, compactness, holes]
-
-
-def _measure_outline(contour: NDArray[np.int32]) -> tuple[float, float, float, float]:
-    """Return solidity, eccentricity, compactness and the pixels inside and on an outline."""
+def _measure_outline(part: Map) -> tuple[float, float, float, float]:
+    """Return solidity, eccentricity, compactness and the pixels inside and on the outer outline of a component."""
+    contours, _ = cv2.findContours(part, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    contour = np.asarray(max(contours, key=len), dtype=np.int32)  # (n, 1, 2) of (col, row)
     # A contour runs through the middles of the border pixels; half of it and one more complete the area (Pick).
     border = len(contour) / 2 + 1
     area = cv2.contourArea(contour) + border

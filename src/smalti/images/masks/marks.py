@@ -118,25 +118,26 @@ class Marks:
         least = LEVEL_FRAC * self.counts.total()
         return [v for v, n in self.counts.items() if n >= least and self.solid[v] >= SOLID_FRAC * n]
 
-    def find_threshold(self) -> float:
-        """Return where grey levels become mask: half-way from the ground to the lowest level that is drawn above it.
-
-        Of a smooth map, half of its range.
-        """
-        if self.smooth:
-            return (self.low + self.high) / 2
-        ground = self.ground
-        least = ground + LEVEL_STEP * (self.high - ground)
-        return (ground + min((v for v in self._find_drawn() if v >= least), default=self.high)) / 2
-
     def join(self) -> NDArray[Any]:
         """Return the pixels that were kept, (h, w)."""
         return self.parts[0] if len(self.parts) == 1 else np.concatenate(self.parts)
 
     def cut(self) -> NDArray[np.uint8]:
-        """Return what is marked, (h, w) of 0 and 1."""
+        """Return what is marked, (h, w) of 0 and 1.
+
+        Grey levels become mask half-way from the ground to the lowest level that is drawn above it, those of a smooth
+        map from half of its range.
+        """
         plane = self.join()
-        return (plane >= self.find_threshold() if self.grey else plane != 0).astype(np.uint8)
+        if not self.grey:
+            return (plane != 0).astype(np.uint8)
+        ground, above = self.ground, self.high
+        if self.smooth:
+            ground = self.low
+        else:
+            least = ground + LEVEL_STEP * (self.high - ground)
+            above = min((v for v in self._find_drawn() if v >= least), default=self.high)
+        return (plane >= (ground + above) / 2).astype(np.uint8)
 
 
 def _count_values(plane: NDArray[Any], where: NDArray[np.bool_] | None = None) -> dict[float, int]:

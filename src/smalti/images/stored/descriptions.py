@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import Any
 from xml.etree import ElementTree
 
@@ -64,35 +65,28 @@ MICRONS = {  # of a unit, as OME-XML and ImageJ write it
 
 
 def read_sides(tif: TiffFile, page: Any, series: int) -> tuple[float, float]:
-    """Return microns per pixel, across and down, as OME-XML, ImageJ's description or the tags say.
-
-    0 where none does.
-    """
+    """Return microns per pixel, across and down, as OME-XML, ImageJ's description or the tags say; 0 for none."""
     pixels = find_ome(tif, series)
+    sides = []
     if pixels is not None and pixels.get("PhysicalSizeX"):
-        return _read_ome(pixels, "X"), _read_ome(pixels, "Y")
-    unit = page.tags.valueof(296, 2)
-    microns = {2: MICRONS["inch"], 3: MICRONS["cm"]}.get(unit, 0.0)
+        for axis in "XY":
+            size = 0.0
+            with suppress(ValueError):
+                size = float(pixels.get(f"PhysicalSize{axis}") or pixels.get("PhysicalSizeX") or 0)
+            sides.append(size * _read_unit(pixels.get(f"PhysicalSize{axis}Unit", "µm")))
+        return sides[0], sides[1]
+    microns = {2: MICRONS["inch"], 3: MICRONS["cm"]}.get(page.tags.valueof(296, 2), 0.0)
     if tif.is_imagej and (tif.imagej_metadata or {}).get("unit"):
         microns = _read_unit(tif.imagej_metadata["unit"])
-    return _divide(microns, page.tags.valueof(282)), _divide(microns, page.tags.valueof(283))
-
-
-def _read_ome(pixels: ElementTree.Element, axis: str) -> float:
-    try:
-        size = float(pixels.get(f"PhysicalSize{axis}") or pixels.get("PhysicalSizeX") or 0)
-    except ValueError:
-        return 0.0
-    return size * _read_unit(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
+    for tag in (282, 283):  # pixels per unit, which TIFF keeps as a fraction
+        value = page.tags.valueof(tag)
+        if isinstance(value, tuple) and len(value) == 2 and all(isinstance(n, int) for n in value):
+            sides.append(microns * value[1] / value[0] if value[0] else 0.0)
+        else:
+            sides.append(microns / value if isinstance(value, (int, float)) and value else 0.0)
+    return sides[0], sides[1]
 
 
 def _read_unit(text: object) -> float:
     """Return microns of a unit, 0 where it is none; ImageJ escapes its mu."""
     return MICRONS.get(str(text).strip().replace("\\u00B5", "µ").casefold(), 0.0)
-
-
-def _divide(microns: float, resolution: Any) -> float:
-    """Return microns by pixels per unit, which TIFF keeps as a fraction."""
-    if isinstance(resolution, tuple) and len(resolution) == 2 and all(isinstance(n, int) for n in resolution):
-        return microns * resolution[1] / resolution[0] if resolution[0] else 0.0
-    return microns / resolution if isinstance(resolution, (int, float)) and resolution else 0.0

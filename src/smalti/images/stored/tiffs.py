@@ -105,6 +105,11 @@ def _refuse_page(page: Any, path: Path) -> None:
 
 
 def _read_meaning(tif: TiffFile, choice: Choice, path: Path) -> Meaning:
+    """Return what the values of the picture are, as the tags of its first page and OME-XML say.
+
+    Raises:
+        DataError: it has fewer samples than its colours take, or no colours for its palette.
+    """
     page = choice.levels[0][0].keyframe
     photometric = PHOTOMETRICS[page.photometric]
     converted = photometric == "ycbcr" and page.compression in COLOUR_CODECS and page.planarconfig == 1
@@ -118,32 +123,27 @@ def _read_meaning(tif: TiffFile, choice: Choice, path: Path) -> Meaning:
         raise data_error(path, "unreadable", message=message, fix=COPY_AGAIN)
     extras = tuple(int(kind) for kind in page.extrasamples)
     extras = (extras + (0,) * samples)[: samples - needed]
-    bits, said = _read_bits(tif, choice)
+    # Bits of a value that are in use, as far as the file says them.
+    bits, said = page.bitspersample, True
+    if isinstance(bits, tuple):  # as 5, 6, 5: tifffile spreads them over whole bytes
+        bits = 8 * np.dtype(page.dtype).itemsize
+    elif bits == 16:
+        pixels = find_ome(tif, choice.series)
+        text = pixels.get("SignificantBits", "") if pixels is not None else ""
+        most = page.tags.valueof(281, 0)  # MaxSampleValue; many write the largest that occurs, which says nothing
+        most = max(most) if isinstance(most, tuple) else most
+        if text.isdecimal() and 1 <= int(text) < 16:  # 16 is what writers put that do not know
+            bits = max(8, int(text))
+        elif isinstance(most, int) and 255 < most < 65535 and most & (most + 1) == 0:
+            bits = most.bit_length()
+        else:
+            said = False
     palette = None
     if photometric == "palette":
         if page.colormap is None:
             raise data_error(path, "unreadable", message="has no colours for its palette.", fix=COPY_AGAIN)
         palette = np.ascontiguousarray(page.colormap.T.astype(np.uint16))
     return Meaning(photometric, str(np.dtype(page.dtype)), bits, said, extras, palette)
-
-
-def _read_bits(tif: TiffFile, choice: Choice) -> tuple[int, bool]:
-    """Return bits of a value that are in use, and whether the file says so; else what its values have room for."""
-    page = choice.levels[0][0].keyframe
-    bits = page.bitspersample
-    if isinstance(bits, tuple):  # as 5, 6, 5: tifffile spreads them over whole bytes
-        return 8 * np.dtype(page.dtype).itemsize, True
-    if bits != 16:
-        return bits, True
-    pixels = find_ome(tif, choice.series)
-    said = pixels.get("SignificantBits", "") if pixels is not None else ""
-    if said.isdecimal() and 1 <= int(said) < 16:  # 16 is what writers put that do not know
-        return max(8, int(said)), True
-    most = page.tags.valueof(281, 0)  # MaxSampleValue; many write the largest value that occurs, which says nothing
-    most = max(most) if isinstance(most, tuple) else most
-    if isinstance(most, int) and 255 < most < 65535 and most & (most + 1) == 0:
-        return most.bit_length(), True
-    return 16, False
 
 
 @dataclass(eq=False)
