@@ -10,7 +10,7 @@ import openpyxl
 import pandas as pd
 import pytest
 from PIL import Image
-from smalti.cohort.reading import write_setting
+from smalti.cohort.result import write_setting
 
 from smalti.cohort import Columns, inspect_folder, read_cohort
 from smalti.predict.submission import write_submission
