@@ -10,9 +10,9 @@ import openpyxl
 import pandas as pd
 import pytest
 from PIL import Image
-from smalti.cohort.result import write_setting
 
 from smalti.cohort import Columns, inspect_folder, read_cohort
+from smalti.cohort.result import write_setting
 from smalti.predict.submission import write_submission
 from smalti.recipe import load_recipe
 
