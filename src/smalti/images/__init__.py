@@ -35,7 +35,8 @@ Which pages of a TIFF are read (`smalti.images.stored.pages`):
       other stacks         of a quarter of the size or more, and animated GIF, PNG, WebP
     JPEG of two          the first, as its format means it; a second one of the same size is a warning
 
-EXIF orientation is applied (the TIFF tag likewise), also where a PNG has it behind its pixels. A slide is what its bounds enclose, as QuPath shows and counts it.
+EXIF orientation is applied (the TIFF tag likewise), also where a PNG has it behind its pixels. A slide is what its
+bounds enclose, as QuPath shows and counts it.
 
 What a decoder fills with black or passes over, a PNG of too few rows or with a wrong checksum, a TIFF of too few
 strips, is refused. Only regular files are opened, and whatever a decoder raises becomes a `DataError` with file and
