@@ -17,7 +17,7 @@ def settle_depths(
 ) -> list[Candidate]:
     """Return the candidates with the bits that their 16-bit values are read by.
 
-    A note on what was guessed, a problem for doubt.
+    A guess becomes a note, doubt becomes a problem.
 
     Args:
         candidates: of the cohort.

@@ -80,13 +80,12 @@ def inspect_folder(
 
     Every image and mask is decoded. Arguments are those of `read_cohort`.
     """
-    root = Path(root)
     root, exclude = Path(root), frozenset(exclude)
     result = LayoutResult("unknown")
     if not is_plain(str(root.resolve())):
         result.report("name", str(root.resolve()),
-                       message="is a path with control signs, or with bytes that are not UTF-8 (shown as \\...).",
-                       fix="rename the folder, or give a link to it with a plain name from a plain folder")  # fmt: skip
+                      message="is a path with control signs, or with bytes that are not UTF-8 (shown as \\...).",
+                      fix="rename the folder, or give a link to it with a plain name from a plain folder")  # fmt: skip
     elif not root.is_dir():
         what = "is a file, not a folder." if root.exists() else "does not exist."
         fix = "give the folder that holds the images and the labels"
@@ -104,14 +103,14 @@ def inspect_folder(
     rests = [(p, tuple(name for name in p.images if name not in exclude)) for p in result.problems]
     problems = [replace(p, images=rest) for p, rest in rests if rest or not p.images]
     if candidates:
-        candidates = _check_drafts(candidates, root, result, columns=columns, problems=problems, progress=progress)
+        candidates = _check_candidates(candidates, root, result, columns=columns, problems=problems, progress=progress)
     elif not any(not p.warning for p in problems):
         problems.append(Problem("no-images", str(root), "holds no image to learn from.", "add images"))
     candidates = _leave_out(candidates, problems, min_cases=min_cases)
     return _build(root, result, candidates=candidates, problems=problems, columns=columns), tuple(problems)
 
 
-def _check_drafts(
+def _check_candidates(
     candidates: list[Candidate],
     root: Path,
     result: LayoutResult,
@@ -161,7 +160,8 @@ def _recognise(root: Path, folder: Folder, columns: Columns) -> LayoutResult:
         return nothing
     if columns.levels is None and columns.table is None and has_challenge_layout(folder):
         return read_challenge(folder, columns)
-    tables, listing = [], nothing
+    tables: list[str] = []
+    listing = nothing
     if columns.levels is None:
         tables = list_tables(folder, columns)
         listing = read_listing(folder, columns) if tables else nothing
@@ -196,7 +196,7 @@ def _build(
     elif not result.no_submission and result.form is None:
         result.form = derive_form(result)
         result.notes.append(f"no sample submission is there: submission.csv gets the columns "
-                             f"{', '.join(result.submission_columns)}")  # fmt: skip
+                            f"{', '.join(result.submission_columns)}")  # fmt: skip
     if result.form is not None and len(classes) >= 2:  # fewer are a problem already
         label = result.submission_columns[1]
         result.form, told, asked = ask_columns(result.form, classes, columns=columns, label_column=label)

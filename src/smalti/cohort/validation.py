@@ -42,7 +42,7 @@ def check_files(
     """
     problems: list[Problem] = []
     with ThreadPoolExecutor(min(MOST_WORKERS, os.cpu_count() or 1)) as pool:
-        checked = pool.map(lambda candidate: _check_draft(candidate, root, largest=largest, seen=seen), candidates)
+        checked = pool.map(lambda candidate: _check_candidate(candidate, root, largest=largest, seen=seen), candidates)
         for done, found in enumerate(checked, start=1):
             problems += found
             if progress is not None:
@@ -50,7 +50,9 @@ def check_files(
     return problems
 
 
-def _check_draft(candidate: Candidate, root: Path, *, largest: dict[Path, int], seen: dict[str, Seen]) -> list[Problem]:
+def _check_candidate(
+    candidate: Candidate, root: Path, *, largest: dict[Path, int], seen: dict[str, Seen]
+) -> list[Problem]:
     sample = candidate.sample
     problems: list[Problem] = []
     size_px: tuple[int, int] | None = None

@@ -73,7 +73,7 @@ def read_sample(folder: Folder, result: LayoutResult, columns: Columns) -> None:
         result.problems = [p for p in result.problems if p.code != "file-without-row" or not set(p.images) <= {*tests}]
     if not tests:
         result.report("no-test-images", form.file, message="is there, but no images of a test part are.",
-                       fix="add test_data/, or mark rows as 'test' in a part column", warning=True)  # fmt: skip
+                      fix="add test_data/, or mark rows as 'test' in a part column", warning=True)  # fmt: skip
         result.no_submission = f"no image of a test part is there for {form.file}"
     elif key is None:
         texts = ", ".join(f"'{read_cell(cell)}'" for cell in form.rows[0].cells)
@@ -82,7 +82,7 @@ def read_sample(folder: Folder, result: LayoutResult, columns: Columns) -> None:
         result.report("submission-rows", form.file, message=message, fix=f"{fix}(--set data.case=COLUMN); {WAY_OUT}")
     elif not key.header:
         result.report("submission-header", f"{form.file} line 1", message="has no header: its first line is a row.",
-                       fix=f"put the header above it that the competition asks for; {WAY_OUT}")  # fmt: skip
+                      fix=f"put the header above it that the competition asks for; {WAY_OUT}")  # fmt: skip
     else:
         _link_rows(form, key, tests=tests, result=result)
 
@@ -107,7 +107,7 @@ def _choose_file(folder: Folder, columns: Columns, *, result: LayoutResult) -> s
         if named in folder.files:
             return named
         result.report("submission-missing", columns.submission, message="is not in the data folder.",
-                       fix=f"name the right file: --set data.submission=FILE; {WAY_OUT}")  # fmt: skip
+                      fix=f"name the right file: --set data.submission=FILE; {WAY_OUT}")  # fmt: skip
         return None
     found = [n for n in folder.files if is_sample_name(n) and n.count("/") <= DEEPEST and not n.startswith("truth/")]
     plain = [name for name in found if not name.lower().endswith(PACKED)]
@@ -115,11 +115,11 @@ def _choose_file(folder: Folder, columns: Columns, *, result: LayoutResult) -> s
     found = [name for name in plain or found if name.count("/") == top]
     if len(found) > 1:
         result.report("several-submissions", " and ".join(found[:SHOWN]), message="may each be the sample submission.",
-                       fix=f"say which one: {write_setting('submission', found[0])}; {WAY_OUT}")  # fmt: skip
+                      fix=f"say which one: {write_setting('submission', found[0])}; {WAY_OUT}")  # fmt: skip
         return None
     if found and not plain:
         result.report("submission-packed", found[0], message="is packed, or a spreadsheet; text is read.",
-                       fix=f"unpack it, or save it as CSV, beside it; {WAY_OUT}")  # fmt: skip
+                      fix=f"unpack it, or save it as CSV, beside it; {WAY_OUT}")  # fmt: skip
         return None
     return found[0] if found else None
 
@@ -274,21 +274,21 @@ def _link_rows(form: Form, key: _Key, *, tests: dict[str, Candidate], result: La
         where = f"{form.file} line {line}"
         if any(image in place for image in meant[number]):
             result.report("repeated-row", where, message=f"'{text}' is listed twice.",
-                           fix="delete one of the rows", images=meant[number])  # fmt: skip
+                          fix="delete one of the rows", images=meant[number])  # fmt: skip
         elif not meant[number] and found:
             result.report("ambiguous-row", where, message=f"'{text}' may mean {' or '.join(found[:SHOWN])}.",
-                           fix="write the path of the one that is meant", images=tuple(found))  # fmt: skip
+                          fix="write the path of the one that is meant", images=tuple(found))  # fmt: skip
         elif not meant[number]:
             what = "image" if key.unit == "image" else f"image of this {key.unit}"
             fix = "copy the file there; without it the row gets the most frequent class, or the shares of the classes"
             result.report("row-without-file", where, message=f"'{text}' has no {what} in the test part.", fix=fix,
-                           images=(show_text(text),))  # fmt: skip
+                          images=(show_text(text),))  # fmt: skip
         for image in meant[number]:
             place.setdefault(image, number)
         line += max(0, row.end.count("\n") - 1)
     for name in (name for name in tests if name not in place):
         result.report("file-without-row", name, message=f"is not named in {form.file}.",
-                       fix="add its row there, or move the file out of the test part", images=(name,))  # fmt: skip
+                      fix="add its row there, or move the file out of the test part", images=(name,))  # fmt: skip
     rows = tuple(replace(row, images=images) for row, images in zip(form.rows, meant, strict=True))
     result.form = replace(form, key=key.column, rows=rows)
     # The order of the rows becomes that of the test images, and its names become theirs.
@@ -301,5 +301,5 @@ def _link_rows(form: Form, key: _Key, *, tests: dict[str, Candidate], result: La
         ]
     else:
         result.notes.append(f"{form.file}: a row is a {key.unit} ({form.header[key.column]}), answered by the mean "
-                             "over its images")  # fmt: skip
+                            "over its images")  # fmt: skip
     result.candidates = [d for d in result.candidates if not d.test] + candidates

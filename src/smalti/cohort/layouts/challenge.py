@@ -45,7 +45,7 @@ def read_challenge(folder: Folder, columns: Columns) -> LayoutResult:
     file = next((name for name in names if name in folder.files), None)
     if file is None:
         result.report("no-labels", LABELS_FILE, message=f"does not exist beside {TRAIN}/{name_unread(folder.files)}.",
-                       fix=f"put it there: columns sample_index,label, one row per image of {TRAIN}/")  # fmt: skip
+                      fix=f"put it there: columns sample_index,label, one row per image of {TRAIN}/")  # fmt: skip
     elif (table := read_table(folder, file, result=result, columns=columns)) is not None:
         _add_labelled(folder, table, columns=columns, train=train, result=result)
     name_test = find_naming([d.sample for d in result.candidates])
@@ -93,7 +93,7 @@ def _add_labelled(folder: Folder, table: Table, *, columns: Columns, train: list
     listed = {image for p in result.problems for image in p.images} | {d.sample.image for d in result.candidates}
     for name in (name for name in train if name not in listed):
         result.report("file-without-row", name, message=f"has no row in {table.file}.",
-                       fix="add its row there, or move the file away", images=(name,))  # fmt: skip
+                      fix="add its row there, or move the file away", images=(name,))  # fmt: skip
 
 
 def _report_missing(folder: Folder, where: str, text: str, *, result: LayoutResult) -> None:
@@ -105,7 +105,7 @@ def _report_missing(folder: Folder, where: str, text: str, *, result: LayoutResu
     stem = drop_image_suffix(file)
     expected = show_text(f"{TRAIN}/img_{drop_img_prefix(stem)}{file[len(stem) :] or '.png'}")
     result.report("row-without-file", where, message=f"'{text}' has no image {expected}.",
-                   fix="copy the image there or delete the row", images=(expected,))  # fmt: skip
+                  fix="copy the image there or delete the row", images=(expected,))  # fmt: skip
 
 
 def _choose(table: Table, columns: Columns, *, matcher: Matcher, result: LayoutResult) -> Columns | None:
@@ -130,6 +130,6 @@ def _choose(table: Table, columns: Columns, *, matcher: Matcher, result: LayoutR
         message = f"no column of labels was recognised among {list_columns(table.header)}"
         fix = "name it: --set data.label=COLUMN, or, where each class has a column of 0 and 1: "
         result.report("no-labels", table.file, message=f"{message}{f' ({remark})' if remark else ''}.",
-                       fix=f"{fix}--set 'data.class_columns=[A, B]'")  # fmt: skip
+                      fix=f"{fix}--set 'data.class_columns=[A, B]'")  # fmt: skip
         return None
     return chosen

@@ -60,9 +60,8 @@ def read_class_folders(folder: Folder, levels: tuple[Level, ...] | None = None) 
         if not guess.candidates:
             what, rest = "no level of folders looks like classes", "; or add a table with columns image and label"
         result.report("folder-levels", str(folder.root),
-                       message=f"holds images in folders, and {what} ({describe_levels(guess.names)}).",
-                       fix=f"say what each level is, of class, case (patient), site, part, ignore: {choices}{rest}",
-        )  # fmt: skip
+                      message=f"holds images in folders, and {what} ({describe_levels(guess.names)}).",
+                      fix=f"say what each level is, of class, case (patient), site, part, ignore: {choices}{rest}")  # fmt: skip
         return result
     found = levels or guess.levels
     trained = [place for place in places if not place.test]
@@ -71,13 +70,13 @@ def read_class_folders(folder: Folder, levels: tuple[Level, ...] | None = None) 
     result.notes.append(f"{how} data.levels=[{','.join(found)}] ({describe_levels(names)})")
     if not any(len(place.folders) > found.index("class") for place in trained):
         result.report("folder-levels", str(folder.root),
-                       message=f"has no image below a folder of level {found.index('class') + 1}, the class of "
-                       "data.levels.",
-                       fix=f"count the levels again ({describe_levels(names) or 'there are none'})")  # fmt: skip
+                      message=f"has no image below a folder of level {found.index('class') + 1}, the class of "
+                      "data.levels.",
+                      fix=f"count the levels again ({describe_levels(names) or 'there are none'})")  # fmt: skip
     if unsaid := sorted({place.part for place in places if place.part and not read_part(place.part)}):
         result.report("folder-levels", ", ".join(unsaid[:4]),
-                       message="say neither train nor test, and data.levels calls their level the part.",
-                       fix="rename them, or write ignore or site for part")  # fmt: skip
+                      message="say neither train nor test, and data.levels calls their level the part.",
+                      fix="rename them, or write ignore or site for part")  # fmt: skip
     _add_trained(folder, trained, found, result=result)
     # The folders of the part to predict say the case as in the other part, or without the level of the class.
     depths = Counter(len(place.folders) for place in trained)
@@ -152,13 +151,13 @@ def _add_trained(folder: Folder, places: list[Place], levels: Sequence[Level], *
         listed = " and ".join(repr(name) for name in sorted(names))
         if len(names) > 1:
             result.report("ambiguous-class", listed, message="differ only in the spaces around the name.",
-                           fix="rename one of them, or move their images into one folder")  # fmt: skip
+                          fix="rename one of them, or move their images into one folder")  # fmt: skip
         elif label not in names:
             result.notes.append(f"class folder {listed}: its label is read without the spaces around it, '{label}'")
     for place in places:
         if len(place.folders) <= at:
             result.report("file-without-row", place.name, message="lies in no class folder, so it has no label.",
-                           fix="move it into the folder of its class, or away", images=(place.name,))  # fmt: skip
+                          fix="move it into the folder of its class, or away", images=(place.name,))  # fmt: skip
             continue
         label, case = place.folders[at].strip(), _read_case(place.folders, levels)
         labels[case or ""].add(label)

@@ -87,7 +87,7 @@ def read_listing(folder: Folder, columns: Columns) -> LayoutResult:
         unknown = name not in listed and name not in named and folder.files[name] not in paths
         if unknown and PurePosixPath(name).parent in folders and name not in folder.pairs.names:
             result.report("file-without-row", name, message="has no row in the table.",
-                           fix="add its row, or move the file away", images=(name,))  # fmt: skip
+                          fix="add its row, or move the file away", images=(name,))  # fmt: skip
     _, chosen = probe.labelled[0]
     result.submission_columns = (str(chosen.image), chosen.label or "label")
     return result
@@ -119,9 +119,9 @@ def _is_plain_choice(folder: Folder, probe: _Probe, *, columns: Columns, result:
     parts = [part_of_table(table.file) for table, _ in probe.labelled]
     if len(parts) > 1 and not (all(parts) and len(set(parts)) == len(parts)):
         result.report("several-tables", " and ".join(table.file for table, _ in probe.labelled),
-                       message="each have a column of images and a column of labels.",
-                       fix=f"say which one: {write_setting('table', table.file)}; or join them in one table, or "
-                       "name them by their parts (train.csv, val.csv, test.csv)")  # fmt: skip
+                      message="each have a column of images and a column of labels.",
+                      fix=f"say which one: {write_setting('table', table.file)}; or join them in one table, or "
+                      "name them by their parts (train.csv, val.csv, test.csv)")  # fmt: skip
         return False
     # Labels that are guessed in the table may stand against folders that may be the classes.
     named = columns.table or columns.label or columns.class_columns
@@ -132,8 +132,8 @@ def _is_plain_choice(folder: Folder, probe: _Probe, *, columns: Columns, result:
     if chosen.label is not None:
         what, knob = f"data.label='{chosen.label}'", write_setting("label", chosen.label)
     result.report("several-labels", table.file,
-                   message=f"may hold the labels ({what}), and the folders of images may be the classes.",
-                   fix=f"for the table: {knob}; for the folders: move the table out of the data folder")  # fmt: skip
+                  message=f"may hold the labels ({what}), and the folders of images may be the classes.",
+                  fix=f"for the table: {knob}; for the folders: move the table out of the data folder")  # fmt: skip
     return False
 
 
@@ -153,7 +153,7 @@ def add_cases(folder: Folder, columns: Columns, result: LayoutResult) -> None:
             return
     if columns.case is not None:
         result.report("column-missing", str(folder.root), message=f"has no table of images with the column "
-                       f"'{columns.case}' (case).", fix="name the right one: --set data.case=COLUMN")  # fmt: skip
+                      f"'{columns.case}' (case).", fix="name the right one: --set data.case=COLUMN")  # fmt: skip
 
 
 def _probe_tables(folder: Folder, columns: Columns) -> _Probe:

@@ -77,8 +77,8 @@ class RowReader:
         for text, (found, rows) in self.ambiguous.items():
             others = f", as in {len(rows) - 1} more rows" if len(rows) > 1 else ""
             self.result.report("ambiguous-row", rows[0],
-                                message=f"image '{text}' may mean {' or '.join(found[:4])}{others}.",
-                                fix="write the path relative to the data folder", images=found)  # fmt: skip
+                               message=f"image '{text}' may mean {' or '.join(found[:4])}{others}.",
+                               fix="write the path relative to the data folder", images=found)  # fmt: skip
         self.found.note(self.table.file, self.result)
         if self.ignored_labels:
             self.result.notes.append(f"labels of {self.ignored_labels} rows of the test part are not read")
@@ -154,8 +154,8 @@ class RowReader:
                 names.append(match.names[0])
             elif match.names:
                 self.result.report("ambiguous-row", row.where,
-                                    message=f"mask '{one}' may mean {' or '.join(match.names[:4])}.",
-                                    fix="write the path relative to the data folder", images=(image,))  # fmt: skip
+                                   message=f"mask '{one}' may mean {' or '.join(match.names[:4])}.",
+                                   fix="write the path relative to the data folder", images=(image,))  # fmt: skip
             elif one.strip():
                 self._report_missing(row, one, what="mask", image=image)
         return names

@@ -50,9 +50,9 @@ def choose_columns(table: Table, wanted: Columns, *, result: LayoutResult, fits:
         near = [plain[match] for match in difflib.get_close_matches(name.casefold(), plain, n=3, cutoff=0.6)]
         new = near[0] if near else "COLUMN"
         result.report("column-missing", table.file,
-                       message=f"has no column '{name}' ({kind}), but {list_columns(table.header)}.",
-                       fix="name the right one: "
-                       f"{write_setting(kind, [new] if kind == 'class_columns' else new)}")  # fmt: skip
+                      message=f"has no column '{name}' ({kind}), but {list_columns(table.header)}.",
+                      fix="name the right one: "
+                      f"{write_setting(kind, [new] if kind == 'class_columns' else new)}")  # fmt: skip
     if missing:
         return None
     chosen = replace(wanted, table=table.file)
