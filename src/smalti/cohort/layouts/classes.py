@@ -59,9 +59,9 @@ def read_class_folders(folder: Folder, levels: tuple[Level, ...] | None = None) 
         what, rest = "several levels of folders may be the class", ""
         if not guess.candidates:
             what, rest = "no level of folders looks like classes", "; or add a table with columns image and label"
-        result.report("folder-levels", str(folder.root),
-                      message=f"holds images in folders, and {what} ({describe_levels(guess.names)}).",
-                      fix=f"say what each level is, of class, case (patient), site, part, ignore: {choices}{rest}")  # fmt: skip
+        message = f"holds images in folders, and {what} ({describe_levels(guess.names)})."
+        fix = f"say what each level is, of class, case (patient), site, part, ignore: {choices}{rest}"
+        result.report("folder-levels", str(folder.root), message=message, fix=fix)
         return result
     found = levels or guess.levels
     trained = [place for place in places if not place.test]
