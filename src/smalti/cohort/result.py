@@ -141,7 +141,7 @@ def report_escape(result: LayoutResult, where: str, *, text: str, image: str | N
     )
 
 
-def write_setting(knob: str, value: str | list[str]) -> str:
+def format_setting(knob: str, value: str | list[str]) -> str:
     """Return the option that answers a question, quoted for YAML and for a shell; ``knob`` is a name in `Columns`."""
     values = [value] if isinstance(value, str) else value
     texts = [json.dumps(text, ensure_ascii=False) if SPECIAL.search(text) else text for text in values]

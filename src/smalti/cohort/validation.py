@@ -18,7 +18,7 @@ from .. import images
 from ..errors import DataError, MissingExtraError, Problem, is_plain
 from .folder import Folder
 from .masks.values import Seen
-from .result import Candidate, LayoutResult, write_setting
+from .result import Candidate, LayoutResult, format_setting
 from .tables.names import natural_key
 
 Progress = Callable[[int, int], None]
@@ -167,7 +167,7 @@ def check_labels(candidates: Iterable[Candidate]) -> list[Problem]:
             said = f": {' and '.join(repr(text) for text in texts)} is read as none" if texts else ""
             code, message = "label-empty", f"has no label ({listed}){said}."
             fix = "fill the label, or write 'test' in a column 'part' if it is to be predicted"
-            fix += f", or, where it is a class: {write_setting('real_labels', texts)}" if texts else ""
+            fix += f", or, where it is a class: {format_setting('real_labels', texts)}" if texts else ""
         problems.append(Problem(code, where, message, fix, names))
     spellings: dict[str, Counter[str]] = defaultdict(Counter)
     for candidate in trained:

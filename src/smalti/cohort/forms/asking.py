@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from ...errors import Problem
 from ...types import Form
-from ..result import Columns, write_setting
+from ..result import Columns, format_setting
 from ..tables.spelling import NUMBER, WHOLE, find_spelling, match_classes, plain_class, read_number
 from ..tables.table import CASE_NAMES, IMAGE_NAMES, LABEL_NAMES, MASK_NAMES, PART_NAMES, plain_name
 from .sample import WAY_OUT, read_cell
@@ -168,7 +168,7 @@ def _fill_classes(asking: _Asking, matched: Mapping[int, str], others: list[int]
     if lacking or strange:
         parts = [f"the class '{name}' has no column" for name in lacking]
         parts += [f"the column '{name}' is called after no class" for name in strange]
-        fix = f"to leave {_list(strange)} as it stands: {write_setting('asked', [header[i] for i in matched])}"
+        fix = f"to leave {_list(strange)} as it stands: {format_setting('asked', [header[i] for i in matched])}"
         if lacking:
             fix = "correct the labels, or name the column of every class: --set data.written=[CLASS=COLUMN,...]"
         raise _UnclearError("submission-classes", f"{'; '.join(parts)} (classes: {asking.listed}).", fix=fix)
@@ -222,7 +222,7 @@ def _choose_column(asking: _Asking, others: list[int], matched: Mapping[int, str
     names = [header[i] for i in others]
     raise _UnclearError("submission-columns", f"does not say which of its columns {_list(names)} are to be filled; not "
                         f"every class has one ({asking.listed}).",
-                        fix=f"name them: {write_setting('asked', names[-1:])}, or the column of every class: "
+                        fix=f"name them: {format_setting('asked', names[-1:])}, or the column of every class: "
                         "--set data.written=[CLASS=COLUMN,...]")  # fmt: skip
 
 
@@ -252,7 +252,7 @@ def _fill_column(asking: _Asking, column: int, named: str | None) -> Form:
         positive = _find_class(asking, columns.positive)
     if positive is None:
         message = f"holds {_list(sorted(seen))}: the probability of which class ({asking.listed})?"
-        fix = f"{write_setting('positive', classes[-1])}, or another of them"
+        fix = f"{format_setting('positive', classes[-1])}, or another of them"
         raise _UnclearError("submission-positive", message, fix=fix, where=where)
     _check_numbers(asking, seen, where=where)
     asking.notes.append(f"{form.header[column]} is the probability of class {positive}")
@@ -277,7 +277,7 @@ def _spell(asking: _Asking, column: int) -> dict[str, str]:
         asking.notes.append(f"{name} gets the labels, {', '.join(changed[:SHOWN])}")
     if seen == {"0"} and (positive := _find_positive(asking.classes)) is not None:
         asking.notes.append(f"{name} holds 0, which is a label, so it gets labels (the probability of one: "
-                            f"{write_setting('positive', positive)})")  # fmt: skip
+                            f"{format_setting('positive', positive)})")  # fmt: skip
     return spelling
 
 
@@ -287,10 +287,10 @@ def _describe_doubt(asking: _Asking, column: int, *, named: str | None) -> _Uncl
     whole = bool(seen) and all(map(WHOLE.fullmatch, seen))
     texts = [str(i) for i in range(len(classes))] if whole else classes
     words = [f"{name}={text}" for name, text in zip(classes, texts, strict=True)]
-    fix = f"say how each class is written, such as {write_setting('written', words)}"
+    fix = f"say how each class is written, such as {format_setting('written', words)}"
     message = f"holds {_list(seen)}, and the classes are {asking.listed}."
     if whole or not seen:
-        fix += f"; or whose probability is asked for: {write_setting('positive', named or classes[-1])}"
+        fix += f"; or whose probability is asked for: {format_setting('positive', named or classes[-1])}"
         message = f"{message[:-1]}: labels, or the probability of a class?" if seen else (
             f"is empty: labels, or the probability of {named}?")  # fmt: skip
     return _UnclearError("submission-labels", message, fix=fix, where=f" column '{asking.form.header[column]}'")

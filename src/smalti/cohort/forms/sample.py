@@ -16,7 +16,7 @@ from ...errors import show_text
 from ...images import open_file
 from ...types import Form, FormRow, Sample
 from ..folder import Folder, clean_path
-from ..result import Candidate, Columns, LayoutResult, write_setting
+from ..result import Candidate, Columns, LayoutResult, format_setting
 from ..tables.names import NUMBER, Matcher, is_image_name
 from ..tables.table import CASE_NAMES, IMAGE_NAMES, plain_name, read_text, sniff_delimiter
 
@@ -115,7 +115,7 @@ def _choose_file(folder: Folder, columns: Columns, *, result: LayoutResult) -> s
     found = [name for name in plain or found if name.count("/") == top]
     if len(found) > 1:
         result.report("several-submissions", " and ".join(found[:SHOWN]), message="may each be the sample submission.",
-                      fix=f"say which one: {write_setting('submission', found[0])}; {WAY_OUT}")  # fmt: skip
+                      fix=f"say which one: {format_setting('submission', found[0])}; {WAY_OUT}")  # fmt: skip
         return None
     if found and not plain:
         result.report("submission-packed", found[0], message="is packed, or a spreadsheet; text is read.",

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from ..folder import Folder, clean_path
 from ..forms.sample import is_sample_name
-from ..result import Candidate, Columns, LayoutResult, write_setting
+from ..result import Candidate, Columns, LayoutResult, format_setting
 from ..tables.case_names import CASES_FILE, apply_cases, join_spellings
 from ..tables.columns import choose_columns, list_taken
 from ..tables.labels import describe_numbers
@@ -120,7 +120,7 @@ def _is_plain_choice(folder: Folder, probe: _Probe, *, columns: Columns, result:
     if len(parts) > 1 and not (all(parts) and len(set(parts)) == len(parts)):
         result.report("several-tables", " and ".join(table.file for table, _ in probe.labelled),
                       message="each have a column of images and a column of labels.",
-                      fix=f"say which one: {write_setting('table', table.file)}; or join them in one table, or "
+                      fix=f"say which one: {format_setting('table', table.file)}; or join them in one table, or "
                       "name them by their parts (train.csv, val.csv, test.csv)")  # fmt: skip
         return False
     # Labels that are guessed in the table may stand against folders that may be the classes.
@@ -128,9 +128,9 @@ def _is_plain_choice(folder: Folder, probe: _Probe, *, columns: Columns, result:
     known = chosen.label is not None and plain_name(chosen.label) in LABEL_NAMES
     if named or known or not folders:
         return True
-    what, knob = list_columns(chosen.class_columns), write_setting("class_columns", list(chosen.class_columns))
+    what, knob = list_columns(chosen.class_columns), format_setting("class_columns", list(chosen.class_columns))
     if chosen.label is not None:
-        what, knob = f"data.label='{chosen.label}'", write_setting("label", chosen.label)
+        what, knob = f"data.label='{chosen.label}'", format_setting("label", chosen.label)
     result.report("several-labels", table.file,
                   message=f"may hold the labels ({what}), and the folders of images may be the classes.",
                   fix=f"for the table: {knob}; for the folders: move the table out of the data folder")  # fmt: skip

@@ -18,7 +18,7 @@ from ...errors import Problem
 from ...types import MaskReading
 from ..result import Candidate, Columns
 from .contrast import Balance, View, compare_turns, is_clear, weigh_polarity
-from .values import Seen, has_ignore, list_values, propose_values, write_values
+from .values import Seen, format_values, has_ignore, list_values, propose_values
 
 MOST_VIEWS = 32  # images that are looked at for a question; an even choice of them
 MOST_OFF_PX = 2  # that a mask may lack for `data.mask_fit=pad`
@@ -226,8 +226,8 @@ class Settling:
                 "mask-values", ignoring,
                 f"and {_count(len(ignoring) - 1, 'other mask')} hold numbers of classes and 255, which some tools "
                 f"write for what is not to be looked at: {listed}.",
-                fix=f"say which are mask: --set data.mask_values={write_values(classes)} or "
-                f"--set data.mask_values={write_values([*classes, 255])}", every=True,
+                fix=f"say which are mask: --set data.mask_values={format_values(classes)} or "
+                f"--set data.mask_values={format_values([*classes, 255])}", every=True,
             )  # fmt: skip
         elif any(len(one.values) > 2 for one in several.values()):
             self.notes.append(f"masks hold the values {listed}: all but 0 are mask (data.mask_values chooses)")

@@ -57,9 +57,9 @@ def propose_values(facts: Iterable[images.MaskFacts]) -> str:
     counts = Counter(value for one in facts for value in one.values)
     values = sorted(counts, key=lambda value: (isinstance(value, str), value))
     ground = "#ffffff" if "#ffffff" in counts else values[0]
-    return write_values([value for value in values if value != ground][:8])
+    return format_values([value for value in values if value != ground][:8])
 
 
-def write_values(values: Iterable[int | float | str]) -> str:
+def format_values(values: Iterable[int | float | str]) -> str:
     """Return values as the recipe writes them."""
     return "[" + ",".join(f'"{value}"' if isinstance(value, str) else str(value) for value in values) + "]"

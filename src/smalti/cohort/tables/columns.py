@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 
-from ..result import Columns, LayoutResult, write_setting
+from ..result import Columns, LayoutResult, format_setting
 from .case_names import is_missing_case
 from .labels import find_class_columns
 from .names import is_image_name, match_keys
@@ -52,7 +52,7 @@ def choose_columns(table: Table, wanted: Columns, *, result: LayoutResult, fits:
         result.report("column-missing", table.file,
                       message=f"has no column '{name}' ({kind}), but {list_columns(table.header)}.",
                       fix="name the right one: "
-                      f"{write_setting(kind, [new] if kind == 'class_columns' else new)}")  # fmt: skip
+                      f"{format_setting(kind, [new] if kind == 'class_columns' else new)}")  # fmt: skip
     if missing:
         return None
     chosen = replace(wanted, table=table.file)
@@ -121,7 +121,7 @@ def _guess_image(
         repeats = [len({row.read(column) for row in table.rows}) < len(table.rows) for column in (named, rival)]
         if other is not None and repeats[0] == repeats[1]:
             message = f"'{other.read(named)}' ({named}) and '{other.read(rival)}' ({rival}) name two images."
-            knobs = [write_setting("image", column) for column in (named, rival)]
+            knobs = [format_setting("image", column) for column in (named, rival)]
             fix = f"say which column names the images: {' or '.join(knobs)}"
             result.report("column-ambiguous", other.where, message=message, fix=fix)
             return None, None

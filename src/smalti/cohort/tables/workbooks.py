@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from ...errors import DataError
 from ...images import open_file
-from ..result import write_setting
+from ..result import format_setting
 from .encoding import LARGEST_BYTES, refuse_table
 
 WORKBOOK_SUFFIXES = (".xlsx", ".xlsm")
@@ -53,9 +53,9 @@ def read_sheet(
     likely = likely if len(likely) == 1 else list(sheets)
     if sheet is None and len(likely) > 1:
         message = f"has several sheets: {_list(sheets)}."
-        choices = " or ".join(write_setting("sheet", name) for name in likely[:12])
+        choices = " or ".join(format_setting("sheet", name) for name in likely[:12])
         raise refuse_table(
-            "table-sheets", file, message, fix=f"say which one: {choices}, with {write_setting('table', file)}"
+            "table-sheets", file, message, fix=f"say which one: {choices}, with {format_setting('table', file)}"
         )
     if not sheets:
         return []
