@@ -64,9 +64,11 @@ def test_a_pgm_of_more_than_8_bits_is_read_by_the_largest_value_of_its_header(
     read = images.read_image(path)
     np.testing.assert_array_equal(read[..., 0], np.rint(grey / most * 65535).astype(int) >> 8)
     assert (read == read[..., :1]).all()
-    np.testing.assert_array_equal(images.read_mask(path)[0], grey > 0)
     part = images.read_region(path, 3, 5, height_px=7, width_px=9)
     np.testing.assert_array_equal(part, read[3:10, 5:14])
+    marked = np.where(grey > most // 2, most, 0)
+    path.write_bytes(f"P5 {W} {H} {most}\n".encode() + marked.astype(">u2").tobytes())
+    np.testing.assert_array_equal(images.read_mask(path)[0], marked > 0)
 
 
 def test_grey_is_repeated_and_1_bit_is_black_and_white(tmp_path: Path, rng: np.random.Generator) -> None:
