@@ -108,10 +108,11 @@ def _parse_setting(setting: str) -> Values:
     # What the user's data calls things is text, also where it looks like a number: a class 1, a column 2024.
     section, _, knob = key.strip().partition(".")
     names = section == "data" and knob in Data.model_fields and not _takes_numbers(Data.model_fields[knob].annotation)
-    value: object = parse_yaml(text, f"--set {shown}", names=names) if text else None
-    for part in reversed(key.strip().split(".")):
-        value = {part: value}
-    return dict(value)
+    *sections, last = key.strip().split(".")
+    values: Values = {last: parse_yaml(text, f"--set {shown}", names=names) if text else None}
+    for part in reversed(sections):
+        values = {part: values}
+    return values
 
 
 def _takes_numbers(kind: Any) -> bool:
