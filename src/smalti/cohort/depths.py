@@ -1,4 +1,4 @@
-"""How many bits of 16-bit values are in use, where the files do not say: one answer for the whole cohort."""
+"""Bits of 16-bit values that are in use, where the files do not say: one answer for the whole cohort."""
 
 from __future__ import annotations
 

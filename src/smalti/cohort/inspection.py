@@ -151,7 +151,7 @@ def _leave_out(candidates: list[Candidate], problems: list[Problem], *, min_case
 
 
 def _recognise(root: Path, folder: Folder, columns: Columns) -> LayoutResult:
-    """Return what the layout of a folder gives; with a problem where it has no known one."""
+    """Read the layout of a folder; a folder of no known layout is a problem."""
     nothing = LayoutResult("unknown")
     if not folder.list_images():
         unused = describe_unused(folder, nothing) or "it is empty"

@@ -1,4 +1,4 @@
-"""What a layout hands to the checks: candidates of samples, problems, notes."""
+"""The result of reading a layout, as the checks get it: candidates for samples, problems, notes."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Candidate:
 
 @dataclass(slots=True)
 class LayoutResult:
-    """What was found in a data folder, good and bad; a layout fills it.
+    """Everything that was found in a data folder, good and bad; a layout fills it.
 
     Attributes:
         tables: the tables that count.

@@ -1,4 +1,4 @@
-"""What can be wrong with the samples of a cohort, whatever the layout: pixels, masks, labels, classes."""
+"""Checks of the samples of a cohort, whatever the layout: pixels, masks, labels, classes."""
 
 from __future__ import annotations
 
@@ -207,7 +207,7 @@ def check_texts(candidates: Iterable[Candidate]) -> list[Problem]:
 
 
 def check_classes(candidates: Iterable[Candidate], *, min_cases: int, left_out: int) -> list[Problem]:
-    """Return what is missing to learn from what remains: labels, two classes, enough cases of each for folds."""
+    """Report what the remaining samples lack: labels, two classes, enough cases of each for folds."""
     cases: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for candidate in candidates:
         if not candidate.test and candidate.sample.label is not None:

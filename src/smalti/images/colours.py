@@ -1,4 +1,4 @@
-"""What stored values mean, and how they become 8-bit RGB."""
+"""The meaning of stored values, and their conversion to 8-bit RGB."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PREMULTIPLIED, OPACITY = 1, 2  # kinds of extra samples in TIFF; 0 is anything
 
 @dataclass(frozen=True, eq=False)
 class Meaning:
-    """What the stored values of a picture are.
+    """The meaning of the stored values of a picture.
 
     Attributes:
         photometric: one of `SAMPLES`.
@@ -39,12 +39,12 @@ class Meaning:
 
     @property
     def samples(self) -> int:
-        """Return how many of the samples of a pixel are its colour."""
+        """Return the number of samples of a pixel that are its colour."""
         return SAMPLES[self.photometric]
 
     @property
     def alpha(self) -> int | None:
-        """Return which sample is the opacity."""
+        """Return the index of the sample that is the opacity."""
         found = [i for i, kind in enumerate(self.extras) if kind in {PREMULTIPLIED, OPACITY}]
         return self.samples + found[0] if found else None
 
@@ -109,7 +109,7 @@ def to_colours(values: NDArray[Any], meaning: Meaning, *, bits: int, ends: Ends 
 
 
 def _narrow(values: NDArray[Any], bits: int) -> NDArray[np.uint8]:
-    """Return the high byte of values of so many bits; values of fewer than 8 bits are spread over 0..255."""
+    """Return the high byte of values of ``bits`` bits; values of fewer than 8 bits are spread over 0..255."""
     if bits < 8:
         return (values.astype(np.uint16) * 255 // ((1 << bits) - 1)).astype(np.uint8)
     return values if values.dtype == np.uint8 else np.minimum(values >> (bits - 8), 255).astype(np.uint8)

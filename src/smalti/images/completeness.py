@@ -1,4 +1,4 @@
-"""Is all there that a picture's header promises? Pillow leaves out checks, and fills what is missing with black."""
+"""Checks that Pillow leaves out: it fills missing pixels with black and skips checksums."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def check_whole(image: Image.Image, path: Path) -> None:
 
 
 def find_doubts(image: Image.Image, path: Path) -> list[Problem]:
-    """Return what may not be meant about a decoded picture: it is one of several, or its data seem to end early."""
+    """Return doubts about a decoded picture: it is one of several, or its data seem to end early."""
     doubts = []
     if image.format == "JPEG" and image.mode in {"L", "RGB"}:
         corner = image.crop((image.width - JPEG_BLOCK_PX, image.height - JPEG_BLOCK_PX, image.width, image.height))

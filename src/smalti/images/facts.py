@@ -1,4 +1,4 @@
-"""What a file says about its pixels."""
+"""Facts that a file states about its pixels."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def read_orientation(path: Path) -> int:
 
 
 def read_encoding(path: Path) -> tuple[str, float]:
-    """Return how a file holds its pixels, from the header: format, kind and compression.
+    """Return the encoding of the pixels, from the header: format, kind and compression.
 
     Mean quantisation step of a JPEG.
 

@@ -109,7 +109,7 @@ def refuse_special(path: Path, mode: int | None = None) -> None:
 
 
 def read_stamp(path: Path) -> Stamp:
-    """Return what the system says of the files of an image: another stamp wherever one of them may have changed.
+    """Return the stamp of the files of an image: it differs wherever one of them may have changed.
 
     Raises:
         DataError: it cannot be asked.

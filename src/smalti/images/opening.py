@@ -1,4 +1,4 @@
-"""Which reader a file is for, told by its first bytes: Pillow, or that of stored values (TIFF, more than 8 bits)."""
+"""The reader for a file, by its first bytes: Pillow, or that of stored values (TIFF, more than 8 bits)."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ PICTURE_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")
 
 LARGE_PX = 89_478_485  # where Pillow begins to warn; a larger .tif goes to OpenSlide if that is installed
 LARGEST_WHOLE_PX = 2 * LARGE_PX  # where Pillow refuses; no slide is read whole beyond it either
-LARGEST_BYTES = 4 * LARGEST_WHOLE_PX  # what so many pixels take in Pillow; grey ones, as of masks, take one byte each
+LARGEST_BYTES = 4 * LARGEST_WHOLE_PX  # memory of as many pixels in Pillow; grey ones, as of masks, take one byte each
 NARROW_MODES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}  # bytes; all others take four
 
 # "I" is a PGM of more than 8 bits, which Pillow spreads over 0..65535 by the largest value that its header allows.

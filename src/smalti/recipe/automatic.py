@@ -1,4 +1,4 @@
-"""What ``auto`` stands for: a backbone by what is installed, a head by what learns beside it. No network is loaded."""
+"""Choices behind ``auto``: a backbone by what is installed, a head by what learns beside it. No network is loaded."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _explain_backbone(model: Model) -> str:
 
 
 def _choose_embedding(recipes: Sequence[Recipe]) -> tuple[str, str]:
-    """Return what of the networks is read, for all recipes alike, and why.
+    """Return the part of the networks that is read, for all recipes alike, and why.
 
     Descriptions have no stages, and do not count.
     """
@@ -83,7 +83,7 @@ def _choose_embedding(recipes: Sequence[Recipe]) -> tuple[str, str]:
 
 
 def _find_steps(recipe: Recipe) -> str | None:
-    """Return why a head has to learn in steps; None where it can be solved."""
+    """Return the reason why a head has to learn in steps; None where it can be solved."""
     if recipe.train.finetune.epochs:
         return "the backbone is fine-tuned (train.finetune.epochs)"
     if recipe.model.fusion is not None:

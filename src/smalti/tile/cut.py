@@ -98,7 +98,7 @@ class Cut:
         hide_outside(pixels, masks, outside=self.outside, pale=self.pale)
         scale = (sides_px / self.tile_px).astype(np.float32)
         kind = np.array([judge_tile(tile) for tile in pixels], dtype=np.uint8)
-        # An even choice of the tiles under the mask speaks of the image's stain, so many pixels of each at most.
+        # An even choice of the tiles under the mask speaks of the image's stain, ``count`` pixels of each at most.
         rows = np.flatnonzero(self.coverage) if self.coverage.any() else np.arange(len(self))
         every, count = share_pixels(len(rows))
         rows = rows[::every]

@@ -46,7 +46,7 @@ def exchange_masks(cohort: Cohort) -> Cohort:
 
 
 def order_samples(samples: tuple[Sample, ...]) -> list[Sample]:
-    """Return those with a mask, case by case, in an order that says nothing about them."""
+    """Return the samples with a mask, case by case, in an order that says nothing about them."""
     masked = [s for s in samples if s.mask_path is not None]
     return sorted(masked, key=lambda s: (hash_text(s.case), s.case, hash_text(s.image), s.image))
 

@@ -1,4 +1,4 @@
-"""How much of an image a tile shows, where images are smaller than a tile.
+"""The part of an image that a tile shows, where images are smaller than a tile.
 
 All images of a cohort are seen at one magnification. So it is the cohort that chooses the side of the square, by the
 sizes of its labelled images alone, and a single image that is smaller than the square is not enlarged to fill it.
@@ -45,7 +45,7 @@ def settle_field(tile: recipe.Tile, samples: Sequence[Sample], *, tile_px: int, 
 
 
 def note_sizes(tile: recipe.Tile, samples: Sequence[Sample], *, tile_px: int) -> tuple[str, ...]:
-    """Return what is to be said of images that are smaller than what a tile shows, one sentence each.
+    """Return notes on images that are smaller than what a tile shows, one sentence each.
 
     Raises:
         DataError: an image cannot be read.

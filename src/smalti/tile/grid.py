@@ -1,4 +1,4 @@
-"""Where tiles lie and how much of each is under the mask; geometry only, no files.
+"""Positions of tiles, and the share of each that is under the mask; geometry only, no files.
 
 Border rule: tiles start at 0 and step by ``tile_px * (1 - overlap_frac)``; the last row and the last column are moved
 inward so that they end at the border. An image smaller than a tile has one tile at 0, padded when it is cut.
@@ -91,5 +91,5 @@ def spread_evenly(items: NDArray[np.int64], count: int) -> NDArray[np.int64]:
 
 
 def place_square(start: int, length: int, *, side: int, limit: int) -> int:
-    """Return where a span of ``side`` around the given one begins; before the image where it is longer than that."""
+    """Return the start of a span of ``side`` around the given one; before the image where it is longer than that."""
     return -((side - limit) // 2) if side > limit else min(max(start - (side - length) // 2, 0), limit - side)

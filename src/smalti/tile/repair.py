@@ -69,7 +69,7 @@ def apply_repair(sample: Sample, image: Picture, mask: Picture | None) -> tuple[
 
 
 def draw_outline(repair: Repair, *, height_px: int, width_px: int) -> NDArray[np.bool_]:
-    """Return what the outlines of a repair enclose, and a rim for the soft edge of paint, (H, W)."""
+    """Return the pixels inside the outlines of a repair, and a rim for the soft edge of paint, (H, W)."""
     inside = np.zeros((height_px, width_px), dtype=np.uint8)
     if not repair.outline:
         return inside.astype(bool)

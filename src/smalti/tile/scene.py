@@ -63,7 +63,7 @@ class Scene:
         return self.read((0, 0, *self.size_px), longest_px=VIEW_PX)
 
     def find_tissue(self) -> Plane:
-        """Return where tissue is, whatever the mask; not where paint was."""
+        """Return the map of tissue, whatever the mask; without paint."""
         tissue = find_tissue(self.view())
         if self.paint is not None:
             size = (tissue.shape[1], tissue.shape[0])

@@ -88,7 +88,7 @@ class TileStore:
         return int(self.starts[-1])
 
     def position(self, image: str) -> int:
-        """Return where an image is in `images`.
+        """Return the index of an image in `images`.
 
         Raises:
             RunError: the store does not hold this image.
@@ -106,7 +106,7 @@ class TileStore:
         return range(int(self.starts[i]), int(self.starts[i + 1]))
 
     def find_places(self, i: int) -> NDArray[np.float32]:
-        """Return where the tiles of bag ``i`` lie, (row, col) in sides of its finest tiles, (N, 2).
+        """Return the places of the tiles of bag ``i``, (row, col) in sides of its finest tiles, (N, 2).
 
         What counts is the middle of a tile: tiles of several magnifications around one point have one place.
         """
@@ -119,7 +119,7 @@ class TileStore:
         return ((self.positions[chosen] + (sides - finest) / 2) / finest).astype(np.float32)
 
     def read_staining(self, method: str) -> Staining:
-        """Return what one of `smalti.tissue.frames.STAINS` makes of the stain of each image; measured once and kept.
+        """Return the stain of each image by one of `smalti.tissue.frames.STAINS`; measured once and kept.
 
         Raises:
             RunError: the store is damaged.

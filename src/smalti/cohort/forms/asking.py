@@ -1,4 +1,4 @@
-"""What a sample submission asks for: which columns are filled, with labels or probabilities, and in whose words."""
+"""The content that a sample submission asks for: columns, labels or probabilities, and the spelling of the classes."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class _Asking:
         return ["" if text.lower() in EMPTY and text not in self.classes else text for text in texts]
 
     def see(self, position: int) -> set[str]:
-        """Return what a column holds."""
+        """Return the different values of a column."""
         return set(self.read_column(position)) - {""}
 
     def is_answer(self, position: int) -> bool:
@@ -123,7 +123,7 @@ def _find_class(asking: _Asking, text: str) -> str | None:
 
 
 def _read_words(asking: _Asking) -> dict[str, str]:
-    """Return how the submission writes each class, as a person says: class -> text."""
+    """Return the spelling of each class in the submission, as a person says it: class -> text."""
     pairs = (text.rpartition("=") for text in asking.columns.written)
     return {_find_class(asking, name.strip()) or name: text.strip() for name, _, text in pairs}
 
@@ -266,7 +266,7 @@ def _find_positive(classes: tuple[str, ...]) -> str | None:
 
 
 def _spell(asking: _Asking, column: int) -> dict[str, str]:
-    """Return how the column writes each class: class -> text."""
+    """Return the spelling of each class in the column: class -> text."""
     name, seen = asking.form.header[column], asking.see(column)
     spelling = _read_words(asking) or find_spelling(seen, asking.classes)
     if not spelling:

@@ -23,7 +23,7 @@ NEVER_READ = frozenset({"truth", "runs"})  # in the root
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a picture lies: the folders above it, from the top, but for ``part``, the one that is a part.
+    """The folders above a picture, from the top, without ``part``, the one that is a part.
 
     Their names are in NFC: a copy from another system may spell one folder in two ways.
     """

@@ -1,4 +1,4 @@
-"""What the levels of folders say: class, case, site; guessed from names and nesting, or asked.
+"""Meanings of the levels of folders: class, case, site; guessed from names and nesting, or asked.
 
 A level is all folders that lie equally deep. What its names look like:
 
@@ -73,7 +73,7 @@ class Names:
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """What the levels seem to be.
+    """Probable meanings of the levels.
 
     Attributes:
         levels: what each is, from the top, with one class; empty where that is not plain.
@@ -141,7 +141,7 @@ def guess_levels(folders: Collection[tuple[str, ...]]) -> Guess:
 
 
 def _look(names: Collection[str]) -> Kind:
-    """Return what names look like."""
+    """Return the kind of the names of one level."""
     lower = [name.strip().lower() for name in names]
     for pattern, kind in KINDS:
         if sum(pattern.fullmatch(name) is not None for name in lower) >= 0.9 * len(lower):

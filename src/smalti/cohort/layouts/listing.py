@@ -26,7 +26,7 @@ Source = tuple[Table, Columns]
 
 @dataclass(slots=True)
 class _Probe:
-    """What the tables of a folder are found to be; ``results`` holds what is said of each."""
+    """The tables of a folder by their kind; ``results`` holds notes and problems of each."""
 
     labelled: list[Source] = field(default_factory=list)
     tests: list[Source] = field(default_factory=list)

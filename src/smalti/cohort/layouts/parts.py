@@ -1,4 +1,4 @@
-"""Which part of a data set (train, val, test) a table, a folder or a cell of a part column speaks of."""
+"""The part of a data set (train, val, test) that a table, a folder or a cell of a part column names."""
 
 from __future__ import annotations
 

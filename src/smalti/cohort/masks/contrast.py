@@ -1,4 +1,4 @@
-"""What tissue and glass say about masks: seen in small copies of an image and its mask."""
+"""Evidence of tissue and glass about masks, in small copies of an image and its mask."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Polarity:
-    """What one image says of whether its mask is inverted.
+    """Evidence of one image about whether its mask is inverted.
 
     Attributes:
         against: whether the mask lies on the glass rather than beside it.
@@ -66,7 +66,7 @@ class Polarity:
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """What the images of a cohort say together.
+    """Evidence of all images of a cohort.
 
     Attributes:
         looks: one an image.
@@ -82,7 +82,7 @@ class Balance:
 
     @classmethod
     def over(cls, looks: Sequence[Polarity]) -> Balance:
-        """Return what these images say together."""
+        """Return the evidence of these images."""
         marked_frac = median(look.marked_frac for look in looks) if looks else 0.0
         return cls(looks, sum(look.against for look in looks), sum(look.supporting for look in looks), marked_frac)
 
@@ -151,7 +151,7 @@ def _keep_at_margin(plane: NDArray[np.uint8], *, inside: bool) -> NDArray[np.boo
 
 
 def compare_turns(view: View, orientation: int) -> float:
-    """Return by how much a mask explains its image's colours better once it is turned by an EXIF orientation as well.
+    """Return the gain in how well a mask explains its image's colours once an EXIF orientation turns it as well.
 
     What is compared is the share of the variance of the mask that is linear in the colours.
     """
@@ -166,5 +166,5 @@ def compare_turns(view: View, orientation: int) -> float:
 
 
 def is_clear(wins: int, count: int) -> bool:
-    """Return whether a fair coin would hardly win so often."""
+    """Return whether a fair coin would hardly win this often."""
     return count > 0 and sum(math.comb(count, k) for k in range(wins, count + 1)) / 2**count <= CLEAR

@@ -1,4 +1,4 @@
-"""How the masks of a cohort are meant: which values are mask, which way up they lie, whether they are inverted.
+"""The meaning of the masks of a cohort: their values, which way up they lie, whether they are inverted.
 
 These are questions about all masks together, since one tool made them. Where what the files say and what lies under
 the masks leave no doubt, the answer is a note; else it is a problem that names the knob.
@@ -32,7 +32,7 @@ FIT_FIX = (
 
 @dataclass(slots=True)
 class Settling:
-    """What becomes of the masks: how each is read, what stands against it, what was guessed.
+    """The answers about masks: how each is read, its problems, and notes of what was guessed.
 
     Attributes:
         seen: image -> what was found of its mask and itself.

@@ -1,4 +1,4 @@
-"""Which files are masks, and which image each belongs to, by their names alone.
+"""Masks among the files, and the image of each, by their names alone.
 
 beside         NAME_mask, mask_NAME, NAME_seg, NAME-labelled, NAME_anno, NAME_gt; img_0001 and mask_0001
 parallel tree  images/ and masks/, train_images/ and train_label_masks/, img/ and gt/, Images/ and Labels/, ...

@@ -1,4 +1,4 @@
-"""What the files of masks say, and how their values are told."""
+"""Facts about the files of masks, and their values in words."""
 
 from __future__ import annotations
 

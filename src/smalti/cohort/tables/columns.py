@@ -1,4 +1,4 @@
-"""Which column of a table is what: named, guessed by its name or by what its cells hold; each guess is noted."""
+"""Roles of the columns of a table: named, or guessed by their names or cells; each guess is noted."""
 
 from __future__ import annotations
 

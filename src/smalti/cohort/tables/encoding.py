@@ -65,7 +65,7 @@ def decode_table(data: bytes, file: str) -> str:
 
 
 def guess_encoding(data: bytes) -> str | None:
-    """Return what a text is written in when it is not UTF-8; None where it may be that, "" for what is no text."""
+    """Return the encoding of a text that is not UTF-8; None where it may be UTF-8, "" for data that are no text."""
     for mark, name in MARKS.items():
         if data.startswith(mark):
             return name

@@ -120,7 +120,7 @@ def _read_numbers(table: Table, *, taken: Collection[str]) -> tuple[list[str], N
 
 
 def describe_numbers(table: Table, *, taken: Collection[str]) -> str:
-    """Return what columns of numbers hold that may be shares or votes per class, or several classes.
+    """Describe columns of numbers that may be shares or votes per class, or several classes.
 
     "" for nothing such.
     """

@@ -1,4 +1,4 @@
-"""How a text in a table finds a file: the strictest way of naming that finds any, and what is said of the others."""
+"""Files by the texts of a table: the strictest way of naming that finds any counts, and is told where it is loose."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ def match_keys(text: str) -> tuple[str, str, str, str]:
 
 
 def find_naming(samples: Sequence[Sample]) -> Callable[[str], str]:
-    """Return how a table of labels names images, to name test images likewise; the file name when it has no one way."""
+    """Return a function that names test images as a table of labels names its own; by the file name without one way."""
     for level in (1, 2, 3):
         if samples and all(match_keys(s.image)[level] == s.index.strip() for s in samples):
             return lambda name: match_keys(name)[level]

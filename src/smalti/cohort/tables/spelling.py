@@ -1,4 +1,4 @@
-"""How a table writes the classes: as names of columns, and as values in a column of labels."""
+"""Spellings of the classes in a table: as names of columns, and as values in a column of labels."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def plain_class(text: str) -> str:
 
 
 def match_classes(columns: Iterable[str], classes: Iterable[str]) -> dict[str, str]:
-    """Return which columns are named after a class: column -> class, each class once at most.
+    """Return the columns that are named after a class: column -> class, each class once at most.
 
     The rules, of which the one counts that finds most columns, the first among equals: to the letter; without what
     spelling adds (`plain_class`); with words before or behind that all columns share (``is_malignant``,
@@ -72,7 +72,7 @@ def _split(text: str) -> tuple[str, ...]:
 
 
 def find_spelling(texts: Iterable[str], classes: tuple[str, ...]) -> dict[str, str]:
-    """Return how a column writes every class, judged by its values: class -> text; empty where they fit no way.
+    """Return the spelling of every class in a column, judged by its values: class -> text; empty where they fit no way.
 
     The ways are: to the letter; numbers with the decimals and leading zeros of the values; in small letters, in
     capitals, with a capital first; last, where the values show every class, as they show it.

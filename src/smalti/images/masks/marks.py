@@ -1,4 +1,4 @@
-"""Which values a plane of a mask holds, and which of them are mask."""
+"""Values of a plane of a mask, and which of them are mask."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class Marks:
         return self.parts[0] if len(self.parts) == 1 else np.concatenate(self.parts)
 
     def cut(self) -> NDArray[np.uint8]:
-        """Return what is marked, (h, w) of 0 and 1.
+        """Return the marked pixels, (h, w) of 0 and 1.
 
         Grey levels become mask half-way from the ground to the lowest level that is drawn above it, those of a smooth
         map from half of its range.

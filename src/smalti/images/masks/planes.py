@@ -45,7 +45,7 @@ Planes = tuple[NDArray[Any], Mask | None]  # values and opacity
 
 @dataclass(frozen=True, slots=True)
 class MaskFacts:
-    """What a mask holds, for those who judge how it is meant.
+    """The content of a mask, for the decision about its meaning.
 
     Attributes:
         size_px: (height, width) as the files say it, turned as they say.
@@ -81,7 +81,7 @@ def read_mask(path: Path, *, reading: MaskReading = AS_STORED, most_px: int | No
     """Return a mask as (H, W) of 0 and 1 by the rules above, and whether grey levels were cut.
 
     With ``most_px`` a larger mask is given at every n-th row and column, from the first of each, by the smallest n
-    that leaves about so many pixels; values are those of all pixels. It is decoded in bands, so that little more than
+    that leaves about ``most_px`` pixels; values are those of all pixels. It is decoded in bands, so that little more than
     what a file without bands takes (PNG: a byte a pixel) is held.
 
     Raises:
@@ -153,7 +153,7 @@ def turn_plane(plane: NDArray[Any], orientation: int) -> NDArray[Any]:
 
 
 def _unite(path: Path, reading: MaskReading, most_px: int | None) -> tuple[Mask, list[_File]]:
-    """Return what any of the files marks, and the files."""
+    """Return the union of what the files mark, and the files."""
     united: Mask | None = None
     files: list[_File] = []
     for part in (path, *reading.more):
@@ -225,7 +225,7 @@ class _File:
         return {int(v) if v == int(v) else v: shown.get(int(v), "") for v in self.levels.counts}
 
     def cut(self, step: int, values: tuple[int | str, ...]) -> Mask:
-        """Return what is marked, (h, w) of 0 and 1, at every ``step``-th row and column: of these values, if any."""
+        """Return the marked pixels, (h, w) of 0 and 1, at every ``step``-th row and column: those of ``values``, if any."""
         height_px, width_px = self.size_px
         light, opacity, shown, colours = (Marks(self.path, step, lossy=self.lossy) for _ in range(4))
         codes = [int(value[1:], 16) for value in values if isinstance(value, str)]

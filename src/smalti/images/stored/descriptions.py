@@ -1,4 +1,4 @@
-"""What a TIFF says about itself in words: OME-XML, ImageJ's description, names of pages."""
+"""Descriptions in words inside a TIFF: OME-XML, ImageJ's description, names of pages."""
 
 from __future__ import annotations
 

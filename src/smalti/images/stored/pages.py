@@ -1,4 +1,4 @@
-"""Which pages of a TIFF are the picture: what is passed over, what is put together, what is refused.
+"""The pages of a TIFF that are the picture; others are passed over, put together or refused.
 
 1. Labels, macros, thumbnails and overviews (by name), reduced-resolution pages and transparency masks (by the tag
    NewSubfileType) are passed over.
@@ -131,7 +131,7 @@ def _gather_planes(tif: TiffFile, main: Any, number: int, path: Path) -> tuple[t
 
 
 def check_triple(meaning: Meaning, path: Path) -> Remarks:
-    """Return what is to be said of a page that calls three values a pixel grey: they are taken for red, green and blue.
+    """Return the remark on a page that calls three values a pixel grey: they are taken for red, green and blue.
 
     Raises:
         DataError: they are more than three, or white is zero, or they are numbers of colours.

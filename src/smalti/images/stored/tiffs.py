@@ -105,7 +105,7 @@ def _refuse_page(page: Any, path: Path) -> None:
 
 
 def _read_meaning(tif: TiffFile, choice: Choice, path: Path) -> Meaning:
-    """Return what the values of the picture are, as the tags of its first page and OME-XML say.
+    """Return the meaning of the values of the picture, as the tags of its first page and OME-XML say.
 
     Raises:
         DataError: it has fewer samples than its colours take, or no colours for its palette.

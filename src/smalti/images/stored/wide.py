@@ -42,7 +42,7 @@ class Wide:
 
 
 def find_wide(start: bytes) -> Wide | None:
-    """Return what a file is whose first bytes are these; None where Pillow reads it right."""
+    """Return the kind of a file by its first bytes; None where Pillow reads it right."""
     if start.startswith(PNG_START):
         if len(start) <= COLOUR_AT or start[DEPTH_AT] != 16 or start[COLOUR_AT] not in KINDS:
             return None
