@@ -121,7 +121,7 @@ def list_unused(folder: Folder, result: LayoutResult) -> dict[str, list[str]]:
 
 
 def _look(path: Path) -> tuple[str, str]:
-    """Return the kind of a file by its first bytes, and the suffix for it; empty where smalti does not open that kind."""
+    """Return the kind of a file by its first bytes, and its suffix; empty where smalti does not open that kind."""
     try:
         with open_file(path) as file:
             start = file.read(16)

@@ -81,8 +81,8 @@ def read_mask(path: Path, *, reading: MaskReading = AS_STORED, most_px: int | No
     """Return a mask as (H, W) of 0 and 1 by the rules above, and whether grey levels were cut.
 
     With ``most_px`` a larger mask is given at every n-th row and column, from the first of each, by the smallest n
-    that leaves about ``most_px`` pixels; values are those of all pixels. It is decoded in bands, so that little more than
-    what a file without bands takes (PNG: a byte a pixel) is held.
+    that leaves about ``most_px`` pixels; values are those of all pixels. It is decoded in bands, so that little more
+    is held than what a file without bands takes (PNG: a byte a pixel).
 
     Raises:
         DataError, MissingExtraError: as `read_image`, without ``most_px`` also of the size; a float mask that is not
@@ -225,7 +225,7 @@ class _File:
         return {int(v) if v == int(v) else v: shown.get(int(v), "") for v in self.levels.counts}
 
     def cut(self, step: int, values: tuple[int | str, ...]) -> Mask:
-        """Return the marked pixels, (h, w) of 0 and 1, at every ``step``-th row and column: those of ``values``, if any."""
+        """Return the marked pixels, (h, w) of 0 and 1, at every ``step``-th row and column; by ``values``, if any."""
         height_px, width_px = self.size_px
         light, opacity, shown, colours = (Marks(self.path, step, lossy=self.lossy) for _ in range(4))
         codes = [int(value[1:], 16) for value in values if isinstance(value, str)]
