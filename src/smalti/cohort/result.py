@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -147,3 +148,9 @@ def format_setting(knob: str, value: str | list[str]) -> str:
     texts = [json.dumps(text, ensure_ascii=False) if SPECIAL.search(text) else text for text in values]
     listed = texts[0] if isinstance(value, str) else f"[{', '.join(texts)}]"
     return "--set " + shlex.quote(f"data.{knob}={listed}")
+
+
+def list_names(names: Iterable[str]) -> str:
+    """Return names for a message; a long list is cut."""
+    quoted = [f"'{name}'" for name in names]
+    return ", ".join(quoted[:12]) + (f" and {len(quoted) - 12} more" if len(quoted) > 12 else "")

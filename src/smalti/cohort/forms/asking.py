@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from ...errors import Problem
 from ...types import Form
-from ..result import Columns, format_setting
+from ..result import Columns, format_setting, list_names
 from ..tables.spelling import NUMBER, WHOLE, find_spelling, match_classes, plain_class, read_number
 from ..tables.table import CASE_NAMES, IMAGE_NAMES, LABEL_NAMES, MASK_NAMES, PART_NAMES, plain_name
 from .sample import WAY_OUT, read_cell
@@ -47,7 +47,7 @@ class _Asking:
     @property
     def listed(self) -> str:
         """Return the classes, for messages."""
-        return _list(self.classes)
+        return list_names(self.classes)
 
     def read_column(self, position: int) -> list[str]:
         """Return the values of a column; empty where they say nothing."""
@@ -84,7 +84,9 @@ def ask_columns(
         return form, [], [Problem(error.code, form.file + error.where, error.message, f"{error.fix}; {WAY_OUT}")]
     kept = [name for i, name in enumerate(form.header) if i not in {form.key, *filled.labels, *filled.scores}]
     if kept:
-        asking.notes.append(f"{_list(kept)} stay as they stand (--set data.asked=[COLUMN,...] says what is filled)")
+        asking.notes.append(
+            f"{list_names(kept)} stay as they stand (--set data.asked=[COLUMN,...] says what is filled)"
+        )
     return filled, [f"{form.file}: {note}" for note in asking.notes], []
 
 
@@ -103,7 +105,7 @@ def _fill_columns(asking: _Asking) -> Form:
     if asked is not None:
         missing = [name for name in asked if name not in [header[i] for i in others]]
         if missing or not asked:
-            raise _UnclearError("column-missing", f"has no column {_list(missing)} to fill, but {_list(header)}.",
+            raise _UnclearError("column-missing", f"has no column {list_names(missing)} to fill, but {list_names(header)}.",
                                 fix="name the right ones: --set data.asked=[COLUMN,...]")  # fmt: skip
         others = [header.index(name) for name in asked]
     # Columns that are named after a class, or are said to be.
@@ -168,7 +170,7 @@ def _fill_classes(asking: _Asking, matched: Mapping[int, str], others: list[int]
     if lacking or strange:
         parts = [f"the class '{name}' has no column" for name in lacking]
         parts += [f"the column '{name}' is called after no class" for name in strange]
-        fix = f"to leave {_list(strange)} as it stands: {format_setting('asked', [header[i] for i in matched])}"
+        fix = f"to leave {list_names(strange)} as it stands: {format_setting('asked', [header[i] for i in matched])}"
         if lacking:
             fix = "correct the labels, or name the column of every class: --set data.written=[CLASS=COLUMN,...]"
         raise _UnclearError("submission-classes", f"{'; '.join(parts)} (classes: {asking.listed}).", fix=fix)
@@ -198,11 +200,11 @@ def _check_numbers(asking: _Asking, seen: set[str], *, where: str) -> None:
     """Refuse values that are no probabilities where these are to be written."""
     words = sorted(text for text in seen if not NUMBER.fullmatch(text))
     if words:
-        raise _UnclearError("submission-values", f"holds {_list(words)} where probabilities are to be written.",
+        raise _UnclearError("submission-values", f"holds {list_names(words)} where probabilities are to be written.",
                             fix="write numbers there, or nothing", where=where)  # fmt: skip
     far = sorted(text for text in seen if not 0 <= read_number(text) <= 1)
     if far and asking.columns.answers is None:
-        raise _UnclearError("submission-values", f"holds {_list(far)}, and probabilities are from 0 to 1.",
+        raise _UnclearError("submission-values", f"holds {list_names(far)}, and probabilities are from 0 to 1.",
                             fix="--set data.answers=probabilities, if these are asked for", where=where)  # fmt: skip
 
 
@@ -220,7 +222,7 @@ def _choose_column(asking: _Asking, others: list[int], matched: Mapping[int, str
         if len(found) == 1 and not any(_may_be_asked(asking, i) for i in open_ if i not in found):
             return found[0]
     names = [header[i] for i in others]
-    raise _UnclearError("submission-columns", f"does not say which of its columns {_list(names)} are to be filled; not "
+    raise _UnclearError("submission-columns", f"does not say which of its columns {list_names(names)} are to be filled; not "
                         f"every class has one ({asking.listed}).",
                         fix=f"name them: {format_setting('asked', names[-1:])}, or the column of every class: "
                         "--set data.written=[CLASS=COLUMN,...]")  # fmt: skip
@@ -251,7 +253,7 @@ def _fill_column(asking: _Asking, column: int, named: str | None) -> Form:
     if columns.positive is not None:
         positive = _find_class(asking, columns.positive)
     if positive is None:
-        message = f"holds {_list(sorted(seen))}: the probability of which class ({asking.listed})?"
+        message = f"holds {list_names(sorted(seen))}: the probability of which class ({asking.listed})?"
         fix = f"{format_setting('positive', classes[-1])}, or another of them"
         raise _UnclearError("submission-positive", message, fix=fix, where=where)
     _check_numbers(asking, seen, where=where)
@@ -288,14 +290,9 @@ def _describe_doubt(asking: _Asking, column: int, *, named: str | None) -> _Uncl
     texts = [str(i) for i in range(len(classes))] if whole else classes
     words = [f"{name}={text}" for name, text in zip(classes, texts, strict=True)]
     fix = f"say how each class is written, such as {format_setting('written', words)}"
-    message = f"holds {_list(seen)}, and the classes are {asking.listed}."
+    message = f"holds {list_names(seen)}, and the classes are {asking.listed}."
     if whole or not seen:
         fix += f"; or whose probability is asked for: {format_setting('positive', named or classes[-1])}"
         message = f"{message[:-1]}: labels, or the probability of a class?" if seen else (
             f"is empty: labels, or the probability of {named}?")  # fmt: skip
     return _UnclearError("submission-labels", message, fix=fix, where=f" column '{asking.form.header[column]}'")
-
-
-def _list(names: Iterable[str]) -> str:
-    names = list(names)
-    return ", ".join(f"'{name}'" for name in names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ...errors import show_text
 from ..folder import Folder, clean_path
-from ..result import Candidate, Columns, LayoutResult, report_escape
+from ..result import Candidate, Columns, LayoutResult, list_names, report_escape
 from ..tables.case_names import CASES_FILE, apply_cases, join_spellings, note_missing_cases
 from ..tables.columns import choose_columns, list_taken
 from ..tables.labels import describe_numbers, note_spaces, read_row_label
@@ -20,7 +20,7 @@ from ..tables.names import (
     find_naming,
     is_foreign,
 )
-from ..tables.table import Table, list_columns, read_csv, read_table
+from ..tables.table import Table, read_csv, read_table
 from ..tables.workbooks import WORKBOOK_SUFFIXES, name_unread
 from .rows import Found, make_sample
 
@@ -127,7 +127,7 @@ def _choose(table: Table, columns: Columns, *, matcher: Matcher, result: LayoutR
         result.notes.append(f"label column: {others[0]} (the only other)")
     elif not chosen.has_labels:
         remark = describe_numbers(table, taken=list_taken(chosen))
-        message = f"no column of labels was recognised among {list_columns(table.header)}"
+        message = f"no column of labels was recognised among {list_names(table.header)}"
         fix = "name it: --set data.label=COLUMN, or, where each class has a column of 0 and 1: "
         result.report("no-labels", table.file, message=f"{message}{f' ({remark})' if remark else ''}.",
                       fix=f"{fix}--set 'data.class_columns=[A, B]'")  # fmt: skip

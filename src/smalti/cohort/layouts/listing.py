@@ -7,12 +7,12 @@ from pathlib import PurePosixPath
 
 from ..folder import Folder, clean_path
 from ..forms.sample import is_sample_name
-from ..result import Candidate, Columns, LayoutResult, format_setting
+from ..result import Candidate, Columns, LayoutResult, format_setting, list_names
 from ..tables.case_names import CASES_FILE, apply_cases, join_spellings
 from ..tables.columns import choose_columns, list_taken
 from ..tables.labels import describe_numbers
 from ..tables.names import FILE, NUMBER, find_naming, is_image_name
-from ..tables.table import LABEL_NAMES, Table, list_columns, plain_name, read_table
+from ..tables.table import LABEL_NAMES, Table, plain_name, read_table
 from ..tables.workbooks import WORKBOOK_SUFFIXES, is_unread, name_unread
 from .classes import NEVER_READ, has_class_folders
 from .parts import TEST, VAL, part_of_path, part_of_table
@@ -128,7 +128,7 @@ def _is_plain_choice(folder: Folder, probe: _Probe, *, columns: Columns, result:
     known = chosen.label is not None and plain_name(chosen.label) in LABEL_NAMES
     if named or known or not folders:
         return True
-    what, knob = list_columns(chosen.class_columns), format_setting("class_columns", list(chosen.class_columns))
+    what, knob = list_names(chosen.class_columns), format_setting("class_columns", list(chosen.class_columns))
     if chosen.label is not None:
         what, knob = f"data.label='{chosen.label}'", format_setting("label", chosen.label)
     result.report("several-labels", table.file,
@@ -224,4 +224,4 @@ def _describe_table(folder: Folder, table: Table) -> str:
     if any(is_image_name(name) for name in table.header):
         remarks.append("its first line seems to be a row: add a header line above it")
     said = "; ".join(filter(None, (*known, *remarks)))
-    return f"{table.file} has {list_columns(table.header)}" + (f" ({said})" if said else "")
+    return f"{table.file} has {list_names(table.header)}" + (f" ({said})" if said else "")

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 
-from ..result import Columns, LayoutResult, format_setting
+from ..result import Columns, LayoutResult, format_setting, list_names
 from .case_names import is_missing_case
 from .labels import find_class_columns
 from .names import is_image_name, match_keys
@@ -17,7 +17,6 @@ from .table import (
     LABEL_NAMES,
     NAMES,
     Table,
-    list_columns,
     pick_column,
     plain_name,
 )
@@ -50,7 +49,7 @@ def choose_columns(table: Table, wanted: Columns, *, result: LayoutResult, fits:
         near = [plain[match] for match in difflib.get_close_matches(name.casefold(), plain, n=3, cutoff=0.6)]
         new = near[0] if near else "COLUMN"
         result.report("column-missing", table.file,
-                      message=f"has no column '{name}' ({kind}), but {list_columns(table.header)}.",
+                      message=f"has no column '{name}' ({kind}), but {list_names(table.header)}.",
                       fix="name the right one: "
                       f"{format_setting(kind, [new] if kind == 'class_columns' else new)}")  # fmt: skip
     if missing:
@@ -79,7 +78,7 @@ def choose_columns(table: Table, wanted: Columns, *, result: LayoutResult, fits:
         classes = find_class_columns(table, taken=list_taken(chosen))
         if classes:
             chosen = replace(chosen, class_columns=classes)
-            result.notes.append(f"label: the name of the column with the 1, of {list_columns(classes)}")
+            result.notes.append(f"label: the name of the column with the 1, of {list_names(classes)}")
     return chosen
 
 
@@ -139,7 +138,7 @@ def _guess_label(table: Table, chosen: Columns, named: str | None) -> tuple[str 
     """Return the column of labels and why; ``named`` is the one with a common name."""
     if named is not None:
         others = [column for column in _free(table, chosen) if column != named and plain_name(column) in LABEL_NAMES]
-        why = f" (not {list_columns(others)}; --set data.label=COLUMN chooses another)" if others else ""
+        why = f" (not {list_names(others)}; --set data.label=COLUMN chooses another)" if others else ""
         return named, why
     words = {column: read_words(column) for column in _free(table, chosen)}
     words = {column: found for column, found in words.items() if found and found[0] not in COUNTS}
@@ -170,10 +169,10 @@ def _guess_case(table: Table, chosen: Columns) -> tuple[str | None, str]:
             best = other
     rest = [column for column in found if column != best]
     crossing = [column for column in rest if not _compare_values(table, column, best)]
-    why = f" (not {list_columns(rest)}: finer, or the same)" if rest and not crossing else ""
+    why = f" (not {list_names(rest)}: finer, or the same)" if rest and not crossing else ""
     if crossing:
         why = (
-            f" (not {list_columns(crossing)}, which has its cases in several of these: images that share it may be in "
+            f" (not {list_names(crossing)}, which has its cases in several of these: images that share it may be in "
             "training and in what scores; --set data.case=COLUMN chooses another)"
         )
     return best, why

@@ -221,9 +221,3 @@ def pick_column(
     if fits is not None:
         found = [column for column in found if fits(column)] or found
     return found[0] if found else None
-
-
-def list_columns(header: Iterable[str]) -> str:
-    """Return the names of columns for a message; a long list is cut."""
-    named = [f"'{name}'" for name in header]
-    return ", ".join(named[:12]) + (f" and {len(named) - 12} more" if len(named) > 12 else "")

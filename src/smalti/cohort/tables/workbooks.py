@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from ...errors import DataError
 from ...images import open_file
-from ..result import format_setting
+from ..result import format_setting, list_names
 from .encoding import LARGEST_BYTES, refuse_table
 
 WORKBOOK_SUFFIXES = (".xlsx", ".xlsm")
@@ -47,12 +47,12 @@ def read_sheet(
         data = opened.read(LARGEST_BYTES + 1)
     sheets = {name: lines for name, lines in _read_workbook(data, file).items() if lines}
     if sheet is not None and sheet not in sheets:
-        message = f"has no sheet '{sheet}' with anything in it, but {_list(sheets)}."
+        message = f"has no sheet '{sheet}' with anything in it, but {list_names(sheets) or 'none'}."
         raise refuse_table("table-sheets", file, message, fix="name the right one: --set data.sheet=SHEET")
     likely = [name for name, lines in sheets.items() if any(is_header(cells) for _, cells in lines[:MOST_ABOVE])]
     likely = likely if len(likely) == 1 else list(sheets)
     if sheet is None and len(likely) > 1:
-        message = f"has several sheets: {_list(sheets)}."
+        message = f"has several sheets: {list_names(sheets)}."
         choices = " or ".join(format_setting("sheet", name) for name in likely[:12])
         raise refuse_table(
             "table-sheets", file, message, fix=f"say which one: {choices}, with {format_setting('table', file)}"
@@ -60,7 +60,7 @@ def read_sheet(
     if not sheets:
         return []
     name = sheet or likely[0]
-    others = f"; not {_list(other for other in sheets if other != name)}" if len(sheets) > 1 else ""
+    others = f"; not {list_names(other for other in sheets if other != name)}" if len(sheets) > 1 else ""
     notes.append(f"{file}: sheet '{name}' is read, each cell as it is displayed{others}")
     width = max(len(cells) for _, cells in sheets[name])
     return [(where, cells + [""] * (width - len(cells))) for where, cells in sheets[name]]
@@ -124,7 +124,3 @@ def name_unread(files: Iterable[str]) -> str:
     """Return the end of a message that names the tables in the data folder that are not read; "" for none."""
     unread = [name for name in files if "/" not in name and is_unread(name)]
     return f"; not read as tables: {', '.join(unread[:6])} (save them as CSV)" if unread else ""
-
-
-def _list(sheets: Iterable[str]) -> str:
-    return ", ".join(f"'{name}'" for name in list(sheets)[:12]) or "none"
