@@ -105,8 +105,8 @@ def _fill_columns(asking: _Asking) -> Form:
     if asked is not None:
         missing = [name for name in asked if name not in [header[i] for i in others]]
         if missing or not asked:
-            raise _UnclearError("column-missing", f"has no column {list_names(missing)} to fill, but {list_names(header)}.",
-                                fix="name the right ones: --set data.asked=[COLUMN,...]")  # fmt: skip
+            message = f"has no column {list_names(missing)} to fill, but {list_names(header)}."
+            raise _UnclearError("column-missing", message, fix="name the right ones: --set data.asked=[COLUMN,...]")
         others = [header.index(name) for name in asked]
     # Columns that are named after a class, or are said to be.
     names = {header[i]: i for i in others}
@@ -222,10 +222,10 @@ def _choose_column(asking: _Asking, others: list[int], matched: Mapping[int, str
         if len(found) == 1 and not any(_may_be_asked(asking, i) for i in open_ if i not in found):
             return found[0]
     names = [header[i] for i in others]
-    raise _UnclearError("submission-columns", f"does not say which of its columns {list_names(names)} are to be filled; not "
-                        f"every class has one ({asking.listed}).",
-                        fix=f"name them: {format_setting('asked', names[-1:])}, or the column of every class: "
-                        "--set data.written=[CLASS=COLUMN,...]")  # fmt: skip
+    fix = f"name them: {format_setting('asked', names[-1:])}, or the column of every class: "
+    raise _UnclearError("submission-columns", f"does not say which of its columns {list_names(names)} are to be "
+                        f"filled; not every class has one ({asking.listed}).",
+                        fix=f"{fix}--set data.written=[CLASS=COLUMN,...]")  # fmt: skip
 
 
 def _fill_column(asking: _Asking, column: int, named: str | None) -> Form:
