@@ -332,9 +332,8 @@ def test_real_tables_are_read_without_being_told(
     if not (DATA / name).is_dir():
         pytest.skip(f"not applicable: {DATA / name} is not there")
     cohort, problems = inspect_folder(DATA / name)
-    # One GlaS mask lies on pale lumina more than beside them, and is named as a doubt.
-    assert {p.code for p in problems if p.warning} <= {"mask-inverted"}
-    assert not [p for p in problems if not p.warning]
+    # Some GlaS masks lie on pale lumina that reach the margin; glass does not speak for the others, so that is no news.
+    assert not problems
     assert cohort is not None
     assert (len(cohort.labelled), len(cohort.unlabelled)) == (images, 0)
     assert len({s.case for s in cohort.labelled}) == cases

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from smalti.cohort import Columns, inspect_folder, read_cohort
-from smalti.cohort.reading import write_setting
+from smalti.cohort.result import format_setting
 from smalti.predict.submission import write_submission
 from smalti.recipe import load_recipe
 
@@ -199,7 +199,7 @@ TEXTS = [
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_what_a_question_proposes_is_read_as_it_was_meant(text: str) -> None:
-    _, one = shlex.split(write_setting("positive", text))
-    _, several = shlex.split(write_setting("real_labels", [text, "B, C"]))
+    _, one = shlex.split(format_setting("positive", text))
+    _, several = shlex.split(format_setting("real_labels", [text, "B, C"]))
     data = load_recipe("quick", settings=[one, several]).data
     assert (data.positive, data.real_labels) == (text, (text, "B, C"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import warnings
+import zlib
 from pathlib import Path
 
 import cv2
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from smalti import images
-from smalti.errors import DataError, MissingExtraError, SmaltiError
+from smalti.errors import DataError, MissingExtraError, Problem, SmaltiError
 
 WSI = Path(__file__).parents[2] / "shared" / "data" / "wsi"
 H, W = 24, 36
@@ -48,6 +49,26 @@ def test_16_bit_keeps_the_high_byte(tmp_path: Path, rng: np.random.Generator, su
     path = tmp_path / f"a{suffix}"
     cv2.imwrite(str(path), pixels[..., ::-1])
     np.testing.assert_array_equal(images.read_image(path), np.broadcast_to(pixels // 256, (H, W, 3)))
+
+
+@pytest.mark.parametrize("most", [65535, 4095])
+def test_a_pgm_of_more_than_8_bits_is_read_by_the_largest_value_of_its_header(
+    tmp_path: Path, rng: np.random.Generator, most: int
+) -> None:
+    grey = draw(rng, H, W, high=most + 1)
+    path = tmp_path / "a.pgm"
+    path.write_bytes(f"P5 {W} {H} {most}\n".encode() + grey.astype(">u2").tobytes())
+    doubts: list[Problem] = []
+    assert images.check_image(path, doubts=doubts) == (H, W)
+    assert not doubts
+    read = images.read_image(path)
+    np.testing.assert_array_equal(read[..., 0], np.rint(grey / most * 65535).astype(int) >> 8)
+    assert (read == read[..., :1]).all()
+    part = images.read_region(path, 3, 5, height_px=7, width_px=9)
+    np.testing.assert_array_equal(part, read[3:10, 5:14])
+    marked = np.where(grey > most // 2, most, 0)
+    path.write_bytes(f"P5 {W} {H} {most}\n".encode() + marked.astype(">u2").tobytes())
+    np.testing.assert_array_equal(images.read_mask(path)[0], marked > 0)
 
 
 def test_grey_is_repeated_and_1_bit_is_black_and_white(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -118,6 +139,23 @@ def test_orientation_is_applied_to_size_pixels_and_mask(tmp_path: Path, suffix: 
     np.testing.assert_array_equal(mask, grey >= (grey.min() + grey.max()) / 2)
     assert images.read_thumbnail(path, longest_px=12).shape == (12 if expected.shape[0] == W else 8,
                                                                12 if expected.shape[1] == W else 8, 3)  # fmt: skip
+
+
+@pytest.mark.parametrize("sound", [True, False])
+def test_exif_behind_the_pixels_of_a_png_turns_it(tmp_path: Path, rng: np.random.Generator, sound: bool) -> None:
+    pixels, path = draw(rng, H, W, 3), tmp_path / "a.png"
+    Image.fromarray(pixels).save(path)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    chunk = b"eXIf" + exif.tobytes().removeprefix(b"Exif\0\0")
+    check = zlib.crc32(chunk) ^ (not sound)
+    late = (len(chunk) - 4).to_bytes(4, "big") + chunk + check.to_bytes(4, "big")
+    data = path.read_bytes()
+    path.write_bytes(data[:-12] + late + data[-12:])  # before the chunk IEND
+    assert images.read_orientation(path) == (6 if sound else 1)
+    assert images.read_size(path) == ((W, H) if sound else (H, W))
+    if sound:
+        np.testing.assert_array_equal(images.read_image(path), np.rot90(pixels, -1))
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "bmp", "webp", "gif", "jp2"])

@@ -350,6 +350,21 @@ def test_a_few_inverted_masks_among_others_are_named(tmp_path: Path, odd: int) -
     }
 
 
+@pytest.mark.parametrize("with_glass", [2, 5])
+def test_a_single_mask_on_glass_is_odd_only_where_others_lie_beside_it(tmp_path: Path, with_glass: int) -> None:
+    draw_cohort(tmp_path, write_0_255, glass=False)
+    for i in range(with_glass):
+        pixels, glands = draw(i)
+        Image.fromarray(pixels).save(tmp_path / f"images/s{i}.png")
+        write_0_255(tmp_path / f"masks/s{i}.png", glands)
+    pixels, glands = draw(N - 1, glass=False)
+    pixels[:, :30], glands[:, :30] = 244, 9  # a wide lumen that reaches the margin, drawn as a part of its gland
+    Image.fromarray(pixels).save(tmp_path / f"images/s{N - 1}.png")
+    write_0_255(tmp_path / f"masks/s{N - 1}.png", glands)
+    _, problems = inspect_folder(tmp_path)
+    assert [(p.code, p.file) for p in problems] == [("mask-inverted", f"masks/s{N - 1}.png")] * (with_glass > 2)
+
+
 def test_an_inverted_cohort_of_an_empty_drawing_is_empty(tmp_path: Path) -> None:
     draw_cohort(tmp_path, lambda path, glands: write_black(path, glands * ("s3" not in path.name)))
     _, problems = inspect_folder(tmp_path, columns=Columns(mask_inverted=True))

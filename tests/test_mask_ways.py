@@ -20,8 +20,8 @@ from smalti.errors import RecipeError
 from smalti.recipe import Tile
 from smalti.samples.augment import apply_transform, identity_transform, turn_tile
 from smalti.tile import SHAPE_NAMES, TileStore, build_store
+from smalti.tile.cut import BLUR_FRAC, find_pale
 from smalti.tile.exchange import exchange_masks
-from smalti.tile.outside import BLUR_FRAC, find_pale
 from smalti.tile.shape import describe_mask, draw_outline, find_components
 from smalti.train.guides import turn_squares
 from smalti.types import Cohort, Sample

@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from smalti.cohort import inspect_folder, read_cohort
-from smalti.cohort.folder import Folder
-from smalti.cohort.litter import MOST_LITTER
-from smalti.cohort.reading import Draft, Reading
+from smalti.cohort.folder import MOST_LITTER, Folder
+from smalti.cohort.result import Candidate, LayoutResult
 from smalti.cohort.unused import list_unused
 from smalti.errors import Problem, show_text
 from smalti.types import Cohort, Sample
@@ -133,14 +132,14 @@ def test_no_file_is_of_two_kinds(files: list[tuple[str, str, str, str]], samples
     names = [f"{place}/{stem}{suffix}".strip("/") for place, stem, suffix, _ in files]
     root = Path("/data")
     folder = Folder(root, {name: root / name for name in names})
-    reading = Reading("table")
+    result = LayoutResult("table")
     for i, name in enumerate(names):
         if i in samples:
-            reading.drafts.append(Draft(Sample(name, root / name, None, "A", name, name), name))
+            result.candidates.append(Candidate(Sample(name, root / name, None, "A", name, name), name))
         elif i in tables:
-            reading.tables.add(name)
-    counts = Counter(name for found in list_unused(folder, reading).values() for name in found)
-    assert set(counts) == set(names) - {d.sample.image for d in reading.drafts} - reading.tables
+            result.tables.add(name)
+    counts = Counter(name for found in list_unused(folder, result).values() for name in found)
+    assert set(counts) == set(names) - {d.sample.image for d in result.candidates} - result.tables
     assert set(counts.values()) <= {1}
 
 

@@ -11,6 +11,6 @@ Nothing is written and no source file is changed.
 """
 
 from .inspection import inspect_folder, read_cohort
-from .reading import Columns
+from .result import Columns
 
 __all__ = ["Columns", "inspect_folder", "read_cohort"]

@@ -11,17 +11,29 @@ from pathlib import Path, PureWindowsPath
 
 from ..errors import Problem, is_plain, show_text
 from ..types import MaskReading, Sample
-from .litter import LITTER, is_litter, list_litter
 from .masks.pairing import Pairs, is_mask_name, pair_masks
 from .tables.names import NOTHING, Match, NameIndex, is_image_name, natural_key
 
 ODD_NAMES = "files whose name no table can hold"
 TABLE_SUFFIXES = (".csv", ".tsv")
 EXACT_RANK = (1 << 20, 0)  # above whatever an index finds
+# In lower case; what is hidden, or a lock of an office program (~$), is passed over besides.
+LITTER_FOLDERS = frozenset({
+    "__macosx", "__pycache__", "lost+found", "$recycle.bin", "recycler", "system volume information", "@eadir",
+    "#recycle", "@recycle", "@recently-snapshot", "#snapshot", "@tmp", "@transcode", "~snapshot",
+    "network trash folder", "temporary items", "@__thumb",
+})  # fmt: skip
+LITTER_FILES = frozenset({"thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "icon\r"})
+LITTER_SUFFIXES = (
+    ".tmp", ".temp", ".part", ".partial", ".crdownload", ".download", ".filepart", ".!ut", ".aria2", ".lck",
+    "@synoeastream", "@synoresource", ":encryptable", ":zone.identifier", "~",
+)  # fmt: skip
+MOST_LITTER = 1000  # files that are counted: the snapshots of a file server hold millions
+LITTER = "hidden files and litter of systems"  # the kind under which it is told
 
 
 def clean_path(text: str, root: Path) -> str | None:
-    """A path from a table as POSIX text relative to ``root``; None when it leaves the folder.
+    """Return a path from a table as POSIX text relative to ``root``; None when it leaves the folder.
 
     Judged as text: backslashes and Windows drives count, links inside the folder are not followed.
     """
@@ -78,8 +90,17 @@ class Folder:
             names += files
             for name in sorted(folders, reverse=True):
                 (links if (root / name).is_symlink() else waiting).append(name)
-        names = [name for name in names if folder._accept(name)]
-        folder.files = {name: root / name for name in sorted(names, key=natural_key)}
+        for name in sorted(names, key=natural_key):
+            if is_plain(name):
+                folder.files[name] = root / name
+            elif is_image_name(name) or name.lower().endswith(TABLE_SUFFIXES):
+                # Tables, pages and other systems cannot hold such a name.
+                utf8 = not any("\ud800" <= sign <= "\udfff" for sign in name)
+                what = "control signs, such as a line break" if utf8 else "bytes that are not UTF-8"
+                message = f"has a name with {what} (shown as \\...)."
+                folder._report("name", show_text(name), message=message, fix="rename it")
+            else:
+                folder.passed[ODD_NAMES].append(show_text(name))
         names, top = folder.list_images(), root.resolve().name
         folder.pairs = pair_masks(names)
         folder._pictures = NameIndex([name for name in names if name not in folder.pairs.names], top)
@@ -87,17 +108,19 @@ class Folder:
         return folder
 
     def _list(self, below: str) -> tuple[list[str], list[str]]:
-        """Paths of the files and of the folders in a folder."""
+        """Return the paths of the files and of the folders in a folder."""
         start = f"{below}/" if below else ""
         files: list[str] = []
         folders: list[str] = []
         try:
             with os.scandir(self.root / below) as entries:
                 for entry in entries:
-                    name, is_folder = start + entry.name, _is_folder(entry)
-                    if is_litter(entry.name, is_folder=is_folder):
+                    name, is_folder = start + entry.name, False
+                    with suppress(OSError):  # a ring of links is told where it is opened
+                        is_folder = entry.is_dir()
+                    if _is_litter(entry.name, is_folder=is_folder):
                         passed = self.passed[LITTER]
-                        passed += list_litter(self.root, name, is_folder=is_folder, known=len(passed))
+                        passed += _list_litter(self.root, name, is_folder=is_folder, known=len(passed))
                     else:
                         (folders if is_folder else files).append(name)
         except OSError as error:
@@ -112,35 +135,17 @@ class Folder:
             self._report("not-a-file", below, message=f"is a folder, no {kind}.", fix="move it away or rename it")
         return files, folders
 
-    def _accept(self, name: str) -> bool:
-        """Whether a file has a name that tables, pages and other systems can hold; what is no data has any."""
-        if is_plain(name):
-            return True
-        if is_image_name(name) or name.lower().endswith(TABLE_SUFFIXES):
-            utf8 = not any("\ud800" <= sign <= "\udfff" for sign in name)
-            what = "control signs, such as a line break" if utf8 else "bytes that are not UTF-8"
-            self._report("name", show_text(name), message=f"has a name with {what} (shown as \\...).", fix="rename it")
-        else:
-            self.passed[ODD_NAMES].append(show_text(name))
-        return False
-
     def _report(self, code: str, file: str, *, message: str, fix: str, warning: bool = False) -> None:
         images = () if warning else (show_text(file),)
         self.problems.append(Problem(code, file, message, fix, images, warning))
 
     def list_images(self, below: str = "") -> list[str]:
-        """Images and masks below a folder ("" for all)."""
+        """Return images and masks below a folder ("" for all)."""
         start = f"{below}/" if below else ""
         return [name for name in self.files if name.startswith(start) and is_image_name(name)]
 
-    def list_folders(self, below: str = "") -> list[str]:
-        """Names of the folders directly below that hold images at any depth."""
-        start = f"{below}/" if below else ""
-        rests = (name[len(start) :] for name in self.list_images(below))
-        return list(dict.fromkeys(rest.split("/")[0] for rest in rests if "/" in rest))
-
     def find_image(self, text: str) -> Match:
-        """The image that a table calls ``text``, or the candidates; a mask only where the text names one."""
+        """Return the image that a table calls ``text``, or the candidates; a mask only where the text names one."""
         exact = (text, f"images/{text}") if text != text.strip() else ()  # spaces around it may be part of the name
         cleaned = clean_path(text, self.root)
         for name in (*exact, *((cleaned, f"images/{cleaned}") if cleaned else ())):
@@ -151,7 +156,7 @@ class Folder:
         return found if found.names or not is_mask_name(wanted) else self._masks.find(wanted)
 
     def find_mask(self, text: str, image: str) -> Match:
-        """The mask that a table calls ``text``, or the candidates; never the image itself."""
+        """Return the mask that a table calls ``text``, or the candidates; never the image itself."""
         cleaned = clean_path(text, self.root)
         for name in (cleaned, f"masks/{cleaned}", f"mask/{cleaned}") if cleaned else ():
             if name in self.files and name != image:
@@ -162,15 +167,30 @@ class Folder:
         return max((m for m in others if m.names), key=lambda match: match.rank, default=NOTHING)
 
     def give_mask(self, sample: Sample, masks: Iterable[str] | None = None) -> Sample:
-        """The sample with these masks; without them, with those that its name says are its own."""
+        """Return the sample with these masks; without them, with those that its name says are its own."""
         found = tuple(self.files[name] for name in (self.pairs.of.get(sample.image, ()) if masks is None else masks))
         if not found:
             return sample
         return replace(sample, mask_path=found[0], mask_reading=MaskReading(more=found[1:]))
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a ring of links: it is told where it is opened
-        return False
+def _is_litter(name: str, *, is_folder: bool) -> bool:
+    """Return whether a file or folder is hidden, or left behind by a system, a file server or a program."""
+    if name.startswith((".", "~$")):
+        return True
+    lower = name.lower()
+    return lower in LITTER_FOLDERS if is_folder else lower in LITTER_FILES or lower.endswith(LITTER_SUFFIXES)
+
+
+def _list_litter(root: Path, name: str, *, is_folder: bool, known: int) -> list[str]:
+    """Return the files of a piece of litter, relative to ``root``: itself or all below.
+
+    `MOST_LITTER` with those known.
+    """
+    found = [] if is_folder else [name]
+    for below, folders, files in os.walk(root / name) if is_folder else ():
+        links = [folder for folder in folders if (Path(below) / folder).is_symlink()]
+        found += [(Path(below) / file).relative_to(root).as_posix() for file in (*files, *links)]
+        if len(found) + known >= MOST_LITTER:
+            break
+    return found[: max(0, MOST_LITTER - known)]

@@ -12,7 +12,7 @@ How pixels become 8-bit RGB:
       in 16              SignificantBits say; where none does, the fewest of 8, 10, 12, 14, 16 that hold every value of
                          the cohort, with a note. Where its files differ that is a question (data.bits). A file that is
                          read without a cohort is taken by its own largest value
-    16 bits              the high byte
+    16 bits              the high byte; of a PGM once its values are spread over 0..65535, as its header says
     floats, 32 bits,     refused: their range is not known
       signed, Lab
     grey                 repeated into three channels; white-is-zero is turned round, for any number of bits
@@ -35,7 +35,8 @@ Which pages of a TIFF are read (`smalti.images.stored.pages`):
       other stacks         of a quarter of the size or more, and animated GIF, PNG, WebP
     JPEG of two          the first, as its format means it; a second one of the same size is a warning
 
-EXIF orientation is applied (the TIFF tag likewise). A slide is what its bounds enclose, as QuPath shows and counts it.
+EXIF orientation is applied (the TIFF tag likewise), also where a PNG has it behind its pixels. A slide is what its
+bounds enclose, as QuPath shows and counts it.
 
 What a decoder fills with black or passes over, a PNG of too few rows or with a wrong checksum, a TIFF of too few
 strips, is refused. Only regular files are opened, and whatever a decoder raises becomes a `DataError` with file and

@@ -1,4 +1,4 @@
-"""What stored values mean, and how they become 8-bit RGB."""
+"""The meaning of stored values, and their conversion to 8-bit RGB."""
 
 from __future__ import annotations
 
@@ -12,20 +12,14 @@ from PIL import Image
 
 from .failures import data_error
 
-BUCKETS = (
-    8,
-    10,
-    12,
-    14,
-    16,
-)  # bits that cameras have; what uses fewer than its container has lies in the next of these
+BUCKETS = (8, 10, 12, 14, 16)  # bits that cameras have; what uses fewer than its container lies in the next of these
 SAMPLES = {"miniswhite": 1, "minisblack": 1, "palette": 1, "rgb": 3, "ycbcr": 3, "cmyk": 4}  # without extra samples
 PREMULTIPLIED, OPACITY = 1, 2  # kinds of extra samples in TIFF; 0 is anything
 
 
 @dataclass(frozen=True, eq=False)
 class Meaning:
-    """What the stored values of a picture are.
+    """The meaning of the stored values of a picture.
 
     Attributes:
         photometric: one of `SAMPLES`.
@@ -45,12 +39,12 @@ class Meaning:
 
     @property
     def samples(self) -> int:
-        """How many of the samples of a pixel are its colour."""
+        """Return the number of samples of a pixel that are its colour."""
         return SAMPLES[self.photometric]
 
     @property
     def alpha(self) -> int | None:
-        """Which sample is the opacity."""
+        """Return the index of the sample that is the opacity."""
         found = [i for i, kind in enumerate(self.extras) if kind in {PREMULTIPLIED, OPACITY}]
         return self.samples + found[0] if found else None
 
@@ -64,7 +58,7 @@ class Ends:
 
 
 def count_bits(largest: int) -> int:
-    """The fewest bits of a camera that can have written a value."""
+    """Return the fewest bits of a camera that can have written a value."""
     return next((bits for bits in BUCKETS if largest < 1 << bits), BUCKETS[-1])
 
 
@@ -80,7 +74,7 @@ def refuse_range(meaning: Meaning, path: Path) -> None:
 
 
 def measure_ends(values: NDArray[Any], meaning: Meaning) -> Ends:
-    """The largest values of a picture, (H, W) or (H, W, samples)."""
+    """Return the largest values of a picture, (H, W) or (H, W, samples)."""
     if values.ndim == 2:
         return Ends(int(values.max()))
     alpha = None if meaning.alpha is None else int(values[..., meaning.alpha].max())
@@ -88,12 +82,23 @@ def measure_ends(values: NDArray[Any], meaning: Meaning) -> Ends:
 
 
 def to_colours(values: NDArray[Any], meaning: Meaning, *, bits: int, ends: Ends | None) -> NDArray[np.uint8]:
-    """Stored values, (H, W) or (H, W, samples), as (H, W, 3) RGB, ``bits`` of which are in use.
+    """Return stored values, (H, W) or (H, W, samples), as (H, W, 3) RGB, ``bits`` of which are in use.
 
     ``ends`` are those of the whole picture, of which these may be a part; they matter where there is an opacity.
     """
     values = values[..., None] if values.ndim == 2 else values
-    colour = _paint(values[..., : meaning.samples], meaning, bits=bits)
+    if meaning.palette is not None:
+        colours = meaning.palette >> 8 if meaning.palette.max() > 255 else meaning.palette
+        colour = np.take(colours.astype(np.uint8), values[..., 0], axis=0, mode="clip")
+    else:
+        colour = _narrow(values[..., : meaning.samples], bits)
+        if meaning.photometric in {"cmyk", "ycbcr"}:
+            mode = {"cmyk": "CMYK", "ycbcr": "YCbCr"}[meaning.photometric]
+            image = Image.frombytes(mode, (colour.shape[1], colour.shape[0]), colour.tobytes())
+            colour = np.array(image.convert("RGB"))
+        if meaning.photometric == "miniswhite":
+            colour = 255 - colour
+        colour = np.repeat(colour, 3, axis=2) if colour.shape[2] == 1 else colour
     if meaning.alpha is None or ends is None or not ends.alpha:  # an opacity that is 0 everywhere was never filled
         return colour
     own = bits if ends.alpha < 1 << bits else meaning.bits
@@ -103,23 +108,8 @@ def to_colours(values: NDArray[Any], meaning: Meaning, *, bits: int, ends: Ends 
     return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
 
 
-def _paint(values: NDArray[Any], meaning: Meaning, *, bits: int) -> NDArray[np.uint8]:
-    if meaning.palette is not None:
-        colours = meaning.palette >> 8 if meaning.palette.max() > 255 else meaning.palette
-        return np.take(colours.astype(np.uint8), values[..., 0], axis=0, mode="clip")
-    narrow = _narrow(values, bits)
-    if meaning.photometric in {"cmyk", "ycbcr"}:
-        mode = {"cmyk": "CMYK", "ycbcr": "YCbCr"}[meaning.photometric]
-        height, width = narrow.shape[:2]
-        image = Image.frombytes(mode, (width, height), narrow.tobytes())
-        return np.array(image.convert("RGB"))
-    if meaning.photometric == "miniswhite":
-        narrow = 255 - narrow
-    return np.repeat(narrow, 3, axis=2) if narrow.shape[2] == 1 else narrow
-
-
 def _narrow(values: NDArray[Any], bits: int) -> NDArray[np.uint8]:
-    """The high byte of values of so many bits; values of fewer than 8 bits are spread over 0..255."""
+    """Return the high byte of values of ``bits`` bits; values of fewer than 8 bits are spread over 0..255."""
     if bits < 8:
         return (values.astype(np.uint16) * 255 // ((1 << bits) - 1)).astype(np.uint8)
     return values if values.dtype == np.uint8 else np.minimum(values >> (bits - 8), 255).astype(np.uint8)

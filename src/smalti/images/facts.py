@@ -1,7 +1,8 @@
-"""What a file says about its pixels."""
+"""Facts that a file states about its pixels."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from .opening import open_stored
@@ -12,23 +13,29 @@ PLAUSIBLE_MPP = (0.05, 20.0)  # outside, a resolution tag speaks of print (96 dp
 
 
 def read_mpp(path: Path) -> float | None:
-    """Microns per pixel, mean of both directions, where known: slide properties, TIFF resolution; else None.
+    """Return microns per pixel, mean of both directions, where known: slide properties, TIFF resolution; else None.
 
     Resolutions of PNG and JPEG speak of print and are not used; nor are TIFF values outside `PLAUSIBLE_MPP`.
 
     Raises:
         DataError, MissingExtraError: as `read_size`.
     """
+    sides: list[object] = []
     if is_slide(path):
         with open_slide(path) as slide:
-            sides = [slide.properties.get(f"openslide.mpp-{axis}") for axis in "xy"]
-        return _hold_mpp(*map(_read_number, sides))
-    with open_stored(path) as stored:
-        return None if stored is None else _hold_mpp(*stored.mpp)
+            sides += [slide.properties.get(f"openslide.mpp-{axis}") for axis in "xy"]
+    else:
+        with open_stored(path) as stored:
+            sides += [] if stored is None else stored.mpp
+    total = 0.0
+    for side in sides:
+        with suppress(TypeError, ValueError, ZeroDivisionError, OverflowError):  # a tag may say no number
+            total += float(side)  # type: ignore[arg-type]  # what is no number is told by trying
+    return total / 2 if PLAUSIBLE_MPP[0] <= total / 2 <= PLAUSIBLE_MPP[1] else None
 
 
 def read_orientation(path: Path) -> int:
-    """The EXIF orientation of an image, or the tag of a TIFF that means the same; 1 for none.
+    """Return the EXIF orientation of an image, or the tag of a TIFF that means the same; 1 for none.
 
     Raises:
         DataError, MissingExtraError: as `read_size`.
@@ -43,7 +50,9 @@ def read_orientation(path: Path) -> int:
 
 
 def read_encoding(path: Path) -> tuple[str, float]:
-    """How a file holds its pixels, from the header: format, kind and compression; mean quantisation step of a JPEG.
+    """Return the encoding of the pixels, from the header: format, kind and compression.
+
+    Mean quantisation step of a JPEG.
 
     Raises:
         DataError, MissingExtraError: as `read_size`.
@@ -57,16 +66,3 @@ def read_encoding(path: Path) -> tuple[str, float]:
         steps = [step for table in getattr(image, "quantization", {}).values() for step in table]
         words = (image.format, image.mode, image.info.get("compression"))
         return " ".join(str(word) for word in words if word), sum(steps) / max(1, len(steps))
-
-
-def _read_number(value: object) -> float:
-    """What a tag says where it says a number; 0 where it says anything else."""
-    try:
-        return float(value)  # type: ignore[arg-type]  # what is no number is told by trying
-    except (TypeError, ValueError, ZeroDivisionError, OverflowError):
-        return 0.0
-
-
-def _hold_mpp(across: float, down: float) -> float | None:
-    mpp = (across + down) / 2
-    return mpp if PLAUSIBLE_MPP[0] <= mpp <= PLAUSIBLE_MPP[1] else None

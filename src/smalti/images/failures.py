@@ -1,4 +1,4 @@
-"""What an image file can be found guilty of, as a `DataError`."""
+"""Errors about image files, each as a `DataError`."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ SYSTEM_ERRORS = {
 
 
 def data_error(path: Path, code: str, *, message: str, fix: str) -> DataError:
-    """The error about one file."""
+    """Return the error about one file."""
     problem = Problem(code=code, file=str(path), message=message, fix=fix)
     return DataError("a file cannot be read", [problem])
 
 
 @contextmanager
 def name_failures(path: Path) -> Iterator[None]:
-    """What fails inside becomes a `DataError` about the file: decoders raise anything on damaged bytes."""
+    """Open what fails inside becomes a `DataError` about the file: decoders raise anything on damaged bytes."""
     try:
         yield
     except SmaltiError:

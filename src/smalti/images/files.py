@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import stat
@@ -28,17 +27,12 @@ Stamp = tuple[int, ...]  # a change of a file changes it: size, times, and which
 
 @lru_cache(maxsize=100_000)
 def _read_series(path: Path, *stamp: int) -> bytes:
-    """The DICOM series of a file, empty where it does not say; ``stamp`` tells one content from another."""
+    """Return the DICOM series of a file, empty where it does not say; ``stamp`` tells one content from another."""
     with open_file(path) as file:
         start = file.read(SERIES_BYTES)
     at = start.find(SERIES_TAG) + len(SERIES_TAG)
     length = int.from_bytes(start[at : at + 2], "little")
     return start[at + 2 : at + 2 + length] if at >= len(SERIES_TAG) else b""
-
-
-def _date(path: Path) -> tuple[int, int]:
-    state = path.stat()
-    return state.st_size, state.st_mtime_ns
 
 
 class Held(threading.local):
@@ -52,14 +46,20 @@ HELD = Held()
 
 
 def list_parts(path: Path) -> list[Path]:
-    """The files that make up an image: itself, and what a slide of several files keeps beside it."""
+    """Return the files that make up an image: itself, and what a slide of several files keeps beside it."""
     suffix = path.suffix.lower()
     beside: Iterable[Path] = ()
     if suffix == ".mrxs":
         beside = path.with_suffix("").rglob("*")
     elif suffix == ".dcm":  # each resolution is a file; all of them mean the slide, so that their order must be one
-        series = _read_series(path, *_date(path))
-        parts = {path, *(p for p in path.parent.glob("*.dcm") if series and _read_series(p, *_date(p)) == series)}
+        parts, wanted = {path}, b""
+        for part in (path, *path.parent.glob("*.dcm")):
+            state = part.stat()
+            series = _read_series(part, state.st_size, state.st_mtime_ns)
+            wanted = wanted or series
+            if not wanted:
+                break  # it does not say its series
+            parts |= {part} if series == wanted else set()
         return sorted(parts)
     elif suffix in {".vms", ".vmu"}:
         beside = (p for p in path.parent.iterdir() if p.name.startswith(path.stem) and p != path)
@@ -67,7 +67,7 @@ def list_parts(path: Path) -> list[Path]:
 
 
 def open_file(path: Path) -> BytesIO | BufferedReader:
-    """The bytes of a regular file, those that are held where there are any.
+    """Return the bytes of a regular file, those that are held where there are any.
 
     Raises:
         DataError: it is no regular file, is missing, or may not be read.
@@ -95,30 +95,21 @@ def open_file(path: Path) -> BytesIO | BufferedReader:
 def refuse_special(path: Path, mode: int | None = None) -> None:
     """Raise a `DataError` where a path is missing, or no regular file; ``mode`` is what `os.stat` says of it."""
     with name_failures(path):
-        if mode is None and path.is_symlink() and not path.exists() and not _is_ring(path):
-            message, fix = (
-                f"is a link to '{path.readlink()}', which does not exist.",
-                "put the file itself in its place",
-            )
-            raise data_error(path, "missing-file", message=message, fix=fix)
-        mode = path.stat().st_mode if mode is None else mode
+        try:
+            mode = path.stat().st_mode if mode is None else mode
+        except (FileNotFoundError, NotADirectoryError):
+            if not path.is_symlink():
+                raise
+            message = f"is a link to '{path.readlink()}', which does not exist."
+            raise data_error(path, "missing-file", message=message, fix="put the file itself in its place") from None
     if not stat.S_ISREG(mode):
         kind = next((name for belongs, name in KINDS if belongs(mode)), "something else")
-        raise data_error(
-            path, "not-a-file", message=f"is {kind}, not a file.", fix="move it away, or put the file in its place"
-        )
-
-
-def _is_ring(path: Path) -> bool:
-    try:
-        path.stat()
-    except OSError as error:
-        return error.errno == errno.ELOOP
-    return False
+        fix = "move it away, or put the file in its place"
+        raise data_error(path, "not-a-file", message=f"is {kind}, not a file.", fix=fix)
 
 
 def read_stamp(path: Path) -> Stamp:
-    """What the system says of the files of an image: another stamp wherever one of them may have changed.
+    """Return the stamp of the files of an image: it differs wherever one of them may have changed.
 
     Raises:
         DataError: it cannot be asked.
@@ -130,7 +121,7 @@ def read_stamp(path: Path) -> Stamp:
 
 
 def list_times(stamp: Sequence[int]) -> list[int]:
-    """When the files of a stamp were last written or touched, in nanoseconds."""
+    """Return when the files of a stamp were last written or touched, in nanoseconds."""
     return [n for i, n in enumerate(stamp) if i % 5 in {1, 2}]
 
 

@@ -54,7 +54,7 @@ def _compare(paths: Iterable[Path], expected: Mapping[Path, str]) -> None:
 
 
 def changed_error(path: Path) -> DataError:
-    """The error about a file that is not what it was a moment ago."""
+    """Return the error about a file that is not what it was a moment ago."""
     return data_error(
         path,
         "changed",

@@ -1,4 +1,4 @@
-"""Which reader a file is for, told by its first bytes: Pillow, or that of stored values (TIFF, more than 8 bits)."""
+"""The reader for a file, by its first bytes: Pillow, or that of stored values (TIFF, more than 8 bits)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .stored.wide import SNIFFED_BYTES, find_wide, open_wide
 
 @contextmanager
 def open_stored(path: Path) -> Iterator[Stored | None]:
-    """The picture as its file stores it; None where Pillow reads it.
+    """Open the picture as its file stores it; None where Pillow reads it.
 
     Raises:
         DataError: it is missing, damaged, of a kind that is refused, or which of its pages is meant cannot be told.

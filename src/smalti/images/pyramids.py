@@ -15,7 +15,7 @@ Box = tuple[int, int, int, int]  # row_px, col_px, height_px, width_px
 def read_shrunk(
     box: Box, *, longest_px: int | None, downsamples: Sequence[float], read: Callable[[Box, int], Image.Image]
 ) -> Image.Image:
-    """The box, its longer side no more than ``longest_px``, from the smallest level that is fine enough.
+    """Return the box, its longer side no more than ``longest_px``, from the smallest level that is fine enough.
 
     Where that level is much finer than what is wanted (a file without a pyramid), it is read and averaged in bands.
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .colours import count_bits, refuse_range, to_colours
+from .colours import Ends, count_bits, refuse_range, to_colours
 from .failures import name_failures, refuse_outside, refuse_whole
 from .opening import open_stored
 from .pictures import (
@@ -38,12 +38,12 @@ class Regions(Protocol):
 
     @property
     def size_px(self) -> tuple[int, int]:
-        """(height_px, width_px)."""
+        """Return (height_px, width_px)."""
 
     def read(
         self, row_px: int, col_px: int, *, height_px: int, width_px: int, longest_px: int | None = None
     ) -> NDArray[np.uint8]:
-        """As `read_region`."""
+        """Return the same as `read_region`."""
 
 
 @dataclass
@@ -58,29 +58,26 @@ class PictureRegions:
 
     @property
     def size_px(self) -> tuple[int, int]:
-        """(height_px, width_px)."""
+        """Return (height_px, width_px)."""
         return find_turned_size(self.image, self.orientation)
 
     def read(
         self, row_px: int, col_px: int, *, height_px: int, width_px: int, longest_px: int | None = None
     ) -> NDArray[np.uint8]:
-        """As `read_region`."""
+        """Return the same as `read_region`."""
         refuse_outside(self.path, (row_px, col_px), wanted=(height_px, width_px), size=self.size_px)
         if longest_px is None:
             refuse_whole(self.path, (height_px, width_px), most_px=LARGEST_WHOLE_PX)
         with decode_freely(self.path):
-            part = self._decode()
+            with self._lock:
+                if not self._decoded:
+                    self.image.load()
+                    self.image, self.orientation = drop_opacity(turn(self.image, self.orientation)), 1
+                    self._decoded = True
+                part = self.image
             if longest_px is not None or (height_px, width_px) != self.size_px:
                 part = part.crop((col_px, row_px, col_px + width_px, row_px + height_px))
             return np.array(shrink(to_rgb(part, self.path), longest_px))
-
-    def _decode(self) -> Image.Image:
-        with self._lock:
-            if not self._decoded:
-                self.image.load()
-                self.image, self.orientation = drop_opacity(turn(self.image, self.orientation)), 1
-                self._decoded = True
-            return self.image
 
 
 @dataclass(frozen=True)
@@ -97,13 +94,13 @@ class StoredRegions:
 
     @property
     def size_px(self) -> tuple[int, int]:
-        """(height_px, width_px)."""
+        """Return (height_px, width_px)."""
         return self.stored.size_px
 
     def read(
         self, row_px: int, col_px: int, *, height_px: int, width_px: int, longest_px: int | None = None
     ) -> NDArray[np.uint8]:
-        """As `read_region`."""
+        """Return the same as `read_region`."""
         path, box = self.stored.path, (row_px, col_px, height_px, width_px)
         refuse_outside(path, box[:2], wanted=box[2:], size=self.size_px)
         if longest_px is None:
@@ -128,21 +125,14 @@ class StoredRegions:
         return Image.fromarray(self._convert(self.stored.read(part, level=level), None))
 
     def _convert(self, values: NDArray[Any], box: Box | None) -> NDArray[np.uint8]:
-        whole = values if box is not None and box[2:] == self.size_px else None
-        return convert_stored(self.stored, values, bits=self.bits, whole=whole)
-
-
-def convert_stored(
-    stored: Stored, values: NDArray[Any], *, bits: int | None, whole: NDArray[Any] | None = None
-) -> NDArray[np.uint8]:
-    """Values of a picture as (H, W, 3) RGB; ``whole`` are all of them, where they are at hand."""
-    meaning = stored.meaning
-    in_use = meaning.bits if meaning.said else bits
-    ends = stored.find_ends(whole) if in_use is None or meaning.alpha is not None else None
-    if in_use is None:
-        assert ends is not None
-        in_use = count_bits(ends.colour)
-    return np.ascontiguousarray(to_colours(values, meaning, bits=in_use, ends=ends))
+        """Return values of the picture as (H, W, 3) RGB; ``box`` is where they lie in its largest level."""
+        meaning = self.stored.meaning
+        in_use = meaning.bits if meaning.said else self.bits
+        ends: Ends | None = None
+        if in_use is None or meaning.alpha is not None:
+            ends = self.stored.find_ends(values if box is not None and box[2:] == self.size_px else None)
+            in_use = count_bits(ends.colour) if in_use is None else in_use
+        return np.ascontiguousarray(to_colours(values, meaning, bits=in_use, ends=ends))
 
 
 @dataclass(frozen=True)
@@ -154,13 +144,13 @@ class SlideRegions:
 
     @property
     def size_px(self) -> tuple[int, int]:
-        """(height_px, width_px)."""
+        """Return (height_px, width_px)."""
         return find_slide_size(self.slide)
 
     def read(
         self, row_px: int, col_px: int, *, height_px: int, width_px: int, longest_px: int | None = None
     ) -> NDArray[np.uint8]:
-        """As `read_region`."""
+        """Return the same as `read_region`."""
         refuse_outside(self.path, (row_px, col_px), wanted=(height_px, width_px), size=self.size_px)
         if longest_px is None:
             refuse_whole(self.path, (height_px, width_px), most_px=LARGEST_WHOLE_PX)
@@ -170,7 +160,7 @@ class SlideRegions:
 
 @contextmanager
 def open_regions(path: Path, *, bits: int | None = None) -> Iterator[Regions]:
-    """The image, open for several reads; ``bits`` as in `read_image`.
+    """Open the image, open for several reads; ``bits`` as in `read_image`.
 
     Raises:
         DataError, MissingExtraError: as `read_region`.
@@ -189,7 +179,7 @@ def open_regions(path: Path, *, bits: int | None = None) -> Iterator[Regions]:
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """Size (height_px, width_px) as `read_image` would give it, from the header alone.
+    """Return size (height_px, width_px) as `read_image` would give it, from the header alone.
 
     Raises:
         DataError: the file is missing, damaged, too large or no image.
@@ -200,7 +190,7 @@ def read_size(path: Path) -> tuple[int, int]:
 
 
 def read_image(path: Path, *, bits: int | None = None) -> NDArray[np.uint8]:
-    """Pixels as (H, W, 3) RGB in 0..255, converted by the rules at the top of `smalti.images`.
+    """Return pixels as (H, W, 3) RGB in 0..255, converted by the rules at the top of `smalti.images`.
 
     ``bits`` says how many bits of 16-bit values are in use, where the file does not; None takes the fewest of 8, 10,
     12, 14 and 16 that hold its largest value.
@@ -224,7 +214,7 @@ def read_region(
     longest_px: int | None = None,
     bits: int | None = None,
 ) -> NDArray[np.uint8]:
-    """The rectangle from (row_px, col_px), (height_px, width_px, 3) RGB at full resolution.
+    """Return the rectangle from (row_px, col_px), (height_px, width_px, 3) RGB at full resolution.
 
     With ``longest_px`` it is shrunk so that its longer side has no more than that. Cheap for slides and tiled TIFF; any
     other image is decoded whole. For several regions of one image see `open_regions`; ``bits`` as in `read_image`.
@@ -238,7 +228,7 @@ def read_region(
 
 
 def read_thumbnail(path: Path, *, longest_px: int, bits: int | None = None) -> NDArray[np.uint8]:
-    """The whole image, (h, w, 3) RGB, shrunk so that its longer side has ``longest_px``; never enlarged.
+    """Return the whole image, (h, w, 3) RGB, shrunk so that its longer side has ``longest_px``; never enlarged.
 
     Raises:
         DataError, MissingExtraError: as `read_image`; but a slide may be of any size.

@@ -20,7 +20,7 @@ TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf2", ".tf8", ".qptiff")
 
 
 def is_slide(path: Path) -> bool:
-    """Whether OpenSlide reads this file: by its suffix, or a TIFF whose scanner it knows.
+    """Return whether OpenSlide reads this file: by its suffix, or a TIFF whose scanner it knows.
 
     Other TIFFs are read with tifffile, however large: OpenSlide takes any tiled one, and shows its first page, and
     16-bit values by their high byte.
@@ -43,7 +43,7 @@ def _import_openslide(path: Path) -> Any:
 
 
 def load_slide(path: Path) -> Any:
-    """The OpenSlide object, to be closed by the caller.
+    """Return the OpenSlide object, to be closed by the caller.
 
     Raises:
         DataError: OpenSlide does not read the file.
@@ -66,18 +66,18 @@ def load_slide(path: Path) -> Any:
 
 @contextmanager
 def open_slide(path: Path) -> Iterator[Any]:
-    """The OpenSlide object; what fails inside becomes a `DataError`."""
+    """Open the OpenSlide object; what fails inside becomes a `DataError`."""
     with load_slide(path) as slide, name_failures(path):
         yield slide
 
 
 def find_slide_size(slide: Any) -> tuple[int, int]:
-    """(height_px, width_px) of the highest resolution."""
+    """Return (height_px, width_px) of the highest resolution."""
     return _find_bounds(slide)[2:]
 
 
 def read_slide_region(slide: Any, box: Box, *, longest_px: int | None = None) -> Image.Image:
-    """The box (row_px, col_px, height_px, width_px), from the smallest level of the file that is fine enough."""
+    """Return the box (row_px, col_px, height_px, width_px), from the smallest level of the file that is fine enough."""
     top, left, _, _ = _find_bounds(slide)
 
     def read(part: Box, level: int) -> Image.Image:
@@ -92,7 +92,7 @@ def read_slide_region(slide: Any, box: Box, *, longest_px: int | None = None) ->
 
 
 def _find_bounds(slide: Any) -> Box:
-    """The part of a slide that was scanned, where its file says so; a slide is cut to it, as QuPath shows it.
+    """Return the part of a slide that was scanned, where its file says so; a slide is cut to it, as QuPath shows it.
 
     Formats that place fields of view on a plane (MIRAX, Leica) leave most of the plane empty. QuPath counts its
     coordinates, those of objects and of masks, from the corner of this part (github.com/qupath/qupath/issues/1278).

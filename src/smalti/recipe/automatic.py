@@ -1,4 +1,4 @@
-"""What ``auto`` stands for: a backbone by what is installed, a head by what learns beside it. No network is loaded."""
+"""Choices behind ``auto``: a backbone by what is installed, a head by what learns beside it. No network is loaded."""
 
 from __future__ import annotations
 
@@ -23,12 +23,14 @@ STEPPED = tuple(name for name in Transfer.model_fields if name not in {"epochs",
 
 
 def settle_choices(recipes: Sequence[Recipe]) -> tuple[tuple[Recipe, ...], tuple[str, ...]]:
-    """Recipes with backbone, head and embedding that ``auto`` stands for, and what there is to say about it.
+    """Return recipes with backbone, head and embedding that ``auto`` stands for, and what there is to say about it.
 
     The recipes are compared with each other: head and embedding are one for all of them, so that what differs is what
     they say and not what follows from it.
     """
-    head, head_reason = _choose_head([recipe for recipe in recipes if recipe.model.head == AUTO])
+    reasons = [_find_steps(recipe) for recipe in recipes if recipe.model.head == AUTO]
+    steps = next((reason for reason in reasons if reason is not None), None)
+    head, head_reason = (SOLVED, "nothing before it learns") if steps is None else (STEPS, steps)
     notes: list[str] = []
     settled = []
     for recipe in recipes:
@@ -49,7 +51,7 @@ def settle_choices(recipes: Sequence[Recipe]) -> tuple[tuple[Recipe, ...], tuple
 
 
 def settle_backbone(model: Model) -> Model:
-    """The section with the backbone that ``auto`` stands for; what names a backbone stays as it is.
+    """Return the section with the backbone that ``auto`` stands for; what names a backbone stays as it is.
 
     That is one whose weights a package has, where the package is installed and no file is named. No hub is asked, so
     that the answer does not change with the network.
@@ -68,14 +70,11 @@ def _explain_backbone(model: Model) -> str:
     return f"package {PACKAGES[PACKAGED].name} is not installed"
 
 
-def _choose_head(recipes: Sequence[Recipe]) -> tuple[str, str]:
-    reasons = (_find_steps(recipe) for recipe in recipes)
-    reason = next((reason for reason in reasons if reason is not None), None)
-    return (SOLVED, "nothing before it learns") if reason is None else (STEPS, reason)
-
-
 def _choose_embedding(recipes: Sequence[Recipe]) -> tuple[str, str]:
-    """What of the networks is read, for all recipes alike, and why; descriptions have no stages, and do not count."""
+    """Return the part of the networks that is read, for all recipes alike, and why.
+
+    Descriptions have no stages, and do not count.
+    """
     networks = [recipe for recipe in recipes if not recipe.model.backbone.startswith(DESCRIBED)]
     frozen = all(r.model.head not in {AUTO, STEPS} and r.train.finetune.epochs == 0 for r in networks)
     if frozen and networks and all(r.model.backbone.startswith(STAGED) for r in networks):
@@ -84,7 +83,7 @@ def _choose_embedding(recipes: Sequence[Recipe]) -> tuple[str, str]:
 
 
 def _find_steps(recipe: Recipe) -> str | None:
-    """Why a head has to learn in steps; None where it can be solved."""
+    """Return the reason why a head has to learn in steps; None where it can be solved."""
     if recipe.train.finetune.epochs:
         return "the backbone is fine-tuned (train.finetune.epochs)"
     if recipe.model.fusion is not None:
@@ -96,7 +95,7 @@ def _find_steps(recipe: Recipe) -> str | None:
 
 
 def list_turned(model: Model, train: Train, *, plain: Train) -> tuple[str, ...]:
-    """Knobs of a head that learns in steps which differ from ``plain``; a solved head reads none of them."""
+    """Return knobs of a head that learns in steps which differ from ``plain``; a solved head reads none of them."""
     names = (*STEPPED, "epochs")
     turned = [f"train.transfer.{n}" for n in names if getattr(train.transfer, n) != getattr(plain.transfer, n)]
     return (*turned, *(["model.dropout"] if model.dropout != Model().dropout else []))

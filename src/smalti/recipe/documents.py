@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import ValidationError
 
@@ -16,7 +16,7 @@ S = TypeVar("S", bound=Section)
 
 
 def list_documents(kind: str) -> tuple[str, ...]:
-    """Names of the built-in files of a kind, ``ladder`` or ``space``."""
+    """Return names of the built-in files of a kind, ``ladder`` or ``space``."""
     return tuple(sorted(Path(f.name).stem for f in (resources.files("smalti") / f"{kind}s").iterdir()))
 
 
@@ -26,18 +26,16 @@ def load_document(source: str | Path, kind: str, *, model: type[S]) -> S:
     Raises:
         RecipeError: no such file, no YAML, or content that does not fit ``model``; all that is wrong at once.
     """
+    path, names = Path(source), ", ".join(list_documents(kind))
+    file = resources.files("smalti") / f"{kind}s" / f"{source}.yaml"
+    if path.suffix in {".yaml", ".yml"}:
+        content = read_yaml(path, kind=kind, fix=f"check the path, or name one of {names}")
+    elif str(source).isidentifier() and file.is_file():
+        content = parse_yaml(file.read_text(encoding="utf-8"), f"{kind} '{source}'")
+    else:
+        raise RecipeError(f"no {kind} is called '{source}'. Fix: one of {names}, or the path of a .yaml file")
     try:
-        return model.model_validate(_read_content(source, kind))
+        return model.model_validate(content)
     except ValidationError as error:
         lines = [f"  {'.'.join(map(str, e['loc'])) or kind}: {e['msg']}" for e in error.errors()]
         raise RecipeError("\n".join([f"{kind} '{source}' does not fit:", *lines, "Fix: correct the file"])) from None
-
-
-def _read_content(source: str | Path, kind: str) -> Any:
-    path, names = Path(source), ", ".join(list_documents(kind))
-    if path.suffix in {".yaml", ".yml"}:
-        return read_yaml(path, kind=kind, fix=f"check the path, or name one of {names}")
-    file = resources.files("smalti") / f"{kind}s" / f"{source}.yaml"
-    if not str(source).isidentifier() or not file.is_file():
-        raise RecipeError(f"no {kind} is called '{source}'. Fix: one of {names}, or the path of a .yaml file")
-    return parse_yaml(file.read_text(encoding="utf-8"), f"{kind} '{source}'")

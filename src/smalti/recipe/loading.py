@@ -18,10 +18,11 @@ from .section import Section
 from .sections import Data
 
 SHOWN = 80  # signs of a setting in a message
+Values = dict[str, object]  # of a recipe, section by section
 
 
 def list_presets() -> tuple[str, ...]:
-    """Names of the presets that ship with smalti."""
+    """Return names of the presets that ship with smalti."""
     folder = resources.files("smalti") / "presets"
     return tuple(sorted(Path(f.name).stem for f in folder.iterdir() if f.name.endswith(".yaml")))
 
@@ -45,7 +46,7 @@ def load_recipe(
 
 
 def overlay_recipe(recipe: Recipe, overlay: str) -> Recipe:
-    """The recipe with a named preset's values laid over it.
+    """Return the recipe with a named preset's values laid over it.
 
     Raises:
         RecipeError: no preset has this name.
@@ -54,18 +55,18 @@ def overlay_recipe(recipe: Recipe, overlay: str) -> Recipe:
 
 
 def change_recipe(recipe: Recipe, settings: Iterable[str], *, where: str) -> Recipe:
-    """The recipe with ``section.knob=value`` settings laid over it; ``where`` names it in errors.
+    """Return the recipe with ``section.knob=value`` settings laid over it; ``where`` names it in errors.
 
     Raises:
         RecipeError: an unknown knob, or a value that does not fit.
     """
-    values: dict[str, Any] = recipe.model_dump(mode="json")
+    values: Values = recipe.model_dump(mode="json")
     for setting in settings:
         values = _merge(values, _parse_setting(setting))
     return _validate(values, where)
 
 
-def _read_values(source: str | Path) -> dict[str, Any]:
+def _read_values(source: str | Path) -> Values:
     path = Path(source)
     if path.suffix not in {".yaml", ".yml"}:
         return {"preset": str(source), **_read_preset(str(source))}
@@ -82,14 +83,14 @@ def _presets_text() -> str:
     return ", ".join(list_presets())
 
 
-def _read_preset(name: str) -> dict[str, Any]:
+def _read_preset(name: str) -> Values:
     file = resources.files("smalti") / "presets" / f"{name}.yaml"
     if not name.isidentifier() or not file.is_file():
         raise RecipeError(f"no preset is called '{name}'. Fix: one of {_presets_text()}, or the path of a .yaml file")
     return _take_mapping(parse_yaml(file.read_text(encoding="utf-8"), f"preset {name}"), f"preset {name}")
 
 
-def _take_mapping(values: Any, where: str) -> dict[str, Any]:
+def _take_mapping(values: object, where: str) -> Values:
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -97,7 +98,7 @@ def _take_mapping(values: Any, where: str) -> dict[str, Any]:
     return values
 
 
-def _parse_setting(setting: str) -> dict[str, Any]:
+def _parse_setting(setting: str) -> Values:
     key, found, text = setting.partition("=")
     if not found or not key.strip():
         raise RecipeError(f"--set {setting}: no '='. Fix: --set section.knob=value, for example split.folds=3")
@@ -107,18 +108,20 @@ def _parse_setting(setting: str) -> dict[str, Any]:
     # What the user's data calls things is text, also where it looks like a number: a class 1, a column 2024.
     section, _, knob = key.strip().partition(".")
     names = section == "data" and knob in Data.model_fields and not _takes_numbers(Data.model_fields[knob].annotation)
-    value: Any = parse_yaml(text, f"--set {shown}", names=names) if text else None
-    for part in reversed(key.strip().split(".")):
-        value = {part: value}
-    return dict(value)
+    *sections, last = key.strip().split(".")
+    values: Values = {last: parse_yaml(text, f"--set {shown}", names=names) if text else None}
+    for part in reversed(sections):
+        values = {part: values}
+    return values
 
 
 def _takes_numbers(kind: Any) -> bool:
-    """Whether a type admits numbers or true and false, at any depth."""
+    """Return whether a type admits numbers or true and false, at any depth."""
     return kind in (int, bool) or isinstance(kind, int) or any(map(_takes_numbers, get_args(kind)))
 
 
-def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def _merge(below: Mapping[str, object], above: Mapping[str, object]) -> Values:
+    """Return the values of both, section by section; those above count."""
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
@@ -126,27 +129,32 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def _validate(values: Mapping[str, Any], where: str) -> Recipe:
+def _validate(values: Mapping[str, object], where: str) -> Recipe:
+    """Return the recipe of these values.
+
+    Raises:
+        RecipeError: they do not fit; all that is wrong at once.
+    """
     try:
         return Recipe.model_validate(dict(values))
     except ValidationError as error:
-        lines = [_describe(e["loc"], e["type"], e["msg"], given=e["input"]) for e in error.errors()]
+        lines = []
+        for found in error.errors():
+            path, given = ".".join(str(part) for part in found["loc"]), found["input"]
+            if found["type"] == "extra_forbidden":
+                near = difflib.get_close_matches(path, list_knobs(), n=1, cutoff=0.4)
+                hint = f" Did you mean {near[0]}?" if near else ""
+                text = f"there is no such knob.{hint} Fix: 'smalti parts --knobs' lists them all"
+            else:
+                shown = f" (given: {shorten(str(given), 40)})" if isinstance(given, int | float | str) else ""
+                text = f"{found['msg']}{shown}"
+            lines.append(f"  {path or 'recipe'}: {text}")
         fix = "Fix: correct what is named; 'smalti parts --knobs' says what each knob does"
         raise RecipeError("\n".join([f"{where} does not fit:", *lines, fix])) from None
 
 
-def _describe(location: tuple[int | str, ...], kind: str, message: str, *, given: object) -> str:
-    path = ".".join(str(part) for part in location)
-    if kind != "extra_forbidden":
-        text = f" (given: {shorten(str(given), 40)})" if isinstance(given, int | float | str) else ""
-        return f"  {path or 'recipe'}: {message}{text}"
-    near = difflib.get_close_matches(path, list_knobs(), n=1, cutoff=0.4)
-    hint = f" Did you mean {near[0]}?" if near else ""
-    return f"  {path}: there is no such knob.{hint} Fix: 'smalti parts --knobs' lists them all"
-
-
 def list_knobs() -> dict[str, str]:
-    """Dotted name of every knob with its description."""
+    """Return dotted name of every knob with its description."""
     return dict(_walk_knobs(Recipe, ""))
 
 

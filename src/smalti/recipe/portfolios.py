@@ -75,7 +75,7 @@ def check_portfolio(recipe: Recipe) -> None:
 
 
 def load_portfolio(recipe: Recipe) -> tuple[tuple[Member, Recipe], ...]:
-    """The members that a recipe names, each with its own recipe: the run's, alone, with the member's settings.
+    """Return the members that a recipe names, each with its own recipe: the run's, alone, with the member's settings.
 
     Raises:
         RecipeError: the recipe names none, no such portfolio, or settings that do not fit, of all members at once.

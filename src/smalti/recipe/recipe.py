@@ -44,5 +44,5 @@ class Recipe(Section):
         return self
 
     def to_yaml(self) -> str:
-        """The resolved recipe as YAML; `load_recipe` reads it back to an equal recipe."""
+        """Return the resolved recipe as YAML; `load_recipe` reads it back to an equal recipe."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

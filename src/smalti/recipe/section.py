@@ -1,4 +1,4 @@
-"""What every group of knobs is."""
+"""The base of every group of knobs."""
 
 from __future__ import annotations
 

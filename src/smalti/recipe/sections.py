@@ -262,7 +262,12 @@ class Model(Section):
 class Predict(Section):
     """From trained networks to scores and classes; a change here trains nothing again."""
 
-    views: int = Field(1, ge=1, le=8, description="mean over so many flips and turns of every tile (8: all of them)")
+    views: int = Field(
+        1,
+        ge=1,
+        le=8,
+        description="test-time augmentation: average over this many flips and rotations of every tile (8: all)",
+    )
     calibration: str = Field(
         "none", description="how scores become probabilities, fitted on inner images (smalti parts)"
     )

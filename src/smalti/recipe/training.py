@@ -15,9 +15,7 @@ BALANCING_LOSSES = ("logit_adjusted",)  # class weights beside them would correc
 class Phase(Section):
     """What both phases of training have in common."""
 
-    epochs: int = Field(
-        60, ge=0, le=MOST_EPOCHS, description="most passes over the training images; 0 leaves the phase out"
-    )
+    epochs: int = Field(60, ge=0, le=MOST_EPOCHS, description="maximum number of epochs; 0 skips the phase")
     batch_images: int = Field(32, gt=0, le=MOST_IMAGES, description="images (bags) per step")
     sampling: Sampling = Field(
         "shuffled",
@@ -55,7 +53,9 @@ class Phase(Section):
         1, gt=0, le=MOST_IMAGES, description="batches whose gradients make one step; each is normalised by itself"
     )
     average_decay: float = Field(0.99, gt=0, lt=1, description="decay of the exponential mean, for one step")
-    patience: int = Field(15, gt=0, le=MOST_EPOCHS, description="stop after so many epochs without a better inner loss")
+    patience: int = Field(
+        15, gt=0, le=MOST_EPOCHS, description="stop after this many epochs without a better inner loss"
+    )
     loss: str = Field("cross_entropy", description="what is minimised (smalti parts)")
     loss_options: tuple[Option, ...] = Field(
         (), description="what the loss takes, as name=value, for example [gamma=1]"
@@ -68,7 +68,7 @@ class Phase(Section):
 
     @property
     def balances(self) -> bool:
-        """Whether sampling or loss makes the classes count alike by itself."""
+        """Return whether sampling or loss makes the classes count alike by itself."""
         return self.sampling.startswith("balanced") or self.loss in BALANCING_LOSSES
 
     @model_validator(mode="after")
@@ -108,11 +108,11 @@ class Transfer(Phase):
 class Finetune(Phase):
     """The backbone is opened stage by stage, from the head down."""
 
-    epochs: int = Field(
-        12, ge=0, le=MOST_EPOCHS, description="most passes over the training images; 0 leaves the phase out"
-    )
+    epochs: int = Field(12, ge=0, le=MOST_EPOCHS, description="maximum number of epochs; 0 skips the phase")
     batch_images: int = Field(8, gt=0, le=MOST_IMAGES, description="images (bags) per step")
-    patience: int = Field(5, gt=0, le=MOST_EPOCHS, description="stop after so many epochs without a better inner loss")
+    patience: int = Field(
+        5, gt=0, le=MOST_EPOCHS, description="stop after this many epochs without a better inner loss"
+    )
     tiles_per_image: int = Field(4, gt=0, le=MOST_TILES, description="tiles drawn from a bag at each step")
     bag_mixing: float = Field(
         0.0, ge=0, description="alpha of the shares by which the drawn tiles of two bags become one; 0 mixes nothing"

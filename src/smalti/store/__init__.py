@@ -1,11 +1,12 @@
 """Files, hashes and caches: atomic, read back whole, keyed by inputs and code."""
 
-from .cache import CACHE, build_once
 from .code import hash_code
 from .files import (
+    CACHE,
     FOLDER_REFUSALS,
     UNFIT,
     UNKNOWN_REQUEST,
+    build_once,
     now_text,
     passing_over,
     read_arrays,

@@ -39,7 +39,7 @@ def follow_imports(*modules: str) -> frozenset[str]:
 
 @functools.cache
 def _list_imports(module: str) -> tuple[str, ...]:
-    """Return what a module imports of its own top package, inside functions too."""
+    """Return the modules of its own top package that a module imports, inside functions too."""
     path, (root, _, _) = _find_source(module), module.partition(".")
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     found = set[str]()

@@ -1,4 +1,4 @@
-"""Files of runs and caches: written atomically, read with one clear error."""
+"""Files and folders of runs and caches: written atomically, read with one clear error."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import errno
 import io
 import json
 import os
+import shutil
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,8 +20,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..errors import RunError
-from .leftovers import name_temporary
+from .leftovers import name_temporary, remove_leftovers
 
+CACHE = "cache"  # in the folder of all runs
 # What network shares, FUSE and WSL answer where they know no such request; EIO and ENOSPC are losses and stay errors.
 UNKNOWN_REQUEST = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 FOLDER_REFUSALS = UNKNOWN_REQUEST | {errno.EPERM, errno.EACCES, errno.EISDIR, errno.EBADF}
@@ -68,6 +70,29 @@ def passing_over(answers: frozenset[int]) -> Iterator[None]:
     except OSError as error:
         if error.errno not in answers:
             raise
+
+
+def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
+    """Fill ``folder`` with ``build(temporary folder)`` unless it is there; safe when two processes do it at once.
+
+    The first to finish renames its folder into place; a later one drops its own.
+    """
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder.parent)
+    temporary = name_temporary(folder.parent)
+    try:
+        temporary.mkdir()
+        build(temporary)
+        try:
+            temporary.rename(folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
 
 
 def write_json(path: Path, content: Any) -> Path:
@@ -160,5 +185,5 @@ def read_arrays(path: Path, names: Iterable[str] | None = None) -> dict[str, NDA
 
 
 def now_text() -> str:
-    """The present moment, ISO 8601 in UTC, to the second."""
+    """Return the present moment, ISO 8601 in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -16,7 +16,7 @@ TICK_NS = 2_000_000_000  # the coarsest clock of a file system, FAT's
 
 
 def hash_text(*parts: str) -> str:
-    """Short hash of texts, in order."""
+    """Return short hash of texts, in order."""
     digest = hashlib.blake2b(digest_size=12)
     for part in parts:
         digest.update(part.encode("utf-8"))

@@ -25,7 +25,7 @@ KEPT_S = 7 * 24 * 3600  # what another machine left; nothing takes so long
 
 
 def name_temporary(folder: Path) -> Path:
-    """A name in ``folder`` that nothing has."""
+    """Return a name in ``folder`` that nothing has."""
     process = os.getpid()
     return folder / f".smalti-{_hash_host()}-{process}-{_find_start(process)}-{secrets.token_hex(4)}.tmp"
 
@@ -37,8 +37,14 @@ def remove_leftovers(folder: Path, *, deep: bool = False) -> None:
     """
     for place, folders, files in os.walk(folder):
         for name in [*folders, *files]:
-            if (found := PATTERN.fullmatch(name)) is not None and _is_dead(Path(place, name), found):
-                _remove(Path(place, name))
+            path, found = Path(place, name), PATTERN.fullmatch(name)
+            if found is None or not _is_dead(path, found):
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with suppress(OSError):
+                    path.unlink()
         folders[:] = [name for name in folders if deep and not PATTERN.fullmatch(name)]
 
 
@@ -64,11 +70,3 @@ def _is_dead(path: Path, found: re.Match[str]) -> bool:
     except psutil.Error:
         return False  # there is one, of somebody else
     return abs(started - int(found["started"])) > SLACK_S
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-        return
-    with suppress(OSError):
-        path.unlink()

@@ -16,7 +16,7 @@ Squares = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]  # po
 
 
 def find_regions(mask: Plane, tile: recipe.Tile, tile_px: int) -> Squares | None:
-    """Squares of the components of a mask, the largest component first; None for a mask of nothing.
+    """Return squares of the components of a mask, the largest component first; None for a mask of nothing.
 
     ``mask_box`` gives one square around each, to be shrunk or enlarged; ``tiles`` lays a grid on the box of each, the
     box in the middle where it is smaller than a tile, and chooses by coverage with this component alone, one tile at
@@ -34,7 +34,12 @@ def find_regions(mask: Plane, tile: recipe.Tile, tile_px: int) -> Squares | None
     floor = math.ceil(tile.min_tiles / len(components))
     chosen, coverage = [], []
     for component in components:
-        positions = _lay_grid(_scale_box(component, mask), mask, tile=tile, tile_px=tile_px)
+        # A grid over the box; along an axis where that is shorter than a tile, one tile with the box in its middle.
+        box = _scale_box(component, mask)
+        middle = _center(box, mask, tile_px)
+        start = [middle[axis] if box[2 + axis] < tile_px else box[axis] for axis in (0, 1)]
+        grid = make_grid(box[2], box[3], tile_px=tile_px, overlap_frac=tile.overlap_frac)
+        positions = grid + np.array(start, dtype=np.int64)
         share = _cover(component, mask, positions, tile_px)
         kept = select_tiles(share, min_coverage=tile.min_coverage, min_tiles=floor, max_tiles=None)
         chosen.append(positions[kept])
@@ -47,7 +52,7 @@ def find_regions(mask: Plane, tile: recipe.Tile, tile_px: int) -> Squares | None
 
 
 def _scale_box(component: Component, mask: Plane) -> tuple[int, int, int, int]:
-    """Row, column, height, width in the image."""
+    """Return row, column, height, width in the image."""
     (top, bottom), (left, right) = (
         (int(start * scale), min(limit, math.ceil((start + length) * scale)))
         for start, length, scale, limit in zip(
@@ -64,16 +69,8 @@ def _center(box: tuple[int, int, int, int], mask: Plane, side: int) -> list[int]
     ]
 
 
-def _lay_grid(box: tuple[int, int, int, int], mask: Plane, *, tile: recipe.Tile, tile_px: int) -> NDArray[np.int64]:
-    """A grid over the box; along an axis where the box is shorter than a tile, one tile with the box in its middle."""
-    grid = make_grid(box[2], box[3], tile_px=tile_px, overlap_frac=tile.overlap_frac)
-    middle = _center(box, mask, tile_px)
-    start = [middle[axis] if box[2 + axis] < tile_px else box[axis] for axis in (0, 1)]
-    return grid + np.array(start, dtype=np.int64)
-
-
 def _cover(component: Component, mask: Plane, positions: NDArray[np.int64], side_px: int) -> NDArray[np.float32]:
-    """Share of each square's part inside the image that is under this component alone, (N,)."""
+    """Return share of each square's part inside the image that is under this component alone, (N,)."""
     coverage = np.empty(len(positions), dtype=np.float32)
     for i, position in enumerate(positions.tolist()):
         spans, inside = [], 1

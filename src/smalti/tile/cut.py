@@ -22,13 +22,15 @@ from ..errors import RecipeError
 from ..tissue.stainable import choose_pixels, judge_tile, share_pixels
 from ..types import Outside, Sample
 from .components import Squares, find_regions
-from .grid import count_grid, make_grid, place_square, select_tiles
-from .outside import find_pale, hide_outside
-from .plane import Plane
+from .grid import make_grid, place_square, select_tiles
 from .scene import Scene, open_scene
 from .shape import describe_mask, draw_outline
 
 MOST_SIDE_PX = 8192  # of a square that leaves its image; what is mirrored around that would fill the memory
+PALE_SHARE = 0.01  # of the pixels; glass where an image has any, the palest tissue where it has none
+# Standard deviation of the blur, share of the side of a tile: 14 px at 224. A nucleus (some 20 px at 20x) vanishes, the
+# colour and the density of the surroundings stay.
+BLUR_FRAC = 1 / 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,7 +86,7 @@ class Cut:
         return len(self.positions)
 
     def take(self, start: int, stop: int) -> Bag:
-        """Tiles ``start`` to ``stop`` (excluded)."""
+        """Return tiles ``start`` to ``stop`` (excluded)."""
         chosen = np.s_[start:stop]
         positions, sides_px = self.positions[chosen], self.sides_px[chosen]
         pixels = np.empty((len(positions), self.tile_px, self.tile_px, 3), dtype=np.uint8)
@@ -96,19 +98,16 @@ class Cut:
         hide_outside(pixels, masks, outside=self.outside, pale=self.pale)
         scale = (sides_px / self.tile_px).astype(np.float32)
         kind = np.array([judge_tile(tile) for tile in pixels], dtype=np.uint8)
-        rows, count = self._list_speaking()
+        # An even choice of the tiles under the mask speaks of the image's stain, ``count`` pixels of each at most.
+        rows = np.flatnonzero(self.coverage) if self.coverage.any() else np.arange(len(self))
+        every, count = share_pixels(len(rows))
+        rows = rows[::every]
         mine = rows[(rows >= start) & (rows < stop)] - start
         under = masks if self.coverage.any() else np.ones_like(masks)
         # What mirroring and enlarging added to a small image says nothing new of its stain.
         own = np.minimum(sides_px[:, None], self.scene.size_px).prod(axis=1)
         tissue = tuple(choose_pixels(pixels[i], under[i], count=min(count, int(own[i]))) for i in mine)
         return Bag(pixels, positions, self.coverage[chosen], scale, masks, self.outline, self.shape, kind, tissue)
-
-    def _list_speaking(self) -> tuple[NDArray[np.int64], int]:
-        """Tiles that speak of the image's stain, an even choice of those under its mask; pixels of each at most."""
-        rows = np.flatnonzero(self.coverage) if self.coverage.any() else np.arange(len(self))
-        every, count = share_pixels(len(rows))
-        return rows[::every], count
 
 
 @contextmanager
@@ -138,7 +137,7 @@ def open_cut(sample: Sample, tile: recipe.Tile, *, tile_px: int, hashes: Mapping
 
 
 def cut_bag(sample: Sample, tile: recipe.Tile, *, tile_px: int, hashes: Mapping[Path, str]) -> Bag:
-    """All tiles of an image at once.
+    """Return all tiles of an image at once.
 
     Raises:
         DataError: as `open_cut`.
@@ -150,7 +149,7 @@ def cut_bag(sample: Sample, tile: recipe.Tile, *, tile_px: int, hashes: Mapping[
 def cut_pieces(
     sample: Sample, tile: recipe.Tile, *, tile_px: int, piece_tiles: int, hashes: Mapping[Path, str]
 ) -> Iterator[Bag]:
-    """The tiles of an image, at most ``piece_tiles`` at a time.
+    """Yield the tiles of an image, at most ``piece_tiles`` at a time.
 
     Raises:
         DataError: as `open_cut`.
@@ -161,7 +160,7 @@ def cut_pieces(
 
 
 def find_sides(sample: Sample, tile: recipe.Tile, *, tile_px: int) -> tuple[int, ...]:
-    """Sides of the squares of one place in pixels of the image, one a magnification, smallest first.
+    """Return sides of the squares of one place in pixels of the image, one a magnification, smallest first.
 
     Where microns per pixel are asked for, and neither image nor recipe says its own, pixels are taken as they are. A
     field of another side than a stored tile (`tile.field_px`) is scaled to it.
@@ -175,7 +174,7 @@ def find_sides(sample: Sample, tile: recipe.Tile, *, tile_px: int) -> tuple[int,
 
 
 def bound_bag(sample: Sample, tile: recipe.Tile, *, tile_px: int) -> int:
-    """The most tiles that an image can have, from its header.
+    """Return the most tiles that an image can have, from its header.
 
     Raises:
         DataError: the image cannot be read.
@@ -184,53 +183,46 @@ def bound_bag(sample: Sample, tile: recipe.Tile, *, tile_px: int) -> int:
     if tile.source != "tiles":
         return components or 1
     sides_px = find_sides(sample, tile, tile_px=tile_px)
-    count = count_grid(*images.read_size(sample.path), tile_px=sides_px[0], overlap_frac=tile.overlap_frac)
+    count = len(make_grid(*images.read_size(sample.path), tile_px=sides_px[0], overlap_frac=tile.overlap_frac))
     return len(sides_px) * (components or min(count, tile.max_tiles or count))
 
 
 def _find_squares(scene: Scene, tile: recipe.Tile, sides_px: tuple[int, ...]) -> Squares:
-    squares = find_regions(scene.mask, tile, sides_px[0]) if tile.regions == "components" else None
-    if squares is None and tile.source != "tiles":
-        return _find_box(scene, tile)
+    """Return the squares that the recipe asks for: of the components of the mask, of a grid, or a single one."""
+    mask, side_px = scene.mask, sides_px[0]
+    squares = find_regions(mask, tile, side_px) if tile.regions == "components" else None
+    if tile.source != "tiles":
+        if squares is not None:
+            return squares
+        # One square around the mask or the image, inside the image where that is possible.
+        row, col, height, width = mask.bound() if tile.source == "mask_box" else (0, 0, *scene.size_px)
+        side = max(height, width)
+        position = [
+            place_square(start, length, side=side, limit=limit)
+            for start, length, limit in zip((row, col), (height, width), scene.size_px, strict=True)
+        ]
+        positions = np.array([position], dtype=np.int64)
+        return positions, np.array([side], dtype=np.int64), mask.cover(positions, side_px=side)
     if squares is None:
-        squares = _find_grid(scene, tile, sides_px[0])
-    return _widen(squares, scene.mask, sides_px) if tile.source == "tiles" else squares
-
-
-def _find_grid(scene: Scene, tile: recipe.Tile, side_px: int) -> Squares:
-    positions = make_grid(*scene.size_px, tile_px=side_px, overlap_frac=tile.overlap_frac)
-    wanted = scene.find_tissue() if tile.within == "tissue" else scene.mask
-    coverage = wanted.cover(positions, side_px=side_px)
-    kept = select_tiles(coverage, min_coverage=tile.min_coverage, min_tiles=tile.min_tiles, max_tiles=tile.max_tiles)
-    positions = positions[kept]
-    return positions, np.full(len(kept), side_px, dtype=np.int64), scene.mask.cover(positions, side_px=side_px)
-
-
-def _widen(squares: Squares, mask: Plane, sides_px: tuple[int, ...]) -> Squares:
-    """Around each square the wider ones with the same middle, place after place."""
-    places, _, coverage = squares
-    around = [places - (side - sides_px[0]) // 2 for side in sides_px]
+        positions = make_grid(*scene.size_px, tile_px=side_px, overlap_frac=tile.overlap_frac)
+        wanted = scene.find_tissue() if tile.within == "tissue" else mask
+        share = wanted.cover(positions, side_px=side_px)
+        kept = select_tiles(share, min_coverage=tile.min_coverage, min_tiles=tile.min_tiles, max_tiles=tile.max_tiles)
+        places = positions[kept]
+        coverage = mask.cover(places, side_px=side_px)
+    else:
+        places, _, coverage = squares
+    # Around each square the wider ones with the same middle, place after place.
+    around = [places - (side - side_px) // 2 for side in sides_px]
     shares = [mask.cover(wide, side_px=side) for wide, side in zip(around[1:], sides_px[1:], strict=True)]
     positions = np.stack(around, axis=1).reshape(-1, 2)
     return positions, np.tile(sides_px, len(places)), np.stack([coverage, *shares], axis=1).reshape(-1)
 
 
-def _find_box(scene: Scene, tile: recipe.Tile) -> Squares:
-    """One square around the mask or the image, inside the image where that is possible."""
-    row, col, height, width = scene.mask.bound() if tile.source == "mask_box" else (0, 0, *scene.size_px)
-    side = max(height, width)
-    position = [
-        place_square(start, length, side=side, limit=limit)
-        for start, length, limit in zip((row, col), (height, width), scene.size_px, strict=True)
-    ]
-    positions = np.array([position], dtype=np.int64)
-    return positions, np.array([side], dtype=np.int64), scene.mask.cover(positions, side_px=side)
-
-
 def _read_square(
     scene: Scene, position: tuple[int, int], *, side_px: int, tile_px: int, pale: tuple[int, int, int]
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """A square of the image and its mask, both brought to the side of a tile in the same way."""
+    """Return a square of the image and its mask, both brought to the side of a tile in the same way."""
     (row, height), (col, width) = (
         (max(start, 0), min(start + side_px, limit) - max(start, 0))
         for start, limit in zip(position, scene.size_px, strict=True)
@@ -262,7 +254,7 @@ def _read_square(
 
 
 def is_filled(length_px: int, side_px: int) -> bool:
-    """Whether a stretch of an image fills half of a square, so that mirroring makes one copy and no copy of that."""
+    """Return whether a stretch of an image fills half of a square, so that mirroring makes one copy at most."""
     return 2 * length_px >= side_px
 
 
@@ -279,3 +271,29 @@ def _extend(
     top, bottom, left, right = np.roll((start, side - length - start, 0, 0), 2 * axis).tolist()
     how = cv2.BORDER_REFLECT_101 if fill is None else cv2.BORDER_CONSTANT
     return np.asarray(cv2.copyMakeBorder(part, top, bottom, left, right, how, value=fill or (0,)), dtype=np.uint8)
+
+
+def find_pale(view: NDArray[np.uint8]) -> tuple[int, int, int]:
+    """Return the median colour of the palest pixels of a picture (H, W, 3): those whose darkest channel is brightest.
+
+    What an image shows where nothing is, so that a blank looks like the end of the tissue and not like an object.
+    """
+    light = view.min(axis=2)
+    palest = view[light >= np.quantile(light, 1 - PALE_SHARE)]
+    red, green, blue = np.rint(np.median(palest, axis=0)).astype(int).tolist()
+    return red, green, blue
+
+
+def hide_outside(
+    pixels: NDArray[np.uint8], masks: NDArray[np.uint8], *, outside: Outside, pale: tuple[int, int, int]
+) -> None:
+    """Blank or blur tiles (N, H, W, 3) in place where their masks (N, H, W) are 0; ``keep`` leaves them alone."""
+    if outside == "keep":
+        return
+    for tile, mask in zip(pixels, masks, strict=True):
+        hidden = mask == 0
+        if outside == "blank":
+            tile[hidden] = pale
+        elif hidden.any():
+            blurred = cv2.GaussianBlur(tile, (0, 0), BLUR_FRAC * len(tile), borderType=cv2.BORDER_REFLECT_101)
+            tile[hidden] = blurred[hidden]

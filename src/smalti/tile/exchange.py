@@ -16,7 +16,7 @@ from ..types import Cohort, Sample
 
 
 def exchange_masks(cohort: Cohort) -> Cohort:
-    """The cohort with masks of other cases; images without a mask stay without.
+    """Return the cohort with masks of other cases; images without a mask stay without.
 
     A part to predict in which one case has more than half of the images, as a single image does, cannot exchange
     within itself and takes masks of labelled images, of other cases than its own.
@@ -34,32 +34,30 @@ def exchange_masks(cohort: Cohort) -> Cohort:
         )
     rest = []
     for part in (cohort.unlabelled, cohort.sealed):
-        within = _exchange(part, order_samples(part))
-        rest.append(within if within is not None else _borrow(part, donors))
+        exchanged = _exchange(part, order_samples(part))
+        if exchanged is None:
+            taken = []
+            for i, sample in enumerate(part):
+                others = [d for d in donors if d.case != sample.case]
+                taken.append(sample if sample.mask_path is None else _take_mask(sample, others[i % len(others)]))
+            exchanged = tuple(taken)
+        rest.append(exchanged)
     return replace(cohort, labelled=labelled, unlabelled=rest[0], sealed=rest[1])
 
 
 def order_samples(samples: tuple[Sample, ...]) -> list[Sample]:
-    """Those with a mask, case by case, in an order that says nothing about them."""
+    """Return the samples with a mask, case by case, in an order that says nothing about them."""
     masked = [s for s in samples if s.mask_path is not None]
     return sorted(masked, key=lambda s: (hash_text(s.case), s.case, hash_text(s.image), s.image))
 
 
 def _exchange(samples: tuple[Sample, ...], ordered: list[Sample]) -> tuple[Sample, ...] | None:
-    """A permutation of the masks without a fixed case; None where there is none."""
+    """Return a permutation of the masks without a fixed case; None where there is none."""
     step = max(Counter(s.case for s in ordered).values(), default=0)
     if not ordered or 2 * step > len(ordered):
         return None
     donor = {s.image: ordered[(i + step) % len(ordered)] for i, s in enumerate(ordered)}
     return tuple(_take_mask(s, donor[s.image]) if s.image in donor else s for s in samples)
-
-
-def _borrow(samples: tuple[Sample, ...], donors: list[Sample]) -> tuple[Sample, ...]:
-    taken = []
-    for i, sample in enumerate(samples):
-        others = [d for d in donors if d.case != sample.case]
-        taken.append(sample if sample.mask_path is None else _take_mask(sample, others[i % len(others)]))
-    return tuple(taken)
 
 
 def _take_mask(sample: Sample, donor: Sample) -> Sample:

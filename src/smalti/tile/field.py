@@ -1,4 +1,4 @@
-"""How much of an image a tile shows, where images are smaller than a tile.
+"""The part of an image that a tile shows, where images are smaller than a tile.
 
 All images of a cohort are seen at one magnification. So it is the cohort that chooses the side of the square, by the
 sizes of its labelled images alone, and a single image that is smaller than the square is not enlarged to fill it.
@@ -22,7 +22,7 @@ LEAST_PX = 16  # narrower images show next to nothing of tissue, and are no meas
 
 
 def settle_field(tile: recipe.Tile, samples: Sequence[Sample], *, tile_px: int, fixed: bool = False) -> recipe.Tile:
-    """The knobs with ``field_px`` where images are smaller than a tile: the median of their shorter sides.
+    """Return the knobs with ``field_px`` where images are smaller than a tile: the median of their shorter sides.
 
     ``tile_px`` is the side of a stored tile so far. Where neither the recipe nor the backbone (``fixed``) insists on
     it, ``size_px`` becomes the smaller one that such images need; where whole images are seen, the largest of them.
@@ -45,7 +45,7 @@ def settle_field(tile: recipe.Tile, samples: Sequence[Sample], *, tile_px: int, 
 
 
 def note_sizes(tile: recipe.Tile, samples: Sequence[Sample], *, tile_px: int) -> tuple[str, ...]:
-    """What is to be said of images that are smaller than what a tile shows, one sentence each.
+    """Return notes on images that are smaller than what a tile shows, one sentence each.
 
     Raises:
         DataError: an image cannot be read.
@@ -57,12 +57,13 @@ def note_sizes(tile: recipe.Tile, samples: Sequence[Sample], *, tile_px: int) ->
             "a tile the median of their shorter sides), tile.size_px"
         )
     sizes = {s.image: images.read_size(s.path) for s in samples}
-    narrow = [
-        s.image
-        for s in samples
-        if tile.source != "mask_box"
-        and not is_filled(min(sizes[s.image]), _find_side(s, tile, max(sizes[s.image]), tile_px=tile_px))
-    ]
+    narrow = []
+    for sample in samples if tile.source != "mask_box" else ():
+        shorter_px, side_px = sorted(sizes[sample.image])
+        if tile.source != "whole":
+            side_px = find_sides(sample, tile, tile_px=tile_px)[0]
+        if not is_filled(shorter_px, side_px):
+            narrow.append(sample.image)
     if narrow:
         notes.append(
             f"{_count(narrow, len(samples))} fill less than half of a square along one side: the rest is of their "
@@ -72,10 +73,6 @@ def note_sizes(tile: recipe.Tile, samples: Sequence[Sample], *, tile_px: int) ->
     if tiny:
         notes.append(f"{_count(tiny, len(samples))} have a side below {LEAST_PX} px and show next to nothing")
     return tuple(notes)
-
-
-def _find_side(sample: Sample, tile: recipe.Tile, longer_px: int, *, tile_px: int) -> int:
-    return longer_px if tile.source == "whole" else find_sides(sample, tile, tile_px=tile_px)[0]
 
 
 def _count(names: list[str], total: int) -> str:

@@ -1,4 +1,4 @@
-"""Where tiles lie and how much of each is under the mask; geometry only, no files.
+"""Positions of tiles, and the share of each that is under the mask; geometry only, no files.
 
 Border rule: tiles start at 0 and step by ``tile_px * (1 - overlap_frac)``; the last row and the last column are moved
 inward so that they end at the border. An image smaller than a tile has one tile at 0, padded when it is cut.
@@ -15,7 +15,7 @@ from ..errors import RecipeError
 
 
 def make_grid(height_px: int, width_px: int, *, tile_px: int, overlap_frac: float = 0.0) -> NDArray[np.int64]:
-    """Positions (row_px, col_px) of all tiles of an image, row by row, (N, 2).
+    """Return positions (row_px, col_px) of all tiles of an image, row by row, (N, 2).
 
     Raises:
         RecipeError: a tile without pixels, or an overlap outside [0, 1).
@@ -26,28 +26,18 @@ def make_grid(height_px: int, width_px: int, *, tile_px: int, overlap_frac: floa
             f"Fix: tile.size_px of 1 or more and tile.overlap_frac from 0 to below 1"
         )
     step_px = max(1, round(tile_px * (1 - overlap_frac)))
-    rows = _place_starts(height_px, tile_px=tile_px, step_px=step_px)
-    cols = _place_starts(width_px, tile_px=tile_px, step_px=step_px)
+    starts = []
+    for length_px in (height_px, width_px):
+        last = max(0, length_px - tile_px)
+        starts.append(np.minimum(np.arange(-(-last // step_px) + 1, dtype=np.int64) * step_px, last))
+    rows, cols = starts
     return np.stack(np.meshgrid(rows, cols, indexing="ij"), axis=-1).reshape(-1, 2)
-
-
-def count_grid(height_px: int, width_px: int, *, tile_px: int, overlap_frac: float = 0.0) -> int:
-    """Number of tiles that `make_grid` places."""
-    step_px = max(1, round(tile_px * (1 - overlap_frac)))
-    rows, cols = (_place_starts(n, tile_px=tile_px, step_px=step_px) for n in (height_px, width_px))
-    return len(rows) * len(cols)
-
-
-def _place_starts(length_px: int, *, tile_px: int, step_px: int) -> NDArray[np.int64]:
-    last = max(0, length_px - tile_px)
-    count = -(-last // step_px) + 1
-    return np.minimum(np.arange(count, dtype=np.int64) * step_px, last)
 
 
 def measure_coverage(
     mask: NDArray[np.uint8], positions: NDArray[np.int64], *, tile_px: int, scale: tuple[float, float] = (1, 1)
 ) -> NDArray[np.float32]:
-    """Exact share of each tile's pixels inside the image that are under the mask, (N,).
+    """Return exact share of each tile's pixels inside the image that are under the mask, (N,).
 
     Args:
         mask: (H, W) of zeros and ones, or coarser.
@@ -64,26 +54,21 @@ def measure_coverage(
             part = mask[max(0, row) : row + tile_px, max(0, col) : col + tile_px]
             coverage[i] = cv2.countNonZero(part) / part.size
             continue
-        (rows, down), (cols, across) = (
-            _weigh_cells(start / step, (start + tile_px) / step, limit)
-            for start, step, limit in zip((row, col), scale, mask.shape, strict=True)
-        )
-        coverage[i] = down @ mask[rows, cols] @ across
+        cells, weights = [], []  # along each axis: the cells that the tile reaches, and its share in each
+        for start, step, limit in zip((row, col), scale, mask.shape, strict=True):
+            begin, end = min(max(0.0, start / step), limit - 1e-6), min((start + tile_px) / step, float(limit))
+            first, last = int(begin), int(np.ceil(end))
+            ends = np.clip(np.arange(first, last + 1, dtype=np.float64), begin, end)
+            cells.append(slice(first, last))
+            weights.append(np.diff(ends) / (end - begin))
+        coverage[i] = weights[0] @ mask[cells[0], cells[1]] @ weights[1]
     return coverage
-
-
-def _weigh_cells(start: float, stop: float, limit: int) -> tuple[slice, NDArray[np.float64]]:
-    """The cells from ``start`` to ``stop`` as far as there are any, and the share of that stretch that each makes."""
-    start, stop = min(max(0.0, start), limit - 1e-6), min(stop, float(limit))
-    first, last = int(start), int(np.ceil(stop))
-    ends = np.clip(np.arange(first, last + 1, dtype=np.float64), start, stop)
-    return slice(first, last), np.diff(ends) / (stop - start)
 
 
 def select_tiles(
     coverage: NDArray[np.float32], *, min_coverage: float, min_tiles: int, max_tiles: int | None
 ) -> NDArray[np.int64]:
-    """Indices of the tiles to keep, sorted, at least one.
+    """Return indices of the tiles to keep, sorted, at least one.
 
     Tiles with ``coverage >= min_coverage`` are kept. Where these are fewer than ``min_tiles``, the best covered tiles
     are kept up to that number, as far as they touch the mask at all; where none does, an even choice of all tiles.
@@ -99,12 +84,12 @@ def select_tiles(
 
 
 def spread_evenly(items: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """The middles of ``count`` equal stretches; all items when there are no more than ``count``."""
+    """Return the middles of ``count`` equal stretches; all items when there are no more than ``count``."""
     if len(items) <= count:
         return items
     return items[(2 * np.arange(count) + 1) * len(items) // (2 * count)]
 
 
 def place_square(start: int, length: int, *, side: int, limit: int) -> int:
-    """Where a span of ``side`` around the given one begins; before the image where it is longer than that."""
+    """Return the start of a span of ``side`` around the given one; before the image where it is longer than that."""
     return -((side - limit) // 2) if side > limit else min(max(start - (side - length) // 2, 0), limit - side)

@@ -27,15 +27,15 @@ class Plane:
 
     @classmethod
     def over(cls, pixels: NDArray[np.uint8], size_px: tuple[int, int]) -> Plane:
-        """The map that spreads over an image of this size."""
+        """Return the map that spreads over an image of this size."""
         return cls(pixels, (size_px[0] / pixels.shape[0], size_px[1] / pixels.shape[1]), size_px)
 
     def cover(self, positions: NDArray[np.int64], *, side_px: int) -> NDArray[np.float32]:
-        """Share of squares of the image that is 1, (N,); exact for the map; what lies outside does not count."""
+        """Return share of squares of the image that is 1, (N,); exact for the map; what lies outside does not count."""
         return measure_coverage(self.pixels, positions, tile_px=side_px, scale=self.scale)
 
     def crop(self, row_px: int, col_px: int, *, height_px: int, width_px: int) -> NDArray[np.uint8]:
-        """A rectangle inside the image, (height_px, width_px) of 0 and 1: the nearest value of the map."""
+        """Return a rectangle inside the image, (height_px, width_px) of 0 and 1: the nearest value of the map."""
         if self.scale == (1, 1):
             return self.pixels[row_px : row_px + height_px, col_px : col_px + width_px]
         rows, cols = (
@@ -47,7 +47,7 @@ class Plane:
         return self.pixels[np.ix_(rows, cols)]
 
     def window(self, row_px: int, col_px: int, *, height_px: int, width_px: int) -> NDArray[np.uint8]:
-        """The part of the map over a rectangle inside the image, as fine as the map is."""
+        """Return the part of the map over a rectangle inside the image, as fine as the map is."""
         rows, cols = (
             slice(int(start / scale), max(int(start / scale) + 1, int(np.ceil((start + length) / scale))))
             for start, length, scale in zip((row_px, col_px), (height_px, width_px), self.scale, strict=True)
@@ -55,7 +55,10 @@ class Plane:
         return self.pixels[rows, cols]
 
     def bound(self) -> tuple[int, int, int, int]:
-        """Row, column, height, width in the image of the box around the ones; the whole image where there is none."""
+        """Return row, column, height, width in the image of the box around the ones.
+
+        The whole image where there is none.
+        """
         col, row, width, height = cv2.boundingRect(self.pixels)
         if not width:
             return (0, 0, *self.size_px)

@@ -23,7 +23,9 @@ RIM_FRAC = 0.01
 
 
 def read_sample(sample: Sample) -> tuple[Picture, Picture]:
-    """RGB (H, W, 3) and mask (H, W) of zeros and ones, after the sample's repair; without a mask, where tissue is.
+    """Return RGB (H, W, 3) and mask (H, W) of zeros and ones, after the sample's repair.
+
+    Without a mask, where tissue is.
 
     Raises:
         DataError: a file cannot be read, the mask has another size than the image, or the repair leaves no mask.
@@ -32,7 +34,7 @@ def read_sample(sample: Sample) -> tuple[Picture, Picture]:
 
 
 def read_painted(sample: Sample) -> tuple[Picture, Picture, NDArray[np.bool_] | None]:
-    """As `read_sample`, and where paint was filled, (H, W); None without a repair."""
+    """Return the same as `read_sample`, and where paint was filled, (H, W); None without a repair."""
     image = images.read_image(sample.path, bits=sample.bits)
     mask = None if sample.mask_path is None else read_sample_mask(sample, image.shape[:2])
     if sample.repair is None:
@@ -41,7 +43,9 @@ def read_painted(sample: Sample) -> tuple[Picture, Picture, NDArray[np.bool_] | 
 
 
 def apply_repair(sample: Sample, image: Picture, mask: Picture | None) -> tuple[Picture, Picture, NDArray[np.bool_]]:
-    """Image and mask after the sample's repair, and where paint was, (H, W); the outline is in pixels of ``image``.
+    """Return image and mask after the sample's repair, and where paint was, (H, W).
+
+    The outline is in pixels of ``image``.
 
     Raises:
         DataError: the repair leaves no mask.
@@ -65,7 +69,7 @@ def apply_repair(sample: Sample, image: Picture, mask: Picture | None) -> tuple[
 
 
 def draw_outline(repair: Repair, *, height_px: int, width_px: int) -> NDArray[np.bool_]:
-    """What the outlines of a repair enclose, and a rim for the soft edge of paint, (H, W)."""
+    """Return the pixels inside the outlines of a repair, and a rim for the soft edge of paint, (H, W)."""
     inside = np.zeros((height_px, width_px), dtype=np.uint8)
     if not repair.outline:
         return inside.astype(bool)
@@ -78,7 +82,7 @@ def draw_outline(repair: Repair, *, height_px: int, width_px: int) -> NDArray[np
 
 
 def fill_paint(image: Picture, mask: Picture | None, paint: NDArray[np.bool_]) -> Picture:
-    """The image with the painted part in the median colour of the tissue under the mask that is free of paint.
+    """Return the image with the painted part in the median colour of the tissue under the mask that is free of paint.
 
     Where no such tissue is, that of the whole image takes its place, and where that is missing too, all that is free
     of paint; some of it must be.
@@ -96,7 +100,7 @@ def fill_paint(image: Picture, mask: Picture | None, paint: NDArray[np.bool_]) -
 
 
 def read_sample_mask(sample: Sample, size_px: tuple[int, ...], *, most_px: int | None = None) -> Picture:
-    """The mask of a sample that has one, as `smalti.images.read_mask`; another image's is stretched to this one.
+    """Return the mask of a sample that has one, as `smalti.images.read_mask`; another image's is stretched to this one.
 
     Raises:
         DataError: it cannot be read, or is not of the image's size (height_px, width_px).

@@ -16,7 +16,7 @@ import numpy as np
 
 from .. import images
 from ..tissue.foreground import find_tissue
-from ..types import Repair, Sample
+from ..types import Sample
 from .plane import Plane
 from .repair import Picture, apply_repair, read_painted, read_sample_mask
 
@@ -43,7 +43,7 @@ class Scene:
     fill: tuple[int, int, int] = (255, 255, 255)
 
     def read(self, box: tuple[int, int, int, int], *, longest_px: int) -> Picture:
-        """The box (row_px, col_px, height_px, width_px) inside the image, RGB.
+        """Return the box (row_px, col_px, height_px, width_px) inside the image, RGB.
 
         A large image may give it shrunk, its longer side no less than ``longest_px``.
         """
@@ -59,11 +59,11 @@ class Scene:
         return part
 
     def view(self) -> Picture:
-        """The whole image, shrunk where it is large."""
+        """Return the whole image, shrunk where it is large."""
         return self.read((0, 0, *self.size_px), longest_px=VIEW_PX)
 
     def find_tissue(self) -> Plane:
-        """Where tissue is, whatever the mask; not where paint was."""
+        """Return the map of tissue, whatever the mask; without paint."""
         tissue = find_tissue(self.view())
         if self.paint is not None:
             size = (tissue.shape[1], tissue.shape[0])
@@ -88,31 +88,27 @@ def open_scene(sample: Sample) -> Iterator[Scene]:
 
 
 def _look_through(sample: Sample, regions: images.Regions) -> Scene:
+    """Return the scene of a large image, which is read by region."""
     size_px = regions.size_px
-    given = None if sample.mask_path is None else _read_plane(sample, size_px)
+    given: Plane | None = None
+    if sample.mask_path is not None:
+        kept = read_sample_mask(sample, size_px, most_px=images.WHOLE_PX)
+        step = max(math.ceil(n / m) for n, m in zip(size_px, kept.shape, strict=True))
+        given = Plane.over(kept, size_px) if sample.foreign_mask else Plane(kept, (step, step), size_px)
     if given is not None and sample.repair is None:
         return Scene(size_px, given, regions=regions)
     view = images.read_thumbnail(sample.path, longest_px=VIEW_PX, bits=sample.bits)
     if sample.repair is None:
         return Scene(size_px, Plane.over(find_tissue(view), size_px), regions=regions)
     # A repair is drawn on the view: its outline was found on a copy that is no finer.
-    small = (view.shape[1], view.shape[0])
-    mask = None if given is None else cv2.resize(given.pixels, small, interpolation=cv2.INTER_NEAREST)
-    shrunk = replace(sample, repair=_shrink_outline(sample.repair, size_px, view.shape))
-    filled, mask, paint = apply_repair(shrunk, view, None if mask is None else np.asarray(mask, dtype=np.uint8))
+    mask: Picture | None = None
+    if given is not None:
+        small = (view.shape[1], view.shape[0])
+        mask = np.asarray(cv2.resize(given.pixels, small, interpolation=cv2.INTER_NEAREST), dtype=np.uint8)
+    down, across = view.shape[0] / size_px[0], view.shape[1] / size_px[1]
+    outline = tuple(tuple((r * down, c * across) for r, c in polygon) for polygon in sample.repair.outline)
+    shrunk = replace(sample, repair=replace(sample.repair, outline=outline))
+    filled, mask, paint = apply_repair(shrunk, view, mask)
     covered = Plane.over(paint.astype(np.uint8), size_px)
     fill = tuple(filled[paint][0].tolist()) if paint.any() else (255, 255, 255)
     return Scene(size_px, Plane.over(mask, size_px), regions=regions, paint=covered, fill=fill)
-
-
-def _read_plane(sample: Sample, size_px: tuple[int, int]) -> Plane:
-    mask = read_sample_mask(sample, size_px, most_px=images.WHOLE_PX)
-    if sample.foreign_mask:
-        return Plane.over(mask, size_px)
-    step = max(math.ceil(n / m) for n, m in zip(size_px, mask.shape, strict=True))
-    return Plane(mask, (step, step), size_px)
-
-
-def _shrink_outline(repair: Repair, size_px: tuple[int, int], shape: tuple[int, ...]) -> Repair:
-    down, across = shape[0] / size_px[0], shape[1] / size_px[1]
-    return replace(repair, outline=tuple(tuple((r * down, c * across) for r, c in p) for p in repair.outline))

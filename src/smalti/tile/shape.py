@@ -51,14 +51,12 @@ class Component:
     center: tuple[float, float]
     part: Map
 
-    def trace(self) -> NDArray[np.int32]:
-        """Its outer outline, (n, 1, 2) of (col, row) in the box, as OpenCV has it."""
-        contours, _ = cv2.findContours(self.part, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        return np.asarray(max(contours, key=len), dtype=np.int32)
-
 
 def find_components(mask: Map, *, most: int | None = None) -> list[Component]:
-    """Connected parts of a mask (H, W) of 0 and 1, the largest first, without crumbs; ``most`` of them at most."""
+    """Return connected parts of a mask (H, W) of 0 and 1, the largest first, without crumbs.
+
+    ``most`` of them at most.
+    """
     count, labels, stats, centers = cv2.connectedComponentsWithStats(mask, connectivity=8)
     areas = stats[1:, cv2.CC_STAT_AREA]
     if count == 1:
@@ -74,7 +72,7 @@ def find_components(mask: Map, *, most: int | None = None) -> list[Component]:
 
 
 def shrink_mask(mask: Map, size_px: tuple[int, int], *, longest_px: int) -> Map:
-    """A mask over an image of this size, at any scale, as coverage 0 to 255, in the image's proportions."""
+    """Return a mask over an image of this size, at any scale, as coverage 0 to 255, in the image's proportions."""
     scale = longest_px / max(size_px)
     height, width = (max(1, round(n * scale)) for n in size_px)
     shrinks = height < mask.shape[0] or width < mask.shape[1]
@@ -83,7 +81,7 @@ def shrink_mask(mask: Map, size_px: tuple[int, int], *, longest_px: int) -> Map:
 
 
 def draw_outline(mask: Map, size_px: tuple[int, int]) -> Map:
-    """A whole mask of 0 and 1 in a square of `OUTLINE_PX`, letterboxed: coverage of each cell, 0 to 255."""
+    """Return a whole mask of 0 and 1 in a square of `OUTLINE_PX`, letterboxed: coverage of each cell, 0 to 255."""
     small = shrink_mask(mask, size_px, longest_px=OUTLINE_PX)
     square = np.zeros((OUTLINE_PX, OUTLINE_PX), dtype=np.uint8)
     top, left = ((OUTLINE_PX - n) // 2 for n in small.shape)
@@ -92,7 +90,7 @@ def draw_outline(mask: Map, size_px: tuple[int, int]) -> Map:
 
 
 def describe_mask(mask: Map, size_px: tuple[int, int], *, given: bool) -> NDArray[np.float32]:
-    """The numbers of `SHAPE_NAMES` of a mask of 0 and 1; turning or mirroring it changes none.
+    """Return the numbers of `SHAPE_NAMES` of a mask of 0 and 1; turning or mirroring it changes none.
 
     Args:
         mask: (h, w), over the whole image, at any scale.
@@ -104,23 +102,33 @@ def describe_mask(mask: Map, size_px: tuple[int, int], *, given: bool) -> NDArra
     side = float(np.sqrt(small.size))
     components = find_components(work)
     numbers = [float(given), float(work.sum()) / side**2]
-    numbers += _describe_parts(components) if components else [0.0] * 7
-    numbers += _describe_boundary(work, side) if components else [0.0] * 3
-    numbers += _describe_places(components, side)
+    if components:
+        sizes = np.array([c.area for c in components], dtype=np.float64)
+        measured = np.array([_measure_outline(c.part) for c in components])
+        solidity, eccentricity, compactness, _ = np.average(measured, axis=0, weights=sizes).tolist()
+        holes = max(0.0, 1 - float(sizes.sum() / measured[:, 3].sum()))
+        largest, spread = float(sizes.max() / sizes.sum()), float(np.log(sizes).std())
+        numbers += [float(np.log(len(sizes))), largest, spread, solidity, eccentricity, compactness, holes]
+        inside = cv2.distanceTransform(work, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        edge = (inside > 0) & (inside <= 1)
+        away = cv2.distanceTransform((~edge).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        areas = [np.count_nonzero(away <= radius) for radius in RADII_PX]
+        slope = np.polyfit(np.log([2 * r + 1 for r in RADII_PX]), np.log(areas), 1)[0]  # a line of pixels is 1 wide
+        numbers += [float(np.log1p(edge.sum() / side)), 2 - float(slope), float(inside[inside > 0].mean()) / side]
+    else:
+        numbers += [0.0] * 10
+    nearest = np.array([side])  # from the centre of each component to the next
+    if len(components) > 1:
+        centers = np.array([c.center for c in components])
+        nearest = KDTree(centers).query(centers, k=2)[0][:, 1]
+    numbers += [float(nearest.mean()) / side, float(nearest.std() / max(nearest.mean(), 1e-9))]
     return np.array(numbers, dtype=np.float32)
 
 
-def _describe_parts(components: list[Component]) -> list[float]:
-    areas = np.array([c.area for c in components], dtype=np.float64)
-    measured = np.array([_measure_outline(c.trace()) for c in components])
-    solidity, eccentricity, compactness, _ = np.average(measured, axis=0, weights=areas).tolist()
-    holes = max(0.0, 1 - float(areas.sum() / measured[:, 3].sum()))
-    largest, spread = float(areas.max() / areas.sum()), float(np.log(areas).std())
-    return [float(np.log(len(areas))), largest, spread, solidity, eccentricity, compactness, holes]
-
-
-def _measure_outline(contour: NDArray[np.int32]) -> tuple[float, float, float, float]:
-    """Solidity, eccentricity, compactness and the pixels inside and on an outline."""
+def _measure_outline(part: Map) -> tuple[float, float, float, float]:
+    """Return solidity, eccentricity, compactness and the pixels inside and on the outer outline of a component."""
+    contours, _ = cv2.findContours(part, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    contour = np.asarray(max(contours, key=len), dtype=np.int32)  # (n, 1, 2) of (col, row)
     # A contour runs through the middles of the border pixels; half of it and one more complete the area (Pick).
     border = len(contour) / 2 + 1
     area = cv2.contourArea(contour) + border
@@ -134,20 +142,3 @@ def _measure_outline(contour: NDArray[np.int32]) -> tuple[float, float, float, f
         eccentricity = 1.0  # a line of single pixels
     length = max(cv2.arcLength(contour, closed=True), 1.0)
     return min(1.0, solidity), eccentricity, float(np.log(length**2 / (4 * np.pi * area))), area
-
-
-def _describe_boundary(work: Map, side: float) -> list[float]:
-    inside = cv2.distanceTransform(work, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    edge = (inside > 0) & (inside <= 1)
-    away = cv2.distanceTransform((~edge).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    areas = [np.count_nonzero(away <= radius) for radius in RADII_PX]
-    slope = np.polyfit(np.log([2 * r + 1 for r in RADII_PX]), np.log(areas), 1)[0]  # a line of pixels is 1 wide
-    return [float(np.log1p(edge.sum() / side)), 2 - float(slope), float(inside[inside > 0].mean()) / side]
-
-
-def _describe_places(components: list[Component], side: float) -> list[float]:
-    if len(components) < 2:
-        return [1.0, 0.0]
-    centers = np.array([c.center for c in components])
-    nearest = KDTree(centers).query(centers, k=2)[0][:, 1]
-    return [float(nearest.mean()) / side, float(nearest.std() / max(nearest.mean(), 1e-9))]

@@ -46,15 +46,8 @@ LOOK_AHEAD = 4  # bags cut but not yet written; bounds memory when the disk is s
 PIECE_BYTES = 64_000_000  # larger bags are cut and written in pieces
 CHANNELS = 3
 GRID_KNOBS = (
-    "field_px",
-    "mpp",
-    "image_mpp",
-    "magnifications",
-    "overlap_frac",
-    "min_coverage",
-    "min_tiles",
-    "max_tiles",
-)
+    "field_px", "mpp", "image_mpp", "magnifications", "overlap_frac", "min_coverage", "min_tiles", "max_tiles",
+)  # fmt: skip
 RASTER_PX = 16  # side of the shrunken mask of a tile: a cell is some 14 px at 224, a nucleus; finer is the channel's
 INDEX_COLUMNS = ("positions", "coverage", "scale", "kind")  # of a bag and of the store: one entry a tile
 
@@ -95,7 +88,7 @@ class TileStore:
         return int(self.starts[-1])
 
     def position(self, image: str) -> int:
-        """Where an image is in `images`.
+        """Return the index of an image in `images`.
 
         Raises:
             RunError: the store does not hold this image.
@@ -105,15 +98,15 @@ class TileStore:
         return self._order[image]
 
     def count(self, i: int) -> int:
-        """Number of tiles of bag ``i``."""
+        """Return number of tiles of bag ``i``."""
         return len(self.rows(i))
 
     def rows(self, i: int) -> range:
-        """Rows of bag ``i``."""
+        """Return rows of bag ``i``."""
         return range(int(self.starts[i]), int(self.starts[i + 1]))
 
     def find_places(self, i: int) -> NDArray[np.float32]:
-        """Where the tiles of bag ``i`` lie, (row, col) in sides of its finest tiles, (N, 2).
+        """Return the places of the tiles of bag ``i``, (row, col) in sides of its finest tiles, (N, 2).
 
         What counts is the middle of a tile: tiles of several magnifications around one point have one place.
         """
@@ -126,7 +119,7 @@ class TileStore:
         return ((self.positions[chosen] + (sides - finest) / 2) / finest).astype(np.float32)
 
     def read_staining(self, method: str) -> Staining:
-        """What one of `smalti.tissue.frames.STAINS` makes of the stain of each image; measured once and kept.
+        """Return the stain of each image by one of `smalti.tissue.frames.STAINS`; measured once and kept.
 
         Raises:
             RunError: the store is damaged.
@@ -140,11 +133,13 @@ class TileStore:
         return Staining(**store.read_arrays(path, ("frames", "kind")), tile_kind=self.kind)
 
     def read_rows(self, start: int, stop: int, *, masked: bool = False) -> NDArray[np.uint8]:
-        """Tiles ``start`` to ``stop`` (excluded), as `read_tiles`."""
+        """Return tiles ``start`` to ``stop`` (excluded), as `read_tiles`."""
         return self.read_tiles(np.arange(start, stop, dtype=np.int64), masked=masked)
 
     def read_tiles(self, rows: NDArray[np.int64], *, masked: bool = False) -> NDArray[np.uint8]:
-        """Tiles of these rows, in this order, (n, tile_px, tile_px, 3) RGB; ``masked``: the mask last, 0 and 255.
+        """Return tiles of these rows, in this order, (n, tile_px, tile_px, 3) RGB.
+
+        ``masked``: the mask last, 0 and 255.
 
         Read from the file, not through a memory map: as fast (``benchmarks/bench_tile.py``), and pages of a map count
         as this process's memory until it ends, so a walk through a large store would fill what a machine has.
@@ -158,22 +153,22 @@ class TileStore:
         return np.concatenate([tiles, 255 * self.read_masks(rows)[..., None]], axis=3)
 
     def read_masks(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """The mask (or tissue) in tiles, (n, tile_px, tile_px) of 0 and 1."""
+        """Return the mask (or tissue) in tiles, (n, tile_px, tile_px) of 0 and 1."""
         pixels = self.tile_px * self.tile_px
         bits = np.unpackbits(self._read(MASKS_NAME, rows), axis=1, count=pixels)
         return bits.reshape(-1, self.tile_px, self.tile_px)
 
     def read_rasters(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """The same shrunk, (n, `RASTER_PX`, `RASTER_PX`): coverage of each cell, 0 to 255."""
+        """Return the same shrunk, (n, `RASTER_PX`, `RASTER_PX`): coverage of each cell, 0 to 255."""
         return self._read(RASTERS_NAME, rows).reshape(-1, RASTER_PX, RASTER_PX)
 
     def read_shapes(self) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """The whole mask of each image, (images, S, S) 0 to 255, and its `SHAPE_NAMES` in numbers, (images, K)."""
+        """Return the whole mask of each image, (images, S, S) 0 to 255, and its `SHAPE_NAMES`, (images, K)."""
         arrays = store.read_arrays(self.folder / SHAPES_NAME, ("outlines", "shapes"))
         return arrays["outlines"], arrays["shapes"]
 
     def _read(self, name: str, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Rows of one of the files, (n, bytes of a row)."""
+        """Return rows of one of the files, (n, bytes of a row)."""
         rows = np.asarray(rows, dtype=np.int64)
         if len(rows) and not (rows.min() >= 0 and rows.max() < len(self)):
             raise IndexError(f"rows {rows.min()} to {rows.max()} of a store with {len(self)} rows")
@@ -188,18 +183,19 @@ class TileStore:
                 self._fill(file, values[first:last].reshape(-1).data)
         return values
 
-    @property
-    def _row_bytes(self) -> dict[str, int]:
-        """Bytes of a row of each file that has one a tile."""
-        pixels = self.tile_px * self.tile_px
-        return {TILES_NAME: pixels * CHANNELS, MASKS_NAME: -(-pixels // 8), RASTERS_NAME: RASTER_PX * RASTER_PX}
-
     def _fill(self, file: FileIO, view: memoryview) -> None:
+        """Read as many bytes as the view has."""
         while view:
             count = file.readinto(view)  # may be less than asked for: Linux reads at most 2 GB at once
             if not count:
                 raise RunError(f"a file in {self.folder} became shorter. Fix: delete {self.folder} and run again")
             view = view[count:]
+
+    @property
+    def _row_bytes(self) -> dict[str, int]:
+        """Return bytes of a row of each file that has one a tile."""
+        pixels = self.tile_px * self.tile_px
+        return {TILES_NAME: pixels * CHANNELS, MASKS_NAME: -(-pixels // 8), RASTERS_NAME: RASTER_PX * RASTER_PX}
 
 
 def build_store(
@@ -210,7 +206,7 @@ def build_store(
     cache: Path,
     progress: Callable[[int, int], None] | None = None,
 ) -> TileStore:
-    """The tiles of all samples of a cohort; cut now unless ``cache`` has them.
+    """Return the tiles of all samples of a cohort; cut now unless ``cache`` has them.
 
     Args:
         cohort: labelled and unlabelled samples.
@@ -230,7 +226,13 @@ def build_store(
     cache.mkdir(parents=True, exist_ok=True)
     memo = cache / "hashes.json"
     hashes = store.hash_files((p for s in samples for p in s.files), memo=memo)
-    key = _hash_store(samples, tile, tile_px=tile_px, hashes=hashes)
+    rows = [
+        f"{s.image}|{hashes[s.path]}|{records.identify_mask(s, hashes)}|{s.foreign_mask}|{s.repair or ''}"
+        + (f"|{s.bits}" if s.bits else "")
+        for s in samples
+    ]
+    knobs = json.dumps(_name_knobs(tile, tile_px), sort_keys=True)
+    key = store.hash_text(knobs, store.hash_code("smalti.tile.store"), *rows)
 
     def build(folder: Path) -> None:
         _check_disk(samples, tile, tile_px=tile_px, folder=folder)
@@ -269,7 +271,7 @@ def open_store(folder: Path) -> TileStore:
 
 
 def _name_knobs(tile: recipe.Tile, tile_px: int) -> dict[str, object]:
-    """The knobs that this source reads; others must not change the key."""
+    """Return the knobs that this source reads; others must not change the key."""
     knobs = {"tile_px": tile_px, **tile.model_dump(include={"source", "regions", "outside"})}
     if tile.source == "tiles":
         # Components are cut as the whole image is, by all of these, where the mask is empty.
@@ -277,16 +279,6 @@ def _name_knobs(tile: recipe.Tile, tile_px: int) -> dict[str, object]:
     if tile.regions == "components":
         knobs["max_tiles"] = tile.max_tiles
     return knobs
-
-
-def _hash_store(samples: tuple[Sample, ...], tile: recipe.Tile, *, tile_px: int, hashes: Mapping[Path, str]) -> str:
-    rows = [
-        f"{s.image}|{hashes[s.path]}|{records.identify_mask(s, hashes)}|{s.foreign_mask}|{s.repair or ''}"
-        + (f"|{s.bits}" if s.bits else "")
-        for s in samples
-    ]
-    knobs = json.dumps(_name_knobs(tile, tile_px), sort_keys=True)
-    return store.hash_text(knobs, store.hash_code("smalti.tile.store"), *rows)
 
 
 def _check_disk(samples: tuple[Sample, ...], tile: recipe.Tile, *, tile_px: int, folder: Path) -> None:
@@ -309,7 +301,7 @@ def _write_store(
     folder: Path,
     progress: Callable[[int, int], None] | None,
 ) -> None:
-    """Bag after bag and piece after piece, so that memory is bounded whatever the images."""
+    """Write bag after bag and piece after piece, so that memory is bounded whatever the images."""
     counts, stained = (np.zeros(len(samples) + 1, dtype=np.int64) for _ in range(2))
     columns: dict[str, list[NDArray[np.generic]]] = {name: [] for name in INDEX_COLUMNS}
     outlines = np.empty((len(samples), OUTLINE_PX, OUTLINE_PX), dtype=np.uint8)
@@ -321,7 +313,9 @@ def _write_store(
             for bag in pieces:
                 bits = np.packbits(bag.masks.reshape(len(bag.masks), -1), axis=1)
                 speaking = np.concatenate([np.empty((0, CHANNELS), dtype=np.uint8), *bag.tissue])
-                for file, rows in zip(files, (bag.pixels, bits, _shrink_masks(bag.masks), speaking), strict=True):
+                small = [cv2.resize(255 * m, (RASTER_PX, RASTER_PX), interpolation=cv2.INTER_AREA) for m in bag.masks]
+                rasters = np.asarray(small, dtype=np.uint8)
+                for file, rows in zip(files, (bag.pixels, bits, rasters, speaking), strict=True):
                     file.write(np.ascontiguousarray(rows).data)
                 counts[i + 1] += len(bag.pixels)
                 stained[i + 1] += len(speaking)
@@ -338,16 +332,10 @@ def _write_store(
     store.write_json(folder / ABOUT_NAME, about)
 
 
-def _shrink_masks(masks: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    size = (RASTER_PX, RASTER_PX)
-    rasters = [cv2.resize(255 * mask, size, interpolation=cv2.INTER_AREA) for mask in masks]
-    return np.asarray(rasters, dtype=np.uint8).reshape(-1, RASTER_PX, RASTER_PX)
-
-
 def _cut_ahead(
     samples: tuple[Sample, ...], tile: recipe.Tile, *, tile_px: int, hashes: Mapping[Path, str]
 ) -> Iterator[Iterable[Bag]]:
-    """Bags in the order of the samples, cut by a few threads that never run far ahead of the reader.
+    """Yield bags in the order of the samples, cut by a few threads that never run far ahead of the reader.
 
     What is too large to be held is cut by the reader itself, while it reads.
     """

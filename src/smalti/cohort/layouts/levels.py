@@ -1,4 +1,4 @@
-"""What the levels of folders say: class, case, site; guessed from names and nesting, or asked.
+"""Meanings of the levels of folders: class, case, site; guessed from names and nesting, or asked.
 
 A level is all folders that lie equally deep. What its names look like:
 
@@ -15,7 +15,7 @@ One level of the last three is the class. Where several may be, the answer is as
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -43,6 +43,9 @@ CASE = re.compile(
 NUMBERED_CLASS = re.compile(
     r"(class|label|category|grade|type|stage|score|isup|gleason|cin|g|group|cluster)[-_ ]?[0-9]+"
 )
+KINDS: tuple[tuple[re.Pattern[str], Kind], ...] = (
+    (MAGNIFICATION, "ignore"), (FOLD, "ignore"), (SITE, "site"), (CASE, "case"), (NUMBERED_CLASS, "class"),
+)  # fmt: skip
 CLASS_WORD = re.compile(
     r"(benign|malign|normal|tumou?r|cancer|carcinom|adenom|sarcom|lymphom|melanom|health|positiv|negativ|control|disease|"
     r"inflam|strom|necro|dysplas|metasta|lesion|invasiv|in ?situ|viable|(^|[^a-z])(pos|neg|mss|msi)([^a-z]|$))"
@@ -57,28 +60,20 @@ class Names:
     images: int = 0
 
     @property
-    def repeat(self) -> bool:
-        """Whether a name lies below more than one folder."""
-        return any(len(paths) > 1 for paths in self.above.values())
-
-    @property
-    def fewest_below(self) -> int:
-        """The fewest names below one folder."""
-        counts: dict[tuple[str, ...], int] = defaultdict(int)
-        for paths in self.above.values():
-            for path in paths:
-                counts[path] += 1
-        return min(counts.values())
+    def nested(self) -> bool:
+        """Return whether each name lies below one folder only, and each folder has several."""
+        counts = Counter(path for paths in self.above.values() for path in paths)
+        return all(len(paths) == 1 for paths in self.above.values()) and min(counts.values()) > 1
 
     def show(self) -> str:
-        """The first names, and their number."""
+        """Return the first names, and their number, for messages."""
         listed = ", ".join(list(self.above)[:MOST_SHOWN])
         return listed if len(self.above) <= MOST_SHOWN else f"{listed}, ... ({len(self.above)})"
 
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """What the levels seem to be.
+    """Probable meanings of the levels.
 
     Attributes:
         levels: what each is, from the top, with one class; empty where that is not plain.
@@ -94,7 +89,7 @@ class Guess:
 
 
 def name_levels(folders: Collection[tuple[str, ...]]) -> tuple[Names, ...]:
-    """The levels of folders, given those above each image."""
+    """Return the levels of folders, given those above each image."""
     levels: list[Names] = [Names() for _ in range(max(map(len, folders), default=0))]
     for parts in folders:
         for i, name in enumerate(parts):
@@ -104,14 +99,19 @@ def name_levels(folders: Collection[tuple[str, ...]]) -> tuple[Names, ...]:
 
 
 def describe_levels(names: Sequence[Names]) -> str:
-    """The folders of each level, as text."""
+    """Return the folders of each level, as text."""
     return "; ".join(f"level {i}: {level.show()}" for i, level in enumerate(names, start=1))
 
 
 def guess_levels(folders: Collection[tuple[str, ...]]) -> Guess:
     """Guess what each level says, given the folders above each image."""
     names = name_levels(folders)
-    kinds = [_find_kind(level, first=i == 0, images=len(folders)) for i, level in enumerate(names)]
+    kinds: list[Kind] = []
+    for i, level in enumerate(names):
+        kind = _look(level.above)
+        few = 2 * level.images < len(folders)  # the rest lies above: what groups some images only is no class
+        nested = kind == "number" and i > 0 and level.nested
+        kinds.append("ignore" if len(level.above) == 1 else "case" if kind in OPEN and (few or nested) else kind)
     if all(len(level.above) == 1 for level in names):  # one class: the deepest folder that may be one
         kinds = [_look(level.above) for level in names]
         last = max((i for i, kind in enumerate(kinds) if kind != "ignore"), default=-1)
@@ -123,33 +123,27 @@ def guess_levels(folders: Collection[tuple[str, ...]]) -> Guess:
     for i in [i for i, kind in enumerate(kinds) if kind == "case"][1:]:
         kinds[i] = "ignore"  # slides of a patient
     found = tuple(i for i, kind in enumerate(kinds) if kind in OPEN)
+    words: list[Level] = [kind if kind in ("site", "case") else "ignore" for kind in kinds]
     if len(found) == 1:
-        levels = _trim(["class" if i in found else _word(kind) for i, kind in enumerate(kinds)])
-        return Guess(levels, (), names, found)
+        return Guess(_trim(["class" if i in found else word for i, word in enumerate(words)]), (), names, found)
+    # Each level that may be the class is a choice, with each other level that may be the case.
     maybe = found or [i for i, level in enumerate(names) if len(level.above) > 1 or _look(level.above) in OPEN]
-    return Guess((), tuple(_list_choices(kinds, maybe, names)), names, found)
-
-
-def _word(kind: Kind) -> Level:
-    return kind if kind in ("site", "case") else "ignore"
-
-
-def _find_kind(level: Names, *, first: bool, images: int) -> Kind:
-    if len(level.above) == 1:
-        return "ignore"
-    kind = _look(level.above)
-    few = 2 * level.images < images  # the rest lies above: what groups some images only is no class
-    nested = kind == "number" and not first and not level.repeat and level.fewest_below > 1
-    return "case" if kind in OPEN and (few or nested) else kind
+    choices: dict[tuple[Level, ...], str] = {}
+    for i in maybe:
+        plain: list[Level] = ["class" if j == i else word for j, word in enumerate(words)]
+        bare: list[Level] = ["ignore" if word == "case" else word for word in plain]
+        groups = [j for j in maybe if j != i and kinds[j] != "class"]
+        others = [["case" if k == j else word for k, word in enumerate(bare)] for j in groups]
+        for choice in (plain, *others) if "case" in plain else (*others, plain):
+            cases = f"; cases: {names[choice.index('case')].show()}" if "case" in choice else ""
+            choices.setdefault(_trim(choice), f"classes: {names[i].show()}{cases}")
+    return Guess((), tuple(choices.items())[:MOST_CHOICES], names, found)
 
 
 def _look(names: Collection[str]) -> Kind:
-    """What names look like."""
+    """Return the kind of the names of one level."""
     lower = [name.strip().lower() for name in names]
-    patterns: tuple[tuple[re.Pattern[str], Kind], ...] = (
-        (MAGNIFICATION, "ignore"), (FOLD, "ignore"), (SITE, "site"), (CASE, "case"), (NUMBERED_CLASS, "class"),
-    )  # fmt: skip
-    for pattern, kind in patterns:
+    for pattern, kind in KINDS:
         if sum(pattern.fullmatch(name) is not None for name in lower) >= 0.9 * len(lower):
             return kind
     if all(name in IMAGE_FOLDERS for name in lower):
@@ -165,7 +159,7 @@ def _look(names: Collection[str]) -> Kind:
 
 
 def _is_coded(names: Sequence[str]) -> bool:
-    """Whether names are long numbers, or hold some; those that count through from 0 or 1 are not."""
+    """Return whether names are long numbers, or hold some; those that count through from 0 or 1 are not."""
     numbers = [[int(n[-15:]) for n in re.findall("[0-9]+", name)] for name in names]
     if sum(map(bool, numbers)) < 0.9 * len(names):
         return False
@@ -177,21 +171,7 @@ def _is_coded(names: Sequence[str]) -> bool:
     return long and (alike or len(names) > FEWEST_CASES)
 
 
-def _list_choices(kinds: Sequence[Kind], maybe: Sequence[int], names: Sequence[Names]) -> list[Choice]:
-    """What levels may be: each that may be the class, with another that may be the case."""
-    found: dict[tuple[Level, ...], str] = {}
-    for i in maybe:
-        plain: list[Level] = ["class" if j == i else _word(kind) for j, kind in enumerate(kinds)]
-        bare: list[Level] = ["ignore" if word == "case" else word for word in plain]
-        groups = [j for j in maybe if j != i and kinds[j] != "class"]
-        others = [["case" if k == j else word for k, word in enumerate(bare)] for j in groups]
-        for levels in (plain, *others) if "case" in plain else (*others, plain):
-            cases = f"; cases: {names[levels.index('case')].show()}" if "case" in levels else ""
-            found.setdefault(_trim(levels), f"classes: {names[i].show()}{cases}")
-    return list(found.items())[:MOST_CHOICES]
-
-
 def _trim(levels: Sequence[Level]) -> tuple[Level, ...]:
-    """Without what is ignored at the end."""
+    """Return the levels without those at the end that are ignored."""
     last = max((i for i, word in enumerate(levels) if word != "ignore"), default=-1)
     return tuple(levels[: last + 1])

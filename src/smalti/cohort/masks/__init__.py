@@ -1,1 +1,1 @@
-"""Which files are masks, and how they are meant."""
+"""Masks: their files, and their meaning."""

@@ -1,4 +1,4 @@
-"""What tissue and glass say about masks: seen in small copies of an image and its mask."""
+"""Evidence of tissue and glass about masks, in small copies of an image and its mask."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ GLASS = 35  # 255 less the darkest channel; stain darkens at least one channel
 LEAST_GLASS = 0.01  # of the image, in one piece that reaches its margin: lumina of glands are white as well
 ODDS = 4.0  # of glass under the mask against beside it
 MOSTLY = 0.5
+FEWEST_SUPPORTING = 3  # masks that lie beside the glass, so that one that lies on it is odd
 CLEAR = 0.01  # probability that a fair coin is so one-sided
 
 
@@ -34,14 +35,14 @@ class View:
 
     @classmethod
     def over(cls, picture: NDArray[np.uint8], mask: NDArray[np.uint8]) -> View:
-        """The picture at the size of the mask."""
+        """Return the picture at the size of the mask."""
         size = (mask.shape[1], mask.shape[0])
         return cls(np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), dtype=np.uint8), mask)
 
 
 @dataclass(frozen=True, slots=True)
 class Polarity:
-    """What one image says of whether its mask is inverted.
+    """Evidence of one image about whether its mask is inverted.
 
     Attributes:
         against: whether the mask lies on the glass rather than beside it.
@@ -59,67 +60,61 @@ class Polarity:
 
     @property
     def odd(self) -> bool:
-        """Whether it looks inverted by itself."""
+        """Return whether it looks inverted by itself."""
         return self.against and (self.marked_frac > MOSTLY or self.on_glass > MOSTLY)
 
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """What the images of a cohort say together.
+    """Evidence of all images of a cohort.
 
     Attributes:
         looks: one an image.
+        against: how many masks lie on the glass.
+        supporting: how many lie beside it.
+        marked_frac: share of an image that is marked, the median.
     """
 
     looks: Sequence[Polarity]
+    against: int
+    supporting: int
+    marked_frac: float
 
-    @property
-    def against(self) -> int:
-        """How many masks lie on the glass."""
-        return sum(look.against for look in self.looks)
-
-    @property
-    def supporting(self) -> int:
-        """How many lie beside it."""
-        return sum(look.supporting for look in self.looks)
+    @classmethod
+    def over(cls, looks: Sequence[Polarity]) -> Balance:
+        """Return the evidence of these images."""
+        marked_frac = median(look.marked_frac for look in looks) if looks else 0.0
+        return cls(looks, sum(look.against for look in looks), sum(look.supporting for look in looks), marked_frac)
 
     @property
     def upright(self) -> bool:
-        """Whether glass says clearly that what is marked is mask."""
+        """Return whether glass says clearly that what is marked is mask."""
         return bool(self.looks) and 2 * self.supporting >= len(self.looks) and self.supporting > ODDS * self.against
 
     @property
     def reversed(self) -> bool:
-        """Whether glass says clearly that what is not marked is mask."""
+        """Return whether glass says clearly that what is not marked is mask."""
         return bool(self.looks) and 2 * self.against >= len(self.looks) and self.against > ODDS * self.supporting
 
     @property
-    def marked_frac(self) -> float:
-        """Share of an image that is marked, the median."""
-        return median(look.marked_frac for look in self.looks) if self.looks else 0.0
-
-    @property
     def inverted(self) -> bool:
-        """Whether masks lie on glass, and mark most of their images or lie on little else."""
+        """Return whether masks lie on glass, and mark most of their images or lie on little else."""
         on_glass = median(look.on_glass for look in self.looks) if self.looks else 0.0
         return self.reversed and (self.marked_frac > MOSTLY or on_glass > MOSTLY)
 
     @property
     def islands(self) -> bool:
-        """Whether masks mark most of their images, around islands, and glass does not speak for them."""
+        """Return whether masks mark most of their images, around islands, and glass does not speak for them."""
         count = len(self.looks)
         around = 2 * sum(look.islands for look in self.looks) > count
         return self.marked_frac > MOSTLY and around and ODDS * self.supporting < count
 
     @property
     def odd(self) -> list[int]:
-        """Positions of the masks that look inverted by themselves."""
+        """Return the positions of the masks that look inverted by themselves, where glass speaks for the others."""
+        if self.supporting < max(self.against, FEWEST_SUPPORTING):
+            return []
         return [i for i, look in enumerate(self.looks) if look.odd]
-
-    @property
-    def words(self) -> str:
-        """The counts, for messages."""
-        return f"{self.against} of {len(self.looks)} looked at lie on it, {self.supporting} beside it"
 
 
 def weigh_polarity(view: View) -> Polarity:
@@ -144,7 +139,7 @@ def weigh_polarity(view: View) -> Polarity:
 
 
 def _keep_at_margin(plane: NDArray[np.uint8], *, inside: bool) -> NDArray[np.bool_]:
-    """The larger pieces of a plane that reach its margin, or with ``inside`` all that do not."""
+    """Return the larger pieces of a plane that reach its margin, or with ``inside`` all that do not."""
     _, labels, stats, _ = cv2.connectedComponentsWithStats(plane)
     edges = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
     kept = np.full(len(stats), inside)
@@ -156,20 +151,20 @@ def _keep_at_margin(plane: NDArray[np.uint8], *, inside: bool) -> NDArray[np.boo
 
 
 def compare_turns(view: View, orientation: int) -> float:
-    """By how much a mask explains the colours of its image better once it is turned by an EXIF orientation as well."""
-    turned = images.turn_plane(view.mask, orientation)
-    return _explain(view.picture, turned) - _explain(view.picture, view.mask)
+    """Return the gain in how well a mask explains its image's colours once an EXIF orientation turns it as well.
 
-
-def _explain(picture: NDArray[np.uint8], mask: NDArray[np.uint8]) -> float:
-    """Share of the variance of a mask that is linear in the colours."""
-    colours = np.column_stack([np.ones(mask.size), picture.reshape(-1, 3) / 255.0])
-    wanted = mask.ravel().astype(np.float64)
-    factors, *_ = np.linalg.lstsq(colours, wanted, rcond=None)
-    variance = float(wanted.var())
-    return 1 - float((wanted - colours @ factors).var()) / variance if variance else 0.0
+    What is compared is the share of the variance of the mask that is linear in the colours.
+    """
+    colours = np.column_stack([np.ones(view.mask.size), view.picture.reshape(-1, 3) / 255.0])
+    shares = []
+    for mask in (images.turn_plane(view.mask, orientation), view.mask):
+        wanted = mask.ravel().astype(np.float64)
+        factors, *_ = np.linalg.lstsq(colours, wanted, rcond=None)
+        variance = float(wanted.var())
+        shares.append(1 - float((wanted - colours @ factors).var()) / variance if variance else 0.0)
+    return shares[0] - shares[1]
 
 
 def is_clear(wins: int, count: int) -> bool:
-    """Whether a fair coin would hardly win so often."""
+    """Return whether a fair coin would hardly win this often."""
     return count > 0 and sum(math.comb(count, k) for k in range(wins, count + 1)) / 2**count <= CLEAR

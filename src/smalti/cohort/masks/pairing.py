@@ -1,4 +1,4 @@
-"""Which files are masks, and which image each belongs to, by their names alone.
+"""Masks among the files, and the image of each, by their names alone.
 
 beside         NAME_mask, mask_NAME, NAME_seg, NAME-labelled, NAME_anno, NAME_gt; img_0001 and mask_0001
 parallel tree  images/ and masks/, train_images/ and train_label_masks/, img/ and gt/, Images/ and Labels/, ...
@@ -47,14 +47,14 @@ class Pairs:
 
 
 def is_mask_folder(name: str) -> bool:
-    """Whether a folder holds masks: ``masks``, ``train_label_masks``, ``tumour masks``, ``GT``, ``Ground Truth``."""
+    """Return whether a folder holds masks: ``masks``, ``train_label_masks``, ``tumour masks``, ``Ground Truth``."""
     words = [word for word in _split(name) if word not in PART_WORDS | IMAGE_WORDS]
     sure = bool(words) and (words[-1] in SURE_WORDS or words[0] in SURE_WORDS - {"mask"})
     return sure or (bool(words) and all(word in WORDS for word in words))
 
 
 def is_mask_name(name: str) -> bool:
-    """Whether a path is that of a mask: ``mask_...``, ``..._mask``, ``..._mask_2``, or below a folder of masks."""
+    """Return whether a path is that of a mask: ``mask_...``, ``..._mask_2``, or below a folder of masks."""
     path = PurePosixPath(name)
     return bool(_MASK_STEM.search(_find_stem(path.name))) or any(map(is_mask_folder, path.parts[:-1]))
 
@@ -63,7 +63,11 @@ def pair_masks(names: Sequence[str]) -> Pairs:
     """Find the masks among files, and the image of each."""
     sure = [name for name in names if is_mask_name(name)]
     images = [name for name in names if not is_mask_name(name)]
-    doubtful = _find_doubtful(images)
+    # Files such as NAME_anno are masks where an image NAME is beside them.
+    stems = [(path, _find_stem(path.name)) for path in map(PurePosixPath, images)]
+    known = {(p.parent, text.lower()) for p, stem in stems for text in (stem, _IMAGE.sub("", stem, count=1))}
+    bare = ((path, stem, _strip_mask(stem)) for path, stem in stems)
+    doubtful = {p.as_posix() for p, stem, rest in bare if rest != stem and (p.parent, rest.lower()) in known}
     images = [name for name in images if name not in doubtful]
     masks = sure + sorted(doubtful)
     owners: dict[str, list[str]] = {}
@@ -74,7 +78,18 @@ def pair_masks(names: Sequence[str]) -> Pairs:
                 owners[mask] = found
     _give_folders(images, [mask for mask in sure if mask not in owners], owners)
     loose = _give_by_name(images, [mask for mask in sure if mask not in owners], owners)
-    return Pairs(_choose(owners), frozenset(masks), frozenset(loose))
+    # Each image gets masks of one kind: those beside it, else those that are called masks, else the first folder's.
+    kinds: dict[str, dict[tuple[bool, bool, str, str], list[str]]] = defaultdict(lambda: defaultdict(list))
+    for mask, owned in owners.items():
+        path = PurePosixPath(mask)
+        stem = _find_stem(path.name)
+        word = _AFTER.search(stem) or _BEFORE.search(stem)
+        called, tree = word[1].lower() if word else "", path.parent.as_posix()
+        for image in owned:
+            beside = path.parent == PurePosixPath(image).parent
+            kinds[image][not beside, "mask" not in f"{tree}/{called}".lower(), tree, called].append(mask)
+    chosen = {image: tuple(groups[min(groups)]) for image, groups in kinds.items()}
+    return Pairs(chosen, frozenset(masks), frozenset(loose))
 
 
 def _split(name: str) -> list[str]:
@@ -82,17 +97,8 @@ def _split(name: str) -> list[str]:
     return re.sub(r"\bground truth\b", "groundtruth", " ".join(words).lower()).split()
 
 
-def _find_doubtful(images: Sequence[str]) -> set[str]:
-    """Files such as NAME_anno, which are masks where an image NAME is beside them."""
-    paths = [PurePosixPath(name) for name in images]
-    stems = [(path, _find_stem(path.name)) for path in paths]
-    known = {(p.parent, text.lower()) for p, stem in stems for text in (stem, _IMAGE.sub("", stem, count=1))}
-    bare = ((path, stem, _strip_mask(stem)) for path, stem in stems)
-    return {p.as_posix() for p, stem, rest in bare if rest != stem and (p.parent, rest.lower()) in known}
-
-
 def _find_stem(name: str) -> str:
-    """A name without suffixes: ``a`` of ``a.png``, of ``a.ome.tif``, and of ``a.jpg.png``, the mask of ``a.jpg``."""
+    """Return a name without suffixes: ``a`` of ``a.png``, ``a.ome.tif``, and ``a.jpg.png``, the mask of ``a.jpg``."""
     while (shorter := drop_image_suffix(name).removesuffix(".ome")) != name:
         name = shorter
     return name
@@ -113,7 +119,7 @@ def _place(name: str, *, mask: bool, exact: bool) -> Place:
 
 
 def _strip_folders(parts: Iterable[str]) -> tuple[str, ...]:
-    """Folders without the words by which images and masks are told apart; what has no other word is left out."""
+    """Return folders without the words by which images and masks are told apart; what has no other word is left out."""
     kept = []
     for part in parts:
         words = _split(part)
@@ -134,7 +140,7 @@ def _index(images: Iterable[str], *, exact: bool) -> dict[Place, list[str]]:
 
 
 def _give_folders(images: Iterable[str], masks: Iterable[str], owners: dict[str, list[str]]) -> None:
-    """Masks in a folder that bears the name of an image, or that is the folder of masks beside a lone image."""
+    """Give masks in a folder that has the name of an image, or in a folder of masks beside a lone image, to it."""
     named = _index(images, exact=True)
     lone: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for (folders, _), names in named.items():
@@ -150,7 +156,10 @@ def _give_folders(images: Iterable[str], masks: Iterable[str], owners: dict[str,
 
 
 def _give_by_name(images: Iterable[str], masks: Iterable[str], owners: dict[str, list[str]]) -> list[str]:
-    """Whole folders of masks by the names of images that lie anywhere, but not in another part of the data."""
+    """Give whole folders of masks to images of their names, wherever these lie, and return the masks.
+
+    An image of another part of the data is not meant.
+    """
     stems: dict[str, list[str]] = defaultdict(list)
     for image in images:
         stems[_find_stem(PurePosixPath(image).name).lower()].append(image)
@@ -170,17 +179,3 @@ def _give_by_name(images: Iterable[str], masks: Iterable[str], owners: dict[str,
 
 def _list_parts(name: str) -> set[str]:
     return {word for part in PurePosixPath(name).parts[:-1] for word in _split(part) if word in PART_WORDS}
-
-
-def _choose(owners: dict[str, list[str]]) -> dict[str, tuple[str, ...]]:
-    """Masks of one kind for each image: those beside it, else those that are called masks, else the first folder's."""
-    kinds: dict[str, dict[tuple[bool, bool, str, str], list[str]]] = defaultdict(lambda: defaultdict(list))
-    for mask, images in owners.items():
-        path = PurePosixPath(mask)
-        stem = _find_stem(path.name)
-        word = _AFTER.search(stem) or _BEFORE.search(stem)
-        for image in images:
-            called = word[1].lower() if word else ""
-            beside, tree = path.parent == PurePosixPath(image).parent, path.parent.as_posix()
-            kinds[image][not beside, "mask" not in f"{tree}/{called}".lower(), tree, called].append(mask)
-    return {image: tuple(groups[min(groups)]) for image, groups in kinds.items()}

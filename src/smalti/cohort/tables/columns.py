@@ -1,4 +1,4 @@
-"""Which column of a table is what: named, guessed by its name or by what its cells hold; each guess is noted."""
+"""Roles of the columns of a table: named, or guessed by their names or cells; each guess is noted."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 
-from ..reading import Columns, Reading, write_setting
+from ..result import Columns, LayoutResult, format_setting, list_names
 from .case_names import is_missing_case
 from .labels import find_class_columns
 from .names import is_image_name, match_keys
@@ -15,11 +15,8 @@ from .table import (
     CASE_NAMES,
     IMAGE_NAMES,
     LABEL_NAMES,
-    MASK_NAMES,
     NAMES,
-    PART_NAMES,
     Table,
-    list_columns,
     pick_column,
     plain_name,
 )
@@ -39,75 +36,96 @@ PART_WORDS = frozenset({"split", "partition", "subset"})
 COUNTS = frozenset({"number", "count", "num", "n"})
 
 
-def choose_columns(table: Table, wanted: Columns, *, reading: Reading, fits: Fits | None = None) -> Columns | None:
-    """The columns to read: those named, the others guessed and noted; None when a named one is not there.
+def choose_columns(table: Table, wanted: Columns, *, result: LayoutResult, fits: Fits | None = None) -> Columns | None:
+    """Return the columns to read: those named, the others guessed and noted; None when a named one is not there.
 
     ``fits`` says whether the cells of a column name images of the data folder.
     """
-    if not _has_named(table, wanted, reading=reading):
-        return None
-    chosen = replace(wanted, table=table.file)
-    if chosen.image is None and _report_rivals(table, chosen, fits, reading=reading):
-        return None
-    for kind, guess in (("image", _guess_image), ("label", _guess_label), ("mask", _guess_mask), ("case", _guess_case),
-                        ("part", _guess_part)):  # fmt: skip
-        if getattr(chosen, kind) is not None or (kind == "label" and wanted.class_columns):
-            continue
-        column, why = guess(table, chosen, fits)
-        if column is not None:
-            chosen = replace(chosen, **{kind: column})  # type: ignore[arg-type]  # kinds are texts
-            reading.notes.append(f"{kind} column: {column}{why}")
-    if chosen.label is None and not wanted.class_columns:
-        classes = find_class_columns(table, taken=list_taken(chosen))
-        if classes:
-            chosen = replace(chosen, class_columns=classes)
-            reading.notes.append(f"label: the name of the column with the 1, of {list_columns(classes)}")
-    return chosen
-
-
-def _has_named(table: Table, wanted: Columns, *, reading: Reading) -> bool:
-    """Whether all columns that are named are there; each that is not is a problem."""
-    named = [(kind, getattr(wanted, kind)) for kind in NAMES] + [
-        ("class_columns", name) for name in wanted.class_columns
-    ]
+    named = [(kind, getattr(wanted, kind)) for kind in NAMES]
+    named += [("class_columns", name) for name in wanted.class_columns]
     missing = [(kind, name) for kind, name in named if name is not None and name not in table.header]
     for kind, name in missing:
         plain = {column.casefold(): column for column in table.header}
         near = [plain[match] for match in difflib.get_close_matches(name.casefold(), plain, n=3, cutoff=0.6)]
         new = near[0] if near else "COLUMN"
-        reading.report(
-            "column-missing",
-            table.file,
-            message=f"has no column '{name}' ({kind}), but {list_columns(table.header)}.",
-            fix=f"name the right one: {write_setting(kind, [new] if kind == 'class_columns' else new)}",
-        )
-    return not missing
+        result.report("column-missing", table.file,
+                      message=f"has no column '{name}' ({kind}), but {list_names(table.header)}.",
+                      fix="name the right one: "
+                      f"{format_setting(kind, [new] if kind == 'class_columns' else new)}")  # fmt: skip
+    if missing:
+        return None
+    chosen = replace(wanted, table=table.file)
+    for kind in NAMES:
+        if getattr(chosen, kind) is not None or (kind == "label" and wanted.class_columns):
+            continue
+        column, why = pick_column(table.header, NAMES[kind], taken=list_taken(chosen)), ""
+        if kind == "image":
+            column, why = _guess_image(table, chosen, fits, result=result)
+            if why is None:
+                return None
+        elif kind == "label":
+            column, why = _guess_label(table, chosen, column)
+        elif kind == "case":
+            column, why = _guess_case(table, chosen)
+        elif kind == "part" and column is None:
+            words = {name: set(read_words(name)) for name in _free(table, chosen)}
+            found = [name for name, some in words.items() if PART_WORDS & some or {"train", "test"} <= some]
+            column, why = found[0] if len(found) == 1 else None, " (by a word in its name)"
+        if column is not None:
+            chosen = replace(chosen, **{kind: column})  # type: ignore[arg-type]  # kinds are texts
+            result.notes.append(f"{kind} column: {column}{why}")
+    if chosen.label is None and not wanted.class_columns:
+        classes = find_class_columns(table, taken=list_taken(chosen))
+        if classes:
+            chosen = replace(chosen, class_columns=classes)
+            result.notes.append(f"label: the name of the column with the 1, of {list_names(classes)}")
+    return chosen
 
 
 def list_taken(chosen: Columns) -> set[str]:
+    """Return the names of the columns that are chosen already."""
     return {str(getattr(chosen, kind)) for kind in NAMES} | set(chosen.class_columns)
 
 
 def read_words(column: str) -> list[str]:
-    """The words of a column's name in lower case; a change of case begins one, as in ``patientCode``."""
+    """Return the words of a column's name in lower case; a change of case begins one, as in ``patientCode``."""
     return [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+|[0-9]+", column)]
 
 
 def _free(table: Table, chosen: Columns) -> list[str]:
-    """Columns that may still be guessed: not the index that pandas writes, which has no name."""
+    """Return columns that may still be guessed: not the index that pandas writes, which has no name."""
     taken = list_taken(chosen)
     return [c for c in table.header if c and c not in taken and not re.fullmatch(r"(?i)unnamed: [0-9]+|index", c)]
 
 
-def _guess_image(table: Table, chosen: Columns, fits: Fits | None) -> tuple[str | None, str]:
-    """By a common name, by a word in the name, or because the cells name images."""
+def _guess_image(
+    table: Table, chosen: Columns, fits: Fits | None, *, result: LayoutResult
+) -> tuple[str | None, str | None]:
+    """Return the column of images and why: by a common name, by a word in the name, or because the cells name images.
+
+    The reason is None, with a problem recorded, where two columns name different images.
+    """
     named = pick_column(table.header, IMAGE_NAMES, taken=list_taken(chosen), fits=fits)
     if fits is None:
         return named, ""
     found = [column for column in _free(table, chosen) if column in table.rows[0].cells and fits(column)]
-    rival = _find_rival(table, named, found)
-    if named is not None and rival is not None and _repeats(table, named) and not _repeats(table, rival):
-        return rival, f" (its cells name files; not '{named}', which would name one image several times)"
+    # A common name such as id may as well be a number of rows, and a column of files say otherwise.
+    filled = {column: [row.read(column) for row in table.rows if row.read(column)] for column in found}
+    files = [column for column, texts in filled.items() if all(map(is_image_name, texts))]
+    weak = named is not None and named in found and named not in files and not STRONG_WORDS & set(read_words(named))
+    if named is not None and weak and len(files) == 1:
+        rival = files[0]
+        pairs = [(row, *(match_keys(row.read(column))[3] for column in (named, rival))) for row in table.rows]
+        other = next((row for row, one, two in pairs if one != two), None)
+        repeats = [len({row.read(column) for row in table.rows}) < len(table.rows) for column in (named, rival)]
+        if other is not None and repeats[0] == repeats[1]:
+            message = f"'{other.read(named)}' ({named}) and '{other.read(rival)}' ({rival}) name two images."
+            knobs = [format_setting("image", column) for column in (named, rival)]
+            fix = f"say which column names the images: {' or '.join(knobs)}"
+            result.report("column-ambiguous", other.where, message=message, fix=fix)
+            return None, None
+        if other is not None and repeats[0]:
+            return rival, f" (its cells name files; not '{named}', which would name one image several times)"
     if named is not None and named in found:
         return named, ""
     worded = [column for column in found if IMAGE_WORDS & set(read_words(column))] or found
@@ -116,46 +134,11 @@ def _guess_image(table: Table, chosen: Columns, fits: Fits | None) -> tuple[str 
     return named, ""
 
 
-def _find_rival(table: Table, named: str | None, found: list[str]) -> str | None:
-    """The column of files that says otherwise than a common name that may as well be a number of rows, such as id."""
-    if named not in found or STRONG_WORDS & set(read_words(named)) or _holds_files(table, named):
-        return None
-    files = [column for column in found if _holds_files(table, column)]
-    numbers = [[match_keys(row.read(column))[3] for row in table.rows] for column in (named, *files[:1])]
-    return files[0] if len(files) == 1 and numbers[0] != numbers[1] else None
-
-
-def _holds_files(table: Table, column: str) -> bool:
-    """Whether the cells of a column have the suffix of an image, all that are filled."""
-    return all(is_image_name(row.read(column)) for row in table.rows if row.read(column))
-
-
-def _repeats(table: Table, column: str) -> bool:
-    return len({row.read(column) for row in table.rows}) < len(table.rows)
-
-
-def _report_rivals(table: Table, chosen: Columns, fits: Fits | None, *, reading: Reading) -> bool:
-    """Ask which of two columns names the images, where nothing tells."""
-    named = pick_column(table.header, IMAGE_NAMES, taken=list_taken(chosen), fits=fits)
-    found = [c for c in _free(table, chosen) if fits is not None and c in table.rows[0].cells and fits(c)]
-    rival = _find_rival(table, named, found)
-    if named is None or rival is None or _repeats(table, named) != _repeats(table, rival):
-        return False
-    row = next(r for r in table.rows if match_keys(r.read(named))[3] != match_keys(r.read(rival))[3])
-    reading.report(
-        "column-ambiguous",
-        row.where,
-        message=f"'{row.read(named)}' ({named}) and '{row.read(rival)}' ({rival}) name two images.",
-        fix=f"say which column names the images: {write_setting('image', named)} or {write_setting('image', rival)}",
-    )
-    return True
-
-
-def _guess_label(table: Table, chosen: Columns, fits: Fits | None) -> tuple[str | None, str]:
-    named = pick_column(table.header, LABEL_NAMES, taken=list_taken(chosen))
+def _guess_label(table: Table, chosen: Columns, named: str | None) -> tuple[str | None, str]:
+    """Return the column of labels and why; ``named`` is the one with a common name."""
     if named is not None:
         others = [column for column in _free(table, chosen) if column != named and plain_name(column) in LABEL_NAMES]
-        why = f" (not {list_columns(others)}; --set data.label=COLUMN chooses another)" if others else ""
+        why = f" (not {list_names(others)}; --set data.label=COLUMN chooses another)" if others else ""
         return named, why
     words = {column: read_words(column) for column in _free(table, chosen)}
     words = {column: found for column, found in words.items() if found and found[0] not in COUNTS}
@@ -168,12 +151,8 @@ def _guess_label(table: Table, chosen: Columns, fits: Fits | None) -> tuple[str 
     return None, ""
 
 
-def _guess_mask(table: Table, chosen: Columns, fits: Fits | None) -> tuple[str | None, str]:
-    return pick_column(table.header, MASK_NAMES, taken=list_taken(chosen)), ""
-
-
-def _guess_case(table: Table, chosen: Columns, fits: Fits | None) -> tuple[str | None, str]:
-    """The column of cases; of several the one whose values hold those of the others, else the likeliest name."""
+def _guess_case(table: Table, chosen: Columns) -> tuple[str | None, str]:
+    """Return the column of cases and why; of several the one whose values hold those of the others."""
     found: list[str] = []
     while (column := pick_column(table.header, CASE_NAMES, taken=list_taken(chosen) | set(found))) is not None:
         found.append(column)
@@ -186,40 +165,27 @@ def _guess_case(table: Table, chosen: Columns, fits: Fits | None) -> tuple[str |
         return None, ""
     best = found[0]
     for other in found[1:]:  # one slide may hold many patients, who are cases still
-        best = other if not SLIDE_WORDS & set(read_words(other)) and _lies_within(table, best, other) else best
+        if not SLIDE_WORDS & set(read_words(other)) and _compare_values(table, best, other) == "within":
+            best = other
     rest = [column for column in found if column != best]
-    crossing = [column for column in rest if not _lies_within(table, column, best) and not _agree(table, column, best)]
-    why = f" (not {list_columns(rest)}: finer, or the same)" if rest and not crossing else ""
+    crossing = [column for column in rest if not _compare_values(table, column, best)]
+    why = f" (not {list_names(rest)}: finer, or the same)" if rest and not crossing else ""
     if crossing:
         why = (
-            f" (not {list_columns(crossing)}, which has its cases in several of these: images that share it may be in "
+            f" (not {list_names(crossing)}, which has its cases in several of these: images that share it may be in "
             "training and in what scores; --set data.case=COLUMN chooses another)"
         )
     return best, why
 
 
-def _pair_values(table: Table, first: str, second: str) -> set[tuple[str, str]]:
-    pairs = ((row.read(first), row.read(second)) for row in table.rows)
-    return {(one, two) for one, two in pairs if not is_missing_case(one) and not is_missing_case(two)}
+def _compare_values(table: Table, finer: str, coarser: str) -> str:
+    """Return ``within`` where each value of a column lies in one of the other, which has fewer, but at least two.
 
-
-def _lies_within(table: Table, finer: str, coarser: str) -> bool:
-    """Whether each value of a column lies in one of the other, and the other has fewer, but at least two."""
-    pairs = _pair_values(table, finer, coarser)
+    It is ``same`` where the values of both correspond one to one, else empty.
+    """
+    pairs = {(row.read(finer), row.read(coarser)) for row in table.rows}
+    pairs = {(one, two) for one, two in pairs if not is_missing_case(one) and not is_missing_case(two)}
     groups = len({two for _, two in pairs})
-    return len(pairs) == len({one for one, _ in pairs}) and 2 <= groups < len(pairs)
-
-
-def _agree(table: Table, first: str, second: str) -> bool:
-    pairs = _pair_values(table, first, second)
-    return len(pairs) == len({one for one, _ in pairs}) == len({two for _, two in pairs})
-
-
-def _guess_part(table: Table, chosen: Columns, fits: Fits | None) -> tuple[str | None, str]:
-    named = pick_column(table.header, PART_NAMES, taken=list_taken(chosen))
-    if named is not None:
-        return named, ""
-    found = [
-        c for c in _free(table, chosen) if PART_WORDS & set(read_words(c)) or {"train", "test"} <= {*read_words(c)}
-    ]
-    return (found[0], " (by a word in its name)") if len(found) == 1 else (None, "")
+    if len(pairs) != len({one for one, _ in pairs}):
+        return ""
+    return "within" if 2 <= groups < len(pairs) else "same" if groups == len(pairs) else ""

@@ -31,7 +31,7 @@ PROBED_BYTES = 2000
 
 
 def decode_table(data: bytes, file: str) -> str:
-    """The text of a table in UTF-8.
+    """Return the text of a table in UTF-8.
 
     Raises:
         DataError: it is in another encoding, is no text, or is too large for a table of images.
@@ -39,10 +39,14 @@ def decode_table(data: bytes, file: str) -> str:
     kind = next((kind for start, kind in ARCHIVES.items() if data.startswith(start)), None)
     if kind is not None:
         message = f"is {kind} (it begins with '{data[:2].decode('latin-1')}'), not text."
-        raise _refuse(file, message, fix="open it in the program that made it and save it as 'CSV UTF-8'")
+        raise refuse_table(
+            "table-encoding", file, message, fix="open it in the program that made it and save it as 'CSV UTF-8'"
+        )
     if len(data) > LARGEST_BYTES or max(map(len, data.split(b"\n"))) > LONGEST_LINE:
         message = f"has more than {LARGEST_BYTES >> 20} MB, or {LONGEST_LINE >> 20} MB in a line."
-        raise _refuse(file, message, fix="save the columns of image, label, mask, case and part alone as CSV")
+        raise refuse_table(
+            "table-encoding", file, message, fix="save the columns of image, label, mask, case and part alone as CSV"
+        )
     guess = guess_encoding(data)
     position = max(0, data.find(b"\0")) if guess is not None and data[0] < codecs.BOM_UTF16_BE[0] else 0
     if guess is None:
@@ -53,13 +57,15 @@ def decode_table(data: bytes, file: str) -> str:
     line = data[:position].count(b"\n") + 1
     where = f"byte 0x{data[position]:02x} at position {position}, line {line}"
     if guess == "":
-        raise _refuse(file, f"is no text: {where}.", fix="put the table in its place, as CSV in UTF-8")
+        raise refuse_table(
+            "table-encoding", file, f"is no text: {where}.", fix="put the table in its place, as CSV in UTF-8"
+        )
     fix = f"save it as 'CSV UTF-8', or: iconv -f {guess} -t UTF-8 {file} > fixed.csv, then mv it back"
-    raise _refuse(file, f"is not UTF-8: {where}; probably {guess}.", fix=fix)
+    raise refuse_table("table-encoding", file, f"is not UTF-8: {where}; probably {guess}.", fix=fix)
 
 
 def guess_encoding(data: bytes) -> str | None:
-    """What a text is written in when it is not UTF-8; None where it may be that, "" for what is no text."""
+    """Return the encoding of a text that is not UTF-8; None where it may be UTF-8, "" for data that are no text."""
     for mark, name in MARKS.items():
         if data.startswith(mark):
             return name
@@ -73,5 +79,6 @@ def guess_encoding(data: bytes) -> str | None:
     return ""
 
 
-def _refuse(file: str, message: str, *, fix: str) -> DataError:
-    return DataError("a table cannot be read", [Problem("table-encoding", file, message, fix)])
+def refuse_table(code: str, file: str, message: str, *, fix: str) -> DataError:
+    """Return the error about a table that cannot be read."""
+    return DataError("a table cannot be read", [Problem(code, file, message, fix)])

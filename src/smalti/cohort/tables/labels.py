@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..layouts.parts import read_part
-from ..reading import Columns, Reading
+from ..result import Columns, LayoutResult
 from .table import Row, Table
 
 EMPTY_TEXTS = frozenset(
@@ -23,20 +23,26 @@ SUM_TOLERANCE = 0.02  # of shares that people rounded
 
 
 def read_label(text: str, real: Collection[str] = ()) -> str | None:
-    """A label cell; None when it is empty or says that there is none, but for texts that are classes all the same."""
+    """Return a label cell.
+
+    None when it is empty or says that there is none, but for texts that are classes all the same.
+    """
     text = text.strip()
     return None if text.lower() in EMPTY_TEXTS and text not in real else text
 
 
-def note_spaces(table: Table, column: str | None, *, reading: Reading) -> None:
+def note_spaces(table: Table, column: str | None, *, result: LayoutResult) -> None:
     """Note how many labels have spaces around them, which are not read."""
     count = 0 if column is None else sum(row.cells[column] != row.read(column) for row in table.rows)
     if count:
-        reading.notes.append(f"{table.file}: spaces around {count} label(s) are not read")
+        result.notes.append(f"{table.file}: spaces around {count} label(s) are not read")
 
 
-def read_row_label(row: Row, chosen: Columns, *, image: str, reading: Reading) -> str | None:
-    """The label of a row, or None; it is a problem already where several columns of classes hold a 1, or none does."""
+def read_row_label(row: Row, chosen: Columns, *, image: str, result: LayoutResult) -> str | None:
+    """Return the label of a row, or None.
+
+    It is a problem already where several columns of classes hold a 1, or none does.
+    """
     if chosen.label is not None or not chosen.class_columns:
         return read_label(row.read(chosen.label), chosen.real_labels)
     cells = {column: row.read(column) for column in chosen.class_columns}
@@ -47,7 +53,7 @@ def read_row_label(row: Row, chosen: Columns, *, image: str, reading: Reading) -
     if len(ones) == 1 and all(number in {0, 1} for number in numbers.values()):
         return ones[0]
     said = ", ".join(f"{column} {text or 'empty'}" for column, text in list(cells.items())[:6])
-    reading.report(
+    result.report(
         "label-columns",
         row.where,
         message=f"has no single 1 in the columns of the classes ({said}).",
@@ -58,7 +64,7 @@ def read_row_label(row: Row, chosen: Columns, *, image: str, reading: Reading) -
 
 
 def read_number(text: str) -> float | None:
-    """A number, with a point or a comma; None for anything else."""
+    """Return a number, with a point or a comma; None for anything else."""
     try:
         return float(text.strip().replace(",", "."))
     except ValueError:
@@ -66,12 +72,23 @@ def read_number(text: str) -> float | None:
 
 
 def find_class_columns(table: Table, *, taken: Collection[str]) -> tuple[str, ...]:
-    """Neighbouring columns of 0 and 1 of which nearly each row has exactly one 1; empty where none, or several, do."""
+    """Return neighbouring columns of 0 and 1 of which nearly each row has exactly one 1; empty where none do.
+
+    It is empty, too, where several such groups are as likely.
+    """
     columns, values = _read_numbers(table, taken=taken)
     binary = [i for i in range(len(columns)) if np.isin(values[:, i], (0, 1)).all()]
+    # Runs of binary columns that stand beside each other in the table.
+    places = {name: i for i, name in enumerate(table.header)}
+    runs: list[list[int]] = [binary[:1]]
+    for one, two in pairwise(binary):
+        if two == one + 1 and places[columns[two]] == places[columns[one]] + 1:
+            runs[-1].append(two)
+        else:
+            runs.append([two])
     sums = np.cumsum(np.hstack([np.zeros((len(values), 1)), values]), axis=1)
     windows: list[tuple[float, int, int]] = []  # share of rows with one 1, first and last column
-    for run in _split_runs(binary, columns, table.header):
+    for run in runs:
         for i, first in enumerate(run):
             for last in run[i + 1 :]:
                 share = float(np.mean(sums[:, last + 1] - sums[:, first] == 1))
@@ -86,12 +103,12 @@ def find_class_columns(table: Table, *, taken: Collection[str]) -> tuple[str, ..
 
 
 def _read_numbers(table: Table, *, taken: Collection[str]) -> tuple[list[str], NDArray[np.float64]]:
-    """Columns that hold nothing but numbers, and these: (rows, columns)."""
-    names = [
-        name
-        for name in table.header
-        if name and name not in taken and name in table.rows[0].cells and not _is_aside(name)
-    ]
+    """Return columns that hold nothing but numbers, and these: (rows, columns).
+
+    Columns that say whose an image is, such as its sex, or its part, are left out.
+    """
+    names = [name for name in table.header if name and name not in taken and name in table.rows[0].cells]
+    names = [n for n in names if NO_CLASSES.isdisjoint(re.findall("[a-z]+", n.lower())) and not read_part(n)]
     kept: list[str] = []
     found: list[list[float]] = []
     for name in names[:MOST_CLASSES]:
@@ -102,25 +119,11 @@ def _read_numbers(table: Table, *, taken: Collection[str]) -> tuple[list[str], N
     return kept, np.array(found, float).reshape(len(kept), len(table.rows)).T
 
 
-def _is_aside(column: str) -> bool:
-    """Whether a column of 0 and 1 says whose an image is, or its part, and not its class."""
-    return not NO_CLASSES.isdisjoint(re.findall("[a-z]+", column.lower())) or bool(read_part(column))
-
-
-def _split_runs(binary: list[int], columns: list[str], header: tuple[str, ...]) -> list[list[int]]:
-    """Indices of binary columns that stand beside each other in the table."""
-    places = {name: i for i, name in enumerate(header)}
-    runs: list[list[int]] = [binary[:1]]
-    for one, two in pairwise(binary):
-        if two == one + 1 and places[columns[two]] == places[columns[one]] + 1:
-            runs[-1].append(two)
-        else:
-            runs.append([two])
-    return runs
-
-
 def describe_numbers(table: Table, *, taken: Collection[str]) -> str:
-    """What columns of numbers hold that may be shares or votes per class, or several classes; "" for nothing such."""
+    """Describe columns of numbers that may be shares or votes per class, or several classes.
+
+    "" for nothing such.
+    """
     columns, values = _read_numbers(table, taken=taken)
     if len(columns) < 2 or (values < 0).any():
         return ""

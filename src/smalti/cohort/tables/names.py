@@ -1,4 +1,4 @@
-"""How a text in a table finds a file: the strictest way of naming that finds any, and what is said of the others."""
+"""Files by the texts of a table: the strictest way of naming that finds any counts, and is told where it is loose."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import PurePosixPath, PureWindowsPath
 
 from ...images import IMAGE_SUFFIXES
@@ -33,22 +34,22 @@ WAYS = {
 
 
 def is_image_name(name: str) -> bool:
-    """Whether the suffix is one that `smalti.images` opens."""
+    """Return whether the suffix is one that `smalti.images` opens."""
     return name.lower().endswith(IMAGE_SUFFIXES)
 
 
 def drop_image_suffix(name: str) -> str:
-    """The name without the suffix of an image; other dots stay."""
+    """Return the name without the suffix of an image; other dots stay."""
     return str(PurePosixPath(name).with_suffix("")) if is_image_name(PurePosixPath(name).name) else name
 
 
 def drop_img_prefix(stem: str) -> str:
-    """The stem without the challenge's ``img_``."""
+    """Return the stem without the challenge's ``img_``."""
     return stem[4:] if stem.lower().startswith("img_") else stem
 
 
 def is_foreign(text: str) -> bool:
-    """Whether a text is an absolute path, of any system, or an address."""
+    """Return whether a text is an absolute path, of any system, or an address."""
     path = PureWindowsPath(text.strip())
     return bool(path.drive or path.root or "://" in text)
 
@@ -57,16 +58,8 @@ def _compose(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def _drop_any_suffix(file: str) -> str:
-    return ANY_SUFFIX.sub("", file)
-
-
-def _fold(text: str) -> str:
-    return _compose(_compose(text).casefold())
-
-
 def read_number(file: str) -> str:
-    """The number that a file name is, without leading zeros and ``img_``; else the name without these."""
+    """Return the number that a file name is, without leading zeros and ``img_``; else the name without these."""
     rest = drop_img_prefix(drop_image_suffix(file))
     number = re.fullmatch(r"([0-9]+)(\.0+)?", rest)  # a spreadsheet writes 7 as 7.0
     return number[1].lstrip("0") or "0" if number else rest
@@ -82,17 +75,16 @@ class _Level:
     read_file: Convert
 
 
-def _levels() -> tuple[_Level, ...]:
-    folds = (("", str), (LETTERS, _compose), (CAPITALS, _fold))
-    found = []
-    for way, fold in folds:
-        found.append(_Level(way, fold, str, str))
-        found.append(_Level(way, fold, str, drop_image_suffix))
-    found += [_Level(SUFFIX, fold, _drop_any_suffix, _drop_any_suffix) for _, fold in folds]
-    return (*found, _Level(NUMBER, str, read_number, read_number))
-
-
-LEVELS = _levels()  # the strictest first
+FOLDS: tuple[tuple[str, Convert], ...] = (
+    ("", str),
+    (LETTERS, _compose),
+    (CAPITALS, lambda text: _compose(_compose(text).casefold())),
+)
+LEVELS = (  # the strictest first
+    *(_Level(way, fold, str, read) for way, fold in FOLDS for read in (str, drop_image_suffix)),
+    *(_Level(SUFFIX, fold, partial(ANY_SUFFIX.sub, ""), partial(ANY_SUFFIX.sub, "")) for _, fold in FOLDS),
+    _Level(NUMBER, str, read_number, read_number),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,50 +115,47 @@ class NameIndex:
     _found: dict[tuple[str, bool], Match] = field(default_factory=dict)
 
     def find(self, text: str, *, loose: bool = False) -> Match:
-        """The files meant; ``loose`` takes a file by its name alone, whatever folder the text says."""
+        """Return the files meant; ``loose`` takes a file by its name alone, whatever folder the text says."""
         if (text, loose) not in self._found:
             self._found[text, loose] = self._find(text.strip(), loose=loose)
         return self._found[text, loose]
 
     def _find(self, text: str, *, loose: bool) -> Match:
+        """Return the files meant, by the level at which most of the last parts agree, the strictest of these.
+
+        That a part of the text agrees is enough where it is free: an absolute path, or ``loose``. Else a whole path
+        must, which is of two parts or begins with the data folder, and never less than two where the text climbs out.
+        """
         parts = [part for part in re.split(r"[\\/]", text) if part not in {"", "."}]
         outside = ".." in parts
         if outside:
             parts = parts[len(parts) - parts[::-1].index("..") :]
         free = not outside and (loose or is_foreign(text))
         best = NOTHING
-        for i in range(len(LEVELS)) if parts else ():
-            found = self._find_at(i, parts, outside=outside, free=free)
-            if found.rank[0] > best.rank[0]:
-                best = found
+        for i, level in enumerate(LEVELS if parts else ()):
+            tails = self._list_tails(level)
+            last = level.read_text(parts[-1])
+            for depth in range(len(parts), best.rank[0], -1):
+                tail = level.fold("/".join([*parts[len(parts) - depth : -1], last]))
+                names, whole = tails.get(tail, ()), tails.get(f"/{tail}", ())
+                if outside or not (free or depth == len(parts)):
+                    inside = depth > 1 or (not outside and parts[-2] == self.root)
+                    names = whole if inside else ()
+                if names:
+                    ways = (level.way,) if level.way else ()
+                    if depth < len(parts):
+                        ways += (PATH if whole or depth > 1 else FILE,)
+                    best = Match(whole if len(whole) == 1 else names, ways, (depth, len(LEVELS) - i))
+                    break
             if best.names and best.rank[0] in {len(parts), best.names[0].count("/") + 1}:
                 break  # all of the text, or all of the file's path
         return best
 
-    def _find_at(self, i: int, parts: list[str], *, outside: bool, free: bool) -> Match:
-        """The files whose paths agree with the most last parts, by one level.
-
-        That a part of the text agrees is enough where it is ``free``; else a whole path must, which is of two parts or
-        begins with the data folder, and never less than two where the text climbs ``outside``.
-        """
-        level = LEVELS[i]
-        tails = self._list_tails(level)
-        last = level.read_text(parts[-1])
-        for depth in range(len(parts), 0, -1):
-            tail = level.fold("/".join([*parts[len(parts) - depth : -1], last]))
-            names, whole = tails.get(tail, ()), tails.get(f"/{tail}", ())
-            if outside or not (free or depth == len(parts)):
-                inside = depth > 1 or (not outside and parts[-2] == self.root)
-                names = whole if inside else ()
-            if names:
-                ways = [level.way] if level.way else []
-                if depth < len(parts):
-                    ways.append(PATH if whole or depth > 1 else FILE)
-                return Match(whole if len(whole) == 1 else names, tuple(ways), (depth, len(LEVELS) - i))
-        return NOTHING
-
     def _list_tails(self, level: _Level) -> dict[str, tuple[str, ...]]:
-        """Names by each end of their path, as a level writes it, and by "/" and all of it; made when first needed."""
+        """Return names by each end of their path, as a level writes it, and by "/" and all of it.
+
+        Made when first needed.
+        """
         key = (level.fold, level.read_file)
         if key not in self._tails:
             tails: dict[str, list[str]] = defaultdict(list)
@@ -190,11 +179,14 @@ class Matcher:
         self._index = NameIndex(sorted(self._names, key=natural_key))
 
     def find(self, text: str) -> list[str]:
-        """The images meant, from the strictest way of naming that finds any; then without spaces around the text."""
+        """Return the images meant, from the strictest way of naming that finds any.
+
+        Then without spaces around the text.
+        """
         return list(self.match(text).names)
 
     def match(self, text: str) -> Match:
-        """The images meant, and how."""
+        """Return the images meant, and how."""
         for form in (text, text.strip()):
             if form in self._names:
                 return Match((form,))
@@ -202,21 +194,21 @@ class Matcher:
 
 
 def natural_key(text: str) -> tuple[list[tuple[int, str]], str]:
-    """Sort key under which ``img_2`` comes before ``img_10``."""
+    """Return sort key under which ``img_2`` comes before ``img_10``."""
     # Digits compare by length, then text: no conversion, so a name of ten thousand digits is only a name.
     parts = re.split(r"([0-9]+)", text)
     return [(len(p.lstrip("0")), p.lstrip("0")) if i % 2 else (0, p) for i, p in enumerate(parts)], text
 
 
 def match_keys(text: str) -> tuple[str, str, str, str]:
-    """The four ways to name an image, the strictest first: path, file, stem, number (zeros and ``img_`` dropped)."""
+    """Return the four ways to name an image, the strictest first: path, file, stem, number (`read_number`)."""
     path = text.replace("\\", "/")
     file = path.rsplit("/", 1)[-1]
     return path, file, drop_image_suffix(file), read_number(file)
 
 
 def find_naming(samples: Sequence[Sample]) -> Callable[[str], str]:
-    """How a table of labels names images, to name test images likewise; the file name when it has no one way."""
+    """Return a function that names test images as a table of labels names its own; by the file name without one way."""
     for level in (1, 2, 3):
         if samples and all(match_keys(s.image)[level] == s.index.strip() for s in samples):
             return lambda name: match_keys(name)[level]

@@ -1,4 +1,4 @@
-"""How a table writes the classes: as names of columns, and as values in a column of labels."""
+"""Spellings of the classes in a table: as names of columns, and as values in a column of labels."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ Affix = tuple[bool, tuple[str, ...]]  # whether it stands before the class, and 
 
 
 def read_number(text: str) -> float:
-    """The value of a text that `NUMBER` matches."""
+    """Return the value of a text that `NUMBER` matches."""
     return float(text.replace(",", "."))
 
 
 def plain_class(text: str) -> str:
-    """A class without what spelling adds: capitals, spaces, hyphens and underscores; ``1.0`` and ``01`` are ``1``."""
+    """Return a class without what spelling adds: capitals, spaces, hyphens and underscores.
+
+    ``1.0`` and ``01`` are ``1``.
+    """
     text = unicodedata.normalize("NFKC", text).strip()
     if WHOLE.fullmatch(text):
         return str(int(re.split("[.,]", text)[0]))
@@ -30,7 +33,7 @@ def plain_class(text: str) -> str:
 
 
 def match_classes(columns: Iterable[str], classes: Iterable[str]) -> dict[str, str]:
-    """Which columns are named after a class: column -> class, each class once at most.
+    """Return the columns that are named after a class: column -> class, each class once at most.
 
     The rules, of which the one counts that finds most columns, the first among equals: to the letter; without what
     spelling adds (`plain_class`); with words before or behind that all columns share (``is_malignant``,
@@ -38,15 +41,11 @@ def match_classes(columns: Iterable[str], classes: Iterable[str]) -> dict[str, s
     """
     columns, classes = list(columns), list(classes)
     exact = {column: column for column in columns if column in classes}
-    found = [exact, _match_by(plain_class, columns, classes), _match_affixes(columns, classes)]
-    return max(found, key=len)
-
-
-def _match_by(key: Callable[[str], str], columns: list[str], classes: list[str]) -> dict[str, str]:
-    known = {key(name): name for name in classes}
-    found = {column: known[key(column)] for column in columns if key(column) in known}
-    distinct = len(known) == len(classes) and len(set(found.values())) == len(found)
-    return found if distinct else {}
+    known = {plain_class(name): name for name in classes}
+    plain = {column: known[plain_class(column)] for column in columns if plain_class(column) in known}
+    if len(known) < len(classes) or len(set(plain.values())) < len(plain):
+        plain = {}
+    return max([exact, plain, _match_affixes(columns, classes)], key=len)
 
 
 def _match_affixes(columns: list[str], classes: list[str]) -> dict[str, str]:
@@ -67,31 +66,27 @@ def _match_affixes(columns: list[str], classes: list[str]) -> dict[str, str]:
 
 
 def _split(text: str) -> tuple[str, ...]:
-    """The words, numbers and meaning signs of a name; ``isMalignant`` and ``is_malignant`` have the same."""
+    """Return the words, numbers and meaning signs of a name; ``isMalignant`` and ``is_malignant`` have the same."""
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", unicodedata.normalize("NFKC", text))
     return tuple(re.findall(r"[^\W\d_]+|\d+|[+<>%=&#/*]|-(?!\w)", spaced.casefold()))
 
 
 def find_spelling(texts: Iterable[str], classes: tuple[str, ...]) -> dict[str, str]:
-    """How a column writes every class, judged by the values that it holds: class -> text; empty where they fit no way.
+    """Return the spelling of every class in a column, judged by its values: class -> text; empty where they fit no way.
 
-    To the letter; numbers with the decimals and leading zeros of the values; in small letters, in capitals, with a
-    capital first; last, where the values show every class, as they show it.
+    The ways are: to the letter; numbers with the decimals and leading zeros of the values; in small letters, in
+    capitals, with a capital first; last, where the values show every class, as they show it.
     """
     seen = set(texts)
     ways: list[Callable[[str], str]] = [str, str.lower, str.upper, str.capitalize, str.title]
     if seen and all(WHOLE.fullmatch(text) for text in (*seen, *classes)):
-        ways.insert(1, _write_number_like(seen))
+        sample = max(seen, key=len)
+        digits, point, decimals = re.fullmatch(r"([+-]?\d+)([.,]?)(0*)", sample).groups()  # type: ignore[union-attr]
+        width = len(digits) if digits.lstrip("+-").startswith("0") else 1
+        ways.insert(1, lambda name: f"{int(plain_class(name)):0{width}d}{point}{decimals}")
     for way in ways:
         written = {name: way(name) for name in classes}
         if seen <= set(written.values()) and len(set(written.values())) == len(classes):
             return written
     shown = match_classes(sorted(seen), classes)
     return {name: text for text, name in shown.items()} if len(shown) == len(seen) == len(classes) else {}
-
-
-def _write_number_like(seen: Iterable[str]) -> Callable[[str], str]:
-    sample = max(seen, key=len)
-    digits, point, decimals = re.fullmatch(r"([+-]?\d+)([.,]?)(0*)", sample).groups()  # type: ignore[union-attr]
-    width = len(digits) if digits.lstrip("+-").startswith("0") else 1
-    return lambda name: f"{int(plain_class(name)):0{width}d}{point}{decimals}"

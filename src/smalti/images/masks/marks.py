@@ -1,9 +1,8 @@
-"""Which values a plane of a mask holds, and which of them are mask."""
+"""Values of a plane of a mask, and which of them are mask."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,12 +46,12 @@ class Marks:
 
     @property
     def low(self) -> float:
-        """The smallest value."""
+        """Return the smallest value."""
         return min(self.counts)
 
     @property
     def high(self) -> float:
-        """The largest value."""
+        """Return the largest value."""
         return max(self.counts)
 
     def add(self, band: NDArray[Any], *, keep: bool = True) -> None:
@@ -62,40 +61,37 @@ class Marks:
             DataError: values that are not finite.
         """
         if band.dtype.kind == "f" and not np.isfinite(band).all():
-            raise data_error(
-                self.path, "unreadable", message="holds values that are not finite.", fix="export the mask as 0 and 255"
-            )
+            message = "holds values that are not finite."
+            raise data_error(self.path, "unreadable", message=message, fix="export the mask as 0 and 255")
         if band.dtype == bool:
             band = band.astype(np.uint8)
         elif band.dtype.kind in "iu" and band.dtype.itemsize > 2 and band.min() >= 0 and band.max() < 2**16:
             band = band.astype(np.uint16)  # far faster to count
-        for part in _slice(band):
-            self._count(part)
+        rows = max(1, SLICE_PX // band.shape[1])
+        for part in (band[row : row + rows] for row in range(0, len(band), rows)):
+            found = _count_values(part)
+            self.counts.update(found)
+            if len(found) < 3:
+                self.solid.update(found)  # what holds two values has no levels between them
+                continue
+            first = part[:-1, :-1]
+            alike = (first == part[1:, :-1]) & (first == part[:-1, 1:]) & (first == part[1:, 1:])
+            self.solid.update(_count_values(first, alike))
+            if len(self.counts) > MOST_CLASSES:
+                steps = np.abs(np.diff(part[::4].astype(np.float64), axis=1))
+                self.steps += int((steps > 0).sum())
+                self.small_steps += int(((steps > 0) & (steps <= SMALL_STEP)).sum())
         if keep:
             self.parts.append(band if self.step == 1 else band[:: self.step, :: self.step].copy())
 
-    def _count(self, part: NDArray[Any]) -> None:
-        found = _count_values(part)
-        self.counts.update(found)
-        if len(found) < 3:
-            self.solid.update(found)  # what holds two values has no levels between them
-            return
-        first = part[:-1, :-1]
-        alike = (first == part[1:, :-1]) & (first == part[:-1, 1:]) & (first == part[1:, 1:])
-        self.solid.update(_count_values(first, alike))
-        if len(self.counts) > MOST_CLASSES:
-            steps = np.abs(np.diff(part[::4].astype(np.float64), axis=1))
-            self.steps += int((steps > 0).sum())
-            self.small_steps += int(((steps > 0) & (steps <= SMALL_STEP)).sum())
-
     @property
     def smooth(self) -> bool:
-        """Whether values run into each other as those of a map of probabilities do."""
+        """Return whether values run into each other as those of a map of probabilities do."""
         return len(self.counts) > MOST_CLASSES and self.small_steps > SMOOTH_FRAC * self.steps
 
     @property
     def grey(self) -> bool:
-        """Whether what lies between the ends is no label: edges, ringing, a smooth map."""
+        """Return whether what lies between the ends is no label: edges, ringing, a smooth map."""
         if len(self.counts) < 3:
             return False
         low, high = self.low, self.high
@@ -103,11 +99,9 @@ class Marks:
             return True  # paper that is not quite black, or pencil
         between = [value for value in self.counts if low < value < high]
         solid, total = (sum(counts[value] for value in between) for counts in (self.solid, self.counts))
-        return self.lossy or self.smooth or solid < SOLID_FRAC * total or self._rings(between, total)
-
-    def _rings(self, between: list[float], total: int) -> bool:
-        """Whether values crowd around both ends, as those of two values that WebP or JPEG 2000 kept with loss."""
-        low, high = self.low, self.high
+        if self.lossy or self.smooth or solid < SOLID_FRAC * total:
+            return True
+        # WebP or JPEG 2000 with loss make two values crowd around both ends.
         reach = ENDS_FRAC * (high - low)
         ends = [[v for v in between if v - low <= reach], [v for v in between if high - v <= reach]]
         crowded = sum(self.counts[value] for end in ends for value in end)
@@ -115,41 +109,35 @@ class Marks:
 
     @property
     def ground(self) -> float:
-        """The lowest level that is drawn, in the lower half of the range; ringing goes below it."""
+        """Return the lowest level that is drawn, in the lower half of the range; ringing goes below it."""
         low, high = self.low, self.high
         return min((v for v in self._find_drawn() if 2 * v < low + high), default=low)
 
     def _find_drawn(self) -> list[float]:
-        """Values that fill areas."""
+        """Return values that fill areas."""
         least = LEVEL_FRAC * self.counts.total()
         return [v for v, n in self.counts.items() if n >= least and self.solid[v] >= SOLID_FRAC * n]
 
-    def find_threshold(self) -> float:
-        """Where grey levels become mask: half-way from the ground to the lowest level that is drawn above it.
-
-        Of a smooth map, half of its range.
-        """
-        if self.smooth:
-            return (self.low + self.high) / 2
-        ground = self.ground
-        least = ground + LEVEL_STEP * (self.high - ground)
-        return (ground + min((v for v in self._find_drawn() if v >= least), default=self.high)) / 2
-
     def join(self) -> NDArray[Any]:
-        """The pixels that were kept, (h, w)."""
+        """Return the pixels that were kept, (h, w)."""
         return self.parts[0] if len(self.parts) == 1 else np.concatenate(self.parts)
 
     def cut(self) -> NDArray[np.uint8]:
-        """What is marked, (h, w) of 0 and 1."""
+        """Return the marked pixels, (h, w) of 0 and 1.
+
+        Grey levels become mask half-way from the ground to the lowest level that is drawn above it, those of a smooth
+        map from half of its range.
+        """
         plane = self.join()
-        return (plane >= self.find_threshold() if self.grey else plane != 0).astype(np.uint8)
-
-
-def _slice(band: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """Parts of a band."""
-    rows = max(1, SLICE_PX // band.shape[1])
-    for row in range(0, len(band), rows):
-        yield band[row : row + rows]
+        if not self.grey:
+            return (plane != 0).astype(np.uint8)
+        ground, above = self.ground, self.high
+        if self.smooth:
+            ground = self.low
+        else:
+            least = ground + LEVEL_STEP * (self.high - ground)
+            above = min((v for v in self._find_drawn() if v >= least), default=self.high)
+        return (plane >= (ground + above) / 2).astype(np.uint8)
 
 
 def _count_values(plane: NDArray[Any], where: NDArray[np.bool_] | None = None) -> dict[float, int]:

@@ -45,7 +45,7 @@ Planes = tuple[NDArray[Any], Mask | None]  # values and opacity
 
 @dataclass(frozen=True, slots=True)
 class MaskFacts:
-    """What a mask holds, for those who judge how it is meant.
+    """The content of a mask, for the decision about its meaning.
 
     Attributes:
         size_px: (height, width) as the files say it, turned as they say.
@@ -72,24 +72,35 @@ class MaskFacts:
     look_px: tuple[int, int]
 
     def draw_look(self) -> Mask:
-        """The small copy, (h, w) of 0 and 1."""
+        """Return the small copy, (h, w) of 0 and 1."""
         bits = np.unpackbits(np.frombuffer(self.look, dtype=np.uint8), count=math.prod(self.look_px))
         return bits.reshape(self.look_px)
 
 
 def read_mask(path: Path, *, reading: MaskReading = AS_STORED, most_px: int | None = None) -> tuple[Mask, bool]:
-    """A mask as (H, W) of 0 and 1 by the rules above, and whether grey levels were cut.
+    """Return a mask as (H, W) of 0 and 1 by the rules above, and whether grey levels were cut.
 
     With ``most_px`` a larger mask is given at every n-th row and column, from the first of each, by the smallest n
-    that leaves about so many pixels; values are those of all pixels. It is decoded in bands, so that little more than
-    what a file without bands takes (PNG: a byte a pixel) is held.
+    that leaves about ``most_px`` pixels; values are those of all pixels. It is decoded in bands, so that little more
+    is held than what a file without bands takes (PNG: a byte a pixel).
 
     Raises:
         DataError, MissingExtraError: as `read_image`, without ``most_px`` also of the size; a float mask that is not
             finite is damaged; files of one mask that differ in size.
     """
     mask, files = _unite(path, reading, most_px)
-    return _fit(mask, files[0].size_px, reading, most_px), any(file.grey for file in files)
+    grey = any(file.grey for file in files)
+    if reading.size_px is None or files[0].size_px == reading.size_px:
+        return mask, grey
+    # Bring the mask to the size of its image, thinned as it is.
+    step = _find_step(reading.size_px, most_px)
+    height, width = (math.ceil(n / step) for n in reading.size_px)
+    if reading.fit == "stretch":
+        return np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST), dtype=np.uint8), grey
+    fitted = np.zeros((height, width), dtype=np.uint8)
+    part = mask[:height, :width]
+    fitted[: part.shape[0], : part.shape[1]] = part
+    return fitted, grey
 
 
 def survey_mask(path: Path, *, reading: MaskReading = AS_STORED, most_px: int | None = None) -> MaskFacts:
@@ -119,7 +130,7 @@ def survey_mask(path: Path, *, reading: MaskReading = AS_STORED, most_px: int | 
 
 
 def read_mask_size(path: Path, *, reading: MaskReading = AS_STORED) -> tuple[int, int]:
-    """Size (height_px, width_px) as `read_mask` gives it without ``most_px``, from the header alone.
+    """Return size (height_px, width_px) as `read_mask` gives it without ``most_px``, from the header alone.
 
     Raises:
         DataError, MissingExtraError: as `smalti.images.read_size`.
@@ -131,7 +142,7 @@ def read_mask_size(path: Path, *, reading: MaskReading = AS_STORED) -> tuple[int
 
 
 def turn_plane(plane: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """A plane (H, W) as an EXIF orientation wants it."""
+    """Return a plane (H, W) as an EXIF orientation wants it."""
     if orientation in {5, 6, 7, 8}:
         plane = plane.T
     if orientation in {2, 3, 6, 7}:
@@ -142,7 +153,7 @@ def turn_plane(plane: NDArray[Any], orientation: int) -> NDArray[Any]:
 
 
 def _unite(path: Path, reading: MaskReading, most_px: int | None) -> tuple[Mask, list[_File]]:
-    """What any of the files marks, and the files."""
+    """Return the union of what the files mark, and the files."""
     united: Mask | None = None
     files: list[_File] = []
     for part in (path, *reading.more):
@@ -152,11 +163,9 @@ def _unite(path: Path, reading: MaskReading, most_px: int | None) -> tuple[Mask,
             mask = file.cut(step, reading.values)
         files.append(file)
         if united is not None and file.size_px != files[0].size_px:
-            raise data_error(
-                part, "mask-size",
-                message=f"is {_say(file.size_px)}, and {path.name}, of the same mask, {_say(files[0].size_px)}.",
-                fix="export the masks of one image at one size",
-            )  # fmt: skip
+            own, first = ("{} x {} px".format(*one.size_px) for one in (file, files[0]))
+            message = f"is {own}, and {path.name}, of the same mask, {first}."
+            raise data_error(part, "mask-size", message=message, fix="export the masks of one image at one size")
         united = mask if united is None else np.maximum(united, mask)
     assert united is not None
     return 1 - united if reading.inverted else united, files
@@ -164,24 +173,6 @@ def _unite(path: Path, reading: MaskReading, most_px: int | None) -> tuple[Mask,
 
 def _find_step(size_px: tuple[int, int], most_px: int | None) -> int:
     return 1 if most_px is None else max(1, math.ceil(math.sqrt(math.prod(size_px) / most_px)))
-
-
-def _fit(mask: Mask, size_px: tuple[int, int], reading: MaskReading, most_px: int | None) -> Mask:
-    """The mask at the size of its image, thinned as it is."""
-    if reading.size_px is None or size_px == reading.size_px:
-        return mask
-    step = _find_step(reading.size_px, most_px)
-    height, width = (math.ceil(n / step) for n in reading.size_px)
-    if reading.fit == "stretch":
-        return np.asarray(cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST), dtype=np.uint8)
-    fitted = np.zeros((height, width), dtype=np.uint8)
-    part = mask[:height, :width]
-    fitted[: part.shape[0], : part.shape[1]] = part
-    return fitted
-
-
-def _say(size_px: tuple[int, int]) -> str:
-    return f"{size_px[0]} x {size_px[1]} px"
 
 
 @dataclass
@@ -216,7 +207,7 @@ class _File:
 
     @property
     def shown_inverted(self) -> bool:
-        """Whether what is 0 looks brighter than what is not."""
+        """Return whether what is 0 looks brighter than what is not."""
         if self.palette is None or self.levels is None:
             return self.white_is_zero
         marked = {int(v): n for v, n in self.levels.counts.items() if 0 < v < len(self.palette)}
@@ -226,25 +217,27 @@ class _File:
         return bool(light[0] > np.average(light[list(marked)], weights=list(marked.values())))
 
     def name_values(self) -> dict[int | float | str, str]:
-        """The values that were found, or colours as ``#rrggbb``, and the colour of a palette for each."""
+        """Return the values that were found, or colours as ``#rrggbb``, and the colour of a palette for each."""
         assert self.levels is not None
         if self.colours is not None and len(self.colours.counts) > 1:
-            return {_name_colour(int(number)): "" for number in self.colours.counts}
-        shown = {} if self.palette is None else dict(enumerate(_name_colour(_number(c)) for c in self.palette))
+            return {f"#{int(number):06x}": "" for number in self.colours.counts}
+        shown = {} if self.palette is None else {i: f"#{_number(c):06x}" for i, c in enumerate(self.palette)}
         return {int(v) if v == int(v) else v: shown.get(int(v), "") for v in self.levels.counts}
 
     def cut(self, step: int, values: tuple[int | str, ...]) -> Mask:
-        """What is marked, (h, w) of 0 and 1, at every ``step``-th row and column."""
+        """Return the marked pixels, (h, w) of 0 and 1, at every ``step``-th row and column; by ``values``, if any."""
         height_px, width_px = self.size_px
         light, opacity, shown, colours = (Marks(self.path, step, lossy=self.lossy) for _ in range(4))
-        named = any(isinstance(value, str) for value in values)
+        codes = [int(value[1:], 16) for value in values if isinstance(value, str)]
         rows = height_px if step == 1 else max(1, BAND_PX // width_px // step) * step
         for row in range(0, height_px, rows):
             band, solid = self.read(row, min(row + rows, height_px))
             if band.ndim == 3:
-                if named or not _is_grey(band):
-                    colours.add(_number_colours(band), keep=named)
-                band = np.maximum(np.maximum(band[..., 0], band[..., 1]), band[..., 2])
+                red, green, blue = band[..., 0], band[..., 1], band[..., 2]
+                if codes or not ((red == green).all() and (green == blue).all()):
+                    wide = (band >> 8 if band.dtype == np.uint16 and band.max() > 255 else band).astype(np.uint32)
+                    colours.add(np.asarray(wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]), keep=bool(codes))
+                band = np.maximum(np.maximum(red, green), blue)
             light.add(band)
             if solid is not None:
                 opacity.add(solid)
@@ -252,17 +245,12 @@ class _File:
         self.levels, self.colours = light, colours
         if opacity.parts and opacity.low != opacity.high:
             self.levels = opacity if light.low == light.high and len(colours.counts) < 2 else shown
-        return self._choose(values) if values else self.levels.cut()
-
-    def _choose(self, values: tuple[int | str, ...]) -> Mask:
-        """Where one of these values is."""
-        assert self.levels is not None
-        assert self.colours is not None
+        if not values:
+            return self.levels.cut()
         plane = self.levels.join()
         numbers = [value for value in values if not isinstance(value, str)]
-        codes = [int(value[1:], 16) for value in values if isinstance(value, str)]
-        if self.colours.parts:
-            return np.asarray(np.isin(plane, numbers) | np.isin(self.colours.join(), codes), dtype=np.uint8)
+        if colours.parts:
+            return np.asarray(np.isin(plane, numbers) | np.isin(colours.join(), codes), dtype=np.uint8)
         if self.palette is not None:
             numbers += [i for i, colour in enumerate(self.palette) if _number(colour) in codes]
         else:
@@ -270,21 +258,8 @@ class _File:
         return np.asarray(np.isin(plane, numbers), dtype=np.uint8)
 
 
-def _is_grey(band: NDArray[Any]) -> bool:
-    return bool((band[..., 0] == band[..., 1]).all() and (band[..., 1] == band[..., 2]).all())
-
-
-def _number_colours(band: NDArray[Any]) -> NDArray[np.uint32]:
-    wide = (band >> 8 if band.dtype == np.uint16 and band.max() > 255 else band).astype(np.uint32)
-    return np.asarray(wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2])
-
-
 def _number(colour: NDArray[Any]) -> int:
     return int(colour[0]) << 16 | int(colour[1]) << 8 | int(colour[2])
-
-
-def _name_colour(number: int) -> str:
-    return f"#{number:06x}"
 
 
 @contextmanager
@@ -307,13 +282,19 @@ def _open_file(path: Path, reading: MaskReading, *, whole: bool, decode: bool = 
     with open_picture(path) as (image, own):
         orientation = own if reading.orientation is None else reading.orientation
         size_px, lossy = find_turned_size(image, orientation), image.format == "JPEG"
+        palette: Mask | None = None  # colours and opacity (n, 4) of the values
         if decode:
             if whole:
                 refuse_whole(path, (image.height, image.width), most_px=LARGEST_WHOLE_PX)
             image.load()
             check_whole(image, path)
             image = turn(image, orientation)
-        palette = _read_palette(image, path) if decode else None
+        if decode and image.mode == "P":
+            image.apply_transparency()
+            palette = np.array(image.getpalette("RGBA"), dtype=np.uint8).reshape(-1, 4)
+            if not len(palette):
+                message = "cannot be decoded: its palette is not there."
+                raise data_error(path, "unreadable", message=message, fix=COPY_AGAIN)
 
         def read_picture(row: int, stop: int) -> Planes:
             all_of_it = stop - row == image.height
@@ -323,7 +304,7 @@ def _open_file(path: Path, reading: MaskReading, *, whole: bool, decode: bool = 
 
 
 def _open_raw(stored: Stored, reading: MaskReading, *, whole: bool) -> _File:
-    """A file whose values are read as stored."""
+    """Return a file whose values are read as stored."""
     own, meaning = stored.orientation, stored.meaning
     stored.orientation = own if reading.orientation is None else reading.orientation
     if whole:
@@ -356,7 +337,7 @@ def _open_raw(stored: Stored, reading: MaskReading, *, whole: bool) -> _File:
 
 
 def _split_picture(image: Image.Image, path: Path) -> Planes:
-    """Numbers as the file holds them, (H, W) or (H, W, 3); opacity (H, W) where it has one."""
+    """Return numbers as the file holds them, (H, W) or (H, W, 3); opacity (H, W) where it has one."""
     plain = image.mode in {"L", "I", "F", "1"} and not image.has_transparency_data
     if plain or image.mode == "P" or image.mode.startswith("I;16"):
         return np.asarray(image), None
@@ -365,14 +346,3 @@ def _split_picture(image: Image.Image, path: Path) -> Planes:
         return np.asarray(image if image.mode == "RGB" else image.convert("RGB")), None
     colour = np.asarray(image.convert("RGBA"))
     return colour[..., :3], colour[..., 3]
-
-
-def _read_palette(image: Image.Image, path: Path) -> Mask | None:
-    """Colours and opacity (n, 4) of the values of a picture that has a palette."""
-    if image.mode != "P":
-        return None
-    image.apply_transparency()
-    colours = np.array(image.getpalette("RGBA"), dtype=np.uint8).reshape(-1, 4)
-    if not len(colours):
-        raise data_error(path, "unreadable", message="cannot be decoded: its palette is not there.", fix=COPY_AGAIN)
-    return colours

@@ -1,8 +1,9 @@
-"""What a TIFF says about itself in words: OME-XML, ImageJ's description, names of pages."""
+"""Descriptions in words inside a TIFF: OME-XML, ImageJ's description, names of pages."""
 
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import Any
 from xml.etree import ElementTree
 
@@ -10,11 +11,12 @@ import numpy as np
 from tifffile import TiffFile
 
 COUNTED = {"", "c", "ch", "channel", "image", "channelimage"}  # letters of names that only count
+PRIMARY_ENDS = [[255, 0, 0], [0, 255, 0], [0, 0, 255]]  # last entries of ImageJ's colour tables
 FLUORESCENT = ("Fluor", "EmissionWavelength", "ExcitationWavelength")  # of a channel in OME-XML
 
 
 def find_ome(tif: TiffFile, series: int) -> ElementTree.Element | None:
-    """The element ``Pixels`` of a picture of an OME-TIFF; None elsewhere, or where it cannot be read."""
+    """Return the element ``Pixels`` of a picture of an OME-TIFF; None elsewhere, or where it cannot be read."""
     if not tif.is_ome or tif.ome_metadata is None:
         return None
     try:
@@ -26,7 +28,7 @@ def find_ome(tif: TiffFile, series: int) -> ElementTree.Element | None:
 
 
 def list_channels(tif: TiffFile, series: Any, number: int) -> tuple[list[str], bool]:
-    """Names of the three channels of a picture and whether the file calls them channels of one colour image.
+    """Return names of the three channels of a picture and whether the file calls them channels of one colour image.
 
     Names that only count (``Channel 1``, ImageJ's ``c:1/3``) are empty.
     """
@@ -38,31 +40,22 @@ def list_channels(tif: TiffFile, series: Any, number: int) -> tuple[list[str], b
     if series.kind == "imagej":
         about = tif.imagej_metadata or {}
         tables = about.get("LUTs")
-        coloured = about.get("mode") in {"composite", "color"} and (tables is None or _are_primaries(tables))
+        coloured = about.get("mode") in {"composite", "color"}
+        if tables is not None:  # shown in red, green and blue, in this order
+            coloured &= [np.asarray(table)[:, -1].tolist() for table in tables] == PRIMARY_ENDS
         return [_drop_count(name) for name in about.get("Labels", [])][:3] or [""] * 3, coloured
-    return [_name_page(page) for page in series.pages[:3]], False
+    names = []
+    for page in series.pages[:3]:  # a page is named by its tag PageName, or by a description of one word
+        tags = getattr(page.aspage(), "tags", {})
+        texts = [str(tags[code].value).strip() for code in (285, 270) if code in tags]
+        names.append(next((text for text in texts if len(text.split()) == 1 and "{" not in text), ""))
+    return names, False
 
 
 def _drop_count(name: object) -> str:
-    """A name, or nothing where it only counts."""
+    """Return a name, or nothing where it only counts."""
     text = str(name).partition(" - ")[0].strip()
     return "" if re.sub(r"[^a-z]", "", text.casefold()) in COUNTED else text
-
-
-def _are_primaries(tables: Any) -> bool:
-    """Whether ImageJ shows the channels in red, green and blue, in this order."""
-    last = [np.asarray(table)[:, -1].tolist() for table in tables]
-    return last == [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
-
-
-def _name_page(page: Any) -> str:
-    """The name of a page: its tag PageName, or a description of one word."""
-    tags = getattr(page.aspage(), "tags", {})
-    for number in (285, 270):
-        text = str(tags[number].value).strip() if number in tags else ""
-        if text and len(text.split()) == 1 and "{" not in text:
-            return text
-    return ""
 
 
 MICRONS = {  # of a unit, as OME-XML and ImageJ write it
@@ -72,32 +65,28 @@ MICRONS = {  # of a unit, as OME-XML and ImageJ write it
 
 
 def read_sides(tif: TiffFile, page: Any, series: int) -> tuple[float, float]:
-    """Microns per pixel, across and down, as OME-XML, ImageJ's description or the tags say; 0 where none does."""
+    """Return microns per pixel, across and down, as OME-XML, ImageJ's description or the tags say; 0 for none."""
     pixels = find_ome(tif, series)
+    sides = []
     if pixels is not None and pixels.get("PhysicalSizeX"):
-        return _read_ome(pixels, "X"), _read_ome(pixels, "Y")
-    unit = page.tags.valueof(296, 2)
-    microns = {2: MICRONS["inch"], 3: MICRONS["cm"]}.get(unit, 0.0)
+        for axis in "XY":
+            size = 0.0
+            with suppress(ValueError):
+                size = float(pixels.get(f"PhysicalSize{axis}") or pixels.get("PhysicalSizeX") or 0)
+            sides.append(size * _read_unit(pixels.get(f"PhysicalSize{axis}Unit", "µm")))
+        return sides[0], sides[1]
+    microns = {2: MICRONS["inch"], 3: MICRONS["cm"]}.get(page.tags.valueof(296, 2), 0.0)
     if tif.is_imagej and (tif.imagej_metadata or {}).get("unit"):
         microns = _read_unit(tif.imagej_metadata["unit"])
-    return _divide(microns, page.tags.valueof(282)), _divide(microns, page.tags.valueof(283))
-
-
-def _read_ome(pixels: ElementTree.Element, axis: str) -> float:
-    try:
-        size = float(pixels.get(f"PhysicalSize{axis}") or pixels.get("PhysicalSizeX") or 0)
-    except ValueError:
-        return 0.0
-    return size * _read_unit(pixels.get(f"PhysicalSize{axis}Unit", "µm"))
+    for tag in (282, 283):  # pixels per unit, which TIFF keeps as a fraction
+        value = page.tags.valueof(tag)
+        if isinstance(value, tuple) and len(value) == 2 and all(isinstance(n, int) for n in value):
+            sides.append(microns * value[1] / value[0] if value[0] else 0.0)
+        else:
+            sides.append(microns / value if isinstance(value, (int, float)) and value else 0.0)
+    return sides[0], sides[1]
 
 
 def _read_unit(text: object) -> float:
-    """Microns of a unit, 0 where it is none; ImageJ escapes its mu."""
+    """Return microns of a unit, 0 where it is none; ImageJ escapes its mu."""
     return MICRONS.get(str(text).strip().replace("\\u00B5", "µ").casefold(), 0.0)
-
-
-def _divide(microns: float, resolution: Any) -> float:
-    """Microns by pixels per unit, which TIFF keeps as a fraction."""
-    if isinstance(resolution, tuple) and len(resolution) == 2 and all(isinstance(n, int) for n in resolution):
-        return microns * resolution[1] / resolution[0] if resolution[0] else 0.0
-    return microns / resolution if isinstance(resolution, (int, float)) and resolution else 0.0

@@ -1,4 +1,4 @@
-"""Which pages of a TIFF are the picture: what is passed over, what is put together, what is refused.
+"""The pages of a TIFF that are the picture; others are passed over, put together or refused.
 
 1. Labels, macros, thumbnails and overviews (by name), reduced-resolution pages and transparency masks (by the tag
    NewSubfileType) are passed over.
@@ -64,28 +64,31 @@ def choose_pages(tif: TiffFile, path: Path) -> Choice:
     if any(page is None for s in every for page in s.pages):
         message = "is one of several files of one OME image, and names pages that lie in the others."
         raise data_error(path, "several-files", message=message, fix=FIX_ONE)
-    kept = [s for s in every if not _is_beside(s)]
+    kept = [s for s in every if not s.keyframe.subfiletype & (REDUCED | MASK) and not BESIDE.search(s.name or "")]
     if not kept:
         message = "holds only thumbnails, labels, masks or reduced copies."
         raise data_error(path, "no-picture", message=message, fix=FIX_ONE)
     main = max(kept, key=_count_px)
-    rivals = [s for s in kept if s is not main and _is_rival(s, main)]
+    rivals = []
+    for series in kept:
+        other = _count_px(series) >= BESIDE_SHARE * _count_px(main) and not _are_alike(series, main)
+        if series is not main and (_find_size(series) == _find_size(main) or other):
+            rivals.append(series)
     if rivals:
         _refuse([main, *rivals], path, what="pictures, and nothing says which is meant", fix=FIX_ONE)
     number = next(i for i, s in enumerate(tif.series) if s is main)
     pages, remarks = _gather_planes(tif, main, number, path)
-    levels = [level for level in main.levels if _is_level(level, main)]
-    chosen = tuple(tuple(level.pages[i] for i in pages) for level in levels)
+    chosen = []
+    for level in main.levels:  # those that hold the same values as the largest, in its proportions
+        one, other = level.keyframe, main.keyframe
+        same = all(getattr(one, name) == getattr(other, name) for name in ("dtype", "samplesperpixel", "photometric"))
+        if same and len(level.pages) == len(main.pages) and _are_alike(level, main):
+            chosen.append(tuple(level.pages[i] for i in pages))
     others = [s for s in every if s is not main]
     if others:
         passed = ", ".join(_name_series(s) for s in others[:4]) + (", ..." if len(others) > 4 else "")
         remarks += (("page-chosen", f"holds several pictures: {_name_series(main)} is read; passed over: {passed}."),)
-    return Choice(chosen, number, remarks)
-
-
-def _is_beside(series: Any) -> bool:
-    page = series.keyframe
-    return bool(page.subfiletype & (REDUCED | MASK)) or bool(BESIDE.search(series.name or ""))
+    return Choice(tuple(chosen), number, remarks)
 
 
 def _find_size(series: Any) -> tuple[int, int]:
@@ -98,26 +101,14 @@ def _count_px(series: Any) -> int:
 
 
 def _are_alike(series: Any, main: Any) -> bool:
-    """Whether a picture is no larger than another in its proportions."""
+    """Return whether a picture is no larger than another in its proportions."""
     (height, width), (most_height, most_width) = _find_size(series), _find_size(main)
     off_px = abs(height * most_width / most_height - width)
     return off_px <= max(1.5, ALIKE * width)
 
 
-def _is_rival(series: Any, main: Any) -> bool:
-    if _find_size(series) == _find_size(main):
-        return True
-    return not _are_alike(series, main) and _count_px(series) >= BESIDE_SHARE * _count_px(main)
-
-
-def _is_level(level: Any, main: Any) -> bool:
-    one, other = level.keyframe, main.keyframe
-    same = all(getattr(one, name) == getattr(other, name) for name in ("dtype", "samplesperpixel", "photometric"))
-    return same and len(level.pages) == len(main.pages) and _are_alike(level, main)
-
-
 def _gather_planes(tif: TiffFile, main: Any, number: int, path: Path) -> tuple[tuple[int, ...], Remarks]:
-    """Positions of the pages that make up the picture, and what is to be said about them."""
+    """Return the positions of the pages that make up the picture, and what is to be said about them."""
     page = main.keyframe
     count = int(np.prod(main.get_shape(False), dtype=np.int64) // np.prod(page.shape, dtype=np.int64))
     if count == 1:
@@ -128,16 +119,19 @@ def _gather_planes(tif: TiffFile, main: Any, number: int, path: Path) -> tuple[t
     if count != 3 or len(main.pages) != 3 or not grey or set(outer) & {"Z", "T"}:
         _refuse([main], path, what=AXES.get(next(iter(outer), ""), "pictures of one size"), fix=FIX_ONE)
     names, colours = list_channels(tif, main, number)
-    order = _order_names(names)
-    if order is None and (any(names) or not colours):
+    plain = [name.strip().casefold() for name in names]
+    order = tuple(next((i for i, name in enumerate(plain) if name in primary), -1) for primary in PRIMARIES)
+    named = sorted(order) == [0, 1, 2]
+    if not named and (any(names) or not colours):
         found = f"channels ({', '.join(n or 'without a name' for n in names)})" if any(names) else "grey pictures"
         _refuse([main], path, what=f"{found}, which nothing calls red, green and blue", fix=FIX_CHANNELS)
-    why = "as they are named" if order is not None else "in this order, as its three channels have no other names"
-    return order or (0, 1, 2), (("channel-pages", f"keeps red, green and blue as three grey pages, {why}."),)
+    why = "as they are named" if named else "in this order, as its three channels have no other names"
+    remark = ("channel-pages", f"keeps red, green and blue as three grey pages, {why}.")
+    return order if named else (0, 1, 2), (remark,)
 
 
 def check_triple(meaning: Meaning, path: Path) -> Remarks:
-    """What is to be said of a page that calls three values a pixel grey: they are taken for red, green and blue.
+    """Return the remark on a page that calls three values a pixel grey: they are taken for red, green and blue.
 
     Raises:
         DataError: they are more than three, or white is zero, or they are numbers of colours.
@@ -146,13 +140,6 @@ def check_triple(meaning: Meaning, path: Path) -> Remarks:
         message = f"holds {1 + meaning.extras.count(0)} values a pixel, which it does not call red, green and blue."
         raise data_error(path, "several-pictures", message=message, fix=FIX_ONE)
     return (("channel-pages", "calls the three values of its pixels grey: they are taken for red, green and blue."),)
-
-
-def _order_names(names: list[str]) -> tuple[int, ...] | None:
-    """Where red, green and blue are among three names."""
-    plain = [name.strip().casefold() for name in names]
-    found = [next((i for i, name in enumerate(plain) if name in primary), -1) for primary in PRIMARIES]
-    return tuple(found) if sorted(found) == [0, 1, 2] else None
 
 
 def _name_series(series: Any) -> str:

@@ -65,16 +65,16 @@ class Stored:
 
     @property
     def size_px(self) -> tuple[int, int]:
-        """(height_px, width_px) after turning."""
+        """Return (height_px, width_px) after turning."""
         return self.find_size(0)
 
     def find_size(self, level: int) -> tuple[int, int]:
-        """(height_px, width_px) of a level after turning."""
+        """Return (height_px, width_px) of a level after turning."""
         height_px, width_px = self.levels[level].size_px
         return (width_px, height_px) if TWISTS[self.orientation][0] else (height_px, width_px)
 
     def read(self, box: Box, *, level: int = 0) -> NDArray[Any]:
-        """The values of a box of a level, (h, w) or (h, w, samples)."""
+        """Return the values of a box of a level, (h, w) or (h, w, samples)."""
         swapped, upside_down, mirrored = TWISTS[self.orientation]
         height_px, width_px = self.find_size(level)
         row, col, height, width = box
@@ -85,20 +85,14 @@ class Stored:
         return values[:: -1 if upside_down else 1, :: -1 if mirrored else 1]
 
     def find_ends(self, whole: NDArray[Any] | None = None) -> Ends:
-        """The largest values of the whole picture; decoded for this in bands, unless it is at hand as ``whole``."""
+        """Return the largest values of the whole picture; decoded in bands, unless it is at hand as ``whole``."""
         with self._lock:
-            if self._ends is None and whole is not None:
-                self._ends = measure_ends(whole, self.meaning)
-            elif self._ends is None:
-                self._ends = self._measure_bands()
+            if self._ends is None:
+                height_px, width_px = self.levels[0].size_px
+                rows = max(1, BAND_PX // width_px)
+                starts = range(0, height_px, rows) if whole is None else ()
+                bands = (self.levels[0].read((row, 0, min(rows, height_px - row), width_px)) for row in starts)
+                found = [measure_ends(band, self.meaning) for band in (bands if whole is None else (whole,))]
+                alphas = [ends.alpha for ends in found if ends.alpha is not None]
+                self._ends = Ends(max(ends.colour for ends in found), max(alphas, default=None))
             return self._ends
-
-    def _measure_bands(self) -> Ends:
-        height_px, width_px = self.levels[0].size_px
-        rows = max(1, BAND_PX // width_px)
-        bands = (
-            self.levels[0].read((row, 0, min(rows, height_px - row), width_px)) for row in range(0, height_px, rows)
-        )
-        found = [measure_ends(band, self.meaning) for band in bands]
-        alphas = [ends.alpha for ends in found if ends.alpha is not None]
-        return Ends(max(ends.colour for ends in found), max(alphas, default=None))

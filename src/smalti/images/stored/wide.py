@@ -42,26 +42,12 @@ class Wide:
 
 
 def find_wide(start: bytes) -> Wide | None:
-    """What a file is that begins so; None where Pillow reads it right."""
+    """Return the kind of a file by its first bytes; None where Pillow reads it right."""
     if start.startswith(PNG_START):
         if len(start) <= COLOUR_AT or start[DEPTH_AT] != 16 or start[COLOUR_AT] not in KINDS:
             return None
         photometric, extras = KINDS[start[COLOUR_AT]]
         return Wide("PNG", imagecodecs.png_decode, Meaning(photometric, "uint16", 16, said=False, extras=extras))
-    found = _find_depth(start)
-    if found is None:
-        return None
-    channels, bits, signed = found
-    if channels < 3 or bits <= 8:
-        return None
-    kind = ("int" if signed else "uint") + ("16" if bits <= 16 else "32")
-    # The fourth is taken for the opacity, as Pillow takes it; more are left out.
-    extras = tuple([OPACITY, *([0] * channels)][: channels - 3])
-    return Wide("JPEG2000", imagecodecs.jpeg2k_decode, Meaning("rgb", kind, bits, said=bits < 16, extras=extras))
-
-
-def _find_depth(start: bytes) -> tuple[int, int, bool] | None:
-    """Channels of a JPEG 2000, their bits, and whether they have a sign."""
     if start.startswith(CODESTREAM):
         at, bits_at = CHANNELS_AT, BITS_AT
     elif start.startswith(JP2_START) and (box := start.find(HEADER)) > 0:
@@ -70,12 +56,18 @@ def _find_depth(start: bytes) -> tuple[int, int, bool] | None:
         return None
     if len(start) <= bits_at or start[bits_at] == 255:
         return None
-    return int.from_bytes(start[at : at + 2], "big"), (start[bits_at] & 127) + 1, start[bits_at] > 127
+    channels, bits, signed = int.from_bytes(start[at : at + 2], "big"), (start[bits_at] & 127) + 1, start[bits_at] > 127
+    if channels < 3 or bits <= 8:
+        return None
+    kind = ("int" if signed else "uint") + ("16" if bits <= 16 else "32")
+    # The fourth is taken for the opacity, as Pillow takes it; more are left out.
+    extras = tuple([OPACITY, *([0] * channels)][: channels - 3])
+    return Wide("JPEG2000", imagecodecs.jpeg2k_decode, Meaning("rgb", kind, bits, said=bits < 16, extras=extras))
 
 
 @contextmanager
 def open_wide(path: Path, wide: Wide, start: bytes) -> Iterator[Stored]:
-    """The picture in such a file; it is decoded whole when the first of it is asked for.
+    """Open the picture in such a file; it is decoded whole when the first of it is asked for.
 
     Raises:
         DataError: it is damaged, too large, or of colours that are not RGB.

@@ -1,10 +1,11 @@
-"""What a layout hands to the checks: drafts of samples, problems, notes."""
+"""The result of reading a layout, as the checks get it: candidates for samples, problems, notes."""
 
 from __future__ import annotations
 
 import json
 import re
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -65,12 +66,12 @@ class Columns:
 
     @property
     def has_labels(self) -> bool:
-        """Whether a column of labels, or several of classes, are known."""
+        """Return whether a column of labels, or several of classes, are known."""
         return self.label is not None or bool(self.class_columns)
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class Candidate:
     """A sample before it is checked.
 
     Attributes:
@@ -89,8 +90,8 @@ class Draft:
 
 
 @dataclass(slots=True)
-class Reading:
-    """What was found in a data folder, good and bad; a layout fills it.
+class LayoutResult:
+    """Everything that was found in a data folder, good and bad; a layout fills it.
 
     Attributes:
         tables: the tables that count.
@@ -98,7 +99,7 @@ class Reading:
     """
 
     layout: str
-    drafts: list[Draft] = field(default_factory=list)
+    candidates: list[Candidate] = field(default_factory=list)
     tables: set[str] = field(default_factory=set)
     passed: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
@@ -106,23 +107,22 @@ class Reading:
     submission_columns: tuple[str, str] = ("sample_index", "label")
     form: Form | None = None
     no_submission: str = ""
-    _by_name: dict[str, Draft] = field(default_factory=dict)
+    _by_name: dict[str, Candidate] = field(default_factory=dict)
 
-    def add(self, draft: Draft) -> None:
-        """Take a draft; a second one of the same image is a problem."""
-        name = draft.sample.image
-        first = self._by_name.get(name)
-        if first is None:
-            self._by_name[name] = draft
-            self.drafts.append(draft)
+    def add(self, candidate: Candidate) -> None:
+        """Take a candidate; a second one of the same image is a problem."""
+        name = candidate.sample.image
+        first = self._by_name.setdefault(name, candidate)
+        if first is candidate:
+            self.candidates.append(candidate)
             return
-        self.report(
-            "repeated-row",
-            draft.where,
-            message=_describe_repeat(first, draft),
-            fix="delete all rows of this image but the right one",
-            images=(name,),
-        )
+        message = f"'{name}' is listed twice; the other is {first.where}."
+        for what in ("case", "label"):
+            one, two = getattr(first.sample, what), getattr(candidate.sample, what)
+            if one != two:
+                message = f"'{name}' is listed twice and contradicts {first.where}: {what} '{two}', not '{one}'."
+        fix = "delete all rows of this image but the right one"
+        self.report("repeated-row", candidate.where, message=message, fix=fix, images=(name,))
 
     def report(
         self, code: str, file: str, *, message: str, fix: str, images: tuple[str, ...] = (), warning: bool = False
@@ -131,19 +131,9 @@ class Reading:
         self.problems.append(Problem(code, file, message, fix, images, warning))
 
 
-def _describe_repeat(first: Draft, second: Draft) -> str:
-    for what in ("label", "case"):
-        one, two = getattr(first.sample, what), getattr(second.sample, what)
-        if one != two:
-            return (
-                f"'{second.sample.image}' is listed twice and contradicts {first.where}: {what} '{two}', not '{one}'."
-            )
-    return f"'{second.sample.image}' is listed twice; the other is {first.where}."
-
-
-def report_escape(reading: Reading, where: str, *, text: str, image: str | None = None, near: str = "") -> None:
+def report_escape(result: LayoutResult, where: str, *, text: str, image: str | None = None, near: str = "") -> None:
     """Record a path that leaves the data folder; ``image`` says whose mask it names, ``near`` what it does not mean."""
-    reading.report(
+    result.report(
         "path-escape",
         where,
         message=f"{text!r} leaves the data folder{near}.",
@@ -152,9 +142,15 @@ def report_escape(reading: Reading, where: str, *, text: str, image: str | None 
     )
 
 
-def write_setting(knob: str, value: str | list[str]) -> str:
-    """The option that answers a question, quoted for YAML and for a shell; ``knob`` is a name in `Columns`."""
+def format_setting(knob: str, value: str | list[str]) -> str:
+    """Return the option that answers a question, quoted for YAML and for a shell; ``knob`` is a name in `Columns`."""
     values = [value] if isinstance(value, str) else value
     texts = [json.dumps(text, ensure_ascii=False) if SPECIAL.search(text) else text for text in values]
     listed = texts[0] if isinstance(value, str) else f"[{', '.join(texts)}]"
     return "--set " + shlex.quote(f"data.{knob}={listed}")
+
+
+def list_names(names: Iterable[str]) -> str:
+    """Return names for a message; a long list is cut."""
+    quoted = [f"'{name}'" for name in names]
+    return ", ".join(quoted[:12]) + (f" and {len(quoted) - 12} more" if len(quoted) > 12 else "")
