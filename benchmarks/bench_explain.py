@@ -76,7 +76,7 @@ def keep_maps() -> None:
 
 def measure_shares(run: Path) -> dict[str, list[tuple[str, list[float], float]]]:
     """For each map, of each held-out image its case, the share inside the mask of every seed, and the mask's area."""
-    experiment, splits = reopen(run)
+    experiment = reopen(run)
     told = {row["image"]: row for row in read_json(run / "explanation.json")["images"]}
     classes = experiment.cohort.classes
     questions = [
@@ -84,7 +84,7 @@ def measure_shares(run: Path) -> dict[str, list[tuple[str, list[float], float]]]
         for s in experiment.cohort.labelled
     ]
     found: dict[str, list[tuple[str, list[float], float]]] = {"map": [], "gradcam": []}
-    for explanation in explain_images(experiment, splits, questions):
+    for explanation in explain_images(experiment, questions):
         place = find_place(explanation, experiment.store)
         for name, maps in list_maps(explanation).items():
             pairs = [

@@ -286,10 +286,8 @@ def score(
     started = time.perf_counter()
     settings = [*settings, f"train.device={device}", f"train.precision={precision}"]
     runs = bench.work / "runs"
-    experiment, splits = workflow.train_run(
-        bench.data, preset, settings=settings, runs=runs, name=name, skip_problems=True
-    )
-    workflow.predict(experiment, splits)
+    experiment = workflow.train_run(bench.data, preset, settings=settings, runs=runs, name=name, skip_problems=True)
+    workflow.predict(experiment)
     seconds, classes = time.perf_counter() - started, experiment.cohort.classes
     table = experiment.run.read_out_of_fold().sort_values(["seed", "image"])
     f1 = score_predictions(table, classes=classes)["metrics"]["macro_f1"]

@@ -33,7 +33,7 @@ def finished(challenge: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(scope="session")
 def prepare(challenge: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
-    """Make an experiment and its splits from settings on top of the fast recipe; tiles and features are shared."""
+    """Make an experiment from settings on top of the fast recipe; tiles and features are shared."""
     from smalti import workflow
     from smalti.recipe import load_recipe
 
@@ -91,6 +91,6 @@ def embed(tmp_path: Path) -> Callable[..., Any]:
         splits = split_cases(cohort, plan.split)
         frozen = dict.fromkeys((s.name for s in splits), Frozen(Features((), store, values.shape[2]), values))
         run = RunFolder(tmp_path / name)
-        return Experiment(run, plan, cohort, store, backbone, frozen, device, make_fabric(device)), splits
+        return Experiment(run, plan, cohort, splits, store, backbone, frozen, device, make_fabric(device))
 
     return build

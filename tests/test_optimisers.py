@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -276,8 +277,9 @@ def test_every_way_learns_and_repeats(way: tuple[str, ...], embed: Make) -> None
     knobs = ["split.folds=2", *(f"train.transfer.{knob}" for knob in (*way, "epochs=12", "batch_images=8"))]
     ends = []
     for name in ("one", "two"):
-        experiment, splits = embed(points, labels, *knobs, name=name)
-        train_folds(experiment, splits)
+        experiment = embed(points, labels, *knobs, name=name)
+        splits = experiment.splits
+        train_folds(experiment)
         ends.append([read_checkpoint(experiment.run.checkpoints / f"{s.name}.safetensors") for s in splits])
         for split, content in zip(splits, ends[-1], strict=True):
             linear, scale = content["weights"]["head.linear.weight"], content["weights"]["head.scale"]
@@ -304,8 +306,9 @@ def test_accumulated_batches_are_one_step(embed: Make) -> None:
     ends = []
     for name, knobs in (("whole", ("batch_images=64",)), ("parts", ("batch_images=4", "accumulate=64"))):
         changed = ["train.transfer.class_weights=none", *(f"train.transfer.{knob}" for knob in knobs)]
-        experiment, splits = embed(points, labels, *fixed, *changed, name=name)
-        train_folds(experiment, splits[:1])
+        experiment = embed(points, labels, *fixed, *changed, name=name)
+        splits = experiment.splits
+        train_folds(replace(experiment, splits=splits[:1]))
         ends.append(read_checkpoint(experiment.run.checkpoints / f"{splits[0].name}.safetensors")["weights"])
     for key, value in ends[0].items():
         torch.testing.assert_close(value, ends[1][key], rtol=1e-4, atol=1e-6)

@@ -123,7 +123,7 @@ class Drawn:
 
 def make_probe(count: int, prepare: Make) -> Probe:
     """Images of two classes that differ in brightness, and a head that knows it."""
-    experiment, _ = prepare("train.finetune.epochs=0")
+    experiment = prepare("train.finetune.epochs=0")
     head = Head(3, 2, dropout=0.0)
     with torch.no_grad():
         head.linear.weight.copy_(torch.tensor([[-1.0] * 3, [1.0] * 3]))
@@ -287,7 +287,7 @@ def test_inside_a_search_too_a_policy_must_not_score_with_who_chose_it(challenge
     ground = workflow.inspect_ground(challenge, recipe=plain, decisions_path=tmp_path / "d.csv",
                                      seal_path=tmp_path / "s.json", cache=tmp_path / "cache")  # fmt: skip
     bench = Bench(ground, tmp_path, tmp_path / "search", plain)
-    experiment, _ = bench.prepare(plain)
+    experiment = bench.prepare(plain)
     path = tmp_path / "policy.yaml"
     write_policy(path, make_policy(seen=frozenset(experiment.digests.values())))
     knobs = ["train.finetune.augmentation=policy", f"train.finetune.augmentation_options=[file={path}]"]

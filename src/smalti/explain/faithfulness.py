@@ -127,15 +127,11 @@ def measure_ratio(
     sums = np.stack([np.bincount(case, weights=x[known], minlength=len(names)) for x in (top, bottom)], axis=1)
     value = float(sums[:, 0].sum() / sums[:, 1].sum())
     drawn = np.concatenate([w @ sums for w in draw_weights(len(names), resamples=resamples)])
-    left = sums.sum(axis=0) - sums
-    spread = measure_spread(value, _divide(drawn), _divide(left) if len(names) > 1 else np.array([]))
+    left = (sums.sum(axis=0) - sums)[: len(names) if len(names) > 1 else 0]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        spread = measure_spread(value, drawn[:, 0] / drawn[:, 1], left[:, 0] / left[:, 1])
     low, high = spread.find_interval(confidence=confidence)
     return Mean(value, low, high, int(known.sum()), len(names), trustworthy=len(names) >= LEAST_CASES)
-
-
-def _divide(sums: Floats) -> Floats:
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(sums[:, 0] / sums[:, 1], dtype=np.float64)
 
 
 def integrate_curve(kept: NDArray[np.int64], scores: Floats) -> Floats:

@@ -1,8 +1,8 @@
-"""What pooler and head say about the single tiles of one image."""
+"""Attributions of single tiles: the answer of pooler and head to the tiles of one image."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,7 +27,7 @@ class TileBag:
     guide: Guide | None = None
 
     def take(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, Guide | None]:
-        """Features, places and guide of M bags of k of its tiles, for ``rows`` (M, k)."""
+        """Return features, places and guide of M bags of k of its tiles, for ``rows`` (M, k)."""
         guide = self.guide
         if guide is not None:
             count = len(rows)
@@ -62,7 +62,7 @@ class Reading:
     alone: torch.Tensor
 
     def take_map(self, kind: str, shown: int) -> torch.Tensor:
-        """The values (N,) of one kind (`choose_kind`) for class ``shown``; shares as multiples of an even share."""
+        """Return the values (N,) of one kind (`choose_kind`) for class ``shown``; shares as multiples of the mean."""
         if kind == "contribution" and self.contributions is not None:
             return self.contributions[:, shown]
         if kind == "class attention" and self.by_class is not None:
@@ -71,7 +71,7 @@ class Reading:
 
 
 def choose_kind(reader: BagReader, reading: Reading) -> str:
-    """What is shown of a network: the most exact that its pooler has.
+    """Choose the attribution to show: the most exact one that the pooler has.
 
     ``contribution`` of an additive pooler, ``class attention`` of one that looks at each class apart, ``attention`` of
     any other that learns; ``evidence``, the logit of the tile alone, where no share is learned.
@@ -84,7 +84,7 @@ def choose_kind(reader: BagReader, reading: Reading) -> str:
 
 
 def read_tiles(reader: BagReader, bag: TileBag) -> Reading:
-    """Everything that a reader says about the tiles of a bag."""
+    """Return logits and attributions of the tiles of a bag."""
     with torch.inference_mode():
         features, places, guide = bag.take(torch.arange(len(bag.features))[None])
         real = torch.ones(features.shape[:2], dtype=torch.bool, device=features.device)
@@ -101,7 +101,7 @@ def read_tiles(reader: BagReader, bag: TileBag) -> Reading:
 
 
 def score_subsets(reader: BagReader, bag: TileBag, rows: torch.Tensor) -> torch.Tensor:
-    """Logits (M, C) of M bags of k tiles of an image, for ``rows`` (M, k)."""
+    """Return logits (M, C) of M bags of k tiles of an image, for ``rows`` (M, k)."""
     together = max(1, READ_TILES // rows.shape[1])
     with torch.inference_mode():
         parts = []
@@ -112,14 +112,12 @@ def score_subsets(reader: BagReader, bag: TileBag, rows: torch.Tensor) -> torch.
 
 
 def find_gradients(reader: BagReader, bag: TileBag, classes: Sequence[int]) -> torch.Tensor:
-    """Gradient of the bag's logit of each class by the embeddings of its tiles, (K, N, D)."""
-    return torch.stack(list(_iterate_gradients(reader, bag, classes)))
-
-
-def _iterate_gradients(reader: BagReader, bag: TileBag, classes: Sequence[int]) -> Iterator[torch.Tensor]:
+    """Return the gradient (K, N, D) of the bag's logit of each class by the embeddings of its tiles."""
+    found = []
     for name in classes:
         features, places, guide = bag.take(torch.arange(len(bag.features))[None])
         features = features.detach().clone().requires_grad_()
         with torch.enable_grad():
             logits, _ = reader(features, positions=places, guide=guide)
-            yield torch.autograd.grad(logits[0, name], features)[0][0]
+            found.append(torch.autograd.grad(logits[0, name], features)[0][0])
+    return torch.stack(found)

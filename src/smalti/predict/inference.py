@@ -24,32 +24,30 @@ from .rules import settle_tables
 Tell = Callable[[str, int, int], None]
 
 
-def predict_outer(experiment: Experiment, splits: tuple[Split, ...], *, tell: Tell | None = None) -> pd.DataFrame:
+def predict_outer(experiment: Experiment, *, tell: Tell | None = None) -> pd.DataFrame:
     """Each labelled image once per seed, by the network of the fold that held it out."""
     tables = []
-    for split in splits:
+    for split in experiment.splits:
         samples = tuple(experiment.cohort.labelled[i] for i in split.outer)
         tables.append(_predict_part(experiment, split, samples, part="outer", tell=tell))
     return pd.concat(tables, ignore_index=True)
 
 
-def predict_unlabelled(experiment: Experiment, splits: tuple[Split, ...], *, tell: Tell | None = None) -> pd.DataFrame:
+def predict_unlabelled(experiment: Experiment, *, tell: Tell | None = None) -> pd.DataFrame:
     """Each unlabelled image once per fold and seed."""
     samples = experiment.cohort.unlabelled
-    tables = [_predict_part(experiment, split, samples, part="test", tell=tell) for split in splits]
+    tables = [_predict_part(experiment, split, samples, part="test", tell=tell) for split in experiment.splits]
     return pd.concat(tables, ignore_index=True)
 
 
-def predict_sealed(experiment: Experiment, splits: tuple[Split, ...], *, tell: Tell | None = None) -> pd.DataFrame:
+def predict_sealed(experiment: Experiment, *, tell: Tell | None = None) -> pd.DataFrame:
     """Each sealed image once per fold and seed, without its label."""
     samples = experiment.cohort.sealed
-    tables = [_predict_part(experiment, split, samples, part="sealed", tell=tell) for split in splits]
+    tables = [_predict_part(experiment, split, samples, part="sealed", tell=tell) for split in experiment.splits]
     return pd.concat(tables, ignore_index=True)
 
 
-def predict_given(
-    experiment: Experiment, splits: tuple[Split, ...], outer: pd.DataFrame, *, tell: Tell | None = None
-) -> pd.DataFrame:
+def predict_given(experiment: Experiment, outer: pd.DataFrame, *, tell: Tell | None = None) -> pd.DataFrame:
     """Each labelled image once per seed under the label that it was given, also those that decisions have left out.
 
     What was left out is scored by the network of the fold that held its case out; of a case that is gone as a whole no
@@ -62,9 +60,9 @@ def predict_given(
     case_of = {s.image: s.case for s in experiment.cohort.labelled}
     left_out = [s for s in experiment.given if s.image not in case_of]
     gone = sorted({s.case for s in left_out} - set(case_of.values()))
-    folds = 1 + max(split.fold for split in splits)
+    folds = 1 + max(split.fold for split in experiment.splits)
     tables = [outer.assign(label=outer["image"].map(labels))]
-    for split in splits:
+    for split in experiment.splits:
         held_out = {experiment.cohort.labelled[i].case for i in split.outer}
         held_out |= {case for number, case in enumerate(gone) if number % folds == split.fold}
         samples = tuple(s for s in left_out if s.case in held_out)

@@ -32,7 +32,7 @@ from ..registry import read_options
 from ..samples import AUGMENTATIONS, StainMaps, apply_transform
 from ..tile import SHAPE_NAMES, TileStore
 from ..tissue import STAINS
-from ..types import Cohort, Sample
+from ..types import Cohort, Sample, Split
 from .devices import Device
 from .features import Features
 from .heads import HEADS
@@ -71,6 +71,7 @@ class Experiment:
     run: RunFolder
     recipe: Recipe
     cohort: Cohort
+    splits: tuple[Split, ...]
     store: TileStore
     backbone: Backbone
     frozen: Mapping[str, Frozen]

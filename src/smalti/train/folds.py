@@ -40,13 +40,13 @@ PHASES = ("transfer", "finetune")
 WATCHED = {"transfer": ("transfer",), "all": PHASES, "none": ()}
 
 
-def train_folds(experiment: Experiment, splits: tuple[Split, ...], *, tell: Tell | None = None) -> None:
+def train_folds(experiment: Experiment, *, tell: Tell | None = None) -> None:
     """Train what is not trained yet; write ``history.csv``, ``predictions/inner.csv``, ``predictions/dynamics.npz``,
     where weights stopped being numbers ``diverged.csv``, and of heads that were solved ``heads.csv``.
 
     ``tell(name, done, total)`` hears of every epoch, and of every step of a search before it.
     """
-    run = experiment.run
+    run, splits = experiment.run, experiment.splits
     for split in splits:
         if not (run.checkpoints / f"{split.name}.safetensors").is_file():
             train_split(experiment, split, tell=tell)
@@ -54,7 +54,7 @@ def train_folds(experiment: Experiment, splits: tuple[Split, ...], *, tell: Tell
     checkpoints = [read_checkpoint(run.checkpoints / f"{split.name}.safetensors") for split in splits]
     history = pd.DataFrame([row for c in checkpoints for row in c["history"]], columns=list(HISTORY_COLUMNS))
     write_table(run.path / "history.csv", history)
-    write_table(run.predictions / "inner.csv", tabulate_inner(experiment, splits))
+    write_table(run.predictions / "inner.csv", tabulate_inner(experiment))
     _record_explored(run, splits, checkpoints)
     diverged = [row for content in checkpoints for row in content.get("diverged", ())]
     if diverged:
@@ -82,10 +82,10 @@ def find_dynamics(run: RunFolder, split: Split) -> Path:
     return run.predictions / "folds" / f"dynamics-{split.name}.npz"
 
 
-def tabulate_inner(experiment: Experiment, splits: tuple[Split, ...]) -> pd.DataFrame:
+def tabulate_inner(experiment: Experiment) -> pd.DataFrame:
     """Prediction table of the inner images of every fold, as they were when they chose."""
     tables = []
-    for split in splits:
+    for split in experiment.splits:
         content = read_checkpoint(experiment.run.checkpoints / f"{split.name}.safetensors")
         tables.append(tabulate_scores(experiment.cohort, split, content["inner"].numpy(), content["inner_logits"]))
     return pd.concat(tables, ignore_index=True)

@@ -87,7 +87,7 @@ def tune_recipe(
     bench = Bench(ground, runs, runs / name, plan, listener)
     bench.folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(bench.folder, deep=True)
-    _, splits = bench.prepare(plan)
+    splits = bench.prepare(plan).splits
     bench.check_choices(_list_choices(chosen, settings))
     chosen, idle = _leave_out_idle(chosen, bench, settings)
     studies = Studies(chosen, search, bench, settings, listener)

@@ -64,14 +64,14 @@ def explain_run(
     classes = tuple(scores.columns)
     if shown is not None and shown not in classes:
         raise _name_missing("class", shown, classes)
-    experiment, splits = reopen(folder.path, listener=listener)
+    experiment = reopen(folder.path, listener=listener)
     chosen = choose_samples(experiment.cohort, images)
     from ...explain.explanation import explain_images
 
     with stage(folder, "explain"):
         questions = list(_ask(chosen, scores, shown))
         album = Album(classes)
-        for done, explanation in enumerate(explain_images(experiment, splits, questions, tell=listener.tell)):
+        for done, explanation in enumerate(explain_images(experiment, questions, tell=listener.tell)):
             place = find_place(explanation, experiment.store)
             album.add(explanation, write_heatmaps(folder.path / "heatmaps", explanation, place, classes=classes))
             listener.tell("heat maps", done + 1, len(questions))

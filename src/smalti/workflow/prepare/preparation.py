@@ -40,9 +40,7 @@ UNTOUCHED = "none"  # of `STAINS`
 UNFITTED = ("average", "average_seeds")
 
 
-def prepare(
-    ground: Ground, plan: Recipe, *, runs: Path, name: str | None, listener: Listener
-) -> tuple[Experiment, tuple[Split, ...]]:
+def prepare(ground: Ground, plan: Recipe, *, runs: Path, name: str | None, listener: Listener) -> Experiment:
     """Record the plan, then tiles and features: all that the folds share."""
     from ...models import build_backbone
     from ...tile import build_store
@@ -91,10 +89,9 @@ def prepare(
         with stage(run_folder, "features"):
             embed = partial(_embed, plan, backbone, fabric=fabric, cache=cache, listener=listener)
             frozen = _freeze(embed, stains, plan, classes=len(ground.cohort.classes))
-    experiment = Experiment(
-        run_folder, plan, ground.cohort, store, backbone, frozen, device, fabric, stains, digests, given
+    return Experiment(
+        run_folder, plan, ground.cohort, splits, store, backbone, frozen, device, fabric, stains, digests, given
     )
-    return experiment, splits
 
 
 def _settle_sizes(
@@ -323,7 +320,7 @@ def refold(
             _embed, experiment.recipe, experiment.backbone, fabric=experiment.fabric, cache=cache, listener=SILENT
         )
         frozen = _freeze(embed, stains, experiment.recipe, classes=len(cohort.classes))
-    return replace(experiment, run=run_folder, cohort=cohort, frozen=frozen, stains=stains)
+    return replace(experiment, run=run_folder, cohort=cohort, splits=splits, frozen=frozen, stains=stains)
 
 
 def _describe_form(cohort: Cohort) -> dict[str, Any]:
