@@ -28,8 +28,8 @@ from smalti.recipe import load_recipe
 from smalti.samples import AUGMENTATIONS, BagBatches
 from smalti.tile import build_store
 from smalti.train import choose_device, make_fabric
-from smalti.train.finetune import FinetuneTask
 from smalti.train.loop import Loop, Stream
+from smalti.train.tasks.finetune import FinetuneTask
 
 
 def main() -> None:
@@ -61,7 +61,7 @@ def main() -> None:
                             norm=backbone.norm or NORMS.build("live"), watched_bags=bags[:0],
                             augmentation=AUGMENTATIONS.build(args.augmentation),
                             store=store, batches=batches, inner_bags=bags[:0], phase=phase)  # fmt: skip
-        loop = Loop(fabric=fabric, task=task, phase=phase, stream=Stream(0, 0, "finetune"),
+        loop = Loop(fabric=fabric, task=task, phase=phase, rates=settle_rates(plan.train, "finetune"), stream=Stream(0, 0, "finetune"),
                     counts=torch.ones(2, device=fabric.device), inner_targets=torch.empty(0, dtype=torch.long),
                     checkpoints=Path(name))  # fmt: skip
         feed(task, tiles=args.images * phase.tiles_per_image, repeats=args.repeats)

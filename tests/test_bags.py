@@ -24,8 +24,8 @@ from smalti.predict import predict_outer
 from smalti.samples import BagBatches, Pairing, mix_targets, split_tiles
 from smalti.tile import TileStore
 from smalti.train import Features, Frozen, load_network, read_bags, train_folds
-from smalti.train.bags import BagTask, fit_reader, pad_bags
 from smalti.train.experiment import read_options
+from smalti.train.tasks.bags import BagTask, fit_reader, pad_bags
 
 Make = Callable[..., Any]
 
@@ -315,7 +315,7 @@ def test_a_loss_on_tiles_takes_the_classes_of_a_mixed_bag_by_their_share() -> No
 
 
 def test_drawn_tiles_of_two_bags_are_mixed_before_they_are_read(prepare: Make) -> None:
-    store = prepare()[0].store
+    store = prepare().store
     bags = np.arange(6)
     targets = np.arange(6) % 3
     batches = BagBatches(store, bags, targets, 6, 4, mixing=(1.0, 3))

@@ -142,7 +142,7 @@ def test_out_of_fold_scores_are_those_of_the_fold_that_held_the_image_out(prepar
 @pytest.fixture(scope="module")
 def store(prepare: Make) -> TileStore:
     """The tiles of the drawn cohort."""
-    return prepare()[0].store
+    return prepare().store
 
 
 @pytest.fixture
@@ -181,7 +181,7 @@ def test_features_are_what_the_backbone_gives(
 
 
 def test_a_bag_scores_the_same_whoever_else_is_scored(store: TileStore, prepare: Make) -> None:
-    from smalti.train.folds import build_network
+    from smalti.train.fold import build_network
 
     experiment = prepare("model.dropout=0.5")
     network = build_network(experiment, seed=0).train()

@@ -1,6 +1,5 @@
 """Learn: phases, the one loop, folds."""
 
-from .bags import read_bags
 from .checkpoints import read_checkpoint
 from .devices import Device, choose_device, describe_cuda, make_fabric
 from .experiment import Experiment, Frozen, check_parts, freeze
@@ -13,6 +12,7 @@ from .optim.losses import LOSSES
 from .optim.optimisers import list_optimisers, settle_train
 from .optim.schedules import SCHEDULES
 from .policies.search import SEARCHES
+from .tasks.bags import read_bags
 
 __all__ = [
     "HEADS",

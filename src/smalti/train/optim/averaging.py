@@ -1,8 +1,9 @@
-"""Which weights are looked at after an epoch: the last, or a mean of several.
+"""Weights that are evaluated after an epoch: the last, or an average of several.
 
 ``ema``: exponential moving mean over steps (Polyak & Juditsky 1992). ``swa``: mean over the epochs of the second half
 (Izmailov et al. 2018). ``soup``: at the end, the mean of the epochs that lower the inner loss when they are added, best
-first (greedy soup, Wortsman et al. 2022). Stored batch statistics are averaged along.
+first (greedy soup, Wortsman et al. 2022). Stored batch statistics are averaged too. torch's AveragedModel is not used,
+since it averages counters as well and keeps a second network.
 """
 
 from __future__ import annotations
@@ -85,14 +86,14 @@ class Averaging:
         finally:
             self.module.load_state_dict(last)
 
-    def keep(self, loss: float, epoch: int) -> None:
-        """Remember an epoch as a candidate of a soup."""
+    def add_candidate(self, loss: float, epoch: int) -> None:
+        """Add an epoch to the candidates of a soup, unless its loss is NaN."""
         if self.kind == "soup" and self.mixed is None and loss == loss:
             kept = [*self.candidates, (loss, epoch, copy_weights(self.module))]
             self.candidates = sorted(kept, key=lambda c: c[:2])[:SOUP_EPOCHS]
 
-    def cook(self, measure: Callable[[], float]) -> tuple[int, ...]:
-        """Load the greedy soup of the candidates into the module; the epochs in it, none where there is no candidate.
+    def fit(self, measure: Callable[[], float]) -> tuple[int, ...]:
+        """Load the greedy soup of the candidates into the module; return its epochs, none without candidates.
 
         ``measure`` gives the inner loss of the module.
         """

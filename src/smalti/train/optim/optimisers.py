@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import schedulefree
@@ -44,14 +45,14 @@ RELATIVE_RATES = {
 
 
 def list_optimisers() -> list[str]:
-    """Every optimiser name that a recipe may use on this machine."""
+    """List every optimiser name that a recipe may use on this machine."""
     accelerated = torch.cuda.is_available()
     names = [n for n in timm.optim.list_optimizers() if n not in SECOND_ORDER]
     return sorted([RANGER, *SCHEDULE_FREE, *(n for n in names if accelerated or not n.startswith(ACCELERATED))])
 
 
 def check_optimiser(name: str) -> None:
-    """See whether there is an optimiser of this name.
+    """Refuse a name that no optimiser has.
 
     Raises:
         PartError: there is none, or not on this machine; the message names the nearest.
@@ -67,15 +68,27 @@ def check_optimiser(name: str) -> None:
     raise PartError(f"no optimiser is called '{name}'. Did you mean {near}?")
 
 
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Learning rate of the head and weight decay, both known."""
+
+    lr: float
+    weight_decay: float
+
+
+def settle_rates(train: recipe.Train, name: str) -> Rates:
+    """Return the rates of phase ``name``: the optimiser's own if the recipe gives none."""
+    phase: recipe.Phase = getattr(train, name)
+    relative = RELATIVE_RATES.get(phase.optimiser, 1.0)
+    return Rates(
+        lr=ADAMW_RATES[name] * relative if phase.lr is None else phase.lr,
+        weight_decay=ADAMW_DECAY / relative if phase.weight_decay is None else phase.weight_decay,
+    )
+
+
 def settle_train(train: recipe.Train) -> recipe.Train:
-    """The section with a rate and a weight decay in both phases: the optimiser's own where the recipe gives none."""
-    phases = {}
-    for name, rate in ADAMW_RATES.items():
-        phase: recipe.Phase = getattr(train, name)
-        relative = RELATIVE_RATES.get(phase.optimiser, 1.0)
-        own = {"lr": rate * relative, "weight_decay": ADAMW_DECAY / relative}
-        given = phase.model_dump(include=set(own), exclude_none=True)
-        phases[name] = phase.model_copy(update=own | given)
+    """Return the section with rates in both phases, see `settle_rates`."""
+    phases = {name: getattr(train, name).model_copy(update=asdict(settle_rates(train, name))) for name in ADAMW_RATES}
     return train.model_copy(update=phases)
 
 
@@ -106,7 +119,7 @@ def build_optimiser(
 
 
 def set_learning(optimiser: torch.optim.Optimizer, learning: bool) -> None:
-    """Tell a schedule-free optimiser whether weights are about to learn or to be looked at; others need no word."""
+    """Switch a schedule-free optimiser between training and evaluation; no-op for others."""
     if isinstance(optimiser, Lookahead):
         optimiser = optimiser.fast
     switch: Any = getattr(optimiser, "train" if learning else "eval", None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import chain, repeat
 
 import numpy as np
@@ -38,10 +38,11 @@ def find_rate(
         step: one step of the optimiser on some batches, as training makes it; their mean loss.
     """
     before = copy_weights(task.module)
+    batches = chain.from_iterable(task.draw_batches(rng) for _ in repeat(None))  # epochs without end
     rates = np.geomspace(LOWEST, HIGHEST, STEPS)
     smooth = least = None
     best = float(rates[0])
-    for i, (batch, rate) in enumerate(zip(_repeat_batches(task, rng), rates, strict=False)):
+    for i, (batch, rate) in enumerate(zip(batches, rates, strict=False)):
         for group, scale in zip(optimiser.param_groups, scales, strict=True):
             group["lr"] = float(rate) * scale
         value = step([batch])
@@ -53,8 +54,3 @@ def find_rate(
             least, best = smooth, float(rate)
     task.module.load_state_dict(before)
     return best / BELOW_LEAST
-
-
-def _repeat_batches(task: Task, rng: np.random.Generator) -> Iterator[tuple[Forward, torch.Tensor]]:
-    """Passes over the training images without end."""
-    return chain.from_iterable(task.draw_batches(rng) for _ in repeat(None))

@@ -19,8 +19,8 @@ from ...samples import AUGMENTATIONS, OPERATIONS, Augmentation, BagBatches, Oper
 from ...store import write_atomic
 from ...types import Split
 from ..experiment import Experiment
-from ..finetune import FinetuneTask, restain
 from ..guides import GuideSource
+from ..tasks.finetune import FinetuneTask, restain
 from .probe import Effect, Probe, Progress, weigh_operations
 from .search import SEARCHES
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,9 +13,9 @@ from lightning.fabric import Fabric
 from numpy.typing import NDArray
 from torch.optim.swa_utils import update_bn
 
-from .. import recipe
-from ..models import Guide, Network, Norm, ParameterGroup, build_groups, open_stage
-from ..samples import (
+from ... import recipe
+from ...models import Guide, Network, Norm, ParameterGroup, build_groups, open_stage
+from ...samples import (
     Augmentation,
     BagBatches,
     Batch,
@@ -29,12 +30,12 @@ from ..samples import (
     normalise_tiles,
     pair_bags,
 )
-from ..tile import TileStore
-from ..types import InputSpec
-from .forward import score_bags
-from .guides import GuideSource
-from .optim.losses import measure_divergence
-from .tasks import Forward
+from ...tile import TileStore
+from ...types import InputSpec
+from ..forward import score_bags
+from ..guides import GuideSource
+from ..optim.losses import measure_divergence
+from .transfer import Forward
 
 VIEWS = 3  # of a tile, where predictions have to agree: as it is, and two augmented ones (Hendrycks et al. 2020)
 
@@ -132,7 +133,12 @@ class FinetuneTask:
                 again = replace(self._draw_transform(batch, colours), turns=transform.turns)
                 transforms = [plain, transform, again]
             batch = replace(batch, tiles=np.concatenate([transform_tiles(batch, t, self.stains) for t in transforms]))
-            yield self._mix_pixels(batch, colours), guide
+            if self.phase.pixel_mixing != "none":  # what the guide says about shapes stays
+                pairing = pair_bags(len(batch.tiles), alpha=self.phase.pixel_alpha, rng=colours)
+                tiles, kept = mix_pixels(batch.tiles, pairing, way=self.phase.pixel_mixing, rng=colours)
+                targets = mix_targets(batch.targets, pairing, kept=kept, classes=self.classes)
+                batch = replace(batch, tiles=tiles, targets=targets)
+            yield batch, guide
 
     def _draw_transform(self, batch: Batch, colours: np.random.Generator) -> Transform:
         return self._augment(len(batch.rows), batch.rows.shape[1], self._strength, colours)
@@ -148,24 +154,9 @@ class FinetuneTask:
         further = self.phase.consistency * measure_divergence(views)
         return views[0], further if extra is None else further + extra
 
-    def _mix_pixels(self, batch: Batch, rng: np.random.Generator) -> Batch:
-        """Bags mixed with partners of the batch, where that is asked for; what a mask's geometry says stays."""
-        if self.phase.pixel_mixing == "none":
-            return batch
-        pairing = pair_bags(len(batch.tiles), alpha=self.phase.pixel_alpha, rng=rng)
-        tiles, kept = mix_pixels(batch.tiles, pairing, way=self.phase.pixel_mixing, rng=rng)
-        targets = mix_targets(batch.targets, pairing, kept=kept, classes=self.classes)
-        return replace(batch, tiles=tiles, targets=targets)
-
-    def score_inner(self) -> torch.Tensor:
-        """Logits of the inner images from all their tiles."""
-        return self._score(self.inner_bags)
-
-    def score_watched(self) -> torch.Tensor:
-        """Logits of the watched images from all their tiles."""
-        return self._score(self.watched_bags)
-
-    def _score(self, bags: NDArray[np.int64]) -> torch.Tensor:
+    def score(self, part: Literal["inner", "watched"]) -> torch.Tensor:
+        """Return logits (n, C) of the images of a part from all their tiles."""
+        bags = self.inner_bags if part == "inner" else self.watched_bags
         return score_bags(self.module, self.store, bags, spec=self.spec, fabric=self.fabric, stains=self.stains)
 
 

@@ -1,10 +1,11 @@
-"""Bags of stored tile features as training samples: what a pooler that learns needs in phase ``transfer``."""
+"""Bags of stored tile features as the task of phase ``transfer``, for a pooler that learns."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,12 +13,12 @@ import torch.nn.functional as F
 from lightning.fabric import Fabric
 from numpy.typing import NDArray
 
-from .. import recipe
-from ..models import TILE_WIDTH, BagReader, Guide, LearnedPooler, ParameterGroup
-from ..samples import Pairing, draw_images, measure_step, mix_targets, pair_bags, split_tiles
-from .features import Features
-from .guides import PADDING, GuideSource
-from .tasks import Forward
+from ... import recipe
+from ...models import TILE_WIDTH, BagReader, Guide, LearnedPooler, ParameterGroup
+from ...samples import Pairing, draw_images, measure_step, mix_targets, pair_bags, split_tiles
+from ..features import Features
+from ..guides import PADDING, GuideSource
+from .transfer import Forward, list_plain_groups
 
 SCORED_TILES = 20_000  # padded tiles of the bags that are scored together; 100 MB at 1,280 dimensions
 SCALE_TILES = 50_000  # tiles that mean and scale are taken from
@@ -90,22 +91,18 @@ def read_bags(reader: BagReader, features: Features, bags: NDArray[np.int64], *,
     was_training = reader.training
     reader.eval()
     guides = GuideSource.open(features.store, reader)
+    device = next(reader.parameters()).device
     logits: list[torch.Tensor] = []
     with torch.inference_mode():
         for group in _group_bags(features, bags):
-            seen = [_read_group(reader, features, group, view=view, guides=guides) for view in range(views)]
+            rows = [np.arange(features.store.count(bag)) for bag in group]
+            seen = []
+            for view in range(views):
+                padded = pad_bags(features, group, rows=rows, view=view, guides=guides).to(device)
+                seen.append(reader(padded.features, padded.mask, padded.positions, guide=padded.guide)[0])
             logits.append(torch.stack(seen).mean(dim=0).float().cpu())
     reader.train(was_training)
     return torch.cat(logits) if logits else torch.empty(0, reader.head.linear.out_features)
-
-
-def _read_group(
-    reader: BagReader, features: Features, bags: list[int], *, view: int, guides: GuideSource
-) -> torch.Tensor:
-    rows = [np.arange(features.store.count(bag)) for bag in bags]
-    padded = pad_bags(features, bags, rows=rows, view=view, guides=guides).to(next(reader.parameters()).device)
-    logits: torch.Tensor = reader(padded.features, padded.mask, padded.positions, guide=padded.guide)[0]
-    return logits
 
 
 def _group_bags(features: Features, bags: NDArray[np.int64]) -> Iterator[list[int]]:
@@ -150,14 +147,11 @@ class BagTask:
         self._guides = GuideSource.open(self.features.store, self.module)
 
     def list_groups(self) -> list[ParameterGroup]:
-        """Pooler and head at one rate."""
-        learned = [p for p in self.module.parameters() if p.requires_grad]
-        weights = tuple(p for p in learned if p.ndim > 1)
-        rest = tuple(p for p in learned if p.ndim <= 1)
-        return [ParameterGroup(weights, 0, 1.0, True), ParameterGroup(rest, 0, 1.0, False)]
+        """Return the parameters of pooler and head."""
+        return list_plain_groups(self.module)
 
     def start_epoch(self, epoch: int, epochs: int) -> None:
-        """Dropout on."""
+        """Switch dropout on."""
         self.module.train()
 
     def draw_batches(self, rng: np.random.Generator) -> Iterator[tuple[Forward, torch.Tensor]]:
@@ -187,13 +181,9 @@ class BagTask:
         kept = max(1, round(kept * (1 - self.phase.tile_dropout)))
         return np.sort(rng.choice(count, kept, replace=False))
 
-    def score_inner(self) -> torch.Tensor:
-        """Logits of the inner images from all their tiles."""
-        return read_bags(self.module, self.features, self.inner_bags)
-
-    def score_watched(self) -> torch.Tensor:
-        """Logits of the watched images from all their tiles."""
-        return read_bags(self.module, self.features, self.watched_bags)
+    def score(self, part: Literal["inner", "watched"]) -> torch.Tensor:
+        """Return logits (n, C) of the images of a part from all their tiles."""
+        return read_bags(self.module, self.features, self.inner_bags if part == "inner" else self.watched_bags)
 
 
 def _split_rows(
@@ -213,30 +203,24 @@ def _split_rows(
 def fit_reader(reader: BagReader, features: Features, bags: NDArray[np.int64]) -> None:
     """Give the parts of a reader mean and scale of training bags; of their tiles an even choice of `SCALE_TILES`.
 
-    With a branch it is the branch that standardises tiles, and its fusion the embeddings of a pooler that does not
-    learn.
+    With a branch, the branch standardises tiles, and its fusion the embeddings of a pooler that does not learn.
     """
     pooler, branch = reader.pooler, reader.branch
     counts = [features.store.count(int(bag)) for bag in bags]
     step = max(1, -(-sum(counts) // SCALE_TILES))
     chosen = [features.read_rows(int(bag), np.arange(0, n, step)) for bag, n in zip(bags, counts, strict=True)]
     tiles = torch.from_numpy(np.concatenate(chosen))
-    if branch is not None:
-        branch.fit_tiles(tiles)
-    elif isinstance(pooler, LearnedPooler):
-        pooler.fit_scale(tiles)
-    if branch is not None and not pooler.learns:
-        branch.fusion.fit_scale(_pool_bags(reader, features, bags))
-
-
-def _pool_bags(reader: BagReader, features: Features, bags: NDArray[np.int64]) -> torch.Tensor:
-    """Standardised tiles, pooled, (n, E); what the branch adds to them is left at 0, since it changes in training."""
-    assert reader.branch is not None
-    center, scale = reader.branch.center, reader.branch.scale
+    if branch is None:
+        if isinstance(pooler, LearnedPooler):
+            pooler.fit_scale(tiles)
+        return
+    branch.fit_tiles(tiles)
+    if pooler.learns:
+        return
     pooled = []
     for bag in bags.tolist():
-        tiles = (torch.from_numpy(features.read_bag(bag)).to(center.device) - center) / scale
-        tiles = F.pad(tiles, (0, TILE_WIDTH))
-        coverage = torch.from_numpy(features.read_coverage(bag))[None].to(center.device) if reader.weighs else None
-        pooled.append(reader.pooler(tiles[None], coverage=coverage).embedding[0])
-    return torch.stack(pooled)
+        ready = (torch.from_numpy(features.read_bag(bag)).to(branch.center.device) - branch.center) / branch.scale
+        ready = F.pad(ready, (0, TILE_WIDTH))  # what the branch adds stays 0 here, since it changes in training
+        coverage = torch.from_numpy(features.read_coverage(bag))[None].to(ready.device) if reader.weighs else None
+        pooled.append(pooler(ready[None], coverage=coverage).embedding[0])
+    branch.fusion.fit_scale(torch.stack(pooled))

@@ -1,0 +1,72 @@
+"""A head on stored image embeddings as the task of phase ``transfer``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from numpy.typing import NDArray
+from torch import nn
+
+from ...models import Head, ParameterGroup
+from ...samples import draw_images
+
+# Logits (B, C) of one batch and a further loss where there is one; a sharpness-aware step asks twice.
+Forward = Callable[[], tuple[torch.Tensor, torch.Tensor | None]]
+
+
+def list_plain_groups(module: nn.Module) -> list[ParameterGroup]:
+    """Return what learns in a module at one rate; biases and the like do not decay."""
+    learned = [p for p in module.parameters() if p.requires_grad]
+    weights, rest = tuple(p for p in learned if p.ndim > 1), tuple(p for p in learned if p.ndim <= 1)
+    return [ParameterGroup(weights, 0, 1.0, True), ParameterGroup(rest, 0, 1.0, False)]
+
+
+@dataclass
+class TransferTask:
+    """A head on frozen image embeddings.
+
+    Attributes:
+        embeddings: (views, n, D) of the training images; a view is drawn for each image at each step.
+        targets: (n,) their classes.
+        inner, watched: (m, D) plain embeddings of the inner and of the watched images.
+        chances: (n,) of each training image at each draw; None takes each once in a pass.
+    """
+
+    module: Head
+    fabric: Fabric
+    embeddings: torch.Tensor
+    targets: torch.Tensor
+    inner: torch.Tensor
+    watched: torch.Tensor
+    batch_images: int
+    chances: NDArray[np.float64] | None = None
+
+    def __post_init__(self) -> None:
+        self.forward = self.fabric.setup_module(self.module)
+
+    def list_groups(self) -> list[ParameterGroup]:
+        """Return the parameters of the head."""
+        return list_plain_groups(self.module)
+
+    def start_epoch(self, epoch: int, epochs: int) -> None:
+        """Switch dropout on."""
+        self.module.train()
+
+    def draw_batches(self, rng: np.random.Generator) -> Iterator[tuple[Forward, torch.Tensor]]:
+        """Yield batches with one view drawn for each image."""
+        views, count, _ = self.embeddings.shape
+        for chosen in draw_images(count, self.batch_images, rng=rng, chances=self.chances):
+            drawn = self.embeddings[rng.integers(0, views, len(chosen)), chosen]
+            yield lambda drawn=drawn: (self.forward(drawn), None), self.targets[chosen]
+
+    def score(self, part: Literal["inner", "watched"]) -> torch.Tensor:
+        """Return logits (n, C) of the images of a part."""
+        self.module.eval()
+        with torch.inference_mode():
+            logits: torch.Tensor = self.forward(self.inner if part == "inner" else self.watched)
+        return logits.cpu()
