@@ -175,7 +175,8 @@ def make_loop(bench: Bench, backbone: str, *, precision: str = "auto", images: i
         augmentation=AUGMENTATIONS.build(edits),
     )  # fmt: skip
     return Loop(
-        fabric=fabric, task=task, phase=phase, rates=settle_rates(plan.train, "finetune"), stream=Stream(0, 0, "finetune"),
+        fabric=fabric, task=task, phase=phase, rates=settle_rates(plan.train, "finetune"),
+        stream=Stream(0, 0, "finetune"),
         counts=torch.ones(classes, device=fabric.device), inner_targets=torch.empty(0, dtype=torch.long),
         checkpoints=bench.work,
     )  # fmt: skip
