@@ -152,7 +152,7 @@ def apply_transform(tiles: NDArray[np.uint8], transform: Transform, *, maps: Map
     ``maps`` (B, N, 3, 4) is what becomes of the stain: `StainMaps.solve` of the rows and the transform's amounts. A
     fourth channel, the mask, is turned along and keeps its values.
     """
-    plain = _is_plain(transform)
+    plain = bool((transform.matrix == np.eye(3, dtype=np.float32)).all() and not transform.offset.any())
     if plain and maps is None and not transform.turns.any() and not transform.edits:
         return tiles
     # OpenCV multiplies 0..255, the transform is written for 0..1.
@@ -195,7 +195,3 @@ def normalise_tiles(tiles: torch.Tensor, *, spec: InputSpec) -> torch.Tensor:
     if not spec.fixed or height == spec.size_px:
         return images
     return F.interpolate(images, size=spec.size_px, mode="bilinear", antialias=True)
-
-
-def _is_plain(transform: Transform) -> bool:
-    return bool((transform.matrix == np.eye(3, dtype=np.float32)).all() and not transform.offset.any())

@@ -102,17 +102,19 @@ def describe_policy(policy: Policy) -> dict[str, Any]:
         {
             "start": round(stage.start, 4),
             "chains": [
-                {"weight": round(chain.weight, 4), "moves": [_describe_move(move) for move in chain.moves]}
+                {
+                    "weight": round(chain.weight, 4),
+                    "moves": [
+                        {"operation": m.operation, "chance": round(m.chance, 4), "amount": round(m.amount, 4)}
+                        for m in chain.moves
+                    ],
+                }
                 for chain in stage.chains
             ],
         }
         for stage in policy.stages
     ]
     return {"found": dict(policy.found), "stages": stages, "seen": sorted(policy.seen)}
-
-
-def _describe_move(move: Move) -> dict[str, Any]:
-    return {"operation": move.operation, "chance": round(move.chance, 4), "amount": round(move.amount, 4)}
 
 
 def parse_policy(content: Any, *, where: str) -> Policy:
@@ -123,8 +125,19 @@ def parse_policy(content: Any, *, where: str) -> Policy:
     """
     try:
         stages = tuple(
-            Stage(float(s["start"]), tuple(Chain(float(c["weight"]), _parse_moves(c)) for c in s["chains"]))
-            for s in content["stages"]
+            Stage(
+                float(stage["start"]),
+                tuple(
+                    Chain(
+                        float(chain["weight"]),
+                        tuple(
+                            Move(str(m["operation"]), float(m["chance"]), float(m["amount"])) for m in chain["moves"]
+                        ),
+                    )
+                    for chain in stage["chains"]
+                ),
+            )
+            for stage in content["stages"]
         )
         policy = Policy(stages, dict(content.get("found") or {}), frozenset(map(str, content.get("seen") or ())))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -134,10 +147,6 @@ def parse_policy(content: Any, *, where: str) -> Policy:
     if problems:
         raise PartError(f"policy {where}: {'; '.join(problems)}. Fix: correct the file")
     return policy
-
-
-def _parse_moves(chain: dict[str, Any]) -> tuple[Move, ...]:
-    return tuple(Move(str(m["operation"]), float(m["chance"]), float(m["amount"])) for m in chain["moves"])
 
 
 def _check_policy(policy: Policy) -> list[str]:

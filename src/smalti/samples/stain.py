@@ -95,17 +95,17 @@ class StainMaps:
         return np.stack([apply_map(tile, stain_map) for tile, stain_map in zip(tiles, maps[:, 0], strict=True)])
 
     def find_left(self, bags: NDArray[np.int64]) -> tuple[dict[str, str], dict[str, int]]:
-        """What is left as it is of these: image -> reason, and reason -> number of tiles of the other images."""
-        reasons = {int(bag): self._say_why(int(bag)) for bag in bags}
-        images = {self.store.images[bag]: why for bag, why in reasons.items() if why}
-        rows = [self.store.rows(bag) for bag, why in reasons.items() if not why]
-        kinds = [kind for r in rows for kind in self.staining.tile_kind[r.start : r.stop].tolist() if kind]
-        return images, {KINDS[kind]: number for kind, number in sorted(Counter(kinds).items())}
-
-    def _say_why(self, bag: int) -> str:
-        if kind := KINDS[self.staining.kind[bag]]:
-            return kind
-        return SINGULAR if np.isnan(self.sources[bag]).any() else ""
+        """List what keeps its stain: image -> reason, and reason -> number of tiles of the other images."""
+        images: dict[str, str] = {}
+        kinds: Counter[int] = Counter()
+        for bag in bags.tolist():
+            why = KINDS[self.staining.kind[bag]] or (SINGULAR if np.isnan(self.sources[bag]).any() else "")
+            if why:
+                images[self.store.images[bag]] = why
+            else:
+                rows = self.store.rows(bag)
+                kinds.update(kind for kind in self.staining.tile_kind[rows.start : rows.stop].tolist() if kind)
+        return images, {KINDS[kind]: number for kind, number in sorted(kinds.items())}
 
 
 def fit_maps(store: TileStore, method: str, *, bags: NDArray[np.int64], cases: Sequence[str]) -> StainMaps:
@@ -145,7 +145,12 @@ def match_axes(frames: Floats, reference: Floats) -> Floats:
 
     Where red light tells haematoxylin from eosin too narrowly, a swap would turn one into the other.
     """
-    straight, crossed = (_measure_cosines(frames[:, :, order], reference) for order in ([0, 1], [1, 0]))
+    wanted = reference[:, :2] / np.linalg.norm(reference[:, :2], axis=0)
+    cosines = []
+    for order in ([0, 1], [1, 0]):
+        axes = frames[:, :, order]
+        cosines.append((axes / np.linalg.norm(axes, axis=1, keepdims=True) * wanted).sum(axis=(1, 2)))
+    straight, crossed = cosines
     return np.where((crossed > straight)[:, None, None], frames[:, :, [1, 0, 2, 3]], frames)
 
 
@@ -183,21 +188,17 @@ def apply_map(tile: NDArray[np.uint8], stain_map: Maps) -> NDArray[np.uint8]:
 
 def _find_middle(frames: Floats, weights: Floats) -> Floats:
     lengths = np.linalg.norm(frames[:, :, :3], axis=1)
-    axes = [
-        _find_direction(frames[:, :, k] / lengths[:, k, None], weights) * _find_median(lengths[:, k], weights)
-        for k in range(3)
-    ]
+    columns = []
+    for k in range(3):
+        # Geometric median of unit vectors (Weiszfeld 1937).
+        vectors = frames[:, :, k] / lengths[:, k, None]
+        middle = np.average(vectors, axis=0, weights=weights)
+        for _ in range(STEPS):
+            distances = np.linalg.norm(vectors - middle, axis=1)
+            middle = np.average(vectors, axis=0, weights=weights / np.maximum(distances, 1e-9))
+        columns.append(middle / np.linalg.norm(middle) * _find_median(lengths[:, k], weights))
     origin = [_find_median(frames[:, channel, 3], weights) for channel in range(3)]
-    return np.column_stack([*axes, origin])
-
-
-def _find_direction(vectors: Floats, weights: Floats) -> Floats:
-    """Geometric median of unit vectors (n, 3), of unit length (Weiszfeld 1937)."""
-    middle = np.average(vectors, axis=0, weights=weights)
-    for _ in range(STEPS):
-        distances = np.linalg.norm(vectors - middle, axis=1)
-        middle = np.average(vectors, axis=0, weights=weights / np.maximum(distances, 1e-9))
-    return np.asarray(middle / np.linalg.norm(middle))
+    return np.column_stack([*columns, origin])
 
 
 def _find_median(values: Floats, weights: Floats) -> float:
@@ -206,10 +207,3 @@ def _find_median(values: Floats, weights: Floats) -> float:
     reached = np.cumsum(weights[order]) / weights.sum()
     low, high = np.searchsorted(reached, [0.5 - 1e-9, 0.5 + 1e-9])
     return float(values[order][[low, min(high, len(order) - 1)]].mean())
-
-
-def _measure_cosines(axes: Floats, reference: Floats) -> Floats:
-    """Sum of the cosines between two axes of n frames, (n, 3, 2), and the first two of the reference, (n,)."""
-    unit = axes / np.linalg.norm(axes, axis=1, keepdims=True)
-    wanted = reference[:, :2] / np.linalg.norm(reference[:, :2], axis=0)
-    return np.asarray((unit * wanted).sum(axis=(1, 2)))

@@ -1,13 +1,13 @@
 """Automated augmentation: policies that draw operations for each tile, after flips and quarter turns.
 
 The papers tune one magnitude or none; here the strength of the phase (0 to 1, growing over its epochs) is the
-magnitude, so that a storm begins as a breeze. Drawing is done with the generator of the epoch, never with a global one:
+magnitude, so that augmentation starts weak. Drawing is done with the generator of the epoch, never with a global one:
 tiles are made ahead of the network in a thread, and a repeated epoch is the same epoch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -65,7 +65,20 @@ def build_autoaugment(*, learned_on: str = "imagenet") -> Storm:
     if learned_on not in policies:
         raise RecipeError(f"no policy was learned on {learned_on!r}. Fix: learned_on={', '.join(policies)}")
     pairs = [tuple(pair) for pair in transforms.AutoAugment(transforms.AutoAugmentPolicy(learned_on)).policies]
-    return Storm(AUTO, lambda strength, rng: partial(run_steps, _draw_pair(pairs, strength, rng)))
+
+    def draw(strength: float, rng: np.random.Generator) -> Edit:
+        # One pair, each operation of it by its own chance; published magnitudes are counted in ninths.
+        drawn = pairs[int(rng.integers(len(pairs)))]
+        happens, signs = rng.random(len(drawn)), rng.choice([-1.0, 1.0], len(drawn))
+        seeds = rng.integers(2**32, size=len(drawn))
+        steps = [
+            (AUTO[NAMES[name]], strength * sign * (1.0 if ninths is None else ninths / 9), int(seed))
+            for (name, chance, ninths), luck, sign, seed in zip(drawn, happens, signs.tolist(), seeds, strict=True)
+            if luck < chance and strength > 0
+        ]
+        return partial(run_steps, steps)
+
+    return Storm(AUTO, draw)
 
 
 @AUGMENTATIONS.register(
@@ -110,20 +123,6 @@ def _draw_chain(operations: Mapping[str, Operation], count: int, amount: float, 
         (operation, amount * sign, int(seed))
         for operation, sign, seed in zip(drawn, signs.tolist(), seeds, strict=True)
         if operation is not None
-    ]
-
-
-def _draw_pair(pairs: Sequence[Sequence[Published]], strength: float, rng: np.random.Generator) -> list[Step]:
-    """One pair, each operation of it by its own chance; published magnitudes are counted in ninths."""
-    drawn = pairs[int(rng.integers(len(pairs)))]
-    happens, signs = rng.random(len(drawn)), rng.choice([-1.0, 1.0], len(drawn))
-    seeds = rng.integers(2**32, size=len(drawn))
-    if strength == 0:
-        return []
-    return [
-        (AUTO[NAMES[name]], strength * sign * (1.0 if ninths is None else ninths / 9), int(seed))
-        for (name, chance, ninths), luck, sign, seed in zip(drawn, happens, signs.tolist(), seeds, strict=True)
-        if luck < chance
     ]
 
 

@@ -151,14 +151,14 @@ def _embed_view(
     """Tiles done so far and the embeddings (n, D) of the next chunk, in the order of the store."""
     total = int(store.starts[-1])
     starts = range(0, total, CHUNK_TILES)
-    turned = (_read_view(store, s, min(s + CHUNK_TILES, total), view=view, stains=stains) for s in starts)
-    for start, tiles in zip(starts, iterate_ahead(turned), strict=True):
+
+    def read() -> Iterator[NDArray[np.uint8]]:
+        for start in starts:
+            tiles = store.read_rows(start, min(start + CHUNK_TILES, total))
+            seen = tiles if stains is None else stains.restain(tiles, start)
+            yield apply_transform(seen[None], view_transform(view, images=1, tiles=len(seen)))[0]
+
+    for start, tiles in zip(starts, iterate_ahead(read()), strict=True):
         images = normalise_tiles(torch.from_numpy(tiles).to(device), spec=backbone.spec)
         with torch.inference_mode():
             yield start + len(tiles), module(images).float().cpu().numpy()
-
-
-def _read_view(store: TileStore, start: int, stop: int, *, view: int, stains: StainMaps | None) -> NDArray[np.uint8]:
-    tiles = store.read_rows(start, stop)
-    seen = tiles if stains is None else stains.restain(tiles, start)
-    return apply_transform(seen[None], view_transform(view, images=1, tiles=len(seen)))[0]

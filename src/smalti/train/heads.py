@@ -179,9 +179,15 @@ def solve_head(solver: Solver, x: Floats, y: Ints, weights: Floats, *, cases: In
         seed: of the turns.
     """
     with threadpool_limits(1):
-        axes = _find_axes(x.reshape(-1, x.shape[-1]))
-        x = x if axes is None else x @ axes.T
-        turns = _make_turns(y, cases, seed=seed)
+        flat, axes = x.reshape(-1, x.shape[-1]), None
+        if len(flat) < flat.shape[1]:
+            # Orthonormal axes (n, D) of the space that fewer images than dimensions span. No solver here tells one
+            # rotation from another, so that nothing is lost, and n squared is less than D squared.
+            axes = np.linalg.qr(flat.T)[0].T
+            x = x @ axes.T
+        # Parts to hold out in turns, whose complements hold every class; none if a class has a single case.
+        dealt = (deal_cases(y, cases, folds=folds, seed=seed) for folds in range(MOST_TURNS, 1, -1))
+        turns = next((parts for parts in dealt if parts is not None), [])
         losses, logits, heat = _try_strengths(solver, x, y, weights, turns=turns, cases=len(np.unique(cases)))
         middle = solver.strengths[len(solver.strengths) // 2]
         strength = min(losses, key=lambda s: losses[s]) if losses else middle
@@ -190,27 +196,9 @@ def solve_head(solver: Solver, x: Floats, y: Ints, weights: Floats, *, cases: In
     return Solved(Linear(weight / heat, head.bias / heat), strength, losses, logits)
 
 
-def _find_axes(x: Floats) -> Floats | None:
-    """Orthonormal axes (n, D) of the space that fewer images than dimensions span; None where there are enough.
-
-    No solver here tells one rotation from another, so that nothing is lost, and n squared is less than D squared.
-    """
-    if len(x) >= x.shape[1]:
-        return None
-    return np.linalg.qr(x.T)[0].T
-
-
 def _open_path(solver: Solver, x: Floats, y: Ints, weights: Floats) -> Path:
     """The path of images of which there are several views, (views, n, D)."""
     return solver.open_path(x.reshape(-1, x.shape[-1]), np.tile(y, len(x)), np.tile(weights, len(x)))
-
-
-def _make_turns(y: Ints, cases: Ints, *, seed: int) -> list[Ints]:
-    """Parts to hold out in turns, whose complements hold every class; none where a class has a single case."""
-    for folds in range(MOST_TURNS, 1, -1):
-        if (parts := deal_cases(y, cases, folds=folds, seed=seed)) is not None:
-            return parts
-    return []
 
 
 def _try_strengths(

@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ... import recipe
 from ...models import Network
 from ...records import RunFolder
 from ...registry import read_options
@@ -21,7 +20,7 @@ from ...types import Split
 from ..experiment import Experiment
 from ..guides import GuideSource
 from ..tasks.finetune import FinetuneTask, restain
-from .probe import Effect, Probe, Progress, weigh_operations
+from .probe import Effect, Probe, weigh_operations
 from .search import SEARCHES
 
 Tell = Callable[[str, int, int], None]
@@ -64,7 +63,12 @@ def explore_augmentation(
     phase = experiment.recipe.train.finetune
     search = phase.policy_search
     augmentation = AUGMENTATIONS.build(phase.augmentation, **read_options(phase.augmentation_options))
-    operations, amount = list_operations(phase, augmentation)
+    operations: Mapping[str, Operation] = {}  # what is drawn from; flips and colours draw from nothing
+    amount = 0.0
+    if search is not None:
+        operations, amount = OPERATIONS, MIDDLE
+    elif isinstance(augmentation, Storm):
+        operations, amount = augmentation.operations, phase.strength_end
     if not operations or not len(split.inner) or experiment.recipe.train.transfer.epochs == 0:
         return Explored(augmentation)
     rows = experiment.cohort.labelled
@@ -74,22 +78,18 @@ def explore_augmentation(
         operations,
         amount=amount,
         cases=[rows[i].case for i in images],
-        progress=_name_progress(tell, f"{split.name} operations"),
+        progress=None if tell is None else partial(tell, f"{split.name} operations"),
     )
     if search is None:
         return Explored(augmentation, effects)
     training, _ = _build_probe(experiment, split, network, split.train)
     sound = {e.operation: operations[e.operation] for e in effects if not e.destroys}
     find = SEARCHES.build(search, **read_options(phase.policy_options))
-    seed, progress = split.seed * 1000 + split.fold, _name_progress(tell, f"{split.name} policy")
-    policy = find(training, inner, sound or operations, seed, progress=progress)
+    progress = None if tell is None else partial(tell, f"{split.name} policy")
+    policy = find(training, inner, sound or operations, split.seed * 1000 + split.fold, progress=progress)
     # All of them, though a probe looks at a few: the network that it looks with has learned from the others.
     seen = frozenset(experiment.digests[rows[i].image] for i in np.union1d(split.train, split.inner))
     return Explored(replace(policy, seen=seen), effects)
-
-
-def _name_progress(tell: Tell | None, name: str) -> Progress | None:
-    return None if tell is None else partial(tell, name)
 
 
 def picture_augmentation(run: RunFolder, task: FinetuneTask) -> None:
@@ -101,24 +101,13 @@ def picture_augmentation(run: RunFolder, task: FinetuneTask) -> None:
     chosen = _choose_evenly(classes, most=PICTURED, rng=np.random.default_rng(0))
     shown = task.show_tiles(task.batches.bags[chosen], draws=DRAWS)
     side = min(PICTURED_PX, task.store.tile_px)
-    rows = [np.concatenate([_frame(tile, side) for tile in row], axis=1) for row in shown]
+    rows = []
+    for row in shown:
+        small = [cv2.resize(np.ascontiguousarray(t), (side, side), interpolation=cv2.INTER_AREA) for t in row]
+        white = [cv2.copyMakeBorder(t, 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=(255, 255, 255)) for t in small]
+        rows.append(np.concatenate(white, axis=1))
     encoded = cv2.imencode(".png", np.concatenate(rows)[..., ::-1])[1]
     write_atomic(path, encoded.tobytes())
-
-
-def _frame(tile: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """A tile of one size, with a white edge."""
-    small = cv2.resize(np.ascontiguousarray(tile), (side, side), interpolation=cv2.INTER_AREA)
-    return np.asarray(cv2.copyMakeBorder(small, 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=(255, 255, 255)), dtype=np.uint8)
-
-
-def list_operations(phase: recipe.Finetune, augmentation: Augmentation) -> tuple[Mapping[str, Operation], float]:
-    """What is drawn from, and the amount to weigh it at; empty for flips and colours, which draw from nothing."""
-    if phase.policy_search is not None:
-        return OPERATIONS, MIDDLE
-    if isinstance(augmentation, Storm):
-        return augmentation.operations, phase.strength_end
-    return {}, 0.0
 
 
 def _build_probe(

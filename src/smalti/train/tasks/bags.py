@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ... import recipe
 from ...models import TILE_WIDTH, BagReader, Guide, LearnedPooler, ParameterGroup
-from ...samples import Pairing, draw_images, measure_step, mix_targets, pair_bags, split_tiles
+from ...samples import draw_images, measure_step, mix_targets, pair_bags, split_tiles
 from ..features import Features
 from ..guides import PADDING, GuideSource
 from .transfer import Forward, list_plain_groups
@@ -165,9 +165,15 @@ class BagTask:
             targets = self.targets[chosen]
             if self.phase.bag_mixing:
                 pairing = pair_bags(len(bags), alpha=self.phase.bag_mixing, rng=rng)
-                own, other, kept = _split_rows(rows, pairing, rng)
+                own, other, labels = [], [], []
+                for mine, partner, share in zip(rows, pairing.partners, pairing.shares, strict=True):
+                    kept, taken, label = split_tiles(len(mine), len(rows[partner]), share=share)
+                    own.append(np.sort(rng.choice(mine, kept, replace=False)))
+                    other.append(np.sort(rng.choice(rows[partner], taken, replace=False)))
+                    labels.append(label)
                 padded = read(bags, rows=own).join(read(bags[pairing.partners], rows=other))
-                targets = mix_targets(targets, pairing, kept=kept, classes=self.module.head.linear.out_features)
+                classes = self.module.head.linear.out_features
+                targets = mix_targets(targets, pairing, kept=np.array(labels), classes=classes)
             else:
                 padded = read(bags, rows=rows)
             padded = padded.to(device)
@@ -184,20 +190,6 @@ class BagTask:
     def score(self, part: Literal["inner", "watched"]) -> torch.Tensor:
         """Return logits (n, C) of the images of a part from all their tiles."""
         return read_bags(self.module, self.features, self.inner_bags if part == "inner" else self.watched_bags)
-
-
-def _split_rows(
-    rows: list[Rows], pairing: Pairing, rng: np.random.Generator
-) -> tuple[list[Rows], list[Rows], NDArray[np.float64]]:
-    """Of the drawn tiles of each bag those that it keeps, those of its partner, and what its label keeps."""
-    own, other, labels = [], [], []
-    for mine, partner, share in zip(rows, pairing.partners, pairing.shares, strict=True):
-        theirs = rows[partner]
-        kept, taken, label = split_tiles(len(mine), len(theirs), share=share)
-        own.append(np.sort(rng.choice(mine, kept, replace=False)))
-        other.append(np.sort(rng.choice(theirs, taken, replace=False)))
-        labels.append(label)
-    return own, other, np.array(labels)
 
 
 def fit_reader(reader: BagReader, features: Features, bags: NDArray[np.int64]) -> None:
