@@ -6,7 +6,9 @@ An outer image is scored only by the network of the fold that never saw its case
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -25,7 +27,7 @@ Tell = Callable[[str, int, int], None]
 
 
 def predict_outer(experiment: Experiment, *, tell: Tell | None = None) -> pd.DataFrame:
-    """Each labelled image once per seed, by the network of the fold that held it out."""
+    """Score each labelled image once per seed, by the network of the fold that held it out."""
     tables = []
     for split in experiment.splits:
         samples = tuple(experiment.cohort.labelled[i] for i in split.outer)
@@ -33,17 +35,12 @@ def predict_outer(experiment: Experiment, *, tell: Tell | None = None) -> pd.Dat
     return pd.concat(tables, ignore_index=True)
 
 
-def predict_unlabelled(experiment: Experiment, *, tell: Tell | None = None) -> pd.DataFrame:
-    """Each unlabelled image once per fold and seed."""
-    samples = experiment.cohort.unlabelled
-    tables = [_predict_part(experiment, split, samples, part="test", tell=tell) for split in experiment.splits]
-    return pd.concat(tables, ignore_index=True)
-
-
-def predict_sealed(experiment: Experiment, *, tell: Tell | None = None) -> pd.DataFrame:
-    """Each sealed image once per fold and seed, without its label."""
-    samples = experiment.cohort.sealed
-    tables = [_predict_part(experiment, split, samples, part="sealed", tell=tell) for split in experiment.splits]
+def predict_unlabelled(
+    experiment: Experiment, *, part: Literal["test", "sealed"] = "test", tell: Tell | None = None
+) -> pd.DataFrame:
+    """Score each unlabelled image once per fold and seed; or each sealed one, without its label."""
+    samples = experiment.cohort.sealed if part == "sealed" else experiment.cohort.unlabelled
+    tables = [_predict_part(experiment, split, samples, part=part, tell=tell) for split in experiment.splits]
     return pd.concat(tables, ignore_index=True)
 
 
@@ -93,12 +90,11 @@ def _predict_part(
     path = experiment.run.predictions / "folds" / f"{part}-{split.name}.csv"
     if not _is_whole(path, samples, classes=experiment.cohort.classes):
         bags = np.array([experiment.store.position(s.image) for s in samples], dtype=np.int64)
-        label = f"{split.name} {part}"
-        logits = _score(experiment, split, bags, tell=(lambda d, t: tell(label, d, t)) if tell is not None else None)
-        scores = logits.double().softmax(dim=1).numpy()
+        progress = None if tell is None else partial(tell, f"{split.name} {part}")
+        logits = _score(experiment, split, bags, tell=progress)
         head = [(s.image, s.case, split.fold, split.seed, s.label or "") for s in samples]
         table = pd.DataFrame(head, columns=list(PREDICTION_COLUMNS))
-        table[score_columns(experiment.cohort.classes)] = scores
+        table[score_columns(experiment.cohort.classes)] = logits.double().softmax(dim=1).numpy()
         write_table(path, table)
     return read_table(path)
 

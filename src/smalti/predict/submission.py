@@ -72,7 +72,8 @@ def write_submission(
     decided, shares = (
         _read_means(table, cohort) for table in (predictions, predictions if probabilities is None else probabilities)
     )
-    text = fill_form(form, classes, decided=decided, shares=shares, prior=_share_classes(cohort))
+    prior = np.bincount(cohort.targets, minlength=len(classes)) / max(1, len(cohort.labelled))
+    text = fill_form(form, classes, decided=decided, shares=shares, prior=prior)
     check_submission(text, form)
     return write_atomic(path, text)
 
@@ -88,10 +89,6 @@ def _read_means(table: pd.DataFrame, cohort: Cohort) -> Scores:
             "Fix: run 'smalti predict' again"
         )
     return {image: scores[image] for image in images}
-
-
-def _share_classes(cohort: Cohort) -> NDArray[np.float64]:
-    return np.bincount(cohort.targets, minlength=len(cohort.classes)) / max(1, len(cohort.labelled))
 
 
 def fill_form(
@@ -120,19 +117,16 @@ def fill_form(
             for column, words in form.labels.items():
                 cells[column] = _write_cell(cells[column], words[said], form.delimiter)
         if form.scores:
-            written = dict(zip(classes, _write_shares(answer(row, shares), comma=form.comma), strict=True))
+            # Decimals that add up to 1 to the last; the largest share takes the rest of the rounding.
+            exact = answer(row, shares)
+            units = np.rint(exact / exact.sum() * 10**DECIMALS).astype(np.int64)
+            units[units.argmax()] += 10**DECIMALS - units.sum()
             for column, name in form.scores.items():
-                cells[column] = _write_cell(cells[column], written[name], form.delimiter)
+                whole, rest = divmod(int(units[classes.index(name)]), 10**DECIMALS)
+                written = f"{whole}{',' if form.comma else '.'}{rest:0{DECIMALS}d}"
+                cells[column] = _write_cell(cells[column], written, form.delimiter)
         parts += [form.delimiter.join(cells), row.end]
     return "".join(parts)
-
-
-def _write_shares(shares: NDArray[np.float64], *, comma: bool) -> list[str]:
-    """Shares (C,) as decimals that add up to 1 to the last; the largest takes the rest of the rounding."""
-    units = np.rint(shares / shares.sum() * 10**DECIMALS).astype(np.int64)
-    units[units.argmax()] += 10**DECIMALS - units.sum()
-    sign = "," if comma else "."
-    return [f"{unit // 10**DECIMALS}{sign}{unit % 10**DECIMALS:0{DECIMALS}d}" for unit in units.tolist()]
 
 
 def _write_cell(sample: str, text: str, delimiter: str) -> str:

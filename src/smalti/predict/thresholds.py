@@ -1,6 +1,6 @@
-"""Which class is said: weights of the classes, chosen for macro-F1 on inner images.
+"""The class that is predicted: weights of the classes, chosen for macro-F1 on inner images.
 
-The class with the largest weight times score is said; a weight is the reciprocal of a threshold. Macro-F1 of the 15 to
+The class with the largest weight times score is predicted; a weight is the reciprocal of a threshold. Macro-F1 of the 15 to
 150 images of an inner part is a step function that hangs on a few images, and its highest step is mostly luck. So
 
 1. weights are chosen on each of many resamples of the inner cases, the smallest change among equals, and their
@@ -88,9 +88,21 @@ def build_thresholds() -> FitWeights:
         # By their numbers of images, not by their names: a class must not gain by its place in the alphabet.
         order = [c for c in np.lexsort((scores.mean(axis=0), number)) if number[c]]
         blocks = np.array_split(draws, min(RESAMPLES, 1 + draws.size * number.size // CHUNK_NUMBERS))
-        found = np.concatenate([_search_weights(y, logs, block, order) for block in blocks])
-        found[:, order] -= found[:, order].mean(axis=1, keepdims=True)
-        return _join(y, logs, draws, found)
+        found = []
+        for block in blocks:
+            # One class after the other is set to its best, until none moves.
+            log_weights = np.zeros((len(block), logs.shape[1]))
+            for _ in range(SWEEPS):
+                before = log_weights.copy()
+                for position in order:
+                    values = try_weights(y, logs + log_weights[:, None], block, position, logs[:, position])
+                    log_weights[:, position] = LOG_WEIGHTS[_choose(values, np.abs(LOG_WEIGHTS))]
+                if np.array_equal(before, log_weights):
+                    break
+            found.append(log_weights)
+        joined = np.concatenate(found)
+        joined[:, order] -= joined[:, order].mean(axis=1, keepdims=True)
+        return _join(y, logs, draws, joined)
 
     return fit
 
@@ -142,19 +154,6 @@ def _choose(values: Floats, change: Floats) -> Ints:
     """Of candidates (R, K) the best in each row; the smallest change (K,) among equals."""
     best = values >= values.max(axis=1, keepdims=True) - 1e-9
     return np.where(best, change, np.inf).argmin(axis=1)
-
-
-def _search_weights(y: Ints, logs: Floats, draws: Floats, order: list[int]) -> Floats:
-    """Log weights of each resample, (R, C): one class after the other is set to its best, until none moves."""
-    log_weights = np.zeros((len(draws), logs.shape[1]))
-    for _ in range(SWEEPS):
-        before = log_weights.copy()
-        for position in order:
-            values = try_weights(y, logs + log_weights[:, None], draws, position, logs[:, position])
-            log_weights[:, position] = LOG_WEIGHTS[_choose(values, np.abs(LOG_WEIGHTS))]
-        if np.array_equal(before, log_weights):
-            break
-    return log_weights
 
 
 def try_weights(y: Ints, weighted: Floats, draws: Floats, position: int, logs: Floats) -> Floats:

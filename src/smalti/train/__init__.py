@@ -8,7 +8,7 @@ from .folds import find_dynamics, load_network, tabulate_inner, train_folds, tra
 from .forward import read_chunks, score_bags
 from .guides import GuideSource
 from .heads import HEADS, fit_heat
-from .optim.losses import LOSSES
+from .optim.losses import LOSSES, weigh_classes
 from .optim.optimisers import list_optimisers, settle_train
 from .optim.schedules import SCHEDULES
 from .policies.search import SEARCHES
@@ -43,4 +43,5 @@ __all__ = [
     "time_pass",
     "train_folds",
     "train_split",
+    "weigh_classes",
 ]

@@ -55,7 +55,7 @@ def warn_of_divergence(run: RunFolder, *, listener: Listener) -> None:
 
 def predict(experiment: Experiment, *, listener: Listener = SILENT) -> None:
     """Out-of-fold scores, scores of the unlabelled part, the submission, and embeddings to compare images by."""
-    from ..predict import predict_given, predict_outer, predict_sealed, predict_unlabelled, write_predictions
+    from ..predict import predict_given, predict_outer, predict_unlabelled, write_predictions
     from ..train import tabulate_inner
 
     cohort = experiment.cohort
@@ -66,7 +66,7 @@ def predict(experiment: Experiment, *, listener: Listener = SILENT) -> None:
         if cohort.unlabelled:
             tables["test"] = predict_unlabelled(experiment, tell=listener.tell)
         if cohort.sealed:
-            tables["sealed"] = predict_sealed(experiment, tell=listener.tell)
+            tables["sealed"] = predict_unlabelled(experiment, part="sealed", tell=listener.tell)
         inner = tabulate_inner(experiment)
         settled = write_predictions(experiment.run, inner, tables, recipe=experiment.recipe, classes=cohort.classes)
         embeddings = experiment.compare_images()

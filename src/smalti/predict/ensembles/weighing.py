@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import softmax
 
-from ..metrics import SMALLEST_PROBABILITY
-from ..train import fit_heat
-from .ensembles import ENSEMBLES, Blend, Ensemble, Inner, combine_folds, mix_members
+from ...metrics import SMALLEST_PROBABILITY
+from ...train import fit_heat
+from .combining import ENSEMBLES, Ensemble, combine_folds, mix_members
+from .members import Blend, Inner
 
 Floats = NDArray[np.float64]
 

@@ -20,8 +20,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.multiclass import OneVsRestClassifier
 
-from ..errors import MissingExtraError
-from .ensembles import ENSEMBLES, Blend, Ensemble, Floats, Inner, Ints, combine_folds
+from ...errors import MissingExtraError
+from ...train import weigh_classes
+from .combining import ENSEMBLES, Ensemble, combine_folds
+from .members import Blend, Floats, Inner, Ints
 
 SMALLEST_SCORE = 1e-6  # smaller scores count as this, so that one confident error does not outweigh all other images
 STRENGTHS = (0.01, 0.03, 0.1, 0.3)  # C of the logistic regression, the inverse of its L2 penalty
@@ -118,7 +120,7 @@ def fit_trees(inner: Inner, *, build: Callable[[], Any]) -> Blend:
     present, classes = np.unique(inner.y_true, return_inverse=True)
 
     def learn(design: Floats, classes: Ints) -> Any:
-        return build().fit(design, classes, sample_weight=weigh_classes(classes))
+        return build().fit(design, classes, sample_weight=weigh_rows(classes))
 
     apply = _fit_scaled(make_design(inner.scores), classes, learn)
     return Blend(partial(_apply_stacker, apply=apply, present=present), note=_describe_missing(inner, present))
@@ -144,7 +146,7 @@ def choose_strength(design: Floats, classes: Ints, case: Ints, *, learn: Callabl
         for train, held in folds:
             apply = _fit_scaled(design[train], classes[train], partial(learn, strength=strength))
             of_truth[held] = apply(design[held])[np.arange(held.size), classes[held]]
-        losses.append(-np.log(np.clip(of_truth, SMALLEST_SCORE, 1)) @ weigh_classes(classes))
+        losses.append(-np.log(np.clip(of_truth, SMALLEST_SCORE, 1)) @ weigh_rows(classes))
     return STRENGTHS[int(np.argmin(losses))]
 
 
@@ -163,11 +165,9 @@ def split_inner(classes: Ints, case: Ints) -> list[tuple[Ints, Ints]] | None:
     return None
 
 
-def weigh_classes(classes: Ints) -> Floats:
-    """Weight of each row (n,), mean 1, so that every class that occurs weighs the same."""
-    counts = np.bincount(classes)
-    weights: Floats = classes.size / (np.count_nonzero(counts) * counts[classes])
-    return weights
+def weigh_rows(classes: Ints) -> Floats:
+    """Return the weight of each row (n,), mean 1, under which every class weighs the same."""
+    return weigh_classes(np.bincount(classes), kind="balanced").double().numpy()[classes]
 
 
 def _fit_scaled(design: Floats, classes: Ints, learn: Learner) -> Callable[[Floats], Floats]:
