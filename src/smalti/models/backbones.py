@@ -75,10 +75,15 @@ def build_backbone(model: recipe.Model, *, seed: int = 0) -> Backbone:
     if source is None and not model.backbone.startswith("local-dir:") and _wants_hub(model):
         raise WeightsError(describe_missing_weights(model))
     module = _create(model, source)
-    config, note = _read_config(module), None
+    trained: Any = module.pretrained_cfg  # timm's record of how a network was trained
+    config = dict(trained)
+    note = None
     if model.weights is not None:
         name = str(config.get("architecture") or model.backbone)
-        note = load_weights(module, model.weights, name=name, heads=_list_heads(config), part=model.weights_part)
+        classifier = config.get("classifier") or ()
+        last = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+        heads = [layer.split(".")[0] for layer in last]
+        note = load_weights(module, model.weights, name=name, heads=heads, part=model.weights_part)
     elif source == "package":
         note = load_package(module, PACKAGES[model.backbone])
     elif source in {"cache", "hub"}:
@@ -227,15 +232,3 @@ def _reach_hub(timeout_s: float) -> bool:
     thread.start()
     thread.join(timeout_s)
     return answered.is_set()
-
-
-def _read_config(module: nn.Module) -> dict[str, Any]:
-    """timm's record of how a network was trained."""
-    config: Any = module.pretrained_cfg
-    return dict(config)
-
-
-def _list_heads(config: dict[str, Any]) -> list[str]:
-    classifier = config.get("classifier") or ()
-    names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
-    return [name.split(".")[0] for name in names]

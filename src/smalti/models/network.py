@@ -9,7 +9,7 @@ from .backbones import Backbone
 from .mask.branch import Guide, MaskBranch
 from .mask.stem import MaskStem
 from .poolers.pooler import Pooled, Pooler, fill_mask
-from .scale import measure_scale
+from .scale import fit_scale
 
 
 class Head(nn.Module):
@@ -34,9 +34,7 @@ class Head(nn.Module):
 
     def fit_scale(self, embeddings: torch.Tensor) -> None:
         """Take mean and standard deviation from embeddings (n, D) of training images."""
-        center, scale = measure_scale(embeddings)
-        self.center.copy_(center)
-        self.scale.copy_(scale)
+        fit_scale(embeddings, self.center, self.scale)
 
     def forward(self, embedding: torch.Tensor) -> torch.Tensor:
         """Logits (..., C) of embeddings (..., D); by class, of (..., C, D), each class from its own."""

@@ -93,14 +93,13 @@ class BatchRenorm(_Carried):
 
     def _normalise(self, x: torch.Tensor) -> torch.Tensor:
         variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        stored = (self.running_var + self.eps).sqrt()
+        running_mean, running_var = self.get_buffer("running_mean"), self.get_buffer("running_var")
+        stored = (running_var + self.eps).sqrt()
         with torch.no_grad():
             r = ((variance + self.eps).sqrt() / stored).clamp(1 / self.r_max, self.r_max)
-            d = ((mean - self.running_mean) / stored).clamp(-self.d_max, self.d_max)
-            self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum or 0.1)
-            self.running_var.lerp_(variance.to(self.running_var.dtype), self.momentum or 0.1)
+            d = ((mean - running_mean) / stored).clamp(-self.d_max, self.d_max)
+            running_mean.lerp_(mean.to(running_mean.dtype), self.momentum or 0.1)
+            running_var.lerp_(variance.to(running_var.dtype), self.momentum or 0.1)
         scale = r / (variance + self.eps).sqrt()
         y = (x - mean[:, None, None]) * scale[:, None, None] + d[:, None, None]
         return y * self.weight[:, None, None] + self.bias[:, None, None]

@@ -1,7 +1,8 @@
 """The class that is predicted: weights of the classes, chosen for macro-F1 on inner images.
 
-The class with the largest weight times score is predicted; a weight is the reciprocal of a threshold. Macro-F1 of the 15 to
-150 images of an inner part is a step function that hangs on a few images, and its highest step is mostly luck. So
+The class with the largest weight times score is predicted; a weight is the reciprocal of a threshold. Macro-F1 of the
+15 to 150 images of an inner part is a step function that hangs on a few images, and its highest step is mostly luck.
+So
 
 1. weights are chosen on each of many resamples of the inner cases, the smallest change among equals, and their
    geometric mean is taken (bagging; Breiman 1996);

@@ -47,7 +47,12 @@ def _describe_spots(smooth: Bytes) -> list[float]:
     """The numbers about spots above the threshold; without any all are 0 but the gap, which is the tile's side."""
     side = float(np.sqrt(smooth.size))
     spots, contrast, separation = find_spots(smooth)
-    labels, areas = _label_spots(spots)
+    # Each connected spot of `LEAST_AREA` has a number from 1 on, all else is 0.
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(spots, connectivity=4)
+    large = stats[:, cv2.CC_STAT_AREA] >= LEAST_AREA
+    large[0] = False
+    labels = np.where(large, np.cumsum(large), 0).astype(np.int32)[labels]
+    areas = stats[large, cv2.CC_STAT_AREA].astype(np.int64)
     cores, radii = find_cores((labels > 0).astype(np.uint8))
     gaps = KDTree(cores).query(cores, k=2)[0][:, 1] if len(cores) > 1 else np.array([side])
     found = [contrast / STAIN_GAIN, separation, float((labels > 0).mean())]
@@ -73,15 +78,6 @@ def find_spots(smooth: Bytes) -> tuple[Bytes, float, float]:
         return np.zeros_like(smooth), 0.0, 0.0
     opened = cv2.morphologyEx((smooth > cut).astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), dtype=np.uint8))
     return np.asarray(opened, dtype=np.uint8), float(step[cut]), float(between[cut]) / variance
-
-
-def _label_spots(spots: Bytes) -> tuple[Ints, NDArray[np.int64]]:
-    """Each connected spot of `LEAST_AREA` by its number from 1 on, 0 elsewhere, and their areas."""
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(spots, connectivity=4)
-    large = stats[:, cv2.CC_STAT_AREA] >= LEAST_AREA
-    large[0] = False
-    numbers = np.where(large, np.cumsum(large), 0).astype(np.int32)
-    return numbers[labels], stats[large, cv2.CC_STAT_AREA].astype(np.int64)
 
 
 def find_cores(spots: Bytes) -> tuple[Doubles, Doubles]:

@@ -48,15 +48,14 @@ def build_texture() -> Description:
 
 def describe_texture(planes: Planes) -> Doubles:
     """Measure the numbers of `NAMES`."""
-    return np.concatenate([_describe_plane(plane) for plane in (planes.light, planes.nuclear)])
-
-
-def _describe_plane(plane: Bytes) -> Doubles:
-    # The root of a share: beside frequent patterns, rare ones are heard as well.
-    patterns = [np.sqrt(count_patterns(plane, radius)) for radius in RADII]
-    greys = _rank_greys(plane)
-    matrices = [count_pairs(greys, distance) for distance in DISTANCES]
-    return np.concatenate([*patterns, *map(measure_pairs, matrices), measure_bands(plane), measure_edges(plane)])
+    numbers: list[Doubles] = []
+    for plane in (planes.light, planes.nuclear):
+        # The root of a share: beside frequent patterns, rare ones have an effect as well.
+        numbers += [np.sqrt(count_patterns(plane, radius)) for radius in RADII]
+        greys = _rank_greys(plane)
+        numbers += [measure_pairs(count_pairs(greys, distance)) for distance in DISTANCES]
+        numbers += [measure_bands(plane), measure_edges(plane)]
+    return np.concatenate(numbers)
 
 
 def count_patterns(plane: Bytes, radius: int) -> Doubles:

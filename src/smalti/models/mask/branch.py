@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ..poolers.pooler import blank_padding
-from ..scale import measure_scale
+from ..scale import fit_scale
 from .fusion import Fusion
 
 TILE_WIDTH = 16  # dimensions that the mask in a tile adds to the embedding of the tile
@@ -78,15 +78,11 @@ class MaskBranch(nn.Module):
 
     def fit_shapes(self, shapes: torch.Tensor) -> None:
         """Take mean and standard deviation of the descriptors (n, K) of training images."""
-        center, scale = measure_scale(shapes)
-        self.shape_center.copy_(center)
-        self.shape_scale.copy_(scale)
+        fit_scale(shapes, self.shape_center, self.shape_scale)
 
     def fit_tiles(self, tiles: torch.Tensor) -> None:
         """Take mean and standard deviation from embeddings (n, D) of training tiles."""
-        center, scale = measure_scale(tiles)
-        self.center.copy_(center)
-        self.scale.copy_(scale)
+        fit_scale(tiles, self.center, self.scale)
 
     def join_tiles(self, features: torch.Tensor, mask: torch.Tensor, guide: Guide) -> torch.Tensor:
         """Tiles (B, N, D + `TILE_WIDTH`), padding 0.

@@ -13,7 +13,7 @@ from torch import nn
 
 from ...registry import Registry
 from ..poolers.pooler import blank_padding, masked_softmax
-from ..scale import measure_scale
+from ..scale import fit_scale
 
 
 class Fusion(nn.Module, ABC):
@@ -34,9 +34,7 @@ class Fusion(nn.Module, ABC):
 
     def fit_scale(self, embeddings: torch.Tensor) -> None:
         """Take mean and standard deviation from embeddings (n, E) of training bags."""
-        center, scale = measure_scale(embeddings)
-        self.center.copy_(center)
-        self.scale.copy_(scale)
+        fit_scale(embeddings, self.center, self.scale)
 
     def forward(
         self, embedding: torch.Tensor, geometry: torch.Tensor, tiles: torch.Tensor, mask: torch.Tensor

@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from ..scale import measure_scale
+from ..scale import fit_scale
 from .pooler import POOLERS, Pooled, Pooler, blank_padding, fill_mask, masked_softmax, weigh_tiles
 
 Hidden = int | Sequence[int] | None  # dimensions that tiles are projected to, one layer each; None: not projected
@@ -40,9 +40,7 @@ class LearnedPooler(Pooler):
 
     def fit_scale(self, tiles: torch.Tensor) -> None:
         """Take mean and standard deviation from embeddings (n, D) of training tiles."""
-        center, scale = measure_scale(tiles)
-        self.center.copy_(center)
-        self.scale.copy_(scale)
+        fit_scale(tiles, self.center, self.scale)
 
     def embed(self, features: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         """Standardised and projected tiles (B, N, H); padding is 0. One copy of the tiles is made, not one a step."""

@@ -86,7 +86,9 @@ class ClamPooler(LearnedPooler):
         k = min(self.k, len(tiles))
         losses = []
         for name, classify in enumerate(self.instances):
-            shares = self._shares_of(pooled, bag, name)[mask]
+            # With a branch for each class, each has shares of its own.
+            every = pooled.attention[bag] if pooled.class_attention is None else pooled.class_attention[bag, name]
+            shares = every[mask]
             top = tiles[shares.topk(k).indices]
             if name == target:
                 low = tiles[(-shares).topk(k).indices]
@@ -95,9 +97,6 @@ class ClamPooler(LearnedPooler):
             else:
                 losses.append(smooth_svm(classify(top), torch.zeros(k, dtype=torch.long, device=tiles.device)))
         return torch.stack(losses).mean()
-
-    def _shares_of(self, pooled: Pooled, bag: int, name: int) -> torch.Tensor:
-        return pooled.attention[bag]
 
 
 @POOLERS.register(
@@ -123,8 +122,3 @@ class ClamBranchPooler(ClamPooler):
         tiles = self.embed(features, mask)
         attention = masked_softmax(self.score(tiles).transpose(1, 2), weigh_tiles(mask, coverage)[:, None])  # (B, C, N)
         return Pooled(attention @ blank_padding(tiles, mask), attention.mean(dim=1), attention, hidden=tiles)
-
-    def _shares_of(self, pooled: Pooled, bag: int, name: int) -> torch.Tensor:
-        if pooled.class_attention is None:
-            raise ValueError("this pooler attends for each class apart")
-        return pooled.class_attention[bag, name]

@@ -123,20 +123,15 @@ class TransMilPooler(LearnedPooler):
         tiles = self.embed(features, mask)
         embeddings, attention = [], torch.zeros(mask.shape, dtype=tiles.dtype, device=tiles.device)
         for bag in range(len(tiles)):
-            embedding, shares = self._pool_bag(tiles[bag : bag + 1, mask[bag]])
-            embeddings.append(embedding)
-            attention[bag, mask[bag]] = shares.to(attention.dtype)
+            real = tiles[bag : bag + 1, mask[bag]]
+            count = real.shape[1]
+            side = math.ceil(math.sqrt(count))
+            tokens = torch.cat([self.token, real, real[:, : side * side - count]], dim=1)
+            tokens = tokens + self.mixers[0](self.norms[0](tokens))[0]
+            tokens = self.encode(tokens, side)
+            mixed, looks = self.mixers[1](self.norms[1](tokens))
+            embeddings.append(self.norm(tokens + mixed)[:, 0])
+            # The landmarks' inverse lets single looks be slightly negative; a share is not.
+            shares = looks[0, 1 : count + 1].clamp_min(0)
+            attention[bag, mask[bag]] = (shares / shares.sum().clamp_min(1e-12)).to(attention.dtype)
         return Pooled(torch.cat(embeddings), attention)
-
-    def _pool_bag(self, tiles: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        count = tiles.shape[1]
-        side = math.ceil(math.sqrt(count))
-        square = torch.cat([tiles, tiles[:, : side * side - count]], dim=1)
-        tokens = torch.cat([self.token, square], dim=1)
-        tokens = tokens + self.mixers[0](self.norms[0](tokens))[0]
-        tokens = self.encode(tokens, side)
-        mixed, looks = self.mixers[1](self.norms[1](tokens))
-        tokens = tokens + mixed
-        # The landmarks' inverse lets single looks be slightly negative; a share is not.
-        shares = looks[0, 1 : count + 1].clamp_min(0)
-        return self.norm(tokens)[:, 0], shares / shares.sum().clamp_min(1e-12)
