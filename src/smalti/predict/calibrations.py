@@ -6,7 +6,7 @@ of the network but chose its epochs, so what it finds is a little too sure; oute
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,13 +22,8 @@ FLAT = 1e-12  # slope of the loss below which scores, such as those of 0 and 1, 
 SMALLEST_SCORE = float(np.finfo(np.float64).tiny)
 
 
-class FitTemperature(Protocol):
-    """Find the temperature of ``scores`` (n, C) of images with classes ``y`` (n,) and ``cases`` (n,)."""
-
-    def __call__(self, y: Ints, scores: Floats, cases: NDArray[np.generic] | None = None) -> float:
-        """The temperature; where there are no cases, each image is its own."""
-
-
+# From classes (n,), scores (n, C) and cases (n,) of images to a temperature; without cases, each image is its own.
+FitTemperature = Callable[[Ints, Floats, NDArray[np.generic] | None], float]
 CALIBRATIONS: Registry[FitTemperature] = Registry("calibration")
 
 

@@ -15,7 +15,7 @@ Scores should be calibrated first: the search is over weights of up to 20.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,13 +35,9 @@ SWEEPS = 3  # times that the search goes through all classes
 CHUNK_NUMBERS = 4_000_000  # numbers per block of resamples: about 32 MB, whatever the number of images
 
 
-class FitWeights(Protocol):
-    """Find the weights (C,) of the classes from ``scores`` (n, C), classes ``y`` (n,) and ``cases`` (n,)."""
-
-    def __call__(self, y: Ints, scores: Floats, cases: NDArray[np.generic] | None = None) -> Floats:
-        """Weights with a geometric mean of 1; where there are no cases, each image is its own."""
-
-
+# From classes (n,), scores (n, C) and cases (n,) of images to weights (C,) of the classes with a geometric mean of 1;
+# without cases, each image is its own.
+FitWeights = Callable[[Ints, Floats, NDArray[np.generic] | None], Floats]
 DECISIONS: Registry[FitWeights] = Registry("decision")
 
 

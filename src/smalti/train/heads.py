@@ -159,11 +159,7 @@ def make_nearest_mean() -> Solver:
 
     def open_path(x: Floats, y: Ints, weights: Floats) -> Path:
         means = np.stack([np.average(x[y == c], axis=0, weights=weights[y == c]) for c in range(y.max() + 1)])
-
-        def solve(strength: float) -> Linear:
-            return Linear(means / strength, -(means**2).sum(axis=1) / (2 * strength))
-
-        return solve
+        return lambda strength: Linear(means / strength, -(means**2).sum(axis=1) / (2 * strength))
 
     return Solver(open_path, (1.0,))
 

@@ -58,10 +58,13 @@ class ClamPooler(LearnedPooler):
         positions: torch.Tensor | None = None,
         coverage: torch.Tensor | None = None,
     ) -> Pooled:
-        """Pool (B, N, D) to (B, H)."""
+        """Pool (B, N, D) to (B, H); by class to (B, C, H)."""
         mask = fill_mask(features, mask)
         tiles = self.embed(features, mask)
-        attention = masked_softmax(self.score(tiles).transpose(1, 2), weigh_tiles(mask, coverage)[:, None])  # (B, 1, N)
+        # (B, 1 or C, N)
+        attention = masked_softmax(self.score(tiles).transpose(1, 2), weigh_tiles(mask, coverage)[:, None])
+        if self.by_class:
+            return Pooled(attention @ blank_padding(tiles, mask), attention.mean(dim=1), attention, hidden=tiles)
         return Pooled((attention @ tiles)[:, 0], attention[:, 0], hidden=tiles)
 
     def instance_loss(self, pooled: Pooled, mask: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -108,17 +111,3 @@ class ClamBranchPooler(ClamPooler):
     """Each class attends by itself and is scored from its own embedding; arguments as in `ClamPooler`."""
 
     by_class = True
-
-    def forward(
-        self,
-        features: torch.Tensor,
-        mask: torch.Tensor | None = None,
-        *,
-        positions: torch.Tensor | None = None,
-        coverage: torch.Tensor | None = None,
-    ) -> Pooled:
-        """Pool (B, N, D) to (B, C, H)."""
-        mask = fill_mask(features, mask)
-        tiles = self.embed(features, mask)
-        attention = masked_softmax(self.score(tiles).transpose(1, 2), weigh_tiles(mask, coverage)[:, None])  # (B, C, N)
-        return Pooled(attention @ blank_padding(tiles, mask), attention.mean(dim=1), attention, hidden=tiles)

@@ -10,15 +10,14 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from lightning.fabric import Fabric
 from numpy.typing import NDArray
 
 from ... import recipe
-from ...models import TILE_WIDTH, BagReader, Guide, LearnedPooler, ParameterGroup
+from ...models import TILE_WIDTH, BagReader, Guide, LearnedPooler
 from ...samples import draw_images, measure_step, mix_targets, pair_bags, split_tiles
 from ..features import Features
 from ..guides import PADDING, GuideSource
-from .transfer import Forward, list_plain_groups
+from .transfer import Forward, FrozenTask
 
 SCORED_TILES = 20_000  # padded tiles of the bags that are scored together; 100 MB at 1,280 dimensions
 SCALE_TILES = 50_000  # tiles that mean and scale are taken from
@@ -120,7 +119,7 @@ def _group_bags(features: Features, bags: NDArray[np.int64]) -> Iterator[list[in
 
 
 @dataclass
-class BagTask:
+class BagTask(FrozenTask):
     """Pooler and head on frozen tile features.
 
     Attributes:
@@ -133,7 +132,6 @@ class BagTask:
     """
 
     module: BagReader
-    fabric: Fabric
     features: Features
     bags: NDArray[np.int64]
     targets: torch.Tensor
@@ -143,16 +141,8 @@ class BagTask:
     chances: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
-        self.forward = self.fabric.setup_module(self.module)
+        super().__post_init__()
         self._guides = GuideSource.open(self.features.store, self.module)
-
-    def list_groups(self) -> list[ParameterGroup]:
-        """Return the parameters of pooler and head."""
-        return list_plain_groups(self.module)
-
-    def start_epoch(self, epoch: int, epochs: int) -> None:
-        """Switch dropout on."""
-        self.module.train()
 
     def draw_batches(self, rng: np.random.Generator) -> Iterator[tuple[Forward, torch.Tensor]]:
         """One view and a choice of tiles drawn for each image; with ``bag_mixing`` some are a partner's."""

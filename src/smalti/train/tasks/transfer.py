@@ -19,43 +19,45 @@ from ...samples import draw_images
 Forward = Callable[[], tuple[torch.Tensor, torch.Tensor | None]]
 
 
-def list_plain_groups(module: nn.Module) -> list[ParameterGroup]:
-    """Return what learns in a module at one rate; biases and the like do not decay."""
-    learned = [p for p in module.parameters() if p.requires_grad]
-    weights, rest = tuple(p for p in learned if p.ndim > 1), tuple(p for p in learned if p.ndim <= 1)
-    return [ParameterGroup(weights, 0, 1.0, True), ParameterGroup(rest, 0, 1.0, False)]
+@dataclass
+class FrozenTask:
+    """A module that learns on stored features, all of it at one rate."""
+
+    module: nn.Module
+    fabric: Fabric
+
+    def __post_init__(self) -> None:
+        self.forward = self.fabric.setup_module(self.module)
+
+    def list_groups(self) -> list[ParameterGroup]:
+        """Return all that learns; biases and the like do not decay."""
+        learned = [p for p in self.module.parameters() if p.requires_grad]
+        weights, rest = tuple(p for p in learned if p.ndim > 1), tuple(p for p in learned if p.ndim <= 1)
+        return [ParameterGroup(weights, 0, 1.0, True), ParameterGroup(rest, 0, 1.0, False)]
+
+    def start_epoch(self, epoch: int, epochs: int) -> None:
+        """Switch dropout on."""
+        self.module.train()
 
 
 @dataclass
-class TransferTask:
+class TransferTask(FrozenTask):
     """A head on frozen image embeddings.
 
     Attributes:
         embeddings: (views, n, D) of the training images; a view is drawn for each image at each step.
         targets: (n,) their classes.
         inner, watched: (m, D) plain embeddings of the inner and of the watched images.
-        chances: (n,) of each training image at each draw; None takes each once in a pass.
+        chances: (n,) of each training image at each draw; None takes each once an epoch.
     """
 
     module: Head
-    fabric: Fabric
     embeddings: torch.Tensor
     targets: torch.Tensor
     inner: torch.Tensor
     watched: torch.Tensor
     batch_images: int
     chances: NDArray[np.float64] | None = None
-
-    def __post_init__(self) -> None:
-        self.forward = self.fabric.setup_module(self.module)
-
-    def list_groups(self) -> list[ParameterGroup]:
-        """Return the parameters of the head."""
-        return list_plain_groups(self.module)
-
-    def start_epoch(self, epoch: int, epochs: int) -> None:
-        """Switch dropout on."""
-        self.module.train()
 
     def draw_batches(self, rng: np.random.Generator) -> Iterator[tuple[Forward, torch.Tensor]]:
         """Yield batches with one view drawn for each image."""
