@@ -58,7 +58,7 @@ def embed(tmp_path: Path) -> Callable[..., Any]:
     from smalti.records import RunFolder
     from smalti.samples import split_cases
     from smalti.tile import TileStore
-    from smalti.train import Experiment, Features, Frozen, choose_device, make_fabric
+    from smalti.train import Experiment, Features, FrozenFeatures, choose_device, make_fabric
     from smalti.types import Cohort, InputSpec, Sample
 
     def build(embeddings: Any, labels: Any, *settings: str, cases: Any = None, name: str = "run") -> Any:
@@ -89,7 +89,7 @@ def embed(tmp_path: Path) -> Callable[..., Any]:
         (tmp_path / name).mkdir()
         device = choose_device(plan.train)
         splits = split_cases(cohort, plan.split)
-        frozen = dict.fromkeys((s.name for s in splits), Frozen(Features((), store, values.shape[2]), values))
+        frozen = dict.fromkeys((s.name for s in splits), FrozenFeatures(Features((), store, values.shape[2]), values))
         run = RunFolder(tmp_path / name)
         return Experiment(run, plan, cohort, splits, store, backbone, frozen, device, make_fabric(device))
 

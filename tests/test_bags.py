@@ -23,7 +23,7 @@ from smalti.models import BagReader, Head
 from smalti.predict import predict_outer
 from smalti.samples import BagBatches, Pairing, mix_targets, split_tiles
 from smalti.tile import TileStore
-from smalti.train import Features, Frozen, load_network, read_bags, train_folds
+from smalti.train import Features, FrozenFeatures, load_network, read_bags, train_folds
 from smalti.train.experiment import read_options
 from smalti.train.tasks.bags import BagTask, fit_reader, pad_bags
 
@@ -139,7 +139,7 @@ def make_needles(embed: Make, tmp_path: Path, *settings: str, count: int = 160, 
     features = store_features(tmp_path / name, bags)
     named = replace(features.store, images=tuple(s.image for s in experiment.cohort.labelled))
     features = replace(features, store=named)
-    frozen = dict.fromkeys(experiment.frozen, Frozen(features, None))
+    frozen = dict.fromkeys(experiment.frozen, FrozenFeatures(features, None))
     return replace(experiment, store=named, frozen=frozen)
 
 
@@ -169,7 +169,7 @@ def test_attention_finds_the_needle_that_a_mean_cannot(embed: Make, tmp_path: Pa
     assert measure_looks(experiment) > 0.9
     features = experiment.frozen[splits[0].name].features
     means = torch.stack([torch.from_numpy(features.read_bag(i)).mean(dim=0) for i in range(160)])[None]
-    frozen = dict.fromkeys(experiment.frozen, Frozen(features, means))
+    frozen = dict.fromkeys(experiment.frozen, FrozenFeatures(features, means))
     blind = make_needles(embed, tmp_path, "train.transfer.epochs=40", name="mean")
     assert score(replace(blind, frozen=frozen)) < 0.65
 

@@ -32,10 +32,10 @@ from smalti.explain import (
     stitch_tiles,
     summarise_maps,
 )
+from smalti.explain.attribution import TileBag, choose_kind, find_gradients, read_tiles, score_subsets
 from smalti.explain.deletion import draw_curves
-from smalti.explain.explanation import Question, explain_images
+from smalti.explain.explanation import ExplanationRequest, explain_images
 from smalti.explain.gradcam import find_cams
-from smalti.explain.readings import TileBag, choose_kind, find_gradients, read_tiles, score_subsets
 from smalti.models import POOLERS, BagReader, Head, UpperPart, build_backbone, cut_backbone
 from smalti.recipe import Model
 from smalti.report import Legend, draw_overlay
@@ -428,7 +428,7 @@ def test_a_label_is_explained_only_by_networks_that_never_saw_its_case(prepare: 
     train_folds(experiment)
     sample = experiment.cohort.labelled[3]
     unlabelled = experiment.cohort.unlabelled[0]
-    questions = [Question(sample, 0, 1), Question(unlabelled, 2, None)]
+    questions = [ExplanationRequest(sample, 0, 1), ExplanationRequest(unlabelled, 2, None)]
     first, second = explain_images(experiment, questions)
     assert first.no_cams == ""
     held_out = [s.name for s in splits if 3 in s.outer]
@@ -447,7 +447,7 @@ def test_finetuned_networks_are_explained_with_their_own_backbones(prepare: Call
     train_folds(experiment)
     from smalti.predict import predict_unlabelled
 
-    questions = [Question(s, 1, None) for s in experiment.cohort.unlabelled]
+    questions = [ExplanationRequest(s, 1, None) for s in experiment.cohort.unlabelled]
     found = explain_images(experiment, questions)
     table = predict_unlabelled(experiment).set_index(["image", "fold"])
     for explanation in found:
@@ -467,7 +467,7 @@ def test_what_networks_see_is_what_they_explain(prepare: Callable[..., Any]) -> 
     from smalti.predict import predict_unlabelled
 
     sample = experiment.cohort.unlabelled[0]
-    (found,) = explain_images(experiment, [Question(sample, 0, None)])
+    (found,) = explain_images(experiment, [ExplanationRequest(sample, 0, None)])
     table = predict_unlabelled(experiment).set_index(["image", "fold"])
     scores = torch.from_numpy(found.logits).softmax(dim=1).numpy()
     for row, split in zip(scores, splits, strict=True):
@@ -480,7 +480,7 @@ def test_an_interrupted_explanation_goes_on(prepare: Callable[..., Any], monkeyp
 
     experiment = prepare("model.pooler=attention", "train.transfer.epochs=1", "train.finetune.epochs=0")
     train_folds(experiment)
-    questions = [Question(s, 0, None) for s in experiment.cohort.unlabelled]
+    questions = [ExplanationRequest(s, 0, None) for s in experiment.cohort.unlabelled]
     whole = [e.values for e in explain_images(experiment, questions)]
     parts = sorted((experiment.run.predictions / "explained").rglob("*.npz"))
     assert len(parts) == len(questions)
@@ -488,7 +488,7 @@ def test_an_interrupted_explanation_goes_on(prepare: Callable[..., Any], monkeyp
     calls = []
     original = module.Explainer.explain
 
-    def count(self: Any, question: Question) -> Any:
+    def count(self: Any, question: ExplanationRequest) -> Any:
         calls.append(question)
         return original(self, question)
 
@@ -497,7 +497,7 @@ def test_an_interrupted_explanation_goes_on(prepare: Callable[..., Any], monkeyp
     assert len(calls) == 1
     for first, second in zip(whole, again, strict=True):
         np.testing.assert_array_equal(first, second)
-    other = [Question(questions[0].sample, 1, None)]
+    other = [ExplanationRequest(questions[0].sample, 1, None)]
     list(explain_images(experiment, other))
     assert len(calls) == 2  # another class is another question
     list(explain_images(replace(experiment, store=replace(experiment.store, key="cut anew")), other))

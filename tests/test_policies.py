@@ -34,7 +34,7 @@ from smalti.samples import (
     read_policy,
     write_policy,
 )
-from smalti.train.guides import GuideSource
+from smalti.train.maskfeatures import MaskFeatureSource
 from smalti.train.policies.exploring import _choose_evenly
 from smalti.train.policies.probe import Probe, draw_operation, weigh_operations
 from smalti.train.policies.search import SEARCHES, Population
@@ -134,7 +134,7 @@ def make_probe(count: int, prepare: Make) -> Probe:
     spec = replace(experiment.backbone.spec, mean=(0.5,) * 3, std=(0.25,) * 3, fixed=False)
     batches = BagBatches(store, np.arange(count), store.targets, count, 2)
     batch = next(batches.draw(np.random.default_rng(0)))
-    return Probe(network, batch, 2, spec, experiment.fabric, GuideSource.open(store, network.reader))
+    return Probe(network, batch, 2, spec, experiment.fabric, MaskFeatureSource.open(store, network.reader))
 
 
 def test_an_operation_that_takes_the_class_away_is_told_from_those_that_do_not(prepare: Make) -> None:

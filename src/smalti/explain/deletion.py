@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..models import BagReader
-from .readings import TileBag, score_subsets
+from .attribution import TileBag, score_subsets
 
 STEPS = 11  # points of a curve, ends included
 ORDERS = 10  # random orders whose mean is the comparison

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from ..models import BagReader, UpperPart, cut_backbone
 from ..samples import iterate_ahead, normalise_tiles
 from ..store import hash_code, hash_text, read_arrays, write_arrays
-from ..train import Experiment, GuideSource, load_network, read_chunks
+from ..train import Experiment, MaskFeatureSource, load_network, read_chunks
 from ..types import Sample, Split
+from .attribution import TileBag, choose_kind, find_gradients, read_tiles
 from .deletion import draw_curves
 from .gradcam import find_cams
-from .readings import TileBag, choose_kind, find_gradients, read_tiles
 
 Tell = Callable[[str, int, int], None]
 Arrays = dict[str, NDArray[np.generic]]
@@ -32,7 +32,7 @@ MEANS = ("alone", "by_class", "cams")  # over networks
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ExplanationRequest:
     """An image to explain.
 
     Attributes:
@@ -70,7 +70,7 @@ class Explanation:
         no_cams: why there is no Grad-CAM; empty where there is.
     """
 
-    question: Question
+    question: ExplanationRequest
     kind: str
     networks: tuple[str, ...]
     logits: NDArray[np.float32]
@@ -88,7 +88,7 @@ class Explanation:
 
 
 def explain_images(
-    experiment: Experiment, questions: Sequence[Question], *, tell: Tell | None = None
+    experiment: Experiment, questions: Sequence[ExplanationRequest], *, tell: Tell | None = None
 ) -> Iterator[Explanation]:
     """Find all explanations, then yield them in the order of the questions, read one by one.
 
@@ -118,7 +118,7 @@ def explain_images(
         yield _join_parts(question, found)
 
 
-def choose_networks(experiment: Experiment, splits: Sequence[Split], question: Question) -> list[str]:
+def choose_networks(experiment: Experiment, splits: Sequence[Split], question: ExplanationRequest) -> list[str]:
     """Return the names of the folds that may explain an image: those that held it out; all if it has no label."""
     if question.given is None:
         return [split.name for split in splits]
@@ -137,13 +137,13 @@ class Explainer:
         self.splits = splits
         self.backbone = networks[0].backbone
         self.takes_mask = networks[0].takes_mask
-        self._guides = GuideSource.open(experiment.store, networks[0].reader)
+        self._guides = MaskFeatureSource.open(experiment.store, networks[0].reader)
         for parameter in self.backbone.parameters():
             parameter.requires_grad_(False)
         self._reason = ""  # why there is no Grad-CAM
         self._part: UpperPart | None = None
 
-    def explain(self, question: Question) -> Arrays:
+    def explain(self, question: ExplanationRequest) -> Arrays:
         """Return the arrays of an `Explanation` by the networks of these folds that may explain the image."""
         bag = self._read_bag(question)
         names = choose_networks(self.experiment, self.splits, question)
@@ -171,7 +171,7 @@ class Explainer:
         found |= {name: np.stack([getattr(c, name) for c in curves]) for name in ("deletion", "insertion", "random")}
         return found
 
-    def _read_bag(self, question: Question) -> TileBag:
+    def _read_bag(self, question: ExplanationRequest) -> TileBag:
         """Embeddings of the tiles: the stored ones if the backbone is frozen, else computed now."""
         experiment = self.experiment
         position = experiment.store.position(question.sample.image)
@@ -195,7 +195,9 @@ class Explainer:
         for _, _, tiles in iterate_ahead(chunks):
             yield normalise_tiles(tiles.to(self.experiment.fabric.device), spec=spec)
 
-    def _find_cams(self, question: Question, readers: Sequence[BagReader], bag: TileBag) -> NDArray[np.float32] | None:
+    def _find_cams(
+        self, question: ExplanationRequest, readers: Sequence[BagReader], bag: TileBag
+    ) -> NDArray[np.float32] | None:
         """Grad-CAM (S, K, N, h, w) of S readers, or None if the backbone has no maps."""
         together = max(1, GRADIENT_BYTES // (len(question.classes) * bag.features.nbytes))
         position = self.experiment.store.position(question.sample.image)
@@ -216,7 +218,7 @@ class Explainer:
         return torch.cat(found).numpy()
 
 
-def _join_parts(question: Question, paths: Sequence[Path]) -> Explanation:
+def _join_parts(question: ExplanationRequest, paths: Sequence[Path]) -> Explanation:
     """Join the files of all groups of networks to one explanation."""
     parts = [read_arrays(path) for path in paths]
     counts = np.array([len(part["networks"]) for part in parts], dtype=np.float64)

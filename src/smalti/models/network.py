@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from .backbones import Backbone
-from .mask.branch import Guide, MaskBranch
+from .mask.branch import MaskBranch, MaskFeatures
 from .mask.stem import MaskStem
 from .poolers.pooler import Pooled, Pooler, fill_mask
 from .scale import fit_scale
@@ -64,7 +64,7 @@ class BagReader(nn.Module):
         mask: torch.Tensor | None = None,
         positions: torch.Tensor | None = None,
         targets: torch.Tensor | None = None,
-        guide: Guide | None = None,
+        guide: MaskFeatures | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Logits (B, C) of bags (B, N, D), and the loss on tiles where there is one and ``targets`` are given.
 
@@ -85,7 +85,7 @@ class BagReader(nn.Module):
         mask: torch.Tensor,
         *,
         positions: torch.Tensor | None = None,
-        guide: Guide | None = None,
+        guide: MaskFeatures | None = None,
     ) -> tuple[torch.Tensor, Pooled]:
         """Logits (B, C), and what the pooler made of the bags.
 
@@ -94,7 +94,7 @@ class BagReader(nn.Module):
         if guide is None:
             if self.weighs or self.branch is not None:
                 raise ValueError("this reader asks what the mask says")
-            guide = Guide()
+            guide = MaskFeatures()
         if self.branch is not None:
             features = self.branch.join_tiles(features, mask, guide)
         pooled = self.pooler(features, mask, positions=positions, coverage=guide.coverage if self.weighs else None)
@@ -142,7 +142,7 @@ class Network(nn.Module):
         bag_tiles: int,
         positions: torch.Tensor | None = None,
         targets: torch.Tensor | None = None,
-        guide: Guide | None = None,
+        guide: MaskFeatures | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Logits (B, C) of B bags of ``bag_tiles`` tiles each, given as (B * bag_tiles, 3, H, W); see `BagReader`.
 

@@ -21,8 +21,8 @@ from ..errors import PartError, RecipeError
 from ..notation import read_yaml
 from ..store import write_atomic
 from .augment import AUGMENTATIONS, Edit, Transform, build_flips
+from .automated import Step, run_steps
 from .operations import GENERAL, TISSUE
-from .storms import Step, run_steps
 
 OPERATIONS = {**GENERAL, **TISSUE}
 

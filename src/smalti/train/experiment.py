@@ -44,7 +44,7 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
-class Frozen:
+class FrozenFeatures:
     """What a frozen backbone made of the store.
 
     Attributes:
@@ -74,7 +74,7 @@ class Experiment:
     splits: tuple[Split, ...]
     store: TileStore
     backbone: Backbone
-    frozen: Mapping[str, Frozen]
+    frozen: Mapping[str, FrozenFeatures]
     device: Device
     fabric: Fabric
     stains: Mapping[str, StainMaps] = field(default_factory=dict)
@@ -114,13 +114,13 @@ class Experiment:
         return np.array([self.store.position(self.cohort.labelled[i].image) for i in indices], dtype=np.int64)
 
 
-def freeze(features: Features, recipe: Recipe, *, classes: int) -> Frozen:
+def freeze(features: Features, recipe: Recipe, *, classes: int) -> FrozenFeatures:
     """Features, with the image embeddings of the recipe's pooler where nothing before the head learns."""
     model = recipe.model
     pooler = POOLERS.build(model.pooler, features.size, classes, **read_options(model.pooler_options))
     if pooler.learns or model.fusion is not None:
-        return Frozen(features, None)
-    return Frozen(features, features.pool(pooler, weighs=model.coverage_weights))
+        return FrozenFeatures(features, None)
+    return FrozenFeatures(features, features.pool(pooler, weighs=model.coverage_weights))
 
 
 def check_parts(recipe: Recipe) -> None:

@@ -19,12 +19,12 @@ from ..recipe import STEPS
 from ..samples import Augmentation, BagBatches, find_chances
 from ..types import Split
 from .devices import make_fabric, one_thread
-from .experiment import Experiment, Frozen
+from .experiment import Experiment, FrozenFeatures
 from .heads import HEADS, solve_head
 from .loop import Loop, Replay, Stream
 from .optim.losses import weigh_classes
 from .optim.optimisers import settle_rates
-from .policies.exploring import Explored, Tell, explore_augmentation, picture_augmentation
+from .policies.exploring import AugmentationChoice, Tell, explore_augmentation, picture_augmentation
 from .tasks import BagTask, FinetuneTask, Task, TransferTask
 from .tasks.bags import fit_reader
 
@@ -52,7 +52,7 @@ class PassResult:
     history: list[dict[str, Any]] = field(default_factory=list)
     replays: dict[str, Replay] = field(default_factory=dict)
     watched: dict[str, tuple[torch.Tensor, ...]] = field(default_factory=dict)
-    augmentation: Explored | None = None
+    augmentation: AugmentationChoice | None = None
     diverged: dict[str, int] = field(default_factory=dict)
     tried: tuple[dict[str, Any], ...] = ()
 
@@ -144,7 +144,7 @@ class Fold:
                 result = replace(result, inner=split.inner, inner_logits=task.score("inner"))
         return result
 
-    def find_frozen(self) -> Frozen:
+    def find_frozen(self) -> FrozenFeatures:
         """Return the features that a frozen backbone gives in this fold.
 
         Raises:

@@ -15,7 +15,7 @@ from ..models import Network
 from ..samples import StainMaps, apply_transform, iterate_ahead, normalise_tiles, view_transform
 from ..tile import TileStore
 from ..types import InputSpec
-from .guides import GuideSource
+from .maskfeatures import MaskFeatureSource
 
 CHUNK_TILES = 32
 
@@ -40,7 +40,7 @@ def score_bags(
     rows: list[torch.Tensor] = []
     with at_rest(network), torch.inference_mode(), fabric.autocast():
         parts: list[list[torch.Tensor]] = [[] for _ in range(views)]
-        guides = GuideSource.open(store, network.reader)
+        guides = MaskFeatureSource.open(store, network.reader)
         for last, view, tiles in iterate_ahead(
             read_chunks(store, bags, views, masked=network.takes_mask, stains=stains)
         ):

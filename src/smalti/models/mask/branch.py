@@ -16,7 +16,7 @@ MASK_WIDTH = 32  # of the geometry of the whole mask
 FAR = 5.0  # standard deviations at which a descriptor is cut: one odd mask must not outshout all else
 
 
-class Guide(NamedTuple):
+class MaskFeatures(NamedTuple):
     """What the mask says about B bags of N tiles; None where a network does not ask for it.
 
     A named tuple, since Fabric moves and casts those.
@@ -33,9 +33,9 @@ class Guide(NamedTuple):
     outlines: torch.Tensor | None = None
     shapes: torch.Tensor | None = None
 
-    def to(self, device: torch.device) -> Guide:
+    def to(self, device: torch.device) -> MaskFeatures:
         """The same on another device."""
-        return Guide(*(None if value is None else value.to(device) for value in self))
+        return MaskFeatures(*(None if value is None else value.to(device) for value in self))
 
 
 class RasterEncoder(nn.Sequential):
@@ -84,7 +84,7 @@ class MaskBranch(nn.Module):
         """Take mean and standard deviation from embeddings (n, D) of training tiles."""
         fit_scale(tiles, self.center, self.scale)
 
-    def join_tiles(self, features: torch.Tensor, mask: torch.Tensor, guide: Guide) -> torch.Tensor:
+    def join_tiles(self, features: torch.Tensor, mask: torch.Tensor, guide: MaskFeatures) -> torch.Tensor:
         """Tiles (B, N, D + `TILE_WIDTH`), padding 0.
 
         Raises:
@@ -96,7 +96,7 @@ class MaskBranch(nn.Module):
         encoded = self.encode_tile(guide.rasters.flatten(0, 1)).unflatten(0, mask.shape)
         return blank_padding(torch.cat([ready, encoded.to(ready.dtype)], dim=2), mask)
 
-    def encode(self, guide: Guide) -> torch.Tensor:
+    def encode(self, guide: MaskFeatures) -> torch.Tensor:
         """Geometry (B, `MASK_WIDTH`) of the whole masks.
 
         Raises:

@@ -14,11 +14,20 @@ from numpy.typing import NDArray
 from ...models import Network
 from ...records import RunFolder
 from ...registry import read_options
-from ...samples import AUGMENTATIONS, OPERATIONS, Augmentation, BagBatches, Operation, Policy, Storm, describe_policy
+from ...samples import (
+    AUGMENTATIONS,
+    OPERATIONS,
+    Augmentation,
+    BagBatches,
+    Operation,
+    Policy,
+    TileAugmentation,
+    describe_policy,
+)
 from ...store import write_atomic
 from ...types import Split
 from ..experiment import Experiment
-from ..guides import GuideSource
+from ..maskfeatures import MaskFeatureSource
 from ..tasks.finetune import FinetuneTask, restain
 from .probe import Effect, Probe, weigh_operations
 from .search import SEARCHES
@@ -31,7 +40,7 @@ MIDDLE = 0.5  # amount at which operations are weighed before a search chooses a
 
 
 @dataclass(frozen=True, slots=True)
-class Explored:
+class AugmentationChoice:
     """The augmentation of one fold.
 
     Attributes:
@@ -55,7 +64,7 @@ class Explored:
 
 def explore_augmentation(
     experiment: Experiment, split: Split, network: Network, *, tell: Tell | None = None
-) -> Explored:
+) -> AugmentationChoice:
     """Build or learn the augmentation of a fold, with the network that phase ``transfer`` leaves.
 
     ``tell(name, done, total)`` hears of every look at the tiles.
@@ -67,10 +76,10 @@ def explore_augmentation(
     amount = 0.0
     if search is not None:
         operations, amount = OPERATIONS, MIDDLE
-    elif isinstance(augmentation, Storm):
+    elif isinstance(augmentation, TileAugmentation):
         operations, amount = augmentation.operations, phase.strength_end
     if not operations or not len(split.inner) or experiment.recipe.train.transfer.epochs == 0:
-        return Explored(augmentation)
+        return AugmentationChoice(augmentation)
     rows = experiment.cohort.labelled
     inner, images = _build_probe(experiment, split, network, split.inner)
     effects = weigh_operations(
@@ -81,7 +90,7 @@ def explore_augmentation(
         progress=None if tell is None else partial(tell, f"{split.name} operations"),
     )
     if search is None:
-        return Explored(augmentation, effects)
+        return AugmentationChoice(augmentation, effects)
     training, _ = _build_probe(experiment, split, network, split.train)
     sound = {e.operation: operations[e.operation] for e in effects if not e.destroys}
     find = SEARCHES.build(search, **read_options(phase.policy_options))
@@ -89,7 +98,7 @@ def explore_augmentation(
     policy = find(training, inner, sound or operations, split.seed * 1000 + split.fold, progress=progress)
     # All of them, though a probe looks at a few: the network that it looks with has learned from the others.
     seen = frozenset(experiment.digests[rows[i].image] for i in np.union1d(split.train, split.inner))
-    return Explored(replace(policy, seen=seen), effects)
+    return AugmentationChoice(replace(policy, seen=seen), effects)
 
 
 def picture_augmentation(run: RunFolder, task: FinetuneTask) -> None:
@@ -127,7 +136,7 @@ def _build_probe(
         len(experiment.cohort.classes),
         experiment.backbone.spec,
         experiment.fabric,
-        GuideSource.open(store, network.reader),
+        MaskFeatureSource.open(store, network.reader),
         seed=split.seed * 1000 + split.fold,
     )
     places = dict(zip(bags.tolist(), chosen.tolist(), strict=True))

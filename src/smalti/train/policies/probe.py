@@ -20,7 +20,7 @@ from ...models import Network
 from ...samples import Batch, Edit, Operation, normalise_tiles, run_steps
 from ...types import InputSpec
 from ..forward import CHUNK_TILES, at_rest
-from ..guides import GuideSource
+from ..maskfeatures import MaskFeatureSource
 from ..optim.losses import weigh_classes
 
 RESAMPLES = 1000
@@ -48,7 +48,7 @@ class Probe:
     classes: int
     spec: InputSpec
     fabric: Fabric
-    guides: GuideSource
+    guides: MaskFeatureSource
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from ... import recipe
-from ...models import TILE_WIDTH, BagReader, Guide, LearnedPooler
+from ...models import TILE_WIDTH, BagReader, LearnedPooler, MaskFeatures
 from ...samples import draw_images, measure_step, mix_targets, pair_bags, split_tiles
 from ..features import Features
-from ..guides import PADDING, GuideSource
+from ..maskfeatures import PADDING, MaskFeatureSource
 from .transfer import Forward, FrozenTask
 
 SCORED_TILES = 20_000  # padded tiles of the bags that are scored together; 100 MB at 1,280 dimensions
@@ -32,7 +32,7 @@ class PaddedBags:
     features: torch.Tensor
     mask: torch.Tensor
     positions: torch.Tensor
-    guide: Guide | None = None
+    guide: MaskFeatures | None = None
 
     def to(self, device: torch.device) -> PaddedBags:
         """The same on another device."""
@@ -43,7 +43,7 @@ class PaddedBags:
         """Each bag with one of ``other`` as one bag, laid beside one another; of a guide the coverage."""
         step = torch.from_numpy(measure_step(self.positions.numpy()))
         shares = [p.guide.coverage for p in (self, other) if p.guide is not None and p.guide.coverage is not None]
-        guide = Guide(torch.cat(shares, dim=1)) if shares else None
+        guide = MaskFeatures(torch.cat(shares, dim=1)) if shares else None
         return PaddedBags(
             torch.cat([self.features, other.features], dim=1),
             torch.cat([self.mask, other.mask], dim=1),
@@ -58,7 +58,7 @@ def pad_bags(
     *,
     rows: Sequence[Rows],
     view: int,
-    guides: GuideSource | None = None,
+    guides: MaskFeatureSource | None = None,
 ) -> PaddedBags:
     """Chosen tiles of some bags.
 
@@ -89,7 +89,7 @@ def read_bags(reader: BagReader, features: Features, bags: NDArray[np.int64], *,
     """Logits (n, C) of all tiles of n bags, the mean over ``views``; the reader is left as it was."""
     was_training = reader.training
     reader.eval()
-    guides = GuideSource.open(features.store, reader)
+    guides = MaskFeatureSource.open(features.store, reader)
     device = next(reader.parameters()).device
     logits: list[torch.Tensor] = []
     with torch.inference_mode():
@@ -142,7 +142,7 @@ class BagTask(FrozenTask):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._guides = GuideSource.open(self.features.store, self.module)
+        self._guides = MaskFeatureSource.open(self.features.store, self.module)
 
     def draw_batches(self, rng: np.random.Generator) -> Iterator[tuple[Forward, torch.Tensor]]:
         """One view and a choice of tiles drawn for each image; with ``bag_mixing`` some are a partner's."""

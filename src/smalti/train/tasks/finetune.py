@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch.optim.swa_utils import update_bn
 
 from ... import recipe
-from ...models import Guide, Network, Norm, ParameterGroup, build_groups, open_stage
+from ...models import MaskFeatures, Network, Norm, ParameterGroup, build_groups, open_stage
 from ...samples import (
     Augmentation,
     BagBatches,
@@ -33,7 +33,7 @@ from ...samples import (
 from ...tile import TileStore
 from ...types import InputSpec
 from ..forward import score_bags
-from ..guides import GuideSource
+from ..maskfeatures import MaskFeatureSource
 from ..optim.losses import measure_divergence
 from .transfer import Forward
 
@@ -61,7 +61,7 @@ class FinetuneTask:
         self.forward = self.fabric.setup_module(self.module)
         self._augment = self.augmentation
         self._strength = self.phase.strength_start
-        self._guides = GuideSource.open(self.store, self.module.reader)
+        self._guides = MaskFeatureSource.open(self.store, self.module.reader)
 
     def reestimate(self, rng: np.random.Generator) -> None:
         """Measure the statistics of batch normalisation anew: their mean over the batches of one pass, unaugmented."""
@@ -119,7 +119,7 @@ class FinetuneTask:
 
     def augment_batches(
         self, rng: np.random.Generator, colours: np.random.Generator
-    ) -> Iterator[tuple[Batch, Guide | None]]:
+    ) -> Iterator[tuple[Batch, MaskFeatures | None]]:
         """Batches of one pass, their tiles augmented, and what the mask says about them, turned along.
 
         With ``consistency`` tiles are (3 * B, N, H, W, C): as they are but for their turns, then augmented twice.
@@ -144,10 +144,17 @@ class FinetuneTask:
         return self._augment(len(batch.rows), batch.rows.shape[1], self._strength, colours)
 
     def _agree(
-        self, images: torch.Tensor, bag_tiles: int, places: torch.Tensor, targets: torch.Tensor, guide: Guide | None
+        self,
+        images: torch.Tensor,
+        bag_tiles: int,
+        places: torch.Tensor,
+        targets: torch.Tensor,
+        guide: MaskFeatures | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits (B, C) of tiles as they are; the further loss is what the three views disagree about."""
-        thrice = None if guide is None else Guide(*(None if v is None else torch.cat([v] * VIEWS) for v in guide))
+        thrice = (
+            None if guide is None else MaskFeatures(*(None if v is None else torch.cat([v] * VIEWS) for v in guide))
+        )
         given = (torch.cat([places] * VIEWS), torch.cat([targets] * VIEWS), thrice)
         logits, extra = self.forward(images, bag_tiles, *given)
         views = logits.float().chunk(VIEWS)

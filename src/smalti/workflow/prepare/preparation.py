@@ -33,7 +33,7 @@ from .units import record_unit, settle_unit
 if TYPE_CHECKING:
     from ...models import Backbone
     from ...samples import StainMaps
-    from ...train import Experiment, Features, Frozen
+    from ...train import Experiment, Features, FrozenFeatures
 
 TRAINING_SECTIONS = ("tile", "stain", "split", "model", "train")
 UNTOUCHED = "none"  # of `STAINS`
@@ -84,7 +84,7 @@ def prepare(ground: Ground, plan: Recipe, *, runs: Path, name: str | None, liste
     stains = fit_stains(ground.cohort, store, plan, splits=splits)
     if plan.stain.normalise != UNTOUCHED:
         record_stains(run_folder, ground.cohort, stains, method=plan.stain.normalise, listener=listener)
-    frozen: dict[str, Frozen] = {}
+    frozen: dict[str, FrozenFeatures] = {}
     if plan.train.transfer.epochs > 0:
         with stage(run_folder, "features"):
             embed = partial(_embed, plan, backbone, fabric=fabric, cache=cache, listener=listener)
@@ -281,11 +281,11 @@ def _hash_backbone(backbone: Any) -> str:
 
 def _freeze(
     embed: Callable[[StainMaps], Features], stains: dict[str, StainMaps], plan: Recipe, *, classes: int
-) -> dict[str, Frozen]:
+) -> dict[str, FrozenFeatures]:
     """What a frozen backbone sees in each fold; computed once for all that see the same."""
     from ...train import freeze
 
-    seen: dict[str, Frozen] = {}
+    seen: dict[str, FrozenFeatures] = {}
     for maps in stains.values():
         if maps.key not in seen:
             seen[maps.key] = freeze(embed(maps), plan, classes=classes)
@@ -314,7 +314,7 @@ def refold(
 ) -> Experiment:
     """The experiment on a part of its cohort, in other folds, each with what it may see of its own images."""
     stains = fit_stains(cohort, experiment.store, experiment.recipe, splits=splits)
-    frozen: dict[str, Frozen] = {}
+    frozen: dict[str, FrozenFeatures] = {}
     if experiment.recipe.train.transfer.epochs > 0:
         embed = partial(
             _embed, experiment.recipe, experiment.backbone, fabric=experiment.fabric, cache=cache, listener=SILENT

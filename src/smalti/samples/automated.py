@@ -32,9 +32,11 @@ NAMES = {"ShearX": "shear_x", "ShearY": "shear_y", "TranslateX": "translate_x", 
     summary="flips; each tile two operations of one magnitude, the strength",
     reference="Cubuk et al. 2020",
 )
-def build_randaugment(*, count: int = 2) -> Storm:
+def build_randaugment(*, count: int = 2) -> TileAugmentation:
     """``count`` operations of the paper's list, drawn evenly with the identity among them, signs by a coin."""
-    return Storm(GENERAL, lambda strength, rng: partial(run_steps, _draw_chain(GENERAL, count, strength, rng)))
+    return TileAugmentation(
+        GENERAL, lambda strength, rng: partial(run_steps, _draw_chain(GENERAL, count, strength, rng))
+    )
 
 
 @AUGMENTATIONS.register(
@@ -42,9 +44,11 @@ def build_randaugment(*, count: int = 2) -> Storm:
     summary="flips; each tile one operation, its amount even from nothing to the strength",
     reference="Müller & Hutter 2021",
 )
-def build_trivialaugment() -> Storm:
+def build_trivialaugment() -> TileAugmentation:
     """One operation of the wide space; at strength 1 amounts are the paper's, any instead of 31."""
-    return Storm(WIDE, lambda strength, rng: partial(run_steps, _draw_chain(WIDE, 1, strength * rng.random(), rng)))
+    return TileAugmentation(
+        WIDE, lambda strength, rng: partial(run_steps, _draw_chain(WIDE, 1, strength * rng.random(), rng))
+    )
 
 
 @AUGMENTATIONS.register(
@@ -52,7 +56,7 @@ def build_trivialaugment() -> Storm:
     summary="flips; each tile one of 25 pairs of operations that were learned on photographs",
     reference="Cubuk et al. 2019",
 )
-def build_autoaugment(*, learned_on: str = "imagenet") -> Storm:
+def build_autoaugment(*, learned_on: str = "imagenet") -> TileAugmentation:
     """The published policies as torchvision has them; at strength 1 amounts are the paper's.
 
     Args:
@@ -78,7 +82,7 @@ def build_autoaugment(*, learned_on: str = "imagenet") -> Storm:
         ]
         return partial(run_steps, steps)
 
-    return Storm(AUTO, draw)
+    return TileAugmentation(AUTO, draw)
 
 
 @AUGMENTATIONS.register(
@@ -86,7 +90,7 @@ def build_autoaugment(*, learned_on: str = "imagenet") -> Storm:
     summary="flips; each tile mixed from itself and three chains of one to three operations",
     reference="Hendrycks et al. 2020",
 )
-def build_augmix(*, width: int = 3, alpha: float = 1.0) -> Storm:
+def build_augmix(*, width: int = 3, alpha: float = 1.0) -> TileAugmentation:
     """Chains weighed by Dirichlet(alpha), the mix by Beta(alpha, alpha) against the tile; the paper's loss
     is ``train.finetune.consistency``. A mask stays that of the tile: a mean of moved masks is no mask.
     """
@@ -96,15 +100,15 @@ def build_augmix(*, width: int = 3, alpha: float = 1.0) -> Storm:
         weights = rng.dirichlet([alpha] * width) * rng.beta(alpha, alpha)
         return partial(mix_chains, chains, weights)
 
-    return Storm(GENERAL, draw)
+    return TileAugmentation(GENERAL, draw)
 
 
 @AUGMENTATIONS.register(
     "tissue", summary="flips and stain; each tile two of warp, defocus, smear, JPEG", reference="Tellez et al. 2019"
 )
-def build_tissue(*, count: int = 2) -> Storm:
+def build_tissue(*, count: int = 2) -> TileAugmentation:
     """What happens to a section between knife and file, after ``flips_stain``."""
-    return Storm(
+    return TileAugmentation(
         TISSUE,
         lambda strength, rng: partial(run_steps, _draw_chain(TISSUE, count, strength * rng.random(), rng)),
         build_flips_stain(),
@@ -142,7 +146,7 @@ def mix_chains(chains: list[list[Step]], weights: np.ndarray, tile: Tile) -> Til
 
 
 @dataclass(frozen=True, slots=True)
-class Storm:
+class TileAugmentation:
     """An augmentation that edits every tile after another one, flips unless one is given.
 
     Attributes:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..models import AdditivePooler, BagReader, Guide
+from ..models import AdditivePooler, BagReader, MaskFeatures
 
 READ_TILES = 20_000  # tiles of the bags that are read together; 100 MB at 1,280 dimensions
 
@@ -24,14 +24,14 @@ class TileBag:
 
     features: torch.Tensor
     places: torch.Tensor
-    guide: Guide | None = None
+    guide: MaskFeatures | None = None
 
-    def take(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, Guide | None]:
+    def take(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, MaskFeatures | None]:
         """Return features, places and guide of M bags of k of its tiles, for ``rows`` (M, k)."""
         guide = self.guide
         if guide is not None:
             count = len(rows)
-            guide = Guide(
+            guide = MaskFeatures(
                 coverage=None if guide.coverage is None else guide.coverage[0, rows],
                 rasters=None if guide.rasters is None else guide.rasters[0, rows],
                 outlines=None if guide.outlines is None else guide.outlines.expand(count, -1, -1),
@@ -41,7 +41,7 @@ class TileBag:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class TileAttribution:
     """What one reader says about a bag of N tiles.
 
     Attributes:
@@ -70,7 +70,7 @@ class Reading:
         return self.alone[:, shown] if kind == "evidence" else self.attention * len(self.attention)
 
 
-def choose_kind(reader: BagReader, reading: Reading) -> str:
+def choose_kind(reader: BagReader, reading: TileAttribution) -> str:
     """Choose the attribution to show: the most exact one that the pooler has.
 
     ``contribution`` of an additive pooler, ``class attention`` of one that looks at each class apart, ``attention`` of
@@ -83,7 +83,7 @@ def choose_kind(reader: BagReader, reading: Reading) -> str:
     return "attention" if reading.by_class is None else "class attention"
 
 
-def read_tiles(reader: BagReader, bag: TileBag) -> Reading:
+def read_tiles(reader: BagReader, bag: TileBag) -> TileAttribution:
     """Return logits and attributions of the tiles of a bag."""
     with torch.inference_mode():
         features, places, guide = bag.take(torch.arange(len(bag.features))[None])
@@ -97,7 +97,7 @@ def read_tiles(reader: BagReader, bag: TileBag) -> Reading:
         alone = score_subsets(reader, bag, torch.arange(len(bag.features))[:, None])
         by_class = None if pooled.class_attention is None else pooled.class_attention[0].float()
         alone = alone - alone.mean(dim=1, keepdim=True)
-        return Reading(logits[0].float(), pooled.attention[0].float(), by_class, shares, alone)
+        return TileAttribution(logits[0].float(), pooled.attention[0].float(), by_class, shares, alone)
 
 
 def score_subsets(reader: BagReader, bag: TileBag, rows: torch.Tensor) -> torch.Tensor:
