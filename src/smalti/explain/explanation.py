@@ -46,7 +46,7 @@ class ExplanationRequest:
 
     @property
     def classes(self) -> tuple[int, ...]:
-        """Classes that Grad-CAM is computed for: the shown one, and the given one where it differs."""
+        """Return classes that Grad-CAM is computed for: the shown one, and the given one where it differs."""
         return (self.shown,) if self.given in (None, self.shown) else (self.shown, int(self.given or 0))
 
 
@@ -172,7 +172,7 @@ class Explainer:
         return found
 
     def _read_bag(self, question: ExplanationRequest) -> TileBag:
-        """Embeddings of the tiles: the stored ones if the backbone is frozen, else computed now."""
+        """Return embeddings of the tiles: the stored ones if the backbone is frozen, else computed now."""
         experiment = self.experiment
         position = experiment.store.position(question.sample.image)
         device = experiment.fabric.device
@@ -198,7 +198,7 @@ class Explainer:
     def _find_cams(
         self, question: ExplanationRequest, readers: Sequence[BagReader], bag: TileBag
     ) -> NDArray[np.float32] | None:
-        """Grad-CAM (S, K, N, h, w) of S readers, or None if the backbone has no maps."""
+        """Return Grad-CAM (S, K, N, h, w) of S readers, or None if the backbone has no maps."""
         together = max(1, GRADIENT_BYTES // (len(question.classes) * bag.features.nbytes))
         position = self.experiment.store.position(question.sample.image)
         found: list[torch.Tensor] = []

@@ -82,7 +82,8 @@ def measure_map(
 def summarise_maps(
     measured: Sequence[Measured], cases: Sequence[str], *, resamples: int, confidence: float
 ) -> dict[str, Any]:
-    """Means over images with intervals by case, the verdict, and the mean curves; what does not apply is None."""
+    """Return the means over images with intervals by case, the verdict, and the mean curves; what does not apply is
+    None."""
 
     def mean(name: str) -> Mean:
         values = [getattr(m, name) for m in measured]
@@ -106,7 +107,7 @@ def summarise_maps(
 
 
 def measure_mean(values: Sequence[float], cases: Sequence[str], *, resamples: int, confidence: float) -> Mean:
-    """Mean of one value an image, NaN left out, with an interval from resampled cases."""
+    """Return the mean of one value an image, NaN left out, with an interval from resampled cases."""
     return measure_ratio(values, np.ones(len(values)), cases, resamples=resamples, confidence=confidence)
 
 
@@ -118,7 +119,7 @@ def measure_ratio(
     resamples: int,
     confidence: float,
 ) -> Mean:
-    """Sum of one value an image over the sum of another, NaN left out, with an interval from resampled cases."""
+    """Return the sum of one value an image over the sum of another, NaN left out, with an interval from resampled cases."""
     top, bottom = np.asarray(above, dtype=np.float64), np.asarray(below, dtype=np.float64)
     known = ~(np.isnan(top) | np.isnan(bottom))
     if not known.any():
@@ -135,14 +136,15 @@ def measure_ratio(
 
 
 def integrate_curve(kept: NDArray[np.int64], scores: Floats) -> Floats:
-    """Mean height of curves (..., P) over the number of tiles kept (P,); NaN of a single tile."""
+    """Return the mean height of curves (..., P) over the number of tiles kept (P,); NaN of a single tile."""
     if len(kept) < 2:
         return np.full(scores.shape[:-1], np.nan)
     return np.asarray(np.trapezoid(scores, kept, axis=-1) / (kept[-1] - kept[0]), dtype=np.float64)
 
 
 def correlate_maps(maps: NDArray[np.float32], *, seed: int = 0) -> tuple[float, Floats]:
-    """Mean rank correlation of every two of S maps (S, N), and the same of maps with shuffled tiles, (SHUFFLES,).
+    """Return the mean rank correlation of every two of S maps (S, N), and the same of maps with shuffled tiles,
+    (SHUFFLES,).
 
     NaN for fewer than two maps, three tiles, or a map of one value.
     """
@@ -157,13 +159,14 @@ def correlate_maps(maps: NDArray[np.float32], *, seed: int = 0) -> tuple[float, 
 
 
 def _correlate(ranks: Floats) -> float:
-    """Mean over pairs of standardised rows (S, N): the square of their sum holds every pair twice."""
+    """Return the mean over pairs of standardised rows (S, N): the square of their sum holds every pair twice."""
     networks, tiles = ranks.shape
     return float(((ranks.sum(axis=0) ** 2).sum() / tiles - networks) / (networks * (networks - 1)))
 
 
 def judge_map(deletion: Mean, insertion: Mean) -> str:
-    """``better`` than a random order, ``worse``, or ``cannot tell``, from how much sooner the score falls and rises."""
+    """Judge a map as ``better`` than a random order, ``worse``, or ``cannot tell``, from how much sooner the score falls and
+    rises."""
     if not deletion.n_images:
         return "not applicable"
     if deletion.low > 0 and insertion.low > 0:

@@ -104,7 +104,7 @@ def build_backbone(model: recipe.Model, *, seed: int = 0) -> Backbone:
 
 
 def read_input_px(model: recipe.Model) -> int:
-    """Input size of a timm backbone from its listing, without building it; 224 where it is not listed."""
+    """Return the input size of a timm backbone from its listing, without building it; 224 where it is not listed."""
     if is_described(model.backbone):
         return DESCRIBED.size_px
     config = timm.get_pretrained_cfg(settle_backbone(model).backbone, allow_unregistered=True)
@@ -112,8 +112,8 @@ def read_input_px(model: recipe.Model) -> int:
 
 
 def find_weights(model: recipe.Model) -> str | None:
-    """Where the weights will come from, the first that can be had: ``file`` (or ``folder``), ``package``, ``cache``,
-    ``hub``; ``none`` where the recipe wants none (from scratch).
+    """Find where the weights will come from, the first that is available: ``file`` (or ``folder``), ``package``,
+    ``cache``, ``hub``; ``none`` where the recipe wants none (from scratch).
 
     ``described`` where nothing is needed, since numbers are measured by hand. None when weights are wanted and cannot
     be had: the hub did not answer within ``model.hub_timeout_s``. It is not asked where an earlier place has them.
@@ -139,7 +139,7 @@ def find_weights(model: recipe.Model) -> str | None:
 
 
 def describe_missing_weights(model: recipe.Model) -> str:
-    """One sentence: what was looked for, where, and the ways out."""
+    """Say in one sentence what was looked for, where, and the ways out."""
     name = settle_backbone(model).backbone
     package = PACKAGES.get(name)
     looked = f"package {package.name} is not installed, " if package is not None else ""
@@ -201,7 +201,7 @@ def _check_name(name: str) -> None:
 
 
 def _find_cached(name: str) -> Path | None:
-    """A file that the hub client downloaded earlier."""
+    """Return a file that the hub client downloaded earlier."""
     if name.startswith("hf-hub:"):
         hub_id: str | None = name.removeprefix("hf-hub:")
     else:

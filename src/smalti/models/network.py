@@ -37,7 +37,7 @@ class Head(nn.Module):
         fit_scale(embeddings, self.center, self.scale)
 
     def forward(self, embedding: torch.Tensor) -> torch.Tensor:
-        """Logits (..., C) of embeddings (..., D); by class, of (..., C, D), each class from its own."""
+        """Return logits (..., C) of embeddings (..., D); by class, of (..., C, D), each class from its own."""
         ready = self.drop((embedding - self.center) / self.scale)
         if self.by_class:
             return (ready * self.linear.weight).sum(dim=-1) + self.linear.bias
@@ -66,7 +66,7 @@ class BagReader(nn.Module):
         targets: torch.Tensor | None = None,
         guide: MaskFeatures | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Logits (B, C) of bags (B, N, D), and the loss on tiles where there is one and ``targets`` are given.
+        """Return logits (B, C) of bags (B, N, D), and the loss on tiles where there is one and ``targets`` are given.
 
         ``guide`` is what the mask says, for a reader that weighs or has a branch.
 
@@ -87,7 +87,7 @@ class BagReader(nn.Module):
         positions: torch.Tensor | None = None,
         guide: MaskFeatures | None = None,
     ) -> tuple[torch.Tensor, Pooled]:
-        """Logits (B, C), and what the pooler made of the bags.
+        """Return logits (B, C), and what the pooler made of the bags.
 
         A pooler with a stream on single tiles has its largest tile logits averaged in (Li et al. 2021).
         """
@@ -128,12 +128,12 @@ class Network(nn.Module):
 
     @property
     def reader(self) -> BagReader:
-        """Pooler, head and branch, as they are here."""
+        """Return the pooler, head and branch, as they are here."""
         return BagReader(self.pooler, self.head, branch=self.branch, weighs=self.weighs)
 
     @property
     def takes_mask(self) -> bool:
-        """Whether the backbone takes the mask as a fourth channel."""
+        """Tell whether the backbone takes the mask as a fourth channel."""
         return any(isinstance(module, MaskStem) for module in self.backbone.modules())
 
     def forward(
@@ -144,7 +144,8 @@ class Network(nn.Module):
         targets: torch.Tensor | None = None,
         guide: MaskFeatures | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Logits (B, C) of B bags of ``bag_tiles`` tiles each, given as (B * bag_tiles, 3, H, W); see `BagReader`.
+        """Return logits (B, C) of B bags of ``bag_tiles`` tiles each, given as (B * bag_tiles, 3, H, W); see
+        `BagReader`.
 
         With the mask as a fourth channel tiles are (B * bag_tiles, 4, H, W).
         """

@@ -65,7 +65,7 @@ class _Carried(nn.BatchNorm2d, ABC):
 
     @abstractmethod
     def _normalise(self, x: torch.Tensor) -> torch.Tensor:
-        """What training does with (B, C, H, W)."""
+        """Normalise (B, C, H, W) in training."""
 
 
 class GhostBatchNorm(_Carried):
@@ -123,7 +123,7 @@ def _replace(module: nn.Module, make: Callable[[nn.BatchNorm2d], nn.Module]) -> 
 
 
 def _make_group(old: nn.BatchNorm2d, groups: int) -> nn.Module:
-    """Group normalisation with the scale and shift of ``old``."""
+    """Return the group normalisation with the scale and shift of ``old``."""
     new = GroupNormAct(old.num_features, num_groups=groups, eps=old.eps, apply_act=False)
     new.load_state_dict({"weight": old.weight, "bias": old.bias})
     new.drop, new.act = getattr(old, "drop", nn.Identity()), getattr(old, "act", nn.Identity())
@@ -131,7 +131,7 @@ def _make_group(old: nn.BatchNorm2d, groups: int) -> nn.Module:
 
 
 def count_groups(channels: int, *, most: int = GROUPS) -> int:
-    """The largest number of groups up to ``most`` that divides the channels."""
+    """Return the largest number of groups up to ``most`` that divides the channels."""
     return next(g for g in range(min(most, channels), 0, -1) if channels % g == 0)
 
 
@@ -215,12 +215,12 @@ def build_ghost(*, size: int = GHOST_TILES) -> Norm:
 
 
 def has_batchnorm(module: nn.Module) -> bool:
-    """Whether there is anything for a strategy to act on."""
+    """Tell whether there is anything for a strategy to act on."""
     return any(isinstance(m, _BatchNorm) for m in module.modules())
 
 
 def choose_norm(train: recipe.Train, *, pretrained: bool) -> tuple[str, str]:
-    """The strategy that ``auto`` stands for, and why, by the batches of phase ``finetune``.
+    """Return the strategy that ``auto`` stands for, and why, by the batches of phase ``finetune``.
 
     Args:
         train: images and tiles of a step.

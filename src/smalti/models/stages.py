@@ -28,7 +28,7 @@ class Stages(nn.Module):
         self.network = network
 
     def read_maps(self, tiles: torch.Tensor) -> list[torch.Tensor]:
-        """The maps of tiles (M, 3, H, W), normalised: of each stage (M, K, h, w), the finest first."""
+        """Return the maps of tiles (M, 3, H, W), normalised: of each stage (M, K, h, w), the finest first."""
         network: Any = self.network
         maps = network.forward_intermediates(tiles, indices=STAGES, output_fmt="NCHW", intermediates_only=True)
         return [one.float() for one in maps]

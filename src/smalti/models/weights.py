@@ -139,7 +139,7 @@ def load_package(module: nn.Module, package: Package) -> str:
 
 
 def read_checkpoint(path: Path) -> Any:
-    """Whatever a weights file holds of tensors and plain containers, by its content and not by its suffix.
+    """Return whatever a weights file holds of tensors and plain containers, by its content and not by its suffix.
 
     Raises:
         WeightsError: it is missing or damaged, no such file, or holds what would have to be executed.
@@ -175,7 +175,7 @@ def read_checkpoint(path: Path) -> Any:
 
 
 def find_states(content: Any, label: str = "", depth: int = 0) -> Iterator[tuple[str, State]]:
-    """Every mapping of names to tensors in a checkpoint, outermost first, and where it is."""
+    """Yield every mapping of names to tensors in a checkpoint, outermost first, and where it is."""
     if not isinstance(content, Mapping) or depth > DEEPEST:
         return
     state = {name: v for name, v in content.items() if isinstance(name, str) and isinstance(v, torch.Tensor)}
@@ -186,7 +186,7 @@ def find_states(content: Any, label: str = "", depth: int = 0) -> Iterator[tuple
 
 
 def find_fits(states: Iterable[tuple[str, State]], wanted: State, *, heads: Iterable[str]) -> list[Fit]:
-    """Every network that fits; where none does, the one that comes nearest."""
+    """Find every network that fits, or the nearest one if none does."""
     fits: list[Fit] = []
     for label, state in states:
         ends = ((name[: len(name) - len(end)], end) for name in state for end in _list_ends(name))
@@ -226,7 +226,7 @@ def _show(tensor: torch.Tensor | None) -> str:
 
 
 def _choose(fits: list[Fit], *, path: Path, part: str | None) -> tuple[Fit, str]:
-    """The network of a file that is meant, and why where there were several."""
+    """Return the network of a file that is meant, and why where there were several."""
     labels = [fit.label or "the outermost" for fit in fits]
     if part is not None:
         fits = [fit for fit in fits if f".{part}." in f".{fit.label}."]

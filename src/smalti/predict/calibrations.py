@@ -59,7 +59,7 @@ def build_temperature(*, imagined_cases: float = 5.0) -> FitTemperature:
         claimed = _expect_logit(logits, 0.0)
 
         def slope(log_temperature: float) -> float:
-            """Derivative of the loss in 1/temperature: rises with it, so it falls with the temperature."""
+            """Return the derivative of the loss in 1/temperature: rises with it, so it falls with the temperature."""
             expected = _expect_logit(logits, log_temperature)
             return float(expected - real + imagined * (expected - claimed))
 
@@ -76,13 +76,13 @@ def build_temperature(*, imagined_cases: float = 5.0) -> FitTemperature:
 
 
 def log_scores(scores: Floats) -> Floats:
-    """Logarithms of scores (n, C); a score of 0 counts as the smallest number, so that they are finite."""
+    """Return the logarithms of scores (n, C); a score of 0 counts as the smallest number, so that they are finite."""
     logs: Floats = np.log(np.maximum(scores, SMALLEST_SCORE))
     return logs
 
 
 def _expect_logit(logits: Floats, log_temperature: float) -> float:
-    """Mean over images of the logit that the scores at this temperature expect."""
+    """Return the mean over images of the logit that the scores at this temperature expect."""
     scaled = logits / np.exp(log_temperature)
     weights = np.exp(scaled - scaled.max(axis=1, keepdims=True))
     return float(((weights * logits).sum(axis=1) / weights.sum(axis=1)).mean())

@@ -45,7 +45,8 @@ def predict_unlabelled(
 
 
 def predict_given(experiment: Experiment, outer: pd.DataFrame, *, tell: Tell | None = None) -> pd.DataFrame:
-    """Each labelled image once per seed under the label that it was given, also those that decisions have left out.
+    """Score each labelled image once per seed under the label that it was given, also those that decisions have left
+    out.
 
     What was left out is scored by the network of the fold that held its case out; of a case that is gone as a whole no
     network has learned, so that its images are dealt to the folds case by case.
@@ -86,7 +87,7 @@ def write_predictions(
 def _predict_part(
     experiment: Experiment, split: Split, samples: tuple[Sample, ...], *, part: str, tell: Tell | None
 ) -> pd.DataFrame:
-    """The table of one fold; kept as a file of its own, so that an interrupted run goes on from there."""
+    """Return the table of one fold; kept as a file of its own, so that an interrupted run goes on from there."""
     path = experiment.run.predictions / "folds" / f"{part}-{split.name}.csv"
     if not _is_whole(path, samples, classes=experiment.cohort.classes):
         bags = np.array([experiment.store.position(s.image) for s in samples], dtype=np.int64)
@@ -100,7 +101,7 @@ def _predict_part(
 
 
 def _is_whole(path: Path, samples: tuple[Sample, ...], *, classes: tuple[str, ...]) -> bool:
-    """Whether a table of an earlier call is there and holds these images; a damaged one is made anew."""
+    """Tell whether a table of an earlier call is there and holds these images; a damaged one is made anew."""
     if not path.is_file():
         return False
     try:

@@ -35,11 +35,12 @@ class Rule:
 
     @property
     def plain(self) -> bool:
-        """Whether it leaves scores as they are."""
+        """Tell whether it leaves scores as they are."""
         return self.temperature == 1 and all(weight == 1 for weight in self.weights)
 
     def apply(self, scores: Floats) -> Floats:
-        """Scores (n, C) ** (1/temperature) * weights, divided by their sum: the largest one *is* the decision."""
+        """Return scores (n, C) ** (1/temperature) * weights, divided by their sum: the largest one *is* the
+        decision."""
         if self.plain:
             return scores.copy()
         logs = log_scores(scores) / self.temperature + np.log(self.weights)
@@ -128,7 +129,7 @@ def settle_tables(
 
 
 def _find_rows(table: pd.DataFrame) -> dict[Key, Ints]:
-    """Positions of the rows of each seed and fold."""
+    """Return positions of the rows of each seed and fold."""
     numbers = table[["seed", "fold"]].to_numpy(dtype=np.int64)
     keys, group = np.unique(numbers, axis=0, return_inverse=True)
     return {(int(seed), int(fold)): np.flatnonzero(group.ravel() == i) for i, (seed, fold) in enumerate(keys)}

@@ -24,7 +24,8 @@ Scores = Mapping[str, NDArray[np.float64]]  # image -> (C,)
 
 
 def average_scores(predictions: pd.DataFrame, *, classes: tuple[str, ...]) -> pd.DataFrame:
-    """Mean score of each image over its rows (folds and seeds), in order of first appearance: image, score_..."""
+    """Return the mean score of each image over its rows (folds and seeds), in order of first appearance: image,
+    score_..."""
     columns = score_columns(classes)
     return predictions.groupby("image", sort=False)[columns].mean().reset_index()
 
@@ -32,7 +33,8 @@ def average_scores(predictions: pd.DataFrame, *, classes: tuple[str, ...]) -> pd
 def calibrate_scores(
     inner: pd.DataFrame, test: pd.DataFrame, *, classes: tuple[str, ...], calibration: str
 ) -> pd.DataFrame:
-    """The probabilities of a test table: calibrated on the inner table, and not moved by the weights of a decision.
+    """Return the probabilities of a test table: calibrated on the inner table, and not moved by the weights of a
+    decision.
 
     Args:
         inner: scores of the inner images before any rule.
@@ -45,7 +47,7 @@ def calibrate_scores(
 
 
 def find_unreadable(cohort: Cohort) -> tuple[str, ...]:
-    """Rows of the form none of whose images can be predicted; they get the shares of the classes."""
+    """Return rows of the form none of whose images can be predicted; they get the shares of the classes."""
     if cohort.form is None:
         return ()
     readable = {s.image for s in cohort.unlabelled}
@@ -94,7 +96,7 @@ def _read_means(table: pd.DataFrame, cohort: Cohort) -> Scores:
 def fill_form(
     form: Form, classes: tuple[str, ...], *, decided: Scores, shares: Scores, prior: NDArray[np.float64]
 ) -> str:
-    """The text of a submission: the sample but for the columns that are asked for.
+    """Return the text of a submission: the sample but for the columns that are asked for.
 
     Args:
         form: what is asked for.
@@ -130,7 +132,7 @@ def fill_form(
 
 
 def _write_cell(sample: str, text: str, delimiter: str) -> str:
-    """A cell with the spaces and the quotes of the sample's; quotes also where the text needs them."""
+    """Return a cell with the spaces and the quotes of the sample's; quotes also where the text needs them."""
     before, inner, after = re.fullmatch(r"(\s*)(.*?)(\s*)", sample, re.DOTALL).groups()  # type: ignore[union-attr]
     needed = text != text.strip() or any(sign in text for sign in (delimiter, '"', "\r", "\n"))
     quoted = '"' + text.replace('"', '""') + '"' if needed or inner.startswith('"') else text

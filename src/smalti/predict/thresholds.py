@@ -105,7 +105,8 @@ def build_thresholds() -> FitWeights:
 
 
 def _draw_cases(y: Ints, scores: Floats, cases: NDArray[np.generic] | None) -> Floats:
-    """How often each image was drawn, (R, n), cases with replacement; the order of rows and classes plays no role."""
+    """Count how often each image was drawn, (R, n), cases with replacement; the order of rows and classes plays no
+    role."""
     if cases is None:
         own = scores[np.arange(y.size), y]
         order = np.lexsort((*scores.T, y, *np.sort(scores, axis=1).T, own))
@@ -120,7 +121,7 @@ def _draw_cases(y: Ints, scores: Floats, cases: NDArray[np.generic] | None) -> F
 
 
 def _join(y: Ints, logs: Floats, draws: Floats, log_weights: Floats) -> Floats:
-    """Weights (C,) from the log weights (R, C) of the resamples; ones unless they gain out-of-bag."""
+    """Return weights (C,) from the log weights (R, C) of the resamples; ones unless they gain out-of-bag."""
     absent = (draws == 0).astype(np.float64)
     # An image that every resample drew is decided by plain scores.
     out_of_bag = absent.T @ log_weights / np.maximum(absent.sum(axis=0), 1)[:, None]  # (n, C)
@@ -134,7 +135,7 @@ def _join(y: Ints, logs: Floats, draws: Floats, log_weights: Floats) -> Floats:
 
 
 def score_draws(y: Ints, predicted: Ints, draws: Floats) -> Floats:
-    """Macro-F1 of predictions (n,) under each resample, (R,)."""
+    """Return macro-F1 of predictions (n,) under each resample, (R,)."""
     n_classes = int(max(y.max(), predicted.max())) + 1
     rows = np.arange(n_classes)
     truth, said = y[:, None] == rows, predicted[:, None] == rows
@@ -142,19 +143,19 @@ def score_draws(y: Ints, predicted: Ints, draws: Floats) -> Floats:
 
 
 def _mean_f1(hits: Floats, truth: Floats, said: Floats) -> Floats:
-    """Macro-F1 from counts (..., C), over classes that occur in truth or prediction, as `smalti.metrics`."""
+    """Return macro-F1 from counts (..., C), over classes that occur in truth or prediction, as `smalti.metrics`."""
     both = truth + said
     return mean_present(np.divide(2 * hits, both, out=np.zeros(both.shape), where=both > 0), both > 0)
 
 
 def _choose(values: Floats, change: Floats) -> Ints:
-    """Of candidates (R, K) the best in each row; the smallest change (K,) among equals."""
+    """Find the best of candidates (R, K) in each row; the smallest change (K,) among equals."""
     best = values >= values.max(axis=1, keepdims=True) - 1e-9
     return np.where(best, change, np.inf).argmin(axis=1)
 
 
 def try_weights(y: Ints, weighted: Floats, draws: Floats, position: int, logs: Floats) -> Floats:
-    """Macro-F1 of each resample for every log weight of one class, (R, K).
+    """Return macro-F1 of each resample for every log weight of one class, (R, K).
 
     Args:
         y: (n,) true classes.
@@ -171,7 +172,7 @@ def try_weights(y: Ints, weighted: Floats, draws: Floats, position: int, logs: F
     cell = np.searchsorted(LOG_WEIGHTS, needed, side="right") + steps * np.arange(len(draws))[:, None]
 
     def count_taken(images: Floats) -> Floats:
-        """Images (R, n) that went to the class at each weight, (R, K)."""
+        """Return images (R, n) that went to the class at each weight, (R, K)."""
         taken = np.bincount(cell.ravel(), weights=images.ravel(), minlength=steps * len(draws))
         return taken.reshape(-1, steps).cumsum(axis=1)[:, :-1]
 

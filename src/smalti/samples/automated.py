@@ -116,7 +116,8 @@ def build_tissue(*, count: int = 2) -> TileAugmentation:
 
 
 def _draw_chain(operations: Mapping[str, Operation], count: int, amount: float, rng: np.random.Generator) -> list[Step]:
-    """``count`` draws; one of the draws in (number of operations + 1) is the identity, and so is all at amount 0."""
+    """Draw ``count`` operations; one of the draws in (number of operations + 1) is the identity, and so is all at amount
+    0."""
     choices = [*operations.values(), None]
     drawn = [choices[k] for k in rng.integers(0, len(choices), count)]
     signs = rng.choice([-1.0, 1.0], count)
@@ -131,14 +132,14 @@ def _draw_chain(operations: Mapping[str, Operation], count: int, amount: float, 
 
 
 def run_steps(steps: list[Step], tile: Tile) -> Tile:
-    """One operation after the other on a tile (H, W, 3 or 4)."""
+    """Apply one operation after the other to a tile (H, W, 3 or 4)."""
     for operation, amount, seed in steps:
         tile = operation(tile, amount, np.random.default_rng(seed))
     return tile
 
 
 def mix_chains(chains: list[list[Step]], weights: np.ndarray, tile: Tile) -> Tile:
-    """``weights`` (n,) of what n chains make of a tile, the rest of itself; the mask stays that of the tile."""
+    """Return ``weights`` (n,) of what n chains make of a tile, the rest of itself; the mask stays that of the tile."""
     mixed = (1 - weights.sum()) * tile[..., :3].astype(np.float32)
     for chain, weight in zip(chains, weights.tolist(), strict=True):
         mixed += weight * run_steps(chain, tile)[..., :3]

@@ -61,7 +61,7 @@ class BagBatches:
     chances: NDArray[np.float64] | None = None
 
     def draw(self, rng: np.random.Generator) -> Iterator[Batch]:
-        """One pass over the images in random order; the same ``rng`` state gives the same batches."""
+        """Yield the batches of one epoch in random order; the same ``rng`` state gives the same batches."""
         for chosen in draw_images(len(self.bags), self.batch_images, rng=rng, chances=self.chances):
             bags = self.bags[chosen].tolist()
             stored = [np.asarray(self.store.rows(bag), dtype=np.int64) for bag in bags]
@@ -89,7 +89,7 @@ class BagBatches:
 def draw_images(
     count: int, size: int, *, rng: np.random.Generator, chances: NDArray[np.float64] | None = None
 ) -> list[NDArray[np.int64]]:
-    """One pass over ``count`` images in near-equal batches of at most ``size``.
+    """Draw the batches of one epoch over ``count`` images, near-equal batches of at most ``size``.
 
     A random order, or with ``chances`` (count,) as many independent draws. Near-equal because a last batch of one
     image would be a noisy step, and breaks live batch normalisation.
@@ -99,7 +99,7 @@ def draw_images(
 
 
 def find_chances(targets: NDArray[np.int64], cases: Sequence[str], *, sampling: Sampling) -> NDArray[np.float64] | None:
-    """Chance of each of n images at each draw (n,); None where each comes once in a pass.
+    """Return the chance of each of n images at each draw (n,); None where each comes once in a pass.
 
     ``balanced``: every class alike. ``cases``: every case alike, so that a case of many images does not outvote the
     rest. ``balanced_cases``: every class alike, and in a class every case.
@@ -118,7 +118,7 @@ def find_chances(targets: NDArray[np.int64], cases: Sequence[str], *, sampling: 
 
 
 def iterate_ahead(items: Iterator[T], *, depth: int = 2) -> Iterator[T]:
-    """The same items, made up to ``depth`` steps ahead in a thread; an error there is raised here."""
+    """Yield the same items, made up to ``depth`` steps ahead in a thread; an error there is raised here."""
     ready: queue.Queue[object] = queue.Queue(maxsize=depth)
     stopped = threading.Event()
     failure: list[BaseException] = []

@@ -58,7 +58,8 @@ def mix_pixels(
 
 
 def draw_box(size: tuple[int, ...], *, share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """(H, W), true in a box of ``1 - share`` of the area about an even centre; what hangs over the edge is cut off."""
+    """Draw a mask (H, W), true in a box of ``1 - share`` of the area about an even centre; what hangs over the edge is cut
+    off."""
     box = np.zeros(size, dtype=bool)
     spans = []
     for side in size:

@@ -68,12 +68,12 @@ class Policy:
     share: float = 0.0
 
     def at(self, share: float) -> Policy:
-        """The same policy at another moment of the phase, 0 its first epoch and 1 its last."""
+        """Return the same policy at another moment of the phase, 0 its first epoch and 1 its last."""
         return replace(self, share=share)
 
     @property
     def chains(self) -> tuple[Chain, ...]:
-        """What holds now."""
+        """Return the chains of the present stage."""
         return [stage for stage in self.stages if stage.start <= self.share + 1e-9][-1].chains
 
     def __call__(self, images: int, tiles: int, strength: float, rng: np.random.Generator) -> Transform:
@@ -87,7 +87,7 @@ class Policy:
 
 
 def draw_chain(moves: Sequence[Move], rng: np.random.Generator) -> Edit:
-    """One draw of a chain: what it does to a tile."""
+    """Draw what a chain does to a tile."""
     steps: list[Step] = []
     for move in moves:
         happens, sign, seed = rng.random() < move.chance, float(rng.choice([-1.0, 1.0])), int(rng.integers(2**32))
@@ -97,7 +97,7 @@ def draw_chain(moves: Sequence[Move], rng: np.random.Generator) -> Edit:
 
 
 def describe_policy(policy: Policy) -> dict[str, Any]:
-    """The content of its file."""
+    """Return the content of its file."""
     stages = [
         {
             "start": round(stage.start, 4),
@@ -118,7 +118,7 @@ def describe_policy(policy: Policy) -> dict[str, Any]:
 
 
 def parse_policy(content: Any, *, where: str) -> Policy:
-    """A policy from the content of its file.
+    """Return a policy from the content of its file.
 
     Raises:
         PartError: what is wrong with it, all at once.
@@ -150,7 +150,7 @@ def parse_policy(content: Any, *, where: str) -> Policy:
 
 
 def _check_policy(policy: Policy) -> list[str]:
-    """What is wrong with a policy, in words."""
+    """List what is wrong with a policy, in words."""
     starts = [stage.start for stage in policy.stages]
     chains = [chain for stage in policy.stages for chain in stage.chains]
     moves = [move for chain in chains for move in chain.moves]

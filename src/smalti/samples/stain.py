@@ -50,24 +50,24 @@ class StainMaps:
 
     @functools.cached_property
     def staining(self) -> Staining:
-        """What the method makes of the images; not looked at before a tile changes."""
+        """Read the stain of the images; lazy, since often no tile changes."""
         return self.store.read_staining(self.method)
 
     @functools.cached_property
     def sources(self) -> Floats:
-        """The frame of each image, (images, 3, 4); not a number where it is left as it is."""
+        """Return the frame of each image, (images, 3, 4); NaN where it is kept."""
         frames = self.staining.frames
         return frames if self.reference is None else match_axes(frames, self.reference)
 
     @property
     def key(self) -> str:
-        """What features depend on beside the store; the same for all folds where nothing is normalised."""
+        """Return what features depend on beside the store; the same for all folds where nothing is normalised."""
         if self.reference is None:
             return ""
         return hash_text(self.sources.tobytes().hex(), self.reference.tobytes().hex())
 
     def solve(self, rows: NDArray[np.int64], amounts: Floats | None = None) -> Maps | None:
-        """The map of each tile.
+        """Return the map of each tile.
 
         Args:
             rows: (B, N) rows of the store; of one image in each of B where ``amounts`` are given.
@@ -88,7 +88,8 @@ class StainMaps:
         return np.where(left[..., None, None], np.eye(3, 4), maps).astype(np.float32)
 
     def restain(self, tiles: NDArray[np.uint8], start: int) -> NDArray[np.uint8]:
-        """Tiles (n, H, W, 3 or 4) from row ``start`` on, each after its map; the same array where none changes."""
+        """Return tiles (n, H, W, 3 or 4) from row ``start`` on, each after its map; the same array where none
+        changes."""
         maps = self.solve(np.arange(start, start + len(tiles))[:, None])
         if maps is None:
             return tiles
@@ -109,7 +110,7 @@ class StainMaps:
 
 
 def fit_maps(store: TileStore, method: str, *, bags: NDArray[np.int64], cases: Sequence[str]) -> StainMaps:
-    """The maps of one fold; with method ``none`` every image keeps its own stain.
+    """Return the maps of one fold; with method ``none`` every image keeps its own stain.
 
     Args:
         bags: positions in the store of the images that the reference is made of.
@@ -124,7 +125,7 @@ def fit_maps(store: TileStore, method: str, *, bags: NDArray[np.int64], cases: S
 
 
 def combine_frames(frames: Floats, cases: Sequence[str]) -> Floats | None:
-    """The frame (3, 4) in the middle of those of n images, (n, 3, 4), each case counting once.
+    """Return the frame (3, 4) in the middle of those of n images, (n, 3, 4), each case counting once.
 
     Directions have their geometric median, lengths of the axes and the origin their median: a quarter of odd images
     moves neither far. Which of two stains is which is settled once more by the first answer. None where no image's
@@ -141,7 +142,7 @@ def combine_frames(frames: Floats, cases: Sequence[str]) -> Floats | None:
 
 
 def match_axes(frames: Floats, reference: Floats) -> Floats:
-    """Frames (n, 3, 4) with their first two axes in the order that is nearer to the reference's.
+    """Return frames (n, 3, 4) with their first two axes in the order that is nearer to the reference's.
 
     Where red light tells haematoxylin from eosin too narrowly, a swap would turn one into the other.
     """
@@ -155,7 +156,7 @@ def match_axes(frames: Floats, reference: Floats) -> Floats:
 
 
 def solve_map(source: Floats, target: Floats, *, amounts: Floats | None = None) -> Floats:
-    """The map (..., 3, 4) in density that takes frames (..., 3, 4) to others and keeps the amounts.
+    """Return the map (..., 3, 4) in density that takes frames (..., 3, 4) to others and keeps the amounts.
 
     Args:
         amounts: (..., 3, 2) factor and shift of the amounts along each axis; None keeps them. Where the source is the
@@ -173,7 +174,7 @@ def solve_map(source: Floats, target: Floats, *, amounts: Floats | None = None) 
 
 
 def apply_map(tile: NDArray[np.uint8], stain_map: Maps) -> NDArray[np.uint8]:
-    """A tile (H, W, 3) after a map (3, 4) in density; the same array where the map changes nothing.
+    """Return a tile (H, W, 3) after a map (3, 4) in density; the same array where the map changes nothing.
 
     A fourth channel, the mask, keeps its values.
     """
@@ -202,7 +203,7 @@ def _find_middle(frames: Floats, weights: Floats) -> Floats:
 
 
 def _find_median(values: Floats, weights: Floats) -> float:
-    """Weighted median; the mean of two where it lies between them."""
+    """Return the weighted median; the mean of two where it lies between them."""
     order = np.argsort(values, kind="stable")
     reached = np.cumsum(weights[order]) / weights.sum()
     low, high = np.searchsorted(reached, [0.5 - 1e-9, 0.5 + 1e-9])

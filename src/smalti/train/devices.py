@@ -69,13 +69,13 @@ def choose_device(train: recipe.Train) -> Device:
 
 
 def describe_cuda() -> tuple[str, bool]:
-    """The CUDA version that torch was built with, in words, and whether torch can use a device."""
+    """Return the CUDA version that torch was built with, in words, and whether torch can use a device."""
     version = torch.version.cuda
     return (f"built for CUDA {version}" if version else "built without CUDA"), torch.cuda.is_available()
 
 
 def make_fabric(device: Device) -> Fabric:
-    """Lightning Fabric on one device, with repeatable kernels."""
+    """Make a Lightning Fabric on one device, with repeatable kernels."""
     if device.accelerator == "cuda":
         # cuBLAS reads this when the first handle is made; without it matrix products are not repeatable.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -82,13 +82,13 @@ class Experiment:
     given: tuple[Sample, ...] = ()
 
     def build_pooler(self) -> Pooler:
-        """A fresh pooler of the recipe."""
+        """Return a fresh pooler of the recipe."""
         model = self.recipe.model
         features = self.backbone.features + (TILE_WIDTH if model.fusion is not None else 0)
         return POOLERS.build(model.pooler, features, len(self.cohort.classes), **read_options(model.pooler_options))
 
     def build_branch(self, pooler: Pooler) -> MaskBranch | None:
-        """A fresh branch that reads the mask, for this pooler; None where the recipe has none."""
+        """Return a fresh branch that reads the mask, for this pooler; None where the recipe has none."""
         model, features = self.recipe.model, self.backbone.features
         if model.fusion is None:
             return None
@@ -96,7 +96,8 @@ class Experiment:
         return MaskBranch(features, len(SHAPE_NAMES), fusion, dropout=model.dropout)
 
     def compare_images(self) -> torch.Tensor | None:
-        """Frozen embeddings of the labelled images to compare them by, (n, D); None without a phase ``transfer``.
+        """Return frozen embeddings of the labelled images to compare them by, (n, D); None without a phase
+        ``transfer``.
 
         Of what learns on tiles, each fold has its own, so the mean of the tiles takes their place. Where folds see
         different stains, those of the first; nothing that scores reads them.
@@ -110,12 +111,12 @@ class Experiment:
         return torch.stack([torch.from_numpy(first.features.read_bag(int(bag))).mean(dim=0) for bag in bags])
 
     def find_bags(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Positions in the store of labelled images."""
+        """Return positions in the store of labelled images."""
         return np.array([self.store.position(self.cohort.labelled[i].image) for i in indices], dtype=np.int64)
 
 
 def freeze(features: Features, recipe: Recipe, *, classes: int) -> FrozenFeatures:
-    """Features, with the image embeddings of the recipe's pooler where nothing before the head learns."""
+    """Return features, with the image embeddings of the recipe's pooler where nothing before the head learns."""
     model = recipe.model
     pooler = POOLERS.build(model.pooler, features.size, classes, **read_options(model.pooler_options))
     if pooler.learns or model.fusion is not None:

@@ -40,7 +40,7 @@ class Linear:
     bias: Floats
 
     def __call__(self, x: Floats) -> Floats:
-        """Logits (n, C)."""
+        """Return logits (n, C)."""
         return x @ self.weight.T + self.bias
 
 
@@ -193,14 +193,14 @@ def solve_head(solver: Solver, x: Floats, y: Ints, weights: Floats, *, cases: In
 
 
 def _open_path(solver: Solver, x: Floats, y: Ints, weights: Floats) -> Path:
-    """The path of images of which there are several views, (views, n, D)."""
+    """Return the path of images of which there are several views, (views, n, D)."""
     return solver.open_path(x.reshape(-1, x.shape[-1]), np.tile(y, len(x)), np.tile(weights, len(x)))
 
 
 def _try_strengths(
     solver: Solver, x: Floats, y: Ints, weights: Floats, *, turns: list[Ints], cases: int
 ) -> tuple[dict[float, float], Floats, float]:
-    """Loss of each strength that was tried, the best one's logits of held-out images, and its temperature."""
+    """Return the loss of each strength that was tried, the best one's logits of held-out images, and its temperature."""
     best, heat = np.empty((0, int(y.max()) + 1)), 1.0
     losses: dict[float, float] = {}
     rest = [np.setdiff1d(np.arange(len(y)), part) for part in turns]
@@ -219,7 +219,8 @@ def _try_strengths(
 
 
 def fit_heat(logits: Floats, y: Ints, weights: Floats, *, cases: int) -> tuple[float, float]:
-    """The temperature (Guo et al. 2017) under which logits (n, C) have the least weighted log loss, and that loss.
+    """Return the temperature (Guo et al. 2017) under which logits (n, C) have the least weighted log loss, and that
+    loss.
 
     A few images can be all right by luck, and would ask for endless logits. So each counts as its class but for a
     share that falls with the number of cases (Platt 1999).

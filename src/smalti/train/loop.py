@@ -140,7 +140,7 @@ class Loop:
 
     @property
     def progress_path(self) -> Path:
-        """The state of this phase between epochs."""
+        """Return the state of this phase between epochs."""
         return self.checkpoints / f"fold{self.stream.fold}-seed{self.stream.seed}.{self.stream.phase}.progress"
 
     def run(self) -> Outcome:
@@ -287,7 +287,7 @@ class Loop:
         return total
 
     def _choose(self) -> tuple[float, float]:
-        """Return loss and macro-F1 on the inner images; NaN if there are none or a logit is NaN."""
+        """Return the loss and macro-F1 on the inner images; NaN if there are none or a logit is NaN."""
         if not len(self.inner_targets):
             return float("nan"), float("nan")
         logits = self.task.score("inner")

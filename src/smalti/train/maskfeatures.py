@@ -30,13 +30,13 @@ class MaskFeatureSource:
 
     @classmethod
     def open(cls, store: TileStore, reader: BagReader) -> MaskFeatureSource:
-        """For a reader, as it was built."""
+        """Open the source of a reader."""
         return cls(store, reader.weighs, store.read_shapes() if reader.branch is not None else None)
 
     def read(
         self, bags: NDArray[np.int64], rows: NDArray[np.int64], *, turns: NDArray[np.int64]
     ) -> MaskFeatures | None:
-        """What the mask says about B bags (B,) and their tiles (B, N), `PADDING` where there is none.
+        """Read mask features of B bags (B,) and their tiles (B, N), `PADDING` where there is none.
 
         ``turns`` (B, N) are the symmetries that the tiles are seen in; the whole mask is seen in that of the first.
         None where nothing is asked for.
@@ -56,14 +56,14 @@ class MaskFeatureSource:
         return MaskFeatures(coverage, inside, whole, torch.from_numpy(descriptors[bags]))
 
     def read_views(self, bag: int, *, views: int) -> MaskFeatures | None:
-        """All tiles of one bag in the first ``views`` symmetries, as so many bags."""
+        """Read mask features of all tiles of one bag in the first ``views`` symmetries, as so many bags."""
         rows = np.asarray(self.store.rows(bag), dtype=np.int64)[None].repeat(views, axis=0)
         turns = np.arange(views)[:, None].repeat(rows.shape[1], axis=1)
         return self.read(np.full(views, bag, dtype=np.int64), rows, turns=turns)
 
 
 def turn_squares(squares: NDArray[np.uint8], turns: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Squares (n, S, S) in the symmetries ``turns`` (n,), as `smalti.samples.augment.turn_tile` has them."""
+    """Return squares (n, S, S) in the symmetries ``turns`` (n,), as `smalti.samples.augment.turn_tile` has them."""
     out = squares.copy()
     for turn in range(1, TURNS):
         chosen = turns == turn

@@ -73,7 +73,7 @@ def _count(plane: Bytes) -> NDArray[np.intp]:
 
 
 def _weigh_moments(values: Doubles, counts: NDArray[np.intp]) -> list[float]:
-    """Mean, standard deviation and skewness of values of which there are so many."""
+    """Return the mean, standard deviation and skewness of values of which there are so many."""
     shares = counts / counts.sum()
     mean = float(shares @ values)
     rest = values - mean
@@ -95,6 +95,6 @@ def _find_quantiles(values: Doubles, counts: NDArray[np.intp]) -> list[float]:
 
 
 def _correlate(one: Doubles, other: Doubles) -> float:
-    """Correlation (Pearson) of values with mean 0; it fades to 0 where one of them hardly varies."""
+    """Return the correlation (Pearson) of values with mean 0; it fades to 0 where one of them hardly varies."""
     spreads = [float((values * values).mean()) + LEAST_SPREAD**2 for values in (one, other)]
     return float((one * other).mean() / np.sqrt(spreads[0] * spreads[1]))

@@ -44,7 +44,8 @@ def describe_nuclei(planes: Planes) -> Doubles:
 
 
 def _describe_spots(smooth: Bytes) -> list[float]:
-    """The numbers about spots above the threshold; without any all are 0 but the gap, which is the tile's side."""
+    """Return the numbers about spots above the threshold; without any all are 0 but the gap, which is the tile's
+    side."""
     side = float(np.sqrt(smooth.size))
     spots, contrast, separation = find_spots(smooth)
     # Each connected spot of `LEAST_AREA` has a number from 1 on, all else is 0.
@@ -63,8 +64,8 @@ def _describe_spots(smooth: Bytes) -> list[float]:
 
 
 def find_spots(smooth: Bytes) -> tuple[Bytes, float, float]:
-    """Pixels (H, W) above the threshold of Otsu 1979 as 0 and 1, how much they stand out, and the share of variance
-    that the two classes explain. None stand out where it is less than `LEAST_STEP`."""
+    """Return pixels (H, W) above the threshold of Otsu 1979 as 0 and 1, how much they stand out, and the share of
+    variance that the two classes explain. None stand out where it is less than `LEAST_STEP`."""
     counts = np.bincount(smooth.ravel(), minlength=256)
     levels = np.arange(256)
     below, total = np.cumsum(counts)[:-1], counts.sum()
@@ -81,7 +82,7 @@ def find_spots(smooth: Bytes) -> tuple[Bytes, float, float]:
 
 
 def find_cores(spots: Bytes) -> tuple[Doubles, Doubles]:
-    """Middles (n, 2) of what is thickest in spots (H, W) of 0 and 1, and the distance to their rim, (n,).
+    """Return middles (n, 2) of what is thickest in spots (H, W) of 0 and 1, and the distance to their rim, (n,).
 
     Nuclei that touch have a core each (watersheds begin there).
     """
@@ -97,7 +98,7 @@ def find_cores(spots: Bytes) -> tuple[Doubles, Doubles]:
 
 
 def _measure_spots(labels: Ints, areas: NDArray[np.int64], smooth: Bytes) -> list[float]:
-    """Size, shape and stain of n spots: means over them and spreads between them."""
+    """Return the size, shape and stain of n spots: means over them and spreads between them."""
     rows, cols = np.nonzero(labels)
     which, amounts = labels[rows, cols] - 1, smooth[rows, cols] / STAIN_GAIN
 
@@ -118,12 +119,12 @@ def _measure_spots(labels: Ints, areas: NDArray[np.int64], smooth: Bytes) -> lis
 
 
 def _average(values: Doubles) -> list[float]:
-    """Mean and standard deviation; 0 of nothing."""
+    """Return the mean and standard deviation; 0 of nothing."""
     return [float(values.mean()), float(values.std())] if len(values) else [0.0, 0.0]
 
 
 def _describe_blobs(plane: Bytes) -> list[float]:
-    """Of each size how many blobs there are, and how much darker than their surroundings they are on average."""
+    """Count the blobs of each size, and measure how much darker than their surroundings they are on average."""
     numbers = []
     for narrow, wide in pairwise(blur(plane, side_px) for side_px in BLURS_PX):
         response = narrow - wide

@@ -34,7 +34,7 @@ class MaskFeatures(NamedTuple):
     shapes: torch.Tensor | None = None
 
     def to(self, device: torch.device) -> MaskFeatures:
-        """The same on another device."""
+        """Return the same on another device."""
         return MaskFeatures(*(None if value is None else value.to(device) for value in self))
 
 
@@ -85,7 +85,7 @@ class MaskBranch(nn.Module):
         fit_scale(tiles, self.center, self.scale)
 
     def join_tiles(self, features: torch.Tensor, mask: torch.Tensor, guide: MaskFeatures) -> torch.Tensor:
-        """Tiles (B, N, D + `TILE_WIDTH`), padding 0.
+        """Return tiles (B, N, D + `TILE_WIDTH`), padding 0.
 
         Raises:
             ValueError: a guide without the masks of the tiles.
@@ -97,7 +97,7 @@ class MaskBranch(nn.Module):
         return blank_padding(torch.cat([ready, encoded.to(ready.dtype)], dim=2), mask)
 
     def encode(self, guide: MaskFeatures) -> torch.Tensor:
-        """Geometry (B, `MASK_WIDTH`) of the whole masks.
+        """Return the geometry (B, `MASK_WIDTH`) of the whole masks.
 
         Raises:
             ValueError: a guide without the whole masks.

@@ -43,7 +43,8 @@ class LearnedPooler(Pooler):
         fit_scale(tiles, self.center, self.scale)
 
     def embed(self, features: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        """Standardised and projected tiles (B, N, H); padding is 0. One copy of the tiles is made, not one a step."""
+        """Return standardised and projected tiles (B, N, H); padding is 0. One copy of the tiles is made, not one a
+        step."""
         ready = (features - self.center).div_(self.scale)
         if mask is None:
             return self.project(ready)
@@ -66,7 +67,7 @@ class AttentionScores(nn.Module):
         nn.init.zeros_(self.weigh.weight)
 
     def forward(self, tiles: torch.Tensor) -> torch.Tensor:
-        """Scores before the softmax."""
+        """Return scores before the softmax."""
         content = torch.tanh(self.content(tiles))
         if self.gate is not None:
             content = content * torch.sigmoid(self.gate(tiles))
@@ -165,7 +166,7 @@ class AdditivePooler(LearnedPooler):
 
     @staticmethod
     def contributions(pooled: Pooled, weight: torch.Tensor) -> torch.Tensor:
-        """Share of each tile in each logit, (B, N, C), for a linear head of ``weight`` (C, width)."""
+        """Return the share of each tile in each logit, (B, N, C), for a linear head of ``weight`` (C, width)."""
         if pooled.hidden is None:
             raise ValueError("contributions need the tiles that an additive pooler keeps")
         return pooled.hidden @ weight.T

@@ -11,7 +11,7 @@ from .pooler import POOLERS, Pooled, blank_padding, fill_mask, masked_softmax, w
 
 
 def smooth_svm(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Smooth top-1 SVM loss of logits (n, 2) for targets (n,), the mean (Berrada et al. 2018, equation 9).
+    """Return the smooth top-1 SVM loss of logits (n, 2) for targets (n,), the mean (Berrada et al. 2018, equation 9).
 
     ``log(sum_j exp(1[j != y] + s_j - s_y))``: margin and temperature are 1, as in the code of Lu et al.
     """
@@ -68,7 +68,8 @@ class ClamPooler(LearnedPooler):
         return Pooled((attention @ tiles)[:, 0], attention[:, 0], hidden=tiles)
 
     def instance_loss(self, pooled: Pooled, mask: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """The k most attended tiles belong to the bag's class, the k least do not; nor do the most to other classes.
+        """Return the loss by which the k most attended tiles belong to the bag's class, and to no other class, and
+        the k least attended tiles do not.
 
         Classes exclude each other, so that the most attended tiles are evidence against the others (the paper's
         ``subtyping``). The loss of a class is the mean over its tiles, that of a bag the mean over classes. A mixed

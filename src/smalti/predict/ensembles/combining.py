@@ -110,7 +110,7 @@ def combine_folds(members: Sequence[Member], classes: tuple[str, ...], method: s
 
 
 def average_seeds(members: Sequence[Member], classes: tuple[str, ...], method: str) -> Combined:
-    """Mean over members and seeds: one row per image, of seed 0.
+    """Return the mean over members and seeds: one row per image, of seed 0.
 
     The networks whose outer scores are averaged never saw the case, whatever their seed; the fold is that of the first
     (smallest) seed. Unlabelled and sealed images were seen by no network: all are averaged, as fold 0. The inner rows
@@ -132,13 +132,13 @@ def average_seeds(members: Sequence[Member], classes: tuple[str, ...], method: s
 
 
 def average_members(names: Sequence[str], *, note: str = "") -> Blend:
-    """The mean of the members; nothing is fitted."""
+    """Return the mean of the members; nothing is fitted."""
     shares = np.full(len(names), 1 / len(names))
     return Blend(lambda scores: mix_members(shares, scores), dict(zip(names, shares.tolist(), strict=True)), note=note)
 
 
 def mix_members(shares: Floats, scores: Floats) -> Floats:
-    """The mean (n, C) of scores (M, n, C) by shares (M,), in each row of the members that have scores there."""
+    """Return the mean (n, C) of scores (M, n, C) by shares (M,), in each row of the members that have scores there."""
     parts = shares[:, None] * ~np.isnan(scores[..., 0])
     return np.einsum("mn,mnc->nc", parts / parts.sum(axis=0), np.nan_to_num(scores))
 
@@ -155,7 +155,7 @@ def _stack_part(members: Sequence[Member], name: PartName, classes: tuple[str, .
 
 
 def _average_images(table: Table, classes: tuple[str, ...], *, like: Table) -> Table:
-    """The rows of ``like``, as seed 0, with the mean scores of their images over all rows of the table."""
+    """Return the rows of ``like``, as seed 0, with the mean scores of their images over all rows of the table."""
     columns = score_columns(classes)
     means = table.sort_values(KEYS).groupby("image")[columns].mean()
     rows = like.assign(seed=0).reset_index(drop=True)

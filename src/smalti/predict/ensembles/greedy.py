@@ -23,7 +23,7 @@ def build_greedy() -> Ensemble:
 
 
 def fit_greedy(inner: Inner) -> Blend:
-    """Weights of the members by ensemble selection (Caruana, Niculescu-Mizil, Crew & Ksikes 2004).
+    """Return weights of the members by ensemble selection (Caruana, Niculescu-Mizil, Crew & Ksikes 2004).
 
     The paper lowers over-fitting by repeating the selection in random halves of a library of thousands of models. Half
     of a handful would mostly lack the best one, so here each repetition sees another bootstrap draw of the inner cases
@@ -73,7 +73,7 @@ def select_members(scores: Floats, y_true: Ints, *, weights: Floats, rounds: int
 
 
 def _rate_candidates(scores: Floats, y_true: Ints, weights: Floats) -> tuple[Floats, Floats]:
-    """Macro-F1 and log loss (a sum), each (B, M), of scores (B, M, n, C) under weights (B, n)."""
+    """Return macro-F1 and log loss (a sum), each (B, M), of scores (B, M, n, C) under weights (B, n)."""
     bags, members, images, classes = scores.shape
     cell = np.arange(bags * members).reshape(bags, members, 1) * classes + y_true
     cell = cell * classes + predict_classes(scores)
@@ -85,5 +85,5 @@ def _rate_candidates(scores: Floats, y_true: Ints, weights: Floats) -> tuple[Flo
 
 
 def _find_best(f1: Floats, loss: Floats) -> Ints:
-    """Of each row of (B, M): the highest F1, of equals the lowest loss, of equals the first; (B,)."""
+    """Find in each row of (B, M) the highest F1, of equals the lowest loss, of equals the first; (B,)."""
     return np.where(f1 == f1.max(axis=1, keepdims=True), loss, np.inf).argmin(axis=1)

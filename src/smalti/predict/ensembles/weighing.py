@@ -36,7 +36,7 @@ def build_weighed() -> Ensemble:
 
 
 def fit_shares(inner: Inner) -> Blend:
-    """Shares of the members, and the temperature of their mixture, from their scores of inner images.
+    """Return the shares of the members, and the temperature of their mixture, from their scores of inner images.
 
     A mean of members that are each as sure as they should be is less sure than it should be.
     """
@@ -81,7 +81,7 @@ def find_shares(scores: Floats, y_true: NDArray[np.int64], case: NDArray[np.int6
 
 
 def weigh_images(y_true: NDArray[np.int64], case: NDArray[np.int64], *, classes: int) -> Floats:
-    """Weights (n,) under which cases count alike inside a class, and classes alike; as many in sum as cases."""
+    """Return weights (n,) under which cases count alike inside a class, and classes alike; as many in sum as cases."""
     weights = 1 / np.bincount(case)[case]
     weights = weights / np.bincount(y_true, weights, minlength=classes)[y_true]
     return np.asarray(weights * len(np.unique(case)) / weights.sum(), dtype=np.float64)

@@ -21,12 +21,12 @@ SOUP_EPOCHS = 5  # candidates of a soup that are kept in memory, the best by the
 
 
 def copy_weights(module: nn.Module) -> Weights:
-    """A copy of everything that ``module`` would put into a checkpoint."""
+    """Return a copy of everything that ``module`` would put into a checkpoint."""
     return {name: value.detach().clone() for name, value in module.state_dict().items()}
 
 
 def mean_weights(parts: Iterable[Weights]) -> Weights:
-    """The mean of several weights; what is no float is that of the last."""
+    """Return the mean of several weights; what is no float is that of the last."""
     listed = list(parts)
     return {
         name: torch.stack([p[name] for p in listed]).mean(dim=0) if value.is_floating_point() else value.clone()
@@ -75,7 +75,7 @@ class Averaging:
 
     @contextmanager
     def loaded(self) -> Iterator[None]:
-        """The module with the mean in place of its weights, where there is one."""
+        """Yield the module with the mean in place of its weights, where there is one."""
         if not self.mean:
             yield
             return
@@ -109,7 +109,7 @@ class Averaging:
         return tuple(sorted(c[1] for c in chosen))
 
     def state_dict(self) -> dict[str, Any]:
-        """What a continued phase needs."""
+        """Return what a continued phase needs."""
         return {"mean": self.mean, "taken": self.taken, "candidates": self.candidates}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -31,7 +31,7 @@ class Lookahead(Optimizer):
         self.slow = [p.detach().clone() for p in self._parameters()]
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """One step of the optimiser inside; every k-th synchronises."""
+        """Make one step of the optimiser inside; every k-th synchronises."""
         loss = self.fast.step(closure)
         self.steps += 1
         if self.steps % self.k == 0:
@@ -42,7 +42,7 @@ class Lookahead(Optimizer):
         return loss
 
     def state_dict(self) -> dict[str, Any]:
-        """State of the optimiser inside, slow weights, steps made."""
+        """Return the state of the optimiser inside, slow weights, steps made."""
         return {"fast": self.fast.state_dict(), "slow": self.slow, "steps": self.steps}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -28,7 +28,7 @@ def find_rate(
     step: Step,
     rng: np.random.Generator,
 ) -> float:
-    """The head's rate that a learning-rate range test proposes (Smith 2017); the weights are left as they were.
+    """Return the head's rate that a learning-rate range test proposes (Smith 2017); the weights are left as they were.
 
     The rate rises from step to step by the same factor; proposed is a tenth of the rate at which the smoothed loss of
     training batches was least. Nothing is looked at but the training images.

@@ -63,7 +63,7 @@ class Warmup:
             group["lr"] = rate * share
 
     def state_dict(self) -> dict[str, Any]:
-        """Epoch, the full rates, which a rate test may have found, and the state of the other schedule."""
+        """Return the epoch, the full rates, which a rate test may have found, and the state of the other schedule."""
         return {"epoch": self.epoch, "full": self.full, "then": self.then.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -78,7 +78,7 @@ Schedule = Warmup | lr_scheduler.LRScheduler
 def build_schedule(
     name: str, optimiser: torch.optim.Optimizer, *, epochs: int, patience: int, warmup_epochs: int
 ) -> Schedule:
-    """The schedule ``name`` over what a warm-up leaves of the epochs.
+    """Return the schedule ``name`` over what a warm-up leaves of the epochs.
 
     Raises:
         PartError: there is no such schedule.

@@ -51,7 +51,7 @@ class AugmentationChoice:
     effects: tuple[Effect, ...] = ()
 
     def describe(self, split: Split) -> dict[str, Any]:
-        """For the checkpoint: rows about operations, and the policy if it was learned here."""
+        """Return for the checkpoint rows about operations, and the policy if it was learned here."""
         rows = [
             {"seed": split.seed, "fold": split.fold} | asdict(effect) | {"destroys": effect.destroys}
             for effect in self.effects
@@ -122,7 +122,7 @@ def picture_augmentation(run: RunFolder, task: FinetuneTask) -> None:
 def _build_probe(
     experiment: Experiment, split: Split, network: Network, images: NDArray[np.int64]
 ) -> tuple[Probe, NDArray[np.int64]]:
-    """A probe of at most `MOST_IMAGES` images, as even over the classes as they allow, and which these are."""
+    """Return a probe of at most `MOST_IMAGES` images, as even over the classes as they allow, and which these are."""
     rng = np.random.default_rng([split.seed, split.fold])
     targets, store = experiment.cohort.targets, experiment.store
     chosen = images[_choose_evenly(targets[images], most=MOST_IMAGES, rng=rng)]
@@ -144,7 +144,7 @@ def _build_probe(
 
 
 def _choose_evenly(targets: NDArray[np.int64], *, most: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Positions of at most ``most`` images: classes take turns until none has any left."""
+    """Return positions of at most ``most`` images: classes take turns until none has any left."""
     order = rng.permutation(len(targets))
     turn = np.empty(len(targets), dtype=np.int64)
     for target in np.unique(targets):

@@ -191,7 +191,7 @@ class Population:
         self.weights = training.weights.float().to(self.bank.device)
 
     def draw(self, count: int) -> list[Member]:
-        """Heads as phase ``transfer`` left them, with policies drawn at random, from mild to wild."""
+        """Return heads as phase ``transfer`` left them, with policies drawn at random, from mild to wild."""
         size = len(self.names)
         crowd = []
         for _ in range(count):
@@ -202,7 +202,7 @@ class Population:
         return crowd
 
     def learn(self, member: Member, passes: int) -> None:
-        """Some steps over all training images, each tile by what the member's policy draws for it; then its score."""
+        """Train a member on all training images, each tile by what its policy draws for it; then score it."""
         optimiser = torch.optim.AdamW([p for p in member.reader.parameters() if p.requires_grad], lr=self.rate)
         images, tiles = self.training.batch.rows.shape
         member.reader.train()
@@ -252,7 +252,7 @@ class Population:
         return ranked[: len(ranked) - quarter] + copies
 
     def describe(self, odds: NDArray[np.float64], levels: NDArray[np.int64]) -> tuple[Chain, ...]:
-        """Chains of one move, and one of none."""
+        """Return chains of one move, and one of none."""
         drawn = [
             Chain(float(odd), (Move(name, 1.0, float(level / LEVELS)),))
             for name, odd, level in zip(self.names, odds, levels, strict=True)

@@ -35,12 +35,12 @@ class PaddedBags:
     guide: MaskFeatures | None = None
 
     def to(self, device: torch.device) -> PaddedBags:
-        """The same on another device."""
+        """Return the same on another device."""
         guide = None if self.guide is None else self.guide.to(device)
         return PaddedBags(self.features.to(device), self.mask.to(device), self.positions.to(device), guide)
 
     def join(self, other: PaddedBags) -> PaddedBags:
-        """Each bag with one of ``other`` as one bag, laid beside one another; of a guide the coverage."""
+        """Lay each bag beside one of ``other`` as one bag; of mask features only the coverage is kept."""
         step = torch.from_numpy(measure_step(self.positions.numpy()))
         shares = [p.guide.coverage for p in (self, other) if p.guide is not None and p.guide.coverage is not None]
         guide = MaskFeatures(torch.cat(shares, dim=1)) if shares else None
@@ -60,7 +60,7 @@ def pad_bags(
     view: int,
     guides: MaskFeatureSource | None = None,
 ) -> PaddedBags:
-    """Chosen tiles of some bags.
+    """Return chosen tiles of some bags.
 
     Args:
         features: of the store.
@@ -86,7 +86,7 @@ def pad_bags(
 
 
 def read_bags(reader: BagReader, features: Features, bags: NDArray[np.int64], *, views: int = 1) -> torch.Tensor:
-    """Logits (n, C) of all tiles of n bags, the mean over ``views``; the reader is left as it was."""
+    """Return logits (n, C) of all tiles of n bags, the mean over ``views``; the reader is left as it was."""
     was_training = reader.training
     reader.eval()
     guides = MaskFeatureSource.open(features.store, reader)
@@ -105,7 +105,7 @@ def read_bags(reader: BagReader, features: Features, bags: NDArray[np.int64], *,
 
 
 def _group_bags(features: Features, bags: NDArray[np.int64]) -> Iterator[list[int]]:
-    """Bags in their order, as many together as fit `SCORED_TILES` when padded."""
+    """Yield bags in their order, as many together as fit `SCORED_TILES` when padded."""
     group: list[int] = []
     longest = 0
     for bag in bags.tolist():
@@ -145,7 +145,8 @@ class BagTask(FrozenTask):
         self._guides = MaskFeatureSource.open(self.features.store, self.module)
 
     def draw_batches(self, rng: np.random.Generator) -> Iterator[tuple[Forward, torch.Tensor]]:
-        """One view and a choice of tiles drawn for each image; with ``bag_mixing`` some are a partner's."""
+        """Yield batches with one view and a choice of tiles for each image; with ``bag_mixing`` some are a
+        partner's."""
         device = self.fabric.device
         for chosen in draw_images(len(self.bags), self.phase.batch_images, rng=rng, chances=self.chances):
             bags = self.bags[chosen]
@@ -171,7 +172,7 @@ class BagTask(FrozenTask):
             yield partial(self.forward, *given), targets
 
     def _draw_rows(self, bag: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Tiles of one step, in their order: at most ``tiles_per_image``, some dropped, never all."""
+        """Return tiles of one step, in their order: at most ``tiles_per_image``, some dropped, never all."""
         count = self.features.store.count(bag)
         kept = count if self.phase.tiles_per_image is None else min(count, self.phase.tiles_per_image)
         kept = max(1, round(kept * (1 - self.phase.tile_dropout)))

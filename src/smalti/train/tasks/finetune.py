@@ -69,12 +69,13 @@ class FinetuneTask:
         update_bn(map(self._normalise, plain), self.module.backbone)
 
     def _normalise(self, batch: Batch) -> torch.Tensor:
-        """What the backbone takes (B * N, 3 or 4, H, W), on the device; a mask that only mixing wanted is left out."""
+        """Return the input of the backbone (B * N, 3 or 4, H, W), on the device; a mask that only mixing wanted is left
+        out."""
         tiles = torch.from_numpy(batch.tiles)[..., : 4 if self.module.takes_mask else 3]
         return normalise_tiles(tiles.flatten(0, 1).to(self.fabric.device), spec=self.spec)
 
     def list_groups(self) -> list[ParameterGroup]:
-        """Backbone, pooler and head, the rate falling towards the stem."""
+        """Return backbone, pooler and head, the rate falling towards the stem."""
         return build_groups(self.module.backbone, self.module.reader, layer_decay=self.phase.layer_decay)
 
     def start_epoch(self, epoch: int, epochs: int) -> None:
@@ -91,8 +92,8 @@ class FinetuneTask:
         self._strength = (1 - share) * self.phase.strength_start + share * self.phase.strength_end
 
     def show_tiles(self, bags: NDArray[np.int64], *, draws: int) -> NDArray[np.uint8]:
-        """A tile of each of n bags (n, 1 + 2 * draws, H, W, 3): as it is, ``draws`` times as the first epoch makes it,
-        and as often as the last does."""
+        """Return a tile of each of n bags (n, 1 + 2 * draws, H, W, 3): as it is, ``draws`` times as the first epoch
+        makes it, and as often as the last does."""
         rng = np.random.default_rng(0)
         rows = np.array([[self.store.rows(int(bag)).start] for bag in bags])
         tiles = self.store.read_tiles(rows.ravel(), masked=False)[:, None]
@@ -105,7 +106,7 @@ class FinetuneTask:
         return np.concatenate(columns, axis=1)
 
     def draw_batches(self, rng: np.random.Generator) -> Iterator[tuple[Forward, torch.Tensor]]:
-        """Augmented tiles, read and augmented one step ahead."""
+        """Yield augmented tiles, read and augmented one step ahead."""
         colours = np.random.default_rng(rng.integers(2**63))
         device = self.fabric.device
         for batch, guide in iterate_ahead(self.augment_batches(rng, colours)):
@@ -120,7 +121,7 @@ class FinetuneTask:
     def augment_batches(
         self, rng: np.random.Generator, colours: np.random.Generator
     ) -> Iterator[tuple[Batch, MaskFeatures | None]]:
-        """Batches of one pass, their tiles augmented, and what the mask says about them, turned along.
+        """Yield batches of one pass, their tiles augmented, and what the mask says about them, turned along.
 
         With ``consistency`` tiles are (3 * B, N, H, W, C): as they are but for their turns, then augmented twice.
         """
@@ -151,7 +152,7 @@ class FinetuneTask:
         targets: torch.Tensor,
         guide: MaskFeatures | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits (B, C) of tiles as they are; the further loss is what the three views disagree about."""
+        """Return logits (B, C) of tiles as they are; the further loss is what the three views disagree about."""
         thrice = (
             None if guide is None else MaskFeatures(*(None if v is None else torch.cat([v] * VIEWS) for v in guide))
         )
@@ -168,11 +169,12 @@ class FinetuneTask:
 
 
 def transform_tiles(batch: Batch, transform: Transform, stains: StainMaps | None) -> NDArray[np.uint8]:
-    """The tiles of a batch after a transform, its amounts of stain in the frames of ``stains`` where there are any."""
+    """Return the tiles of a batch after a transform, its amounts of stain in the frames of ``stains`` where there are
+    any."""
     maps = None if stains is None else stains.solve(batch.rows, transform.amounts)
     return apply_transform(batch.tiles, transform, maps=maps)
 
 
 def restain(batch: Batch, stains: StainMaps | None) -> Batch:
-    """A batch as the fold sees it, unaugmented."""
+    """Return a batch as the fold sees it, unaugmented."""
     return replace(batch, tiles=transform_tiles(batch, identity_transform(*batch.rows.shape), stains))
