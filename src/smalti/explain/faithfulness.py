@@ -119,7 +119,7 @@ def measure_ratio(
     resamples: int,
     confidence: float,
 ) -> Mean:
-    """Return the sum of one value an image over the sum of another, NaN left out, with an interval from resampled cases."""
+    """Return the ratio of the sums of two values an image, NaN left out, with an interval from resampled cases."""
     top, bottom = np.asarray(above, dtype=np.float64), np.asarray(below, dtype=np.float64)
     known = ~(np.isnan(top) | np.isnan(bottom))
     if not known.any():
@@ -165,8 +165,7 @@ def _correlate(ranks: Floats) -> float:
 
 
 def judge_map(deletion: Mean, insertion: Mean) -> str:
-    """Judge a map as ``better`` than a random order, ``worse``, or ``cannot tell``, from how much sooner the score falls and
-    rises."""
+    """Judge a map: ``better`` than a random order if the score falls and rises sooner, ``worse``, or ``cannot tell``."""
     if not deletion.n_images:
         return "not applicable"
     if deletion.low > 0 and insertion.low > 0:

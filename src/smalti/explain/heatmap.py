@@ -62,8 +62,7 @@ def stitch_tiles(values: Floats, boxes: NDArray[np.float64], *, size_px: tuple[i
 
 
 def share_inside(heat: Floats, mask: Floats) -> tuple[float, float]:
-    """Return the share of a map's positive values that lies inside a mask, and the mask's share of the area that was looked
-    at.
+    """Return the share of a map's positive values inside a mask, and the mask's share of the area that was looked at.
 
     Args:
         heat: (h, w), NaN where nothing was looked at.

@@ -116,8 +116,7 @@ def build_tissue(*, count: int = 2) -> TileAugmentation:
 
 
 def _draw_chain(operations: Mapping[str, Operation], count: int, amount: float, rng: np.random.Generator) -> list[Step]:
-    """Draw ``count`` operations; one of the draws in (number of operations + 1) is the identity, and so is all at amount
-    0."""
+    """Draw ``count`` times among the operations and the identity; at amount 0 all are the identity."""
     choices = [*operations.values(), None]
     drawn = [choices[k] for k in rng.integers(0, len(choices), count)]
     signs = rng.choice([-1.0, 1.0], count)

@@ -54,8 +54,7 @@ def mix_targets(targets: torch.Tensor, pairing: Pairing, *, kept: NDArray[np.flo
 
 
 def measure_step(places: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the shift (B, 2) to add to the places of a partner's tiles so that it lies to the right of bags with ``places`` (B,
-    N, 2).
+    """Return the shift (B, 2) that lays the tiles of a partner to the right of bags with ``places`` (B, N, 2).
 
     Places are counted from the corner of the image, so that no two tiles of a mixed bag fall on one another.
     """

@@ -95,7 +95,7 @@ def _shift(*, axis: int, share: float) -> Operation:
 
 
 def _sharpen(factor: float) -> Operation:
-    """Make an operation that adds or takes what a mean of nine pixels, the middle one five times, takes away; the edge stays."""
+    """Make an operation that sharpens or blurs by a mean of nine pixels, the middle one five times; the edge stays."""
 
     def work(tile: Tile, amount: float, rng: np.random.Generator) -> Tile:
         colours = read_colours(tile)

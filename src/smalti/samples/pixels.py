@@ -58,8 +58,7 @@ def mix_pixels(
 
 
 def draw_box(size: tuple[int, ...], *, share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Draw a mask (H, W), true in a box of ``1 - share`` of the area about an even centre; what hangs over the edge is cut
-    off."""
+    """Draw a mask (H, W), true in a box of ``1 - share`` of the area about an even centre, cut off at the edge."""
     box = np.zeros(size, dtype=bool)
     spans = []
     for side in size:

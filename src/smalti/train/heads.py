@@ -200,7 +200,7 @@ def _open_path(solver: Solver, x: Floats, y: Ints, weights: Floats) -> Path:
 def _try_strengths(
     solver: Solver, x: Floats, y: Ints, weights: Floats, *, turns: list[Ints], cases: int
 ) -> tuple[dict[float, float], Floats, float]:
-    """Return the loss of each strength that was tried, the best one's logits of held-out images, and its temperature."""
+    """Return the loss of each strength, the logits of held-out images of the best one, and its temperature."""
     best, heat = np.empty((0, int(y.max()) + 1)), 1.0
     losses: dict[float, float] = {}
     rest = [np.setdiff1d(np.arange(len(y)), part) for part in turns]

@@ -297,8 +297,7 @@ class CovariancePooler(Pooler):
 def _center_tiles(
     features: torch.Tensor, mask: torch.Tensor | None, coverage: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the weighted mean (B, D) of tiles (B, N, D), what they differ from it by, 0 on padding, and their shares (B,
-    N)."""
+    """Return the weighted mean (B, D) of tiles (B, N, D), their differences from it, and their shares (B, N)."""
     mask = fill_mask(features, mask)
     weights = weigh_tiles(mask, coverage)
     shares = weights / weights.sum(dim=1, keepdim=True)

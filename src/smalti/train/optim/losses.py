@@ -28,7 +28,7 @@ def _mean_by_weight(losses: torch.Tensor, targets: torch.Tensor, weights: torch.
 
 
 def measure_divergence(views: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Return the Jensen-Shannon divergence between predictions of V views, logits (B, C) each, in nats; the mean over B.
+    """Return the mean Jensen-Shannon divergence between predictions of V views, logits (B, C) each, in nats.
 
     Mean Kullback-Leibler divergence of each view from their mixture (Hendrycks et al. 2020, eq. 2).
     """
