@@ -165,7 +165,7 @@ def _correlate(ranks: Floats) -> float:
 
 
 def judge_map(deletion: Mean, insertion: Mean) -> str:
-    """Judge a map: ``better`` than a random order if the score falls and rises sooner, ``worse``, or ``cannot tell``."""
+    """Judge a map: ``better`` than a random order (the score falls and rises sooner), ``worse`` or ``cannot tell``."""
     if not deletion.n_images:
         return "not applicable"
     if deletion.low > 0 and insertion.low > 0:

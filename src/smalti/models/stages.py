@@ -9,7 +9,7 @@ from torch import nn
 
 from ..errors import PartError
 
-STAGES = 3  # the last so many; before them are edges and colours
+STAGES = 3  # number of last stages that are read; before them are edges and colours
 
 
 class Stages(nn.Module):

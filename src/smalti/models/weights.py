@@ -87,7 +87,7 @@ def load_weights(
     Returns one sentence about what was unwrapped, chosen, left out or converted; None where nothing was.
 
     Raises:
-        WeightsError: no file, no tensors, tensors that do not fit or are no numbers, or several networks.
+        WeightsError: no file, no tensors, tensors that do not fit, NaN weights, or several networks.
     """
     states = [
         (label, {INNER_WRAPS.sub("", name): tensor for name, tensor in state.items()})

@@ -53,7 +53,7 @@ class Stage(NamedTuple):
 class Policy:
     """An augmentation: flips and quarter turns, then for each tile one chain of the stage that holds.
 
-    Its strength is what was learned; the strength of the phase plays no part.
+    Its strength is what was learned; the strength of the phase has no effect.
 
     Attributes:
         stages: in the order of their starts, the first at 0.

@@ -206,7 +206,7 @@ def _pool(model: Model) -> Pooler:
     with torch.inference_mode():
         embedding = pooler(torch.linspace(-1, 1, 24).reshape(1, 3, 8)).embedding
     if not embedding.numel() or not embedding.isfinite().all():
-        raise ValueError("it makes nothing of a bag of three tiles")
+        raise ValueError("it gives no finite embedding of a bag of three tiles")
     return pooler
 
 
@@ -219,4 +219,4 @@ def _augment(phase: Finetune) -> None:
 def _lose(phase: Phase) -> None:
     criterion = LOSSES.build(phase.loss, torch.ones(2), weights=torch.ones(2), **read_options(phase.loss_options))
     if not torch.isfinite(criterion(torch.tensor([[1.0, -1.0], [0.5, 0.0]]), torch.eye(2))).all():
-        raise ValueError("the loss of two images is no number")
+        raise ValueError("the loss of two images is NaN or infinite")

@@ -31,7 +31,7 @@ def score_bags(
     stains: StainMaps | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> torch.Tensor:
-    """Return logits (n, C) of n bags from all their tiles; the network is put in eval mode and left as it was.
+    """Return logits (n, C) of n bags from all their tiles; in eval mode; the mode of the network is restored.
 
     With more than one view the logits are the mean over the first ``views`` symmetries of the square, each applied to
     all tiles (test-time augmentation). Tiles are seen after their map of ``stains``, if there are any. A bag's result
@@ -62,7 +62,7 @@ def score_bags(
 
 @contextmanager
 def at_rest(network: nn.Module) -> Iterator[None]:
-    """Yield a network in eval mode; afterwards each of its modules is as it was."""
+    """Put a network in eval mode; afterwards the mode of each module is restored."""
     was_training = [module for module in network.modules() if module.training]
     network.eval()
     try:

@@ -27,7 +27,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 MOST_TURNS = 5
-WORSE_STEPS = 2  # the path ends after so many strengths that are worse than the best before
+WORSE_STEPS = 2  # the path ends after this many strengths in a row that are worse than the best
 MOST_STEPS = 500  # of the solver of logistic regression, at one strength
 HEAT_BOUNDS = (-12.0, 12.0)  # of the logarithm of a temperature
 

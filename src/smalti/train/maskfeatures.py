@@ -56,7 +56,7 @@ class MaskFeatureSource:
         return MaskFeatures(coverage, inside, whole, torch.from_numpy(descriptors[bags]))
 
     def read_views(self, bag: int, *, views: int) -> MaskFeatures | None:
-        """Read mask features of all tiles of one bag in the first ``views`` symmetries, as so many bags."""
+        """Read mask features of all tiles of one bag in the first ``views`` symmetries, one bag each."""
         rows = np.asarray(self.store.rows(bag), dtype=np.int64)[None].repeat(views, axis=0)
         turns = np.arange(views)[:, None].repeat(rows.shape[1], axis=1)
         return self.read(np.full(views, bag, dtype=np.int64), rows, turns=turns)

@@ -73,7 +73,7 @@ def _count(plane: Bytes) -> NDArray[np.intp]:
 
 
 def _weigh_moments(values: Doubles, counts: NDArray[np.intp]) -> list[float]:
-    """Return the mean, standard deviation and skewness of values of which there are so many."""
+    """Return the mean, standard deviation and skewness of values that occur ``counts`` times."""
     shares = counts / counts.sum()
     mean = float(shares @ values)
     rest = values - mean

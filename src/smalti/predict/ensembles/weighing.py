@@ -1,7 +1,7 @@
 """Shares of the members of an ensemble: few cases leave them equal, many let the better ones count more.
 
 The log loss of the mixed inner scores, each case counted once and the classes alike, plus a Dirichlet prior on the
-shares: it weighs as much as a fixed number of cases, so that what cannot be told from so many is not believed. On few
+shares: it weighs as much as a fixed number of cases, so that differences that so few cases cannot show have no effect. On few
 cases a search for the members that score highest (greedy selection) takes luck for skill; measured side by side in
 docs/experiments.md, "Members and their shares".
 """

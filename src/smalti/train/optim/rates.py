@@ -31,7 +31,7 @@ def find_rate(
     """Return the head's rate that a learning-rate range test proposes (Smith 2017); the weights are left as they were.
 
     The rate rises from step to step by the same factor; proposed is a tenth of the rate at which the smoothed loss of
-    training batches was least. Nothing is looked at but the training images.
+    training batches was least. Only training images are used.
 
     Args:
         scales: rate of each parameter group relative to the head's.

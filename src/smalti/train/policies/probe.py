@@ -37,7 +37,7 @@ class Probe:
     """A frozen network and a few tiles of some images.
 
     Attributes:
-        network: as it stands; it looks in eval mode and is left as it was.
+        network: used in eval mode; its mode is restored.
         batch: the images, with their tiles as the network sees them.
         classes: number of classes.
         guides: what the mask says, where the reader asks.

@@ -86,7 +86,7 @@ def pad_bags(
 
 
 def read_bags(reader: BagReader, features: Features, bags: NDArray[np.int64], *, views: int = 1) -> torch.Tensor:
-    """Return logits (n, C) of all tiles of n bags, the mean over ``views``; the reader is left as it was."""
+    """Return logits (n, C) of all tiles of n bags, the mean over ``views``; the mode of the reader is restored."""
     was_training = reader.training
     reader.eval()
     guides = MaskFeatureSource.open(features.store, reader)
