@@ -30,7 +30,7 @@ CALIBRATIONS: Registry[FitTemperature] = Registry("calibration")
 @CALIBRATIONS.register("none", summary="scores stay as the network gives them")
 def build_none() -> FitTemperature:
     """Temperature 1."""
-    return lambda y, scores, cases=None: 1.0
+    return lambda y, scores, cases: 1.0
 
 
 @CALIBRATIONS.register(

@@ -44,7 +44,7 @@ DECISIONS: Registry[FitWeights] = Registry("decision")
 @DECISIONS.register("largest", summary="the class with the largest score")
 def build_largest() -> FitWeights:
     """All weights are 1."""
-    return lambda y, scores, cases=None: np.ones(scores.shape[1])
+    return lambda y, scores, cases: np.ones(scores.shape[1])
 
 
 @DECISIONS.register(
