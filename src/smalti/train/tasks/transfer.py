@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -64,7 +65,10 @@ class TransferTask(FrozenTask):
         views, count, _ = self.embeddings.shape
         for chosen in draw_images(count, self.batch_images, rng=rng, chances=self.chances):
             drawn = self.embeddings[rng.integers(0, views, len(chosen)), chosen]
-            yield lambda drawn=drawn: (self.forward(drawn), None), self.targets[chosen]
+            yield partial(self._forward, drawn), self.targets[chosen]
+
+    def _forward(self, drawn: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return self.forward(drawn), None
 
     def score(self, part: Literal["inner", "watched"]) -> torch.Tensor:
         """Return logits (n, C) of the images of a part."""
