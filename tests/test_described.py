@@ -24,7 +24,7 @@ from smalti.models import (
     read_input_px,
 )
 from smalti.models.described import colour, nuclei, texture
-from smalti.models.described.planes import STAIN_GAIN, Planes, blur
+from smalti.models.described.channels import STAIN_GAIN, Planes, blur
 from smalti.predict import predict_outer
 from smalti.recipe import Model, load_recipe
 from smalti.samples import normalise_tiles

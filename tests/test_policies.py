@@ -37,7 +37,7 @@ from smalti.samples import (
 from smalti.train.maskfeatures import MaskFeatureSource
 from smalti.train.policies.exploring import _choose_evenly
 from smalti.train.policies.probe import Probe, draw_operation, weigh_operations
-from smalti.train.policies.search import SEARCHES, Population
+from smalti.train.policies.searches import SEARCHES, Population
 from smalti.tune.trial import Bench
 
 Make = Callable[..., Any]

@@ -25,8 +25,8 @@ from ..packages import INSTALL, PACKAGES, find_package
 from ..recipe import AUTO, settle_backbone
 from ..types import InputSpec
 from .described import build_described, is_described
+from .intermediate import Stages
 from .norms import NORMS, Norm, has_batchnorm
-from .stages import Stages
 from .weights import load_package, load_weights
 
 FILE_OPTION = "--set model.weights=FILE (.safetensors) takes weights from a file, --set model.pretrained=false none"

@@ -12,7 +12,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from .stages import Stages
+from .intermediate import Stages
 
 
 class UpperPart(nn.Module):

@@ -15,7 +15,7 @@ from .batches import BagBatches, Batch, draw_images, find_chances, iterate_ahead
 from .mixing import Pairing, measure_step, mix_targets, pair_bags, split_tiles
 from .operations import Operation
 from .pixels import mix_pixels
-from .policies import (
+from .policy import (
     OPERATIONS,
     Chain,
     Move,

@@ -11,7 +11,7 @@ from .maskfeatures import MaskFeatureSource
 from .optim.losses import LOSSES, weigh_classes
 from .optim.optimisers import list_optimisers, settle_train
 from .optim.schedules import SCHEDULES
-from .policies.search import SEARCHES
+from .policies.searches import SEARCHES
 from .tasks.bags import read_bags
 
 __all__ = [

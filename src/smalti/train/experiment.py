@@ -38,7 +38,7 @@ from .features import Features
 from .heads import HEADS
 from .optim.losses import LOSSES
 from .optim.optimisers import check_optimiser
-from .policies.search import SEARCHES
+from .policies.searches import SEARCHES
 
 Result = TypeVar("Result")
 

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from .channels import Bytes, Doubles, Planes
 from .description import DESCRIPTIONS, Description
-from .planes import Bytes, Doubles, Planes
 
 LEVELS = np.linspace(0, 1, 256)
 QUANTILES = (0.1, 0.5, 0.9)

@@ -13,7 +13,7 @@ from torch import nn
 
 from ...errors import PartError
 from ...registry import Registry
-from .planes import Planes
+from .channels import Planes
 
 PREFIX, JOIN = "described:", "+"
 

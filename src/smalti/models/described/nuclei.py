@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
+from .channels import STAIN_GAIN, Bytes, Doubles, Planes, blur
 from .description import DESCRIPTIONS, Description
-from .planes import STAIN_GAIN, Bytes, Doubles, Planes, blur
 
 BLURS_PX = (3, 5, 9, 17, 33)  # blobs are what one blur keeps and the next does not (Lindeberg 1998)
 LEAST_BLOB = 0.04 * STAIN_GAIN  # amount of haematoxylin by which a blob is darker than what surrounds it

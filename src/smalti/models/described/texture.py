@@ -8,8 +8,8 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
+from .channels import Bytes, Doubles, Floats, Planes, blur
 from .description import DESCRIPTIONS, Description
-from .planes import Bytes, Doubles, Floats, Planes, blur
 
 PLANES = ("light", "nuclear")
 RADII = (1, 2)  # of the circle of neighbours, pixels

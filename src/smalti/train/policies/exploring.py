@@ -30,7 +30,7 @@ from ..experiment import Experiment
 from ..maskfeatures import MaskFeatureSource
 from ..tasks.finetune import FinetuneTask, restain
 from .probe import Effect, Probe, weigh_operations
-from .search import SEARCHES
+from .searches import SEARCHES
 
 Tell = Callable[[str, int, int], None]
 
