@@ -32,10 +32,9 @@ from smalti.explain import (
     stitch_tiles,
     summarise_maps,
 )
-from smalti.explain.attribution import TileBag, choose_kind, find_gradients, read_tiles, score_subsets
+from smalti.explain.attribution import TileBag, choose_kind, find_cams, find_gradients, read_tiles, score_subsets
 from smalti.explain.deletion import draw_curves
 from smalti.explain.explanation import ExplanationRequest, explain_images
-from smalti.explain.gradcam import find_cams
 from smalti.models import POOLERS, BagReader, Head, UpperPart, build_backbone, cut_backbone
 from smalti.recipe import Model
 from smalti.report import Legend, draw_overlay

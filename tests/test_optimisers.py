@@ -18,8 +18,7 @@ from smalti.recipe import Train, load_recipe
 from smalti.train import list_optimisers, read_checkpoint, settle_train, train_folds
 from smalti.train.checkpoints import write_checkpoint
 from smalti.train.optim.averaging import Averaging, mean_weights
-from smalti.train.optim.lookahead import Lookahead
-from smalti.train.optim.optimisers import build_optimiser, set_learning
+from smalti.train.optim.optimisers import Lookahead, build_optimiser, set_learning
 from smalti.train.optim.sam import climb, descend
 from smalti.train.optim.schedules import SCHEDULES, build_schedule, step_schedule
 

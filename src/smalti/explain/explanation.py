@@ -20,9 +20,8 @@ from ..samples import iterate_ahead, normalise_tiles
 from ..store import hash_code, hash_text, read_arrays, write_arrays
 from ..train import Experiment, MaskFeatureSource, load_network, read_chunks
 from ..types import Sample, Split
-from .attribution import TileBag, choose_kind, find_gradients, read_tiles
+from .attribution import TileBag, choose_kind, find_cams, find_gradients, read_tiles
 from .deletion import draw_curves
-from .gradcam import find_cams
 
 Tell = Callable[[str, int, int], None]
 Arrays = dict[str, NDArray[np.generic]]
