@@ -64,7 +64,7 @@ def test_a_bag_reads_the_same_beside_any_others(name: str, tmp_path: Path, monke
     features = store_features(tmp_path, bags, views=2)
     reader = build_reader(name)
     reader.train()
-    monkeypatch.setattr("smalti.train.bags.SCORED_TILES", 17)  # several groups of padded bags
+    monkeypatch.setattr("smalti.train.tasks.bags.SCORED_TILES", 17)  # several groups of padded bags
     found = read_bags(reader, features, np.arange(12), views=2)
     assert reader.training  # as it was
     reader.eval()

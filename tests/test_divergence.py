@@ -146,7 +146,7 @@ def test_the_scale_of_half_precision_goes_on_where_it_was(embed: Make, monkeypat
     splits = experiment.splits
     scaler = torch.amp.GradScaler("cpu", init_scale=512.0)
     fabric = Fabric(accelerator="cpu", devices=1, plugins=[MixedPrecision("16-mixed", "cpu", scaler)])
-    monkeypatch.setattr("smalti.train.folds.make_fabric", lambda device: fabric)
+    monkeypatch.setattr("smalti.train.fold.make_fabric", lambda device: fabric)
 
     def cut(stage: str, done: int, total: int) -> None:
         if done == 2:

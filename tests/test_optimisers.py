@@ -236,8 +236,8 @@ def test_a_soup_takes_what_lowers_the_loss() -> None:
     module, averaging = make_averaging("soup")
     for epoch, value in enumerate([9.0, 1.0, 3.2, 20.0]):
         module.weight.data.fill_(value)
-        averaging.keep(abs(value - 2), epoch)
-    assert averaging.cook(lambda: abs(module.weight.item() - 2)) == (1, 2)
+        averaging.add_candidate(abs(value - 2), epoch)
+    assert averaging.fit(lambda: abs(module.weight.item() - 2)) == (1, 2)
     assert module.weight.item() == pytest.approx(2.1)
     again, repeated = make_averaging("soup", mixed=(1, 2))
     for epoch, value in enumerate([9.0, 1.0, 3.2]):
