@@ -191,7 +191,7 @@ def test_a_member_draws_by_its_odds_and_sees_that_operation_at_that_level(prepar
     population = make_population(prepare, "defocus", "solarize")
     member = population.draw(1)[0]
     member.odds, member.levels = np.array([0.0, 3.0]), np.array([1, 2])
-    drawn = population._choose(member, (400, 10))
+    drawn = population.choose(member, (400, 10))
     # The tile as it is, three levels of the first operation, three of the second.
     assert set(np.unique(drawn)) == {0, 5}
     assert (drawn == 5).mean() == pytest.approx(3 / 4, abs=0.03)

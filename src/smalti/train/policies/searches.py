@@ -208,11 +208,7 @@ class Population:
         member.reader.train()
         torch.manual_seed(int(self.rng.integers(2**31)))  # dropout of the head
         for _ in range(passes):
-            # Places (n, tiles) in the bank.
-            odds = np.concatenate([[1.0], member.odds])
-            drawn = self.rng.choice(len(odds), (images, tiles), p=odds / odds.sum())
-            levels = np.concatenate([[1], member.levels])
-            chosen = torch.from_numpy(np.where(drawn == 0, 0, 1 + (drawn - 1) * LEVELS + levels[drawn] - 1))
+            chosen = torch.from_numpy(self.choose(member, (images, tiles)))
             features = self.bank[chosen, torch.arange(images)[:, None], torch.arange(tiles)]
             logits, extra = member.reader(
                 features, positions=self.training.places, targets=self.targets, guide=self.training.guide
@@ -224,6 +220,13 @@ class Population:
             optimiser.step()
         member.stages.append((member.odds, member.levels))
         member.loss = self._score(member)
+
+    def choose(self, member: Member, shape: tuple[int, int]) -> NDArray[np.int64]:
+        """Draw places (n, tiles) in the bank."""
+        odds = np.concatenate([[1.0], member.odds])
+        drawn = self.rng.choice(len(odds), shape, p=odds / odds.sum())
+        levels = np.concatenate([[1], member.levels])
+        return np.where(drawn == 0, 0, 1 + (drawn - 1) * LEVELS + levels[drawn] - 1)
 
     def _score(self, member: Member) -> float:
         member.reader.eval()
