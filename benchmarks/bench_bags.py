@@ -27,7 +27,7 @@ from smalti import recipe
 from smalti.models import POOLERS, BagReader, Head
 from smalti.tile import TileStore
 from smalti.train import Features, choose_device, make_fabric, read_bags
-from smalti.train.bags import BagTask, fit_reader
+from smalti.train.tasks.bags import BagTask, fit_reader
 
 SIZE = 1280
 CLASSES = 4

@@ -14,7 +14,7 @@ from skimage.feature import graycomatrix, local_binary_pattern
 
 from smalti.models import DESCRIPTIONS
 from smalti.models.described import texture
-from smalti.models.described.planes import Planes
+from smalti.models.described.channels import Planes
 
 SIDES_PX = (50, 128, 224)
 TIMES = 40

@@ -33,7 +33,7 @@ from smalti.samples import split_cases
 from smalti.stats import pool_predictions, score_pool
 from smalti.tile import TileStore
 from smalti.train import Experiment, Features, choose_device, freeze, load_network, make_fabric, train_folds
-from smalti.types import Cohort, InputSpec, Sample, Split
+from smalti.types import Cohort, InputSpec, Sample
 
 CASES = 30
 BAGS = 300
@@ -79,7 +79,7 @@ def draw_bags(seed: int, *, count: int = BAGS) -> Drawn:
     return drawn
 
 
-def prepare(drawn: Drawn, folder: Path, *, settings: list[str]) -> tuple[Experiment, tuple[Split, ...]]:
+def prepare(drawn: Drawn, folder: Path, *, settings: list[str]) -> Experiment:
     """An experiment on bags whose features are known, as after the backbone."""
     plan = load_recipe("quick", settings=["train.device=cpu", "split.seeds=[0,1]", *settings])
     names = tuple(f"i{number:04d}" for number in range(len(drawn.bags)))
@@ -96,13 +96,13 @@ def prepare(drawn: Drawn, folder: Path, *, settings: list[str]) -> tuple[Experim
     device = choose_device(plan.train)
     splits = split_cases(cohort, plan.split)
     frozen = dict.fromkeys((split.name for split in splits), freeze(features, plan, classes=2))
-    return Experiment(RunFolder(folder), plan, cohort, store, backbone, frozen, device, make_fabric(device)), splits
+    return Experiment(RunFolder(folder), plan, cohort, splits, store, backbone, frozen, device, make_fabric(device))
 
 
-def find_witnesses(experiment: Experiment, splits: tuple[Split, ...], drawn: Drawn) -> float:
+def find_witnesses(experiment: Experiment, drawn: Drawn) -> float:
     """Average precision of the attention within each held-out positive bag, the mean over bags, folds and seeds."""
     found = []
-    for split in splits:
+    for split in experiment.splits:
         pooler = load_network(experiment, split).pooler
         for bag in split.outer:
             if drawn.witness[bag].any():
@@ -127,11 +127,11 @@ def main() -> None:
             start = time.perf_counter()
             with tempfile.TemporaryDirectory() as folder:
                 settings = [f"model.pooler={name}", *given.settings]
-                experiment, splits = prepare(drawn, Path(folder), settings=settings)
-                train_folds(experiment, splits)
-                pool = pool_predictions(predict_outer(experiment, splits), classes=experiment.cohort.classes)
+                experiment = prepare(drawn, Path(folder), settings=settings)
+                train_folds(experiment)
+                pool = pool_predictions(predict_outer(experiment), classes=experiment.cohort.classes)
                 learned = POOLERS.build(name, 64, 2).learns
-                precision = find_witnesses(experiment, splits, drawn) if learned else float("nan")
+                precision = find_witnesses(experiment, drawn) if learned else float("nan")
             known[name] = score_pool(pool)
             gap = compare_pairs([Pair(name, "mean", known[name], known["mean"])])[0]["accuracy"]
             right = (pool.scores.argmax(axis=2) == pool.y_true).mean()

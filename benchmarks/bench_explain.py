@@ -22,7 +22,7 @@ import smalti
 from smalti.demo.cohort import draw_plan
 from smalti.demo.plan import CohortPlan, plan_cohort
 from smalti.explain import measure_ratio, share_inside, stitch_tiles
-from smalti.explain.explanation import Explanation, Question, explain_images
+from smalti.explain.explanation import Explanation, ExplanationRequest, explain_images
 from smalti.models import UpperPart
 from smalti.store import read_json
 from smalti.workflow import reopen
@@ -76,15 +76,15 @@ def keep_maps() -> None:
 
 def measure_shares(run: Path) -> dict[str, list[tuple[str, list[float], float]]]:
     """For each map, of each held-out image its case, the share inside the mask of every seed, and the mask's area."""
-    experiment, splits = reopen(run)
+    experiment = reopen(run)
     told = {row["image"]: row for row in read_json(run / "explanation.json")["images"]}
     classes = experiment.cohort.classes
     questions = [
-        Question(s, classes.index(told[s.image]["predicted"]), classes.index(s.label or ""))
+        ExplanationRequest(s, classes.index(told[s.image]["predicted"]), classes.index(s.label or ""))
         for s in experiment.cohort.labelled
     ]
     found: dict[str, list[tuple[str, list[float], float]]] = {"map": [], "gradcam": []}
-    for explanation in explain_images(experiment, splits, questions):
+    for explanation in explain_images(experiment, questions):
         place = find_place(explanation, experiment.store)
         for name, maps in list_maps(explanation).items():
             pairs = [

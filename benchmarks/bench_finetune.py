@@ -28,8 +28,9 @@ from smalti.recipe import load_recipe
 from smalti.samples import AUGMENTATIONS, BagBatches
 from smalti.tile import build_store
 from smalti.train import choose_device, make_fabric
-from smalti.train.finetune import FinetuneTask
 from smalti.train.loop import Loop, Stream
+from smalti.train.optim.optimisers import build_optimiser, settle_rates
+from smalti.train.tasks.finetune import FinetuneTask
 
 
 def main() -> None:
@@ -62,6 +63,7 @@ def main() -> None:
                             augmentation=AUGMENTATIONS.build(args.augmentation),
                             store=store, batches=batches, inner_bags=bags[:0], phase=phase)  # fmt: skip
         loop = Loop(fabric=fabric, task=task, phase=phase, stream=Stream(0, 0, "finetune"),
+                    rates=settle_rates(plan.train, "finetune"),
                     counts=torch.ones(2, device=fabric.device), inner_targets=torch.empty(0, dtype=torch.long),
                     checkpoints=Path(name))  # fmt: skip
         feed(task, tiles=args.images * phase.tiles_per_image, repeats=args.repeats)
@@ -101,7 +103,6 @@ class Bare:
 
 def compare(loop: Loop, bare: Bare, *, tiles: int, repeats: int, device: str) -> None:
     """Take turns; medians of tiles per second and of the ratio."""
-    from smalti.train.optim.optimisers import build_optimiser
 
     groups = loop.task.list_groups()
     optimiser = loop.fabric.setup_optimizers(build_optimiser("adamw", groups, lr=1e-4, weight_decay=0.01))

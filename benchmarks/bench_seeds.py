@@ -35,7 +35,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         runs = Path(folder)
         ground = workflow.inspect_ground(args.data, recipe=plan, decisions_path=runs / "decisions.csv")
-        experiment, _ = workflow.prepare(ground, plan, runs=runs, name="base", listener=workflow.SILENT)
+        experiment = workflow.prepare(ground, plan, runs=runs, name="base", listener=workflow.SILENT)
         false, covered = 0, 0
         for number in range(args.comparisons):
             pair = [train_seed(experiment, seed, runs) for seed in (2 * number, 2 * number + 1)]
@@ -60,9 +60,9 @@ def train_seed(experiment: Experiment, seed: int, runs: Path) -> Scored:
     run.path.mkdir()
     split = experiment.recipe.split.model_copy(update={"seeds": (seed,)})
     splits = split_cases(experiment.cohort, split)
-    one = replace(experiment, run=run, recipe=experiment.recipe.model_copy(update={"split": split}))
-    train_folds(one, splits)
-    pool = pool_predictions(predict_outer(one, splits), classes=one.cohort.classes)
+    one = replace(experiment, run=run, splits=splits, recipe=experiment.recipe.model_copy(update={"split": split}))
+    train_folds(one)
+    pool = pool_predictions(predict_outer(one), classes=one.cohort.classes)
     return score_pool(pool)
 
 

@@ -57,7 +57,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         ground = workflow.inspect_ground(args.data, recipe=plan, decisions_path=Path(folder) / "none.csv")
         name = Path(folder).name
-        experiment, _ = workflow.prepare(ground, plan, runs=args.runs, name=name, listener=workflow.SILENT)
+        experiment = workflow.prepare(ground, plan, runs=args.runs, name=name, listener=workflow.SILENT)
         planted = read_planted(args.planted)
         results = []
         for number in range(args.repeats):
@@ -129,9 +129,9 @@ def learn(experiment: Experiment) -> Evidence:
     """Train the folds of all seeds; what the run then knows."""
     run, cohort = experiment.run, experiment.cohort
     run.path.mkdir()
-    splits = split_cases(cohort, experiment.recipe.split)
-    train_folds(experiment, splits)
-    table = predict_outer(experiment, splits)
+    experiment = replace(experiment, splits=split_cases(cohort, experiment.recipe.split))
+    train_folds(experiment)
+    table = predict_outer(experiment)
     images = tuple(s.image for s in cohort.labelled)
     columns = score_columns(cohort.classes)
     seeds = [rows.set_index("image").loc[list(images), columns] for _, rows in table.groupby("seed")]
@@ -165,9 +165,9 @@ def _lose_in_fold(experiment: Experiment, evidence: Evidence, *, name: str) -> N
     run.path.mkdir()
     everything = np.arange(len(evidence.images))
     splits = (Split(0, 0, train=everything, inner=everything[:0], outer=everything),)
-    one = replace(experiment, run=run)
-    train_folds(one, splits)
-    table = predict_outer(one, splits).set_index("image").loc[list(evidence.images)]
+    one = replace(experiment, run=run, splits=splits)
+    train_folds(one)
+    table = predict_outer(one).set_index("image").loc[list(evidence.images)]
     return -np.log(table[score_columns(evidence.classes)].to_numpy()[everything, evidence.labels])
 
 

@@ -44,9 +44,10 @@ def main() -> None:
 def prepare_and_train(data: Path, plan: object, runs: Path, *, count: int | None) -> None:
     """Tiles, features and the heads of the first ``count`` folds, from nothing."""
     ground = workflow.inspect_ground(data, recipe=plan, decisions_path=runs / "decisions.csv")
-    experiment, splits = workflow.prepare(ground, plan, runs=runs, name="bench", listener=workflow.SILENT)
+    experiment = workflow.prepare(ground, plan, runs=runs, name="bench", listener=workflow.SILENT)
+    splits = experiment.splits
     folder = open_run(runs / "few", recipe=plan, identity={})
-    train_folds(replace(experiment, run=folder), splits[:count])
+    train_folds(replace(experiment, run=folder, splits=splits[:count]))
 
 
 if __name__ == "__main__":

@@ -58,9 +58,9 @@ from smalti.store import read_table, write_json
 from smalti.tile import TileStore, build_store
 from smalti.train import Device, Experiment, choose_device, compute_features, make_fabric, settle_train
 from smalti.train.features import CHUNK_TILES
-from smalti.train.finetune import FinetuneTask
 from smalti.train.loop import Loop, Stream
-from smalti.train.optim.optimisers import build_optimiser
+from smalti.train.optim.optimisers import build_optimiser, settle_rates
+from smalti.train.tasks.finetune import FinetuneTask
 from smalti.types import Cohort, score_columns
 
 Row = dict[str, Any]
@@ -175,7 +175,8 @@ def make_loop(bench: Bench, backbone: str, *, precision: str = "auto", images: i
         augmentation=AUGMENTATIONS.build(edits),
     )  # fmt: skip
     return Loop(
-        fabric=fabric, task=task, phase=phase, stream=Stream(0, 0, "finetune"),
+        fabric=fabric, task=task, phase=phase, rates=settle_rates(plan.train, "finetune"),
+        stream=Stream(0, 0, "finetune"),
         counts=torch.ones(classes, device=fabric.device), inner_targets=torch.empty(0, dtype=torch.long),
         checkpoints=bench.work,
     )  # fmt: skip
@@ -286,10 +287,8 @@ def score(
     started = time.perf_counter()
     settings = [*settings, f"train.device={device}", f"train.precision={precision}"]
     runs = bench.work / "runs"
-    experiment, splits = workflow.train_run(
-        bench.data, preset, settings=settings, runs=runs, name=name, skip_problems=True
-    )
-    workflow.predict(experiment, splits)
+    experiment = workflow.train_run(bench.data, preset, settings=settings, runs=runs, name=name, skip_problems=True)
+    workflow.predict(experiment)
     seconds, classes = time.perf_counter() - started, experiment.cohort.classes
     table = experiment.run.read_out_of_fold().sort_values(["seed", "image"])
     f1 = score_predictions(table, classes=classes)["metrics"]["macro_f1"]

@@ -175,7 +175,7 @@ def embed_whole(place: Place) -> np.ndarray:
     side_px = read_input_px(load_recipe("quick", settings=place.settings).model)
     settings = [*place.settings, "tile.source=whole", f"tile.size_px={side_px}"]
     settings += ["model.head=logistic", "model.embedding=last"]
-    experiment, _ = workflow.train_run(
+    experiment = workflow.train_run(
         place.data, load_recipe("quick", settings=settings), runs=place.runs, name=f"{place.file}-quick-whole",
         skip_problems=True,
     )  # fmt: skip
@@ -189,7 +189,7 @@ def play(place: Place, wanted: Sequence[str], minutes: float, peers: Mapping[str
     played = {name: play_run(place, name, minutes) for name in RUNS if name in {"quick", *wanted}}
     run = RunFolder(played["quick"].source)
     classes, folds = run.read_classes(), read_table(run.path / "folds.csv")
-    experiment, _ = workflow.reopen(run.path)
+    experiment = workflow.reopen(run.path)
     cohort = experiment.cohort
     folds["position"] = folds["image"].map({s.image: i for i, s in enumerate(cohort.labelled)})
     asked = hash_text(folds.to_csv(index=False), *place.settings)

@@ -33,7 +33,7 @@ def finished(challenge: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(scope="session")
 def prepare(challenge: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
-    """Make an experiment and its splits from settings on top of the fast recipe; tiles and features are shared."""
+    """Make an experiment from settings on top of the fast recipe; tiles and features are shared."""
     from smalti import workflow
     from smalti.recipe import load_recipe
 
@@ -58,7 +58,7 @@ def embed(tmp_path: Path) -> Callable[..., Any]:
     from smalti.records import RunFolder
     from smalti.samples import split_cases
     from smalti.tile import TileStore
-    from smalti.train import Experiment, Features, Frozen, choose_device, make_fabric
+    from smalti.train import Experiment, Features, FrozenFeatures, choose_device, make_fabric
     from smalti.types import Cohort, InputSpec, Sample
 
     def build(embeddings: Any, labels: Any, *settings: str, cases: Any = None, name: str = "run") -> Any:
@@ -89,8 +89,8 @@ def embed(tmp_path: Path) -> Callable[..., Any]:
         (tmp_path / name).mkdir()
         device = choose_device(plan.train)
         splits = split_cases(cohort, plan.split)
-        frozen = dict.fromkeys((s.name for s in splits), Frozen(Features((), store, values.shape[2]), values))
+        frozen = dict.fromkeys((s.name for s in splits), FrozenFeatures(Features((), store, values.shape[2]), values))
         run = RunFolder(tmp_path / name)
-        return Experiment(run, plan, cohort, store, backbone, frozen, device, make_fabric(device)), splits
+        return Experiment(run, plan, cohort, splits, store, backbone, frozen, device, make_fabric(device))
 
     return build

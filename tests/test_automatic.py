@@ -190,9 +190,9 @@ def look(embed: Callable[..., Any], x: Any, labels: Any, cases: Any, *, name: st
     """What a run with a solved head leaves for the audit."""
     from smalti.predict import predict_outer
 
-    experiment, splits = embed(x, labels, "model.head=logistic", "split.seeds=[0,1]", cases=cases, name=name)
-    train_folds(experiment, splits)
-    table = predict_outer(experiment, splits)
+    experiment = embed(x, labels, "model.head=logistic", "split.seeds=[0,1]", cases=cases, name=name)
+    train_folds(experiment)
+    table = predict_outer(experiment)
     assert not (experiment.run.predictions / "dynamics.npz").exists()
     classes = experiment.cohort.classes
     seeds = [rows.set_index("image").sort_index() for _, rows in table.groupby("seed")]

@@ -23,9 +23,9 @@ from smalti.models import BagReader, Head
 from smalti.predict import predict_outer
 from smalti.samples import BagBatches, Pairing, mix_targets, split_tiles
 from smalti.tile import TileStore
-from smalti.train import Features, Frozen, load_network, read_bags, train_folds
-from smalti.train.bags import BagTask, fit_reader, pad_bags
+from smalti.train import Features, FrozenFeatures, load_network, read_bags, train_folds
 from smalti.train.experiment import read_options
+from smalti.train.tasks.bags import BagTask, fit_reader, pad_bags
 
 Make = Callable[..., Any]
 
@@ -64,7 +64,7 @@ def test_a_bag_reads_the_same_beside_any_others(name: str, tmp_path: Path, monke
     features = store_features(tmp_path, bags, views=2)
     reader = build_reader(name)
     reader.train()
-    monkeypatch.setattr("smalti.train.bags.SCORED_TILES", 17)  # several groups of padded bags
+    monkeypatch.setattr("smalti.train.tasks.bags.SCORED_TILES", 17)  # several groups of padded bags
     found = read_bags(reader, features, np.arange(12), views=2)
     assert reader.training  # as it was
     reader.eval()
@@ -135,24 +135,24 @@ def make_needles(embed: Make, tmp_path: Path, *settings: str, count: int = 160, 
             bag[:, 1] -= bag[:, 1].mean()
         bags.append(bag[rng.permutation(12)])
     means = np.stack([bag.mean(axis=0) for bag in bags])
-    experiment, splits = embed(means, labels, "split.folds=2", "train.transfer.lr=0.01", *settings, name=name)
+    experiment = embed(means, labels, "split.folds=2", "train.transfer.lr=0.01", *settings, name=name)
     features = store_features(tmp_path / name, bags)
     named = replace(features.store, images=tuple(s.image for s in experiment.cohort.labelled))
     features = replace(features, store=named)
-    frozen = dict.fromkeys(experiment.frozen, Frozen(features, None))
-    return replace(experiment, store=named, frozen=frozen), splits
+    frozen = dict.fromkeys(experiment.frozen, FrozenFeatures(features, None))
+    return replace(experiment, store=named, frozen=frozen)
 
 
-def score(experiment: Any, splits: Any) -> float:
-    train_folds(experiment, splits)
-    table = predict_outer(experiment, splits)
+def score(experiment: Any) -> float:
+    train_folds(experiment)
+    table = predict_outer(experiment)
     return float((table["label"] == np.where(table["score_a"] > table["score_b"], "a", "b")).mean())
 
 
-def measure_looks(experiment: Any, splits: Any) -> float:
+def measure_looks(experiment: Any) -> float:
     """Average precision of the attention for the needle in held-out bags that have one, the mean."""
     found = []
-    for split in splits:
+    for split in experiment.splits:
         pooler = load_network(experiment, split).pooler
         for bag in experiment.find_bags(split.outer[split.outer % 2 == 1]):
             tiles = experiment.frozen[split.name].features.read_bag(bag)
@@ -163,28 +163,30 @@ def measure_looks(experiment: Any, splits: Any) -> float:
 
 
 def test_attention_finds_the_needle_that_a_mean_cannot(embed: Make, tmp_path: Path) -> None:
-    experiment, splits = make_needles(embed, tmp_path, "model.pooler=clam_mb", "train.transfer.epochs=40")
-    assert score(experiment, splits) > 0.9
-    assert measure_looks(experiment, splits) > 0.9
+    experiment = make_needles(embed, tmp_path, "model.pooler=clam_mb", "train.transfer.epochs=40")
+    splits = experiment.splits
+    assert score(experiment) > 0.9
+    assert measure_looks(experiment) > 0.9
     features = experiment.frozen[splits[0].name].features
     means = torch.stack([torch.from_numpy(features.read_bag(i)).mean(dim=0) for i in range(160)])[None]
-    frozen = dict.fromkeys(experiment.frozen, Frozen(features, means))
-    blind, _ = make_needles(embed, tmp_path, "train.transfer.epochs=40", name="mean")
-    assert score(replace(blind, frozen=frozen), splits) < 0.65
+    frozen = dict.fromkeys(experiment.frozen, FrozenFeatures(features, means))
+    blind = make_needles(embed, tmp_path, "train.transfer.epochs=40", name="mean")
+    assert score(replace(blind, frozen=frozen)) < 0.65
 
 
 def test_branches_find_the_needle(embed: Make, tmp_path: Path) -> None:
     settings = ("model.pooler=attention", "model.pooler_options=[branches=8]", "train.transfer.epochs=40")
-    assert score(*make_needles(embed, tmp_path, *settings)) > 0.9
+    assert score(make_needles(embed, tmp_path, *settings)) > 0.9
 
 
 def test_a_learned_pooler_is_kept_and_comes_back(embed: Make, tmp_path: Path) -> None:
     settings = ("model.pooler=clam_mb", "train.transfer.epochs=3", "model.pooler_options=[hidden=16]")
-    first, splits = make_needles(embed, tmp_path, *settings, name="one", count=60)
-    second, _ = make_needles(embed, tmp_path, *settings, name="two", count=60)
+    first = make_needles(embed, tmp_path, *settings, name="one", count=60)
+    splits = first.splits
+    second = make_needles(embed, tmp_path, *settings, name="two", count=60)
     for experiment in (first, second):
-        train_folds(experiment, splits)
-    tables = [predict_outer(e, splits) for e in (first, second)]
+        train_folds(experiment)
+    tables = [predict_outer(e) for e in (first, second)]
     pd.testing.assert_frame_equal(*tables)
     network = load_network(first, splits[0])
     assert network.pooler.score.content.in_features == 16
@@ -313,7 +315,7 @@ def test_a_loss_on_tiles_takes_the_classes_of_a_mixed_bag_by_their_share() -> No
 
 
 def test_drawn_tiles_of_two_bags_are_mixed_before_they_are_read(prepare: Make) -> None:
-    store = prepare()[0].store
+    store = prepare().store
     bags = np.arange(6)
     targets = np.arange(6) % 3
     batches = BagBatches(store, bags, targets, 6, 4, mixing=(1.0, 3))

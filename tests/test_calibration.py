@@ -163,7 +163,7 @@ def test_without_images_or_with_one_class_the_temperature_is_one() -> None:
     y, scores = draw_scores(30, sureness=3.0)
     assert fit(y[:0], scores[:0]) == 1.0
     assert fit(np.full(30, 2), scores) == 1.0
-    assert CALIBRATIONS.build("none")(y, scores) == 1.0
+    assert CALIBRATIONS.build("none")(y, scores, None) == 1.0
 
 
 def test_copies_of_a_case_are_no_new_evidence() -> None:

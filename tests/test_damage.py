@@ -172,12 +172,13 @@ def test_a_damaged_table_of_a_fold_is_made_anew(prepare: Any) -> None:
     from smalti.predict import predict_outer
     from smalti.train import train_folds
 
-    experiment, splits = prepare("train.finetune.epochs=0")
-    train_folds(experiment, splits)
-    right = predict_outer(experiment, splits)
+    experiment = prepare("train.finetune.epochs=0")
+    splits = experiment.splits
+    train_folds(experiment)
+    right = predict_outer(experiment)
     path = experiment.run.predictions / "folds" / f"outer-{splits[0].name}.csv"
     for way in WAYS:
         damage(path, way)
-        found = predict_outer(experiment, splits)
+        found = predict_outer(experiment)
         assert list(found["image"]) == list(right["image"])
         assert np.array_equal(found.iloc[:, 5:].to_numpy(), right.iloc[:, 5:].to_numpy())

@@ -24,7 +24,7 @@ from smalti.models import (
     read_input_px,
 )
 from smalti.models.described import colour, nuclei, texture
-from smalti.models.described.planes import STAIN_GAIN, Planes, blur
+from smalti.models.described.channels import STAIN_GAIN, Planes, blur
 from smalti.predict import predict_outer
 from smalti.recipe import Model, load_recipe
 from smalti.samples import normalise_tiles
@@ -294,7 +294,7 @@ def test_features_are_kept_under_the_code_that_made_them(
 ) -> None:
     import smalti.train.features as features
 
-    experiment, _ = prepare("model.backbone=described:colour", *FROZEN)
+    experiment = prepare("model.backbone=described:colour", *FROZEN)
 
     def compute() -> Path:
         found = compute_features(
@@ -318,9 +318,9 @@ def test_features_are_kept_under_the_code_that_made_them(
 def test_a_run_on_descriptions_repeats_to_the_byte_and_learns(prepare: Callable[..., Any], pooler: str) -> None:
     scores = []
     for _ in range(2):
-        experiment, splits = prepare(f"model.backbone={ALL}", f"model.pooler={pooler}", *FROZEN)
-        train_folds(experiment, splits)
-        table = predict_outer(experiment, splits)
+        experiment = prepare(f"model.backbone={ALL}", f"model.pooler={pooler}", *FROZEN)
+        train_folds(experiment)
+        table = predict_outer(experiment)
         scores.append(table.to_csv())
     assert scores[0] == scores[1]
     said = table[[f"score_{name}" for name in experiment.cohort.classes]].to_numpy().argmax(axis=1)

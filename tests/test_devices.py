@@ -12,7 +12,7 @@ from smalti import recipe
 from smalti.errors import RecipeError
 from smalti.models import FUSIONS, MASK_WIDTH, POOLERS, TILE_WIDTH, BagReader, Head, MaskBranch
 from smalti.train import choose_device
-from smalti.train.bags import fit_reader
+from smalti.train.tasks.bags import fit_reader
 from test_bags import draw_bags, store_features
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,9 @@ def draw(embed: Make, *knobs: str, name: str = "run") -> Any:
     return embed(points, labels, *KNOBS, *knobs, name=name)
 
 
-def learn(experiment: Any, splits: Any) -> tuple[dict[str, torch.Tensor], pd.DataFrame]:
-    train_folds(experiment, splits[:1])
-    content = read_checkpoint(experiment.run.checkpoints / f"{splits[0].name}.safetensors")
+def learn(experiment: Any) -> tuple[dict[str, torch.Tensor], pd.DataFrame]:
+    train_folds(replace(experiment, splits=experiment.splits[:1]))
+    content = read_checkpoint(experiment.run.checkpoints / f"{experiment.splits[0].name}.safetensors")
     return content["weights"], pd.read_csv(experiment.run.path / "history.csv")
 
 
@@ -55,8 +56,8 @@ def test_the_best_before_the_weights_were_lost_is_kept(
     averaging: str, embed: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     poison(monkeypatch, phase="transfer", epoch=3)
-    experiment, splits = draw(embed, "train.refit=false", f"train.transfer.averaging={averaging}")
-    weights, history = learn(experiment, splits)
+    experiment = draw(embed, "train.refit=false", f"train.transfer.averaging={averaging}")
+    weights, history = learn(experiment)
     assert history["epoch"].tolist() == [0, 1, 2, 3]  # what is lost does not come back
     # The exponential mean stands as it was before the last step of the epoch.
     assert history["inner_loss"].isna().tolist() == [False, False, False, averaging != "ema"]
@@ -69,16 +70,16 @@ def test_the_best_before_the_weights_were_lost_is_kept(
 def test_a_refit_that_diverges_leaves_the_first_weights(embed: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     first, _ = learn(*draw(embed, "train.refit=false", name="first"))
     poison(monkeypatch, phase="refit-transfer", epoch=0)
-    experiment, splits = draw(embed, name="both")
-    kept, _ = learn(experiment, splits)
+    experiment = draw(embed, name="both")
+    kept, _ = learn(experiment)
     assert all(torch.equal(value, kept[name]) for name, value in first.items())
     assert pd.read_csv(experiment.run.path / "diverged.csv")["phase"].tolist() == ["refit-transfer"]
 
 
 def test_training_without_one_good_epoch_is_an_error_that_says_what_to_do(embed: Make) -> None:
-    experiment, splits = draw(embed, "train.transfer.optimiser=sgd", "train.transfer.lr=1e38")
+    experiment = draw(embed, "train.transfer.optimiser=sgd", "train.transfer.lr=1e38")
     with pytest.raises(DivergenceError, match=r"transfer of fold 0.*lr=1e\+38.*lower train\.transfer\.lr"):
-        train_folds(experiment, splits)
+        train_folds(experiment)
     assert not list(experiment.run.checkpoints.glob("*.safetensors"))
 
 
@@ -86,8 +87,8 @@ def test_finetuning_that_is_lost_at_once_leaves_what_transfer_learned(
     prepare: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     poison(monkeypatch, phase="finetune", epoch=0)
-    experiment, splits = prepare("train.refit=false")
-    weights, history = learn(experiment, splits)
+    experiment = prepare("train.refit=false")
+    weights, history = learn(experiment)
     assert (history["phase"] == "finetune").sum() == 1
     assert all(value.isfinite().all() for value in weights.values() if value.is_floating_point())
 
@@ -141,20 +142,21 @@ def test_means_go_on_where_the_module_is() -> None:
 
 def test_the_scale_of_half_precision_goes_on_where_it_was(embed: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "SAVE_EVERY_S", 0.0)
-    experiment, splits = draw(embed)
+    experiment = draw(embed)
+    splits = experiment.splits
     scaler = torch.amp.GradScaler("cpu", init_scale=512.0)
     fabric = Fabric(accelerator="cpu", devices=1, plugins=[MixedPrecision("16-mixed", "cpu", scaler)])
-    monkeypatch.setattr("smalti.train.folds.make_fabric", lambda device: fabric)
+    monkeypatch.setattr("smalti.train.fold.make_fabric", lambda device: fabric)
 
     def cut(stage: str, done: int, total: int) -> None:
         if done == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_folds(experiment, splits[:1], tell=cut)
+        train_folds(replace(experiment, splits=splits[:1]), tell=cut)
     (path,) = experiment.run.checkpoints.glob("*.progress")
     assert read_checkpoint(path)["precision"]["scale"] == 512.0
     scaler.update(2.0)
     seen: list[float] = []
-    train_folds(experiment, splits[:1], tell=lambda *_: seen.append(scaler.get_scale()))
+    train_folds(replace(experiment, splits=splits[:1]), tell=lambda *_: seen.append(scaler.get_scale()))
     assert seen[0] == 512.0

@@ -135,10 +135,11 @@ def test_a_watched_head_learns_what_an_unwatched_one_learns(embed: Make) -> None
     """To the last bit, with dropout, and so do the out-of-fold scores."""
     found = []
     for watch in ("transfer", "none"):
-        experiment, splits = embed(*draw_points(), *KNOBS, f"train.watch={watch}", name=watch)
-        train_folds(experiment, splits)
+        experiment = embed(*draw_points(), *KNOBS, f"train.watch={watch}", name=watch)
+        splits = experiment.splits
+        train_folds(experiment)
         assert (experiment.run.predictions / "dynamics.npz").is_file() == (watch == "transfer")
-        found.append((read_weights(experiment, splits), predict_outer(experiment, splits)))
+        found.append((read_weights(experiment, splits), predict_outer(experiment)))
     (watched, scores), (unwatched, plain) = found
     assert scores.equals(plain)
     for one, other in zip(watched, unwatched, strict=True):
@@ -149,8 +150,9 @@ def test_a_watched_network_learns_what_an_unwatched_one_learns(prepare: Make) ->
     """In phase finetune too, where tiles are read ahead and batch statistics could move."""
     found, rows = [], {}
     for watch in ("all", "transfer", "none"):
-        experiment, splits = prepare(f"train.watch={watch}", "model.norm=live", "train.transfer.epochs=3")
-        train_folds(experiment, splits[:1])
+        experiment = prepare(f"train.watch={watch}", "model.norm=live", "train.transfer.epochs=3")
+        splits = experiment.splits
+        train_folds(replace(experiment, splits=splits[:1]))
         found.append(read_weights(experiment, splits[:1])[0])
         path = find_dynamics(experiment.run, splits[0])
         rows[watch] = int(read_dynamics(path).epoch.max()) + 1 if path.is_file() else 0
@@ -161,9 +163,10 @@ def test_a_watched_network_learns_what_an_unwatched_one_learns(prepare: Make) ->
 
 def test_the_watched_are_the_held_out_images_and_the_last_logits_those_of_the_network(embed: Make) -> None:
     """Without inner images the network of the last epoch is the one that is kept."""
-    experiment, splits = embed(*draw_points(), *KNOBS, "train.refit=false")
+    experiment = embed(*draw_points(), *KNOBS, "train.refit=false")
+    splits = experiment.splits
     splits = tuple(replace(s, train=np.union1d(s.train, s.inner), inner=s.inner[:0]) for s in splits)
-    train_folds(experiment, splits)
+    train_folds(replace(experiment, splits=splits))
     for split in splits:
         dynamics = read_dynamics(find_dynamics(experiment.run, split))
         assert dynamics.names == tuple(experiment.cohort.labelled[i].image for i in split.outer)
@@ -179,7 +182,7 @@ def test_dynamics_are_the_same_after_a_cut(embed: Make, monkeypatch: pytest.Monk
     monkeypatch.setattr(loop, "SAVE_EVERY_S", 0.0)
     made = []
     for way, cuts in (("whole", ()), ("cut", (1, 2, 9, 3))):
-        experiment, splits = embed(*draw_points(), *KNOBS, name=way)
+        experiment = embed(*draw_points(), *KNOBS, name=way)
         for epochs in cuts:
             told = iter(range(epochs))
 
@@ -188,8 +191,8 @@ def test_dynamics_are_the_same_after_a_cut(embed: Make, monkeypatch: pytest.Monk
                     raise CutError
 
             with pytest.raises(CutError):
-                train_folds(experiment, splits, tell=cut)
-        train_folds(experiment, splits)
+                train_folds(experiment, tell=cut)
+        train_folds(experiment)
         made.append((experiment.run.predictions / "dynamics.npz").read_bytes())
     assert made[0] == made[1]
 
@@ -197,7 +200,8 @@ def test_dynamics_are_the_same_after_a_cut(embed: Make, monkeypatch: pytest.Monk
 def test_labels_of_the_watched_change_nothing(embed: Make) -> None:
     """The file of a fold is the same whatever its held-out images are called."""
     points, labels = draw_points()
-    experiment, splits = embed(points, labels, *KNOBS)
+    experiment = embed(points, labels, *KNOBS)
+    splits = experiment.splits
     other = list(experiment.cohort.labelled)
     for i in splits[0].outer:
         other[i] = replace(other[i], label={"a": "b", "b": "c", "c": "a"}[str(other[i].label)])
@@ -206,6 +210,6 @@ def test_labels_of_the_watched_change_nothing(embed: Make) -> None:
         run = replace(experiment.run, path=experiment.run.path / name)
         run.path.mkdir()
         cohort = replace(experiment.cohort, labelled=samples)
-        train_folds(replace(experiment, run=run, cohort=cohort), splits[:1])
+        train_folds(replace(experiment, run=run, cohort=cohort, splits=splits[:1]))
         files.append(find_dynamics(run, splits[0]).read_bytes())
     assert files[0] == files[1]

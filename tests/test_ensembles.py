@@ -17,7 +17,7 @@ from sklearn.metrics import f1_score, log_loss
 from smalti.errors import DataError, PartError
 from smalti.evaluate import score_predictions
 from smalti.predict import ENSEMBLES, Combined, Member, combine_members
-from smalti.predict.ensembles import select_members
+from smalti.predict.ensembles.greedy import select_members
 
 CLASSES = ("A", "B", "C", "D")
 COLUMNS = [f"score_{name}" for name in CLASSES]

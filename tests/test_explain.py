@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import timm
 import torch
+from captum.attr import LayerGradCam
 from torch import nn
 from typer.testing import CliRunner
 
@@ -31,11 +32,10 @@ from smalti.explain import (
     stitch_tiles,
     summarise_maps,
 )
+from smalti.explain.attribution import TileBag, choose_kind, find_cams, find_gradients, read_tiles, score_subsets
 from smalti.explain.deletion import draw_curves
-from smalti.explain.explanation import Question, explain_images
-from smalti.explain.gradcam import find_cams
-from smalti.explain.readings import TileBag, choose_kind, find_gradients, read_tiles, score_subsets
-from smalti.models import POOLERS, BagReader, Head, build_backbone, cut_backbone
+from smalti.explain.explanation import ExplanationRequest, explain_images
+from smalti.models import POOLERS, BagReader, Head, UpperPart, build_backbone, cut_backbone
 from smalti.recipe import Model
 from smalti.report import Legend, draw_overlay
 from smalti.report.sections.looked import choose_images, say_trust
@@ -118,7 +118,7 @@ def test_every_pooler_can_be_read_and_asked_for_gradients(entry: Any) -> None:
 
 
 def test_gradcam_is_that_of_a_direct_computation() -> None:
-    """The whole network at once by autograd, as the paper writes it, against chunks through captum."""
+    """The whole network at once, as the paper writes it, against chunks."""
     torch.manual_seed(0)
     backbone = timm.create_model("test_resnet", num_classes=0).eval()
     reader = make_reader("attention", features=backbone.num_features)
@@ -138,6 +138,33 @@ def test_gradcam_is_that_of_a_direct_computation() -> None:
     torch.testing.assert_close(found[0], expected, atol=1e-7, rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_convnext"])
+def test_gradcam_is_that_of_captum(name: str) -> None:
+    torch.manual_seed(0)
+    backbone = timm.create_model(name, num_classes=0).eval()
+    size = backbone.pretrained_cfg["input_size"][-1]
+    tiles, wanted = torch.rand(3, 3, size, size), torch.randn(2, 3, backbone.num_features)
+    part, reason = cut_backbone(backbone, tiles[:1])
+    assert part is not None, reason
+    whole = Tapped(part)
+    lower = part.run_lower(tiles).clone().requires_grad_()
+    theirs = [LayerGradCam(whole, whole.tap).attribute(lower, None, w, relu_attributions=True)[:, 0] for w in wanted]
+    torch.testing.assert_close(find_cams(part, tiles, wanted), torch.stack(theirs).detach())
+    assert theirs[0].max() > 0
+
+
+class Tapped(nn.Module):
+    """An upper part as captum takes it: one number a tile, and a module that gives the maps."""
+
+    def __init__(self, part: UpperPart) -> None:
+        super().__init__()
+        self.part, self.tap = part, nn.Identity()
+
+    def forward(self, lower: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        embedded: torch.Tensor = self.part(self.tap(self.part.take_maps(lower)), lower)
+        return (embedded * wanted).sum(dim=1)
+
+
 @pytest.mark.parametrize("name", ["test_efficientnet", "test_vit", "test_convnext", "test_byobnet"])
 def test_the_upper_part_gives_the_embedding_of_the_whole(name: str) -> None:
     backbone = timm.create_model(name, num_classes=0).eval()
@@ -146,7 +173,8 @@ def test_the_upper_part_gives_the_embedding_of_the_whole(name: str) -> None:
     part, reason = cut_backbone(backbone, tiles[:1])
     assert part is not None, reason
     wanted = torch.rand(2, backbone.num_features)
-    torch.testing.assert_close(part(part.run_lower(tiles), wanted), (backbone(tiles) * wanted).sum(dim=1))
+    lower = part.run_lower(tiles)
+    torch.testing.assert_close(part(part.take_maps(lower), lower), backbone(tiles))
     assert find_cams(part, tiles, wanted[None]).sum() > 0
 
 
@@ -160,7 +188,8 @@ def test_maps_of_stages_lie_over_each_other_and_keep_what_they_embed(side: int) 
     with torch.inference_mode():
         embedded = backbone(tiles)
     wanted = torch.rand(2, embedded.shape[1])
-    torch.testing.assert_close(part(part.run_lower(tiles), wanted), (embedded * wanted).sum(dim=1))
+    lower = part.run_lower(tiles)
+    torch.testing.assert_close(part(part.take_maps(lower), lower), embedded)
     finest = backbone.read_maps(tiles)[0].detach()
     only = torch.zeros_like(wanted)
     only[:, : finest.shape[1]] = wanted[:, : finest.shape[1]]
@@ -393,12 +422,13 @@ def test_the_report_says_where_it_looked(explained: Path) -> None:
 
 
 def test_a_label_is_explained_only_by_networks_that_never_saw_its_case(prepare: Callable[..., Any]) -> None:
-    experiment, splits = prepare("model.pooler=attention", "train.transfer.epochs=1", "train.finetune.epochs=0")
-    train_folds(experiment, splits)
+    experiment = prepare("model.pooler=attention", "train.transfer.epochs=1", "train.finetune.epochs=0")
+    splits = experiment.splits
+    train_folds(experiment)
     sample = experiment.cohort.labelled[3]
     unlabelled = experiment.cohort.unlabelled[0]
-    questions = [Question(sample, 0, 1), Question(unlabelled, 2, None)]
-    first, second = explain_images(experiment, splits, questions)
+    questions = [ExplanationRequest(sample, 0, 1), ExplanationRequest(unlabelled, 2, None)]
+    first, second = explain_images(experiment, questions)
     assert first.no_cams == ""
     held_out = [s.name for s in splits if 3 in s.outer]
     assert list(first.networks) == held_out
@@ -411,13 +441,14 @@ def test_a_label_is_explained_only_by_networks_that_never_saw_its_case(prepare: 
 
 
 def test_finetuned_networks_are_explained_with_their_own_backbones(prepare: Callable[..., Any]) -> None:
-    experiment, splits = prepare("model.pooler=clam_mb", "train.transfer.epochs=1", "train.finetune.epochs=1")
-    train_folds(experiment, splits)
+    experiment = prepare("model.pooler=clam_mb", "train.transfer.epochs=1", "train.finetune.epochs=1")
+    splits = experiment.splits
+    train_folds(experiment)
     from smalti.predict import predict_unlabelled
 
-    questions = [Question(s, 1, None) for s in experiment.cohort.unlabelled]
-    found = explain_images(experiment, splits, questions)
-    table = predict_unlabelled(experiment, splits).set_index(["image", "fold"])
+    questions = [ExplanationRequest(s, 1, None) for s in experiment.cohort.unlabelled]
+    found = explain_images(experiment, questions)
+    table = predict_unlabelled(experiment).set_index(["image", "fold"])
     for explanation in found:
         assert explanation.kind == "class attention"
         scores = torch.from_numpy(explanation.logits).softmax(dim=1).numpy()
@@ -429,13 +460,14 @@ def test_finetuned_networks_are_explained_with_their_own_backbones(prepare: Call
 def test_what_networks_see_is_what_they_explain(prepare: Callable[..., Any]) -> None:
     """Each fold with its own stain, the mask as a guide and several networks: the logits are those of the scores."""
     settings = ("model.pooler=attention", "train.transfer.epochs=1", "train.finetune.epochs=0")
-    experiment, splits = prepare(*settings, "stain.normalise=reinhard", "model.coverage_weights=true")
-    train_folds(experiment, splits)
+    experiment = prepare(*settings, "stain.normalise=reinhard", "model.coverage_weights=true")
+    splits = experiment.splits
+    train_folds(experiment)
     from smalti.predict import predict_unlabelled
 
     sample = experiment.cohort.unlabelled[0]
-    (found,) = explain_images(experiment, splits, [Question(sample, 0, None)])
-    table = predict_unlabelled(experiment, splits).set_index(["image", "fold"])
+    (found,) = explain_images(experiment, [ExplanationRequest(sample, 0, None)])
+    table = predict_unlabelled(experiment).set_index(["image", "fold"])
     scores = torch.from_numpy(found.logits).softmax(dim=1).numpy()
     for row, split in zip(scores, splits, strict=True):
         wanted = table.loc[(sample.image, split.fold), [f"score_{c}" for c in CLASSES]]
@@ -445,29 +477,29 @@ def test_what_networks_see_is_what_they_explain(prepare: Callable[..., Any]) -> 
 def test_an_interrupted_explanation_goes_on(prepare: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     from smalti.explain import explanation as module
 
-    experiment, splits = prepare("model.pooler=attention", "train.transfer.epochs=1", "train.finetune.epochs=0")
-    train_folds(experiment, splits)
-    questions = [Question(s, 0, None) for s in experiment.cohort.unlabelled]
-    whole = [e.values for e in explain_images(experiment, splits, questions)]
+    experiment = prepare("model.pooler=attention", "train.transfer.epochs=1", "train.finetune.epochs=0")
+    train_folds(experiment)
+    questions = [ExplanationRequest(s, 0, None) for s in experiment.cohort.unlabelled]
+    whole = [e.values for e in explain_images(experiment, questions)]
     parts = sorted((experiment.run.predictions / "explained").rglob("*.npz"))
     assert len(parts) == len(questions)
     parts[2].unlink()
     calls = []
     original = module.Explainer.explain
 
-    def count(self: Any, question: Question) -> Any:
+    def count(self: Any, question: ExplanationRequest) -> Any:
         calls.append(question)
         return original(self, question)
 
     monkeypatch.setattr(module.Explainer, "explain", count)
-    again = [e.values for e in explain_images(experiment, splits, questions)]
+    again = [e.values for e in explain_images(experiment, questions)]
     assert len(calls) == 1
     for first, second in zip(whole, again, strict=True):
         np.testing.assert_array_equal(first, second)
-    other = [Question(questions[0].sample, 1, None)]
-    list(explain_images(experiment, splits, other))
+    other = [ExplanationRequest(questions[0].sample, 1, None)]
+    list(explain_images(experiment, other))
     assert len(calls) == 2  # another class is another question
-    list(explain_images(replace(experiment, store=replace(experiment.store, key="cut anew")), splits, other))
+    list(explain_images(replace(experiment, store=replace(experiment.store, key="cut anew")), other))
     assert len(calls) == 3  # and so are other tiles
 
 

@@ -135,8 +135,8 @@ def test_the_temperature_is_that_of_a_logistic_regression_on_one_number() -> Non
 def test_labels_that_mean_nothing_stay_at_chance(embed: Callable[..., Any]) -> None:
     rng = np.random.default_rng(0)
     x, labels = rng.normal(size=(400, 300)), rng.permutation(np.array(["a", "b"] * 200))
-    experiment, splits = embed(x, labels, "model.head=logistic", name="chance")
-    train_folds(experiment, splits)
+    experiment = embed(x, labels, "model.head=logistic", name="chance")
+    train_folds(experiment)
     inner = pd.read_csv(experiment.run.predictions / "inner.csv")
     said = np.where(inner["score_a"] > 0.5, "a", "b")
     assert abs((said == inner["label"]).mean() - 0.5) < 0.08
@@ -146,8 +146,9 @@ def test_labels_that_mean_nothing_stay_at_chance(embed: Callable[..., Any]) -> N
 def test_every_case_that_is_not_outer_chooses(embed: Callable[..., Any], name: str) -> None:
     x, y, _ = draw(n=120)
     cases = np.arange(120) // 2
-    experiment, splits = embed(x, y, f"model.head={name}", "split.seeds=[0,1]", cases=cases, name=name)
-    train_folds(experiment, splits)
+    experiment = embed(x, y, f"model.head={name}", "split.seeds=[0,1]", cases=cases, name=name)
+    splits = experiment.splits
+    train_folds(experiment)
     inner = pd.read_csv(experiment.run.predictions / "inner.csv")
     for split in splits:
         mine = inner[(inner["seed"] == split.seed) & (inner["fold"] == split.fold)]
@@ -158,8 +159,8 @@ def test_every_case_that_is_not_outer_chooses(embed: Callable[..., Any], name: s
     assert set(tried["head"]) == {name}
     assert len(tried.groupby(["seed", "fold"])) == len(splits)
     before = read_checkpoint(experiment.run.checkpoints / f"{splits[0].name}.safetensors")
-    again, _ = embed(x, y, f"model.head={name}", "split.seeds=[0,1]", cases=cases, name=f"{name}-again")
-    train_folds(again, splits)
+    again = embed(x, y, f"model.head={name}", "split.seeds=[0,1]", cases=cases, name=f"{name}-again")
+    train_folds(again)
     after = read_checkpoint(again.run.checkpoints / f"{splits[0].name}.safetensors")
     assert all((before["weights"][key] == after["weights"][key]).all() for key in before["weights"])
 
@@ -189,8 +190,9 @@ def test_an_inner_table_that_lacks_rows_is_refused(embed: Callable[..., Any]) ->
     from smalti.samples import tabulate_folds
 
     x, y, _ = draw(n=60)
-    experiment, splits = embed(x, y, "model.head=ridge", name="rows")
-    train_folds(experiment, splits)
+    experiment = embed(x, y, "model.head=ridge", name="rows")
+    splits = experiment.splits
+    train_folds(experiment)
     write_table(experiment.run.path / "folds.csv", tabulate_folds(experiment.cohort, splits))
     table = experiment.run.read_inner()
     assert len(table) == sum(60 - len(split.outer) for split in splits)
@@ -204,8 +206,9 @@ def test_a_fold_in_which_no_case_can_be_held_back_has_no_inner_rows(embed: Calla
     from smalti.samples import tabulate_folds
 
     x, labels = np.random.default_rng(0).normal(size=(33, 5)), np.array(["a"] * 30 + ["b"] * 3)
-    experiment, splits = embed(x, labels, "model.head=ridge", "split.folds=2", name="few")
-    train_folds(experiment, splits)
+    experiment = embed(x, labels, "model.head=ridge", "split.folds=2", name="few")
+    splits = experiment.splits
+    train_folds(experiment)
     write_table(experiment.run.path / "folds.csv", tabulate_folds(experiment.cohort, splits))
     alone = [split for split in splits if (labels[np.setdiff1d(np.arange(33), split.outer)] == "b").sum() == 1]
     assert len(alone) == 1
@@ -220,8 +223,9 @@ def test_a_fold_that_could_hold_back_cases_must_have_inner_rows(embed: Callable[
     from smalti.samples import tabulate_folds
 
     x, y, _ = draw(n=60)
-    experiment, splits = embed(x, y, "model.head=ridge", "split.folds=2", name="whole")
-    train_folds(experiment, splits)
+    experiment = embed(x, y, "model.head=ridge", "split.folds=2", name="whole")
+    splits = experiment.splits
+    train_folds(experiment)
     write_table(experiment.run.path / "folds.csv", tabulate_folds(experiment.cohort, splits))
     table = experiment.run.read_inner()
     write_table(experiment.run.predictions / "inner.csv", table[table["fold"] == 0])
@@ -235,8 +239,8 @@ def test_members_of_an_ensemble_are_weighed_on_the_rows_that_all_have(
     x, y, _ = draw(n=60)
     tables = []
     for head in ("ridge", "steps"):
-        experiment, splits = embed(x, y, f"model.head={head}", "train.transfer.epochs=2", name=f"member-{head}")
-        train_folds(experiment, splits)
+        experiment = embed(x, y, f"model.head={head}", "train.transfer.epochs=2", name=f"member-{head}")
+        train_folds(experiment)
         tables.append(experiment.run.predictions / "inner.csv")
     whole, fixed = (pd.read_csv(path) for path in tables)
     assert len(fixed) < len(whole)

@@ -277,10 +277,10 @@ def test_left_out_images_go_to_a_network_that_never_saw_their_case(monkeypatch: 
         return pd.DataFrame(rows, columns=["image", "case", "fold", "seed", "label"])
 
     monkeypatch.setattr(inference, "_predict_part", remember)
-    experiment = SimpleNamespace(cohort=cohort, given=tuple(samples))
-    outer = inference.predict_outer(experiment, tuple(splits))  # type: ignore[arg-type]
+    experiment = SimpleNamespace(cohort=cohort, splits=splits, given=tuple(samples))
+    outer = inference.predict_outer(experiment)  # type: ignore[arg-type]
     asked.clear()
-    table = inference.predict_given(experiment, tuple(splits), outer)  # type: ignore[arg-type]
+    table = inference.predict_given(experiment, outer)  # type: ignore[arg-type]
     assert sorted(table["image"]) == sorted([s.image for s in samples] * 2)
     assert dict(zip(table["image"], table["label"], strict=True)) == {s.image: s.label for s in samples}
     assert (table.groupby(["seed", "case"])["fold"].nunique() == 1).all()

@@ -67,7 +67,8 @@ def test_outer_images_change_nothing_that_is_trained(what: str, prepare: Make, t
 
     The same change to the training images is seen, so that the comparison has teeth.
     """
-    experiment, splits = prepare()
+    experiment = prepare()
+    splits = experiment.splits
     found = {}
     for way, part in (("plain", None), ("outer", splits[0].outer), ("train", splits[0].train[:1])):
         run = replace(experiment.run, path=tmp_path / way)
@@ -83,7 +84,7 @@ def test_outer_images_change_nothing_that_is_trained(what: str, prepare: Make, t
             )
             seen = freeze(features, experiment.recipe, classes=3)
             other = replace(other, store=store, frozen=dict.fromkeys(experiment.frozen, seen))
-        train_folds(other, splits[:1])
+        train_folds(replace(other, splits=splits[:1]))
         content = read_checkpoint(run.checkpoints / f"{splits[0].name}.safetensors")
         inner = pd.read_csv(run.predictions / "inner.csv").to_csv()
         found[way] = (dict(flatten(content)), inner)
@@ -112,9 +113,10 @@ def test_out_of_fold_scores_are_those_of_the_fold_that_held_the_image_out(prepar
     """Scores by hand: stored tiles through the saved weights in a network that timm builds."""
     import timm
 
-    experiment, splits = prepare()
-    train_folds(experiment, splits)
-    workflow.predict(experiment, splits)
+    experiment = prepare()
+    splits = experiment.splits
+    train_folds(experiment)
+    workflow.predict(experiment)
     table = pd.read_csv(experiment.run.predictions / "out_of_fold.csv").set_index("image")
     spec = experiment.backbone.spec
     for split in splits:
@@ -140,7 +142,7 @@ def test_out_of_fold_scores_are_those_of_the_fold_that_held_the_image_out(prepar
 @pytest.fixture(scope="module")
 def store(prepare: Make) -> TileStore:
     """The tiles of the drawn cohort."""
-    return prepare()[0].store
+    return prepare().store
 
 
 @pytest.fixture
@@ -179,9 +181,9 @@ def test_features_are_what_the_backbone_gives(
 
 
 def test_a_bag_scores_the_same_whoever_else_is_scored(store: TileStore, prepare: Make) -> None:
-    from smalti.train.folds import build_network
+    from smalti.train.fold import build_network
 
-    experiment, _ = prepare("model.dropout=0.5")
+    experiment = prepare("model.dropout=0.5")
     network = build_network(experiment, seed=0).train()
     torch.nn.init.normal_(network.head.linear.weight)
     options: dict[str, Any] = {"spec": experiment.backbone.spec, "fabric": experiment.fabric}

@@ -44,9 +44,10 @@ def draw(cases: int, size: int, *, apart: float, seed: int = 0, images: int = 2)
 
 def trace(build: Callable[..., Any], folder: Path, data: Any, *, orders: int = 2, head: str = "nearest_mean") -> Any:
     x, labels, cases = data
-    experiment, splits = build(x, labels, f"model.head={head}", cases=cases, name=f"run{len(list(folder.iterdir()))}")
+    experiment = build(x, labels, f"model.head={head}", cases=cases, name=f"run{len(list(folder.iterdir()))}")
+    splits = experiment.splits
     parts = folder / f"parts{len(list(folder.iterdir()))}"
-    return experiment, splits, trace_curve(experiment, splits, orders=orders, folder=parts, tell=lambda *_: None)
+    return experiment, splits, trace_curve(experiment, orders=orders, folder=parts, tell=lambda *_: None)
 
 
 # --- parts --------------------------------------------------------------------------------------------------------
@@ -131,8 +132,8 @@ def test_the_interval_holds_what_was_measured_with_twice_the_cases(monkeypatch: 
 @pytest.mark.parametrize("head", ["ridge", "logistic", "lda"])
 def test_the_end_of_the_curve_is_the_ordinary_run(embed: Callable[..., Any], tmp_path: Path, head: str) -> None:
     experiment, splits, curve = trace(embed, tmp_path, draw(40, 5, apart=1.5), head=head)
-    train_folds(experiment, splits)
-    table = predict_outer(experiment, splits).sort_values("image")
+    train_folds(experiment)
+    table = predict_outer(experiment).sort_values("image")
     (last,) = curve.pools[-1]
     assert list(table["image"]) == list(last.images)
     np.testing.assert_array_equal(table[score_columns(experiment.cohort.classes)], last.scores[0])
@@ -153,7 +154,7 @@ def test_outer_cases_teach_no_part(embed: Callable[..., Any], tmp_path: Path) ->
     for i in outer:
         labelled[i] = replace(labelled[i], label="b" if labelled[i].label == "a" else "a")
     other = replace(experiment, cohort=replace(experiment.cohort, labelled=tuple(labelled)))
-    again = trace_curve(other, splits[:1], orders=2, folder=tmp_path / "flipped", tell=lambda *_: None)
+    again = trace_curve(replace(other, splits=splits[:1]), orders=2, folder=tmp_path / "flipped", tell=lambda *_: None)
     names = [experiment.cohort.labelled[i].image for i in outer]
     for mine, theirs in zip(curve.pools, again.pools, strict=True):
         rows = [mine[0].images.index(name) for name in sorted(names)]

@@ -109,8 +109,9 @@ def test_every_loss_learns_what_is_there_and_nothing_else(name: str, embed: Make
     hits: dict[str, list[float]] = {"true": [], "shuffled": []}
     ways = [("true", labels), *(("shuffled", rng.permutation(labels)) for _ in range(3))]
     for position, (way, given) in enumerate(ways):
-        experiment, splits = embed(points, given, *knobs, name=str(position))
-        train_folds(experiment, splits)
+        experiment = embed(points, given, *knobs, name=str(position))
+        splits = experiment.splits
+        train_folds(experiment)
         recall = []
         for split in splits:
             weights = read_checkpoint(experiment.run.checkpoints / f"{split.name}.safetensors")["weights"]

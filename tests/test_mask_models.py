@@ -16,9 +16,9 @@ from smalti.models import (
     POOLERS,
     TILE_WIDTH,
     BagReader,
-    Guide,
     Head,
     MaskBranch,
+    MaskFeatures,
     MaskStem,
     Pooled,
     Pooler,
@@ -171,10 +171,10 @@ def build_reader(fusion: str, pooler: str = "mean") -> BagReader:
     return BagReader(pool, Head(joined.features, 3, dropout=0.5, by_class=pool.by_class), branch=branch).eval()
 
 
-def draw_guide(bags: int, tiles: int) -> Guide:
+def draw_guide(bags: int, tiles: int) -> MaskFeatures:
     rng = torch.Generator().manual_seed(1)
     shapes = (bags, tiles), (bags, tiles, 16, 16), (bags, 64, 64), (bags, 4)
-    return Guide(*(torch.rand(shape, generator=rng) for shape in shapes))
+    return MaskFeatures(*(torch.rand(shape, generator=rng) for shape in shapes))
 
 
 @pytest.mark.parametrize("fusion", [entry.name for entry in FUSIONS])
@@ -238,4 +238,4 @@ def test_a_reader_that_asks_for_the_mask_gets_it() -> None:
     with pytest.raises(ValueError, match="asks what the mask says"):
         build_reader("concat")(torch.zeros(1, 2, 5))
     with pytest.raises(ValueError, match="mask of each tile"):
-        build_reader("concat")(torch.zeros(1, 2, 5), guide=Guide())
+        build_reader("concat")(torch.zeros(1, 2, 5), guide=MaskFeatures())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +61,9 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def measure(prepare: Make, *settings: str, data: Path) -> float:
     """Share of out-of-fold images whose class is right."""
-    experiment, splits = prepare(*SHAPES, *settings, data=data)
-    train_folds(experiment, splits)
-    table = predict_outer(experiment, splits)
+    experiment = prepare(*SHAPES, *settings, data=data)
+    train_folds(experiment)
+    table = predict_outer(experiment)
     return float((table["label"] == np.where(table["score_a"] > table["score_b"], "a", "b")).mean())
 
 
@@ -83,8 +84,9 @@ def test_without_the_branch_or_with_other_masks_or_labels_there_is_nothing(
 
 def test_a_branch_is_fitted_to_training_images_kept_and_read_back(prepare: Make, shapes: Path) -> None:
     settings = (FUSED, "model.pooler=gated_attention", "model.coverage_weights=true")
-    experiment, splits = prepare(*SHAPES, *settings, "train.transfer.epochs=3", data=shapes)
-    train_folds(experiment, splits)
+    experiment = prepare(*SHAPES, *settings, "train.transfer.epochs=3", data=shapes)
+    splits = experiment.splits
+    train_folds(experiment)
     _, described = experiment.store.read_shapes()
     network = load_network(experiment, splits[0])
     learned = described[experiment.find_bags(splits[0].train)]
@@ -95,15 +97,15 @@ def test_a_branch_is_fitted_to_training_images_kept_and_read_back(prepare: Make,
     # All the way from pixels gives what stored features gave.
     bags = experiment.find_bags(splits[0].outer)
     logits = score_bags(network, experiment.store, bags, spec=experiment.backbone.spec, fabric=experiment.fabric)
-    table = predict_outer(experiment, splits[:1]).set_index("image")
+    table = predict_outer(replace(experiment, splits=splits[:1])).set_index("image")
     names = [experiment.store.images[bag] for bag in bags]
     scores = table.loc[names, ["score_a", "score_b"]]
     np.testing.assert_allclose(logits.double().softmax(dim=1).numpy(), scores, atol=1e-5)
 
 
 def test_coverage_weighs_frozen_features(prepare: Make, challenge: Path) -> None:
-    plain, _ = prepare("train.finetune.epochs=0", "tile.within=tissue")
-    weighed, _ = prepare("train.finetune.epochs=0", "tile.within=tissue", "model.coverage_weights=true")
+    plain = prepare("train.finetune.epochs=0", "tile.within=tissue")
+    weighed = prepare("train.finetune.epochs=0", "tile.within=tissue", "model.coverage_weights=true")
     assert plain.store.key == weighed.store.key
     features = next(iter(weighed.frozen.values()))
     for bag in range(len(weighed.store.images)):
@@ -114,31 +116,33 @@ def test_coverage_weighs_frozen_features(prepare: Make, challenge: Path) -> None
         np.testing.assert_allclose(features.embeddings[0, bag], expected, rtol=1e-4, atol=1e-5)
 
 
-def measure_start(prepare: Make, *settings: str) -> tuple[torch.Tensor, Any, Any]:
+def measure_start(prepare: Make, *settings: str) -> tuple[torch.Tensor, Any]:
     """Scores of the inner images before anything of the backbone has moved: a rate of next to nothing."""
     still = ("train.transfer.epochs=0", "train.finetune.epochs=1", "train.finetune.lr=1e-30", "train.refit=false")
-    experiment, splits = prepare(*still, "train.finetune.augmentation=none", "model.norm=frozen", *settings)
-    train_folds(experiment, splits[:1])
+    experiment = prepare(*still, "train.finetune.augmentation=none", "model.norm=frozen", *settings)
+    splits = experiment.splits
+    train_folds(replace(experiment, splits=splits[:1]))
     content = read_checkpoint(experiment.run.checkpoints / f"{splits[0].name}.safetensors")
-    return content["inner_logits"], experiment, splits
+    return content["inner_logits"], experiment
 
 
 def test_a_channel_starts_as_the_network_without_it(prepare: Make) -> None:
-    plain, _, _ = measure_start(prepare)
-    channel, _, _ = measure_start(prepare, "model.mask_channel=true")
+    plain, _ = measure_start(prepare)
+    channel, _ = measure_start(prepare, "model.mask_channel=true")
     assert torch.equal(plain, channel)
 
 
 def test_a_channel_learns_is_kept_and_reads_the_mask(prepare: Make) -> None:
     settings = ("model.mask_channel=true", "train.finetune.epochs=1", "train.refit=false")
-    experiment, splits = prepare(*settings, "train.transfer.epochs=0")
-    train_folds(experiment, splits[:1])
+    experiment = prepare(*settings, "train.transfer.epochs=0")
+    splits = experiment.splits
+    train_folds(replace(experiment, splits=splits[:1]))
     network = load_network(experiment, splits[0])
     assert network.takes_mask
     slices = [v for name, v in network.state_dict().items() if name.endswith(".slice.weight")]
     assert len(slices) == 1
     assert slices[0].abs().sum() > 0
-    table = predict_outer(experiment, splits[:1])
+    table = predict_outer(replace(experiment, splits=splits[:1]))
     assert np.isfinite(table[[f"score_{c}" for c in experiment.cohort.classes]]).all(axis=None)
     tiles = torch.from_numpy(experiment.store.read_rows(0, 1, masked=True)).permute(0, 3, 1, 2).float() / 255
     bare = tiles.clone()

@@ -23,7 +23,7 @@ from smalti.tile import SHAPE_NAMES, TileStore, build_store
 from smalti.tile.cut import BLUR_FRAC, find_pale
 from smalti.tile.exchange import exchange_masks
 from smalti.tile.shape import describe_mask, draw_outline, find_components
-from smalti.train.guides import turn_squares
+from smalti.train.maskfeatures import turn_squares
 from smalti.types import Cohort, Sample
 
 Make = Callable[..., Any]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,7 @@ from smalti.recipe import Train, load_recipe
 from smalti.train import list_optimisers, read_checkpoint, settle_train, train_folds
 from smalti.train.checkpoints import write_checkpoint
 from smalti.train.optim.averaging import Averaging, mean_weights
-from smalti.train.optim.lookahead import Lookahead
-from smalti.train.optim.optimisers import build_optimiser, set_learning
+from smalti.train.optim.optimisers import Lookahead, build_optimiser, set_learning
 from smalti.train.optim.sam import climb, descend
 from smalti.train.optim.schedules import SCHEDULES, build_schedule, step_schedule
 
@@ -236,8 +236,8 @@ def test_a_soup_takes_what_lowers_the_loss() -> None:
     module, averaging = make_averaging("soup")
     for epoch, value in enumerate([9.0, 1.0, 3.2, 20.0]):
         module.weight.data.fill_(value)
-        averaging.keep(abs(value - 2), epoch)
-    assert averaging.cook(lambda: abs(module.weight.item() - 2)) == (1, 2)
+        averaging.add_candidate(abs(value - 2), epoch)
+    assert averaging.fit(lambda: abs(module.weight.item() - 2)) == (1, 2)
     assert module.weight.item() == pytest.approx(2.1)
     again, repeated = make_averaging("soup", mixed=(1, 2))
     for epoch, value in enumerate([9.0, 1.0, 3.2]):
@@ -276,8 +276,9 @@ def test_every_way_learns_and_repeats(way: tuple[str, ...], embed: Make) -> None
     knobs = ["split.folds=2", *(f"train.transfer.{knob}" for knob in (*way, "epochs=12", "batch_images=8"))]
     ends = []
     for name in ("one", "two"):
-        experiment, splits = embed(points, labels, *knobs, name=name)
-        train_folds(experiment, splits)
+        experiment = embed(points, labels, *knobs, name=name)
+        splits = experiment.splits
+        train_folds(experiment)
         ends.append([read_checkpoint(experiment.run.checkpoints / f"{s.name}.safetensors") for s in splits])
         for split, content in zip(splits, ends[-1], strict=True):
             linear, scale = content["weights"]["head.linear.weight"], content["weights"]["head.scale"]
@@ -304,8 +305,9 @@ def test_accumulated_batches_are_one_step(embed: Make) -> None:
     ends = []
     for name, knobs in (("whole", ("batch_images=64",)), ("parts", ("batch_images=4", "accumulate=64"))):
         changed = ["train.transfer.class_weights=none", *(f"train.transfer.{knob}" for knob in knobs)]
-        experiment, splits = embed(points, labels, *fixed, *changed, name=name)
-        train_folds(experiment, splits[:1])
+        experiment = embed(points, labels, *fixed, *changed, name=name)
+        splits = experiment.splits
+        train_folds(replace(experiment, splits=splits[:1]))
         ends.append(read_checkpoint(experiment.run.checkpoints / f"{splits[0].name}.safetensors")["weights"])
     for key, value in ends[0].items():
         torch.testing.assert_close(value, ends[1][key], rtol=1e-4, atol=1e-6)

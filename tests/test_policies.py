@@ -34,10 +34,10 @@ from smalti.samples import (
     read_policy,
     write_policy,
 )
-from smalti.train.guides import GuideSource
+from smalti.train.maskfeatures import MaskFeatureSource
 from smalti.train.policies.exploring import _choose_evenly
 from smalti.train.policies.probe import Probe, draw_operation, weigh_operations
-from smalti.train.policies.search import SEARCHES, Population
+from smalti.train.policies.searches import SEARCHES, Population
 from smalti.tune.trial import Bench
 
 Make = Callable[..., Any]
@@ -123,7 +123,7 @@ class Drawn:
 
 def make_probe(count: int, prepare: Make) -> Probe:
     """Images of two classes that differ in brightness, and a head that knows it."""
-    experiment, _ = prepare("train.finetune.epochs=0")
+    experiment = prepare("train.finetune.epochs=0")
     head = Head(3, 2, dropout=0.0)
     with torch.no_grad():
         head.linear.weight.copy_(torch.tensor([[-1.0] * 3, [1.0] * 3]))
@@ -134,7 +134,7 @@ def make_probe(count: int, prepare: Make) -> Probe:
     spec = replace(experiment.backbone.spec, mean=(0.5,) * 3, std=(0.25,) * 3, fixed=False)
     batches = BagBatches(store, np.arange(count), store.targets, count, 2)
     batch = next(batches.draw(np.random.default_rng(0)))
-    return Probe(network, batch, 2, spec, experiment.fabric, GuideSource.open(store, network.reader))
+    return Probe(network, batch, 2, spec, experiment.fabric, MaskFeatureSource.open(store, network.reader))
 
 
 def test_an_operation_that_takes_the_class_away_is_told_from_those_that_do_not(prepare: Make) -> None:
@@ -191,7 +191,7 @@ def test_a_member_draws_by_its_odds_and_sees_that_operation_at_that_level(prepar
     population = make_population(prepare, "defocus", "solarize")
     member = population.draw(1)[0]
     member.odds, member.levels = np.array([0.0, 3.0]), np.array([1, 2])
-    drawn = population._choose(member, (400, 10))
+    drawn = population.choose(member, (400, 10))
     # The tile as it is, three levels of the first operation, three of the second.
     assert set(np.unique(drawn)) == {0, 5}
     assert (drawn == 5).mean() == pytest.approx(3 / 4, abs=0.03)
@@ -287,7 +287,7 @@ def test_inside_a_search_too_a_policy_must_not_score_with_who_chose_it(challenge
     ground = workflow.inspect_ground(challenge, recipe=plain, decisions_path=tmp_path / "d.csv",
                                      seal_path=tmp_path / "s.json", cache=tmp_path / "cache")  # fmt: skip
     bench = Bench(ground, tmp_path, tmp_path / "search", plain)
-    experiment, _ = bench.prepare(plain)
+    experiment = bench.prepare(plain)
     path = tmp_path / "policy.yaml"
     write_policy(path, make_policy(seen=frozenset(experiment.digests.values())))
     knobs = ["train.finetune.augmentation=policy", f"train.finetune.augmentation_options=[file={path}]"]

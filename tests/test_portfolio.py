@@ -21,8 +21,9 @@ from smalti import workflow
 from smalti.errors import DivergenceError, RecipeError, RunError
 from smalti.evaluate import foresee_reach
 from smalti.predict import combine_members
-from smalti.predict.ensembles import Inner, Member, mix_members
-from smalti.predict.weighing import PRIOR_CASES, find_shares, fit_shares
+from smalti.predict.ensembles.combining import mix_members
+from smalti.predict.ensembles.members import Inner, Member
+from smalti.predict.ensembles.weighing import PRIOR_CASES, find_shares, fit_shares
 from smalti.recipe import load_portfolio, load_recipe
 from smalti.types import PREDICTION_COLUMNS
 from smalti.workflow.decisions import influence

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,12 +73,13 @@ def test_a_head_cut_short_again_and_again_ends_the_same(
     knobs = ["split.folds=2", "model.dropout=0.4", *(f"train.transfer.{knob}" for knob in knobs)]
     ends = []
     for way, cuts in (("whole", []), ("cut", [1, 3, 2, 4, 1, 2])):
-        experiment, splits = embed(points, labels, *knobs, name=way)
+        experiment = embed(points, labels, *knobs, name=way)
+        splits = experiment.splits
         for epochs in cuts:
             with pytest.raises(CutError):
-                train_folds(experiment, splits, tell=cut_after(epochs))
+                train_folds(experiment, tell=cut_after(epochs))
             assert list(experiment.run.checkpoints.glob("*.progress")) or epochs == 1
-        train_folds(experiment, splits)
+        train_folds(experiment)
         assert not list(experiment.run.checkpoints.glob("*.progress"))
         contents = [read_checkpoint(experiment.run.checkpoints / f"{s.name}.safetensors") for s in splits]
         history = pd.read_csv(experiment.run.path / "history.csv").drop(columns="seconds")
@@ -97,14 +99,15 @@ def test_the_best_weights_from_before_a_cut_are_kept(embed: Make, monkeypatch: p
     knobs = ("split.folds=2", "train.refit=false", "train.transfer.lr=0.1", "train.transfer.patience=8")
     ends = []
     for way in ("whole", "cut"):
-        experiment, splits = embed(points, labels, *knobs, "train.transfer.schedule=constant", name=way)
+        experiment = embed(points, labels, *knobs, "train.transfer.schedule=constant", name=way)
+        splits = experiment.splits
         if way == "cut":
             with pytest.raises(CutError):
-                train_folds(experiment, splits[:1], tell=cut_after(8))
+                train_folds(replace(experiment, splits=splits[:1]), tell=cut_after(8))
             (path,) = experiment.run.checkpoints.glob("*.progress")
             standing = read_checkpoint(path)["standing"]
             assert standing["best_epoch"] < standing["epoch"] - 1
-        train_folds(experiment, splits[:1])
+        train_folds(replace(experiment, splits=splits[:1]))
         ends.append(read_checkpoint(experiment.run.checkpoints / f"{splits[0].name}.safetensors")["weights"])
     assert all(torch.equal(value, ends[1][name]) for name, value in ends[0].items())
 
@@ -121,13 +124,14 @@ def test_a_tested_rate_that_was_cut_while_it_warmed_up_goes_on(
     knobs = ("rate_test=true", "warmup_epochs=4", "epochs=8", f"schedule={schedule}", "lr=0.5")
     rates = {}
     for cut in (False, True):
-        experiment, splits = embed(
+        experiment = embed(
             points, labels, "split.folds=2", "train.refit=false", *(f"train.transfer.{k}" for k in knobs), name=f"{cut}"
         )
+        splits = experiment.splits
         if cut:
             with pytest.raises(CutError):
-                train_folds(experiment, splits[:1], tell=cut_after(2))
-        train_folds(experiment, splits[:1])
+                train_folds(replace(experiment, splits=splits[:1]), tell=cut_after(2))
+        train_folds(replace(experiment, splits=splits[:1]))
         rates[cut] = pd.read_csv(experiment.run.path / "history.csv")["lr"].tolist()
     assert rates[True] == rates[False]
     assert max(rates[True]) != pytest.approx(0.5)
@@ -135,11 +139,11 @@ def test_a_tested_rate_that_was_cut_while_it_warmed_up_goes_on(
 
 def test_a_finished_fold_is_not_trained_again(embed: Make) -> None:
     labels = np.array(["a", "b"] * 20)
-    experiment, splits = embed(np.random.default_rng(0).normal(size=(40, 4)), labels, "split.folds=3")
-    train_folds(experiment, splits)
+    experiment = embed(np.random.default_rng(0).normal(size=(40, 4)), labels, "split.folds=3")
+    train_folds(experiment)
     times = {p: p.stat().st_mtime_ns for p in experiment.run.checkpoints.iterdir()}
     assert len(times) == 3
-    train_folds(experiment, splits, tell=cut_after(1))  # an epoch would raise
+    train_folds(experiment, tell=cut_after(1))  # an epoch would raise
     assert {p: p.stat().st_mtime_ns for p in experiment.run.checkpoints.iterdir()} == times
 
 

@@ -207,10 +207,10 @@ def test_the_power_undoes_learned_shares() -> None:
 def test_weights_have_a_geometric_mean_of_one_and_come_out_the_same_again(decision: str) -> None:
     y, scores = draw_scores(150, tilt=np.log(SHARES))
     fit = DECISIONS.build(decision)
-    weights = fit(y, scores)
+    weights = fit(y, scores, None)
     assert np.log(weights).mean() == pytest.approx(0, abs=1e-12)
     assert (weights > 0).all()
-    assert np.array_equal(weights, fit(y, scores))
+    assert np.array_equal(weights, fit(y, scores, None))
     assert (weights == 1).all() == (decision == "largest")
 
 

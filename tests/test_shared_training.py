@@ -101,8 +101,9 @@ def test_test_time_augmentation_is_the_mean_of_logits_over_the_turned_copies(pre
     """Fine-tuned networks look at tiles; frozen ones at stored embeddings; by hand it is the same."""
     for epochs in (1, 0):
         settings = ("train.transfer.epochs=4", f"train.finetune.epochs={epochs}", "predict.views=8")
-        experiment, splits = prepare(*settings)
-        train_folds(experiment, splits)
+        experiment = prepare(*settings)
+        splits = experiment.splits
+        train_folds(experiment)
         split = splits[0]
         bags = experiment.find_bags(split.outer[:3])
         network = load_network(experiment, split)
@@ -117,7 +118,7 @@ def test_test_time_augmentation_is_the_mean_of_logits_over_the_turned_copies(pre
             score_bags(network, experiment.store, bags, views=1, **options),
         )
         assert not torch.allclose(means, plain, atol=1e-3)
-        workflow.predict(experiment, splits)
+        workflow.predict(experiment)
         table = pd.read_csv(experiment.run.predictions / "out_of_fold.csv").set_index("image")
         images = [experiment.cohort.labelled[i].image for i in split.outer[:3]]
         expected = means.double().softmax(dim=1).numpy()
@@ -142,7 +143,7 @@ def list_taken(trained: SimpleNamespace, *settings: str, decisions: Path | None 
     plan = load_recipe(settings=[*trained.settings, *settings])
     path = decisions or trained.runs / "none.csv"
     ground = workflow.inspect_ground(trained.data, recipe=plan, decisions_path=path)
-    experiment, _ = workflow.prepare(ground, plan, runs=trained.runs, name="new", listener=workflow.SILENT)
+    experiment = workflow.prepare(ground, plan, runs=trained.runs, name="new", listener=workflow.SILENT)
     taken = sorted(path.name for path in experiment.run.checkpoints.glob("*"))
     shutil.rmtree(experiment.run.path)
     return taken

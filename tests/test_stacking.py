@@ -26,14 +26,14 @@ from sklearn.utils.class_weight import compute_sample_weight
 from smalti.errors import DataError, MissingExtraError
 from smalti.evaluate import score_predictions
 from smalti.predict import ENSEMBLES, Member, combine_members, make_design
-from smalti.predict.stacking import (
+from smalti.predict.ensembles.stacking import (
     FIXED_STRENGTH,
     STRENGTHS,
     choose_strength,
     learn_multinomial,
     learn_ovr,
     split_inner,
-    weigh_classes,
+    weigh_rows,
 )
 from test_ensembles import CLASSES, COLUMNS, FITTED, METHODS, draw_members, draw_scores, list_tables, tabulate
 
@@ -249,7 +249,7 @@ def test_inner_cases_are_held_out_whole_and_once_and_training_holds_every_class(
 
 def test_class_weights_are_those_of_scikit_learn() -> None:
     y = np.array([0, 0, 0, 2, 2, 1])
-    assert weigh_classes(y) == pytest.approx(compute_sample_weight("balanced", y))
+    assert weigh_rows(y) == pytest.approx(compute_sample_weight("balanced", y))
 
 
 @pytest.mark.parametrize("method", list(LOGISTIC))

@@ -14,10 +14,10 @@ from torchvision.transforms.v2 import functional as tv
 
 from smalti import recipe, workflow
 from smalti.errors import PartError, RecipeError
-from smalti.samples import AUGMENTATIONS, Pairing, apply_transform, mix_pixels, storms
+from smalti.samples import AUGMENTATIONS, Pairing, apply_transform, automated, mix_pixels
+from smalti.samples.automated import mix_chains
 from smalti.samples.operations import AUTO, GENERAL, TISSUE, WIDE, Operation
 from smalti.samples.pixels import draw_box
-from smalti.samples.storms import mix_chains
 
 OPERATIONS = {**AUTO, **TISSUE}
 STORMS = ("randaugment", "trivialaugment", "autoaugment", "augmix", "tissue")
@@ -123,7 +123,7 @@ def test_autoaugment_draws_operations_as_often_as_published(learned_on: str, mon
     def count(name: str) -> Operation:
         return lambda tile, amount, rng: (met.append((name, round(abs(amount), 6))), tile)[1]
 
-    monkeypatch.setattr(storms, "AUTO", {name: count(name) for name in AUTO})
+    monkeypatch.setattr(automated, "AUTO", {name: count(name) for name in AUTO})
     transform = AUGMENTATIONS.build("autoaugment", learned_on=learned_on)(1, 6000, 0.5, np.random.default_rng(0))
     for edit in transform.edits[0]:
         edit(draw_tile())
@@ -131,10 +131,10 @@ def test_autoaugment_draws_operations_as_often_as_published(learned_on: str, mon
     wanted: dict[str, float] = {}
     for name, chance, _ in (step for pair in pairs for step in pair):
         wanted[name] = wanted.get(name, 0.0) + chance / len(pairs)
-    found = {name: sum(m[0] == storms.NAMES[name] for m in met) / 6000 for name in wanted}
+    found = {name: sum(m[0] == automated.NAMES[name] for m in met) / 6000 for name in wanted}
     assert found == pytest.approx(wanted, abs=0.03)
     amounts = {(name, ninths) for pair in pairs for name, chance, ninths in pair if chance}
-    assert set(met) == {(storms.NAMES[n], round(0.5 * (9 if k is None else k) / 9, 6)) for n, k in amounts}
+    assert set(met) == {(automated.NAMES[n], round(0.5 * (9 if k is None else k) / 9, 6)) for n, k in amounts}
 
 
 def test_autoaugment_names_what_it_knows() -> None:

@@ -47,16 +47,16 @@ def read_fold(experiment: Any, split: Any) -> dict[str, Any]:
     return read_checkpoint(experiment.run.checkpoints / f"{split.name}.safetensors")
 
 
-def learn(experiment: Any, splits: Any) -> tuple[dict[str, Any], pd.DataFrame]:
+def learn(experiment: Any) -> tuple[dict[str, Any], pd.DataFrame]:
     """Train the first fold; its checkpoint and history."""
-    train_folds(experiment, splits[:1])
-    return read_fold(experiment, splits[0]), pd.read_csv(experiment.run.path / "history.csv")
+    train_folds(replace(experiment, splits=experiment.splits[:1]))
+    return read_fold(experiment, experiment.splits[0]), pd.read_csv(experiment.run.path / "history.csv")
 
 
-def guess(experiment: Any, splits: Any) -> NDArray[np.str_]:
+def guess(experiment: Any) -> NDArray[np.str_]:
     """The out-of-fold class of each labelled image, in the order of the cohort (one seed)."""
-    train_folds(experiment, splits)
-    table = predict_outer(experiment, splits).set_index("image").loc[[s.image for s in experiment.cohort.labelled]]
+    train_folds(experiment)
+    table = predict_outer(experiment).set_index("image").loc[[s.image for s in experiment.cohort.labelled]]
     scores = table[[f"score_{c}" for c in experiment.cohort.classes]].to_numpy()
     assert np.allclose(scores.sum(axis=1), 1)
     return np.array(experiment.cohort.classes)[scores.argmax(axis=1)]
@@ -68,13 +68,14 @@ def guess(experiment: Any, splits: Any) -> NDArray[np.str_]:
 @pytest.mark.parametrize(("apart", "slack"), [(9.0, 0.0), (2.0, 0.04)])
 def test_a_head_is_as_accurate_as_logistic_regression(apart: float, slack: float, embed: Make) -> None:
     points, labels = draw_points(240, apart=apart)
-    experiment, splits = embed(points, labels, "split.folds=3", "train.transfer.lr=0.03")
+    experiment = embed(points, labels, "split.folds=3", "train.transfer.lr=0.03")
+    splits = experiment.splits
     reference = np.empty_like(labels)
     for split in splits:
         rest = np.concatenate([split.train, split.inner])
         model = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=1000))
         reference[split.outer] = model.fit(points[rest], labels[rest]).predict(points[split.outer])
-    ours, theirs = (float(np.mean(labels == g)) for g in (guess(experiment, splits), reference))
+    ours, theirs = (float(np.mean(labels == g)) for g in (guess(experiment), reference))
     assert ours >= theirs - slack
     assert theirs >= (1.0 if slack == 0 else 0.75)
 
@@ -88,11 +89,9 @@ def test_labels_that_mean_nothing_score_by_chance(embed: Make) -> None:
         centres = rng.normal(size=(cases.max() + 1, 24)) * 3
         labels = rng.choice(["a", "b", "c"], cases.max() + 1)[cases]
         points = centres[cases] + rng.normal(size=(320, 24))
-        experiment, splits = embed(
-            points, labels, "split.folds=4", f"split.seeds=[{seed}]", cases=cases, name=f"run{seed}"
-        )
+        experiment = embed(points, labels, "split.folds=4", f"split.seeds=[{seed}]", cases=cases, name=f"run{seed}")
         truth.append(labels)
-        guesses.append(guess(experiment, splits))
+        guesses.append(guess(experiment))
     truth_all, guesses_all = np.concatenate(truth), np.concatenate(guesses)
     scores = [f1_score(rng.permutation(truth_all), guesses_all, average="macro") for _ in range(400)]
     # Images of a case share their label, so that there are half as many independent guesses: twice the variance.
@@ -117,8 +116,9 @@ def test_the_chosen_epoch_is_the_one_of_the_least_inner_loss(embed: Make) -> Non
     """The inner loss of the kept network, by hand with balanced weights, is the least of the recorded ones."""
     points, labels = draw_points(90, apart=1.5)
     knobs = ("split.folds=3", "train.transfer.lr=0.05", "train.transfer.schedule=constant", "train.refit=false")
-    experiment, splits = embed(points, labels, *knobs)
-    content, history = learn(experiment, splits)
+    experiment = embed(points, labels, *knobs)
+    splits = experiment.splits
+    content, history = learn(experiment)
     split, targets = splits[0], experiment.cohort.targets
     weights = compute_class_weight("balanced", classes=np.arange(3), y=targets[split.train])[targets[split.inner]]
     logits = content["inner_logits"].double().numpy()
@@ -143,8 +143,9 @@ def test_patience_counts_epochs_without_a_better_inner_loss(patience: int, embed
 @pytest.mark.parametrize("refit", [True, False])
 def test_refit_learns_from_training_and_inner_cases_at_the_chosen_rates(refit: bool, embed: Make) -> None:
     points, labels = draw_points(90, apart=1.5)
-    experiment, splits = embed(points, labels, "split.folds=3", "train.transfer.lr=0.02", f"train.refit={refit}")
-    content, history = learn(experiment, splits)
+    experiment = embed(points, labels, "split.folds=3", "train.transfer.lr=0.02", f"train.refit={refit}")
+    splits = experiment.splits
+    content, history = learn(experiment)
     first, second = (history[history["phase"] == phase] for phase in ("transfer", "refit-transfer"))
     learned = np.union1d(splits[0].train, splits[0].inner) if refit else splits[0].train
     assert content["weights"]["head.center"].numpy() == pytest.approx(points[learned].mean(axis=0), rel=1e-4)
@@ -199,8 +200,8 @@ def test_plateau_lowers_the_rate_in_both_phases(prepare: Make) -> None:
 @pytest.mark.parametrize("name", ["adam", "adamw", "lion"])
 def test_optimisers_move_both_phases(name: str, prepare: Make) -> None:
     knobs = [f"train.{phase}.optimiser={name}" for phase in ("transfer", "finetune")]
-    experiment, splits = prepare(*knobs, "train.refit=false", "train.finetune.epochs=1", "train.transfer.epochs=2")
-    content, history = learn(experiment, splits)
+    experiment = prepare(*knobs, "train.refit=false", "train.finetune.epochs=1", "train.transfer.epochs=2")
+    content, history = learn(experiment)
     assert history["phase"].tolist() == ["transfer", "transfer", "finetune"]
     assert history["train_loss"].map(math.isfinite).all()
     assert content["weights"]["head.linear.weight"].abs().sum() > 0
@@ -246,9 +247,9 @@ def test_an_unknown_optimiser_suggests_the_nearest() -> None:
 
 
 def test_transfer_leaves_the_backbone_as_it_was_bit_for_bit(prepare: Make) -> None:
-    experiment, splits = prepare("train.finetune.epochs=0")
+    experiment = prepare("train.finetune.epochs=0")
     before = {name: value.clone() for name, value in experiment.backbone.module.state_dict().items()}
-    content, _ = learn(experiment, splits)
+    content, _ = learn(experiment)
     after = experiment.backbone.module.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -260,9 +261,9 @@ def test_finetuning_opens_from_the_top(epochs: int, closed: tuple[str, ...], pre
     """One epoch of three stages is the first stage; the shared backbone itself never changes."""
     stages = "train.finetune.stages=3"
     knobs = ("train.transfer.epochs=0", f"train.finetune.epochs={epochs}", "train.finetune.schedule=constant")
-    experiment, splits = prepare(stages, *knobs, "train.refit=false", "train.finetune.lr=0.01")
+    experiment = prepare(stages, *knobs, "train.refit=false", "train.finetune.lr=0.01")
     before, key = dict(experiment.backbone.module.named_parameters()), hash_weights(experiment.backbone.module)
-    content, history = learn(experiment, splits)
+    content, history = learn(experiment)
     changed = {name for name, value in before.items() if not torch.equal(value, content["weights"][f"backbone.{name}"])}
     assert hash_weights(experiment.backbone.module) == key
     assert any(name.startswith("layer4") for name in changed)
@@ -274,9 +275,9 @@ def test_finetuning_opens_from_the_top(epochs: int, closed: tuple[str, ...], pre
 @pytest.mark.parametrize(("kind", "moves"), [("frozen", False), ("live", True)])
 def test_stored_batch_statistics_move_only_when_they_are_live(kind: str, moves: bool, prepare: Make) -> None:
     knobs = ("train.transfer.epochs=0", "train.finetune.epochs=1", "train.finetune.stages=1", "train.refit=false")
-    experiment, splits = prepare(*knobs, f"model.norm={kind}")
+    experiment = prepare(*knobs, f"model.norm={kind}")
     before = dict(experiment.backbone.module.named_buffers())
-    content, _ = learn(experiment, splits)
+    content, _ = learn(experiment)
     same = [torch.equal(v, content["weights"][f"backbone.{n}"]) for n, v in before.items() if n.endswith("mean")]
     assert len(same) > 3
     assert all(same) is not moves
@@ -284,8 +285,9 @@ def test_stored_batch_statistics_move_only_when_they_are_live(kind: str, moves: 
 
 def test_statistics_are_measured_anew_on_the_training_tiles(prepare: Make) -> None:
     knobs = ("train.transfer.epochs=0", "train.finetune.epochs=1", "train.finetune.stages=2", "train.refit=false")
-    experiment, splits = prepare(*knobs, "model.norm=reestimated", "train.finetune.tiles_per_image=8")
-    content, _ = learn(experiment, splits)
+    experiment = prepare(*knobs, "model.norm=reestimated", "train.finetune.tiles_per_image=8")
+    splits = experiment.splits
+    content, _ = learn(experiment)
     module = copy.deepcopy(experiment.backbone.module).eval()
     name = next(n for n, m in module.named_modules() if isinstance(m, torch.nn.BatchNorm2d))
     seen: list[torch.Tensor] = []
@@ -303,8 +305,8 @@ def test_statistics_are_measured_anew_on_the_training_tiles(prepare: Make) -> No
 
 
 def test_bfloat16_runs_on_a_cpu(prepare: Make) -> None:
-    experiment, splits = prepare("train.precision=bf16-mixed", "train.finetune.epochs=1")
-    content, history = learn(experiment, splits)
+    experiment = prepare("train.precision=bf16-mixed", "train.finetune.epochs=1")
+    content, history = learn(experiment)
     assert experiment.fabric._precision.precision == "bf16-mixed"
     assert {v.dtype for v in content["weights"].values() if v.is_floating_point()} == {torch.float32}
     assert history["train_loss"].map(math.isfinite).all()
@@ -380,6 +382,6 @@ def test_a_damaged_checkpoint_is_an_error_that_says_what_to_do(damage: str, tmp_
 
 def test_a_phase_without_embeddings_says_so(embed: Make) -> None:
     points, labels = draw_points(30, apart=3)
-    experiment, splits = embed(points, labels, "split.folds=2")
+    experiment = embed(points, labels, "split.folds=2")
     with pytest.raises(RecipeError, match="needs frozen features"):
-        train_folds(replace(experiment, frozen={}), splits)
+        train_folds(replace(experiment, frozen={}))

@@ -537,7 +537,7 @@ def test_another_choice_is_scored_anew(challenge: Path, space: Path, tmp_path: P
     ground = inspect_ground(challenge, recipe=first, decisions_path=tmp_path / "d.csv", seal_path=tmp_path / "s.json",
                             cache=tmp_path / "cache")  # fmt: skip
     bench = Bench(ground, tmp_path, tmp_path / "search", first)
-    _, splits = bench.prepare(first)
+    splits = bench.prepare(first).splits
     old, new, again = (bench.score_outer(r, splits[0], name="tuned") for r in (first, second, first))
     assert old.equals(again)
     assert not old.equals(new)

@@ -196,11 +196,11 @@ def watch_files(run: Path) -> dict[str, int]:
 def test_reopening_and_running_again_train_nothing(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = workflow.run(data, "default", settings=QUICK, runs=tmp_path / "runs", name="r")
     kept, scores = watch_files(first.path), (first.path / "predictions" / "out_of_fold.csv").read_bytes()
-    experiment, splits = workflow.reopen(first.path)
-    assert [s.name for s in splits] == ["fold0-seed0", "fold1-seed0"]
-    workflow.predict(experiment, splits)
+    experiment = workflow.reopen(first.path)
+    assert [s.name for s in experiment.splits] == ["fold0-seed0", "fold1-seed0"]
+    workflow.predict(experiment)
     monkeypatch.chdir(first.path)
-    experiment, _ = workflow.reopen(".")  # a person who stands in the run folder
+    experiment = workflow.reopen(".")  # a person who stands in the run folder
     assert experiment.run.path.resolve() == first.path.resolve()
     monkeypatch.undo()
     again = workflow.run(data, "default", settings=QUICK, runs=tmp_path / "runs", name="r")
@@ -239,14 +239,14 @@ def decide(path: Path, *rows: tuple[str, str, str]) -> Path:
 
 def test_decisions_act_and_belong_to_the_identity(data: Path, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
-    plain, _ = workflow.train_run(data, settings=QUICK, runs=runs, name="plain")
+    plain = workflow.train_run(data, settings=QUICK, runs=runs, name="plain")
     file = decide(
         tmp_path / "d.csv",
         ("train_data/img_0012.png", "exclude", ""),
         ("train_data/img_0014.png", "relabel", "C"),
         ("train_data/img_0016.png", "keep", ""),
     )
-    other, _ = workflow.train_run(data, settings=QUICK, runs=runs, name="other", decisions=file)
+    other = workflow.train_run(data, settings=QUICK, runs=runs, name="other", decisions=file)
     before, after = ({s.image: s.label for s in e.cohort.labelled} for e in (plain, other))
     assert {k for k in before if k not in after} == {"train_data/img_0012.png"}
     assert {k: after[k] for k in after if after[k] != before[k]} == {"train_data/img_0014.png": "C"}
@@ -281,12 +281,12 @@ def test_near_duplicates_are_one_case_and_share_a_fold(data: Path, tmp_path: Pat
     source = Image.open(data / "train_data" / "img_0020.png")
     ImageEnhance.Brightness(source).enhance(1.04).save(data / "train_data" / "img_0013.png")
     shutil.copy(data / "train_data" / "mask_0020.png", data / "train_data" / "mask_0013.png")
-    found, splits = workflow.train_run(data, settings=QUICK, runs=tmp_path / "runs", name="r")
+    found = workflow.train_run(data, settings=QUICK, runs=tmp_path / "runs", name="r")
     case = {s.image: s.case for s in found.cohort.labelled}
     assert case["train_data/img_0013.png"] == case["train_data/img_0020.png"] == "s13"
     folds = read_folds(found.run.path)
     pair = folds[folds["image"].isin(["train_data/img_0013.png", "train_data/img_0020.png"])]
-    assert len(pair) == 2 * len(splits)
+    assert len(pair) == 2 * len(found.splits)
     assert (pair.groupby("fold")["role"].nunique() == 1).all()
     assert "near-duplicate" in (found.run.path / "findings.json").read_text(encoding="utf-8")
 
@@ -296,7 +296,7 @@ def test_a_rule_accepts_proposals_once(data: Path, tmp_path: Path) -> None:
     shutil.copy(data / "train_data" / "mask_0020.png", data / "train_data" / "mask_0021.png")
     settings = [*QUICK, "audit.accept=[exact-duplicate]"]
     options: dict[str, Any] = {"settings": settings, "runs": tmp_path / "runs", "name": "r"}
-    first, _ = workflow.train_run(data, **options)
+    first = workflow.train_run(data, **options)
     file = workflow.find_decisions(data, runs=tmp_path / "runs")
     written = pd.read_csv(file)
     assert written["action"].tolist() == ["exclude"]

@@ -112,13 +112,13 @@ def train(
     from .. import workflow
 
     with listen() as listener:
-        experiment, splits = workflow.train_run(
+        experiment = workflow.train_run(
             data, recipe, settings=settings or (), runs=runs, name=name, decisions=decisions,
             skip_problems=skip_problems, listener=listener,
         )  # fmt: skip
     path = experiment.run.path
     tell_unsubmitted(experiment.cohort)
-    finish(f"{len(splits)} checkpoints in {path / 'checkpoints'}", f"smalti predict {quote(path)}")
+    finish(f"{len(experiment.splits)} checkpoints in {path / 'checkpoints'}", f"smalti predict {quote(path)}")
 
 
 @app.command(rich_help_panel=console.DO)
@@ -128,8 +128,8 @@ def predict(run_path: RunPath) -> None:
     from .. import workflow
 
     with listen() as listener:
-        experiment, splits = workflow.reopen(run_path, listener=listener)
-        workflow.predict(experiment, splits, listener=listener)
+        experiment = workflow.reopen(run_path, listener=listener)
+        workflow.predict(experiment, listener=listener)
     finish(f"prediction tables in {run_path / 'predictions'}", f"smalti evaluate {quote(run_path)}")
 
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..models import BagReader
-from .readings import TileBag, score_subsets
+from .attribution import TileBag, score_subsets
 
 STEPS = 11  # points of a curve, ends included
 ORDERS = 10  # random orders whose mean is the comparison
@@ -39,7 +39,7 @@ class Curves:
 
 
 def draw_curves(reader: BagReader, bag: TileBag, maps: NDArray[np.float32], *, shown: int, seed: int = 0) -> Curves:
-    """Curves of the score of class ``shown`` for M maps (M, N) of the tiles of a bag."""
+    """Return curves of the score of class ``shown`` for M maps (M, N) of the tiles of a bag."""
     count = maps.shape[1]
     kept = np.unique(np.linspace(1, count, STEPS).round().astype(np.int64))
     order = np.argsort(maps, axis=1, kind="stable")

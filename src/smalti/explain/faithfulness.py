@@ -82,7 +82,8 @@ def measure_map(
 def summarise_maps(
     measured: Sequence[Measured], cases: Sequence[str], *, resamples: int, confidence: float
 ) -> dict[str, Any]:
-    """Means over images with intervals by case, the verdict, and the mean curves; what does not apply is None."""
+    """Return the means over images with intervals by case, the verdict, and the mean curves; what does not apply is
+    None."""
 
     def mean(name: str) -> Mean:
         values = [getattr(m, name) for m in measured]
@@ -106,7 +107,7 @@ def summarise_maps(
 
 
 def measure_mean(values: Sequence[float], cases: Sequence[str], *, resamples: int, confidence: float) -> Mean:
-    """Mean of one value an image, NaN left out, with an interval from resampled cases."""
+    """Return the mean of one value an image, NaN left out, with an interval from resampled cases."""
     return measure_ratio(values, np.ones(len(values)), cases, resamples=resamples, confidence=confidence)
 
 
@@ -118,7 +119,7 @@ def measure_ratio(
     resamples: int,
     confidence: float,
 ) -> Mean:
-    """Sum of one value an image over the sum of another, NaN left out, with an interval from resampled cases."""
+    """Return the ratio of the sums of two values an image, NaN left out, with an interval from resampled cases."""
     top, bottom = np.asarray(above, dtype=np.float64), np.asarray(below, dtype=np.float64)
     known = ~(np.isnan(top) | np.isnan(bottom))
     if not known.any():
@@ -127,26 +128,23 @@ def measure_ratio(
     sums = np.stack([np.bincount(case, weights=x[known], minlength=len(names)) for x in (top, bottom)], axis=1)
     value = float(sums[:, 0].sum() / sums[:, 1].sum())
     drawn = np.concatenate([w @ sums for w in draw_weights(len(names), resamples=resamples)])
-    left = sums.sum(axis=0) - sums
-    spread = measure_spread(value, _divide(drawn), _divide(left) if len(names) > 1 else np.array([]))
+    left = (sums.sum(axis=0) - sums)[: len(names) if len(names) > 1 else 0]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        spread = measure_spread(value, drawn[:, 0] / drawn[:, 1], left[:, 0] / left[:, 1])
     low, high = spread.find_interval(confidence=confidence)
     return Mean(value, low, high, int(known.sum()), len(names), trustworthy=len(names) >= LEAST_CASES)
 
 
-def _divide(sums: Floats) -> Floats:
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(sums[:, 0] / sums[:, 1], dtype=np.float64)
-
-
 def integrate_curve(kept: NDArray[np.int64], scores: Floats) -> Floats:
-    """Mean height of curves (..., P) over the number of tiles kept (P,); NaN of a single tile."""
+    """Return the mean height of curves (..., P) over the number of tiles kept (P,); NaN of a single tile."""
     if len(kept) < 2:
         return np.full(scores.shape[:-1], np.nan)
     return np.asarray(np.trapezoid(scores, kept, axis=-1) / (kept[-1] - kept[0]), dtype=np.float64)
 
 
 def correlate_maps(maps: NDArray[np.float32], *, seed: int = 0) -> tuple[float, Floats]:
-    """Mean rank correlation of every two of S maps (S, N), and the same of maps with shuffled tiles, (SHUFFLES,).
+    """Return the mean rank correlation of every two of S maps (S, N), and the same of maps with shuffled tiles,
+    (SHUFFLES,).
 
     NaN for fewer than two maps, three tiles, or a map of one value.
     """
@@ -161,13 +159,13 @@ def correlate_maps(maps: NDArray[np.float32], *, seed: int = 0) -> tuple[float, 
 
 
 def _correlate(ranks: Floats) -> float:
-    """Mean over pairs of standardised rows (S, N): the square of their sum holds every pair twice."""
+    """Return the mean over pairs of standardised rows (S, N): the square of their sum holds every pair twice."""
     networks, tiles = ranks.shape
     return float(((ranks.sum(axis=0) ** 2).sum() / tiles - networks) / (networks * (networks - 1)))
 
 
 def judge_map(deletion: Mean, insertion: Mean) -> str:
-    """``better`` than a random order, ``worse``, or ``cannot tell``, from how much sooner the score falls and rises."""
+    """Judge a map: ``better`` than a random order (the score falls and rises sooner), ``worse`` or ``cannot tell``."""
     if not deletion.n_images:
         return "not applicable"
     if deletion.low > 0 and insertion.low > 0:

@@ -25,7 +25,7 @@ def make_collection(
     names: Sequence[str],
     classes: Sequence[str],
 ) -> dict[str, Any]:
-    """A FeatureCollection with one detection a tile, cut off at the border of the image.
+    """Return a FeatureCollection with one detection a tile, cut off at the border of the image.
 
     Args:
         boxes: (N, 4) row, column, height, width.

@@ -17,7 +17,8 @@ Floats = NDArray[np.float32]
 
 
 def find_boxes(store: TileStore, position: int) -> NDArray[np.float64]:
-    """Row, column, height and width in image pixels of every tile of an image, (N, 4); padding lies outside it."""
+    """Return the row, column, height and width in image pixels of every tile of an image, (N, 4); padding lies outside
+    it."""
     rows = store.rows(position)
     chosen = np.s_[rows.start : rows.stop]
     sides = store.scale[chosen, None].astype(np.float64) * store.tile_px
@@ -30,12 +31,12 @@ def choose_scale(size_px: tuple[int, int]) -> float:
 
 
 def shrink_size(size_px: tuple[int, int], scale: float) -> tuple[int, int]:
-    """Size of the map of an image."""
+    """Return the size of the map of an image."""
     return max(1, round(size_px[0] * scale)), max(1, round(size_px[1] * scale))
 
 
 def stitch_tiles(values: Floats, boxes: NDArray[np.float64], *, size_px: tuple[int, int], scale: float = 1.0) -> Floats:
-    """The map of an image, (H * scale, W * scale): mean of the tiles over each place, NaN where there is none.
+    """Return the map of an image, (H * scale, W * scale): mean of the tiles over each place, NaN where there is none.
 
     Args:
         values: (N,) one value a tile, or (N, h, w) a picture a tile, which is enlarged between its middles.
@@ -61,7 +62,7 @@ def stitch_tiles(values: Floats, boxes: NDArray[np.float64], *, size_px: tuple[i
 
 
 def share_inside(heat: Floats, mask: Floats) -> tuple[float, float]:
-    """Share of a map's positive values that lies inside a mask, and the mask's share of the area that was looked at.
+    """Return the share of a map's positive values inside a mask, and the mask's share of the area that was looked at.
 
     Args:
         heat: (h, w), NaN where nothing was looked at.

@@ -45,18 +45,17 @@ class Curve:
     taught: tuple[float, ...]
 
 
-def trace_curve(
-    experiment: Experiment, splits: tuple[Split, ...], *, orders: int, folder: Path, tell: Callable[[int, int], None]
-) -> Curve:
+def trace_curve(experiment: Experiment, *, orders: int, folder: Path, tell: Callable[[int, int], None]) -> Curve:
     """Solve and score the head at each size; what an earlier call has left in ``folder`` is not done again.
 
     Args:
-        experiment: with frozen embeddings and a head that is solved.
-        splits: outer folds; their inner cases teach too, as solved heads hold out each case in turns.
+        experiment: with frozen embeddings and a head that is solved; the inner cases of its folds teach too, as solved
+            heads hold out each case in turns.
         orders: of the cases of each fold, in each of which the parts are nested.
         folder: takes one folder for each fold, seed and order.
         tell: hears of progress.
     """
+    splits = experiment.splits
     drawn = {
         (split.name, number): _draw_order(experiment, split, number) for split in splits for number in range(orders)
     }
@@ -116,10 +115,11 @@ def _solve_parts(experiment: Experiment, split: Split, order: Order, *, shares: 
         part = rows[take_cases(order, cases, share=share)]
         run = RunFolder(path / f"size{size}")
         run.path.mkdir()
-        own = replace(experiment, run=run)
-        train_split(own, replace(split, train=part, inner=part[:0]))
         # The images that taught are scored beside the outer ones, in one go.
-        table = predict_outer(own, (replace(split, outer=np.concatenate([split.outer, part])),))
+        scored = replace(split, outer=np.concatenate([split.outer, part]))
+        own = replace(experiment, run=run, splits=(scored,))
+        train_split(own, replace(split, train=part, inner=part[:0]))
+        table = predict_outer(own)
         tables.append(table.iloc[: len(split.outer)].assign(size=size))
         scores = table.iloc[len(split.outer) :][score_columns(experiment.cohort.classes)].to_numpy(dtype=np.float64)
         number = len(np.unique(cases[np.searchsorted(rows, part)]))

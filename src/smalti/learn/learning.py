@@ -87,10 +87,10 @@ def learn_curve(
     folder = runs / name
     folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder, deep=True)
-    experiment, splits = workflow.prepare(ground, plan, runs=runs, name=f"{name}/prepared", listener=listener)
+    experiment = workflow.prepare(ground, plan, runs=runs, name=f"{name}/prepared", listener=listener)
     # What another version would solve otherwise is solved anew.
     parts = folder / "parts" / read_json(experiment.run.path / "environment.json", "training")["training"][:8]
-    curve = trace_curve(experiment, splits, orders=orders, folder=parts, tell=listener.follow("curve"))
+    curve = trace_curve(experiment, orders=orders, folder=parts, tell=listener.follow("curve"))
     result = _describe(experiment, curve, margin=margin, changed=read_influence(experiment.run.path).describe())
     result = {"data": str(data.resolve()), "orders": orders, **result}
     write_json(folder / "learn.json", result)

@@ -11,7 +11,7 @@ from .backbones import (
 from .described import DESCRIPTIONS, Description, build_described, is_described
 from .freezing import ParameterGroup, build_groups, open_stage
 from .maps import UpperPart, cut_backbone
-from .mask.branch import MASK_WIDTH, TILE_WIDTH, Guide, MaskBranch
+from .mask.branch import MASK_WIDTH, TILE_WIDTH, MaskBranch, MaskFeatures
 from .mask.fusion import FUSIONS, Fusion
 from .mask.stem import MaskStem, add_mask_channel
 from .network import BagReader, Head, Network
@@ -32,10 +32,10 @@ __all__ = [
     "BagReader",
     "Description",
     "Fusion",
-    "Guide",
     "Head",
     "LearnedPooler",
     "MaskBranch",
+    "MaskFeatures",
     "MaskStem",
     "Network",
     "Norm",

@@ -25,8 +25,8 @@ from ..packages import INSTALL, PACKAGES, find_package
 from ..recipe import AUTO, settle_backbone
 from ..types import InputSpec
 from .described import build_described, is_described
+from .intermediate import Stages
 from .norms import NORMS, Norm, has_batchnorm
-from .stages import Stages
 from .weights import load_package, load_weights
 
 FILE_OPTION = "--set model.weights=FILE (.safetensors) takes weights from a file, --set model.pretrained=false none"
@@ -75,10 +75,15 @@ def build_backbone(model: recipe.Model, *, seed: int = 0) -> Backbone:
     if source is None and not model.backbone.startswith("local-dir:") and _wants_hub(model):
         raise WeightsError(describe_missing_weights(model))
     module = _create(model, source)
-    config, note = _read_config(module), None
+    trained: Any = module.pretrained_cfg  # timm's record of how a network was trained
+    config = dict(trained)
+    note = None
     if model.weights is not None:
         name = str(config.get("architecture") or model.backbone)
-        note = load_weights(module, model.weights, name=name, heads=_list_heads(config), part=model.weights_part)
+        classifier = config.get("classifier") or ()
+        last = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+        heads = [layer.split(".")[0] for layer in last]
+        note = load_weights(module, model.weights, name=name, heads=heads, part=model.weights_part)
     elif source == "package":
         note = load_package(module, PACKAGES[model.backbone])
     elif source in {"cache", "hub"}:
@@ -99,7 +104,7 @@ def build_backbone(model: recipe.Model, *, seed: int = 0) -> Backbone:
 
 
 def read_input_px(model: recipe.Model) -> int:
-    """Input size of a timm backbone from its listing, without building it; 224 where it is not listed."""
+    """Return the input size of a timm backbone from its listing, without building it; 224 where it is not listed."""
     if is_described(model.backbone):
         return DESCRIBED.size_px
     config = timm.get_pretrained_cfg(settle_backbone(model).backbone, allow_unregistered=True)
@@ -107,8 +112,8 @@ def read_input_px(model: recipe.Model) -> int:
 
 
 def find_weights(model: recipe.Model) -> str | None:
-    """Where the weights will come from, the first that can be had: ``file`` (or ``folder``), ``package``, ``cache``,
-    ``hub``; ``none`` where the recipe wants none (from scratch).
+    """Find where the weights will come from, the first that is available: ``file`` (or ``folder``), ``package``,
+    ``cache``, ``hub``; ``none`` where the recipe wants none (from scratch).
 
     ``described`` where nothing is needed, since numbers are measured by hand. None when weights are wanted and cannot
     be had: the hub did not answer within ``model.hub_timeout_s``. It is not asked where an earlier place has them.
@@ -134,7 +139,7 @@ def find_weights(model: recipe.Model) -> str | None:
 
 
 def describe_missing_weights(model: recipe.Model) -> str:
-    """One sentence: what was looked for, where, and the ways out."""
+    """Say in one sentence what was looked for, where, and the ways out."""
     name = settle_backbone(model).backbone
     package = PACKAGES.get(name)
     looked = f"package {package.name} is not installed, " if package is not None else ""
@@ -196,7 +201,7 @@ def _check_name(name: str) -> None:
 
 
 def _find_cached(name: str) -> Path | None:
-    """A file that the hub client downloaded earlier."""
+    """Return a file that the hub client downloaded earlier."""
     if name.startswith("hf-hub:"):
         hub_id: str | None = name.removeprefix("hf-hub:")
     else:
@@ -227,15 +232,3 @@ def _reach_hub(timeout_s: float) -> bool:
     thread.start()
     thread.join(timeout_s)
     return answered.is_set()
-
-
-def _read_config(module: nn.Module) -> dict[str, Any]:
-    """timm's record of how a network was trained."""
-    config: Any = module.pretrained_cfg
-    return dict(config)
-
-
-def _list_heads(config: dict[str, Any]) -> list[str]:
-    classifier = config.get("classifier") or ()
-    names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
-    return [name.split(".")[0] for name in names]

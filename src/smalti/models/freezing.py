@@ -35,7 +35,8 @@ class ParameterGroup:
 
 
 def group_by_depth(backbone: nn.Module) -> list[list[str]]:
-    """Names of the parameters of each layer group, the last group first; without the slice that takes the mask."""
+    """Return names of the parameters of each layer group, the last group first; without the slice that takes the
+    mask."""
     describe: Any = backbone.group_matcher  # a method of every timm network
     groups = group_parameters(backbone, describe(coarse=False))
     slices = list_slices(backbone)
@@ -43,7 +44,7 @@ def group_by_depth(backbone: nn.Module) -> list[list[str]]:
 
 
 def build_groups(backbone: nn.Module, head: nn.Module, *, layer_decay: float) -> list[ParameterGroup]:
-    """All parameters of backbone and head with their relative rates."""
+    """Return all parameters of backbone and head with their relative rates."""
     named = dict(backbone.named_parameters())
     levels = [[*head.named_parameters(), *((name, named[name]) for name in sorted(list_slices(backbone)))]]
     levels += [[(name, named[name]) for name in names] for names in group_by_depth(backbone)]

@@ -12,28 +12,26 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from .stages import Stages
+from .intermediate import Stages
 
 
 class UpperPart(nn.Module):
-    """What of a timm backbone lies above its last maps; of one that is read at its stages, the means over their maps.
+    """The part of a timm backbone above its last maps; of one that is read at its stages, the means over their maps.
 
     Maps are the output of ``forward_features``, in either memory order. Of a vision transformer they are the tokens of
-    the patches before its last block: where the embedding is that of the class token, no patch is heard after it.
-
-    Attributes:
-        tap: gets the maps, (M, K, H, W), and gives them back; Grad-CAM listens there.
+    the patches before its last block: if the embedding is that of the class token, patches have no effect after it.
     """
 
     def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
         self.backbone: Any = backbone
-        self.tap = nn.Identity()
         self.in_block = isinstance(backbone, VisionTransformer)
         self.staged = isinstance(backbone, Stages)
+        self.prefix = int(getattr(backbone, "num_prefix_tokens", 0))  # tokens that are no patches
+        self.channels_last = str(getattr(backbone, "output_fmt", "")).endswith("NHWC")
 
     def run_lower(self, tiles: torch.Tensor) -> torch.Tensor:
-        """What the lower part makes of tiles (M, 3, H, W), without gradients."""
+        """Return the output of the lower part for tiles (M, 3, H, W), without gradients."""
         with torch.no_grad():
             if self.staged:
                 return _lay_over(self.backbone.read_maps(tiles))
@@ -47,44 +45,28 @@ class UpperPart(nn.Module):
                 hook.remove()
             return seen[0]
 
-    def forward(self, lower: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-        """Embeddings of M tiles times ``wanted`` (M, D), summed, (M,).
-
-        With the gradient of a bag's logit by the embeddings of its tiles for ``wanted``, the gradient of this is that
-        of the logit.
-        """
-        above: torch.Tensor = self._embed(self._put_back(self.tap(self._take_maps(lower)), lower))
-        return (above * wanted).sum(dim=1)
-
-    def _embed(self, values: torch.Tensor) -> torch.Tensor:
-        if self.in_block:
-            values = self.backbone.norm(self.backbone.blocks[-1](values))
-        if self.staged:
-            return values.mean(dim=(2, 3))
-        embedded: torch.Tensor = self.backbone.forward_head(values)
-        return embedded
-
-    def _take_maps(self, values: torch.Tensor) -> torch.Tensor:
-        if values.ndim == 3:  # tokens (M, T, K)
-            patches = values[:, self._count_prefix() :]
+    def take_maps(self, lower: torch.Tensor) -> torch.Tensor:
+        """Return the maps (M, K, H, W) in an output of the lower part."""
+        if lower.ndim == 3:  # tokens (M, T, K)
+            patches = lower[:, self.prefix :]
             side = math.isqrt(patches.shape[1])
             return patches.transpose(1, 2).unflatten(2, (side, side))
-        return values.permute(0, 3, 1, 2) if self._is_channels_last() else values
+        return lower.permute(0, 3, 1, 2) if self.channels_last else lower
 
-    def _put_back(self, maps: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-        if values.ndim == 3:
-            return torch.cat([values[:, : self._count_prefix()], maps.flatten(2).transpose(1, 2)], dim=1)
-        return maps.permute(0, 2, 3, 1) if self._is_channels_last() else maps
-
-    def _count_prefix(self) -> int:
-        return int(getattr(self.backbone, "num_prefix_tokens", 0))
-
-    def _is_channels_last(self) -> bool:
-        return str(getattr(self.backbone, "output_fmt", "")).endswith("NHWC")
+    def forward(self, maps: torch.Tensor, lower: torch.Tensor) -> torch.Tensor:
+        """Return embeddings (M, D) of tiles with these maps (M, K, H, W); all else is as in ``lower``."""
+        if lower.ndim == 3:
+            values = torch.cat([lower[:, : self.prefix], maps.flatten(2).transpose(1, 2)], dim=1)
+        else:
+            values = maps.permute(0, 2, 3, 1) if self.channels_last else maps
+        if self.in_block:
+            values = self.backbone.norm(self.backbone.blocks[-1](values))
+        embedded: torch.Tensor = values.mean(dim=(2, 3)) if self.staged else self.backbone.forward_head(values)
+        return embedded
 
 
 def _lay_over(maps: list[torch.Tensor]) -> torch.Tensor:
-    """Maps of stages (M, K, h, w), each on the grid of the finest, with the means that they had, (M, all K, H, W)."""
+    """Return the maps (M, all K, H, W) of stages (M, K, h, w), each on the finest grid, with its own means."""
     size = maps[0].shape[2:]
     laid = [nn.functional.interpolate(one, size, mode="nearest") for one in maps]
     # Where a grid is no multiple of another, cells are repeated unevenly; what that adds to the mean is taken off.
@@ -95,17 +77,15 @@ def _lay_over(maps: list[torch.Tensor]) -> torch.Tensor:
 
 
 def cut_backbone(backbone: nn.Module, tiles: torch.Tensor) -> tuple[UpperPart | None, str]:
-    """The part above the last maps, and why there is none; tried out on tiles (M, 3, H, W)."""
+    """Return the part above the last maps, or why there is none; tried out on tiles (M, 3, H, W)."""
     hooks = ("read_maps",) if isinstance(backbone, Stages) else ("forward_features", "forward_head")
     if not all(hasattr(backbone, hook) for hook in hooks):
         return None, f"{type(backbone).__name__} does not show its maps"
     part = UpperPart(backbone)
     lower = part.run_lower(tiles)
-    prefix = part._count_prefix()
-    if lower.ndim not in (3, 4) or (
-        lower.ndim == 3 and math.isqrt(lower.shape[1] - prefix) ** 2 != lower.shape[1] - prefix
-    ):
+    patches = lower.shape[1] - part.prefix
+    if lower.ndim not in (3, 4) or (lower.ndim == 3 and math.isqrt(patches) ** 2 != patches):
         return None, f"the last layer of {type(backbone).__name__} has no maps (its output is {tuple(lower.shape)})"
     if lower.ndim == 3 and not part.in_block and getattr(backbone, "global_pool", "") == "token":
-        return None, f"{type(backbone).__name__} embeds a class token, after which no patch is heard"
+        return None, f"{type(backbone).__name__} embeds a class token, on which no patch has an effect any more"
     return part, ""

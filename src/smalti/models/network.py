@@ -6,10 +6,10 @@ import torch
 from torch import nn
 
 from .backbones import Backbone
-from .mask.branch import Guide, MaskBranch
+from .mask.branch import MaskBranch, MaskFeatures
 from .mask.stem import MaskStem
 from .poolers.pooler import Pooled, Pooler, fill_mask
-from .scale import measure_scale
+from .scale import fit_scale
 
 
 class Head(nn.Module):
@@ -34,12 +34,10 @@ class Head(nn.Module):
 
     def fit_scale(self, embeddings: torch.Tensor) -> None:
         """Take mean and standard deviation from embeddings (n, D) of training images."""
-        center, scale = measure_scale(embeddings)
-        self.center.copy_(center)
-        self.scale.copy_(scale)
+        fit_scale(embeddings, self.center, self.scale)
 
     def forward(self, embedding: torch.Tensor) -> torch.Tensor:
-        """Logits (..., C) of embeddings (..., D); by class, of (..., C, D), each class from its own."""
+        """Return logits (..., C) of embeddings (..., D); by class, of (..., C, D), each class from its own."""
         ready = self.drop((embedding - self.center) / self.scale)
         if self.by_class:
             return (ready * self.linear.weight).sum(dim=-1) + self.linear.bias
@@ -66,9 +64,9 @@ class BagReader(nn.Module):
         mask: torch.Tensor | None = None,
         positions: torch.Tensor | None = None,
         targets: torch.Tensor | None = None,
-        guide: Guide | None = None,
+        guide: MaskFeatures | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Logits (B, C) of bags (B, N, D), and the loss on tiles where there is one and ``targets`` are given.
+        """Return logits (B, C) of bags (B, N, D), and the loss on tiles where there is one and ``targets`` are given.
 
         ``guide`` is what the mask says, for a reader that weighs or has a branch.
 
@@ -87,16 +85,16 @@ class BagReader(nn.Module):
         mask: torch.Tensor,
         *,
         positions: torch.Tensor | None = None,
-        guide: Guide | None = None,
+        guide: MaskFeatures | None = None,
     ) -> tuple[torch.Tensor, Pooled]:
-        """Logits (B, C), and what the pooler made of the bags.
+        """Return logits (B, C), and what the pooler made of the bags.
 
         A pooler with a stream on single tiles has its largest tile logits averaged in (Li et al. 2021).
         """
         if guide is None:
             if self.weighs or self.branch is not None:
                 raise ValueError("this reader asks what the mask says")
-            guide = Guide()
+            guide = MaskFeatures()
         if self.branch is not None:
             features = self.branch.join_tiles(features, mask, guide)
         pooled = self.pooler(features, mask, positions=positions, coverage=guide.coverage if self.weighs else None)
@@ -130,12 +128,12 @@ class Network(nn.Module):
 
     @property
     def reader(self) -> BagReader:
-        """Pooler, head and branch, as they are here."""
+        """Return the pooler, head and branch, as they are here."""
         return BagReader(self.pooler, self.head, branch=self.branch, weighs=self.weighs)
 
     @property
     def takes_mask(self) -> bool:
-        """Whether the backbone takes the mask as a fourth channel."""
+        """Tell whether the backbone takes the mask as a fourth channel."""
         return any(isinstance(module, MaskStem) for module in self.backbone.modules())
 
     def forward(
@@ -144,9 +142,10 @@ class Network(nn.Module):
         bag_tiles: int,
         positions: torch.Tensor | None = None,
         targets: torch.Tensor | None = None,
-        guide: Guide | None = None,
+        guide: MaskFeatures | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Logits (B, C) of B bags of ``bag_tiles`` tiles each, given as (B * bag_tiles, 3, H, W); see `BagReader`.
+        """Return logits (B, C) of B bags of ``bag_tiles`` tiles each, given as (B * bag_tiles, 3, H, W); see
+        `BagReader`.
 
         With the mask as a fourth channel tiles are (B * bag_tiles, 4, H, W).
         """

@@ -65,7 +65,7 @@ class _Carried(nn.BatchNorm2d, ABC):
 
     @abstractmethod
     def _normalise(self, x: torch.Tensor) -> torch.Tensor:
-        """What training does with (B, C, H, W)."""
+        """Normalise (B, C, H, W) in training."""
 
 
 class GhostBatchNorm(_Carried):
@@ -93,14 +93,13 @@ class BatchRenorm(_Carried):
 
     def _normalise(self, x: torch.Tensor) -> torch.Tensor:
         variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        stored = (self.running_var + self.eps).sqrt()
+        running_mean, running_var = self.get_buffer("running_mean"), self.get_buffer("running_var")
+        stored = (running_var + self.eps).sqrt()
         with torch.no_grad():
             r = ((variance + self.eps).sqrt() / stored).clamp(1 / self.r_max, self.r_max)
-            d = ((mean - self.running_mean) / stored).clamp(-self.d_max, self.d_max)
-            self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum or 0.1)
-            self.running_var.lerp_(variance.to(self.running_var.dtype), self.momentum or 0.1)
+            d = ((mean - running_mean) / stored).clamp(-self.d_max, self.d_max)
+            running_mean.lerp_(mean.to(running_mean.dtype), self.momentum or 0.1)
+            running_var.lerp_(variance.to(running_var.dtype), self.momentum or 0.1)
         scale = r / (variance + self.eps).sqrt()
         y = (x - mean[:, None, None]) * scale[:, None, None] + d[:, None, None]
         return y * self.weight[:, None, None] + self.bias[:, None, None]
@@ -124,7 +123,7 @@ def _replace(module: nn.Module, make: Callable[[nn.BatchNorm2d], nn.Module]) -> 
 
 
 def _make_group(old: nn.BatchNorm2d, groups: int) -> nn.Module:
-    """Group normalisation with the scale and shift of ``old``."""
+    """Return the group normalisation with the scale and shift of ``old``."""
     new = GroupNormAct(old.num_features, num_groups=groups, eps=old.eps, apply_act=False)
     new.load_state_dict({"weight": old.weight, "bias": old.bias})
     new.drop, new.act = getattr(old, "drop", nn.Identity()), getattr(old, "act", nn.Identity())
@@ -132,7 +131,7 @@ def _make_group(old: nn.BatchNorm2d, groups: int) -> nn.Module:
 
 
 def count_groups(channels: int, *, most: int = GROUPS) -> int:
-    """The largest number of groups up to ``most`` that divides the channels."""
+    """Return the largest number of groups up to ``most`` that divides the channels."""
     return next(g for g in range(min(most, channels), 0, -1) if channels % g == 0)
 
 
@@ -216,12 +215,12 @@ def build_ghost(*, size: int = GHOST_TILES) -> Norm:
 
 
 def has_batchnorm(module: nn.Module) -> bool:
-    """Whether there is anything for a strategy to act on."""
+    """Tell whether there is anything for a strategy to act on."""
     return any(isinstance(m, _BatchNorm) for m in module.modules())
 
 
 def choose_norm(train: recipe.Train, *, pretrained: bool) -> tuple[str, str]:
-    """The strategy that ``auto`` stands for, and why, by the batches of phase ``finetune``.
+    """Return the strategy that ``auto`` stands for, and why, by the batches of phase ``finetune``.
 
     Args:
         train: images and tiles of a step.

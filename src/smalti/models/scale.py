@@ -7,13 +7,12 @@ import torch
 LEAST_SPREAD = 1e-4  # a dimension that varies less is constant: its noise must not become a signal
 
 
-def measure_scale(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation (D,) of values (n, D); 1 for a dimension that is constant, and for a single row.
+def fit_scale(values: torch.Tensor, center: torch.Tensor, scale: torch.Tensor) -> None:
+    """Write mean and standard deviation (D,) of values (n, D) to two buffers; 1 for a constant dimension or one row.
 
-    A unit that is dead on the training cases may fire on others; divided by almost nothing it would outshout all else.
+    A unit that is dead on the training cases may fire on others; divided by almost nothing it would outweigh all else.
     """
-    center = values.mean(dim=0)
-    if len(values) < 2:
-        return center, torch.ones_like(center)
-    spread = values.std(dim=0)
-    return center, torch.where(spread > LEAST_SPREAD, spread, torch.ones_like(spread))
+    middle = values.mean(dim=0)
+    center.copy_(middle)
+    spread = values.std(dim=0) if len(values) > 1 else torch.ones_like(middle)
+    scale.copy_(torch.where(spread > LEAST_SPREAD, spread, torch.ones_like(spread)))

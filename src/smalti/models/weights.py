@@ -87,16 +87,24 @@ def load_weights(
     Returns one sentence about what was unwrapped, chosen, left out or converted; None where nothing was.
 
     Raises:
-        WeightsError: no file, no tensors, tensors that do not fit or are no numbers, or several networks.
+        WeightsError: no file, no tensors, tensors that do not fit, NaN weights, or several networks.
     """
-    states = [(label, _unwrap(state)) for label, state in find_states(read_checkpoint(path))]
+    states = [
+        (label, {INNER_WRAPS.sub("", name): tensor for name, tensor in state.items()})
+        for label, state in find_states(read_checkpoint(path))
+    ]
     if not states:
         raise WeightsError(f"{path} holds no tensors by name. Fix: save the state_dict alone, best as .safetensors")
     wanted, heads = module.state_dict(), {*heads, *HEADS}
     fits = find_fits(states, wanted, heads=heads)
     if not fits[0].faults:
         fit, reason = _choose([fit for fit in fits if not fit.faults], path=path, part=part)
-        _refuse_numbers(fit, path)
+        broken = [name for name, tensor in fit.tensors.items() if not torch.isfinite(tensor.float()).all()]
+        if broken:
+            raise WeightsError(
+                f"{path} holds NaN or infinite weights: {', '.join(broken[:3])}{', ...' if len(broken) > 3 else ''}. "
+                "Fix: take an earlier checkpoint of that training"
+            )
         module.load_state_dict(wanted | {name: tensor.to(wanted[name].dtype) for name, tensor in fit.tensors.items()})
         return _describe(fit, wanted, reason=reason, path=path)
     raise WeightsError(f"{path} does not fit the backbone {name}: " + _describe_misfit(fits[0], states, name, heads))
@@ -131,7 +139,7 @@ def load_package(module: nn.Module, package: Package) -> str:
 
 
 def read_checkpoint(path: Path) -> Any:
-    """Whatever a weights file holds of tensors and plain containers, by its content and not by its suffix.
+    """Return whatever a weights file holds of tensors and plain containers, by its content and not by its suffix.
 
     Raises:
         WeightsError: it is missing or damaged, no such file, or holds what would have to be executed.
@@ -167,7 +175,7 @@ def read_checkpoint(path: Path) -> Any:
 
 
 def find_states(content: Any, label: str = "", depth: int = 0) -> Iterator[tuple[str, State]]:
-    """Every mapping of names to tensors in a checkpoint, outermost first, and where it is."""
+    """Yield every mapping of names to tensors in a checkpoint, outermost first, and where it is."""
     if not isinstance(content, Mapping) or depth > DEEPEST:
         return
     state = {name: v for name, v in content.items() if isinstance(name, str) and isinstance(v, torch.Tensor)}
@@ -178,7 +186,7 @@ def find_states(content: Any, label: str = "", depth: int = 0) -> Iterator[tuple
 
 
 def find_fits(states: Iterable[tuple[str, State]], wanted: State, *, heads: Iterable[str]) -> list[Fit]:
-    """Every network that fits; where none does, the one that comes nearest."""
+    """Find every network that fits, or the nearest one if none does."""
     fits: list[Fit] = []
     for label, state in states:
         ends = ((name[: len(name) - len(end)], end) for name in state for end in _list_ends(name))
@@ -193,32 +201,22 @@ def _list_ends(name: str) -> Iterator[str]:
     return (".".join(parts[i:]) for i in range(len(parts)))
 
 
-def _unwrap(state: State) -> State:
-    return {INNER_WRAPS.sub("", name): tensor for name, tensor in state.items()}
-
-
 def _fit(state: State, prefix: str, wanted: State, *, label: str, heads: Iterable[str]) -> Fit:
     mine = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
     tensors = {name: tensor for name, tensor in mine.items() if name in wanted}
     extra = [name for name in mine if name not in wanted]
     dropped = [name for name in extra if name.split(".")[0] in heads]
     beside = [name for name in state if not name.startswith(prefix)]
-    faults = [
-        (name, _show(tensors.get(name)), _show(tensor))
-        for name, tensor in wanted.items()
-        if not _suits(tensors.get(name), tensor, name)
-    ]
+    faults = []
+    for name, tensor in wanted.items():
+        there = tensors.get(name)
+        alike = there is not None and there.shape == tensor.shape
+        kinds = there is not None and there.is_floating_point() == tensor.is_floating_point()
+        if not ((there is None or alike) if name.endswith(COUNTER) else (alike and kinds)):
+            faults.append((name, _show(there), _show(tensor)))
     faults += [(name, _show(mine[name]), "nothing") for name in extra if name not in dropped]
     others = (*(prefix + name for name in dropped), *beside)
     return Fit(".".join(filter(None, (label, prefix.rstrip(".")))), tensors, others, tuple(faults))
-
-
-def _suits(there: torch.Tensor | None, wanted: torch.Tensor, name: str) -> bool:
-    if name.endswith(COUNTER):
-        return there is None or there.shape == wanted.shape
-    if there is None:
-        return False
-    return there.shape == wanted.shape and there.is_floating_point() == wanted.is_floating_point()
 
 
 def _show(tensor: torch.Tensor | None) -> str:
@@ -228,7 +226,7 @@ def _show(tensor: torch.Tensor | None) -> str:
 
 
 def _choose(fits: list[Fit], *, path: Path, part: str | None) -> tuple[Fit, str]:
-    """The network of a file that is meant, and why where there were several."""
+    """Return the network of a file that is meant, and why where there were several."""
     labels = [fit.label or "the outermost" for fit in fits]
     if part is not None:
         fits = [fit for fit in fits if f".{part}." in f".{fit.label}."]
@@ -237,7 +235,11 @@ def _choose(fits: list[Fit], *, path: Path, part: str | None) -> tuple[Fit, str]
                 f"{path} has no network '{part}'; those that fit: {', '.join(labels)}. Fix: --set model.weights_part "
                 "with one of them, or leave it out"
             )
-    unlike = [fit for i, fit in enumerate(fits) if not any(_equal(fit, other) for other in fits[:i])]
+    unlike: list[Fit] = []
+    for fit in fits:
+        kept = [(name, tensor) for name, tensor in fit.tensors.items() if COUNTER not in name]
+        if not any(all(torch.equal(tensor, other.tensors[name]) for name, tensor in kept) for other in unlike):
+            unlike.append(fit)
     if len(unlike) == 1:
         return unlike[0], f"all alike of {', '.join(labels)}" if part is None and len(fits) > 1 else ""
     for what, words in PREFERRED:
@@ -249,19 +251,6 @@ def _choose(fits: list[Fit], *, path: Path, part: str | None) -> tuple[Fit, str]
         f"{path} holds {len(unlike)} networks that fit and differ: {', '.join(fit.label for fit in unlike)}. "
         f"Fix: --set model.weights_part={unlike[0].label or unlike[1].label}, or another"
     )
-
-
-def _equal(fit: Fit, other: Fit) -> bool:
-    return all(torch.equal(tensor, other.tensors[name]) for name, tensor in fit.tensors.items() if COUNTER not in name)
-
-
-def _refuse_numbers(fit: Fit, path: Path) -> None:
-    broken = [name for name, tensor in fit.tensors.items() if not torch.isfinite(tensor.float()).all()]
-    if broken:
-        raise WeightsError(
-            f"{path} holds NaN or infinite weights: {', '.join(broken[:3])}{', ...' if len(broken) > 3 else ''}. "
-            "Fix: take an earlier checkpoint of that training"
-        )
 
 
 def _describe(fit: Fit, wanted: State, *, reason: str, path: Path) -> str | None:
@@ -286,24 +275,15 @@ def _describe_misfit(fit: Fit, states: list[tuple[str, State]], name: str, heads
     ranked = sorted(fit.faults, key=lambda fault: "nothing" in fault[1:])
     shown = "; ".join(f"{tensor} has {there} there, {wanted} is wanted" for tensor, there, wanted in ranked[:3])
     place = f" (in '{fit.label}')" if fit.label else ""
-    tried = _list_relatives(states, name)
-    likely = next((other for other in tried if _fits_another(states, other, heads)), None)
-    if likely is not None:
-        return f"{summary}{place}. {shown}. They are those of timm's {likely}. Fix: --set model.backbone={likely}"
-    return f"{summary}{place}. {shown}. No other of {len(tried)} that were tried fits. Fix: check model.backbone"
-
-
-def _list_relatives(states: list[tuple[str, State]], name: str) -> list[str]:
-    """Backbones that the tensors may belong to: of the family that their names tell, and of the one that was asked."""
+    # Of the family that the names of the tensors tell, and of the one that was asked for.
     ends = {end for _, state in states for tensor in state for end in _list_ends(tensor)}
     known = [other for sign, members in FAMILIES.items() if sign in ends for other in members]
     family = timm.model_entrypoint(name).__module__.rpartition(".")[2] if timm.is_model(name) else ""
-    asked = timm.list_models(module=family) if family else []
-    near = difflib.get_close_matches(name, asked, n=NEIGHBOURS, cutoff=0)
-    return [other for other in dict.fromkeys((*known, *near)) if other != name]
-
-
-def _fits_another(states: list[tuple[str, State]], name: str, heads: Iterable[str]) -> bool:
-    with torch.device("meta"):  # shapes without numbers
-        wanted = timm.create_model(name, pretrained=False, num_classes=0).state_dict()
-    return not find_fits(states, wanted, heads=heads)[0].faults
+    near = difflib.get_close_matches(name, timm.list_models(module=family) if family else [], n=NEIGHBOURS, cutoff=0)
+    tried = [other for other in dict.fromkeys((*known, *near)) if other != name]
+    for other in tried:
+        with torch.device("meta"):  # shapes without numbers
+            layers = timm.create_model(other, pretrained=False, num_classes=0).state_dict()
+        if not find_fits(states, layers, heads=heads)[0].faults:
+            return f"{summary}{place}. {shown}. They are those of timm's {other}. Fix: --set model.backbone={other}"
+    return f"{summary}{place}. {shown}. No other of {len(tried)} that were tried fits. Fix: check model.backbone"

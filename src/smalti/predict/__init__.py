@@ -1,11 +1,9 @@
 """Use the model: out-of-fold scores, scores of the unlabelled part, the submission."""
 
-from . import weighing  # noqa: F401 - importing it registers the ensemble
 from .calibrations import CALIBRATIONS
-from .ensembles import ENSEMBLES, PARTIAL, Combined, Member, combine_members
-from .inference import predict_given, predict_outer, predict_sealed, predict_unlabelled, write_predictions
+from .ensembles import ENSEMBLES, PARTIAL, Combined, Member, combine_members, make_design
+from .inference import predict_given, predict_outer, predict_unlabelled, write_predictions
 from .rules import Rule, fit_rule, settle_tables
-from .stacking import make_design
 from .submission import average_scores, calibrate_scores, check_submission, fill_form, find_unreadable, write_submission
 from .thresholds import DECISIONS
 
@@ -27,7 +25,6 @@ __all__ = [
     "make_design",
     "predict_given",
     "predict_outer",
-    "predict_sealed",
     "predict_unlabelled",
     "settle_tables",
     "write_predictions",

@@ -6,7 +6,7 @@ of the network but chose its epochs, so what it finds is a little too sure; oute
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,20 +22,15 @@ FLAT = 1e-12  # slope of the loss below which scores, such as those of 0 and 1, 
 SMALLEST_SCORE = float(np.finfo(np.float64).tiny)
 
 
-class FitTemperature(Protocol):
-    """Find the temperature of ``scores`` (n, C) of images with classes ``y`` (n,) and ``cases`` (n,)."""
-
-    def __call__(self, y: Ints, scores: Floats, cases: NDArray[np.generic] | None = None) -> float:
-        """The temperature; where there are no cases, each image is its own."""
-
-
+# From classes (n,), scores (n, C) and cases (n,) of images to a temperature; without cases, each image is its own.
+FitTemperature = Callable[[Ints, Floats, NDArray[np.generic] | None], float]
 CALIBRATIONS: Registry[FitTemperature] = Registry("calibration")
 
 
 @CALIBRATIONS.register("none", summary="scores stay as the network gives them")
 def build_none() -> FitTemperature:
     """Temperature 1."""
-    return lambda y, scores, cases=None: 1.0
+    return lambda y, scores, cases: 1.0
 
 
 @CALIBRATIONS.register(
@@ -64,7 +59,7 @@ def build_temperature(*, imagined_cases: float = 5.0) -> FitTemperature:
         claimed = _expect_logit(logits, 0.0)
 
         def slope(log_temperature: float) -> float:
-            """Derivative of the loss in 1/temperature: rises with it, so it falls with the temperature."""
+            """Return the derivative of the loss in 1/temperature: rises with it, so it falls with the temperature."""
             expected = _expect_logit(logits, log_temperature)
             return float(expected - real + imagined * (expected - claimed))
 
@@ -81,13 +76,13 @@ def build_temperature(*, imagined_cases: float = 5.0) -> FitTemperature:
 
 
 def log_scores(scores: Floats) -> Floats:
-    """Logarithms of scores (n, C); a score of 0 counts as the smallest number, so that they are finite."""
+    """Return the logarithms of scores (n, C); a score of 0 counts as the smallest number, so that they are finite."""
     logs: Floats = np.log(np.maximum(scores, SMALLEST_SCORE))
     return logs
 
 
 def _expect_logit(logits: Floats, log_temperature: float) -> float:
-    """Mean over images of the logit that the scores at this temperature expect."""
+    """Return the mean over images of the logit that the scores at this temperature expect."""
     scaled = logits / np.exp(log_temperature)
     weights = np.exp(scaled - scaled.max(axis=1, keepdims=True))
     return float(((weights * logits).sum(axis=1) / weights.sum(axis=1)).mean())

@@ -6,7 +6,9 @@ An outer image is scored only by the network of the fold that never saw its case
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -24,33 +26,27 @@ from .rules import settle_tables
 Tell = Callable[[str, int, int], None]
 
 
-def predict_outer(experiment: Experiment, splits: tuple[Split, ...], *, tell: Tell | None = None) -> pd.DataFrame:
-    """Each labelled image once per seed, by the network of the fold that held it out."""
+def predict_outer(experiment: Experiment, *, tell: Tell | None = None) -> pd.DataFrame:
+    """Score each labelled image once per seed, by the network of the fold that held it out."""
     tables = []
-    for split in splits:
+    for split in experiment.splits:
         samples = tuple(experiment.cohort.labelled[i] for i in split.outer)
         tables.append(_predict_part(experiment, split, samples, part="outer", tell=tell))
     return pd.concat(tables, ignore_index=True)
 
 
-def predict_unlabelled(experiment: Experiment, splits: tuple[Split, ...], *, tell: Tell | None = None) -> pd.DataFrame:
-    """Each unlabelled image once per fold and seed."""
-    samples = experiment.cohort.unlabelled
-    tables = [_predict_part(experiment, split, samples, part="test", tell=tell) for split in splits]
-    return pd.concat(tables, ignore_index=True)
-
-
-def predict_sealed(experiment: Experiment, splits: tuple[Split, ...], *, tell: Tell | None = None) -> pd.DataFrame:
-    """Each sealed image once per fold and seed, without its label."""
-    samples = experiment.cohort.sealed
-    tables = [_predict_part(experiment, split, samples, part="sealed", tell=tell) for split in splits]
-    return pd.concat(tables, ignore_index=True)
-
-
-def predict_given(
-    experiment: Experiment, splits: tuple[Split, ...], outer: pd.DataFrame, *, tell: Tell | None = None
+def predict_unlabelled(
+    experiment: Experiment, *, part: Literal["test", "sealed"] = "test", tell: Tell | None = None
 ) -> pd.DataFrame:
-    """Each labelled image once per seed under the label that it was given, also those that decisions have left out.
+    """Score each unlabelled image once per fold and seed; or each sealed one, without its label."""
+    samples = experiment.cohort.sealed if part == "sealed" else experiment.cohort.unlabelled
+    tables = [_predict_part(experiment, split, samples, part=part, tell=tell) for split in experiment.splits]
+    return pd.concat(tables, ignore_index=True)
+
+
+def predict_given(experiment: Experiment, outer: pd.DataFrame, *, tell: Tell | None = None) -> pd.DataFrame:
+    """Score each labelled image once per seed under the label that it was given, also those that decisions have left
+    out.
 
     What was left out is scored by the network of the fold that held its case out; of a case that is gone as a whole no
     network has learned, so that its images are dealt to the folds case by case.
@@ -62,9 +58,9 @@ def predict_given(
     case_of = {s.image: s.case for s in experiment.cohort.labelled}
     left_out = [s for s in experiment.given if s.image not in case_of]
     gone = sorted({s.case for s in left_out} - set(case_of.values()))
-    folds = 1 + max(split.fold for split in splits)
+    folds = 1 + max(split.fold for split in experiment.splits)
     tables = [outer.assign(label=outer["image"].map(labels))]
-    for split in splits:
+    for split in experiment.splits:
         held_out = {experiment.cohort.labelled[i].case for i in split.outer}
         held_out |= {case for number, case in enumerate(gone) if number % folds == split.fold}
         samples = tuple(s for s in left_out if s.case in held_out)
@@ -91,22 +87,21 @@ def write_predictions(
 def _predict_part(
     experiment: Experiment, split: Split, samples: tuple[Sample, ...], *, part: str, tell: Tell | None
 ) -> pd.DataFrame:
-    """The table of one fold; kept as a file of its own, so that an interrupted run goes on from there."""
+    """Return the table of one fold; kept as a file of its own, so that an interrupted run goes on from there."""
     path = experiment.run.predictions / "folds" / f"{part}-{split.name}.csv"
     if not _is_whole(path, samples, classes=experiment.cohort.classes):
         bags = np.array([experiment.store.position(s.image) for s in samples], dtype=np.int64)
-        label = f"{split.name} {part}"
-        logits = _score(experiment, split, bags, tell=(lambda d, t: tell(label, d, t)) if tell is not None else None)
-        scores = logits.double().softmax(dim=1).numpy()
+        progress = None if tell is None else partial(tell, f"{split.name} {part}")
+        logits = _score(experiment, split, bags, tell=progress)
         head = [(s.image, s.case, split.fold, split.seed, s.label or "") for s in samples]
         table = pd.DataFrame(head, columns=list(PREDICTION_COLUMNS))
-        table[score_columns(experiment.cohort.classes)] = scores
+        table[score_columns(experiment.cohort.classes)] = logits.double().softmax(dim=1).numpy()
         write_table(path, table)
     return read_table(path)
 
 
 def _is_whole(path: Path, samples: tuple[Sample, ...], *, classes: tuple[str, ...]) -> bool:
-    """Whether a table of an earlier call is there and holds these images; a damaged one is made anew."""
+    """Tell whether a table of an earlier call is there and holds these images; a damaged one is made anew."""
     if not path.is_file():
         return False
     try:

@@ -35,11 +35,12 @@ class Rule:
 
     @property
     def plain(self) -> bool:
-        """Whether it leaves scores as they are."""
+        """Tell whether it leaves scores as they are."""
         return self.temperature == 1 and all(weight == 1 for weight in self.weights)
 
     def apply(self, scores: Floats) -> Floats:
-        """Scores (n, C) ** (1/temperature) * weights, divided by their sum: the largest one *is* the decision."""
+        """Return scores (n, C) ** (1/temperature) * weights, divided by their sum: the largest one *is* the
+        decision."""
         if self.plain:
             return scores.copy()
         logs = log_scores(scores) / self.temperature + np.log(self.weights)
@@ -100,7 +101,8 @@ def settle_tables(
         )
     rows = _find_rows(inner)
     y = pd.Index(classes).get_indexer(pd.Index(inner["label"])).astype(np.int64)
-    cases, scores = inner["case"].to_numpy(dtype=str), _read_scores(inner, classes)
+    cases = inner["case"].to_numpy(dtype=str)
+    scores = inner[score_columns(classes)].to_numpy(dtype=np.float64)
     keys = sorted(set(rows).union(*(_find_rows(table) for table in others.values())))
     rules: dict[Key, Rule] = {}
     for key in keys:
@@ -113,35 +115,30 @@ def settle_tables(
             cases=cases[chosen],
         )
     settled = {name: _apply_rules(table, rules, classes) for name, table in others.items()}
-    record = [_describe_rule(key, rules[key], classes, len(rows.get(key, ()))) for key in keys]
+    record = [
+        {
+            "seed": seed,
+            "fold": fold,
+            "temperature": rules[seed, fold].temperature,
+            "weights": dict(zip(classes, rules[seed, fold].weights, strict=True)),
+            "n_inner": len(rows.get((seed, fold), ())),
+        }
+        for seed, fold in keys
+    ]
     return _apply_rules(inner, rules, classes), settled, record
 
 
 def _find_rows(table: pd.DataFrame) -> dict[Key, Ints]:
-    """Positions of the rows of each seed and fold."""
+    """Return positions of the rows of each seed and fold."""
     numbers = table[["seed", "fold"]].to_numpy(dtype=np.int64)
     keys, group = np.unique(numbers, axis=0, return_inverse=True)
     return {(int(seed), int(fold)): np.flatnonzero(group.ravel() == i) for i, (seed, fold) in enumerate(keys)}
 
 
-def _read_scores(table: pd.DataFrame, classes: tuple[str, ...]) -> Floats:
-    return table[score_columns(classes)].to_numpy(dtype=np.float64)
-
-
 def _apply_rules(table: pd.DataFrame, rules: Mapping[Key, Rule], classes: tuple[str, ...]) -> pd.DataFrame:
-    scores = _read_scores(table, classes).copy()
+    scores = table[score_columns(classes)].to_numpy(dtype=np.float64).copy()
     for key, chosen in _find_rows(table).items():
         scores[chosen] = rules[key].apply(scores[chosen])
     settled = table.copy()
     settled[score_columns(classes)] = scores
     return settled
-
-
-def _describe_rule(key: Key, rule: Rule, classes: tuple[str, ...], n_inner: int) -> dict[str, Any]:
-    return {
-        "seed": key[0],
-        "fold": key[1],
-        "temperature": rule.temperature,
-        "weights": dict(zip(classes, rule.weights, strict=True)),
-        "n_inner": n_inner,
-    }

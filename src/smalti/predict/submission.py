@@ -24,7 +24,8 @@ Scores = Mapping[str, NDArray[np.float64]]  # image -> (C,)
 
 
 def average_scores(predictions: pd.DataFrame, *, classes: tuple[str, ...]) -> pd.DataFrame:
-    """Mean score of each image over its rows (folds and seeds), in order of first appearance: image, score_..."""
+    """Return the mean score of each image over its rows (folds and seeds), in order of first appearance: image,
+    score_..."""
     columns = score_columns(classes)
     return predictions.groupby("image", sort=False)[columns].mean().reset_index()
 
@@ -32,7 +33,8 @@ def average_scores(predictions: pd.DataFrame, *, classes: tuple[str, ...]) -> pd
 def calibrate_scores(
     inner: pd.DataFrame, test: pd.DataFrame, *, classes: tuple[str, ...], calibration: str
 ) -> pd.DataFrame:
-    """The probabilities of a test table: calibrated on the inner table, and not moved by the weights of a decision.
+    """Return the probabilities of a test table: calibrated on the inner table, and not moved by the weights of a
+    decision.
 
     Args:
         inner: scores of the inner images before any rule.
@@ -45,7 +47,7 @@ def calibrate_scores(
 
 
 def find_unreadable(cohort: Cohort) -> tuple[str, ...]:
-    """Rows of the form none of whose images can be predicted; they get the shares of the classes."""
+    """Return rows of the form none of whose images can be predicted; they get the shares of the classes."""
     if cohort.form is None:
         return ()
     readable = {s.image for s in cohort.unlabelled}
@@ -72,7 +74,8 @@ def write_submission(
     decided, shares = (
         _read_means(table, cohort) for table in (predictions, predictions if probabilities is None else probabilities)
     )
-    text = fill_form(form, classes, decided=decided, shares=shares, prior=_share_classes(cohort))
+    prior = np.bincount(cohort.targets, minlength=len(classes)) / max(1, len(cohort.labelled))
+    text = fill_form(form, classes, decided=decided, shares=shares, prior=prior)
     check_submission(text, form)
     return write_atomic(path, text)
 
@@ -90,14 +93,10 @@ def _read_means(table: pd.DataFrame, cohort: Cohort) -> Scores:
     return {image: scores[image] for image in images}
 
 
-def _share_classes(cohort: Cohort) -> NDArray[np.float64]:
-    return np.bincount(cohort.targets, minlength=len(cohort.classes)) / max(1, len(cohort.labelled))
-
-
 def fill_form(
     form: Form, classes: tuple[str, ...], *, decided: Scores, shares: Scores, prior: NDArray[np.float64]
 ) -> str:
-    """The text of a submission: the sample but for the columns that are asked for.
+    """Return the text of a submission: the sample but for the columns that are asked for.
 
     Args:
         form: what is asked for.
@@ -120,23 +119,20 @@ def fill_form(
             for column, words in form.labels.items():
                 cells[column] = _write_cell(cells[column], words[said], form.delimiter)
         if form.scores:
-            written = dict(zip(classes, _write_shares(answer(row, shares), comma=form.comma), strict=True))
+            # Decimals that add up to 1 to the last; the largest share takes the rest of the rounding.
+            exact = answer(row, shares)
+            units = np.rint(exact / exact.sum() * 10**DECIMALS).astype(np.int64)
+            units[units.argmax()] += 10**DECIMALS - units.sum()
             for column, name in form.scores.items():
-                cells[column] = _write_cell(cells[column], written[name], form.delimiter)
+                whole, rest = divmod(int(units[classes.index(name)]), 10**DECIMALS)
+                written = f"{whole}{',' if form.comma else '.'}{rest:0{DECIMALS}d}"
+                cells[column] = _write_cell(cells[column], written, form.delimiter)
         parts += [form.delimiter.join(cells), row.end]
     return "".join(parts)
 
 
-def _write_shares(shares: NDArray[np.float64], *, comma: bool) -> list[str]:
-    """Shares (C,) as decimals that add up to 1 to the last; the largest takes the rest of the rounding."""
-    units = np.rint(shares / shares.sum() * 10**DECIMALS).astype(np.int64)
-    units[units.argmax()] += 10**DECIMALS - units.sum()
-    sign = "," if comma else "."
-    return [f"{unit // 10**DECIMALS}{sign}{unit % 10**DECIMALS:0{DECIMALS}d}" for unit in units.tolist()]
-
-
 def _write_cell(sample: str, text: str, delimiter: str) -> str:
-    """A cell with the spaces and the quotes of the sample's; quotes also where the text needs them."""
+    """Return a cell with the spaces and the quotes of the sample's; quotes also where the text needs them."""
     before, inner, after = re.fullmatch(r"(\s*)(.*?)(\s*)", sample, re.DOTALL).groups()  # type: ignore[union-attr]
     needed = text != text.strip() or any(sign in text for sign in (delimiter, '"', "\r", "\n"))
     quoted = '"' + text.replace('"', '""') + '"' if needed or inner.startswith('"') else text

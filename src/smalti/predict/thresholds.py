@@ -1,7 +1,8 @@
-"""Which class is said: weights of the classes, chosen for macro-F1 on inner images.
+"""The class that is predicted: weights of the classes, chosen for macro-F1 on inner images.
 
-The class with the largest weight times score is said; a weight is the reciprocal of a threshold. Macro-F1 of the 15 to
-150 images of an inner part is a step function that hangs on a few images, and its highest step is mostly luck. So
+The class with the largest weight times score is predicted; a weight is the reciprocal of a threshold. Macro-F1 of the
+15 to 150 images of an inner part is a step function that hangs on a few images, and its highest step is mostly luck.
+So
 
 1. weights are chosen on each of many resamples of the inner cases, the smallest change among equals, and their
    geometric mean is taken (bagging; Breiman 1996);
@@ -14,7 +15,7 @@ Scores should be calibrated first: the search is over weights of up to 20.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,20 +35,16 @@ SWEEPS = 3  # times that the search goes through all classes
 CHUNK_NUMBERS = 4_000_000  # numbers per block of resamples: about 32 MB, whatever the number of images
 
 
-class FitWeights(Protocol):
-    """Find the weights (C,) of the classes from ``scores`` (n, C), classes ``y`` (n,) and ``cases`` (n,)."""
-
-    def __call__(self, y: Ints, scores: Floats, cases: NDArray[np.generic] | None = None) -> Floats:
-        """Weights with a geometric mean of 1; where there are no cases, each image is its own."""
-
-
+# From classes (n,), scores (n, C) and cases (n,) of images to weights (C,) of the classes with a geometric mean of 1;
+# without cases, each image is its own.
+FitWeights = Callable[[Ints, Floats, NDArray[np.generic] | None], Floats]
 DECISIONS: Registry[FitWeights] = Registry("decision")
 
 
 @DECISIONS.register("largest", summary="the class with the largest score")
 def build_largest() -> FitWeights:
     """All weights are 1."""
-    return lambda y, scores, cases=None: np.ones(scores.shape[1])
+    return lambda y, scores, cases: np.ones(scores.shape[1])
 
 
 @DECISIONS.register(
@@ -88,15 +85,28 @@ def build_thresholds() -> FitWeights:
         # By their numbers of images, not by their names: a class must not gain by its place in the alphabet.
         order = [c for c in np.lexsort((scores.mean(axis=0), number)) if number[c]]
         blocks = np.array_split(draws, min(RESAMPLES, 1 + draws.size * number.size // CHUNK_NUMBERS))
-        found = np.concatenate([_search_weights(y, logs, block, order) for block in blocks])
-        found[:, order] -= found[:, order].mean(axis=1, keepdims=True)
-        return _join(y, logs, draws, found)
+        found = []
+        for block in blocks:
+            # One class after the other is set to its best, until none moves.
+            log_weights = np.zeros((len(block), logs.shape[1]))
+            for _ in range(SWEEPS):
+                before = log_weights.copy()
+                for position in order:
+                    values = try_weights(y, logs + log_weights[:, None], block, position, logs[:, position])
+                    log_weights[:, position] = LOG_WEIGHTS[_choose(values, np.abs(LOG_WEIGHTS))]
+                if np.array_equal(before, log_weights):
+                    break
+            found.append(log_weights)
+        joined = np.concatenate(found)
+        joined[:, order] -= joined[:, order].mean(axis=1, keepdims=True)
+        return _join(y, logs, draws, joined)
 
     return fit
 
 
 def _draw_cases(y: Ints, scores: Floats, cases: NDArray[np.generic] | None) -> Floats:
-    """How often each image was drawn, (R, n), cases with replacement; the order of rows and classes plays no role."""
+    """Count how often each image was drawn, (R, n), cases with replacement; the order of rows and classes plays no
+    role."""
     if cases is None:
         own = scores[np.arange(y.size), y]
         order = np.lexsort((*scores.T, y, *np.sort(scores, axis=1).T, own))
@@ -111,7 +121,7 @@ def _draw_cases(y: Ints, scores: Floats, cases: NDArray[np.generic] | None) -> F
 
 
 def _join(y: Ints, logs: Floats, draws: Floats, log_weights: Floats) -> Floats:
-    """Weights (C,) from the log weights (R, C) of the resamples; ones unless they gain out-of-bag."""
+    """Return weights (C,) from the log weights (R, C) of the resamples; ones unless they gain out-of-bag."""
     absent = (draws == 0).astype(np.float64)
     # An image that every resample drew is decided by plain scores.
     out_of_bag = absent.T @ log_weights / np.maximum(absent.sum(axis=0), 1)[:, None]  # (n, C)
@@ -125,7 +135,7 @@ def _join(y: Ints, logs: Floats, draws: Floats, log_weights: Floats) -> Floats:
 
 
 def score_draws(y: Ints, predicted: Ints, draws: Floats) -> Floats:
-    """Macro-F1 of predictions (n,) under each resample, (R,)."""
+    """Return macro-F1 of predictions (n,) under each resample, (R,)."""
     n_classes = int(max(y.max(), predicted.max())) + 1
     rows = np.arange(n_classes)
     truth, said = y[:, None] == rows, predicted[:, None] == rows
@@ -133,32 +143,19 @@ def score_draws(y: Ints, predicted: Ints, draws: Floats) -> Floats:
 
 
 def _mean_f1(hits: Floats, truth: Floats, said: Floats) -> Floats:
-    """Macro-F1 from counts (..., C), over classes that occur in truth or prediction, as `smalti.metrics`."""
+    """Return macro-F1 from counts (..., C), over classes that occur in truth or prediction, as `smalti.metrics`."""
     both = truth + said
     return mean_present(np.divide(2 * hits, both, out=np.zeros(both.shape), where=both > 0), both > 0)
 
 
 def _choose(values: Floats, change: Floats) -> Ints:
-    """Of candidates (R, K) the best in each row; the smallest change (K,) among equals."""
+    """Find the best of candidates (R, K) in each row; the smallest change (K,) among equals."""
     best = values >= values.max(axis=1, keepdims=True) - 1e-9
     return np.where(best, change, np.inf).argmin(axis=1)
 
 
-def _search_weights(y: Ints, logs: Floats, draws: Floats, order: list[int]) -> Floats:
-    """Log weights of each resample, (R, C): one class after the other is set to its best, until none moves."""
-    log_weights = np.zeros((len(draws), logs.shape[1]))
-    for _ in range(SWEEPS):
-        before = log_weights.copy()
-        for position in order:
-            values = try_weights(y, logs + log_weights[:, None], draws, position, logs[:, position])
-            log_weights[:, position] = LOG_WEIGHTS[_choose(values, np.abs(LOG_WEIGHTS))]
-        if np.array_equal(before, log_weights):
-            break
-    return log_weights
-
-
 def try_weights(y: Ints, weighted: Floats, draws: Floats, position: int, logs: Floats) -> Floats:
-    """Macro-F1 of each resample for every log weight of one class, (R, K).
+    """Return macro-F1 of each resample for every log weight of one class, (R, K).
 
     Args:
         y: (n,) true classes.
@@ -175,7 +172,7 @@ def try_weights(y: Ints, weighted: Floats, draws: Floats, position: int, logs: F
     cell = np.searchsorted(LOG_WEIGHTS, needed, side="right") + steps * np.arange(len(draws))[:, None]
 
     def count_taken(images: Floats) -> Floats:
-        """Images (R, n) that went to the class at each weight, (R, K)."""
+        """Return images (R, n) that went to the class at each weight, (R, K)."""
         taken = np.bincount(cell.ravel(), weights=images.ravel(), minlength=steps * len(draws))
         return taken.reshape(-1, steps).cumsum(axis=1)[:, :-1]
 

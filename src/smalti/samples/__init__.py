@@ -10,11 +10,12 @@ from .augment import (
     normalise_tiles,
     view_transform,
 )
+from .automated import TileAugmentation, run_steps
 from .batches import BagBatches, Batch, draw_images, find_chances, iterate_ahead
 from .mixing import Pairing, measure_step, mix_targets, pair_bags, split_tiles
 from .operations import Operation
 from .pixels import mix_pixels
-from .policies import (
+from .policy import (
     OPERATIONS,
     Chain,
     Move,
@@ -28,7 +29,6 @@ from .policies import (
 )
 from .splits import choose_sealed, count_folds, deal_cases, find_lacking, restrict_splits, split_cases, tabulate_folds
 from .stain import StainMaps, apply_map, combine_frames, fit_maps, match_axes, solve_map
-from .storms import Storm, run_steps
 
 __all__ = [
     "AUGMENTATIONS",
@@ -44,7 +44,7 @@ __all__ = [
     "Policy",
     "Stage",
     "StainMaps",
-    "Storm",
+    "TileAugmentation",
     "Transform",
     "apply_map",
     "apply_transform",

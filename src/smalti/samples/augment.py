@@ -54,7 +54,7 @@ AUGMENTATIONS: Registry[Augmentation] = Registry("augmentation")
 
 
 def identity_transform(images: int, tiles: int) -> Transform:
-    """The transform that changes nothing, for B images of N tiles."""
+    """Return the transform that changes nothing, for B images of N tiles."""
     return Transform(
         np.zeros((images, tiles), dtype=np.int64),
         np.repeat(np.eye(3, dtype=np.float32)[None], images, axis=0),
@@ -64,7 +64,7 @@ def identity_transform(images: int, tiles: int) -> Transform:
 
 
 def view_transform(view: int, *, images: int, tiles: int) -> Transform:
-    """The stored view of phase ``transfer``: view 0 is plain, view v is symmetry v of the square."""
+    """Return the stored view of phase ``transfer``: view 0 is plain, view v is symmetry v of the square."""
     return replace(identity_transform(images, tiles), turns=np.full((images, tiles), view, dtype=np.int64))
 
 
@@ -133,7 +133,7 @@ def colour_matrix(
     *,
     gains: NDArray[np.float64],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Gains, then saturation, contrast and brightness as one matrix (B, 3, 3) and offset (B, 3).
+    """Return gains, then saturation, contrast and brightness as one matrix (B, 3, 3) and offset (B, 3).
 
     Contrast turns about mid-grey 0.5 instead of the image's own mean, which keeps it linear. Factors are (B,), gains
     (B, 3).
@@ -152,7 +152,7 @@ def apply_transform(tiles: NDArray[np.uint8], transform: Transform, *, maps: Map
     ``maps`` (B, N, 3, 4) is what becomes of the stain: `StainMaps.solve` of the rows and the transform's amounts. A
     fourth channel, the mask, is turned along and keeps its values.
     """
-    plain = _is_plain(transform)
+    plain = bool((transform.matrix == np.eye(3, dtype=np.float32)).all() and not transform.offset.any())
     if plain and maps is None and not transform.turns.any() and not transform.edits:
         return tiles
     # OpenCV multiplies 0..255, the transform is written for 0..1.
@@ -179,7 +179,7 @@ def turn_tile(tile: NDArray[np.uint8], turn: int) -> NDArray[np.uint8]:
 
 
 def normalise_tiles(tiles: torch.Tensor, *, spec: InputSpec) -> torch.Tensor:
-    """What the backbone expects: uint8 (M, H, W, 3) to float32 (M, 3, H, W) in channels-last memory.
+    """Convert tiles for the backbone: uint8 (M, H, W, 3) to float32 (M, 3, H, W) in channels-last memory.
 
     A fourth channel, the mask as 0 and 255, becomes 0 and 1.
 
@@ -195,7 +195,3 @@ def normalise_tiles(tiles: torch.Tensor, *, spec: InputSpec) -> torch.Tensor:
     if not spec.fixed or height == spec.size_px:
         return images
     return F.interpolate(images, size=spec.size_px, mode="bilinear", antialias=True)
-
-
-def _is_plain(transform: Transform) -> bool:
-    return bool((transform.matrix == np.eye(3, dtype=np.float32)).all() and not transform.offset.any())

@@ -61,44 +61,35 @@ class BagBatches:
     chances: NDArray[np.float64] | None = None
 
     def draw(self, rng: np.random.Generator) -> Iterator[Batch]:
-        """One pass over the images in random order; the same ``rng`` state gives the same batches."""
+        """Yield the batches of one epoch in random order; the same ``rng`` state gives the same batches."""
         for chosen in draw_images(len(self.bags), self.batch_images, rng=rng, chances=self.chances):
             bags = self.bags[chosen].tolist()
-            rows = np.stack([self._draw_rows(bag, rng) for bag in bags])
+            stored = [np.asarray(self.store.rows(bag), dtype=np.int64) for bag in bags]
+            count = self.tiles_per_image
+            rows = np.stack([rng.choice(every, count, replace=len(every) < count) for every in stored])
             starts = (self.store.rows(bag).start for bag in bags)
             places = np.stack(
                 [self.store.find_places(bag)[r - start] for bag, r, start in zip(bags, rows, starts, strict=True)]
             )
             targets = torch.from_numpy(self.targets[chosen])
             if self.mixing is not None:
-                rows, places, targets = self._mix(rows, places, targets, rng=rng)
+                # The first of a bag's drawn tiles and the last of its partner's; both were drawn in random order.
+                alpha, classes = self.mixing
+                pairing = pair_bags(len(rows), alpha=alpha, rng=rng)
+                kept = np.array([split_tiles(count, count, share=share)[0] for share in pairing.shares])
+                own = np.arange(count) < kept[:, None]
+                beside = places[pairing.partners] + measure_step(places)[:, None]
+                places = np.where(own[..., None], places, beside).astype(np.float32)
+                targets = mix_targets(targets, pairing, kept=kept / count, classes=classes)
+                rows = np.where(own, rows, rows[pairing.partners])
             tiles = self.store.read_tiles(rows.ravel(), masked=self.masked)
             yield Batch(tiles.reshape(*rows.shape, *tiles.shape[1:]), places, targets, self.bags[chosen], rows)
-
-    def _mix(
-        self, rows: NDArray[np.int64], places: NDArray[np.float32], targets: torch.Tensor, *, rng: np.random.Generator
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32], torch.Tensor]:
-        """The first of a bag's drawn tiles and the last of its partner's; both were drawn in random order."""
-        assert self.mixing is not None
-        alpha, classes = self.mixing
-        count, tiles = rows.shape
-        pairing = pair_bags(count, alpha=alpha, rng=rng)
-        kept = np.array([split_tiles(tiles, tiles, share=share)[0] for share in pairing.shares])
-        own = np.arange(tiles) < kept[:, None]
-        beside = places[pairing.partners] + measure_step(places)[:, None]
-        mixed = np.where(own[..., None], places, beside).astype(np.float32)
-        targets = mix_targets(targets, pairing, kept=kept / tiles, classes=classes)
-        return np.where(own, rows, rows[pairing.partners]), mixed, targets
-
-    def _draw_rows(self, bag: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        rows = np.asarray(self.store.rows(bag), dtype=np.int64)
-        return rng.choice(rows, self.tiles_per_image, replace=len(rows) < self.tiles_per_image)
 
 
 def draw_images(
     count: int, size: int, *, rng: np.random.Generator, chances: NDArray[np.float64] | None = None
 ) -> list[NDArray[np.int64]]:
-    """One pass over ``count`` images in near-equal batches of at most ``size``.
+    """Draw the batches of one epoch over ``count`` images, near-equal batches of at most ``size``.
 
     A random order, or with ``chances`` (count,) as many independent draws. Near-equal because a last batch of one
     image would be a noisy step, and breaks live batch normalisation.
@@ -108,7 +99,7 @@ def draw_images(
 
 
 def find_chances(targets: NDArray[np.int64], cases: Sequence[str], *, sampling: Sampling) -> NDArray[np.float64] | None:
-    """Chance of each of n images at each draw (n,); None where each comes once in a pass.
+    """Return the chance of each of n images at each draw (n,); None where each comes once in a pass.
 
     ``balanced``: every class alike. ``cases``: every case alike, so that a case of many images does not outvote the
     rest. ``balanced_cases``: every class alike, and in a class every case.
@@ -127,7 +118,7 @@ def find_chances(targets: NDArray[np.int64], cases: Sequence[str], *, sampling: 
 
 
 def iterate_ahead(items: Iterator[T], *, depth: int = 2) -> Iterator[T]:
-    """The same items, made up to ``depth`` steps ahead in a thread; an error there is raised here."""
+    """Yield the same items, made up to ``depth`` steps ahead in a thread; an error there is raised here."""
     ready: queue.Queue[object] = queue.Queue(maxsize=depth)
     stopped = threading.Event()
     failure: list[BaseException] = []

@@ -29,12 +29,13 @@ class Pairing:
 
 
 def pair_bags(count: int, *, alpha: float, rng: np.random.Generator) -> Pairing:
-    """Partners by a random order, shares from Beta(alpha, alpha): small alphas leave most bags nearly alone."""
+    """Draw partners in a random order, shares from Beta(alpha, alpha): small alphas leave most bags nearly alone."""
     return Pairing(rng.permutation(count), rng.beta(alpha, alpha, count))
 
 
 def split_tiles(own: int, partners: int, *, share: float) -> tuple[int, int, float]:
-    """How many of its ``own`` tiles a bag keeps and how many it takes of its partner's, and what its label then keeps.
+    """Count how many of its ``own`` tiles a bag keeps and how many it takes of its partner's, and what its label then
+    keeps.
 
     Each bag gives its share of its own size, rounded; the label goes by what was given, so that it is exact also where
     rounding leaves a bag of few tiles out.
@@ -46,14 +47,14 @@ def split_tiles(own: int, partners: int, *, share: float) -> tuple[int, int, flo
 
 
 def mix_targets(targets: torch.Tensor, pairing: Pairing, *, kept: NDArray[np.float64], classes: int) -> torch.Tensor:
-    """Soft targets (B, C): ``kept`` (B,) of the bag's own class (B,), the rest of its partner's."""
+    """Return soft targets (B, C): ``kept`` (B,) of the bag's own class (B,), the rest of its partner's."""
     own = F.one_hot(targets, classes).float()
     weight = torch.as_tensor(kept, dtype=own.dtype, device=own.device)[:, None]
     return weight * own + (1 - weight) * own[torch.from_numpy(pairing.partners).to(own.device)]
 
 
 def measure_step(places: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(B, 2) to add to the places of a partner's tiles so that it lies to the right of bags with ``places`` (B, N, 2).
+    """Return the shift (B, 2) that lays the tiles of a partner to the right of bags with ``places`` (B, N, 2).
 
     Places are counted from the corner of the image, so that no two tiles of a mixed bag fall on one another.
     """

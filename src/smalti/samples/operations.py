@@ -28,19 +28,19 @@ GLASS = 240  # grey level of what is moved in from outside: a slide where nothin
 
 
 def read_colours(tile: Tile) -> Tile:
-    """The first three channels (H, W, 3), in memory as OpenCV and torch want them."""
+    """Return the first three channels (H, W, 3), in memory as OpenCV and torch want them."""
     return np.ascontiguousarray(tile[..., :3])
 
 
 def replace_colours(tile: Tile, colours: NDArray[np.generic]) -> Tile:
-    """A new tile with other colours (H, W, 3) and the mask of the old one."""
+    """Return a new tile with other colours (H, W, 3) and the mask of the old one."""
     out = tile.copy()
     out[..., :3] = colours
     return out
 
 
 def _colour(change: Callable[[torch.Tensor, float], torch.Tensor]) -> Operation:
-    """An operation on the first three channels as a torch image (3, H, W)."""
+    """Make an operation on the first three channels as a torch image (3, H, W)."""
 
     def work(tile: Tile, amount: float, rng: np.random.Generator) -> Tile:
         image = torch.from_numpy(read_colours(tile)).permute(2, 0, 1)
@@ -50,7 +50,7 @@ def _colour(change: Callable[[torch.Tensor, float], torch.Tensor]) -> Operation:
 
 
 def _move(*, angle: float = 0.0, shear: tuple[float, float] = (0.0, 0.0)) -> Operation:
-    """An affine operation about the centre; angle and shear in degrees at amount 1.
+    """Make an affine operation about the centre; angle and shear in degrees at amount 1.
 
     The papers shear about a corner, which at their strongest leaves half a tile of glass.
     """
@@ -79,7 +79,7 @@ def _move(*, angle: float = 0.0, shear: tuple[float, float] = (0.0, 0.0)) -> Ope
 
 
 def _shift(*, axis: int, share: float) -> Operation:
-    """A move by whole pixels down (axis 0) or to the right (1), by ``share`` of the side at amount 1."""
+    """Make a move by whole pixels down (axis 0) or to the right (1), by ``share`` of the side at amount 1."""
 
     def work(tile: Tile, amount: float, rng: np.random.Generator) -> Tile:
         side = tile.shape[axis]
@@ -95,7 +95,7 @@ def _shift(*, axis: int, share: float) -> Operation:
 
 
 def _sharpen(factor: float) -> Operation:
-    """More or less of what a mean of nine pixels, the middle one five times, takes away; the edge stays."""
+    """Make an operation that sharpens or blurs by a mean of nine pixels, the middle one five times; the edge stays."""
 
     def work(tile: Tile, amount: float, rng: np.random.Generator) -> Tile:
         colours = read_colours(tile)
@@ -108,7 +108,7 @@ def _sharpen(factor: float) -> Operation:
 
 
 def warp(tile: Tile, amount: float, rng: np.random.Generator) -> Tile:
-    """Elastic deformation (Simard et al. 2003): a smooth random field of up to a fortieth of the side."""
+    """Deform elastically (Simard et al. 2003) by a smooth random field of up to a fortieth of the side."""
     size = tile.shape[:2]
     if amount == 0:
         return tile
@@ -125,28 +125,28 @@ def warp(tile: Tile, amount: float, rng: np.random.Generator) -> Tile:
 
 
 def defocus(tile: Tile, amount: float, rng: np.random.Generator) -> Tile:
-    """Gaussian blur of up to 3 px, as of a lens out of focus."""
+    """Blur by a Gaussian of up to 3 px, as does a lens out of focus."""
     if amount == 0:
         return tile
     return replace_colours(tile, cv2.GaussianBlur(read_colours(tile), (0, 0), 3 * abs(amount)))
 
 
 def smear(tile: Tile, amount: float, rng: np.random.Generator) -> Tile:
-    """Mean over up to 9 px along rows or columns, as of a stage that moves while the scanner looks."""
+    """Average over up to 9 px along rows or columns, as does a stage that moves while the scanner looks."""
     length = 1 + round(8 * abs(amount))
     shape = (length, 1) if rng.random() < 0.5 else (1, length)
     return replace_colours(tile, cv2.blur(read_colours(tile), shape))
 
 
 def compress(tile: Tile, amount: float, rng: np.random.Generator) -> Tile:
-    """JPEG of quality 95 down to 20."""
+    """Compress as JPEG of quality 95 down to 20."""
     quality = round(95 - 75 * abs(amount))
     _, code = cv2.imencode(".jpg", np.ascontiguousarray(tile[..., 2::-1]), [cv2.IMWRITE_JPEG_QUALITY, quality])
     return replace_colours(tile, np.asarray(cv2.imdecode(code, cv2.IMREAD_COLOR))[..., ::-1])
 
 
 def list_general(*, angle: float, shear: float, shift: float, factor: float, bits: int) -> Mapping[str, Operation]:
-    """The papers' fourteen operations but for the identity.
+    """Return the papers' fourteen operations but for the identity.
 
     An amount is signed where there is a direction; else its size counts.
 

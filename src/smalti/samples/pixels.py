@@ -40,18 +40,25 @@ def mix_pixels(
             continue
         own, other = tiles[bag, tile], tiles[partner, tile]
         if way == "mixup":
-            out[bag, tile], kept[bag, tile] = _mix_up(own, other, share=share), share
+            # A mean of the colours; the mask stays that of the image with the greater share.
+            mixed = cv2.addWeighted(read_colours(own), share, read_colours(other), 1 - share, 0)
+            out[bag, tile], kept[bag, tile] = replace_colours(own if share >= 0.5 else other, mixed), share
             continue
         pasted = draw_box(own.shape[:2], share=share, rng=rng)
         if way == "mask_cutmix":
+            # The share of the own masked pixels among all that are masked now; everything pasted is.
             pasted &= other[..., 3] > 0
+            left = int(((own[..., 3] > 0) & ~pasted).sum())
+            total = left + int(pasted.sum())
+            kept[bag, tile] = left / total if total else 1.0
+        else:
+            kept[bag, tile] = 1 - pasted.mean()
         out[bag, tile][pasted] = other[pasted]
-        kept[bag, tile] = _share_masked(own, pasted) if way == "mask_cutmix" else 1 - pasted.mean()
     return out, kept.mean(axis=1)
 
 
 def draw_box(size: tuple[int, ...], *, share: float, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """(H, W), true in a box of ``1 - share`` of the area about an even centre; what hangs over the edge is cut off."""
+    """Draw a mask (H, W), true in a box of ``1 - share`` of the area about an even centre, cut off at the edge."""
     box = np.zeros(size, dtype=bool)
     spans = []
     for side in size:
@@ -60,16 +67,3 @@ def draw_box(size: tuple[int, ...], *, share: float, rng: np.random.Generator) -
         spans.append(slice(max(0, round(centre - half)), round(centre + half)))
     box[tuple(spans)] = True
     return box
-
-
-def _mix_up(own: Tiles, other: Tiles, *, share: float) -> Tiles:
-    """A mean of the colours; the mask stays that of the image which has the greater share."""
-    mixed = cv2.addWeighted(read_colours(own), share, read_colours(other), 1 - share, 0)
-    return replace_colours(own if share >= 0.5 else other, mixed)
-
-
-def _share_masked(own: Tiles, pasted: NDArray[np.bool_]) -> float:
-    """What is left of the own masked pixels among all that are masked now; everything pasted is."""
-    left = int(((own[..., 3] > 0) & ~pasted).sum())
-    total = left + int(pasted.sum())
-    return left / total if total else 1.0

@@ -26,7 +26,7 @@ Indices = NDArray[np.int64]
 
 
 def split_cases(cohort: Cohort, split: recipe.Split) -> tuple[Split, ...]:
-    """Outer folds of every seed, each with an inner part taken from its training cases.
+    """Return outer folds of every seed, each with an inner part taken from its training cases.
 
     Every labelled image is in the outer part of exactly one fold of each seed. No case is in two parts of one fold.
     Every training part holds every class. Outer parts hold every class where there is a way; else one may lack some
@@ -53,7 +53,7 @@ def split_cases(cohort: Cohort, split: recipe.Split) -> tuple[Split, ...]:
 
 
 def count_folds(cohort: Cohort, *, seeds: tuple[int, ...] = (0,), most: int = MOST_AUTO_FOLDS) -> int:
-    """The largest number of folds, up to ``most``, in which every part of every seed holds every class.
+    """Return the largest number of folds, up to ``most``, in which every part of every seed holds every class.
 
     Where no number gives every outer part every class, the largest in which every training part has them all.
 
@@ -74,14 +74,15 @@ def count_folds(cohort: Cohort, *, seeds: tuple[int, ...] = (0,), most: int = MO
 
 
 def find_lacking(cohort: Cohort, splits: tuple[Split, ...]) -> dict[str, int]:
-    """Class -> in how many outer parts it is missing; classes that all of them hold are left out."""
+    """Count class -> number of outer parts that lack it; classes that all parts hold are left out."""
     targets = cohort.targets
     counts = {name: sum(not (targets[s.outer] == i).any() for s in splits) for i, name in enumerate(cohort.classes)}
     return {name: count for name, count in counts.items() if count}
 
 
 def restrict_splits(splits: tuple[Split, ...], *, whole: Cohort, cohort: Cohort) -> tuple[Split, ...] | None:
-    """Folds of the whole cohort without the images that the smaller one lacks, as positions into the smaller one.
+    """Return folds of the whole cohort without the images that the smaller one lacks, as positions into the smaller
+    one.
 
     Folds made before anything was left out do not depend on what is, so that runs with and without a purge share
     them. None where a training part would lose a class, or a part all its images.
@@ -104,7 +105,8 @@ def restrict_splits(splits: tuple[Split, ...], *, whole: Cohort, cohort: Cohort)
 
 
 def choose_sealed(cohort: Cohort, *, share: float) -> tuple[str, ...]:
-    """Labelled images to be sealed: whole cases, near ``share`` of all, stratified; every class stays outside too.
+    """Return labelled images to be sealed: whole cases, near ``share`` of all, stratified; every class stays outside
+    too.
 
     Raises:
         SplitError: no cases can be sealed without taking a class away.
@@ -120,7 +122,7 @@ def choose_sealed(cohort: Cohort, *, share: float) -> tuple[str, ...]:
 
 
 def tabulate_folds(cohort: Cohort, splits: tuple[Split, ...]) -> pd.DataFrame:
-    """One row per seed, fold and labelled image, with its role: ``train``, ``inner`` or ``outer``."""
+    """Tabulate one row per seed, fold and labelled image, with its role: ``train``, ``inner`` or ``outer``."""
     roles: tuple[Role, ...] = ("train", "inner", "outer")
     rows = [
         (split.seed, split.fold, sample.image, sample.case, sample.label, role)
@@ -136,7 +138,7 @@ def _number_cases(cohort: Cohort) -> Indices:
 
 
 def _propose(targets: Indices, cases: Indices, *, folds: int, seed: int) -> Iterator[list[Indices]]:
-    """Shuffled proposals of ``folds`` outer parts; none where scikit-learn refuses the number."""
+    """Yield shuffled proposals of ``folds`` outer parts; none where scikit-learn refuses the number."""
     empty = np.zeros((len(targets), 1))
     for attempt in range(ATTEMPTS):
         splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed * ATTEMPTS + attempt)
@@ -177,12 +179,12 @@ def deal_cases(targets: Indices, cases: Indices, *, folds: int, seed: int) -> li
 
 
 def _are_complete(targets: Indices, parts: list[Indices]) -> bool:
-    """Whether every outer part holds every class; of two and more, every training part does then too."""
+    """Tell whether every outer part holds every class; of two and more, every training part does then too."""
     return all(_holds_all(targets, part) for part in parts)
 
 
 def _complete(targets: Indices, cases: Indices, parts: list[Indices]) -> list[Indices]:
-    """The parts with cases moved to where a class is missing, first the smallest that another part can spare.
+    """Return the parts with cases moved to where a class is missing, first the smallest that another part can spare.
 
     Where each case has one class, and no class fewer cases than there are parts, that always ends well.
     """
@@ -212,7 +214,8 @@ def _complete(targets: Indices, cases: Indices, parts: list[Indices]) -> list[In
 
 
 def _find_inner(targets: Indices, cases: Indices, rest: Indices, *, frac: float, seed: int) -> Indices:
-    """The candidate with most classes, then nearest in size to ``frac``, that leaves every class for training."""
+    """Return the candidate with most classes, then nearest in size to ``frac``, that leaves every class for
+    training."""
     # scikit-learn refuses more folds than the largest class has images.
     most = min(len(np.unique(cases[rest])), int(np.bincount(targets[rest]).max()))
     folds = min(max(2, round(1 / frac)), most)

@@ -50,24 +50,24 @@ class StainMaps:
 
     @functools.cached_property
     def staining(self) -> Staining:
-        """What the method makes of the images; not looked at before a tile changes."""
+        """Read the stain of the images; lazy, since often no tile changes."""
         return self.store.read_staining(self.method)
 
     @functools.cached_property
     def sources(self) -> Floats:
-        """The frame of each image, (images, 3, 4); not a number where it is left as it is."""
+        """Return the frame of each image, (images, 3, 4); NaN where it is kept."""
         frames = self.staining.frames
         return frames if self.reference is None else match_axes(frames, self.reference)
 
     @property
     def key(self) -> str:
-        """What features depend on beside the store; the same for all folds where nothing is normalised."""
+        """Return what features depend on beside the store; the same for all folds where nothing is normalised."""
         if self.reference is None:
             return ""
         return hash_text(self.sources.tobytes().hex(), self.reference.tobytes().hex())
 
     def solve(self, rows: NDArray[np.int64], amounts: Floats | None = None) -> Maps | None:
-        """The map of each tile.
+        """Return the map of each tile.
 
         Args:
             rows: (B, N) rows of the store; of one image in each of B where ``amounts`` are given.
@@ -88,28 +88,29 @@ class StainMaps:
         return np.where(left[..., None, None], np.eye(3, 4), maps).astype(np.float32)
 
     def restain(self, tiles: NDArray[np.uint8], start: int) -> NDArray[np.uint8]:
-        """Tiles (n, H, W, 3 or 4) from row ``start`` on, each after its map; the same array where none changes."""
+        """Return tiles (n, H, W, 3 or 4) from row ``start`` on, each after its map; the same array where none
+        changes."""
         maps = self.solve(np.arange(start, start + len(tiles))[:, None])
         if maps is None:
             return tiles
         return np.stack([apply_map(tile, stain_map) for tile, stain_map in zip(tiles, maps[:, 0], strict=True)])
 
     def find_left(self, bags: NDArray[np.int64]) -> tuple[dict[str, str], dict[str, int]]:
-        """What is left as it is of these: image -> reason, and reason -> number of tiles of the other images."""
-        reasons = {int(bag): self._say_why(int(bag)) for bag in bags}
-        images = {self.store.images[bag]: why for bag, why in reasons.items() if why}
-        rows = [self.store.rows(bag) for bag, why in reasons.items() if not why]
-        kinds = [kind for r in rows for kind in self.staining.tile_kind[r.start : r.stop].tolist() if kind]
-        return images, {KINDS[kind]: number for kind, number in sorted(Counter(kinds).items())}
-
-    def _say_why(self, bag: int) -> str:
-        if kind := KINDS[self.staining.kind[bag]]:
-            return kind
-        return SINGULAR if np.isnan(self.sources[bag]).any() else ""
+        """List what keeps its stain: image -> reason, and reason -> number of tiles of the other images."""
+        images: dict[str, str] = {}
+        kinds: Counter[int] = Counter()
+        for bag in bags.tolist():
+            why = KINDS[self.staining.kind[bag]] or (SINGULAR if np.isnan(self.sources[bag]).any() else "")
+            if why:
+                images[self.store.images[bag]] = why
+            else:
+                rows = self.store.rows(bag)
+                kinds.update(kind for kind in self.staining.tile_kind[rows.start : rows.stop].tolist() if kind)
+        return images, {KINDS[kind]: number for kind, number in sorted(kinds.items())}
 
 
 def fit_maps(store: TileStore, method: str, *, bags: NDArray[np.int64], cases: Sequence[str]) -> StainMaps:
-    """The maps of one fold; with method ``none`` every image keeps its own stain.
+    """Return the maps of one fold; with method ``none`` every image keeps its own stain.
 
     Args:
         bags: positions in the store of the images that the reference is made of.
@@ -124,7 +125,7 @@ def fit_maps(store: TileStore, method: str, *, bags: NDArray[np.int64], cases: S
 
 
 def combine_frames(frames: Floats, cases: Sequence[str]) -> Floats | None:
-    """The frame (3, 4) in the middle of those of n images, (n, 3, 4), each case counting once.
+    """Return the frame (3, 4) in the middle of those of n images, (n, 3, 4), each case counting once.
 
     Directions have their geometric median, lengths of the axes and the origin their median: a quarter of odd images
     moves neither far. Which of two stains is which is settled once more by the first answer. None where no image's
@@ -141,16 +142,21 @@ def combine_frames(frames: Floats, cases: Sequence[str]) -> Floats | None:
 
 
 def match_axes(frames: Floats, reference: Floats) -> Floats:
-    """Frames (n, 3, 4) with their first two axes in the order that is nearer to the reference's.
+    """Return frames (n, 3, 4) with their first two axes in the order that is nearer to the reference's.
 
     Where red light tells haematoxylin from eosin too narrowly, a swap would turn one into the other.
     """
-    straight, crossed = (_measure_cosines(frames[:, :, order], reference) for order in ([0, 1], [1, 0]))
+    wanted = reference[:, :2] / np.linalg.norm(reference[:, :2], axis=0)
+    cosines = []
+    for order in ([0, 1], [1, 0]):
+        axes = frames[:, :, order]
+        cosines.append((axes / np.linalg.norm(axes, axis=1, keepdims=True) * wanted).sum(axis=(1, 2)))
+    straight, crossed = cosines
     return np.where((crossed > straight)[:, None, None], frames[:, :, [1, 0, 2, 3]], frames)
 
 
 def solve_map(source: Floats, target: Floats, *, amounts: Floats | None = None) -> Floats:
-    """The map (..., 3, 4) in density that takes frames (..., 3, 4) to others and keeps the amounts.
+    """Return the map (..., 3, 4) in density that takes frames (..., 3, 4) to others and keeps the amounts.
 
     Args:
         amounts: (..., 3, 2) factor and shift of the amounts along each axis; None keeps them. Where the source is the
@@ -168,7 +174,7 @@ def solve_map(source: Floats, target: Floats, *, amounts: Floats | None = None) 
 
 
 def apply_map(tile: NDArray[np.uint8], stain_map: Maps) -> NDArray[np.uint8]:
-    """A tile (H, W, 3) after a map (3, 4) in density; the same array where the map changes nothing.
+    """Return a tile (H, W, 3) after a map (3, 4) in density; the same array where the map changes nothing.
 
     A fourth channel, the mask, keeps its values.
     """
@@ -183,33 +189,22 @@ def apply_map(tile: NDArray[np.uint8], stain_map: Maps) -> NDArray[np.uint8]:
 
 def _find_middle(frames: Floats, weights: Floats) -> Floats:
     lengths = np.linalg.norm(frames[:, :, :3], axis=1)
-    axes = [
-        _find_direction(frames[:, :, k] / lengths[:, k, None], weights) * _find_median(lengths[:, k], weights)
-        for k in range(3)
-    ]
+    columns = []
+    for k in range(3):
+        # Geometric median of unit vectors (Weiszfeld 1937).
+        vectors = frames[:, :, k] / lengths[:, k, None]
+        middle = np.average(vectors, axis=0, weights=weights)
+        for _ in range(STEPS):
+            distances = np.linalg.norm(vectors - middle, axis=1)
+            middle = np.average(vectors, axis=0, weights=weights / np.maximum(distances, 1e-9))
+        columns.append(middle / np.linalg.norm(middle) * _find_median(lengths[:, k], weights))
     origin = [_find_median(frames[:, channel, 3], weights) for channel in range(3)]
-    return np.column_stack([*axes, origin])
-
-
-def _find_direction(vectors: Floats, weights: Floats) -> Floats:
-    """Geometric median of unit vectors (n, 3), of unit length (Weiszfeld 1937)."""
-    middle = np.average(vectors, axis=0, weights=weights)
-    for _ in range(STEPS):
-        distances = np.linalg.norm(vectors - middle, axis=1)
-        middle = np.average(vectors, axis=0, weights=weights / np.maximum(distances, 1e-9))
-    return np.asarray(middle / np.linalg.norm(middle))
+    return np.column_stack([*columns, origin])
 
 
 def _find_median(values: Floats, weights: Floats) -> float:
-    """Weighted median; the mean of two where it lies between them."""
+    """Return the weighted median; the mean of two where it lies between them."""
     order = np.argsort(values, kind="stable")
     reached = np.cumsum(weights[order]) / weights.sum()
     low, high = np.searchsorted(reached, [0.5 - 1e-9, 0.5 + 1e-9])
     return float(values[order][[low, min(high, len(order) - 1)]].mean())
-
-
-def _measure_cosines(axes: Floats, reference: Floats) -> Floats:
-    """Sum of the cosines between two axes of n frames, (n, 3, 2), and the first two of the reference, (n,)."""
-    unit = axes / np.linalg.norm(axes, axis=1, keepdims=True)
-    wanted = reference[:, :2] / np.linalg.norm(reference[:, :2], axis=0)
-    return np.asarray((unit * wanted).sum(axis=(1, 2)))

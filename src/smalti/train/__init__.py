@@ -1,18 +1,18 @@
 """Learn: phases, the one loop, folds."""
 
-from .bags import read_bags
 from .checkpoints import read_checkpoint
 from .devices import Device, choose_device, describe_cuda, make_fabric
-from .experiment import Experiment, Frozen, check_parts, freeze
+from .experiment import Experiment, FrozenFeatures, check_parts, freeze
 from .features import Features, compute_features, time_pass
 from .folds import find_dynamics, load_network, tabulate_inner, train_folds, train_split
 from .forward import read_chunks, score_bags
-from .guides import GuideSource
 from .heads import HEADS, fit_heat
-from .optim.losses import LOSSES
+from .maskfeatures import MaskFeatureSource
+from .optim.losses import LOSSES, weigh_classes
 from .optim.optimisers import list_optimisers, settle_train
 from .optim.schedules import SCHEDULES
-from .policies.search import SEARCHES
+from .policies.searches import SEARCHES
+from .tasks.bags import read_bags
 
 __all__ = [
     "HEADS",
@@ -22,8 +22,8 @@ __all__ = [
     "Device",
     "Experiment",
     "Features",
-    "Frozen",
-    "GuideSource",
+    "FrozenFeatures",
+    "MaskFeatureSource",
     "check_parts",
     "choose_device",
     "compute_features",
@@ -43,4 +43,5 @@ __all__ = [
     "time_pass",
     "train_folds",
     "train_split",
+    "weigh_classes",
 ]

@@ -38,23 +38,44 @@ def choose_device(train: recipe.Train) -> Device:
     Raises:
         RecipeError: the recipe asks for a device or a number format that this machine does not have.
     """
-    accelerator, where = _choose_accelerator(train.device)
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    accelerator, where = train.device, f"device {train.device} set in the recipe"
+    if train.device == "auto":
+        accelerator, where = "cpu", "no CUDA and no Apple device was found"
+        if there["mps"]:
+            accelerator, where = "mps", "no CUDA device, but Apple's Metal is there"
+        if there["cuda"]:
+            accelerator, where = "cuda", "a CUDA device is there"
+    elif not there[train.device]:
+        raise RecipeError(
+            f"train.device={train.device}, and torch {torch.__version__} finds no such device on this machine. "
+            "Fix: --set train.device=auto"
+        )
     if (accelerator, train.precision) == ("cpu", "16-mixed"):  # Fabric would take bfloat16 and say so to nobody
         raise RecipeError("train.precision=16-mixed needs a GPU, and none is used. Fix: --set train.precision=auto")
-    precision, why = _choose_precision(accelerator)
+    names = {"cpu": f"CPU, {torch.get_num_threads()} threads", "mps": "Apple Metal"}
+    precision, why = "32-true", "float32: on CPUs bfloat16 is faster for some backbones and slower for others"
+    if accelerator == "mps":
+        why = "float32: mixed precision on Metal changes results between releases"
+    if accelerator == "cuda":
+        names["cuda"] = str(torch.cuda.get_device_name())
+        major, minor = torch.cuda.get_device_capability()
+        precision, why = "16-mixed", f"compute capability {major}.{minor} has float16 but no bfloat16 in hardware"
+        if major >= 8:
+            precision, why = "bf16-mixed", f"compute capability {major}.{minor} multiplies bfloat16 in hardware"
     if train.precision != "auto":
         precision, why = train.precision, "precision set in the recipe"
-    return Device(accelerator, precision, _name_chip(accelerator), f"{where}; {why}")
+    return Device(accelerator, precision, names[accelerator], f"{where}; {why}")
 
 
 def describe_cuda() -> tuple[str, bool]:
-    """The CUDA version that torch was built with, in words, and whether torch can use a device."""
+    """Return the CUDA version that torch was built with, in words, and whether torch can use a device."""
     version = torch.version.cuda
     return (f"built for CUDA {version}" if version else "built without CUDA"), torch.cuda.is_available()
 
 
 def make_fabric(device: Device) -> Fabric:
-    """Lightning Fabric on one device, with repeatable kernels."""
+    """Make a Lightning Fabric on one device, with repeatable kernels."""
     if device.accelerator == "cuda":
         # cuBLAS reads this when the first handle is made; without it matrix products are not repeatable.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -77,36 +98,3 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def _choose_accelerator(wanted: str) -> tuple[str, str]:
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if wanted != "auto":
-        if not there[wanted]:
-            raise RecipeError(
-                f"train.device={wanted}, and torch {torch.__version__} finds no such device on this machine. "
-                "Fix: --set train.device=auto"
-            )
-        return wanted, f"device {wanted} set in the recipe"
-    if there["cuda"]:
-        return "cuda", "a CUDA device is there"
-    if there["mps"]:
-        return "mps", "no CUDA device, but Apple's Metal is there"
-    return "cpu", "no CUDA and no Apple device was found"
-
-
-def _choose_precision(accelerator: str) -> tuple[str, str]:
-    if accelerator == "cuda":
-        major, minor = torch.cuda.get_device_capability()
-        if major >= 8:
-            return "bf16-mixed", f"compute capability {major}.{minor} multiplies bfloat16 in hardware"
-        return "16-mixed", f"compute capability {major}.{minor} has float16 but no bfloat16 in hardware"
-    if accelerator == "mps":
-        return "32-true", "float32: mixed precision on Metal changes results between releases"
-    return "32-true", "float32: on CPUs bfloat16 is faster for some backbones and slower for others"
-
-
-def _name_chip(accelerator: str) -> str:
-    if accelerator == "cuda":
-        return str(torch.cuda.get_device_name())
-    return {"cpu": f"CPU, {torch.get_num_threads()} threads", "mps": "Apple Metal"}.get(accelerator, accelerator)

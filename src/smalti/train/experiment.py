@@ -32,19 +32,19 @@ from ..registry import read_options
 from ..samples import AUGMENTATIONS, StainMaps, apply_transform
 from ..tile import SHAPE_NAMES, TileStore
 from ..tissue import STAINS
-from ..types import Cohort, Sample
+from ..types import Cohort, Sample, Split
 from .devices import Device
 from .features import Features
 from .heads import HEADS
 from .optim.losses import LOSSES
 from .optim.optimisers import check_optimiser
-from .policies.search import SEARCHES
+from .policies.searches import SEARCHES
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
-class Frozen:
+class FrozenFeatures:
     """What a frozen backbone made of the store.
 
     Attributes:
@@ -71,9 +71,10 @@ class Experiment:
     run: RunFolder
     recipe: Recipe
     cohort: Cohort
+    splits: tuple[Split, ...]
     store: TileStore
     backbone: Backbone
-    frozen: Mapping[str, Frozen]
+    frozen: Mapping[str, FrozenFeatures]
     device: Device
     fabric: Fabric
     stains: Mapping[str, StainMaps] = field(default_factory=dict)
@@ -81,13 +82,13 @@ class Experiment:
     given: tuple[Sample, ...] = ()
 
     def build_pooler(self) -> Pooler:
-        """A fresh pooler of the recipe."""
+        """Return a fresh pooler of the recipe."""
         model = self.recipe.model
         features = self.backbone.features + (TILE_WIDTH if model.fusion is not None else 0)
         return POOLERS.build(model.pooler, features, len(self.cohort.classes), **read_options(model.pooler_options))
 
     def build_branch(self, pooler: Pooler) -> MaskBranch | None:
-        """A fresh branch that reads the mask, for this pooler; None where the recipe has none."""
+        """Return a fresh branch that reads the mask, for this pooler; None where the recipe has none."""
         model, features = self.recipe.model, self.backbone.features
         if model.fusion is None:
             return None
@@ -95,7 +96,8 @@ class Experiment:
         return MaskBranch(features, len(SHAPE_NAMES), fusion, dropout=model.dropout)
 
     def compare_images(self) -> torch.Tensor | None:
-        """Frozen embeddings of the labelled images to compare them by, (n, D); None without a phase ``transfer``.
+        """Return frozen embeddings of the labelled images to compare them by, (n, D); None without a phase
+        ``transfer``.
 
         Of what learns on tiles, each fold has its own, so the mean of the tiles takes their place. Where folds see
         different stains, those of the first; nothing that scores reads them.
@@ -109,17 +111,17 @@ class Experiment:
         return torch.stack([torch.from_numpy(first.features.read_bag(int(bag))).mean(dim=0) for bag in bags])
 
     def find_bags(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Positions in the store of labelled images."""
+        """Return positions in the store of labelled images."""
         return np.array([self.store.position(self.cohort.labelled[i].image) for i in indices], dtype=np.int64)
 
 
-def freeze(features: Features, recipe: Recipe, *, classes: int) -> Frozen:
-    """Features, with the image embeddings of the recipe's pooler where nothing before the head learns."""
+def freeze(features: Features, recipe: Recipe, *, classes: int) -> FrozenFeatures:
+    """Return features, with the image embeddings of the recipe's pooler where nothing before the head learns."""
     model = recipe.model
     pooler = POOLERS.build(model.pooler, features.size, classes, **read_options(model.pooler_options))
     if pooler.learns or model.fusion is not None:
-        return Frozen(features, None)
-    return Frozen(features, features.pool(pooler, weighs=model.coverage_weights))
+        return FrozenFeatures(features, None)
+    return FrozenFeatures(features, features.pool(pooler, weighs=model.coverage_weights))
 
 
 def check_parts(recipe: Recipe) -> None:
@@ -204,7 +206,7 @@ def _pool(model: Model) -> Pooler:
     with torch.inference_mode():
         embedding = pooler(torch.linspace(-1, 1, 24).reshape(1, 3, 8)).embedding
     if not embedding.numel() or not embedding.isfinite().all():
-        raise ValueError("it makes nothing of a bag of three tiles")
+        raise ValueError("it gives no finite embedding of a bag of three tiles")
     return pooler
 
 
@@ -217,4 +219,4 @@ def _augment(phase: Finetune) -> None:
 def _lose(phase: Phase) -> None:
     criterion = LOSSES.build(phase.loss, torch.ones(2), weights=torch.ones(2), **read_options(phase.loss_options))
     if not torch.isfinite(criterion(torch.tensor([[1.0, -1.0], [0.5, 0.0]]), torch.eye(2))).all():
-        raise ValueError("the loss of two images is no number")
+        raise ValueError("the loss of two images is NaN or infinite")

@@ -42,11 +42,11 @@ class Features:
 
     @property
     def views(self) -> int:
-        """Number of views."""
+        """Return the number of views."""
         return len(self.files)
 
     def read_bag(self, bag: int, *, view: int = 0) -> NDArray[np.float32]:
-        """Embeddings (N, D) of one image."""
+        """Return embeddings (N, D) of one image."""
         rows = self.store.rows(bag)
         count = len(rows) * self.size
         values = np.fromfile(self.files[view], dtype=np.float32, count=count, offset=rows.start * self.size * 4)
@@ -55,7 +55,7 @@ class Features:
     def read_rows(
         self, bag: int, rows: NDArray[np.int64], *, view: int = 0, out: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:
-        """Embeddings (n, D) of some tiles of one image, counted from its first; no others are read.
+        """Return embeddings (n, D) of some tiles of one image, counted from its first; no others are read.
 
         They are written to ``out`` where that is given, without a copy between.
         """
@@ -65,12 +65,13 @@ class Features:
         return np.take(stored, rows, axis=0, out=out, mode="clip")  # any other mode copies
 
     def read_coverage(self, bag: int) -> NDArray[np.float32]:
-        """Share of the tiles of one image under the mask, (N,)."""
+        """Return the share of the tiles of one image under the mask, (N,)."""
         rows = self.store.rows(bag)
         return self.store.coverage[rows.start : rows.stop]
 
     def pool(self, pooler: Pooler, *, weighs: bool = False) -> torch.Tensor:
-        """Image embeddings (views, images, D) of a pooler that does not learn, weighted by coverage on request."""
+        """Return image embeddings (views, images, D) of a pooler that does not learn, weighted by coverage on
+        request."""
         out = torch.empty(self.views, len(self.store.images), pooler.features)
         with torch.inference_mode():
             for view, bag in itertools.product(range(self.views), range(len(self.store.images))):
@@ -90,7 +91,7 @@ def compute_features(
     stains: StainMaps | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Features:
-    """Features of every tile in the store, from the cache where they are known; each view is kept by itself.
+    """Return features of every tile in the store, from the cache where they are known; each view is kept by itself.
 
     Tiles are seen after their map of ``stains``, if there are any.
     """
@@ -128,7 +129,7 @@ def compute_features(
 
 
 def time_pass(backbone: Backbone, tile_px: int, train: recipe.Train, *, tiles: int) -> float:
-    """Seconds of one tile through a frozen backbone on this machine, the mean over some after a first pass."""
+    """Return seconds of one tile through a frozen backbone on this machine, the mean over some after a first pass."""
     fabric = make_fabric(choose_device(train))
     module = fabric.setup_module(backbone.module).eval()
     drawn = torch.rand(tiles, 3, tile_px, tile_px, device=fabric.device)
@@ -148,17 +149,17 @@ def _embed_view(
     stains: StainMaps | None,
     device: torch.device,
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Tiles done so far and the embeddings (n, D) of the next chunk, in the order of the store."""
+    """Yield tiles done so far and the embeddings (n, D) of the next chunk, in the order of the store."""
     total = int(store.starts[-1])
     starts = range(0, total, CHUNK_TILES)
-    turned = (_read_view(store, s, min(s + CHUNK_TILES, total), view=view, stains=stains) for s in starts)
-    for start, tiles in zip(starts, iterate_ahead(turned), strict=True):
+
+    def read() -> Iterator[NDArray[np.uint8]]:
+        for start in starts:
+            tiles = store.read_rows(start, min(start + CHUNK_TILES, total))
+            seen = tiles if stains is None else stains.restain(tiles, start)
+            yield apply_transform(seen[None], view_transform(view, images=1, tiles=len(seen)))[0]
+
+    for start, tiles in zip(starts, iterate_ahead(read()), strict=True):
         images = normalise_tiles(torch.from_numpy(tiles).to(device), spec=backbone.spec)
         with torch.inference_mode():
             yield start + len(tiles), module(images).float().cpu().numpy()
-
-
-def _read_view(store: TileStore, start: int, stop: int, *, view: int, stains: StainMaps | None) -> NDArray[np.uint8]:
-    tiles = store.read_rows(start, stop)
-    seen = tiles if stains is None else stains.restain(tiles, start)
-    return apply_transform(seen[None], view_transform(view, images=1, tiles=len(seen)))[0]

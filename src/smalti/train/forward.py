@@ -15,7 +15,7 @@ from ..models import Network
 from ..samples import StainMaps, apply_transform, iterate_ahead, normalise_tiles, view_transform
 from ..tile import TileStore
 from ..types import InputSpec
-from .guides import GuideSource
+from .maskfeatures import MaskFeatureSource
 
 CHUNK_TILES = 32
 
@@ -31,7 +31,7 @@ def score_bags(
     stains: StainMaps | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> torch.Tensor:
-    """Logits (n, C) of n bags from all their tiles; the network is put in eval mode and left as it was.
+    """Return logits (n, C) of n bags from all their tiles; in eval mode; the mode of the network is restored.
 
     With more than one view the logits are the mean over the first ``views`` symmetries of the square, each applied to
     all tiles (test-time augmentation). Tiles are seen after their map of ``stains``, if there are any. A bag's result
@@ -40,7 +40,7 @@ def score_bags(
     rows: list[torch.Tensor] = []
     with at_rest(network), torch.inference_mode(), fabric.autocast():
         parts: list[list[torch.Tensor]] = [[] for _ in range(views)]
-        guides = GuideSource.open(store, network.reader)
+        guides = MaskFeatureSource.open(store, network.reader)
         for last, view, tiles in iterate_ahead(
             read_chunks(store, bags, views, masked=network.takes_mask, stains=stains)
         ):
@@ -62,7 +62,7 @@ def score_bags(
 
 @contextmanager
 def at_rest(network: nn.Module) -> Iterator[None]:
-    """A network in eval mode; afterwards each of its modules is as it was."""
+    """Put a network in eval mode; afterwards the mode of each module is restored."""
     was_training = [module for module in network.modules() if module.training]
     network.eval()
     try:
@@ -75,7 +75,7 @@ def at_rest(network: nn.Module) -> Iterator[None]:
 def read_chunks(
     store: TileStore, bags: NDArray[np.int64], views: int, *, masked: bool, stains: StainMaps | None = None
 ) -> Iterator[tuple[bool, int, torch.Tensor]]:
-    """Views of chunks of tiles, bag by bag, each with whether it is the last of its bag, and its view.
+    """Yield views of chunks of tiles, bag by bag, each with whether it is the last of its bag, and its view.
 
     The one way by which tiles come to a network that scores or is explained.
     """

@@ -27,7 +27,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 MOST_TURNS = 5
-WORSE_STEPS = 2  # the path ends after so many strengths that are worse than the best before
+WORSE_STEPS = 2  # the path ends after this many strengths in a row that are worse than the best
 MOST_STEPS = 500  # of the solver of logistic regression, at one strength
 HEAT_BOUNDS = (-12.0, 12.0)  # of the logarithm of a temperature
 
@@ -40,7 +40,7 @@ class Linear:
     bias: Floats
 
     def __call__(self, x: Floats) -> Floats:
-        """Logits (n, C)."""
+        """Return logits (n, C)."""
         return x @ self.weight.T + self.bias
 
 
@@ -159,11 +159,7 @@ def make_nearest_mean() -> Solver:
 
     def open_path(x: Floats, y: Ints, weights: Floats) -> Path:
         means = np.stack([np.average(x[y == c], axis=0, weights=weights[y == c]) for c in range(y.max() + 1)])
-
-        def solve(strength: float) -> Linear:
-            return Linear(means / strength, -(means**2).sum(axis=1) / (2 * strength))
-
-        return solve
+        return lambda strength: Linear(means / strength, -(means**2).sum(axis=1) / (2 * strength))
 
     return Solver(open_path, (1.0,))
 
@@ -179,9 +175,15 @@ def solve_head(solver: Solver, x: Floats, y: Ints, weights: Floats, *, cases: In
         seed: of the turns.
     """
     with threadpool_limits(1):
-        axes = _find_axes(x.reshape(-1, x.shape[-1]))
-        x = x if axes is None else x @ axes.T
-        turns = _make_turns(y, cases, seed=seed)
+        flat, axes = x.reshape(-1, x.shape[-1]), None
+        if len(flat) < flat.shape[1]:
+            # Orthonormal axes (n, D) of the space that fewer images than dimensions span. No solver here tells one
+            # rotation from another, so that nothing is lost, and n squared is less than D squared.
+            axes = np.linalg.qr(flat.T)[0].T
+            x = x @ axes.T
+        # Parts to hold out in turns, whose complements hold every class; none if a class has a single case.
+        dealt = (deal_cases(y, cases, folds=folds, seed=seed) for folds in range(MOST_TURNS, 1, -1))
+        turns = next((parts for parts in dealt if parts is not None), [])
         losses, logits, heat = _try_strengths(solver, x, y, weights, turns=turns, cases=len(np.unique(cases)))
         middle = solver.strengths[len(solver.strengths) // 2]
         strength = min(losses, key=lambda s: losses[s]) if losses else middle
@@ -190,33 +192,15 @@ def solve_head(solver: Solver, x: Floats, y: Ints, weights: Floats, *, cases: In
     return Solved(Linear(weight / heat, head.bias / heat), strength, losses, logits)
 
 
-def _find_axes(x: Floats) -> Floats | None:
-    """Orthonormal axes (n, D) of the space that fewer images than dimensions span; None where there are enough.
-
-    No solver here tells one rotation from another, so that nothing is lost, and n squared is less than D squared.
-    """
-    if len(x) >= x.shape[1]:
-        return None
-    return np.linalg.qr(x.T)[0].T
-
-
 def _open_path(solver: Solver, x: Floats, y: Ints, weights: Floats) -> Path:
-    """The path of images of which there are several views, (views, n, D)."""
+    """Return the path of images of which there are several views, (views, n, D)."""
     return solver.open_path(x.reshape(-1, x.shape[-1]), np.tile(y, len(x)), np.tile(weights, len(x)))
-
-
-def _make_turns(y: Ints, cases: Ints, *, seed: int) -> list[Ints]:
-    """Parts to hold out in turns, whose complements hold every class; none where a class has a single case."""
-    for folds in range(MOST_TURNS, 1, -1):
-        if (parts := deal_cases(y, cases, folds=folds, seed=seed)) is not None:
-            return parts
-    return []
 
 
 def _try_strengths(
     solver: Solver, x: Floats, y: Ints, weights: Floats, *, turns: list[Ints], cases: int
 ) -> tuple[dict[float, float], Floats, float]:
-    """Loss of each strength that was tried, the best one's logits of held-out images, and its temperature."""
+    """Return the loss of each strength, the logits of held-out images of the best one, and its temperature."""
     best, heat = np.empty((0, int(y.max()) + 1)), 1.0
     losses: dict[float, float] = {}
     rest = [np.setdiff1d(np.arange(len(y)), part) for part in turns]
@@ -235,7 +219,8 @@ def _try_strengths(
 
 
 def fit_heat(logits: Floats, y: Ints, weights: Floats, *, cases: int) -> tuple[float, float]:
-    """The temperature (Guo et al. 2017) under which logits (n, C) have the least weighted log loss, and that loss.
+    """Return the temperature (Guo et al. 2017) under which logits (n, C) have the least weighted log loss, and that
+    loss.
 
     A few images can be all right by luck, and would ask for endless logits. So each counts as its class but for a
     share that falls with the number of cases (Platt 1999).

@@ -48,7 +48,7 @@ class Rule:
 def _prepare(recipe: Recipe, bench: Bench) -> Experiment:
     """The tiles and the backbone of a recipe; what else it turns changes neither."""
     model = bench.plan.model.model_copy(update={"backbone": recipe.model.backbone})
-    return bench.prepare(bench.plan.model_copy(update={"tile": recipe.tile, "model": model}))[0]
+    return bench.prepare(bench.plan.model_copy(update={"tile": recipe.tile, "model": model}))
 
 
 def _has_one_tile(recipe: Recipe, bench: Bench) -> bool:

@@ -46,7 +46,7 @@ class Bench:
     folder: Path
     plan: Recipe
     listener: Listener = SILENT
-    prepared: dict[str, tuple[Experiment, tuple[Split, ...]]] = field(default_factory=dict)
+    prepared: dict[str, Experiment] = field(default_factory=dict)
 
     def count(self, table: pd.DataFrame) -> pd.DataFrame:
         """Take a prediction table as the plan's scores count it: as it is, or its means by case."""
@@ -54,8 +54,8 @@ class Bench:
             return table
         return average_cases(table, self.ground.cases, classes=self.ground.cohort.classes)
 
-    def prepare(self, recipe: Recipe) -> tuple[Experiment, tuple[Split, ...]]:
-        """An experiment on the whole cohort that is ready to learn, and its outer folds.
+    def prepare(self, recipe: Recipe) -> Experiment:
+        """Prepare an experiment on the whole cohort, in the outer folds.
 
         Recipes that differ only in how they learn share tiles and features.
         """
@@ -65,19 +65,18 @@ class Bench:
         shared = (plan.train.transfer.views, plan.train.device, plan.train.precision)
         key = f"{plan.model_dump_json(exclude={'train'})}{phases}{shared}"
         if key in self.prepared:  # what `prepare` looks at in the recipe it is given, it has not seen in this one
-            self._check(plan, *self.prepared[key])
+            self._check(plan, self.prepared[key])
         else:
             name = f"{self.folder.relative_to(self.runs)}/prepared/{hash_text(plan.to_yaml())[:8]}"
             self.prepared[key] = prepare(self.ground, plan, runs=self.runs, name=name, listener=self.listener)
-        experiment, splits = self.prepared[key]
-        return replace(experiment, recipe=plan), splits
+        return replace(self.prepared[key], recipe=plan)
 
-    def _check(self, plan: Recipe, experiment: Experiment, splits: tuple[Split, ...]) -> None:
+    def _check(self, plan: Recipe, experiment: Experiment) -> None:
         """What a recipe must hold whoever prepared for it: parts that work, a policy that no scored image chose."""
         from ..train import check_parts
 
         check_parts(plan)
-        check_policy(plan, self.ground, splits, digests=experiment.digests)
+        check_policy(plan, self.ground, experiment.splits, digests=experiment.digests)
 
     def check_choices(self, recipes: Iterable[Recipe]) -> None:
         """See whether recipes can be learned at all, so that a slip is told before the search and not inside it.
@@ -85,11 +84,11 @@ class Bench:
         Raises:
             RecipeError: what is wrong, all at once.
         """
-        experiment, splits = self.prepare(self.plan)
+        experiment = self.prepare(self.plan)
         faults: list[str] = []
         for recipe in recipes:
             try:
-                self._check(resolve_plan(recipe, listener=SILENT), experiment, splits)
+                self._check(resolve_plan(recipe, listener=SILENT), experiment)
             except (PartError, RecipeError) as error:
                 faults.append(str(error))
         if faults:
@@ -107,7 +106,7 @@ class Bench:
         from ..samples import split_cases
         from ..train import train_split
 
-        whole, _ = self.prepare(recipe)
+        whole = self.prepare(recipe)
         cohort = restrict_cohort(whole.cohort, images)
         path = self.folder / "trials" / name
         shutil.rmtree(path, ignore_errors=True)  # of a search that was killed: half a trial is no trial
@@ -118,7 +117,7 @@ class Bench:
             experiment = refold(whole, cohort, splits, run_folder=RunFolder(path), cache=self.runs / "cache")
             for split in splits:
                 train_split(experiment, split)
-                tables.append(predict_outer(experiment, (split,)))
+                tables.append(predict_outer(replace(experiment, splits=(split,))))
                 yield score_table(self.count(pd.concat(tables, ignore_index=True)), cohort.classes)
         finally:
             shutil.rmtree(path, ignore_errors=True)
@@ -128,14 +127,14 @@ class Bench:
         from ..predict import predict_outer
         from ..train import train_split
 
-        experiment, _ = self.prepare(recipe)
+        experiment = self.prepare(recipe)
         # A later call with more trials may choose another recipe for this fold.
         path = self.folder / "outer" / f"{name}-{hash_text(experiment.recipe.to_yaml())[:8]}"
         path.mkdir(parents=True, exist_ok=True)
-        experiment = replace(experiment, run=RunFolder(path))
+        experiment = replace(experiment, run=RunFolder(path), splits=(split,))
         if not (experiment.run.checkpoints / f"{split.name}.safetensors").is_file():
             train_split(experiment, split)
-        return predict_outer(experiment, (split,))
+        return predict_outer(experiment)
 
 
 def restrict_cohort(cohort: Cohort, images: NDArray[np.int64]) -> Cohort:

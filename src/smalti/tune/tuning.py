@@ -88,7 +88,7 @@ def tune_recipe(
     bench = Bench(ground, runs, runs / name, plan, listener)
     bench.folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(bench.folder, deep=True)
-    _, splits = bench.prepare(plan)
+    splits = bench.prepare(plan).splits
     bench.check_choices(_list_choices(chosen, settings))
     chosen, idle = _leave_out_idle(chosen, bench, settings)
     studies = Studies(chosen, search, bench, settings, listener)
@@ -253,7 +253,7 @@ def _score_outer(
     classes, scoring = bench.ground.cohort.classes, settle_unit(bench.ground, plan)
     counted = {name: bench.count(table) for name, table in whole.items()}
     pools = {name: pool_predictions(table, classes=classes) for name, table in counted.items()}
-    changed = read_influence(bench.prepare(plan)[0].run.path).describe()
+    changed = read_influence(bench.prepare(plan).run.path).describe()
     given = dict.fromkeys(pools, describe_given(changed, None)) if changed else {}
     comparison = tabulate_comparison(pools, confidence=plan.evaluate.confidence, given=given)
     scores = score_units(

@@ -10,7 +10,6 @@ from ..errors import RecipeError
 from ..recipe import Recipe
 from ..records import RunFolder
 from ..store import read_table
-from ..types import Split
 from .listening import SILENT, Listener
 from .portfolio.blending import choose_calibration, submit
 from .prepare.ground import Ground
@@ -22,9 +21,7 @@ if TYPE_CHECKING:
     from ..train import Experiment
 
 
-def train_networks(
-    ground: Ground, plan: Recipe, *, runs: Path, name: str | None, listener: Listener
-) -> tuple[Experiment, tuple[Split, ...]]:
+def train_networks(ground: Ground, plan: Recipe, *, runs: Path, name: str | None, listener: Listener) -> Experiment:
     """Everything from an inspected data folder to trained folds.
 
     Raises:
@@ -36,12 +33,12 @@ def train_networks(
         raise RecipeError("an ensemble trains no networks of its own. Fix: 'smalti run', which combines its members")
     if plan.portfolio.members is not None:
         raise RecipeError("a portfolio is trained member by member. Fix: 'smalti run', or --set portfolio.members=null")
-    experiment, splits = prepare(ground, plan, runs=runs, name=name, listener=listener)
+    experiment = prepare(ground, plan, runs=runs, name=name, listener=listener)
     with stage(experiment.run, "train"):
-        train_folds(experiment, splits, tell=listener.tell)
+        train_folds(experiment, tell=listener.tell)
     warn_of_divergence(experiment.run, listener=listener)
     warn_of_operations(experiment.run, listener=listener)
-    return experiment, splits
+    return experiment
 
 
 def warn_of_divergence(run: RunFolder, *, listener: Listener) -> None:
@@ -56,21 +53,21 @@ def warn_of_divergence(run: RunFolder, *, listener: Listener) -> None:
         )
 
 
-def predict(experiment: Experiment, splits: tuple[Split, ...], *, listener: Listener = SILENT) -> None:
+def predict(experiment: Experiment, *, listener: Listener = SILENT) -> None:
     """Out-of-fold scores, scores of the unlabelled part, the submission, and embeddings to compare images by."""
-    from ..predict import predict_given, predict_outer, predict_sealed, predict_unlabelled, write_predictions
+    from ..predict import predict_given, predict_outer, predict_unlabelled, write_predictions
     from ..train import tabulate_inner
 
     cohort = experiment.cohort
     with stage(experiment.run, "predict"):
-        tables = {"out_of_fold": predict_outer(experiment, splits, tell=listener.tell)}
+        tables = {"out_of_fold": predict_outer(experiment, tell=listener.tell)}
         if experiment.given:
-            tables["as_given"] = predict_given(experiment, splits, tables["out_of_fold"], tell=listener.tell)
+            tables["as_given"] = predict_given(experiment, tables["out_of_fold"], tell=listener.tell)
         if cohort.unlabelled:
-            tables["test"] = predict_unlabelled(experiment, splits, tell=listener.tell)
+            tables["test"] = predict_unlabelled(experiment, tell=listener.tell)
         if cohort.sealed:
-            tables["sealed"] = predict_sealed(experiment, splits, tell=listener.tell)
-        inner = tabulate_inner(experiment, splits)
+            tables["sealed"] = predict_unlabelled(experiment, part="sealed", tell=listener.tell)
+        inner = tabulate_inner(experiment)
         settled = write_predictions(experiment.run, inner, tables, recipe=experiment.recipe, classes=cohort.classes)
         embeddings = experiment.compare_images()
         if embeddings is not None:

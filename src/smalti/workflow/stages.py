@@ -17,7 +17,7 @@ from ..project import RUNS
 from ..recipe import Recipe, check_portfolio, load_recipe
 from ..records import RunFolder
 from ..store import CACHE, read_json, read_table, write_json
-from ..types import SCORE_PREFIX, Split
+from ..types import SCORE_PREFIX
 from .decisions.belonging import find_decisions
 from .decisions.influence import read_influence, tell_trust
 from .listening import SILENT, Listener
@@ -141,8 +141,8 @@ def run_on(
     elif plan.portfolio.members is not None:
         run_folder = run_portfolio(ground, plan, runs=runs, name=name, started=started, listener=listener)
     else:
-        experiment, splits = train_networks(ground, plan, runs=runs, name=name, listener=listener)
-        predict(experiment, splits, listener=listener)
+        experiment = train_networks(ground, plan, runs=runs, name=name, listener=listener)
+        predict(experiment, listener=listener)
         run_folder = experiment.run
     result = evaluate_run(run_folder.path)
     report_run(run_folder.path)
@@ -159,7 +159,7 @@ def train_run(
     decisions: str | Path | None = None,
     skip_problems: bool = False,
     listener: Listener = SILENT,
-) -> tuple[Experiment, tuple[Split, ...]]:
+) -> Experiment:
     """Everything up to trained folds; arguments as in `run`."""
     plan = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings=settings)
     name = None if name is None else check_name(name)
@@ -167,7 +167,7 @@ def train_run(
     return train_networks(ground, plan, runs=Path(runs), name=name, listener=listener)
 
 
-def reopen(path: str | Path, *, listener: Listener = SILENT) -> tuple[Experiment, tuple[Split, ...]]:
+def reopen(path: str | Path, *, listener: Listener = SILENT) -> Experiment:
     """An experiment from its run folder: same recipe, data and decisions, trained where it was not yet."""
     folder = RunFolder(Path(path))
     runs, name = locate_run(folder.path)

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from .channels import Bytes, Doubles, Planes
 from .description import DESCRIPTIONS, Description
-from .planes import Bytes, Doubles, Planes
 
 LEVELS = np.linspace(0, 1, 256)
 QUANTILES = (0.1, 0.5, 0.9)
@@ -38,7 +38,8 @@ def build_colour() -> Description:
 
 def describe_colour(planes: Planes) -> Doubles:
     """Measure the numbers of `NAMES`."""
-    hue, saturation, value = _split_hue(planes)
+    hsv = cv2.cvtColor(planes.picture, cv2.COLOR_RGB2HSV_FULL)
+    hue, saturation, value = (np.array(hsv[..., channel], dtype=np.uint8) for channel in range(3))
     counts = [_count(plane) for plane in (planes.red, planes.green, planes.blue, saturation, value)]
     numbers = [n for count in counts for n in (*_weigh_moments(LEVELS, count), *_find_quantiles(LEVELS, count))]
     named = dict(zip((*TONES[:3], *STAINED), (*planes.densities, *planes.stains), strict=True))
@@ -50,7 +51,7 @@ def describe_colour(planes: Planes) -> Doubles:
         numbers += _find_quantiles(MIDDLES, np.bincount(cells.ravel().clip(0, BINS - 1), minlength=BINS))
     for tone in TONES[:3]:
         numbers += [means[tone], *_measure_rest(rests[tone])]
-    numbers += [*hue, *(_correlate(rests[one], rests[other]) for one, other in PAIRS)]
+    numbers += [*_measure_hue(hue, saturation), *(_correlate(rests[one], rests[other]) for one, other in PAIRS)]
     share = float(planes.tissue.mean())
     amounts = [
         float(plane[planes.tissue].sum(dtype=np.float64)) / max(1, planes.tissue.sum()) for plane in planes.stains
@@ -58,15 +59,13 @@ def describe_colour(planes: Planes) -> Doubles:
     return np.array([*numbers, share, *amounts])
 
 
-def _split_hue(planes: Planes) -> tuple[list[float], Bytes, Bytes]:
-    """Mean direction of the hue, weighted by saturation, and its length where there is any colour; then S and V."""
-    hsv = cv2.cvtColor(planes.picture, cv2.COLOR_RGB2HSV_FULL)
-    hue, saturation, value = (np.array(hsv[..., channel], dtype=np.uint8) for channel in range(3))
+def _measure_hue(hue: Bytes, saturation: Bytes) -> list[float]:
+    """Return the mean direction of the hue, weighted by saturation, and its length; small without any colour."""
     weights = np.bincount(hue.ravel(), weights=saturation.ravel(), minlength=256)  # sums of whole numbers: exact
     angles = np.arange(256) * (2 * np.pi / 256)
     along, across = (float(weights @ turned) for turned in (np.cos(angles), np.sin(angles)))
     total = float(weights.sum()) + 255 * LEAST_SPREAD * hue.size
-    return [along / total, across / total, float(np.hypot(along, across)) / total], saturation, value
+    return [along / total, across / total, float(np.hypot(along, across)) / total]
 
 
 def _count(plane: Bytes) -> NDArray[np.intp]:
@@ -74,7 +73,7 @@ def _count(plane: Bytes) -> NDArray[np.intp]:
 
 
 def _weigh_moments(values: Doubles, counts: NDArray[np.intp]) -> list[float]:
-    """Mean, standard deviation and skewness of values of which there are so many."""
+    """Return the mean, standard deviation and skewness of values that occur ``counts`` times."""
     shares = counts / counts.sum()
     mean = float(shares @ values)
     rest = values - mean
@@ -96,6 +95,6 @@ def _find_quantiles(values: Doubles, counts: NDArray[np.intp]) -> list[float]:
 
 
 def _correlate(one: Doubles, other: Doubles) -> float:
-    """Correlation (Pearson) of values with mean 0; it fades to 0 where one of them hardly varies."""
+    """Return the correlation (Pearson) of values with mean 0; it fades to 0 where one of them hardly varies."""
     spreads = [float((values * values).mean()) + LEAST_SPREAD**2 for values in (one, other)]
     return float((one * other).mean() / np.sqrt(spreads[0] * spreads[1]))

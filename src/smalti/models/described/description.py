@@ -13,7 +13,7 @@ from torch import nn
 
 from ...errors import PartError
 from ...registry import Registry
-from .planes import Planes
+from .channels import Planes
 
 PREFIX, JOIN = "described:", "+"
 
@@ -46,7 +46,7 @@ class Described(nn.Module):
         self.names = tuple(f"{part}.{name}" for part, description in parts for name in description.names)
 
     def extra_repr(self) -> str:
-        """Parts and libraries: stored numbers are known by this text, as those of networks by their weights."""
+        """Return parts and libraries: stored numbers are known by this text, as those of networks by their weights."""
         parts = JOIN.join(name for name, _ in self.parts)
         return f"{parts}, opencv {cv2.__version__}, numpy {np.__version__}"
 
@@ -62,7 +62,7 @@ class Described(nn.Module):
 
 
 def is_described(backbone: str) -> bool:
-    """Whether the name of a backbone asks for descriptions instead of a network."""
+    """Tell whether the name of a backbone asks for descriptions instead of a network."""
     return backbone.startswith(PREFIX)
 
 

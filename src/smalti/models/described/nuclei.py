@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
+from .channels import STAIN_GAIN, Bytes, Doubles, Planes, blur
 from .description import DESCRIPTIONS, Description
-from .planes import STAIN_GAIN, Bytes, Doubles, Planes, blur
 
 BLURS_PX = (3, 5, 9, 17, 33)  # blobs are what one blur keeps and the next does not (Lindeberg 1998)
 LEAST_BLOB = 0.04 * STAIN_GAIN  # amount of haematoxylin by which a blob is darker than what surrounds it
@@ -44,10 +44,16 @@ def describe_nuclei(planes: Planes) -> Doubles:
 
 
 def _describe_spots(smooth: Bytes) -> list[float]:
-    """The numbers about spots above the threshold; without any all are 0 but the gap, which is the tile's side."""
+    """Return the numbers about spots above the threshold; without any all are 0 but the gap, which is the tile's
+    side."""
     side = float(np.sqrt(smooth.size))
     spots, contrast, separation = find_spots(smooth)
-    labels, areas = _label_spots(spots)
+    # Each connected spot of `LEAST_AREA` has a number from 1 on, all else is 0.
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(spots, connectivity=4)
+    large = stats[:, cv2.CC_STAT_AREA] >= LEAST_AREA
+    large[0] = False
+    labels = np.where(large, np.cumsum(large), 0).astype(np.int32)[labels]
+    areas = stats[large, cv2.CC_STAT_AREA].astype(np.int64)
     cores, radii = find_cores((labels > 0).astype(np.uint8))
     gaps = KDTree(cores).query(cores, k=2)[0][:, 1] if len(cores) > 1 else np.array([side])
     found = [contrast / STAIN_GAIN, separation, float((labels > 0).mean())]
@@ -58,8 +64,8 @@ def _describe_spots(smooth: Bytes) -> list[float]:
 
 
 def find_spots(smooth: Bytes) -> tuple[Bytes, float, float]:
-    """Pixels (H, W) above the threshold of Otsu 1979 as 0 and 1, how much they stand out, and the share of variance
-    that the two classes explain. None stand out where it is less than `LEAST_STEP`."""
+    """Return pixels (H, W) above the threshold of Otsu 1979 as 0 and 1, how much they stand out, and the share of
+    variance that the two classes explain. None stand out where it is less than `LEAST_STEP`."""
     counts = np.bincount(smooth.ravel(), minlength=256)
     levels = np.arange(256)
     below, total = np.cumsum(counts)[:-1], counts.sum()
@@ -75,17 +81,8 @@ def find_spots(smooth: Bytes) -> tuple[Bytes, float, float]:
     return np.asarray(opened, dtype=np.uint8), float(step[cut]), float(between[cut]) / variance
 
 
-def _label_spots(spots: Bytes) -> tuple[Ints, NDArray[np.int64]]:
-    """Each connected spot of `LEAST_AREA` by its number from 1 on, 0 elsewhere, and their areas."""
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(spots, connectivity=4)
-    large = stats[:, cv2.CC_STAT_AREA] >= LEAST_AREA
-    large[0] = False
-    numbers = np.where(large, np.cumsum(large), 0).astype(np.int32)
-    return numbers[labels], stats[large, cv2.CC_STAT_AREA].astype(np.int64)
-
-
 def find_cores(spots: Bytes) -> tuple[Doubles, Doubles]:
-    """Middles (n, 2) of what is thickest in spots (H, W) of 0 and 1, and the distance to their rim, (n,).
+    """Return middles (n, 2) of what is thickest in spots (H, W) of 0 and 1, and the distance to their rim, (n,).
 
     Nuclei that touch have a core each (watersheds begin there).
     """
@@ -101,7 +98,7 @@ def find_cores(spots: Bytes) -> tuple[Doubles, Doubles]:
 
 
 def _measure_spots(labels: Ints, areas: NDArray[np.int64], smooth: Bytes) -> list[float]:
-    """Size, shape and stain of n spots: means over them and spreads between them."""
+    """Return the size, shape and stain of n spots: means over them and spreads between them."""
     rows, cols = np.nonzero(labels)
     which, amounts = labels[rows, cols] - 1, smooth[rows, cols] / STAIN_GAIN
 
@@ -122,12 +119,12 @@ def _measure_spots(labels: Ints, areas: NDArray[np.int64], smooth: Bytes) -> lis
 
 
 def _average(values: Doubles) -> list[float]:
-    """Mean and standard deviation; 0 of nothing."""
+    """Return the mean and standard deviation; 0 of nothing."""
     return [float(values.mean()), float(values.std())] if len(values) else [0.0, 0.0]
 
 
 def _describe_blobs(plane: Bytes) -> list[float]:
-    """Of each size how many blobs there are, and how much darker than their surroundings they are on average."""
+    """Count the blobs of each size, and measure how much darker than their surroundings they are on average."""
     numbers = []
     for narrow, wide in pairwise(blur(plane, side_px) for side_px in BLURS_PX):
         response = narrow - wide

@@ -8,8 +8,8 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
+from .channels import Bytes, Doubles, Floats, Planes, blur
 from .description import DESCRIPTIONS, Description
-from .planes import Bytes, Doubles, Floats, Planes, blur
 
 PLANES = ("light", "nuclear")
 RADII = (1, 2)  # of the circle of neighbours, pixels
@@ -48,19 +48,18 @@ def build_texture() -> Description:
 
 def describe_texture(planes: Planes) -> Doubles:
     """Measure the numbers of `NAMES`."""
-    return np.concatenate([_describe_plane(plane) for plane in (planes.light, planes.nuclear)])
-
-
-def _describe_plane(plane: Bytes) -> Doubles:
-    # The root of a share: beside frequent patterns, rare ones are heard as well.
-    patterns = [np.sqrt(count_patterns(plane, radius)) for radius in RADII]
-    greys = _rank_greys(plane)
-    matrices = [count_pairs(greys, distance) for distance in DISTANCES]
-    return np.concatenate([*patterns, *map(measure_pairs, matrices), measure_bands(plane), measure_edges(plane)])
+    numbers: list[Doubles] = []
+    for plane in (planes.light, planes.nuclear):
+        # The root of a share: beside frequent patterns, rare ones have an effect as well.
+        numbers += [np.sqrt(count_patterns(plane, radius)) for radius in RADII]
+        greys = _rank_greys(plane)
+        numbers += [measure_pairs(count_pairs(greys, distance)) for distance in DISTANCES]
+        numbers += [measure_bands(plane), measure_edges(plane)]
+    return np.concatenate(numbers)
 
 
 def count_patterns(plane: Bytes, radius: int) -> Doubles:
-    """Share of each rotation-invariant uniform local binary pattern of 8 points (Ojala et al. 2002), (10,).
+    """Return the share of each rotation-invariant uniform local binary pattern of 8 points (Ojala et al. 2002), (10,).
 
     Only pixels whose whole circle lies in the plane (H, W) are counted.
     """
@@ -74,7 +73,7 @@ def count_patterns(plane: Bytes, radius: int) -> Doubles:
 
 
 def _iterate_circle(levels: Floats, radius: int) -> Iterator[Floats]:
-    """The plane seen from each point of the circle, in their order, where all of it can be seen."""
+    """Yield the plane seen from each point of the circle, in their order, where all of it can be seen."""
     height, width = (n - 2 * radius for n in levels.shape)
     near = int(radius * np.sqrt(0.5))
     # Whole grey levels and weights in parts of 256: every sum is exact, and a turned plane has the turned sums.
@@ -106,7 +105,7 @@ def _mix(near: Floats, far: Floats, share: np.float32) -> Floats:
 
 
 def _rank_greys(plane: Bytes) -> Bytes:
-    """A plane in `GREYS` grey levels around its mean: brightness and contrast are the business of colours."""
+    """Return a plane in `GREYS` grey levels around its mean: brightness and contrast are the business of colours."""
     counts = np.bincount(plane.ravel(), minlength=256)
     levels = np.arange(256)
     mean = counts @ levels / plane.size
@@ -116,7 +115,8 @@ def _rank_greys(plane: Bytes) -> Bytes:
 
 
 def count_pairs(greys: Bytes, distance: int) -> Doubles:
-    """How often two of `GREYS` levels lie at a distance, in four directions and both ways, (GREYS, GREYS), sum 1."""
+    """Count how often two of `GREYS` levels lie at a distance, in four directions and both ways, (GREYS, GREYS), sum
+    1."""
     aside = round(distance * np.sqrt(0.5))
     shifted = np.left_shift(greys, 4)
     counts = np.zeros(GREYS * GREYS)
@@ -130,13 +130,15 @@ def count_pairs(greys: Bytes, distance: int) -> Doubles:
 
 
 def _cut_shifted(plane: Bytes, rows: int, cols: int) -> Bytes:
-    """The part of a plane that is left when so many rows and columns go, from the top and left where positive."""
+    """Return the part of a plane that is left when so many rows and columns go, from the top and left where
+    positive."""
     height, width = plane.shape
     return plane[max(0, rows) : height + min(0, rows), max(0, cols) : width + min(0, cols)]
 
 
 def measure_pairs(matrix: Doubles) -> Doubles:
-    """`PROPERTIES` of a co-occurrence matrix (Haralick et al. 1973), as scikit-image has them; entropy in nats."""
+    """Return `PROPERTIES` of a co-occurrence matrix (Haralick et al. 1973), as scikit-image has them; entropy in
+    nats."""
     one, other = np.indices(matrix.shape)
     apart = (one - other) ** 2
     mean = (matrix * one).sum()
@@ -155,14 +157,14 @@ def measure_pairs(matrix: Doubles) -> Doubles:
 
 
 def measure_bands(plane: Bytes) -> Doubles:
-    """Logarithm of the spread of grey levels between one blur and the next of `BLURS_PX`, (5,)."""
+    """Return the logarithm of the spread of grey levels between one blur and the next of `BLURS_PX`, (5,)."""
     levels = [plane.astype(np.float32), *(blur(plane, side_px) for side_px in BLURS_PX)]
     bands = [finer - coarser for finer, coarser in pairwise(levels)]
     return np.array([0.5 * np.log(1 + np.square(band).mean(dtype=np.float64)) for band in bands])
 
 
 def measure_edges(plane: Bytes) -> Doubles:
-    """How much all edges of a tile run the same way, and those within squares of `EDGES_PX`, (3,).
+    """Measure how much all edges of a tile run the same way, and those within squares of `EDGES_PX`, (3,).
 
     These are lengths of mean doubled angles, 0 to 1 (structure tensor, Bigun & Granlund 1987).
     """

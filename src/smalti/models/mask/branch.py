@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ..poolers.pooler import blank_padding
-from ..scale import measure_scale
+from ..scale import fit_scale
 from .fusion import Fusion
 
 TILE_WIDTH = 16  # dimensions that the mask in a tile adds to the embedding of the tile
@@ -16,7 +16,7 @@ MASK_WIDTH = 32  # of the geometry of the whole mask
 FAR = 5.0  # standard deviations at which a descriptor is cut: one odd mask must not outshout all else
 
 
-class Guide(NamedTuple):
+class MaskFeatures(NamedTuple):
     """What the mask says about B bags of N tiles; None where a network does not ask for it.
 
     A named tuple, since Fabric moves and casts those.
@@ -33,9 +33,9 @@ class Guide(NamedTuple):
     outlines: torch.Tensor | None = None
     shapes: torch.Tensor | None = None
 
-    def to(self, device: torch.device) -> Guide:
-        """The same on another device."""
-        return Guide(*(None if value is None else value.to(device) for value in self))
+    def to(self, device: torch.device) -> MaskFeatures:
+        """Return the same on another device."""
+        return MaskFeatures(*(None if value is None else value.to(device) for value in self))
 
 
 class RasterEncoder(nn.Sequential):
@@ -78,18 +78,14 @@ class MaskBranch(nn.Module):
 
     def fit_shapes(self, shapes: torch.Tensor) -> None:
         """Take mean and standard deviation of the descriptors (n, K) of training images."""
-        center, scale = measure_scale(shapes)
-        self.shape_center.copy_(center)
-        self.shape_scale.copy_(scale)
+        fit_scale(shapes, self.shape_center, self.shape_scale)
 
     def fit_tiles(self, tiles: torch.Tensor) -> None:
         """Take mean and standard deviation from embeddings (n, D) of training tiles."""
-        center, scale = measure_scale(tiles)
-        self.center.copy_(center)
-        self.scale.copy_(scale)
+        fit_scale(tiles, self.center, self.scale)
 
-    def join_tiles(self, features: torch.Tensor, mask: torch.Tensor, guide: Guide) -> torch.Tensor:
-        """Tiles (B, N, D + `TILE_WIDTH`), padding 0.
+    def join_tiles(self, features: torch.Tensor, mask: torch.Tensor, guide: MaskFeatures) -> torch.Tensor:
+        """Return tiles (B, N, D + `TILE_WIDTH`), padding 0.
 
         Raises:
             ValueError: a guide without the masks of the tiles.
@@ -100,8 +96,8 @@ class MaskBranch(nn.Module):
         encoded = self.encode_tile(guide.rasters.flatten(0, 1)).unflatten(0, mask.shape)
         return blank_padding(torch.cat([ready, encoded.to(ready.dtype)], dim=2), mask)
 
-    def encode(self, guide: Guide) -> torch.Tensor:
-        """Geometry (B, `MASK_WIDTH`) of the whole masks.
+    def encode(self, guide: MaskFeatures) -> torch.Tensor:
+        """Return the geometry (B, `MASK_WIDTH`) of the whole masks.
 
         Raises:
             ValueError: a guide without the whole masks.

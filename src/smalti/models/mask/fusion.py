@@ -13,7 +13,7 @@ from torch import nn
 
 from ...registry import Registry
 from ..poolers.pooler import blank_padding, masked_softmax
-from ..scale import measure_scale
+from ..scale import fit_scale
 
 
 class Fusion(nn.Module, ABC):
@@ -34,9 +34,7 @@ class Fusion(nn.Module, ABC):
 
     def fit_scale(self, embeddings: torch.Tensor) -> None:
         """Take mean and standard deviation from embeddings (n, E) of training bags."""
-        center, scale = measure_scale(embeddings)
-        self.center.copy_(center)
-        self.scale.copy_(scale)
+        fit_scale(embeddings, self.center, self.scale)
 
     def forward(
         self, embedding: torch.Tensor, geometry: torch.Tensor, tiles: torch.Tensor, mask: torch.Tensor
@@ -49,12 +47,12 @@ class Fusion(nn.Module, ABC):
         return self.join(ready, said)
 
     def say(self, geometry: torch.Tensor, tiles: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """What of the geometry is joined, (B, K); by default the geometry itself."""
+        """Return the part of the geometry that is joined, (B, K); by default the geometry itself."""
         return geometry
 
     @abstractmethod
     def join(self, embedding: torch.Tensor, said: torch.Tensor) -> torch.Tensor:
-        """(..., E) and (..., K) to (..., F)."""
+        """Join (..., E) and (..., K) to (..., F)."""
 
 
 FUSIONS: Registry[Fusion] = Registry("fusion")
@@ -69,7 +67,7 @@ class ConcatFusion(Fusion):
         self.features = features + geometry
 
     def join(self, embedding: torch.Tensor, said: torch.Tensor) -> torch.Tensor:
-        """Side by side."""
+        """Put both side by side."""
         return torch.cat([embedding, said], dim=-1)
 
 
@@ -89,7 +87,7 @@ class GateFusion(Fusion):
         self.features = width
 
     def join(self, embedding: torch.Tensor, said: torch.Tensor) -> torch.Tensor:
-        """One embedding of ``width`` dimensions."""
+        """Return one embedding of ``width`` dimensions."""
         share = torch.sigmoid(self.gate(torch.cat([embedding, said], dim=-1)))
         return share * torch.tanh(self.pixels(embedding)) + (1 - share) * torch.tanh(self.shape(said))
 
@@ -113,7 +111,7 @@ class CrossAttentionFusion(Fusion):
         self.features = features + width
 
     def say(self, geometry: torch.Tensor, tiles: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """What the tiles answer, on top of what was asked, (B, width)."""
+        """Return the answer of the tiles, added to the query, (B, width)."""
         clean = blank_padding(tiles, mask)
         asked = self.ask(geometry)
         split = (self.heads, -1)
@@ -123,5 +121,5 @@ class CrossAttentionFusion(Fusion):
         return self.norm(asked + self.merge(answer))
 
     def join(self, embedding: torch.Tensor, said: torch.Tensor) -> torch.Tensor:
-        """Side by side."""
+        """Put both side by side."""
         return torch.cat([embedding, said], dim=-1)

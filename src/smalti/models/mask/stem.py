@@ -32,7 +32,7 @@ class MaskStem(nn.Module):
         self.slice.to(colours.weight.device, colours.weight.dtype)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """(M, 4, H, W), the mask last, to what the first convolution gives."""
+        """Map (M, 4, H, W), the mask last, to what the first convolution gives."""
         answer: torch.Tensor = self.colours(images[:, :COLOURS]) + self.slice(images[:, COLOURS:])
         return answer
 
@@ -59,5 +59,5 @@ def add_mask_channel(backbone: nn.Module, *, name: str) -> None:
 
 
 def list_slices(backbone: nn.Module) -> frozenset[str]:
-    """Names of the parameters of the mask's slice; empty for a backbone that takes colours alone."""
+    """Return names of the parameters of the mask's slice; empty for a backbone that takes colours alone."""
     return frozenset(f"{path}.slice.weight" for path, m in backbone.named_modules() if isinstance(m, MaskStem))

@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from ..scale import measure_scale
+from ..scale import fit_scale
 from .pooler import POOLERS, Pooled, Pooler, blank_padding, fill_mask, masked_softmax, weigh_tiles
 
 Hidden = int | Sequence[int] | None  # dimensions that tiles are projected to, one layer each; None: not projected
@@ -40,12 +40,11 @@ class LearnedPooler(Pooler):
 
     def fit_scale(self, tiles: torch.Tensor) -> None:
         """Take mean and standard deviation from embeddings (n, D) of training tiles."""
-        center, scale = measure_scale(tiles)
-        self.center.copy_(center)
-        self.scale.copy_(scale)
+        fit_scale(tiles, self.center, self.scale)
 
     def embed(self, features: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        """Standardised and projected tiles (B, N, H); padding is 0. One copy of the tiles is made, not one a step."""
+        """Return standardised and projected tiles (B, N, H); padding is 0. One copy of the tiles is made, not one a
+        step."""
         ready = (features - self.center).div_(self.scale)
         if mask is None:
             return self.project(ready)
@@ -68,7 +67,7 @@ class AttentionScores(nn.Module):
         nn.init.zeros_(self.weigh.weight)
 
     def forward(self, tiles: torch.Tensor) -> torch.Tensor:
-        """Scores before the softmax."""
+        """Return scores before the softmax."""
         content = torch.tanh(self.content(tiles))
         if self.gate is not None:
             content = content * torch.sigmoid(self.gate(tiles))
@@ -167,7 +166,7 @@ class AdditivePooler(LearnedPooler):
 
     @staticmethod
     def contributions(pooled: Pooled, weight: torch.Tensor) -> torch.Tensor:
-        """Share of each tile in each logit, (B, N, C), for a linear head of ``weight`` (C, width)."""
+        """Return the share of each tile in each logit, (B, N, C), for a linear head of ``weight`` (C, width)."""
         if pooled.hidden is None:
             raise ValueError("contributions need the tiles that an additive pooler keeps")
         return pooled.hidden @ weight.T

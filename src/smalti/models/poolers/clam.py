@@ -11,7 +11,7 @@ from .pooler import POOLERS, Pooled, blank_padding, fill_mask, masked_softmax, w
 
 
 def smooth_svm(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Smooth top-1 SVM loss of logits (n, 2) for targets (n,), the mean (Berrada et al. 2018, equation 9).
+    """Return the smooth top-1 SVM loss of logits (n, 2) for targets (n,), the mean (Berrada et al. 2018, equation 9).
 
     ``log(sum_j exp(1[j != y] + s_j - s_y))``: margin and temperature are 1, as in the code of Lu et al.
     """
@@ -58,14 +58,18 @@ class ClamPooler(LearnedPooler):
         positions: torch.Tensor | None = None,
         coverage: torch.Tensor | None = None,
     ) -> Pooled:
-        """Pool (B, N, D) to (B, H)."""
+        """Pool (B, N, D) to (B, H); by class to (B, C, H)."""
         mask = fill_mask(features, mask)
         tiles = self.embed(features, mask)
-        attention = masked_softmax(self.score(tiles).transpose(1, 2), weigh_tiles(mask, coverage)[:, None])  # (B, 1, N)
+        # (B, 1 or C, N)
+        attention = masked_softmax(self.score(tiles).transpose(1, 2), weigh_tiles(mask, coverage)[:, None])
+        if self.by_class:
+            return Pooled(attention @ blank_padding(tiles, mask), attention.mean(dim=1), attention, hidden=tiles)
         return Pooled((attention @ tiles)[:, 0], attention[:, 0], hidden=tiles)
 
     def instance_loss(self, pooled: Pooled, mask: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """The k most attended tiles belong to the bag's class, the k least do not; nor do the most to other classes.
+        """Return the loss by which the k most attended tiles belong to the bag's class, and to no other class, and
+        the k least attended tiles do not.
 
         Classes exclude each other, so that the most attended tiles are evidence against the others (the paper's
         ``subtyping``). The loss of a class is the mean over its tiles, that of a bag the mean over classes. A mixed
@@ -86,7 +90,9 @@ class ClamPooler(LearnedPooler):
         k = min(self.k, len(tiles))
         losses = []
         for name, classify in enumerate(self.instances):
-            shares = self._shares_of(pooled, bag, name)[mask]
+            # With a branch for each class, each has shares of its own.
+            every = pooled.attention[bag] if pooled.class_attention is None else pooled.class_attention[bag, name]
+            shares = every[mask]
             top = tiles[shares.topk(k).indices]
             if name == target:
                 low = tiles[(-shares).topk(k).indices]
@@ -95,9 +101,6 @@ class ClamPooler(LearnedPooler):
             else:
                 losses.append(smooth_svm(classify(top), torch.zeros(k, dtype=torch.long, device=tiles.device)))
         return torch.stack(losses).mean()
-
-    def _shares_of(self, pooled: Pooled, bag: int, name: int) -> torch.Tensor:
-        return pooled.attention[bag]
 
 
 @POOLERS.register(
@@ -109,22 +112,3 @@ class ClamBranchPooler(ClamPooler):
     """Each class attends by itself and is scored from its own embedding; arguments as in `ClamPooler`."""
 
     by_class = True
-
-    def forward(
-        self,
-        features: torch.Tensor,
-        mask: torch.Tensor | None = None,
-        *,
-        positions: torch.Tensor | None = None,
-        coverage: torch.Tensor | None = None,
-    ) -> Pooled:
-        """Pool (B, N, D) to (B, C, H)."""
-        mask = fill_mask(features, mask)
-        tiles = self.embed(features, mask)
-        attention = masked_softmax(self.score(tiles).transpose(1, 2), weigh_tiles(mask, coverage)[:, None])  # (B, C, N)
-        return Pooled(attention @ blank_padding(tiles, mask), attention.mean(dim=1), attention, hidden=tiles)
-
-    def _shares_of(self, pooled: Pooled, bag: int, name: int) -> torch.Tensor:
-        if pooled.class_attention is None:
-            raise ValueError("this pooler attends for each class apart")
-        return pooled.class_attention[bag, name]

@@ -73,7 +73,7 @@ class Pooler(nn.Module, ABC):
         """
 
     def instance_loss(self, pooled: Pooled, mask: torch.Tensor, targets: torch.Tensor) -> torch.Tensor | None:
-        """A loss on single tiles that belongs to the method; None without one.
+        """Return a loss on single tiles that belongs to the method; None without one.
 
         ``targets`` are the classes (B,) of the bags, or shares (B, C) of bags that are mixed.
         """
@@ -84,7 +84,8 @@ POOLERS: Registry[Pooler] = Registry("pooler")
 
 
 def keeps_single(pooler: Pooler, *, features: int) -> bool:
-    """Whether a pooler learns nothing and gives a bag of one tile as that tile: all that do are one function there.
+    """Tell whether a pooler learns nothing and gives a bag of one tile as that tile: all that do are one function
+    there.
 
     ``features`` is the D of the tiles that it was built for.
     """
@@ -96,17 +97,17 @@ def keeps_single(pooler: Pooler, *, features: int) -> bool:
 
 
 def fill_mask(features: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """The mask, all true where there is none."""
+    """Return the mask, all true where there is none."""
     return torch.ones(features.shape[:2], dtype=torch.bool, device=features.device) if mask is None else mask
 
 
 def blank_padding(features: torch.Tensor, mask: torch.Tensor, *, value: float = 0.0) -> torch.Tensor:
-    """Features (B, N, D) with padding overwritten; padding may hold anything, also what is not a number."""
+    """Return features (B, N, D) with padding overwritten; padding may hold anything, also what is not a number."""
     return features.masked_fill(~mask[..., None], value)
 
 
 def weigh_tiles(mask: torch.Tensor, coverage: torch.Tensor | None) -> torch.Tensor:
-    """Weights (B, N) of the tiles before a pooler's own: coverage, 1 without it, 0 on padding.
+    """Return weights (B, N) of the tiles before a pooler's own: coverage, 1 without it, 0 on padding.
 
     A bag in which nothing is covered weighs all its tiles alike.
     """
@@ -118,7 +119,8 @@ def weigh_tiles(mask: torch.Tensor, coverage: torch.Tensor | None) -> torch.Tens
 
 
 def masked_softmax(scores: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """``w exp(s) / sum(w exp(s))`` over the last dimension of (..., N); exactly 0 where the weight is, as on padding.
+    """Compute ``w exp(s) / sum(w exp(s))`` over the last dimension of (..., N); exactly 0 where the weight is, as on
+    padding.
 
     ``weights`` (broadcast) are those of `weigh_tiles`, or a mask.
     """
@@ -295,7 +297,7 @@ class CovariancePooler(Pooler):
 def _center_tiles(
     features: torch.Tensor, mask: torch.Tensor | None, coverage: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Weighted mean (B, D) of tiles (B, N, D), what they differ from it by, 0 on padding, and their shares (B, N)."""
+    """Return the weighted mean (B, D) of tiles (B, N, D), their differences from it, and their shares (B, N)."""
     mask = fill_mask(features, mask)
     weights = weigh_tiles(mask, coverage)
     shares = weights / weights.sum(dim=1, keepdim=True)
@@ -305,6 +307,6 @@ def _center_tiles(
 
 
 def signed_root(values: torch.Tensor) -> torch.Tensor:
-    """``sign(x) sqrt(|x|)``, without an endless slope at 0: there it is 0 and takes no gradient."""
+    """Compute ``sign(x) sqrt(|x|)``, without an endless slope at 0: there it is 0 and takes no gradient."""
     some = values.abs() > torch.finfo(values.dtype).tiny
     return torch.where(some, values.sign() * torch.where(some, values.abs(), 1.0).sqrt(), 0.0)

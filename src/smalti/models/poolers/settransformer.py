@@ -28,7 +28,7 @@ class DistanceAttention(nn.Module):
         )
 
     def forward(self, tiles: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor | None) -> torch.Tensor:
-        """(B, N, W) to (B, N, W)."""
+        """Map (B, N, W) to (B, N, W)."""
         batch, count, width = tiles.shape
         split = self.to_qkv(self.norm(tiles)).reshape(batch, count, 3, self.heads, width // self.heads)
         query, key, value = split.permute(2, 0, 3, 1, 4)

@@ -15,7 +15,7 @@ PINV_STEPS = 6  # of the iterative pseudo-inverse, as in the Nystroem paper
 
 
 def iterate_pinv(matrix: torch.Tensor) -> torch.Tensor:
-    """Moore-Penrose inverse of (..., m, m) by six cubic steps (Xiong et al. 2021, equation 11)."""
+    """Return the Moore-Penrose inverse of (..., m, m) by six cubic steps (Xiong et al. 2021, equation 11)."""
     size = matrix.abs()
     inverse = matrix.transpose(-1, -2) / (size.sum(dim=-1).amax() * size.sum(dim=-2).amax())
     one = torch.eye(matrix.shape[-1], device=matrix.device, dtype=matrix.dtype)
@@ -39,7 +39,7 @@ class NystroemAttention(nn.Module):
         self.to_qkv = nn.Linear(width, 3 * width, bias=False)
 
     def forward(self, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(B, N, W) to (B, N, W), and how much the first token looks at each, (B, N), mean over heads."""
+        """Map (B, N, W) to (B, N, W), and how much the first token looks at each, (B, N), mean over heads."""
         batch, count, width = tokens.shape
         group = math.ceil(count / self.landmarks)
         padding = (-count) % self.landmarks
@@ -65,7 +65,7 @@ class PyramidEncoding(nn.Module):
         self.convs = nn.ModuleList(nn.Conv2d(width, width, k, padding=k // 2, groups=width) for k in (7, 5, 3))
 
     def forward(self, tokens: torch.Tensor, side: int) -> torch.Tensor:
-        """(B, 1 + side * side, W) to the same; the class token in front is left alone."""
+        """Map (B, 1 + side * side, W) to the same; the class token in front is left alone."""
         token, tiles = tokens[:, :1], tokens[:, 1:]
         square = tiles.transpose(1, 2).unflatten(2, (side, side))
         for conv in self.convs:
@@ -123,20 +123,15 @@ class TransMilPooler(LearnedPooler):
         tiles = self.embed(features, mask)
         embeddings, attention = [], torch.zeros(mask.shape, dtype=tiles.dtype, device=tiles.device)
         for bag in range(len(tiles)):
-            embedding, shares = self._pool_bag(tiles[bag : bag + 1, mask[bag]])
-            embeddings.append(embedding)
-            attention[bag, mask[bag]] = shares.to(attention.dtype)
+            real = tiles[bag : bag + 1, mask[bag]]
+            count = real.shape[1]
+            side = math.ceil(math.sqrt(count))
+            tokens = torch.cat([self.token, real, real[:, : side * side - count]], dim=1)
+            tokens = tokens + self.mixers[0](self.norms[0](tokens))[0]
+            tokens = self.encode(tokens, side)
+            mixed, looks = self.mixers[1](self.norms[1](tokens))
+            embeddings.append(self.norm(tokens + mixed)[:, 0])
+            # The landmarks' inverse lets single looks be slightly negative; a share is not.
+            shares = looks[0, 1 : count + 1].clamp_min(0)
+            attention[bag, mask[bag]] = (shares / shares.sum().clamp_min(1e-12)).to(attention.dtype)
         return Pooled(torch.cat(embeddings), attention)
-
-    def _pool_bag(self, tiles: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        count = tiles.shape[1]
-        side = math.ceil(math.sqrt(count))
-        square = torch.cat([tiles, tiles[:, : side * side - count]], dim=1)
-        tokens = torch.cat([self.token, square], dim=1)
-        tokens = tokens + self.mixers[0](self.norms[0](tokens))[0]
-        tokens = self.encode(tokens, side)
-        mixed, looks = self.mixers[1](self.norms[1](tokens))
-        tokens = tokens + mixed
-        # The landmarks' inverse lets single looks be slightly negative; a share is not.
-        shares = looks[0, 1 : count + 1].clamp_min(0)
-        return self.norm(tokens)[:, 0], shares / shares.sum().clamp_min(1e-12)

@@ -1,8 +1,9 @@
-"""Which weights are looked at after an epoch: the last, or a mean of several.
+"""Weights that are evaluated after an epoch: the last, or an average of several.
 
 ``ema``: exponential moving mean over steps (Polyak & Juditsky 1992). ``swa``: mean over the epochs of the second half
 (Izmailov et al. 2018). ``soup``: at the end, the mean of the epochs that lower the inner loss when they are added, best
-first (greedy soup, Wortsman et al. 2022). Stored batch statistics are averaged along.
+first (greedy soup, Wortsman et al. 2022). Stored batch statistics are averaged too. torch's AveragedModel is not used,
+since it averages counters as well and keeps a second network.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ SOUP_EPOCHS = 5  # candidates of a soup that are kept in memory, the best by the
 
 
 def copy_weights(module: nn.Module) -> Weights:
-    """A copy of everything that ``module`` would put into a checkpoint."""
+    """Return a copy of everything that ``module`` would put into a checkpoint."""
     return {name: value.detach().clone() for name, value in module.state_dict().items()}
 
 
 def mean_weights(parts: Iterable[Weights]) -> Weights:
-    """The mean of several weights; what is no float is that of the last."""
+    """Return the mean of several weights; what is no float is that of the last."""
     listed = list(parts)
     return {
         name: torch.stack([p[name] for p in listed]).mean(dim=0) if value.is_floating_point() else value.clone()
@@ -74,7 +75,7 @@ class Averaging:
 
     @contextmanager
     def loaded(self) -> Iterator[None]:
-        """The module with the mean in place of its weights, where there is one."""
+        """Yield the module with the mean in place of its weights, where there is one."""
         if not self.mean:
             yield
             return
@@ -85,14 +86,14 @@ class Averaging:
         finally:
             self.module.load_state_dict(last)
 
-    def keep(self, loss: float, epoch: int) -> None:
-        """Remember an epoch as a candidate of a soup."""
+    def add_candidate(self, loss: float, epoch: int) -> None:
+        """Add an epoch to the candidates of a soup, unless its loss is NaN."""
         if self.kind == "soup" and self.mixed is None and loss == loss:
             kept = [*self.candidates, (loss, epoch, copy_weights(self.module))]
             self.candidates = sorted(kept, key=lambda c: c[:2])[:SOUP_EPOCHS]
 
-    def cook(self, measure: Callable[[], float]) -> tuple[int, ...]:
-        """Load the greedy soup of the candidates into the module; the epochs in it, none where there is no candidate.
+    def fit(self, measure: Callable[[], float]) -> tuple[int, ...]:
+        """Load the greedy soup of the candidates into the module; return its epochs, none without candidates.
 
         ``measure`` gives the inner loss of the module.
         """
@@ -108,7 +109,7 @@ class Averaging:
         return tuple(sorted(c[1] for c in chosen))
 
     def state_dict(self) -> dict[str, Any]:
-        """What a continued phase needs."""
+        """Return what a continued phase needs."""
         return {"mean": self.mean, "taken": self.taken, "candidates": self.candidates}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

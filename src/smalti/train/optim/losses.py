@@ -17,18 +17,18 @@ LOSSES: Registry[Loss] = Registry("loss")
 
 
 def soften(targets: torch.Tensor, *, classes: int, smoothing: float = 0.0) -> torch.Tensor:
-    """Targets (B, C) of classes (B,), or of shares (B, C), with label smoothing (Szegedy et al. 2016)."""
+    """Return targets (B, C) of classes (B,), or of shares (B, C), with label smoothing (Szegedy et al. 2016)."""
     soft = F.one_hot(targets, classes).float() if targets.ndim == 1 else targets
     return soft * (1 - smoothing) + smoothing / classes
 
 
 def _mean_by_weight(losses: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Losses (B, C) of each class, weighted, over the weight of the images: torch's own weighted mean."""
+    """Return the losses (B, C) of each class, weighted, over the weight of the images: torch's own weighted mean."""
     return (losses * targets * weights).sum() / (targets * weights).sum()
 
 
 def measure_divergence(views: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Jensen-Shannon divergence between predictions of V views, logits (B, C) each, in nats; the mean over B.
+    """Return the mean Jensen-Shannon divergence between predictions of V views, logits (B, C) each, in nats.
 
     Mean Kullback-Leibler divergence of each view from their mixture (Hendrycks et al. 2020, eq. 2).
     """
@@ -91,7 +91,7 @@ def build_macro_f1(counts: torch.Tensor, *, weights: torch.Tensor) -> Loss:
 
 
 def weigh_classes(counts: np.ndarray, *, kind: str, beta: float = 0.999) -> torch.Tensor:
-    """Weights (C,) of classes that have ``counts`` (C,) images.
+    """Return weights (C,) of classes that have ``counts`` (C,) images.
 
     ``balanced`` as scikit-learn's n / (C * count); ``effective`` by the effective number (1 - beta^n) / (1 - beta) of
     Cui et al. 2019, scaled to a mean of 1 over images; ``none``.

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import schedulefree
 import timm.optim
 import torch
+from torch.optim import Optimizer
 
 from ... import recipe
 from ...errors import PartError
 from ...models import ParameterGroup
-from .lookahead import Lookahead
 
 RANGER = "ranger"
 SCHEDULE_FREE: dict[str, Any] = {
@@ -43,15 +44,62 @@ RELATIVE_RATES = {
 }
 
 
+class Lookahead(Optimizer):
+    """Every k steps the weights go back towards slow weights, which have moved by ``alpha`` of the way.
+
+    Zhang et al. 2019, algorithm 1: ``slow += alpha * (fast - slow); fast = slow``. timm's Lookahead begins its slow
+    weights at the first synchronisation instead of the start, so that the first k steps are not averaged as in the
+    paper.
+
+    Attributes:
+        fast: the optimiser inside.
+    """
+
+    def __init__(self, fast: Optimizer, *, k: int = 5, alpha: float = 0.5) -> None:
+        # The groups are those of the optimiser inside, the very objects: schedules write rates into them.
+        super().__init__(fast.param_groups, fast.defaults)
+        self.param_groups = fast.param_groups
+        self.fast, self.k, self.alpha = fast, k, alpha
+        self.steps = 0
+        self.slow = [p.detach().clone() for p in self._parameters()]
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Make one step of the optimiser inside; every k-th synchronises."""
+        loss = self.fast.step(closure)
+        self.steps += 1
+        if self.steps % self.k == 0:
+            with torch.no_grad():
+                for slow, parameter in zip(self.slow, self._parameters(), strict=True):
+                    slow.lerp_(parameter, self.alpha)
+                    parameter.copy_(slow)
+        return loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of the optimiser inside, slow weights, steps made."""
+        return {"fast": self.fast.state_dict(), "slow": self.slow, "steps": self.steps}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take a state that `state_dict` gave."""
+        self.fast.load_state_dict(state_dict["fast"])
+        self.param_groups = self.fast.param_groups
+        self.slow = [
+            value.clone().to(p.device) for value, p in zip(state_dict["slow"], self._parameters(), strict=True)
+        ]
+        self.steps = int(state_dict["steps"])
+
+    def _parameters(self) -> list[torch.Tensor]:
+        return [p for group in self.fast.param_groups for p in group["params"]]
+
+
 def list_optimisers() -> list[str]:
-    """Every optimiser name that a recipe may use on this machine."""
+    """List every optimiser name that a recipe may use on this machine."""
     accelerated = torch.cuda.is_available()
     names = [n for n in timm.optim.list_optimizers() if n not in SECOND_ORDER]
     return sorted([RANGER, *SCHEDULE_FREE, *(n for n in names if accelerated or not n.startswith(ACCELERATED))])
 
 
 def check_optimiser(name: str) -> None:
-    """See whether there is an optimiser of this name.
+    """Refuse a name that no optimiser has.
 
     Raises:
         PartError: there is none, or not on this machine; the message names the nearest.
@@ -67,15 +115,27 @@ def check_optimiser(name: str) -> None:
     raise PartError(f"no optimiser is called '{name}'. Did you mean {near}?")
 
 
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Learning rate of the head and weight decay, both known."""
+
+    lr: float
+    weight_decay: float
+
+
+def settle_rates(train: recipe.Train, name: str) -> Rates:
+    """Return the rates of phase ``name``: the optimiser's own if the recipe gives none."""
+    phase: recipe.Phase = getattr(train, name)
+    relative = RELATIVE_RATES.get(phase.optimiser, 1.0)
+    return Rates(
+        lr=ADAMW_RATES[name] * relative if phase.lr is None else phase.lr,
+        weight_decay=ADAMW_DECAY / relative if phase.weight_decay is None else phase.weight_decay,
+    )
+
+
 def settle_train(train: recipe.Train) -> recipe.Train:
-    """The section with a rate and a weight decay in both phases: the optimiser's own where the recipe gives none."""
-    phases = {}
-    for name, rate in ADAMW_RATES.items():
-        phase: recipe.Phase = getattr(train, name)
-        relative = RELATIVE_RATES.get(phase.optimiser, 1.0)
-        own = {"lr": rate * relative, "weight_decay": ADAMW_DECAY / relative}
-        given = phase.model_dump(include=set(own), exclude_none=True)
-        phases[name] = phase.model_copy(update=own | given)
+    """Return the section with rates in both phases, see `settle_rates`."""
+    phases = {name: getattr(train, name).model_copy(update=asdict(settle_rates(train, name))) for name in ADAMW_RATES}
     return train.model_copy(update=phases)
 
 
@@ -106,7 +166,7 @@ def build_optimiser(
 
 
 def set_learning(optimiser: torch.optim.Optimizer, learning: bool) -> None:
-    """Tell a schedule-free optimiser whether weights are about to learn or to be looked at; others need no word."""
+    """Switch a schedule-free optimiser between training and evaluation; no-op for others."""
     if isinstance(optimiser, Lookahead):
         optimiser = optimiser.fast
     switch: Any = getattr(optimiser, "train" if learning else "eval", None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import chain, repeat
 
 import numpy as np
@@ -28,20 +28,21 @@ def find_rate(
     step: Step,
     rng: np.random.Generator,
 ) -> float:
-    """The head's rate that a learning-rate range test proposes (Smith 2017); the weights are left as they were.
+    """Return the head's rate that a learning-rate range test proposes (Smith 2017); the weights are left as they were.
 
     The rate rises from step to step by the same factor; proposed is a tenth of the rate at which the smoothed loss of
-    training batches was least. Nothing is looked at but the training images.
+    training batches was least. Only training images are used.
 
     Args:
         scales: rate of each parameter group relative to the head's.
         step: one step of the optimiser on some batches, as training makes it; their mean loss.
     """
     before = copy_weights(task.module)
+    batches = chain.from_iterable(task.draw_batches(rng) for _ in repeat(None))  # epochs without end
     rates = np.geomspace(LOWEST, HIGHEST, STEPS)
     smooth = least = None
     best = float(rates[0])
-    for i, (batch, rate) in enumerate(zip(_repeat_batches(task, rng), rates, strict=False)):
+    for i, (batch, rate) in enumerate(zip(batches, rates, strict=False)):
         for group, scale in zip(optimiser.param_groups, scales, strict=True):
             group["lr"] = float(rate) * scale
         value = step([batch])
@@ -53,8 +54,3 @@ def find_rate(
             least, best = smooth, float(rate)
     task.module.load_state_dict(before)
     return best / BELOW_LEAST
-
-
-def _repeat_batches(task: Task, rng: np.random.Generator) -> Iterator[tuple[Forward, torch.Tensor]]:
-    """Passes over the training images without end."""
-    return chain.from_iterable(task.draw_batches(rng) for _ in repeat(None))

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch.optim import lr_scheduler
 
 from ...registry import Registry
 
-
-class Schedule(Protocol):
-    """What the loop wants of a schedule."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Where it is."""
-
-    def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
-        """Go on from there."""
-
-
 SCHEDULES: Registry[lr_scheduler.LRScheduler] = Registry("schedule")
 
 
 @SCHEDULES.register("cosine", summary="half a cosine from the full rate to zero", reference="Loshchilov & Hutter 2017")
 def build_cosine(optimiser: torch.optim.Optimizer, *, epochs: int, patience: int) -> lr_scheduler.LRScheduler:
-    """Cosine over ``epochs``; ``patience`` plays no part."""
+    """Cosine over ``epochs``; ``patience`` has no effect."""
     return lr_scheduler.CosineAnnealingLR(optimiser, T_max=epochs)
 
 
@@ -51,7 +40,7 @@ def build_constant(optimiser: torch.optim.Optimizer, *, epochs: int, patience: i
 class Warmup:
     """A linear rise over some epochs, then another schedule, which begins with its own first epoch.
 
-    torch's chain of schedules does not take a plateau.
+    torch's SequentialLR takes no plateau; timm's warm-up begins at one rate for all layers, whatever their share.
     """
 
     def __init__(self, optimiser: torch.optim.Optimizer, *, epochs: int, then: lr_scheduler.LRScheduler) -> None:
@@ -74,7 +63,7 @@ class Warmup:
             group["lr"] = rate * share
 
     def state_dict(self) -> dict[str, Any]:
-        """Epoch, the full rates, which a rate test may have found, and the state of the other schedule."""
+        """Return the epoch, the full rates, which a rate test may have found, and the state of the other schedule."""
         return {"epoch": self.epoch, "full": self.full, "then": self.then.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -83,10 +72,13 @@ class Warmup:
         self.then.load_state_dict(state_dict["then"])
 
 
+Schedule = Warmup | lr_scheduler.LRScheduler
+
+
 def build_schedule(
     name: str, optimiser: torch.optim.Optimizer, *, epochs: int, patience: int, warmup_epochs: int
 ) -> Schedule:
-    """The schedule ``name`` over what a warm-up leaves of the epochs.
+    """Return the schedule ``name`` over what a warm-up leaves of the epochs.
 
     Raises:
         PartError: there is no such schedule.
@@ -100,5 +92,5 @@ def step_schedule(schedule: Schedule, *, loss: float) -> None:
     """Move on by one epoch; a plateau schedule looks at ``loss``."""
     if isinstance(schedule, Warmup | lr_scheduler.ReduceLROnPlateau):
         schedule.step(loss)
-    elif isinstance(schedule, lr_scheduler.LRScheduler):
+    else:
         schedule.step()

@@ -20,7 +20,7 @@ from ...models import Network
 from ...samples import Batch, Edit, Operation, normalise_tiles, run_steps
 from ...types import InputSpec
 from ..forward import CHUNK_TILES, at_rest
-from ..guides import GuideSource
+from ..maskfeatures import MaskFeatureSource
 from ..optim.losses import weigh_classes
 
 RESAMPLES = 1000
@@ -37,7 +37,7 @@ class Probe:
     """A frozen network and a few tiles of some images.
 
     Attributes:
-        network: as it stands; it looks in eval mode and is left as it was.
+        network: used in eval mode; its mode is restored.
         batch: the images, with their tiles as the network sees them.
         classes: number of classes.
         guides: what the mask says, where the reader asks.
@@ -48,7 +48,7 @@ class Probe:
     classes: int
     spec: InputSpec
     fabric: Fabric
-    guides: GuideSource
+    guides: MaskFeatureSource
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -60,7 +60,8 @@ class Probe:
         self.weights = weigh_classes(counts, kind="balanced")[self.batch.targets].double()
 
     def embed(self, draw: DrawEdit | None = None) -> torch.Tensor:
-        """Features (n, tiles_per_image, D) of the tiles after what is drawn for each; None leaves them as they are."""
+        """Return features (n, tiles_per_image, D) of the tiles after what is drawn for each; None leaves them as they
+        are."""
         rng = np.random.default_rng(self.seed + 1)
         flat = self.batch.tiles.reshape(-1, *self.batch.tiles.shape[2:])
         edited = flat if draw is None else np.stack([draw(rng)(tile) for tile in flat])
@@ -74,14 +75,14 @@ class Probe:
         return torch.cat(parts).clone().reshape(*self.batch.rows.shape, -1)
 
     def look(self, draw: DrawEdit | None = None) -> torch.Tensor:
-        """Logits (n, C) of the images."""
+        """Return logits (n, C) of the images."""
         features = self.embed(draw)
         with at_rest(self.network), torch.inference_mode():
             logits = self.network.reader(features, positions=self.places, guide=self.guide)[0]
         return torch.as_tensor(logits).float().cpu()
 
     def measure(self, logits: torch.Tensor) -> float:
-        """Cross-entropy of logits (n, C), classes of equal weight."""
+        """Return cross-entropy of logits (n, C), classes of equal weight."""
         losses = F.cross_entropy(logits.double(), self.batch.targets, reduction="none")
         return float((losses * self.weights).sum() / self.weights.sum())
 
@@ -102,12 +103,12 @@ class Effect:
 
     @property
     def destroys(self) -> bool:
-        """Whether the score falls by more than noise; not where that cannot be told."""
+        """Tell whether the score falls by more than noise; not where that cannot be told."""
         return self.low > 0
 
 
 def draw_operation(operation: Operation, amount: float, rng: np.random.Generator) -> Edit:
-    """One operation of one size, its sign a coin's."""
+    """Draw one operation of one size, its sign by a coin."""
     return partial(run_steps, [(operation, amount * float(rng.choice([-1.0, 1.0])), int(rng.integers(2**32)))])
 
 
@@ -119,7 +120,7 @@ def weigh_operations(
     cases: Sequence[str],
     progress: Progress | None = None,
 ) -> tuple[Effect, ...]:
-    """The effect of each operation at one amount (0 to 1).
+    """Return the effect of each operation at one amount (0 to 1).
 
     Args:
         cases: (n,) case of each image of the probe; whole cases are drawn anew.

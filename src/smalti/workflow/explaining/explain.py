@@ -28,7 +28,7 @@ from ..staging import stage
 from .heatmaps import find_place, name_heatmap, write_heatmaps
 
 if TYPE_CHECKING:
-    from ...explain.explanation import Explanation, Question
+    from ...explain.explanation import Explanation, ExplanationRequest
     from ...tile import TileStore
 
 EXPLANATION_NAME = "explanation.json"
@@ -64,14 +64,14 @@ def explain_run(
     classes = tuple(scores.columns)
     if shown is not None and shown not in classes:
         raise _name_missing("class", shown, classes)
-    experiment, splits = reopen(folder.path, listener=listener)
+    experiment = reopen(folder.path, listener=listener)
     chosen = choose_samples(experiment.cohort, images)
     from ...explain.explanation import explain_images
 
     with stage(folder, "explain"):
         questions = list(_ask(chosen, scores, shown))
         album = Album(classes)
-        for done, explanation in enumerate(explain_images(experiment, splits, questions, tell=listener.tell)):
+        for done, explanation in enumerate(explain_images(experiment, questions, tell=listener.tell)):
             place = find_place(explanation, experiment.store)
             album.add(explanation, write_heatmaps(folder.path / "heatmaps", explanation, place, classes=classes))
             listener.tell("heat maps", done + 1, len(questions))
@@ -172,14 +172,14 @@ def _name_missing(what: str, name: str, known: Sequence[str]) -> DataError:
     return DataError(f"the run knows no {what} '{name}'. Fix: one of {', '.join(near)}")
 
 
-def _ask(samples: Sequence[Sample], scores: pd.DataFrame, shown: str | None) -> Iterator[Question]:
-    from ...explain.explanation import Question
+def _ask(samples: Sequence[Sample], scores: pd.DataFrame, shown: str | None) -> Iterator[ExplanationRequest]:
+    from ...explain.explanation import ExplanationRequest
 
     classes = list(scores.columns)
     for sample in samples:
         predicted = int(scores.loc[sample.image].to_numpy().argmax())
         given = None if sample.label is None else classes.index(sample.label)
-        yield Question(sample, predicted if shown is None else classes.index(shown), given)
+        yield ExplanationRequest(sample, predicted if shown is None else classes.index(shown), given)
 
 
 @dataclass

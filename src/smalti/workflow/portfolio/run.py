@@ -145,8 +145,8 @@ def _run_member(
     try:
         with stage(run_folder, f"member {member.name}"):
             name = folder.relative_to(runs).as_posix()
-            experiment, splits = train_networks(ground, member.recipe, runs=runs, name=name, listener=quiet)
-            predict(experiment, splits, listener=quiet)
+            experiment = train_networks(ground, member.recipe, runs=runs, name=name, listener=quiet)
+            predict(experiment, listener=quiet)
     except (DivergenceError, PartError, RecipeError, WeightsError) as error:  # of this member alone
         listener.say(f"{member.name} failed and is left out: {error}")
         return row | {"status": "failed", "reason": str(error)}

@@ -33,16 +33,14 @@ from .units import record_unit, settle_unit
 if TYPE_CHECKING:
     from ...models import Backbone
     from ...samples import StainMaps
-    from ...train import Experiment, Features, Frozen
+    from ...train import Experiment, Features, FrozenFeatures
 
 TRAINING_SECTIONS = ("tile", "stain", "split", "model", "train")
 UNTOUCHED = "none"  # of `STAINS`
 UNFITTED = ("average", "average_seeds")
 
 
-def prepare(
-    ground: Ground, plan: Recipe, *, runs: Path, name: str | None, listener: Listener
-) -> tuple[Experiment, tuple[Split, ...]]:
+def prepare(ground: Ground, plan: Recipe, *, runs: Path, name: str | None, listener: Listener) -> Experiment:
     """Record the plan, then tiles and features: all that the folds share."""
     from ...models import build_backbone
     from ...tile import build_store
@@ -86,15 +84,14 @@ def prepare(
     stains = fit_stains(ground.cohort, store, plan, splits=splits)
     if plan.stain.normalise != UNTOUCHED:
         record_stains(run_folder, ground.cohort, stains, method=plan.stain.normalise, listener=listener)
-    frozen: dict[str, Frozen] = {}
+    frozen: dict[str, FrozenFeatures] = {}
     if plan.train.transfer.epochs > 0:
         with stage(run_folder, "features"):
             embed = partial(_embed, plan, backbone, fabric=fabric, cache=cache, listener=listener)
             frozen = _freeze(embed, stains, plan, classes=len(ground.cohort.classes))
-    experiment = Experiment(
-        run_folder, plan, ground.cohort, store, backbone, frozen, device, fabric, stains, digests, given
+    return Experiment(
+        run_folder, plan, ground.cohort, splits, store, backbone, frozen, device, fabric, stains, digests, given
     )
-    return experiment, splits
 
 
 def _settle_sizes(
@@ -284,11 +281,11 @@ def _hash_backbone(backbone: Any) -> str:
 
 def _freeze(
     embed: Callable[[StainMaps], Features], stains: dict[str, StainMaps], plan: Recipe, *, classes: int
-) -> dict[str, Frozen]:
+) -> dict[str, FrozenFeatures]:
     """What a frozen backbone sees in each fold; computed once for all that see the same."""
     from ...train import freeze
 
-    seen: dict[str, Frozen] = {}
+    seen: dict[str, FrozenFeatures] = {}
     for maps in stains.values():
         if maps.key not in seen:
             seen[maps.key] = freeze(embed(maps), plan, classes=classes)
@@ -317,13 +314,13 @@ def refold(
 ) -> Experiment:
     """The experiment on a part of its cohort, in other folds, each with what it may see of its own images."""
     stains = fit_stains(cohort, experiment.store, experiment.recipe, splits=splits)
-    frozen: dict[str, Frozen] = {}
+    frozen: dict[str, FrozenFeatures] = {}
     if experiment.recipe.train.transfer.epochs > 0:
         embed = partial(
             _embed, experiment.recipe, experiment.backbone, fabric=experiment.fabric, cache=cache, listener=SILENT
         )
         frozen = _freeze(embed, stains, experiment.recipe, classes=len(cohort.classes))
-    return replace(experiment, run=run_folder, cohort=cohort, frozen=frozen, stains=stains)
+    return replace(experiment, run=run_folder, cohort=cohort, splits=splits, frozen=frozen, stains=stains)
 
 
 def _describe_form(cohort: Cohort) -> dict[str, Any]:

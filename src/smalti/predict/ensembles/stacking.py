@@ -20,8 +20,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.multiclass import OneVsRestClassifier
 
-from ..errors import MissingExtraError
-from .ensembles import ENSEMBLES, Blend, Ensemble, Floats, Inner, Ints, combine_folds
+from ...errors import MissingExtraError
+from ...train import weigh_classes
+from .combining import ENSEMBLES, Ensemble, combine_folds
+from .members import Blend, Floats, Inner, Ints
 
 SMALLEST_SCORE = 1e-6  # smaller scores count as this, so that one confident error does not outweigh all other images
 STRENGTHS = (0.01, 0.03, 0.1, 0.3)  # C of the logistic regression, the inverse of its L2 penalty
@@ -83,25 +85,27 @@ def build_stack_xgboost() -> Ensemble:
 
 
 def make_design(scores: Floats) -> Floats:
-    """Scores of the members (M, n, C) as inputs (n, M * C): logarithms, centred over the classes of each member."""
+    """Return scores of the members (M, n, C) as inputs (n, M * C): logarithms, centred over the classes of each
+    member."""
     logs = np.log(np.clip(scores, SMALLEST_SCORE, 1))
     centred: Floats = logs - logs.mean(axis=2, keepdims=True)
     return np.concatenate(list(centred), axis=1)
 
 
 def learn_multinomial(design: Floats, classes: Ints, *, strength: float) -> Any:
-    """One softmax over all classes, each class of equal weight."""
+    """Fit one softmax over all classes, each class of equal weight."""
     return LogisticRegression(C=strength, class_weight="balanced", max_iter=1000).fit(design, classes)
 
 
 def learn_ovr(design: Floats, classes: Ints, *, strength: float) -> Any:
-    """A regression for each class against the rest, both sides of equal weight."""
+    """Fit a regression for each class against the rest, both sides of equal weight."""
     single = LogisticRegression(C=strength, class_weight="balanced", max_iter=1000)
     return OneVsRestClassifier(single).fit(design, classes)
 
 
 def fit_logistic(inner: Inner, *, learn: Callable[..., Any]) -> Blend:
-    """A logistic regression on the inner rows, its strength chosen among ``STRENGTHS`` by cross-validation in them."""
+    """Fit a logistic regression on the inner rows, its strength chosen among ``STRENGTHS`` by cross-validation in
+    them."""
     present, classes = np.unique(inner.y_true, return_inverse=True)
     design = make_design(inner.scores)
     strength = choose_strength(design, classes, inner.case, learn=learn)
@@ -114,18 +118,19 @@ def fit_logistic(inner: Inner, *, learn: Callable[..., Any]) -> Blend:
 
 
 def fit_trees(inner: Inner, *, build: Callable[[], Any]) -> Blend:
-    """Boosted trees on the inner rows; their few small trees are the regularisation."""
+    """Fit boosted trees on the inner rows; their few small trees are the regularisation."""
     present, classes = np.unique(inner.y_true, return_inverse=True)
 
     def learn(design: Floats, classes: Ints) -> Any:
-        return build().fit(design, classes, sample_weight=weigh_classes(classes))
+        return build().fit(design, classes, sample_weight=weigh_rows(classes))
 
     apply = _fit_scaled(make_design(inner.scores), classes, learn)
     return Blend(partial(_apply_stacker, apply=apply, present=present), note=_describe_missing(inner, present))
 
 
 def choose_strength(design: Floats, classes: Ints, case: Ints, *, learn: Callable[..., Any]) -> float | None:
-    """The C with the lowest log loss (each class of equal weight) of held-out cases; None where they are too few.
+    """Return the C with the lowest log loss (each class of equal weight) of held-out cases; None where they are too
+    few.
 
     The predictions of all held-out parts are pooled; of equals, the smaller C.
 
@@ -144,12 +149,13 @@ def choose_strength(design: Floats, classes: Ints, case: Ints, *, learn: Callabl
         for train, held in folds:
             apply = _fit_scaled(design[train], classes[train], partial(learn, strength=strength))
             of_truth[held] = apply(design[held])[np.arange(held.size), classes[held]]
-        losses.append(-np.log(np.clip(of_truth, SMALLEST_SCORE, 1)) @ weigh_classes(classes))
+        losses.append(-np.log(np.clip(of_truth, SMALLEST_SCORE, 1)) @ weigh_rows(classes))
     return STRENGTHS[int(np.argmin(losses))]
 
 
 def split_inner(classes: Ints, case: Ints) -> list[tuple[Ints, Ints]] | None:
-    """Training and held-out rows of up to ``MOST_FOLDS`` parts by case; None where training would lack a class."""
+    """Return training and held-out rows of up to ``MOST_FOLDS`` parts by case; None where training would lack a
+    class."""
     present = np.unique(classes).size
     largest = int(np.bincount(classes).max())  # scikit-learn refuses more folds than the largest class has rows
     for folds in range(min(MOST_FOLDS, np.unique(case).size, largest), 1, -1):
@@ -163,11 +169,9 @@ def split_inner(classes: Ints, case: Ints) -> list[tuple[Ints, Ints]] | None:
     return None
 
 
-def weigh_classes(classes: Ints) -> Floats:
-    """Weight of each row (n,), mean 1, so that every class that occurs weighs the same."""
-    counts = np.bincount(classes)
-    weights: Floats = classes.size / (np.count_nonzero(counts) * counts[classes])
-    return weights
+def weigh_rows(classes: Ints) -> Floats:
+    """Return the weight of each row (n,), mean 1, under which every class weighs the same."""
+    return weigh_classes(np.bincount(classes), kind="balanced").double().numpy()[classes]
 
 
 def _fit_scaled(design: Floats, classes: Ints, learn: Learner) -> Callable[[Floats], Floats]:
@@ -179,7 +183,7 @@ def _fit_scaled(design: Floats, classes: Ints, learn: Learner) -> Callable[[Floa
 
 
 def _apply_stacker(scores: Floats, *, apply: Callable[[Floats], Floats], present: Ints) -> Floats:
-    """Probabilities (n, C): absent classes keep the mean of the members, the stacker shares out the rest."""
+    """Return probabilities (n, C): absent classes keep the mean of the members, the stacker shares out the rest."""
     result = np.clip(scores.mean(axis=0), SMALLEST_SCORE, None)
     result /= result.sum(axis=1, keepdims=True)
     share = result[:, present].sum(axis=1, keepdims=True)

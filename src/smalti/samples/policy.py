@@ -21,8 +21,8 @@ from ..errors import PartError, RecipeError
 from ..notation import read_yaml
 from ..store import write_atomic
 from .augment import AUGMENTATIONS, Edit, Transform, build_flips
+from .automated import Step, run_steps
 from .operations import GENERAL, TISSUE
-from .storms import Step, run_steps
 
 OPERATIONS = {**GENERAL, **TISSUE}
 
@@ -53,7 +53,7 @@ class Stage(NamedTuple):
 class Policy:
     """An augmentation: flips and quarter turns, then for each tile one chain of the stage that holds.
 
-    Its strength is what was learned; the strength of the phase plays no part.
+    Its strength is what was learned; the strength of the phase has no effect.
 
     Attributes:
         stages: in the order of their starts, the first at 0.
@@ -68,12 +68,12 @@ class Policy:
     share: float = 0.0
 
     def at(self, share: float) -> Policy:
-        """The same policy at another moment of the phase, 0 its first epoch and 1 its last."""
+        """Return the same policy at another moment of the phase, 0 its first epoch and 1 its last."""
         return replace(self, share=share)
 
     @property
     def chains(self) -> tuple[Chain, ...]:
-        """What holds now."""
+        """Return the chains of the present stage."""
         return [stage for stage in self.stages if stage.start <= self.share + 1e-9][-1].chains
 
     def __call__(self, images: int, tiles: int, strength: float, rng: np.random.Generator) -> Transform:
@@ -87,7 +87,7 @@ class Policy:
 
 
 def draw_chain(moves: Sequence[Move], rng: np.random.Generator) -> Edit:
-    """One draw of a chain: what it does to a tile."""
+    """Draw what a chain does to a tile."""
     steps: list[Step] = []
     for move in moves:
         happens, sign, seed = rng.random() < move.chance, float(rng.choice([-1.0, 1.0])), int(rng.integers(2**32))
@@ -97,12 +97,18 @@ def draw_chain(moves: Sequence[Move], rng: np.random.Generator) -> Edit:
 
 
 def describe_policy(policy: Policy) -> dict[str, Any]:
-    """The content of its file."""
+    """Return the content of its file."""
     stages = [
         {
             "start": round(stage.start, 4),
             "chains": [
-                {"weight": round(chain.weight, 4), "moves": [_describe_move(move) for move in chain.moves]}
+                {
+                    "weight": round(chain.weight, 4),
+                    "moves": [
+                        {"operation": m.operation, "chance": round(m.chance, 4), "amount": round(m.amount, 4)}
+                        for m in chain.moves
+                    ],
+                }
                 for chain in stage.chains
             ],
         }
@@ -111,20 +117,27 @@ def describe_policy(policy: Policy) -> dict[str, Any]:
     return {"found": dict(policy.found), "stages": stages, "seen": sorted(policy.seen)}
 
 
-def _describe_move(move: Move) -> dict[str, Any]:
-    return {"operation": move.operation, "chance": round(move.chance, 4), "amount": round(move.amount, 4)}
-
-
 def parse_policy(content: Any, *, where: str) -> Policy:
-    """A policy from the content of its file.
+    """Return a policy from the content of its file.
 
     Raises:
         PartError: what is wrong with it, all at once.
     """
     try:
         stages = tuple(
-            Stage(float(s["start"]), tuple(Chain(float(c["weight"]), _parse_moves(c)) for c in s["chains"]))
-            for s in content["stages"]
+            Stage(
+                float(stage["start"]),
+                tuple(
+                    Chain(
+                        float(chain["weight"]),
+                        tuple(
+                            Move(str(m["operation"]), float(m["chance"]), float(m["amount"])) for m in chain["moves"]
+                        ),
+                    )
+                    for chain in stage["chains"]
+                ),
+            )
+            for stage in content["stages"]
         )
         policy = Policy(stages, dict(content.get("found") or {}), frozenset(map(str, content.get("seen") or ())))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -136,12 +149,8 @@ def parse_policy(content: Any, *, where: str) -> Policy:
     return policy
 
 
-def _parse_moves(chain: dict[str, Any]) -> tuple[Move, ...]:
-    return tuple(Move(str(m["operation"]), float(m["chance"]), float(m["amount"])) for m in chain["moves"])
-
-
 def _check_policy(policy: Policy) -> list[str]:
-    """What is wrong with a policy, in words."""
+    """List what is wrong with a policy, in words."""
     starts = [stage.start for stage in policy.stages]
     chains = [chain for stage in policy.stages for chain in stage.chains]
     moves = [move for chain in chains for move in chain.moves]

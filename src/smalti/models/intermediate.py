@@ -9,7 +9,7 @@ from torch import nn
 
 from ..errors import PartError
 
-STAGES = 3  # the last so many; before them are edges and colours
+STAGES = 3  # number of last stages that are read; before them are edges and colours
 
 
 class Stages(nn.Module):
@@ -28,7 +28,7 @@ class Stages(nn.Module):
         self.network = network
 
     def read_maps(self, tiles: torch.Tensor) -> list[torch.Tensor]:
-        """The maps of tiles (M, 3, H, W), normalised: of each stage (M, K, h, w), the finest first."""
+        """Return the maps of tiles (M, 3, H, W), normalised: of each stage (M, K, h, w), the finest first."""
         network: Any = self.network
         maps = network.forward_intermediates(tiles, indices=STAGES, output_fmt="NCHW", intermediates_only=True)
         return [one.float() for one in maps]

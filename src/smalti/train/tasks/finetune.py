@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,9 +13,9 @@ from lightning.fabric import Fabric
 from numpy.typing import NDArray
 from torch.optim.swa_utils import update_bn
 
-from .. import recipe
-from ..models import Guide, Network, Norm, ParameterGroup, build_groups, open_stage
-from ..samples import (
+from ... import recipe
+from ...models import MaskFeatures, Network, Norm, ParameterGroup, build_groups, open_stage
+from ...samples import (
     Augmentation,
     BagBatches,
     Batch,
@@ -29,12 +30,12 @@ from ..samples import (
     normalise_tiles,
     pair_bags,
 )
-from ..tile import TileStore
-from ..types import InputSpec
-from .forward import score_bags
-from .guides import GuideSource
-from .optim.losses import measure_divergence
-from .tasks import Forward
+from ...tile import TileStore
+from ...types import InputSpec
+from ..forward import score_bags
+from ..maskfeatures import MaskFeatureSource
+from ..optim.losses import measure_divergence
+from .transfer import Forward
 
 VIEWS = 3  # of a tile, where predictions have to agree: as it is, and two augmented ones (Hendrycks et al. 2020)
 
@@ -60,7 +61,7 @@ class FinetuneTask:
         self.forward = self.fabric.setup_module(self.module)
         self._augment = self.augmentation
         self._strength = self.phase.strength_start
-        self._guides = GuideSource.open(self.store, self.module.reader)
+        self._guides = MaskFeatureSource.open(self.store, self.module.reader)
 
     def reestimate(self, rng: np.random.Generator) -> None:
         """Measure the statistics of batch normalisation anew: their mean over the batches of one pass, unaugmented."""
@@ -68,12 +69,13 @@ class FinetuneTask:
         update_bn(map(self._normalise, plain), self.module.backbone)
 
     def _normalise(self, batch: Batch) -> torch.Tensor:
-        """What the backbone takes (B * N, 3 or 4, H, W), on the device; a mask that only mixing wanted is left out."""
+        """Return the input of the backbone (B * N, 3 or 4, H, W), on the device; a mask that only mixing wanted is left
+        out."""
         tiles = torch.from_numpy(batch.tiles)[..., : 4 if self.module.takes_mask else 3]
         return normalise_tiles(tiles.flatten(0, 1).to(self.fabric.device), spec=self.spec)
 
     def list_groups(self) -> list[ParameterGroup]:
-        """Backbone, pooler and head, the rate falling towards the stem."""
+        """Return backbone, pooler and head, the rate falling towards the stem."""
         return build_groups(self.module.backbone, self.module.reader, layer_decay=self.phase.layer_decay)
 
     def start_epoch(self, epoch: int, epochs: int) -> None:
@@ -90,8 +92,8 @@ class FinetuneTask:
         self._strength = (1 - share) * self.phase.strength_start + share * self.phase.strength_end
 
     def show_tiles(self, bags: NDArray[np.int64], *, draws: int) -> NDArray[np.uint8]:
-        """A tile of each of n bags (n, 1 + 2 * draws, H, W, 3): as it is, ``draws`` times as the first epoch makes it,
-        and as often as the last does."""
+        """Return a tile of each of n bags (n, 1 + 2 * draws, H, W, 3): as it is, ``draws`` times as the first epoch
+        makes it, and as often as the last does."""
         rng = np.random.default_rng(0)
         rows = np.array([[self.store.rows(int(bag)).start] for bag in bags])
         tiles = self.store.read_tiles(rows.ravel(), masked=False)[:, None]
@@ -104,7 +106,7 @@ class FinetuneTask:
         return np.concatenate(columns, axis=1)
 
     def draw_batches(self, rng: np.random.Generator) -> Iterator[tuple[Forward, torch.Tensor]]:
-        """Augmented tiles, read and augmented one step ahead."""
+        """Yield augmented tiles, read and augmented one step ahead."""
         colours = np.random.default_rng(rng.integers(2**63))
         device = self.fabric.device
         for batch, guide in iterate_ahead(self.augment_batches(rng, colours)):
@@ -118,8 +120,8 @@ class FinetuneTask:
 
     def augment_batches(
         self, rng: np.random.Generator, colours: np.random.Generator
-    ) -> Iterator[tuple[Batch, Guide | None]]:
-        """Batches of one pass, their tiles augmented, and what the mask says about them, turned along.
+    ) -> Iterator[tuple[Batch, MaskFeatures | None]]:
+        """Yield batches of one pass, their tiles augmented, and what the mask says about them, turned along.
 
         With ``consistency`` tiles are (3 * B, N, H, W, C): as they are but for their turns, then augmented twice.
         """
@@ -132,49 +134,47 @@ class FinetuneTask:
                 again = replace(self._draw_transform(batch, colours), turns=transform.turns)
                 transforms = [plain, transform, again]
             batch = replace(batch, tiles=np.concatenate([transform_tiles(batch, t, self.stains) for t in transforms]))
-            yield self._mix_pixels(batch, colours), guide
+            if self.phase.pixel_mixing != "none":  # what the guide says about shapes stays
+                pairing = pair_bags(len(batch.tiles), alpha=self.phase.pixel_alpha, rng=colours)
+                tiles, kept = mix_pixels(batch.tiles, pairing, way=self.phase.pixel_mixing, rng=colours)
+                targets = mix_targets(batch.targets, pairing, kept=kept, classes=self.classes)
+                batch = replace(batch, tiles=tiles, targets=targets)
+            yield batch, guide
 
     def _draw_transform(self, batch: Batch, colours: np.random.Generator) -> Transform:
         return self._augment(len(batch.rows), batch.rows.shape[1], self._strength, colours)
 
     def _agree(
-        self, images: torch.Tensor, bag_tiles: int, places: torch.Tensor, targets: torch.Tensor, guide: Guide | None
+        self,
+        images: torch.Tensor,
+        bag_tiles: int,
+        places: torch.Tensor,
+        targets: torch.Tensor,
+        guide: MaskFeatures | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits (B, C) of tiles as they are; the further loss is what the three views disagree about."""
-        thrice = None if guide is None else Guide(*(None if v is None else torch.cat([v] * VIEWS) for v in guide))
+        """Return logits (B, C) of tiles as they are; the further loss is what the three views disagree about."""
+        thrice = (
+            None if guide is None else MaskFeatures(*(None if v is None else torch.cat([v] * VIEWS) for v in guide))
+        )
         given = (torch.cat([places] * VIEWS), torch.cat([targets] * VIEWS), thrice)
         logits, extra = self.forward(images, bag_tiles, *given)
         views = logits.float().chunk(VIEWS)
         further = self.phase.consistency * measure_divergence(views)
         return views[0], further if extra is None else further + extra
 
-    def _mix_pixels(self, batch: Batch, rng: np.random.Generator) -> Batch:
-        """Bags mixed with partners of the batch, where that is asked for; what a mask's geometry says stays."""
-        if self.phase.pixel_mixing == "none":
-            return batch
-        pairing = pair_bags(len(batch.tiles), alpha=self.phase.pixel_alpha, rng=rng)
-        tiles, kept = mix_pixels(batch.tiles, pairing, way=self.phase.pixel_mixing, rng=rng)
-        targets = mix_targets(batch.targets, pairing, kept=kept, classes=self.classes)
-        return replace(batch, tiles=tiles, targets=targets)
-
-    def score_inner(self) -> torch.Tensor:
-        """Logits of the inner images from all their tiles."""
-        return self._score(self.inner_bags)
-
-    def score_watched(self) -> torch.Tensor:
-        """Logits of the watched images from all their tiles."""
-        return self._score(self.watched_bags)
-
-    def _score(self, bags: NDArray[np.int64]) -> torch.Tensor:
+    def score(self, part: Literal["inner", "watched"]) -> torch.Tensor:
+        """Return logits (n, C) of the images of a part from all their tiles."""
+        bags = self.inner_bags if part == "inner" else self.watched_bags
         return score_bags(self.module, self.store, bags, spec=self.spec, fabric=self.fabric, stains=self.stains)
 
 
 def transform_tiles(batch: Batch, transform: Transform, stains: StainMaps | None) -> NDArray[np.uint8]:
-    """The tiles of a batch after a transform, its amounts of stain in the frames of ``stains`` where there are any."""
+    """Return the tiles of a batch after a transform, its amounts of stain in the frames of ``stains`` where there are
+    any."""
     maps = None if stains is None else stains.solve(batch.rows, transform.amounts)
     return apply_transform(batch.tiles, transform, maps=maps)
 
 
 def restain(batch: Batch, stains: StainMaps | None) -> Batch:
-    """A batch as the fold sees it, unaugmented."""
+    """Return a batch as the fold sees it, unaugmented."""
     return replace(batch, tiles=transform_tiles(batch, identity_transform(*batch.rows.shape), stains))

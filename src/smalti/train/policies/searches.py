@@ -74,7 +74,14 @@ def build_density(*, trials: int = 100, kept: int = 10) -> Search:
         found: list[tuple[float, tuple[Move, ...]]] = []
 
         def score(trial: optuna.Trial) -> float:
-            moves = tuple(_suggest_move(trial, k, tuple(operations)) for k in range(MOVES))
+            moves = tuple(
+                Move(
+                    str(trial.suggest_categorical(f"operation{number}", tuple(operations))),
+                    trial.suggest_float(f"chance{number}", LEAST_CHANCE, 1.0),
+                    trial.suggest_float(f"amount{number}", LEAST_AMOUNT, 1.0),
+                )
+                for number in range(MOVES)
+            )
             loss = inner.measure(inner.look(partial(draw_chain, moves)))
             found.append((loss, moves))
             if progress is not None:
@@ -83,7 +90,11 @@ def build_density(*, trials: int = 100, kept: int = 10) -> Search:
 
         study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed, multivariate=False))
         study.optimize(score, n_trials=trials)
-        best = _take_distinct(sorted(found, key=lambda pair: pair[0]), count=kept)
+        # Those that differ in their operations: a search comes back to what it likes.
+        distinct: dict[tuple[str, ...], tuple[float, tuple[Move, ...]]] = {}
+        for loss, moves in sorted(found, key=lambda pair: pair[0]):
+            distinct.setdefault(tuple(move.operation for move in moves), (loss, moves))
+        best = list(distinct.values())[:kept]
         about = {
             "by": "density", "trials": trials, "inner_loss_plain": round(plain, 4),
             "inner_loss_kept": [round(loss, 4) for loss, _ in best],
@@ -91,22 +102,6 @@ def build_density(*, trials: int = 100, kept: int = 10) -> Search:
         return Policy((Stage(0.0, tuple(Chain(1.0, moves) for _, moves in best)),), found=about)
 
     return search
-
-
-def _suggest_move(trial: optuna.Trial, number: int, names: tuple[str, ...]) -> Move:
-    return Move(
-        str(trial.suggest_categorical(f"operation{number}", names)),
-        trial.suggest_float(f"chance{number}", LEAST_CHANCE, 1.0),
-        trial.suggest_float(f"amount{number}", LEAST_AMOUNT, 1.0),
-    )
-
-
-def _take_distinct(ranked: list[tuple[float, tuple[Move, ...]]], *, count: int) -> list[tuple[float, tuple[Move, ...]]]:
-    """The first ``count`` that differ in their operations: a search comes back to what it likes."""
-    taken: dict[tuple[str, ...], tuple[float, tuple[Move, ...]]] = {}
-    for loss, moves in ranked:
-        taken.setdefault(tuple(move.operation for move in moves), (loss, moves))
-    return list(taken.values())[:count]
 
 
 @dataclass
@@ -196,7 +191,7 @@ class Population:
         self.weights = training.weights.float().to(self.bank.device)
 
     def draw(self, count: int) -> list[Member]:
-        """Heads as phase ``transfer`` left them, with policies drawn at random, from mild to wild."""
+        """Return heads as phase ``transfer`` left them, with policies drawn at random, from mild to wild."""
         size = len(self.names)
         crowd = []
         for _ in range(count):
@@ -207,13 +202,13 @@ class Population:
         return crowd
 
     def learn(self, member: Member, passes: int) -> None:
-        """Some steps over all training images, each tile by what the member's policy draws for it; then its score."""
+        """Train a member on all training images, each tile by what its policy draws for it; then score it."""
         optimiser = torch.optim.AdamW([p for p in member.reader.parameters() if p.requires_grad], lr=self.rate)
         images, tiles = self.training.batch.rows.shape
         member.reader.train()
         torch.manual_seed(int(self.rng.integers(2**31)))  # dropout of the head
         for _ in range(passes):
-            chosen = torch.from_numpy(self._choose(member, (images, tiles)))
+            chosen = torch.from_numpy(self.choose(member, (images, tiles)))
             features = self.bank[chosen, torch.arange(images)[:, None], torch.arange(tiles)]
             logits, extra = member.reader(
                 features, positions=self.training.places, targets=self.targets, guide=self.training.guide
@@ -226,8 +221,8 @@ class Population:
         member.stages.append((member.odds, member.levels))
         member.loss = self._score(member)
 
-    def _choose(self, member: Member, shape: tuple[int, int]) -> NDArray[np.int64]:
-        """(n, tiles) places in the bank."""
+    def choose(self, member: Member, shape: tuple[int, int]) -> NDArray[np.int64]:
+        """Draw places (n, tiles) in the bank."""
         odds = np.concatenate([[1.0], member.odds])
         drawn = self.rng.choice(len(odds), shape, p=odds / odds.sum())
         levels = np.concatenate([[1], member.levels])
@@ -240,26 +235,27 @@ class Population:
         return self.inner.measure(logits.float().cpu())
 
     def renew(self, crowd: list[Member]) -> list[Member]:
-        """The last quarter copies the first and varies its policy."""
+        """Replace the last quarter by copies of the first, with varied policies.
+
+        Each operation is drawn anew once in five times; else its odds are multiplied or divided by 1.5, and perhaps its
+        level moves by one.
+        """
         ranked = sorted(crowd, key=lambda member: member.loss)
         quarter = max(1, len(ranked) // 4) if len(ranked) > 1 else 0
-        copies = [self._vary(copy.deepcopy(member)) for member in ranked[:quarter]]
+        copies, size = [], len(self.names)
+        for original in ranked[:quarter]:
+            member = copy.deepcopy(original)
+            anew = self.rng.random(size) < 0.2
+            odds = np.where(anew, self.rng.random(size), member.odds * self.rng.choice([1 / 1.5, 1.5], size))
+            levels = np.where(
+                anew, self.rng.integers(1, LEVELS + 1, size), member.levels + self.rng.choice([-1, 0, 1], size)
+            )
+            member.odds, member.levels = np.clip(odds, 0, 1), np.clip(levels, 1, LEVELS)
+            copies.append(member)
         return ranked[: len(ranked) - quarter] + copies
 
-    def _vary(self, member: Member) -> Member:
-        """Each operation drawn anew once in five times; else its odds times or over 1.5, and perhaps a level more or
-        less."""
-        size = len(self.names)
-        anew = self.rng.random(size) < 0.2
-        odds = np.where(anew, self.rng.random(size), member.odds * self.rng.choice([1 / 1.5, 1.5], size))
-        levels = np.where(
-            anew, self.rng.integers(1, LEVELS + 1, size), member.levels + self.rng.choice([-1, 0, 1], size)
-        )
-        member.odds, member.levels = np.clip(odds, 0, 1), np.clip(levels, 1, LEVELS)
-        return member
-
     def describe(self, odds: NDArray[np.float64], levels: NDArray[np.int64]) -> tuple[Chain, ...]:
-        """Chains of one move, and one of none."""
+        """Return chains of one move, and one of none."""
         drawn = [
             Chain(float(odd), (Move(name, 1.0, float(level / LEVELS)),))
             for name, odd, level in zip(self.names, odds, levels, strict=True)

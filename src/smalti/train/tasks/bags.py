@@ -1,23 +1,23 @@
-"""Bags of stored tile features as training samples: what a pooler that learns needs in phase ``transfer``."""
+"""Bags of stored tile features as the task of phase ``transfer``, for a pooler that learns."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from lightning.fabric import Fabric
 from numpy.typing import NDArray
 
-from .. import recipe
-from ..models import TILE_WIDTH, BagReader, Guide, LearnedPooler, ParameterGroup
-from ..samples import Pairing, draw_images, measure_step, mix_targets, pair_bags, split_tiles
-from .features import Features
-from .guides import PADDING, GuideSource
-from .tasks import Forward
+from ... import recipe
+from ...models import TILE_WIDTH, BagReader, LearnedPooler, MaskFeatures
+from ...samples import draw_images, measure_step, mix_targets, pair_bags, split_tiles
+from ..features import Features
+from ..maskfeatures import PADDING, MaskFeatureSource
+from .transfer import Forward, FrozenTask
 
 SCORED_TILES = 20_000  # padded tiles of the bags that are scored together; 100 MB at 1,280 dimensions
 SCALE_TILES = 50_000  # tiles that mean and scale are taken from
@@ -32,18 +32,18 @@ class PaddedBags:
     features: torch.Tensor
     mask: torch.Tensor
     positions: torch.Tensor
-    guide: Guide | None = None
+    guide: MaskFeatures | None = None
 
     def to(self, device: torch.device) -> PaddedBags:
-        """The same on another device."""
+        """Return the same on another device."""
         guide = None if self.guide is None else self.guide.to(device)
         return PaddedBags(self.features.to(device), self.mask.to(device), self.positions.to(device), guide)
 
     def join(self, other: PaddedBags) -> PaddedBags:
-        """Each bag with one of ``other`` as one bag, laid beside one another; of a guide the coverage."""
+        """Lay each bag beside one of ``other`` as one bag; of mask features only the coverage is kept."""
         step = torch.from_numpy(measure_step(self.positions.numpy()))
         shares = [p.guide.coverage for p in (self, other) if p.guide is not None and p.guide.coverage is not None]
-        guide = Guide(torch.cat(shares, dim=1)) if shares else None
+        guide = MaskFeatures(torch.cat(shares, dim=1)) if shares else None
         return PaddedBags(
             torch.cat([self.features, other.features], dim=1),
             torch.cat([self.mask, other.mask], dim=1),
@@ -58,9 +58,9 @@ def pad_bags(
     *,
     rows: Sequence[Rows],
     view: int,
-    guides: GuideSource | None = None,
+    guides: MaskFeatureSource | None = None,
 ) -> PaddedBags:
-    """Chosen tiles of some bags.
+    """Return chosen tiles of some bags.
 
     Args:
         features: of the store.
@@ -86,30 +86,26 @@ def pad_bags(
 
 
 def read_bags(reader: BagReader, features: Features, bags: NDArray[np.int64], *, views: int = 1) -> torch.Tensor:
-    """Logits (n, C) of all tiles of n bags, the mean over ``views``; the reader is left as it was."""
+    """Return logits (n, C) of all tiles of n bags, the mean over ``views``; the mode of the reader is restored."""
     was_training = reader.training
     reader.eval()
-    guides = GuideSource.open(features.store, reader)
+    guides = MaskFeatureSource.open(features.store, reader)
+    device = next(reader.parameters()).device
     logits: list[torch.Tensor] = []
     with torch.inference_mode():
         for group in _group_bags(features, bags):
-            seen = [_read_group(reader, features, group, view=view, guides=guides) for view in range(views)]
+            rows = [np.arange(features.store.count(bag)) for bag in group]
+            seen = []
+            for view in range(views):
+                padded = pad_bags(features, group, rows=rows, view=view, guides=guides).to(device)
+                seen.append(reader(padded.features, padded.mask, padded.positions, guide=padded.guide)[0])
             logits.append(torch.stack(seen).mean(dim=0).float().cpu())
     reader.train(was_training)
     return torch.cat(logits) if logits else torch.empty(0, reader.head.linear.out_features)
 
 
-def _read_group(
-    reader: BagReader, features: Features, bags: list[int], *, view: int, guides: GuideSource
-) -> torch.Tensor:
-    rows = [np.arange(features.store.count(bag)) for bag in bags]
-    padded = pad_bags(features, bags, rows=rows, view=view, guides=guides).to(next(reader.parameters()).device)
-    logits: torch.Tensor = reader(padded.features, padded.mask, padded.positions, guide=padded.guide)[0]
-    return logits
-
-
 def _group_bags(features: Features, bags: NDArray[np.int64]) -> Iterator[list[int]]:
-    """Bags in their order, as many together as fit `SCORED_TILES` when padded."""
+    """Yield bags in their order, as many together as fit `SCORED_TILES` when padded."""
     group: list[int] = []
     longest = 0
     for bag in bags.tolist():
@@ -123,7 +119,7 @@ def _group_bags(features: Features, bags: NDArray[np.int64]) -> Iterator[list[in
 
 
 @dataclass
-class BagTask:
+class BagTask(FrozenTask):
     """Pooler and head on frozen tile features.
 
     Attributes:
@@ -136,7 +132,6 @@ class BagTask:
     """
 
     module: BagReader
-    fabric: Fabric
     features: Features
     bags: NDArray[np.int64]
     targets: torch.Tensor
@@ -146,22 +141,12 @@ class BagTask:
     chances: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
-        self.forward = self.fabric.setup_module(self.module)
-        self._guides = GuideSource.open(self.features.store, self.module)
-
-    def list_groups(self) -> list[ParameterGroup]:
-        """Pooler and head at one rate."""
-        learned = [p for p in self.module.parameters() if p.requires_grad]
-        weights = tuple(p for p in learned if p.ndim > 1)
-        rest = tuple(p for p in learned if p.ndim <= 1)
-        return [ParameterGroup(weights, 0, 1.0, True), ParameterGroup(rest, 0, 1.0, False)]
-
-    def start_epoch(self, epoch: int, epochs: int) -> None:
-        """Dropout on."""
-        self.module.train()
+        super().__post_init__()
+        self._guides = MaskFeatureSource.open(self.features.store, self.module)
 
     def draw_batches(self, rng: np.random.Generator) -> Iterator[tuple[Forward, torch.Tensor]]:
-        """One view and a choice of tiles drawn for each image; with ``bag_mixing`` some are a partner's."""
+        """Yield batches with one view and a choice of tiles for each image; with ``bag_mixing`` some are a
+        partner's."""
         device = self.fabric.device
         for chosen in draw_images(len(self.bags), self.phase.batch_images, rng=rng, chances=self.chances):
             bags = self.bags[chosen]
@@ -171,9 +156,15 @@ class BagTask:
             targets = self.targets[chosen]
             if self.phase.bag_mixing:
                 pairing = pair_bags(len(bags), alpha=self.phase.bag_mixing, rng=rng)
-                own, other, kept = _split_rows(rows, pairing, rng)
+                own, other, labels = [], [], []
+                for mine, partner, share in zip(rows, pairing.partners, pairing.shares, strict=True):
+                    kept, taken, label = split_tiles(len(mine), len(rows[partner]), share=share)
+                    own.append(np.sort(rng.choice(mine, kept, replace=False)))
+                    other.append(np.sort(rng.choice(rows[partner], taken, replace=False)))
+                    labels.append(label)
                 padded = read(bags, rows=own).join(read(bags[pairing.partners], rows=other))
-                targets = mix_targets(targets, pairing, kept=kept, classes=self.module.head.linear.out_features)
+                classes = self.module.head.linear.out_features
+                targets = mix_targets(targets, pairing, kept=np.array(labels), classes=classes)
             else:
                 padded = read(bags, rows=rows)
             padded = padded.to(device)
@@ -181,62 +172,38 @@ class BagTask:
             yield partial(self.forward, *given), targets
 
     def _draw_rows(self, bag: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Tiles of one step, in their order: at most ``tiles_per_image``, some dropped, never all."""
+        """Return tiles of one step, in their order: at most ``tiles_per_image``, some dropped, never all."""
         count = self.features.store.count(bag)
         kept = count if self.phase.tiles_per_image is None else min(count, self.phase.tiles_per_image)
         kept = max(1, round(kept * (1 - self.phase.tile_dropout)))
         return np.sort(rng.choice(count, kept, replace=False))
 
-    def score_inner(self) -> torch.Tensor:
-        """Logits of the inner images from all their tiles."""
-        return read_bags(self.module, self.features, self.inner_bags)
-
-    def score_watched(self) -> torch.Tensor:
-        """Logits of the watched images from all their tiles."""
-        return read_bags(self.module, self.features, self.watched_bags)
-
-
-def _split_rows(
-    rows: list[Rows], pairing: Pairing, rng: np.random.Generator
-) -> tuple[list[Rows], list[Rows], NDArray[np.float64]]:
-    """Of the drawn tiles of each bag those that it keeps, those of its partner, and what its label keeps."""
-    own, other, labels = [], [], []
-    for mine, partner, share in zip(rows, pairing.partners, pairing.shares, strict=True):
-        theirs = rows[partner]
-        kept, taken, label = split_tiles(len(mine), len(theirs), share=share)
-        own.append(np.sort(rng.choice(mine, kept, replace=False)))
-        other.append(np.sort(rng.choice(theirs, taken, replace=False)))
-        labels.append(label)
-    return own, other, np.array(labels)
+    def score(self, part: Literal["inner", "watched"]) -> torch.Tensor:
+        """Return logits (n, C) of the images of a part from all their tiles."""
+        return read_bags(self.module, self.features, self.inner_bags if part == "inner" else self.watched_bags)
 
 
 def fit_reader(reader: BagReader, features: Features, bags: NDArray[np.int64]) -> None:
     """Give the parts of a reader mean and scale of training bags; of their tiles an even choice of `SCALE_TILES`.
 
-    With a branch it is the branch that standardises tiles, and its fusion the embeddings of a pooler that does not
-    learn.
+    With a branch, the branch standardises tiles, and its fusion the embeddings of a pooler that does not learn.
     """
     pooler, branch = reader.pooler, reader.branch
     counts = [features.store.count(int(bag)) for bag in bags]
     step = max(1, -(-sum(counts) // SCALE_TILES))
     chosen = [features.read_rows(int(bag), np.arange(0, n, step)) for bag, n in zip(bags, counts, strict=True)]
     tiles = torch.from_numpy(np.concatenate(chosen))
-    if branch is not None:
-        branch.fit_tiles(tiles)
-    elif isinstance(pooler, LearnedPooler):
-        pooler.fit_scale(tiles)
-    if branch is not None and not pooler.learns:
-        branch.fusion.fit_scale(_pool_bags(reader, features, bags))
-
-
-def _pool_bags(reader: BagReader, features: Features, bags: NDArray[np.int64]) -> torch.Tensor:
-    """Standardised tiles, pooled, (n, E); what the branch adds to them is left at 0, since it changes in training."""
-    assert reader.branch is not None
-    center, scale = reader.branch.center, reader.branch.scale
+    if branch is None:
+        if isinstance(pooler, LearnedPooler):
+            pooler.fit_scale(tiles)
+        return
+    branch.fit_tiles(tiles)
+    if pooler.learns:
+        return
     pooled = []
     for bag in bags.tolist():
-        tiles = (torch.from_numpy(features.read_bag(bag)).to(center.device) - center) / scale
-        tiles = F.pad(tiles, (0, TILE_WIDTH))
-        coverage = torch.from_numpy(features.read_coverage(bag))[None].to(center.device) if reader.weighs else None
-        pooled.append(reader.pooler(tiles[None], coverage=coverage).embedding[0])
-    return torch.stack(pooled)
+        ready = (torch.from_numpy(features.read_bag(bag)).to(branch.center.device) - branch.center) / branch.scale
+        ready = F.pad(ready, (0, TILE_WIDTH))  # what the branch adds stays 0 here, since it changes in training
+        coverage = torch.from_numpy(features.read_coverage(bag))[None].to(ready.device) if reader.weighs else None
+        pooled.append(pooler(ready[None], coverage=coverage).embedding[0])
+    branch.fusion.fit_scale(torch.stack(pooled))

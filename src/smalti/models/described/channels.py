@@ -34,12 +34,12 @@ class Planes:
 
     @cached_property
     def light(self) -> Bytes:
-        """Luminance, (H, W) grey levels."""
+        """Return the luminance, (H, W) grey levels."""
         return np.asarray(cv2.cvtColor(self.picture, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
 
     @cached_property
     def densities(self) -> tuple[Floats, Floats, Floats]:
-        """Optical density of red, green and blue, each (H, W)."""
+        """Return the optical density of red, green and blue, each (H, W)."""
         red, green, blue = (
             np.asarray(cv2.LUT(plane, DENSITY), dtype=np.float32) for plane in (self.red, self.green, self.blue)
         )
@@ -47,25 +47,25 @@ class Planes:
 
     @cached_property
     def stains(self) -> tuple[Floats, Floats, Floats]:
-        """Amounts of haematoxylin, eosin and residual, each (H, W)."""
+        """Return amounts of haematoxylin, eosin and residual, each (H, W)."""
         red, green, blue = self.densities
         haematoxylin, eosin, residual = (red * a + green * b + blue * c for a, b, c in UNMIXING.T)
         return haematoxylin, eosin, residual
 
     @cached_property
     def nuclear(self) -> Bytes:
-        """Haematoxylin as (H, W) grey levels, more of it brighter, none 0."""
+        """Return haematoxylin as (H, W) grey levels, more of it brighter, none 0."""
         return np.clip(np.rint(self.stains[0] * np.float32(STAIN_GAIN)), 0, 255).astype(np.uint8)
 
     @cached_property
     def tissue(self) -> NDArray[np.bool_]:
-        """Which pixels are no glass, (H, W)."""
+        """Tell which pixels are no glass, (H, W)."""
         red, green, blue = self.densities
         return np.asarray(np.maximum(np.maximum(red, green), blue) >= GLASS)
 
 
 def blur(plane: Bytes, side_px: int) -> Floats:
-    """A plane (H, W) after two means over squares, which is much like a Gaussian of 0.41 ``side_px``.
+    """Return a plane (H, W) after two means over squares, which is much like a Gaussian of 0.41 ``side_px``.
 
     Sums of whole numbers are exact for sides up to 53, so that turning a tile changes no bit; all sides cost the same.
     """

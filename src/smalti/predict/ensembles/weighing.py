@@ -1,9 +1,9 @@
 """Shares of the members of an ensemble: few cases leave them equal, many let the better ones count more.
 
 The log loss of the mixed inner scores, each case counted once and the classes alike, plus a Dirichlet prior on the
-shares: it weighs as much as a fixed number of cases, so that what cannot be told from so many is not believed. On few
-cases a search for the members that score highest (greedy selection) takes luck for skill; measured side by side in
-docs/experiments.md, "Members and their shares".
+shares. The prior weighs as much as a fixed number of cases, so that differences that so few cases cannot show have no
+effect. On few cases, a search for the members that score highest (greedy selection) takes luck for skill; measured side
+by side in docs/experiments.md, "Members and their shares".
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import softmax
 
-from ..metrics import SMALLEST_PROBABILITY
-from ..train import fit_heat
-from .ensembles import ENSEMBLES, Blend, Ensemble, Inner, combine_folds, mix_members
+from ...metrics import SMALLEST_PROBABILITY
+from ...train import fit_heat
+from .combining import ENSEMBLES, Ensemble, combine_folds, mix_members
+from .members import Blend, Inner
 
 Floats = NDArray[np.float64]
 
@@ -35,7 +36,7 @@ def build_weighed() -> Ensemble:
 
 
 def fit_shares(inner: Inner) -> Blend:
-    """Shares of the members, and the temperature of their mixture, from their scores of inner images.
+    """Return the shares of the members, and the temperature of their mixture, from their scores of inner images.
 
     A mean of members that are each as sure as they should be is less sure than it should be.
     """
@@ -80,7 +81,7 @@ def find_shares(scores: Floats, y_true: NDArray[np.int64], case: NDArray[np.int6
 
 
 def weigh_images(y_true: NDArray[np.int64], case: NDArray[np.int64], *, classes: int) -> Floats:
-    """Weights (n,) under which cases count alike inside a class, and classes alike; as many in sum as cases."""
+    """Return weights (n,) under which cases count alike inside a class, and classes alike; as many in sum as cases."""
     weights = 1 / np.bincount(case)[case]
     weights = weights / np.bincount(y_true, weights, minlength=classes)[y_true]
     return np.asarray(weights * len(np.unique(case)) / weights.sum(), dtype=np.float64)

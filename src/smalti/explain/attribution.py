@@ -1,13 +1,13 @@
-"""What pooler and head say about the single tiles of one image."""
+"""Attributions of single tiles: the answer of pooler and head to the tiles of one image."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
-from ..models import AdditivePooler, BagReader, Guide
+from ..models import AdditivePooler, BagReader, MaskFeatures, UpperPart
 
 READ_TILES = 20_000  # tiles of the bags that are read together; 100 MB at 1,280 dimensions
 
@@ -24,14 +24,14 @@ class TileBag:
 
     features: torch.Tensor
     places: torch.Tensor
-    guide: Guide | None = None
+    guide: MaskFeatures | None = None
 
-    def take(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, Guide | None]:
-        """Features, places and guide of M bags of k of its tiles, for ``rows`` (M, k)."""
+    def take(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, MaskFeatures | None]:
+        """Return features, places and guide of M bags of k of its tiles, for ``rows`` (M, k)."""
         guide = self.guide
         if guide is not None:
             count = len(rows)
-            guide = Guide(
+            guide = MaskFeatures(
                 coverage=None if guide.coverage is None else guide.coverage[0, rows],
                 rasters=None if guide.rasters is None else guide.rasters[0, rows],
                 outlines=None if guide.outlines is None else guide.outlines.expand(count, -1, -1),
@@ -41,7 +41,7 @@ class TileBag:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class TileAttribution:
     """What one reader says about a bag of N tiles.
 
     Attributes:
@@ -62,7 +62,7 @@ class Reading:
     alone: torch.Tensor
 
     def take_map(self, kind: str, shown: int) -> torch.Tensor:
-        """The values (N,) of one kind (`choose_kind`) for class ``shown``; shares as multiples of an even share."""
+        """Return the values (N,) of one kind (`choose_kind`) for class ``shown``; shares as multiples of the mean."""
         if kind == "contribution" and self.contributions is not None:
             return self.contributions[:, shown]
         if kind == "class attention" and self.by_class is not None:
@@ -70,8 +70,8 @@ class Reading:
         return self.alone[:, shown] if kind == "evidence" else self.attention * len(self.attention)
 
 
-def choose_kind(reader: BagReader, reading: Reading) -> str:
-    """What is shown of a network: the most exact that its pooler has.
+def choose_kind(reader: BagReader, reading: TileAttribution) -> str:
+    """Choose the attribution to show: the most exact one that the pooler has.
 
     ``contribution`` of an additive pooler, ``class attention`` of one that looks at each class apart, ``attention`` of
     any other that learns; ``evidence``, the logit of the tile alone, where no share is learned.
@@ -83,8 +83,8 @@ def choose_kind(reader: BagReader, reading: Reading) -> str:
     return "attention" if reading.by_class is None else "class attention"
 
 
-def read_tiles(reader: BagReader, bag: TileBag) -> Reading:
-    """Everything that a reader says about the tiles of a bag."""
+def read_tiles(reader: BagReader, bag: TileBag) -> TileAttribution:
+    """Return logits and attributions of the tiles of a bag."""
     with torch.inference_mode():
         features, places, guide = bag.take(torch.arange(len(bag.features))[None])
         real = torch.ones(features.shape[:2], dtype=torch.bool, device=features.device)
@@ -97,11 +97,11 @@ def read_tiles(reader: BagReader, bag: TileBag) -> Reading:
         alone = score_subsets(reader, bag, torch.arange(len(bag.features))[:, None])
         by_class = None if pooled.class_attention is None else pooled.class_attention[0].float()
         alone = alone - alone.mean(dim=1, keepdim=True)
-        return Reading(logits[0].float(), pooled.attention[0].float(), by_class, shares, alone)
+        return TileAttribution(logits[0].float(), pooled.attention[0].float(), by_class, shares, alone)
 
 
 def score_subsets(reader: BagReader, bag: TileBag, rows: torch.Tensor) -> torch.Tensor:
-    """Logits (M, C) of M bags of k tiles of an image, for ``rows`` (M, k)."""
+    """Return logits (M, C) of M bags of k tiles of an image, for ``rows`` (M, k)."""
     together = max(1, READ_TILES // rows.shape[1])
     with torch.inference_mode():
         parts = []
@@ -112,14 +112,35 @@ def score_subsets(reader: BagReader, bag: TileBag, rows: torch.Tensor) -> torch.
 
 
 def find_gradients(reader: BagReader, bag: TileBag, classes: Sequence[int]) -> torch.Tensor:
-    """Gradient of the bag's logit of each class by the embeddings of its tiles, (K, N, D)."""
-    return torch.stack(list(_iterate_gradients(reader, bag, classes)))
-
-
-def _iterate_gradients(reader: BagReader, bag: TileBag, classes: Sequence[int]) -> Iterator[torch.Tensor]:
+    """Return the gradient (K, N, D) of the bag's logit of each class by the embeddings of its tiles."""
+    found = []
     for name in classes:
         features, places, guide = bag.take(torch.arange(len(bag.features))[None])
         features = features.detach().clone().requires_grad_()
         with torch.enable_grad():
             logits, _ = reader(features, positions=places, guide=guide)
-            yield torch.autograd.grad(logits[0, name], features)[0][0]
+            found.append(torch.autograd.grad(logits[0, name], features)[0][0])
+    return torch.stack(found)
+
+
+def find_cams(part: UpperPart, tiles: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Return Grad-CAM (K, n, h, w) of n tiles for K classes, zero or above (Selvaraju et al. 2017).
+
+    The logit of an image depends on its tiles through their embeddings alone. Its gradient by the maps of one tile is
+    therefore that of the tile's embedding times the logit's gradient by this embedding, which the pooler gives for all
+    tiles at once. So a bag of any size is explained exactly, share of the pooler included, a few tiles at a time.
+
+    Args:
+        part: of the backbone.
+        tiles: (n, 3, H, W) normalised.
+        wanted: (K, n, D) gradient of the bag's logit of each class by the embeddings of these tiles.
+    """
+    lower = part.run_lower(tiles)
+    maps = part.take_maps(lower).detach().requires_grad_()
+    with torch.enable_grad():
+        embeddings = part(maps, lower)
+    found = []
+    for gradient in wanted:
+        slopes = torch.autograd.grad(embeddings, maps, gradient, retain_graph=True)[0]
+        found.append(torch.relu((slopes.mean(dim=(2, 3), keepdim=True) * maps).sum(dim=1)).detach())
+    return torch.stack(found)
