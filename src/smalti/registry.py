@@ -30,6 +30,11 @@ class Entry(Generic[T]):
     summary: str
     reference: str
 
+    @property
+    def call(self) -> Callable[..., T]:
+        """The registered function itself, for kinds that are called and not built: metrics, checks, criteria."""
+        return self.build
+
 
 class Registry(Generic[T]):
     """Parts of one kind by name.
@@ -65,7 +70,7 @@ class Registry(Generic[T]):
         return add
 
     def find(self, name: str) -> Entry[T]:
-        """The entry called ``name``.
+        """Return the entry called ``name``.
 
         Raises:
             PartError: there is none; the message names the nearest.
@@ -92,6 +97,6 @@ class Registry(Generic[T]):
 
 
 def read_options(options: tuple[str, ...]) -> dict[str, Any]:
-    """Keyword arguments of a part from ``name=value``; values are read as YAML."""
+    """Return keyword arguments of a part from ``name=value``; values are read as YAML."""
     pairs = (option.partition("=") for option in options)
     return {name: parse_yaml(value, f"option {name}") for name, _, value in pairs}

@@ -40,7 +40,7 @@ def choose_device(train: recipe.Train) -> Device:
     """
     accelerator, where = _choose_accelerator(train.device)
     if (accelerator, train.precision) == ("cpu", "16-mixed"):  # Fabric would take bfloat16 and say so to nobody
-        raise RecipeError("train.precision=16-mixed needs a GPU, and none is used. Fix: --set train.precision=auto")
+        raise RecipeError("train.precision=16-mixed needs a GPU, and none is used", fix="--set train.precision=auto")
     precision, why = _choose_precision(accelerator)
     if train.precision != "auto":
         precision, why = train.precision, "precision set in the recipe"
@@ -84,8 +84,8 @@ def _choose_accelerator(wanted: str) -> tuple[str, str]:
     if wanted != "auto":
         if not there[wanted]:
             raise RecipeError(
-                f"train.device={wanted}, and torch {torch.__version__} finds no such device on this machine. "
-                "Fix: --set train.device=auto"
+                f"train.device={wanted}, and torch {torch.__version__} finds no such device on this machine",
+                fix="--set train.device=auto",
             )
         return wanted, f"device {wanted} set in the recipe"
     if there["cuda"]:
