@@ -63,7 +63,7 @@ class Registry(Generic[T]):
 
         def add(build: Callable[..., T]) -> Callable[..., T]:
             if name in self._entries:
-                raise PartError(f"{self.kind} '{name}' is registered twice. Fix: give one of them another name")
+                raise PartError(f"{self.kind} '{name}' is registered twice", fix="give one of them another name")
             self._entries[name] = Entry(name, build, summary, reference)
             return build
 
@@ -79,7 +79,7 @@ class Registry(Generic[T]):
             return self._entries[name]
         near = difflib.get_close_matches(name, self._entries, n=1, cutoff=0.5)
         hint = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(sorted(self._entries))}."
-        raise PartError(f"no {self.kind} is called '{name}'. {hint} Fix: see 'smalti parts'")
+        raise PartError(f"no {self.kind} is called '{name}'. {hint}", fix="see 'smalti parts'")
 
     def build(self, name: str, /, *args: Any, **kwargs: Any) -> T:
         """Build the part called ``name``.

@@ -3,7 +3,7 @@
 from .calibration import Calibration, measure_calibration
 from .cases import OTHER, Scoring, Unit, average_cases, choose_unit, score_units, take_unit
 from .choice import Choice, correct_choice
-from .comparison import MARGIN, Difference, Pair, adjust_holm, check_alike, check_margin, compare_pairs
+from .comparison import MARGIN, Difference, Pair, check_alike, check_margin, compare_pairs
 from .growth import Growth, forecast_growth
 from .margins import Margin, measure_margins
 from .reach import Reach, foresee_reach
@@ -21,7 +21,6 @@ __all__ = [
     "Reach",
     "Scoring",
     "Unit",
-    "adjust_holm",
     "average_cases",
     "check_alike",
     "check_margin",

@@ -26,6 +26,7 @@ from ..metrics import LOWER_IS_BETTER, METRICS
 from ..stats.gap import Gap, raise_luck
 from ..stats.intervals import Scored, measure_error
 from ..stats.luck import count_networks, measure_luck_of_difference
+from ..stats.permutation import adjust_holm
 from ..stats.pool import Pool
 
 Floats = NDArray[np.float64]
@@ -190,16 +191,6 @@ def _find_level(runs: Sequence[Scored], metric: str) -> Floats:
         return np.array([[np.mean([run.score_seeds(metric).mean() for run in runs]), 1.0]])
     f1 = np.mean([run.left_out.f1.mean(axis=(0, 1)) for run in runs], axis=0)
     return np.column_stack([f1, np.maximum(1, (runs[0].pool.count_labels() > 0).sum(axis=0))])
-
-
-def adjust_holm(p_values: Sequence[float]) -> list[float]:
-    """P-values corrected for their number, step down, in the given order (Holm 1979)."""
-    values = np.asarray(p_values, dtype=np.float64)
-    order = np.argsort(values, kind="stable")
-    steps = (len(values) - np.arange(len(values))) * values[order]
-    adjusted = np.empty_like(values)
-    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
-    return [float(p) for p in adjusted]
 
 
 def check_alike(pools: Mapping[str, Pool]) -> None:

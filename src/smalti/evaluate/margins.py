@@ -79,7 +79,7 @@ def measure_margins(pool: Pool, *, confidence: float) -> dict[str, Margin]:
     wrong = predict_classes(pool.scores) != pool.y_true
     margins = {}
     for entry in METRICS:
-        by_seed = np.array([entry.build(pool.y_true, scores) for scores in pool.scores])
+        by_seed = np.array([entry.call(pool.y_true, scores) for scores in pool.scores])
         influence = measure_influence(by_seed, left_out.metrics[entry.name])
         if entry.name in CONFUSION_METRICS:
             error = _imagine_predictions(pool, counts, CONFUSION_METRICS[entry.name], influence)

@@ -50,7 +50,7 @@ def score_chance(pool: Pool, *, guesses: int = 2000, confidence: float = 0.95, s
         values = guessed[entry.name]
         low, high = find_range(values, confidence=confidence)
         mean = mean_present(values, ~np.isnan(values))
-        chance[entry.name] = Chance(entry.build(pool.y_true, constant), float(mean), low, high)
+        chance[entry.name] = Chance(entry.call(pool.y_true, constant), float(mean), low, high)
     return chance
 
 

@@ -89,7 +89,7 @@ class Scored:
 
     def score_seeds(self, metric: str) -> Floats:
         """Score each seed by one metric, (S,)."""
-        score = METRICS.find(metric).build
+        score = METRICS.find(metric).call
         return np.array([score(self.pool.y_true, scores) for scores in self.pool.scores])
 
 

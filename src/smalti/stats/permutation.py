@@ -6,7 +6,7 @@ does not depend on the groups, so each permutation of the groups costs one produ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -155,14 +155,17 @@ def measure_auc(scores: NDArray[np.float32], groups: Codes) -> Floats:
     return np.asarray(np.divide(above, ones * zeros, out=np.full(len(ones), 0.5), where=ones * zeros > 0))
 
 
-def adjust_holm(p: Mapping[str, float]) -> dict[str, float]:
-    """P-values for several tests at once: any false alarm is as rare as each of them says (Holm 1979)."""
-    adjusted: dict[str, float] = {}
-    worst = 0.0
-    for i, name in enumerate(sorted(p, key=lambda name: p[name])):
-        worst = max(worst, min(1.0, p[name] * (len(p) - i)))
-        adjusted[name] = worst
-    return adjusted
+def adjust_holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values corrected for their number, step down, in the given order (Holm 1979).
+
+    The chance of any false alarm among the tests is then at most what a corrected value says.
+    """
+    values = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(values, kind="stable")
+    steps = (len(values) - np.arange(len(values))) * values[order]
+    adjusted = np.empty_like(values)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return [float(p) for p in adjusted]
 
 
 def code_groups(names: list[str]) -> Codes:

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import DataError, Problem
+from ..metrics import METRICS
 from ..types import score_columns
 
 SHOWN = 5  # rows named per kind of problem
@@ -83,10 +84,22 @@ def check_predictions(table: pd.DataFrame, *, classes: tuple[str, ...]) -> pd.Da
     return _check_table(table, classes, pooled=False)
 
 
+def score_by_seed(table: pd.DataFrame, metric: str, *, classes: tuple[str, ...]) -> float:
+    """Return a registered metric of a prediction table, pooled by seed, mean over seeds.
+
+    An image may occur in several folds of a seed. The table has every column of `pool_predictions`.
+    """
+    score, columns = METRICS.find(metric).call, score_columns(classes)
+    seeds = [rows for _, rows in table.groupby("seed")]
+    return float(
+        np.mean([score(index_labels(r, classes=classes), r[columns].to_numpy(dtype=np.float64)) for r in seeds])
+    )
+
+
 def index_labels(table: pd.DataFrame, *, classes: tuple[str, ...]) -> NDArray[np.int64]:
-    """Class index of each row, (n,)."""
+    """Return the class index of each row, (n,)."""
     position = {name: i for i, name in enumerate(classes)}
-    return np.array([position[label] for label in table["label"]], dtype=np.int64)
+    return np.array([position[str(label)] for label in table["label"]], dtype=np.int64)
 
 
 def _check_table(table: pd.DataFrame, classes: tuple[str, ...], *, pooled: bool) -> pd.DataFrame:

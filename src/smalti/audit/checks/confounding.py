@@ -75,7 +75,7 @@ def find_confounding(cohort: Cohort, digest: Digest) -> list[Finding] | NotAppli
     if len(set(cases)) < 2:
         return NotApplicable("all labelled images are of one case")
     tests = _test_kinds(cohort, samples, cases, digest=digest)
-    p = adjust_holm({kind: test.outcome.p for kind, test in tests.items()})
+    p = dict(zip(tests, adjust_holm([test.outcome.p for test in tests.values()]), strict=True))
     findings = [_report_kind(t, samples, cases, p=p[t.kind], tried=len(p)) for t in tests.values()
                 if p[t.kind] <= KINDS_ALPHA]  # fmt: skip
     if all(s.case == s.image for s in cohort.labelled):

@@ -1,4 +1,4 @@
-"""Images that show the same tissue: exact and near duplicates, overlapping fields, labels that contradict each other."""
+"""Images of the same tissue: exact and near duplicates, overlapping fields, labels that contradict each other."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def find_shift(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicable:
         points = np.asarray(digest.embeddings, dtype=np.float64)[[row[name] for name in names]]
         tests[FEATURES] = _tell_apart(Neighbours(points, cases), parts)
     tests |= {t.name: measure_chance(parts, cases, measure=_compare_with(t.values)) for t in traits}
-    p = adjust_holm({name: test.p for name, test in tests.items()})
+    p = dict(zip(tests, adjust_holm([test.p for test in tests.values()]), strict=True))
     if min(p.values()) > SHIFT_ALPHA:
         return []
     scores = neighbours.score(parts[None], 2)[0, :, 1]

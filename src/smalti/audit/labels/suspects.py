@@ -115,7 +115,7 @@ def pool_opinions(evidence: Evidence) -> Opinion | NotApplicable:
 def _average(
     witnesses: Mapping[str, NDArray[np.float64]], evidence: Evidence
 ) -> tuple[NDArray[np.float64], dict[str, float]]:
-    """Return the mean of scores (n, C), weighted by skill, and the weights; without any skill the plain mean and zeros."""
+    """Return the mean of scores (n, C), weighted by skill, and the weights; the plain mean and zeros without skill."""
     skills = {name: measure_skill(scores, evidence.labels, evidence.cases) for name, scores in witnesses.items()}
     total = sum(skills.values())
     if total == 0:
