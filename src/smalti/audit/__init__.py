@@ -2,7 +2,7 @@
 
 # Importing them registers the checks.
 from .bindings import find_bound_cases, join_duplicates
-from .checks import artefacts, confounding, copies, focus, foreign, integrity, masks, plausible, quality, shift  # noqa: F401
+from .checks import artefacts, confounding, copies, foreign, integrity, masks, plausible, quality, shift  # noqa: F401
 from .checks.registered import CHECKS, LABEL_CHECKS, CheckResult, NotApplicable
 from .decisions import (
     accept_proposals,

@@ -42,7 +42,7 @@ def score_predictions(
 
     Returns:
         ``classes, n_images, n_units, n_cases, n_seeds, n_folds, metrics, per_class, confusion, calibration, inner,
-        optimism, interval``; what cannot be computed (the AUC of a class without images) is None.
+        optimism, interval``; a value that cannot be computed (the AUC of a class without images) is None.
 
     Raises:
         DataError: the table cannot be scored; every problem at once, with lines and fixes.
@@ -79,7 +79,7 @@ def score_predictions(
 
 
 def highest_losses(out_of_fold: pd.DataFrame, *, classes: Sequence[str], count: int = 24) -> pd.DataFrame:
-    """The images that the networks got most wrong: wrong labels, odd images, or plain errors.
+    """Return the images with the highest loss: wrong labels, odd images, or plain errors.
 
     Args:
         out_of_fold: as in `score_predictions`.
@@ -141,7 +141,7 @@ def _score_classes(pool: Pool, confidence: float) -> dict[str, dict[str, Any]]:
 
 
 def replace_nan(value: Any) -> Any:
-    """The same structure with None for NaN, which JSON does not know."""
+    """Return the same structure with None for NaN, which JSON does not have."""
     if isinstance(value, dict):
         return {key: replace_nan(item) for key, item in value.items()}
     if isinstance(value, list):

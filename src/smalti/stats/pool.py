@@ -1,4 +1,4 @@
-"""A prediction table, checked and pooled: the predictions of all folds of a seed side by side."""
+"""A prediction table, checked and pooled: the predictions of all folds of a seed together."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Pool:
         return len(self.cases)
 
     def count_labels(self) -> NDArray[np.float64]:
-        """Images of each class in each case, (n_cases, C)."""
+        """Return the images of each class in each case, (n_cases, C)."""
         counts = np.zeros((self.n_cases, len(self.classes)))
         np.add.at(counts, (self.case, self.y_true), 1)
         return counts
@@ -55,7 +55,7 @@ def pool_predictions(table: pd.DataFrame, *, classes: tuple[str, ...]) -> Pool:
     """Check an out-of-fold table and pool its folds.
 
     The table has ``image, label, score_<class>...``; ``case`` is the image where it is missing, ``fold`` and ``seed``
-    are 0. The order of the rows plays no role.
+    are 0. The order of the rows does not matter.
 
     Raises:
         DataError: with every problem at once, each naming the lines of the CSV (the header is line 1).
@@ -79,7 +79,7 @@ def check_predictions(table: pd.DataFrame, *, classes: tuple[str, ...]) -> pd.Da
     """Check a table in which an image may occur in several folds of a seed (inner predictions); fill its columns.
 
     Raises:
-        DataError: as `pool_predictions`, but for images that repeat or miss.
+        DataError: as `pool_predictions`, except for images that repeat or miss.
     """
     return _check_table(table, classes, pooled=False)
 
@@ -174,7 +174,7 @@ def _find_pool_problems(table: pd.DataFrame) -> list[Problem]:
 
 
 def _list_problems(table: pd.DataFrame, checks: Iterable[tuple[str, ArrayLike, str, str]]) -> list[Problem]:
-    """One problem per check that fails, naming its first rows."""
+    """Return one problem for each check that fails, with its first rows."""
     problems = []
     for code, wrong, message, fix in checks:
         rows = np.flatnonzero(np.asarray(wrong, dtype=bool))
