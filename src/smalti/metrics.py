@@ -154,7 +154,7 @@ def auc_per_class(y_true: ArrayLike, scores: ArrayLike) -> Floats:
 
 
 def auc_without_each(positive: NDArray[np.bool_], score: Floats, *, group: Ints) -> Floats:
-    """Return the AUC of one score without each group of images in turn, exactly; sorts once instead of once for each group.
+    """Return the AUC of one score without each group of images in turn, exactly; it sorts once, not for each group.
 
     Args:
         positive: (n,) whether the image is of the class.

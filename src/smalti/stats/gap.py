@@ -85,9 +85,9 @@ class Gap:
     def find_smallest(self, *, alpha: float) -> float:
         """Find the true gain that a two-sided test at ``alpha`` detects with a power of 80 %; NaN without any error.
 
-        The luck of a future comparison is drawn again, so its power is a mean over the luck of its networks, each by the
-        noncentral t distribution (Cohen 1988, ch. 2). A recipe that gains also varies differently: its variance follows
-        F (1 - F), as that of a share does.
+        The luck of a future comparison is drawn again, so its power is a mean over the luck of its networks, each by
+        the noncentral t distribution (Cohen 1988, ch. 2). A recipe that gains also varies differently: its variance
+        follows F (1 - F), as that of a share does.
         """
         if self.find_error(self.luck)[0] <= NO_ERROR:
             return float("nan")

@@ -184,7 +184,7 @@ def count_degrees(influence: Floats) -> float:
 
 
 def find_levels(drawn: Floats, value: float, acceleration: float, *, z: float) -> Floats:
-    """Return quantile levels (2,) of the BCa interval for a normal (or wider) critical value ``z`` (Efron 1987, 2.3)."""
+    """Return quantile levels (2,) of the BCa interval for a normal or wider critical value ``z`` (Efron 1987)."""
     below = ((drawn < value).mean() + (drawn <= value).mean()) / 2
     bias = stats.norm.ppf(np.clip(below, 1 / drawn.size, 1 - 1 / drawn.size))
     shifted = bias + np.array([-z, z])
