@@ -137,7 +137,7 @@ def test_a_scanner_is_found_in_the_files_themselves(tmp_path: Path) -> None:
     assert {"file", "colour"} <= set(kinds)
     assert "size" not in kinds
     assert "scanner" in kinds["colour"].message
-    assert audit.outcomes["confounding"] == f"{len(audit.findings)} found"
+    assert str(audit.outcomes["confounding"]) == f"{len(audit.findings)} found"
 
 
 # --- class against case -------------------------------------------------------------------------------------------

@@ -141,7 +141,7 @@ def _set_scene(rng: np.random.Generator, mask: Byte) -> _Scene:
 
 
 def _match_light(nuclei: Float, rest: Float, *, inside: NDArray[np.bool_], light: float) -> float:
-    """Return the factor on ``nuclei`` (optical density) at which mean transmitted light under ``inside`` is ``light``."""
+    """Return the factor on ``nuclei`` (densities) at which mean transmitted light under ``inside`` is ``light``."""
     nuclear, other = nuclei[inside][::7], np.exp(-rest[inside][::7])
     factor = 1.0
     if not len(nuclear):  # a mask so small that its soft edge is all of it
