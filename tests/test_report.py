@@ -152,10 +152,10 @@ def write_records(run: RunFolder, root: Path, samples: pd.DataFrame, *, classes:
     write_json(run.path / "stain.json", {"normalise": "macenko", "summary": summary})
     message = f"{names[0]} and {names[1]} show the same field"
     finding = Finding("near-duplicate", "warning", (names[0], names[1]), 0.97, message, "exclude")
-    outcomes = {"near-duplicate": "1 found", "blank": "nothing found", "green-slime": "not applicable: no masks"}
+    outcomes = {"near-duplicate": CheckResult(1), "blank": CheckResult(0), "green-slime": CheckResult(None, "no masks")}
     write_findings(
         run.path / "findings.json",
-        Audit((finding,), {code: CheckResult.parse(text) for code, text in outcomes.items()}),
+        Audit((finding,), outcomes),
     )
     write_decisions(
         run.path / "decisions.csv",

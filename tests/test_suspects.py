@@ -373,10 +373,8 @@ def test_the_report_shows_suspects_and_says_why_there_are_none(finished: Any, tm
     evidence, _, _ = draw_evidence(flips=0.1)
     findings, outcomes = find_suspects(evidence)
     stored = json.loads((run.path / "suspects.json").read_text())
-    stored |= {
-        "findings": [vars_of(f) for f in findings],
-        "outcomes": {name: str(result) for name, result in outcomes.items()},
-    }
+    stored["findings"] = [vars_of(f) for f in findings]
+    stored["outcomes"] = {name: str(result) for name, result in outcomes.items()}
     (run.path / "suspects.json").write_text(json.dumps(stored))
     page = write_report(run).read_text(encoding="utf-8")
     assert "Label suspects" in page
