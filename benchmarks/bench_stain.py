@@ -33,7 +33,8 @@ from smalti.demo.field import LABORATORIES, TissuePlan, draw_tissue
 from smalti.images import read_image
 from smalti.samples import apply_map, solve_map
 from smalti.tissue import STAINS
-from smalti.tissue.frames import DENSITIES, LEAST_DENSITY, find_stains, make_frame
+from smalti.tissue.density import LEAST_DENSITY, STAIN_DENSITY
+from smalti.tissue.frames import find_stains, make_frame
 from smalti.tissue.stainable import MOST_PIXELS
 
 TILE_PX, TILES = 224, 16
@@ -84,13 +85,13 @@ def cut(folder: Path, images: int) -> Tiles:
 def fit(pixels: Tiles, *, estimate: Callable[[Floats], Floats], most: int = MOST_PIXELS) -> Floats:
     """Frame of an image from an even choice of its pixels, as when tiles are cut."""
     flat = pixels.reshape(-1, 3)
-    densities = DENSITIES[flat[:: -(-len(flat) // most)]].astype(np.float64)
+    densities = STAIN_DENSITY[flat[:: -(-len(flat) // most)]].astype(np.float64)
     return estimate(densities[(densities >= LEAST_DENSITY).all(axis=1)])
 
 
 def fit_alike(tile: Tiles) -> Floats:
     """Frame of a tile by torchstain's conventions."""
-    densities = DENSITIES[tile.reshape(-1, 3)].astype(np.float64)
+    densities = STAIN_DENSITY[tile.reshape(-1, 3)].astype(np.float64)
     return make_frame(find_stains(densities[(densities >= LEAST_DENSITY).all(axis=1)], centred=True), densities)
 
 
@@ -105,7 +106,7 @@ def print_grey_levels(tiles: Tiles) -> None:
     reference[:, 2] = 0
     worst, own, moments, left = [], [], [], 0
     for tile in flat:
-        if (DENSITIES[tile] >= LEAST_DENSITY).all(axis=2).sum() < 200 or np.isnan(source := fit_alike(tile)).any():
+        if (STAIN_DENSITY[tile] >= LEAST_DENSITY).all(axis=2).sum() < 200 or np.isnan(source := fit_alike(tile)).any():
             left += 1
             continue
         expected = theirs.normalize(tile, stains=False)[0].astype(int)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,11 +18,13 @@ from numpy.typing import NDArray
 from smalti.audit import (
     CHECKS,
     Audit,
+    CheckResult,
     accept_proposals,
     append_decisions,
     apply_decisions,
     audit_cohort,
     find_bound_cases,
+    hide_sealed,
     join_duplicates,
     read_decisions,
     read_findings,
@@ -115,9 +118,10 @@ def fields() -> dict[str, Picture]:
 def test_distinct_fields_are_clean(tmp_path: Path, fields: dict[str, Picture]) -> None:
     audit = audit_cohort(write_cohort(tmp_path, fields))
     assert audit.findings == ()
-    said = {code: outcome for code, outcome in audit.outcomes.items() if not outcome.startswith("nothing found")}
+    said = {code: str(result) for code, result in audit.outcomes.items() if result.found is None}
     assert {"exact-duplicate", "near-duplicate", "blank", "contradicting-labels"} <= audit.outcomes.keys() - said.keys()
     assert said["shared-mask"] == said["blank-under-mask"] == "not applicable: no image has a mask"
+    assert all(result.found in (None, 0) for result in audit.outcomes.values())
     assert all(outcome.startswith("not applicable: ") for outcome in said.values())
 
 
@@ -153,7 +157,7 @@ def test_equal_pixels_in_differing_files_are_exact_and_contradicting_labels_are_
     ]
     assert finding.severity == "error"
     assert "contradict each other: a, b" in finding.message
-    assert audit.outcomes["near-duplicate"] == "nothing found"
+    assert str(audit.outcomes["near-duplicate"]) == "nothing found"
 
 
 def test_a_duplicate_across_the_parts_says_so_and_leaves_the_test_image(
@@ -195,7 +199,7 @@ def test_empty_glass_is_blank_and_no_duplicate_of_empty_glass(
     glass = {f"glass{i}.png": np.clip(rng.normal(level, 4, (300, 300, 3)), 0, 255).astype(np.uint8) for i in range(2)}
     audit = audit_cohort(write_cohort(tmp_path, {**fields, **glass}))
     assert pairs_of(audit, "blank") == {frozenset({name}) for name in glass}
-    assert audit.outcomes["near-duplicate"] == "nothing found"
+    assert str(audit.outcomes["near-duplicate"]) == "nothing found"
 
 
 def _draw_mask(seed: int, picture: Picture) -> Picture:
@@ -219,7 +223,7 @@ def test_duplicates_may_share_their_mask_and_full_masks_say_nothing(tmp_path: Pa
     masks = {name: np.full(picture.shape[:2], 255, np.uint8) for name, picture in pictures.items()}
     masks["field00.png"] = masks["copy.png"] = _draw_mask(0, fields["field00.png"])
     audit = audit_cohort(add_masks(write_cohort(tmp_path, pictures), masks))
-    assert audit.outcomes["shared-mask"] == "nothing found"
+    assert str(audit.outcomes["shared-mask"]) == "nothing found"
 
 
 def test_a_mask_on_most_images_is_a_template_and_excludes_nothing(tmp_path: Path, fields: dict[str, Picture]) -> None:
@@ -265,7 +269,7 @@ def test_every_check_has_a_summary_and_answers_on_one_image(tmp_path: Path, fiel
     audit = audit_cohort(cohort)
     assert list(audit.outcomes) == [entry.name for entry in CHECKS]
     assert all(entry.summary for entry in CHECKS)
-    assert audit.outcomes["near-duplicate"] == "not applicable: fewer than two images"
+    assert str(audit.outcomes["near-duplicate"]) == "not applicable: fewer than two images"
 
 
 def test_checks_are_chosen_by_name_and_progress_is_told(tmp_path: Path, fields: dict[str, Picture]) -> None:
@@ -492,3 +496,25 @@ def test_whose_mask_it_is_shows_when_the_others_are_no_tissue(tmp_path: Path, fi
         cohort.labelled[2].image: ("info", "keep"),
         "glass.png": ("warning", "exclude"),
     }
+
+
+def test_a_sealed_label_is_hidden_whatever_the_message_says(
+    tmp_path: Path, fields: dict[str, Picture], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("smalti.audit.checks.copies.CONTRADICTION", "Some say {}; it is not known who is right.")
+    cohort = write_cohort(tmp_path, {"one.png": fields["field00.png"], "two.png": fields["field00.png"]})
+    labelled = tuple(replace(s, label=f"subtype-{s.label}") for s in cohort.labelled)
+    cohort = replace(cohort, labelled=labelled, classes=("subtype-a", "subtype-b"))
+    seen = audit_cohort(cohort)
+    assert "Some say subtype-a, subtype-b" in json.dumps([f.message for f in seen.findings])
+    sealed = replace(cohort, labelled=(), sealed=tuple(replace(s, label=None) for s in labelled))
+    path = write_findings(tmp_path / "findings.json", hide_sealed(seen, sealed))
+    assert "subtype" not in path.read_text(encoding="utf-8")
+    (finding,) = [f for f in read_findings(path).findings if f.code == "exact-duplicate"]
+    assert finding.severity == "warning"
+    assert finding.message == "two.png has the same pixels as one.png."
+
+
+def test_results_of_checks_are_read_as_they_were_written() -> None:
+    for result in (CheckResult(0), CheckResult(3), CheckResult(None, "no mask"), CheckResult(2, "5 small images")):
+        assert CheckResult.parse(str(result)) == result

@@ -19,7 +19,6 @@ from smalti.audit.checks.confounding import find_confounding
 from smalti.audit.checks.registered import NotApplicable, Partial
 from smalti.stats.permutation import (
     Neighbours,
-    adjust_holm,
     code_groups,
     measure_accuracy,
     measure_auc,
@@ -138,7 +137,7 @@ def test_a_scanner_is_found_in_the_files_themselves(tmp_path: Path) -> None:
     assert {"file", "colour"} <= set(kinds)
     assert "size" not in kinds
     assert "scanner" in kinds["colour"].message
-    assert audit.outcomes["confounding"] == f"{len(audit.findings)} found"
+    assert str(audit.outcomes["confounding"]) == f"{len(audit.findings)} found"
 
 
 # --- class against case -------------------------------------------------------------------------------------------
@@ -276,8 +275,5 @@ def test_the_p_value_agrees_with_the_permutation_test_of_scikit_learn(telling: b
     assert ours.value == pytest.approx(theirs[0], abs=0.12)
 
 
-def test_holm_follows_its_steps() -> None:
-    assert adjust_holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005}) == pytest.approx(
-        {"d": 0.02, "a": 0.03, "c": 0.06, "b": 0.06}
-    )
+def test_groups_are_coded_in_alphabetical_order() -> None:
     assert code_groups(["q", "p", "q"]).tolist() == [1, 0, 1]

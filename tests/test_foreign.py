@@ -122,14 +122,14 @@ def test_another_stain_is_found_where_it_is_rare_and_says_nothing_where_it_is_us
     assert name_foreign(audit_cohort(write_cohort(tmp_path, few, beside=tissues), checks=("foreign",))) == few.keys()
     usual = audit_cohort(write_cohort(tmp_path, brown), checks=("foreign",))
     assert usual.findings == ()
-    assert usual.outcomes["foreign"].startswith("not applicable: the usual image")
+    assert str(usual.outcomes["foreign"]).startswith("not applicable: the usual image")
 
 
 def test_a_small_cohort_is_judged_by_colour_alone_and_says_so(tmp_path: Path, tissues: tuple[Sample, ...]) -> None:
     photo = {"photo.png": draw_photograph(0, grey=True)}
     audit = audit_cohort(write_cohort(tmp_path, photo, beside=tissues[:5]), checks=("foreign",))
     assert name_foreign(audit) == {"photo.png"}
-    assert "6 images" in audit.outcomes["foreign"]
+    assert "6 images" in audit.outcomes["foreign"].reason
 
 
 def test_a_test_image_is_kept_whatever_it_shows(tmp_path: Path, tissues: tuple[Sample, ...]) -> None:
@@ -152,8 +152,8 @@ def test_features_add_to_appearance_and_never_accuse_alone(tmp_path: Path, tissu
     path = write_embeddings(tmp_path / "features.npz", names, points.astype(np.float32))
     without = audit_cohort(cohort, checks=("foreign",))
     beside = audit_cohort(cohort, checks=("foreign",), embeddings=path)
-    assert "model.weights" in without.outcomes["foreign"]
-    assert "model.weights" not in beside.outcomes["foreign"]
+    assert "model.weights" in without.outcomes["foreign"].reason
+    assert "model.weights" not in beside.outcomes["foreign"].reason
     assert name_foreign(beside) - name_foreign(without) <= {"half.png"}
     assert "half.png" in name_foreign(beside)
 

@@ -109,7 +109,7 @@ def test_accepted_exclusions_are_honoured_by_what_a_run_stands_on(broken: Path, 
     for ground in (first, second, third):
         assert {s.image for s in ground.cohort.samples}.isdisjoint(UNUSABLE)
         assert len(ground.cohort.samples) == LABELLED + UNLABELLED - len(UNUSABLE)
-        assert ground.seen.outcomes["integrity"] == "5 found"
+        assert str(ground.seen.outcomes["integrity"]) == "5 found"
     assert second.standing == third.standing == ()
 
 
@@ -134,7 +134,7 @@ def test_a_clean_folder_says_nothing_found_and_no_table_of_labels_still_stops(
     ground = workflow.inspect_ground(
         challenge, recipe=load_recipe(settings=[CHECKS]), decisions_path=tmp_path / "none.csv", problems="report"
     )
-    assert ground.seen.outcomes["integrity"] == "nothing found"
+    assert str(ground.seen.outcomes["integrity"]) == "nothing found"
     data = Path(shutil.copytree(challenge, tmp_path / "textures"))
     (data / "train_labels.csv").unlink()
     result = invoke("audit", data)

@@ -89,10 +89,10 @@ def test_every_metric_ignores_the_order_of_images_and_of_classes(data) -> None:
     columns = np.random.default_rng(1).permutation(scores.shape[1])
     scores = scores + np.random.default_rng(2).uniform(0, 1e-6, scores.shape)  # ties are decided by the class order
     for entry in METRICS:
-        value = entry.build(y_true, scores)
+        value = entry.call(y_true, scores)
         assert isinstance(value, float)
-        assert entry.build(y_true[rows], scores[rows]) == pytest.approx(value, abs=EXACT, nan_ok=True)
-        swapped = entry.build(np.argsort(columns)[y_true], scores[:, columns])
+        assert entry.call(y_true[rows], scores[rows]) == pytest.approx(value, abs=EXACT, nan_ok=True)
+        swapped = entry.call(np.argsort(columns)[y_true], scores[:, columns])
         assert swapped == pytest.approx(value, abs=EXACT, nan_ok=True)
 
 
@@ -111,7 +111,7 @@ def test_perfect_scores_and_the_registry() -> None:
     y_true = np.array([0, 1, 2, 2])
     perfect = {"macro_f1": 1.0, "balanced_accuracy": 1.0, "accuracy": 1.0, "auc": 1.0, "log_loss": 0.0}
     assert next(entry.name for entry in METRICS) == "macro_f1"
-    assert {entry.name: entry.build(y_true, np.eye(3)[y_true]) for entry in METRICS} == pytest.approx(perfect)
+    assert {entry.name: entry.call(y_true, np.eye(3)[y_true]) for entry in METRICS} == pytest.approx(perfect)
     assert {e.name for e in METRICS} >= metrics.LOWER_IS_BETTER
     assert all(entry.summary for entry in METRICS)
 
@@ -130,7 +130,7 @@ def test_what_no_class_can_be_averaged_for_is_nan() -> None:
 def test_input_that_does_not_fit_is_refused(y_true: list[int], scores: object) -> None:
     for entry in METRICS:
         with pytest.raises(DataError, match="Fix"):
-            entry.build(y_true, scores)
+            entry.call(y_true, scores)
 
 
 @settings(deadline=None, max_examples=60)

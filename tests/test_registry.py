@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import pickle
 import typing
 from collections.abc import Callable
 from pathlib import Path
@@ -234,3 +235,12 @@ def test_a_failure_inside_a_builder_is_not_blamed_on_its_arguments() -> None:
 
 def test_the_schedules_that_a_recipe_admits_are_those_registered() -> None:
     assert set(typing.get_args(Phase.model_fields["schedule"].annotation)) == {entry.name for entry in SCHEDULES}
+
+
+def test_an_error_holds_its_fix_as_a_field() -> None:
+    with pytest.raises(PartError) as caught:
+        Registry[int]("spice").find("salt")
+    assert caught.value.fix == "see 'smalti parts'"
+    assert str(caught.value) == f"{caught.value.message} Fix: see 'smalti parts'"
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), again.message, again.fix) == (str(caught.value), caught.value.message, caught.value.fix)

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageDraw
 
-from smalti.audit import Audit, write_decisions, write_findings
+from smalti.audit import Audit, CheckResult, write_decisions, write_findings
 from smalti.errors import RunError
 from smalti.evaluate import highest_losses, score_predictions
 from smalti.recipe import load_recipe
@@ -152,8 +152,11 @@ def write_records(run: RunFolder, root: Path, samples: pd.DataFrame, *, classes:
     write_json(run.path / "stain.json", {"normalise": "macenko", "summary": summary})
     message = f"{names[0]} and {names[1]} show the same field"
     finding = Finding("near-duplicate", "warning", (names[0], names[1]), 0.97, message, "exclude")
-    outcomes = {"near-duplicate": "1 found", "blank": "nothing found", "green-slime": "not applicable: no masks"}
-    write_findings(run.path / "findings.json", Audit((finding,), outcomes))
+    outcomes = {"near-duplicate": CheckResult(1), "blank": CheckResult(0), "green-slime": CheckResult(None, "no masks")}
+    write_findings(
+        run.path / "findings.json",
+        Audit((finding,), outcomes),
+    )
     write_decisions(
         run.path / "decisions.csv",
         [Decision(row["image"], "exclude", row["reason"], row["who"], "2026-01-05T09:00:00+00:00") for row in left_out],

@@ -23,7 +23,8 @@ from smalti.samples.augment import identity_transform
 from smalti.store import read_json
 from smalti.tile import build_store
 from smalti.tissue import KINDS, STAINS
-from smalti.tissue.frames import DENSITIES, LEAST_DENSITY, LIGHT, find_stains, make_frame
+from smalti.tissue.density import LEAST_DENSITY, LIGHT, STAIN_DENSITY
+from smalti.tissue.frames import find_stains, make_frame
 from smalti.tissue.stainable import judge_pixels, judge_tile, measure_frame
 from smalti.tissue.vahadane import SPARSITY, factorise, solve_amounts
 from smalti.types import Cohort, Sample
@@ -71,7 +72,7 @@ def measure_angle(first: Floats, second: Floats) -> float:
 
 def test_densities_follow_the_formula() -> None:
     levels = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
-    np.testing.assert_allclose(DENSITIES, density(levels)[:, 0], atol=1e-6)
+    np.testing.assert_allclose(STAIN_DENSITY, density(levels)[:, 0], atol=1e-6)
 
 
 @pytest.mark.parametrize("method", ["macenko", "vahadane"])

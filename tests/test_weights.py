@@ -411,7 +411,7 @@ def test_a_hub_that_is_away_is_an_error_that_names_the_file_option(
     with pytest.raises(WeightsError) as caught:
         build_backbone(model)
     message = str(caught.value)
-    assert message == describe_missing_weights(model)
+    assert message == str(describe_missing_weights(model))
     for words in (name, huggingface_hub.constants.ENDPOINT, "0.2 s", "--set model.weights=FILE", "pretrained=false"):
         assert words in message
 

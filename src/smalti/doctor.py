@@ -1,4 +1,4 @@
-"""What this machine will do and why; for each problem the exact fix."""
+"""Check this machine: what it will do and why, and for each problem the exact fix."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LEAST_DISK_GB = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """One thing that was looked at: ``good``, ``note`` (works, but) or ``bad`` (must be fixed)."""
+    """The result of one check: ``good``, ``note`` (works, but) or ``bad`` (must be fixed)."""
 
     name: str
     state: Literal["good", "note", "bad"]
@@ -34,16 +34,28 @@ class Sign:
 
 
 def examine_machine(recipe: Recipe, *, folder: Path = Path("runs")) -> tuple[Sign, ...]:
-    """Look at interpreter, libraries, device, driver, memory, disk and weights, for a recipe and a runs folder."""
-    signs = [_examine_python(), *_examine_libraries()]
+    """Check interpreter, libraries, device, driver, memory, disk and weights, for a recipe and a runs folder."""
+    python = ".".join(map(str, sys.version_info[:3]))
+    signs = [Sign("Python", "good", python)]
+    if not (3, 11) <= sys.version_info[:2] <= (3, 13):
+        signs = [Sign("Python", "bad", python, "install Python 3.11, 3.12 or 3.13 and make a new environment with it")]
+    signs += _examine_libraries()
     if not any(sign.state == "bad" for sign in signs):
         signs += _examine_device(recipe)
         signs += [_examine_packages(), _examine_weights(recipe)]
-    return (*signs, _examine_memory(), _examine_disk(folder))
+    free = psutil.virtual_memory().available / 2**30
+    text = f"{free:.1f} GB free of {psutil.virtual_memory().total / 2**30:.1f} GB"
+    least = f"close other programs: {LEAST_MEMORY_GB:.0f} GB free is what the demo needs"
+    signs.append(Sign("memory", "good", text) if free >= LEAST_MEMORY_GB else Sign("memory", "note", text, least))
+    place = next(p for p in (folder.resolve(), *folder.resolve().parents) if p.is_dir())
+    free = shutil.disk_usage(place).free / 1e9
+    text = f"{free:.0f} GB free at {place}"
+    least = f"free {LEAST_DISK_GB:.0f} GB, or give --runs a folder on another disk"
+    return (*signs, Sign("disk", "good", text) if free >= LEAST_DISK_GB else Sign("disk", "note", text, least))
 
 
 def list_parts() -> Iterator[tuple[str, Entry[Any]]]:
-    """Kind and entry of every registered part, then the names that timm keeps."""
+    """Yield kind and entry of every registered part, then the names that timm keeps."""
     from .audit import CHECKS, CRITERIA
     from .metrics import METRICS
     from .models import DESCRIPTIONS, FUSIONS, NORMS, POOLERS
@@ -63,15 +75,8 @@ def list_parts() -> Iterator[tuple[str, Entry[Any]]]:
     yield "backbone", Entry("(timm's names)", list_optimisers, "every name of timm.list_models()", "timm.models")
 
 
-def _examine_python() -> Sign:
-    version = ".".join(map(str, sys.version_info[:3]))
-    if (3, 11) <= sys.version_info[:2] <= (3, 13):
-        return Sign("Python", "good", version)
-    return Sign("Python", "bad", version, "install Python 3.11, 3.12 or 3.13 and make a new environment with it")
-
-
 def _examine_libraries() -> Iterator[Sign]:
-    """Every requirement of smalti's own package record against what is installed."""
+    """Yield a sign for every requirement of smalti's own package record."""
     for line in importlib.metadata.requires("smalti") or ():
         requirement = Requirement(line)
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
@@ -89,7 +94,12 @@ def _examine_libraries() -> Iterator[Sign]:
 def _examine_device(recipe: Recipe) -> Iterator[Sign]:
     from .train import choose_device, describe_cuda
 
-    driver = _read_driver()
+    driver = ""
+    if (command := shutil.which("nvidia-smi")) is not None:
+        query = [command, "--query-gpu=driver_version", "--format=csv,noheader"]
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
+        lines = answer.stdout.strip().splitlines()
+        driver = lines[0] if answer.returncode == 0 and lines else ""
     cuda, usable = describe_cuda()
     if driver and not usable:
         fix = "pip install --upgrade torch torchvision (a build for this driver), or update the driver"
@@ -101,24 +111,13 @@ def _examine_device(recipe: Recipe) -> Iterator[Sign]:
     try:
         device = choose_device(recipe.train)
     except RecipeError as error:
-        found, _, fix = str(error).partition(". Fix: ")
-        yield Sign("device", "bad", found, fix)
+        yield Sign("device", "bad", error.message, error.fix)
         return
     yield Sign("device", "good", f"{device.name}, {device.precision}: {device.reason}")
 
 
-def _read_driver() -> str:
-    """Driver version as nvidia-smi says it; empty without one."""
-    command = shutil.which("nvidia-smi")
-    if command is None:
-        return ""
-    query = [command, "--query-gpu=driver_version", "--format=csv,noheader"]
-    answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
-    return answer.stdout.strip().splitlines()[0] if answer.returncode == 0 and answer.stdout.strip() else ""
-
-
 def _examine_packages() -> Sign:
-    """Packages with weights, each with a file that is the one it was published with."""
+    """Check that each installed package with weights holds the file that it was published with."""
     packages = list_packages()
     if not packages:
         return Sign(
@@ -128,14 +127,13 @@ def _examine_packages() -> Sign:
         for package in packages:
             check_package(package)
     except WeightsError as error:
-        found, _, fix = str(error).partition(" Fix: ")
-        return Sign("weights by pip", "bad", found, fix)
+        return Sign("weights by pip", "bad", error.message, error.fix)
     held = ", ".join(f"{package.backbone} ({describe_package(package)})" for package in packages)
     return Sign("weights by pip", "good", held)
 
 
 def _examine_weights(recipe: Recipe) -> Sign:
-    """Where a run of the recipe would take its weights from, and why from there."""
+    """Return where a run of the recipe would take its weights from, and why from there."""
     from .models import describe_missing_weights, find_weights
 
     (plan,), notes = settle_choices([recipe])
@@ -143,11 +141,11 @@ def _examine_weights(recipe: Recipe) -> Sign:
     try:
         source = find_weights(model)
     except WeightsError as error:
-        found, _, fix = str(error).partition(" Fix: ")
-        return Sign("weights", "bad", found, fix)
+        return Sign("weights", "bad", error.message, error.fix)
     if source is None:
-        found, _, fix = describe_missing_weights(model).partition(" Fix: ")
-        return Sign("weights", "note" if model.without_weights == "scratch" else "bad", found.rstrip(".") + why, fix)
+        missing = describe_missing_weights(model)
+        state: Literal["note", "bad"] = "note" if model.without_weights == "scratch" else "bad"
+        return Sign("weights", state, missing.message + why, missing.fix)
     if source == "file" and model.weights is not None and not model.weights.is_file():
         return Sign("weights", "bad", f"no file at {model.weights}", "correct --set model.weights=FILE")
     package = find_package(model.backbone)
@@ -161,20 +159,3 @@ def _examine_weights(recipe: Recipe) -> Sign:
         "none": "from scratch, as model.pretrained=false says",
     }
     return Sign("weights", "good", f"{model.backbone}: {texts[source]}{why}")
-
-
-def _examine_memory() -> Sign:
-    free = psutil.virtual_memory().available / 2**30
-    text = f"{free:.1f} GB free of {psutil.virtual_memory().total / 2**30:.1f} GB"
-    if free >= LEAST_MEMORY_GB:
-        return Sign("memory", "good", text)
-    return Sign("memory", "note", text, f"close other programs: {LEAST_MEMORY_GB:.0f} GB free is what the demo needs")
-
-
-def _examine_disk(folder: Path) -> Sign:
-    place = next(p for p in (folder.resolve(), *folder.resolve().parents) if p.is_dir())
-    free = shutil.disk_usage(place).free / 1e9
-    text = f"{free:.0f} GB free at {place}"
-    if free >= LEAST_DISK_GB:
-        return Sign("disk", "good", text)
-    return Sign("disk", "note", text, f"free {LEAST_DISK_GB:.0f} GB, or give --runs a folder on another disk")

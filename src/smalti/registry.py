@@ -30,6 +30,11 @@ class Entry(Generic[T]):
     summary: str
     reference: str
 
+    @property
+    def call(self) -> Callable[..., T]:
+        """The registered function itself, for kinds that are called and not built: metrics, checks, criteria."""
+        return self.build
+
 
 class Registry(Generic[T]):
     """Parts of one kind by name.
@@ -58,14 +63,14 @@ class Registry(Generic[T]):
 
         def add(build: Callable[..., T]) -> Callable[..., T]:
             if name in self._entries:
-                raise PartError(f"{self.kind} '{name}' is registered twice. Fix: give one of them another name")
+                raise PartError(f"{self.kind} '{name}' is registered twice", fix="give one of them another name")
             self._entries[name] = Entry(name, build, summary, reference)
             return build
 
         return add
 
     def find(self, name: str) -> Entry[T]:
-        """The entry called ``name``.
+        """Return the entry called ``name``.
 
         Raises:
             PartError: there is none; the message names the nearest.
@@ -74,7 +79,7 @@ class Registry(Generic[T]):
             return self._entries[name]
         near = difflib.get_close_matches(name, self._entries, n=1, cutoff=0.5)
         hint = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(sorted(self._entries))}."
-        raise PartError(f"no {self.kind} is called '{name}'. {hint} Fix: see 'smalti parts'")
+        raise PartError(f"no {self.kind} is called '{name}'. {hint}", fix="see 'smalti parts'")
 
     def build(self, name: str, /, *args: Any, **kwargs: Any) -> T:
         """Build the part called ``name``.
@@ -92,6 +97,6 @@ class Registry(Generic[T]):
 
 
 def read_options(options: tuple[str, ...]) -> dict[str, Any]:
-    """Keyword arguments of a part from ``name=value``; values are read as YAML."""
+    """Return keyword arguments of a part from ``name=value``; values are read as YAML."""
     pairs = (option.partition("=") for option in options)
     return {name: parse_yaml(value, f"option {name}") for name, _, value in pairs}

@@ -226,6 +226,7 @@ class Finding:
         message: one sentence for people.
         proposal: the action proposed for ``images[0]``.
         evidence: numbers behind the message.
+        blind: the same finding without any label in it; None where it tells no label. Not written to files.
     """
 
     code: str
@@ -235,6 +236,7 @@ class Finding:
     message: str
     proposal: Action = "keep"
     evidence: dict[str, Any] = field(default_factory=dict)
+    blind: Finding | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

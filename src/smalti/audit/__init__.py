@@ -1,9 +1,9 @@
-"""Is this data fit to learn from? Checks find, people or rules decide; source files stay as they are."""
+"""Whether data are fit to learn from: checks find, people or rules decide; source files never change."""
 
 # Importing them registers the checks.
 from .bindings import find_bound_cases, join_duplicates
-from .checks import artefacts, confounding, copies, focus, foreign, integrity, masks, plausible, quality, shift  # noqa: F401
-from .checks.registered import CHECKS, LABEL_CHECKS, NotApplicable
+from .checks import artefacts, confounding, copies, foreign, integrity, masks, plausible, quality, shift  # noqa: F401
+from .checks.registered import CHECKS, LABEL_CHECKS, CheckResult, NotApplicable
 from .decisions import (
     accept_proposals,
     append_decisions,
@@ -33,6 +33,7 @@ __all__ = [
     "SUSPECTS_NAME",
     "TRACES_NAME",
     "Audit",
+    "CheckResult",
     "Dynamics",
     "Evidence",
     "NotApplicable",

@@ -1,4 +1,4 @@
-"""Duplicates belong to one case: what must never straddle two folds."""
+"""Duplicates are joined to one case, since they must never straddle two folds."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import replace
 
 from ..types import Cohort, Finding, Sample
 
-DUPLICATE_CODES = ("exact-duplicate", "near-duplicate", "overlapping-fields")  # what shows the same tissue
+DUPLICATE_CODES = ("exact-duplicate", "near-duplicate", "overlapping-fields")  # images of the same tissue
 
 
 def join_groups(links: Iterable[Sequence[str]]) -> dict[str, str]:
-    """Name -> smallest name of its group, for all names that some link mentions (union-find)."""
+    """Return name -> smallest name of its group, for all names in the links (union-find)."""
     parents: dict[str, str] = {}
 
     def find(name: str) -> str:
@@ -31,9 +31,9 @@ def join_groups(links: Iterable[Sequence[str]]) -> dict[str, str]:
 
 
 def join_duplicates(cohort: Cohort, findings: Iterable[Finding]) -> Cohort:
-    """The cohort with duplicates in one case each; whole cases merge, under the smallest of their names.
+    """Return the cohort with duplicates in one case; whole cases merge, under the smallest of their names.
 
-    Why: a model that has seen a picture knows its twin, so a fold between them reports memory as skill.
+    A model that has seen an image knows its copy, so a fold between them would report memory as skill.
     Findings about images that are no longer in the cohort do nothing.
     """
     case_of = {s.image: s.case for s in cohort.samples}
@@ -53,10 +53,10 @@ def join_duplicates(cohort: Cohort, findings: Iterable[Finding]) -> Cohort:
 
 
 def find_bound_cases(cohort: Cohort) -> dict[str, tuple[str, ...]]:
-    """Image -> all labelled images of its case, where a label belongs to its whole case; else nothing.
+    """Return image -> all labelled images of its case, where a label belongs to the whole case; else nothing.
 
-    It does where no case has two labels and some case has several images: then one image of a case cannot have another
-    label than the rest. Cases of one image are left out, since nothing is bound there.
+    A label belongs to the case where no case has two labels and some case has several images: then one image of a case
+    cannot have another label than the rest. Cases of one image are skipped.
     """
     members: dict[str, list[Sample]] = {}
     for sample in cohort.labelled:

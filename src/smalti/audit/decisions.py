@@ -1,6 +1,6 @@
-"""``decisions.csv``: what people and rules said about images.
+"""``decisions.csv``: decisions of people and rules about images.
 
-The last row of an image counts, so that a row can undo an earlier one; a last row ``reset`` is no decision.
+The last row of an image counts, so a row can undo an earlier one; with ``reset`` in the last row there is no decision.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ STRONGEST = ("exclude", "repair")  # what a rule does where several proposals ar
 
 
 def read_decisions(path: Path) -> tuple[Decision, ...]:
-    """All rows in order, as written; `validate_decisions` says whether they make sense. No file is no decision.
+    """Return all rows in order, as written; `validate_decisions` checks them. Without a file there are no decisions.
 
     Raises:
         DataError: the file is no regular file, is not UTF-8, or lacks the column ``image`` or ``action``.
@@ -46,7 +46,7 @@ def read_decisions(path: Path) -> tuple[Decision, ...]:
 
 
 def parse_decisions(content: bytes, *, name: str) -> tuple[Decision, ...]:
-    """The rows of a decisions file from its bytes; ``name`` is for the message.
+    """Return the rows of a decisions file from its bytes; ``name`` is for the message.
 
     Raises:
         DataError: as `read_decisions`.
@@ -87,10 +87,10 @@ def _format_rows(decisions: Iterable[Decision]) -> bytes:
 
 
 def append_decisions(path: Path, decisions: Iterable[Decision]) -> Path:
-    """Add rows behind those that are there, all or none; they are on disk when this returns.
+    """Append all rows or none; they are on disk when this returns.
 
-    Other processes may append at the same time. The file is written anew and renamed into place, so no reader and no
-    power cut meets half a row.
+    Other processes may append at the same time. The file is written again and renamed into place, so no reader ever
+    sees half a row, not even after a power cut.
     """
     with hold_decisions(path):
         known = path.read_bytes() if path.is_file() else b""
@@ -101,10 +101,10 @@ def append_decisions(path: Path, decisions: Iterable[Decision]) -> Path:
 
 
 def hold_decisions(path: Path) -> BaseFileLock:
-    """Keeps other processes and threads from appending, for a ``with`` block; one thread may hold it several times.
+    """Return a lock against appending by other processes and threads, for a ``with`` block; it is re-entrant.
 
-    The lock is a file beside the decisions that stays there, empty; a process that is killed lets go of it. On a file
-    system without locks the file itself, which is removed after use, is the lock, under a name of its own.
+    The lock is an empty file beside the decisions that stays there; it is released when a process is killed. On a file
+    system without locks, the existence of a file of another name is the lock; it is removed after use.
 
     Raises:
         filelock.Timeout: another program held it for `LOCK_WAIT_S`.
@@ -117,7 +117,7 @@ def hold_decisions(path: Path) -> BaseFileLock:
 
 @functools.cache
 def _has_locks(folder: Path) -> bool:
-    """Whether the file system keeps locks; some network shares and file systems of clusters do not."""
+    """Return whether the file system supports locks; some network shares and file systems of clusters do not."""
     if os.name == "nt":
         return True  # its locks are its own, and every file system there has them
     import fcntl
@@ -136,7 +136,7 @@ def _has_locks(folder: Path) -> bool:
 
 
 def settle_decisions(decisions: Iterable[Decision]) -> dict[str, Decision]:
-    """Image -> the decision that counts, the last one; none for an image whose last row is ``reset``."""
+    """Return image -> its last decision, which counts; none for an image whose last row is ``reset``."""
     last = {decision.image: decision for decision in decisions}
     return {image: decision for image, decision in last.items() if decision.action != "reset"}
 
@@ -148,7 +148,7 @@ def validate_decisions(
     classes: Collection[str],
     bound: Mapping[str, tuple[str, ...]] | None = None,
 ) -> None:
-    """Check every row, and what they come to.
+    """Check every row, and the labels of cases that follow from all rows.
 
     Args:
         decisions: rows of ``decisions.csv``.
@@ -181,7 +181,7 @@ def validate_decisions(
 
 
 def _find_torn_cases(settled: Mapping[str, Decision], bound: Mapping[str, tuple[str, ...]]) -> list[Problem]:
-    """Cases of one label of which only some images get another, or not all the same."""
+    """Return cases of one label in which only some images get another label, or not all the same."""
     problems = []
     for case in dict.fromkeys(bound.values()):
         left = [image for image in case if image not in settled or settled[image].action != "exclude"]
@@ -204,12 +204,12 @@ def apply_decisions(
     findings: Iterable[Finding] = (),
     bound: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Cohort:
-    """The cohort without excluded, and with relabelled and repaired images.
+    """Return the cohort without excluded images, with relabelled and repaired ones.
 
     Excluded images leave the sealed part too. The unlabelled part stays whole, since a submission needs a row for each
-    of its images; a note says so. Repairs are made in all parts: they read no label, and what was painted over has to
-    be predicted too. Decisions about images that are not in the cohort do nothing: those that could not be read are
-    excluded already.
+    of its images; a note says so. Repairs are made in all parts: they read no label, and painted images must be
+    predicted too. Decisions about images that are not in the cohort do nothing: unreadable images are already
+    excluded.
 
     Args:
         cohort: before any decision.
@@ -225,7 +225,9 @@ def apply_decisions(
         raise DataError(f"{len(torn)} cases would have two labels", torn)
     present = {s.image for s in cohort.samples}
     repairs = plan_repairs({image: d for image, d in settled.items() if image in present}, findings)
-    labelled = tuple(s for s in (_apply(s, settled.get(s.image)) for s in cohort.labelled) if s is not None)
+    excluded = {image for image, decision in settled.items() if decision.action == "exclude"}
+    given = {image: decision.label for image, decision in settled.items() if decision.action == "relabel"}
+    labelled = tuple(replace(s, label=given.get(s.image, s.label)) for s in cohort.labelled if s.image not in excluded)
     left = {s.label for s in labelled}
     problems = [
         Problem(
@@ -239,42 +241,28 @@ def apply_decisions(
     ]
     if problems:
         raise DataError("decisions leave a class without images", problems)
-    excluded = {image for image, decision in settled.items() if decision.action == "exclude"}
+    ignored = [s.image for s in cohort.unlabelled if s.image in excluded or s.image in given]
+    note = f"decisions about {len(ignored)} images of the unlabelled part do nothing, each is predicted: "
     sealed = tuple(s for s in cohort.sealed if s.image not in excluded)
     return replace(
         cohort,
         labelled=_repair(labelled, repairs),
         unlabelled=_repair(cohort.unlabelled, repairs),
         sealed=_repair(sealed, repairs),
-        notes=cohort.notes + _note_ignored(cohort, settled),
+        notes=cohort.notes + ((note + ", ".join(ignored),) if ignored else ()),
     )
-
-
-def _apply(sample: Sample, decision: Decision | None) -> Sample | None:
-    if decision is None or decision.action in ("keep", "repair"):
-        return sample
-    return None if decision.action == "exclude" else replace(sample, label=decision.label)
 
 
 def _repair(samples: Iterable[Sample], repairs: Mapping[str, Repair]) -> tuple[Sample, ...]:
     return tuple(replace(s, repair=repairs.get(s.image)) for s in samples)
 
 
-def _note_ignored(cohort: Cohort, settled: Mapping[str, Decision]) -> tuple[str, ...]:
-    named = [s.image for s in cohort.unlabelled if s.image in settled]
-    ignored = [image for image in named if settled[image].action in ("exclude", "relabel")]
-    if not ignored:
-        return ()
-    return (f"decisions about {len(ignored)} images of the unlabelled part do nothing, each is predicted: "
-            f"{', '.join(ignored)}",)  # fmt: skip
-
-
 def accept_proposals(
     findings: Iterable[Finding], codes: Collection[str], *, decided: Iterable[Decision]
 ) -> tuple[Decision, ...]:
-    """What the rule decides: the proposals of findings with these codes, for images without any decision yet.
+    """Return the decisions of the rule: proposals of findings with these codes, for images without any decision yet.
 
-    An image has one decision: where several findings are about it, excluding it goes before repairing.
+    An image has one decision: where several findings are about it, ``exclude`` comes before ``repair``.
 
     Raises:
         PartError: a code that no check has.
@@ -293,7 +281,7 @@ def accept_proposals(
 
 
 def check_accepted(codes: Collection[str], findings: Iterable[Finding] = ()) -> None:
-    """Refuse what no rule may accept; without findings, before anything is looked at.
+    """Refuse codes that no rule may accept; findings are optional, so this also works before the audit.
 
     Raises:
         PartError: a code that no check has.

@@ -1,16 +1,16 @@
-"""Carry the checks out, and keep what they found."""
+"""Run the checks on a cohort; write and read their findings."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from .. import store
 from ..errors import Problem
 from ..types import Cohort, Finding
-from .checks.registered import CHECKS, LABEL_CHECKS, Digest, NotApplicable, Partial
+from .checks.registered import CHECKS, LABEL_CHECKS, CheckResult, Digest, NotApplicable, Partial
 from .labels.evidence import Evidence, read_embeddings
 from .measure.digest import ImageDigest, digest_sample
 
@@ -19,16 +19,16 @@ WORKERS = 2
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What the checks said.
+    """The findings of checks on one cohort.
 
     Attributes:
         findings: all findings, check after check.
-        outcomes: check -> ``nothing found``, ``N found`` or ``not applicable: why``.
-        digest: what the checks looked at; None where the audit was read from a file.
+        outcomes: check -> its result.
+        digest: what the checks read; None where the audit was read from a file.
     """
 
     findings: tuple[Finding, ...]
-    outcomes: dict[str, str]
+    outcomes: Mapping[str, CheckResult]
     digest: Digest | None = field(default=None, compare=False, repr=False)
 
 
@@ -41,13 +41,13 @@ def audit_cohort(
     evidence: Evidence | None = None,
     embeddings: Path | None = None,
 ) -> Audit:
-    """Look for what spoils learning or scoring.
+    """Run checks for faults that spoil learning or scoring.
 
     Args:
         cohort: labelled and unlabelled samples.
         checks: names of registered checks; None takes all.
-        progress: called with images looked at and images in all.
-        problems: what reading the data folder found; the images concerned are not in the cohort.
+        progress: called with the number of images read and of all.
+        problems: found while the data folder was read; the images concerned are not in the cohort.
         evidence: of a trained run, for checks that need one.
         embeddings: of all images, as `write_embeddings` wrote them, for the check ``foreign``.
 
@@ -60,15 +60,26 @@ def audit_cohort(
     for name in names:
         CHECKS.find(name)
     points = None if embeddings is None else read_embeddings(embeddings, tuple(s.image for s in cohort.samples))
-    images = _digest_cohort(cohort, progress) if names else []
+    images: list[ImageDigest] = []
+    with ThreadPoolExecutor(WORKERS) as pool:
+        try:
+            for one in pool.map(digest_sample, cohort.samples if names else ()):
+                images.append(one)
+                if progress is not None:
+                    progress(len(images), len(cohort.samples))
+        except BaseException:
+            # Images that still wait would only delay the message.
+            pool.shutdown(cancel_futures=True)
+            raise
     digest = Digest(cohort, images, problems=problems, evidence=evidence, embeddings=points)
-    return _carry_out(names, cohort, digest)
+    return _run_checks(names, cohort, digest)
 
 
 def hide_sealed(audit: Audit, cohort: Cohort) -> Audit:
-    """The audit as it would be had nobody known the labels of the sealed part.
+    """Return the audit without any label of the sealed part.
 
-    Checks that read labels are carried out again on what is not sealed; other findings lose the labels that they tell.
+    Checks that read labels run again on the rest. Of other findings about sealed images, those that tell a label are
+    replaced by their `Finding.blind`.
 
     Args:
         audit: of the whole cohort.
@@ -77,59 +88,37 @@ def hide_sealed(audit: Audit, cohort: Cohort) -> Audit:
     if not cohort.sealed or audit.digest is None:
         return audit
     names = tuple(name for name in audit.outcomes if name in LABEL_CHECKS)
-    again = _carry_out(names, cohort, audit.digest)
+    again = _run_checks(names, cohort, audit.digest)
     sealed = {s.image for s in cohort.sealed}
     findings: list[Finding] = []
     for name in audit.outcomes:
         source = again if name in names else audit
-        findings += [_hide_labels(f, sealed) for f in source.findings if f.code == name]
+        for finding in (f for f in source.findings if f.code == name):
+            blind = finding.blind if sealed.intersection(finding.images) else None
+            findings.append(blind or finding)
     return Audit(tuple(findings), {**audit.outcomes, **again.outcomes}, audit.digest)
 
 
-def _hide_labels(finding: Finding, sealed: set[str]) -> Finding:
-    labels = finding.evidence.get("labels")
-    if not labels or not sealed.intersection(finding.images):
-        return finding
-    evidence = {key: value for key, value in finding.evidence.items() if key != "labels"}
-    message = finding.message.replace(f" Their labels contradict each other: {', '.join(labels)}.", "")
-    return replace(finding, severity="warning", message=message, evidence=evidence)
-
-
-def _carry_out(names: tuple[str, ...], cohort: Cohort, digest: Digest) -> Audit:
+def _run_checks(names: Sequence[str], cohort: Cohort, digest: Digest) -> Audit:
     findings: list[Finding] = []
-    outcomes: dict[str, str] = {}
+    outcomes: dict[str, CheckResult] = {}
     for name in names:
-        found = CHECKS.build(name, cohort, digest)
-        if isinstance(found, NotApplicable):
-            outcomes[name] = f"not applicable: {found.reason}"
+        answer = CHECKS.find(name).call(cohort, digest)
+        if isinstance(answer, NotApplicable):
+            outcomes[name] = CheckResult(None, answer.reason)
             continue
-        listed = found.findings if isinstance(found, Partial) else found
-        outcomes[name] = f"{len(listed)} found" if listed else "nothing found"
-        if isinstance(found, Partial):
-            outcomes[name] += f"; not applicable for {found.reason}"
+        listed, reason = (answer.findings, answer.reason) if isinstance(answer, Partial) else (answer, "")
+        outcomes[name] = CheckResult(len(listed), reason)
         findings += listed
     return Audit(tuple(findings), outcomes, digest)
 
 
-def _digest_cohort(cohort: Cohort, progress: Callable[[int, int], None] | None) -> list[ImageDigest]:
-    digests = []
-    with ThreadPoolExecutor(WORKERS) as pool:
-        try:
-            for digest in pool.map(digest_sample, cohort.samples):
-                digests.append(digest)
-                if progress is not None:
-                    progress(len(digests), len(cohort.samples))
-        except BaseException:
-            # What waits in line would only delay the message.
-            pool.shutdown(cancel_futures=True)
-            raise
-    return digests
-
-
 def write_findings(path: Path, audit: Audit) -> Path:
     """Write ``findings.json`` atomically."""
-    content = {"outcomes": audit.outcomes, "findings": [asdict(f) for f in audit.findings]}
-    return store.write_json(path, content)
+    findings = [asdict(finding) for finding in audit.findings]
+    for row in findings:
+        del row["blind"]
+    return store.write_json(path, {"outcomes": {c: str(r) for c, r in audit.outcomes.items()}, "findings": findings})
 
 
 def read_findings(path: Path) -> Audit:
@@ -141,4 +130,4 @@ def read_findings(path: Path) -> Audit:
     with store.reading(path):
         content = store.read_json(path)
         findings = tuple(Finding(**{**f, "images": tuple(f["images"])}) for f in content["findings"])
-        return Audit(findings, dict(content["outcomes"]))
+        return Audit(findings, {code: CheckResult.parse(text) for code, text in content["outcomes"].items()})

@@ -1,4 +1,4 @@
-"""What can be repaired without inventing tissue: paint is filled flat, a mask on glass is cut to the tissue.
+"""Repairs that invent no tissue: paint is filled flat, a mask on glass is cut to the tissue.
 
 A repair comes from the finding that a decision names, made anew in every audit, so that it fits the pixels that are
 there now. The pixel work is done where tiles are cut (`smalti.tile`).
@@ -28,7 +28,7 @@ REPAIRS: dict[str, Callable[[Sequence[Finding]], Repair]] = {
 
 
 def plan_repair(findings: Sequence[Finding]) -> Repair:
-    """The repair of what findings of one code say about one image.
+    """Return the repair for the findings of one code about one image.
 
     Raises:
         DataError: nothing repairs findings of this code, or they do not say where.
@@ -37,12 +37,12 @@ def plan_repair(findings: Sequence[Finding]) -> Repair:
     repair = REPAIRS[code](findings) if code in REPAIRS else Repair()
     if repair == Repair():
         known = f"{image}: no repair for '{code}'" if code not in REPAIRS else f"{image}: '{code}' has no outline"
-        raise DataError(f"{known}. Fix: exclude it or keep it; what can be repaired: {', '.join(REPAIRS)}")
+        raise DataError(known, fix=f"exclude it or keep it; what can be repaired: {', '.join(REPAIRS)}")
     return repair
 
 
 def plan_repairs(decisions: Mapping[str, Decision], findings: Iterable[Finding]) -> dict[str, Repair]:
-    """Image -> its repair, for the decisions (by image) that ask for one.
+    """Return image -> its repair, for the decisions (by image) that ask for one.
 
     Raises:
         DataError: findings that decisions name and the audit does not find (any more), all at once.

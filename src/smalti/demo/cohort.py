@@ -23,8 +23,8 @@ from .shapes import Byte
 
 Progress = Callable[[int, int], None]
 
-# Tissue has grain, in which deflate finds next to no repeats: to look for runs alone, after one filter, takes half the
-# time to write, two thirds to read, and 5 % more bytes.
+# Tissue has grain, in which deflate finds hardly any repeats. Run lengths alone, after one filter, take half the time
+# to write, two thirds to read, and 5 % more bytes.
 PNG_OPTIONS = (
     *(cv2.IMWRITE_PNG_COMPRESSION, 1),
     *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE),
@@ -71,8 +71,8 @@ def draw_plan(plan: CohortPlan, folder: Path, *, workers: int | None = None, pro
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(
-            f"cannot draw a cohort into {folder}: it exists and is not an empty folder. "
-            "Fix: name a new folder, or delete this one"
+            f"cannot draw a cohort into {folder}: it exists and is not an empty folder",
+            fix="name a new folder, or delete this one",
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder.parent)
@@ -123,7 +123,7 @@ def _draw_one(folder: Path, plan: ImagePlan) -> str:
 
 
 def draw_image(plan: ImagePlan) -> tuple[Byte, Byte]:
-    """The pixels of one planned image, (H, W, 3) RGB, and its mask, (H, W) with 0 and 255."""
+    """Draw one planned image, (H, W, 3) RGB, and its mask, (H, W) with 0 and 255."""
     rng = np.random.default_rng([*plan.seed, 9])
     if plan.kind == "foreign":
         return draw_foreign(rng, plan.way), foreign_mask()
@@ -150,7 +150,7 @@ def _write_csv(path: Path, header: Sequence[str], *, rows: Iterable[Sequence[str
 
 
 def _write_tables(folder: Path, plan: CohortPlan) -> None:
-    """The challenge's tables, the cases, and the truth in a folder of its own."""
+    """Write the tables of the challenge, the cases, and the truth in a folder of its own."""
     header = ("sample_index", "label")
     placeholder = next(iter(CLASS_SHARES))  # the sample names a class in every row; it is no answer
     _write_csv(folder / "train_labels.csv", header, rows=((i.index, i.given) for i in plan.train))

@@ -59,7 +59,7 @@ _EPITHELIUM = NucleusKind(5.6, elongation=1.5, roughness=0.04, darkness=1.1, ves
 
 @dataclass(frozen=True, slots=True)
 class TissuePlan:
-    """What one tissue image is drawn from.
+    """Everything that one tissue image is drawn from.
 
     Attributes:
         seed: of the image; with the case seed it fixes every pixel.
@@ -93,7 +93,7 @@ def draw_tissue(plan: TissuePlan) -> tuple[Byte, Byte]:
 
 
 def _photograph(rng: np.random.Generator, amounts: tuple[Float, Float], *, lab: Laboratory) -> Byte:
-    """Stain amounts (H, W) to an RGB image: light, focus, uneven lamp, noise."""
+    """Turn stain amounts (H, W) into an RGB image: light, focus, uneven lamp, noise."""
     shape = amounts[0].shape
     h, e = (np.float32(s) * a for s, a in zip(lab.strength, amounts, strict=True))
     y, x = np.ogrid[-1 : 1 : shape[0] * 1j, -1 : 1 : shape[1] * 1j]
@@ -106,7 +106,7 @@ def _photograph(rng: np.random.Generator, amounts: tuple[Float, Float], *, lab: 
     noise = np.float32(lab.noise) * rng.standard_normal(shape, dtype=np.float32)
     rgb = np.empty((*shape, 3), np.uint8)
     light = np.empty(shape, np.float32)
-    for channel in range(3):  # in place: a map of a large image is dearer to allocate than to compute
+    for channel in range(3):  # in place: a map of a large image takes longer to allocate than to compute
         np.multiply(h, np.float32(-lab.haematoxylin[channel]), out=light)
         light -= np.float32(lab.eosin[channel]) * e
         np.exp(light, out=light)
@@ -119,7 +119,7 @@ def _photograph(rng: np.random.Generator, amounts: tuple[Float, Float], *, lab: 
 
 
 def _draw_ground(rng: np.random.Generator, mask: Byte, *, scale: float) -> Layer:
-    """Everything that is not tumour, the same for every class."""
+    """Draw everything that is not tumour; it does not depend on the class."""
     shape = mask.shape
     direction = rng.uniform(0, np.pi) + 0.7 * smooth_noise(rng, shape, scale_px=170)
     eosin = _stroma(rng, direction.astype(np.float32))
@@ -128,8 +128,14 @@ def _draw_ground(rng: np.random.Generator, mask: Byte, *, scale: float) -> Layer
     white = np.zeros(shape, np.uint8)
     if rng.random() < 0.45:
         _fat(rng, white=white, haematoxylin=haematoxylin)
-    if rng.random() < 0.5:
-        _bare_glass(rng, white)
+    if rng.random() < 0.5:  # empty glass along one side of the image
+        side: NDArray[np.float32] = np.linspace(0, 1, shape[0], dtype=np.float32)[:, None]
+        if rng.random() < 0.5:
+            side = np.linspace(0, 1, shape[1], dtype=np.float32)[None]
+        if rng.random() < 0.5:
+            side = 1 - side
+        height = side + 0.06 * smooth_noise(rng, shape, scale_px=120) + 0.012 * smooth_noise(rng, shape, scale_px=14)
+        white[height < rng.uniform(0.05, 0.22)] = 255
     _glands(rng, (haematoxylin, eosin, white), mask=mask, scale=scale)
     left = 1 - cv2.GaussianBlur(white, (0, 0), 0.9).astype(np.float32) / 255
     grain = 1 + 0.2 * smooth_noise(rng, shape, scale_px=1.8)
@@ -146,7 +152,7 @@ def _draw_ground(rng: np.random.Generator, mask: Byte, *, scale: float) -> Layer
 
 
 def _stroma(rng: np.random.Generator, direction: Float) -> Byte:
-    """Eosin map (H, W) of loose collagen bundles along ``direction``."""
+    """Draw an eosin map (H, W) of loose collagen bundles along ``direction``."""
     shape = direction.shape
     base = 0.34 + 0.07 * smooth_noise(rng, shape, scale_px=90) + 0.03 * smooth_noise(rng, shape, scale_px=8)
     canvas = np.clip(base * 255 / FULL_OD, 8, 255).astype(np.uint8)
@@ -158,7 +164,7 @@ def _stroma(rng: np.random.Generator, direction: Float) -> Byte:
 
 
 def _stroma_cells(rng: np.random.Generator, canvas: Byte, *, direction: Float, scale: float) -> None:
-    """Spindle cells along the fibres, and lymphocytes in drifts."""
+    """Draw spindle cells along the fibres, and lymphocytes in clouds."""
     shape = direction.shape
     spindles = grid_points(rng, shape, step_px=float(rng.uniform(20, 30)), jitter=0.4)
     sparse = smooth_noise(rng, shape, scale_px=60)
@@ -173,7 +179,7 @@ def _stroma_cells(rng: np.random.Generator, canvas: Byte, *, direction: Float, s
 
 
 def _fat(rng: np.random.Generator, *, white: Byte, haematoxylin: Byte) -> None:
-    """Fat cells in a patch: empty, with thin walls."""
+    """Draw fat cells in a patch: empty, with thin walls."""
     shape = white.shape
     where = smooth_noise(rng, shape, scale_px=260)
     step = float(rng.uniform(46, 64))
@@ -190,7 +196,7 @@ def _fat(rng: np.random.Generator, *, white: Byte, haematoxylin: Byte) -> None:
 
 
 def _glands(rng: np.random.Generator, maps: tuple[Byte, Byte, Byte], *, mask: Byte, scale: float) -> None:
-    """Benign ducts beside the tumour: basement membrane, cytoplasm, two rows of nuclei, a lumen."""
+    """Draw benign ducts beside the tumour: basement membrane, cytoplasm, two rows of nuclei, a lumen."""
     haematoxylin, eosin, white = maps
     shape = mask.shape
     away = cv2.distanceTransform((mask == 0).astype(np.uint8), cv2.DIST_L2, 3)
@@ -217,7 +223,7 @@ def _glands(rng: np.random.Generator, maps: tuple[Byte, Byte, Byte], *, mask: By
 
 
 def _ring(rng: np.random.Generator, canvas: Byte, *, line: Float, kind: NucleusKind, scale: float) -> None:
-    """Nuclei side by side along a closed line (n, 2 as x, y), pointing across it."""
+    """Draw nuclei side by side along a closed line (n, 2 as x, y), pointing across it."""
     closed = np.vstack([line, line[:1]])
     reach = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(closed, axis=0).T))])
     step = 2.3 * scale * kind.radius_px / np.sqrt(kind.elongation)
@@ -233,15 +239,3 @@ def _ring(rng: np.random.Generator, canvas: Byte, *, line: Float, kind: NucleusK
         angles=(across + rng.normal(0, 0.2, len(across))).astype(np.float32),
         scale=scale,
     )
-
-
-def _bare_glass(rng: np.random.Generator, white: Byte) -> None:
-    """Empty glass along one side of the image."""
-    shape = white.shape
-    side: NDArray[np.float32] = np.linspace(0, 1, shape[0], dtype=np.float32)[:, None]
-    if rng.random() < 0.5:
-        side = np.linspace(0, 1, shape[1], dtype=np.float32)[None]
-    if rng.random() < 0.5:
-        side = 1 - side
-    height = side + 0.06 * smooth_noise(rng, shape, scale_px=120) + 0.012 * smooth_noise(rng, shape, scale_px=14)
-    white[height < rng.uniform(0.05, 0.22)] = 255

@@ -1,4 +1,4 @@
-"""Who is in the cohort: which image is what, decided before anything is drawn.
+"""The plan of a cohort: the kind of each image, decided before anything is drawn.
 
 Laboratory, size, mask and stain are drawn without regard to the class; laboratories are dealt evenly within a class.
 """
@@ -59,7 +59,7 @@ class ImagePlan:
 
     @property
     def index(self) -> str:
-        """How tables name the image."""
+        """Name of the image in tables."""
         return f"img_{self.number:04d}.png"
 
     @property
@@ -75,7 +75,7 @@ class ImagePlan:
 
 @dataclass(frozen=True, slots=True)
 class CohortPlan:
-    """All images of a cohort in the order of their numbers, and what the tool is not told."""
+    """All images of a cohort in the order of their numbers, and the truth that is hidden from smalti."""
 
     train: tuple[ImagePlan, ...]
     test: tuple[ImagePlan, ...]
@@ -110,11 +110,11 @@ def plan_cohort(
     """
     if labelled < MIN_LABELLED or unlabelled < 1:
         raise RecipeError(
-            f"a demo cohort of {labelled} labelled and {unlabelled} unlabelled images is too small. "
-            f"Fix: ask for at least {MIN_LABELLED} labelled and 1 unlabelled"
+            f"a demo cohort of {labelled} labelled and {unlabelled} unlabelled images is too small",
+            fix=f"ask for at least {MIN_LABELLED} labelled and 1 unlabelled",
         )
     if not 128 <= side_px[0] <= side_px[1]:
-        raise RecipeError(f"image sides of {side_px} px cannot be drawn. Fix: smallest <= largest, from 128 px")
+        raise RecipeError(f"image sides of {side_px} px cannot be drawn", fix="smallest <= largest, from 128 px")
     counts = {kind: max(1, round(share * labelled)) for kind, share in PLANTED_SHARES.items()}
     counts["foreign"] = max(2, counts["foreign"])  # one alone shares its mask with nobody
     extra = sum(n for kind, n in counts.items() if kind != "wrong-label")
@@ -122,7 +122,9 @@ def plan_cohort(
     tissue = list(_tissue(rng, "train", count=labelled - extra, seed=seed, side_px=side_px))
     numbers = rng.permutation(labelled)
     tissue = [replace(image, number=int(n)) for image, n in zip(tissue, numbers, strict=False)]
-    tissue, untouched = _mislabel(rng, tissue, count=counts["wrong-label"])
+    chosen = {int(i) for i in rng.choice(len(tissue), counts["wrong-label"], replace=False)}
+    tissue = [replace(m, given=_other(rng, m.true)) if i in chosen else m for i, m in enumerate(tissue)]
+    untouched = [m for i, m in enumerate(tissue) if i not in chosen]
     rest = [int(n) for n in numbers[len(tissue) :]]
     planted = _plant(rng, untouched, numbers=rest, counts=counts, seed=seed, side_px=side_px)
     train = sorted([*tissue, *planted], key=lambda image: image.number)
@@ -161,7 +163,7 @@ def _side(rng: np.random.Generator, side_px: tuple[int, int]) -> tuple[int, int]
 def _tissue(
     rng: np.random.Generator, part: str, *, count: int, seed: int, side_px: tuple[int, int]
 ) -> Iterator[ImagePlan]:
-    """Clean tissue images, some two to a case, numbered as they come."""
+    """Yield clean tissue images, some two to a case, with increasing numbers."""
     code = ("train", "test").index(part)
     number = case = 0
     for label, images in class_counts(count).items():
@@ -181,17 +183,8 @@ def _tissue(
             left -= size
 
 
-def _mislabel(
-    rng: np.random.Generator, images: list[ImagePlan], *, count: int
-) -> tuple[list[ImagePlan], list[ImagePlan]]:
-    """Give ``count`` images another label; returns all images, and those left alone."""
-    chosen = {int(i) for i in rng.choice(len(images), count, replace=False)}
-    result = [replace(m, given=_other(rng, m.true)) if i in chosen else m for i, m in enumerate(images)]
-    return result, [m for i, m in enumerate(result) if i not in chosen]
-
-
 def _other(rng: np.random.Generator, label: str) -> str:
-    """Any class but ``label``."""
+    """Return any class but ``label``."""
     return str(rng.choice([name for name in CLASS_SHARES if name != label]))
 
 
@@ -204,7 +197,7 @@ def _plant(
     seed: int,
     side_px: tuple[int, int],
 ) -> list[ImagePlan]:
-    """Foreign, painted and blank images and copies, each in a case of its own; every copy has another source."""
+    """Plan foreign, painted and blank images and copies, each in a case of its own; every copy has another source."""
     pool = [sources[int(i)] for i in rng.permutation(len(sources))]
     planted = []
     for kind in ("foreign", "painted", "blank", "exact-duplicate", "near-duplicate"):

@@ -1,4 +1,4 @@
-"""What a real challenge had among its images: cartoons, slime, empty glass, copies.
+"""Faults that a real challenge had among its images: cartoons, slime, empty glass, copies.
 
 Each function returns new pixels; images are (H, W, 3) RGB, masks (H, W) with 0 and 255.
 """
@@ -18,14 +18,14 @@ _INK: Colour = (25, 20, 25)
 
 
 def foreign_mask() -> Byte:
-    """The one mask that all foreign pictures share, (H, W) of `FOREIGN_SHAPE`."""
+    """Return the one mask that all foreign pictures share, (H, W) of `FOREIGN_SHAPE`."""
     mask = np.zeros(FOREIGN_SHAPE, np.uint8)
     cv2.ellipse(mask, (450, 470), (260, 300), 0, 0, 360, 255, -1)
     return mask
 
 
 def draw_foreign(rng: np.random.Generator, kind: int) -> Byte:
-    """A picture that is no tissue; ``kind`` (taken modulo 4) is figure, landscape, house or chart."""
+    """Draw a picture that is not tissue; ``kind`` (taken modulo 4) is figure, landscape, house or chart."""
     picture = np.empty((*FOREIGN_SHAPE, 3), np.uint8)
     picture[:] = rng.integers(150, 256, 3, dtype=np.uint8)
     (_figure, _landscape, _house, _chart)[kind % 4](rng, picture)
@@ -38,14 +38,14 @@ def _colour(rng: np.random.Generator, *, low: int = 30, high: int = 230) -> Colo
 
 
 def _oval(picture: Byte, centre: tuple[float, float], *, axes: tuple[float, float], colour: Colour) -> None:
-    """A filled oval with an ink outline."""
+    """Draw a filled oval with an ink outline."""
     place, size = (round(centre[0]), round(centre[1])), (round(axes[0]), round(axes[1]))
     cv2.ellipse(picture, place, size, 0, 0, 360, colour, -1, cv2.LINE_AA)
     cv2.ellipse(picture, place, size, 0, 0, 360, _INK, 5, cv2.LINE_AA)
 
 
 def _figure(rng: np.random.Generator, picture: Byte) -> None:
-    """A green cartoon fellow with funnel ears."""
+    """Draw a green cartoon figure with funnel ears."""
     skin = (int(rng.integers(110, 160)), int(rng.integers(170, 220)), int(rng.integers(40, 90)))
     x, y = rng.uniform(400, 500), rng.uniform(360, 420)
     wide, high = rng.uniform(150, 200), rng.uniform(170, 220)
@@ -64,7 +64,7 @@ def _figure(rng: np.random.Generator, picture: Byte) -> None:
 
 
 def _landscape(rng: np.random.Generator, picture: Byte) -> None:
-    """Hills under a sky with a sun."""
+    """Draw hills under a sky with a sun."""
     sky = np.linspace(0, 1, picture.shape[0])[:, None, None]
     picture[:] = (np.array([90, 150, 230]) * (1 - sky) + np.array([250, 230, 200]) * sky).astype(np.uint8)
     _oval(picture, (float(rng.uniform(120, 780)), 170), axes=(80, 80), colour=(255, 220, 60))
@@ -78,7 +78,7 @@ def _landscape(rng: np.random.Generator, picture: Byte) -> None:
 
 
 def _house(rng: np.random.Generator, picture: Byte) -> None:
-    """A house, a tree, a lawn."""
+    """Draw a house, a tree, a lawn."""
     left, top = (int(v) for v in rng.integers(180, 300, 2))
     top += 150
     cv2.rectangle(picture, (0, 720), (899, 899), (90, 170, 70), -1)
@@ -93,7 +93,7 @@ def _house(rng: np.random.Generator, picture: Byte) -> None:
 
 
 def _chart(rng: np.random.Generator, picture: Byte) -> None:
-    """A page of bars and lines of scribble, as from a slide show."""
+    """Draw a slide with bars and lines of scribble."""
     picture[:] = 250
     for bar in range(7):
         x, high = 130 + 95 * bar, int(rng.integers(80, 420))
@@ -107,7 +107,7 @@ def _chart(rng: np.random.Generator, picture: Byte) -> None:
 
 
 def paint_slime(rng: np.random.Generator, image: Byte) -> Byte:
-    """The image with bright green blobs and drips on it."""
+    """Return the image with bright green blobs and drips on it."""
     height, width = image.shape[:2]
     cover = np.zeros((height, width), np.uint8)
     side = min(height, width)
@@ -130,7 +130,7 @@ def paint_slime(rng: np.random.Generator, image: Byte) -> Byte:
 
 
 def draw_blank(rng: np.random.Generator, shape: tuple[int, int]) -> tuple[Byte, Byte]:
-    """Almost empty glass with a little dirt, and a mask that was drawn all the same."""
+    """Draw almost empty glass with a little dirt, and a mask nevertheless."""
     mask = draw_mask(rng, shape)
     light = 242 + 2.0 * smooth_noise(rng, shape, scale_px=300) + 1.3 * rng.standard_normal(shape, dtype=np.float32)
     dirt = np.zeros(shape, np.uint8)
@@ -145,7 +145,7 @@ def draw_blank(rng: np.random.Generator, shape: tuple[int, int]) -> tuple[Byte, 
 
 
 def nearly_copy(image: Byte, mask: Byte, *, rng: np.random.Generator, way: str) -> tuple[Byte, Byte]:
-    """The same view again after a small change; ``way`` is one of `NEAR_WAYS`."""
+    """Return the same view after a small change; ``way`` is one of `NEAR_WAYS`."""
     if way == "flip":
         return np.ascontiguousarray(image[:, ::-1]), np.ascontiguousarray(mask[:, ::-1])
     if way == "crop":

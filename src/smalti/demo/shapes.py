@@ -25,7 +25,7 @@ _HARMONICS = np.arange(2, 6)
 
 
 def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], *, scale_px: float) -> Float:
-    """Random field with unit variance at its nodes, which lie ``scale_px`` apart; (H, W)."""
+    """Return a random field with unit variance at its nodes, which lie ``scale_px`` apart; (H, W)."""
     rows = max(2, round(shape[0] / scale_px) + 2)
     columns = max(2, round(shape[1] / scale_px) + 2)
     nodes = rng.standard_normal((rows, columns), dtype=np.float32)
@@ -41,7 +41,7 @@ def outlines(
     roughness: float,
     corners: int = CORNERS,
 ) -> Float:
-    """Closed irregular ovals, (n, corners, 2) as x, y.
+    """Return closed irregular ovals, (n, corners, 2) as x, y.
 
     Args:
         rng: source of the irregularity.
@@ -72,7 +72,7 @@ def fill(canvas: Byte, shapes: Float, *, grey: NDArray[np.float64] | float) -> N
 
 
 def shrunk(shapes: Float, factor: NDArray[np.float64] | float) -> Float:
-    """The same outlines, (n, corners, 2), scaled about their centres."""
+    """Return the same outlines, (n, corners, 2), scaled about their centres."""
     centres = shapes.mean(axis=1, keepdims=True)
     scale = np.broadcast_to(factor, len(shapes))[:, None, None]
     return (centres + (shapes - centres) * scale).astype(np.float32)
@@ -80,7 +80,7 @@ def shrunk(shapes: Float, factor: NDArray[np.float64] | float) -> Float:
 
 @dataclass(frozen=True, slots=True)
 class NucleusKind:
-    """How nuclei of one cell type look.
+    """The look of nuclei of one cell type.
 
     Attributes:
         radius_px: mean radius.
@@ -143,7 +143,7 @@ def draw_nuclei(
 
 
 def grid_points(rng: np.random.Generator, shape: tuple[int, int], *, step_px: float, jitter: float) -> Float:
-    """A shaken hexagonal grid over (H, W) in random order, (n, 2) as x, y; ``jitter`` is a share of the step."""
+    """Return a jittered hexagonal grid over (H, W) in random order, (n, 2) as x, y; ``jitter`` in steps."""
     rows = np.arange(-1, shape[0] / (step_px * 0.866) + 1)
     columns = np.arange(-1, shape[1] / step_px + 1)
     y, x = np.meshgrid(rows * step_px * 0.866, columns * step_px, indexing="ij")
@@ -154,7 +154,7 @@ def grid_points(rng: np.random.Generator, shape: tuple[int, int], *, step_px: fl
 
 
 def at(field: NDArray[T], points: Float) -> NDArray[T]:
-    """Values of a (H, W) field under points (n, 2 as x, y); beyond the edge the nearest pixel counts."""
+    """Return values of a (H, W) field under points (n, 2 as x, y); beyond the edge the nearest pixel counts."""
     x = np.clip(points[:, 0], 0, field.shape[1] - 1).astype(np.intp)
     y = np.clip(points[:, 1], 0, field.shape[0] - 1).astype(np.intp)
     return field[y, x]

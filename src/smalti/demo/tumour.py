@@ -1,7 +1,8 @@
 """The diseased region: a blobby mask, and cells whose nuclei alone say which class it is.
 
-Classes differ in size, density and pleomorphism of the nuclei. What survives shrinking is drawn without regard to the
-class: area covered by nuclei, mean darkness (matched in transmitted light), clusters, septa, lumina, cytoplasm.
+Classes differ in size, density and pleomorphism of the nuclei. Everything that survives shrinking is drawn without
+regard to the class: area covered by nuclei, mean darkness (matched in transmitted light), clusters, septa, lumina,
+cytoplasm.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class Layer:
 
 
 def draw_mask(rng: np.random.Generator, shape: tuple[int, int]) -> Byte:
-    """One to three irregular regions that cover 10 to 40 % of (H, W); 0 outside, 255 inside."""
+    """Draw one to three irregular regions that cover 10 to 40 % of (H, W); 0 outside, 255 inside."""
     small = (max(16, shape[0] // 8), max(16, shape[1] // 8))
     y, x = np.mgrid[0 : small[0], 0 : small[1]].astype(np.float32)
     share = rng.uniform(0.17, 0.37)
@@ -82,7 +83,7 @@ def draw_mask(rng: np.random.Generator, shape: tuple[int, int]) -> Byte:
 
 @dataclass(frozen=True, slots=True)
 class _Scene:
-    """All of a tumour that its class does not touch; maps are (H, W).
+    """Everything of a tumour that does not depend on its class; maps are (H, W).
 
     Attributes:
         nests: where tumour cells lie, with soft edges; the rest is stroma.
@@ -107,10 +108,15 @@ class _Scene:
 
 
 def _set_scene(rng: np.random.Generator, mask: Byte) -> _Scene:
-    """Draw a `_Scene`; the coarse patterns vary more from image to image than the classes would make them."""
+    """Draw a `_Scene`; coarse patterns vary more between images than any class would change them."""
     shape = mask.shape
     septa = np.abs(smooth_noise(rng, shape, scale_px=float(rng.uniform(50, 90)))) < rng.uniform(0.04, 0.28)
-    lumina = _draw_lumina(rng, shape)
+    lumina = np.zeros(shape, np.uint8)  # small irregular holes, 255 inside
+    count = rng.poisson(rng.uniform(0, 45) * shape[0] * shape[1] / 1e6)
+    centres = (rng.random((count, 2)) * shape[::-1]).astype(np.float32)
+    axes = rng.uniform(7, 22, (count, 2)).astype(np.float32)
+    angles = rng.uniform(0, np.pi, count).astype(np.float32)
+    fill(lumina, outlines(rng, centres, axes=axes, angles=angles, roughness=0.18, corners=28), grey=255)
     gaps = smooth_noise(rng, shape, scale_px=float(np.exp(rng.uniform(2.6, 4.1)))) < rng.uniform(-1.6, -0.3)
     eosin = 1 + 0.12 * smooth_noise(rng, shape, scale_px=3.0) + 0.10 * smooth_noise(rng, shape, scale_px=9.0)
     eosin += 0.12 * smooth_noise(rng, shape, scale_px=40.0)
@@ -134,19 +140,8 @@ def _set_scene(rng: np.random.Generator, mask: Byte) -> _Scene:
     )
 
 
-def _draw_lumina(rng: np.random.Generator, shape: tuple[int, int]) -> Byte:
-    """Small irregular holes, 255 inside, (H, W)."""
-    lumina = np.zeros(shape, np.uint8)
-    count = rng.poisson(rng.uniform(0, 45) * shape[0] * shape[1] / 1e6)
-    centres = (rng.random((count, 2)) * shape[::-1]).astype(np.float32)
-    axes = rng.uniform(7, 22, (count, 2)).astype(np.float32)
-    angles = rng.uniform(0, np.pi, count).astype(np.float32)
-    fill(lumina, outlines(rng, centres, axes=axes, angles=angles, roughness=0.18, corners=28), grey=255)
-    return lumina
-
-
 def _match_light(nuclei: Float, rest: Float, *, inside: NDArray[np.bool_], light: float) -> float:
-    """Factor on ``nuclei`` (optical density) at which the mean transmitted light under ``inside`` is ``light``."""
+    """Return the factor on ``nuclei`` (densities) at which mean transmitted light under ``inside`` is ``light``."""
     nuclear, other = nuclei[inside][::7], np.exp(-rest[inside][::7])
     factor = 1.0
     if not len(nuclear):  # a mask so small that its soft edge is all of it
@@ -161,12 +156,12 @@ def _match_light(nuclei: Float, rest: Float, *, inside: NDArray[np.bool_], light
 def draw_tumour(
     mask: Byte, label: str, *, scene_rng: np.random.Generator, cell_rng: np.random.Generator, scale: float
 ) -> Layer:
-    """The tumour of one image.
+    """Draw the tumour of one image.
 
     Args:
         mask: (H, W), above zero inside; the layer's opacity is zero outside.
         label: one of `CLASS_NUCLEI`.
-        scene_rng: drives all that the class must not touch; its draws do not depend on the label.
+        scene_rng: drives everything that the class must not change; its draws do not depend on the label.
         cell_rng: drives the nuclei.
         scale: of all nuclei (section thickness, scanner), about 1.
     """

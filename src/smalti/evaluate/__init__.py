@@ -1,12 +1,11 @@
-"""How good, how sure, better than what: scores with intervals by case, chance levels, paired comparison."""
+"""Scores with intervals by case and chance levels, paired comparison, and forecasts."""
 
 from .calibration import Calibration, measure_calibration
 from .cases import OTHER, Scoring, Unit, average_cases, choose_unit, score_units, take_unit
 from .choice import Choice, correct_choice
-from .comparison import MARGIN, Difference, Pair, adjust_holm, check_alike, check_margin, compare_pairs
-from .growth import Growth, forecast_growth
+from .comparison import MARGIN, Difference, Pair, check_alike, check_margin, compare_pairs
+from .growth import Growth, Reach, forecast_growth, foresee_reach, foresee_score
 from .margins import Margin, measure_margins
-from .reach import Reach, foresee_reach, foresee_score
 from .scores import highest_losses, score_predictions
 
 __all__ = [
@@ -21,7 +20,6 @@ __all__ = [
     "Reach",
     "Scoring",
     "Unit",
-    "adjust_holm",
     "average_cases",
     "check_alike",
     "check_margin",

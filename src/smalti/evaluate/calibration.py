@@ -1,4 +1,4 @@
-"""Do the scores mean what they say? Of images scored 0.8, eight of ten should be right.
+"""Calibration of the scores: of images scored 0.8, eight of ten should be right.
 
 The expected calibration error of the predicted class: images are put into bins of equal width by the score of the
 class that is predicted, and the distance between mean score and share of right predictions is averaged over images
@@ -37,7 +37,7 @@ class Calibration:
     images: Ints
 
     def describe(self) -> dict[str, Any]:
-        """The form that ``scores.json`` holds: ``ece`` and one record per bin, with None in an empty bin."""
+        """Return the form in ``scores.json``: ``ece`` and one record per bin, with None in an empty bin."""
         rows = zip(self.confidence.tolist(), self.accuracy.tolist(), self.images.tolist(), strict=True)
         bins = [
             {"confidence": confidence if images else None, "accuracy": accuracy if images else None, "images": images}
@@ -47,7 +47,7 @@ class Calibration:
 
 
 def measure_calibration(y_true: ArrayLike, scores: ArrayLike, *, bins: int = 15) -> Calibration:
-    """Calibration of the predicted classes of ``y_true`` (n,) class indices and ``scores`` (n, C) probabilities.
+    """Return the calibration of the predicted classes of indices ``y_true`` (n,) and probabilities ``scores`` (n, C).
 
     Raises:
         DataError: the two do not fit, there are no images, or no bins are asked for.
@@ -55,8 +55,8 @@ def measure_calibration(y_true: ArrayLike, scores: ArrayLike, *, bins: int = 15)
     truth, probabilities = np.asarray(y_true, dtype=np.int64), np.asarray(scores, dtype=np.float64)
     if probabilities.ndim != 2 or truth.shape != probabilities.shape[:1] or truth.size == 0 or bins < 1:
         raise DataError(
-            f"true classes {truth.shape}, scores {probabilities.shape} and {bins} bins do not fit. "
-            "Fix: give (n,), (n, C) and at least 1 bin, n > 0"
+            f"true classes {truth.shape}, scores {probabilities.shape} and {bins} bins do not fit",
+            fix="give (n,), (n, C) and at least 1 bin, n > 0",
         )
     top = probabilities.max(axis=1)
     right = predict_classes(probabilities) == truth

@@ -1,4 +1,4 @@
-"""Answers by case: a lab asks about patients, and a patient has several images.
+"""Scores by case: a lab asks about patients, and a patient has several images.
 
 The score of a case is the mean of its images' probabilities, as a submission that asks by case is filled. Its label is
 the one that all of its images share; where they do not, a case has no one answer.
@@ -30,7 +30,7 @@ SHOWN = 5  # cases named in a message
 
 @dataclass(frozen=True, slots=True)
 class Scoring:
-    """What the first number of a run speaks of.
+    """The unit of the first number of a run.
 
     Attributes:
         unit: whether images or cases are counted.
@@ -55,8 +55,8 @@ def choose_unit(
     Args:
         labels: image -> label, of the labelled images.
         cases: image -> the case that the data names; an image that is missing is its own. None: no cases are named.
-        asked: what a person says.
-        submitted: what the sample submission has a row for; None where there is none.
+        asked: the unit that a person asks for.
+        submitted: the unit of a row of the sample submission; None without one.
 
     Raises:
         DataError: answers by case are asked for and there are none; it names the cases that have several labels.
@@ -156,7 +156,7 @@ def score_units(
 
 
 def take_unit(scores: Mapping[str, Any], unit: Unit) -> dict[str, Any] | None:
-    """The scores of one unit, as in ``scores.json``; None where they are not there."""
+    """Return the scores of one unit, as in ``scores.json``; None where they are missing."""
     if scores.get("unit", "image") == unit:
         return {key: value for key, value in scores.items() if key != f"by_{OTHER[unit]}"}
     return scores.get(f"by_{unit}")

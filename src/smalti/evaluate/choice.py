@@ -1,4 +1,4 @@
-"""What the best of several runs is worth, given that it was chosen on the cases that score it.
+"""The score of the best of several runs, corrected for its choice on the cases that score it.
 
 The best of many equal runs looks better than it is. Choosing is therefore repeated: a run is chosen on a bootstrap
 sample of the cases and scored on the cases that the sample left out (Tsamardinos, Greasidou & Borboudakis 2018). What
@@ -28,8 +28,8 @@ class Choice:
     Attributes:
         best: its name.
         score: its macro-F1 on the cases that chose it.
-        corrected: what choosing in this way is worth on cases that had no say.
-        runs: how many there were to choose from.
+        corrected: the score of this choice on cases that did not take part in it.
+        runs: number of runs to choose from.
     """
 
     best: str
@@ -39,7 +39,7 @@ class Choice:
 
     @property
     def optimism(self) -> float:
-        """How much the choice flatters."""
+        """Difference between the score and the corrected score."""
         return self.score - self.corrected
 
 
@@ -68,7 +68,7 @@ def correct_choice(pools: Mapping[str, Pool], *, resamples: int = 2000, seed: in
 
 
 def _score(counts: list[Floats], weights: Floats) -> Floats:
-    """Macro-F1 of each run under weights (R, n_cases), mean over seeds, (runs, R)."""
+    """Return the macro-F1 of each run under weights (R, n_cases), mean over seeds, (runs, R)."""
     rows = []
     for count in counts:
         n_seeds, n_cases, n_classes, _ = count.shape

@@ -1,14 +1,14 @@
-"""Is one better than the other? Paired comparison on the same cases.
+"""Paired comparison of two runs on the same cases.
 
 Both are scored on the same cases, so that what makes a case hard cancels (Efron & Tibshirani 1993, ch. 15). Two things
 make the difference unsure. The *cases*: the jackknife's error, by case. And the *luck of single trainings*: networks of
 one recipe differ with the seed, and all images of a fold share a network (`smalti.stats.luck`). How both become an
-interval, a p-value and a smallest detectable difference is said in `smalti.stats.gap`.
+interval, a p-value and a smallest detectable difference is explained in `smalti.stats.gap`.
 
 Where several pairs are compared, p-values are corrected after Holm (1979), per metric. A verdict needs a corrected p
-below 1 - confidence. No verdict is given where luck cannot be measured.
+below 1 - confidence. There is no verdict where luck cannot be measured.
 
-A difference that is not told is not thereby small. *Practically equal* is a finding of its own: the whole interval lies
+A difference without a verdict need not be small. *Practically equal* is a finding of its own: the whole interval lies
 within a stated margin of zero. A difference that is real and smaller than the margin is practically equal, not better.
 """
 
@@ -26,6 +26,7 @@ from ..metrics import LOWER_IS_BETTER, METRICS
 from ..stats.gap import Gap, raise_luck
 from ..stats.intervals import Scored, measure_error
 from ..stats.luck import count_networks, measure_luck_of_difference
+from ..stats.permutation import adjust_holm
 from ..stats.pool import Pool
 
 Floats = NDArray[np.float64]
@@ -50,7 +51,7 @@ class Difference:
         p_holm: the same, corrected for all pairs.
         p_equal: of the hypothesis that they differ by the margin or more, corrected for all pairs; 1 for metrics
             without bounds.
-        margin: within which both are practically equal; 0 where that was not asked.
+        margin: within which both are practically equal; 0 where equality was not tested.
         smallest_detectable: the smallest true difference that this data would show with a power of 80 %; NaN where
             the two never differ.
         verdict: whether the first is better, in words; ``no verdict`` where the comparison cannot say.
@@ -87,7 +88,7 @@ class Pair:
 def compare_pairs(
     pairs: Sequence[Pair], *, confidence: float = 0.95, without_luck: bool = False, margin: float = MARGIN
 ) -> list[dict[str, Difference]]:
-    """Every metric of every pair; the pairs are one family for Holm's correction.
+    """Compare every metric of every pair; the pairs are one family for Holm's correction.
 
     Args:
         pairs: what is compared.
@@ -128,21 +129,21 @@ def compare_pairs(
 
 
 def check_margin(margin: float) -> float:
-    """The margin of practical equality, where it can be one.
+    """Return the margin of practical equality if it is valid.
 
     Raises:
         RecipeError: it is below 0, or 1 and more.
     """
     if not 0 <= margin < 1:
         raise RecipeError(
-            f"no margin of practical equality is {margin:g}: metrics lie between 0 and 1. Fix: a number such as "
-            f"{MARGIN:g}; 0 does not ask whether runs are practically equal"
+            f"no margin of practical equality is {margin:g}: metrics lie between 0 and 1",
+            fix=f"a number such as {MARGIN:g}; 0 does not ask whether runs are practically equal",
         )
     return margin
 
 
 def explain_silence(pair: Pair) -> str:
-    """Why the numbers of a pair give no verdict: the luck of its trainings cannot be measured; empty where it can."""
+    """Return why a pair gets no verdict: the luck of its trainings cannot be measured; empty where it can."""
     pools = {pair.against: pair.second.pool, pair.name: pair.first.pool}
     bare = [name for name, pool in pools.items() if any((row == row[0]).all() for row in pool.fold)]
     if bare:
@@ -160,46 +161,26 @@ def explain_silence(pair: Pair) -> str:
 
 
 def _measure_gap(first: Scored, second: Scored, metric: str) -> Gap:
-    """The difference of one metric with its variance from cases and from the luck of single trainings."""
-    value = float(first.score_seeds(metric).mean() - second.score_seeds(metric).mean())
+    """Return the difference of one metric with its variance from cases and from the luck of single trainings."""
+    values = [run.score_seeds(metric).mean() for run in (first, second)]
     left_out = first.left_out.metrics[metric].mean(axis=0) - second.left_out.metrics[metric].mean(axis=0)
     error, degrees = measure_error(left_out)
-    level = _find_level((first, second), metric)
+    images = first.pool.count_labels()  # (n_cases, C)
+    level, unit = np.empty((0, 2)), float("inf")
+    if metric in BY_CLASS:  # a mean of the F1 of classes
+        f1 = np.mean([run.left_out.f1.mean(axis=(0, 1)) for run in (first, second)], axis=0)
+        level = np.column_stack([f1, np.maximum(1, (images > 0).sum(axis=0))])
+    elif metric not in LOWER_IS_BETTER:
+        level = np.array([[np.mean(values), 1.0]])
+    if metric not in LOWER_IS_BETTER:
+        # One over the effective number of cases, of the rarest class. Images of a case may all change at once, and then
+        # few cases carry the difference.
+        counts = images if metric != "accuracy" else images.sum(axis=1, keepdims=True)
+        held = counts.sum(axis=0)
+        shares = (counts[:, held > 0] ** 2).sum(axis=0) / held[held > 0] ** 2
+        unit = float(shares.max() / len(shares))
     luck = measure_luck_of_difference(first, second, metric)
-    return Gap(value, error**2, degrees, luck, level, unit=_find_unit(first.pool, metric))
-
-
-def _find_unit(pool: Pool, metric: str) -> float:
-    """What one whole case can do to a metric: one over the effective number of cases, of the rarest class.
-
-    Images of a case may all turn at once, and then few cases carry the difference, so that no less is assumed.
-    """
-    if metric in LOWER_IS_BETTER:
-        return float("inf")
-    images = pool.count_labels() if metric != "accuracy" else pool.count_labels().sum(axis=1, keepdims=True)
-    held = images.sum(axis=0)
-    shares = (images[:, held > 0] ** 2).sum(axis=0) / held[held > 0] ** 2
-    return float(shares.max() / len(shares))
-
-
-def _find_level(runs: Sequence[Scored], metric: str) -> Floats:
-    """What a metric is a mean of, (K, 2): for one that goes by class, F1 and cases of each class."""
-    if metric in LOWER_IS_BETTER:
-        return np.empty((0, 2))
-    if metric not in BY_CLASS:
-        return np.array([[np.mean([run.score_seeds(metric).mean() for run in runs]), 1.0]])
-    f1 = np.mean([run.left_out.f1.mean(axis=(0, 1)) for run in runs], axis=0)
-    return np.column_stack([f1, np.maximum(1, (runs[0].pool.count_labels() > 0).sum(axis=0))])
-
-
-def adjust_holm(p_values: Sequence[float]) -> list[float]:
-    """P-values corrected for their number, step down, in the given order (Holm 1979)."""
-    values = np.asarray(p_values, dtype=np.float64)
-    order = np.argsort(values, kind="stable")
-    steps = (len(values) - np.arange(len(values))) * values[order]
-    adjusted = np.empty_like(values)
-    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
-    return [float(p) for p in adjusted]
+    return Gap(float(values[0] - values[1]), error**2, degrees, luck, level, unit=unit)
 
 
 def check_alike(pools: Mapping[str, Pool]) -> None:

@@ -1,4 +1,4 @@
-"""How a score grows with the number of cases, and what more of them would bring.
+"""How a score grows with the number of cases, and what a number of cases can show before any training.
 
 Learning curves of classifiers follow a power law with a floor (Mukherjee et al. 2003; Figueroa et al. 2012; Viering &
 Loog 2022): a - b n^-c. For a given exponent c it is a straight line in n^-c, so that weighted least squares are solved
@@ -9,16 +9,20 @@ The width of an extrapolation has four sources, and every replicate draws all of
 the same draw at all sizes), other orders of the cases (bootstrap), the form (an exponent is drawn, not chosen), and the
 learning cases that all orders have in common, which no order shows. How often the interval holds what more cases really
 bring is measured in benchmarks/bench_learning.py.
+
+Before any training, images of a case are between independent and one and the same. So `foresee_reach` computes twice:
+as if all images counted by themselves, and as if each case counted once; the truth lies between.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 
 from ..metrics import macro_f1_of_confusions
 from ..stats.intervals import count_confusions, draw_weights
@@ -29,16 +33,20 @@ Floats = NDArray[np.float64]
 EXPONENTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 LEAST_SIZES = 4  # one more than a curve has parameters
 RESAMPLES = 2000
+SCORE = 0.8  # assumed for the width of an interval
+DIFFERING = 0.2  # share of the images that two recipes are assumed to classify differently
+POWER = 0.8
+EDGE = 1e-3  # scores of 0 and 1 have no logit
 
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """What so many times the cases would bring.
+    """The expected score with a multiple of the cases.
 
     Attributes:
-        times: how many times the cases.
-        value, low, high: the macro-F1 to be expected then, on other cases like these.
-        gain, gain_low, gain_high: how much of it is gained; the luck of the cases that score cancels in it.
+        times: the multiple.
+        value, low, high: the macro-F1 to expect, on other cases like these.
+        gain, gain_low, gain_high: the increase; the luck of the scored cases cancels in it.
     """
 
     times: float
@@ -94,13 +102,13 @@ def forecast_growth(
 
 
 def _find_range(drawn: Floats, value: float, wide: float, confidence: float) -> tuple[float, float]:
-    """The middle share of the draws, stretched about their value by ``wide``; it holds the value."""
+    """Return the middle share of the draws, stretched about their value by ``wide``; it contains the value."""
     low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
     return min(value, value + (float(low) - value) * wide), max(value, value + (float(high) - value) * wide)
 
 
 def _draw_scores(pools: Sequence[Sequence[Pool]], rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """The curve (K,), mean over orders and seeds, and that of each resample of cases and orders (R, K)."""
+    """Return the curve (K,), mean over orders and seeds, and that of each resample of cases and orders (R, K)."""
     orders = max(len(of_size) for of_size in pools)
     picks = rng.integers(0, orders, (RESAMPLES, orders))
     weights = np.concatenate(list(draw_weights(pools[0][0].n_cases, resamples=RESAMPLES)))
@@ -117,10 +125,10 @@ def _draw_scores(pools: Sequence[Sequence[Pool]], rng: np.random.Generator) -> t
 
 
 def _measure_luck(share: Floats, pools: Sequence[Sequence[Pool]]) -> float:
-    """Variance of the score between draws of as many learning cases as there are, as the orders show it.
+    """Return the variance of the score between draws of as many learning cases, estimated from the orders.
 
-    It falls with the number of cases. Orders share cases, the more the larger their part of all is, and what they show
-    is short of that part.
+    It falls with the number of cases. Orders share cases, more so the larger their part of all cases is; the variance
+    between orders lacks that part.
     """
     found = []
     for part, of_size in zip(share[:-1], pools, strict=False):
@@ -131,7 +139,7 @@ def _measure_luck(share: Floats, pools: Sequence[Sequence[Pool]]) -> float:
 
 
 def _fit_forms(share: Floats, scores: Floats) -> tuple[Floats, Floats]:
-    """Score at all cases and slope of each exponent, (R, E, 2), and the share of each, (R, E), for curves (R, K)."""
+    """Return score at all cases and slope of each exponent, (R, E, 2), and its weight, (R, E), for curves (R, K)."""
     weight = share / share.sum()  # the luck of a training falls with the number of its cases
     fits, misses = [], []
     for exponent in EXPONENTS:
@@ -148,5 +156,44 @@ def _fit_forms(share: Floats, scores: Floats) -> tuple[Floats, Floats]:
 
 
 def _bend(share: Floats | float, exponent: float) -> Floats:
-    """(1 - n^-c) / c, the logarithm for c = 0: 0 at all cases, and it grows with n for each exponent."""
+    """Return (1 - n^-c) / c, the logarithm for c = 0: zero at all cases, growing with n for each exponent."""
     return np.asarray(np.log(share) if exponent == 0 else (1 - np.power(share, -exponent)) / exponent)
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """The precision to expect, at best (images count alone) and at worst (cases count once).
+
+    Attributes:
+        width: of the interval of a score of `SCORE`, from lower to upper bound (Wilson 1927).
+        smallest: difference of two recipes that is detected with a power of 80 % (McNemar's test; Connor 1987).
+    """
+
+    width: tuple[float, float]
+    smallest: tuple[float, float]
+
+
+def foresee_reach(images: int, cases: int, *, confidence: float = 0.95) -> Reach:
+    """Return the precision to expect from numbers of labelled images and cases."""
+    z = float(stats.norm.ppf(0.5 + confidence / 2))
+    power = float(stats.norm.ppf(POWER))
+    width, smallest = [], []
+    for count in (images, cases):
+        width.append(2 * z / (1 + z * z / count) * math.sqrt(SCORE * (1 - SCORE) / count + (z / count / 2) ** 2))
+        smallest.append((z + power) * math.sqrt(DIFFERING / count))
+    return Reach((width[0], width[1]), (smallest[0], smallest[1]))
+
+
+def foresee_score(value: float, low: float, high: float, *, cases: int, new_cases: int) -> tuple[float, float]:
+    """Foresee between which bounds the score of ``new_cases`` other cases like these lies.
+
+    The interval (low, high) of a score that ``cases`` cases gave holds the score of endless other cases. Few other
+    cases have luck of their own: variances add, so that each distance to the score grows by sqrt(1 + cases / new_cases)
+    on the logit scale (a prediction interval; Geisser 1993, ch. 2). Few cases have few scores, so that half a case is
+    added on both sides. A hidden test part is such a part.
+    """
+    score, lower, upper = special.logit(np.clip([value, low, high], EDGE, 1 - EDGE))
+    wider = math.sqrt(1 + cases / new_cases)
+    found = special.expit([score - wider * (score - lower), score + wider * (upper - score)])
+    half = 0.5 / new_cases
+    return max(0.0, float(min(value, found[0]) - half)), min(1.0, float(max(value, found[1]) + half))

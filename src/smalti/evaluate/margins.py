@@ -1,14 +1,14 @@
-"""How sure the scores of one run are.
+"""Intervals of the scores of one run.
 
 The error of a score comes from the jackknife over cases: images of one patient are alike, and treating them as
-independent gives intervals that are too short (Davison & Hinkley 1997, ch. 3.8). It says of how many independent
-answers the score is worth, and the interval is Wilson's for so many answers (Wilson 1927), with Student's t for the
+independent gives intervals that are too short (Davison & Hinkley 1997, ch. 3.8). It gives the effective number of
+independent answers, and the interval is Wilson's for that number (Wilson 1927), with Student's t for the
 normal distribution. It stays within 0 and 1, holds the score, and has a width at 1.000 too.
 
-Few errors say little about those that were not seen. So half a case more that is right and half a case more that is
-wrong is imagined of each class, as Jeffreys' prior does (Brown, Cai & DasGupta 2001).
+Few observed errors say little about others. So half a case that is right and half a case that is wrong are added to
+each class, as Jeffreys' prior does (Brown, Cai & DasGupta 2001).
 
-What is covered is another training of the recipe on other cases, because the *luck* of single networks is added
+The interval covers another training of the recipe on other cases, because the *luck* of single networks is added
 (`measure_luck`). With fewer than five networks it cannot be estimated, and the interval covers other cases scored by
 these very networks. How often either is covered is measured in benchmarks/bench_coverage.py.
 """
@@ -43,8 +43,8 @@ METHOD = (
 MEANS_OVER_IMAGES = ("accuracy", "log_loss")  # a class of few cases has no more say than its images
 LEAST_NETWORKS = 5
 LEAST_ERRORS = 5
-IMAGINED = 0.5  # cases of each class that are right, and that are wrong, besides those that were seen
-SLIP = 0.25  # share of the others that an imagined wrong case is ranked behind
+IMAGINED = 0.5  # added cases of each class that are right, and that are wrong
+SLIP = 0.25  # share of the others that an added wrong case is ranked behind
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +60,12 @@ class Margin:
 
 @dataclass(frozen=True, slots=True)
 class _Error:
-    """What the cases alone leave unsure.
+    """The uncertainty from the cases alone.
 
     Attributes:
         variance: of the score.
         degrees: degrees of freedom of the variance.
-        center: the score with what is imagined, so never 0 or 1; NaN for a score without upper end.
+        center: the score with the added cases, so never 0 or 1; NaN for a score without upper end.
     """
 
     variance: float
@@ -74,12 +74,12 @@ class _Error:
 
 
 def measure_margins(pool: Pool, *, confidence: float) -> dict[str, Margin]:
-    """Every registered metric with its interval."""
+    """Return every registered metric with its interval."""
     left_out, counts = leave_out_cases(pool), count_confusions(pool)
     wrong = predict_classes(pool.scores) != pool.y_true
     margins = {}
     for entry in METRICS:
-        by_seed = np.array([entry.build(pool.y_true, scores) for scores in pool.scores])
+        by_seed = np.array([entry.call(pool.y_true, scores) for scores in pool.scores])
         influence = measure_influence(by_seed, left_out.metrics[entry.name])
         if entry.name in CONFUSION_METRICS:
             error = _imagine_predictions(pool, counts, CONFUSION_METRICS[entry.name], influence)
@@ -96,7 +96,7 @@ def measure_margins(pool: Pool, *, confidence: float) -> dict[str, Margin]:
 
 
 def measure_class_margins(pool: Pool, *, confidence: float) -> list[Margin]:
-    """The F1 of each class with its interval."""
+    """Return the F1 of each class with its interval."""
     left_out, counts = leave_out_cases(pool).f1, count_confusions(pool)
     by_seed = np.array([per_class(pool.y_true, scores)["f1"] for scores in pool.scores])  # (S, C)
     predicted = predict_classes(pool.scores)
@@ -117,7 +117,7 @@ def measure_class_margins(pool: Pool, *, confidence: float) -> list[Margin]:
 
 
 def describe_cover(pool: Pool) -> str:
-    """What the intervals of this pool cover, in words."""
+    """Return in words what the intervals of this pool cover."""
     networks = count_networks(pool)
     if networks >= LEAST_NETWORKS:
         return f"another training of this recipe on other cases like these (luck estimated from {networks} networks)"
@@ -129,7 +129,7 @@ def describe_cover(pool: Pool) -> str:
 
 
 def _judge_errors(pool: Pool, wrong: Bools, what: str, *, by_class: bool = True) -> tuple[bool, str]:
-    """Trust, and the reason: also errors enough; a case has one where any of its images is ``wrong`` (S, n)."""
+    """Return trust and its reason; a case has an error where any of its images is ``wrong`` (S, n)."""
     trustworthy, reason = judge_trust(pool, by_class=by_class)
     number = _count_errors(pool, wrong)
     if number >= LEAST_ERRORS:
@@ -143,16 +143,16 @@ def _judge_errors(pool: Pool, wrong: Bools, what: str, *, by_class: bool = True)
 
 
 def _count_errors(pool: Pool, wrong: Bools) -> float:
-    """Cases with a wrong image (S, n), mean over seeds."""
+    """Return the number of cases with a wrong image (S, n), mean over seeds."""
     return float(np.mean([len(np.unique(pool.case[row])) for row in wrong]))
 
 
 def _relax(errors: float, *, confidence: float) -> float:
-    """What is left of the distance between the good end of an interval and a perfect score.
+    """Return the factor on the distance between the good end of an interval and a perfect score.
 
-    Runs with fewer than ``LEAST_ERRORS`` errors are not trusted, so that of good recipes only the unlucky runs are.
-    Among those the number of errors is Poisson's without its lower part (a truncated distribution); the share is that
-    of the rates which it and the whole distribution cannot rule out.
+    Runs with fewer than ``LEAST_ERRORS`` errors are not trusted, so of good recipes only unlucky runs are. Their number
+    of errors follows a Poisson distribution without its lower part; the factor is the quotient of the rates that this
+    truncated and the whole distribution cannot exclude.
     """
     if not LEAST_ERRORS <= errors < 10 * LEAST_ERRORS:
         return 1.0
@@ -166,13 +166,13 @@ def _relax(errors: float, *, confidence: float) -> float:
 
 
 def _sum_squares(influence: Floats) -> float:
-    """The jackknife's variance of the mean over seeds."""
+    """Return the jackknife's variance of the mean over seeds."""
     cases = influence.shape[1]
     return float((influence.sum(axis=0) ** 2).sum() * (cases - 1) / cases)
 
 
 def _imagine_predictions(pool: Pool, counts: Floats, score: Callable[[Floats], Floats], influence: Floats) -> _Error:
-    """The error of a score of confusions (S, n_cases, C, C); a wrong case goes to other classes by their shares."""
+    """Return the error of a score of confusions (S, n_cases, C, C); a wrong case goes to the others by their shares."""
     images, sizes = pool.count_labels().sum(axis=0), _measure_sizes(pool)
     right = np.zeros((len(images), len(images), len(images)))
     wrong = np.zeros_like(right)
@@ -188,7 +188,7 @@ def _imagine_predictions(pool: Pool, counts: Floats, score: Callable[[Floats], F
 
 
 def _imagine_ranks(pool: Pool, value: float, influence: Floats) -> _Error:
-    """The error of an AUC; a wrong case is outranked by a quarter of the others, or outranks as many."""
+    """Return the error of an AUC; a wrong case is outranked by a quarter of the others, or outranks as many."""
     labels = pool.count_labels()
     rest = labels.sum(axis=1, keepdims=True) - labels
     own, others = ((x.sum(axis=0) ** 2 / np.maximum((x**2).sum(axis=0), 1e-9)) for x in (labels, rest))  # cases, (C,)
@@ -200,10 +200,10 @@ def _imagine_ranks(pool: Pool, value: float, influence: Floats) -> _Error:
 
 
 def _add_imagined(pool: Pool, influence: Floats, gain: Floats, loss: Floats, center: float) -> _Error:
-    """The jackknife's variance, with that of the imagined cases; one of class c gains ``gain[c]`` or ``loss[c]``.
+    """Return the jackknife's variance with that of the added cases; one of class c gains ``gain[c]`` or ``loss[c]``.
 
-    Where few errors were seen, few influences are large, though many cases could err: the degrees of freedom are
-    those of what each case could do, if that is more than Satterthwaite's of what each did.
+    With few errors, few influences are large, though many cases could err: the degrees of freedom are those of the
+    possible influences, where these exceed Satterthwaite's of the observed ones.
     """
     variance = _sum_squares(influence) + IMAGINED * float((gain**2).sum() + (loss**2).sum())
     sizes = _measure_sizes(pool)
@@ -214,7 +214,7 @@ def _add_imagined(pool: Pool, influence: Floats, gain: Floats, loss: Floats, cen
 
 
 def _measure_sizes(pool: Pool) -> Floats:
-    """Images of a class in a typical case that has it, (C,): the mean over images, in which large cases count more."""
+    """Return the images of a class in a typical case, (C,): the mean over images, in which large cases count more."""
     labels = pool.count_labels()
     images = labels.sum(axis=0)
     return np.divide((labels**2).sum(axis=0), images, out=np.zeros(len(images)), where=images > 0)
@@ -223,7 +223,7 @@ def _measure_sizes(pool: Pool) -> Floats:
 def _find_interval(
     pool: Pool, value: float, influence: Floats, error: _Error, confidence: float
 ) -> tuple[float, float]:
-    """Low and high: Wilson's interval; around the logarithm for a score without upper end."""
+    """Return low and high: Wilson's interval; around the logarithm for a score without upper end."""
     if np.isnan(value):
         return value, value
     variance, degrees, luck = error.variance, error.degrees, measure_luck(influence, pool)

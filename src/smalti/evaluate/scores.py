@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from ..metrics import METRICS, image_losses, per_class, predict_classes
 from ..stats.chance import score_chance
 from ..stats.intervals import count_confusions
-from ..stats.pool import Pool, check_predictions, index_labels, pool_predictions
+from ..stats.pool import Pool, check_predictions, pool_predictions, score_by_seed
 from ..types import score_columns
 from .calibration import measure_calibration
 from .margins import METHOD, describe_cover, measure_class_margins, measure_margins
@@ -43,14 +42,18 @@ def score_predictions(
 
     Returns:
         ``classes, n_images, n_units, n_cases, n_seeds, n_folds, metrics, per_class, confusion, calibration, inner,
-        optimism, interval``; what cannot be computed (the AUC of a class without images) is None.
+        optimism, interval``; a value that cannot be computed (the AUC of a class without images) is None.
 
     Raises:
         DataError: the table cannot be scored; every problem at once, with lines and fixes.
     """
     pool = pool_predictions(out_of_fold, classes=tuple(classes))
     metrics = _score_metrics(pool, confidence)
-    chosen = None if inner is None else _score_inner(inner, pool.classes)
+    chosen = None
+    if inner is not None:
+        table = check_predictions(inner, classes=pool.classes)
+        chosen = {entry.name: score_by_seed(table, entry.name, classes=pool.classes) for entry in METRICS}
+    every_seed = pool.scores.reshape(-1, len(pool.classes))
     result = {
         "classes": list(pool.classes),
         "n_images": len(pool.images),
@@ -61,7 +64,7 @@ def score_predictions(
         "metrics": metrics,
         "per_class": _score_classes(pool, confidence),
         "confusion": count_confusions(pool).sum(axis=1).mean(axis=0).tolist(),
-        "calibration": _measure_calibration(pool),
+        "calibration": measure_calibration(np.tile(pool.y_true, len(pool.scores)), every_seed).describe(),
         "inner": chosen,
         "optimism": None if chosen is None else chosen[HEADLINE] - metrics[HEADLINE]["value"],
         "interval": {
@@ -76,7 +79,7 @@ def score_predictions(
 
 
 def highest_losses(out_of_fold: pd.DataFrame, *, classes: Sequence[str], count: int = 24) -> pd.DataFrame:
-    """The images that the networks got most wrong: wrong labels, odd images, or plain errors.
+    """Return the images with the highest loss: wrong labels, odd images, or plain errors.
 
     Args:
         out_of_fold: as in `score_predictions`.
@@ -109,12 +112,6 @@ def highest_losses(out_of_fold: pd.DataFrame, *, classes: Sequence[str], count: 
     return table
 
 
-def _measure_calibration(pool: Pool) -> dict[str, Any]:
-    """Of the predictions of all seeds together."""
-    everything = pool.scores.reshape(-1, len(pool.classes))
-    return measure_calibration(np.tile(pool.y_true, len(pool.scores)), everything).describe()
-
-
 def _score_metrics(pool: Pool, confidence: float) -> dict[str, dict[str, Any]]:
     chance = score_chance(pool, confidence=confidence)
     margins = measure_margins(pool, confidence=confidence)
@@ -123,7 +120,7 @@ def _score_metrics(pool: Pool, confidence: float) -> dict[str, dict[str, Any]]:
         guess = chance[entry.name]
         metrics[entry.name] = {
             **asdict(margins[entry.name]),
-            "per_seed": [entry.build(pool.y_true, scores) for scores in pool.scores],
+            "per_seed": [entry.call(pool.y_true, scores) for scores in pool.scores],
             "chance_majority": guess.majority,
             "chance_prior": guess.prior,
             "chance_prior_low": guess.prior_low,
@@ -143,17 +140,8 @@ def _score_classes(pool: Pool, confidence: float) -> dict[str, dict[str, Any]]:
     }
 
 
-def _score_inner(inner: pd.DataFrame, classes: tuple[str, ...]) -> dict[str, float]:
-    """Every metric of the inner predictions, pooled per seed, mean over seeds."""
-    table = check_predictions(inner, classes=classes)
-    pooled: list[tuple[NDArray[np.int64], NDArray[np.float64]]] = []
-    for _, rows in table.groupby("seed"):
-        pooled.append((index_labels(rows, classes=classes), rows[score_columns(classes)].to_numpy(dtype=np.float64)))
-    return {e.name: float(np.mean([e.build(truth, scores) for truth, scores in pooled])) for e in METRICS}
-
-
 def replace_nan(value: Any) -> Any:
-    """The same structure with None for NaN, which JSON does not know."""
+    """Return the same structure with None for NaN, which JSON does not have."""
     if isinstance(value, dict):
         return {key: replace_nan(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -73,7 +73,7 @@ def build_backbone(model: recipe.Model, *, seed: int = 0) -> Backbone:
         described = build_described(model.backbone)
         return Backbone(described, model.backbone, len(described.names), DESCRIBED)
     if source is None and not model.backbone.startswith("local-dir:") and _wants_hub(model):
-        raise WeightsError(describe_missing_weights(model))
+        raise describe_missing_weights(model)
     module = _create(model, source)
     trained: Any = module.pretrained_cfg  # timm's record of how a network was trained
     config = dict(trained)
@@ -138,15 +138,16 @@ def find_weights(model: recipe.Model) -> str | None:
     return "hub" if _reach_hub(model.hub_timeout_s) else None
 
 
-def describe_missing_weights(model: recipe.Model) -> str:
-    """Say in one sentence what was looked for, where, and the ways out."""
+def describe_missing_weights(model: recipe.Model) -> WeightsError:
+    """Return the error for weights that cannot be had: what was looked for, where, and the ways out."""
     name = settle_backbone(model).backbone
     package = PACKAGES.get(name)
     looked = f"package {package.name} is not installed, " if package is not None else ""
     brings = "brings them" if package is not None else f"brings those of {', '.join(PACKAGES)} (model.backbone={AUTO})"
-    return (
+    return WeightsError(
         f"no weights for '{name}': {looked}{huggingface_hub.constants.ENDPOINT} did not answer within "
-        f"{model.hub_timeout_s:g} s and there is no downloaded copy. Fix: {INSTALL} {brings}, {FILE_OPTION}"
+        f"{model.hub_timeout_s:g} s and there is no downloaded copy",
+        fix=f"{INSTALL} {brings}, {FILE_OPTION}",
     )
 
 
@@ -182,22 +183,24 @@ def _check_name(name: str) -> None:
     if name.startswith("local-dir:"):
         folder = Path(name.removeprefix("local-dir:"))
         if not (folder / "config.json").is_file():
-            raise WeightsError(f"no config.json in {folder}. Fix: give a folder as timm's save_for_hf writes it")
+            raise WeightsError(f"no config.json in {folder}", fix="give a folder as timm's save_for_hf writes it")
     elif is_described(name):
         try:
             build_described(name)
         except PartError as error:
-            raise WeightsError(str(error)) from None
+            raise WeightsError(error.message, fix=error.fix) from None
     elif not name.startswith("hf-hub:"):
         plain, _, tag = name.partition(".")
         if not timm.is_model(plain):
             near = difflib.get_close_matches(name, timm.list_models(), n=3)
-            raise WeightsError(f"timm has no backbone '{name}'. Fix: one of {', '.join(near) or 'timm.list_models()'}")
+            raise WeightsError(
+                f"timm has no backbone '{name}'", fix=f"one of {', '.join(near) or 'timm.list_models()'}"
+            )
         try:
             timm.get_pretrained_cfg(name)
         except RuntimeError:
             known = ", ".join(timm.list_pretrained(f"{plain}.*")) or plain
-            raise WeightsError(f"timm has no weights '{tag}' of {plain}. Fix: one of {known}") from None
+            raise WeightsError(f"timm has no weights '{tag}' of {plain}", fix=f"one of {known}") from None
 
 
 def _find_cached(name: str) -> Path | None:

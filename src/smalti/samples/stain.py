@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from ..store import hash_text
 from ..tile import TileStore
 from ..tissue import KINDS, STAINS
-from ..tissue.frames import DENSITIES, LIGHT
+from ..tissue.density import LIGHT, STAIN_DENSITY
 from ..tissue.stainable import Staining
 
 OWN_METHOD = "macenko"  # whose frames stain augmentation uses where nothing is normalised
@@ -181,7 +181,7 @@ def apply_map(tile: NDArray[np.uint8], stain_map: Maps) -> NDArray[np.uint8]:
     if (stain_map == np.eye(3, 4)).all():
         return tile
     colour = tile if tile.shape[2] == 3 else np.ascontiguousarray(tile[..., :3])
-    light = cv2.transform(cv2.LUT(colour, DENSITIES), -stain_map)
+    light = cv2.transform(cv2.LUT(colour, STAIN_DENSITY), -stain_map)
     cv2.exp(light, light)
     stained = np.asarray(cv2.convertScaleAbs(light, alpha=LIGHT, beta=-1), dtype=np.uint8)
     return stained if tile.shape[2] == 3 else np.concatenate([stained, tile[..., 3:]], axis=2)

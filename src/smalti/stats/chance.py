@@ -1,4 +1,4 @@
-"""What a guess that never looks at an image would score: no number without it.
+"""Chance level: the score of a guess that never looks at an image.
 
 *Majority*: every image gets the most frequent class, with the shares of the classes as probabilities (scikit-learn's
 ``DummyClassifier(strategy="prior")``).
@@ -23,7 +23,7 @@ from .pool import Pool
 
 Floats = NDArray[np.float64]
 
-AUC_NUMBERS = 20_000_000  # most random numbers for the AUC of a guess; large tables get fewer, still >= 100, guesses
+AUC_NUMBERS = 20_000_000  # maximum of random numbers for the AUC of a guess; large tables get fewer guesses, >= 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +37,17 @@ class Chance:
 
 
 def score_chance(pool: Pool, *, guesses: int = 2000, confidence: float = 0.95, seed: int = 0) -> dict[str, Chance]:
-    """Chance levels of every registered metric on the labels and cases of the pool."""
+    """Return chance levels of every registered metric on the labels and cases of the pool."""
     shares = pool.count_labels().sum(axis=0) / pool.y_true.size
     constant = np.broadcast_to(shares, (pool.y_true.size, shares.size))
     generator = np.random.default_rng(seed)
-    confusions = _guess_confusions(pool, shares, guesses, generator)
+    # Cases with the same images per class are alike, so the number of them that is guessed as each class is one
+    # multinomial draw: the cost does not grow with the number of cases.
+    kinds, number = np.unique(pool.count_labels(), axis=0, return_counts=True)  # (K, C), (K,)
+    confusions = np.zeros((guesses, shares.size, shares.size))
+    for images, cases in zip(kinds, number, strict=True):
+        drawn = generator.multinomial(cases, shares, size=guesses)  # (R, C)
+        confusions += images[None, :, None] * drawn[:, None, :]
     guessed = {name: score(confusions) for name, score in CONFUSION_METRICS.items()}
     guessed["auc"] = _guess_auc(pool, guesses, generator)
     guessed["log_loss"] = np.array([log_loss(pool.y_true, constant)])
@@ -50,26 +56,12 @@ def score_chance(pool: Pool, *, guesses: int = 2000, confidence: float = 0.95, s
         values = guessed[entry.name]
         low, high = find_range(values, confidence=confidence)
         mean = mean_present(values, ~np.isnan(values))
-        chance[entry.name] = Chance(entry.build(pool.y_true, constant), float(mean), low, high)
+        chance[entry.name] = Chance(entry.call(pool.y_true, constant), float(mean), low, high)
     return chance
 
 
-def _guess_confusions(pool: Pool, shares: Floats, guesses: int, generator: np.random.Generator) -> Floats:
-    """Confusion counts of label-prior guesses, (R, C, C).
-
-    Cases with the same images per class are alike, so the number of them that is guessed as each class is one
-    multinomial draw: the cost does not grow with the number of cases.
-    """
-    kinds, number = np.unique(pool.count_labels(), axis=0, return_counts=True)  # (K, C), (K,)
-    confusions = np.zeros((guesses, shares.size, shares.size))
-    for images, cases in zip(kinds, number, strict=True):
-        guessed = generator.multinomial(cases, shares, size=guesses)  # (R, C)
-        confusions += images[None, :, None] * guessed[:, None, :]
-    return confusions
-
-
 def _guess_auc(pool: Pool, guesses: int, generator: np.random.Generator) -> Floats:
-    """Macro AUC of random probabilities per case, (R,)."""
+    """Return the macro AUC of random probabilities per case, (R,)."""
     labels = pool.count_labels()  # (cases, C)
     draws = int(np.clip(AUC_NUMBERS // labels.size, min(100, guesses), guesses))
     values = np.empty((draws, labels.shape[1]))

@@ -1,9 +1,9 @@
-"""A difference between two runs as Student's t: interval, p-value, and what it could have shown.
+"""A difference between two runs as Student's t: interval, p-value, and the smallest difference it can detect.
 
 Its variance is that of the cases plus what networks add (cluster-robust variance in two directions, Cameron, Gelbach &
 Miller 2011). The degrees of freedom follow Satterthwaite (1946), in which the squared sum between networks counts by
-itself: it, and not what is left of it after the cases' share is taken off, is what few networks tell badly. Interval
-and p-value are of one t, so the interval leaves zero out where, and only where, p is below 1 - confidence.
+itself: few networks estimate it badly, with or without the share of the cases. Interval and p-value are of one t, so
+the interval excludes zero if and only if p is below 1 - confidence.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class Gap:
         value: the difference.
         variance, degrees: its variance from cases, and the degrees of freedom of that.
         luck: how it varies between networks.
-        level: (K, 2) the scores F, in 0 to 1, that the metric is a mean of, and the number of cases behind each; empty
+        level: (K, 2) the scores F, 0 to 1, whose mean the metric is, and the number of cases behind each; empty
             for a metric without bounds.
         floor: least variance from luck.
-        unit: what one case can do to the metric; infinite where equality is not asked of it.
+        unit: largest change of the metric by one case; infinite for a metric without a test of equality.
     """
 
     value: float
@@ -48,7 +48,7 @@ class Gap:
 
     @property
     def p(self) -> float:
-        """Two-sided p-value; 1 where there is no error, since nothing was seen to vary."""
+        """Two-sided p-value; 1 without any error, since nothing varied."""
         error, degrees = self.find_error(self.luck)
         return float(2 * stats.t.sf(abs(self.value) / error, degrees)) if error > NO_ERROR else 1.0
 
@@ -67,7 +67,7 @@ class Gap:
         return float(stats.t.sf((margin - abs(self.value)) / error, degrees))
 
     def find_interval(self, *, confidence: float) -> tuple[float, float]:
-        """Find the interval (low, high); NaN for a difference that nothing was seen to vary, but for none at all."""
+        """Find the interval (low, high); NaN for a difference without any variation, except a difference of 0."""
         error, degrees = self.find_error(self.luck)
         if error <= NO_ERROR:
             return (self.value, self.value) if abs(self.value) <= NO_ERROR else (float("nan"), float("nan"))
@@ -83,17 +83,17 @@ class Gap:
         return float(np.sqrt(total)), max(1.0, min(total**2 / noise, self.degrees))
 
     def find_smallest(self, *, alpha: float) -> float:
-        """Find the true gain that a two-sided test at ``alpha`` shows with a power of 80 %; NaN without any error.
+        """Find the true gain that a two-sided test at ``alpha`` detects with a power of 80 %; NaN without any error.
 
-        The luck of a comparison to come is drawn anew, so its power is a mean over what its networks may tell, each by
-        the noncentral t distribution (Cohen 1988, ch. 2). The recipe that gains also varies otherwise than the one that
-        does not: its variance follows F (1 - F), as that of a share does.
+        The luck of a future comparison is drawn again, so its power is a mean over the luck of its networks, each by
+        the noncentral t distribution (Cohen 1988, ch. 2). A recipe that gains also varies differently: its variance
+        follows F (1 - F), as that of a share does.
         """
         if self.find_error(self.luck)[0] <= NO_ERROR:
             return float("nan")
         variance, draws = self.variance, [self.luck]
         if self.luck.degrees >= 1:
-            # What the test will ask for is cut off at no luck, as here; how the difference itself varies is not.
+            # The test cuts luck off at zero, as here; the variance of the difference itself is not cut off.
             between = self.luck.within + max(0.0, self.luck.exceeding, self.floor)
             scale = stats.chi2.ppf(DRAWS, self.luck.degrees) / self.luck.degrees
             draws = [replace(self.luck, between=between * one) for one in scale]
@@ -107,14 +107,20 @@ class Gap:
         return self._find_gain(float(reach * error))
 
     def _find_gain(self, plain: float) -> float:
-        """The gain that equals what is needed to see it, where ``plain`` is needed without any change of variance."""
+        """Return the gain that is just detected; ``plain`` would be without any change of variance."""
         if not self.level.size:
             return plain
         start = np.clip(self.level[:, 0], 0.02, 0.98)
         gains = np.linspace(0, 0.95 * (1 - start.mean()), 60)
-        needed = plain * np.sqrt((1 + _scale_variance(start, self.level[:, 1], gains)) / 2)
+        # All scores move alike on the logit scale; the variance of their mean after each gain, over that before.
+        shifts = np.linspace(0, 12, 400)
+        moved = special.expit(special.logit(start) + shifts[:, None])  # (400, K)
+        at = np.interp(gains, moved.mean(axis=1) - start.mean(), np.arange(len(shifts)))
+        variance = (moved * (1 - moved) / self.level[:, 1]).sum(axis=1)
+        scale = np.interp(at, np.arange(len(shifts)), variance) / variance[0]
+        needed = plain * np.sqrt((1 + scale) / 2)
         enough = np.flatnonzero(gains >= needed)
-        if not enough.size:  # not even a nearly perfect recipe would be told
+        if not enough.size:  # not even a nearly perfect recipe would be detected
             return float(needed[-1])
         last = enough[0] + 1
         return float(np.interp(0.0, (gains - needed)[:last], gains[:last]))
@@ -126,12 +132,3 @@ def raise_luck(gaps: Sequence[Gap]) -> list[Gap]:
     if len(known) < 2:
         return list(gaps)
     return [replace(gap, floor=max(0.0, float(np.mean(known)))) for gap in gaps]
-
-
-def _scale_variance(start: Floats, cases: Floats, gains: Floats) -> Floats:
-    """Variance of the mean of scores (K,) after each gain (G,), over that before; all move alike on the logit scale."""
-    shifts = np.linspace(0, 12, 400)
-    moved = special.expit(special.logit(start) + shifts[:, None])  # (400, K)
-    at = np.interp(gains, moved.mean(axis=1) - start.mean(), np.arange(len(shifts)))
-    variance = (moved * (1 - moved) / cases).sum(axis=1)
-    return np.asarray(np.interp(at, np.arange(len(shifts)), variance) / variance[0], dtype=np.float64)

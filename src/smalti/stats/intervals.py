@@ -1,4 +1,4 @@
-"""How a number varies with the cases: resamples and the jackknife.
+"""The variation of a number with the cases: resamples and the jackknife.
 
 Cases, not images, are drawn with replacement or left out: images of one patient are alike, and treating them as
 independent gives intervals that are too short (Efron & Tibshirani 1993, ch. 8; Davison & Hinkley 1997, ch. 3.8). The
@@ -58,7 +58,7 @@ class LeftOut:
 
 
 def draw_weights(n_cases: int, *, resamples: int, seed: int = 0) -> Iterator[Floats]:
-    """How often each case was drawn, in blocks (r, n_cases) that sum to ``resamples`` rows.
+    """Yield how often each case was drawn, in blocks (r, n_cases) of ``resamples`` rows in all.
 
     The draws depend on the three numbers only, so two prediction tables of the same cases can be compared on them.
     """
@@ -71,7 +71,7 @@ def draw_weights(n_cases: int, *, resamples: int, seed: int = 0) -> Iterator[Flo
 
 
 def count_confusions(pool: Pool) -> Floats:
-    """Confusion counts of each case and seed, (S, n_cases, C, C)."""
+    """Return confusion counts of each seed and case, (S, n_cases, C, C)."""
     n_classes = len(pool.classes)
     predicted = predict_classes(pool.scores)  # (S, n)
     cell = (pool.case * n_classes + pool.y_true) * n_classes + predicted  # (S, n)
@@ -89,7 +89,7 @@ class Scored:
 
     def score_seeds(self, metric: str) -> Floats:
         """Score each seed by one metric, (S,)."""
-        score = METRICS.find(metric).build
+        score = METRICS.find(metric).call
         return np.array([score(self.pool.y_true, scores) for scores in self.pool.scores])
 
 
@@ -99,10 +99,12 @@ def score_pool(pool: Pool) -> Scored:
 
 
 def leave_out_cases(pool: Pool) -> LeftOut:
-    """All metrics without each case in turn."""
+    """Return all metrics without each case in turn."""
     counts = count_confusions(pool)
     without = counts.sum(axis=1, keepdims=True) - counts
-    number, loss = _sum_losses(pool)
+    number = np.bincount(pool.case, minlength=pool.n_cases).astype(np.float64)  # images of each case
+    losses = [image_losses(pool.y_true, scores) for scores in pool.scores]
+    loss = np.array([np.bincount(pool.case, weights=row, minlength=pool.n_cases) for row in losses])  # (S, n_cases)
     values = {name: score(without) for name, score in CONFUSION_METRICS.items()}
     left = number.sum() - number
     values["log_loss"] = np.divide(
@@ -120,13 +122,13 @@ def leave_out_cases(pool: Pool) -> LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """How one number varies with the cases.
+    """The variation of one number with the cases.
 
     Attributes:
         value: the number on all cases.
         error: its standard error, the larger of bootstrap and jackknife.
         degrees: degrees of freedom of that error.
-        drawn: (R,) under each resample, NaN left out.
+        drawn: (R,) under each resample, without NaN.
         acceleration: of BCa.
     """
 
@@ -137,7 +139,7 @@ class Spread:
     acceleration: float
 
     def find_interval(self, *, confidence: float) -> Range:
-        """The interval (low, high); NaN where nothing could be drawn, without width where no draw differs."""
+        """Return the interval (low, high); NaN without any draw, of zero width where all draws are equal."""
         if not self.drawn.size or np.isnan(self.value):
             return float("nan"), float("nan")
         own = float(self.drawn.std(ddof=1)) if self.drawn.size > 1 else 0.0
@@ -149,7 +151,7 @@ class Spread:
 
 
 def measure_spread(value: float, drawn: Floats, left_out: Floats) -> Spread:
-    """Error, degrees of freedom and acceleration of a number from its resamples (R,) and leave-one-out values (n,)."""
+    """Return the variation of a number from its resamples (R,) and leave-one-out values (n,)."""
     present = drawn[~np.isnan(drawn)]
     own = float(present.std(ddof=1)) if present.size > 1 else 0.0
     error, degrees = measure_error(left_out)
@@ -159,9 +161,9 @@ def measure_spread(value: float, drawn: Floats, left_out: Floats) -> Spread:
 
 
 def measure_error(left_out: Floats) -> tuple[float, float]:
-    """The jackknife's standard error from leave-one-out values (n,), NaN left out, and its degrees of freedom.
+    """Return the jackknife's standard error from leave-one-out values (n,), without NaN, and its degrees of freedom.
 
-    0 where fewer than three values are known or none differs.
+    The error is 0 where fewer than three values are known or all are equal.
     """
     known = left_out[~np.isnan(left_out)]
     if known.size < 3:
@@ -174,7 +176,7 @@ def measure_error(left_out: Floats) -> tuple[float, float]:
 
 
 def count_degrees(influence: Floats) -> float:
-    """Degrees of freedom of a variance that is a sum of squared influences (n,), 2 to n - 1 (Satterthwaite 1946)."""
+    """Return the degrees of freedom of a sum of squared influences (n,), 2 to n - 1 (Satterthwaite 1946)."""
     squares = influence**2
     total = squares.sum()
     scatter = (squares**2).sum() - total**2 / len(influence)
@@ -182,18 +184,18 @@ def count_degrees(influence: Floats) -> float:
 
 
 def find_levels(drawn: Floats, value: float, acceleration: float, *, z: float) -> Floats:
-    """Quantile levels (2,) of the BCa interval for a normal (or wider) critical value ``z`` (Efron 1987, eq. 2.3)."""
+    """Return quantile levels (2,) of the BCa interval for a normal or wider critical value ``z`` (Efron 1987)."""
     below = ((drawn < value).mean() + (drawn <= value).mean()) / 2
     bias = stats.norm.ppf(np.clip(below, 1 / drawn.size, 1 - 1 / drawn.size))
     shifted = bias + np.array([-z, z])
     room = 1 - acceleration * shifted
-    # Past its pole the correction has no meaning; the end of the distribution is what it tends to.
+    # Beyond its pole the correction has no meaning; its limit is the end of the distribution.
     levels = np.where(room > 0, stats.norm.cdf(bias + shifted / np.where(room > 0, room, 1)), shifted > 0)
     return np.asarray(levels, dtype=np.float64)
 
 
 def find_range(values: Floats, *, confidence: float) -> Range:
-    """The middle share of values (R,), NaN left out; NaN where none is left."""
+    """Return the middle share of values (R,) without NaN; NaN where there are none."""
     present = values[~np.isnan(values)]
     if not present.size:
         return float("nan"), float("nan")
@@ -202,7 +204,7 @@ def find_range(values: Floats, *, confidence: float) -> Range:
 
 
 def judge_trust(pool: Pool, *, by_class: bool = True) -> tuple[bool, str]:
-    """Whether there are cases enough for an interval, ``by_class`` also of each class, and the reason in words."""
+    """Return whether there are enough cases for an interval, ``by_class`` also of each class, and the reason."""
     with_class = (pool.count_labels() > 0).sum(axis=0)
     few = [f"{name} ({n})" for name, n in zip(pool.classes, with_class, strict=True) if n < LEAST_CASES_OF_CLASS]
     reasons = []
@@ -214,10 +216,3 @@ def judge_trust(pool: Pool, *, by_class: bool = True) -> tuple[bool, str]:
     if reasons:
         return False, "; ".join(reasons)
     return True, f"{pool.n_cases} cases" + (f", every class in {with_class.min()} cases or more" if by_class else "")
-
-
-def _sum_losses(pool: Pool) -> tuple[Floats, Floats]:
-    """Images of each case (n_cases,), and their summed log loss (S, n_cases)."""
-    number = np.bincount(pool.case, minlength=pool.n_cases).astype(np.float64)
-    losses = [image_losses(pool.y_true, scores) for scores in pool.scores]
-    return number, np.array([np.bincount(pool.case, weights=row, minlength=pool.n_cases) for row in losses])

@@ -1,14 +1,13 @@
-"""The luck of single trainings: how much scores vary between networks of one recipe, beyond what their cases explain.
+"""The luck of single trainings: variation of scores between networks of one recipe that their cases do not explain.
 
 All images of a fold are scored by one network, and another seed would have made another network. Resampling cases does
-not see that. What shows it is the influence of each case in each fold and seed, summed over the cases of a network: the
+not see that. The influence of each case in each fold and seed, summed over the cases of a network, shows it: the
 squared sums exceed the squared single influences by the variance that networks add (cluster-robust variance in two
 directions, Cameron, Gelbach & Miller 2011).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,11 +21,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Luck:
-    """How a number varies between networks.
+    """The variation of a number between networks.
 
     Attributes:
         between: its variance as the networks show it, with that of the cases that each of them scored.
-        within: what those cases explain of it.
+        within: the part of it that those cases explain.
         degrees: degrees of freedom of ``between``; 0 where there is one network.
     """
 
@@ -50,7 +49,7 @@ class Luck:
 
 
 def count_networks(pool: Pool) -> int:
-    """Networks whose scores the pool holds: one for each fold of each seed."""
+    """Return the number of networks whose scores the pool holds: one for each fold of each seed."""
     return sum(len(np.unique(row)) for row in pool.fold)
 
 
@@ -77,10 +76,14 @@ def measure_luck_of_difference(first: Scored, second: Scored, metric: str) -> Lu
     a, b = (measure_influence(run.score_seeds(metric), run.left_out.metrics[metric]) for run in (first, second))
     if np.array_equal(first.pool.fold, second.pool.fold):
         return measure_luck(a - b, first.pool)
-    return _add((
+    sides = (
         measure_luck(a - b.sum(axis=0) / len(a), first.pool),
         measure_luck(b - a.sum(axis=0) / len(b), second.pool),
-    ))  # fmt: skip
+    )
+    between = sum(side.between for side in sides)
+    shares = [side.between**2 / side.degrees for side in sides if side.degrees > 0 and side.between > 0]
+    degrees = between**2 / sum(shares) if shares else min(side.degrees for side in sides)
+    return Luck(between, sum(side.within for side in sides), degrees)
 
 
 def measure_influence(by_seed: Floats, left_out: Floats) -> Floats:
@@ -94,11 +97,3 @@ def measure_influence(by_seed: Floats, left_out: Floats) -> Floats:
     mean = np.where(present, left_out, 0.0).sum(axis=1, keepdims=True) / np.maximum(present.sum(axis=1), 1)[:, None]
     influence = np.where(present, mean - left_out, 0.0) + (by_seed - by_seed.mean())[:, None] / left_out.shape[1]
     return np.asarray(influence / len(by_seed), dtype=np.float64)
-
-
-def _add(sides: Sequence[Luck]) -> Luck:
-    """The luck of two sides whose networks are drawn apart."""
-    between = sum(side.between for side in sides)
-    shares = [side.between**2 / side.degrees for side in sides if side.degrees > 0 and side.between > 0]
-    degrees = between**2 / sum(shares) if shares else min(side.degrees for side in sides)
-    return Luck(between, sum(side.within for side in sides), degrees)

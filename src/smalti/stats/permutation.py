@@ -1,4 +1,4 @@
-"""Is something betrayed by the company that images keep? Prediction from look-alikes, and chance by permutation.
+"""Prediction of groups from look-alikes, its chance level by permutation, and the correction for several tests.
 
 An image is given to the group of its nearest neighbours among the images of *other* cases. Which images are neighbours
 does not depend on the groups, so each permutation of the groups costs one product of matrices.
@@ -6,7 +6,7 @@ does not depend on the groups, so each permutation of the groups costs one produ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from scipy.stats import rankdata
 
 PERMUTATIONS = 1999
 BLOCK = 100  # permutations at a time
-ENOUGH = 20  # as good as the observed so often, and it is chance (Besag & Clifford 1991)
+ENOUGH = 20  # permutations that reach the observed value; then it is chance (Besag & Clifford 1991)
 ALPHA = 0.05  # chance of any false alarm
 FEWEST = 12  # images; fewer have too few arrangements for a small p-value
 
@@ -39,7 +39,7 @@ class Outcome:
 
 
 class Neighbours:
-    """Who looks like whom, over the cases.
+    """Look-alikes of each image in other cases.
 
     Args:
         features: (n, D) numbers; only their order within a column counts.
@@ -51,7 +51,7 @@ class Neighbours:
         self.weights = _weigh(features, cases)
 
     def score(self, groups: Codes, count: int) -> NDArray[np.float32]:
-        """How much more frequent each group is among the neighbours than among all images of other cases.
+        """Return how much more frequent each group is among the neighbours than among all images of other cases.
 
         Args:
             groups: (P, n) codes 0..count-1, one row a permutation.
@@ -74,11 +74,11 @@ class Neighbours:
 
 
 def _weigh(features: Floats, cases: Codes) -> NDArray[np.float32]:
-    """(n, n) weights of neighbours, rows sum to 1: Gaussian, as wide as the sqrt(n)-th nearest of other cases is far.
+    """Return weights of neighbours (n, n), rows sum to 1: Gaussian, as wide as the sqrt(n)-th nearest of other cases.
 
-    Of many images at no distance at all, each counts the same.
+    Images at distance zero count the same.
     """
-    ranks = rank_columns(features)
+    ranks = np.asarray((rankdata(features, axis=0) - 0.5) / len(features))  # in 0..1, ties in their middle
     squares = (ranks**2).sum(axis=1)
     distances = np.sqrt(np.maximum(squares[:, None] + squares[None] - 2 * ranks @ ranks.T, 0))
     distances[distances < 1e-6] = 0
@@ -90,13 +90,8 @@ def _weigh(features: Floats, cases: Codes) -> NDArray[np.float32]:
     return np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
-def rank_columns(features: Floats) -> Floats:
-    """Each column as ranks in 0..1, ties in their middle."""
-    return np.asarray((rankdata(features, axis=0) - 0.5) / len(features))
-
-
 def permute_by_case(groups: Codes, cases: Codes, *, times: int, rng: np.random.Generator) -> Codes:
-    """Permutations (times, n) of (n,) groups that keep what a case is: each takes the groups of another case.
+    """Return permutations (times, n) of groups (n,) that keep cases whole: each case takes the groups of another one.
 
     Whole-block exchange with shuffling inside the blocks (Winkler et al. 2015). Where each case has one group, whole
     cases are permuted; where each case is one image, images are. A larger case repeats what a smaller one holds.
@@ -117,13 +112,13 @@ def permute_by_case(groups: Codes, cases: Codes, *, times: int, rng: np.random.G
 def measure_chance(
     groups: Codes, cases: Codes, *, measure: Callable[[Codes], Floats], permutations: int = PERMUTATIONS
 ) -> Outcome:
-    """Test a statistic of groups.
+    """Return a statistic of groups with its chance level and p-value.
 
     Args:
         groups: (n,) codes.
         cases: (n,) codes of what is permuted whole.
         measure: (P, n) groups -> (P,) statistics, larger is stronger.
-        permutations: at most so many; fewer where chance shows early.
+        permutations: maximum number; fewer where the observed value is soon reached by chance.
     """
     rng = np.random.default_rng(0)
     value = float(measure(groups[None])[0])
@@ -138,7 +133,7 @@ def measure_chance(
 
 
 def measure_accuracy(scores: NDArray[np.float32], groups: Codes) -> Floats:
-    """Balanced accuracy (P,) of the largest score (P, n, C) for (P, n) groups; groups without images do not count."""
+    """Return the balanced accuracy (P,) of the largest score (P, n, C) for groups (P, n); empty groups do not count."""
     right = scores.argmax(axis=2) == groups
     members = groups[..., None] == np.arange(scores.shape[2])
     sizes = members.sum(axis=1)
@@ -147,7 +142,7 @@ def measure_accuracy(scores: NDArray[np.float32], groups: Codes) -> Floats:
 
 
 def measure_auc(scores: NDArray[np.float32], groups: Codes) -> Floats:
-    """Area under the ROC curve (P,) of score 1 in (P, n, 2) for groups 0 and 1, (P, n)."""
+    """Return the area under the ROC curve (P,) of score 1 in (P, n, 2) for groups 0 and 1, (P, n)."""
     ranks = rankdata(scores[..., 1], axis=1)
     ones = groups.sum(axis=1)
     zeros = groups.shape[1] - ones
@@ -155,16 +150,26 @@ def measure_auc(scores: NDArray[np.float32], groups: Codes) -> Floats:
     return np.asarray(np.divide(above, ones * zeros, out=np.full(len(ones), 0.5), where=ones * zeros > 0))
 
 
-def adjust_holm(p: Mapping[str, float]) -> dict[str, float]:
-    """P-values for several tests at once: any false alarm is as rare as each of them says (Holm 1979)."""
-    adjusted: dict[str, float] = {}
-    worst = 0.0
-    for i, name in enumerate(sorted(p, key=lambda name: p[name])):
-        worst = max(worst, min(1.0, p[name] * (len(p) - i)))
-        adjusted[name] = worst
-    return adjusted
+def adjust_holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values corrected for their number, step down, in the given order (Holm 1979).
+
+    The chance of any false alarm among the tests is then at most what a corrected value says.
+    """
+    values = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(values, kind="stable")
+    steps = (len(values) - np.arange(len(values))) * values[order]
+    adjusted = np.empty_like(values)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return [float(p) for p in adjusted]
 
 
-def code_groups(names: list[str]) -> Codes:
-    """Names as codes 0..K-1 in alphabetical order."""
+def draw_rows(count: int, *, most: int) -> Codes:
+    """Return the positions 0..count-1, or ``most`` of them in order, drawn at random but always the same."""
+    if count <= most:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(0).choice(count, most, replace=False))
+
+
+def code_groups(names: Sequence[str]) -> Codes:
+    """Return names as codes 0..K-1 in alphabetical order."""
     return np.asarray(np.unique(names, return_inverse=True)[1], dtype=np.int64)

@@ -1,4 +1,4 @@
-"""A prediction table, checked and pooled: the predictions of all folds of a seed side by side."""
+"""A prediction table, checked and pooled: the predictions of all folds of a seed together."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import DataError, Problem
+from ..metrics import METRICS
 from ..types import score_columns
 
 SHOWN = 5  # rows named per kind of problem
@@ -44,7 +45,7 @@ class Pool:
         return len(self.cases)
 
     def count_labels(self) -> NDArray[np.float64]:
-        """Images of each class in each case, (n_cases, C)."""
+        """Return the images of each class in each case, (n_cases, C)."""
         counts = np.zeros((self.n_cases, len(self.classes)))
         np.add.at(counts, (self.case, self.y_true), 1)
         return counts
@@ -54,7 +55,7 @@ def pool_predictions(table: pd.DataFrame, *, classes: tuple[str, ...]) -> Pool:
     """Check an out-of-fold table and pool its folds.
 
     The table has ``image, label, score_<class>...``; ``case`` is the image where it is missing, ``fold`` and ``seed``
-    are 0. The order of the rows plays no role.
+    are 0. The order of the rows does not matter.
 
     Raises:
         DataError: with every problem at once, each naming the lines of the CSV (the header is line 1).
@@ -78,15 +79,27 @@ def check_predictions(table: pd.DataFrame, *, classes: tuple[str, ...]) -> pd.Da
     """Check a table in which an image may occur in several folds of a seed (inner predictions); fill its columns.
 
     Raises:
-        DataError: as `pool_predictions`, but for images that repeat or miss.
+        DataError: as `pool_predictions`, except for images that repeat or miss.
     """
     return _check_table(table, classes, pooled=False)
 
 
+def score_by_seed(table: pd.DataFrame, metric: str, *, classes: tuple[str, ...]) -> float:
+    """Return a registered metric of a prediction table, pooled by seed, mean over seeds.
+
+    An image may occur in several folds of a seed. The table has every column of `pool_predictions`.
+    """
+    score, columns = METRICS.find(metric).call, score_columns(classes)
+    seeds = [rows for _, rows in table.groupby("seed")]
+    return float(
+        np.mean([score(index_labels(r, classes=classes), r[columns].to_numpy(dtype=np.float64)) for r in seeds])
+    )
+
+
 def index_labels(table: pd.DataFrame, *, classes: tuple[str, ...]) -> NDArray[np.int64]:
-    """Class index of each row, (n,)."""
+    """Return the class index of each row, (n,)."""
     position = {name: i for i, name in enumerate(classes)}
-    return np.array([position[label] for label in table["label"]], dtype=np.int64)
+    return np.array([position[str(label)] for label in table["label"]], dtype=np.int64)
 
 
 def _check_table(table: pd.DataFrame, classes: tuple[str, ...], *, pooled: bool) -> pd.DataFrame:
@@ -161,7 +174,7 @@ def _find_pool_problems(table: pd.DataFrame) -> list[Problem]:
 
 
 def _list_problems(table: pd.DataFrame, checks: Iterable[tuple[str, ArrayLike, str, str]]) -> list[Problem]:
-    """One problem per check that fails, naming its first rows."""
+    """Return one problem for each check that fails, with its first rows."""
     problems = []
     for code, wrong, message, fix in checks:
         rows = np.flatnonzero(np.asarray(wrong, dtype=bool))

@@ -1,6 +1,6 @@
-"""How unusual a value is among those of its cohort; nothing here knows what a good image looks like.
+"""Robust z-scores: how unusual a value is in its cohort, without any notion of a good image.
 
-Robust on purpose: what is looked for is part of the cohort that it is held against.
+Medians are used because unusual images are part of the cohort that they are compared with.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 SIGMA_PER_MAD = 1.4826  # of a normal distribution
-NEIGHBOUR_FRAC = 0.1  # of the cohort must resemble an image before the resemblance vouches for it
-LEAST_SPREAD = 0.1  # of the logarithm of a distance: a tenth farther away is no news
-LEAST_IMAGES = 20  # fewer give no spread worth the name
+NEIGHBOUR_FRAC = 0.1  # of the cohort must resemble an image for it to be usual
+LEAST_SPREAD = 0.1  # of the logarithm of a distance: a tenth farther away is not unusual
+LEAST_IMAGES = 20  # fewer give no reliable spread
 
 
 def score_deviation(values: ArrayLike, *, floor: float) -> Floats:
-    """Robust z (n,) of values (n,): distance from the median in scaled median absolute deviations.
+    """Return robust z (n,) of values (n,): distance from the median in scaled median absolute deviations.
 
-    ``floor`` is the smallest spread believed, in the unit of the values: cohorts alike to the last digit accuse nobody.
+    ``floor`` is the smallest spread, in the unit of the values: in a cohort of equal values, no image is unusual.
     """
     numbers = np.asarray(values, dtype=np.float64)
     offset = numbers - np.median(numbers)
@@ -26,11 +26,10 @@ def score_deviation(values: ArrayLike, *, floor: float) -> Floats:
 
 
 def score_isolation(points: NDArray[np.floating], groups: NDArray[np.int64], *, floor: float) -> Floats:
-    """Robust z (n,) of the logarithm of the distance from each point (n, d) to its k-th neighbour.
+    """Return robust z (n,) of the logarithm of the distance from each point (n, d) to its k-th neighbour.
 
-    k is a tenth of the cohort, so that a tight cluster of fewer does not vouch for itself (Ramaswamy et al. 2000 rank
-    outliers by this distance). Points of one group count once, the first for all, and do not vouch for each
-    other.
+    k is a tenth of the cohort, so that a tight cluster of fewer images is still isolated (Ramaswamy et al. 2000 rank
+    outliers by this distance). Points of one group count once, the first for all, and are no neighbours of each other.
 
     Args:
         points: each column is first scaled by its robust spread, ``floor`` at least.

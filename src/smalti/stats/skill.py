@@ -1,4 +1,4 @@
-"""Whether a witness tells the given labels better than a guess: balanced accuracy, and what chance makes of it by case.
+"""Skill of a witness: balanced accuracy on the given labels, where it is beyond chance by case.
 
 Images of one case are alike, so that a witness which knows nothing about labels is right or wrong about whole cases.
 Counted by image, such luck looks like skill.
@@ -10,16 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 SHUFFLES = 399
-DOUBT = 0.025  # share of witnesses that know nothing and are heard all the same
+DOUBT = 0.025  # share of witnesses without skill that are counted as skilled
 
 
 def measure_skill(
     scores: NDArray[np.float64], labels: NDArray[np.int64], cases: NDArray[np.str_] | None = None
 ) -> float:
-    """How well scores (n, C) tell the labels: balanced accuracy from 0, a guess, to 1.
+    """Return how well scores (n, C) predict the labels: balanced accuracy from 0, a guess, to 1.
 
-    0 where its lower bound does not beat a guess: where too many reassignments of what is said to other cases, whole
-    cases at a time, agree with the labels as well (`count_lucky`).
+    It is 0 where it may be chance: where too many reassignments of predictions to other cases, whole cases at a time,
+    agree with the labels as well (`count_lucky`).
 
     Args:
         scores: (n, C) probabilities of the classes.
@@ -37,11 +37,11 @@ def measure_skill(
 
 
 def count_lucky(said: NDArray[np.int64], labels: NDArray[np.int64], cases: NDArray[np.str_] | None) -> int:
-    """Of `SHUFFLES` reassignments of what is said (n,) to other cases, how many tell the labels no worse.
+    """Return how many of `SHUFFLES` reassignments of predictions (n,) to other cases fit the labels no worse.
 
-    Each case gets what was said about another one, in random order and over again where that one is smaller. What is
-    said then has nothing to do with labels, and is as alike within a case as it was (a permutation test by blocks,
-    Pitman 1937; Winkler et al. 2015).
+    Each case gets the predictions of another one, in random order and repeated where that one is smaller. They are then
+    independent of labels and as alike within a case as before (a permutation test by blocks, Pitman 1937; Winkler et
+    al. 2015).
     """
     case = np.arange(len(said)) if cases is None else np.unique(cases, return_inverse=True)[1].ravel()
     order = np.argsort(case, kind="stable")

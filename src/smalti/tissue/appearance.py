@@ -1,19 +1,24 @@
-"""What an image looks like, by what stain and glass can do to light, measured once from its pixels.
+"""What an image looks like, by what stain and glass can do to light: tissue, light, texture, sharpness.
 
 In optical density a pixel of H&E is a mixture of haematoxylin and eosin (Ruifrok and Johnston 2001), and both absorb
 green more than the mean of red and blue; so do blood and any mixture of them. Grey, brown, yellow and green do not.
+
+Defocus takes the contrast of fine details and leaves that of coarse ones (Pech-Pacheco et al. 2000 compare such focus
+measures); the quotient of the two does not change with contrast, brightness or the amount of stain.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ..stats.robust import SIGMA_PER_MAD
-from .sharpness import measure_sharpness
+from .density import measure_absorbance, measure_log_light
+from .foreground import find_glass_colour, find_stain
 
 Floats = NDArray[np.floating]
 Flags = NDArray[np.bool_]
@@ -21,10 +26,6 @@ Flags = NDArray[np.bool_]
 VIEW_PX = 256  # longer side of the copy that colour and texture are measured on
 SMOOTH_PX = 1.0  # noise of single pixels has a colour of its own
 GLASS_PERCENTILE = 99  # glass is the brightest thing in a microscope, if there is any in view
-LEAST_GLASS = 180  # grey levels; a darker brightest part is tissue or nothing, not what tissue lies on
-TINT = 0.06  # optical density of green over red and blue; glass and white balance stay below, more of it is stain
-GREEN_SHARE = 0.05  # lead of green over the mean of red and blue, share of the sum; haematoxylin 0.13, brown (DAB) 0.03
-GREEN_DEFICIT = 0.08  # of green behind the strongest channel, share of the sum; aniline blue has 0.16, yellow more
 ABSORBING = 0.3  # sum over the channels of optical density: 10 % darker than glass in each
 DENSEST = 3.0  # sum of optical density; an 8-bit camera tells no more apart
 UNEVEN = 0.1  # optical density beyond smooth light
@@ -32,16 +33,19 @@ DEGREE = 4  # of that surface; light falls off with the fourth power of the cosi
 FIT_STEP = 4  # every fourth row and column knows enough of it
 PATCHES, PATCH_PX = 12, 32  # full-resolution samples, in rows and columns
 BLACK, WHITE = 1, 254  # a camera that says so may have seen less, or more
+SAMPLES, SAMPLE_PX = 3, 384  # for sharpness, in rows and columns; nine of them cover most of 1,000 px
+COARSE_BAND = 3  # octaves above the finest: details of eight times the size
+NOISE_FLOOR = 1e-7  # mean square of optical density; far below the noise of any camera
 BANDS_PX = (1, 2, 4, 8, 16)  # standard deviations of the Gaussians that part the scales of texture
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Appearance:
-    """One image, looked at as tissue on glass.
+    """One image, seen as tissue on glass.
 
     Attributes:
         tissue_frac: share of the image that absorbs as stain does.
-        masked_tissue_frac: the same of the part under the mask; None without a mask or where it marks nothing.
+        masked_tissue_frac: the same under the mask; None without a mask or where it marks nothing.
         dark_frac, bright_frac: share that is darker or brighter than smooth light over the image explains.
         off_colour_frac: of what is there, the share in colours that stain cannot have.
         grainless_frac: of what is there, the share in such colours, or even to the last grey level as only drawn or
@@ -68,21 +72,25 @@ class Appearance:
 
 def measure_appearance(picture: NDArray[np.uint8], mask: NDArray[np.uint8] | None = None) -> Appearance:
     """Measure an RGB image (H, W, 3), and its mask (H, W) of 0 and 1 if it has one."""
-    view = _shrink(picture)
+    scale = min(1.0, VIEW_PX / max(picture.shape[:2]))
+    height, width = (max(1, round(n * scale)) for n in picture.shape[:2])
+    view = np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
     smooth = cv2.GaussianBlur(view, (0, 0), SMOOTH_PX).astype(np.float64)
     brightest = np.percentile(smooth, GLASS_PERCENTILE, axis=(0, 1))
-    glass = _find_glass(brightest)
-    density = np.maximum(np.log(glass / np.maximum(smooth, 1)), 0)
-    total = density.sum(axis=2)
-    hue = _find_stain_hue(density)
-    stained = _find_stain(density)
+    glass = find_glass_colour(brightest)
+    density = np.maximum(measure_absorbance(smooth, glass), 0)
+    hue, stained = find_stain(density)
     unevenness = _measure_unevenness(smooth)
-    there = stained | ((total > ABSORBING) & (~hue | (np.abs(unevenness) > UNEVEN)))
-    off_colour = _share(~stained, there)
+    there = stained | ((density.sum(axis=2) > ABSORBING) & (~hue | (np.abs(unevenness) > UNEVEN)))
+    off_colour = float((~stained & there).sum() / there.sum()) if there.any() else 0.0
     even, blown, crushed = _sample_pixels(picture, glass)
+    masked = None
+    if mask is not None:  # each pixel of the view is weighted by its coverage
+        coverage = cv2.resize(255 * mask, (width, height), interpolation=cv2.INTER_AREA).astype(np.float64)
+        masked = float((coverage * stained).sum() / coverage.sum()) if coverage.any() else None
     return Appearance(
         tissue_frac=float(stained.mean()),
-        masked_tissue_frac=None if mask is None else _measure_under(mask, stained),
+        masked_tissue_frac=masked,
         dark_frac=float((unevenness > UNEVEN).mean()),
         bright_frac=float((unevenness < -UNEVEN).mean()),
         off_colour_frac=off_colour,
@@ -95,49 +103,12 @@ def measure_appearance(picture: NDArray[np.uint8], mask: NDArray[np.uint8] | Non
     )
 
 
-def _shrink(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    scale = min(1.0, VIEW_PX / max(picture.shape[:2]))
-    height, width = (max(1, round(n * scale)) for n in picture.shape[:2])
-    return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
-
-
-def _share(part: Flags, whole: Flags) -> float:
-    return float((part & whole).sum() / whole.sum()) if whole.any() else 0.0
-
-
-def _lead(density: Floats) -> Floats:
-    """Optical density of green over the mean of red and blue."""
-    return np.asarray(density[..., 1] - (density[..., 0] + density[..., 2]) / 2)
-
-
-def _find_glass(brightest: Floats) -> Floats:
-    """Colour (3,) that light has without tissue: that of the brightest part, held to what glass can look like.
-
-    Where tissue fills the view its palest part is taken; it is stained still, which the bound on the tint takes off.
-    """
-    glass = np.maximum(brightest, 1.0)
-    glass = np.minimum(glass * max(1.0, LEAST_GLASS / glass.mean()), 255.0)
-    tint = _lead(-np.log(glass))
-    glass[1] *= np.exp(max(0.0, float(tint) - TINT))
-    return glass
-
-
-def _find_stain_hue(density: Floats) -> Flags:
-    total = density[..., 0] + density[..., 1] + density[..., 2]
-    deficit = np.maximum(density[..., 0], density[..., 2]) - density[..., 1]
-    return np.asarray((_lead(density) > GREEN_SHARE * total) & (deficit < GREEN_DEFICIT * total))
-
-
-def _find_stain(density: Floats) -> Flags:
-    return np.asarray(_find_stain_hue(density) & (_lead(density) > TINT))
-
-
 def _measure_unevenness(smooth: Floats) -> Floats:
-    """Grey optical density (h, w) beyond a polynomial surface: what vignette and slanting light do not explain.
+    """Return grey optical density (h, w) beyond a polynomial surface: vignette and slanting light are on the surface.
 
-    The surface is fitted again without what lies far off it, three times.
+    The surface is fitted again without pixels far off it, three times.
     """
-    grey = np.minimum(np.log(255 / np.maximum(smooth.mean(axis=2), 1)), DENSEST)
+    grey = np.minimum(measure_absorbance(smooth.mean(axis=2), 255), DENSEST)
     rows, cols = (np.linspace(-1, 1, n) for n in grey.shape)
     down, across = np.vander(rows, DEGREE + 1), np.vander(cols, DEGREE + 1)
     terms = np.add.outer(*[np.arange(DEGREE, -1, -1)] * 2) <= DEGREE
@@ -157,18 +128,17 @@ def _measure_unevenness(smooth: Floats) -> Floats:
 
 
 def _sample_pixels(picture: NDArray[np.uint8], glass: Floats) -> tuple[float, float, float]:
-    """Of the stained pixels the shares that equal all their neighbours and that are blown; of all, the crushed.
+    """Return shares of the stained pixels that equal all neighbours and that are blown, and the share of all crushed.
 
-    Looked at in small samples at full resolution, for shrinking makes and hides all of these. Where samples overlap, as
-    in all images below 384 px, a pixel is looked at once and counts for each of them.
+    Small samples at full resolution are measured, because shrinking makes and hides all of these. Where samples
+    overlap, as in all images below 384 px, a pixel is measured once and counts for each of them.
     """
     size = min(PATCH_PX, *picture.shape[:2])
     (rows, down, down_inside), (cols, across, across_inside) = (_place_samples(n, size) for n in picture.shape[:2])
     samples = picture[np.ix_(rows, cols)]
-    levels = np.maximum(np.arange(256, dtype=np.float32), 1)
-    tables = np.maximum(np.log(glass.astype(np.float32) / levels[:, None]), 0)
+    tables = np.maximum(measure_absorbance(np.arange(256, dtype=np.float32)[:, None], glass.astype(np.float32)), 0)
     # Planes one after the other, so that each is contiguous.
-    stained = _find_stain(np.moveaxis(np.stack(cv2.split(cv2.LUT(samples, tables[None]))), 0, 2))
+    _, stained = find_stain(np.moveaxis(np.stack(cv2.split(cv2.LUT(samples, tables[None]))), 0, 2))
     square = np.ones((3, 3), np.uint8)
     spread = cv2.split(cv2.absdiff(cv2.erode(samples, square), cv2.dilate(samples, square)))
     even = cv2.max(cv2.max(spread[0], spread[1]), spread[2]) == 0
@@ -185,7 +155,7 @@ def _sample_pixels(picture: NDArray[np.uint8], glass: Floats) -> tuple[float, fl
 
 
 def _place_samples(length: int, size: int) -> tuple[NDArray[np.intp], Floats, Floats]:
-    """Rows or columns in samples; of how many each is part, and of how many not at the margin.
+    """Return rows or columns in samples, the number of samples of each, and that without the margins of samples.
 
     Neighbours of the margin belong to other samples.
     """
@@ -201,8 +171,8 @@ def _place_samples(length: int, size: int) -> tuple[NDArray[np.intp], Floats, Fl
 
 
 def _measure_texture(view: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """How the contrast grows from scale to scale (4), share of it along lines, sparseness at two scales, (7,)."""
-    grey = np.log(256 / (cv2.cvtColor(view, cv2.COLOR_RGB2GRAY).astype(np.float32) + 8))
+    """Return growth of contrast from scale to scale (4), its share along lines, sparseness at two scales: (7,)."""
+    grey = measure_log_light(np.asarray(cv2.cvtColor(view, cv2.COLOR_RGB2GRAY), dtype=np.uint8), offset=8)
     below, bands = grey, []
     for sigma in BANDS_PX:
         above = cv2.GaussianBlur(grey, (0, 0), sigma)
@@ -216,8 +186,23 @@ def _measure_texture(view: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.array([*growth, along, *sparseness], dtype=np.float32)
 
 
-def _measure_under(mask: NDArray[np.uint8], stained: Flags) -> float | None:
-    """Share of tissue under the mask, each pixel of the view weighed by its coverage."""
-    size_px = (stained.shape[1], stained.shape[0])
-    coverage = cv2.resize(255 * mask, size_px, interpolation=cv2.INTER_AREA).astype(np.float64)
-    return float((coverage * stained).sum() / coverage.sum()) if coverage.any() else None
+def measure_sharpness(picture: NDArray[np.uint8]) -> float:
+    """Return log10 of the contrast of the finest details over that of details eight times as large, RGB (H, W, 3).
+
+    Samples at full resolution are compared, whose number does not grow with the image, in the bands of a Laplacian
+    pyramid (Burt and Adelson 1983).
+    """
+    fine, coarse = 0.0, 0.0
+    starts = [np.unique(np.linspace(0, max(0, n - SAMPLE_PX), SAMPLES).round().astype(int)) for n in picture.shape[:2]]
+    for row, col in product(*starts):
+        # Green is what both stains absorb.
+        plane = measure_log_light(picture[row : row + SAMPLE_PX, col : col + SAMPLE_PX, 1], offset=4)
+        bands = []
+        for _ in range(COARSE_BAND + 1):
+            smaller = cv2.pyrDown(plane)
+            larger = cv2.pyrUp(smaller, dstsize=(plane.shape[1], plane.shape[0]))
+            bands.append(np.asarray(plane - larger, dtype=np.float32))
+            plane = np.asarray(smaller, dtype=np.float32)
+        fine += float(np.square(bands[0]).mean())
+        coarse += float(np.square(bands[-1]).mean())
+    return float(np.log10((fine + NOISE_FLOOR) / (coarse + NOISE_FLOOR)))

@@ -1,64 +1,40 @@
-"""The colours that haematoxylin and eosin can make, in optical density, where stains add (Beer-Lambert).
+"""Optical density, in which stains add (Beer-Lambert), on the scales that smalti uses; each has its purpose.
 
-Light that passes tissue is divided by ten for each unit of density, channel by channel. Both stains, blood and brown
-pigment absorb green most or nearly so; what mixes them lies in a cone that starts at white (Ruifrok & Johnston 2001,
-Macenko et al. 2009). Paint need not lie there.
+Light that passes tissue is divided by ten (decadic scale) or by e (natural scale) for each unit of density, channel by
+channel. The scales differ in what counts as no density at all:
+
+* `DENSITY`: decadic, 0 at white. Compares colours where the glass of an image is not known: paint, gamut, texture.
+* `STAIN_DENSITY`: natural, 0 at grey level 240, as Macenko et al. 2009 define it. Stain vectors are fitted and
+  normalised in it, so that frames can be compared with the literature.
+* `measure_absorbance`: natural, 0 at the glass of the image itself. Says how much tissue there is under any lamp.
+* `measure_relative_density`: decadic, 0 at the brightest pixels of the image itself. Tells glass from pale stain with
+  the thresholds of the literature, which are decadic.
+* `measure_log_light`: natural, with an offset that keeps the noise of dark pixels small. For contrast of details only.
 """
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+Floats = NDArray[np.floating]
+
+LIGHT = 240.0  # grey level of empty glass for `STAIN_DENSITY`; brighter pixels have a density below zero
 DENSITY = (-np.log10((np.arange(256) + 1) / 256)).astype(np.float32)  # of a grey level; 0 for white, 2.4 for black
-# Rare in a cohort and yet tissue, as (red, green, blue) density where it lies thick: blood (haemoglobin takes most of
-# the blue light, eosin of the green) and melanin. Thinner than a third of it, both are mixed with the stain around.
-BLOOD, MELANIN = (0.5, 1.65, 1.7), (1.2, 1.5, 1.6)
-BLACK = 1.1  # density of all three channels at once that thin tissue does not reach; folds and nuclei stay below 1
-# Angle around the grey axis (degrees; 0 absorbs green alone, 60 is red, 120 yellow, 180 green, -120 cyan, -60 blue) and
-# the chroma, in density, that tissue may have there. Eosin and haematoxylin stay below 1 even where they are thick;
-# blood is red, pigment and bile brown and never pure yellow; nothing in H&E is green or cyan: 0.12 is tinted glass.
-_ANGLES = (-180, -90, -80, -70, -60, 0, 70, 100, 110, 118, 125, 135, 180)
-_CHROMAS = (0.12, 0.12, 0.25, 0.5, 0.9, 1.1, 1.0, 0.8, 0.6, 0.35, 0.2, 0.12, 0.12)
-_LIMITS = np.interp(np.arange(-180, 180), _ANGLES, _CHROMAS).astype(np.float32)
-# A native colour stands for thinner and thicker tissue of the same composition, within these factors.
-_THINNER, _THICKER = 0.35, 2.8
+STAIN_DENSITY = (DENSITY * np.log(10) - np.log(256 / LIGHT)).astype(np.float32)  # of a grey level: -ln((v + 1) / 240)
+LEAST_DENSITY = 0.15  # of `STAIN_DENSITY`, for a channel to count as stained (Macenko's beta)
 
 
-def measure_excess(picture: NDArray[np.uint8], *, sigma_px: float = 0.0) -> NDArray[np.float32]:
-    """How far a colour is beyond what H&E can make, (H, W); at most 1 is possible.
-
-    Args:
-        picture: (H, W, 3) RGB.
-        sigma_px: smoothing before densities are taken; keeps single odd pixels out. 0 takes them as they are.
-    """
-    smooth = cv2.GaussianBlur(picture, (0, 0), sigma_px) if sigma_px else picture
-    red, green, blue = cv2.split(DENSITY[smooth])
-    away = green - (red + blue) / 2
-    aside = (blue - red) * np.float32(np.sqrt(3) / 2)
-    chroma, angle = cv2.cartToPolar(away, aside, angleInDegrees=True)
-    limit = _LIMITS[(np.asarray(angle).astype(np.int32) + 180) % 360]
-    darkness = np.minimum(np.minimum(red, green), blue) / BLACK
-    return np.asarray(np.maximum(np.asarray(chroma) / limit, darkness), dtype=np.float32)
+def measure_absorbance(levels: Floats, glass: Floats | float) -> Floats:
+    """Return natural density of grey levels (..., 3) below the glass, (3,) or a number; negative where brighter."""
+    return np.asarray(np.log(glass / np.maximum(levels, 1)))
 
 
-def count_densities(picture: NDArray[np.uint8], *, width: float) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
-    """Centres of the bins of density that occur, (n, 3), ``width`` wide, and which of them each pixel is in, (H, W)."""
-    bins = np.floor(DENSITY / np.float32(width)).astype(np.int32)
-    red, green, blue = cv2.split(picture)
-    codes = (bins[red] * 256 + bins[green]) * 256 + bins[blue]
-    found, which = np.unique(codes, return_inverse=True)
-    centres = np.stack([found // 65536, found // 256 % 256, found % 256], axis=1) + 0.5
-    return (centres * width).astype(np.float32), which.reshape(picture.shape[:2])
+def measure_relative_density(pixels: Floats, light: Floats) -> Floats:
+    """Return the mean decadic density (n,) over the channels of pixels (n, 3) below the brightest level (3,)."""
+    return np.asarray(-np.log10((pixels + 1) / (light + 1)).mean(axis=1))
 
 
-def measure_distance(densities: NDArray[np.float32], rays: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Distance of densities, (n, 3), to the nearest of the rays, (m, 3), each made thinner or thicker, (n,)."""
-    if not len(rays):
-        return np.full(len(densities), np.inf, dtype=np.float32)
-    length = np.maximum((rays * rays).sum(axis=1), 1e-9)
-    along = densities @ rays.T
-    thickness = np.clip(along / length, _THINNER, _THICKER)
-    apart = (densities * densities).sum(axis=1)[:, None] - 2 * thickness * along + thickness * thickness * length
-    return np.asarray(np.sqrt(np.maximum(apart.min(axis=1), 0)), dtype=np.float32)
+def measure_log_light(plane: NDArray[np.uint8], *, offset: int) -> NDArray[np.float32]:
+    """Return natural density (H, W) of a plane below full scale; ``offset`` grey levels are added first."""
+    return np.asarray(np.log(256 / (plane.astype(np.float32) + offset)))

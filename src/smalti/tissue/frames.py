@@ -1,9 +1,9 @@
 """The stain of an image as a frame: three axes and an origin in optical density, estimated from some tissue pixels.
 
-Density is the natural logarithm of Macenko et al. 2009, ``-ln((level + 1) / 240)``: stains add in it. A frame (3, 4)
-says ``density = axes @ amounts + origin``; its columns are the three axes and the origin. Along an axis amount 1 is
-what is much in this image. To give an image another look is to keep its amounts and change the frame, whatever the
-method that found the frame: one affine map (`smalti.samples.stain`).
+Density is `smalti.tissue.density.STAIN_DENSITY`, in which stains add. A frame (3, 4) says
+``density = axes @ amounts + origin``; its columns are the three axes and the origin. Along an axis, amount 1 is a high
+amount for this image. An image gets another look where its amounts stay and its frame changes, whatever method found
+the frame: one affine map (`smalti.samples.stain`).
 """
 
 from __future__ import annotations
@@ -14,12 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..registry import Registry
-from .density import DENSITY
 from .vahadane import factorise
 
-LIGHT = 240.0  # grey level of empty glass; brighter pixels have a density below zero
-DENSITIES = (DENSITY * np.log(10) - np.log(256 / LIGHT)).astype(np.float32)  # of a grey level; as said above
-LEAST_DENSITY = 0.15  # in every channel, for a pixel to count as stained (Macenko's beta)
 TAIL_PERCENT = 1.0  # of the stained pixels beyond each of the two stain vectors (Macenko's alpha)
 MUCH_PERCENT = 99.0  # of the pixels have less of a stain than amount 1
 # Degrees. Haematoxylin and eosin are 13 to 34 apart (Vahadane: 7 to 31) in all but one of 145 real images; grain of two
@@ -31,16 +27,13 @@ OPPONENT = np.array([[1, 1, 1], [1, 1, -2], [1, -1, 0]]) / np.sqrt([[3], [6], [2
 Floats = NDArray[np.float64]
 Estimator = Callable[[Floats], Floats]
 STAINS: Registry[Estimator] = Registry("stain")
-
-
-def build_unknown() -> Floats:
-    """The frame of an image whose stain cannot be told: not a number, (3, 4)."""
-    return np.full((3, 4), np.nan)
+UNKNOWN = np.full((3, 4), np.nan)  # frame of an image whose stain cannot be told
+UNKNOWN.setflags(write=False)
 
 
 @STAINS.register("none", summary="tiles keep the colours that they have")
 def build_none() -> Estimator:
-    """Every image has the same frame: density itself."""
+    """Give every image the same frame: density itself."""
     return lambda densities: np.eye(3, 4)
 
 
@@ -48,7 +41,7 @@ def build_none() -> Estimator:
     "macenko", summary="stain vectors at both ends of the plane of densities", reference="Macenko et al. 2009"
 )
 def build_macenko(*, centred: bool = False) -> Estimator:
-    """Haematoxylin, eosin and what is neither; see `find_stains`."""
+    """Estimate haematoxylin, eosin and a third axis; see `find_stains`."""
     return lambda densities: make_frame(find_stains(densities, centred=centred), densities)
 
 
@@ -56,7 +49,7 @@ def build_macenko(*, centred: bool = False) -> Estimator:
     "vahadane", summary="stain vectors by sparse non-negative factorisation", reference="Vahadane et al. 2016"
 )
 def build_vahadane() -> Estimator:
-    """Haematoxylin, eosin and what is neither; see `factorise`."""
+    """Estimate haematoxylin, eosin and a third axis; see `factorise`."""
     return lambda densities: make_frame(_order(factorise(densities, start=find_stains(densities))), densities)
 
 
@@ -64,18 +57,26 @@ def build_vahadane() -> Estimator:
     "reinhard", summary="mean and spread along opponent axes of optical density", reference="Reinhard et al. 2001"
 )
 def build_reinhard() -> Estimator:
-    """Mean and standard deviation along lightness, yellow-blue and red-green.
+    """Estimate mean and standard deviation along lightness, yellow-blue and red-green.
 
     Reinhard et al. take these axes after the logarithm of cone responses, which are mixtures of red, green and blue;
     here they are taken of the logarithm of red, green and blue themselves. That keeps the change of an image one
     affine map in density, so that it composes with stain augmentation, and costs little
     (``benchmarks/bench_stain.py`` has the difference to the textbook's way).
     """
-    return _estimate_moments
+
+    def estimate(densities: Floats) -> Floats:
+        seen = densities @ OPPONENT.T
+        spread = seen.std(axis=0)
+        if not (spread > 1e-6).all():
+            return UNKNOWN
+        return np.column_stack([OPPONENT.T * spread, OPPONENT.T @ seen.mean(axis=0)])
+
+    return estimate
 
 
 def find_stains(densities: Floats, *, centred: bool = False) -> Floats:
-    """Unit vectors (3, 2) of haematoxylin and eosin in the densities (n, 3) of stained pixels (Macenko et al. 2009).
+    """Return unit vectors (3, 2) of haematoxylin and eosin in densities (n, 3) of stained pixels (Macenko et al. 2009).
 
     The pixels are seen in the plane of their two largest singular vectors; the stains lie where a hundredth of the
     pixels is left on either side. Angles are measured from the mean direction, so that the arbitrary signs of the
@@ -97,29 +98,21 @@ def find_stains(densities: Floats, *, centred: bool = False) -> Floats:
 
 
 def make_frame(stains: Floats, densities: Floats) -> Floats:
-    """Frame (3, 4) of two stain vectors (3, 2): each as long as much of it in the densities (n, 3), and no origin.
+    """Return the frame (3, 4) of two stain vectors (3, 2), each as long as a high amount of it in densities (n, 3).
 
-    The third axis is the direction that neither stain explains, of unit length, so that nothing of a pixel is lost.
-    Not a number where the two are hardly two, or are not there.
+    The third axis is the direction that neither stain explains, of unit length, so that nothing of a pixel is lost; the
+    origin is zero. NaN where the two vectors are too close to be two stains, or a stain is missing.
     """
     angle = np.degrees(np.arccos(np.clip(stains[:, 0] @ stains[:, 1], -1, 1)))
-    if not angle >= LEAST_ANGLE:  # also where it is not a number
-        return build_unknown()
+    if not angle >= LEAST_ANGLE:  # also where it is NaN
+        return UNKNOWN
     amounts = densities @ np.linalg.pinv(stains).T
     much = np.percentile(amounts, MUCH_PERCENT, axis=0)
     if not (much > 0).all():
-        return build_unknown()
+        return UNKNOWN
     third = np.cross(stains[:, 0], stains[:, 1])
     return np.column_stack([stains * much, third / np.linalg.norm(third), np.zeros(3)])
 
 
 def _order(stains: Floats) -> Floats:
     return stains if stains[0, 0] > stains[0, 1] else stains[:, ::-1]
-
-
-def _estimate_moments(densities: Floats) -> Floats:
-    seen = densities @ OPPONENT.T
-    spread = seen.std(axis=0)
-    if not (spread > 1e-6).all():
-        return build_unknown()
-    return np.column_stack([OPPONENT.T * spread, OPPONENT.T @ seen.mean(axis=0)])

@@ -1,8 +1,8 @@
-"""Which pixels speak of an image's stain, and which pictures have none to speak of.
+"""Which pixels the stain of an image is estimated from, and which pictures have no stain: blank, grey, painted.
 
-Statistics come from pixels of kept tiles under the mask (or tissue; from all where no tile has any of it), an even
-choice of bounded number, so that a slide costs what a small image costs. Blank, grey and painted pictures are told by
-what light and stain can do, not by names.
+Statistics come from pixels of kept tiles under the mask (or tissue; from all where no tile has any of it). The number
+of pixels is bounded, so that a slide costs as much as a small image. Pixels alone decide what is blank, grey or
+painted; names of files are not used.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .density import measure_excess
-from .frames import DENSITIES, LEAST_DENSITY, STAINS, build_unknown
+from .density import LEAST_DENSITY, STAIN_DENSITY
+from .foreground import find_dense
+from .frames import STAINS, UNKNOWN
+from .gamut import measure_excess
 
 KINDS = ("", "blank", "grey", "painted")  # by number; the first has a stain
 MOST_PIXELS, MOST_TILES = 20_000, 200  # of an image, and those of its tiles that they come from
@@ -30,10 +32,10 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Staining:
-    """What is known of the stain of the images of a store.
+    """The stain of the images of a store, as far as it is known.
 
     Attributes:
-        frames: (images, 3, 4), by one of `STAINS`; not a number where it cannot be told.
+        frames: (images, 3, 4), by one of `STAINS`; NaN where it cannot be told.
         kind: (images,) why there is none, number of `KINDS`; 0 where there is.
         tile_kind: (rows,) the same of each tile, which is judged by itself.
     """
@@ -44,26 +46,26 @@ class Staining:
 
 
 def share_pixels(tiles: int) -> tuple[int, int]:
-    """Of an image with so many tiles, every how many-th is looked at, and how many of its pixels at most."""
+    """Return the step between tiles of an image that are looked at, and the most pixels of each."""
     every = -(-tiles // MOST_TILES)
     return every, MOST_PIXELS // -(-tiles // every)
 
 
 def choose_pixels(tile: Pixels, mask: Pixels, *, count: int) -> Pixels:
-    """Up to ``count`` of the pixels of a tile (H, W, 3) that are under its mask (H, W), an even choice, (n, 3)."""
+    """Return up to ``count`` pixels (n, 3) of a tile (H, W, 3) that are under its mask (H, W), evenly spaced."""
     under = np.flatnonzero(mask)
     return tile.reshape(-1, 3)[under[:: max(1, -(-len(under) // count))]]
 
 
 def judge_tile(tile: Pixels) -> int:
-    """Number of `KINDS` of a tile (H, W, 3)."""
+    """Return the number of `KINDS` of a tile (H, W, 3)."""
     return judge_pixels(tile[::TILE_STEP, ::TILE_STEP].reshape(-1, 3))
 
 
 def judge_pixels(pixels: Pixels) -> int:
-    """Number of `KINDS` of a picture of which these are an even choice of pixels, (n, 3)."""
-    densities = DENSITIES[pixels]
-    some = (densities >= LEAST_DENSITY).any(axis=1)
+    """Return the number of `KINDS` of a picture, from evenly spaced pixels of it, (n, 3)."""
+    densities = STAIN_DENSITY[pixels]
+    some = find_dense(densities, channels="any")
     if some.sum() <= SOME_FRAC * len(pixels):
         return KINDS.index("blank")
     shown = densities[some]
@@ -73,17 +75,17 @@ def judge_pixels(pixels: Pixels) -> int:
 
 
 def measure_frame(pixels: Pixels, method: str) -> tuple[NDArray[np.float64], int]:
-    """Frame (3, 4) by one of `STAINS` and kind of an image, from chosen pixels of its tiles, (n, 3)."""
+    """Return the frame (3, 4) by one of `STAINS` and the kind of an image, from chosen pixels of its tiles, (n, 3)."""
     kind = judge_pixels(pixels)
     if kind:
-        return build_unknown(), kind
-    densities = DENSITIES[pixels].astype(np.float64)
-    stained = densities[(densities >= LEAST_DENSITY).all(axis=1) & ~_find_paint(pixels)]
+        return UNKNOWN, kind
+    densities = STAIN_DENSITY[pixels].astype(np.float64)
+    stained = densities[find_dense(densities, channels="all") & ~_find_paint(pixels)]
     if len(stained) < LEAST_PIXELS:
-        return build_unknown(), KINDS.index("blank")
+        return UNKNOWN, KINDS.index("blank")
     return STAINS.build(method)(stained), 0
 
 
 def _find_paint(pixels: Pixels) -> NDArray[np.bool_]:
-    """Which pixels (n, 3) have a colour that haematoxylin, eosin, blood and pigment cannot have."""
+    """Return which pixels (n, 3) have a colour that haematoxylin, eosin, blood and pigment cannot have."""
     return np.asarray(measure_excess(pixels[None])[0] > 1)

@@ -14,7 +14,7 @@ Floats = NDArray[np.float64]
 
 
 def factorise(densities: Floats, *, start: Floats) -> Floats:
-    """Two non-negative unit vectors (3, 2) that make up the densities (n, 3) with few and non-negative amounts.
+    """Return two non-negative unit vectors (3, 2) that make up densities (n, 3) with few, non-negative amounts.
 
     Minimises ``sum(|density - stains @ amounts|^2 / 2 + SPARSITY * sum(amounts))`` in turn over the amounts, which
     have a closed form for two stains, and over the vectors, one after the other (Mairal et al. 2010), from ``start``.
@@ -35,10 +35,10 @@ def factorise(densities: Floats, *, start: Floats) -> Floats:
 
 
 def solve_amounts(densities: Floats, stains: Floats) -> Floats:
-    """The best non-negative amounts (n, 2) of two unit vectors (3, 2), each paying `SPARSITY`."""
+    """Return the best non-negative amounts (n, 2) of two unit vectors (3, 2); each amount costs `SPARSITY`."""
     wanted = densities @ stains - SPARSITY
     overlap = min(float(stains[:, 0] @ stains[:, 1]), 1 - 1e-9)
-    # Column by column: an image has some thousand rows of two, and a step of the factorisation is nothing but this.
+    # Column by column: an image has some thousand rows of two, and a step of the factorisation consists of this.
     first, second = np.ascontiguousarray(wanted.T)
     both_first, both_second = (
         (one - overlap * other) / (1 - overlap**2) for one, other in ((first, second), (second, first))

@@ -48,11 +48,11 @@ def choose_device(train: recipe.Train) -> Device:
             accelerator, where = "cuda", "a CUDA device is there"
     elif not there[train.device]:
         raise RecipeError(
-            f"train.device={train.device}, and torch {torch.__version__} finds no such device on this machine. "
-            "Fix: --set train.device=auto"
+            f"train.device={train.device}, and torch {torch.__version__} finds no such device on this machine",
+            fix="--set train.device=auto",
         )
     if (accelerator, train.precision) == ("cpu", "16-mixed"):  # Fabric would take bfloat16 and say so to nobody
-        raise RecipeError("train.precision=16-mixed needs a GPU, and none is used. Fix: --set train.precision=auto")
+        raise RecipeError("train.precision=16-mixed needs a GPU, and none is used", fix="--set train.precision=auto")
     names = {"cpu": f"CPU, {torch.get_num_threads()} threads", "mps": "Apple Metal"}
     precision, why = "32-true", "float32: on CPUs bfloat16 is faster for some backbones and slower for others"
     if accelerator == "mps":

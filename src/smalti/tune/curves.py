@@ -12,8 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from ..evaluate import adjust_holm
 from ..recipe import Recipe
+from ..stats import adjust_holm
 from ..store import read_table, reading, write_table
 from ..workflow import Listener
 from .space import Space

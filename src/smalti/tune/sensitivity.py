@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from sklearn.ensemble import ExtraTreesRegressor
 
-from ..evaluate import adjust_holm
+from ..stats import adjust_holm
 from .space import Space
 
 PERMUTATIONS = 1999  # the least p-value is 1/2000, which Holm's correction leaves below 0.025 for fifty knobs

@@ -17,14 +17,14 @@ SPREAD = 4.0  # pure cases: what half of all patients have parts two classes of 
 
 @dataclass(frozen=True, slots=True)
 class Concentration:
-    """How a class lies over the cases.
+    """The distribution of a class over the cases.
 
     Attributes:
         label: the class.
         images, cases: how many.
         case, largest: the case with most of its images, and how many those are.
         effective: cases of equal size that would be as diverse, 1 / sum of squared shares (Simpson 1949).
-        expected: the same, had labels nothing to do with cases; mean over permutations of the images.
+        expected: the same where labels are independent of cases; mean over permutations of the images.
         p: share of those permutations that lie on as few cases; times the number of classes.
         mixed: True where one of its cases holds another class too.
     """
@@ -41,12 +41,12 @@ class Concentration:
 
     @property
     def tied(self) -> bool:
-        """Whether too few cases stand for the class: fewer still where none of them holds another class too."""
+        """Whether too few cases represent the class; the bar is higher where none of them holds another class too."""
         return self.effective < (CONCENTRATED if self.mixed else SPREAD)
 
 
 def measure_concentration(samples: Sequence[Sample], classes: Sequence[str]) -> list[Concentration]:
-    """One record for each class that has images."""
+    """Return one record for each class that has images."""
     names = [s.case for s in samples]
     cases, labels = code_groups(names), np.array([classes.index(str(s.label)) for s in samples])
     found = []
@@ -54,7 +54,9 @@ def measure_concentration(samples: Sequence[Sample], classes: Sequence[str]) -> 
         member = labels == code
         counts = np.bincount(cases, weights=member)
         observed = _count_effective(member[None], cases)[0]
-        chance = _permute_effective(member, cases, times=PERMUTATIONS * (1 + len(classes) // 10))
+        times, rng = PERMUTATIONS * (1 + len(classes) // 10), np.random.default_rng(0)
+        sizes = [min(BLOCK, times - start) for start in range(0, times, BLOCK)]
+        chance = np.concatenate([_count_effective(rng.permuted(np.tile(member, (k, 1)), axis=1), cases) for k in sizes])
         found.append(
             Concentration(
                 label=classes[code],
@@ -71,14 +73,8 @@ def measure_concentration(samples: Sequence[Sample], classes: Sequence[str]) -> 
     return found
 
 
-def _permute_effective(member: NDArray[np.bool_], cases: NDArray[np.int64], *, times: int) -> NDArray[np.float64]:
-    rng = np.random.default_rng(0)
-    sizes = [min(BLOCK, times - start) for start in range(0, times, BLOCK)]
-    return np.concatenate([_count_effective(rng.permuted(np.tile(member, (k, 1)), axis=1), cases) for k in sizes])
-
-
 def _count_effective(members: NDArray[np.bool_], cases: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Effective number of cases (P,) of the images that are members, (P, n)."""
+    """Return the effective number of cases (P,) of the images that are members, (P, n)."""
     order = np.argsort(cases, kind="stable")
     starts = np.flatnonzero(np.diff(cases[order], prepend=-1))
     counts = np.add.reduceat(members[:, order].astype(np.float64), starts, axis=1)

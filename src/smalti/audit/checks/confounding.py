@@ -1,9 +1,10 @@
-"""Can the label be told from what has nothing to do with tissue? (shortcut learning, Geirhos et al. 2020)"""
+"""Shortcuts: whether the label can be predicted from anything but tissue (Geirhos et al. 2020)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -16,24 +17,25 @@ from ...stats.permutation import (
     Outcome,
     adjust_holm,
     code_groups,
+    draw_rows,
     measure_accuracy,
     measure_chance,
 )
-from ...types import Cohort, Finding, Sample, Severity
+from ...types import Cohort, Finding, Sample
 from ..measure.traits import Trait, tabulate_names, tabulate_traits
 from .concentration import CONCENTRATED, Concentration, measure_concentration
 from .registered import CHECKS, Digest, NotApplicable, Partial
 
-KINDS_ALPHA, CASE_ALPHA = 0.01, 0.01  # chance of any false alarm; strict, since what it says sends people far
+KINDS_ALPHA, CASE_ALPHA = 0.01, 0.01  # chance of any false alarm; strict, since a finding costs people much work
 MOST_IMAGES = 2000  # drawn from larger cohorts: time grows with the square, and the verdict does not change
 MOST_SHOWN = 12  # images of a finding; a shortcut concerns all of a class
-WEAK = 0.2  # of the way from chance to certainty; less is said, but no warning
+WEAK = 0.2  # of the way from chance to certainty; less is reported, without a warning
 PLAIN = 0.8  # disease alone seldom shows so plainly in a mean colour or an area
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What a kind of shortcut means: its name in a sentence, whether disease may cause it, and what to do about it.
+    """A kind of shortcut: its name in a sentence, whether disease may cause it, and what to do about it.
 
     Attributes:
         doubt: ``no``: never the disease; ``maybe``: it may be; ``unseen``: no network sees it.
@@ -67,15 +69,15 @@ KINDS = {
     reference="neighbours in other cases; permutation of whole cases, Winkler et al. 2015; Holm 1979",
 )
 def find_confounding(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicable | Partial:
-    """One finding for each kind of shortcut that tells the label of images of other cases better than chance."""
-    samples = _draw_samples(cohort.labelled)
+    """Return a finding for each kind of shortcut that predicts labels of other cases better than chance."""
+    samples = [cohort.labelled[i] for i in draw_rows(len(cohort.labelled), most=MOST_IMAGES)]
     cases = [digest.joined_cases[s.image] for s in samples]
     if len({s.label for s in samples}) < 2 or len(samples) < FEWEST:
         return NotApplicable(f"needs {FEWEST} labelled images of two classes")
     if len(set(cases)) < 2:
         return NotApplicable("all labelled images are of one case")
     tests = _test_kinds(cohort, samples, cases, digest=digest)
-    p = adjust_holm({kind: test.outcome.p for kind, test in tests.items()})
+    p = dict(zip(tests, adjust_holm([test.outcome.p for test in tests.values()]), strict=True))
     findings = [_report_kind(t, samples, cases, p=p[t.kind], tried=len(p)) for t in tests.values()
                 if p[t.kind] <= KINDS_ALPHA]  # fmt: skip
     if all(s.case == s.image for s in cohort.labelled):
@@ -86,20 +88,13 @@ def find_confounding(cohort: Cohort, digest: Digest) -> list[Finding] | NotAppli
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trial:
-    """One kind of shortcut, tried: on which samples (positions), with what traits, and what came of it."""
+    """One kind of shortcut that was tested: positions of samples, their traits, and the result."""
 
     kind: str
     rows: Codes
     traits: list[Trait]
     scores: NDArray[np.float32]
     outcome: Outcome
-
-
-def _draw_samples(samples: Sequence[Sample]) -> list[Sample]:
-    if len(samples) <= MOST_IMAGES:
-        return list(samples)
-    chosen = np.sort(np.random.default_rng(0).choice(len(samples), MOST_IMAGES, replace=False))
-    return [samples[i] for i in chosen]
 
 
 def _test_kinds(cohort: Cohort, samples: list[Sample], cases: list[str], *, digest: Digest) -> dict[str, Trial]:
@@ -113,18 +108,18 @@ def _test_kinds(cohort: Cohort, samples: list[Sample], cases: list[str], *, dige
         groups = code_groups([cases[i] for i in rows])
         if len(rows) < FEWEST or labels.max() < 1 or groups.max() < 1:
             continue
-        tests[kind] = _test_kind(kind, rows, traits, labels=labels, cases=groups)
+        neighbours = Neighbours(np.stack([t.values[rows] for t in traits], axis=1), groups)
+        count = int(labels.max()) + 1
+        measure = partial(_measure_accuracy, neighbours, count)
+        own = neighbours.score(labels[None], count)[0]
+        tests[kind] = Trial(
+            kind, rows, traits, own[np.arange(len(rows)), labels], measure_chance(labels, groups, measure=measure)
+        )
     return tests
 
 
-def _test_kind(kind: str, rows: Codes, traits: list[Trait], *, labels: Codes, cases: Codes) -> Trial:
-    neighbours = Neighbours(np.stack([t.values[rows] for t in traits], axis=1), cases)
-    count = int(labels.max()) + 1
-    outcome = measure_chance(
-        labels, cases, measure=lambda groups: measure_accuracy(neighbours.score(groups, count), groups)
-    )
-    own = neighbours.score(labels[None], count)[0]
-    return Trial(kind, rows, traits, own[np.arange(len(rows)), labels], outcome)
+def _measure_accuracy(neighbours: Neighbours, count: int, groups: Codes) -> NDArray[np.float64]:
+    return measure_accuracy(neighbours.score(groups, count), groups)
 
 
 # --- in words -----------------------------------------------------------------------------------------------------
@@ -133,6 +128,7 @@ def _test_kind(kind: str, rows: Codes, traits: list[Trait], *, labels: Codes, ca
 def _report_kind(test: Trial, samples: list[Sample], cases: list[str], *, p: float, tried: int) -> Finding:
     kind, outcome = KINDS[test.kind], test.outcome
     effect = (outcome.value - outcome.chance) / (1 - outcome.chance)
+    floor = {"no": WEAK, "maybe": PLAIN, "unseen": np.inf}[kind.doubt]
     labels = [str(samples[i].label) for i in test.rows]
     rules = describe_classes(test.traits, test.rows, labels=labels)
     typical = [samples[test.rows[i]].image for i in np.argsort(-test.scores, kind="stable")[:MOST_SHOWN]]
@@ -143,7 +139,7 @@ def _report_kind(test: Trial, samples: list[Sample], cases: list[str], *, p: flo
     )
     return Finding(
         code="confounding",
-        severity=_rate(kind, effect),
+        severity="warning" if effect >= floor else "info",
         images=tuple(typical),
         score=round(effect, 4),
         message=f"{kind.words} tells the label ({numbers}). {' '.join(rules)} What to do: {kind.advice}.",
@@ -160,15 +156,10 @@ def _report_kind(test: Trial, samples: list[Sample], cases: list[str], *, p: flo
     )
 
 
-def _rate(kind: Kind, effect: float) -> Severity:
-    floor = {"no": WEAK, "maybe": PLAIN, "unseen": np.inf}[kind.doubt]
-    return "warning" if effect >= floor else "info"
-
-
 def describe_classes(traits: Sequence[Trait], rows: Codes, *, labels: Sequence[str]) -> list[str]:
-    """For each class the one condition on one trait that tells it best, where it tells more than half (Youden 1950).
+    """Return for each class the condition on one trait that predicts it best, where Youden's index is above a half.
 
-    At least the best of all conditions.
+    At least the best of all conditions is returned (Youden 1950).
     """
     named = np.array(labels)
     best = []
@@ -182,7 +173,7 @@ def describe_classes(traits: Sequence[Trait], rows: Codes, *, labels: Sequence[s
 
 
 def _find_rule(trait: Trait, values: NDArray[np.float64], member: NDArray[np.bool_]) -> tuple[float, str, int, int]:
-    """(share inside - share outside, words, images inside, images outside) of the best of =, <=, >= for a class."""
+    """Return (difference of shares, words, images inside, images outside) of the best of =, <=, >= for a class."""
     levels = np.unique(values)
     shown = [f"{level:,.4g}".replace(",", "") if level < 1e4 else f"{level:.0f}" for level in levels]
     unit = f" {trait.unit}" if trait.unit else ""

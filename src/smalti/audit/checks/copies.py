@@ -1,34 +1,30 @@
-"""Images that show the same: findings about exact and near duplicates, and labels that contradict each other."""
+"""Images of the same tissue: exact and near duplicates, overlapping fields, labels that contradict each other."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ...types import Cohort, Finding, Sample
 from ..bindings import join_groups
 from ..compare.duplicates import NearPair
 from .registered import CHECKS, Digest, NotApplicable, Partial, except_tiny, propose_exclusion
 
+CONTRADICTION = "Their labels contradict each other: {}."
+
 
 @CHECKS.register("exact-duplicate", summary="images with equal pixels, also in differing files")
 def find_exact_duplicates(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicable:
-    """One finding for each image whose pixels came before."""
+    """Return one finding for each image whose pixels came before."""
     if len(digest.images) < 2:
         return NotApplicable("fewer than two images")
-    findings = []
-    for kept, *others in digest.exact_groups:
-        for image in others:
-            findings.append(
-                _report_duplicate(
-                    digest,
-                    "exact-duplicate",
-                    names=[image, kept],
-                    score=1.0,
-                    words="has the same pixels as",
-                    evidence={},
-                )
-            )
-    return findings
+    return [
+        _report_duplicate(
+            digest, "exact-duplicate", names=[image, kept], score=1.0, words="has the same pixels as", evidence={}
+        )
+        for kept, *others in digest.exact_groups
+        for image in others
+    ]
 
 
 @CHECKS.register(
@@ -37,7 +33,7 @@ def find_exact_duplicates(cohort: Cohort, digest: Digest) -> list[Finding] | Not
     reference="SIFT, Lowe 2004; bags of words, Sivic & Zisserman 2003; verified by local contrast normalisation",
 )
 def find_near_duplicates(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicable | Partial:
-    """One finding for each image of a group but the one to keep, with all images it directly resembles."""
+    """Return one finding for each image of a group but the one to keep, with all images that it directly resembles."""
     if len(digest.images) < 2:
         return NotApplicable("fewer than two images")
     pairs = [pair for pair in digest.near_pairs if not pair.partial]
@@ -52,7 +48,7 @@ def find_near_duplicates(cohort: Cohort, digest: Digest) -> list[Finding] | NotA
 
 @CHECKS.register("overlapping-fields", summary="images that show a part of the same field; they join one case")
 def find_overlaps(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicable | Partial:
-    """One finding for each image whose field reaches into that of earlier ones; none is a copy, so all are kept."""
+    """Return one finding for each image whose field reaches into earlier ones; none is a copy, so all are kept."""
     if len(digest.images) < 2:
         return NotApplicable("fewer than two images")
     later: dict[str, list[NearPair]] = {}
@@ -68,7 +64,7 @@ def find_overlaps(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicab
 
 @CHECKS.register("contradicting-labels", summary="duplicates that carry different labels")
 def find_contradictions(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicable:
-    """One finding for each labelled image of a group of duplicates that disagree; all are proposed for exclusion.
+    """Return a finding for each labelled image of a group of duplicates that disagree; all are proposed for exclusion.
 
     At most one of the labels is right, and pixels do not say which.
     """
@@ -81,23 +77,22 @@ def find_contradictions(cohort: Cohort, digest: Digest) -> list[Finding] | NotAp
     findings = []
     for samples in groups.values():
         samples.sort(key=lambda s: digest.rank(s.image))
-        if len({s.label for s in samples}) > 1:
-            findings += [_report_contradiction(one, samples) for one in samples]
+        labels = sorted({str(s.label) for s in samples})
+        for one in samples if len(labels) > 1 else ():
+            others = [s for s in samples if s is not one]
+            listed = ", ".join(f"{s.image} ({s.label})" for s in others)
+            findings.append(
+                Finding(
+                    code="contradicting-labels",
+                    severity="error",
+                    images=(one.image, *(s.image for s in others)),
+                    score=float(len(labels)),
+                    message=f"{one.image} is labelled {one.label}, its duplicates otherwise: {listed}.",
+                    proposal=propose_exclusion(one),
+                    evidence={"labels": labels},
+                )
+            )
     return findings
-
-
-def _report_contradiction(one: Sample, group: Sequence[Sample]) -> Finding:
-    others = [s for s in group if s is not one]
-    listed = ", ".join(f"{s.image} ({s.label})" for s in others)
-    return Finding(
-        code="contradicting-labels",
-        severity="error",
-        images=(one.image, *(s.image for s in others)),
-        score=float(len({s.label for s in group})),
-        message=f"{one.image} is labelled {one.label}, its duplicates otherwise: {listed}.",
-        proposal=propose_exclusion(one),
-        evidence={"labels": sorted({str(s.label) for s in group})},
-    )
 
 
 def _report_pairs(digest: Digest, image: str, *, code: str, pairs: Sequence[NearPair]) -> Finding:
@@ -137,20 +132,23 @@ def _report_duplicate(
     evidence: dict[str, float | int | bool],
 ) -> Finding:
     samples = [digest.sample(name) for name in names]
+    copies = code != "overlapping-fields"  # neighbouring fields may well differ in label
     labels = sorted({s.label for s in samples if s.label is not None})
     tested = [s.image for s in samples if s.label is None]
-    message = f"{names[0]} {words} {', '.join(names[1:])}."
-    copies = code != "overlapping-fields"  # neighbouring fields may well differ in label
-    if copies and len(labels) > 1:
-        message += f" Their labels contradict each other: {', '.join(labels)}."
-    if tested and labels:
-        message += f" In the unlabelled part: {', '.join(tested)}; the others are labelled."
-    return Finding(
+    shows = f"{names[0]} {words} {', '.join(names[1:])}."
+    parts = f" In the unlabelled part: {', '.join(tested)}; the others are labelled." if tested and labels else ""
+    blind = Finding(
         code=code,
-        severity=("error" if len(labels) > 1 else "warning") if copies else "info",
+        severity="warning" if copies else "info",
         images=tuple(names),
         score=score,
-        message=message,
+        message=shows + parts,
         proposal=propose_exclusion(samples[0]) if copies else "keep",
-        evidence={**evidence, "labels": labels} if copies else evidence,
+        evidence=dict(evidence),
     )
+    if not copies:
+        return blind
+    told = replace(blind, evidence={**evidence, "labels": labels}, blind=blind if labels else None)
+    if len(labels) < 2:
+        return told
+    return replace(told, severity="error", message=f"{shows} {CONTRADICTION.format(', '.join(labels))}{parts}")

@@ -1,8 +1,8 @@
 """Images that do not belong to the cohort: photographs, drawings, charts, other stains, other modalities.
 
-Two kinds of evidence add up. Colour and grain: what stain can do to light, relative to what is usual in this cohort.
-Rarity: the distance of texture, or of backbone features where there are any, from the rest of the cohort. Rarity alone
-accuses nobody, for blur, another magnification and odd tissue are rare as well.
+Two kinds of evidence add up. Colour and grain: the share that stain cannot explain, relative to the usual share in this
+cohort. Rarity: the distance of texture, or of backbone features where there are any, from the rest of the cohort.
+Rarity alone makes no image foreign, because blur, another magnification and odd tissue are rare as well.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ...stats.robust import LEAST_IMAGES, SIGMA_PER_MAD, score_isolation
+from ...stats.robust import LEAST_IMAGES, score_deviation, score_isolation
 from ...types import Cohort, Finding
 from .quality import tell_blanks
 from .registered import CHECKS, Digest, NotApplicable, Partial, propose_exclusion
 
 Floats = NDArray[np.float64]
 
-THRESHOLD = 5.0  # half of what is there cannot be stained tissue, or less of it in an image that is rare as well
+THRESHOLD = 5.0  # half of the picture cannot be stained tissue, or less in an image that is rare as well
 UNIT_FRAC = 0.1  # of what is there; counts as one step of the score
 # Steps. One image in forty is as rare as the lower by chance; beyond the upper nothing is added, for an image must not
 # be foreign for being rare alone.
@@ -32,11 +32,11 @@ COMPONENTS = 32  # of the features; distances in more are all alike
 
 @dataclass(frozen=True, slots=True)
 class Suspicion:
-    """What speaks against each image, in steps of the score; arrays (n,).
+    """The evidence against each image, in steps of the score; arrays (n,).
 
     Attributes:
         colour: from the share that cannot be stained tissue.
-        texture, features: robust z of rarity; zeros where the cohort is too small, features None where there are none.
+        texture, features: robust z of rarity; zeros in too small a cohort; features are None without embeddings.
     """
 
     colour: Floats
@@ -45,7 +45,7 @@ class Suspicion:
 
     @property
     def score(self) -> Floats:
-        """All of it in one number."""
+        """All evidence in one number."""
         rarity = self.texture if self.features is None else np.maximum(self.texture, self.features)
         counted = np.where(rarity < LEAST_RARITY, 0, np.minimum(rarity, MOST_RARITY))
         return np.asarray(np.maximum(self.colour, 0) + counted)
@@ -57,7 +57,7 @@ class Suspicion:
     reference="optical density, Ruifrok & Johnston 2001; distance to the k-th neighbour, Ramaswamy et al. 2000",
 )
 def find_foreign(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicable | Partial:
-    """One finding for each image that colour, grain and rarity together speak against; blank images aside."""
+    """Return one finding for each image that colour, grain and rarity together speak against, except blank ones."""
     shown = [i for i, blank in enumerate(tell_blanks(digest)) if not blank]
     if len(shown) < 2:
         return NotApplicable("fewer than two images show anything")
@@ -76,32 +76,22 @@ def find_foreign(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicabl
 def _weigh(digest: Digest, shown: list[int]) -> Suspicion:
     looks = [digest.images[i].appearance for i in shown]
     strange = np.array([look.grainless_frac for look in looks])
-    usual = float(np.median(strange))
-    spread = SIGMA_PER_MAD * float(np.median(np.abs(strange - usual)))
-    colour = (strange - usual) / max(UNIT_FRAC * (1 - usual), spread)
+    colour = score_deviation(strange, floor=UNIT_FRAC * (1 - float(np.median(strange))))
     if len(shown) < LEAST_IMAGES:
         return Suspicion(colour, np.zeros(len(shown)), None)
-    groups = _number_groups(digest, shown)
+    # Duplicates have equal numbers: copies of one cartoon must not make each other look usual.
+    names = [digest.images[i].image for i in shown]
+    numbers = {name: i for i, name in enumerate(names)}
+    groups = np.array([numbers.get(digest.duplicate_groups.get(n, n), numbers[n]) for n in names])
     texture = score_isolation(np.stack([look.texture for look in looks]), groups, floor=TEXTURE_FLOOR)
     if digest.embeddings is None:
         return Suspicion(colour, texture, None)
-    points = _project(digest.embeddings[shown])
-    return Suspicion(colour, texture, score_isolation(points, groups, floor=FEATURE_FLOOR))
-
-
-def _number_groups(digest: Digest, shown: list[int]) -> NDArray[np.int64]:
-    """(n,) equal for duplicates; copies of one cartoon must not vouch for each other."""
-    names = [digest.images[i].image for i in shown]
-    numbers = {name: i for i, name in enumerate(names)}
-    return np.array([numbers.get(digest.duplicate_groups.get(n, n), numbers[n]) for n in names])
-
-
-def _project(embeddings: NDArray[np.floating]) -> Floats:
-    """Unit vectors along their principal components, (n, at most 32), divided by one number for all components."""
-    unit = embeddings.astype(np.float64)
+    # Unit vectors along their principal components, divided by one number for all components.
+    unit = digest.embeddings[shown].astype(np.float64)
     unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
     left, scale, _ = np.linalg.svd(unit - np.median(unit, axis=0), full_matrices=False)
-    return np.asarray((left * scale)[:, :COMPONENTS], dtype=np.float64)
+    points = np.asarray((left * scale)[:, :COMPONENTS], dtype=np.float64)
+    return Suspicion(colour, texture, score_isolation(points, groups, floor=FEATURE_FLOOR))
 
 
 def _report(digest: Digest, i: int, *, evidence: Suspicion, at: int) -> Finding:

@@ -1,4 +1,4 @@
-"""Masks that cannot be right."""
+"""Masks that cannot be right: shared by images that differ, or of an implausible shape."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ PIECES_SIDE_PX = 512  # where `SourceFacts.mask_pieces` was counted
 
 @CHECKS.register("shared-mask", summary="one and the same mask, byte for byte or nearly, on images that differ")
 def find_shared_masks(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicable:
-    """One finding for each image whose mask lies on an image of another field too.
+    """Return one finding for each image whose mask lies on an image of another field too.
 
     Real outlines never repeat; a mask that does was copied to pictures that it does not belong to. A mask that was
-    saved anew, shifted by a pixel or resized is the same mask.
+    saved again, shifted by a pixel or resized is the same mask.
     """
     masked = [d for d in digest.images if d.mask_hash is not None and d.mask_frac is not None]
     if not masked:
@@ -33,7 +33,11 @@ def find_shared_masks(cohort: Cohort, digest: Digest) -> list[Finding] | NotAppl
     for image, name in join_groups(_link_masks(list(shaped.values()))).items():
         groups.setdefault(name, []).append(image)
     findings = []
-    strangers = _find_strangers(cohort, digest) if groups else set()
+    # Images that show no tissue of this cohort: where one has the mask of tissue, the mask was copied to it.
+    strangers: set[str] = set()
+    for answer in (find_foreign(cohort, digest), find_blanks(cohort, digest)) if groups else ():
+        found = answer.findings if isinstance(answer, Partial) else answer
+        strangers |= set() if isinstance(found, NotApplicable) else {f.images[0] for f in found}
     for names in groups.values():
         group = [d for d in shaped.values() if d.image in names]
         # Duplicates may well share their mask.
@@ -50,7 +54,7 @@ def find_shared_masks(cohort: Cohort, digest: Digest) -> list[Finding] | NotAppl
     "implausible-mask", summary="masks over the whole image, or of thousands of specks, where others are not"
 )
 def find_implausible_masks(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicable:
-    """One finding for each such mask; none where most masks are so, since then that is how they are made.
+    """Return one finding for each such mask; none where most masks are so, since they are made like that.
 
     Masks that mark nothing or have another size than their image are refused when the folder is read.
     """
@@ -58,25 +62,31 @@ def find_implausible_masks(cohort: Cohort, digest: Digest) -> list[Finding] | No
     if not masked:
         return NotApplicable("no image has a mask")
     full = [d for d in masked if (d.mask_frac or 0) >= 1 - TRIVIAL_MASK_FRAC]
-    specked = [d for d in masked if (d.source.mask_pieces or 0) >= SPECKS and _measure_piece(d) <= SPECK_PX]
-    findings = []
-    for group, words in ((full, "covers the whole image"), (specked, "falls into specks")):
-        if 2 * len(group) <= len(masked):
-            findings += [_report_implausible(d, words) for d in group]
-    return findings
-
-
-def _find_strangers(cohort: Cohort, digest: Digest) -> set[str]:
-    """Images that show no tissue of this cohort: where they have the mask of one that does, it was copied to them."""
-    found = set()
-    for answer in (find_foreign(cohort, digest), find_blanks(cohort, digest)):
-        findings = answer.findings if isinstance(answer, Partial) else answer
-        found |= set() if isinstance(findings, NotApplicable) else {f.images[0] for f in findings}
-    return found
+    specked = []
+    for d in masked:
+        height, width = d.size_px
+        area = (d.mask_frac or 0.0) * height * width * (PIECES_SIDE_PX / max(height, width)) ** 2
+        pieces = d.source.mask_pieces or 0
+        if pieces >= SPECKS and area / pieces <= SPECK_PX:
+            specked.append(d)
+    return [
+        Finding(
+            code="implausible-mask",
+            severity="info",
+            images=(d.image,),
+            score=d.mask_frac or 0.0,
+            message=f"the mask of {d.image} {words}, unlike most others.",
+            proposal="keep",
+            evidence={"mask_frac": round(d.mask_frac or 0.0, 4), "pieces": d.source.mask_pieces or 0},
+        )
+        for group, words in ((full, "covers the whole image"), (specked, "falls into specks"))
+        if 2 * len(group) <= len(masked)
+        for d in group
+    ]
 
 
 def _link_masks(masked: Sequence[ImageDigest]) -> list[tuple[str, ...]]:
-    """Images that have the same mask, byte for byte or nearly."""
+    """Return groups of images that have the same mask, byte for byte or nearly."""
     equal: dict[str, list[str]] = {}
     for d in masked:
         equal.setdefault(d.mask_hash or "", []).append(d.image)
@@ -87,13 +97,6 @@ def _link_masks(masked: Sequence[ImageDigest]) -> list[tuple[str, ...]]:
     return [tuple(names) for names in equal.values() if len(names) > 1] + [
         (outlined[i][0], outlined[j][0]) for i, j, _ in near
     ]
-
-
-def _measure_piece(one: ImageDigest) -> float:
-    """Mean area of the parts of a mask, pixels of an image whose longer side is 512 px."""
-    height, width = one.size_px
-    area = (one.mask_frac or 0.0) * height * width * (PIECES_SIDE_PX / max(height, width)) ** 2
-    return area / max(one.source.mask_pieces or 0, 1)
 
 
 def _report_shared(
@@ -114,16 +117,4 @@ def _report_shared(
         message=f"{one.image} has {same} as {len(group) - 1} other images that show something else.{note}",
         proposal="keep" if template or owner else propose_exclusion(digest.sample(one.image)),
         evidence={"images": len(group), "equal": equal, "mask_frac": round(one.mask_frac or 0.0, 4)},
-    )
-
-
-def _report_implausible(one: ImageDigest, words: str) -> Finding:
-    return Finding(
-        code="implausible-mask",
-        severity="info",
-        images=(one.image,),
-        score=one.mask_frac or 0.0,
-        message=f"the mask of {one.image} {words}, unlike most others.",
-        proposal="keep",
-        evidence={"mask_frac": round(one.mask_frac or 0.0, 4), "pieces": one.source.mask_pieces or 0},
     )

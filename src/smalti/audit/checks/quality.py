@@ -1,13 +1,13 @@
-"""Is there tissue to learn from, and can it be seen?"""
+"""Whether an image shows tissue, in good light and in focus."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from ...stats.robust import LEAST_IMAGES, score_deviation
-from ...tissue.appearance import Appearance
 from ...types import Cohort, Finding
-from .registered import CHECKS, Digest, NotApplicable, propose_exclusion
+from ..measure.keypoints import SMALLEST_PX
+from .registered import CHECKS, Digest, NotApplicable, Partial, except_tiny, propose_exclusion
 
 BLANK_FRAC = 0.03
 # Dirt only takes light away and covers little; more, or anything brighter than glass, is a picture of something.
@@ -15,16 +15,21 @@ MOST_DIRT_FRAC, MOST_SHINE_FRAC = 0.10, 0.01
 CLIPPED_FRAC = 0.05  # of the pixels; specks and nuclei of one clip less
 LIGHT_FLOOR = 0.08  # natural logarithm, 8 %; exposures of one scanner differ by as much
 FAR = 6.0  # robust z; normal values reach it once in 10**9
+BLURRED = -4.0  # robust z; normal values reach it once in 30,000
+SPREAD_FLOOR = 0.08  # log10 of contrast; sharpness of one scanner and tissue varies by more
 
 
 def tell_blanks(digest: Digest) -> list[bool]:
-    """Whether each image shows nothing: neither tissue nor a picture of anything else.
+    """Return whether each image is empty: neither tissue nor a picture of anything else.
 
-    Where the usual image has no colours of H&E, whatever stands out from smooth light counts instead of tissue.
+    Where the usual image has no colours of H&E, everything beyond smooth light counts instead of tissue.
     """
     looks = [d.appearance for d in digest.images]
     if _is_coloured(digest):
-        return [look.tissue_frac < BLANK_FRAC and _is_empty(look) for look in looks]
+        return [
+            look.tissue_frac < BLANK_FRAC and look.dark_frac < MOST_DIRT_FRAC and look.bright_frac < MOST_SHINE_FRAC
+            for look in looks
+        ]
     return [max(look.tissue_frac, look.dark_frac, look.bright_frac) < BLANK_FRAC for look in looks]
 
 
@@ -32,13 +37,9 @@ def _is_coloured(digest: Digest) -> bool:
     return not digest.images or float(np.median([d.appearance.tissue_frac for d in digest.images])) >= BLANK_FRAC
 
 
-def _is_empty(look: Appearance) -> bool:
-    return look.dark_frac < MOST_DIRT_FRAC and look.bright_frac < MOST_SHINE_FRAC
-
-
 @CHECKS.register("blank", summary="images with hardly any tissue, nor anything else")
 def find_blanks(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicable:
-    """One finding for each image of which less than 3 % absorbs as stain does; what shows something else is foreign."""
+    """Return a finding for each image of which less than 3 % absorbs as stain does; other pictures are foreign."""
     return [
         Finding(
             code="blank",
@@ -60,7 +61,7 @@ def find_blanks(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicable
 
 @CHECKS.register("blank-under-mask", summary="masks that lie on glass")
 def find_blank_masks(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicable:
-    """One finding for each image with tissue of which less than 3 % lies under its mask; blank images aside."""
+    """Return a finding for each image with a mask of which less than 3 % is tissue, except blank images."""
     measured = [
         (d, d.appearance.masked_tissue_frac) for d in digest.images if d.appearance.masked_tissue_frac is not None
     ]
@@ -85,7 +86,7 @@ def find_blank_masks(cohort: Cohort, digest: Digest) -> list[Finding] | NotAppli
 
 @CHECKS.register("saturation", summary="images too bright or too dark for the camera, or for this cohort")
 def find_saturated(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicable:
-    """One finding for each image with clipped tissue, clipped shadows, or far less light than the cohort."""
+    """Return a finding for each image with clipped tissue, clipped shadows, or far less light than the cohort."""
     blank = tell_blanks(digest)
     shown = [d for d, empty in zip(digest.images, blank, strict=True) if not empty]
     if len(shown) < LEAST_IMAGES:
@@ -94,7 +95,7 @@ def find_saturated(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplica
     light = score_deviation([d.appearance.light for d in shown], floor=LIGHT_FLOOR)
     findings = []
     for i, d in enumerate(shown):
-        # What is usual in a cohort is how it was scanned, not a slip.
+        # A share that is usual in a cohort is due to its scanner and no fault of one image.
         reasons = [
             f"{blown[i]:.0%} of its tissue is clipped to white" * bool(blown[i] - np.median(blown) > CLIPPED_FRAC),
             f"{crushed[i]:.0%} of it is clipped to black" * bool(crushed[i] - np.median(crushed) > CLIPPED_FRAC),
@@ -113,3 +114,43 @@ def find_saturated(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplica
                 )
             )
     return findings
+
+
+@CHECKS.register(
+    "focus",
+    summary="images whose fine details are far weaker than is usual among images of their size",
+    reference="focus measures, Pech-Pacheco et al. 2000",
+)
+def find_blurred(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicable | Partial:
+    """Return a finding for each image far softer than the others of its size, except blank images.
+
+    Sizes are compared by factors of two, since an image at half the size is not as sharp in pixels; an image of a size
+    with fewer than twenty images is compared with the whole cohort.
+    """
+    shown = [
+        d
+        for d, blank in zip(digest.images, tell_blanks(digest), strict=True)
+        if not blank and min(d.size_px) >= SMALLEST_PX
+    ]
+    if len(shown) < LEAST_IMAGES:
+        return NotApplicable(f"{len(shown)} images show anything, it takes {LEAST_IMAGES} to know what is usual")
+    sharpness = np.array([d.appearance.sharpness for d in shown])
+    sizes = np.array([round(np.log2(max(d.size_px))) for d in shown])
+    deviation = score_deviation(sharpness, floor=SPREAD_FLOOR)
+    for size in np.unique(sizes):
+        same = sizes == size
+        if same.sum() >= LEAST_IMAGES:
+            deviation[same] = score_deviation(sharpness[same], floor=SPREAD_FLOOR)
+    findings = [
+        Finding(
+            code="focus",
+            severity="warning",
+            images=(d.image,),
+            score=round(float(-z), 2),
+            message=f"{d.image} is out of focus: its fine details are far weaker than usual here (robust z {z:.1f}).",
+            evidence={"robust_z": round(float(z), 2), "sharpness_log10": round(d.appearance.sharpness, 3)},
+        )
+        for d, z in zip(shown, deviation, strict=True)
+        if z < BLURRED
+    ]
+    return except_tiny(findings, digest)

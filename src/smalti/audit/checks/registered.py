@@ -1,4 +1,4 @@
-"""What all checks share: their registry, and the digests that they look at. A check proposes; none acts."""
+"""The registry of checks, their answers, and the digests that they read. A check proposes; none acts."""
 
 from __future__ import annotations
 
@@ -19,12 +19,9 @@ from ..measure.digest import ImageDigest
 from ..measure.keypoints import SMALLEST_PX
 from ..measure.paint import Cover, find_covers
 
-LABEL_CHECKS = (
-    "contradicting-labels",
-    "confounding",
-    "label-suspect",
-)  # what they find depends on labels, so they see no sealed one
-RELABEL_CHECKS = ("label-suspect",)  # propose another label, which a person may give and no rule
+# Their findings depend on labels, so they see no sealed one.
+LABEL_CHECKS = ("contradicting-labels", "confounding", "label-suspect")
+RELABEL_CHECKS = ("label-suspect",)  # propose another label, which only a person may give
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +37,33 @@ class Partial:
 
     findings: list[Finding]
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """The outcome of a check, a value until it is shown as text.
+
+    Attributes:
+        found: number of findings; None where the check was not applicable.
+        reason: why the check, or a part of it, could not run; empty where all of it ran.
+    """
+
+    found: int | None
+    reason: str = ""
+
+    def __str__(self) -> str:
+        if self.found is None:
+            return f"not applicable: {self.reason}"
+        text = f"{self.found} found" if self.found else "nothing found"
+        return f"{text}; not applicable for {self.reason}" if self.reason else text
+
+    @classmethod
+    def parse(cls, text: str) -> CheckResult:
+        """Return the result that was written as this text."""
+        if text.startswith("not applicable: "):
+            return cls(None, text.removeprefix("not applicable: "))
+        said, _, reason = text.partition("; not applicable for ")
+        return cls(0 if said == "nothing found" else int(said.removesuffix(" found")), reason)
 
 
 class Digest:
@@ -63,7 +87,7 @@ class Digest:
 
     @cached_property
     def exact_groups(self) -> tuple[tuple[str, ...], ...]:
-        """Images with equal pixels, two or more, the one to keep first."""
+        """Groups of two or more images with equal pixels, the one to keep first."""
         groups: dict[str, list[str]] = {}
         for digest in self.images:
             groups.setdefault(digest.pixel_hash, []).append(digest.image)
@@ -82,27 +106,27 @@ class Digest:
 
     @cached_property
     def covers(self) -> dict[str, Cover]:
-        """Image -> paint and ink on it; images without are left out."""
+        """Image -> paint and ink on it, for images that have any."""
         return find_covers(self.images)
 
     @cached_property
     def joined_cases(self) -> dict[str, str]:
-        """Image -> its case, with duplicates in one: a picture tells of its twin whatever is asked."""
+        """Image -> its case, with duplicates in one: the label of an image tells that of its copy."""
         groups = self.duplicate_groups
         links = {i: (f"case {s.case}", f"group {groups.get(i, i)}") for i, s in self._samples.items()}
         joined = join_groups(links.values())
         return {image: joined[case] for image, (case, _) in links.items()}
 
     def image(self, name: str) -> ImageDigest:
-        """The digest of an image."""
+        """Return the digest of an image."""
         return self.images[self._order[name]]
 
     def sample(self, image: str) -> Sample:
-        """The sample of an image."""
+        """Return the sample of an image."""
         return self._samples[image]
 
     def rank(self, image: str) -> tuple[bool, float, int, int]:
-        """Order in which duplicates are kept: labelled, not painted on, the larger, first in the cohort."""
+        """Return the order in which duplicates are kept: labelled, not painted on, the larger, first in the cohort."""
         position = self._order[image]
         paint = self.covers[image].paint if image in self.covers else None
         painted_frac = 0.0 if paint is None else round(paint.image_frac, 2)
@@ -114,7 +138,7 @@ CHECKS: Registry[list[Finding] | NotApplicable | Partial] = Registry("check")
 
 
 def except_tiny(findings: list[Finding], digest: Digest) -> list[Finding] | Partial:
-    """The answer of a check that says nothing of images too small to show any texture."""
+    """Return the answer of a check that skips images too small to show any texture."""
     tiny = sum(min(d.size_px) < SMALLEST_PX for d in digest.images)
     return (
         Partial(findings, f"{tiny} of {len(digest.images)} images: a side is below {SMALLEST_PX} px")
@@ -124,6 +148,6 @@ def except_tiny(findings: list[Finding], digest: Digest) -> list[Finding] | Part
 
 
 def propose_exclusion(sample: Sample) -> Action:
-    """``exclude``, or ``keep`` for an image without a label."""
+    """Return ``exclude``, or ``keep`` for an image without a label."""
     # An image of the test part must be predicted whatever it shows.
     return "keep" if sample.label is None else "exclude"

@@ -1,4 +1,4 @@
-"""Is the part to predict drawn like the labelled part? Labels have no say."""
+"""Whether the unlabelled part has the same distribution as the labelled part; labels are not used."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ...stats.permutation import (
     Outcome,
     adjust_holm,
     code_groups,
+    draw_rows,
     measure_auc,
     measure_chance,
 )
@@ -35,12 +36,12 @@ PLAIN_DISTANCE = 0.3  # at least so large a share of one part lies where the oth
     reference="classifier two-sample test, Lopez-Paz & Oquab 2017; Kolmogorov-Smirnov by permutation of cases",
 )
 def find_shift(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicable:
-    """One finding where the parts can be told apart, with the statistics that moved.
+    """Return one finding where the parts can be told apart, with the statistics that differ.
 
-    Ranks are compared, so that a few planted or foreign images move nothing; which images they are is for other checks.
+    Ranks are compared, so a few planted or foreign images change nothing; other checks find those.
     """
-    labelled = _draw([s.image for s in (*cohort.labelled, *cohort.sealed)])
-    unlabelled = _draw([s.image for s in cohort.unlabelled])
+    parts_of_cohort = ((*cohort.labelled, *cohort.sealed), cohort.unlabelled)
+    labelled, unlabelled = ([p[i].image for i in draw_rows(len(p), most=MOST_PART)] for p in parts_of_cohort)
     if not unlabelled:
         return NotApplicable("there is no unlabelled part")
     if min(len(labelled), len(unlabelled)) < FEWEST_PART:
@@ -50,7 +51,12 @@ def find_shift(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicable:
     cases = code_groups([digest.joined_cases[name] for name in names])
     if cases.max() < 1:
         return NotApplicable("all images are of one case")
-    traits = _tabulate(names, digest)
+    # Where a trait is unknown for an image, the median takes its place.
+    traits = [
+        Trait(t.name, np.where(np.isfinite(t.values), t.values, np.nanmedian(t.values)), t.unit, t.flag)
+        for kind in tabulate_traits([digest.image(name) for name in names]).values()
+        for t in kind
+    ]
     if not traits:
         return []
     neighbours = Neighbours(np.stack([t.values for t in traits], axis=1), cases)
@@ -60,7 +66,7 @@ def find_shift(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicable:
         points = np.asarray(digest.embeddings, dtype=np.float64)[[row[name] for name in names]]
         tests[FEATURES] = _tell_apart(Neighbours(points, cases), parts)
     tests |= {t.name: measure_chance(parts, cases, measure=_compare_with(t.values)) for t in traits}
-    p = adjust_holm({name: test.p for name, test in tests.items()})
+    p = dict(zip(tests, adjust_holm([test.p for test in tests.values()]), strict=True))
     if min(p.values()) > SHIFT_ALPHA:
         return []
     scores = neighbours.score(parts[None], 2)[0, :, 1]
@@ -72,31 +78,14 @@ def find_shift(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicable:
 
 
 def _tell_apart(neighbours: Neighbours, parts: Codes) -> Outcome:
-    """AUC of telling the parts apart by the company that images keep."""
+    """Return the AUC of telling the parts apart by the neighbours of images."""
     return measure_chance(
         parts, neighbours.cases, measure=lambda groups: measure_auc(neighbours.score(groups, 2), groups)
     )
 
 
-def _draw(names: Sequence[str]) -> list[str]:
-    if len(names) <= MOST_PART:
-        return list(names)
-    chosen = np.sort(np.random.default_rng(0).choice(len(names), MOST_PART, replace=False))
-    return [names[i] for i in chosen]
-
-
-def _tabulate(names: Sequence[str], digest: Digest) -> list[Trait]:
-    """All traits; where one is not known of an image, it counts as in the middle."""
-    kinds = tabulate_traits([digest.image(name) for name in names])
-    return [
-        Trait(t.name, np.where(np.isfinite(t.values), t.values, np.nanmedian(t.values)), t.unit, t.flag)
-        for traits in kinds.values()
-        for t in traits
-    ]
-
-
 def _compare_with(values: Floats) -> Callable[[Codes], Floats]:
-    """The two-sample Kolmogorov-Smirnov statistic of the values, for (P, n) groups 0 and 1."""
+    """Return a function: the two-sample Kolmogorov-Smirnov statistic (P,) of the values for groups 0 and 1, (P, n)."""
     order = np.argsort(values, kind="stable")
     last = np.append(np.diff(values[order]) > 0, True)  # of equal values only the last closes a step
 
@@ -124,7 +113,7 @@ def _describe(trait: Trait, parts: Codes, *, test: Outcome, p: float) -> str:
 def _report(
     typical: Sequence[str], words: Sequence[str], *, about: str, tests: dict[str, Outcome], p: dict[str, float]
 ) -> Finding:
-    """The message names the three statistics that moved most; the evidence holds them all."""
+    """Return the finding; its message names the three statistics that moved most, its evidence holds all."""
     apart = {name: tests[name] for name in (ALL, FEATURES) if name in tests}
     moved = {name: round(test.value, 4) for name, test in tests.items() if name not in apart and p[name] <= SHIFT_ALPHA}
     listed = "; ".join(

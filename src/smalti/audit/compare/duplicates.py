@@ -14,7 +14,7 @@ import numpy as np
 
 from ..measure.digest import ImageDigest
 from ..measure.keypoints import mirror_texture
-from .overlay import Overlay, match_points, overlay_textures
+from .overlay import match_points, overlay_textures
 from .words import propose_pairs
 
 LEAST_CONTRAST = 3.0  # grey levels; empty glass resembles empty glass
@@ -54,7 +54,7 @@ class NearPair:
         return max(self.overlap_frac) < LEAST_OVERLAP
 
     def lay(self, image: str) -> tuple[float, float]:
-        """(scale, turn_deg) that lay this image, after mirroring if need be, over the other."""
+        """Return (scale, turn_deg) that lay this image, mirrored where needed, over the other."""
         if image == self.images[1]:
             return self.scale, self.turn_deg
         # Mirroring turns the sense of rotation round, so the way back of a mirrored turn is the same turn.
@@ -62,7 +62,7 @@ class NearPair:
 
 
 def find_near_pairs(digests: Sequence[ImageDigest]) -> tuple[NearPair, ...]:
-    """All pairs that show the same field, in whatever order the images come; those without texture belong to none."""
+    """Return all pairs that show the same field, whatever the order of images; images without texture are in none."""
     textured = sorted((d for d in digests if d.contrast >= LEAST_CONTRAST), key=lambda d: d.image)
     textures = [d.texture for d in textured]
     proposals = propose_pairs(textures)
@@ -77,7 +77,7 @@ def find_near_pairs(digests: Sequence[ImageDigest]) -> tuple[NearPair, ...]:
 
 
 def _verify(digests: Sequence[ImageDigest], proposals: Sequence[tuple[int, int, bool]]) -> list[NearPair]:
-    """Those of the proposals, (first, second, whether to mirror the second), that show the same field."""
+    """Return the proposals, (first, second, whether to mirror the second), that show the same field."""
     pairs = [
         (digests[i].texture, mirror_texture(digests[j].texture) if mirrored else digests[j].texture)
         for i, j, mirrored in proposals
@@ -85,22 +85,21 @@ def _verify(digests: Sequence[ImageDigest], proposals: Sequence[tuple[int, int, 
     found = []
     for (i, j, mirrored), (first, second), matches in zip(proposals, pairs, match_points(pairs), strict=True):
         overlay = overlay_textures(first, second, least_matches=LEAST_MATCHES, matches=matches)
-        if overlay is not None and overlay.correlation >= LEAST_CORRELATION:
-            found.append(_describe(digests[i], digests[j], overlay, mirrored=mirrored))
+        if overlay is None or overlay.correlation < LEAST_CORRELATION:
+            continue
+        linear = overlay.matrix[:, :2]
+        # Rows count downwards, so what the matrix calls positive turns clockwise.
+        turn = -np.degrees(np.arctan2(linear[1, 0] - linear[0, 1], linear[0, 0] + linear[1, 1]))
+        scale = np.sqrt(np.linalg.det(linear)) * max(digests[i].size_px) / max(digests[j].size_px)
+        found.append(
+            NearPair(
+                images=(digests[i].image, digests[j].image),
+                matches=overlay.matches,
+                correlation=overlay.correlation,
+                scale=float(scale),
+                turn_deg=float(turn),
+                mirrored=mirrored,
+                overlap_frac=overlay.overlap_frac,
+            )
+        )
     return found
-
-
-def _describe(first: ImageDigest, second: ImageDigest, overlay: Overlay, *, mirrored: bool) -> NearPair:
-    linear = overlay.matrix[:, :2]
-    # Rows count downwards, so what the matrix calls positive turns clockwise.
-    turn = -np.degrees(np.arctan2(linear[1, 0] - linear[0, 1], linear[0, 0] + linear[1, 1]))
-    scale = np.sqrt(np.linalg.det(linear)) * max(first.size_px) / max(second.size_px)
-    return NearPair(
-        images=(first.image, second.image),
-        matches=overlay.matches,
-        correlation=overlay.correlation,
-        scale=float(scale),
-        turn_deg=float(turn),
-        mirrored=mirrored,
-        overlap_frac=overlay.overlap_frac,
-    )

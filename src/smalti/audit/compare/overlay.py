@@ -54,9 +54,9 @@ class Overlay:
 def overlay_textures(
     first: Texture, second: Texture, *, least_matches: int, matches: Matches | None = None
 ) -> Overlay | None:
-    """Lay the second over the first, turned, rescaled and stretched as need be; None where too few points agree.
+    """Lay the second over the first: turn, rescale and stretch it; None where too few points agree.
 
-    ``matches`` are those of `match_points`, where they are known already.
+    ``matches`` are those of `match_points`, where they are already known.
     """
     if matches is None:
         (matches,) = match_points([(first, second)])
@@ -75,15 +75,15 @@ def overlay_textures(
 
 
 def root_descriptors(descriptors: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """RootSIFT (Arandjelovic & Zisserman 2012): rows of length 1 whose product is the Bhattacharyya coefficient."""
+    """Return RootSIFT (Arandjelovic & Zisserman 2012): unit rows whose product is the Bhattacharyya coefficient."""
     rows = np.sqrt(descriptors.astype(np.float32))
     return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-6), dtype=np.float32)
 
 
 def match_points(pairs: Sequence[tuple[Texture, Texture]]) -> list[Matches]:
-    """Indices of the points of first and second that are each other's nearest and alike, for each of the pairs.
+    """Return for each pair the indices of points of first and second that are alike and each other's nearest.
 
-    Many pairs at a time, for those of small images cost less than the calls that compare them.
+    Many pairs are compared at a time, because pairs of small images cost less than a call.
     """
     most = max(len(texture.points) for pair in pairs for texture in pair)
     rows = max(LEAST_ROWS, PRODUCT_TERMS // (DESCRIPTOR * max(most, 1)) // LEAST_ROWS * LEAST_ROWS)
@@ -105,7 +105,7 @@ def match_points(pairs: Sequence[tuple[Texture, Texture]]) -> list[Matches]:
 def _fit(
     first: Texture, second: Texture, matches: Matches, *, least_matches: int
 ) -> tuple[int, NDArray[np.float64]] | None:
-    """The transformation that most matches agree on, and their number, where that may be the least asked for.
+    """Return the transformation that most matches agree on, and their number; None for too few.
 
     Each match proposes one, so nothing is drawn at random.
     """
@@ -133,14 +133,17 @@ def _fit(
 def _refine(
     target: NDArray[np.float64], source: NDArray[np.float64], agree: NDArray[np.bool_]
 ) -> tuple[int, NDArray[np.float64]] | None:
-    """Fit, keep what agrees, fit again, more and more closely."""
+    """Fit, keep the points that agree, and fit again with smaller tolerances."""
     matrix = None
     for tolerance, model in STEPS:
         count = int(agree.sum())
         if count < LEAST_MATCHES:
             return None
-        solve = _solve_affine if model == "affine" and count >= AFFINE_MATCHES else _solve_similarity
-        matrix = solve(target[agree], source[agree])
+        p, q = target[agree], source[agree]
+        if model == "affine" and count >= AFFINE_MATCHES:
+            matrix = np.asarray(np.linalg.lstsq(np.c_[q, np.ones(len(q))], p, rcond=None)[0].T)
+        else:
+            matrix = _solve_similarity(p, q)
         agree = np.linalg.norm(source @ matrix[:, :2].T + matrix[:, 2] - target, axis=1) < tolerance
     if matrix is None or not STRONGEST_SCALE**-2 < np.linalg.det(matrix[:, :2]) < STRONGEST_SCALE**2:
         return None
@@ -155,12 +158,8 @@ def _solve_similarity(target: NDArray[np.float64], source: NDArray[np.float64]) 
     return np.array([[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]])
 
 
-def _solve_affine(target: NDArray[np.float64], source: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(np.linalg.lstsq(np.c_[source, np.ones(len(source))], target, rcond=None)[0].T)
-
-
 def _correlate_blocks(first: NDArray[np.uint8], second: NDArray[np.uint8], covered: NDArray[np.bool_]) -> list[float]:
-    """Correlations of the textured blocks of two lightnesses (h, w); ``covered`` is where the second lies."""
+    """Return correlations of the textured blocks of two lightnesses (h, w); the second lies where ``covered``."""
     ours, theirs = (flatten_light(light, sigma_px=BLOCK_SIGMA_PX) for light in (first, second))
     values = []
     for rows in np.array_split(np.arange(first.shape[0]), BLOCKS):
@@ -178,7 +177,7 @@ def _correlate_blocks(first: NDArray[np.uint8], second: NDArray[np.uint8], cover
 def _warp(
     second: Texture, matrix: NDArray[np.float64], *, onto: Texture
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """The second's lightness in the pixels of the first, and where it lies."""
+    """Return the lightness of the second in the pixels of the first, and where it lies."""
     (height, width), (rows, cols) = onto.light.shape, second.light.shape
     step = second.extent / (cols, rows)  # long sides a pixel, of the second
     unit = onto.extent / (width, height)
@@ -194,7 +193,7 @@ def _warp(
 
 
 def _soften(light: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
-    """Blur what is sharper than the other, which appears enlarged by ``scale``."""
+    """Blur the sharper image, over which the other is enlarged by ``scale``."""
     if scale < 1.1:
         return light
     return np.asarray(cv2.GaussianBlur(light, (0, 0), 0.5 * float(np.sqrt(scale**2 - 1))), dtype=np.uint8)

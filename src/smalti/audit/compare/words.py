@@ -1,4 +1,4 @@
-"""Which images may show the same field: those that share rare words, where a word is a kind of point.
+"""Proposals of images that may show the same field: they share rare words, where a word is a kind of point.
 
 Video Google (Sivic & Zisserman 2003): each descriptor is rounded to the nearest of some thousand centres, so that
 images are compared by a sparse product and not point by point. Finding the words grows with the number of images; the
@@ -29,7 +29,7 @@ COMMON = 0.5  # weight of words shared at any angle beside those that agree on t
 
 
 def propose_pairs(textures: Sequence[Texture]) -> list[tuple[int, int, bool]]:
-    """(first, second, whether the second is to be mirrored): what shares most words with each image, in order."""
+    """Return (first, second, whether to mirror the second) for the images that share most words, in order."""
     counts = [len(t.points) for t in textures]
     if len(textures) < 2 or not sum(counts):
         return []
@@ -46,13 +46,21 @@ def propose_pairs(textures: Sequence[Texture]) -> list[tuple[int, int, bool]]:
     others = [other.conj().T.tocsr() for other in (plain, flipped)]
     found: set[tuple[int, int, bool]] = set()
     for start in range(0, len(textures), IMAGES_CHUNK):
-        chunk = plain[start : start + IMAGES_CHUNK]
-        found |= _pick(np.stack([_liken(chunk, other) for other in others], axis=2), start=start)
+        some = plain[start : start + IMAGES_CHUNK]
+        likeness = []
+        for other in others:  # shared words; those that agree on the turn count more
+            agreeing, shared = (some @ other).toarray(), (abs(some) @ abs(other)).toarray()
+            likeness.append(np.asarray(np.abs(agreeing) + COMMON * shared, dtype=np.float32))
+        found |= _pick(np.stack(likeness, axis=2), start=start)
     return sorted(found)
 
 
 def _learn_centres(descriptors: NDArray[np.uint8], *, most: int) -> NDArray[np.float32]:
-    """(W, 128) k-means centres of a sample (Lloyd 1982), ``most`` of them at most."""
+    """Return k-means centres (W, 128) of a sample (Lloyd 1982), at most ``most`` of them.
+
+    The centres are unit vectors (spherical k-means) and the first points of the sample start, so that equal images give
+    equal bytes.
+    """
     sample = np.random.default_rng(0).permutation(len(descriptors))[:SAMPLE]
     rows = root_descriptors(descriptors[sample])
     centres = rows[: max(1, min(most, len(rows) // POINTS_PER_WORD))]
@@ -74,7 +82,7 @@ def _find_words(descriptors: NDArray[np.uint8], centres: NDArray[np.float32]) ->
 def _tabulate(
     images: NDArray[np.intp], words: NDArray[np.intp], *, angles: NDArray[np.float32], shape: tuple[int, int]
 ) -> sparse.csr_matrix:
-    """(images, words) directions of the points in the complex plane, weighed by how rare the word is; rows of length 1.
+    """Return directions of points in the complex plane (images, words), weighted by rarity of words; unit rows.
 
     In a product of two rows the turns between points that truly are the same agree and add up, others cancel
     (weak geometric consistency, Jegou et al. 2008).
@@ -88,14 +96,8 @@ def _tabulate(
     return sparse.diags(1 / np.maximum(lengths, np.float32(1e-6))) @ table
 
 
-def _liken(some: sparse.csr_matrix, others: sparse.csr_matrix) -> NDArray[np.float32]:
-    """(images, images) shared words, those that agree on the turn counted more."""
-    agreeing, shared = (some @ others).toarray(), (abs(some) @ abs(others)).toarray()
-    return np.asarray(np.abs(agreeing) + COMMON * shared, dtype=np.float32)
-
-
 def _pick(likeness: NDArray[np.float32], *, start: int) -> set[tuple[int, int, bool]]:
-    """The most alike of each row of (images from ``start``, all images, plain and mirrored)."""
+    """Return the most alike of each row of (images from ``start``, all images, plain and mirrored)."""
     mine = np.arange(len(likeness))
     likeness[mine, start + mine] = -1
     flat = likeness.reshape(len(likeness), -1)

@@ -1,6 +1,6 @@
-"""Criteria for a wrong label, after training: each looks at scores that the image's own label had no part in.
+"""Criteria for a wrong label, after training: each reads scores that were made without the label of the image.
 
-They share an answer: how suspicious each image is, and whether the criterion by itself would name it.
+All give the same kind of answer: the suspicion of each image, and whether the criterion alone would name it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ UNEMBEDDED = "the run has no embeddings (an ensemble, a run without phase transf
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measured:
-    """What a criterion says of n images.
+    """The answer of a criterion for n images.
 
     Attributes:
         values: (n,) larger is more suspicious.
@@ -42,7 +42,7 @@ CRITERIA: Registry[Measured | NotApplicable] = Registry("criterion")
 
 @CRITERIA.register("high-loss", summary="out-of-fold loss of the given label, mean over seeds")
 def measure_loss(evidence: Evidence) -> Measured | NotApplicable:
-    """Names images whose label the networks find less likely than a guess among the classes would."""
+    """Name images whose label the networks find less likely than a guess among the classes would."""
     return Measured(evidence.losses, evidence.losses > np.log(len(evidence.classes)))
 
 
@@ -52,7 +52,7 @@ def measure_loss(evidence: Evidence) -> Measured | NotApplicable:
     reference="cleanlab; Northcutt et al. 2021",
 )
 def measure_label_errors(evidence: Evidence) -> Measured | NotApplicable:
-    """One less cleanlab's label quality, scores adjusted by the confident threshold of each class."""
+    """Return one minus cleanlab's label quality, scores adjusted by the confident threshold of each class."""
     from cleanlab.rank import get_label_quality_scores  # seconds of imports that few commands need
 
     if len(np.unique(evidence.labels)) < len(evidence.classes):
@@ -67,7 +67,7 @@ def measure_label_errors(evidence: Evidence) -> Measured | NotApplicable:
     reference="Pleiss et al. 2020",
 )
 def measure_areas(evidence: Evidence) -> Measured | NotApplicable:
-    """Names images for which another class led on average over the epochs."""
+    """Name images for which another class led on average over the epochs."""
     if evidence.dynamics is None:
         return NotApplicable(UNWATCHED)
     areas = measure_margin_areas(evidence.dynamics, evidence.labels)
@@ -80,7 +80,7 @@ def measure_areas(evidence: Evidence) -> Measured | NotApplicable:
     reference="Toneva et al. 2019",
 )
 def measure_forgetting(evidence: Evidence) -> Measured | NotApplicable:
-    """Names images that were never right; those that come and go are hard more often than wrong."""
+    """Name images that were never right; those that come and go are hard more often than wrong."""
     if evidence.dynamics is None:
         return NotApplicable(UNWATCHED)
     events = count_forgettings(evidence.dynamics, evidence.labels)
@@ -93,7 +93,7 @@ def measure_forgetting(evidence: Evidence) -> Measured | NotApplicable:
     reference="generalised Jensen-Shannon divergence, Lin 1991",
 )
 def measure_disagreement(evidence: Evidence) -> Measured | NotApplicable:
-    """Names images to which the seeds give different classes."""
+    """Name images to which the seeds give different classes."""
     if len(evidence.scores) < 2:
         return NotApplicable("the run has one seed; --set split.seeds=[0,1,2] gives it three")
     apart = _measure_entropy(evidence.mean_scores) - _measure_entropy(evidence.scores).mean(axis=0)
@@ -105,7 +105,7 @@ def measure_disagreement(evidence: Evidence) -> Measured | NotApplicable:
     "neighbours", summary="share of the nearest images of other cases, by frozen embeddings, with another label"
 )
 def measure_neighbours(evidence: Evidence) -> Measured | NotApplicable:
-    """Names images whose look-alikes of other cases mostly have one other label."""
+    """Name images whose look-alikes of other cases mostly have one other label."""
     if evidence.neighbours is None:
         return NotApplicable(UNEMBEDDED)
     shares = evidence.neighbours.shares
@@ -119,7 +119,7 @@ def measure_neighbours(evidence: Evidence) -> Measured | NotApplicable:
     reference="PRESS, Allen 1974",
 )
 def measure_left_out(evidence: Evidence) -> Measured | NotApplicable:
-    """Names images for which the regression on all other cases prefers another label."""
+    """Name images for which the regression on all other cases prefers another label."""
     if evidence.regressed is None:
         return NotApplicable(UNEMBEDDED)
     own = evidence.regressed[np.arange(len(evidence.labels)), evidence.labels]
@@ -127,7 +127,7 @@ def measure_left_out(evidence: Evidence) -> Measured | NotApplicable:
 
 
 def find_issues(labels: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """(n,) what cleanlab's confident learning calls a label issue: as many per pair of classes as it estimates."""
+    """Return the label issues (n,) by cleanlab's confident learning: as many per pair of classes as it estimates."""
     from cleanlab.filter import find_label_issues  # seconds of imports that few commands need
 
     with warnings.catch_warnings():

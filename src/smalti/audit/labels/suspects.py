@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ...stats.skill import measure_skill
 from ...types import Cohort, Finding
 from ..bindings import find_bound_cases
-from ..checks.registered import CHECKS, Digest, NotApplicable
+from ..checks.registered import CHECKS, CheckResult, Digest, NotApplicable
 from .criteria import CRITERIA, Measured, find_issues
 from .dynamics import average_scores, track_losses
 from .evidence import Evidence
@@ -33,7 +33,7 @@ LISTED = 12  # images of a case that a message names
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Opinion:
-    """What all witnesses together say about n images.
+    """The pooled prediction of all witnesses for n images.
 
     Attributes:
         scores: (n, C) probabilities of the classes; of images that share a label by their case, the mean.
@@ -50,7 +50,7 @@ class Opinion:
     reference="cleanlab; Northcutt et al. 2021",
 )
 def find_label_suspects(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicable:
-    """Suspects among the labelled images of the cohort; labels are those that the run used."""
+    """Return suspects among the labelled images of the cohort; labels are those that the run used."""
     if digest.evidence is None:
         return NotApplicable("no trained run is named (smalti audit DATA --run RUN)")
     evidence = digest.evidence.restrict({s.image for s in cohort.labelled})
@@ -59,45 +59,44 @@ def find_label_suspects(cohort: Cohort, digest: Digest) -> list[Finding] | NotAp
     if not evidence.images:
         return NotApplicable("the run knows none of these images")
     findings, outcomes = find_suspects(evidence)
-    reason = outcomes[SUSPECT].partition("not applicable: ")[2]
-    return NotApplicable(reason) if reason else findings
+    return NotApplicable(outcomes[SUSPECT].reason) if outcomes[SUSPECT].found is None else findings
 
 
-def find_suspects(evidence: Evidence) -> tuple[list[Finding], dict[str, str]]:
-    """One finding for each label that is suspected, the most suspicious first, and what each criterion said.
+def find_suspects(evidence: Evidence) -> tuple[list[Finding], dict[str, CheckResult]]:
+    """Return one finding for each suspected label, the most suspicious first, and the result of each criterion.
 
-    Suspected is what confident learning finds in the pooled scores, where these also prefer another class. A label is
-    that of an image, or of all images of a case where they share one.
+    A label is suspected where confident learning finds it in the pooled scores and these prefer another class. It is
+    the label of an image, or of all images of a case where they share one.
     """
-    outcomes: dict[str, str] = {}
+    outcomes: dict[str, CheckResult] = {}
     measured: dict[str, Measured] = {}
     for entry in CRITERIA:
-        answer = CRITERIA.build(entry.name, evidence)
+        answer = entry.call(evidence)
         if isinstance(answer, NotApplicable):
-            outcomes[entry.name] = f"not applicable: {answer.reason}"
+            outcomes[entry.name] = CheckResult(None, answer.reason)
             continue
         measured[entry.name] = answer
-        outcomes[entry.name] = f"{answer.named.sum()} found" if answer.named.any() else "nothing found"
+        outcomes[entry.name] = CheckResult(int(answer.named.sum()))
     opinion = pool_opinions(evidence)
     if isinstance(opinion, NotApplicable):
-        return [], outcomes | {SUSPECT: f"not applicable: {opinion.reason}"}
+        return [], outcomes | {SUSPECT: CheckResult(None, opinion.reason)}
     units, first = np.unique(evidence.units, return_index=True)
     labels, scores = evidence.labels[first], opinion.scores[first]
     chosen = find_issues(labels, scores) & (scores.argmax(axis=1) != labels)
     suspicion = rank_labels(evidence, opinion)[first]
     order = sorted(np.flatnonzero(chosen), key=lambda i: -suspicion[i])
     findings = [_report_suspect(evidence, opinion, measured, np.flatnonzero(evidence.units == units[i])) for i in order]
-    return findings, outcomes | {SUSPECT: f"{len(findings)} found" if findings else "nothing found"}
+    return findings, outcomes | {SUSPECT: CheckResult(len(findings))}
 
 
 def pool_opinions(evidence: Evidence) -> Opinion | NotApplicable:
-    """Probabilities of the classes from all witnesses that tell the given labels better than a guess."""
+    """Return probabilities of the classes from all witnesses that predict the given labels better than a guess."""
     if len(np.unique(evidence.labels)) < len(evidence.classes):
         return NotApplicable("a class has no image")
     networks = {"out-of-fold": evidence.mean_scores}
     if evidence.dynamics is not None:
         networks["epochs"] = average_scores(evidence.dynamics)
-    # One witness, since they are the same networks: their last word, and what they said while they learned.
+    # They are the same networks, after training and during it, so they are one witness.
     witnesses = {"networks": _average(networks, evidence)[0]}
     if evidence.neighbours is not None:
         witnesses["neighbours"] = evidence.neighbours.shares
@@ -116,7 +115,7 @@ def pool_opinions(evidence: Evidence) -> Opinion | NotApplicable:
 def _average(
     witnesses: Mapping[str, NDArray[np.float64]], evidence: Evidence
 ) -> tuple[NDArray[np.float64], dict[str, float]]:
-    """Mean of the scores (n, C), weighted by skill, and the weights; plain, with weights of 0, where nobody has any."""
+    """Return the mean of scores (n, C), weighted by skill, and the weights; the plain mean and zeros without skill."""
     skills = {name: measure_skill(scores, evidence.labels, evidence.cases) for name, scores in witnesses.items()}
     total = sum(skills.values())
     if total == 0:
@@ -126,9 +125,9 @@ def _average(
 
 
 def rank_labels(evidence: Evidence, opinion: Opinion) -> NDArray[np.float64]:
-    """Suspicion of each label, (n,): how far the likeliest other class is ahead of it, -1 to 1.
+    """Return the suspicion of each label, (n,): the lead of the likeliest other class, -1 to 1.
 
-    An image that is like none of any class (foreign, blank) has low scores throughout and stays behind wrong labels.
+    An image unlike all classes (foreign, blank) has low scores throughout and ranks behind wrong labels.
     """
     rows = np.arange(len(evidence.labels))
     others = opinion.scores.copy()
@@ -137,7 +136,7 @@ def rank_labels(evidence: Evidence, opinion: Opinion) -> NDArray[np.float64]:
 
 
 def trace_images(evidence: Evidence) -> list[Trace]:
-    """What the run knows about each of its labelled images."""
+    """Return what the run recorded about each of its labelled images."""
     histories: list[tuple[tuple[int, float], ...]] = [()] * len(evidence.images)
     if evidence.dynamics is not None:
         histories = track_losses(evidence.dynamics, evidence.labels)
@@ -163,7 +162,7 @@ def trace_images(evidence: Evidence) -> list[Trace]:
 def _report_suspect(
     evidence: Evidence, opinion: Opinion, measured: Mapping[str, Measured], members: NDArray[np.int64]
 ) -> Finding:
-    """The finding about the label of these images: one image, or all of a case that share it."""
+    """Return the finding about the label of these images: one image, or all images of a case that share it."""
     i = members[0]
     given, proposed = int(evidence.labels[i]), int(opinion.scores[i].argmax())
     label, other = evidence.classes[given], evidence.classes[proposed]

@@ -1,4 +1,4 @@
-"""What the checks need to know about each image, read once."""
+"""The facts that the checks need about each image, read once."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from .outlines import Outline, describe_outline
 from .spots import ColourSummary, summarise_colours
 
 THUMBNAIL_PX = 256  # contrast
-KEPT_PX = 128  # what checks may look at again; 48 kB an image. Smaller images are taken as they are
+KEPT_PX = 128  # for checks that need pixels again; 48 kB an image. Smaller images stay as they are
 
 
 @dataclass(frozen=True, slots=True)
 class SourceFacts:
-    """Where an image comes from rather than what it shows.
+    """The file of an image and of its mask, apart from the picture.
 
     Attributes:
         bytes: length of the file.
         format: file format, kind of pixels, compression, as in ``JPEG RGB``.
-        jpeg_step: mean quantisation step, larger is coarser; 0 for what is no JPEG.
+        jpeg_step: mean quantisation step, larger is coarser; 0 for other formats.
         mpp: microns per pixel; None where not known.
         mask_pieces: connected parts of the mask; None without a mask.
     """
@@ -55,7 +55,7 @@ class ImageDigest:
         mask_frac: share of the image under the mask.
         outline: of the mask; None without a mask.
         source: of the file and its mask.
-        colours: what may be painted on it.
+        colours: possible paint.
         appearance: tissue, glass, light, texture.
     """
 
@@ -75,32 +75,31 @@ class ImageDigest:
 
 
 def digest_sample(sample: Sample) -> ImageDigest:
-    """Read an image and its mask once and sum them up.
+    """Read an image and its mask once and summarise them.
 
     Raises:
         DataError: a file cannot be read.
     """
     with images.hold_files(sample.files):
-        return _digest_held(sample)
-
-
-def _digest_held(sample: Sample) -> ImageDigest:
-    file_hash = images.hash_image(sample.path)
-    height, width = images.read_size(sample.path)
-    if height * width > images.WHOLE_PX:  # looked at through a thumbnail only
-        picture = images.read_thumbnail(sample.path, longest_px=4 * THUMBNAIL_PX, bits=sample.bits)
-        pixel_hash = file_hash
-    else:
-        picture = images.read_image(sample.path, bits=sample.bits)
-        pixel_hash = _hash_array(picture)
+        file_hash = images.hash_image(sample.path)
+        height, width = images.read_size(sample.path)
+        if height * width > images.WHOLE_PX:  # only a thumbnail is decoded
+            picture = images.read_thumbnail(sample.path, longest_px=4 * THUMBNAIL_PX, bits=sample.bits)
+            pixel_hash = file_hash
+        else:
+            picture = images.read_image(sample.path, bits=sample.bits)
+            pixel_hash = _hash_array(picture)
+        mask = None
+        if sample.mask_path is not None:
+            mask, _ = images.read_mask(sample.mask_path, reading=sample.mask_reading, most_px=images.WHOLE_PX)
+        pieces = None if mask is None else cv2.connectedComponents(_shrink(mask, 2 * THUMBNAIL_PX))[0] - 1
+        form, jpeg_step = images.read_encoding(sample.path)
+        source = SourceFacts(images.read_stamp(sample.path)[0], form, jpeg_step, images.read_mpp(sample.path), pieces)
     grey = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
     thumbnail = picture
     if max(picture.shape[:2]) >= KEPT_PX:
         grey = _shrink(grey, THUMBNAIL_PX)
         thumbnail = _shrink(_shrink(picture, THUMBNAIL_PX), KEPT_PX)
-    mask = None
-    if sample.mask_path is not None:
-        mask, _ = images.read_mask(sample.mask_path, reading=sample.mask_reading, most_px=images.WHOLE_PX)
     return ImageDigest(
         image=sample.image,
         file_hash=file_hash,
@@ -112,16 +111,10 @@ def _digest_held(sample: Sample) -> ImageDigest:
         mask_hash=None if mask is None else _hash_array(mask),
         mask_frac=None if mask is None else cv2.countNonZero(mask) / mask.size,
         outline=None if mask is None else describe_outline(mask),
-        source=_read_source(sample, mask),
+        source=source,
         colours=summarise_colours(picture, mask),
         appearance=measure_appearance(picture, mask),
     )
-
-
-def _read_source(sample: Sample, mask: NDArray[np.uint8] | None) -> SourceFacts:
-    form, jpeg_step = images.read_encoding(sample.path)
-    pieces = None if mask is None else cv2.connectedComponents(_shrink(mask, 2 * THUMBNAIL_PX))[0] - 1
-    return SourceFacts(images.read_stamp(sample.path)[0], form, jpeg_step, images.read_mpp(sample.path), pieces)
 
 
 def _hash_array(array: NDArray[np.uint8]) -> str:
@@ -130,10 +123,6 @@ def _hash_array(array: NDArray[np.uint8]) -> str:
     return digest.hexdigest()
 
 
-def _resize(picture: NDArray[np.uint8], *, height: int, width: int) -> NDArray[np.uint8]:
-    return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
-
-
 def _shrink(picture: NDArray[np.uint8], longest_px: int) -> NDArray[np.uint8]:
     height, width = (max(1, round(n * longest_px / max(picture.shape[:2]))) for n in picture.shape[:2])
-    return _resize(picture, height=height, width=width)
+    return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""What an image looks like beneath its colours: points that are found again after turning, cropping, recolouring."""
+"""The texture of an image without its colours: points that survive turning, cropping and recolouring."""
 
 from __future__ import annotations
 
@@ -48,10 +48,15 @@ class Texture:
 
 
 def describe_texture(picture: NDArray[np.uint8]) -> Texture:
-    """Texture of an image (H, W, 3) RGB; without points where a side is below `SMALLEST_PX`."""
+    """Return the texture of an RGB image (H, W, 3); it has no points where a side is below `SMALLEST_PX`."""
     side_px = min(SIDE_PX, max(LEAST_SIDE_PX, ENLARGED * max(picture.shape[:2])))
     most = min(MOST_POINTS, side_px**2 // POINT_PX) if min(picture.shape[:2]) >= SMALLEST_PX else 0
-    light = _measure_light(_fit(picture, side_px))
+    red, green, blue = cv2.split(_fit(picture, side_px))
+    most_light = np.asarray(cv2.max(cv2.max(red, green), blue), dtype=np.uint8)
+    least_light = np.asarray(cv2.min(cv2.min(red, green), blue), dtype=np.uint8)
+    # Mean of the strongest and the weakest channel: a turned hue does not change it, but changes luma. It is half of a
+    # sum that has a ninth bit.
+    light = (most_light & least_light) + ((most_light ^ least_light) >> 1)
     detail = np.clip(128 + GAIN * flatten_light(light, sigma_px=DETAIL_PX), 0, 255).astype(np.uint8)
     # Two layers an octave and a low threshold: flattened texture has no weak points, the strongest are taken.
     sift = cv2.SIFT.create(most, 2, 0.005, 10, 1.6, cv2.CV_8U, True)
@@ -71,7 +76,7 @@ def describe_texture(picture: NDArray[np.uint8]) -> Texture:
 
 
 def mirror_texture(texture: Texture) -> Texture:
-    """Texture of the same image mirrored left to right."""
+    """Return the texture of the same image mirrored left to right."""
     points = texture.points.copy()
     points[:, 0] = texture.extent[0] - points[:, 0]
     return replace(
@@ -84,7 +89,7 @@ def mirror_texture(texture: Texture) -> Texture:
 
 
 def flatten_light(light: NDArray[np.generic], *, sigma_px: float) -> NDArray[np.float32]:
-    """Local contrast normalisation (Jarrett et al. 2009): what is left does not change with brightness or stain.
+    """Normalise local contrast (Jarrett et al. 2009), so that brightness and stain do not matter.
 
     Two fields of one slide share layout, light and colour; only the texture tells them apart.
     """
@@ -99,11 +104,3 @@ def _fit(picture: NDArray[np.uint8], longest_px: int) -> NDArray[np.uint8]:
     height, width = (max(1, round(n * longest_px / longest)) for n in picture.shape[:2])
     way = cv2.INTER_AREA if longest >= longest_px else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(picture, (width, height), interpolation=way), dtype=np.uint8)
-
-
-def _measure_light(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Mean of the strongest and the weakest channel: a turned hue leaves it as it is, luma changes."""
-    red, green, blue = cv2.split(picture)
-    most = np.asarray(cv2.max(cv2.max(red, green), blue), dtype=np.uint8)
-    least = np.asarray(cv2.min(cv2.min(red, green), blue), dtype=np.uint8)
-    return (most & least) + ((most ^ least) >> 1)  # half of the sum, which has a ninth bit

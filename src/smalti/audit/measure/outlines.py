@@ -1,4 +1,4 @@
-"""Masks compared by their outlines: how far apart they lie, whatever the size and the coding of the files."""
+"""Distances of masks by their outlines; size and coding of the files do not matter."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CHUNK = 1024
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outline:
-    """One mask, summed up in 4 kB.
+    """One mask, summarised in 4 kB.
 
     Attributes:
         coverage: (64, 64) share of each cell under the mask, 255 is all; aspect dropped.
@@ -29,22 +29,22 @@ class Outline:
 
 
 def describe_outline(mask: NDArray[np.uint8]) -> Outline:
-    """Outline of a mask (H, W) of 0 and 1."""
+    """Return the outline of a mask (H, W) of 0 and 1."""
     return Outline(np.asarray(cv2.resize(255 * mask, (GRID, GRID), interpolation=cv2.INTER_AREA), dtype=np.uint8))
 
 
 def measure_distance(first: Outline, second: Outline) -> float:
-    """Mean distance of two outlines as a share of the side: the area between them by their length.
+    """Return the mean distance of two outlines as a share of the side: the area between them divided by their length.
 
     The length is the total variation of the coverage (the coarea formula, Federer 1959).
     """
     a, b = (o.coverage.astype(np.float64) / 255 for o in (first, second))
-    length = min(_measure_length(a), _measure_length(b))
+    length = min(float(np.hypot(*np.gradient(coverage)).sum()) for coverage in (a, b))
     return float(np.abs(a - b).sum() / length / GRID) if length else float("inf")
 
 
 def is_plain(outline: Outline) -> bool:
-    """Whether a mask is one rectangle or ellipse: two of them are soon alike, which says nothing."""
+    """Return whether a mask is one rectangle or ellipse: two of them are alike by chance."""
     inside = (outline.coverage > 127).astype(np.uint8)
     contours, _ = cv2.findContours(inside, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     if len(contours) != 1:
@@ -58,22 +58,17 @@ def is_plain(outline: Outline) -> bool:
 
 
 def find_near_outlines(outlines: Sequence[Outline]) -> list[tuple[int, int, float]]:
-    """(earlier, later, distance): each outline and its nearest before it, where these are nearly equal.
+    """Return (earlier, later, distance) of each outline and its nearest before it, where both are nearly equal.
 
-    That links all of a group; further pairs would say nothing new. Plain figures are left out.
+    That links all of a group; further pairs would add nothing. Plain figures are skipped.
     """
     telling = [i for i, outline in enumerate(outlines) if not is_plain(outline)]
     if len(telling) < 2:
         return []
-    links = _link_nearest([outlines[i] for i in telling])
-    return [(telling[i], telling[j], distance) for i, j, distance in links if distance <= NEAR_FRAC]
-
-
-def _link_nearest(outlines: Sequence[Outline]) -> list[tuple[int, int, float]]:
-    rows = np.stack(
-        [cv2.resize(o.coverage, (COARSE_GRID, COARSE_GRID), interpolation=cv2.INTER_AREA) for o in outlines]
-    )
-    unit = rows.reshape(len(rows), -1).astype(np.float32)
+    coarse = [
+        cv2.resize(outlines[i].coverage, (COARSE_GRID, COARSE_GRID), interpolation=cv2.INTER_AREA) for i in telling
+    ]
+    unit = np.stack(coarse).reshape(len(telling), -1).astype(np.float32)
     unit -= unit.mean(axis=1, keepdims=True)
     unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-6)
     links = []
@@ -81,12 +76,9 @@ def _link_nearest(outlines: Sequence[Outline]) -> list[tuple[int, int, float]]:
         later = np.arange(start, min(start + CHUNK, len(unit)))
         likeness = unit[later] @ unit[: later[-1]].T
         likeness[np.arange(later[-1]) >= later[:, None]] = -1
-        for second, first in zip(later.tolist(), likeness.argmax(axis=1).tolist(), strict=True):
-            if likeness[second - start, first] >= ALIKE:
-                links.append((first, second, measure_distance(outlines[first], outlines[second])))
+        for j, i in zip(later.tolist(), likeness.argmax(axis=1).tolist(), strict=True):
+            if likeness[j - start, i] >= ALIKE:
+                distance = measure_distance(outlines[telling[i]], outlines[telling[j]])
+                if distance <= NEAR_FRAC:
+                    links.append((telling[i], telling[j], distance))
     return links
-
-
-def _measure_length(coverage: NDArray[np.float64]) -> float:
-    down, across = np.gradient(coverage)
-    return float(np.hypot(down, across).sum())

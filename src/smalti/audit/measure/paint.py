@@ -1,4 +1,4 @@
-"""What is painted on images: spots that no stain explains, and colours that the cohort does not have."""
+"""Paint and ink on images: spots that no stain explains, and colours that the cohort does not have."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ...tissue.foreground import find_light
 from ...tissue.gamut import find_common, measure_foreignness, measure_strangeness
 from .digest import ImageDigest
 from .polygons import draw_outlines
@@ -19,12 +20,12 @@ from .spots import Spot
 LEAST_DISTANCE, SPREADS, EDGE_SHARE = 0.09, 4.0, 0.6
 CLEAR_QUANTILE, USUAL_QUANTILE = 0.995, 0.75
 LEAST_STRANGE_FRAC = 0.006  # of the image, for a region that only the cohort makes strange
-LEAST_FRAC, MOST_FRAC = 0.003, 0.75  # of the image; more is no painted image but no tissue at all
+LEAST_FRAC, MOST_FRAC = 0.003, 0.75  # of the image; beyond it, there is no tissue at all rather than paint on it
 CERTAIN_EXCESS = 2.0  # beyond this a colour is paint even if most images have it
 # Images with a spot as like (grey levels) that make it a habit, in a cohort large enough to have habits.
 NATIVE_FRAC, LIKE, HABIT_IMAGES = 0.3, 30, 10
 BORDER_FRAC, GREY_SPREAD = 0.9, 24  # a black or grey frame fills a side of the image
-DRAWING_FRAC = 0.9  # of what is no glass is even: a drawing, with no tissue to paint on
+DRAWING_FRAC = 0.9  # of all but glass is even: a drawing, with no tissue to paint on
 # Around paint there is the cohort's tissue, on so much of the image; a photograph is no painted tissue.
 REST_DISTANCE, REST_FRAC, LEAST_REST_FRAC = 0.2, 0.6, 0.04
 INK_TEXTURE = 0.6  # tissue seen through ink on glass keeps its texture; digital paint covers it or washes it out
@@ -32,12 +33,12 @@ INK_TEXTURE = 0.6  # tissue seen through ink on glass keeps its texture; digital
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Region:
-    """What is painted on one image, as one region.
+    """Paint or ink on one image, as one region.
 
     Attributes:
         image_frac: share of the image.
         mask_frac: share of the mask; None without a mask or where it is empty.
-        tissue_frac: share of what is no glass.
+        tissue_frac: share of all but glass.
         colour: median RGB.
         outline: polygons of [row_px, col_px] in the full image.
     """
@@ -58,17 +59,21 @@ class Cover:
 
 
 def find_covers(digests: Sequence[ImageDigest]) -> dict[str, Cover]:
-    """Image -> what is painted on it; images with nothing are left out."""
+    """Return image -> paint and ink on it, for images that have any."""
     common = find_common([d.thumbnail for d in digests])
     strange = [None if common is None else measure_strangeness(d.thumbnail, common) for d in digests]
-    bar = _set_bar([s for s in strange if s is not None])
+    # The tissue of this cohort does not reach this distance.
+    bar, reached = LEAST_DISTANCE, [np.quantile(s, CLEAR_QUANTILE) for s in strange if s is not None]
+    if reached:
+        bar = max(LEAST_DISTANCE, SPREADS * float(np.quantile(reached, USUAL_QUANTILE)))
     spots = [d.colours.spots for d in digests]
     covers = {}
     for position, digest in enumerate(digests):
         if digest.colours.even_frac > DRAWING_FRAC:
             continue
-        kept = [k for k, spot in enumerate(spots[position], 1) if _is_paint(spot, position, spots)]
-        ink = [k for k in kept if _is_ink(digest.colours.spots[k - 1])]
+        own = dict(enumerate(spots[position], 1))
+        kept = [k for k, spot in own.items() if _is_paint(spot, spots)]
+        ink = [k for k in kept if not own[k].even and own[k].excess < CERTAIN_EXCESS and own[k].texture > INK_TEXTURE]
         distance = strange[position]
         if not kept and (distance is None or (distance > bar).mean() < LEAST_STRANGE_FRAC):
             continue
@@ -86,15 +91,8 @@ def find_covers(digests: Sequence[ImageDigest]) -> dict[str, Cover]:
     return covers
 
 
-def _set_bar(strange: Sequence[NDArray[np.float32]]) -> float:
-    """Distance that the tissue of this cohort does not reach."""
-    if not strange:
-        return LEAST_DISTANCE
-    reached = [np.quantile(s, CLEAR_QUANTILE) for s in strange]
-    return max(LEAST_DISTANCE, SPREADS * float(np.quantile(reached, USUAL_QUANTILE)))
-
-
-def _is_paint(spot: Spot, position: int, spots: Sequence[tuple[Spot, ...]]) -> bool:
+def _is_paint(spot: Spot, spots: Sequence[tuple[Spot, ...]]) -> bool:
+    """Return whether a spot is neither a grey frame nor a habit of the cohort, whose spots are given by image."""
     if spot.border_frac > BORDER_FRAC and max(spot.colour) - min(spot.colour) < GREY_SPREAD:
         return False
     if spot.excess >= CERTAIN_EXCESS or len(spots) < HABIT_IMAGES:
@@ -107,12 +105,8 @@ def _is_paint(spot: Spot, position: int, spots: Sequence[tuple[Spot, ...]]) -> b
     return alike <= NATIVE_FRAC * len(spots)
 
 
-def _is_ink(spot: Spot) -> bool:
-    return not spot.even and spot.excess < CERTAIN_EXCESS and spot.texture > INK_TEXTURE
-
-
 def _find_strange(distance: NDArray[np.float32], bar: float, size_px: tuple[int, int]) -> NDArray[np.bool_]:
-    """Connected regions of strange colour, grown to their edge, at the working size."""
+    """Return connected regions of strange colour, grown to their edge, at the working size."""
     large = np.asarray(cv2.resize(distance, size_px[::-1], interpolation=cv2.INTER_LINEAR))
     count, regions = cv2.connectedComponents((large > EDGE_SHARE * bar).astype(np.uint8), connectivity=8)
     core = cv2.morphologyEx((large > bar).astype(np.uint8), cv2.MORPH_OPEN, np.ones((5, 5)))
@@ -122,15 +116,13 @@ def _find_strange(distance: NDArray[np.float32], bar: float, size_px: tuple[int,
 
 
 def _lies_on_tissue(digest: ImageDigest, covered: NDArray[np.bool_], common: NDArray[np.float32]) -> bool:
-    """True where what is left of the image has the colours of the cohort."""
+    """Return whether the rest of the image has the colours of the cohort."""
     height, width = digest.thumbnail.shape[:2]
     free = cv2.resize(covered.astype(np.uint8), (width, height), interpolation=cv2.INTER_AREA) == 0
-    rest = measure_foreignness(digest.thumbnail, common)[free & ~_is_glass(digest.thumbnail)] < REST_DISTANCE
+    rest = (
+        measure_foreignness(digest.thumbnail, common)[free & ~find_light(digest.thumbnail, grey=False)] < REST_DISTANCE
+    )
     return bool(rest.sum() > LEAST_REST_FRAC * free.size and rest.mean() > REST_FRAC)
-
-
-def _is_glass(thumbnail: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    return np.asarray(thumbnail.min(axis=2) > 190)
 
 
 def _describe(digest: ImageDigest, inside: NDArray[np.bool_]) -> Region | None:
@@ -139,7 +131,7 @@ def _describe(digest: ImageDigest, inside: NDArray[np.bool_]) -> Region | None:
         return None
     height, width = digest.thumbnail.shape[:2]
     small = cv2.resize(inside.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST).astype(bool)
-    tissue = ~_is_glass(digest.thumbnail) | small
+    tissue = ~find_light(digest.thumbnail, grey=False) | small
     mask = digest.colours.read_mask()
     red, green, blue = (int(v) for v in np.median(digest.thumbnail[small], axis=0)) if small.any() else (0, 0, 0)
     return Region(

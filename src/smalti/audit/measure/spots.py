@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ...tissue.density import measure_excess
+from ...tissue.foreground import find_light
+from ...tissue.gamut import measure_excess
 
 WORKING_PX = 512  # longer side of what is looked at; averaging to it leaves tissue its texture and paint its evenness
 SMOOTH_PX = 1.5
@@ -25,8 +26,7 @@ EVEN_SPOT_FRAC = 0.3  # the rest of an even spot is its soft edge
 MIN_SEED_FRAC = 0.0005  # of the image
 MOST_SPOTS = 250
 RIM_PX = 4
-RECTANGLE_FILL, LEAST_RECTANGLE_FRAC = 0.96, 0.003  # even glass is no paint, but a sheet of it is
-GLASS_LEVEL, GLASS_SPREAD = 190, 30  # glass is light and nearly grey; it is even in any compressed image
+RECTANGLE_FILL, LEAST_RECTANGLE_FRAC = 0.96, 0.003  # even glass is not paint, but a sheet of it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +52,12 @@ class Spot:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ColourSummary:
-    """What the search for paint needs to know of one image.
+    """The facts about one image that the search for paint needs.
 
     Attributes:
         size_px: (height, width) of the working size.
         spots: regions to be judged beside the other images.
-        even_frac: share of what is no glass that is as even as paint; nearly all of a drawing.
+        even_frac: share of all but glass that is as even as paint; nearly all of a drawing.
         labels: compressed (height, width) map, 0 or 1 + position in ``spots``.
         mask: compressed (height, width) map of the image's mask, 0 and 1; None without.
     """
@@ -69,11 +69,11 @@ class ColourSummary:
     mask: bytes | None
 
     def read_labels(self) -> NDArray[np.uint8]:
-        """The map of the spots, (height, width)."""
+        """Return the map of the spots, (height, width)."""
         return _unpack(self.labels, self.size_px)
 
     def read_mask(self) -> NDArray[np.bool_] | None:
-        """The mask at the working size, (height, width)."""
+        """Return the mask at the working size, (height, width)."""
         return None if self.mask is None else _unpack(self.mask, self.size_px).astype(bool)
 
 
@@ -82,7 +82,11 @@ def summarise_colours(picture: NDArray[np.uint8], mask: NDArray[np.uint8] | None
     scale = min(1.0, WORKING_PX / max(picture.shape[:2]))
     height, width = (max(1, round(n * scale)) for n in picture.shape[:2])
     small = np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
-    detail, tissue = _measure_detail(small), ~_find_glass(small)
+    fine = small.astype(np.float32)
+    red, green, blue = cv2.split(cv2.absdiff(fine, cv2.blur(fine, (3, 3))))
+    detail = np.asarray(cv2.max(cv2.max(red, green), blue), dtype=np.float32)
+    smooth = np.asarray(cv2.GaussianBlur(small, (0, 0), SMOOTH_PX), dtype=np.uint8)
+    tissue = ~find_light(smooth, grey=True)
     labels, spots = _find_spots(small, detail, tissue)
     even_frac = float((cv2.blur(detail, (5, 5)) <= SEED_DETAIL)[tissue].mean()) if tissue.any() else 0.0
     packed = None
@@ -93,12 +97,6 @@ def summarise_colours(picture: NDArray[np.uint8], mask: NDArray[np.uint8] | None
 
 def _unpack(packed: bytes, size_px: tuple[int, int]) -> NDArray[np.uint8]:
     return np.frombuffer(zlib.decompress(packed), dtype=np.uint8).reshape(size_px)
-
-
-def _measure_detail(small: NDArray[np.uint8]) -> NDArray[np.float32]:
-    fine = small.astype(np.float32)
-    red, green, blue = cv2.split(cv2.absdiff(fine, cv2.blur(fine, (3, 3))))
-    return np.asarray(cv2.max(cv2.max(red, green), blue), dtype=np.float32)
 
 
 def _find_spots(
@@ -120,16 +118,27 @@ def _find_spots(
     for number, region in enumerate(kept, start=1):
         inside = regions == region
         labels[inside] = number
-        share = float(even[inside].mean())
-        texture = _measure_core(inside, detail) / max(usual, 1e-6)
-        spots.append(_describe_spot(small, inside, excess=excess, even_frac=share, texture=texture))
+        # Half of a region lies deepest, where its edge does not count.
+        depth = cv2.distanceTransform(np.pad(inside.astype(np.uint8), 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
+        core = inside & (depth >= np.median(depth[inside]))
+        red, green, blue = (int(v) for v in np.median(small[inside], axis=0))
+        spots.append(
+            Spot(
+                colour=(red, green, blue),
+                area_frac=float(inside.mean()),
+                excess=float(np.median(excess[inside])),
+                even=float(even[inside].mean()) > EVEN_SPOT_FRAC,
+                texture=float(np.median(detail[core])) / max(usual, 1e-6),
+                border_frac=max(float(side.mean()) for side in (inside[0], inside[-1], inside[:, 0], inside[:, -1])),
+            )
+        )
     return labels, tuple(spots)
 
 
 def _find_even(
     detail: NDArray[np.float32], tissue: NDArray[np.bool_], usual: float
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Where pixels are as even as paint, and where nearly so; sheets of glass count, other glass does not."""
+    """Return where pixels are as even as paint, and where nearly so; sheets of glass count, other glass does not."""
     level = cv2.blur(detail, (5, 5))
     exact = cv2.blur(detail, (3, 3)) <= min(EXACT_DETAIL, SEED_SHARE * usual)
     flat = exact | (level <= min(SEED_DETAIL, SEED_SHARE * usual))
@@ -141,9 +150,9 @@ def _find_even(
 
 
 def _find_rectangles(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Those of the connected regions that fill a rectangle, turned or not.
+    """Return the connected regions that fill a rectangle, turned or not.
 
-    At the rim of an image it may be what a scanner left out.
+    A rectangle at the rim of an image may be a part that the scanner did not cover, so it does not count.
     """
     kept = np.zeros(inside.shape, np.uint8)
     height, width = inside.shape
@@ -156,37 +165,3 @@ def _find_rectangles(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
         if around >= LEAST_RECTANGLE_FRAC * inside.size and cv2.contourArea(contour) >= RECTANGLE_FILL * around:
             cv2.drawContours(kept, [contour], -1, 1, cv2.FILLED)
     return kept.astype(bool) & inside
-
-
-def _find_glass(small: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    smooth = cv2.GaussianBlur(small, (0, 0), SMOOTH_PX)
-    red, green, blue = cv2.split(smooth)  # an axis of three is slow to reduce along
-    darkest, lightest = cv2.min(cv2.min(red, green), blue), cv2.max(cv2.max(red, green), blue)
-    return np.asarray((darkest > GLASS_LEVEL) & (cv2.subtract(lightest, darkest) < GLASS_SPREAD))
-
-
-def _measure_core(inside: NDArray[np.bool_], detail: NDArray[np.float32]) -> float:
-    """Median detail of the half of a region that lies deepest, where its edge does not count."""
-    depth = cv2.distanceTransform(np.pad(inside.astype(np.uint8), 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
-    core = inside & (depth >= np.median(depth[inside]))
-    return float(np.median(detail[core]))
-
-
-def _describe_spot(
-    small: NDArray[np.uint8],
-    inside: NDArray[np.bool_],
-    *,
-    excess: NDArray[np.float32],
-    even_frac: float,
-    texture: float,
-) -> Spot:
-    red, green, blue = (int(v) for v in np.median(small[inside], axis=0))
-    sides = (inside[0], inside[-1], inside[:, 0], inside[:, -1])
-    return Spot(
-        colour=(red, green, blue),
-        area_frac=float(inside.mean()),
-        excess=float(np.median(excess[inside])),
-        even=even_frac > EVEN_SPOT_FRAC,
-        texture=texture,
-        border_frac=max(float(side.mean()) for side in sides),
-    )

@@ -1,4 +1,4 @@
-"""What can be known of an image without looking at its tissue, and what a glance at its colours says."""
+"""Facts about an image that are not its tissue: size, file, scale, mean colours, mask, name."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from pathlib import PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
+from ...tissue.foreground import split_by_density
 from ...types import Sample
 from .digest import ImageDigest
 
-TISSUE_OD = 0.15  # optical density of the palest stain (Macenko et al. 2009)
-GLASS_OD = 0.05  # of the darkest glass: light that falls off by a tenth towards the corners
 GLASS_FRAC = 0.02  # of an image, so that its light can be told
 GLASS_LEVEL = 170  # darkest channel of the brightest spot: below, tissue covers all of the image
 GLASS_SPREAD = 40  # eosin, the palest stain, spreads the channels further
@@ -28,7 +27,7 @@ class Trait:
     """One number about each image.
 
     Attributes:
-        name: as a sentence wants it, for example ``width``.
+        name: as it stands in a sentence, for example ``width``.
         values: (n,), NaN where it is not known.
         unit: behind a number; empty where there is none.
         flag: True where the values are 0 and 1, and the name says what 1 means.
@@ -41,7 +40,7 @@ class Trait:
 
 
 def tabulate_traits(digests: Sequence[ImageDigest]) -> dict[str, list[Trait]]:
-    """Kind -> traits of the images, without those that are the same for all."""
+    """Return kind -> traits of the images, without those that are the same for all."""
     heights, widths = (np.array([d.size_px[axis] for d in digests], dtype=float) for axis in (0, 1))
     sources = [d.source for d in digests]
     formats = [s.format for s in sources]
@@ -68,9 +67,9 @@ def tabulate_traits(digests: Sequence[ImageDigest]) -> dict[str, list[Trait]]:
 
 
 def tabulate_names(samples: Sequence[Sample], classes: Sequence[str], *, layout: str) -> list[Trait]:
-    """Traits of file and folder names, and of their order.
+    """Return traits of file and folder names, and of their order.
 
-    A name that says its class does so by construction: the class folder and the words of class names are left out.
+    A name that says its class does so by construction: the class folder and the words of class names are skipped.
     """
     classes_said = {_fold(name) for name in classes}
     paths = [PurePosixPath(s.image) for s in samples]
@@ -84,19 +83,14 @@ def tabulate_names(samples: Sequence[Sample], classes: Sequence[str], *, layout:
     common = [w for w, count in known.most_common(MOST_WORDS) if 1 < count < len(samples)]
     traits = [_flag(f"'{w}' in the name", [w in found for found in words]) for w in common]
     traits += [_flag(f"folder '{name}'", [f == name for f in folders]) for name in sorted(set(folders))[:MOST_WORDS]]
-    return [t for t in (*traits, *_number_names(paths)) if _varies(t)]
-
-
-def _number_names(paths: Sequence[PurePosixPath]) -> list[Trait]:
-    """First and last number of the names; the last only where it counts through all images."""
     numbers = [[int(n[-15:]) for n in re.findall(r"\d+", path.stem)] for path in paths]
-    if not all(numbers):
-        return []
-    last = [found[-1] for found in numbers]
-    traits = [_number("last number in the name", last)] if len(set(last)) >= RUNNING * len(last) else []
-    if all(len(found) > 1 for found in numbers):
-        traits.append(_number("first number in the name", [found[0] for found in numbers]))
-    return traits
+    if all(numbers):
+        last = [found[-1] for found in numbers]
+        if len(set(last)) >= RUNNING * len(last):  # it counts through all images
+            traits.append(_number("last number in the name", last))
+        if all(len(found) > 1 for found in numbers):
+            traits.append(_number("first number in the name", [found[0] for found in numbers]))
+    return [t for t in traits if _varies(t)]
 
 
 def _fold(text: str) -> str:
@@ -117,12 +111,11 @@ def _varies(trait: Trait) -> bool:
 
 
 def _measure_colours(thumbnail: NDArray[np.uint8]) -> list[float]:
-    """Mean and spread of the tissue's channels, and the glass's colour: nine numbers, NaN where there is too little."""
+    """Return mean and spread of tissue's channels and the colour of glass: nine numbers, NaN for too few pixels."""
     pixels = thumbnail.reshape(-1, 3).astype(np.float64)
     light = np.percentile(pixels, 99, axis=0)
-    density = -np.log10((pixels + 1) / (light + 1)).mean(axis=1)
-    clear = density < GLASS_OD
-    tissue, glass = pixels[density >= TISSUE_OD], pixels[clear]
+    dense, clear = split_by_density(pixels, light)
+    tissue, glass = pixels[dense], pixels[clear]
     plain = light.min() >= GLASS_LEVEL and np.ptp(light) <= GLASS_SPREAD and clear.mean() >= GLASS_FRAC
     stained = [*tissue.mean(axis=0), *tissue.std(axis=0)] if len(tissue) else [np.nan] * 6
     return [*stained, *(np.median(glass, axis=0) if plain else [np.nan] * 3)]

@@ -74,5 +74,5 @@ def build_described(backbone: str) -> Described:
     """
     names = backbone.removeprefix(PREFIX).split(JOIN)
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise PartError(f"{backbone} has {', '.join(twice)} twice. Fix: name each description once")
+        raise PartError(f"{backbone} has {', '.join(twice)} twice", fix="name each description once")
     return Described([(name, DESCRIPTIONS.build(name)) for name in names])

@@ -25,7 +25,7 @@ def write_outcomes(cohort: Cohort, audit: Audit, decisions: Sequence[Decision]) 
         severity = min((f.severity for f in found), key=SEVERITIES.index, default="–")
         proposed = {f.images[0] for f in found if f.proposal != "keep"}
         decided = f"{len(proposed & settled.keys())} of {len(proposed)}" if proposed else "–"
-        rows.append((code, outcome, severity, decided))
+        rows.append((code, str(outcome), severity, decided))
     total = count_things(len(cohort.samples), "image")
     cases = count_things(len({s.case for s in cohort.samples}), "case")
     blocks: list[Block] = [
@@ -52,7 +52,7 @@ def write_suspects(record: RunRecord) -> Section:
     if record.suspects is None:
         return not_applicable("suspects", "Label suspects", "there is no suspects.json; 'smalti evaluate' writes it")
     found, outcomes = record.suspects.findings, record.suspects.outcomes
-    rows = list(outcomes.items())
+    rows = [(name, str(outcome)) for name, outcome in outcomes.items()]
     text = (
         "Labels that were contradicted by networks and look-alikes that had not seen them. A suspect is a question to "
         "a person: hard images are among them, and nothing is changed until decisions.csv says so."

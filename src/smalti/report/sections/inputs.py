@@ -80,7 +80,7 @@ def write_audit(record: RunRecord) -> Section:
     for code, outcome in audit.outcomes.items():
         findings = [f for f in audit.findings if f.code == code]
         severity = ", ".join(sorted({f.severity for f in findings})) or "–"
-        rows.append((code, outcome, severity, findings[0].message if findings else "–"))
+        rows.append((code, str(outcome), severity, findings[0].message if findings else "–"))
     others = Counter(f.code for f in audit.findings if f.code not in audit.outcomes)
     rows += [(code, f"{number} found", "–", "–") for code, number in others.items()]
     blocks: list[Block] = [

@@ -140,7 +140,7 @@ def inspect_ground(
         sealing = seal_cohort(sealing.cohort, seal_path, contents=contents, share=share, cache=cache, listener=listener)
         seen = hide_sealed(seen, sealing.cohort)
     for code, outcome in seen.outcomes.items():
-        if outcome != "nothing found":
+        if outcome.found != 0 or outcome.reason:
             listener.say(f"audit, {code}: {outcome}")
     decisions += _accept(seen, recipe, decisions_path, contents=contents, root=cohort.root, listener=listener)
     decisions = tuple(settle_decisions(decisions).values())

@@ -16,7 +16,7 @@ def resolve_plan(plan: Recipe, *, listener: Listener) -> Recipe:
     for note in notes:
         listener.say(note)
     if plan.model.without_weights == "scratch" and find_weights(plan.model) is None:
-        listener.say(describe_missing_weights(plan.model).split(". Fix")[0] + "; a small backbone starts from scratch")
+        listener.say(f"{describe_missing_weights(plan.model).message}; a small backbone starts from scratch")
         plan = overlay_recipe(plan, "scratch")
     plan = _settle_norm(plan, listener=listener)
     plan = plan.model_copy(update={"train": settle_train(plan.train)})
