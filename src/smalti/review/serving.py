@@ -92,11 +92,7 @@ class Pictures:
         def draw() -> bytes:
             bits, pixels = self._bits.get(path), self._pixels.get(stamp_file(path))
             if box is None:
-                drawn = (
-                    read_thumbnail(path, longest_px=longest_px, bits=bits)
-                    if pixels is None
-                    else _shrink(pixels, longest_px)
-                )
+                part = read_thumbnail(path, longest_px=longest_px, bits=bits) if pixels is None else pixels
             else:
                 row, col, height, width = box
                 if pixels is None and path.suffix.lower() not in SLIDE_SUFFIXES and np.prod(read_size(path)) <= KEPT_PX:
@@ -104,13 +100,16 @@ class Pictures:
                     self._pixels.put(stamp_file(path), pixels, size_bytes=pixels.nbytes)
                 inside = pixels is not None and min(row, col) >= 0 and min(height, width) >= 1
                 if pixels is None or not inside or row + height > len(pixels) or col + width > len(pixels[0]):
-                    # It says what is wrong with the box.
-                    drawn = read_region(
+                    part = read_region(
                         path, row, col, height_px=height, width_px=width, longest_px=longest_px, bits=bits
-                    )
+                    )  # it says what is wrong with the box
                 else:
-                    drawn = _shrink(pixels[row : row + height, col : col + width], longest_px)
-            return cv2.imencode(".jpg", drawn[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
+                    part = pixels[row : row + height, col : col + width]
+            scale = longest_px / max(part.shape[:2])
+            if scale < 1:
+                size = (max(1, round(part.shape[1] * scale)), max(1, round(part.shape[0] * scale)))
+                part = np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+            return cv2.imencode(".jpg", part[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
 
         return self._draw(path, (box, longest_px), draw)
 
@@ -163,11 +162,3 @@ def stamp_file(path: Path) -> tuple[str, int, int, int]:
     except OSError:
         return str(path), -1, -1, -1
     return str(path), state.st_size, state.st_mtime_ns, state.st_ctime_ns  # programs cannot set the last one back
-
-
-def _shrink(pixels: NDArray[np.uint8], longest_px: int) -> NDArray[np.uint8]:
-    scale = longest_px / max(pixels.shape[:2])
-    if scale >= 1:
-        return pixels
-    size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
-    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
