@@ -243,7 +243,8 @@ def _send_picture(request: Request) -> Response:
     card = _find_card(request)
     if card.sample is None:
         raise HTTPException(415, f"'{card.image}' could not be read")
-    box, default = None, "256"
+    box: tuple[int, ...] | None = None
+    default = "256"
     if request.url.path == "/region":
         box = tuple(_read_number(request, name, least=0, most=10**9 - 1) for name in ("row", "col", "height", "width"))
         default = ""

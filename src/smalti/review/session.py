@@ -166,10 +166,11 @@ class ReviewSession:
                 known, settled = entry in self._log.entries, dict(self._log.settled)
             if known or not images:
                 return False
-            about = dict.fromkeys(images)
+            about = images
             if action == "relabel":  # all images that share their label by their case, except excluded ones
                 case_mates = (other for image in images for other in self.bound.get(image, ()))
-                about |= dict.fromkeys(i for i in case_mates if i not in settled or settled[i].action != "exclude")
+                included = (i for i in case_mates if i not in settled or settled[i].action != "exclude")
+                about = list(dict.fromkeys((*images, *included)))
             rows = []
             for image in about:
                 card, answered = self.cards.get(image), finding
