@@ -18,7 +18,7 @@ from smalti.audit import Audit, read_decisions
 from smalti.errors import DataError
 from smalti.logbook.seal import find_seal, list_seals, read_seal, write_seal
 from smalti.recipe import load_recipe
-from smalti.review import Desk
+from smalti.review import ReviewSession
 from smalti.store import hash_file, write_json
 from smalti.types import Cohort
 from smalti.workflow import Ground
@@ -359,10 +359,10 @@ def test_images_that_cannot_be_read_are_decided_by_content_too(data: Path, runs:
 def test_what_is_decided_on_the_page_says_what_it_is_about(data: Path, runs: Path) -> None:
     ground, _ = look(data, runs)
     path = workflow.find_decisions(data, runs=runs)
-    desk = Desk(ground.whole, Audit((), {}), decisions_path=path, who="me", contents=ground.contents)
-    desk.record([name_image(3)], "exclude", entry="one")
-    desk.record([name_image(4)], "exclude", entry="two")
-    desk.undo("two", entry="three")
+    session = ReviewSession(ground.whole, Audit((), {}), decisions_path=path, who="me", contents=ground.contents)
+    session.record([name_image(3)], "exclude", entry="one")
+    session.record([name_image(4)], "exclude", entry="two")
+    session.undo("two", entry="three")
     rows = read_decisions(path)
     assert [row.content for row in rows] == [hash_file(data / row.image) for row in rows]
     assert {row.folder for row in rows} == {str(data)}

@@ -104,7 +104,7 @@ def test_terminal_and_report_say_where_it_diverged(
     )
     assert sum("phase transfer diverged in epoch 2" in line for line in heard) >= 2
     page = (result.path / "report.html").read_text(encoding="utf-8")
-    assert "Training diverged (weights that are no numbers any more): seed 0, fold 0, transfer, epoch 2" in page
+    assert "Training diverged (NaN weights): seed 0, fold 0, transfer, epoch 2" in page
 
 
 # --- half precision and devices -----------------------------------------------------------------------------------

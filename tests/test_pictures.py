@@ -408,7 +408,7 @@ def test_a_dark_image_is_dark_wherever_its_cohort_is_read(tmp_path: Path) -> Non
     assert audit.digest.image("0.tif").thumbnail.max() < 16
     assert images.read_image(cohort.samples[0].path).max() > 100, "by its own largest value"
     pictures = Pictures(cohort.root, bits={s.path: s.bits for s in cohort.samples})
-    shown = np.asarray(Image.open(BytesIO(pictures.draw_whole(cohort.samples[0].path, longest_px=50))))
+    shown = np.asarray(Image.open(BytesIO(pictures.draw_picture(cohort.samples[0].path, longest_px=50))))
     assert shown.max() < 16
 
 

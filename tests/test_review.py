@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from desks import draw_cohort, enter, find_decisions, name_cohort, open_desk, send
+from sessions import draw_cohort, enter, find_decisions, name_cohort, open_session, send
 from smalti.audit import append_decisions, hold_decisions, read_decisions, settle_decisions
 from smalti.audit.decisions import accept_proposals
 from smalti.errors import DataError, FaultError
@@ -36,46 +36,46 @@ def list_rows(cohort: Cohort) -> list[tuple[str, str, str]]:
 
 
 def test_undo_goes_back_step_by_step_to_undecided(cohort: Cohort) -> None:
-    desk = open_desk(cohort)
-    desk.record(["a.png"], "relabel", label="z", entry="1")
-    desk.record(["a.png"], "exclude", entry="2")
-    desk.record(["a.png"], "keep", entry="3")
+    session = open_session(cohort)
+    session.record(["a.png"], "relabel", label="z", entry="1")
+    session.record(["a.png"], "exclude", entry="2")
+    session.record(["a.png"], "keep", entry="3")
     wanted = [("exclude", ""), ("relabel", "z"), None]
     for i, before in zip((3, 2, 1), wanted, strict=True):
-        desk = open_desk(cohort)  # as after a restart
+        session = open_session(cohort)  # as after a restart
         for _ in range(2):  # the answer was lost, so the page asks again
-            desk.undo(str(i), entry=f"u{i}")
-            made = desk.decided().get("a.png")
+            session.undo(str(i), entry=f"u{i}")
+            made = session.decided().get("a.png")
             assert (made and (made.action, made.label)) == before
     assert len(list_rows(cohort)) == 6
     assert list_rows(cohort)[-1] == ("a.png", "reset", "")
-    desk.record(["a.png"], "exclude", entry="4")
-    desk.undo("4", entry="u4")
-    assert not desk.decided()
+    session.record(["a.png"], "exclude", entry="4")
+    session.undo("4", entry="u4")
+    assert not session.decided()
 
 
 def test_a_label_that_belongs_to_the_case_is_changed_for_the_whole_case_in_one_act(tmp_path: Path) -> None:
     cohort = name_cohort(tmp_path / "data", 6)
     cohort = replace(cohort, labelled=tuple(replace(s, case="pq"[i % 2]) for i, s in enumerate(cohort.labelled)))
-    desk = open_desk(cohort)
-    desk.record(["2.png"], "exclude", entry="1")
-    desk.record(["0.png"], "relabel", label="b", entry="2")
-    assert {i: d.action for i, d in desk.decided().items()} == dict(
+    session = open_session(cohort)
+    session.record(["2.png"], "exclude", entry="1")
+    session.record(["0.png"], "relabel", label="b", entry="2")
+    assert {i: d.action for i, d in session.decided().items()} == dict(
         zip(("0.png", "2.png", "4.png"), ("relabel", "exclude", "relabel"), strict=True)
     )
     before = list_rows(cohort)
     for refused in (["4.png"], ["2.png"]):  # either would leave two labels in the case
         with pytest.raises(DataError, match="a label belongs to the whole case"):
-            desk.record(refused, "keep", entry=f"keep {refused}")
+            session.record(refused, "keep", entry=f"keep {refused}")
     assert list_rows(cohort) == before
-    desk.undo("2", entry="3")
-    assert {i: d.action for i, d in desk.decided().items()} == {"2.png": "exclude"}
+    session.undo("2", entry="3")
+    assert {i: d.action for i, d in session.decided().items()} == {"2.png": "exclude"}
 
 
 def test_an_undecided_image_is_undecided_for_everybody(cohort: Cohort) -> None:
-    desk = open_desk(cohort)
-    desk.record(["a.png"], "exclude", entry="1")
-    desk.undo("1", entry="2")
+    session = open_session(cohort)
+    session.record(["a.png"], "exclude", entry="1")
+    session.undo("1", entry="2")
     rows = read_decisions(find_decisions(cohort))
     assert settle_decisions(rows) == {}
     finding = Finding("blank", "warning", ("a.png",), 1.0, "m", "exclude")
@@ -83,21 +83,21 @@ def test_an_undecided_image_is_undecided_for_everybody(cohort: Cohort) -> None:
 
 
 def test_what_was_decided_again_elsewhere_is_not_undone(cohort: Cohort) -> None:
-    desk, other = open_desk(cohort), open_desk(cohort)
-    desk.record(["a.png", "b.png"], "exclude", entry="bulk")
+    session, other = open_session(cohort), open_session(cohort)
+    session.record(["a.png", "b.png"], "exclude", entry="bulk")
     other.record(["a.png"], "keep", entry="1")
-    desk.undo("bulk", entry="2")
-    assert {image: d.action for image, d in desk.decided().items()} == {"a.png": "keep"}
+    session.undo("bulk", entry="2")
+    assert {image: d.action for image, d in session.decided().items()} == {"a.png": "keep"}
     with pytest.raises(DataError, match="decided again"):
-        desk.undo("bulk", entry="3")
+        session.undo("bulk", entry="3")
     with pytest.raises(DataError, match="nothing was undone"):
-        desk.undo("never", entry="4")
+        session.undo("never", entry="4")
 
 
 def test_a_bulk_act_is_one_write_and_one_undo(tmp_path: Path) -> None:
     cohort = name_cohort(tmp_path / "data", 50)
     names = [s.image for s in cohort.samples]
-    client = enter(open_desk(cohort))
+    client = enter(open_session(cohort))
     assert send(client, images=[*names, "no.png"], action="exclude").status_code == 400
     assert not list_rows(cohort)
     for _ in range(2):
@@ -111,30 +111,30 @@ def test_a_bulk_act_is_one_write_and_one_undo(tmp_path: Path) -> None:
 def test_killed_servers_and_retries_keep_each_decision_once(tmp_path: Path) -> None:
     cohort = name_cohort(tmp_path / "data", 200)
     draw = random.Random(0)
-    client = enter(open_desk(cohort))
+    client = enter(open_session(cohort))
     wanted = []
     for i, sample in enumerate(cohort.samples):
         action = draw.choice(["keep", "exclude"])
         wanted.append((sample.image, action, ""))
         for _ in range(draw.randint(1, 3)):  # the answer was lost, so the page asks again
             if draw.random() < 0.2:
-                client = enter(open_desk(cohort))
+                client = enter(open_session(cohort))
             assert send(client, images=[sample.image], action=action, entry=f"t-{i}").status_code == 200
             assert list_rows(cohort)[-1] == wanted[-1]
     assert list_rows(cohort) == wanted
 
 
 def test_a_late_retry_does_not_go_before_what_came_later(cohort: Cohort) -> None:
-    open_desk(cohort).record(["a.png"], "keep", entry="one-1")
-    open_desk(cohort).record(["a.png"], "exclude", entry="other-1")
-    assert not open_desk(cohort).record(["a.png"], "keep", entry="one-1")
-    assert open_desk(cohort).decided()["a.png"].action == "exclude"
+    open_session(cohort).record(["a.png"], "keep", entry="one-1")
+    open_session(cohort).record(["a.png"], "exclude", entry="other-1")
+    assert not open_session(cohort).record(["a.png"], "keep", entry="one-1")
+    assert open_session(cohort).decided()["a.png"].action == "exclude"
 
 
 def _decide_all(root: Path, part: list[str]) -> None:
-    desk = open_desk(name_cohort(root, 60))
+    session = open_session(name_cohort(root, 60))
     for name in part:
-        desk.record([name], "exclude", entry=f"p-{name.removesuffix('.png')}")
+        session.record([name], "exclude", entry=f"p-{name.removesuffix('.png')}")
 
 
 def test_two_processes_and_a_rule_lose_nothing(tmp_path: Path) -> None:
@@ -193,45 +193,45 @@ def test_rows_by_other_hands_stay_and_new_ones_follow(cohort: Cohort, before: st
     path = find_decisions(cohort)
     path.write_bytes(before.encode())
     old = read_decisions(path)
-    desk = open_desk(cohort)
-    desk.record(["c.png"], "exclude", entry="1")
-    desk.record(["c.png"], "keep", entry="2")
+    session = open_session(cohort)
+    session.record(["c.png"], "exclude", entry="1")
+    session.record(["c.png"], "keep", entry="2")
     rows = read_decisions(path)
     assert rows[: len(old)] == old
     assert [(row.image, row.action) for row in rows[len(old) :]] == [("c.png", "exclude"), ("c.png", "keep")]
-    assert desk.decided() == settle_decisions(rows)
+    assert session.decided() == settle_decisions(rows)
 
 
 def test_news_tells_what_was_added_and_all_after_other_hands(cohort: Cohort) -> None:
-    desk = open_desk(cohort)
-    desk.record(["a.png"], "keep", entry="1")
-    at = desk.news("")["at"]
-    assert not desk.news(at)["decisions"]
-    open_desk(cohort).record(["b.png"], "exclude", entry="2")
-    news = desk.news(at)
+    session = open_session(cohort)
+    session.record(["a.png"], "keep", entry="1")
+    at = session.news("")["at"]
+    assert not session.news(at)["decisions"]
+    open_session(cohort).record(["b.png"], "exclude", entry="2")
+    news = session.news(at)
     assert (news["all"], list(news["decisions"])) == (False, ["b.png"])
-    desk.undo("2", entry="3")
-    assert desk.news(news["at"])["decisions"] == {"b.png": None}
+    session.undo("2", entry="3")
+    assert session.news(news["at"])["decisions"] == {"b.png": None}
     find_decisions(cohort).write_text("image,action\nc.png,keep\n")
-    assert desk.news(news["at"])["all"]
-    assert list(desk.decided()) == ["c.png"]
+    assert session.news(news["at"])["all"]
+    assert list(session.decided()) == ["c.png"]
     find_decisions(cohort).unlink()
-    assert not desk.decided()
-    assert open_desk(cohort).news(at)["all"]  # a restarted server
+    assert not session.decided()
+    assert open_session(cohort).news(at)["all"]  # a restarted server
 
 
 # --- what is shown ------------------------------------------------------------------------------------------------
 
 
 def test_worst_first_and_changes_are_noticed(cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("smalti.review.desk.GLANCE_S", 0.0)
-    monkeypatch.setattr("smalti.review.desk.GLANCE_SHARE", 1e9)
+    monkeypatch.setattr("smalti.review.session.POLL_S", 0.0)
+    monkeypatch.setattr("smalti.review.session.POLL_SHARE", 1e9)
     findings = (
         Finding("x", "info", ("a.png",), 9.0, "m"),
         Finding("y", "error", ("c.png",), 1.0, "m"),
         Finding("y", "error", ("b.png",), 2.0, "m"),
     )
-    client = enter(open_desk(cohort, findings))
+    client = enter(open_session(cohort, findings))
     state = client.get("/state").json()
     assert [card["image"] for card in state["cards"]] == ["b.png", "c.png", "a.png", "page.png"]
     assert state["changed"] is False
@@ -240,7 +240,7 @@ def test_worst_first_and_changes_are_noticed(cohort: Cohort, monkeypatch: pytest
 
 
 def test_a_finding_about_an_image_that_could_not_be_read_is_a_card(cohort: Cohort) -> None:
-    client = enter(open_desk(cohort, (Finding("integrity", "error", ("gone.png",), 1.0, "cut off", "exclude"),)))
+    client = enter(open_session(cohort, (Finding("integrity", "error", ("gone.png",), 1.0, "cut off", "exclude"),)))
     card = client.get("/state").json()["cards"][0]
     assert (card["image"], card["part"], card["actions"]) == ("gone.png", "unreadable", ["exclude"])
     assert client.get("/card?image=gone.png").json()["findings"][0]["message"] == "cut off"
@@ -251,14 +251,14 @@ def test_a_finding_about_an_image_that_could_not_be_read_is_a_card(cohort: Cohor
 
 
 def test_senseless_decisions_are_refused(cohort: Cohort) -> None:
-    client = enter(open_desk(cohort))
+    client = enter(open_session(cohort))
     assert send(client, images=["no.png"], action="keep").status_code == 400
     assert send(client, images=["a.png"], action="burn").status_code == 400
     assert send(client, images=["a.png"], action="reset").status_code == 400
     assert send(client, images=["a.png"], action="repair").status_code == 400
     assert send(client, images=["a.png"], action="relabel", label="no").status_code == 400
     assert send(client, images=["a.png"], action="keep", entry="").status_code == 400
-    client = enter(open_desk(replace(cohort, labelled=(), unlabelled=cohort.labelled)))
+    client = enter(open_session(replace(cohort, labelled=(), unlabelled=cohort.labelled)))
     assert send(client, images=["a.png"], action="relabel", label="z").status_code == 400
     assert send(client, images=["a.png"], action="exclude").status_code == 400
     assert not find_decisions(cohort).exists()
@@ -270,7 +270,7 @@ def test_a_repair_names_the_finding_that_it_repairs(cohort: Cohort) -> None:
         Finding("foreign", "error", ("a.png",), 1.0, "m"),
         Finding("painted", "warning", ("a.png",), 1.0, "m", "repair", {"outline": outline}),
     )
-    client = enter(open_desk(cohort, findings))
+    client = enter(open_session(cohort, findings))
     told = client.get("/card?image=a.png").json()["findings"]
     assert [(f["proposal"], f["outline"]) for f in told] == [("keep", []), ("repair", outline)]
     assert send(client, images=["a.png"], action="repair").status_code == 200
@@ -288,6 +288,6 @@ def test_regions_show_the_pixels_of_the_file(tmp_path: Path) -> None:
 
 
 def test_the_outline_of_the_mask_lies_where_the_mask_does(cohort: Cohort) -> None:
-    corners = np.array(enter(open_desk(cohort)).get("/outline?image=a.png").json()[0]) * [60, 80]
+    corners = np.array(enter(open_session(cohort)).get("/outline?image=a.png").json()[0]) * [60, 80]
     assert np.allclose(corners.min(axis=0), [20.5, 20.5], atol=0.01)  # centres of the outermost pixels
     assert np.allclose(corners.max(axis=0), [39.5, 59.5], atol=0.01)

@@ -20,7 +20,7 @@ import uvicorn
 from PIL import Image
 
 from chromium import CHROMIUM, Chromium, Tab
-from desks import SCRIPT, draw_cohort, open_desk
+from sessions import SCRIPT, draw_cohort, open_session
 from smalti.audit import read_decisions, settle_decisions
 from smalti.audit.labels.traces import Trace
 from smalti.review import Insight, make_app
@@ -193,9 +193,9 @@ def wide(tmp_path: Path) -> Iterator[str]:
     insight = Insight(tmp_path, {"a.png": trace}, {"a.png": 3}, ())
     (tmp_path / "heatmaps").mkdir()
     Image.new("RGB", (50, 40), "red").save(tmp_path / "heatmaps" / "a.png")
-    desk = open_desk(cohort, (painted, twins), insight=insight)
+    session = open_session(cohort, (painted, twins), insight=insight)
     address, listener = take_address(tmp_path / ".address")
-    app = make_app(desk, address.token, port=address.port)
+    app = make_app(session, address.token, port=address.port)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()

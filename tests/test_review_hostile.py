@@ -21,10 +21,10 @@ from filelock import FileLock
 from PIL import Image
 from starlette.testclient import TestClient
 
-from desks import HOME, OWN, SCRIPT, TOKEN, draw_cohort, enter, find_decisions, open_desk, send
+from sessions import HOME, OWN, SCRIPT, TOKEN, draw_cohort, enter, find_decisions, open_session, send
 from smalti.audit import Audit, read_decisions
 from smalti.errors import DataError
-from smalti.review import Desk, Insight, make_app
+from smalti.review import Insight, ReviewSession, make_app
 from smalti.review.guard import LARGEST_BODY
 from smalti.types import Cohort, Finding, Sample
 
@@ -50,7 +50,7 @@ def write_zeros(path: Path, side_px: int) -> None:
 
 
 def test_strangers_stay_out(cohort: Cohort) -> None:
-    stranger = TestClient(make_app(open_desk(cohort), TOKEN, port=8000), base_url=HOME)
+    stranger = TestClient(make_app(open_session(cohort), TOKEN, port=8000), base_url=HOME)
     for path in PATHS:
         assert stranger.get(path).status_code == 403, path
         assert stranger.get(path, headers={"Cookie": "smalti_review_8000=wrong"}).status_code == 403
@@ -60,7 +60,7 @@ def test_strangers_stay_out(cohort: Cohort) -> None:
 
 
 def test_another_name_for_this_computer_is_refused(cohort: Cohort) -> None:
-    client = enter(open_desk(cohort))
+    client = enter(open_session(cohort))
     for host in ("evil.example", "evil.example:8000", "127.0.0.1:9", "127.0.0.1.evil.example:8000", "127.0.0.1", ""):
         for path in PATHS:
             assert client.get(path, headers={"Host": host}).status_code == 403, host
@@ -70,7 +70,7 @@ def test_another_name_for_this_computer_is_refused(cohort: Cohort) -> None:
 @pytest.mark.parametrize("headers", [{}, {"Origin": HOME}, {"X-Smalti": "1"}, {**OWN, "Origin": "http://evil.example"},
                                      {**OWN, "Origin": "null"}, {**OWN, "Content-Type": "text/plain"}])  # fmt: skip
 def test_foreign_posts_are_refused(cohort: Cohort, path: str, headers: dict[str, str]) -> None:
-    client = enter(open_desk(cohort))
+    client = enter(open_session(cohort))
     body = {"images": ["a.png"], "action": "keep", "entry": "1"}
     assert client.post(path, json=body, headers=headers).status_code == 403
     assert client.post(path, data={"images": "a.png"}, headers=OWN).status_code == 403  # a form
@@ -79,7 +79,7 @@ def test_foreign_posts_are_refused(cohort: Cohort, path: str, headers: dict[str,
 
 
 def test_bodies_that_are_too_long_or_no_act_are_refused(cohort: Cohort) -> None:
-    client = enter(open_desk(cohort))
+    client = enter(open_session(cohort))
     headers = {**OWN, "Content-Type": "application/json"}
     assert client.post("/decide", content=b" " * (LARGEST_BODY + 1), headers=headers).status_code == 413
     assert client.post("/decide", content=iter([b"{}"]), headers=headers).status_code == 413  # of unknown length
@@ -93,19 +93,19 @@ def test_bodies_that_are_too_long_or_no_act_are_refused(cohort: Cohort) -> None:
 
 
 def test_only_names_of_the_cohort_are_served(cohort: Cohort) -> None:
-    client = enter(open_desk(cohort))
+    client = enter(open_session(cohort))
     picture = client.get("/picture?image=a.png&px=40")
     assert picture.headers["content-type"] == "image/jpeg"
     assert picture.headers["x-content-type-options"] == "nosniff"
     for kind in ("picture", "outline", "card", "heatmap", "region"):
         for name in ("../a.png", "/etc/passwd", "..%2f..%2fetc%2fpasswd", "mask.bin", "", "a.png%00", "./a.png"):
             assert client.get(f"/{kind}?image={name}").status_code == 404, name
-    for name in ("../desk.py", "..%2fdesk.py", "%2e%2e/desk.py", "review.html", "/etc/passwd", "review.js%00"):
+    for name in ("../session.py", "..%2fsession.py", "%2e%2e/session.py", "review.html", "/etc/passwd", "review.js%00"):
         assert client.get(f"/assets/{name}").status_code == 404, name
 
 
 def test_numbers_are_bounded(cohort: Cohort) -> None:
-    client = enter(open_desk(cohort))
+    client = enter(open_session(cohort))
     for px in ("0", "-1", "4097", "x", "9" * 5000, "²", "1e3"):
         assert client.get("/picture", params={"image": "a.png", "px": px}).status_code == 400
     inside = {"image": "a.png", "row": 10, "col": 20, "height": 50, "width": 60, "px": 64}
@@ -115,7 +115,7 @@ def test_numbers_are_bounded(cohort: Cohort) -> None:
 
 
 def test_a_web_page_named_like_a_picture_is_not_served(cohort: Cohort) -> None:
-    client = enter(open_desk(cohort))
+    client = enter(open_session(cohort))
     for path in ("/picture?image=page.png", "/region?image=page.png&row=0&col=0&height=1&width=1&px=1"):
         page = client.get(path)
         assert page.status_code == 415
@@ -136,7 +136,7 @@ def test_links_out_of_the_folder_and_pipes_are_refused(cohort: Cohort, tmp_path:
     os.mkfifo(cohort.root / "b.png")
     (cohort.root / "c.png").symlink_to(cohort.root / "c.png")  # a ring
     within = Sample("folder/secret.png", cohort.root / "folder" / "secret.png", None, "z", "s", "s")
-    client = enter(open_desk(replace(cohort, labelled=(*cohort.labelled, within))))
+    client = enter(open_session(replace(cohort, labelled=(*cohort.labelled, within))))
     for path in ("/picture?image=a.png", "/outline?image=a.png", "/picture?image=folder/secret.png",
                  "/region?image=a.png&row=0&col=0&height=1&width=1&px=1"):  # fmt: skip
         answer = client.get(path)
@@ -154,7 +154,7 @@ def test_a_heat_map_outside_the_run_is_not_served(cohort: Cohort, tmp_path: Path
     (run / "heatmaps" / "a.png").symlink_to(tmp_path / "secret.png")
     odd = Sample("../../secret.png", cohort.root / "b.png", None, "z", "s", "s")
     insight = Insight(run, {}, {"a.png": 0}, ())
-    client = enter(open_desk(replace(cohort, labelled=(*cohort.labelled, odd)), insight=insight))
+    client = enter(open_session(replace(cohort, labelled=(*cohort.labelled, odd)), insight=insight))
     for name in ("a.png", "../../secret.png"):
         assert client.get("/heatmap", params={"image": name}).status_code == 404
         assert client.get("/card", params={"image": name}).json()["heatmap"] is False
@@ -164,7 +164,7 @@ def test_script_in_names_and_labels_is_text(cohort: Cohort) -> None:
     name = f"{SCRIPT}.png"
     sample = replace(cohort.labelled[0], image=name, case=SCRIPT)
     finding = Finding("x", "error", (name,), 1.0, SCRIPT, "relabel", {"label": SCRIPT})
-    client = enter(open_desk(replace(cohort, labelled=(sample, *cohort.labelled[1:])), (finding,)))
+    client = enter(open_session(replace(cohort, labelled=(sample, *cohort.labelled[1:])), (finding,)))
     page = client.get("/")
     assert "<script>alert" not in page.text
     assert "&lt;script&gt;" in page.text
@@ -186,7 +186,7 @@ def test_script_in_names_and_labels_is_text(cohort: Cohort) -> None:
 def test_pictures_of_a_hundred_megapixels_are_drawn_and_larger_ones_refused(cohort: Cohort) -> None:
     Image.new("1", (10_000, 10_000)).save(cohort.root / "b.png")
     write_zeros(cohort.root / "c.png", 13_400)  # just above twice Pillow's warning
-    client = enter(open_desk(cohort))
+    client = enter(open_session(cohort))
     large = client.get("/picture?image=b.png&px=256")
     assert large.status_code == 200
     assert len(large.content) < 100_000
@@ -202,12 +202,12 @@ def test_a_bomb_just_below_the_limit_stays_within_a_gigabyte(cohort: Cohort, tmp
     code = """
 import resource, sys
 from pathlib import Path
-from smalti.review.pictures import Pictures
+from smalti.review.serving import Pictures
 path = Path(sys.argv[1])
 pictures = Pictures(path.parent)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-assert pictures.draw_whole(path, longest_px=256)
-assert pictures.draw_region(path, (0, 0, 100, 100), longest_px=100)
+assert pictures.draw_picture(path, longest_px=256)
+assert pictures.draw_picture(path, box=(0, 0, 100, 100), longest_px=100)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
     done = subprocess.run(
@@ -222,7 +222,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 @pytest.mark.parametrize("key", ["action", "finding", "entry", "undone", "at", "label"])
 @pytest.mark.parametrize("sign", ["\x00", "\n", "\x1b", "\x7f", "\ud800"])
 def test_control_signs_and_half_surrogates_are_refused(key: str, sign: str, cohort: Cohort) -> None:
-    client = enter(open_desk(cohort))
+    client = enter(open_session(cohort))
     act = {"images": ["a.png"], "action": "keep", "label": "z", key: f"keep{sign}"}
     path = "/undo" if key == "undone" else "/decide"
     content = json.dumps({"entry": "e1", **act})
@@ -233,7 +233,7 @@ def test_control_signs_and_half_surrogates_are_refused(key: str, sign: str, coho
 
 
 def test_an_image_with_half_a_surrogate_is_refused(cohort: Cohort) -> None:
-    client = enter(open_desk(cohort))
+    client = enter(open_session(cohort))
     content = json.dumps({"entry": "e1", "action": "keep", "images": ["a\udce4.png"]})
     assert (
         client.post("/decide", content=content, headers={**OWN, "Content-Type": "application/json"}).status_code == 400
@@ -242,7 +242,7 @@ def test_an_image_with_half_a_surrogate_is_refused(cohort: Cohort) -> None:
 
 def test_only_findings_that_exist_are_answered(cohort: Cohort) -> None:
     finding = Finding("of-this-folder", "info", ("a.png",), 1.0, "a", "keep")
-    client = enter(open_desk(cohort, (finding,)))
+    client = enter(open_session(cohort, (finding,)))
     refused = send(client, images=["a.png"], action="keep", finding="=cmd|'/c calc'!A1")
     assert (refused.status_code, "no finding is called" in refused.text) == (400, True)
     for number, code in enumerate(("", "blank", "of-this-folder")):
@@ -252,7 +252,7 @@ def test_only_findings_that_exist_are_answered(cohort: Cohort) -> None:
 def test_a_lock_held_elsewhere_is_told_and_reading_goes_on(cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fifty writers wait for another program; whoever reads does not."""
     monkeypatch.setattr("smalti.audit.decisions.LOCK_WAIT_S", 1.0)
-    client = enter(open_desk(cohort))
+    client = enter(open_session(cohort))
     path = find_decisions(cohort)
     with FileLock(path.with_name(f".{path.name}.lock")), ThreadPoolExecutor(50) as pool:
         acts = [pool.submit(send, client, images=["a.png"], action="keep", entry=f"e{i}") for i in range(9)]
@@ -271,7 +271,7 @@ def test_a_lock_held_elsewhere_is_told_and_reading_goes_on(cohort: Cohort, monke
 def test_a_disk_that_refuses_is_told_as_what_it_is(
     code: int, status: int, cohort: Cohort, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client = enter(open_desk(cohort))
+    client = enter(open_session(cohort))
 
     def refuse(path: Path, *_: object) -> None:
         raise OSError(code, os.strerror(code), str(path))
@@ -292,20 +292,20 @@ def test_a_field_without_end_is_refused_by_name(cohort: Cohort) -> None:
 
 def test_a_reader_with_control_signs_is_refused(cohort: Cohort) -> None:
     with pytest.raises(DataError, match="Fix: --who"):
-        Desk(cohort, Audit((), {}), decisions_path=find_decisions(cohort), who="me\nyou")
+        ReviewSession(cohort, Audit((), {}), decisions_path=find_decisions(cohort), who="me\nyou")
 
 
 SERVER = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from desks import name_cohort, open_desk
+from sessions import name_cohort, open_session
 from smalti.review import serve
 from smalti.stopping import catch_signals
 catch_signals()
 root = Path(sys.argv[1]) / "data"
 root.mkdir()
-serve(open_desk(name_cohort(root, 3)), address_path=root.parent / "address", say=lambda url: print(url, flush=True))
+serve(open_session(name_cohort(root, 3)), address_path=root.parent / "address", say=lambda url: print(url, flush=True))
 print("closing lines", flush=True)
 """
 

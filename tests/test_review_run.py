@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from desks import SCRIPT, draw_cohort, enter, open_desk
+from sessions import SCRIPT, draw_cohort, enter, open_session
 from smalti import review
 from smalti.audit import Audit, write_findings
 from smalti.audit.labels.traces import Trace, write_traces
 from smalti.cli import app
 from smalti.errors import RunError, SmaltiError
-from smalti.review import Desk, read_insight
+from smalti.review import ReviewSession, read_insight
 from smalti.review.address import take_address
 from smalti.types import Cohort, Finding
 
@@ -42,8 +42,8 @@ def run(tmp_path: Path) -> Path:
     return run
 
 
-def open_with_run(cohort: Cohort, run: Path) -> Desk:
-    return open_desk(cohort, insight=read_insight(run, images=[s.image for s in cohort.samples]))
+def open_with_run(cohort: Cohort, run: Path) -> ReviewSession:
+    return open_session(cohort, insight=read_insight(run, images=[s.image for s in cohort.samples]))
 
 
 def test_what_a_run_knows_is_told(cohort: Cohort, run: Path) -> None:
@@ -98,17 +98,17 @@ def test_a_restart_is_found_at_the_same_address(tmp_path: Path) -> None:
 # --- the command --------------------------------------------------------------------------------------------------
 
 
-def test_the_command_opens_a_desk_of_folder_run_and_reader(
+def test_the_command_opens_a_session_of_folder_run_and_reader(
     challenge: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image = "train_data/img_0000.png"
     write_traces(tmp_path / "run" / "traces.json", [Trace(image, 0.5, {})])
-    opened: list[tuple[Desk, Path, int]] = []
+    opened: list[tuple[ReviewSession, Path, int]] = []
 
-    def serve(desk: Desk, *, address_path: Path, port: int, say: Any) -> None:
+    def serve(session: ReviewSession, *, address_path: Path, port: int, say: Any) -> None:
         say("http://127.0.0.1/")
-        desk.record([image], "keep", entry="1")
-        opened.append((desk, address_path, port))
+        session.record([image], "keep", entry="1")
+        opened.append((session, address_path, port))
 
     monkeypatch.setattr(review, "serve", serve)
     words = ["review", str(challenge), "--runs", str(tmp_path), "--run", str(tmp_path / "run"), "--who", "reader",
@@ -117,6 +117,6 @@ def test_the_command_opens_a_desk_of_folder_run_and_reader(
 
     assert done.exit_code == 0, done.output
     assert "1 decided images" in done.output
-    [(desk, address_path, port)] = opened
-    assert (desk.who, port, address_path.parent) == ("reader", 8000, tmp_path)
-    assert desk.cards[image].trace == Trace(image, 0.5, {})
+    [(session, address_path, port)] = opened
+    assert (session.who, port, address_path.parent) == ("reader", 8000, tmp_path)
+    assert session.cards[image].trace == Trace(image, 0.5, {})

@@ -1,4 +1,4 @@
-"""What the machine refuses, in smalti's words: disk, memory, permission, a lock, a file that is gone."""
+"""Explain errors of the machine in smalti's words: disk, memory, permission, a lock, a file that is gone."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ FIXES = {
 
 
 def explain_fault(error: BaseException) -> FaultError | None:
-    """The error in smalti's words; None where it is no fault of the machine."""
+    """Return the error in smalti's words; None if the machine is not at fault."""
     if isinstance(error, OSError) and error.errno != errno.ENOMEM:
         return _explain_os(error)
     if isinstance(error, MemoryError | OSError):
         return FaultError(MEMORY, kind="memory")
-    # By name and words, since torch and OpenCV are too dear to be imported for this.
+    # By name and words, since torch and OpenCV are too slow to import for this.
     raised_by_library = isinstance(error, RuntimeError) or type(error).__module__.partition(".")[0] in ("cv2", "torch")
     if raised_by_library and any(word in str(error).lower() for word in MEMORY_WORDS):
         return FaultError(MEMORY, kind="memory")
@@ -73,7 +73,7 @@ def _explain_os(error: OSError) -> FaultError:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Turn what the machine refuses inside a block into `FaultError`; everything else passes."""
+    """Turn errors of the machine inside a block into `FaultError`; all others pass."""
     try:
         yield
     except Exception as error:

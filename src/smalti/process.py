@@ -1,4 +1,4 @@
-"""What the C libraries below do with freed memory and with threads, which nothing but the whole process can say."""
+"""Settle for the whole process what the C libraries do with freed memory and with threads."""
 
 from __future__ import annotations
 

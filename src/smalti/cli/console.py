@@ -1,4 +1,4 @@
-"""What all commands share: the two streams, options, progress bars, errors as messages, the two last lines."""
+"""Share between all commands: the two streams, options, progress bars, errors as messages, the two last lines."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ..errors import DataError, Problem, SmaltiError, show_text
 from ..faults import explained
 from ..stopping import say_stopped
 
-# Commands import what they need when they run, so that --help takes a blink.
+# Commands import what they need when they run, so that --help is fast.
 if TYPE_CHECKING:
     from ..types import Cohort
     from ..workflow import Listener
@@ -82,7 +82,7 @@ UnitOption = Annotated[
 
 
 def guard(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn smalti's own errors and what the machine refuses into a message and exit code 2.
+    """Turn smalti's own errors and errors of the machine into a message and exit code 2.
 
     Ctrl-C and SIGTERM end with their usual codes. Anything else is a bug and keeps its traceback.
     """
@@ -93,7 +93,8 @@ def guard(command: Callable[..., None]) -> Callable[..., None]:
             with explained():
                 command(*args, **kwargs)
         except DataError as error:
-            _show_problems(error, kept=_name_problems(kwargs.get("data"), kwargs.get("runs")))
+            data, runs = kwargs.get("data"), kwargs.get("runs") or Path(tempfile.gettempdir())
+            _show_problems(error, kept=runs / f"{data.resolve().name if data else 'smalti'}.problems.csv")
             raise typer.Exit(2) from None
         except SmaltiError as error:
             err.print(f"[bold red]error:[/] {clean(str(error))}", soft_wrap=True)
@@ -106,7 +107,7 @@ def guard(command: Callable[..., None]) -> Callable[..., None]:
 
 @contextmanager
 def listen() -> Iterator[Listener]:
-    """A listener that prints lines, and draws a bar for each stage where somebody looks at a terminal."""
+    """Yield a listener that prints lines, and draws a bar for each stage on a terminal."""
     from ..workflow import Listener
 
     progress = Progress(
@@ -133,7 +134,7 @@ def listen() -> Iterator[Listener]:
 
 
 def clean(text: str) -> str:
-    """A text for the terminal: no markup, no control sign that would act on it, nothing that cannot be printed."""
+    """Return a text that is safe on a terminal: no markup, no control characters, nothing that cannot be printed."""
     return escape("\n".join(map(show_text, text.split("\n"))))
 
 
@@ -151,27 +152,23 @@ def add_minutes(settings: Sequence[str] | None, minutes: float | None) -> list[s
 
 
 def repeat_settings(recipe: str, settings: Sequence[str] | None) -> str:
-    """The options of this command that the proposed one needs too."""
+    """Return the options of this command that the proposed one needs too."""
     words = [] if recipe == "auto" else ["--recipe", recipe]
     words += [word for setting in settings or () for word in ("--set", setting)]
     return "".join(f" {shlex.quote(word)}" for word in words)
 
 
 def tell_unsubmitted(cohort: Cohort) -> None:
-    """Say, before a command is proposed that would end without a submission, that it will and why."""
+    """Say why there will be no submission, before a command is proposed that would end without one."""
     if cohort.form is None:
         out.print(f"no submission will be written: {clean(cohort.no_submission)}", soft_wrap=True)
 
 
-def _name_problems(data: Path | None, runs: Path | None) -> Path:
-    """Where the file goes that holds all problems."""
-    return (runs or Path(tempfile.gettempdir())) / f"{data.resolve().name if data else 'smalti'}.problems.csv"
-
-
 def _show_problems(error: DataError, *, kept: Path) -> None:
-    """A table of what is wrong, and last the one command that goes on without the images concerned.
+    """Print a table of what is wrong, and last the one command that goes on without the images concerned.
 
-    Of more than `SHOWN` problems the first are shown, and all are in the file ``kept``.
+    Of more than `SHOWN` problems the first are shown, and all are in the file ``kept``, or in one of its name among the
+    temporary files.
     """
     err.print(f"[bold red]error:[/] {clean(error.headline)}", soft_wrap=True)
     if not error.problems:
@@ -184,12 +181,16 @@ def _show_problems(error: DataError, *, kept: Path) -> None:
     if (count := len(error.problems)) > SHOWN:
         where = clean(_keep_problems(error.problems, kept))
         err.print(f"and {count - SHOWN} more; all {count} are in {where}", soft_wrap=True)
-    if (hint := _suggest_skip(error.problems)) is not None:
+    severe = [p for p in error.problems if not p.warning]
+    if severe and all(p.images for p in severe):
+        images = len({image for p in severe for image in p.images})
+        command = escape(" ".join(shlex.quote(word) for word in ["smalti", *sys.argv[1:], "--skip-problems"]))
+        hint = f"To go on without the {images} image(s) concerned, recorded in decisions.csv:\n  {command}"
         err.print(hint, soft_wrap=True)
 
 
 def _keep_problems(problems: Sequence[Problem], kept: Path) -> str:
-    """Where the file with all problems is: among the temporary files where its own place takes none."""
+    """Write all problems to a file, and return its path or why there is none."""
     import pandas as pd
 
     from ..store import write_table
@@ -199,16 +200,7 @@ def _keep_problems(problems: Sequence[Problem], kept: Path) -> str:
     for place in (kept, Path(tempfile.gettempdir()) / kept.name):
         with suppress(OSError):
             return str(write_table(place, table))
-    return "no file: neither the folder of runs nor that of temporary files takes one"
-
-
-def _suggest_skip(problems: tuple[Problem, ...]) -> str | None:
-    severe = [p for p in problems if not p.warning]
-    if not severe or not all(p.images for p in severe):
-        return None
-    count = len({image for p in severe for image in p.images})
-    command = " ".join(shlex.quote(word) for word in ["smalti", *sys.argv[1:], "--skip-problems"])
-    return f"To go on without the {count} image(s) concerned, recorded in decisions.csv:\n  {escape(command)}"
+    return "no file: neither the folder of runs nor that of temporary files can be written to"
 
 
 def score_cell(row: dict[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -47,17 +47,16 @@ def ladder(
 
     with listen() as listener:
         folder, result = climb_ladder(
-            data,
-            ladder,
-            settings=settings or (),
-            runs=runs,
-            until=until,
-            budget_min=budget,
-            skip_problems=skip_problems,
-            retry=retry,
-            listener=listener,
-        )
-    console.out.print(_tabulate_ladder(result))
+            data, ladder, settings=settings or (), runs=runs, until=until, budget_min=budget,
+            skip_problems=skip_problems, retry=retry, listener=listener,
+        )  # fmt: skip
+    table = Table("rung", "macro-F1", "against the rung it changes", "verdict", "cost", show_lines=True)
+    for row in result["rungs"]:
+        name = f"[bold]{escape(row['name'])}[/]\n[dim]{escape(row['change'])}[/]"
+        score = console.score_cell(row) if row["metrics"] else f"[red]{row['status']}[/]"
+        cost = [f"{row[key]:.1f} {unit}" for key, unit in COSTS if row[key] is not None]
+        table.add_row(name, score, *console.difference_cells(row["difference"]), "\n".join(cost))
+    console.out.print(table)
     for line in describe_ladder(result):
         console.out.print(escape(line), soft_wrap=True)
     lost = {s: [row for row in result["rungs"] if row["status"] == s] for s in ("failed", "skipped")}
@@ -69,13 +68,3 @@ def ladder(
     finish(f"report.html, article.zip and ladder.json in {folder}", f"open {quote(folder / 'report.html')}")
     if lost["failed"]:
         raise typer.Exit(1)
-
-
-def _tabulate_ladder(result: dict[str, Any]) -> Table:
-    table = Table("rung", "macro-F1", "against the rung it changes", "verdict", "cost", show_lines=True)
-    for row in result["rungs"]:
-        name = f"[bold]{escape(row['name'])}[/]\n[dim]{escape(row['change'])}[/]"
-        score = console.score_cell(row) if row["metrics"] else f"[red]{row['status']}[/]"
-        cost = [f"{row[key]:.1f} {unit}" for key, unit in COSTS if row[key] is not None]
-        table.add_row(name, score, *console.difference_cells(row["difference"]), "\n".join(cost))
-    return table

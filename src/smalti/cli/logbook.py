@@ -57,7 +57,7 @@ def show(
     csv: Annotated[Path | None, typer.Option(help="write the table with all metrics and knobs to this file")] = None,
 ) -> None:
     """Show the runs that fulfil conditions, in an order, with columns of your choice."""
-    from ..logbook import filter_entries, read_logbook, sort_entries, tabulate_entries
+    from ..logbook import filter_entries, find_bests, read_logbook, settle_bests, sort_entries, tabulate_entries
     from ..store import write_table
 
     read = read_logbook(runs)
@@ -66,7 +66,11 @@ def show(
         write_table(csv, tabulate_entries(entries))
         finish(f"{len(entries)} run(s) in {csv}", f"open {quote(csv)}")
         return
-    bests = _settle(read)
+    try:
+        bests = settle_bests(read)
+    except OSError as error:  # the runs are shown even if their folder cannot be written to
+        console.err.print(f"[yellow]note:[/] best.json was not written: {escape(str(error))}", soft_wrap=True)
+        bests = find_bests(read)
     _show_entries(entries, bests, columns)
     _show_below(read, entries, bests)
     failed = sum(entry.status == "failed" for entry in entries)
@@ -139,19 +143,8 @@ def export(
     finish(f"{len(entries)} run(s) in {to}: {counts}", then)
 
 
-def _settle(read: Logbook) -> tuple[Best, ...]:
-    """The best runs, also where the folder of the runs cannot be written to."""
-    from .. import logbook as book
-
-    try:
-        return book.settle_bests(read)
-    except OSError as error:
-        console.err.print(f"[yellow]note:[/] best.json was not written: {escape(str(error))}", soft_wrap=True)
-        return book.find_bests(read)
-
-
 def _show_entries(entries: Sequence[Entry], bests: Sequence[Best], columns: str | None) -> None:
-    """One row a run; where the screen is too narrow for that, a line with its name and a line with its numbers."""
+    """Print one row a run; on a narrow screen, a line with its name and a line with its numbers."""
     from .. import logbook as book
 
     if columns is not None:
@@ -165,8 +158,15 @@ def _show_entries(entries: Sequence[Entry], bests: Sequence[Best], columns: str 
     wide = console.out.options.update(max_width=10_000)
     if Measurement.get(console.out, wide, table).maximum <= console.out.width:
         console.out.print(table)
-    else:
-        _show_narrow(rows)
+        return
+    numbers = [list(_OVERVIEW[3:]), *(list(row[3:]) for row in rows)]
+    widths = [max(len(row[i]) for row in numbers) for i in range(len(numbers[0]) - 1)]
+    lines = ["  ".join([*map(str.ljust, row[:-1], widths), row[-1]]) for row in numbers]
+    console.out.print(f"[bold]  run (data, preset)\n  {lines[0]}[/]", soft_wrap=True)
+    for row, line in zip(rows, lines[1:], strict=True):
+        origin = ", ".join(text for text in row[1:3] if text)
+        console.out.print(f"{row[0]} [dim]({origin})[/]\n  {line}", soft_wrap=True)
+    console.out.print()
 
 
 _OVERVIEW = (
@@ -183,22 +183,18 @@ def _make_table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     return table
 
 
-def _show_narrow(rows: Sequence[Sequence[str]]) -> None:
-    numbers = [list(_OVERVIEW[3:]), *(list(row[3:]) for row in rows)]
-    widths = [max(len(row[i]) for row in numbers) for i in range(len(numbers[0]) - 1)]
-    lines = ["  ".join([*map(str.ljust, row[:-1], widths), row[-1]]) for row in numbers]
-    console.out.print(f"[bold]  run (data, preset)\n  {lines[0]}[/]", soft_wrap=True)
-    for row, line in zip(rows, lines[1:], strict=True):
-        origin = ", ".join(text for text in row[1:3] if text)
-        console.out.print(f"{row[0]} [dim]({origin})[/]\n  {line}", soft_wrap=True)
-    console.out.print()
-
-
 def _describe_entry(entry: Entry, bests: Sequence[Best]) -> list[str]:
     score = entry.metrics.get("macro_f1", {})
     bounds = [_say_cell(score.get(key)) for key in ("low", "high")]
     mark = "[bold]*[/] " if any(best.run == entry.name for best in bests) else "  "
     doubt = "" if entry.trustworthy or not score else " ?"
+    seconds = entry.seconds
+    if seconds is None:
+        took = ""
+    elif seconds < 100:
+        took = f"{seconds:.0f} s"
+    else:
+        took = f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
     given = _say_cell((entry.as_given or {}).get("value")) or "unknown"
     return [
         mark + escape(entry.name),
@@ -209,13 +205,13 @@ def _describe_entry(entry: Entry, bests: Sequence[Best]) -> list[str]:
         f"{bounds[0]}–{bounds[1]}{doubt}{f' as given {given}' if entry.changed else ''}" if score else "",
         _say_cell(entry.chance_prior),
         *(_say_cell(number) for number in (entry.n_images, entry.n_cases, entry.n_seeds)),
-        _say_time(entry.seconds),
+        took,
         f"[{COLOURS[entry.status]}]{entry.status}[/]",
     ]
 
 
 def _show_below(read: Logbook, entries: Sequence[Entry], bests: Sequence[Best]) -> None:
-    """What the table cannot hold: why which run is the best, what failed, which seals were opened."""
+    """Print what the table cannot hold: why a run is the best, what failed, which seals were opened."""
     out = console.out
     for best in bests:
         why = f"set by hand: {best.note}" if best.by_hand else "by the rule"
@@ -238,12 +234,21 @@ def _show_below(read: Logbook, entries: Sequence[Entry], bests: Sequence[Best]) 
 
 
 def _show_seal(path: Path) -> None:
-    """When the sealed cases of a data folder were looked at, by which runs, and with which score."""
+    """Print when the seal of a data folder was opened, for which runs, and with which scores."""
     out, data = console.out, path.name.removesuffix(".seal.json")
     try:
         seal = json.loads(path.read_text(encoding="utf-8"))
         cases, openings = seal["n_cases"], list(seal["openings"])
-        lines = [_describe_opening(opening) for opening in openings]
+        lines = []
+        for opening in openings:
+            scores = []
+            for run in opening["runs"]:
+                score = opening.get("scores", {}).get(run, {}).get("macro_f1")
+                found = [_say_cell(score.get(key)) for key in ("value", "low", "high")] if score else []
+                scores.append(
+                    f"{run} macro-F1 {found[0]} ({found[1]}–{found[2]})" if found else f"{run} without a score"
+                )
+            lines.append(f"{opening['time']}: {'; '.join(scores)}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         out.print(f"[red]seal[/] {escape(path.name)} is damaged", soft_wrap=True)
         return
@@ -258,27 +263,10 @@ def _show_seal(path: Path) -> None:
         )
 
 
-def _describe_opening(opening: dict[str, Any]) -> str:
-    scores = []
-    for run in opening["runs"]:
-        score = opening.get("scores", {}).get(run, {}).get("macro_f1")
-        found = [_say_cell(score.get(key)) for key in ("value", "low", "high")] if score else []
-        scores.append(f"{run} macro-F1 {found[0]} ({found[1]}–{found[2]})" if found else f"{run} without a score")
-    return f"{opening['time']}: {'; '.join(scores)}"
-
-
 def _say_cell(value: Any) -> str:
-    """A cell of a table; a number to three decimals, what is not known stays empty."""
+    """Return a cell of a table; a number to three decimals, empty for an unknown value."""
     from .. import logbook as book
 
     if value is None:
         return ""
     return f"{value:.3f}" if isinstance(value, float) else escape(book.say_value(value))
-
-
-def _say_time(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -47,7 +47,7 @@ def review(
     from .. import workflow
     from ..logbook.seal import find_seal
     from ..recipe import load_recipe
-    from ..review import Desk, read_insight, serve
+    from ..review import ReviewSession, read_insight, serve
 
     with listen() as listener:
         where = decisions or workflow.find_decisions(data, runs=runs, listener=listener)
@@ -57,13 +57,13 @@ def review(
             problems="skip" if skip_problems else "report", listener=listener,
         )  # fmt: skip
     insight = read_insight(run, images=[s.image for s in ground.whole.samples]) if run else None
-    desk = Desk(
+    session = ReviewSession(
         ground.whole, ground.seen, decisions_path=where, who=who or getpass.getuser(), insight=insight,
         contents=ground.contents, bound=ground.bound,
     )  # fmt: skip
     address_path = where.with_name(f".{where.name}.address")
     say = functools.partial(console.out.print, soft_wrap=True)
-    serve(desk, address_path=address_path, port=port, say=lambda url: say(f"open {url}\nCtrl-C ends it"))
+    serve(session, address_path=address_path, port=port, say=lambda url: say(f"open {url}\nCtrl-C ends it"))
     tell_unsubmitted(ground.cohort)
     then = f"smalti run {quote(data)}{repeat_settings(recipe, settings)}"
-    finish(f"{len(desk.decided())} decided images in {where}", then)
+    finish(f"{len(session.decided())} decided images in {where}", then)

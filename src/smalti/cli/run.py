@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -49,14 +49,6 @@ def plan(
         content = workflow.plan_data(
             data, recipe, settings=settings, runs=runs, skip_problems=skip_problems, listener=listener
         )
-    _print_plan(content)
-    told = repeat_settings(recipe, settings)
-    finish("the plan above; nothing was trained", f"smalti run {quote(data)}{told}")
-
-
-def _print_plan(content: dict[str, Any]) -> None:
-    from .. import workflow
-
     table = Table("choice", "value", "why", "source", title="what was derived")
     for row in content["choices"]:
         table.add_row(*(escape(str(row[key])) for key in ("what", "value", "reason", "source")))
@@ -64,12 +56,13 @@ def _print_plan(content: dict[str, Any]) -> None:
     table = Table("member", "seconds", "what it sees", "taken", title="members, from cheap to dear")
     for row in content["members"]:
         cost = f"{row['seconds']:.0f}" if "seconds" in row else "–"
-        table.add_row(
-            escape(row["name"]), cost, escape(row["about"]), "yes" if row["taken"] else f"no: {escape(row['reason'])}"
-        )
+        taken = "yes" if row["taken"] else f"no: {escape(row['reason'])}"
+        table.add_row(escape(row["name"]), cost, escape(row["about"]), taken)
     console.out.print(table)
     for line in workflow.describe_forecast(content):
         console.out.print(escape(line), soft_wrap=True)
+    told = repeat_settings(recipe, settings)
+    finish("the plan above; nothing was trained", f"smalti run {quote(data)}{told}")
 
 
 @app.command(rich_help_panel=console.DO)

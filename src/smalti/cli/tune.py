@@ -47,7 +47,17 @@ def tune(
             data, space, search=search, settings=settings or (), runs=runs, curve_seeds=curves,
             skip_problems=skip_problems, listener=listener,
         )  # fmt: skip
-    _print_effects(result)
+    if result["effects"] is not None:
+        table = Table(title="what moves the score")
+        table.add_column("knob", overflow="fold")
+        for name in ("importance", "reach", "p, trials", "p, curve", ""):
+            table.add_column(name, no_wrap=True)
+        for effect in result["effects"]:
+            verdict = "real" if effect["real"] else "not told"
+            numbers = (f"{effect['importance']:.2f}", f"{effect['reach']:.3f}", f"{effect['p_value']:.3f}")
+            curve = "–" if effect["curve_p"] is None else f"{effect['curve_p']:.3f}"
+            table.add_row(effect["knob"], *numbers, curve, verdict)
+        console.out.print(table)
     for line in describe_result(result):
         console.out.print(escape(line), soft_wrap=True)
     finish(
@@ -56,23 +66,8 @@ def tune(
     )
 
 
-def _print_effects(result: dict[str, Any]) -> None:
-    if result["effects"] is None:
-        return
-    table = Table(title="what moves the score")
-    table.add_column("knob", overflow="fold")
-    for name in ("importance", "reach", "p, trials", "p, curve", ""):
-        table.add_column(name, no_wrap=True)
-    for effect in result["effects"]:
-        verdict = "real" if effect["real"] else "not told"
-        numbers = (f"{effect['importance']:.2f}", f"{effect['reach']:.3f}", f"{effect['p_value']:.3f}")
-        curve = "–" if effect["curve_p"] is None else f"{effect['curve_p']:.3f}"
-        table.add_row(effect["knob"], *numbers, curve, verdict)
-    console.out.print(table)
-
-
 def describe_result(result: dict[str, Any]) -> list[str]:
-    """What a search found, in sentences; no naked number."""
+    """Return what a search found, in sentences; no naked number."""
     untuned, tuned = result["outer"]["rows"]
     score, gap = tuned["metrics"]["macro_f1"], tuned["difference"]["macro_f1"]
     outer = result["outer"]

@@ -1,4 +1,4 @@
-"""What a section is made of. Blocks hold plain text; the template escapes it."""
+"""Define what a section is made of. Blocks hold plain text; the template escapes it."""
 
 from __future__ import annotations
 
@@ -126,25 +126,25 @@ class Section:
 
 
 def not_applicable(anchor: str, title: str, reason: str) -> Section:
-    """A section that cannot be written, with the reason."""
+    """Return a section that cannot be written, with the reason."""
     return Section(anchor, title, [Paragraph(f"not applicable: {reason}", "note")])
 
 
 def format_number(value: float | None, digits: int = 3) -> str:
-    """The number with fixed digits; a dash for what could not be computed."""
+    """Return the number with fixed digits; a dash if it could not be computed."""
     return "–" if value is None else f"{value:.{digits}f}"
 
 
 def format_range(low: float | None, high: float | None, digits: int = 3) -> str:
-    """A range; a dash for what could not be computed."""
+    """Return a range; a dash if it could not be computed."""
     return "–" if low is None or high is None else f"{low:.{digits}f} to {high:.{digits}f}"
 
 
 def format_percent(share: float) -> str:
-    """``95 %``, never broken over two lines."""
+    """Return ``95 %``, never broken over two lines."""
     return f"{round(100 * share, 1):g}\u00a0%"
 
 
 def count_things(number: int, singular: str, plural: str = "") -> str:
-    """``1 case``, ``2 cases``, ``1,200 images``."""
+    """Return ``1 case``, ``2 cases``, ``1,200 images``."""
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"

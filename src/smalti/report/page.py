@@ -1,4 +1,4 @@
-"""One self-contained HTML page: no script, no font, no picture from elsewhere."""
+"""Write self-contained HTML pages: no script, no font, no picture from elsewhere."""
 
 from __future__ import annotations
 
@@ -14,10 +14,17 @@ from ..store import now_text, read_json, reading, write_atomic
 from ..types import Cohort, Decision
 from .blocks import Paragraph, Section
 from .record import RunRecord, read_record
-from .sections.audited import write_findings_of, write_outcomes, write_suspects
-from .sections.augmentation import write_augmentation
+from .sections.audited import findings_section, outcomes_section, suspects_section
+from .sections.augmentation import augmentation_section
 from .sections.experiments import write_differences, write_everything, write_overview, write_pairs, write_runs_method
-from .sections.inputs import write_audit, write_curves, write_data, write_environment, write_folds, write_recipe
+from .sections.inputs import (
+    audit_section,
+    curves_section,
+    data_section,
+    environment_section,
+    folds_section,
+    recipe_section,
+)
 from .sections.ladder import (
     write_all_metrics,
     write_climb,
@@ -28,20 +35,20 @@ from .sections.ladder import (
     write_steps,
 )
 from .sections.learning import write_answers, write_points
-from .sections.looked import write_looked
-from .sections.portfolio import write_members, write_plan
+from .sections.looked import looked_section
+from .sections.portfolio import members_section, plan_section
 from .sections.results import (
-    write_classes,
-    write_confusion,
-    write_gallery,
-    write_headline,
-    write_method,
-    write_metrics,
-    write_submission,
+    classes_section,
+    confusion_section,
+    gallery_section,
+    headline_section,
+    method_section,
+    metrics_section,
+    submission_section,
 )
-from .sections.rules import write_calibration, write_seal
+from .sections.rules import calibration_section, seal_section
 from .sections.tuning import write_curves_of, write_sensitivity, write_studies, write_worth
-from .sections.units import write_cases
+from .sections.units import cases_section
 from .study import Study, gather_runs, read_ladder
 
 if TYPE_CHECKING:
@@ -49,27 +56,27 @@ if TYPE_CHECKING:
 
 # A new section is one more function here; the template knows blocks, not sections.
 SECTIONS: tuple[Callable[[RunRecord], Section], ...] = (
-    write_headline,
-    write_cases,
-    write_metrics,
-    write_classes,
-    write_confusion,
-    write_members,
-    write_calibration,
-    write_gallery,
-    write_looked,
-    write_suspects,
-    write_plan,
-    write_data,
-    write_audit,
-    write_folds,
-    write_seal,
-    write_curves,
-    write_augmentation,
-    write_submission,
-    write_method,
-    write_recipe,
-    write_environment,
+    headline_section,
+    cases_section,
+    metrics_section,
+    classes_section,
+    confusion_section,
+    members_section,
+    calibration_section,
+    gallery_section,
+    looked_section,
+    suspects_section,
+    plan_section,
+    data_section,
+    audit_section,
+    folds_section,
+    seal_section,
+    curves_section,
+    augmentation_section,
+    submission_section,
+    method_section,
+    recipe_section,
+    environment_section,
 )
 LADDER_SECTIONS: tuple[Callable[[Study], Section], ...] = (
     write_climb,
@@ -94,7 +101,7 @@ RUNS_SECTIONS: tuple[Callable[[Study], Section], ...] = (
 def write_report(run: RunFolder) -> Path:
     """Write ``report.html`` of a run folder and return its path.
 
-    Only files of the run folder are read, the seal beside it, and the pictures of the images with the highest loss. A
+    It reads the files of the run folder, the seal beside it, and the pictures of the images with the highest loss. A
     section whose file is missing says "not applicable" and why.
 
     Raises:
@@ -110,7 +117,7 @@ def write_report(run: RunFolder) -> Path:
 def write_ladder_report(folder: Path) -> Path:
     """Write ``report.html`` of a ladder folder and return its path.
 
-    Data and environment are told by the first rung's run folder beside it, where it is there.
+    Data and environment are those of the first rung's run folder beside it, if there is one.
 
     Raises:
         RunError: ladder.json is missing, or it or a run's file is damaged.
@@ -122,8 +129,8 @@ def write_ladder_report(folder: Path) -> Path:
         first = sections[0]
         sections[0] = Section(first.anchor, first.title, [Paragraph(study.about), *first.blocks])
     if study.record is not None:
-        sections.insert(5, write_data(study.record))
-    sections.append(write_environment(study.record))
+        sections.insert(5, data_section(study.record))
+    sections.append(environment_section(study.record))
     return _write_page(folder, study.title, sections, kind="ladder")
 
 
@@ -171,7 +178,7 @@ def write_learn_report(folder: Path) -> Path:
 def write_audit_report(folder: Path, cohort: Cohort, audit: Audit, decisions: Sequence[Decision]) -> Path:
     """Write ``report.html`` of an audit into ``folder`` and return its path; small pictures are inside it."""
     codes = sorted({f.code for f in audit.findings})
-    sections = [write_outcomes(cohort, audit, decisions), *(write_findings_of(c, cohort, audit) for c in codes)]
+    sections = [outcomes_section(cohort, audit, decisions), *(findings_section(c, cohort, audit) for c in codes)]
     return _write_page(folder, cohort.root.resolve().name, sections, kind="audit")
 
 

@@ -1,7 +1,7 @@
-"""Where a review page is found. Port and token are kept, so that an open page goes on when the server is restarted.
+"""Choose and keep the address of a review page: an open page still works after the server is restarted.
 
-Why keeping the token is safe: the file lies beside the decisions, readable by its owner alone, and whoever can read
-files of the owner can change the decisions without any page. It is drawn anew after a week.
+Keeping the token is safe. The file lies beside the decisions and only its owner can read it; whoever can read the
+owner's files can change the decisions without a page. A new token is drawn after a week.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ KEPT_S = 7 * 24 * 3600
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Port on this computer, and the secret that opens the page."""
+    """The port on this computer, and the secret that opens the page."""
 
     port: int
     token: str
 
     @property
     def url(self) -> str:
-        """What a person opens."""
+        """Return the address that a person opens."""
         return f"http://{HOST}:{self.port}/?token={self.token}"
 
 
 def take_address(path: Path, *, port: int = 0) -> tuple[Address, socket.socket]:
-    """Listen where the last page was, or anywhere where that is taken, and keep the address in ``path``.
+    """Listen on the last port, or on any free port if the last one is taken, and keep the address in ``path``.
 
     Args:
         path: file of the last address; need not exist.
@@ -51,17 +51,29 @@ def take_address(path: Path, *, port: int = 0) -> tuple[Address, socket.socket]:
     except OSError:
         if port:
             raise SmaltiError(f"port {port} of this computer is taken. Fix: --port 0 takes a free one") from None
-        listener = _listen(0)  # another page of this data is open; it keeps its place in the file
-    else:
-        _keep_address(path, Address(listener.getsockname()[1], token))
-    return Address(listener.getsockname()[1], token), listener
+        listener = _listen(0)  # another page of this data is open; the file keeps the address of that one
+        return Address(listener.getsockname()[1], token), listener
+    address = Address(listener.getsockname()[1], token)
+    if address == last:
+        return address, listener  # the file is left alone, so that its token still ends after a week
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = name_temporary(path.parent)
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)  # readable by the owner alone
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(asdict(address), file)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return address, listener
 
 
 def _listen(port: int) -> socket.socket:
-    # With the protocol named, asyncio turns Nagle's delay off: 40 ms less for each answer.
+    # asyncio turns Nagle's delay off only where the protocol is named: each answer comes 40 ms sooner.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        if os.name != "nt":  # where it would let two servers share a port
+        if os.name != "nt":  # on Windows this would let two servers share a port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((HOST, port))
         listener.listen()
@@ -72,7 +84,7 @@ def _listen(port: int) -> socket.socket:
 
 
 def _read_address(path: Path) -> Address | None:
-    """The kept address; None where there is none, or one that is old, damaged or not the owner's alone."""
+    """Return the kept address; None if there is none, or if it is old, damaged or readable by others."""
     try:
         state = path.lstat()
         if time.time() - state.st_mtime > KEPT_S:
@@ -84,18 +96,3 @@ def _read_address(path: Path) -> Address | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return address if 0 < address.port < 2**16 and len(address.token) >= 32 else None
-
-
-def _keep_address(path: Path, address: Address) -> None:
-    if _read_address(path) == address:
-        return  # its week goes on
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = name_temporary(path.parent)
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)  # readable by the owner alone
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(asdict(address), file)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

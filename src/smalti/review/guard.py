@@ -1,8 +1,9 @@
-"""What stands between a request and the page: this computer alone, a token, no form of another page."""
+"""Check every request before the page sees it: only this computer, only with the token, no form of another page."""
 
 from __future__ import annotations
 
 import secrets
+from dataclasses import KW_ONLY, dataclass
 
 from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
@@ -20,16 +21,17 @@ HEADERS = {
 }
 
 
+@dataclass(eq=False)
 class Guard:
-    """Lets a request through or refuses it, and gives every answer its headers.
+    """Let a request through or refuse it, and give every answer its headers.
 
-    Starlette's own way to wrap a handler stumbles over clients that leave, so this one wraps the application.
+    Starlette's own way to wrap a handler fails where a client leaves early, so this class wraps the application.
     """
 
-    def __init__(self, app: ASGIApp, *, token: str, port: int | None) -> None:
-        self.app = app
-        self.token = token
-        self.port = port
+    app: ASGIApp
+    _: KW_ONLY
+    token: str
+    port: int | None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -48,12 +50,12 @@ class Guard:
 
 
 def refuse(request: Request, token: str, *, port: int | None) -> Response | None:
-    """The refusal; None lets the request through.
+    """Return the refusal; None lets the request through.
 
     Args:
         request: any.
         token: the secret; ``/?token=...`` exchanges it for the cookie that every other request needs.
-        port: the only one that the Host header may name; None takes any.
+        port: the only port that the Host header may name; None takes any.
     """
     host = request.headers.get("host", "")
     name, _, asked = host.partition(":")
@@ -61,16 +63,14 @@ def refuse(request: Request, token: str, *, port: int | None) -> Response | None
         return PlainTextResponse("this page answers only to 127.0.0.1", 403)  # DNS rebinding
     cookie = f"smalti_review_{asked}"  # browsers send cookies to every port of a host
     given = request.query_params.get("token", "") if request.url.path == "/" else ""
-    if given and _is_same(given, token):
+    if given and secrets.compare_digest(given.encode(), token.encode()):
         answer = RedirectResponse("/", 303)
         answer.set_cookie(cookie, token, httponly=True, samesite="strict")
         return answer
-    if not _is_same(request.cookies.get(cookie, ""), token):
+    if not secrets.compare_digest(request.cookies.get(cookie, "").encode(), token.encode()):
         return PlainTextResponse("open the address that smalti review printed", 403)
-    return _refuse_post(request, host) if request.method == "POST" else None
-
-
-def _refuse_post(request: Request, host: str) -> Response | None:
+    if request.method != "POST":
+        return None
     foreign = request.headers.get("origin") != f"http://{host}" or "x-smalti" not in request.headers
     if foreign or request.headers.get("content-type", "").partition(";")[0] != "application/json":
         return PlainTextResponse("decisions are taken from this page only", 403)
@@ -78,7 +78,3 @@ def _refuse_post(request: Request, host: str) -> Response | None:
     if not length.isdecimal() or len(length) > 9 or int(length) > LARGEST_BODY:
         return PlainTextResponse("too long", 413)
     return None
-
-
-def _is_same(given: str, token: str) -> bool:
-    return secrets.compare_digest(given.encode(), token.encode())

@@ -1,4 +1,4 @@
-"""Pictures for the page: drawn anew from files inside one folder, decoded once, within bounds of memory."""
+"""Draw pictures for the page from files inside one folder; each is decoded once, within bounds of memory."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Generic, TypeVar
@@ -30,7 +29,7 @@ Thing = TypeVar("Thing")
 
 
 class Shelf(Generic[Thing]):
-    """Keeps what was made last, within a number of bytes; safe between threads."""
+    """Keep what was used last, within a number of bytes; safe between threads."""
 
     def __init__(self, most_bytes: int) -> None:
         self._most_bytes = most_bytes
@@ -39,7 +38,7 @@ class Shelf(Generic[Thing]):
         self.held_bytes = 0
 
     def get(self, key: object) -> Thing | None:
-        """What was put there, unless it had to make room."""
+        """Return what was put there; None if it had to make room."""
         with self._lock:
             if key not in self._things:
                 return None
@@ -47,7 +46,7 @@ class Shelf(Generic[Thing]):
             return self._things[key][0]
 
     def put(self, key: object, thing: Thing, *, size_bytes: int) -> None:
-        """Keep something; what was not asked for longest goes."""
+        """Keep something; what was not used for longest is dropped."""
         with self._lock:
             if key in self._things or size_bytes > self._most_bytes:
                 return
@@ -58,7 +57,7 @@ class Shelf(Generic[Thing]):
 
 
 class Pictures:
-    """Pictures of files that lie inside a folder, whatever links say.
+    """Draw files that lie inside a folder; links out of it are not followed.
 
     Args:
         root: the folder. A file outside it is refused with a `DataError`.
@@ -74,125 +73,92 @@ class Pictures:
         self._large = threading.Semaphore(1)
 
     def read_size(self, path: Path) -> tuple[int, int]:
-        """(height_px, width_px) from the header alone."""
+        """Return (height_px, width_px) from the header alone."""
         self._refuse_outside(path)
         return read_size(path)
 
-    def draw_whole(self, path: Path, *, longest_px: int) -> bytes:
-        """JPEG of the whole picture, its longer side no more than ``longest_px``."""
+    def draw_picture(self, path: Path, *, longest_px: int, box: tuple[int, int, int, int] | None = None) -> bytes:
+        """Return a JPEG of the picture, its longer side no more than ``longest_px``.
 
-        def draw() -> bytes:
-            pixels = self._pixels.get(_key(path))
-            if pixels is None:
-                return _encode(read_thumbnail(path, longest_px=longest_px, bits=self._bits.get(path)))
-            return _encode(_shrink(pixels, longest_px))
-
-        return self._draw(path, ("whole", longest_px), draw)
-
-    def draw_region(self, path: Path, box: tuple[int, int, int, int], *, longest_px: int) -> bytes:
-        """JPEG of the box (row_px, col_px, height_px, width_px), its longer side no more than ``longest_px``.
+        Args:
+            path: the file.
+            longest_px: size of the JPEG; small pictures are not enlarged.
+            box: draw this part only, (row_px, col_px, height_px, width_px).
 
         Raises:
             DataError: the box does not lie inside the picture, or the picture cannot be read.
         """
 
         def draw() -> bytes:
-            row_px, col_px, height_px, width_px = box
-            pixels = self._read_pixels(path)
-            inside = pixels is not None and min(row_px, col_px) >= 0 and min(height_px, width_px) >= 1
-            if pixels is None or not inside or row_px + height_px > len(pixels) or col_px + width_px > len(pixels[0]):
-                part = read_region(
-                    path,
-                    row_px,
-                    col_px,
-                    height_px=height_px,
-                    width_px=width_px,
-                    longest_px=longest_px,
-                    bits=self._bits.get(path),
-                )  # it says what is wrong with the box
+            bits, pixels = self._bits.get(path), self._pixels.get(stamp_file(path))
+            if box is None:
+                part = read_thumbnail(path, longest_px=longest_px, bits=bits) if pixels is None else pixels
             else:
-                part = _shrink(pixels[row_px : row_px + height_px, col_px : col_px + width_px], longest_px)
-            return _encode(part)
+                row, col, height, width = box
+                if pixels is None and path.suffix.lower() not in SLIDE_SUFFIXES and np.prod(read_size(path)) <= KEPT_PX:
+                    pixels = read_image(path, bits=bits)
+                    self._pixels.put(stamp_file(path), pixels, size_bytes=pixels.nbytes)
+                inside = pixels is not None and min(row, col) >= 0 and min(height, width) >= 1
+                if pixels is None or not inside or row + height > len(pixels) or col + width > len(pixels[0]):
+                    part = read_region(
+                        path, row, col, height_px=height, width_px=width, longest_px=longest_px, bits=bits
+                    )  # it says what is wrong with the box
+                else:
+                    part = pixels[row : row + height, col : col + width]
+            scale = longest_px / max(part.shape[:2])
+            if scale < 1:
+                size = (max(1, round(part.shape[1] * scale)), max(1, round(part.shape[0] * scale)))
+                part = np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+            return cv2.imencode(".jpg", part[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
 
-        return self._draw(path, ("region", box, longest_px), draw)
+        return self._draw(path, (box, longest_px), draw)
 
     def draw_outline(self, path: Path, reading: MaskReading) -> bytes:
-        """JSON list of polygons [[row, col], ...] around the foreground of a mask, in parts of its height and width."""
+        """Return JSON polygons [[row, col], ...] around the foreground of a mask, as shares of its height and width."""
 
         def draw() -> bytes:
-            return json.dumps(_follow_outline(read_mask(path, reading=reading, most_px=WHOLE_PX)[0])).encode()
+            mask = read_mask(path, reading=reading, most_px=WHOLE_PX)[0]
+            scale = min(1.0, OUTLINE_PX / max(mask.shape))
+            size = (max(1, round(mask.shape[1] * scale)), max(1, round(mask.shape[0] * scale)))
+            small = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
+            contours, _ = cv2.findContours(small, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+            sides = np.array([size[1], size[0]])
+            corners = (cv2.approxPolyDP(contour, OUTLINE_ERROR_PX, True)[:, 0, ::-1] for contour in contours)
+            return json.dumps([np.round((points + 0.5) / sides, 5).tolist() for points in corners]).encode()
 
         for part in reading.more:
             self._refuse_outside(part)
-        return self._draw(path, ("outline", reading, *map(_key, reading.more)), draw)
+        return self._draw(path, ("outline", reading, *map(stamp_file, reading.more)), draw)
 
     def _draw(self, path: Path, what: tuple[object, ...], draw: Callable[[], bytes]) -> bytes:
         self._refuse_outside(path)
-        key = (*_key(path), *what)
+        key = (*stamp_file(path), *what)
         if (known := self._drawn.get(key)) is not None:
             return known
-        with self._decoder(path):
-            drawn = self._drawn.get(key) or draw()  # another thread may have been at it
+        height_px, width_px = read_size(path)
+        with self._large if height_px * width_px > LARGE_PX else self._small:
+            drawn = self._drawn.get(key) or draw()  # another thread may have drawn it meanwhile
         self._drawn.put(key, drawn, size_bytes=len(drawn))
         return drawn
-
-    def _read_pixels(self, path: Path) -> NDArray[np.uint8] | None:
-        """The whole picture where it is small enough to be kept."""
-        if (known := self._pixels.get(_key(path))) is not None:
-            return known
-        height_px, width_px = read_size(path)
-        if height_px * width_px > KEPT_PX or path.suffix.lower() in SLIDE_SUFFIXES:
-            return None
-        pixels = read_image(path, bits=self._bits.get(path))
-        self._pixels.put(_key(path), pixels, size_bytes=pixels.nbytes)
-        return pixels
-
-    def _decoder(self, path: Path) -> AbstractContextManager[object]:
-        height_px, width_px = read_size(path)
-        return self._large if height_px * width_px > LARGE_PX else self._small
 
     def _refuse_outside(self, path: Path) -> None:
         try:
             inside = path.resolve().is_relative_to(self._root)
-        except RuntimeError:  # a ring of links; later Pythons let the opener find out
+        except RuntimeError:  # a ring of links; in later Pythons opening the file finds it
             inside = True
         if not inside:
             message = "is a link to a file outside the data folder, which this page does not show."
-            fix = "copy the file into the data folder, or look at the folder that holds it"
+            fix = "copy the file into the data folder, or review the folder that holds it"
             raise DataError("an image is not shown", [Problem("outside", str(path), message, fix)])
         if path.exists() and not path.is_file():
             problem = Problem("unreadable", str(path), "is no ordinary file.", "put the image there")
             raise DataError("an image is not shown", [problem])  # a pipe would keep the page waiting for ever
 
 
-def _key(path: Path) -> tuple[str, int, int, int]:
+def stamp_file(path: Path) -> tuple[str, int, int, int]:
+    """Return path, size in bytes, and times in ns; -1 each if there is no file. It differs once the file changed."""
     try:
         state = path.stat()
     except OSError:
         return str(path), -1, -1, -1
-    return str(path), state.st_size, state.st_mtime_ns, state.st_ctime_ns  # which nobody sets back
-
-
-def _shrink(pixels: NDArray[np.uint8], longest_px: int) -> NDArray[np.uint8]:
-    scale = longest_px / max(pixels.shape[:2])
-    if scale >= 1:
-        return pixels
-    size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
-    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-
-
-def _encode(pixels: NDArray[np.uint8]) -> bytes:
-    return cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
-
-
-def _follow_outline(mask: NDArray[np.uint8]) -> list[list[list[float]]]:
-    scale = min(1.0, OUTLINE_PX / max(mask.shape))
-    size = (max(1, round(mask.shape[1] * scale)), max(1, round(mask.shape[0] * scale)))
-    small = cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST)
-    contours, _ = cv2.findContours(small, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    sides = np.array([size[1], size[0]])
-    outlines = []
-    for contour in contours:
-        corners = cv2.approxPolyDP(contour, OUTLINE_ERROR_PX, True)[:, 0, ::-1]
-        outlines.append(np.round((corners + 0.5) / sides, 5).tolist())
-    return outlines
+    return str(path), state.st_size, state.st_mtime_ns, state.st_ctime_ns  # programs cannot set the last one back

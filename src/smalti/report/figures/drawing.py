@@ -1,11 +1,10 @@
-"""A drawing is painted once and leaves as inline SVG for a page or as PDF for an article.
+"""Paint a drawing once, and give it as inline SVG for a page or as PDF for an article.
 
 SVG: text stays text, nothing refers to a file or a network. PDF: TrueType outlines (type 42), no dates, same bytes.
 """
 
 from __future__ import annotations
 
-import functools
 import io
 import re
 import unicodedata
@@ -62,7 +61,7 @@ class Drawing:
     paint: Callable[[Figure], None]
 
     def to_svg(self) -> Markup:
-        """Inline SVG. The page's own header stands for the XML one; matplotlib has escaped every text."""
+        """Return inline SVG without the XML header; matplotlib has escaped every text."""
         with mpl.rc_context(STYLE | {"svg.hashsalt": self.name}), warnings.catch_warnings():
             # Text stays text: the reader's own fonts have what the measuring font lacks.
             warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
@@ -75,11 +74,19 @@ class Drawing:
         return Markup(re.sub(r'<g id="[^"]*"', "<g", text[text.index("<svg") :]))
 
     def to_pdf(self) -> bytes:
-        """A PDF page of this size; characters that the font lacks are spelled in Latin letters or as ``?``."""
+        """Return a PDF page of this size; characters that the font lacks become Latin letters or ``?``."""
         with mpl.rc_context(STYLE):
             figure = self._paint()
+            font = FT2Font(findfont(FONT))
             for text in figure.findobj(Text):
-                text.set_text(_spell_known(text.get_text()))
+                spelled = ""
+                for character in text.get_text():
+                    if character == "\n" or font.get_char_index(ord(character)):
+                        spelled += character
+                    else:
+                        parts = unicodedata.normalize("NFKD", character)  # the letter and its accents
+                        spelled += "".join(c for c in parts if font.get_char_index(ord(c))) or "?"
+                text.set_text(spelled)
             FigureCanvasPdf(figure)
             buffer = io.BytesIO()
             figure.savefig(buffer, format="pdf", metadata=PDF_METADATA, transparent=True)
@@ -89,22 +96,3 @@ class Drawing:
         figure = Figure(figsize=(self.width_in, self.height_in), layout="constrained")
         self.paint(figure)
         return figure
-
-
-def _spell_known(text: str) -> str:
-    return "".join(c if _is_known(c) else _strip_accents(c) for c in text)
-
-
-def _strip_accents(character: str) -> str:
-    plain = "".join(c for c in unicodedata.normalize("NFKD", character) if _is_known(c))
-    return plain or "?"
-
-
-@functools.lru_cache(maxsize=4096)
-def _is_known(character: str) -> bool:
-    return character == "\n" or bool(_open_font().get_char_index(ord(character)))
-
-
-@functools.lru_cache(maxsize=1)
-def _open_font() -> FT2Font:
-    return FT2Font(findfont(FONT))

@@ -1,12 +1,11 @@
-"""The images with the highest out-of-fold loss, as pictures."""
+"""Make picture cards of images, such as those with the highest out-of-fold loss."""
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from PIL import Image, ImageDraw
@@ -20,12 +19,14 @@ QUALITY = 78  # 24 pictures stay near half a megabyte
 
 
 def make_cards(table: pd.DataFrame, *, classes: Sequence[str], root: Path | None) -> tuple[list[Card], str]:
-    """Cards of `smalti.evaluate.highest_losses`, and why pictures are missing (empty when none is)."""
+    """Return cards of `smalti.evaluate.highest_losses`, and why pictures are missing (empty when none is)."""
     cards, unread = [], []
     for row in table.to_dict("records"):
         picture = encode_picture(root, str(row["image"]))
         if not picture:
             unread.append(str(row["image"]))
+        word = "folds" if "," in str(row["folds"]) else "fold"
+        details = f"loss {row['loss']:.2f} · case {row['case']} · {word} {row['folds']}"
         cards.append(
             Card(
                 picture=picture,
@@ -33,33 +34,23 @@ def make_cards(table: pd.DataFrame, *, classes: Sequence[str], root: Path | None
                 image=str(row["image"]),
                 label=str(row["label"]),
                 predicted=str(row["predicted"]),
-                details=_describe(row),
+                details=details.replace(", ", ",\u00a0"),
                 scores=[(name, float(row[f"score_{name}"])) for name in classes],
             )
         )
-    return cards, _explain_missing(unread, root)
-
-
-def _describe(row: Mapping[Hashable, Any]) -> str:
-    folds = str(row["folds"])
-    word = "folds" if "," in folds else "fold"
-    return f"loss {row['loss']:.2f} · case {row['case']} · {word} {folds}".replace(", ", ",\u00a0")
-
-
-def _explain_missing(unread: list[str], root: Path | None) -> str:
     if not unread:
-        return ""
+        return cards, ""
     if root is None:
-        return "No pictures: the run folder does not say where the data folder is (cohort.json)."
+        return cards, "No pictures: the run folder does not say where the data folder is (cohort.json)."
     if not root.is_dir():
-        return f"No pictures: the data folder {root} is not there. Bring it back and run 'smalti report' again."
-    return f"No picture of {', '.join(unread)}: the file is missing or cannot be read in {root}."
+        return cards, f"No pictures: the data folder {root} is not there. Bring it back and run 'smalti report' again."
+    return cards, f"No picture of {', '.join(unread)}: the file is missing or cannot be read in {root}."
 
 
 def encode_picture(
     root: Path | None, image: str, *, outline: Sequence[Sequence[Sequence[int]]] = (), longest_px: int = LONGEST_PX
 ) -> str:
-    """A small picture as a data address; empty where the image is missing, unreadable or outside the folder.
+    """Return a small picture as a data address; empty if the image is missing, unreadable or outside the folder.
 
     ``outline`` holds polygons of (row_px, col_px) of the full image, which are drawn over it.
     """

@@ -1,6 +1,6 @@
-"""A heat map over its image: colour where the network looked, grey hatching where it did not, the mask's outline.
+"""Draw a heat map over its image: colour where the network looked, hatching where not, the mask's outline.
 
-The picture has the shape of the map, so that it can be laid over the image; the legend stands in a corner of it.
+The picture has the shape of the map, so it can be laid over the image; the legend is in a corner.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Legend:
 def draw_overlay(
     picture: Picture, heat: NDArray[np.float32], *, mask: NDArray[np.float32] | None, legend: Legend
 ) -> Picture:
-    """The overlay, (h, w, 3) RGB.
+    """Return the overlay, (h, w, 3) RGB.
 
     Args:
         picture: (h, w, 3) RGB of the shape of the map.
@@ -50,7 +50,13 @@ def draw_overlay(
     steps = np.where(seen, (heat - low) / (high - low), 0).clip(0, 1)
     colours = (mpl.colormaps[COLOURS](np.linspace(0, 1, 256))[:, :3] * 255).round().astype(np.uint8)
     drawn = cv2.addWeighted(picture, 1 - STRENGTH, colours[(steps * 255).astype(np.uint8)], STRENGTH, 0)
-    drawn = np.where(seen[..., None], drawn, _hatch(picture)).astype(np.uint8)
+    # Elsewhere the picture is pale grey with diagonal lines.
+    grey = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    pale = cv2.addWeighted(grey, 0.6, np.full_like(grey, 235), 0.4, 0)
+    gap = max(8, max(picture.shape[:2]) // 60)
+    row, col = np.ogrid[: picture.shape[0], : picture.shape[1]]
+    lines = (row + col) % gap < max(1, gap // 8)
+    drawn = np.where(seen[..., None], drawn, np.where(lines[..., None], np.uint8(130), pale)).astype(np.uint8)
     width = max(1, round(max(heat.shape) / 500))
     if mask is not None:
         outlines, _ = cv2.findContours((mask >= 0.5).astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
@@ -63,7 +69,7 @@ def draw_overlay(
 
 
 def find_limits(heat: NDArray[np.float32]) -> tuple[float, float]:
-    """Values at the ends of the scale; they differ."""
+    """Return the values at the ends of the scale; they differ."""
     seen = heat[~np.isnan(heat)]
     if not seen.size:
         return 0.0, 1.0
@@ -73,20 +79,10 @@ def find_limits(heat: NDArray[np.float32]) -> tuple[float, float]:
     return (low, high) if high > low else (low, low + 1.0)
 
 
-def _hatch(picture: Picture) -> Picture:
-    """The picture in pale grey with diagonal lines."""
-    grey = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    step = max(8, max(picture.shape[:2]) // 60)
-    row, col = np.ogrid[: picture.shape[0], : picture.shape[1]]
-    lines = (row + col) % step < max(1, step // 8)
-    pale = cv2.addWeighted(grey, 0.6, np.full_like(grey, 235), 0.4, 0)
-    return np.where(lines[..., None], np.uint8(130), pale).astype(np.uint8)
-
-
 def _add_legend(
     drawn: Picture, colours: Picture, *, limits: tuple[float, float], legend: Legend, hatched: bool
 ) -> Picture:
-    """A white box in the lower left corner: title, scale, the values at its ends, what hatching means."""
+    """Add a white box in the lower left corner: title, scale, the values at its ends, what hatching means."""
     picture = Image.fromarray(drawn)
     wide = min(max(round(LEGEND_FRAC * picture.width), SMALLEST_LEGEND_PX), picture.width)
     font = ImageFont.truetype(findfont(FONT), max(8, wide // 17))
@@ -113,7 +109,7 @@ def _add_legend(
 
 
 def _wrap(text: str, font: ImageFont.FreeTypeFont, width_px: float) -> list[str]:
-    """Lines of words that fit a width; a longer word has a line of its own."""
+    """Return lines of words that fit a width; a longer word has a line of its own."""
     lines: list[str] = []
     for word in text.split():
         if lines and font.getlength(f"{lines[-1]} {word}") <= width_px:

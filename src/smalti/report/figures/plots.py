@@ -1,4 +1,4 @@
-"""What is drawn: the score, learning curves, reliability, scores and differences of many experiments."""
+"""Draw the score, learning curves, reliability, scores and differences of many experiments."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ SIGNS: dict[Verdict, tuple[str, str]] = {
     "none": ("s", DARK),
     "missing": ("x", DARK),
 }
+TEXT_COLOURS = {GREY: "#555555", VERMILION: "#A84600"}  # small text needs more contrast than a line
 LONGEST_NAME = 34
 ROW_IN = 0.42
 
@@ -43,7 +44,7 @@ class Mark:
 
 
 def draw_headline(metric: Mapping[str, Any], *, name: str, words: str) -> Drawing:
-    """Score with interval above the range of a guess, on an axis from 0 to 1."""
+    """Draw the score with its interval above the range of a guess, on an axis from 0 to 1."""
 
     def paint(figure: Figure) -> None:
         axes = figure.add_subplot()
@@ -63,7 +64,7 @@ def draw_headline(metric: Mapping[str, Any], *, name: str, words: str) -> Drawin
 
 
 def draw_curves(history: pd.DataFrame, *, column: str, title: str) -> Drawing:
-    """One thin line per fold and seed, and the mean of the folds still training; one phase.
+    """Draw one thin line per fold and seed, and the mean of the folds still training; one phase.
 
     ``history`` has the columns of ``types.HISTORY_COLUMNS``.
     """
@@ -85,7 +86,7 @@ def draw_curves(history: pd.DataFrame, *, column: str, title: str) -> Drawing:
 
 
 def draw_reliability(bins: Sequence[Mapping[str, Any]], *, words: str) -> Drawing:
-    """Accuracy against confidence per bin (area of a point: its images), and the images per bin below.
+    """Draw accuracy against confidence per bin (area of a point: its images), and the images per bin below.
 
     ``bins`` are equal widths of 0..1 with ``confidence, accuracy, images`` (scores.json); empty ones have no point.
     """
@@ -113,7 +114,7 @@ def draw_reliability(bins: Sequence[Mapping[str, Any]], *, words: str) -> Drawin
 
 
 def draw_removal(grid: Sequence[float], maps: Mapping[str, Mapping[str, Any]], *, kind: str) -> Drawing:
-    """Score against the share of tiles taken away (highest first) or put in, for each map, beside a random order.
+    """Draw the score against the share of tiles taken away (highest first) or put in, per map and for a random order.
 
     ``grid`` is the share of tiles that are there; ``maps`` as in ``explanation.json``.
     """
@@ -148,10 +149,15 @@ def draw_marks(
     band: tuple[float, float] | None = None,
     zero: bool = False,
 ) -> Drawing:
-    """One row per mark, the first at the bottom: name and word above, value with interval below.
+    """Draw one row per mark, the first at the bottom: name and word above, value with interval below.
 
     ``band`` is the range of a guess; ``zero`` draws the line of no difference and puts it in view.
     """
+
+    seen = [x for mark in marks for x in (mark.value, mark.low, mark.high, mark.chance) if x is not None]
+    seen += list(band or ()) + ([0.0] if zero else [])
+    low, high = (min(seen), max(seen)) if seen else (0.0, 1.0)
+    room = 0.04 * max(high - low, 0.1) if seen else 0.0
 
     def paint(figure: Figure) -> None:
         axes = figure.add_subplot()
@@ -159,7 +165,7 @@ def draw_marks(
             axes.axvspan(*band, color=BAND, lw=0)
         if zero:
             axes.axvline(0, color=DARK, lw=1)
-        axes.set(xlim=_find_limits(marks, band, zero=zero), ylim=(-0.5, len(marks) - 0.35), yticks=[], xlabel=label)
+        axes.set(xlim=(low - room, high + room), ylim=(-0.5, len(marks) - 0.35), yticks=[], xlabel=label)
         axes.spines["left"].set_visible(False)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
         _draw_grid(axes, "x")
@@ -175,8 +181,8 @@ def _draw_mark(axes: Axes, mark: Mark, row: float) -> None:
     strong = "bold" if mark.verdict in {"better", "worse", "practically equal"} else "normal"
     axes.text(0, row + 0.3, shorten_name(mark.name), transform=across, ha="left", va="center", size=8.5)
     axes.text(
-        1, row + 0.3, mark.word, transform=across, ha="right", va="center", size=8.5, color=_darken(color),
-        weight=strong,
+        1, row + 0.3, mark.word, transform=across, ha="right", va="center", size=8.5, weight=strong,
+        color=TEXT_COLOURS.get(color, color),
     )  # fmt: skip
     if mark.chance is not None:
         axes.plot([mark.chance] * 2, [row - 0.2, row + 0.12], color=GREY, lw=1.2, ls=(0, (2, 1.5)))
@@ -188,23 +194,8 @@ def _draw_mark(axes: Axes, mark: Mark, row: float) -> None:
     axes.plot(mark.value, row - 0.05, shape, color=color, ms=8, mec="white", mew=1.0, clip_on=False)
 
 
-def _darken(color: str) -> str:
-    """Small text needs more contrast than a line."""
-    return {GREY: "#555555", VERMILION: "#A84600"}.get(color, color)
-
-
-def _find_limits(marks: Sequence[Mark], band: tuple[float, float] | None, *, zero: bool) -> tuple[float, float]:
-    seen = [x for mark in marks for x in (mark.value, mark.low, mark.high, mark.chance) if x is not None]
-    seen += list(band or ()) + ([0.0] if zero else [])
-    if not seen:
-        return 0.0, 1.0
-    low, high = min(seen), max(seen)
-    room = 0.04 * max(high - low, 0.1)
-    return low - room, high + room
-
-
 def shorten_name(text: str) -> str:
-    """One line of at most `LONGEST_NAME` characters; the middle is left out."""
+    """Return one line of at most `LONGEST_NAME` characters; the middle is cut out."""
     line = " ".join(text.split())
     if len(line) <= LONGEST_NAME:
         return line

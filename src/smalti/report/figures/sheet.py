@@ -1,4 +1,4 @@
-"""A sheet of tiles: for each class those that speak most for it, and those that speak least."""
+"""Draw a sheet of tiles: for each class those that speak most for it, and those that speak least."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class SheetRow:
 
 
 def draw_sheet(rows: Sequence[SheetRow]) -> Picture:
-    """The rows below one another, (H, W, 3) RGB."""
+    """Return the rows below one another, (H, W, 3) RGB."""
     small, large = (ImageFont.truetype(findfont(FONT), size) for size in (TEXT_PX, TITLE_PX))
     line, title = round(1.4 * TEXT_PX), round(1.6 * TITLE_PX)
     tall = title + TILE_PX + 2 * line + GAP_PX
@@ -61,7 +61,7 @@ def draw_sheet(rows: Sequence[SheetRow]) -> Picture:
 
 
 def _fit(text: str, font: ImageFont.FreeTypeFont) -> str:
-    """The text, cut off where it is wider than a tile."""
+    """Return the text, cut to the width of a tile."""
     line = " ".join(text.split())
     if font.getlength(line) <= TILE_PX:
         return line

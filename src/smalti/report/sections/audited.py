@@ -1,4 +1,4 @@
-"""The audit of a data folder, as a page to send to somebody."""
+"""Return the sections of an audit page, and the one about label suspects of a run."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ MOST_CARDS = 60  # of one check; at 20 kB each a page of ten checks can still be
 SEVERITIES = ("error", "warning", "info")
 
 
-def write_outcomes(cohort: Cohort, audit: Audit, decisions: Sequence[Decision]) -> Section:
-    """What was looked for, what came of it, and how much of it is decided."""
+def outcomes_section(cohort: Cohort, audit: Audit, decisions: Sequence[Decision]) -> Section:
+    """Return every check with its outcome, and how many of its proposals are decided."""
     settled = settle_decisions(decisions)
     rows = []
     for code, outcome in audit.outcomes.items():
@@ -36,19 +36,31 @@ def write_outcomes(cohort: Cohort, audit: Audit, decisions: Sequence[Decision]) 
     return Section("outcomes", "What was looked for", blocks)
 
 
-def write_findings_of(code: str, cohort: Cohort, audit: Audit) -> Section:
-    """The findings of one check with the picture of the image that each is about, the worst first."""
-    found = sorted((f for f in audit.findings if f.code == code), key=_rank)
-    labels = {s.image: s.label for s in cohort.labelled}  # those of sealed images stay sealed
-    cards = [_make_card(finding, labels.get(finding.images[0]), cohort) for finding in found[:MOST_CARDS]]
+def findings_section(code: str, cohort: Cohort, audit: Audit) -> Section:
+    """Return the findings of one check, worst first, each with the picture of its image."""
+    found = [f for f in audit.findings if f.code == code]
+    found.sort(key=lambda f: (SEVERITIES.index(f.severity), -f.score))
+    labels = {s.image: s.label or "" for s in cohort.labelled}  # those of sealed images stay sealed
+    cards = [
+        Card(
+            picture=encode_picture(cohort.root, finding.images[0], outline=finding.evidence.get("outline", ())),
+            alt=f"Image {finding.images[0]}: {finding.code}",
+            image=finding.images[0],
+            label=labels.get(finding.images[0], ""),
+            predicted="",
+            details=f"{finding.severity} · {finding.message} Proposed: {finding.proposal}.",
+            scores=(),
+        )
+        for finding in found[:MOST_CARDS]
+    ]
     blocks: list[Block] = [Gallery(cards)]
     if len(found) > len(cards):
         blocks.append(Paragraph(f"The first {len(cards)} of {len(found)}; findings.json holds them all.", "note"))
     return Section(code, f"{code}: {len(found)}", blocks)
 
 
-def write_suspects(record: RunRecord) -> Section:
-    """Labels that the networks of a run contradict, the most suspicious first, and what each criterion found."""
+def suspects_section(record: RunRecord) -> Section:
+    """Return labels that the networks of a run contradict, most suspicious first, and what each criterion found."""
     if record.suspects is None:
         return not_applicable("suspects", "Label suspects", "there is no suspects.json; 'smalti evaluate' writes it")
     found, outcomes = record.suspects.findings, record.suspects.outcomes
@@ -85,21 +97,4 @@ def _make_suspect(finding: Finding, root: Path | None) -> Card:
         predicted=proposed,
         details=" · ".join([*case, f"named by {', '.join(evidence['named_by']) or 'no criterion alone'}", *near]),
         scores=[(name, float(score)) for name, score in evidence["pooled"].items()],
-    )
-
-
-def _rank(finding: Finding) -> tuple[int, float]:
-    return SEVERITIES.index(finding.severity), -finding.score
-
-
-def _make_card(finding: Finding, label: str | None, cohort: Cohort) -> Card:
-    image = finding.images[0]
-    return Card(
-        picture=encode_picture(cohort.root, image, outline=finding.evidence.get("outline", ())),
-        alt=f"Image {image}: {finding.code}",
-        image=image,
-        label=label or "",
-        predicted="",
-        details=f"{finding.severity} · {finding.message} Proposed: {finding.proposal}.",
-        scores=(),
     )

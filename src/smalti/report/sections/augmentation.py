@@ -1,4 +1,4 @@
-"""The chapter "Augmentation": what the network saw in phase ``finetune``, and what was learned about it."""
+"""Return the section "Augmentation": what the network saw in phase ``finetune``, and what was learned about it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ PICTURE_PX = 1600
 MOST_CHAINS = 10  # of a stage
 
 
-def write_augmentation(record: RunRecord) -> Section:
-    """Real tiles, the operations weighed on inner images, and the policy of the first fold."""
-    finetune = _read_finetune(record)
+def augmentation_section(record: RunRecord) -> Section:
+    """Return real tiles, the operations weighed on inner images, and the policy of the first fold."""
+    recipe = yaml.safe_load(record.recipe) if record.recipe else None
+    finetune: dict[str, Any] = (recipe or {}).get("train", {}).get("finetune", {})
     if not finetune or not finetune.get("epochs"):
         return not_applicable(ANCHOR, TITLE, "phase finetune was left out, and stored features are not augmented")
     search = finetune.get("policy_search")
@@ -35,23 +36,21 @@ def write_augmentation(record: RunRecord) -> Section:
     policies = sorted(run.policies.glob("*.yaml"))
     if policies:
         content = yaml.safe_load(policies[0].read_text(encoding="utf-8"))
-        blocks += _tabulate_policy(content, fold=policies[0].stem)
+        rows = [row for stage in content["stages"] for row in _list_chains(stage)]
+        what = "chains of operations with amounts (and chances); each tile draws one by its share"
+        caption = f"Policy of {policies[0].stem}: {what}."
+        blocks.append(Table(["stage", "chain", "share"], rows, caption, text_columns=2))
     return Section(ANCHOR, TITLE, blocks)
-
-
-def _read_finetune(record: RunRecord) -> dict[str, Any]:
-    recipe = yaml.safe_load(record.recipe) if record.recipe else None
-    found: dict[str, Any] = (recipe or {}).get("train", {}).get("finetune", {})
-    return found
 
 
 def _tabulate_operations(table: pd.DataFrame) -> list[Block]:
     folds = len(table.groupby(["seed", "fold"]))
     untold = table["low"].isna().any()
-    rows = [
-        [str(name), f"{group['amount'].iloc[0]:g}", f"{group['fall'].median():+.3f}", _say_folds(group)]
-        for name, group in table.groupby("operation", sort=False)
-    ]
+    rows = []
+    for name, group in table.groupby("operation", sort=False):
+        able = int(group["low"].notna().sum())  # folds that can tell a fall from noise
+        told = f"{int(group['destroys'].sum())} of {able}" if able else "not told"
+        rows.append([str(name), f"{group['amount'].iloc[0]:g}", f"{group['fall'].median():+.3f}", told])
     rows.sort(key=lambda row: -float(row[2]))
     caption = (
         "What an operation alone takes from the balanced accuracy of inner images, as a network sees them that has not "
@@ -64,30 +63,18 @@ def _tabulate_operations(table: pd.DataFrame) -> list[Block]:
     return blocks
 
 
-def _say_folds(group: pd.DataFrame) -> str:
-    """Folds in which a fall is more than noise, of those that can tell."""
-    able = int(group["low"].notna().sum())
-    return f"{int(group['destroys'].sum())} of {able}" if able else "not told"
-
-
-def _tabulate_policy(content: dict[str, Any], *, fold: str) -> list[Block]:
-    rows = [row for stage in content["stages"] for row in _list_chains(stage)]
-    caption = f"Policy of {fold}: chains of operations with amounts (and chances); each tile draws one by its share."
-    return [Table(["stage", "chain", "share"], rows, caption, text_columns=2)]
-
-
 def _list_chains(stage: dict[str, Any]) -> list[list[str]]:
-    """The most frequent chains of a stage, and what is left as one row."""
+    """Return the most frequent chains of a stage, and all others as one row."""
     chains = sorted(stage["chains"], key=lambda chain: -chain["weight"])
     total = sum(chain["weight"] for chain in chains)
     listed = chains if len(chains) <= MOST_CHAINS else chains[: MOST_CHAINS - 1]
-    rows = [[" then ".join(map(_say_move, c["moves"])) or "nothing", f"{c['weight'] / total:.0%}"] for c in listed]
-    rest = chains[len(listed) :]
-    if rest:
+    rows = []
+    for chain in listed:
+        moves = (
+            f"{move['operation']} {move['amount']:.2f}" + ("" if move["chance"] == 1 else f" ({move['chance']:.0%})")
+            for move in chain["moves"]
+        )
+        rows.append([" then ".join(moves) or "nothing", f"{chain['weight'] / total:.0%}"])
+    if rest := chains[len(listed) :]:
         rows.append([f"{len(rest)} others", f"{sum(c['weight'] for c in rest) / total:.0%}"])
     return [[f"from {stage['start']:.0%} of the phase" if k == 0 else "", *row] for k, row in enumerate(rows)]
-
-
-def _say_move(move: dict[str, Any]) -> str:
-    sure = "" if move["chance"] == 1 else f" ({move['chance']:.0%})"
-    return f"{move['operation']} {move['amount']:.2f}{sure}"

@@ -1,11 +1,9 @@
-"""Sections about what went in: data, audit, folds, learning curves, recipe, environment."""
+"""Return the sections about what went in: data, audit, folds, learning curves, recipe, environment."""
 
 from __future__ import annotations
 
 from collections import Counter
 from typing import Any
-
-import pandas as pd
 
 from ..blocks import Block, Listing, Panels, Paragraph, Section, Table, count_things, format_percent, not_applicable
 from ..figures.plots import draw_curves
@@ -20,8 +18,8 @@ CURVES = (
 )
 
 
-def write_data(record: RunRecord) -> Section:
-    """What was learned from, and what was left out and why."""
+def data_section(record: RunRecord) -> Section:
+    """Return what was learned from, and which images were excluded and why."""
     cohort = record.cohort
     if cohort is None:
         return not_applicable("data", "Data", "there is no cohort.json")
@@ -34,10 +32,16 @@ def write_data(record: RunRecord) -> Section:
     if cohort.get("notes"):
         blocks.append(Paragraph(f"Reading the folder: {'; '.join(str(note) for note in cohort['notes'])}.", "note"))
     if record.samples is not None:
-        blocks.append(_tabulate_classes(record.samples))
+        labelled = record.samples[record.samples["label"] != ""]
+        classes = []
+        for name, images in labelled.groupby("label"):
+            share = format_percent(round(len(images) / len(labelled), 2))
+            classes.append((str(name), f"{len(images):,}", share, f"{images['case'].nunique():,}"))
+        blocks.append(Table(("class", "images", "share", "cases"), classes, "Labelled images"))
     if repaired := cohort.get("repaired", []):
-        number = count_things(len(repaired), "image")
-        blocks.append(Paragraph(f"Repaired before tiles were cut, by decision: {number} ({_list_names(repaired)})."))
+        number, names = count_things(len(repaired), "image"), ", ".join(repaired[:MOST_NAMES])
+        names += f" and {len(repaired) - MOST_NAMES} more" if len(repaired) > MOST_NAMES else ""
+        blocks.append(Paragraph(f"Repaired before tiles were cut, by decision: {number} ({names})."))
     if record.stain is not None:
         text = f"Stain normalised ({record.stain['normalise']}) to the training cases of each fold"
         blocks.append(Paragraph(f"{text}: {record.stain['summary']}"))
@@ -52,27 +56,8 @@ def write_data(record: RunRecord) -> Section:
     return Section("data", "Data", [*blocks, table])
 
 
-def _list_names(images: list[str]) -> str:
-    more = f" and {len(images) - MOST_NAMES} more" if len(images) > MOST_NAMES else ""
-    return f"{', '.join(images[:MOST_NAMES])}{more}"
-
-
-def _tabulate_classes(samples: pd.DataFrame) -> Table:
-    labelled = samples[samples["label"] != ""]
-    rows = [
-        (
-            str(name),
-            f"{len(rows):,}",
-            format_percent(round(len(rows) / len(labelled), 2)),
-            f"{rows['case'].nunique():,}",
-        )
-        for name, rows in labelled.groupby("label")
-    ]
-    return Table(("class", "images", "share", "cases"), rows, "Labelled images")
-
-
-def write_audit(record: RunRecord) -> Section:
-    """Findings by code, and what was decided."""
+def audit_section(record: RunRecord) -> Section:
+    """Return findings by code, and what was decided."""
     audit = record.audit
     if audit is None:
         return not_applicable("audit", "Audit", "there is no findings.json")
@@ -87,19 +72,18 @@ def write_audit(record: RunRecord) -> Section:
         Paragraph("What the audit looked for before training. A finding changes nothing; a decision does."),
         Table(("check", "outcome", "severity", "the first finding"), rows, text_columns=4),
     ]
-    return Section("audit", "Audit", [*blocks, _tell_decisions(record)])
-
-
-def _tell_decisions(record: RunRecord) -> Paragraph:
-    if not record.decisions:
-        return Paragraph("No decision was taken: every image was used as it is.")
-    actions = Counter((d.action, d.who) for d in record.decisions)
+    actions = Counter((d.action, d.who) for d in record.decisions or ())
     parts = [f"{action} {count_things(number, 'image')} ({who})" for (action, who), number in actions.items()]
-    return Paragraph(f"Decisions: {'; '.join(parts)}. Source files were not changed.")
+    text = (
+        f"Decisions: {'; '.join(parts)}. Source files were not changed."
+        if parts
+        else "No decision was taken: every image was used as it is."
+    )
+    return Section("audit", "Audit", [*blocks, Paragraph(text)])
 
 
-def write_folds(record: RunRecord) -> Section:
-    """Images and cases of each class in each outer fold, and whether a case straddles folds."""
+def folds_section(record: RunRecord) -> Section:
+    """Return images and cases of each class in each outer fold, and whether a case straddles folds."""
     if record.folds is None:
         return not_applicable("folds", "Folds", "there is no folds.csv")
     outer = record.folds[record.folds["role"] == "outer"]
@@ -116,24 +100,21 @@ def write_folds(record: RunRecord) -> Section:
     header = ("seed", "fold", "train", "inner", "held out", *(str(name) for name in images.columns))
     caption = "Images per part, then held-out images (cases) per class"
     table = Table(header, rows, caption, text_columns=2)
-    return Section("folds", "Folds", [_tell_leaks(record.folds), table])
-
-
-def _tell_leaks(folds: pd.DataFrame) -> Paragraph:
-    roles = folds.groupby(["seed", "fold", "case"])["role"].nunique()
-    leaking = sorted(set(roles[roles > 1].index.get_level_values("case")))
+    held = record.folds.groupby(["seed", "fold", "case"])["role"].nunique()
+    leaking = sorted(set(held[held > 1].index.get_level_values("case")))
     if leaking:
         shown = ", ".join(str(case) for case in leaking[:5])
         number = count_things(len(leaking), "case straddles", "cases straddle")
-        text = f"{number} the parts of a fold ({shown}): the score cannot be trusted."
-        return Paragraph(text, "warning")
-    return Paragraph(
-        "Checked here: in every fold and seed, each case is in one part only (learning, inner or held out)."
-    )
+        check = Paragraph(f"{number} the parts of a fold ({shown}): the score cannot be trusted.", "warning")
+    else:
+        check = Paragraph(
+            "Checked here: in every fold and seed, each case is in one part only (learning, inner or held out)."
+        )
+    return Section("folds", "Folds", [check, table])
 
 
-def write_curves(record: RunRecord) -> Section:
-    """Losses and inner macro-F1 per epoch, phase by phase."""
+def curves_section(record: RunRecord) -> Section:
+    """Return losses and inner macro-F1 per epoch, phase by phase."""
     history = record.history
     if history is None or history.empty:
         return not_applicable(
@@ -143,7 +124,13 @@ def write_curves(record: RunRecord) -> Section:
         Paragraph("Thin blue: each fold and seed. Thick orange: the mean of the folds still training at that epoch.")
     ]
     if record.diverged is not None:
-        blocks.append(_tell_divergence(record.diverged))
+        places = [f"seed {r.seed}, fold {r.fold}, {r.phase}, epoch {r.epoch}" for r in record.diverged.itertuples()]
+        text = (
+            f"Training diverged (NaN weights): {'; '.join(places)}. The best earlier weights are kept; a refit that "
+            "diverged keeps the weights of the epoch before. A lower rate, a warm-up or train.precision=32-true may "
+            "prevent it."
+        )
+        blocks.append(Paragraph(text, "warning"))
     for phase, rows in history.groupby("phase", sort=False):
         present = [(column, title) for column, title in CURVES if rows[column].notna().any()]
         curves = [draw_curves(rows, column=column, title=title) for column, title in present]
@@ -153,26 +140,16 @@ def write_curves(record: RunRecord) -> Section:
     return Section("curves", "Learning curves", blocks)
 
 
-def _tell_divergence(diverged: pd.DataFrame) -> Paragraph:
-    places = [f"seed {r.seed}, fold {r.fold}, {r.phase}, epoch {r.epoch}" for r in diverged.itertuples()]
-    text = (
-        f"Training diverged (weights that are no numbers any more): {'; '.join(places)}. What was best before is kept; "
-        "a refit that diverged leaves the weights of the pass before it. A lower rate, a warm-up or "
-        "train.precision=32-true may prevent it."
-    )
-    return Paragraph(text, "warning")
-
-
-def write_recipe(record: RunRecord) -> Section:
-    """The resolved recipe."""
+def recipe_section(record: RunRecord) -> Section:
+    """Return the resolved recipe."""
     if record.recipe is None:
         return not_applicable("recipe", "Recipe", "there is no recipe.yaml")
     text = "Every knob as it was used; 'smalti run DATA --recipe recipe.yaml' repeats the run."
     return Section("recipe", "Recipe", [Paragraph(text), Listing(record.recipe)])
 
 
-def write_environment(record: RunRecord | None) -> Section:
-    """Machine, libraries, hashes."""
+def environment_section(record: RunRecord | None) -> Section:
+    """Return machine, libraries and hashes."""
     environment = None if record is None else record.environment
     if environment is None:
         return not_applicable("environment", "Environment", "there is no environment.json")
@@ -183,17 +160,11 @@ def write_environment(record: RunRecord | None) -> Section:
 
 
 def list_environment(environment: dict[str, Any]) -> list[tuple[str, str]]:
-    """What environment.json says, line by line."""
+    """Return what environment.json says, line by line."""
     keys = ("started", "python", "system", "processor", "cores", "memory_gb")
     rows = [(key.replace("_gb", " (GB)"), str(environment[key])) for key in keys if key in environment]
-    rows.append(("device", _tell_device(environment)))
+    device = environment.get("device") or "not recorded"
+    rows.append(("device", "; ".join(map(str, device.values())) if isinstance(device, dict) else str(device)))
     rows += [("weights", str(environment["weights"]))] if environment.get("weights") else []
     rows += [(f"hash of {key}", str(value)) for key, value in environment.get("identity", {}).items()]
     return rows + [(str(name), str(version)) for name, version in environment.get("libraries", {}).items()]
-
-
-def _tell_device(environment: dict[str, Any]) -> str:
-    device = environment.get("device")
-    if isinstance(device, dict):
-        return "; ".join(str(value) for value in device.values())
-    return str(device) if device else "not recorded"

@@ -1,4 +1,4 @@
-"""The chapter "Where it looked": whether the maps can be trusted, some of them, and the tiles that speak most."""
+"""Return the section "Where it looked": whether the maps can be trusted, some maps, and the strongest tiles."""
 
 from __future__ import annotations
 
@@ -38,21 +38,28 @@ KINDS = {
 }
 
 
-def write_looked(record: RunRecord) -> Section:
-    """Numbers first, pictures after: a map that the score does not follow must not be believed."""
+def looked_section(record: RunRecord) -> Section:
+    """Return numbers first and pictures after: a map that the score does not follow must not be believed."""
     told = record.explanation
     if told is None:
         return not_applicable(ANCHOR, TITLE, "there is no explanation.json; 'smalti explain' writes it")
     trust = say_trust(told)
+    shown = "the predicted class of each image" if told["shown"] == "predicted" else f"class {told['shown']}"
+    text = (
+        f"{KINDS[told['kind']]} Explained: {shown}, in {count_things(told['n_images'], 'image')} of "
+        f"{count_things(told['n_cases'], 'case')}; labelled images by the networks that never saw their case, "
+        "unlabelled ones by those of all folds."
+    )
+    text += f" There is no Grad-CAM: {told['no_gradcam']}." if told["no_gradcam"] else ""
     blocks: list[Block] = [
         Paragraph(trust, "plain" if told["maps"]["map"]["verdict"] == "better" else "warning"),
-        Paragraph(_say_what(told), "note"),
+        Paragraph(text, "note"),
     ]
     if any(value is not None for value in told["maps"]["map"]["curves"]["random"]):
         drawing = draw_removal(told["grid"], told["maps"], kind=told["kind"])
         caption = "Mean score of the class that is explained, while tiles are taken away from, or put into, an image."
         blocks.append(Panels([(drawing.to_svg(), drawing.words)], caption, width="lone"))
-    blocks += [_tabulate(told), *_say_measures(told), *_show_overlays(record, told)]
+    blocks += [_tabulate(told), Paragraph(_say_measures(told)), *_show_overlays(record, told)]
     sheet = encode_picture(record.folder / "figures", "tiles.png", longest_px=SHEET_PX)
     if sheet:
         caption = (
@@ -64,12 +71,19 @@ def write_looked(record: RunRecord) -> Section:
 
 
 def say_trust(told: Mapping[str, Any]) -> str:
-    """Whether the map of an ``explanation.json`` beats a random order, in one or two sentences."""
+    """Say whether the map of an ``explanation.json`` beats a random order, in one or two sentences."""
     measures, kind = told["maps"]["map"], told["kind"]
     if measures["verdict"] == "not applicable":
         return "Whether the map can be trusted is not known: no image has two tiles, so there is no order to test."
-    falls, rises = (_say_mean(measures[name], told, digits=3) for name in ("deletion", "insertion"))
-    few = "" if measures["deletion"]["trustworthy"] else f" With {count_cases(measures)} the intervals are too short."
+    percent = format_percent(told["confidence"])
+    falls, rises = (
+        "–" if mean["value"] is None
+        else f"{format_number(mean['value'])}, {percent} interval {format_range(mean['low'], mean['high'])}"
+        for mean in (measures["deletion"], measures["insertion"])
+    )  # fmt: skip
+    few = ""
+    if not measures["deletion"]["trustworthy"]:
+        few = f" With {count_things(int(measures['deletion']['n_cases']), 'case')} the intervals are too short."
     if measures["verdict"] == "better":
         return (
             f"The score follows the {kind}: it falls sooner when the highest tiles are taken away than in a random "
@@ -80,30 +94,6 @@ def say_trust(told: Mapping[str, Any]) -> str:
         f"The {kind} must not be trusted as an explanation: the score moves {word} a random order when tiles are "
         f"taken away (gain {falls}) or put in (gain {rises}) by their {kind}.{few}"
     )
-
-
-def count_cases(measures: Mapping[str, Any]) -> str:
-    """How many cases stand behind a measure."""
-    return count_things(int(measures["deletion"]["n_cases"]), "case")
-
-
-def _say_mean(mean: Mapping[str, Any], told: Mapping[str, Any], *, digits: int = 2) -> str:
-    if mean["value"] is None:
-        return "–"
-    return (
-        f"{format_number(mean['value'], digits)}, {format_percent(told['confidence'])} interval "
-        f"{format_range(mean['low'], mean['high'], digits)}"
-    )
-
-
-def _say_what(told: Mapping[str, Any]) -> str:
-    shown = "the predicted class of each image" if told["shown"] == "predicted" else f"class {told['shown']}"
-    text = (
-        f"{KINDS[told['kind']]} Explained: {shown}, in {count_things(told['n_images'], 'image')} of "
-        f"{count_things(told['n_cases'], 'case')}; labelled images by the networks that never saw their case, "
-        "unlabelled ones by those of all folds."
-    )
-    return f"{text} There is no Grad-CAM: {told['no_gradcam']}." if told["no_gradcam"] else text
 
 
 def _tabulate(told: Mapping[str, Any]) -> Table:
@@ -133,7 +123,7 @@ def _format_mean(mean: Mapping[str, Any], digits: int = 2) -> str:
     return f"{format_number(mean['value'], digits)} ({format_range(mean['low'], mean['high'], digits)})"
 
 
-def _say_measures(told: Mapping[str, Any]) -> list[Paragraph]:
+def _say_measures(told: Mapping[str, Any]) -> str:
     measures = told["maps"]["map"]
     parts = []
     if measures["focus"]["value"] is None:
@@ -155,7 +145,7 @@ def _say_measures(told: Mapping[str, Any]) -> list[Paragraph]:
     else:
         word = "agree" if agreement > max(chance, 0.5) else "agree a little" if agreement > chance else "do not agree"
         parts.append(f"Networks that learned from other cases, or from another seed, {word} on where to look.")
-    return [Paragraph(" ".join(parts))]
+    return " ".join(parts)
 
 
 def _show_overlays(record: RunRecord, told: Mapping[str, Any]) -> list[Block]:
@@ -164,22 +154,19 @@ def _show_overlays(record: RunRecord, told: Mapping[str, Any]) -> list[Block]:
         pictures = []
         for row in rows:
             stem = row["image"].rpartition(".")[0]
+            label = f"labelled {row['label']}, " if row["label"] else ""
+            answer = f"{label}predicted {row['predicted']} ({row['scores'][row['predicted']]:.2f})"
             for suffix, name in ((".png", told["kind"]), (".gradcam.png", "Grad-CAM")):
                 picture = encode_picture(record.folder / "heatmaps", f"{stem}{suffix}", longest_px=OVERLAY_PX)
                 if picture:
-                    pictures.append((picture, f"{row['image']}: {name}; {_say_image(row)}"))
+                    pictures.append((picture, f"{row['image']}: {name}; {answer}"))
         if pictures:
             blocks.append(Pictures(pictures, title))
     return blocks
 
 
-def _say_image(row: Mapping[str, Any]) -> str:
-    label = f"labelled {row['label']}, " if row["label"] else ""
-    return f"{label}predicted {row['predicted']} ({row['scores'][row['predicted']]:.2f})"
-
-
 def choose_images(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    """Images to show under their titles: the best and the worst by the score of the label; without labels the first."""
+    """Return title -> images: the best and the worst by the score of the label; without labels the first ones."""
     labelled = sorted((r for r in rows if r["label"]), key=lambda r: -r["scores"][r["label"]])
     if not labelled:
         return {"Images without a label": list(rows[:RIGHT])}

@@ -1,8 +1,7 @@
-"""Sections about the plan of a run and the members of a portfolio."""
+"""Return the sections about the plan of a run and the members of a portfolio."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -11,8 +10,8 @@ from ..blocks import Block, Paragraph, Section, Table, format_number, format_ran
 from ..record import RunRecord
 
 
-def write_members(record: RunRecord) -> Section:
-    """Which members there are, how much each counts, and what each scores alone."""
+def members_section(record: RunRecord) -> Section:
+    """Return the members, how much each counts, and what each scores alone."""
     if record.members is None:
         return not_applicable("members", "Members", "this run is one recipe, no portfolio (portfolio.members)")
     done = record.members[record.members["status"] == "done"].sort_values("weight", ascending=False)
@@ -38,14 +37,19 @@ def write_members(record: RunRecord) -> Section:
     return Section("members", "Members", blocks)
 
 
-def write_plan(record: RunRecord) -> Section:
-    """What was derived before training, why, and what it was to cost against what it took."""
+def plan_section(record: RunRecord) -> Section:
+    """Return what was derived before training, why, and the forecast cost beside the real one."""
     plan = record.plan
     if plan is None:
         return not_applicable("plan", "Plan", "there is no plan.yaml; 'smalti plan' shows what a run would do")
     rows = [tuple(str(row[key]) for key in ("what", "value", "reason", "source")) for row in plan["choices"]]
+    (alone, once), (small, large) = plan["expect"]["interval_width"], plan["expect"]["smallest_difference"]
+    text = (
+        f"Before training: with these cases, expect an interval {alone:.2f} to {once:.2f} wide; differences below "
+        f"{small:.2f} to {large:.2f} cannot be seen ({plan['expect']['reason']})."
+    )
     blocks: list[Block] = [
-        Paragraph(_say_expectation(plan)),
+        Paragraph(text),
         Table(("what", "value", "why", "source"), rows, "Derived from the data and the machine", text_columns=4),
     ]
     if record.clock is not None:
@@ -57,14 +61,6 @@ def write_plan(record: RunRecord) -> Section:
             )
         )
     return Section("plan", "Plan", blocks)
-
-
-def _say_expectation(plan: Mapping[str, Any]) -> str:
-    (alone, once), (small, large) = plan["expect"]["interval_width"], plan["expect"]["smallest_difference"]
-    return (
-        f"Before training: so many cases let one expect an interval {alone:.2f} to {once:.2f} wide, and no sight of "
-        f"differences below {small:.2f} to {large:.2f} ({plan['expect']['reason']})."
-    )
 
 
 def _number(value: Any) -> float | None:

@@ -1,4 +1,4 @@
-"""Sections about the score: headline, metrics, classes, confusion, highest losses, submission, method."""
+"""Return the sections about the score: headline, metrics, classes, confusion, highest losses, submission, method."""
 
 from __future__ import annotations
 
@@ -44,12 +44,14 @@ METHOD_TEXT = (
 )
 
 
-def write_headline(record: RunRecord) -> Section:
-    """Score, interval, numbers and chance level in plain words."""
+def headline_section(record: RunRecord) -> Section:
+    """Return score, interval, numbers and chance level in plain words."""
     if record.scores is None:
         return not_applicable("result", "Result", NO_SCORES)
     scores, metric = record.scores, record.scores["metrics"]["macro_f1"]
-    blocks: list[Block] = [Paragraph(_say_score(scores), "lead"), *_say_other(scores)]
+    blocks: list[Block] = [Paragraph(_say_score(scores), "lead")]
+    if (other := take_unit(scores, OTHER[count_by(scores)])) is not None:
+        blocks.append(Paragraph(_say_other(other, OTHER[count_by(scores)])))
     if None not in (metric["low"], metric["high"]):
         words = (
             f"Macro-F1 {metric['value']:.2f}, interval {format_range(metric['low'], metric['high'], 2)}; "
@@ -72,8 +74,20 @@ def write_headline(record: RunRecord) -> Section:
         )
         what = "score" if given else "interval"
         blocks.append(Paragraph(f"The {what} cannot be trusted: {interval['reason']}. {why}", "warning"))
-    blocks.append(Paragraph(_say_optimism(scores)))
-    return Section("result", "Result", blocks)
+    if scores["optimism"] is None:
+        text = "Optimism: not applicable: there are no inner predictions (predictions/inner.csv)."
+    else:
+        meaning = (
+            "a report of that number would have promised too much"
+            if scores["optimism"] > 0
+            else "here that number would not have flattered, but what chooses never scores"
+        )
+        by = ", by case too" if scores.get("unit") == "case" else ""
+        text = (
+            f"On the inner images that chose the epochs the networks score {scores['inner']['macro_f1']:.2f}{by}; the "
+            f"difference from the score above, the optimism, is {scores['optimism']:+.2f}: {meaning}."
+        )
+    return Section("result", "Result", [*blocks, Paragraph(text)])
 
 
 def _say_score(scores: dict[str, Any]) -> str:
@@ -87,7 +101,10 @@ def _say_score(scores: dict[str, Any]) -> str:
             count_things(scores["n_seeds"], "seed"),
         )
     )
-    verdict = "above what guessing reaches" if _beats_chance(metric) else "not told apart from guessing"
+    guess = max(metric["chance_prior"], metric["chance_majority"])
+    # A guess rarely reaches the score, and in other samples too it would be above both guesses.
+    better = metric["low"] is not None and metric["value"] > metric["chance_prior_high"] and metric["low"] > guess
+    verdict = "above what guessing reaches" if better else "not told apart from guessing"
     if given := scores.get("as_given"):
         verdict = f"not to be trusted: {given['words']}"
     elif not scores["interval"]["trustworthy"]:
@@ -104,53 +121,23 @@ def _say_score(scores: dict[str, Any]) -> str:
 
 
 def count_by(scores: Mapping[str, Any]) -> Unit:
-    """What the first scores of a run count."""
+    """Return what the main scores of a run count."""
     return "case" if scores.get("unit") == "case" else "image"
 
 
-def _say_other(scores: dict[str, Any]) -> list[Block]:
-    """The score of the other unit, where there is one."""
-    unit = OTHER[count_by(scores)]
-    other = take_unit(scores, unit)
-    if other is None:
-        return []
+def _say_other(other: Mapping[str, Any], unit: Unit) -> str:
     metric, interval = other["metrics"]["macro_f1"], other["interval"]
     doubt = "" if interval["trustworthy"] else f"; not to be trusted: {interval['reason']}"
     how = "each case answered by the mean of its images" if unit == "case" else "each image by itself"
-    text = (
+    return (
         f"By {unit}, {how}, it scores a macro-F1 of {metric['value']:.2f} "
         f"({format_percent(interval['confidence'])} interval {format_range(metric['low'], metric['high'], 2)}{doubt}); "
         f"guessing by the shares of the classes {metric['chance_prior']:.2f}."
     )
-    return [Paragraph(text)]
 
 
-def _beats_chance(metric: dict[str, Any]) -> bool:
-    """Rarely reached by a guess (above its range), and not by this sample alone (interval above both guesses)."""
-    if metric["low"] is None:
-        return False
-    guess = max(metric["chance_prior"], metric["chance_majority"])
-    return bool(metric["value"] > metric["chance_prior_high"] and metric["low"] > guess)
-
-
-def _say_optimism(scores: dict[str, Any]) -> str:
-    if scores["optimism"] is None:
-        return "Optimism: not applicable: there are no inner predictions (predictions/inner.csv)."
-    inner, optimism = scores["inner"]["macro_f1"], scores["optimism"]
-    meaning = (
-        "a report of that number would have promised too much"
-        if optimism > 0
-        else "here that number would not have flattered, but what chooses never scores"
-    )
-    by = ", by case too" if scores.get("unit") == "case" else ""
-    return (
-        f"On the inner images that chose the epochs the networks score {inner:.2f}{by}; the difference from the score "
-        f"above, the optimism, is {optimism:+.2f}: {meaning}."
-    )
-
-
-def write_metrics(record: RunRecord) -> Section:
-    """Every metric with interval, seeds and chance levels."""
+def metrics_section(record: RunRecord) -> Section:
+    """Return every metric with interval, seeds and chance levels."""
     title = "All metrics" + (", by case" if count_by(record.scores or {}) == "case" else "")
     if record.scores is None:
         return not_applicable("metrics", title, NO_SCORES)
@@ -179,12 +166,12 @@ def write_metrics(record: RunRecord) -> Section:
 
 
 def mark_doubt(trustworthy: bool | None) -> str:
-    """The mark of an interval that is not to be trusted."""
+    """Return the mark of an interval that cannot be trusted."""
     return " ?" if trustworthy is False else ""
 
 
-def write_classes(record: RunRecord) -> Section:
-    """Precision, recall, F1 and AUC of each class."""
+def classes_section(record: RunRecord) -> Section:
+    """Return precision, recall, F1 and AUC of each class."""
     if record.scores is None:
         return not_applicable("classes", "Class by class", NO_SCORES)
     header = ("class", f"{count_by(record.scores)}s", "precision", "recall", "F1", "F1 interval", "AUC")
@@ -203,8 +190,8 @@ def write_classes(record: RunRecord) -> Section:
     return Section("classes", "Class by class", [Table(header, rows), *note])
 
 
-def write_confusion(record: RunRecord) -> Section:
-    """Which class is taken for which."""
+def confusion_section(record: RunRecord) -> Section:
+    """Return which class is mistaken for which."""
     if record.scores is None:
         return not_applicable("confusion", "Confusion matrix", NO_SCORES)
     caption = "Images, mean over seeds; below, the share of the row (of the images with that label)."
@@ -213,7 +200,7 @@ def write_confusion(record: RunRecord) -> Section:
 
 
 def make_matrix(scores: Mapping[str, Any], caption: str) -> Matrix:
-    """The confusion matrix of the scores of one unit."""
+    """Return the confusion matrix of the scores of one unit."""
     rows = []
     for counts in scores["confusion"]:
         total = sum(counts)
@@ -221,8 +208,8 @@ def make_matrix(scores: Mapping[str, Any], caption: str) -> Matrix:
     return Matrix(scores["classes"], rows, caption)
 
 
-def write_gallery(record: RunRecord) -> Section:
-    """The images that the networks got most wrong."""
+def gallery_section(record: RunRecord) -> Section:
+    """Return the images that the networks got most wrong."""
     anchor, title = "losses", "The images with the highest loss"
     if record.out_of_fold is None or record.scores is None:
         return not_applicable(anchor, title, "there is no predictions/out_of_fold.csv with scores.json beside it")
@@ -239,8 +226,8 @@ def write_gallery(record: RunRecord) -> Section:
     return Section(anchor, title, [*blocks, Gallery(cards)])
 
 
-def write_submission(record: RunRecord) -> Section:
-    """How often each class is said, or found most probable, in the submission, beside the labels."""
+def submission_section(record: RunRecord) -> Section:
+    """Return how often each class is predicted in the submission, beside the labels."""
     if record.submission is None:
         why = (record.cohort or {}).get("submission", {}).get("none", "no unlabelled images")
         return not_applicable("submission", "Submission", f"the run has no submission.csv ({why})")
@@ -264,8 +251,8 @@ def write_submission(record: RunRecord) -> Section:
     return Section("submission", "Submission", [Paragraph(text), Table(header, rows)])
 
 
-def write_method(record: RunRecord) -> Section:
-    """How the number was obtained."""
+def method_section(record: RunRecord) -> Section:
+    """Return how the number was obtained."""
     blocks: list[Block] = [Paragraph(METHOD_TEXT)]
     if record.scores is not None:
         interval = record.scores["interval"]

@@ -1,10 +1,9 @@
-"""The section about cases: scores by image and by case, which case is taken for which class, the worst cases."""
+"""Return the section about cases: scores by image and by case, the confusion by case, the worst cases."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,8 +18,8 @@ from .results import NO_SCORES, TITLES, make_matrix, mark_doubt
 MOST_CASES = 15
 
 
-def write_cases(record: RunRecord) -> Section:
-    """Every metric by case and by image, the confusion by case, and the cases that went most wrong."""
+def cases_section(record: RunRecord) -> Section:
+    """Return every metric by case and by image, the confusion by case, and the cases with the highest loss."""
     anchor, title, scores = "cases", "Case by case", record.scores
     if scores is None:
         return not_applicable(anchor, title, NO_SCORES)
@@ -38,30 +37,25 @@ def write_cases(record: RunRecord) -> Section:
             f"{by_case['n_cases']} in the intervals."
         )
     caption = "Cases, mean over seeds; below, the share of the row (of the cases with that label)."
-    blocks: list[Block] = [Paragraph(text), _tabulate_units(by_case, by_image), make_matrix(by_case, caption)]
+    rows = []
+    for name in by_case["metrics"]:
+        cells = [TITLES.get(name, name)]
+        for metric in (by_case["metrics"][name], by_image["metrics"][name]):
+            doubt = mark_doubt(metric["trustworthy"])
+            interval = format_range(metric["low"], metric["high"]) + doubt
+            cells += [format_number(metric["value"]), interval, format_number(metric["chance_prior"])]
+        rows.append(cells)
+    table = Table(("metric", "by case", "interval", "guess", "by image", "interval", "guess"), rows)
+    blocks: list[Block] = [Paragraph(text), table, make_matrix(by_case, caption)]
     if record.by_case is not None and record.out_of_fold is not None:
         blocks.append(_list_worst(record.by_case, record.out_of_fold, record.cases or {}, tuple(scores["classes"])))
     return Section(anchor, title, blocks)
 
 
-def _tabulate_units(by_case: Mapping[str, Any], by_image: Mapping[str, Any]) -> Table:
-    rows = []
-    for name in by_case["metrics"]:
-        cells = [TITLES.get(name, name)]
-        for metric in (by_case["metrics"][name], by_image["metrics"][name]):
-            cells += [
-                format_number(metric["value"]),
-                format_range(metric["low"], metric["high"]) + mark_doubt(metric["trustworthy"]),
-                format_number(metric["chance_prior"]),
-            ]
-        rows.append(cells)
-    return Table(("metric", "by case", "interval", "guess", "by image", "interval", "guess"), rows)
-
-
 def _list_worst(
     by_case: pd.DataFrame, images: pd.DataFrame, cases: Mapping[str, str], classes: tuple[str, ...]
 ) -> Table:
-    """The cases with the highest loss, and how many of their images are right."""
+    """Return the cases with the highest loss, and how many of their images are right."""
     said = np.array(classes, dtype=object)[predict_classes(images[score_columns(classes)].to_numpy(dtype=np.float64))]
     named = [cases.get(image, image) for image in images["image"]]
     total, right = (

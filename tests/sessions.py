@@ -1,4 +1,4 @@
-"""Desks over a few drawn files, and a client that has opened their page."""
+"""Review sessions over a few drawn files, and a client that has opened their page."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from smalti.audit import Audit
-from smalti.review import Desk, Insight, make_app
+from smalti.review import Insight, ReviewSession, make_app
 from smalti.types import Cohort, Finding, Sample
 
 HOME = "http://127.0.0.1:8000"
@@ -43,19 +43,21 @@ def name_cohort(root: Path, n: int) -> Cohort:
 
 
 def find_decisions(cohort: Cohort) -> Path:
-    """The decisions file of `open_desk`, beside the data folder."""
+    """The decisions file of `open_session`, beside the data folder."""
     return cohort.root.parent / "decisions.csv"
 
 
-def open_desk(cohort: Cohort, findings: tuple[Finding, ...] = (), *, insight: Insight | None = None) -> Desk:
-    """A desk as a freshly started server has it."""
+def open_session(
+    cohort: Cohort, findings: tuple[Finding, ...] = (), *, insight: Insight | None = None
+) -> ReviewSession:
+    """A session as a freshly started server has it."""
     audit = Audit(findings, {})
-    return Desk(cohort, audit, decisions_path=find_decisions(cohort), who="test", insight=insight)
+    return ReviewSession(cohort, audit, decisions_path=find_decisions(cohort), who="test", insight=insight)
 
 
-def enter(desk: Desk) -> TestClient:
+def enter(session: ReviewSession) -> TestClient:
     """A client that opened the address."""
-    client = TestClient(make_app(desk, TOKEN, port=8000), base_url=HOME)
+    client = TestClient(make_app(session, TOKEN, port=8000), base_url=HOME)
     assert client.get(f"/?token={TOKEN}").status_code == 200
     return client
 
