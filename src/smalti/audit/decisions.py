@@ -293,6 +293,6 @@ def check_accepted(codes: Collection[str], findings: Iterable[Finding] = ()) -> 
     if refused := [code for code in codes if code in relabelling]:
         raise RecipeError(
             f"{refused[0]} is not accepted: no rule may change labels. What contradicts a label has learned from the "
-            "labels that score, and a run on labels that follow it scores its own opinion. Fix: look at the images and "
-            "decide ('smalti review DATA --run RUN')"
+            "labels that score, and a run on labels that follow it scores its own opinion",
+            fix="look at the images and decide ('smalti review DATA --run RUN')",
         )

@@ -175,7 +175,7 @@ def _measure_texture(view: NDArray[np.uint8]) -> NDArray[np.float32]:
     grey = measure_log_light(np.asarray(cv2.cvtColor(view, cv2.COLOR_RGB2GRAY), dtype=np.uint8), offset=8)
     below, bands = grey, []
     for sigma in BANDS_PX:
-        above = cv2.GaussianBlur(grey, (0, 0), sigma)
+        above = np.asarray(cv2.GaussianBlur(grey, (0, 0), sigma), dtype=np.float32)
         bands.append(below - above)
         below = above
     growth = np.diff(np.log([float(band.var()) + 1e-5 for band in bands]))
