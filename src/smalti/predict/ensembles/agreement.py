@@ -80,7 +80,7 @@ def _compare_tables(first: Table | None, other: Table | None, *, name: str, plac
         mine, theirs = _list_rows(other, columns), _list_rows(first, columns)
         if mine != theirs and not (what == "folds" and differ):
             differ = True
-            said = []
+            said: list[str] = []
             for verb, rows in (("lacks", theirs - mine), ("has in addition", mine - theirs)):
                 texts = (" ".join(f"{c} {v}" for c, v in zip(columns, row, strict=True)) for row in sorted(rows))
                 said += [f"{verb} {len(rows)}: {_quote(texts)}"] if rows else []
