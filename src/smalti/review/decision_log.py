@@ -26,6 +26,7 @@ class DecisionLog:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._stamp: tuple[int, int, int] | None = None
+        self._content = b""
         self._forget()
         self.follow()
 

@@ -45,8 +45,10 @@ def draw_overlay(
         mask: (h, w) share of each place under the mask, 0..1; None without one.
         legend: words beside the scale.
     """
-    low, high = find_limits(heat)
     seen = ~np.isnan(heat)
+    low, high = (float(v) for v in np.percentile(heat[seen], TAILS)) if seen.any() else (0.0, 1.0)
+    low = min(low, 0.0)  # shares and Grad-CAM have a natural zero
+    high = high if high > low else low + 1.0  # the ends of the scale differ
     steps = np.where(seen, (heat - low) / (high - low), 0).clip(0, 1)
     colours = (mpl.colormaps[COLOURS](np.linspace(0, 1, 256))[:, :3] * 255).round().astype(np.uint8)
     drawn = cv2.addWeighted(picture, 1 - STRENGTH, colours[(steps * 255).astype(np.uint8)], STRENGTH, 0)
@@ -66,17 +68,6 @@ def draw_overlay(
     return _add_legend(
         np.asarray(drawn, dtype=np.uint8), colours, limits=(low, high), legend=legend, hatched=not bool(seen.all())
     )
-
-
-def find_limits(heat: NDArray[np.float32]) -> tuple[float, float]:
-    """Return the values at the ends of the scale; they differ."""
-    seen = heat[~np.isnan(heat)]
-    if not seen.size:
-        return 0.0, 1.0
-    low, high = (float(v) for v in np.percentile(seen, TAILS))
-    if low >= 0:
-        low = 0.0  # shares and Grad-CAM have a natural zero
-    return (low, high) if high > low else (low, low + 1.0)
 
 
 def _add_legend(

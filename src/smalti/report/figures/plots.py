@@ -179,7 +179,10 @@ def _draw_mark(axes: Axes, mark: Mark, row: float) -> None:
     shape, color = SIGNS[mark.verdict]
     across = axes.get_yaxis_transform()  # x in shares of the width, y in data
     strong = "bold" if mark.verdict in {"better", "worse", "practically equal"} else "normal"
-    axes.text(0, row + 0.3, shorten_name(mark.name), transform=across, ha="left", va="center", size=8.5)
+    name = " ".join(mark.name.split())
+    if len(name) > LONGEST_NAME:  # the middle is cut out
+        name = f"{name[: LONGEST_NAME // 2]}…{name[-(LONGEST_NAME - LONGEST_NAME // 2 - 1) :]}"
+    axes.text(0, row + 0.3, name, transform=across, ha="left", va="center", size=8.5)
     axes.text(
         1, row + 0.3, mark.word, transform=across, ha="right", va="center", size=8.5, weight=strong,
         color=TEXT_COLOURS.get(color, color),
@@ -192,15 +195,6 @@ def _draw_mark(axes: Axes, mark: Mark, row: float) -> None:
     if mark.low is not None and mark.high is not None:
         axes.plot([mark.low, mark.high], [row - 0.05] * 2, color=color, lw=2.6, clip_on=False)
     axes.plot(mark.value, row - 0.05, shape, color=color, ms=8, mec="white", mew=1.0, clip_on=False)
-
-
-def shorten_name(text: str) -> str:
-    """Return one line of at most `LONGEST_NAME` characters; the middle is cut out."""
-    line = " ".join(text.split())
-    if len(line) <= LONGEST_NAME:
-        return line
-    head = LONGEST_NAME // 2
-    return f"{line[:head]}…{line[-(LONGEST_NAME - head - 1) :]}"
 
 
 def _draw_grid(axes: Axes, axis: Literal["x", "y", "both"]) -> None:
