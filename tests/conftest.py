@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from pages import without_pages
 from textures import FAST, draw_challenge
 
 # The suite has a worker on each core; threads of torch would only wait for each other. Read when torch is imported.
@@ -39,13 +40,23 @@ def prepare(challenge: Path, tmp_path_factory: pytest.TempPathFactory) -> Callab
 
     runs = tmp_path_factory.mktemp("experiments")
     names = iter(range(10_000))
+    grounds: dict[tuple[Path, Any, Any], workflow.Ground] = {}
 
     def build(*settings: str, data: Path = challenge) -> Any:
         plan = load_recipe(settings=[*FAST, *settings])
-        ground = workflow.inspect_ground(data, recipe=plan, decisions_path=runs / "none.csv")
-        return workflow.prepare(ground, plan, runs=runs, name=f"r{next(names)}", listener=workflow.SILENT)
+        key = (data, plan.audit, plan.data)  # all that the ground of a folder without decisions and seal depends on
+        if key not in grounds:
+            grounds[key] = workflow.inspect_ground(data, recipe=plan, decisions_path=runs / "none.csv")
+        return workflow.prepare(grounds[key], plan, runs=runs, name=f"r{next(names)}", listener=workflow.SILENT)
 
     return build
+
+
+@pytest.fixture
+def no_pages() -> Iterator[None]:
+    """Runs of this test draw no pages. Runs of fixtures that are shared are made before and keep theirs."""
+    with without_pages():
+        yield
 
 
 @pytest.fixture
