@@ -11,8 +11,8 @@ import pytest
 
 
 @contextmanager
-def without_pages() -> Iterator[None]:
-    """Write a word where reports and articles would be drawn."""
+def without_pages(*names: str) -> Iterator[None]:
+    """Write a word where reports and articles would be drawn; ``names`` are those of their writers, else all."""
     from smalti import report
 
     def write(folder: Any, **_: Any) -> Path:
@@ -21,7 +21,6 @@ def without_pages() -> Iterator[None]:
         return path
 
     with pytest.MonkeyPatch.context() as patch:
-        for name in report.__all__:
-            if name.startswith("write_"):
-                patch.setattr(report, name, write)
+        for name in names or [name for name in report.__all__ if name.startswith("write_")]:
+            patch.setattr(report, name, write)
         yield

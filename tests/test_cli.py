@@ -23,7 +23,8 @@ from smalti.recipe import list_knobs
 from textures import FAST, LABELLED, write_lines
 
 SETTINGS = [word for setting in (*FAST, "train.finetune.epochs=0") for word in ("--set", setting)]
-QUICK = ["--recipe", "default", *SETTINGS]
+AUDITED = ["--recipe", "default", *SETTINGS]
+QUICK = [*AUDITED, "--set", "audit.checks=[]"]
 WEIGHTLESS = ["--set", "model.pretrained=false"]
 
 Invoke = Callable[..., Any]
@@ -63,7 +64,7 @@ def check_ending(result: Any, *, where: str, then: str) -> None:
 
 def test_a_real_command_does_the_whole_way(challenge: Path, tmp_path: Path) -> None:
     """In a process of its own; the paths that it prints exist, standard output holds no progress bar."""
-    command = [sys.executable, "-m", "smalti", "run", str(challenge), *QUICK]
+    command = [sys.executable, "-m", "smalti", "run", str(challenge), *AUDITED]
     environment = {**os.environ, "COLUMNS": "100"}
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
@@ -144,6 +145,7 @@ def test_audit_proposes_and_accepts(data: Path, invoke: Invoke) -> None:
 # --- what goes wrong ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("no_pages")
 def test_problems_are_a_table_and_one_command_that_goes_on(data: Path, invoke: Invoke) -> None:
     for number in (4, 15):
         path = data / "train_data" / f"img_{number:04d}.png"

@@ -19,6 +19,7 @@ import pytest
 from sklearn.metrics import f1_score
 from typer.testing import CliRunner
 
+from pages import without_pages
 from smalti import workflow
 from smalti.audit.decisions import ACTIONS
 from smalti.cli import app
@@ -29,7 +30,10 @@ from smalti.runs import RunFolder
 from smalti.types import DECISION_COLUMNS
 from textures import CLASSES, FAST, LABELLED, write_lines
 
-SETTINGS = (*FAST, "train.finetune.epochs=0", "train.transfer.epochs=4", "evaluate.resamples=100")
+SETTINGS = (
+    *FAST, "train.finetune.epochs=0", "train.transfer.epochs=4", "evaluate.resamples=100",
+    "audit.checks=[exact-duplicate]",
+)  # fmt: skip
 KEYS = ["seed", "fold", "image"]
 STEPS = """
 about: What is each step worth?
@@ -168,11 +172,7 @@ def test_settings_of_the_file_yield_to_the_users_and_those_to_the_rungs() -> Non
 
 @pytest.fixture(scope="module")
 def no_report() -> Iterator[None]:
-    """Pages of single runs cost more than the runs; they have tests of their own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("smalti.report.write_report", lambda *_: Path("report.html"))
-        patch.setattr("smalti.report.write_article", lambda *_: Path("main.tex"))
-        patch.setattr("smalti.report.write_ladder_report", lambda folder: write_lines(folder / "report.html", "page"))
+    with without_pages():
         yield
 
 

@@ -164,6 +164,7 @@ def test_everything_at_once_goes_the_whole_way(challenge: Path, tmp_path: Path) 
     """Channel, branch, weights, components and a blur in one run, unlabelled images included."""
     settings = [
         *FAST,
+        "audit.checks=[]",
         FUSED,
         "model.pooler=attention",
         "model.coverage_weights=true",
