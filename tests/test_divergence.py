@@ -97,7 +97,7 @@ def test_terminal_and_report_say_where_it_diverged(
 ) -> None:
     poison(monkeypatch, phase="transfer", epoch=2)
     heard: list[str] = []
-    settings = [*FAST, "train.finetune.epochs=0", "train.transfer.epochs=4"]
+    settings = [*FAST, "train.finetune.epochs=0", "train.transfer.epochs=4", "audit.checks=[]"]
     result = workflow.run(
         challenge, "default", settings=settings, runs=tmp_path, name="run", listener=workflow.Listener(say=heard.append)
     )

@@ -29,7 +29,7 @@ from smalti.types import score_columns
 from textures import FAST
 
 SHARE = np.geomspace(1 / 16, 1, 7)
-SOLVED = [*FAST, "model.head=ridge", "train.finetune.epochs=0"]
+SOLVED = [*FAST, "model.head=ridge", "train.finetune.epochs=0", "audit.checks=[]"]
 
 
 def draw(cases: int, size: int, *, apart: float, seed: int = 0, images: int = 2) -> tuple[Any, list[str], list[str]]:

@@ -43,7 +43,12 @@ KNOBS = (
 SPACE = Space.model_validate({"knobs": KNOBS})
 SMALL = """
 preset: quick
-set: [model.backbone=test_resnet, model.pretrained=false, tile.size_px=64, train.transfer.epochs=6]
+set:
+  - model.backbone=test_resnet
+  - model.pretrained=false
+  - tile.size_px=64
+  - train.transfer.epochs=6
+  - audit.checks=[]
 knobs:
   - {knob: train.transfer.lr, low: 1.0e-4, high: 1.0e-1, log: true, steps: 2}
   - {knob: model.dropout, choices: [0.0, 0.5]}
@@ -88,11 +93,12 @@ def test_scores_without_a_cause_make_no_knob_real() -> None:
 
 def test_an_interaction_is_what_neither_knob_does_alone() -> None:
     """A product of two centred knobs has no main effect; a sum has no interaction."""
-    trials = draw_trials(150, seed=5).assign(study="one")
+    trials = draw_trials(80, seed=6).assign(study="one")
+    space = Space.model_validate({"knobs": KNOBS[1:5]})  # the forest is asked about every pair
     first, second = trials["model.dropout"] / 0.25 - 1, np.log10(trials["train.transfer.weight_decay"]) / 2 + 1
     pair = ("model.dropout", "train.transfer.weight_decay")
-    product = measure_interactions(trials.assign(value=first * second), SPACE)
-    total = measure_interactions(trials.assign(value=first + second), SPACE)
+    product = measure_interactions(trials.assign(value=first * second), space)
+    total = measure_interactions(trials.assign(value=first + second), space)
     assert (product[0].first, product[0].second) == pair or product[0].strength >= 0.5
     strength = {(i.first, i.second): i.strength for i in product}[pair]
     plain = {(i.first, i.second): i.strength for i in total}[pair]
@@ -504,6 +510,7 @@ def test_a_search_scores_outside_what_it_chose_inside(
     assert again["studies"] == result["studies"]
 
 
+@pytest.mark.usefixtures("no_pages")
 def test_a_search_that_was_cut_goes_on(
     challenge: Path, space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -544,6 +551,7 @@ def test_another_choice_is_scored_anew(challenge: Path, space: Path, tmp_path: P
     assert len(bench.prepared) == 1  # both share tiles and features
 
 
+@pytest.mark.usefixtures("no_pages")
 def test_the_command_says_what_was_found(challenge: Path, space: Path, tmp_path: Path, invoke_app: Any) -> None:
     result = invoke_app(
         "tune", str(challenge), "--space", str(space), "--trials", "1", "--folds", "2", "--curves", "0",
