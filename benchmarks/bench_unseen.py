@@ -26,7 +26,8 @@ from sklearn.metrics import f1_score
 
 from smalti import workflow
 from smalti.cohort import read_cohort
-from smalti.runs import RunFolder, read_table
+from smalti.records import RunFolder
+from smalti.store import read_table
 from smalti.types import Sample, score_columns
 
 
