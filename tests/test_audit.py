@@ -35,7 +35,6 @@ from smalti.recipe import load_recipe
 from smalti.types import DECISION_COLUMNS, Cohort, Decision, Finding, Sample
 from smalti.workflow import inspect_ground
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
 Picture = NDArray[np.uint8]
 FIELDS = 12
 
@@ -443,35 +442,7 @@ def test_a_rule_accepts_only_named_codes_and_overrules_nobody() -> None:
         accept_proposals(findings, ("blanc",), decided=())
 
 
-# --- real images --------------------------------------------------------------------------------------------------
-
-
-def _real_cohort(folder: Path, table: str, *, image: str, prefix: str = "", mask: str = "") -> Cohort:
-    if not folder.is_dir():
-        pytest.skip(f"not applicable: {folder.name} is not beside the project")
-    with (folder / table).open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    samples = [
-        Sample(
-            r[image], folder / prefix / r[image], folder / r[mask] if mask else None, r["label"], r["patient"], r[image]
-        )
-        for r in rows
-    ]
-    return Cohort(folder, "table", tuple(samples), (), tuple(sorted({r["label"] for r in rows})))
-
-
-@pytest.mark.real
-def test_no_false_alarm_on_real_glands() -> None:
-    cohort = _real_cohort(DATA / "glas-a", "samples.csv", image="image", mask="mask")
-    assert audit_cohort(cohort).findings == ()
-
-
-@pytest.mark.real
-def test_no_false_alarm_on_real_bone() -> None:
-    cohort = _real_cohort(DATA / "osteosarcoma60", "labels.csv", image="image", prefix="images")
-    findings = audit_cohort(cohort).findings
-    assert {f.code for f in findings} == {"confounding"}  # no false alarm: class and patient are tied
-    assert [f.evidence["kind"] for f in findings if f.severity != "info"] == ["case"]
+# --- whose mask ------------------------------------------------------------------------------------------------------
 
 
 def test_whose_mask_it_is_shows_when_the_others_are_no_tissue(tmp_path: Path, fields: dict[str, Picture]) -> None:
