@@ -56,6 +56,7 @@ def read_pdf(path: Path) -> str:
     return " ".join(text.replace("\u2212", "-").split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rungs", "nasty"), [(6, False), (6, True), (14, False), (14, True), (1, True)])
 def test_a_ladder_compiles_and_tells_its_numbers(tmp_path: Path, rungs: int, nasty: bool) -> None:
     folder = draw_ladder(tmp_path, rungs=rungs, nasty=nasty)
@@ -83,6 +84,7 @@ def test_a_ladder_compiles_and_tells_its_numbers(tmp_path: Path, rungs: int, nas
         assert "Luminal A 40.0 %" in words
 
 
+@pytest.mark.slow
 def test_a_run_compiles_with_its_data_seal_and_metrics(tmp_path: Path) -> None:
     run = build_run(tmp_path)
     opening = {"time": "2026-11-20", "runs": ["demo_x"], "scores": {"demo_x": {"macro_f1": {"value": 0.6789}}}}
@@ -101,6 +103,7 @@ def test_a_run_compiles_with_its_data_seal_and_metrics(tmp_path: Path) -> None:
     assert count_body_pages(path) <= 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compared", [False, True])
 def test_many_runs_compile_failures_included(tmp_path: Path, compared: bool) -> None:
     if compared:
@@ -222,6 +225,7 @@ def test_every_character_becomes_ascii_that_latex_takes() -> None:
     assert escape_latex(Latex(r"\a")) == r"\a"
 
 
+@pytest.mark.slow
 def test_letters_of_many_scripts_compile(tmp_path: Path) -> None:
     numbers = [*range(0x20, 0x250), *range(0x370, 0x530), *range(0x1E00, 0x2300), 0x4E2D, 0x1F52C, 0xFB01, 0x200B]
     text = " ".join(f"{escape_latex(chr(n))}." for n in numbers)

@@ -232,6 +232,7 @@ def test_flipped_labels_are_found_without_epochs_and_none_where_labels_mean_noth
     assert (findings, outcomes["label-suspect"].startswith("not applicable: ")) == ([], True)
 
 
+@pytest.mark.slow
 def test_a_quick_run_with_a_solved_head_is_audited_after_training(challenge: Path, tmp_path: Path) -> None:
     data = Path(shutil.copytree(challenge, tmp_path / "data"))
     flipped = [*range(LABELLED)][4:6]  # both images of a case

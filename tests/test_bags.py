@@ -234,6 +234,7 @@ def test_options_that_a_pooler_does_not_take_are_told_before_training(embed: Mak
         load_recipe(settings=["model.pooler_options=[=32]"])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pages")
 def test_the_whole_way_with_a_pooler_that_learns(challenge: Path, tmp_path: Path) -> None:
     from smalti import workflow
@@ -328,6 +329,7 @@ def test_drawn_tiles_of_two_bags_are_mixed_before_they_are_read(prepare: Make) -
         )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pages")
 @pytest.mark.parametrize("pooler", ["attention", "clam_mb"])
 def test_the_whole_way_with_mixed_bags(pooler: str, challenge: Path, tmp_path: Path) -> None:

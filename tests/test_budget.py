@@ -139,6 +139,7 @@ def test_each_fold_is_predicted_by_the_rung_that_its_inner_images_prefer(tmp_pat
     assert "r0 1, r1 1" in pick["words"]
 
 
+@pytest.mark.slow
 def test_choosing_among_rungs_that_know_nothing_scores_chance(tmp_path: Path) -> None:
     """The highest of twelve equal rungs looks better than it is; picked on inner images they do not."""
     highest, picked = [], []

@@ -92,6 +92,7 @@ def test_finetuning_that_is_lost_at_once_leaves_what_transfer_learned(
     assert all(value.isfinite().all() for value in weights.values() if value.is_floating_point())
 
 
+@pytest.mark.slow
 def test_terminal_and_report_say_where_it_diverged(
     challenge: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -194,6 +194,7 @@ def test_a_bag_scores_the_same_whoever_else_is_scored(store: TileStore, prepare:
     assert score_bags(network, store, np.array([], dtype=np.int64), **options).shape == (0, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pages")
 def test_tiles_go_through_the_backbone_once_for_all_folds_and_seeds(
     challenge: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -58,6 +58,7 @@ def eager() -> Iterator[None]:
 
 
 # One turns its step size into a number, one would like a library for speed; both are their own affair.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Converting a tensor", "ignore:.*opt_einsum")
 @pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("lookahead", [False, True])

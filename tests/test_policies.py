@@ -246,6 +246,7 @@ def test_images_of_a_probe_are_even_over_the_classes() -> None:
     assert len(set(chosen.tolist())) == 20
 
 
+@pytest.mark.slow
 def test_a_policy_is_learned_in_each_fold_and_must_not_score_with_who_chose_it(challenge: Path, tmp_path: Path) -> None:
     search = ["train.finetune.policy_search=density", "train.finetune.policy_options=[trials=4,kept=2]"]
     settings = [*BARE, *KNOBS, *search]
@@ -280,6 +281,7 @@ def test_a_policy_is_learned_in_each_fold_and_must_not_score_with_who_chose_it(c
     assert 0 <= again.scores["metrics"]["macro_f1"]["value"] <= 1
 
 
+@pytest.mark.slow
 def test_inside_a_search_too_a_policy_must_not_score_with_who_chose_it(challenge: Path, tmp_path: Path) -> None:
     """What was prepared for another recipe with the same tiles and features says nothing of this one's policy."""
     plain = load_recipe(settings=[*BARE, *KNOBS])

@@ -329,6 +329,7 @@ def test_rules_fitted_on_the_rows_of_the_shares_are_refused(challenge: Path, pai
         workflow.run(challenge, "auto", settings=settings, runs=tmp_path)
 
 
+@pytest.mark.slow
 def test_members_without_weights_or_masks_are_left_out_by_name(challenge: Path, tmp_path: Path) -> None:
     (tmp_path / "some.yaml").write_text(
         """
@@ -350,6 +351,7 @@ members:
     assert not list((tmp_path / "runs").glob("*/recipe.yaml")), "a plan begins no run"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pages")
 def test_with_no_time_for_any_member_the_cheapest_is_trained_and_that_is_said(
     challenge: Path, pair: Path, tmp_path: Path
@@ -365,6 +367,7 @@ def test_with_no_time_for_any_member_the_cheapest_is_trained_and_that_is_said(
     assert not any(f"{name} is left out" in text for text in said)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pages")
 def test_where_the_cheapest_fails_the_next_has_its_turn_though_the_time_is_up(
     challenge: Path, pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -410,6 +413,7 @@ def test_explain_and_train_name_the_way(challenge: Path, together: Path) -> None
         workflow.train_run(challenge, "auto", runs=together.parent, name="other")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pages")
 def test_a_fold_in_which_no_case_can_be_held_back_is_blended_and_read_again(pair: Path, tmp_path: Path) -> None:
     """Three cases of a class in two folds: one fold learns from a single one of them."""
@@ -426,6 +430,7 @@ def test_a_fold_in_which_no_case_can_be_held_back_is_blended_and_read_again(pair
     assert again.scores == first.scores
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pages")
 def test_shuffled_labels_stay_at_chance(pair: Path, tmp_path: Path) -> None:
     """The whole procedure on labels that mean nothing, three shuffles pooled: inside what guessing gives."""

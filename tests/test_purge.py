@@ -125,6 +125,7 @@ def read_gains(result: dict[str, Any]) -> tuple[float, float, str]:
     return gap["value"], second["own"]["value"] - first["own"]["value"], gap["verdict"]
 
 
+@pytest.mark.slow
 def test_leaving_out_hard_images_flatters_but_does_not_raise_the_score(tmp_path: Path) -> None:
     gains = []
     verdicts = []
@@ -142,6 +143,7 @@ def test_leaving_out_hard_images_flatters_but_does_not_raise_the_score(tmp_path:
     assert verdicts.count("better") <= 1  # of twelve, at 95 % confidence
 
 
+@pytest.mark.slow
 def test_leaving_out_wrong_labels_is_worth_what_fresh_images_say(tmp_path: Path) -> None:
     gains = []
     for seed in range(6):
@@ -318,6 +320,7 @@ def test_a_restricted_rung_can_be_opened_again(purged: SimpleNamespace) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pages")
 def test_what_a_rule_accepts_is_held_back_from_rungs_that_do_not_name_it(challenge: Path, tmp_path: Path) -> None:
     data = Path(shutil.copytree(challenge, tmp_path / "textures"))

@@ -210,6 +210,7 @@ def kill_when(command: list[str], folder: Path, reached: Callable[[], bool]) -> 
     assert process.returncode == -signal.SIGKILL, message.decode()
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_bytes(challenge: Path, tmp_path: Path) -> None:
     """Killed while features are computed, in a transfer, in a finetuning and in its refit, then left alone."""
     with without_pages():

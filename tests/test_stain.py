@@ -399,6 +399,7 @@ def test_what_was_left_is_said_in_words(images: dict[str, str], tiles: dict[str,
     assert describe_left(images, tiles, total=85) == words
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pages")
 def test_a_run_normalises_each_fold_to_its_own_reference(challenge: Path, tmp_path: Path) -> None:
     settings = [*BARE, "train.finetune.epochs=1", "stain.normalise=macenko", "train.finetune.augmentation=flips_stain"]

@@ -248,6 +248,7 @@ def test_cutmix_along_the_mask_pastes_only_masked_pixels_and_counts_only_these()
     np.testing.assert_array_equal(kept, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pages")
 @pytest.mark.parametrize(("storm", "way"), [("augmix", "mask_cutmix"), ("tissue", "mixup")])
 def test_the_whole_way_in_a_storm_with_mixed_pixels(storm: str, way: str, challenge: Path, tmp_path: Path) -> None:
@@ -257,6 +258,7 @@ def test_the_whole_way_in_a_storm_with_mixed_pixels(storm: str, way: str, challe
     assert 0 <= result.scores["metrics"]["macro_f1"]["value"] <= 1
 
 
+@pytest.mark.slow
 def test_views_that_have_to_agree_are_the_tile_and_two_others_of_it(challenge: Path, tmp_path: Path) -> None:
     knobs = ["train.finetune.augmentation=augmix", "train.finetune.consistency=12", "train.watch=none"]
     settings = [*BARE, "train.transfer.epochs=1", "train.finetune.epochs=1", *knobs]

@@ -77,6 +77,7 @@ def draw_trials(count: int, *, seed: int, noise: float = 0.02) -> pd.DataFrame:
 # --- sensitivity --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_two_knobs_that_matter_come_first_and_alone_are_real() -> None:
     effects = measure_effects(draw_trials(80, seed=0), SPACE)  # twenty repeats: benchmarks/bench_sensitivity.py
     assert {e.knob for e in effects[:2]} == {"train.transfer.lr", "train.transfer.loss"}
@@ -91,6 +92,7 @@ def test_scores_without_a_cause_make_no_knob_real() -> None:
     assert not [e.knob for e in measure_effects(trials, SPACE) if e.p_value < LEVEL]
 
 
+@pytest.mark.slow
 def test_an_interaction_is_what_neither_knob_does_alone() -> None:
     """A product of two centred knobs has no main effect; a sum has no interaction."""
     trials = draw_trials(80, seed=6).assign(study="one")
@@ -106,6 +108,7 @@ def test_an_interaction_is_what_neither_knob_does_alone() -> None:
     assert plain < 0.05
 
 
+@pytest.mark.slow
 def test_pairs_of_idle_knobs_do_not_come_first() -> None:
     """Of nothing any noise is a large share, so that strength is a share of what all trials vary by."""
     found = measure_interactions(draw_trials(80, seed=0), SPACE)
@@ -152,6 +155,7 @@ class Cut(Drawn):
             yield score
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["tpe", "random", "grid"])
 def test_a_search_that_was_killed_goes_on_to_the_trials_that_it_would_have_had(
     sampler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -415,6 +419,7 @@ def test_where_trials_and_curves_are_asked_each_gets_half_of_the_level() -> None
     assert [(e["knob"], e["real"]) for e in both] == [("a", False), ("c", True)]
 
 
+@pytest.mark.slow
 def test_p_values_are_those_of_least_squares() -> None:
     """Against F of the textbook, where errors are normal; a knob that stands in for a real one is not real."""
     trials = draw_trials(80, seed=2, noise=0.05)
@@ -471,6 +476,7 @@ def space(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_search_scores_outside_what_it_chose_inside(
     challenge: Path, space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -510,6 +516,7 @@ def test_a_search_scores_outside_what_it_chose_inside(
     assert again["studies"] == result["studies"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pages")
 def test_a_search_that_was_cut_goes_on(
     challenge: Path, space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -537,6 +544,7 @@ def test_a_search_that_was_cut_goes_on(
     assert json.loads((folder / "tune.json").read_text(encoding="utf-8"))["search"]["sampler"] == "grid"
 
 
+@pytest.mark.slow
 def test_another_choice_is_scored_anew(challenge: Path, space: Path, tmp_path: Path) -> None:
     """More trials may choose another recipe for a fold; the score of the old one must not stand for it."""
     chosen = load_space(space)
@@ -551,6 +559,7 @@ def test_another_choice_is_scored_anew(challenge: Path, space: Path, tmp_path: P
     assert len(bench.prepared) == 1  # both share tiles and features
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_pages")
 def test_the_command_says_what_was_found(challenge: Path, space: Path, tmp_path: Path, invoke_app: Any) -> None:
     result = invoke_app(

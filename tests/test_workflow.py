@@ -23,6 +23,8 @@ from smalti.types import DECISION_COLUMNS, FOLD_COLUMNS, HISTORY_COLUMNS, PREDIC
 from smalti.workflow.prepare import ground
 from textures import CLASSES, FAST, LABELLED, draw_texture, name_label, write_lines
 
+pytestmark = pytest.mark.slow
+
 QUICK = (*FAST, "train.finetune.epochs=0")
 BARE = (*QUICK, "audit.checks=[]")
 SCORES = tuple(f"score_{c}" for c in CLASSES)
