@@ -15,10 +15,10 @@ from filelock import FileLock
 from pages import without_pages
 from textures import FAST, draw_challenge
 
-# What these make is trained, served or browsed: whoever asks for one is slow.
+# What these make is trained, served or browsed: a test that uses one is slow.
 SLOW_FIXTURES = {
     "browser", "cheated", "climbed", "embed", "explained", "finished", "lab", "painted", "prepare", "purged", "sealed",
-    "server", "shared", "together", "trained", "ways", "whole",
+    "server", "shared", "shuffled", "together", "trained", "ways", "whole",
 }  # fmt: skip
 
 # The suite has a worker on each core; threads of torch would only wait for each other. Read when torch is imported.

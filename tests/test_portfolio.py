@@ -105,6 +105,7 @@ def test_copies_of_an_image_in_its_case_change_no_share() -> None:
     )
 
 
+@pytest.mark.slow
 def test_members_of_no_worth_do_not_beat_chance_where_labels_mean_nothing() -> None:
     rng, gained = np.random.default_rng(3), []
     for _ in range(40):

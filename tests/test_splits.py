@@ -127,6 +127,7 @@ def test_auto_takes_the_most_folds_whose_outer_parts_hold_every_class(cohort: Co
         assert find_lacking(cohort, splits)
 
 
+@pytest.mark.slow
 @given(
     counts=st.lists(st.integers(2, 9), min_size=2, max_size=4),
     data=st.data(),

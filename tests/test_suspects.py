@@ -240,6 +240,7 @@ def test_where_a_label_belongs_to_the_case_a_finding_is_about_the_case() -> None
 # --- suspects -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_flipped_labels_are_found_with_the_label_to_propose(seed: int) -> None:
     evidence, truth, wrong = draw_evidence(flips=0.1, seed=seed)
