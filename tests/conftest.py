@@ -25,6 +25,7 @@ SLOW_FIXTURES = {
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+@pytest.hookimpl(tryfirst=True)  # before what is not slow is chosen
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
     """Mark as slow what uses a slow fixture; ``make check`` leaves that out."""
     for item in items:
