@@ -6,7 +6,7 @@ from .choice import Choice, correct_choice
 from .comparison import MARGIN, Difference, Pair, adjust_holm, check_alike, check_margin, compare_pairs
 from .growth import Growth, forecast_growth
 from .margins import Margin, measure_margins
-from .reach import Reach, foresee_reach
+from .reach import Reach, foresee_reach, foresee_score
 from .scores import highest_losses, score_predictions
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "correct_choice",
     "forecast_growth",
     "foresee_reach",
+    "foresee_score",
     "highest_losses",
     "measure_calibration",
     "measure_margins",
