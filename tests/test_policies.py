@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +121,12 @@ class Drawn:
 
     def find_places(self, bag: int) -> np.ndarray:
         return np.zeros((self.tiles, 2), dtype=np.float32)
+
+
+@pytest.fixture(scope="module")
+def prepare(prepare: Make) -> Make:
+    """An experiment is only read here, so that one does for all."""
+    return cache(prepare)
 
 
 def make_probe(count: int, prepare: Make) -> Probe:
