@@ -117,6 +117,7 @@ def test_many_runs_compile_failures_included(tmp_path: Path, compared: bool) -> 
     assert ("not compared in pairs" in words) != compared
 
 
+@pytest.mark.slow
 def test_temperature_brings_its_paper(tmp_path: Path) -> None:
     folder = draw_ladder(tmp_path, rungs=2)
     content = json.loads((folder / "ladder.json").read_text(encoding="utf-8"))
@@ -128,6 +129,7 @@ def test_temperature_brings_its_paper(tmp_path: Path) -> None:
     assert cited == set(re.findall(r"\\bibitem\{(\w+)\}", text))
 
 
+@pytest.mark.slow
 def test_every_number_of_the_text_is_a_macro(tmp_path: Path) -> None:
     folder = draw_ladder(tmp_path)
     path = write_article(folder)
@@ -149,6 +151,7 @@ def read(path: Path) -> str:
     return path.read_text(encoding="ascii")
 
 
+@pytest.mark.slow
 def test_the_same_folder_gives_the_same_bytes(tmp_path: Path) -> None:
     contents = []
     for name in ("a", "b"):
@@ -165,6 +168,7 @@ def test_the_same_folder_gives_the_same_bytes(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_text_that_a_person_changed_is_kept(tmp_path: Path) -> None:
     folder = draw_ladder(tmp_path)
     path = write_article(folder)
@@ -186,6 +190,7 @@ def test_a_text_that_a_person_changed_is_kept(tmp_path: Path) -> None:
     assert not (path.parent / "main-new.tex").exists()
 
 
+@pytest.mark.slow
 def test_what_latex_makes_is_not_packed_but_own_pictures_are(tmp_path: Path) -> None:
     folder = draw_ladder(tmp_path, rungs=1)
     article = write_article(folder).parent
@@ -205,6 +210,7 @@ def test_a_folder_without_anything_to_write_about_is_an_error(tmp_path: Path) ->
         write_article(tmp_path)
 
 
+@pytest.mark.slow
 def test_only_packages_of_a_plain_installation_are_used(tmp_path: Path) -> None:
     text = write_article(draw_ladder(tmp_path, rungs=1)).read_text(encoding="utf-8")
     packages = set(re.findall(r"\\usepackage(?:\[[^]]*\])?\{(\w+)\}", text))
