@@ -1,8 +1,8 @@
-# Two commands do everything on a fresh machine: `make demo` and `make test`.
+# Two commands do everything on a fresh machine: `make demo` and `make test`. `make check` is for while one works.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench clean
+.PHONY: demo check test lint bench clean
 
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -13,8 +13,11 @@ demo: .venv/.installed            ## draw a cohort with known truth and do the w
 	test -d demo-data || $(BIN)/smalti demo demo-data
 	$(BIN)/smalti run demo-data --recipe demo
 
-test: lint                        ## contracts, style, types, tests
-	$(BIN)/pytest
+check: lint                       ## contracts, style, types, tests without training, processes, browser: under a minute
+	$(BIN)/pytest -m "not slow and not real"
+
+test: lint                        ## contracts, style, types, all tests, and which took longest
+	$(BIN)/pytest --durations=10
 
 lint: .venv/.installed
 	$(BIN)/lint-imports

@@ -2,33 +2,62 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
+from pages import without_pages
 from textures import FAST, draw_challenge
+
+# What these make is trained, served or browsed: a test that uses one is slow.
+SLOW_FIXTURES = {
+    "browser", "cheated", "climbed", "embed", "explained", "finished", "lab", "painted", "prepare", "purged", "sealed",
+    "server", "shared", "shuffled", "together", "trained", "ways", "whole",
+}  # fmt: skip
 
 # The suite has a worker on each core; threads of torch would only wait for each other. Read when torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+@pytest.hookimpl(tryfirst=True)  # before what is not slow is chosen
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Mark as slow what uses a slow fixture; ``make check`` leaves that out."""
+    for item in items:
+        if SLOW_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
-def challenge(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for what is made once for all workers."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def challenge(shared_root: Path) -> Path:
     """The drawn cohort; read only. A test that changes it draws or copies its own."""
-    return draw_challenge(tmp_path_factory.mktemp("drawn") / "textures")
+    folder = shared_root / "drawn" / "textures"
+    with FileLock(shared_root / "drawn.lock"):
+        return folder if folder.exists() else draw_challenge(folder)
 
 
 @pytest.fixture(scope="session")
-def finished(challenge: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The result of a whole run with two seeds on the drawn cohort; read only."""
+def finished(challenge: Path, shared_root: Path) -> Any:
+    """The result of a whole run with two seeds on the drawn cohort; read only. One worker trains it."""
     from smalti import workflow
 
-    settings = [*FAST, "split.seeds=[0,1]"]
-    return workflow.run(challenge, "default", settings=settings, runs=tmp_path_factory.mktemp("runs"), name="whole")
+    runs, settings = shared_root / "runs", [*FAST, "split.seeds=[0,1]"]
+    with FileLock(shared_root / "runs.lock"):
+        if not (runs / "whole" / "report.html").exists():
+            workflow.run(challenge, "default", settings=settings, runs=runs, name="whole")
+    return workflow.Result(runs / "whole", json.loads((runs / "whole" / "scores.json").read_text(encoding="utf-8")))
 
 
 @pytest.fixture(scope="session")
@@ -39,13 +68,23 @@ def prepare(challenge: Path, tmp_path_factory: pytest.TempPathFactory) -> Callab
 
     runs = tmp_path_factory.mktemp("experiments")
     names = iter(range(10_000))
+    grounds: dict[tuple[Path, Any, Any], workflow.Ground] = {}
 
     def build(*settings: str, data: Path = challenge) -> Any:
         plan = load_recipe(settings=[*FAST, *settings])
-        ground = workflow.inspect_ground(data, recipe=plan, decisions_path=runs / "none.csv")
-        return workflow.prepare(ground, plan, runs=runs, name=f"r{next(names)}", listener=workflow.SILENT)
+        key = (data, plan.audit, plan.data)  # all that the ground of a folder without decisions and seal depends on
+        if key not in grounds:
+            grounds[key] = workflow.inspect_ground(data, recipe=plan, decisions_path=runs / "none.csv")
+        return workflow.prepare(grounds[key], plan, runs=runs, name=f"r{next(names)}", listener=workflow.SILENT)
 
     return build
+
+
+@pytest.fixture
+def no_pages() -> Iterator[None]:
+    """Runs of this test draw no pages. Runs of fixtures that are shared are made before and keep theirs."""
+    with without_pages():
+        yield
 
 
 @pytest.fixture

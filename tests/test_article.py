@@ -56,6 +56,7 @@ def read_pdf(path: Path) -> str:
     return " ".join(text.replace("\u2212", "-").split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rungs", "nasty"), [(6, False), (6, True), (14, False), (14, True), (1, True)])
 def test_a_ladder_compiles_and_tells_its_numbers(tmp_path: Path, rungs: int, nasty: bool) -> None:
     folder = draw_ladder(tmp_path, rungs=rungs, nasty=nasty)
@@ -83,6 +84,7 @@ def test_a_ladder_compiles_and_tells_its_numbers(tmp_path: Path, rungs: int, nas
         assert "Luminal A 40.0 %" in words
 
 
+@pytest.mark.slow
 def test_a_run_compiles_with_its_data_seal_and_metrics(tmp_path: Path) -> None:
     run = build_run(tmp_path)
     opening = {"time": "2026-11-20", "runs": ["demo_x"], "scores": {"demo_x": {"macro_f1": {"value": 0.6789}}}}
@@ -101,6 +103,7 @@ def test_a_run_compiles_with_its_data_seal_and_metrics(tmp_path: Path) -> None:
     assert count_body_pages(path) <= 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compared", [False, True])
 def test_many_runs_compile_failures_included(tmp_path: Path, compared: bool) -> None:
     if compared:
@@ -114,6 +117,7 @@ def test_many_runs_compile_failures_included(tmp_path: Path, compared: bool) -> 
     assert ("not compared in pairs" in words) != compared
 
 
+@pytest.mark.slow
 def test_temperature_brings_its_paper(tmp_path: Path) -> None:
     folder = draw_ladder(tmp_path, rungs=2)
     content = json.loads((folder / "ladder.json").read_text(encoding="utf-8"))
@@ -125,6 +129,7 @@ def test_temperature_brings_its_paper(tmp_path: Path) -> None:
     assert cited == set(re.findall(r"\\bibitem\{(\w+)\}", text))
 
 
+@pytest.mark.slow
 def test_every_number_of_the_text_is_a_macro(tmp_path: Path) -> None:
     folder = draw_ladder(tmp_path)
     path = write_article(folder)
@@ -146,6 +151,7 @@ def read(path: Path) -> str:
     return path.read_text(encoding="ascii")
 
 
+@pytest.mark.slow
 def test_the_same_folder_gives_the_same_bytes(tmp_path: Path) -> None:
     contents = []
     for name in ("a", "b"):
@@ -162,6 +168,7 @@ def test_the_same_folder_gives_the_same_bytes(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_text_that_a_person_changed_is_kept(tmp_path: Path) -> None:
     folder = draw_ladder(tmp_path)
     path = write_article(folder)
@@ -183,6 +190,7 @@ def test_a_text_that_a_person_changed_is_kept(tmp_path: Path) -> None:
     assert not (path.parent / "main-new.tex").exists()
 
 
+@pytest.mark.slow
 def test_what_latex_makes_is_not_packed_but_own_pictures_are(tmp_path: Path) -> None:
     folder = draw_ladder(tmp_path, rungs=1)
     article = write_article(folder).parent
@@ -202,6 +210,7 @@ def test_a_folder_without_anything_to_write_about_is_an_error(tmp_path: Path) ->
         write_article(tmp_path)
 
 
+@pytest.mark.slow
 def test_only_packages_of_a_plain_installation_are_used(tmp_path: Path) -> None:
     text = write_article(draw_ladder(tmp_path, rungs=1)).read_text(encoding="utf-8")
     packages = set(re.findall(r"\\usepackage(?:\[[^]]*\])?\{(\w+)\}", text))
@@ -222,6 +231,7 @@ def test_every_character_becomes_ascii_that_latex_takes() -> None:
     assert escape_latex(Latex(r"\a")) == r"\a"
 
 
+@pytest.mark.slow
 def test_letters_of_many_scripts_compile(tmp_path: Path) -> None:
     numbers = [*range(0x20, 0x250), *range(0x370, 0x530), *range(0x1E00, 0x2300), 0x4E2D, 0x1F52C, 0xFB01, 0x200B]
     text = " ".join(f"{escape_latex(chr(n))}." for n in numbers)

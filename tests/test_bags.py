@@ -236,11 +236,13 @@ def test_options_that_a_pooler_does_not_take_are_told_before_training(embed: Mak
         load_recipe(settings=["model.pooler_options=[=32]"])
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_pages")
 def test_the_whole_way_with_a_pooler_that_learns(challenge: Path, tmp_path: Path) -> None:
     from smalti import workflow
-    from textures import FAST
+    from textures import BARE
 
-    settings = [*FAST, "model.pooler=dsmil", "train.transfer.epochs=3", "train.finetune.epochs=1"]
+    settings = [*BARE, "model.pooler=dsmil", "train.transfer.epochs=3", "train.finetune.epochs=1"]
     result = workflow.run(challenge, "default", settings=settings, runs=tmp_path, name="bags")
     assert 0 <= result.scores["metrics"]["macro_f1"]["value"] <= 1
     assert (tmp_path / "bags" / "predictions" / "test.csv").is_file()
@@ -329,13 +331,15 @@ def test_drawn_tiles_of_two_bags_are_mixed_before_they_are_read(prepare: Make) -
         )
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_pages")
 @pytest.mark.parametrize("pooler", ["attention", "clam_mb"])
 def test_the_whole_way_with_mixed_bags(pooler: str, challenge: Path, tmp_path: Path) -> None:
     from smalti import workflow
-    from textures import FAST
+    from textures import BARE
 
     mixing = ["train.transfer.bag_mixing=1", "train.finetune.bag_mixing=0.5"]
-    settings = [*FAST, f"model.pooler={pooler}", "train.transfer.epochs=2", "train.finetune.epochs=1", *mixing]
+    settings = [*BARE, f"model.pooler={pooler}", "train.transfer.epochs=2", "train.finetune.epochs=1", *mixing]
     result = workflow.run(challenge, "default", settings=settings, runs=tmp_path, name="mixed")
     assert 0 <= result.scores["metrics"]["macro_f1"]["value"] <= 1
     with pytest.raises(RecipeError, match="bag_mixing"):

@@ -24,7 +24,7 @@ from smalti.recipe import load_recipe
 from smalti.stats import pool_predictions
 from smalti.store import read_table
 from smalti.tune.trial import Bench, score_table
-from textures import FAST, draw_texture, write_lines
+from textures import BARE, FAST, draw_texture, write_lines
 
 CLASSES = ("a", "b", "c")
 SCORES = ["score_a", "score_b", "score_c"]
@@ -211,6 +211,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     place = tmp_path_factory.mktemp("lab")
     data, runs = draw_lab(place / "lab"), place / "runs"
     settings = [*FAST, "train.finetune.epochs=0", "predict.calibration=temperature", "split.seeds=[0,1]"]
+    settings += ["audit.checks=[exact-duplicate]"]
     by_case = workflow.run(data, "default", settings=settings, runs=runs, name="cases")
     by_image = workflow.run(data, "default", settings=[*settings, "evaluate.unit=image"], runs=runs, name="images")
     old = Path(shutil.copytree(by_image.path, runs / "old"))
@@ -319,12 +320,12 @@ def test_a_question_that_has_no_answer_is_refused_before_anything_is_written(lab
     (data / "samples.csv").write_text(text, encoding="utf-8")
     runs = lab.runs.parent / "none"
     with pytest.raises(SmaltiError, match="P1: 1 A, 1 B"):
-        workflow.run(data, "default", settings=[*FAST, "evaluate.unit=case"], runs=runs, name="r")
+        workflow.run(data, "default", settings=[*BARE, "evaluate.unit=case"], runs=runs, name="r")
     assert not (runs / "r").exists()
 
 
 def test_a_search_chooses_by_what_it_is_scored_by(lab: SimpleNamespace) -> None:
-    plan = load_recipe(settings=FAST)
+    plan = load_recipe(settings=[*FAST, "audit.checks=[exact-duplicate]"])
     ground = workflow.inspect_ground(lab.data, recipe=plan, decisions_path=lab.runs / "none.csv")
     table = read_table(lab.cases.path / "predictions" / "out_of_fold.csv")
     for unit in ("case", "image"):

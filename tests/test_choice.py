@@ -12,6 +12,8 @@ from smalti.evaluate import correct_choice
 from smalti.stats import Pool, score_pool
 from smalti.stats.chance import score_chance
 
+pytestmark = pytest.mark.slow
+
 CLASSES = ("a", "b", "c", "d")
 SHARES = (0.4, 0.3, 0.2, 0.1)
 

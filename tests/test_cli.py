@@ -24,7 +24,8 @@ from smalti.recipe import list_knobs
 from textures import FAST, LABELLED, write_lines
 
 SETTINGS = [word for setting in (*FAST, "train.finetune.epochs=0") for word in ("--set", setting)]
-QUICK = ["--recipe", "default", *SETTINGS]
+AUDITED = ["--recipe", "default", *SETTINGS]
+QUICK = [*AUDITED, "--set", "audit.checks=[]"]
 WEIGHTLESS = ["--set", "model.pretrained=false"]
 
 Invoke = Callable[..., Any]
@@ -62,9 +63,10 @@ def check_ending(result: Any, *, where: str, then: str) -> None:
 # --- the whole way ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_real_command_does_the_whole_way(challenge: Path, tmp_path: Path) -> None:
     """In a process of its own; the paths that it prints exist, standard output holds no progress bar."""
-    command = [sys.executable, "-m", "smalti", "run", str(challenge), *QUICK]
+    command = [sys.executable, "-m", "smalti", "run", str(challenge), *AUDITED]
     environment = {**os.environ, "COLUMNS": "100"}
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
@@ -83,6 +85,7 @@ def test_a_real_command_does_the_whole_way(challenge: Path, tmp_path: Path) -> N
     assert then == f"next:   open {found[2]}/report.html"
 
 
+@pytest.mark.slow
 def test_each_stage_alone_sends_to_the_next(data: Path, invoke: Invoke) -> None:
     """Following the printed commands from train to report ends with what run makes."""
     run = Path("runs/a b")  # a name that a shell would take apart
@@ -122,6 +125,7 @@ def test_evaluate_scores_the_table_of_another_tool(invoke: Invoke) -> None:
 # --- audit and decisions ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_audit_proposes_and_accepts(data: Path, invoke: Invoke) -> None:
     for kind in ("img", "mask"):
         shutil.copy(data / "train_data" / f"{kind}_0020.png", data / "train_data" / f"{kind}_0021.png")
@@ -145,6 +149,8 @@ def test_audit_proposes_and_accepts(data: Path, invoke: Invoke) -> None:
 # --- what goes wrong ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_pages")
 def test_problems_are_a_table_and_one_command_that_goes_on(data: Path, invoke: Invoke) -> None:
     for number in (4, 15):
         path = data / "train_data" / f"img_{number:04d}.png"

@@ -18,6 +18,7 @@ from rich.console import Console
 from sklearn.metrics import f1_score
 from typer.testing import CliRunner
 
+from pages import without_pages
 from smalti import cli
 from smalti.logbook import resolve_run
 from smalti.logbook.seal import read_seal
@@ -30,6 +31,7 @@ SETTINGS = (
     "train.transfer.epochs=4",
     "evaluate.resamples=100",
     "split.sealed_frac=0.25",
+    "audit.checks=[]",
 )
 SET = [word for setting in SETTINGS for word in ("--set", setting)]
 LADDER = """
@@ -55,10 +57,7 @@ def run_command(*words: str | Path) -> Any:
 
 @pytest.fixture(scope="module", autouse=True)
 def no_report() -> Iterator[None]:
-    """Pages cost more than the runs; they have tests of their own."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("write_report", "write_ladder_report"):
-            patch.setattr(f"smalti.report.{name}", lambda *_, **__: Path("report.html"), raising=False)
+    with without_pages():
         yield
 
 

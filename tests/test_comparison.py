@@ -179,6 +179,7 @@ def test_a_clear_gain_is_better_one_way_and_worse_the_other() -> None:
     assert there["log_loss"].value < 0  # lower is better
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=25)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.8]), st.integers(1, 3), st.integers(1, 4))
 def test_verdict_p_value_and_interval_agree_in_every_comparison(seed: int, luck: float, seeds: int, pairs: int) -> None:
@@ -233,6 +234,7 @@ def test_a_difference_that_does_not_vary_has_no_interval_and_no_verdict() -> Non
     assert (found.p, found.verdict) == (1, "no verdict")
 
 
+@pytest.mark.slow
 def test_lucky_agreement_of_one_pair_among_many_is_not_believed() -> None:
     """Among many pairs some networks agree by chance: each pair has at least the mean luck of all."""
     rng = np.random.default_rng(3)
@@ -279,6 +281,7 @@ def test_many_comparisons_need_more_than_one_does() -> None:
     assert among.smallest_detectable > alone.smallest_detectable
 
 
+@pytest.mark.slow
 def test_two_equal_recipes_are_rarely_called_different_in_spite_of_lucky_networks() -> None:
     """Networks with a bias of their own: resampling cases alone would call far more than one in twenty different."""
     rng = np.random.default_rng(11)
@@ -294,6 +297,7 @@ def test_two_equal_recipes_are_rarely_called_different_in_spite_of_lucky_network
     assert narrow >= 2 * max(verdicts, 3)
 
 
+@pytest.mark.slow
 def test_luck_is_the_variance_between_networks() -> None:
     """Every network shifts the hits of its fold by a constant: the variance of the mean shift, by hand."""
     rng = np.random.default_rng(4)
@@ -371,6 +375,7 @@ def draw_alike(
     return Pair("first", "second", *(score_pool(pool) for pool in pools))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cases", "differing"), [(200, 0.0), (600, 0.0), (600, 0.01)])
 @pytest.mark.parametrize("per_case", [1, 5])
 def test_what_differs_by_the_margin_is_rarely_called_practically_equal(

@@ -208,6 +208,7 @@ def test_without_known_cases_that_part_is_not_applicable() -> None:
 # --- how often it cries for nothing -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("whole_cases", [False, True])
 def test_shuffled_labels_are_left_alone(whole_cases: bool) -> None:
     """Of 40 shuffles two may speak: 5 %."""

@@ -34,6 +34,11 @@ WAYS: dict[str, Callable[[bytes], bytes]] = {
     "bytes": lambda content: bytes(range(256)) * 3,
     "another version": lambda content: b'{"version": 99, "content": []}',
 }
+# To a table or to arrays one text without their columns is like another.
+WAYS_OF_TABLES = ("emptied", "cut in half", "cut at a line", "a list", "bytes")
+# What scores anew costs a hundred times what only reads, so that it meets fewer ways.
+SCORING = {"evaluate", "compare"}
+WAYS_OF_SCORING = {"emptied", "cut in half", "cut at a line", "a list", "another version"}
 RECORDS = (
     "cohort.json", "decisions.csv", "environment.json", "events.log", "findings.json", "folds.csv", "history.csv",
     "predictions/dynamics.npz", "predictions/embeddings.npz", "predictions/inner.csv", "predictions/out_of_fold.csv",
@@ -84,11 +89,14 @@ def read_all(run: Path) -> dict[str, Callable[[], Any]]:
 @pytest.mark.parametrize("record", RECORDS)
 def test_a_damaged_record_is_named_or_changes_nothing(record: str, finished: Any, tmp_path: Path) -> None:
     scores = json.loads(json.dumps(finished.scores))
-    for number, way in enumerate(WAYS):
+    text = Path(record).suffix in {".json", ".yaml", ".log"}
+    for number, way in enumerate(WAYS if text else WAYS_OF_TABLES):
         run = copy_run(finished.path, tmp_path / f"{number}" / "whole")
         copy_run(finished.path, tmp_path / f"{number}" / "other")
         damage(run / record, way)
         for name, read in read_all(run).items():
+            if name in SCORING and way not in WAYS_OF_SCORING:
+                continue
             try:
                 found = read()
             except SmaltiError as error:

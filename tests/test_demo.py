@@ -57,6 +57,7 @@ def planted(folder: Path, kind: str) -> list[dict[str, str]]:
     return [row for row in rows(folder / "truth" / "planted.csv") if row["kind"] == kind]
 
 
+@pytest.mark.slow
 def test_same_bytes_whatever_the_number_of_workers(tmp_path: Path) -> None:
     small = plan_cohort(seed=5, labelled=24, unlabelled=4, side_px=SMALL)
     one = draw_plan(small, tmp_path / "one", workers=1)
@@ -64,6 +65,7 @@ def test_same_bytes_whatever_the_number_of_workers(tmp_path: Path) -> None:
     assert digests(one) == digests(two)
 
 
+@pytest.mark.slow
 def test_another_seed_draws_other_images(tmp_path: Path, cohort: Path) -> None:
     other = draw_plan(plan_cohort(seed=4, labelled=60, unlabelled=6, side_px=SMALL), tmp_path / "o", workers=1)
     same = set(digests(other).values()) & set(digests(cohort).values())
@@ -234,6 +236,7 @@ def fine_texture(image: np.ndarray, mask: np.ndarray) -> list[float]:
     return [float(v) for v in features]
 
 
+@pytest.mark.slow
 def test_fine_texture_tells_the_class_and_mean_colour_does_not() -> None:
     labels, texture, colour = [], [], []
     for k in range(64):

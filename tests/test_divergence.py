@@ -93,12 +93,13 @@ def test_finetuning_that_is_lost_at_once_leaves_what_transfer_learned(
     assert all(value.isfinite().all() for value in weights.values() if value.is_floating_point())
 
 
+@pytest.mark.slow
 def test_terminal_and_report_say_where_it_diverged(
     challenge: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     poison(monkeypatch, phase="transfer", epoch=2)
     heard: list[str] = []
-    settings = [*FAST, "train.finetune.epochs=0", "train.transfer.epochs=4"]
+    settings = [*FAST, "train.finetune.epochs=0", "train.transfer.epochs=4", "audit.checks=[]"]
     result = workflow.run(
         challenge, "default", settings=settings, runs=tmp_path, name="run", listener=workflow.Listener(say=heard.append)
     )

@@ -154,7 +154,7 @@ def test_a_changed_copy_is_found_and_nothing_else(
     digest: Callable[[str, Picture], ImageDigest], fields: list[ImageDigest], change: str
 ) -> None:
     copy = digest("copy.png", CHANGES[change](draw_field(3)))
-    (pair,) = find_near_pairs([*fields, copy])
+    (pair,) = find_near_pairs([*fields[1:5], copy])  # all nine among themselves: see the next test
     assert set(pair.images) == {"field03.png", "copy.png"}
     assert not pair.partial
 

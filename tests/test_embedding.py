@@ -39,6 +39,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_an_audit_without_weights_loads_no_network(challenge: Path, tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", AUDIT, str(challenge), str(tmp_path)], check=True)
     assert embed_cohort(read_cohort(challenge), load_recipe(), cache=tmp_path, listener=SILENT) is None

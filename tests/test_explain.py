@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 import smalti
 from bags import build_learned
+from pages import without_pages
 from smalti.cli import app
 from smalti.errors import DataError, RunError
 from smalti.explain import (
@@ -43,7 +44,7 @@ from smalti.review import read_insight
 from smalti.store import hash_text, read_arrays, read_json
 from smalti.train import train_folds
 from smalti.workflow import explain_run
-from textures import CLASSES, FAST
+from textures import BARE, CLASSES
 
 NAN = float("nan")
 
@@ -382,13 +383,14 @@ def test_the_overlay_has_the_shape_of_the_map_and_marks_what_was_not_seen() -> N
 def explained(challenge: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with attention and two seeds, explained whole; read only."""
     settings = [
-        *FAST, "split.seeds=[0,1]", "model.pooler=attention", "tile.min_coverage=0", "tile.overlap_frac=0.5",
+        *BARE, "split.seeds=[0,1]", "model.pooler=attention", "tile.min_coverage=0", "tile.overlap_frac=0.5",
         "train.finetune.epochs=0",
     ]  # fmt: skip
-    run = smalti.run(
-        challenge, "default", settings=settings, runs=tmp_path_factory.mktemp("explained"), name="looked"
-    ).path
-    smalti.explain_run(run)
+    with without_pages():
+        run = smalti.run(
+            challenge, "default", settings=settings, runs=tmp_path_factory.mktemp("explained"), name="looked"
+        ).path
+        smalti.explain_run(run)
     return Path(run)
 
 

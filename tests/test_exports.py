@@ -28,6 +28,8 @@ from smalti.records import RunFolder
 from smalti.store import write_atomic
 from test_logbook import draw_history, draw_run
 
+pytestmark = pytest.mark.slow
+
 os.environ.update({"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"})  # read when mlflow is imported
 HEALTHY_S = 90.0
 

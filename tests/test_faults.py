@@ -137,6 +137,7 @@ LOST = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 @pytest.mark.parametrize("body", ["pass", LOST.strip()])
 def test_signals_end_a_process_with_their_codes_and_are_never_lost(number: int, code: int, body: str) -> None:
@@ -156,6 +157,7 @@ def test_signals_end_a_process_with_their_codes_and_are_never_lost(number: int, 
 # --- disks and places ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_old_file_whole_and_nothing_beside_it(tmp_path: Path) -> None:
     """In a process that may write no file beyond 1,000 bytes."""
     write_atomic(tmp_path / "a.json", "old")
@@ -219,6 +221,7 @@ def leave(folder: Path) -> None:
     subprocess.run([sys.executable, "-c", script], check=False)
 
 
+@pytest.mark.slow
 def test_what_dead_processes_left_goes_and_what_living_ones_write_stays(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     leave(tmp_path / "deep")
@@ -247,6 +250,7 @@ def test_a_process_that_took_over_a_number_does_not_keep_what_the_dead_one_left(
     assert not older.exists()
 
 
+@pytest.mark.slow
 def test_a_store_that_is_built_clears_what_was_left_beside_it(tmp_path: Path) -> None:
     leave(tmp_path)
     build_once(tmp_path / "store", lambda folder: None)

@@ -19,6 +19,7 @@ import pytest
 from sklearn.metrics import f1_score
 from typer.testing import CliRunner
 
+from pages import without_pages
 from smalti import workflow
 from smalti.audit.decisions import ACTIONS
 from smalti.cli import app
@@ -29,7 +30,10 @@ from smalti.records import RunFolder
 from smalti.types import DECISION_COLUMNS
 from textures import CLASSES, FAST, LABELLED, write_lines
 
-SETTINGS = (*FAST, "train.finetune.epochs=0", "train.transfer.epochs=4", "evaluate.resamples=100")
+SETTINGS = (
+    *FAST, "train.finetune.epochs=0", "train.transfer.epochs=4", "evaluate.resamples=100",
+    "audit.checks=[exact-duplicate]",
+)  # fmt: skip
 KEYS = ["seed", "fold", "image"]
 STEPS = """
 about: What is each step worth?
@@ -168,11 +172,7 @@ def test_settings_of_the_file_yield_to_the_users_and_those_to_the_rungs() -> Non
 
 @pytest.fixture(scope="module")
 def no_report() -> Iterator[None]:
-    """Pages of single runs cost more than the runs; they have tests of their own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("smalti.report.write_report", lambda *_: Path("report.html"))
-        patch.setattr("smalti.report.write_article", lambda *_: Path("main.tex"))
-        patch.setattr("smalti.report.write_ladder_report", lambda folder: write_lines(folder / "report.html", "page"))
+    with without_pages():
         yield
 
 
@@ -461,12 +461,12 @@ def test_a_rung_that_came_further_between_kills_is_tried_as_often_as_it_takes(
         progress = measure_progress(run)
         (run / "checkpoints" / f"more-{number}.progress").write_text("an epoch", encoding="utf-8")
         set_state(copied, "tiles", status="running", killed=1, progress=progress)
-        climb_again(copied)
+        climb_again(copied, until="tiles")
         assert json.loads(path.read_text(encoding="utf-8"))["status"] == "done"
     assert ran == ["tiles"] * 4
     for killed in (0, 1):
         set_state(copied, "tiles", status="running", killed=killed, progress=measure_progress(run))
-        status = {row["name"]: row["status"] for row in climb_again(copied)["rungs"]}["tiles"]
+        status = {row["name"]: row["status"] for row in climb_again(copied, until="tiles")["rungs"]}["tiles"]
         assert status == ("failed" if killed else "done")
 
 
@@ -490,9 +490,9 @@ def test_progress_is_what_is_new_and_not_what_is_done_again(tmp_path: Path) -> N
 
 def test_retry_tries_a_rung_again_that_was_given_up(copied: SimpleNamespace, ran: list[str]) -> None:
     set_state(copied, "tiles", status="running", run=None, killed=1)
-    assert {row["name"]: row["status"] for row in climb_again(copied)["rungs"]}["tiles"] == "failed"
+    assert {row["name"]: row["status"] for row in climb_again(copied, until="tiles")["rungs"]}["tiles"] == "failed"
     ran.clear()
-    assert {row["status"] for row in climb_again(copied, retry=True)["rungs"]} == {"done"}
+    assert {row["status"] for row in climb_again(copied, retry=True, until="tiles")["rungs"]} == {"done"}
     assert ran[0] == "tiles"
 
 
@@ -509,10 +509,10 @@ def test_a_full_disk_stops_the_ladder_and_no_memory_fails_the_rung(
 
     monkeypatch.setattr(workflow, "run_on", fail(OSError(errno.ENOSPC, "No space left on device", "a")))
     with pytest.raises(OSError, match="No space"):
-        climb_again(copied)
+        climb_again(copied, until="tiles")
     assert json.loads(path.read_text(encoding="utf-8"))["status"] == "waiting"
     monkeypatch.setattr(workflow, "run_on", fail(MemoryError()))
-    rows = {row["name"]: row for row in climb_again(copied)["rungs"]}
+    rows = {row["name"]: row for row in climb_again(copied, until="tiles")["rungs"]}
     assert (rows["tiles"]["status"], "out of memory. Fix: " in rows["tiles"]["error"]) == ("failed", True)
 
 
@@ -521,7 +521,7 @@ def test_a_damaged_state_of_a_rung_is_found_out_again(content: str, copied: Simp
     (copied.folder / "rungs" / "tiles.json").write_text(content, encoding="utf-8")
     (copied.folder / "ladder.json").write_text(content, encoding="utf-8")
     said: list[str] = []
-    result = climb_again(copied, listener=workflow.Listener(say=said.append))
+    result = climb_again(copied, until="tiles", listener=workflow.Listener(say=said.append))
     assert {row["status"] for row in result["rungs"]} == {"done"}
     assert any("tiles.json is damaged" in text for text in said)
 
@@ -547,9 +547,9 @@ def test_a_rung_that_a_person_interrupts_was_not_killed(
         patch.setattr(workflow, "run_on", stop)
         for _ in range(3):
             with pytest.raises(KeyboardInterrupt):
-                climb_again(copied)
+                climb_again(copied, until="tiles")
             assert json.loads(path.read_text(encoding="utf-8"))["status"] == "waiting"
-    climb_again(copied)
+    climb_again(copied, until="tiles")
     assert ran == ["tiles"]
 
 
@@ -562,7 +562,7 @@ def test_an_error_of_a_library_is_a_row_with_its_trace(
     set_state(copied, "turns", key="another")
     monkeypatch.setattr(workflow, "run_on", run_on)
     said: list[str] = []
-    result = climb_again(copied, listener=workflow.Listener(say=said.append))
+    result = climb_again(copied, until="turns", listener=workflow.Listener(say=said.append))
     row = result["rungs"][3]
     assert row["status"] == "failed"
     assert re.search(r"ValueError: textures-turns-.* is too much .*failures/turns\.txt", row["error"])

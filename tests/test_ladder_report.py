@@ -18,6 +18,8 @@ from smalti.report import write_ladder_report, write_report, write_runs_report
 from smalti.store import write_atomic, write_json, write_table
 from test_report import CLASSES, build_run, parse
 
+pytestmark = pytest.mark.slow
+
 SHARES = dict(zip(CLASSES, (0.2, 0.4, 0.28, 0.12), strict=True))
 NASTY = r"{whole_50%} & $x_1$ \end{document} #~^<b>naïve</b>"
 LONG = "default-with-a-very-long-name_that_nobody_would_break_by_hand_0123456789abcdef0123456789abcdef"

@@ -216,6 +216,7 @@ def draw_slide(path: Path, tiles: list[NDArray[np.uint8]], *, count: int) -> Non
     path.write_bytes(b"II*\0" + struct.pack("<I", places[3]) + body + directory)
 
 
+@pytest.mark.slow
 def test_a_slide_of_400_million_pixels_is_cut_without_being_held(tmp_path: Path) -> None:
     pytest.importorskip("openslide")
     colours = [(200, 120, 180), (170, 90, 160), (215, 150, 200)]

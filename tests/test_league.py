@@ -197,6 +197,7 @@ def play_mine(outsiders: Any, folder: Path, write: str) -> pd.DataFrame:
     return outsiders.ask("mine", Path(sys.executable), folder, folds=folds, classes=experiment.cohort.classes)
 
 
+@pytest.mark.slow
 def test_a_peer_sees_no_label_of_an_outer_image_and_its_answer_becomes_a_table(outsiders: Any, tmp_path: Path) -> None:
     write = "write_answer(folder, [answer(rows.iloc[::-1]) for rows in outer], note='as asked')"
     table = play_mine(outsiders, tmp_path / "task", write)
@@ -207,6 +208,7 @@ def test_a_peer_sees_no_label_of_an_outer_image_and_its_answer_becomes_a_table(o
     np.testing.assert_array_equal(table[["score_NA", "score_b", "score_never"]], np.eye(3)[[0, 1, 0, 1]])
 
 
+@pytest.mark.slow
 def test_a_peer_gets_the_whole_network_whatever_smalti_reads_of_it(
     outsiders: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,6 +222,7 @@ def test_a_peer_gets_the_whole_network_whatever_smalti_reads_of_it(
     network.load_state_dict(load_file(tmp_path / "weights.safetensors"), strict=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("write", "message"),
     [

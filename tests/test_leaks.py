@@ -196,6 +196,8 @@ def test_a_bag_scores_the_same_whoever_else_is_scored(store: TileStore, prepare:
     assert score_bags(network, store, np.array([], dtype=np.int64), **options).shape == (0, 3)
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_pages")
 def test_tiles_go_through_the_backbone_once_for_all_folds_and_seeds(
     challenge: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -209,7 +211,7 @@ def test_tiles_go_through_the_backbone_once_for_all_folds_and_seeds(
 
     data = shutil.copytree(challenge, tmp_path / "textures")
     monkeypatch.setattr(models, "build_backbone", build)
-    settings = [*FAST, "split.seeds=[0,1]", "train.finetune.epochs=0"]
+    settings = [*FAST, "split.seeds=[0,1]", "train.finetune.epochs=0", "audit.checks=[]"]
     result = workflow.run(data, "default", settings=settings, runs=tmp_path / "runs", name="one")
     assert len(pd.read_csv(result.path / "predictions" / "out_of_fold.csv")) == 48
     folders = sorted(p.name for p in (tmp_path / "runs" / "cache" / "features").iterdir())

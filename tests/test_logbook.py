@@ -257,6 +257,7 @@ def test_no_folder_of_runs_is_named(tmp_path: Path) -> None:
         logbook.read_logbook(tmp_path / "absent")
 
 
+@pytest.mark.slow
 def test_the_logbook_loads_no_network_library() -> None:
     code = "import sys, smalti.logbook; sys.exit(any(m in sys.modules for m in ('torch', 'smalti.workflow', 'mlflow')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -171,6 +171,7 @@ def draw_lucky(rng: np.random.Generator, *, cases: int, luck: float, folds: int,
     return make_pool(np.arange(cases) % 2, rng.random((seeds, cases)) < shares, fold=fold)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("folds", "seeds"), [(5, 1), (3, 2), (5, 3)])
 def test_the_interval_covers_another_training_on_other_cases(folds: int, seeds: int) -> None:
     """Accuracies of networks that spread by 0.1: without their luck the interval covers half of the truths."""
@@ -184,6 +185,7 @@ def test_the_interval_covers_another_training_on_other_cases(folds: int, seeds: 
     assert blind < 80
 
 
+@pytest.mark.slow
 def test_luck_is_the_variance_between_networks_by_hand() -> None:
     rng = np.random.default_rng(2)
     found = []
@@ -198,6 +200,7 @@ def test_luck_is_the_variance_between_networks_by_hand() -> None:
     assert np.mean([excess for excess, _ in found]) == pytest.approx(0.08**2 / 10, rel=0.15)
 
 
+@pytest.mark.slow
 def test_without_luck_many_networks_widen_the_interval_little() -> None:
     rng = np.random.default_rng(4)
     ratios = []

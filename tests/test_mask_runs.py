@@ -164,10 +164,12 @@ def test_recipes_that_would_do_nothing_are_refused() -> None:
             load_recipe(settings=["tile.source=mask_box", knob])
 
 
+@pytest.mark.slow
 def test_everything_at_once_goes_the_whole_way(challenge: Path, tmp_path: Path) -> None:
     """Channel, branch, weights, components and a blur in one run, unlabelled images included."""
     settings = [
         *FAST,
+        "audit.checks=[]",
         FUSED,
         "model.pooler=attention",
         "model.coverage_weights=true",

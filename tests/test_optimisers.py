@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,8 +50,17 @@ def walk(optimiser: Any, parameters: tuple[torch.nn.Parameter, ...], steps: int)
     set_learning(optimiser, False)
 
 
+@pytest.fixture
+def eager() -> Iterator[None]:
+    """Steps as they are written; compiling those of one optimiser takes longer than all other steps."""
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
 # One turns its step size into a number, one would like a library for speed; both are their own affair.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Converting a tensor", "ignore:.*opt_einsum")
+@pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("lookahead", [False, True])
 @pytest.mark.parametrize("name", list_optimisers())
 def test_an_optimiser_lowers_a_convex_loss_and_goes_on_bit_for_bit(name: str, lookahead: bool, tmp_path: Path) -> None:

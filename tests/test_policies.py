@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest
 import torch
 import yaml
 
+from pages import without_pages
 from smalti import workflow
 from smalti.errors import PartError, RecipeError
 from smalti.models import Head, Network
@@ -39,6 +40,7 @@ from smalti.train.policies.exploring import _choose_evenly
 from smalti.train.policies.probe import Probe, draw_operation, weigh_operations
 from smalti.train.policies.searches import SEARCHES, Population
 from smalti.tune.trial import Bench
+from textures import BARE
 
 Make = Callable[..., Any]
 KNOBS = ("train.transfer.epochs=4", "train.finetune.epochs=1", "train.refit=false", "train.watch=none")
@@ -119,6 +121,12 @@ class Drawn:
 
     def find_places(self, bag: int) -> np.ndarray:
         return np.zeros((self.tiles, 2), dtype=np.float32)
+
+
+@pytest.fixture(scope="module")
+def prepare(prepare: Make) -> Make:
+    """An experiment is only read here, so that one does for all."""
+    return cache(prepare)
 
 
 def make_probe(count: int, prepare: Make) -> Probe:
@@ -244,11 +252,10 @@ def test_images_of_a_probe_are_even_over_the_classes() -> None:
     assert len(set(chosen.tolist())) == 20
 
 
+@pytest.mark.slow
 def test_a_policy_is_learned_in_each_fold_and_must_not_score_with_who_chose_it(challenge: Path, tmp_path: Path) -> None:
-    from textures import FAST
-
     search = ["train.finetune.policy_search=density", "train.finetune.policy_options=[trials=4,kept=2]"]
-    settings = [*FAST, *KNOBS, *search]
+    settings = [*BARE, *KNOBS, *search]
     heard: list[tuple[str, int, int]] = []
     listener = workflow.Listener(tell=lambda *said: heard.append(said))
     result = workflow.run(challenge, "default", settings=settings, runs=tmp_path, name="learned", listener=listener)
@@ -268,22 +275,22 @@ def test_a_policy_is_learned_in_each_fold_and_must_not_score_with_who_chose_it(c
     page = (result.path / "report.html").read_text()
     assert "a policy learned in each fold by density" in page
     assert "Policy of fold0-seed0" in page
-    plain = [*FAST, *KNOBS, "train.finetune.augmentation=policy"]
+    plain = [*BARE, *KNOBS, "train.finetune.augmentation=policy"]
     reused = [*plain, f"train.finetune.augmentation_options=[file={files[0]}]"]
     with pytest.raises(RecipeError, match="what chooses never scores"):
         workflow.run(challenge, "default", settings=reused, runs=tmp_path, name="reused")
     free = tmp_path / "free.yaml"
     write_policy(free, replace(read_policy(files[0]), seen=frozenset()))
     allowed = [*plain, f"train.finetune.augmentation_options=[file={free}]"]
-    again = workflow.run(challenge, "default", settings=allowed, runs=tmp_path, name="free")
+    with without_pages():
+        again = workflow.run(challenge, "default", settings=allowed, runs=tmp_path, name="free")
     assert 0 <= again.scores["metrics"]["macro_f1"]["value"] <= 1
 
 
+@pytest.mark.slow
 def test_inside_a_search_too_a_policy_must_not_score_with_who_chose_it(challenge: Path, tmp_path: Path) -> None:
     """What was prepared for another recipe with the same tiles and features says nothing of this one's policy."""
-    from textures import FAST
-
-    plain = load_recipe(settings=[*FAST, *KNOBS])
+    plain = load_recipe(settings=[*BARE, *KNOBS])
     ground = workflow.inspect_ground(challenge, recipe=plain, decisions_path=tmp_path / "d.csv",
                                      seal_path=tmp_path / "s.json", cache=tmp_path / "cache")  # fmt: skip
     bench = Bench(ground, tmp_path, tmp_path / "search", plain)
@@ -291,10 +298,10 @@ def test_inside_a_search_too_a_policy_must_not_score_with_who_chose_it(challenge
     path = tmp_path / "policy.yaml"
     write_policy(path, make_policy(seen=frozenset(experiment.digests.values())))
     knobs = ["train.finetune.augmentation=policy", f"train.finetune.augmentation_options=[file={path}]"]
-    leak = load_recipe(settings=[*FAST, *KNOBS, *knobs])
+    leak = load_recipe(settings=[*BARE, *KNOBS, *knobs])
     with pytest.raises(RecipeError, match="what chooses never scores"):
         bench.prepare(leak)
-    broken = load_recipe(settings=[*FAST, *KNOBS, "train.transfer.loss=focal", "train.transfer.loss_options=[k=1]"])
+    broken = load_recipe(settings=[*BARE, *KNOBS, "train.transfer.loss=focal", "train.transfer.loss_options=[k=1]"])
     with pytest.raises(RecipeError, match="what chooses never scores") as told:
         bench.check_choices([plain, leak, broken])
     assert "loss 'focal'" in str(told.value)  # all that is wrong at once

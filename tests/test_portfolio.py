@@ -33,7 +33,7 @@ from smalti.workflow.portfolio import run as portfolio
 from smalti.workflow.portfolio.clock import Clock
 from textures import LABELLED, draw_challenge, name_label, write_lines
 
-SETTINGS = ("split.folds=2", "train.device=cpu", "tile.size_px=64")
+SETTINGS = ("split.folds=2", "train.device=cpu", "tile.size_px=64", "audit.checks=[]")
 PAIR = """
 members:
   - {name: colour, set: [tile.source=whole, "model.backbone=described:colour"]}
@@ -106,6 +106,7 @@ def test_copies_of_an_image_in_its_case_change_no_share() -> None:
     )
 
 
+@pytest.mark.slow
 def test_members_of_no_worth_do_not_beat_chance_where_labels_mean_nothing() -> None:
     rng, gained = np.random.default_rng(3), []
     for _ in range(40):
@@ -258,6 +259,7 @@ def test_no_weight_is_chosen_by_the_cases_that_it_scores(together: Path) -> None
             assert not set(rows["case"]) & set(outer["case"])
 
 
+@pytest.mark.usefixtures("no_pages")
 def test_what_was_cut_short_goes_on_with_the_same_bytes(
     challenge: Path, pair: Path, together: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -282,6 +284,7 @@ def test_what_was_cut_short_goes_on_with_the_same_bytes(
         assert (run / name).read_bytes() == (together / name).read_bytes()
 
 
+@pytest.mark.usefixtures("no_pages")
 def test_a_plan_or_a_list_that_was_changed_is_refused(
     challenge: Path, pair: Path, together: Path, tmp_path: Path
 ) -> None:
@@ -299,6 +302,7 @@ def test_a_plan_or_a_list_that_was_changed_is_refused(
         workflow.run(challenge, "auto", settings=settings, runs=runs, name="both")
 
 
+@pytest.mark.usefixtures("no_pages")
 def test_a_table_of_a_member_that_is_gone_is_made_again(
     challenge: Path, pair: Path, together: Path, tmp_path: Path
 ) -> None:
@@ -327,6 +331,7 @@ def test_rules_fitted_on_the_rows_of_the_shares_are_refused(challenge: Path, pai
         workflow.run(challenge, "auto", settings=settings, runs=tmp_path)
 
 
+@pytest.mark.slow
 def test_members_without_weights_or_masks_are_left_out_by_name(challenge: Path, tmp_path: Path) -> None:
     (tmp_path / "some.yaml").write_text(
         """
@@ -348,6 +353,8 @@ members:
     assert not list((tmp_path / "runs").glob("*/recipe.yaml")), "a plan begins no run"
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_pages")
 def test_with_no_time_for_any_member_the_cheapest_is_trained_and_that_is_said(
     challenge: Path, pair: Path, tmp_path: Path
 ) -> None:
@@ -362,6 +369,8 @@ def test_with_no_time_for_any_member_the_cheapest_is_trained_and_that_is_said(
     assert not any(f"{name} is left out" in text for text in said)
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_pages")
 def test_where_the_cheapest_fails_the_next_has_its_turn_though_the_time_is_up(
     challenge: Path, pair: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -406,6 +415,8 @@ def test_explain_and_train_name_the_way(challenge: Path, together: Path) -> None
         workflow.train_run(challenge, "auto", runs=together.parent, name="other")
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_pages")
 def test_a_fold_in_which_no_case_can_be_held_back_is_blended_and_read_again(pair: Path, tmp_path: Path) -> None:
     """Three cases of a class in two folds: one fold learns from a single one of them."""
     data = draw_challenge(tmp_path / "data", unlabelled=0)
@@ -421,6 +432,8 @@ def test_a_fold_in_which_no_case_can_be_held_back_is_blended_and_read_again(pair
     assert again.scores == first.scores
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_pages")
 def test_shuffled_labels_stay_at_chance(pair: Path, tmp_path: Path) -> None:
     """The whole procedure on labels that mean nothing, three shuffles pooled: inside what guessing gives."""
     data = draw_challenge(tmp_path / "data", unlabelled=0)

@@ -11,6 +11,8 @@ import pytest
 
 from smalti.process import KEPT_BYTES, LARGEST_BYTES
 
+pytestmark = pytest.mark.slow
+
 COUNT_FAULTS = """
 import resource, sys
 import numpy as np

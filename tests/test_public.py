@@ -81,10 +81,12 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
     assert not hasattr(smalti, "torch")
 
 
+@pytest.mark.slow
 def test_importing_smalti_loads_nothing_heavy() -> None:
     assert not list_loaded("import smalti") & (HEAVY | {"numpy", "pydantic", "PIL"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["parts", "--knobs"]])
 def test_help_loads_no_network_library(words: list[str]) -> None:
     code = f"import sys\nsys.argv = ['smalti', *{words!r}]\nfrom smalti.__main__ import main\n"

@@ -19,6 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.model_selection import GroupKFold
 
+from pages import without_pages
 from smalti import workflow
 from smalti.audit import write_decisions
 from smalti.evaluate import highest_losses, score_predictions
@@ -72,8 +73,8 @@ class Problem:
         rows = []
         for fold, (train, outer) in enumerate(GroupKFold(5).split(cases, groups=cases)):
             model = self.learn(np.isin(np.arange(IMAGES), train) & kept)
-            for i in outer[kept[outer]]:
-                scores = model.predict_proba(self.features[i : i + 1])[0]
+            held = outer[kept[outer]]
+            for i, scores in zip(held, model.predict_proba(self.features[held]), strict=True):
                 rows.append((f"i{i:03d}", f"c{cases[i]:03d}", fold, 0, CLASSES[self.given[i]], *scores))
         return pd.DataFrame(rows, columns=["image", "case", "fold", "seed", "label", *(f"score_{c}" for c in CLASSES)])
 
@@ -124,6 +125,7 @@ def read_gains(result: dict[str, Any]) -> tuple[float, float, str]:
     return gap["value"], second["own"]["value"] - first["own"]["value"], gap["verdict"]
 
 
+@pytest.mark.slow
 def test_leaving_out_hard_images_flatters_but_does_not_raise_the_score(tmp_path: Path) -> None:
     gains = []
     verdicts = []
@@ -141,6 +143,7 @@ def test_leaving_out_hard_images_flatters_but_does_not_raise_the_score(tmp_path:
     assert verdicts.count("better") <= 1  # of twelve, at 95 % confidence
 
 
+@pytest.mark.slow
 def test_leaving_out_wrong_labels_is_worth_what_fresh_images_say(tmp_path: Path) -> None:
     gains = []
     for seed in range(6):
@@ -251,8 +254,9 @@ def purged(challenge: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleN
         decide("train_data/img_0005.png", "keep"),
     ]
     write_decisions(workflow.find_decisions(data, runs=place / "runs"), rows)
-    settings = (*FAST, "train.finetune.epochs=0", "train.transfer.epochs=3", "evaluate.resamples=100")
-    folder, result = climb_ladder(data, "purge", settings=settings, runs=place / "runs")
+    settings = (*FAST, "train.finetune.epochs=0", "train.transfer.epochs=3", "audit.checks=[blank-under-mask]")
+    with without_pages("write_report", "write_article"):
+        folder, result = climb_ladder(data, "purge", settings=settings, runs=place / "runs")
     rungs = {row["name"]: row for row in result["rungs"]}
     return SimpleNamespace(data=data, runs=place / "runs", folder=folder, result=result, rungs=rungs)
 
@@ -316,6 +320,8 @@ def test_a_restricted_rung_can_be_opened_again(purged: SimpleNamespace) -> None:
     )
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_pages")
 def test_what_a_rule_accepts_is_held_back_from_rungs_that_do_not_name_it(challenge: Path, tmp_path: Path) -> None:
     data = Path(shutil.copytree(challenge, tmp_path / "textures"))
     for kind in ("img", "mask"):
@@ -327,7 +333,7 @@ def test_what_a_rule_accepts_is_held_back_from_rungs_that_do_not_name_it(challen
         "  - {name: all, decisions: true}",
     )
     file = write_lines(tmp_path / "steps.yaml", "preset: quick", *lines)
-    settings = (*FAST, "train.finetune.epochs=0", "train.transfer.epochs=1", "evaluate.resamples=100")
+    settings = (*FAST, "train.finetune.epochs=0", "train.transfer.epochs=1", "audit.checks=[exact-duplicate]")
     accept = "audit.accept=[exact-duplicate]"
     _, result = climb_ladder(data, file, settings=(*settings, accept), runs=tmp_path / "runs")
     assert [row["own"]["n_images"] for row in result["rungs"]] == [24, 24, 23]
@@ -339,6 +345,7 @@ def test_what_a_rule_accepts_is_held_back_from_rungs_that_do_not_name_it(challen
 # --- real features ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("no_pages")
 @pytest.mark.real
 def test_leaving_out_hard_real_images_flatters_but_does_not_raise_the_score(tmp_path: Path) -> None:
     shared = Path(__file__).parents[2] / "shared"
@@ -347,7 +354,7 @@ def test_leaving_out_hard_real_images_flatters_but_does_not_raise_the_score(tmp_
     for path in (data, weights):
         if not path.exists():
             pytest.skip(f"not applicable: {path.name} is not beside the project")
-    settings = [f"model.weights={weights}", "data.label=grade", "data.case=patient"]
+    settings = [f"model.weights={weights}", "data.label=grade", "data.case=patient", "audit.checks=[]"]
     _, before = climb_ladder(data, "purge", settings=settings, runs=tmp_path, until="as-it-came")
     table = pd.read_csv(tmp_path / before["rungs"][0]["run"] / "predictions" / "out_of_fold.csv")
     hardest = highest_losses(table, classes=before["classes"], count=13)["image"]

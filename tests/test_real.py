@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import smalti
+from smalti.audit import read_findings
 
 SHARED = Path(__file__).parents[2] / "shared"
 GLAS = SHARED / "data" / "glas-a"
@@ -34,6 +35,8 @@ def test_glas_benign_malignant_reaches_what_frozen_features_can(tmp_path: Path) 
     assert (result.scores["n_images"], result.scores["n_cases"]) == (85, 7)
     assert not result.scores["interval"]["trustworthy"]  # seven patients
     assert (result.path / "report.html").is_file()
+    findings = read_findings(result.path / "findings.json").findings
+    assert {f.code for f in findings} == {"integrity"}  # doubts of reading, and no false alarm
 
 
 def test_one_label_a_patient_is_answered_by_patient(tmp_path: Path) -> None:
@@ -56,3 +59,6 @@ def test_osteosarcoma_without_masks_goes_the_whole_way(tmp_path: Path) -> None:
     assert (result.scores["n_images"], result.scores["n_cases"]) == (60, 4)
     folds = (result.path / "folds.csv").read_text()
     assert folds.startswith("seed,fold,image,case,label,role")
+    findings = read_findings(result.path / "findings.json").findings
+    assert {f.code for f in findings} == {"confounding"}  # no false alarm: class and patient are tied
+    assert [f.evidence["kind"] for f in findings if f.severity != "info"] == ["case"]

@@ -29,7 +29,7 @@ from smalti.tile import build_store, read_sample
 from smalti.tissue import find_tissue
 from smalti.types import Action, Cohort, Decision, Finding, Repair, Sample
 from smalti.workflow.prepare.preparation import identify
-from textures import FAST, draw_texture
+from textures import BARE, draw_texture
 
 Picture = NDArray[np.uint8]
 PAINT = (40, 200, 60)
@@ -255,7 +255,7 @@ def _list_checks() -> set[str]:
 def painted(challenge: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A ground on which one learning and one test image are to be repaired, and a run on it; read only."""
     place = tmp_path_factory.mktemp("repaired")
-    plan = recipe.load_recipe(settings=[*FAST, "train.finetune.epochs=0", "train.transfer.epochs=2"])
+    plan = recipe.load_recipe(settings=[*BARE, "train.finetune.epochs=0", "train.transfer.epochs=2"])
     ground = workflow.inspect_ground(challenge, recipe=plan, decisions_path=place / "none.csv")
     names = ("train_data/img_0003.png", "test_data/img_0001.png")
     outline = ((30.0, 30.0), (30.0, 60.0), (60.0, 60.0), (60.0, 30.0))

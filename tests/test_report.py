@@ -24,6 +24,8 @@ from smalti.report.figures.gallery import encode_picture
 from smalti.store import write_atomic, write_json, write_table
 from smalti.types import HISTORY_COLUMNS, SAMPLE_COLUMNS, Decision, Finding
 
+pytestmark = pytest.mark.slow
+
 CLASSES = ("HER2(+)", "Luminal A", "Luminal B", "Triple negative")
 SHARES = (0.2, 0.4, 0.28, 0.12)
 N_IMAGES, N_FOLDS, SEEDS = 120, 5, (0, 1)

@@ -19,16 +19,17 @@ import pandas as pd
 import pytest
 import torch
 
+from pages import without_pages
 from smalti import workflow
 from smalti.train import loop, read_checkpoint, train_folds
-from textures import FAST
+from textures import BARE
 
 Make = Callable[..., Any]
 # A state after every epoch, as where epochs take long; the command line is the real one.
 DRIVER = "import smalti.train.loop as loop\nloop.SAVE_EVERY_S = 0.0\nfrom smalti.__main__ import main\nmain()\n"
 # Stored statistics: with live ones finetuning from scratch only harms here, and there is no refit to be killed in.
 LONG = (
-    "train.finetune.epochs=5",
+    "train.finetune.epochs=3",
     "train.finetune.patience=99",
     "train.transfer.epochs=12",
     "model.norm=frozen_statistics",
@@ -150,42 +151,49 @@ def test_a_finished_fold_is_not_trained_again(embed: Make) -> None:
 # --- the whole way ------------------------------------------------------------------------------------------------
 
 
-def test_the_same_recipe_twice_gives_the_same_bytes(challenge: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def whole(challenge: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing cut short; read only."""
+    with without_pages():
+        return workflow.run(challenge, "default", settings=BARE, runs=tmp_path_factory.mktemp("whole"), name="r").path
+
+
+@pytest.mark.usefixtures("no_pages")
+def test_the_same_recipe_twice_gives_the_same_bytes(whole: Path, challenge: Path, tmp_path: Path) -> None:
     """In two folders with a cache each: tiles, features, weights, scores, submission; another seed differs."""
-    made = []
-    for way, seed in (("one", 0), ("two", 0), ("three", 1)):
-        settings = [*FAST, f"split.seeds=[{seed}]"]
-        made.append(workflow.run(challenge, "default", settings=settings, runs=tmp_path / way, name="r").path)
-    first, second, third = map(read_scores, made)
-    assert first == second
-    assert first != third
+    again, other = (
+        workflow.run(
+            challenge, "default", settings=[*BARE, f"split.seeds=[{s}]"], runs=tmp_path / f"{s}", name="r"
+        ).path
+        for s in (0, 1)
+    )
+    assert read_scores(again) == read_scores(whole)
+    assert read_scores(other) != read_scores(whole)
     for name in ("submission.csv", "folds.csv", "samples.csv", "scores.json", "predictions/test.csv"):
-        assert (made[0] / name).read_bytes() == (made[1] / name).read_bytes()
+        assert (again / name).read_bytes() == (whole / name).read_bytes()
 
 
+@pytest.mark.usefixtures("no_pages")
 @pytest.mark.parametrize("stage", ["fold0-seed0 outer", "fold1-seed0 test"])
-def test_a_run_cut_short_while_predicting_goes_on(stage: str, challenge: Path, tmp_path: Path) -> None:
+def test_a_run_cut_short_while_predicting_goes_on(stage: str, whole: Path, challenge: Path, tmp_path: Path) -> None:
     def tell(name: str, done: int, total: int) -> None:
         if name == stage:
             raise CutError
 
-    made = []
-    for way in ("whole", "cut"):
-        options: dict[str, Any] = {"settings": FAST, "runs": tmp_path / way, "name": "r"}
-        if way == "cut":
-            with pytest.raises(CutError):
-                workflow.run(challenge, "default", listener=workflow.Listener(tell=tell), **options)
-            assert not (tmp_path / "cut" / "r" / "submission.csv").exists()
-        made.append(workflow.run(challenge, "default", **options).path)
-    assert read_scores(made[0]) == read_scores(made[1])
-    assert (made[0] / "submission.csv").read_bytes() == (made[1] / "submission.csv").read_bytes()
+    options: dict[str, Any] = {"settings": BARE, "runs": tmp_path, "name": "r"}
+    with pytest.raises(CutError):
+        workflow.run(challenge, "default", listener=workflow.Listener(tell=tell), **options)
+    assert not (tmp_path / "r" / "submission.csv").exists()
+    run = workflow.run(challenge, "default", **options).path
+    assert read_scores(run) == read_scores(whole)
+    assert (run / "submission.csv").read_bytes() == (whole / "submission.csv").read_bytes()
 
 
 # --- killed -------------------------------------------------------------------------------------------------------
 
 
 def list_settings() -> list[str]:
-    return ["--recipe", "default", *(word for setting in (*FAST, *LONG) for word in ("--set", setting))]
+    return ["--recipe", "default", *(word for setting in (*BARE, *LONG) for word in ("--set", setting))]
 
 
 def start(command: list[str], folder: Path) -> subprocess.Popen[bytes]:
@@ -206,9 +214,11 @@ def kill_when(command: list[str], folder: Path, reached: Callable[[], bool]) -> 
     assert process.returncode == -signal.SIGKILL, message.decode()
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_bytes(challenge: Path, tmp_path: Path) -> None:
     """Killed while features are computed, in a transfer, in a finetuning and in its refit, then left alone."""
-    whole = workflow.run(challenge, "default", settings=[*FAST, *LONG], runs=tmp_path / "whole", name="r").path
+    with without_pages():
+        whole = workflow.run(challenge, "default", settings=[*BARE, *LONG], runs=tmp_path / "whole", name="r").path
     (tmp_path / "driver.py").write_text(DRIVER, encoding="utf-8")
     command = [sys.executable, "driver.py", "run", str(challenge), "--runs", "killed", "--name", "r", *list_settings()]
     run = tmp_path / "killed" / "r"

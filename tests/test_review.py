@@ -137,6 +137,7 @@ def _decide_all(root: Path, part: list[str]) -> None:
         session.record([name], "exclude", entry=f"p-{name.removesuffix('.png')}")
 
 
+@pytest.mark.slow
 def test_two_processes_and_a_rule_lose_nothing(tmp_path: Path) -> None:
     cohort = name_cohort(tmp_path / "data", 60)
     names = [s.image for s in cohort.samples]

@@ -30,7 +30,7 @@ from smalti.types import Finding
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="not applicable: no chromium on this machine")
 
 KEYS = {"k": ("keep", ""), "x": ("exclude", ""), "1": ("relabel", "a"), "2": ("relabel", "b")}
-DECISIONS = 200
+DECISIONS = 100
 KILLS = 3
 
 

@@ -183,6 +183,7 @@ def test_script_in_names_and_labels_is_text(cohort: Cohort) -> None:
         assert not any(word in text for word in ("innerHTML", "outerHTML", "insertAdjacent", "document.write", "eval("))
 
 
+@pytest.mark.slow
 def test_pictures_of_a_hundred_megapixels_are_drawn_and_larger_ones_refused(cohort: Cohort) -> None:
     Image.new("1", (10_000, 10_000)).save(cohort.root / "b.png")
     write_zeros(cohort.root / "c.png", 13_400)  # just above twice Pillow's warning
@@ -196,6 +197,7 @@ def test_pictures_of_a_hundred_megapixels_are_drawn_and_larger_ones_refused(coho
     assert client.get("/region?image=c.png&row=0&col=0&height=1&width=1&px=1").status_code == 422
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="not applicable: ru_maxrss is in kB on Linux")
 def test_a_bomb_just_below_the_limit_stays_within_a_gigabyte(cohort: Cohort, tmp_path: Path) -> None:
     write_zeros(cohort.root / "b.png", 13_300)  # 177 million pixels, 0.7 GB decoded
@@ -310,6 +312,7 @@ print("closing lines", flush=True)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_clients_that_leave_print_nothing_and_signals_end_with_the_closing_lines(number: int, tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", SERVER, str(tmp_path), str(Path(__file__).parent)],

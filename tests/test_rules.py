@@ -166,6 +166,7 @@ def test_inner_rows_of_another_fold_change_no_rule() -> None:
 # --- weights ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_thresholds_help_where_shares_were_learned_wrongly() -> None:
     for tilt in (np.log(SHARES), np.array([0.8, -0.8, 0.9, -0.9])):
         gains = measure_gain("thresholds", 150, tilt=tilt)
@@ -173,12 +174,14 @@ def test_thresholds_help_where_shares_were_learned_wrongly() -> None:
         assert gains.min() > -0.01
 
 
+@pytest.mark.slow
 def test_a_power_of_the_shares_helps_where_rare_classes_were_kept_down() -> None:
     gains = measure_gain("prior", 150, tilt=np.log(SHARES))
     assert gains.mean() > 0.04
     assert gains.min() > -0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decision", ["prior", "thresholds"])
 def test_few_images_do_no_harm(decision: str) -> None:
     for tilt in (0.0, -np.log(SHARES)):

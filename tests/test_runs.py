@@ -162,6 +162,7 @@ def build_slowly(folder: Path, barrier: Barrier) -> None:
     store.build_once(folder, build)
 
 
+@pytest.mark.slow
 def test_two_processes_build_one_whole_folder(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(2)

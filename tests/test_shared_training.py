@@ -16,6 +16,7 @@ import safetensors.torch
 import timm
 import torch
 
+from pages import without_pages
 from smalti import workflow
 from smalti.audit import Audit, apply_decisions
 from smalti.errors import RunError, SplitError
@@ -26,7 +27,7 @@ from smalti.workflow.prepare import preparation
 from smalti.workflow.prepare.preparation import make_splits
 from textures import CLASSES, FAST, LABELLED, name_case, name_label, write_lines
 
-FROZEN = (*FAST, "train.finetune.epochs=0", "train.transfer.epochs=4", "evaluate.resamples=100")
+FROZEN = (*FAST, "train.finetune.epochs=0", "train.transfer.epochs=4", "evaluate.resamples=100", "audit.checks=[]")
 COLUMNS = [f"score_{c}" for c in CLASSES]
 FILES = ("fold0-seed0.safetensors", "fold1-seed0.safetensors")
 
@@ -35,9 +36,7 @@ Make = Callable[..., Any]
 
 @pytest.fixture(scope="module", autouse=True)
 def no_report() -> Iterator[None]:
-    """The page of a run costs more than the run; it has tests of its own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("smalti.report.write_report", lambda *_: Path("report.html"))
+    with without_pages():
         yield
 
 
@@ -49,6 +48,7 @@ def shared(challenge: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleN
     """Fine-tuned networks seen in one view, in eight, and with another decision; read only."""
     runs = tmp_path_factory.mktemp("shared")
     settings = [*FAST, "train.transfer.epochs=4", "train.finetune.epochs=1", "evaluate.resamples=100"]
+    settings += ["audit.checks=[]"]
     said: list[str] = []
     listener = workflow.Listener(say=said.append)
     for name, more in (("one", []), ("eight", ["predict.views=8"]), ("prior", ["predict.decision=prior"])):

@@ -78,6 +78,7 @@ def test_a_few_foreign_images_are_no_shift() -> None:
     assert find(*sum_up(PARTS, change=plant)) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grouped", [False, True])
 def test_parts_drawn_alike_are_left_alone(grouped: bool) -> None:
     """Of 40 random splits of one cohort, by images or by patients of three alike images, four may speak."""

@@ -46,6 +46,7 @@ def audit_pictures(folder: Path, pictures: dict[str, Picture], *, checks: tuple[
     return audit_cohort(Cohort(folder, "table", tuple(samples), (), ("a", "b")), checks=checks)
 
 
+@pytest.mark.slow
 def test_what_is_planted_among_small_images_is_found_and_nothing_else(tmp_path: Path) -> None:
     tiles = {f"{i:02}.png": draw_tile(i) for i in range(40)}
     stripes = np.indices((SIDE_PX, SIDE_PX)).sum(axis=0)[..., None] // 6 % 2 * np.array([10, 200, 40])

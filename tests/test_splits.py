@@ -127,12 +127,13 @@ def test_auto_takes_the_most_folds_whose_outer_parts_hold_every_class(cohort: Co
         assert find_lacking(cohort, splits)
 
 
+@pytest.mark.slow
 @given(
     counts=st.lists(st.integers(2, 9), min_size=2, max_size=4),
     data=st.data(),
     seeds=st.sets(st.integers(0, 999), min_size=4, max_size=4),
 )
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=12)
 def test_where_each_case_has_one_class_the_rarest_says_how_many_folds(
     counts: list[int], data: st.DataObject, seeds: set[int]
 ) -> None:

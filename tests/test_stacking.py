@@ -126,6 +126,7 @@ def test_an_ensemble_fitted_on_outer_rows_is_seen_to_leak(method: str, shuffled:
         combine_members(leaking[0], classes=CLASSES, method=method)
 
 
+@pytest.mark.slow
 def test_an_ensemble_fitted_on_the_out_of_fold_rows_of_other_folds_is_seen_to_leak() -> None:
     """Why only inner rows of the same fold choose.
 

@@ -30,7 +30,7 @@ from smalti.tissue.vahadane import SPARSITY, factorise, solve_amounts
 from smalti.types import Cohort, Sample
 from smalti.workflow import run
 from smalti.workflow.prepare.staining import describe_left
-from textures import FAST, draw_challenge
+from textures import BARE
 
 HAEMATOXYLIN, EOSIN = (0.651, 0.701, 0.290), (0.216, 0.801, 0.558)
 METHODS = ("macenko", "vahadane", "reinhard")
@@ -400,15 +400,16 @@ def test_what_was_left_is_said_in_words(images: dict[str, str], tiles: dict[str,
     assert describe_left(images, tiles, total=85) == words
 
 
-def test_a_run_normalises_each_fold_to_its_own_reference(tmp_path: Path) -> None:
-    folder = draw_challenge(tmp_path / "data")
-    settings = [*FAST, "train.finetune.epochs=1", "stain.normalise=macenko", "train.finetune.augmentation=flips_stain"]
-    result = run(folder, "default", settings=settings, runs=tmp_path / "runs", name="one")
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_pages")
+def test_a_run_normalises_each_fold_to_its_own_reference(challenge: Path, tmp_path: Path) -> None:
+    settings = [*BARE, "train.finetune.epochs=1", "stain.normalise=macenko", "train.finetune.augmentation=flips_stain"]
+    result = run(challenge, "default", settings=settings, runs=tmp_path / "runs", name="one")
     recorded = read_json(result.path / "stain.json")
     references = recorded["references"]
     assert set(references) == {"fold0-seed0", "fold1-seed0"}
     assert references["fold0-seed0"] != references["fold1-seed0"]
     assert recorded["summary"] in (result.path / "events.log").read_text(encoding="utf-8")
-    again = run(folder, "default", settings=settings, runs=tmp_path / "again", name="one")
+    again = run(challenge, "default", settings=settings, runs=tmp_path / "again", name="one")
     scored = [(r.path / "predictions" / "test.csv").read_text() for r in (result, again)]
     assert scored[0] == scored[1]

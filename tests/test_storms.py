@@ -18,6 +18,7 @@ from smalti.samples import AUGMENTATIONS, Pairing, apply_transform, automated, m
 from smalti.samples.automated import mix_chains
 from smalti.samples.operations import AUTO, GENERAL, TISSUE, WIDE, Operation
 from smalti.samples.pixels import draw_box
+from textures import BARE
 
 OPERATIONS = {**AUTO, **TISSUE}
 STORMS = ("randaugment", "trivialaugment", "autoaugment", "augmix", "tissue")
@@ -125,8 +126,9 @@ def test_autoaugment_draws_operations_as_often_as_published(learned_on: str, mon
 
     monkeypatch.setattr(automated, "AUTO", {name: count(name) for name in AUTO})
     transform = AUGMENTATIONS.build("autoaugment", learned_on=learned_on)(1, 6000, 0.5, np.random.default_rng(0))
+    tile = draw_tile()
     for edit in transform.edits[0]:
-        edit(draw_tile())
+        edit(tile)
     pairs = transforms.AutoAugment(transforms.AutoAugmentPolicy(learned_on)).policies
     wanted: dict[str, float] = {}
     for name, chance, _ in (step for pair in pairs for step in pair):
@@ -246,37 +248,31 @@ def test_cutmix_along_the_mask_pastes_only_masked_pixels_and_counts_only_these()
     np.testing.assert_array_equal(kept, 1)
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_pages")
 @pytest.mark.parametrize(("storm", "way"), [("augmix", "mask_cutmix"), ("tissue", "mixup")])
 def test_the_whole_way_in_a_storm_with_mixed_pixels(storm: str, way: str, challenge: Path, tmp_path: Path) -> None:
-    from textures import FAST
-
     knobs = [f"train.finetune.augmentation={storm}", f"train.finetune.pixel_mixing={way}"]
-    settings = [*FAST, "train.transfer.epochs=1", "train.finetune.epochs=1", *knobs]
+    settings = [*BARE, "train.transfer.epochs=1", "train.finetune.epochs=1", *knobs]
     result = workflow.run(challenge, "default", settings=settings, runs=tmp_path, name="storm")
     assert 0 <= result.scores["metrics"]["macro_f1"]["value"] <= 1
 
 
+@pytest.mark.slow
 def test_views_that_have_to_agree_are_the_tile_and_two_others_of_it(challenge: Path, tmp_path: Path) -> None:
-    from textures import FAST
-
     knobs = ["train.finetune.augmentation=augmix", "train.finetune.consistency=12", "train.watch=none"]
-    settings = [*FAST, "train.transfer.epochs=1", "train.finetune.epochs=1", *knobs]
-    agreeing = workflow.run(challenge, "default", settings=settings, runs=tmp_path, name="agree")
-    alone = workflow.run(
-        challenge, "default", settings=[*settings, "train.finetune.consistency=0"], runs=tmp_path, name="alone"
-    )
-    found = [pd.read_csv(r.path / "history.csv").query("phase == 'finetune'") for r in (agreeing, alone)]
+    settings = [*BARE, "train.transfer.epochs=1", "train.finetune.epochs=1", *knobs]
+
+    def learn(*more: str) -> pd.DataFrame:
+        experiment = workflow.train_run(challenge, settings=[*settings, *more], runs=tmp_path)
+        return pd.read_csv(experiment.run.path / "history.csv")
+
+    found = [learn(*more).query("phase == 'finetune'") for more in ((), ("train.finetune.consistency=0",))]
     # The further loss is there and counts: a divergence is positive.
     assert (found[0].train_loss.to_numpy() != found[1].train_loss.to_numpy()).all()
     # Three views of a tile that nothing changes are one, and the loss is that of the tile as it is.
-    still = [*settings, "train.finetune.augmentation=none", "model.dropout=0", "model.norm=frozen"]
-    losses = [
-        pd.read_csv(
-            workflow.run(challenge, "default", settings=[*still, f"train.finetune.consistency={c}"], runs=tmp_path).path
-            / "history.csv"
-        ).train_loss
-        for c in (12, 0)
-    ]
+    still = ["train.finetune.augmentation=none", "model.dropout=0", "model.norm=frozen"]
+    losses = [learn(*still, f"train.finetune.consistency={c}").train_loss for c in (12, 0)]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
     with pytest.raises(RecipeError, match="consistency"):
         recipe.load_recipe(settings=["train.finetune.consistency=1", "train.finetune.pixel_mixing=mixup"])
@@ -288,13 +284,11 @@ def test_two_ways_of_mixing_the_same_tiles_are_refused() -> None:
 
 
 def test_what_an_augmentation_takes_is_read_from_the_recipe(challenge: Path, tmp_path: Path) -> None:
-    from textures import FAST
-
     tiles = np.stack([draw_tile(seed=s) for s in range(4)])[:, None]
     still = AUGMENTATIONS.build("randaugment", count=0)(4, 1, 1.0, np.random.default_rng(3))
     turned = AUGMENTATIONS.build("flips")(4, 1, 1.0, np.random.default_rng(3))
     np.testing.assert_array_equal(apply_transform(tiles, still), apply_transform(tiles, turned))
-    wrong = [*FAST, "train.finetune.augmentation=randaugment", "train.finetune.augmentation_options=[number=3]"]
+    wrong = [*BARE, "train.finetune.augmentation=randaugment", "train.finetune.augmentation_options=[number=3]"]
     with pytest.raises(PartError, match="count"):
         workflow.run(challenge, "default", settings=wrong, runs=tmp_path, name="wrong")
 

@@ -138,6 +138,7 @@ def test_leaving_out_in_one_go_is_leaving_out_case_by_case(monkeypatch: pytest.M
         assert found[i] == pytest.approx(nearest, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_leaving_out_tells_nothing_about_labels_that_mean_nothing() -> None:
     """More dimensions than images, as with a backbone: a way to the image's own label would be found."""
     right, own = [], []
@@ -171,6 +172,7 @@ def test_skill_is_the_adjusted_balanced_accuracy_and_nothing_by_chance() -> None
     assert np.mean(heard) < 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("cases", "images", "alike", "rare", "bias"),
     [(60, 1, 0.0, 0.3, 0), (60, 4, 0.7, 0.3, 0), (40, 12, 0.5, 0.3, 0), (60, 6, 0.8, 0.15, 1), (30, 4, 0.9, 0.1, 0)],
@@ -189,6 +191,7 @@ def test_who_knows_nothing_is_rarely_heard_however_alike_images_of_a_case_are(
     assert np.mean(heard) <= 0.05  # 2.5 % and 2.2 standard errors; by image up to 30 %
 
 
+@pytest.mark.slow
 def test_who_knows_the_patient_and_no_label_is_not_heard() -> None:
     """Embeddings that tell patients apart tell any label of a patient, until the whole case is left out."""
     heard = []
@@ -237,6 +240,7 @@ def test_where_a_label_belongs_to_the_case_a_finding_is_about_the_case() -> None
 # --- suspects -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_flipped_labels_are_found_with_the_label_to_propose(seed: int) -> None:
     evidence, truth, wrong = draw_evidence(flips=0.1, seed=seed)
@@ -267,6 +271,7 @@ def test_flipped_labels_are_found_with_the_label_to_propose(seed: int) -> None:
     json.dumps([f.evidence for f in findings], allow_nan=False)
 
 
+@pytest.mark.slow
 def test_labels_that_mean_nothing_are_not_questioned() -> None:
     """Nothing tells the labels, so nothing can tell which are wrong: it says so, and a ranking would be chance."""
     silent, precisions = 0, []
@@ -336,6 +341,7 @@ def test_traces_say_what_the_networks_said() -> None:
         assert evidence.labels[i] not in {labels[name] for name in trace.unlike}
 
 
+@pytest.mark.slow
 def test_cleanlab_is_imported_only_where_it_is_needed() -> None:
     code = "import sys, smalti, smalti.audit, smalti.cli, smalti.workflow; sys.exit('cleanlab' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -466,6 +472,7 @@ def test_sealed_images_are_no_suspects(challenge: Path, tmp_path: Path) -> None:
     assert not {s.image for s in sealed} & {name for f in seen.findings for name in f.evidence["nearest_given"]}
 
 
+@pytest.mark.slow
 def test_labels_are_those_that_the_run_used(challenge: Path, tmp_path: Path) -> None:
     """Relabelled images have their new label, excluded ones are not there."""
     header = ",".join(DECISION_COLUMNS)

@@ -340,6 +340,7 @@ def _build_beside_another(cohort: Cohort, cache: Path, barrier: Barrier) -> None
     build_store(cohort, recipe.Tile(), tile_px=TILE_PX, cache=cache, progress=meet)
 
 
+@pytest.mark.slow
 def test_two_processes_may_build_the_same_store_at_once(tmp_path: Path) -> None:
     cohort, context = draw_cohort(tmp_path), multiprocessing.get_context("spawn")
     barrier = context.Barrier(2)

@@ -43,7 +43,12 @@ KNOBS = (
 SPACE = Space.model_validate({"knobs": KNOBS})
 SMALL = """
 preset: quick
-set: [model.backbone=test_resnet, model.pretrained=false, tile.size_px=64, train.transfer.epochs=6]
+set:
+  - model.backbone=test_resnet
+  - model.pretrained=false
+  - tile.size_px=64
+  - train.transfer.epochs=6
+  - audit.checks=[]
 knobs:
   - {knob: train.transfer.lr, low: 1.0e-4, high: 1.0e-1, log: true, steps: 2}
   - {knob: model.dropout, choices: [0.0, 0.5]}
@@ -72,6 +77,7 @@ def draw_trials(count: int, *, seed: int, noise: float = 0.02) -> pd.DataFrame:
 # --- sensitivity --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_two_knobs_that_matter_come_first_and_alone_are_real() -> None:
     effects = measure_effects(draw_trials(80, seed=0), SPACE)  # twenty repeats: benchmarks/bench_sensitivity.py
     assert {e.knob for e in effects[:2]} == {"train.transfer.lr", "train.transfer.loss"}
@@ -86,13 +92,15 @@ def test_scores_without_a_cause_make_no_knob_real() -> None:
     assert not [e.knob for e in measure_effects(trials, SPACE) if e.p_value < LEVEL]
 
 
+@pytest.mark.slow
 def test_an_interaction_is_what_neither_knob_does_alone() -> None:
     """A product of two centred knobs has no main effect; a sum has no interaction."""
-    trials = draw_trials(150, seed=5).assign(study="one")
+    trials = draw_trials(80, seed=6).assign(study="one")
+    space = Space.model_validate({"knobs": KNOBS[1:5]})  # the forest is asked about every pair
     first, second = trials["model.dropout"] / 0.25 - 1, np.log10(trials["train.transfer.weight_decay"]) / 2 + 1
     pair = ("model.dropout", "train.transfer.weight_decay")
-    product = measure_interactions(trials.assign(value=first * second), SPACE)
-    total = measure_interactions(trials.assign(value=first + second), SPACE)
+    product = measure_interactions(trials.assign(value=first * second), space)
+    total = measure_interactions(trials.assign(value=first + second), space)
     assert (product[0].first, product[0].second) == pair or product[0].strength >= 0.5
     strength = {(i.first, i.second): i.strength for i in product}[pair]
     plain = {(i.first, i.second): i.strength for i in total}[pair]
@@ -100,6 +108,7 @@ def test_an_interaction_is_what_neither_knob_does_alone() -> None:
     assert plain < 0.05
 
 
+@pytest.mark.slow
 def test_pairs_of_idle_knobs_do_not_come_first() -> None:
     """Of nothing any noise is a large share, so that strength is a share of what all trials vary by."""
     found = measure_interactions(draw_trials(80, seed=0), SPACE)
@@ -146,6 +155,7 @@ class Cut(Drawn):
             yield score
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["tpe", "random", "grid"])
 def test_a_search_that_was_killed_goes_on_to_the_trials_that_it_would_have_had(
     sampler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -409,6 +419,7 @@ def test_where_trials_and_curves_are_asked_each_gets_half_of_the_level() -> None
     assert [(e["knob"], e["real"]) for e in both] == [("a", False), ("c", True)]
 
 
+@pytest.mark.slow
 def test_p_values_are_those_of_least_squares() -> None:
     """Against F of the textbook, where errors are normal; a knob that stands in for a real one is not real."""
     trials = draw_trials(80, seed=2, noise=0.05)
@@ -465,6 +476,7 @@ def space(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_search_scores_outside_what_it_chose_inside(
     challenge: Path, space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -504,6 +516,8 @@ def test_a_search_scores_outside_what_it_chose_inside(
     assert again["studies"] == result["studies"]
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_pages")
 def test_a_search_that_was_cut_goes_on(
     challenge: Path, space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -530,6 +544,7 @@ def test_a_search_that_was_cut_goes_on(
     assert json.loads((folder / "tune.json").read_text(encoding="utf-8"))["search"]["sampler"] == "grid"
 
 
+@pytest.mark.slow
 def test_another_choice_is_scored_anew(challenge: Path, space: Path, tmp_path: Path) -> None:
     """More trials may choose another recipe for a fold; the score of the old one must not stand for it."""
     chosen = load_space(space)
@@ -544,6 +559,8 @@ def test_another_choice_is_scored_anew(challenge: Path, space: Path, tmp_path: P
     assert len(bench.prepared) == 1  # both share tiles and features
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_pages")
 def test_the_command_says_what_was_found(challenge: Path, space: Path, tmp_path: Path, invoke_app: Any) -> None:
     result = invoke_app(
         "tune", str(challenge), "--space", str(space), "--trials", "1", "--folds", "2", "--curves", "0",

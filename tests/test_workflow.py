@@ -23,7 +23,10 @@ from smalti.types import DECISION_COLUMNS, FOLD_COLUMNS, HISTORY_COLUMNS, PREDIC
 from smalti.workflow.prepare import ground
 from textures import CLASSES, FAST, LABELLED, draw_texture, name_label, write_lines
 
+pytestmark = pytest.mark.slow
+
 QUICK = (*FAST, "train.finetune.epochs=0")
+BARE = (*QUICK, "audit.checks=[]")
 SCORES = tuple(f"score_{c}" for c in CLASSES)
 PLANNED = {
     "influence.json",
@@ -156,12 +159,13 @@ def test_events_say_what_was_done_in_order(finished: Any) -> None:
     ]
 
 
+@pytest.mark.usefixtures("no_pages")
 def test_labels_that_mean_nothing_score_by_chance_whatever_the_cache_holds(data: Path, tmp_path: Path) -> None:
     """The whole way on shuffled labels, pooled over four shuffles: inside what guessing gives.
 
     Tiles and features were computed under the true labels before, and are used again.
     """
-    true = workflow.run(data, "default", settings=QUICK, runs=tmp_path / "runs", name="true")
+    true = workflow.run(data, "default", settings=BARE, runs=tmp_path / "runs", name="true")
     assert true.scores["metrics"]["macro_f1"]["value"] > 0.6
     cached = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs" / "cache").rglob("*.*32")}
     assert cached
@@ -171,7 +175,7 @@ def test_labels_that_mean_nothing_score_by_chance_whatever_the_cache_holds(data:
         labels = rng.permutation([name_label(i) for i in range(LABELLED)])
         write_lines(data / "train_labels.csv", "sample_index,label", *(f"{i},{v}" for i, v in enumerate(labels)))
         (data / "cases.csv").unlink(missing_ok=True)
-        run = workflow.run(data, "default", settings=QUICK, runs=tmp_path / "runs", name=f"r{seed}").path
+        run = workflow.run(data, "default", settings=BARE, runs=tmp_path / "runs", name=f"r{seed}").path
         table = pd.read_csv(run / "predictions" / "out_of_fold.csv")
         truth += table["label"].tolist()
         guesses += np.array(CLASSES)[table[list(SCORES)].to_numpy().argmax(axis=1)].tolist()
@@ -193,8 +197,9 @@ def watch_files(run: Path) -> dict[str, int]:
     }
 
 
+@pytest.mark.usefixtures("no_pages")
 def test_reopening_and_running_again_train_nothing(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = workflow.run(data, "default", settings=QUICK, runs=tmp_path / "runs", name="r")
+    first = workflow.run(data, "default", settings=BARE, runs=tmp_path / "runs", name="r")
     kept, scores = watch_files(first.path), (first.path / "predictions" / "out_of_fold.csv").read_bytes()
     experiment = workflow.reopen(first.path)
     assert [s.name for s in experiment.splits] == ["fold0-seed0", "fold1-seed0"]
@@ -203,7 +208,7 @@ def test_reopening_and_running_again_train_nothing(data: Path, tmp_path: Path, m
     experiment = workflow.reopen(".")  # a person who stands in the run folder
     assert experiment.run.path.resolve() == first.path.resolve()
     monkeypatch.undo()
-    again = workflow.run(data, "default", settings=QUICK, runs=tmp_path / "runs", name="r")
+    again = workflow.run(data, "default", settings=BARE, runs=tmp_path / "runs", name="r")
     assert watch_files(first.path) == kept
     assert (first.path / "predictions" / "out_of_fold.csv").read_bytes() == scores
     assert again.scores == first.scores
@@ -212,13 +217,13 @@ def test_reopening_and_running_again_train_nothing(data: Path, tmp_path: Path, m
 
 def test_another_recipe_or_other_data_in_the_same_folder_is_refused(data: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {"runs": tmp_path / "runs", "name": "r"}
-    workflow.train_run(data, settings=QUICK, **options)
+    workflow.train_run(data, settings=BARE, **options)
     kept = hash_folder(tmp_path / "runs" / "r")
     with pytest.raises(RunError, match=r"different: recipe.*Fix"):
-        workflow.train_run(data, settings=[*QUICK, "model.dropout=0.3"], **options)
+        workflow.train_run(data, settings=[*BARE, "model.dropout=0.3"], **options)
     write_lines(data / "cases.csv", "sample_index,case", "0,x", "2,x")
     with pytest.raises(RunError, match="different: data"):
-        workflow.train_run(data, settings=QUICK, **options)
+        workflow.train_run(data, settings=BARE, **options)
     assert hash_folder(tmp_path / "runs" / "r") == kept
 
 
@@ -239,14 +244,14 @@ def decide(path: Path, *rows: tuple[str, str, str]) -> Path:
 
 def test_decisions_act_and_belong_to_the_identity(data: Path, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
-    plain = workflow.train_run(data, settings=QUICK, runs=runs, name="plain")
+    plain = workflow.train_run(data, settings=BARE, runs=runs, name="plain")
     file = decide(
         tmp_path / "d.csv",
         ("train_data/img_0012.png", "exclude", ""),
         ("train_data/img_0014.png", "relabel", "C"),
         ("train_data/img_0016.png", "keep", ""),
     )
-    other = workflow.train_run(data, settings=QUICK, runs=runs, name="other", decisions=file)
+    other = workflow.train_run(data, settings=BARE, runs=runs, name="other", decisions=file)
     before, after = ({s.image: s.label for s in e.cohort.labelled} for e in (plain, other))
     assert {k for k in before if k not in after} == {"train_data/img_0012.png"}
     assert {k: after[k] for k in after if after[k] != before[k]} == {"train_data/img_0014.png": "C"}
@@ -257,7 +262,7 @@ def test_decisions_act_and_belong_to_the_identity(data: Path, tmp_path: Path) ->
     record = json.loads((other.run.path / "cohort.json").read_text(encoding="utf-8"))
     assert [row["image"] for row in record["left_out"]] == ["train_data/img_0012.png"]
     with pytest.raises(RunError, match="decisions"):
-        workflow.train_run(data, settings=QUICK, runs=runs, name="plain", decisions=file)
+        workflow.train_run(data, settings=BARE, runs=runs, name="plain", decisions=file)
 
 
 @pytest.mark.parametrize(
@@ -272,7 +277,7 @@ def test_a_decision_that_cannot_be_followed_stops(
     row: tuple[str, str, str], message: str, data: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(DataError, match=message):
-        workflow.train_run(data, settings=QUICK, runs=tmp_path / "runs", decisions=decide(tmp_path / "d.csv", row))
+        workflow.train_run(data, settings=BARE, runs=tmp_path / "runs", decisions=decide(tmp_path / "d.csv", row))
     assert not list((tmp_path / "runs").glob("*/recipe.yaml"))
 
 
@@ -281,7 +286,8 @@ def test_near_duplicates_are_one_case_and_share_a_fold(data: Path, tmp_path: Pat
     source = Image.open(data / "train_data" / "img_0020.png")
     ImageEnhance.Brightness(source).enhance(1.04).save(data / "train_data" / "img_0013.png")
     shutil.copy(data / "train_data" / "mask_0020.png", data / "train_data" / "mask_0013.png")
-    found = workflow.train_run(data, settings=QUICK, runs=tmp_path / "runs", name="r")
+    settings = [*QUICK, "audit.checks=[near-duplicate]"]
+    found = workflow.train_run(data, settings=settings, runs=tmp_path / "runs", name="r")
     case = {s.image: s.case for s in found.cohort.labelled}
     assert case["train_data/img_0013.png"] == case["train_data/img_0020.png"] == "s13"
     folds = read_folds(found.run.path)
@@ -294,7 +300,7 @@ def test_near_duplicates_are_one_case_and_share_a_fold(data: Path, tmp_path: Pat
 def test_a_rule_accepts_proposals_once(data: Path, tmp_path: Path) -> None:
     shutil.copy(data / "train_data" / "img_0020.png", data / "train_data" / "img_0021.png")
     shutil.copy(data / "train_data" / "mask_0020.png", data / "train_data" / "mask_0021.png")
-    settings = [*QUICK, "audit.accept=[exact-duplicate]"]
+    settings = [*QUICK, "audit.checks=[exact-duplicate]", "audit.accept=[exact-duplicate]"]
     options: dict[str, Any] = {"settings": settings, "runs": tmp_path / "runs", "name": "r"}
     first = workflow.train_run(data, **options)
     file = workflow.find_decisions(data, runs=tmp_path / "runs")
@@ -310,18 +316,19 @@ def test_a_rule_accepts_proposals_once(data: Path, tmp_path: Path) -> None:
 # --- problems -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("no_pages")
 def test_skipped_problems_are_decisions_and_stay_so(data: Path, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     broken = data / "train_data" / "img_0015.png"
     broken.write_bytes(broken.read_bytes()[:200])
     (data / "test_data" / "img_0002.png").write_bytes(b"no image")
     with pytest.raises(DataError) as caught:
-        workflow.run(data, "default", settings=QUICK, runs=runs, name="r")
+        workflow.run(data, "default", settings=BARE, runs=runs, name="r")
     assert {p.file for p in caught.value.problems} == {"train_data/img_0015.png", "test_data/img_0002.png"}
     assert not runs.exists()
     said: list[str] = []
     listener = workflow.Listener(say=said.append)
-    first = workflow.run(data, "default", settings=QUICK, runs=runs, name="r", skip_problems=True, listener=listener)
+    first = workflow.run(data, "default", settings=BARE, runs=runs, name="r", skip_problems=True, listener=listener)
     assert any("2 image(s) with problems are left out" in text for text in said)
     assert any("most frequent class" in text for text in said)
     written = pd.read_csv(workflow.find_decisions(data, runs=runs))
@@ -330,7 +337,7 @@ def test_skipped_problems_are_decisions_and_stay_so(data: Path, tmp_path: Path) 
     assert set(written["who"]) == {ground.SKIPPED}
     assert len(pd.read_csv(first.path / "submission.csv")) == 6
     kept = watch_files(first.path)
-    again = workflow.run(data, "default", settings=QUICK, runs=runs, name="r")
+    again = workflow.run(data, "default", settings=BARE, runs=runs, name="r")
     assert again.scores == first.scores
     assert watch_files(first.path) == kept
     workflow.predict(*workflow.reopen(first.path))
@@ -368,9 +375,10 @@ def test_class_folders_go_the_whole_way(tmp_path: Path) -> None:
     assert {"submission.csv", "predictions/test.csv"}.isdisjoint(list_files(result.path))
 
 
+@pytest.mark.usefixtures("no_pages")
 def test_a_table_with_named_columns_goes_the_whole_way(tmp_path: Path) -> None:
     data = write_tabled(tmp_path / "table")
-    settings = [*QUICK, "data.label=diagnosis", "data.case=patient"]
+    settings = [*BARE, "data.label=diagnosis", "data.case=patient"]
     result = workflow.run(data, "default", settings=settings, runs=tmp_path / "runs", name="r")
     assert result.scores["metrics"]["macro_f1"]["value"] > 0.6
     assert result.scores["n_images"] == LABELLED + 3

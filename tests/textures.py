@@ -24,6 +24,7 @@ FAST = (
     "train.finetune.stages=2",
     "train.finetune.tiles_per_image=2",
 )
+BARE = (*FAST, "audit.checks=[]")  # for what is not about the audit, which costs more than the training
 
 
 def draw_texture(label: str, rng: np.random.Generator) -> NDArray[np.uint8]:

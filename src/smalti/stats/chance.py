@@ -24,6 +24,7 @@ from .pool import Pool
 Floats = NDArray[np.float64]
 
 AUC_NUMBERS = 20_000_000  # maximum of random numbers for the AUC of a guess; large tables get fewer guesses, >= 100
+AUC_AT_ONCE = 2**17  # random numbers that are sorted together
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +63,20 @@ def score_chance(pool: Pool, *, guesses: int = 2000, confidence: float = 0.95, s
 
 def _guess_auc(pool: Pool, guesses: int, generator: np.random.Generator) -> Floats:
     """Return the macro AUC of random probabilities per case, (R,)."""
-    labels = pool.count_labels()  # (cases, C)
+    labels = pool.count_labels().T  # (C, cases)
+    images = labels.sum(axis=0)
     draws = int(np.clip(AUC_NUMBERS // labels.size, min(100, guesses), guesses))
-    values = np.empty((draws, labels.shape[1]))
-    for row in values:
-        scores = generator.standard_exponential(labels.shape)
-        order = np.argsort(scores / scores.sum(axis=1, keepdims=True), axis=0)
-        positive = np.take_along_axis(labels, order, axis=0)
-        negative = labels.sum(axis=1)[order] - positive
+    step = max(1, AUC_AT_ONCE // labels.size)
+    values = []
+    for start in range(0, draws, step):
+        drawn = generator.standard_exponential((min(step, draws - start), *labels.T.shape))
+        scores = drawn / drawn.sum(axis=2, keepdims=True)
+        order = np.argsort(scores.transpose(0, 2, 1), axis=2)  # (R, C, cases)
+        positive = np.take_along_axis(labels[None], order, axis=2)
+        negative = images[order] - positive
         # Images of one case tie, so they count one half against each other.
-        won = (positive * (np.cumsum(negative, axis=0) - negative / 2)).sum(axis=0)
-        pairs = positive.sum(axis=0) * negative.sum(axis=0)
-        row[:] = np.divide(won, pairs, out=np.full(won.shape, np.nan), where=pairs > 0)
-    return mean_present(values, ~np.isnan(values))
+        won = (positive * (np.cumsum(negative, axis=2) - negative / 2)).sum(axis=2)
+        pairs = positive.sum(axis=2) * negative.sum(axis=2)
+        values.append(np.divide(won, pairs, out=np.full(won.shape, np.nan), where=pairs > 0))
+    found = np.concatenate(values)
+    return mean_present(found, ~np.isnan(found))
