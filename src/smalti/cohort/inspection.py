@@ -172,8 +172,8 @@ def _recognise(root: Path, folder: Folder, columns: Columns) -> LayoutResult:
         add_cases(folder, columns, result)
         join_spellings(result)
         result.problems += [p for p in listing.problems if p.warning]
-        unused = [file for file in tables if file not in result.tables]
-        result.notes += [f"{file} is not used: it has no column of images and column of labels" for file in unused]
+        idle = [file for file in tables if file not in result.tables]
+        result.notes += [f"{file} is not used: it has no column of images and column of labels" for file in idle]
         result.tables |= set(tables)  # told by these notes
         return result
     if listing is nothing:

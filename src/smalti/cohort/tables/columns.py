@@ -58,7 +58,8 @@ def choose_columns(table: Table, wanted: Columns, *, result: LayoutResult, fits:
     for kind in NAMES:
         if getattr(chosen, kind) is not None or (kind == "label" and wanted.class_columns):
             continue
-        column, why = pick_column(table.header, NAMES[kind], taken=list_taken(chosen)), ""
+        column = pick_column(table.header, NAMES[kind], taken=list_taken(chosen))
+        why: str | None = ""
         if kind == "image":
             column, why = _guess_image(table, chosen, fits, result=result)
             if why is None:
@@ -115,8 +116,8 @@ def _guess_image(
     weak = named is not None and named in found and named not in files and not STRONG_WORDS & set(read_words(named))
     if named is not None and weak and len(files) == 1:
         rival = files[0]
-        pairs = [(row, *(match_keys(row.read(column))[3] for column in (named, rival))) for row in table.rows]
-        other = next((row for row, one, two in pairs if one != two), None)
+        keys = [[match_keys(row.read(column))[3] for row in table.rows] for column in (named, rival)]
+        other = next((row for row, one, two in zip(table.rows, keys[0], keys[1], strict=True) if one != two), None)
         repeats = [len({row.read(column) for row in table.rows}) < len(table.rows) for column in (named, rival)]
         if other is not None and repeats[0] == repeats[1]:
             message = f"'{other.read(named)}' ({named}) and '{other.read(rival)}' ({rival}) name two images."

@@ -142,7 +142,7 @@ class NameIndex:
                     inside = depth > 1 or (not outside and parts[-2] == self.root)
                     names = whole if inside else ()
                 if names:
-                    ways = (level.way,) if level.way else ()
+                    ways: tuple[str, ...] = (level.way,) if level.way else ()
                     if depth < len(parts):
                         ways += (PATH if whole or depth > 1 else FILE,)
                     best = Match(whole if len(whole) == 1 else names, ways, (depth, len(LEVELS) - i))
