@@ -19,7 +19,7 @@ from smalti import workflow
 from smalti.audit import Audit, apply_decisions, settle_decisions, write_decisions
 from smalti.errors import RunError
 from smalti.evaluate import score_predictions
-from smalti.ladder import climb_ladder, describe_ladder, load_ladder, resolve_ladder
+from smalti.ladder import run_ladder, describe_ladder, load_ladder, resolve_ladder
 from smalti.ladder.climb import State
 from smalti.ladder.table import tabulate_ladder
 from smalti.logbook import choose_best, read_logbook
@@ -500,7 +500,7 @@ def test_decisions_that_change_while_a_ladder_runs_stop_it(
 
     row = decide("train_data/img_0012.png")
     monkeypatch.setattr(workflow, "run_on", pretend(lambda: write_decisions(path, [row])))
-    climb = lambda: climb_ladder(data, ladder, settings=QUICK, runs=runs)  # noqa: E731
+    climb = lambda: run_ladder(data, ladder, settings=QUICK, runs=runs)  # noqa: E731
     with pytest.raises(RunError, match=r"decisions changed while the ladder ran.*img_0012.*What is done is kept.*Fix"):
         climb()
     assert len(made) == 1
