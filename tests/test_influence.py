@@ -14,13 +14,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import f1_score
+from smalti.ladder.climb import State
 
 from smalti import workflow
 from smalti.audit import Audit, apply_decisions, settle_decisions, write_decisions
 from smalti.errors import RunError
 from smalti.evaluate import score_predictions
-from smalti.ladder import run_ladder, describe_ladder, load_ladder, resolve_ladder
-from smalti.ladder.climb import State
+from smalti.ladder import describe_ladder, load_ladder, resolve_ladder, run_ladder
 from smalti.ladder.table import tabulate_ladder
 from smalti.logbook import choose_best, read_logbook
 from smalti.logbook.seal import Seal, write_seal

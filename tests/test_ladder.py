@@ -23,7 +23,7 @@ from smalti import workflow
 from smalti.audit.decisions import ACTIONS
 from smalti.cli import app
 from smalti.errors import DataError, RecipeError, RunError
-from smalti.ladder import Ladder, run_ladder, describe_ladder, list_ladders, load_ladder, resolve_ladder
+from smalti.ladder import Ladder, describe_ladder, list_ladders, load_ladder, resolve_ladder, run_ladder
 from smalti.ladder.progress import measure_progress
 from smalti.records import RunFolder
 from smalti.types import DECISION_COLUMNS

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.model_selection import GroupKFold
+from smalti.ladder.climb import State
 
 from smalti import workflow
 from smalti.audit import write_decisions
 from smalti.evaluate import highest_losses, score_predictions
-from smalti.ladder import run_ladder, describe_ladder, load_ladder, resolve_ladder
-from smalti.ladder.climb import State
+from smalti.ladder import describe_ladder, load_ladder, resolve_ladder, run_ladder
 from smalti.ladder.table import tabulate_ladder
 from smalti.recipe import load_recipe
 from smalti.report import write_ladder_report

@@ -67,7 +67,6 @@ __all__ = [
     "Recipe",
     "SmaltiError",
     "audit_cohort",
-    "run_ladder",
     "compare_sources",
     "draw_cohort",
     "evaluate_run",
@@ -84,6 +83,7 @@ __all__ = [
     "report_on",
     "report_run",
     "run",
+    "run_ladder",
     "score_predictions",
     "train_run",
 ]

@@ -17,10 +17,10 @@ import pandas as pd
 
 from ..evaluate import Unit, score_predictions
 from ..metrics import log_loss, macro_f1
-from ..stats.pool import check_predictions, index_labels
 from ..records.ladder import InnerChoice
 from ..records.layout import INNER
 from ..records.scores import HEADLINE, Interval
+from ..stats.pool import check_predictions, index_labels
 from ..store import read_table
 from ..types import score_columns
 from .scoring import ScoredRung

@@ -15,13 +15,14 @@ from ..cohort.folder import Folder
 from ..errors import RunError, SmaltiError
 from ..faults import explain_fault
 from ..logbook.seal import find_seal, list_seals
+from ..project import RUNS
 from ..recipe import Recipe
 from ..records import LIBRARIES, record_environment
 from ..records.ladder import LadderResult, RungState
 from ..records.layout import DECISIONS, FAILURES, LADDER_DECISIONS, LADDER_RECIPE, REPORT, SCORES
 from ..store import CACHE, hash_code, hash_text, now_text, write_atomic
 from ..store.leftovers import remove_leftovers
-from ..workflow import RUNS, SILENT, Ground, Listener
+from ..workflow import SILENT, Ground, Listener
 from ..workflow.portfolio.work import Work, measure_work
 from ..workflow.prepare.preparation import identify
 from .budget import Budget

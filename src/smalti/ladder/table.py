@@ -12,7 +12,7 @@ from ..evaluate import Pair, Unit, compare_pairs, correct_choice
 from ..logbook.seal import find_seal
 from ..records.comparison import Difference
 from ..records.ladder import ChanceLevels, CorrectedChoice, LadderResult, OwnScore, Rung, RungState
-from ..records.scores import HEADLINE, Margin, UnitScores
+from ..records.scores import Margin, UnitScores
 from ..stats import Pool, pool_predictions, score_pool
 from ..workflow import find_decisions
 from ..workflow.comparison import describe_folds

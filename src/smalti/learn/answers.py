@@ -9,7 +9,7 @@ WORTH_SEEDS = 0.1  # of the width of the interval; less is hardly seen
 
 
 def answer_cases(growth: list[Growth], *, why: str, margin: float, confidence: float) -> Answer:
-    """Answer whether more cases help, from the expected gain at twice the cases; ``why`` says why there is no forecast."""
+    """Answer whether more cases help, from the expected gain at twice the cases; ``why`` there is no forecast."""
     what = "more cases"
     if why or not growth:
         return Answer(what=what, word="cannot tell", words=why)
@@ -20,7 +20,11 @@ def answer_cases(growth: list[Growth], *, why: str, margin: float, confidence: f
         f"{twice.high:.3f})"
     )
     if twice.gain_high < margin:
-        return Answer(what=what, word="no", words=f"{text}; less than the margin of {margin:g}, so that the curve is practically flat")
+        return Answer(
+            what=what,
+            word="no",
+            words=f"{text}; less than the margin of {margin:g}, so that the curve is practically flat",
+        )
     if twice.gain_low > 0:
         return Answer(what=what, word="yes", words=f"{text}; the curve still rises")
     return Answer(what=what, word="cannot tell", words=f"{text}; neither a rise nor a flat end can be told")
@@ -63,7 +67,11 @@ def answer_backbone(cases: Answer, *, taught: float, outer: float, margin: float
     if outer >= 1 - margin:
         return Answer(what=what, word="no", words=f"{text}: there is hardly anything left to gain")
     if taught - outer < margin:
-        return Answer(what=what, word="yes", words=f"{text}: what taught is told apart no better, so that these features are the limit")
+        return Answer(
+            what=what,
+            word="yes",
+            words=f"{text}: what taught is told apart no better, so that these features are the limit",
+        )
     if cases.word == "no":
         return Answer(
             what=what, word="yes", words=f"{text}, and more cases bring practically nothing: other features, larger tiles or cleaner "

@@ -1,4 +1,4 @@
-"""The points of a learning curve: heads solved on growing parts of the cases of each fold, scored on the same outer cases."""
+"""The points of a learning curve: heads solved on growing parts of each fold, scored on the same outer cases."""
 
 from __future__ import annotations
 

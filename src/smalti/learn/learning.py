@@ -17,17 +17,18 @@ from ..evaluate.growth import LEAST_SIZES
 from ..evaluate.margins import LEAST_NETWORKS
 from ..logbook.seal import find_seal
 from ..metrics import macro_f1
+from ..project import RUNS
 from ..recipe import Recipe, load_recipe
-from ..stats import Pool, pool_predictions
-from ..stats.luck import count_networks
 from ..records.ladder import ChanceLevels
 from ..records.layout import ENVIRONMENT, LEARN_TABLE, PARTS, PREPARED
 from ..records.learning import Growth, LearningPoint, LearningResult
 from ..records.scores import HEADLINE
+from ..stats import Pool, pool_predictions
+from ..stats.luck import count_networks
 from ..store import CACHE, hash_text, read_json, write_table
 from ..store.leftovers import remove_leftovers
 from ..types import score_columns
-from ..workflow import RUNS, SILENT, Listener
+from ..workflow import SILENT, Listener
 from ..workflow.decisions.influence import read_influence
 from ..workflow.prepare.preparation import identify, resolve_plan
 from .answers import answer_backbone, answer_cases, answer_seeds

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from .layout import COMPARISON
-from .record import Number, Record, Part
+from .record import Number, Part, Record
 from .scores import HEADLINE, AsGiven, Interval, Margin, Unit
 
 Verdict = Literal["better", "worse", "practically equal", "cannot tell", "no verdict"]

@@ -129,7 +129,7 @@ class InnerChoice(Part):
 
     reason: str = ""
     score: Interval | None = None
-    picks: dict[str, int] = {}
+    picks: dict[str, int] = Field(default_factory=dict)
     words: str = ""
 
 

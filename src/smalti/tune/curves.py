@@ -78,7 +78,7 @@ def trace_curves(
 
 
 def measure_noise(curves: pd.DataFrame) -> float | None:
-    """Return the standard deviation of the score between seeds at the same setting, pooled over settings; None with one seed."""
+    """Return the standard deviation of the score between seeds, pooled over settings; None with one seed."""
     spread = curves.groupby(["knob", "value"])["score"].var(ddof=1).mean()
     return None if np.isnan(spread) else float(np.sqrt(spread))
 

@@ -112,7 +112,7 @@ def measure_interactions(trials: pd.DataFrame, space: Space, *, seed: int = 0) -
 
 
 def encode_trials(trials: pd.DataFrame, space: Space) -> tuple[Matrix, dict[str, list[int]]]:
-    """Return trials as numbers (n, columns), and the columns of each knob: logarithms of rates, one column for each choice."""
+    """Return trials as numbers (n, columns), and the columns of each knob: logs of rates, one for each choice."""
     parts: list[Matrix] = []
     columns: dict[str, list[int]] = {}
     for knob in space.knobs:

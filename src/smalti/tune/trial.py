@@ -125,7 +125,7 @@ class TrialRunner:
             shutil.rmtree(path, ignore_errors=True)
 
     def score_outer(self, recipe: Recipe, split: Split, *, name: str) -> pd.DataFrame:
-        """Return the out-of-fold table of an outer fold by a recipe that was chosen without it; continues a cut training."""
+        """Return the out-of-fold table of an outer fold by a recipe that was chosen without it."""
         from ..predict import predict_outer
         from ..train import train_split
 

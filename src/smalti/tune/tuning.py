@@ -16,7 +16,8 @@ from .. import workflow
 from ..errors import RecipeError, RunError
 from ..evaluate import score_units
 from ..logbook.seal import find_seal
-from ..recipe import Recipe, settle_choices
+from ..project import RUNS
+from ..recipe import settle_choices
 from ..records.layout import RECIPE, TRIALS, name_prediction
 from ..records.scores import HEADLINE
 from ..records.search import CurvePoint, Effect, IdleKnob, KnobRange, OuterScores, Search, SearchResult, Study
@@ -24,7 +25,7 @@ from ..stats import pool_predictions
 from ..store import CACHE, hash_text, now_text, write_atomic, write_table
 from ..store.leftovers import remove_leftovers
 from ..types import Split
-from ..workflow import RUNS, SILENT, Listener
+from ..workflow import SILENT, Listener
 from ..workflow.comparison import compare_pools
 from ..workflow.decisions.influence import describe_given, read_influence
 from ..workflow.prepare.preparation import identify
@@ -106,7 +107,7 @@ def tune_recipe(
 
 
 def _settle(space: Space, settings: tuple[str, ...], *, listener: Listener) -> tuple[str, ...]:
-    """Return the settings with a value for each ``auto``, the same for all trials, and say them; knobs override them."""
+    """Return the settings with a value for each ``auto``, the same for all trials; the values are said."""
     plain = space.build_recipe({}, settings)
     turned = [recipe for knob in space.knobs for recipe in turn_knob(space, knob, settings)]
     (settled, *_), notes = settle_choices([plain, *turned])
@@ -193,13 +194,11 @@ def _conclude(
 def _judge(effects: list[Effect], flat: dict[str, float], idle: Collection[str]) -> list[Effect]:
     """Return the effects of knobs that can have one, with the p-values of the curves.
 
-    A knob is real where either test says so. Each test is corrected for all knobs; with both, each gets half of `LEVEL`.
+    A knob is real where either test says so. Each is corrected for all knobs; with both, each gets half of `LEVEL`.
     """
     level = LEVEL / 2 if flat else LEVEL
     return [
-        e.model_copy(
-            update={"curve_p": flat.get(e.knob), "real": bool(min(e.p_value, flat.get(e.knob, 1.0)) < level)}
-        )
+        e.model_copy(update={"curve_p": flat.get(e.knob), "real": bool(min(e.p_value, flat.get(e.knob, 1.0)) < level)})
         for e in effects
         if e.knob not in idle
     ]

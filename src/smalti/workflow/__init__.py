@@ -4,8 +4,9 @@ Stages meet through files in the run folder. Everything that was decided is writ
 a stage whose files are there is not done again.
 """
 
+from ..project import RUNS
 from .comparison import compare_sources
-from .decisions.belonging import RUNS, find_decisions
+from .decisions.belonging import find_decisions
 from .explaining.explain import describe_explanation, explain_run
 from .listening import SILENT, Listener
 from .networks import predict

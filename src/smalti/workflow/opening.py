@@ -10,6 +10,7 @@ from ..errors import RunError
 from ..evaluate import MARGIN, average_cases, check_alike, check_margin, choose_unit
 from ..logbook import resolve_run
 from ..logbook.seal import add_opening, find_seal, read_seal, write_seal
+from ..project import RUNS
 from ..records import RunFolder
 from ..records.comparison import Comparison
 from ..records.layout import COHORT, SAMPLES, SEALED
@@ -19,7 +20,6 @@ from ..stats import Pool, pool_predictions
 from ..store import read_json, read_table
 from ..types import score_columns
 from .comparison import compare_pools
-from .decisions.belonging import RUNS
 from .decisions.influence import describe_given, read_influence
 from .prepare.units import read_unit
 

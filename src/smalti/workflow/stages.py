@@ -13,11 +13,12 @@ import pandas as pd
 from ..errors import DataError, RunError
 from ..evaluate import OTHER, Scoring, Unit, choose_unit, score_units, take_unit
 from ..logbook.seal import find_seal
+from ..project import RUNS
 from ..recipe import Recipe, check_portfolio, load_recipe
 from ..records import RunFolder
 from ..store import CACHE, read_json, read_table, write_json
 from ..types import SCORE_PREFIX, Split
-from .decisions.belonging import RUNS, find_decisions
+from .decisions.belonging import find_decisions
 from .decisions.influence import read_influence, tell_trust
 from .listening import SILENT, Listener
 from .networks import predict, train_networks

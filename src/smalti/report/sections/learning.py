@@ -5,8 +5,8 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from ..blocks import Block, Panels, Paragraph, Section, Table, count_things, format_number, format_percent, format_range
 from ...records.learning import LearningResult
+from ..blocks import Block, Panels, Paragraph, Section, Table, count_things, format_number, format_percent, format_range
 from ..figures.drawing import BLUE, GREY, VERMILION, Drawing
 
 BAND = "#D9D9D9"

@@ -101,9 +101,7 @@ def write_curves_of(result: SearchResult) -> Section:
         return Section("curves", "One knob at a time", [Paragraph("not applicable: no curves were asked for", "note")])
     points = pd.DataFrame([point.model_dump() for point in result.curves], columns=list(CurvePoint.model_fields))
     curves = points.dropna(subset=["score"])
-    missing = (
-        f"Time was up after {len(points)} of {result.curve_points} points; the same command measures the rest"
-    )
+    missing = f"Time was up after {len(points)} of {result.curve_points} points; the same command measures the rest"
     drawn = [knob for knob in result.knobs if knob.knob in set(curves["knob"])]
     if not drawn:
         return Section("curves", "One knob at a time", [Paragraph(missing, "note")])

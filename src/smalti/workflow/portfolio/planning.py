@@ -20,11 +20,12 @@ from ...errors import RunError
 from ...evaluate import foresee_reach
 from ...logbook.seal import find_seal
 from ...notation import read_yaml
+from ...project import RUNS
 from ...recipe import Recipe, check_portfolio, load_recipe, settle_choices
 from ...records import RunFolder
 from ...store import CACHE, hash_text, write_atomic
 from ...types import Split
-from ..decisions.belonging import RUNS, find_decisions
+from ..decisions.belonging import find_decisions
 from ..listening import SILENT, Listener
 from ..prepare.ground import Ground, inspect_ground
 from ..prepare.preparation import make_splits
