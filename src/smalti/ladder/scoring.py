@@ -24,11 +24,11 @@ from ..audit import read_decisions, settle_decisions
 from ..audit.checks.registered import LABEL_CHECKS
 from ..evaluate import Unit, average_cases, score_predictions, take_unit
 from ..recipe import Evaluate
-from ..records import RunFolder
+from ..records import Influence, RunFolder
 from ..stats import Pool, pool_predictions
 from ..store import read_json
 from ..types import Decision
-from ..workflow.decisions.influence import Influence, describe_given, read_influence
+from ..workflow.decisions.influence import describe_given
 from ..workflow.prepare.units import read_unit
 
 ASIDE = {"exclude": "excluded", "relabel": "relabelled", "repair": "repaired"}
@@ -93,7 +93,7 @@ def read_outcome(run: Path) -> Outcome:
     pool = pool_predictions(table, classes=tuple(scores["classes"]))
     acting = settle_decisions(read_decisions(run / "decisions.csv"))
     evaluate, (scoring, cases) = RunFolder(run).read_recipe().evaluate, read_unit(run)
-    return Outcome(table, evaluate, scores, pool, acting, read_influence(run), scoring.unit, cases)
+    return Outcome(table, evaluate, scores, pool, acting, Influence.read(run), scoring.unit, cases)
 
 
 def settle_unit(outcomes: Collection[Outcome]) -> tuple[Unit, list[str]]:

@@ -18,13 +18,13 @@ from ..evaluate.margins import LEAST_NETWORKS
 from ..logbook.seal import find_seal
 from ..metrics import macro_f1
 from ..recipe import Recipe, load_recipe
+from ..records import Influence
 from ..stats import Pool, pool_predictions
 from ..stats.luck import count_networks
 from ..store import hash_text, read_json, write_json, write_table
 from ..store.leftovers import remove_leftovers
 from ..types import score_columns
 from ..workflow import RUNS, SILENT, Listener
-from ..workflow.decisions.influence import read_influence
 from ..workflow.prepare.preparation import identify, resolve_plan
 from .answers import Answer, answer_backbone, answer_cases, answer_seeds
 from .curve import Curve, trace_curve
@@ -90,7 +90,7 @@ def learn_curve(
     # What another version would solve otherwise is solved anew.
     parts = folder / "parts" / read_json(experiment.run.path / "environment.json", "training")["training"][:8]
     curve = trace_curve(experiment, splits, orders=orders, folder=parts, tell=listener.follow("curve"))
-    result = _describe(experiment, curve, margin=margin, changed=read_influence(experiment.run.path).describe())
+    result = _describe(experiment, curve, margin=margin, changed=Influence.read(experiment.run.path).describe())
     result = {"data": str(data.resolve()), "orders": orders, **result}
     write_json(folder / "learn.json", result)
     write_table(folder / "learn.csv", tabulate_points(result))

@@ -19,13 +19,14 @@ from ..errors import RecipeError, RunError
 from ..evaluate import score_units
 from ..logbook.seal import find_seal
 from ..recipe import Recipe, settle_choices
+from ..records import Influence
 from ..stats import pool_predictions
 from ..store import hash_text, now_text, write_atomic, write_json, write_table
 from ..store.leftovers import remove_leftovers
 from ..types import Split
 from ..workflow import RUNS, SILENT, Ground, Listener
 from ..workflow.comparison import tabulate_comparison
-from ..workflow.decisions.influence import describe_given, read_influence
+from ..workflow.decisions.influence import describe_given
 from ..workflow.prepare.preparation import identify
 from ..workflow.prepare.units import settle_unit
 from .curves import COLUMNS, find_idle, judge_flatness, measure_noise, trace_curves
@@ -252,7 +253,7 @@ def _score_outer(
     classes, scoring = bench.ground.cohort.classes, settle_unit(bench.ground, plan)
     counted = {name: bench.count(table) for name, table in whole.items()}
     pools = {name: pool_predictions(table, classes=classes) for name, table in counted.items()}
-    changed = read_influence(bench.prepare(plan)[0].run.path).describe()
+    changed = Influence.read(bench.prepare(plan)[0].run.path).describe()
     given = dict.fromkeys(pools, describe_given(changed, None)) if changed else {}
     comparison = tabulate_comparison(pools, confidence=plan.evaluate.confidence, given=given)
     scores = score_units(

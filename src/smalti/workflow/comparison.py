@@ -27,12 +27,12 @@ from ..evaluate import (
 )
 from ..logbook import resolve_run
 from ..logbook.seal import Seal, add_opening, find_seal, read_seal, write_seal
-from ..records import RunFolder
+from ..records import CohortRecord, Influence, RunFolder, log_event
 from ..stats import Pool, judge_trust, pool_predictions, score_pool
 from ..store import read_json, read_table, reading, write_json
 from ..types import score_columns
 from .decisions.belonging import RUNS
-from .decisions.influence import describe_given, read_influence
+from .decisions.influence import describe_given
 from .prepare.units import read_unit
 from .stages import list_cases, read_predictions
 
@@ -219,7 +219,7 @@ def _read_source(source: str | Path, runs: Path) -> Source:
         return Source(path.stem, path, table, classes, run, cases=cases)
     folder = path if path.is_dir() else resolve_run(runs, str(source))
     run_folder, (scoring, cases) = RunFolder(folder), read_unit(folder)
-    table, classes = run_folder.read_out_of_fold(), run_folder.read_classes()
+    table, classes = run_folder.read_out_of_fold(), CohortRecord.read(run_folder.path).classes
     return Source(folder.resolve().name, folder, table, classes, folder, scoring.unit, cases)
 
 
@@ -244,7 +244,7 @@ def _read_given(run: Path, unit: Unit) -> dict[str, Any] | None:
     """What a run scores as given, where that is another score; None too where the folder is that of no run."""
     if not (run / "environment.json").is_file():
         return None
-    changed = read_influence(run).describe()
+    changed = Influence.read(run).describe()
     path = run / "scores.json"
     scores = read_json(path) if path.is_file() else None
     if isinstance(scores, dict) and scores.get("as_given") is not None:
@@ -346,7 +346,7 @@ def open_seal(
     for path, seal in seals.items():
         write_seal(path, seal)
     for folder in folders:
-        RunFolder(folder).log("seal opened", scores=scores[folder.resolve().name]["macro_f1"])
+        log_event(folder, "seal opened", scores=scores[folder.resolve().name]["macro_f1"])
     return next(iter(seals.values())), result
 
 
@@ -371,7 +371,7 @@ def _find_touched(folders: Sequence[Path], seals: Iterable[Seal]) -> dict[str, d
     """
     touched, earlier = {}, sorted({name for seal in seals for name in seal.runs_before})
     for folder in folders:
-        influence = read_influence(folder)
+        influence = Influence.read(folder)
         inside = len(influence.sealed)
         before = f"the sealed cases may have been seen by {', '.join(earlier)}, made before the seal"
         reasons = [f"{inside} sealed images were left out or repaired with predictions in view"] if inside else []
@@ -400,7 +400,7 @@ def _pool_sealed(folder: Path, labels: Mapping[str, str], cases: Mapping[str, st
     """Pool the sealed images of a run, or their means by case where ``cases`` are given."""
     from ..predict import average_scores
 
-    classes = RunFolder(folder).read_classes()
+    classes = CohortRecord.read(folder).classes
     path = folder / "predictions" / "sealed.csv"
     if not path.is_file():
         raise RunError(f"{folder.name} has no scores of the sealed part: it is older than the seal. Fix: run it anew")
