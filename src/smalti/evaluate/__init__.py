@@ -1,11 +1,11 @@
 """How good, how sure, better than what: scores with intervals by case, chance levels, paired comparison."""
 
 from .calibration import Calibration, measure_calibration
-from .cases import OTHER, Scoring, Unit, average_cases, choose_unit, score_units, take_unit
+from .cases import OTHER, Scoring, Unit, average_cases, choose_unit, score_units
 from .choice import Choice, correct_choice
 from .comparison import MARGIN, Difference, Pair, adjust_holm, check_alike, check_margin, compare_pairs
 from .growth import Growth, forecast_growth
-from .margins import Margin, measure_margins
+from .margins import measure_margins
 from .reach import Reach, foresee_reach
 from .scores import highest_losses, score_predictions
 
@@ -16,7 +16,6 @@ __all__ = [
     "Choice",
     "Difference",
     "Growth",
-    "Margin",
     "Pair",
     "Reach",
     "Scoring",
@@ -35,5 +34,4 @@ __all__ = [
     "measure_margins",
     "score_predictions",
     "score_units",
-    "take_unit",
 ]

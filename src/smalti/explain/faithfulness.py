@@ -6,6 +6,7 @@ networks that learned from other images draw the same map.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from ..evaluate.scores import replace_nan
 from ..stats.intervals import LEAST_CASES, draw_weights, measure_spread
 
 Floats = NDArray[np.float64]
@@ -103,6 +103,15 @@ def summarise_maps(
         "curves": dict(zip(("deletion", "insertion", "random"), curves.tolist(), strict=True)),
     }  # fmt: skip
     return dict(replace_nan(found))
+
+
+def replace_nan(value: Any) -> Any:
+    """Return the same structure with None for NaN, which JSON does not know."""
+    if isinstance(value, dict):
+        return {key: replace_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [replace_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def measure_mean(values: Sequence[float], cases: Sequence[str], *, resamples: int, confidence: float) -> Mean:

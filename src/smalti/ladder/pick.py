@@ -15,11 +15,11 @@ from typing import Any
 
 import pandas as pd
 
-from ..evaluate import Unit, score_predictions
+from ..evaluate import score_predictions
 from ..metrics import log_loss, macro_f1
 from ..records.ladder import InnerChoice
 from ..records.layout import INNER
-from ..records.scores import HEADLINE, Interval
+from ..records.scores import Interval, Unit
 from ..stats.pool import check_predictions, index_labels
 from ..store import read_table
 from ..types import score_columns
@@ -71,7 +71,7 @@ def pick_on_inner(
         classes=first.pool.classes,
         confidence=first.evaluate.confidence,
     )
-    score = Interval(**{key: scores["metrics"][HEADLINE][key] for key in Interval.model_fields})
+    score = Interval(**scores.headline.model_dump(include=set(Interval.model_fields)))
     counts = Counter(picks.values())
     taken = {name: counts[name] for name in outer if counts[name]}
     names = ", ".join(f"{name} {count}" for name, count in taken.items())

@@ -17,7 +17,7 @@ from ..faults import explain_fault
 from ..logbook.seal import find_seal, list_seals
 from ..project import RUNS
 from ..recipe import Recipe
-from ..records import LIBRARIES, record_environment
+from ..records import LIBRARIES, look_at_machine
 from ..records.ladder import LadderResult, RungState
 from ..records.layout import DECISIONS, FAILURES, LADDER_DECISIONS, LADDER_RECIPE, REPORT, SCORES
 from ..store import CACHE, hash_code, hash_text, now_text, write_atomic
@@ -324,7 +324,7 @@ def _hash_base(data: Path, runs: Path, *, decisions: str) -> str:
     inside = runs.resolve()  # which may lie in the data folder
     stamps = [f"{name}|{_stamp_file(path)}" for name, path in files.items() if inside not in path.resolve().parents]
     sealed = [repr((seal.images, seal.files)) for seal in list_seals(runs).values()]
-    libraries = record_environment()["libraries"]
-    versions = [str(libraries[name]) for name in LIBRARIES]
+    libraries = look_at_machine().libraries
+    versions = [libraries[name] for name in LIBRARIES]
     code = hash_code("smalti.audit", "smalti.cohort", "smalti.evaluate", "smalti.predict")
     return hash_text(*stamps, decisions, *sealed, *versions, code)

@@ -21,16 +21,14 @@ import pandas as pd
 
 from ..audit import read_decisions, settle_decisions
 from ..audit.checks.registered import LABEL_CHECKS
-from ..evaluate import OTHER, Unit, average_cases, score_predictions, take_unit
+from ..evaluate import average_cases, score_predictions
 from ..recipe import Evaluate
-from ..records import RunFolder
+from ..records import AsGiven, Influence, RunFolder, Scores, Unit, UnitScores
 from ..records.ladder import Rung
-from ..records.layout import DECISIONS, SCORES
-from ..records.scores import AsGiven, UnitScores
+from ..records.layout import DECISIONS
 from ..stats import Pool, pool_predictions
-from ..store import read_json
 from ..types import Decision
-from ..workflow.decisions.influence import Influence, describe_given, read_influence
+from ..workflow.decisions.influence import describe_given
 from ..workflow.prepare.units import read_unit
 
 ASIDE = {"exclude": "excluded", "relabel": "relabelled", "repair": "repaired"}
@@ -44,7 +42,7 @@ class ScoredRung:
 
     Attributes:
         table: its out-of-fold predictions.
-        scores: its scores on all images that it predicted, by image and, where there is an answer by case, by case.
+        scores: on all images that it predicted.
         pool: the out-of-fold predictions, pooled.
         acting: image -> the decision that the rung followed.
         influence: decisions that may have been made with predictions in view.
@@ -54,7 +52,7 @@ class ScoredRung:
 
     table: pd.DataFrame
     evaluate: Evaluate
-    scores: Mapping[Unit, UnitScores]
+    scores: Scores
     pool: Pool
     acting: Mapping[str, Decision]
     influence: Influence
@@ -63,7 +61,7 @@ class ScoredRung:
 
     def take_scores(self, unit: Unit) -> UnitScores:
         """Return the scores by this unit; by the other where there are none."""
-        return self.scores.get(unit) or next(iter(self.scores.values()))
+        return self.scores.take(unit) or self.scores
 
     def tabulate(self, images: Collection[str], unit: Unit) -> pd.DataFrame:
         """Return the predictions of some images, or their means by case."""
@@ -99,20 +97,11 @@ def read_scored(run: Path) -> ScoredRung:
     Raises:
         RunError: a file is missing or damaged.
     """
-    table = RunFolder(run).read_out_of_fold()
-    content = read_json(run / SCORES, "classes", "metrics", "interval", "per_class", "n_images", "optimism")
-    own: Unit = content.get("unit", "image")
-    found = {unit: take_unit(content, unit) for unit in (own, OTHER[own])}
-    fields = UnitScores.model_fields
-    scores = {
-        unit: UnitScores(**{key: value for key, value in one.items() if key in fields})
-        for unit, one in found.items()
-        if one is not None
-    }
-    pool = pool_predictions(table, classes=scores[own].classes)
+    table, scores = RunFolder(run).read_out_of_fold(), Scores.read(run)
+    pool = pool_predictions(table, classes=scores.classes)
     acting = settle_decisions(read_decisions(run / DECISIONS))
     evaluate, (scoring, cases) = RunFolder(run).read_recipe().evaluate, read_unit(run)
-    return ScoredRung(table, evaluate, scores, pool, acting, read_influence(run), scoring.unit, cases)
+    return ScoredRung(table, evaluate, scores, pool, acting, Influence.read(run), scoring.unit, cases)
 
 
 def settle_unit(scored: Collection[ScoredRung]) -> tuple[Unit, list[str]]:
@@ -168,7 +157,7 @@ def tell_given(rung: ScoredRung, trusted: Trusted, unit: Unit) -> AsGiven | None
     if scores.as_given is not None:
         return scores.as_given
     changed = f"{trusted.influenced} images are set aside or changed by decisions made with predictions in view"
-    return AsGiven.model_validate(describe_given(changed, scores.model_dump()))
+    return describe_given(changed, scores)
 
 
 def score_on(rung: ScoredRung, images: Sequence[str], unit: Unit) -> UnitScores:
@@ -178,7 +167,7 @@ def score_on(rung: ScoredRung, images: Sequence[str], unit: Unit) -> UnitScores:
         return own
     table = rung.tabulate(images, unit)
     scores = score_predictions(table, classes=rung.pool.classes, confidence=rung.evaluate.confidence)
-    return UnitScores(**(scores | {"optimism": own.optimism, "n_images": len(images)}))
+    return scores.model_copy(update={"optimism": own.optimism, "n_images": len(images)})
 
 
 def describe_scoring(rungs: Sequence[Rung], trusted: Trusted) -> list[str]:

@@ -8,11 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ..audit import read_decisions, settle_decisions
-from ..evaluate import Pair, Unit, compare_pairs, correct_choice
+from ..evaluate import Pair, compare_pairs, correct_choice
 from ..logbook.seal import find_seal
 from ..records.comparison import Difference
 from ..records.ladder import ChanceLevels, CorrectedChoice, LadderResult, OwnScore, Rung, RungState
-from ..records.scores import Margin, UnitScores
+from ..records.scores import Margin, Unit, UnitScores
 from ..stats import Pool, pool_predictions, score_pool
 from ..workflow import find_decisions
 from ..workflow.comparison import describe_folds
@@ -71,18 +71,9 @@ def tabulate_ladder(
         ladder=name, about=about, started=started, finished=finished, data=str(data.resolve()), confidence=confidence,
         alpha=round(1 - confidence, 10), margin=margin, classes=last.classes if last else (), unit=unit,
         n_images=last.n_images if last else None, n_cases=last.n_cases if last else None, shares=shares,
-        chance=read_chance(last) if last else None, best=best.name if best else None, choice=choice,
+        chance=ChanceLevels.of(last) if last else None, best=best.name if best else None, choice=choice,
         inner_choice=picked, set_aside=dict(trusted.set_aside),
         scoring=(*mixed, *describe_scoring(rungs, trusted)), rungs=tuple(rungs),
-    )  # fmt: skip
-
-
-def read_chance(scores: UnitScores) -> ChanceLevels:
-    """Return macro-F1 of guesses."""
-    guess = scores.headline
-    return ChanceLevels(
-        majority=guess.chance_majority, prior=guess.chance_prior, prior_low=guess.chance_prior_low,
-        prior_high=guess.chance_prior_high,
     )  # fmt: skip
 
 
@@ -104,7 +95,7 @@ def _describe_rung(
         found |= {key: getattr(state, key) for key in ("error", "run", "reused", "seconds", "peak_memory_gb")}
     if outcome:
         fields = set(Margin.model_fields)
-        if own := outcome.scores.get(unit):
+        if own := outcome.scores.take(unit):
             margin = own.headline.model_dump(include=fields)
             found["own"] = OwnScore(n_images=own.n_images, n_cases=own.n_cases, **margin)
         found["as_given"] = given = tell_given(outcome, trusted, unit)

@@ -19,17 +19,17 @@ from ..logbook.seal import find_seal
 from ..metrics import macro_f1
 from ..project import RUNS
 from ..recipe import Recipe, load_recipe
+from ..records import Environment, Influence
 from ..records.ladder import ChanceLevels
-from ..records.layout import ENVIRONMENT, LEARN_TABLE, PARTS, PREPARED
+from ..records.layout import LEARN_TABLE, PARTS, PREPARED
 from ..records.learning import Growth, LearningPoint, LearningResult
 from ..records.scores import HEADLINE
 from ..stats import Pool, pool_predictions
 from ..stats.luck import count_networks
-from ..store import CACHE, hash_text, read_json, write_table
+from ..store import CACHE, hash_text, write_table
 from ..store.leftovers import remove_leftovers
 from ..types import score_columns
 from ..workflow import SILENT, Listener
-from ..workflow.decisions.influence import read_influence
 from ..workflow.prepare.preparation import identify, resolve_plan
 from .answers import answer_backbone, answer_cases, answer_seeds
 from .curve import Curve, trace_curve
@@ -93,9 +93,9 @@ def learn_curve(
     remove_leftovers(folder, deep=True)
     experiment, splits = workflow.prepare(ground, plan, runs=runs, name=f"{name}/{PREPARED}", listener=listener)
     # A version that would solve differently has a folder of its own.
-    parts = folder / PARTS / read_json(experiment.run.path / ENVIRONMENT, "training")["training"][:8]
+    parts = folder / PARTS / Environment.read(experiment.run.path).training[:8]
     curve = trace_curve(experiment, splits, orders=orders, folder=parts, tell=listener.follow("curve"))
-    changed = read_influence(experiment.run.path).describe()
+    changed = Influence.read(experiment.run.path).describe()
     result = _describe(experiment, curve, data=str(data.resolve()), orders=orders, margin=margin, changed=changed)
     result.write(folder)
     write_table(folder / LEARN_TABLE, tabulate_points(result))
@@ -143,12 +143,11 @@ def _describe(
             LearningPoint(
                 share=curve.shares[number], cases=curve.cases[number], images=curve.images[number],
                 networks=sum(count_networks(pool) for pool in pools), taught=curve.taught[number],
-                single=tuple(macro_f1(p.y_true, scores) for p in pools for scores in p.scores), **asdict(own),
+                single=tuple(macro_f1(p.y_true, scores) for p in pools for scores in p.scores), **own.model_dump(),
             )
         )  # fmt: skip
     scores = score_predictions(table, classes=classes, confidence=confidence)  # of all cases
-    guess = scores["metrics"][HEADLINE]
-    chance = ChanceLevels(**{key: guess[f"chance_{key}"] for key in ChanceLevels.model_fields})
+    chance = ChanceLevels.of(scores)
     end, last = points[-1], curve.pools[-1][0]
     why = _find_doubt(points, chance, changed=changed)
     growth = [] if why else forecast_growth(curve.cases, curve.pools, times=TIMES, confidence=confidence)
@@ -156,14 +155,14 @@ def _describe(
     # The same interval without the luck of networks.
     bare = measure_margins(replace(last, fold=np.zeros_like(last.fold)), confidence=confidence)[HEADLINE]
     seeds = answer_seeds(
-        width=(end.high or 0.0) - (end.low or 0.0), by_cases=bare.high - bare.low, networks=count_networks(last),
+        width=(end.high or 0.0) - (end.low or 0.0), by_cases=(bare.high or 0.0) - (bare.low or 0.0), networks=count_networks(last),
         least=LEAST_NETWORKS, spread=float(np.std(end.single, ddof=1)) if len(end.single) > 1 else None,
     )  # fmt: skip
     backbone = answer_backbone(cases, taught=end.taught or 0.0, outer=end.value or 0.0, margin=margin)
     return LearningResult(
         data=data, orders=orders, head=recipe.model.head, backbone=recipe.model.backbone, preset=recipe.preset,
         classes=classes, n_images=len(last.images), n_cases=last.n_cases, n_seeds=len(last.scores),
-        n_folds=len(np.unique(last.fold)), confidence=confidence, margin=margin, covers=scores["interval"]["covers"],
+        n_folds=len(np.unique(last.fold)), confidence=confidence, margin=margin, covers=scores.interval.covers,
         chance=chance, trustworthy=end.trustworthy and not changed, reason=changed or end.reason,
         points=tuple(points), growth=tuple(Growth(**asdict(one)) for one in growth), answers=(cases, seeds, backbone),
     )  # fmt: skip

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field
 
 from .comparison import Difference
 from .layout import LADDER, RUNGS
 from .record import Number, Part, Record
-from .scores import HEADLINE, AsGiven, Interval, Margin, Unit
+from .scores import HEADLINE, AsGiven, Interval, Margin, Unit, UnitScores
 
 RungStatus = Literal["running", "done", "failed", "skipped", "waiting"]
 
@@ -105,6 +105,15 @@ class ChanceLevels(Part):
     prior: Number
     prior_low: Number
     prior_high: Number
+
+    @classmethod
+    def of(cls, scores: UnitScores) -> Self:
+        """Return what guesses score where ``scores`` were measured."""
+        guess = scores.headline
+        return cls(
+            majority=guess.chance_majority, prior=guess.chance_prior, prior_low=guess.chance_prior_low,
+            prior_high=guess.chance_prior_high,
+        )  # fmt: skip
 
 
 class CorrectedChoice(Part):

@@ -77,6 +77,7 @@ PREPARED = "prepared"  # the run folder inside a search or a learning curve
 COMPARISON = "comparison.json"
 ARTICLE = "article"
 ARTICLE_ZIP = "article.zip"
+RUNS_REPORT = "report"  # in the folder of all runs: the page about many runs
 
 # The folder of all runs.
 BEST = "best.json"

@@ -102,9 +102,9 @@ class Record(Part):
 
     def write_file(self, path: Path) -> Path:
         """Write the record to a file of any name, atomically."""
-        return write_json(path, self.describe())
+        return write_json(path, self.dump())
 
-    def describe(self) -> dict[str, Any]:
+    def dump(self) -> dict[str, Any]:
         """Return what the file holds."""
         return ({} if self.VERSION is None else {"version": self.VERSION}) | self.model_dump()
 

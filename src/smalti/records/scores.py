@@ -178,8 +178,8 @@ class Scores(UnitScores, Record):
         """Return the scores of one unit; None where there are none."""
         return self if unit == self.unit else getattr(self, f"by_{unit}")
 
-    def describe(self) -> dict[str, Any]:
+    def dump(self) -> dict[str, Any]:
         """Return what the file holds: the unit first, what is scored as given last."""
-        content = super().describe()
+        content = super().dump()
         given = {key: content.pop(key) for key in ("as_given",) if key in content}
         return {key: content.pop(key) for key in ("unit", "unit_reason")} | content | given

@@ -19,7 +19,7 @@ from ..audit import DYNAMICS_NAME, Dynamics, join_dynamics, write_dynamics
 from ..errors import RecipeError
 from ..models import NORMS, Head, Network, add_mask_channel
 from ..recipe import STEPS
-from ..records import RunFolder
+from ..records import RunFolder, log_event
 from ..samples import Augmentation, BagBatches, find_chances, parse_policy, write_policy
 from ..store import write_table
 from ..types import HISTORY_COLUMNS, PREDICTION_COLUMNS, Cohort, Split, score_columns
@@ -50,7 +50,7 @@ def train_folds(experiment: Experiment, splits: tuple[Split, ...], *, tell: Tell
     for split in splits:
         if not (run.checkpoints / f"{split.name}.safetensors").is_file():
             train_split(experiment, split, tell=tell)
-            run.log("trained", split=split.name)
+            log_event(run.path, "trained", split=split.name)
     checkpoints = [read_checkpoint(run.checkpoints / f"{split.name}.safetensors") for split in splits]
     history = pd.DataFrame([row for c in checkpoints for row in c["history"]], columns=list(HISTORY_COLUMNS))
     write_table(run.path / "history.csv", history)

@@ -18,6 +18,7 @@ from ..evaluate import score_units
 from ..logbook.seal import find_seal
 from ..project import RUNS
 from ..recipe import settle_choices
+from ..records import Influence
 from ..records.layout import RECIPE, TRIALS, name_prediction
 from ..records.scores import HEADLINE
 from ..records.search import CurvePoint, Effect, IdleKnob, KnobRange, OuterScores, Search, SearchResult, Study
@@ -27,7 +28,7 @@ from ..store.leftovers import remove_leftovers
 from ..types import Split
 from ..workflow import SILENT, Listener
 from ..workflow.comparison import compare_pools
-from ..workflow.decisions.influence import describe_given, read_influence
+from ..workflow.decisions.influence import describe_given
 from ..workflow.prepare.preparation import identify
 from ..workflow.prepare.units import settle_unit
 from .curves import find_idle, judge_flatness, measure_noise, trace_curves
@@ -232,14 +233,15 @@ def _score_outer(
         write_table(runner.folder / name_prediction(name), table)
     classes, confidence = runner.ground.cohort.classes, untuned.evaluate.confidence
     pools = {name: pool_predictions(runner.count(table), classes=classes) for name, table in whole.items()}
-    changed = read_influence(runner.prepare(untuned)[0].run.path).describe()
+    changed = Influence.read(runner.prepare(untuned)[0].run.path).describe()
     given = dict.fromkeys(pools, describe_given(changed, None)) if changed else {}
     comparison = compare_pools(pools, confidence=confidence, given=given)
     scores = score_units(
         whole[TUNED], settle_unit(runner.ground, untuned), classes=classes, cases=runner.ground.cases,
         confidence=confidence,
     )  # fmt: skip
-    counts = {key: scores[key] for key in ("unit", "unit_reason", "n_images", "interval")}
-    beside = {key: scores[key]["metrics"][HEADLINE] for key in ("by_image", "by_case") if key in scores}
-    chance = scores["metrics"][HEADLINE]["chance_prior"]
-    return OuterScores.model_validate(comparison.model_dump() | counts | beside | {"chance": chance})
+    about = {"unit": scores.unit, "unit_reason": scores.unit_reason, "n_images": scores.n_images}
+    beside = {key: one.headline for key in ("by_image", "by_case") if (one := getattr(scores, key)) is not None}
+    return OuterScores(
+        **(dict(comparison) | about | beside), interval=scores.interval, chance=scores.headline.chance_prior
+    )

@@ -7,10 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ..errors import RunError
-from ..evaluate import MARGIN, Pair, Unit, average_cases, check_alike, check_margin, compare_pairs, measure_margins
+from ..evaluate import MARGIN, Pair, average_cases, check_alike, check_margin, compare_pairs, measure_margins
 from ..project import RUNS
 from ..records.comparison import ComparedRun, Comparison, Difference
-from ..records.scores import AsGiven, Margin
+from ..records.scores import AsGiven, Unit
 from ..stats import Pool, judge_trust, pool_predictions, score_pool
 from .sources import complete_sources, keep_common, read_given, read_source, settle_unit
 
@@ -110,7 +110,7 @@ def compare_pools(
             name=name,
             path="",
             n_seeds=len(pools[name].scores),
-            metrics={m: Margin(**asdict(x)) for m, x in measure_margins(pools[name], confidence=confidence).items()},
+            metrics=measure_margins(pools[name], confidence=confidence),
             against=None if difference is None else names[0],
             difference=difference,
             as_given=given.get(name),

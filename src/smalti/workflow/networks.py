@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..audit import EMBEDDINGS_NAME, write_embeddings
 from ..errors import RecipeError
 from ..recipe import Recipe
-from ..records import RunFolder
+from ..records import RunFolder, log_stage
 from ..store import read_table
 from ..types import Split
 from .listening import SILENT, Listener
@@ -16,7 +16,6 @@ from .portfolio.blending import choose_calibration, submit
 from .prepare.ground import Ground
 from .prepare.policies import warn_of_operations
 from .prepare.preparation import prepare
-from .staging import stage
 
 if TYPE_CHECKING:
     from ..train import Experiment
@@ -37,7 +36,7 @@ def train_networks(
     if plan.portfolio.members is not None:
         raise RecipeError("a portfolio is trained member by member. Fix: 'smalti run', or --set portfolio.members=null")
     experiment, splits = prepare(ground, plan, runs=runs, name=name, listener=listener)
-    with stage(experiment.run, "train"):
+    with log_stage(experiment.run.path, "train"):
         train_folds(experiment, splits, tell=listener.tell)
     warn_of_divergence(experiment.run, listener=listener)
     warn_of_operations(experiment.run, listener=listener)
@@ -62,7 +61,7 @@ def predict(experiment: Experiment, splits: tuple[Split, ...], *, listener: List
     from ..train import tabulate_inner
 
     cohort = experiment.cohort
-    with stage(experiment.run, "predict"):
+    with log_stage(experiment.run.path, "predict"):
         tables = {"out_of_fold": predict_outer(experiment, splits, tell=listener.tell)}
         if experiment.given:
             tables["as_given"] = predict_given(experiment, splits, tables["out_of_fold"], tell=listener.tell)

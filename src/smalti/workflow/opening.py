@@ -11,16 +11,16 @@ from ..evaluate import MARGIN, average_cases, check_alike, check_margin, choose_
 from ..logbook import resolve_run
 from ..logbook.seal import add_opening, find_seal, read_seal, write_seal
 from ..project import RUNS
-from ..records import RunFolder
+from ..records import CohortRecord, Influence, RunFolder, log_event
 from ..records.comparison import Comparison
-from ..records.layout import COHORT, SAMPLES, SEALED
+from ..records.layout import SAMPLES, SEALED
 from ..records.scores import HEADLINE, AsGiven
 from ..records.seal import Seal
 from ..stats import Pool, pool_predictions
-from ..store import read_json, read_table
+from ..store import read_table
 from ..types import score_columns
 from .comparison import compare_pools
-from .decisions.influence import describe_given, read_influence
+from .decisions.influence import describe_given
 from .prepare.units import read_unit
 
 
@@ -41,7 +41,7 @@ def open_seal(
     """
     check_margin(margin)
     folders = [Path(n) if Path(n).is_dir() else resolve_run(Path(runs), str(n)) for n in names]
-    roots = {str(read_json(folder / COHORT, "root")["root"]) for folder in folders}
+    roots = {CohortRecord.read(folder).root for folder in folders}
     if len(roots) != 1:
         raise RunError(f"the runs are of different data: {', '.join(sorted(roots))}. Fix: open one seal at a time")
     root = Path(roots.pop())
@@ -68,14 +68,14 @@ def open_seal(
     for path, seal in seals.items():
         write_seal(path, seal)
     for folder in folders:
-        RunFolder(folder).log("seal opened", scores=scores[folder.resolve().name][HEADLINE].model_dump())
+        log_event(folder, "seal opened", scores=scores[folder.resolve().name][HEADLINE].model_dump())
     return next(iter(seals.values())), result
 
 
 def _find_seals(folders: Sequence[Path], root: Path) -> dict[Path, Seal]:
     """Return the seals under which runs were made; of runs that do not say it, the seal of their data folder."""
     runs = folders[0].resolve().parent
-    named = [name for folder in folders for name in read_json(folder / COHORT).get("seals", ())]
+    named = [name for folder in folders for name in CohortRecord.read(folder).seals]
     paths = [runs / name for name in dict.fromkeys(named)] or [find_seal(root, runs=runs)]
     found = {path: read_seal(path) for path in paths}
     if missing := [str(path) for path, seal in found.items() if seal is None]:
@@ -93,13 +93,13 @@ def _find_touched(folders: Sequence[Path], seals: Iterable[Seal]) -> dict[str, A
     """
     touched, earlier = {}, sorted({name for seal in seals for name in seal.runs_before})
     for folder in folders:
-        influence = read_influence(folder)
+        influence = Influence.read(folder)
         inside = len(influence.sealed)
         before = f"the sealed cases may have been seen by {', '.join(earlier)}, made before the seal"
         reasons = [f"{inside} sealed images were left out or repaired with predictions in view"] if inside else []
         reasons += [before] if influence.followed and earlier else []
         if reasons:
-            touched[folder.resolve().name] = AsGiven.model_validate(describe_given("; ".join(reasons), None))
+            touched[folder.resolve().name] = describe_given("; ".join(reasons), None)
     return touched
 
 
@@ -107,7 +107,7 @@ def _pool_sealed(folder: Path, labels: Mapping[str, str], cases: Mapping[str, st
     """Pool the sealed images of a run, or their means by case where ``cases`` are given."""
     from ..predict import average_scores
 
-    classes = RunFolder(folder).read_classes()
+    classes = CohortRecord.read(folder).classes
     path = folder / SEALED
     if not path.is_file():
         raise RunError(f"{folder.name} has no scores of the sealed part: it is older than the seal. Fix: run it anew")

@@ -9,13 +9,11 @@ from pathlib import Path
 import pandas as pd
 
 from ..errors import DataError, Problem
-from ..evaluate import Scoring, Unit, choose_unit, take_unit
+from ..evaluate import choose_unit
 from ..logbook import resolve_run
-from ..records import RunFolder
-from ..records.layout import ENVIRONMENT, SCORES
-from ..records.scores import AsGiven
-from ..store import read_json, reading
-from .decisions.influence import describe_given, read_influence
+from ..records import AsGiven, CohortRecord, Influence, RunFolder, Scores, Scoring, Unit
+from ..records.layout import ENVIRONMENT
+from .decisions.influence import describe_given
 from .prepare.units import read_unit
 from .stages import list_cases, read_predictions
 
@@ -49,7 +47,7 @@ def read_source(source: str | Path, runs: Path) -> Source:
         return Source(path.stem, path, table, classes, run, cases=cases)
     folder = path if path.is_dir() else resolve_run(runs, str(source))
     run_folder, (scoring, cases) = RunFolder(folder), read_unit(folder)
-    table, classes = run_folder.read_out_of_fold(), run_folder.read_classes()
+    table, classes = run_folder.read_out_of_fold(), CohortRecord.read(folder).classes
     return Source(folder.resolve().name, folder, table, classes, folder, scoring.unit, cases)
 
 
@@ -78,15 +76,12 @@ def read_given(run: Path, unit: Unit) -> AsGiven | None:
     """Return the scores of a run as given, where decisions may have been made with predictions in view."""
     if not (run / ENVIRONMENT).is_file():
         return None
-    changed = read_influence(run).describe()
-    path = run / SCORES
-    scores = read_json(path) if path.is_file() else None
-    if isinstance(scores, dict) and scores.get("as_given") is not None:
-        with reading(path):
-            kept = (take_unit(scores, unit) or {}).get("as_given")
-            if kept is not None:
-                return AsGiven.model_validate(kept)
-    return AsGiven.model_validate(describe_given(changed, None)) if changed else None
+    scores = Scores.find(run)
+    own = scores.take(unit) if scores is not None else None
+    if own is not None and own.as_given is not None:
+        return own.as_given
+    changed = Influence.read(run).describe()
+    return describe_given(changed, None) if changed else None
 
 
 def complete_sources(sources: list[Source]) -> list[Source]:

@@ -14,8 +14,7 @@ from ..audit import (
     write_findings,
     write_traces,
 )
-from ..records import RunFolder
-from .staging import stage
+from ..records import RunFolder, log_stage
 
 
 def suspect_run(path: str | Path) -> Audit:
@@ -25,7 +24,7 @@ def suspect_run(path: str | Path) -> Audit:
         RunError: there are no out-of-fold predictions, or a file is damaged.
     """
     folder = RunFolder(Path(path))
-    with stage(folder, "suspects"):
+    with log_stage(folder.path, "suspects"):
         evidence = read_evidence(folder.path)
         findings, outcomes = find_suspects(evidence)
         audit = Audit(tuple(findings), outcomes)

@@ -121,8 +121,8 @@ def read_evidence(run: Path) -> Evidence:
         RunError: there are no out-of-fold predictions, or a file is damaged.
     """
     predictions = run / "predictions"
-    folder = records.RunFolder(run)
-    classes, table = folder.read_classes(), folder.read_out_of_fold()
+    cohort, table = records.CohortRecord.read(run), records.RunFolder(run).read_out_of_fold()
+    classes = cohort.classes
     if absent := [name for name in score_columns(classes) if name not in table]:
         raise RunError(f"{predictions / 'out_of_fold.csv'} lacks {', '.join(absent)}. Fix: 'smalti predict {run}'")
     seeds = [rows.set_index("image") for _, rows in table.groupby("seed")]
@@ -140,7 +140,7 @@ def read_evidence(run: Path) -> Evidence:
         scores=scores,
         dynamics=order_dynamics(read_dynamics(dynamics), images) if dynamics.is_file() else None,
         embeddings=read_embeddings(embeddings, images) if embeddings.is_file() else None,
-        label_by_case=store.read_json(run / "cohort.json").get("label_by_case"),
+        label_by_case=cohort.label_by_case,
     )
 
 

@@ -18,13 +18,12 @@ from PIL import Image
 from ...errors import DataError, RunError
 from ...explain import GRID, Measured, summarise_maps
 from ...recipe import Recipe
-from ...records import RunFolder
+from ...records import CohortRecord, RunFolder, log_stage
+from ...records.layout import MEMBER_RUNS
 from ...store import read_json, read_table, write_arrays, write_atomic, write_json
 from ...types import Cohort, Sample, score_columns
 from ..listening import SILENT, Listener
-from ..place import MEMBERS
 from ..stages import reopen
-from ..staging import stage
 from .heatmaps import find_place, name_heatmap, write_heatmaps
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ def explain_run(
     chosen = choose_samples(experiment.cohort, images)
     from ...explain.explanation import explain_images
 
-    with stage(folder, "explain"):
+    with log_stage(folder.path, "explain"):
         questions = list(_ask(chosen, scores, shown))
         album = Album(classes)
         for done, explanation in enumerate(explain_images(experiment, splits, questions, tell=listener.tell)):
@@ -101,10 +100,10 @@ def _check_finished(folder: RunFolder) -> Recipe:
             f"Fix: explain its members: {', '.join(recipe.ensemble.members)}"
         )
     if recipe.portfolio.members is not None:
-        members = sorted(path.name for path in (folder.path / MEMBERS).glob("*") if (path / "done.json").is_file())
+        members = sorted(path.name for path in (folder.path / MEMBER_RUNS).glob("*") if (path / "done.json").is_file())
         raise RunError(
             f"{folder.path.name} is a portfolio, and its networks are those of its members. Fix: explain one of "
-            f"{', '.join(f'{folder.path / MEMBERS / name}' for name in members) or 'them, once they are finished'}"
+            f"{', '.join(f'{folder.path / MEMBER_RUNS / name}' for name in members) or 'them, once they are finished'}"
         )
     wanted = [f"fold{fold}-seed{seed}" for seed, fold in _list_folds(folder)]
     missing = [name for name in wanted if not (folder.checkpoints / f"{name}.safetensors").is_file()]
@@ -128,7 +127,7 @@ def _list_folds(folder: RunFolder) -> list[tuple[int, int]]:
 
 def _read_scores(folder: RunFolder) -> pd.DataFrame:
     """Scores of each image, mean over its predictions; a row an image, a column a class."""
-    classes = folder.read_classes()
+    classes = CohortRecord.read(folder.path).classes
     paths = [folder.predictions / f"{name}.csv" for name in ("out_of_fold", "test")]
     tables = [read_table(path, "image", *score_columns(classes)) for path in paths if path.is_file()]
     means = pd.concat(tables).groupby("image", sort=False)[score_columns(classes)].mean()

@@ -11,15 +11,14 @@ import pandas as pd
 
 from ...errors import RunError
 from ...recipe import Recipe
-from ...records import RunFolder, open_run
+from ...records import Influence, RunFolder, log_stage, open_run
 from ...store import hash_file, hash_text, read_table, write_json
 from ...types import PREDICTION_COLUMNS, Cohort
-from ..decisions.influence import Influence, record_influence
+from ..decisions.influence import record_influence
 from ..listening import Listener
 from ..prepare.ground import Ground
 from ..prepare.preparation import UNFITTED, check_rules, identify, make_splits, name_run, record_plan
 from ..prepare.units import settle_unit
-from ..staging import stage
 
 if TYPE_CHECKING:
     from ...predict import Member
@@ -67,7 +66,7 @@ def blend_members(
     """
     from ...predict import PARTIAL, combine_members, write_predictions
 
-    with stage(run_folder, "predict"):
+    with log_stage(run_folder.path, "predict"):
         cohort, method = ground.cohort, plan.ensemble.method
         listed = _read_members(folders, partial=method in PARTIAL)
         combined = combine_members(listed, classes=cohort.classes, method=method)

@@ -22,14 +22,13 @@ from ...logbook.seal import find_seal
 from ...notation import read_yaml
 from ...project import RUNS
 from ...recipe import Recipe, check_portfolio, load_recipe, settle_choices
-from ...records import RunFolder
+from ...records import RunFolder, log_stage
 from ...store import CACHE, hash_text, write_atomic
 from ...types import Split
 from ..decisions.belonging import find_decisions
 from ..listening import SILENT, Listener
 from ..prepare.ground import Ground, inspect_ground
 from ..prepare.preparation import make_splits
-from ..staging import stage
 from .candidates import CLOSING_S, Candidate, cost_recipe, read_members, settle_members
 from .clock import Clock
 from .forecast import measure_resident
@@ -102,7 +101,7 @@ def settle_plan(
                 "would be chosen by them. Fix: bring it back, or give this run another --name"
             )
         return read_members(plan, content.get("members"), where=path)
-    with stage(run_folder, "plan"):
+    with log_stage(run_folder.path, "plan"):
         members = settle_members(plan, ground.cohort, cache=cache, used=lambda: clock.used_s, listener=listener)
         content = describe_plan(ground, plan, splits, members, used_s=clock.used_s)
         text = _spell(content)

@@ -19,17 +19,16 @@ from ...audit import EMBEDDINGS_NAME
 from ...errors import DivergenceError, PartError, RecipeError, RunError, WeightsError
 from ...evaluate import score_units
 from ...recipe import AUTO, Recipe, load_portfolio
-from ...records import RunFolder, open_run
+from ...records import CohortRecord, Influence, RunFolder, Scores, log_event, log_stage, open_run
+from ...records.layout import MEMBER_RUNS
 from ...store import CACHE, hash_text, read_json, write_json, write_table
 from ...types import Cohort
-from ..decisions.influence import read_influence, record_influence, tell_trust
+from ..decisions.influence import record_influence, tell_trust
 from ..listening import Listener
 from ..networks import predict, train_networks
-from ..place import MEMBERS
 from ..prepare.ground import Ground
 from ..prepare.preparation import check_rules, identify, make_splits, name_run, record_plan, take_file
 from ..prepare.units import read_unit, settle_unit
-from ..staging import stage
 from .blending import blend_members
 from .candidates import Candidate
 from .clock import Clock
@@ -64,12 +63,12 @@ def run_portfolio(
     record_plan(run_folder, ground, splits, scoring=scoring)
     influence = record_influence(run_folder, ground, runs=runs, data=identity["data"])
     clock = Clock.open(run_folder.path, started=started)
-    whole = (run_folder.path / "scores.json").is_file()  # what is only read again has taken its time
+    whole = Scores.locate(run_folder.path).is_file()  # what is only read again has taken its time
     with nullcontext(listener) if whole else clock.running(listener) as heard:
         members = settle_plan(run_folder, ground, plan, splits, cache=runs / CACHE, clock=clock, listener=heard)
         rows = _run_members(members, ground, run_folder, runs=runs, clock=clock, listener=heard)
         finished = [row["member"] for row in rows if row["status"] == "done"]
-        folders = [run_folder.path / MEMBERS / member for member in finished]
+        folders = [run_folder.path / MEMBER_RUNS / member for member in finished]
         blend_members(run_folder, ground, plan, folders, influence=influence, listener=heard)
         _take_embeddings(run_folder, folders)
         _write_members(run_folder, rows, listener=listener)
@@ -123,7 +122,7 @@ def _run_member(
     row |= {"forecast_s": round(member.seconds, 1), "seconds": None}
     if not member.taken:
         return row
-    folder, minutes = run_folder.path / MEMBERS / member.name, run_folder.read_recipe().portfolio.minutes
+    folder, minutes = run_folder.path / MEMBER_RUNS / member.name, run_folder.read_recipe().portfolio.minutes
     if (known := _read_done(folder, ground.cohort)) is not None:
         return row | {"status": "done", "reason": "", "seconds": known}
     left = 60 * minutes - clock.used_s
@@ -136,14 +135,14 @@ def _run_member(
     began = time.monotonic()
 
     def say(text: str) -> None:
-        run_folder.log("said", member=member.name, text=text)
+        log_event(run_folder.path, "said", member=member.name, text=text)
         if text not in said and not text.startswith("scored by "):
             said.add(text)
             listener.say(f"{member.name}: {text}")
 
     quiet = replace(listener, say=say)
     try:
-        with stage(run_folder, f"member {member.name}"):
+        with log_stage(run_folder.path, f"member {member.name}"):
             name = folder.relative_to(runs).as_posix()
             experiment, splits = train_networks(ground, member.recipe, runs=runs, name=name, listener=quiet)
             predict(experiment, splits, listener=quiet)
@@ -176,23 +175,23 @@ def _take_embeddings(run_folder: RunFolder, folders: Sequence[Path]) -> None:
 
 def _write_members(run_folder: RunFolder, rows: list[dict[str, Any]], *, listener: Listener) -> None:
     """Write ``members.csv``: how much each member counts, and what it scores alone."""
-    classes, plan = run_folder.read_classes(), run_folder.read_recipe()
+    classes, plan = CohortRecord.read(run_folder.path).classes, run_folder.read_recipe()
     scoring, cases = read_unit(run_folder.path)
     record = read_json(run_folder.predictions / "ensemble.json")
     weights = pd.DataFrame([row["weights"] or {} for row in record]).mean()
     for row in rows:
         if row["status"] != "done":
             continue
-        member = RunFolder(run_folder.path / MEMBERS / row["member"])
+        member = RunFolder(run_folder.path / MEMBER_RUNS / row["member"])
         scores = score_units(
             member.read_out_of_fold(), scoring, classes=classes, cases=cases, inner=member.read_inner(),
             confidence=plan.evaluate.confidence,
         )  # fmt: skip
-        scores = tell_trust(scores, read_influence(member.path), None)
-        write_json(member.path / "scores.json", scores)
-        metric, inner = scores["metrics"]["macro_f1"], scores["inner"]
-        row |= {"weight": weights.get(row["member"]), "macro_f1": metric["value"]}
-        row |= {"low": metric["low"], "high": metric["high"], "inner_macro_f1": inner and inner["macro_f1"]}
+        scores = tell_trust(scores, Influence.read(member.path), None)
+        scores.write(member.path)
+        score, inner = scores.headline, scores.inner
+        row |= {"weight": weights.get(row["member"]), "macro_f1": score.value}
+        row |= {"low": score.low, "high": score.high, "inner_macro_f1": inner and inner["macro_f1"]}
     write_table(run_folder.path / TABLE, pd.DataFrame(rows, columns=list(COLUMNS)))
     if len(weights):
         shares = ", ".join(f"{row['member']} {row['weight']:.2f}" for row in rows if row["status"] == "done")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...recipe import Recipe
-from ...records import RunFolder
+from ...records import RunFolder, log_event
 from ...store import write_json
 from ...tile import TileStore
 from ...types import Cohort, Split
@@ -45,7 +45,7 @@ def record_stains(
         run_folder.path / STAIN_NAME,
         {"normalise": method, "summary": summary, "left": images, "left_tiles": tiles, "references": references},
     )
-    run_folder.log("stain", normalise=method, summary=summary)
+    log_event(run_folder.path, "stain", normalise=method, summary=summary)
     listener.say(f"stain ({method}): {summary}")
     if None in references.values():
         listener.say("in some folds no training image has a stain that can be told; nothing is normalised there")

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
 
 from ...errors import RunError
-from ...evaluate import Scoring, Unit, average_cases, choose_unit
+from ...evaluate import average_cases, choose_unit
 from ...recipe import Recipe
-from ...records import CASES, RunFolder
-from ...store import read_json, read_table, reading, write_table
+from ...records import CohortRecord, RunFolder, Scoring, Unit
+from ...records.layout import CASES
+from ...store import read_table, write_table
 from ...types import PREDICTION_COLUMNS, Form
 from .ground import Ground
 
@@ -41,28 +41,20 @@ def _find_submitted(form: Form | None, cases: Mapping[str, str]) -> Unit | None:
     return "image"
 
 
-def record_unit(run: RunFolder, ground: Ground, scoring: Scoring) -> dict[str, object]:
-    """Keep the named cases where there are answers by case; return what ``cohort.json`` says under ``scoring``."""
+def record_cases(run: RunFolder, ground: Ground, scoring: Scoring) -> None:
+    """Keep the named cases where there are answers by case."""
     if scoring.by_case:
         rows = sorted(ground.cases.items())
         write_table(run.path / CASES, pd.DataFrame(rows, columns=["image", "case"]))
-    return asdict(scoring)
 
 
 def read_unit(run: Path) -> tuple[Scoring, dict[str, str] | None]:
-    """What the scores of a run count, and image -> named case where there are answers by case; old runs by image.
+    """Read what the scores of a run count, and image -> named case where there are answers by case.
 
     Raises:
         RunError: a record is missing or damaged.
     """
-    path = run / "cohort.json"
-    content = read_json(path, "classes").get("scoring") if path.is_file() else None
-    if content is None:
-        return Scoring(), None
-    with reading(path):
-        scoring = Scoring(**content)
-        if scoring.unit not in ("image", "case"):
-            raise ValueError(f"scoring.unit is '{scoring.unit}'")
+    scoring = CohortRecord.read(run).scoring
     if not scoring.by_case:
         return scoring, None
     cases = RunFolder(run).read_cases()
