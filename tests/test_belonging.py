@@ -190,7 +190,7 @@ def test_a_seal_that_is_older_than_hashes(left: str, data: Path, runs: Path, tmp
     path = runs / "data.seal.json"
     seal = read_seal(path)
     assert seal is not None
-    write_seal(path, replace(seal, files=(), pixels=(), cases=()))
+    write_seal(path, seal.model_copy(update={"files": (), "pixels": (), "cases": ()}))
     other = tmp_path / {"there": "other", "gone": "b/data", "elsewhere": "other"}[left]
     shutil.copytree(data, other)
     if left != "there":

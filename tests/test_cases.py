@@ -18,12 +18,12 @@ from typer.testing import CliRunner
 from smalti import cli, workflow
 from smalti.errors import DataError, SmaltiError
 from smalti.evaluate import Scoring, average_cases, choose_unit, score_predictions, score_units, take_unit
-from smalti.ladder.scoring import read_outcome, score_on, settle_unit
+from smalti.ladder.scoring import read_scored, score_on, settle_unit
 from smalti.logbook import choose_best, read_logbook
 from smalti.recipe import load_recipe
 from smalti.stats import pool_predictions
 from smalti.store import read_table
-from smalti.tune.trial import Bench, score_table
+from smalti.tune.trial import TrialRunner, score_table
 from textures import FAST, draw_texture, write_lines
 
 CLASSES = ("a", "b", "c")
@@ -271,20 +271,20 @@ def test_runs_by_image_and_by_case_are_no_pair(lab: SimpleNamespace) -> None:
     with pytest.raises(DataError, match="--unit image"):
         workflow.compare_sources(["cases", "old"], runs=lab.runs)
     for unit, number in (("image", 12), ("case", 6)):
-        result = workflow.compare_sources(["cases", "images", "old"], runs=lab.runs, unit=unit)
+        result = workflow.compare_sources(["cases", "images", "old"], runs=lab.runs, unit=unit).dump()
         assert (result["unit"], result["n_images"], result["n_units"]) == (unit, 12, number)
         values = [row["metrics"]["macro_f1"]["value"] for row in result["rows"]]
         wanted = take_unit(lab.cases.scores, unit)["metrics"]["macro_f1"]["value"]
         assert values == pytest.approx([wanted] * 3)
         assert result["rows"][1]["difference"]["macro_f1"]["value"] == 0
-    alike = workflow.compare_sources(["cases", "cases"], runs=lab.runs)
+    alike = workflow.compare_sources(["cases", "cases"], runs=lab.runs).dump()
     assert (alike["unit"], alike["unit_reason"]) == ("case", "as the runs are scored")
 
 
 def test_an_old_run_is_read_and_scored_by_image(lab: SimpleNamespace, tmp_path: Path) -> None:
     entry = read_logbook(lab.runs).find("old")
     assert (entry.status, entry.unit) == ("finished", "image")
-    outcome = read_outcome(lab.old)
+    outcome = read_scored(lab.old)
     assert score_on(outcome, outcome.pool.images, "image")["metrics"] == lab.cases.scores["by_image"]["metrics"]
     copy = Path(shutil.copytree(lab.old, tmp_path / "old"))
     result = workflow.evaluate_run(copy)
@@ -295,7 +295,7 @@ def test_an_old_run_is_read_and_scored_by_image(lab: SimpleNamespace, tmp_path: 
 
 
 def test_a_ladder_of_both_is_scored_by_image(lab: SimpleNamespace) -> None:
-    both = [read_outcome(run) for run in (lab.cases.path, lab.images.path)]
+    both = [read_scored(run) for run in (lab.cases.path, lab.images.path)]
     unit, words = settle_unit(both)
     assert unit == "image"
     assert words
@@ -329,7 +329,7 @@ def test_a_search_chooses_by_what_it_is_scored_by(lab: SimpleNamespace) -> None:
     table = read_table(lab.cases.path / "predictions" / "out_of_fold.csv")
     for unit in ("case", "image"):
         asked = plan.model_copy(update={"evaluate": plan.evaluate.model_copy(update={"unit": unit})})
-        bench = Bench(ground, lab.runs, lab.runs / "tune", asked)
+        bench = TrialRunner(ground, lab.runs, lab.runs / "tune", asked)
         wanted = take_unit(lab.cases.scores, unit)["metrics"]["macro_f1"]["value"]
         assert score_table(bench.count(table), ("A", "B")) == pytest.approx(wanted)
 
@@ -380,7 +380,7 @@ def test_two_tables_are_compared_by_case_on_the_images_that_both_have(tmp_path: 
     paths = [tmp_path / "one.csv", tmp_path / "two.csv"]
     with pytest.raises(DataError, match="--common"):
         workflow.compare_sources(paths, unit="case")
-    result = workflow.compare_sources(paths, common=True)
+    result = workflow.compare_sources(paths, common=True).dump()
     assert (result["unit"], result["n_images"], result["n_units"]) == ("case", 99, 40)
     assert result["rows"][1]["difference"]["macro_f1"]["value"] == 0  # both without the image
     pool = pool_predictions(average_cases(second, name_cases(first), classes=CLASSES), classes=CLASSES)

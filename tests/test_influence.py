@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import f1_score
-from smalti.ladder.climb import State
 
 from smalti import workflow
 from smalti.audit import Audit, apply_decisions, settle_decisions, write_decisions
@@ -23,15 +22,18 @@ from smalti.evaluate import score_predictions
 from smalti.ladder import describe_ladder, load_ladder, resolve_ladder, run_ladder
 from smalti.ladder.table import tabulate_ladder
 from smalti.logbook import choose_best, read_logbook
-from smalti.logbook.seal import Seal, write_seal
+from smalti.logbook.seal import write_seal
 from smalti.predict import inference
 from smalti.recipe import load_recipe
-from smalti.records import RunFolder
+from smalti.records import AsGiven, RunFolder
+from smalti.records.ladder import RungState
+from smalti.records.seal import Seal
 from smalti.report import write_article, write_ladder_report
 from smalti.store import read_table, write_atomic, write_json, write_table
 from smalti.types import Action, Cohort, Content, Decision, Finding, Sample, Split
-from smalti.workflow.comparison import _find_touched, tabulate_comparison
+from smalti.workflow.comparison import compare_pools
 from smalti.workflow.decisions.influence import Influence, Influenced, read_influence, record_influence, tell_trust
+from smalti.workflow.opening import _find_touched
 from textures import FAST
 
 CLASSES = ("a", "b")
@@ -215,14 +217,15 @@ def test_sealed_images_that_leave_late_touch_the_sealed_score_alone(tmp_path: Pa
     found = begin(runs, "two", stand(root, decide("i1"), sealed=4), started="2026-01-03")
     assert [d.image for d in found.sealed] == ["i1"]
     assert (found.followed, found.describe()) == ((), "")
-    seal = Seal("data", 0.3, "2026-01-01", ("i0", "i1", "i2", "i3"), 4, 4)
+    names = ("i0", "i1", "i2", "i3")
+    seal = Seal(data="data", share=0.3, sealed_at="2026-01-01", images=names, n_images=4, n_cases=4)
     assert _find_touched([runs / "one"], [seal]) == {}
-    assert "1 sealed images were left out" in _find_touched([runs / "two"], [seal])["two"]["words"]
+    assert "1 sealed images were left out" in _find_touched([runs / "two"], [seal])["two"].words
     # Labels changed by what networks said that had seen the cases before these were sealed.
     begin(runs, "three", stand(root, decide("i6"), sealed=4), started="2026-01-04")
     assert _find_touched([runs / "three"], [seal]) == {}
-    late = replace(seal, runs_before=("one",))
-    assert "may have been seen by one" in _find_touched([runs / "three"], [late])["three"]["words"]
+    late = seal.model_copy(update={"runs_before": ("one",)})
+    assert "may have been seen by one" in _find_touched([runs / "three"], [late])["three"].words
 
 
 def test_a_ladder_knows_of_decisions_that_a_rung_does_not_follow(tmp_path: Path) -> None:
@@ -352,7 +355,7 @@ def test_page_logbook_comparison_and_article_say_it(cheated: SimpleNamespace) ->
     assert chosen is not None
     assert chosen.name == "first"
     table = cheated.second.path / "predictions" / "out_of_fold.csv"  # by its table it is no better
-    result = workflow.compare_sources(["second", table], runs=cheated.runs)
+    result = workflow.compare_sources(["second", table], runs=cheated.runs).dump()
     assert result["trustworthy"] is False
     assert given["words"] in result["reason"]
     assert [row["as_given"] for row in result["rows"]] == [given, given]
@@ -404,8 +407,10 @@ def write_run(path: Path, table: pd.DataFrame, *decisions: Decision, influenced:
 
 def tabulate(runs: Path, *names: str) -> dict[str, Any]:
     steps = resolve_ladder(load_ladder("purge"))[: len(names)]
-    states = {s.name: State("", "done", run=name) for s, name in zip(steps, names, strict=True)}
-    return tabulate_ladder(steps, states, runs=runs, data=runs / "data", margin=0.02, compare=True)
+    states = {s.name: RungState(key="", status="done", run=name) for s, name in zip(steps, names, strict=True)}
+    return tabulate_ladder(
+        steps, states, name="x", about="", started="", finished="now", runs=runs, data=runs / "data", margin=0.02
+    ).dump()
 
 
 def test_a_ladder_on_late_decisions_has_no_verdict_and_no_trusted_score(tmp_path: Path) -> None:
@@ -431,7 +436,9 @@ def test_a_ladder_on_late_decisions_has_no_verdict_and_no_trusted_score(tmp_path
     lines = describe_ladder(result)
     assert any("1 no verdict" in line for line in lines)
     assert any(line.startswith("no verdict: 20 images") for line in lines)
-    write_seal(tmp_path / "data.seal.json", Seal(str(tmp_path.resolve() / "data"), 0.2, "2026-01-01", ("x",), 1, 1))
+    root = str(tmp_path.resolve() / "data")
+    seal = Seal(data=root, share=0.2, sealed_at="2026-01-01", images=("x",), n_images=1, n_cases=1)
+    write_seal(tmp_path / "data.seal.json", seal)
     assert "--open-seal" in tabulate(tmp_path, "all", "kept")["rungs"][1]["difference"]["macro_f1"]["why"]
     write_json(tmp_path / "ladder" / "ladder.json", {"ladder": "purge", "about": "", **result, "finished": "now"})
     page = write_ladder_report(tmp_path / "ladder").read_text(encoding="utf-8")
@@ -467,8 +474,9 @@ def test_a_comparison_with_such_a_run_has_no_verdict() -> None:
 
     images = [f"i{k}" for k in range(90)]
     pools = {n: pool_predictions(draw_table(images, skill=s), classes=CLASSES) for n, s in (("a", 1.0), ("b", 20.0))}
-    plain = tabulate_comparison(pools, confidence=0.95)["rows"][1]["difference"]["macro_f1"]
-    told = tabulate_comparison(pools, confidence=0.95, given={"b": {"words": "labels were changed"}})
+    plain = compare_pools(pools, confidence=0.95).dump()["rows"][1]["difference"]["macro_f1"]
+    given = {"b": AsGiven(changed="", words="labels were changed", n_images=None, n_cases=None, metrics=None)}
+    told = compare_pools(pools, confidence=0.95, given=given).dump()
     found = told["rows"][1]["difference"]["macro_f1"]
     assert {k: v for k, v in found.items() if k not in ("verdict", "why")} == {
         k: v for k, v in plain.items() if k not in ("verdict", "why")

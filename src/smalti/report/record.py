@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,18 @@ import pandas as pd
 from ..audit import SUSPECTS_NAME, Audit, read_decisions, read_findings
 from ..errors import RunError
 from ..notation import read_yaml
-from ..records import RunFolder
+from ..records import OTHER, RunFolder, Unit
+from ..records.layout import SEAL_SUFFIX
+from ..records.seal import Seal
 from ..store import read_json, read_table, reading
 from ..types import Decision
+
+
+def take_unit(scores: Mapping[str, Any], unit: Unit) -> dict[str, Any] | None:
+    """Return the scores of one unit, as in ``scores.json``; None where they are not there."""
+    if scores.get("unit", "image") == unit:
+        return {key: value for key, value in scores.items() if key != f"by_{OTHER[unit]}"}
+    return scores.get(f"by_{unit}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +61,7 @@ class RunRecord:
     sealed: pd.DataFrame | None
     by_case: pd.DataFrame | None
     cases: dict[str, str] | None
-    seal: dict[str, Any] | None
+    seal: Seal | None
     explanation: dict[str, Any] | None
     stain: dict[str, Any] | None
     operations: pd.DataFrame | None
@@ -107,13 +117,14 @@ def read_record(run: RunFolder) -> RunRecord:
     )
 
 
-def _read_seal(path: Path, cohort: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The seal under which a run was made; of a run before any seal the one that its data folder has now."""
+def _read_seal(path: Path, cohort: dict[str, Any] | None) -> Seal | None:
+    """Read the seal under which a run was made; of a run before any seal, the one that its data folder has now."""
     if cohort is None or "root" not in cohort:
         return None
-    names = cohort.get("seals") or [f"{Path(cohort['root']).name}.seal.json"]
-    seal = _read_json(path.resolve().parent / names[0])
-    return seal if seal is None or cohort.get("seals") or seal.get("data", cohort["root"]) == cohort["root"] else None
+    names = cohort.get("seals") or [f"{Path(cohort['root']).name}{SEAL_SUFFIX}"]
+    where = path.resolve().parent / names[0]
+    seal = Seal.read_file(where) if where.is_file() else None
+    return seal if seal is None or cohort.get("seals") or seal.data == cohort["root"] else None
 
 
 def _read_submission(path: Path, cohort: dict[str, Any] | None) -> pd.Series | None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ...evaluate import OTHER, Unit, highest_losses, take_unit
+from ...evaluate import highest_losses
 from ...metrics import LOWER_IS_BETTER, METRICS
+from ...records import OTHER, Unit
 from ..blocks import (
     Block,
     Cell,
@@ -24,7 +25,7 @@ from ..blocks import (
 )
 from ..figures.gallery import make_cards
 from ..figures.plots import draw_headline
-from ..record import RunRecord
+from ..record import RunRecord, take_unit
 
 NO_SCORES = "there is no scores.json; the stage 'evaluate' writes it ('smalti run')"
 TITLES = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ...records import HEADLINE
 from ..blocks import (
     Block,
     Panels,
@@ -119,32 +120,27 @@ def write_seal(record: RunRecord) -> Section:
     if seal is None:
         return not_applicable("seal", title, "no part of this data is sealed (split.sealed_frac)")
     scored = record.sealed is not None
-    numbers = f"{count_things(seal.get('n_images', 0), 'image')} of {count_things(seal.get('n_cases', 0), 'case')}"
+    numbers = f"{count_things(seal.n_images, 'image')} of {count_things(seal.n_cases, 'case')}"
     text = (
-        f"{numbers} are sealed since {seal.get('sealed_at', 'an unknown time')}: no run learns from them or chooses by "
-        f"them. {'This run has predicted them without a label.' if scored else 'This run has not predicted them.'}"
+        f"{numbers} are sealed since {seal.sealed_at}: no run learns from them or chooses by them. "
+        f"{'This run has predicted them without a label.' if scored else 'This run has not predicted them.'}"
     )
-    before = [str(name) for name in seal.get("runs_before") or ()]
-    if before:
-        text += f" Runs that were there before the seal may have seen these cases: {', '.join(before)}."
-    openings = seal.get("openings") or []
-    if not openings:
+    if seal.runs_before:
+        text += f" Runs that were there before the seal may have seen these cases: {', '.join(seal.runs_before)}."
+    if not seal.openings:
         return Section("seal", title, [Paragraph(f"{text} The seal was never opened.")])
-    blocks: list[Block] = [Paragraph(f"{text} The seal was opened {count_things(len(openings), 'time')}.")]
-    if len(openings) > 1:
+    blocks: list[Block] = [Paragraph(f"{text} The seal was opened {count_things(len(seal.openings), 'time')}.")]
+    if len(seal.openings) > 1:
         warning = (
-            f"The seal was opened {len(openings)} times. Only the scores of the first opening are untouched; whoever "
-            "chose after it has chosen upon the later numbers, and they promise too much."
+            f"The seal was opened {len(seal.openings)} times. Only the scores of the first opening are untouched; "
+            "whoever chose after it has chosen upon the later numbers, and they promise too much."
         )
         blocks.append(Paragraph(warning, "warning"))
-    return Section("seal", title, [*blocks, _tabulate_openings(openings)])
-
-
-def _tabulate_openings(openings: Sequence[Mapping[str, Any]]) -> Table:
     rows = []
-    for opening in openings:
-        for run in opening.get("runs") or ["–"]:
-            metric = ((opening.get("scores") or {}).get(run) or {}).get("macro_f1") or {}
-            interval = format_range(metric.get("low"), metric.get("high"))
-            rows.append((str(opening.get("time", "–")), str(run), format_number(metric.get("value")), interval))
-    return Table(("opened", "run", "macro-F1", "interval"), rows, "Scores on the sealed cases", text_columns=2)
+    for opening in seal.openings:
+        for run in opening.runs:
+            score = opening.scores.get(run, {}).get(HEADLINE)
+            interval = format_range(score.low, score.high) if score else "–"
+            rows.append((opening.time, run, format_number(score.value if score else None), interval))
+    header = ("opened", "run", "macro-F1", "interval")
+    return Section("seal", title, [*blocks, Table(header, rows, "Scores on the sealed cases", text_columns=2)])

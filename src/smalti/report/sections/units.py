@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ...evaluate import highest_losses, take_unit
+from ...evaluate import highest_losses
 from ...metrics import predict_classes
 from ...types import score_columns
 from ..blocks import Block, Paragraph, Section, Table, count_things, format_number, format_range, not_applicable
-from ..record import RunRecord
+from ..record import RunRecord, take_unit
 from .results import NO_SCORES, TITLES, make_matrix, mark_doubt
 
 MOST_CASES = 15
