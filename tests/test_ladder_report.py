@@ -110,7 +110,8 @@ def draw_ladder(runs: Path, *, rungs: int = 6, nasty: bool = False) -> Path:
         "ladder": f"basics {NASTY}" if nasty else "basics", "about": "What carries the score?",
         "data": "/data/images_50%" if nasty else "/data/demo-data", "started": "2026-11-24T04:00:00+00:00",
         "finished": "2026-11-24T05:00:00+00:00", "confidence": 0.95, "alpha": 0.05, "margin": 0.0,
-        "classes": classes, "unit": "image", "n_images": 120, "n_cases": 80, "shares": dict(zip(classes, SHARES.values(), strict=True)),
+        "classes": classes, "unit": "image", "n_images": 120, "n_cases": 80,
+        "shares": dict(zip(classes, SHARES.values(), strict=True)),
         "chance": {"majority": 0.143, "prior": 0.247, "prior_low": 0.174, "prior_high": 0.329},
         "best": best["name"], "rungs": rows,
         "choice": {"best": best["name"], "score": 0.5771, "corrected": 0.5432, "runs": 4, "optimism": 0.0339},
@@ -291,8 +292,8 @@ def draw_comparison(folder: Path, names: list[str]) -> None:
         difference = {"macro_f1": draw_difference(0.0312, 0.0314)}
         rows.append({**rows[0], "name": name, "against": names[0], "difference": difference})
     content = {
-        "names": names, "classes": CLASSES, "unit": "image", "unit_reason": "", "n_images": 85, "n_units": 85,
-        "n_cases": 70, "confidence": 0.9, "alpha": 0.1, "margin": 0.0, "trustworthy": False, "reason": "there are only 7 cases", "notes": ["a note"], "rows": rows,
+        "names": names, "classes": CLASSES, "unit": "image", "unit_reason": "", "n_images": 85,
+        "n_units": 85, "n_cases": 70, "confidence": 0.9, "alpha": 0.1, "margin": 0.0, "trustworthy": False, "reason": "there are only 7 cases", "notes": ["a note"], "rows": rows,
     }  # fmt: skip
     Comparison.model_validate(content).write(folder)
 
