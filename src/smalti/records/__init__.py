@@ -4,7 +4,11 @@ from . import layout
 from .cohorts import Asked, CohortRecord, LeftOut, hash_cohort, identify_mask, tabulate_samples
 from .environment import LIBRARIES, Environment, look_at_machine
 from .events import Event, find_last_stage, log_event, log_stage, read_events, sum_seconds
+from .explanation import ExplanationRecord, LookedAt, MapMeasures, MapNumbers, Mean, RemovalCurves
+from .images import Dynamics, Embeddings, Stains, Trace, Traces, join_dynamics
 from .influence import Effects, Influence, Influenced, Source
+from .portfolio import Cost, Done, Expectation, Plan, PlanChoice, PlanData, PlannedMember, UsedTime
+from .predictions import Ensemble, FoldBlend, FoldRule, Rules
 from .record import Number, Part, Record
 from .run import FEW_CASES, RunFolder, open_run
 from .scores import (
@@ -34,29 +38,53 @@ __all__ = [
     "Bin",
     "ClassScore",
     "CohortRecord",
+    "Cost",
     "Cover",
+    "Done",
+    "Dynamics",
     "Effects",
+    "Embeddings",
+    "Ensemble",
     "Environment",
     "Event",
+    "Expectation",
+    "ExplanationRecord",
+    "FoldBlend",
+    "FoldRule",
     "Influence",
     "Influenced",
     "Interval",
     "LeftOut",
+    "LookedAt",
+    "MapMeasures",
+    "MapNumbers",
     "Margin",
+    "Mean",
     "Number",
     "Part",
+    "Plan",
+    "PlanChoice",
+    "PlanData",
+    "PlannedMember",
     "Record",
     "Reliability",
+    "RemovalCurves",
+    "Rules",
     "RunFolder",
     "Score",
     "Scores",
     "Scoring",
     "Source",
+    "Stains",
+    "Trace",
+    "Traces",
     "Unit",
     "UnitScores",
+    "UsedTime",
     "find_last_stage",
     "hash_cohort",
     "identify_mask",
+    "join_dynamics",
     "layout",
     "log_event",
     "log_stage",

@@ -21,7 +21,7 @@ EVENTS = "events.log"
 STAIN = "stain.json"
 HISTORY = "history.csv"
 DIVERGED = "diverged.csv"  # folds whose weights became NaN
-HEADS = "heads.csv"  # strengths that were tried for heads that are solved
+TRIED_HEADS = "heads.csv"  # strengths that were tried for heads that are solved
 OPERATIONS = "operations.csv"  # augmentations that were tried
 MEMBERS = "members.csv"  # of a portfolio
 SCORES = "scores.json"
@@ -83,6 +83,11 @@ FEATURES = "features.json"
 def name_prediction(table: str) -> str:
     """Return the path of a prediction table, such as ``out_of_fold``."""
     return f"{PREDICTIONS}/{table}.csv"
+
+
+def name_fold_table(part: str, split: str) -> str:
+    """Return the path of the predictions of one fold, from which an interrupted run goes on."""
+    return f"{FOLD_TABLES}/{part}-{split}.csv"
 
 
 def name_checkpoint(split: str) -> str:

@@ -12,9 +12,9 @@ from typing import Any, cast
 
 from .. import store
 from ..audit import CHECKS, Audit, append_decisions, find_bound_cases, hold_decisions, validate_decisions
-from ..audit.labels.traces import Trace
 from ..audit.repairs import REPAIRS
 from ..errors import DataError
+from ..records import Trace
 from ..types import Action, Cohort, Content, Decision, Finding, Sample
 from .insight import Insight
 from .ledger import UNDO, Ledger

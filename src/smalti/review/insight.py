@@ -6,9 +6,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from ..audit import SUSPECTS_NAME, read_findings
-from ..audit.labels.traces import TRACES_NAME, Trace, read_traces
+from ..audit import read_findings
 from ..errors import RunError
+from ..records import Trace, Traces
+from ..records.layout import FOLDS, HEATMAPS, SUSPECTS, TRACES
 from ..store import read_table, reading
 from ..types import Finding
 
@@ -32,7 +33,7 @@ class Insight:
     @property
     def heatmaps(self) -> Path:
         """Folder of the heat maps."""
-        return self.run / "heatmaps"
+        return self.run / HEATMAPS
 
     def find_heatmap(self, image: str) -> Path | None:
         """The heat map of an image; None where there is none inside the folder of heat maps."""
@@ -51,13 +52,13 @@ def read_insight(run: Path, *, images: Collection[str]) -> Insight:
     Raises:
         RunError: the folder has neither traces nor folds, is damaged, or is about other images.
     """
-    traces = read_traces(run / TRACES_NAME) if (run / TRACES_NAME).is_file() else {}
-    folds = _read_folds(run / "folds.csv") if (run / "folds.csv").is_file() else {}
+    traces = {} if (known := Traces.find(run)) is None else {trace.image: trace for trace in known.images}
+    folds = _read_folds(run / FOLDS) if (run / FOLDS).is_file() else {}
     if not traces and not folds:
-        raise RunError(f"{run} has neither {TRACES_NAME} nor folds.csv. Fix: name a trained run folder")
+        raise RunError(f"{run} has neither {TRACES} nor {FOLDS}. Fix: name a trained run folder")
     if not (traces.keys() | folds.keys()) & set(images):
         raise RunError(f"{run} is about other images. Fix: name a run on this data folder")
-    suspects = read_findings(run / SUSPECTS_NAME).findings if (run / SUSPECTS_NAME).is_file() else ()
+    suspects = read_findings(run / SUSPECTS).findings if (run / SUSPECTS).is_file() else ()
     return Insight(run, traces, folds, suspects)
 
 

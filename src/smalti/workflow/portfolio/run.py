@@ -15,13 +15,12 @@ from typing import Any
 
 import pandas as pd
 
-from ...audit import EMBEDDINGS_NAME
 from ...errors import DivergenceError, PartError, RecipeError, RunError, WeightsError
 from ...evaluate import score_units
 from ...recipe import AUTO, Recipe, load_portfolio
-from ...records import CohortRecord, Influence, RunFolder, Scores, log_event, log_stage, open_run
-from ...records.layout import MEMBER_RUNS
-from ...store import CACHE, hash_text, read_json, write_json, write_table
+from ...records import CohortRecord, Done, Ensemble, Influence, RunFolder, Scores, log_event, log_stage, open_run
+from ...records.layout import EMBEDDINGS, INNER, MEMBER_RUNS, MEMBERS, OUT_OF_FOLD, SEALED, TEST
+from ...store import CACHE, hash_text, write_table
 from ...types import Cohort
 from ..decisions.influence import record_influence, tell_trust
 from ..listening import Listener
@@ -34,7 +33,6 @@ from .candidates import Candidate
 from .clock import Clock
 from .planning import settle_plan
 
-TABLE = "members.csv"
 COLUMNS = ("member", "status", "reason", "forecast_s", "seconds", "weight", "macro_f1", "low", "high", "inner_macro_f1")
 LATE = 1.5  # a member is begun while what it needs is at most so much more than what is left
 
@@ -70,7 +68,10 @@ def run_portfolio(
         finished = [row["member"] for row in rows if row["status"] == "done"]
         folders = [run_folder.path / MEMBER_RUNS / member for member in finished]
         blend_members(run_folder, ground, plan, folders, influence=influence, listener=heard)
-        _take_embeddings(run_folder, folders)
+        # The embeddings of the first member that has some, to compare images by.
+        source = next((folder for folder in folders if (folder / EMBEDDINGS).is_file()), None)
+        if source is not None and not (run_folder.path / EMBEDDINGS).is_file():
+            take_file(EMBEDDINGS, RunFolder(source), run_folder)
         _write_members(run_folder, rows, listener=listener)
     return run_folder
 
@@ -150,35 +151,27 @@ def _run_member(
         listener.say(f"{member.name} failed and is left out: {error}")
         return row | {"status": "failed", "reason": str(error)}
     seconds = round(time.monotonic() - began, 1)
-    write_json(folder / "done.json", {"seconds": seconds})
+    Done(seconds=seconds).write(folder)
     return row | {"status": "done", "reason": "", "seconds": seconds}
 
 
 def _read_done(folder: Path, cohort: Cohort) -> float | None:
     """Seconds that a finished member took; None where it is not finished, or a table of it is gone."""
-    tables = ["out_of_fold", "inner", *(["test"] if cohort.unlabelled else []), *(["sealed"] if cohort.sealed else [])]
-    files = [folder / "done.json", *(folder / "predictions" / f"{table}.csv" for table in tables)]
-    if not all(file.is_file() for file in files):
+    tables = [OUT_OF_FOLD, INNER, *([TEST] if cohort.unlabelled else []), *([SEALED] if cohort.sealed else [])]
+    if not all((folder / table).is_file() for table in tables):
         return None
-    with suppress(RunError, TypeError, ValueError):
-        return float(read_json(folder / "done.json", "seconds")["seconds"])
+    with suppress(RunError):
+        done = Done.find(folder)
+        return None if done is None else done.seconds
     return None
-
-
-def _take_embeddings(run_folder: RunFolder, folders: Sequence[Path]) -> None:
-    """The embeddings of the first member that has some, to compare images by."""
-    target = run_folder.predictions / EMBEDDINGS_NAME
-    source = next((p for f in folders if (p := f / "predictions" / EMBEDDINGS_NAME).is_file()), None)
-    if source is not None and not target.is_file():
-        take_file(source, target)
 
 
 def _write_members(run_folder: RunFolder, rows: list[dict[str, Any]], *, listener: Listener) -> None:
     """Write ``members.csv``: how much each member counts, and what it scores alone."""
     classes, plan = CohortRecord.read(run_folder.path).classes, run_folder.read_recipe()
     scoring, cases = read_unit(run_folder.path)
-    record = read_json(run_folder.predictions / "ensemble.json")
-    weights = pd.DataFrame([row["weights"] or {} for row in record]).mean()
+    record = Ensemble.read(run_folder.path).folds
+    weights = pd.DataFrame([row.weights or {} for row in record]).mean()
     for row in rows:
         if row["status"] != "done":
             continue
@@ -192,10 +185,10 @@ def _write_members(run_folder: RunFolder, rows: list[dict[str, Any]], *, listene
         score, inner = scores.headline, scores.inner
         row |= {"weight": weights.get(row["member"]), "macro_f1": score.value}
         row |= {"low": score.low, "high": score.high, "inner_macro_f1": inner and inner["macro_f1"]}
-    write_table(run_folder.path / TABLE, pd.DataFrame(rows, columns=list(COLUMNS)))
+    write_table(run_folder.path / MEMBERS, pd.DataFrame(rows, columns=list(COLUMNS)))
     if len(weights):
         shares = ", ".join(f"{row['member']} {row['weight']:.2f}" for row in rows if row["status"] == "done")
-        notes = "; ".join(dict.fromkeys(row["note"] for row in record if row["note"]))
+        notes = "; ".join(dict.fromkeys(row.note for row in record if row.note))
         listener.say(
             f"shares of the members, by inner cases ({plan.ensemble.method}{notes and '; ' + notes}): {shares}"
         )
