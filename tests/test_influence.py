@@ -14,13 +14,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import f1_score
+from smalti.ladder.climb import State
 
 from smalti import workflow
 from smalti.audit import Audit, apply_decisions, settle_decisions, write_decisions
 from smalti.errors import RunError
 from smalti.evaluate import score_predictions
-from smalti.ladder import climb_ladder, describe_ladder, load_ladder, resolve_ladder
-from smalti.ladder.climb import State
+from smalti.ladder import describe_ladder, load_ladder, resolve_ladder, run_ladder
 from smalti.ladder.table import tabulate_ladder
 from smalti.logbook import choose_best, read_logbook
 from smalti.logbook.seal import Seal, write_seal
@@ -500,7 +500,7 @@ def test_decisions_that_change_while_a_ladder_runs_stop_it(
 
     row = decide("train_data/img_0012.png")
     monkeypatch.setattr(workflow, "run_on", pretend(lambda: write_decisions(path, [row])))
-    climb = lambda: climb_ladder(data, ladder, settings=QUICK, runs=runs)  # noqa: E731
+    climb = lambda: run_ladder(data, ladder, settings=QUICK, runs=runs)  # noqa: E731
     with pytest.raises(RunError, match=r"decisions changed while the ladder ran.*img_0012.*What is done is kept.*Fix"):
         climb()
     assert len(made) == 1

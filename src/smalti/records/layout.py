@@ -60,15 +60,24 @@ FOLD_TABLES = f"{PREDICTIONS}/folds"
 LADDER = "ladder.json"
 LADDER_RECIPE = "ladder.yaml"
 RUNGS = "rungs"
+FAILURES = "failures"  # what Python said, one file a rung
 LADDER_DECISIONS = "decisions"
 TUNE = "tune.json"
 TRIALS = "trials.csv"
+TRIAL_RUNS = "trials"  # of a search, one folder a trial, only while it runs
+OUTER_RUNS = "outer"  # of a search, one folder for each outer fold and recipe
+JOURNAL = "trials.journal"  # what optuna knows of a search
 CURVES = "curves.csv"
 LEARN = "learn.json"
 LEARN_TABLE = "learn.csv"
 PARTS = "parts"
+PART_SCORES = "scores.csv"  # in the folder of a fold and order of a learning curve
+PART_TAUGHT = "taught.csv"  # likewise: scores of the training images
 PREPARED = "prepared"  # the run folder inside a search or a learning curve
 COMPARISON = "comparison.json"
+ARTICLE = "article"
+ARTICLE_ZIP = "article.zip"
+RUNS_REPORT = "report"  # in the folder of all runs: the page about many runs
 
 # The folder of all runs.
 BEST = "best.json"

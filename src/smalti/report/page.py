@@ -10,7 +10,9 @@ import jinja2
 
 from ..audit import Audit
 from ..records import RunFolder
-from ..store import now_text, read_json, reading, write_atomic
+from ..records.learning import LearningResult
+from ..records.search import SearchResult
+from ..store import now_text, reading, write_atomic
 from ..types import Cohort, Decision
 from .blocks import Paragraph, Section
 from .record import RunRecord, read_record
@@ -145,13 +147,11 @@ def write_tune_report(folder: Path) -> Path:
     Raises:
         RunError: tune.json is missing or damaged.
     """
-    path = folder / "tune.json"
-    with reading(path, fix="run the same 'smalti tune' again, which writes it anew"):
-        result = read_json(path, "about")
-        sections = [write(result) for write in (write_worth, write_sensitivity, write_curves_of, write_studies)]
-    if result["about"]:
+    result = SearchResult.read(folder)
+    sections = [write(result) for write in (write_worth, write_sensitivity, write_curves_of, write_studies)]
+    if result.about:
         first = sections[0]
-        sections[0] = Section(first.anchor, first.title, [Paragraph(result["about"]), *first.blocks])
+        sections[0] = Section(first.anchor, first.title, [Paragraph(result.about), *first.blocks])
     return _write_page(folder, folder.name, sections, kind="search")
 
 
@@ -161,10 +161,8 @@ def write_learn_report(folder: Path) -> Path:
     Raises:
         RunError: learn.json is missing or damaged.
     """
-    path = folder / "learn.json"
-    with reading(path, fix="run the same 'smalti learn' again, which writes it anew"):
-        result = read_json(path, "points", "answers")
-        sections = [write_answers(result), write_points(result)]
+    result = LearningResult.read(folder)
+    sections = [write_answers(result), write_points(result)]
     return _write_page(folder, folder.name, sections, kind="learning curve")
 
 

@@ -4,11 +4,13 @@ Stages meet through files in the run folder. Everything that was decided is writ
 a stage whose files are there is not done again.
 """
 
-from .comparison import compare_sources, open_seal
-from .decisions.belonging import RUNS, find_decisions
+from ..project import RUNS
+from .comparison import compare_sources
+from .decisions.belonging import find_decisions
 from .explaining.explain import describe_explanation, explain_run
 from .listening import SILENT, Listener
 from .networks import predict
+from .opening import open_seal
 from .portfolio.planning import describe_forecast, plan_data
 from .prepare.ground import Ground, inspect_ground, restrict_decisions
 from .prepare.preparation import prepare

@@ -8,8 +8,8 @@ from pathlib import Path
 from ..audit import write_findings
 from ..errors import DataError
 from ..logbook import Entry, read_entry, read_logbook, resolve_run
+from ..project import RUNS
 from .comparison import compare_sources
-from .decisions.belonging import RUNS
 from .listening import SILENT, Listener
 from .prepare.ground import Ground
 from .stages import report_run

@@ -13,12 +13,13 @@ import pandas as pd
 from ..errors import DataError, RunError
 from ..evaluate import choose_unit, score_units
 from ..logbook.seal import find_seal
+from ..project import RUNS
 from ..recipe import Recipe, check_portfolio, load_recipe
 from ..records import OTHER, CohortRecord, Influence, RunFolder, Scores, Scoring, Unit, UnitScores, log_stage
 from ..records.layout import AS_GIVEN, DECISIONS, ENVIRONMENT
 from ..store import CACHE, read_table
 from ..types import SCORE_PREFIX, Split
-from .decisions.belonging import RUNS, find_decisions
+from .decisions.belonging import find_decisions
 from .decisions.influence import tell_trust
 from .listening import SILENT, Listener
 from .networks import predict, train_networks

@@ -24,11 +24,11 @@ from ...logbook.seal import (
     read_seal,
     write_seal,
 )
+from ...project import RUNS
 from ...store import hash_files, name_apart, read_json, read_memo
 from ...types import Cohort, Content, Decision
 from ..listening import SILENT, Listener
 
-RUNS = Path("runs")
 SUFFIX = ".decisions.csv"
 MEMO = "hashes.json"  # in the cache: hashes of files by their size and time
 

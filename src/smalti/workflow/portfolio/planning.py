@@ -16,11 +16,12 @@ import psutil
 from ... import images
 from ...evaluate import foresee_reach
 from ...logbook.seal import find_seal
+from ...project import RUNS
 from ...recipe import Recipe, check_portfolio, load_recipe, settle_choices
 from ...records import Cost, Expectation, Plan, PlanChoice, PlanData, RunFolder, log_stage
 from ...store import CACHE
 from ...types import Split
-from ..decisions.belonging import RUNS, find_decisions
+from ..decisions.belonging import find_decisions
 from ..listening import SILENT, Listener
 from ..prepare.ground import Ground, inspect_ground
 from ..prepare.preparation import make_splits
