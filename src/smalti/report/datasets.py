@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..records import Score
 from .record import RunRecord
 
 
@@ -55,20 +56,20 @@ def describe_dataset(name: str, record: RunRecord | None, **known: Any) -> Datas
     found: dict[str, Any] = {}
     if record is not None and record.cohort is not None:
         cohort = record.cohort
-        found = {"n_images": cohort["n_labelled"], "n_cases": cohort["n_cases"], "n_unlabelled": cohort["n_unlabelled"]}
-        found["left_out"] = Counter(" ".join(str(row["reason"]).split()) for row in cohort.get("left_out", []))
+        found = {"n_images": cohort.n_labelled, "n_cases": cohort.n_cases, "n_unlabelled": cohort.n_unlabelled}
+        found["left_out"] = Counter(" ".join(row.reason.split()) for row in cohort.left_out)
     if record is not None and record.samples is not None:
         found["classes"] = _count_classes(record)
     if record is not None and record.audit is not None:
         found["duplicates"] = sum(finding.code.endswith("duplicate") for finding in record.audit.findings)
     if record is not None and record.scores is not None:
-        found["chance"] = read_chance(record.scores["metrics"]["macro_f1"])
+        found["chance"] = read_chance(record.scores.headline)
     return Dataset(name, **(found | {key: value for key, value in known.items() if value is not None}))
 
 
-def read_chance(metric: Mapping[str, Any]) -> Chance:
-    """Chance levels of a metric of scores.json."""
-    return Chance(*(metric.get(f"chance_{key}") for key in ("majority", "prior", "prior_low", "prior_high")))
+def read_chance(score: Score) -> Chance:
+    """Return the chance levels of a score."""
+    return Chance(score.chance_majority, score.chance_prior, score.chance_prior_low, score.chance_prior_high)
 
 
 def merge_shares(classes: tuple[Share, ...], shares: Mapping[str, float]) -> tuple[Share, ...]:

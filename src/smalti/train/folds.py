@@ -21,10 +21,10 @@ from ..records import Dynamics, RunFolder, join_dynamics, log_event
 from ..records.layout import (
     DIVERGED,
     DYNAMICS,
-    TRIED_HEADS,
     HISTORY,
     INNER,
     OPERATIONS,
+    TRIED_HEADS,
     name_checkpoint,
     name_dynamics,
     name_policy,

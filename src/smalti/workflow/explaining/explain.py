@@ -165,8 +165,8 @@ def choose_samples(cohort: Cohort, images: int | Sequence[str] | None) -> tuple[
     twice = [name for name, n in Counter(name_heatmap(s.image, ".png") for s in chosen).items() if n > 1]
     if twice:
         raise RunError(
-            f"images that differ in their suffix alone would share {HEATMAPS}/{twice[0]}. Fix: name them with --images, "
-            "one at a time"
+            f"images that differ in their suffix alone would share {HEATMAPS}/{twice[0]}. "
+            "Fix: name them with --images, one at a time"
         )
     return chosen
 
