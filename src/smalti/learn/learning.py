@@ -155,7 +155,8 @@ def _describe(
     # The same interval without the luck of networks.
     bare = measure_margins(replace(last, fold=np.zeros_like(last.fold)), confidence=confidence)[HEADLINE]
     seeds = answer_seeds(
-        width=(end.high or 0.0) - (end.low or 0.0), by_cases=(bare.high or 0.0) - (bare.low or 0.0), networks=count_networks(last),
+        width=(end.high or 0.0) - (end.low or 0.0), by_cases=(bare.high or 0.0) - (bare.low or 0.0),
+        networks=count_networks(last),
         least=LEAST_NETWORKS, spread=float(np.std(end.single, ddof=1)) if len(end.single) > 1 else None,
     )  # fmt: skip
     backbone = answer_backbone(cases, taught=end.taught or 0.0, outer=end.value or 0.0, margin=margin)

@@ -5,9 +5,20 @@ from .cohorts import Asked, CohortRecord, LeftOut, hash_cohort, identify_mask, t
 from .environment import LIBRARIES, Environment, look_at_machine
 from .events import Event, find_last_stage, log_event, log_stage, read_events, sum_seconds
 from .explanation import ExplanationRecord, LookedAt, MapMeasures, MapNumbers, Mean, RemovalCurves
-from .images import Dynamics, Embeddings, Stains, Trace, Traces, join_dynamics
+from .images import Dynamics, Embeddings, FeatureView, Stains, Trace, Traces, join_dynamics
 from .influence import Effects, Influence, Influenced, Source
-from .portfolio import Cost, Done, Expectation, Plan, PlanChoice, PlanData, PlannedMember, UsedTime
+from .portfolio import (
+    Cost,
+    Done,
+    Expectation,
+    MemberRow,
+    Plan,
+    PlanChoice,
+    PlanData,
+    PlannedMember,
+    UsedTime,
+    write_members,
+)
 from .predictions import Ensemble, FoldBlend, FoldRule, Rules
 from .record import Number, Part, Record
 from .run import FEW_CASES, RunFolder, open_run
@@ -49,6 +60,7 @@ __all__ = [
     "Event",
     "Expectation",
     "ExplanationRecord",
+    "FeatureView",
     "FoldBlend",
     "FoldRule",
     "Influence",
@@ -60,6 +72,7 @@ __all__ = [
     "MapNumbers",
     "Margin",
     "Mean",
+    "MemberRow",
     "Number",
     "Part",
     "Plan",
@@ -93,4 +106,5 @@ __all__ = [
     "read_events",
     "sum_seconds",
     "tabulate_samples",
+    "write_members",
 ]

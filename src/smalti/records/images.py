@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..store import read_arrays, write_arrays
-from .layout import STAIN, TRACES
+from .layout import FEATURES, STAIN, TRACES
 from .record import Part, Record
 
 NUMBERS = ("image", "seed", "epoch", "logits")
@@ -64,6 +64,23 @@ class Stains(Record):
     left: dict[str, str]
     left_tiles: dict[str, int]
     references: dict[str, tuple[tuple[float, ...], ...] | tuple[float, ...] | None]
+
+
+class FeatureView(Record):
+    """``features.json``, in a folder of the cache: one view of frozen features of every tile.
+
+    Attributes:
+        size: numbers of a tile.
+        view: number of the view.
+        backbone: its name.
+    """
+
+    FILE: ClassVar[str] = FEATURES
+    FIX: ClassVar[str] = "delete its folder and run again"
+
+    size: int
+    view: int
+    backbone: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)

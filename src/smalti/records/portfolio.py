@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
+import pandas as pd
 import yaml
 from pydantic import ValidationError
 
 from ..errors import RunError
 from ..notation import read_yaml
-from ..store import hash_text, write_atomic
-from .layout import CLOCK, DONE, PLAN
+from ..store import hash_text, write_atomic, write_table
+from .layout import CLOCK, DONE, MEMBERS, PLAN
 from .record import Part, Record, describe_fault
 
 SEAL = "hash"  # of all above it, in the last line
@@ -131,3 +133,24 @@ class Done(Record):
     FILE: ClassVar[str] = DONE
 
     seconds: float
+
+
+class MemberRow(Part):
+    """A row of ``members.csv``: a member, what it was to cost and took, how much it counts, what it scores alone."""
+
+    member: str
+    status: Literal["done", "failed", "left out"] = "left out"
+    reason: str
+    forecast_s: float
+    seconds: float | None = None
+    weight: float | None = None
+    macro_f1: float | None = None
+    low: float | None = None
+    high: float | None = None
+    inner_macro_f1: float | None = None
+
+
+def write_members(folder: Path, rows: Sequence[MemberRow]) -> Path:
+    """Write ``members.csv`` of a run folder."""
+    table = pd.DataFrame([dict(row) for row in rows], columns=list(MemberRow.model_fields))
+    return write_table(folder / MEMBERS, table)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from ..audit import read_findings
 from ..errors import RunError
 from ..records import Trace, Traces
-from ..records.layout import FOLDS, HEATMAPS, SUSPECTS, TRACES
+from ..records.layout import FOLDS, HEATMAP, HEATMAPS, SUSPECTS, TRACES, name_heatmap
 from ..store import read_table, reading
 from ..types import Finding
 
@@ -30,15 +30,10 @@ class Insight:
     folds: dict[str, int]
     suspects: tuple[Finding, ...]
 
-    @property
-    def heatmaps(self) -> Path:
-        """Folder of the heat maps."""
-        return self.run / HEATMAPS
-
     def find_heatmap(self, image: str) -> Path | None:
         """The heat map of an image; None where there is none inside the folder of heat maps."""
-        path = self.heatmaps / PurePosixPath(image).with_suffix(".png")
-        inside = path.is_file() and path.resolve().is_relative_to(self.heatmaps.resolve())
+        path = self.run / name_heatmap(image, HEATMAP)
+        inside = path.is_file() and path.resolve().is_relative_to((self.run / HEATMAPS).resolve())
         return path if inside else None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...records import ExplanationRecord, LookedAt, Mean
-from ...records.layout import HEATMAPS, TILE_SHEET
+from ...records.layout import HEATMAP, HEATMAP_GRADCAM, TILE_SHEET, name_heatmap
 from ..blocks import (
     Block,
     Panels,
@@ -158,9 +158,8 @@ def _show_overlays(record: RunRecord, told: ExplanationRecord) -> list[Block]:
     for title, rows in choose_images(told.images).items():
         pictures = []
         for row in rows:
-            stem = row.image.rpartition(".")[0]
-            for suffix, name in ((".png", told.kind), (".gradcam.png", "Grad-CAM")):
-                picture = encode_picture(record.folder / HEATMAPS, f"{stem}{suffix}", longest_px=OVERLAY_PX)
+            for suffix, name in ((HEATMAP, told.kind), (HEATMAP_GRADCAM, "Grad-CAM")):
+                picture = encode_picture(record.folder, name_heatmap(row.image, suffix), longest_px=OVERLAY_PX)
                 if picture:
                     pictures.append((picture, f"{row.image}: {name}; {_say_image(row)}"))
         if pictures:

@@ -129,8 +129,8 @@ def _say_optimism(scores: Scores) -> str:
     )
     by = ", by case too" if scores.unit == "case" else ""
     return (
-        f"On the inner images that chose the epochs the networks score {format_number(scores.inner[HEADLINE], 2)}{by}; the "
-        f"difference from the score above, the optimism, is {scores.optimism:+.2f}: {meaning}."
+        f"On the inner images that chose the epochs the networks score {format_number(scores.inner[HEADLINE], 2)}{by}; "
+        f"the difference from the score above, the optimism, is {scores.optimism:+.2f}: {meaning}."
     )
 
 
@@ -150,7 +150,8 @@ def write_metrics(record: RunRecord) -> Section:
                 format_range(score.low, score.high) + mark_doubt(score.trustworthy),
                 format_range(min(seeds), max(seeds)) if len(seeds) > 1 else "one seed",
                 format_number(score.chance_majority),
-                f"{format_number(score.chance_prior)} ({format_range(score.chance_prior_low, score.chance_prior_high)})",
+                f"{format_number(score.chance_prior)} "
+                f"({format_range(score.chance_prior_low, score.chance_prior_high)})",
             )
         )
     header = ("metric", "score", f"{percent} interval", "range over seeds", "most frequent class", "guess by shares")

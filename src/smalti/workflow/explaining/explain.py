@@ -22,18 +22,19 @@ from ...records import CohortRecord, Done, ExplanationRecord, LookedAt, MapNumbe
 from ...records.layout import (
     ATTENTION,
     FOLDS,
-    HEATMAPS,
+    HEATMAP,
     MEMBER_RUNS,
     OUT_OF_FOLD,
     TEST,
     TILE_SHEET,
     name_checkpoint,
+    name_heatmap,
 )
 from ...store import read_table, write_arrays, write_atomic
 from ...types import Cohort, Sample, score_columns
 from ..listening import SILENT, Listener
 from ..stages import reopen
-from .heatmaps import find_place, name_heatmap, write_heatmaps
+from .heatmaps import find_place, write_heatmaps
 
 if TYPE_CHECKING:
     from ...explain.explanation import Explanation, Question
@@ -78,7 +79,7 @@ def explain_run(
         album = Album(classes)
         for done, explanation in enumerate(explain_images(experiment, splits, questions, tell=listener.tell)):
             place = find_place(explanation, experiment.store)
-            album.add(explanation, write_heatmaps(folder.path / HEATMAPS, explanation, place, classes=classes))
+            album.add(explanation, write_heatmaps(folder.path, explanation, place, classes=classes))
             listener.tell("heat maps", done + 1, len(questions))
         write_arrays(folder.path / ATTENTION, album.collect_values())
         _write_sheet(folder.path / TILE_SHEET, album, experiment.store)
@@ -162,10 +163,10 @@ def choose_samples(cohort: Cohort, images: int | Sequence[str] | None) -> tuple[
             if name not in by_name:
                 raise _name_missing("image", name, tuple(by_name))
         chosen = tuple(by_name[name] for name in dict.fromkeys(images))
-    twice = [name for name, n in Counter(name_heatmap(s.image, ".png") for s in chosen).items() if n > 1]
+    twice = [name for name, n in Counter(name_heatmap(s.image, HEATMAP) for s in chosen).items() if n > 1]
     if twice:
         raise RunError(
-            f"images that differ in their suffix alone would share {HEATMAPS}/{twice[0]}. "
+            f"images that differ in their suffix alone would share {twice[0]}. "
             "Fix: name them with --images, one at a time"
         )
     return chosen

@@ -11,16 +11,28 @@ from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from ...errors import DivergenceError, PartError, RecipeError, RunError, WeightsError
 from ...evaluate import score_units
 from ...recipe import AUTO, Recipe, load_portfolio
-from ...records import CohortRecord, Done, Ensemble, Influence, RunFolder, Scores, log_event, log_stage, open_run
-from ...records.layout import EMBEDDINGS, INNER, MEMBER_RUNS, MEMBERS, OUT_OF_FOLD, SEALED, TEST
-from ...store import CACHE, hash_text, write_table
+from ...records import (
+    HEADLINE,
+    CohortRecord,
+    Done,
+    Ensemble,
+    Influence,
+    MemberRow,
+    RunFolder,
+    Scores,
+    log_event,
+    log_stage,
+    open_run,
+    write_members,
+)
+from ...records.layout import EMBEDDINGS, INNER, MEMBER_RUNS, OUT_OF_FOLD, SEALED, TEST
+from ...store import CACHE, hash_text
 from ...types import Cohort
 from ..decisions.influence import record_influence, tell_trust
 from ..listening import Listener
@@ -33,7 +45,6 @@ from .candidates import Candidate
 from .clock import Clock
 from .planning import settle_plan
 
-COLUMNS = ("member", "status", "reason", "forecast_s", "seconds", "weight", "macro_f1", "low", "high", "inner_macro_f1")
 LATE = 1.5  # a member is begun while what it needs is at most so much more than what is left
 
 
@@ -65,7 +76,7 @@ def run_portfolio(
     with nullcontext(listener) if whole else clock.running(listener) as heard:
         members = settle_plan(run_folder, ground, plan, splits, cache=runs / CACHE, clock=clock, listener=heard)
         rows = _run_members(members, ground, run_folder, runs=runs, clock=clock, listener=heard)
-        finished = [row["member"] for row in rows if row["status"] == "done"]
+        finished = [row.member for row in rows if row.status == "done"]
         folders = [run_folder.path / MEMBER_RUNS / member for member in finished]
         blend_members(run_folder, ground, plan, folders, influence=influence, listener=heard)
         # The embeddings of the first member that has some, to compare images by.
@@ -84,22 +95,22 @@ def _run_members(
     runs: Path,
     clock: Clock,
     listener: Listener,
-) -> list[dict[str, Any]]:
+) -> list[MemberRow]:
     """Train the members in their order while there is time, the cheapest in any case; rows of the table.
 
     Raises:
         RunError: none could be finished.
     """
-    said, rows = set[str](), list[dict[str, Any]]()
+    said, rows = set[str](), list[MemberRow]()
     for number, member in enumerate(members):
-        done = any(row["status"] == "done" for row in rows)
+        done = any(row.status == "done" for row in rows)
         rest = [m.seconds for m in members[number:] if m.taken]
         # Where nothing is done yet, the cheapest of what is left has its turn whatever the time.
         late = done or member.seconds > min(rest, default=0.0)
         row = _run_member(member, ground, run_folder, runs=runs, clock=clock, listener=listener, said=said, late=late)
         rows.append(row)
-    if not any(row["status"] == "done" for row in rows):
-        reasons = "; ".join(f"{row['member']}: {row['reason']}" for row in rows)
+    if not any(row.status == "done" for row in rows):
+        reasons = "; ".join(f"{row.member}: {row.reason}" for row in rows)
         raise RunError(f"no member of the portfolio was finished ({reasons}). Fix: see there")
     return rows
 
@@ -114,24 +125,23 @@ def _run_member(
     listener: Listener,
     said: set[str],
     late: bool,
-) -> dict[str, Any]:
+) -> MemberRow:
     """Train and score one member, or pass it over; its row of the table. What several members say is passed on once.
 
     With ``late`` it is passed over where what is left of the time is too short for it; without, it is trained even so.
     """
-    row: dict[str, Any] = {"member": member.name, "status": "left out", "reason": member.reason}
-    row |= {"forecast_s": round(member.seconds, 1), "seconds": None}
+    row = MemberRow(member=member.name, reason=member.reason, forecast_s=round(member.seconds, 1))
     if not member.taken:
         return row
     folder, minutes = run_folder.path / MEMBER_RUNS / member.name, run_folder.read_recipe().portfolio.minutes
     if (known := _read_done(folder, ground.cohort)) is not None:
-        return row | {"status": "done", "reason": "", "seconds": known}
+        return row.model_copy(update={"status": "done", "reason": "", "seconds": known})
     left = 60 * minutes - clock.used_s
     if minutes and member.seconds > LATE * left:
         reason = f"about {member.seconds:.0f} s, {max(0.0, left):.0f} s were left when its turn came"
         if late:
             listener.say(f"{member.name} is left out: {reason}")
-            return row | {"reason": reason}
+            return row.model_copy(update={"reason": reason})
         listener.say(f"{member.name} is trained all the same ({reason}): no member is done, and none left is cheaper")
     began = time.monotonic()
 
@@ -149,10 +159,10 @@ def _run_member(
             predict(experiment, splits, listener=quiet)
     except (DivergenceError, PartError, RecipeError, WeightsError) as error:  # of this member alone
         listener.say(f"{member.name} failed and is left out: {error}")
-        return row | {"status": "failed", "reason": str(error)}
+        return row.model_copy(update={"status": "failed", "reason": str(error)})
     seconds = round(time.monotonic() - began, 1)
     Done(seconds=seconds).write(folder)
-    return row | {"status": "done", "reason": "", "seconds": seconds}
+    return row.model_copy(update={"status": "done", "reason": "", "seconds": seconds})
 
 
 def _read_done(folder: Path, cohort: Cohort) -> float | None:
@@ -166,16 +176,16 @@ def _read_done(folder: Path, cohort: Cohort) -> float | None:
     return None
 
 
-def _write_members(run_folder: RunFolder, rows: list[dict[str, Any]], *, listener: Listener) -> None:
+def _write_members(run_folder: RunFolder, rows: list[MemberRow], *, listener: Listener) -> None:
     """Write ``members.csv``: how much each member counts, and what it scores alone."""
     classes, plan = CohortRecord.read(run_folder.path).classes, run_folder.read_recipe()
     scoring, cases = read_unit(run_folder.path)
     record = Ensemble.read(run_folder.path).folds
     weights = pd.DataFrame([row.weights or {} for row in record]).mean()
-    for row in rows:
-        if row["status"] != "done":
+    for number, row in enumerate(rows):
+        if row.status != "done":
             continue
-        member = RunFolder(run_folder.path / MEMBER_RUNS / row["member"])
+        member = RunFolder(run_folder.path / MEMBER_RUNS / row.member)
         scores = score_units(
             member.read_out_of_fold(), scoring, classes=classes, cases=cases, inner=member.read_inner(),
             confidence=plan.evaluate.confidence,
@@ -183,11 +193,11 @@ def _write_members(run_folder: RunFolder, rows: list[dict[str, Any]], *, listene
         scores = tell_trust(scores, Influence.read(member.path), None)
         scores.write(member.path)
         score, inner = scores.headline, scores.inner
-        row |= {"weight": weights.get(row["member"]), "macro_f1": score.value}
-        row |= {"low": score.low, "high": score.high, "inner_macro_f1": inner and inner["macro_f1"]}
-    write_table(run_folder.path / MEMBERS, pd.DataFrame(rows, columns=list(COLUMNS)))
+        found = {"weight": weights.get(row.member), "macro_f1": score.value, "low": score.low, "high": score.high}
+        rows[number] = row.model_copy(update=found | {"inner_macro_f1": inner and inner[HEADLINE]})
+    write_members(run_folder.path, rows)
     if len(weights):
-        shares = ", ".join(f"{row['member']} {row['weight']:.2f}" for row in rows if row["status"] == "done")
+        shares = ", ".join(f"{row.member} {row.weight:.2f}" for row in rows if row.status == "done")
         notes = "; ".join(dict.fromkeys(row.note for row in record if row.note))
         listener.say(
             f"shares of the members, by inner cases ({plan.ensemble.method}{notes and '; ' + notes}): {shares}"
