@@ -293,7 +293,8 @@ def draw_comparison(folder: Path, names: list[str]) -> None:
         rows.append({**rows[0], "name": name, "against": names[0], "difference": difference})
     content = {
         "names": names, "classes": CLASSES, "unit": "image", "unit_reason": "", "n_images": 85,
-        "n_units": 85, "n_cases": 70, "confidence": 0.9, "alpha": 0.1, "margin": 0.0, "trustworthy": False, "reason": "there are only 7 cases", "notes": ["a note"], "rows": rows,
+        "n_units": 85, "n_cases": 70, "confidence": 0.9, "alpha": 0.1, "margin": 0.0,
+        "trustworthy": False, "reason": "there are only 7 cases", "notes": ["a note"], "rows": rows,
     }  # fmt: skip
     Comparison.model_validate(content).write(folder)
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from .. import store
 from ..errors import Problem
+from ..records import Embeddings
 from ..types import Cohort, Finding
 from .checks.registered import CHECKS, LABEL_CHECKS, Digest, NotApplicable, Partial
-from .labels.evidence import Evidence, read_embeddings
+from .labels.evidence import Evidence
 from .measure.digest import ImageDigest, digest_sample
 
 WORKERS = 2
@@ -49,7 +50,7 @@ def audit_cohort(
         progress: called with images looked at and images in all.
         problems: what reading the data folder found; the images concerned are not in the cohort.
         evidence: of a trained run, for checks that need one.
-        embeddings: of all images, as `write_embeddings` wrote them, for the check ``foreign``.
+        embeddings: of all images, for the check ``foreign``.
 
     Raises:
         PartError: no check has this name.
@@ -59,7 +60,9 @@ def audit_cohort(
     names = tuple(entry.name for entry in CHECKS) if checks is None else checks
     for name in names:
         CHECKS.find(name)
-    points = None if embeddings is None else read_embeddings(embeddings, tuple(s.image for s in cohort.samples))
+    points = (
+        None if embeddings is None else Embeddings.read_file(embeddings).order(tuple(s.image for s in cohort.samples))
+    )
     images = _digest_cohort(cohort, progress) if names else []
     digest = Digest(cohort, images, problems=problems, evidence=evidence, embeddings=points)
     return _carry_out(names, cohort, digest)

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..models import BagReader, UpperPart, cut_backbone
+from ..records.layout import EXPLAINED
 from ..samples import iterate_ahead, normalise_tiles
 from ..store import hash_code, hash_text, read_arrays, write_arrays
 from ..train import Experiment, GuideSource, load_network, read_chunks
@@ -95,7 +96,7 @@ def explain_images(
     The images must be of the cohort, and the folds trained.
     """
     key = hash_text(hash_code("smalti.explain.explanation"), experiment.store.key)
-    folder = experiment.run.predictions / "explained" / key
+    folder = experiment.run.path / EXPLAINED / key
     groups = _group_splits(experiment, splits)
     total, done = len(groups) * len(questions), 0
     for group in groups:

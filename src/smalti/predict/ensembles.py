@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 
 from ..errors import DataError, Problem
 from ..metrics import SMALLEST_PROBABILITY, macro_f1_of_confusions, predict_classes
+from ..records import FoldBlend
+from ..records.layout import INNER, OUT_OF_FOLD, name_prediction
 from ..registry import Registry
 from ..types import PREDICTION_COLUMNS, SCORE_PREFIX, score_columns
 
@@ -56,15 +58,14 @@ class Combined:
     Attributes:
         inner: its scores of the rows that it was fitted on, which are optimistic; they give the optimism.
         outer, test, sealed: its scores of rows that had no say.
-        record: for each seed and fold ``seed, fold, method, n_inner, weights`` (member -> weight, or None), ``C`` (of
-            the logistic regression, or None), ``temperature`` and ``note``.
+        record: how the members were combined in each seed and fold.
     """
 
     inner: Table
     outer: Table
     test: Table | None
     sealed: Table | None
-    record: list[dict[str, Any]]
+    record: tuple[FoldBlend, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,12 +163,20 @@ def combine_folds(members: Sequence[Member], classes: tuple[str, ...], method: s
             part = cast(Part, parts[name])
             if key in part.folds:
                 scores[part.folds[key]] = blend.apply(part.scores[:, part.folds[key]])
-        head = {"seed": key[0], "fold": key[1], "method": method, "n_inner": inner.y_true.size}
-        record.append({
-            **head, "weights": blend.weights, "C": blend.C, "temperature": blend.temperature, "note": blend.note,
-        })  # fmt: skip
+        record.append(
+            FoldBlend(
+                seed=key[0],
+                fold=key[1],
+                method=method,
+                n_inner=inner.y_true.size,
+                weights=blend.weights,
+                C=blend.C,
+                temperature=blend.temperature,
+                note=blend.note,
+            )
+        )
     tables = {name: _write_table(cast(Part, parts[name]).head, scores, classes) for name, scores in filled.items()}
-    return Combined(tables["inner"], tables["outer"], tables.get("test"), tables.get("sealed"), record)
+    return Combined(tables["inner"], tables["outer"], tables.get("test"), tables.get("sealed"), tuple(record))
 
 
 def average_seeds(members: Sequence[Member], classes: tuple[str, ...], method: str) -> Combined:
@@ -188,7 +197,7 @@ def average_seeds(members: Sequence[Member], classes: tuple[str, ...], method: s
     )
     inner = plain.inner[plain.inner["seed"] == first].assign(seed=0).reset_index(drop=True)
     note = f"outer scores: mean over {plain.outer['seed'].nunique()} seeds; inner scores: seed {first} alone"
-    record = [{**row, "seed": 0, "note": note} for row in plain.record if row["seed"] == first]
+    record = tuple(row.model_copy(update={"seed": 0, "note": note}) for row in plain.record if row.seed == first)
     return Combined(inner, outer, test, sealed, record)
 
 
@@ -325,10 +334,10 @@ def _find_problems(members: Sequence[Member], classes: tuple[str, ...], partial:
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield Problem("repeated-member", "ensemble.members", f"'{name}' is named twice.", "name it once")
     for part in PARTS:
-        file = "out_of_fold.csv" if part == "outer" else f"{part}.csv"
+        file = OUT_OF_FOLD if part == "outer" else name_prediction(part)
         usable = []
         for member in members:
-            table, place = getattr(member, part), f"{member.name}/predictions/{file}"
+            table, place = getattr(member, part), f"{member.name}/{file}"
             faults = [] if table is None else list(_find_faults(table, classes, part, partial))
             yield from (Problem(code, place, message, fix) for code, message, fix in faults)
             if "missing-column" not in (code for code, _, _ in faults):
@@ -405,7 +414,7 @@ def _find_leaks(member: Member) -> Iterator[Problem]:
     if whole and (both := _list_rows(member.inner, columns) & _list_rows(member.outer, columns)):
         said = _quote(f"{case} (seed {seed}, fold {fold})" for seed, fold, case in sorted(both))
         message = f"{len(both)} cases are both inner and outer: {said}."
-        yield Problem("leak", f"{member.name}/predictions/inner.csv", message, "split by case and train again")
+        yield Problem("leak", f"{member.name}/{INNER}", message, "split by case and train again")
 
 
 def _quote(names: Iterable[Any]) -> str:

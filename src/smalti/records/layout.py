@@ -5,6 +5,8 @@ Each name is a path below its folder: ``run / OUT_OF_FOLD``. No other module spe
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
+
 # A run folder.
 RECIPE = "recipe.yaml"  # the resolved recipe
 PLAN = "plan.yaml"  # of a portfolio: what it chose and why
@@ -21,7 +23,7 @@ EVENTS = "events.log"
 STAIN = "stain.json"
 HISTORY = "history.csv"
 DIVERGED = "diverged.csv"  # folds whose weights became NaN
-HEADS = "heads.csv"  # strengths that were tried for heads that are solved
+TRIED_HEADS = "heads.csv"  # strengths that were tried for heads that are solved
 OPERATIONS = "operations.csv"  # augmentations that were tried
 MEMBERS = "members.csv"  # of a portfolio
 SCORES = "scores.json"
@@ -55,6 +57,7 @@ DYNAMICS = f"{PREDICTIONS}/dynamics.npz"
 EMBEDDINGS = f"{PREDICTIONS}/embeddings.npz"
 ATTENTION = f"{PREDICTIONS}/attention.npz"
 FOLD_TABLES = f"{PREDICTIONS}/folds"
+EXPLAINED = f"{PREDICTIONS}/explained"  # what one pass finds about an image
 
 # A ladder, a search, a learning curve, a comparison.
 LADDER = "ladder.json"
@@ -79,6 +82,10 @@ ARTICLE = "article"
 ARTICLE_ZIP = "article.zip"
 RUNS_REPORT = "report"  # in the folder of all runs: the page about many runs
 
+# After the name of an image in the folder of heat maps: of the shown class; Grad-CAM of it, and of the label.
+HEATMAP, HEATMAP_GRADCAM, HEATMAP_GRADCAM_LABEL = ".png", ".gradcam.png", ".gradcam-label.png"
+HEATMAP_OUTLINES = ".geojson"
+
 # The folder of all runs.
 BEST = "best.json"
 SEAL_SUFFIX = ".seal.json"  # after the name of the data folder
@@ -87,6 +94,10 @@ DECISIONS_SUFFIX = ".decisions.csv"  # likewise
 # The cache.
 HASHES = "hashes.json"  # of files, by size and time
 FEATURES = "features.json"
+FEATURE_VALUES = "features.f32"
+POINTS = "embeddings"  # of whole images, for the audit
+
+AUDIT_SUFFIX = ".audit"  # folder of the audit of a data folder, beside the runs
 
 
 def name_prediction(table: str) -> str:
@@ -94,9 +105,19 @@ def name_prediction(table: str) -> str:
     return f"{PREDICTIONS}/{table}.csv"
 
 
+def name_fold_table(part: str, split: str) -> str:
+    """Return the path of the predictions of one fold, from which an interrupted run goes on."""
+    return f"{FOLD_TABLES}/{part}-{split}.csv"
+
+
 def name_checkpoint(split: str) -> str:
     """Return the path of the weights of a fold and seed, such as ``fold0-seed0``."""
     return f"{CHECKPOINTS}/{split}.safetensors"
+
+
+def name_heatmap(image: str, suffix: str) -> str:
+    """Return the path of a heat map, or of what is written beside it, by the name of the image."""
+    return f"{HEATMAPS}/{PurePosixPath(image).with_suffix(suffix).as_posix()}"
 
 
 def name_policy(split: str) -> str:

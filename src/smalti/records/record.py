@@ -54,6 +54,7 @@ class Record(Part):
     VERSION: ClassVar[int | None] = None
     FIX: ClassVar[str] = "delete it and run the stage again"
     OLD: ClassVar[str] = "run the same command again under another --name"
+    LIST: ClassVar[str] = ""  # the one field, where the file holds its rows alone
 
     @classmethod
     def locate(cls, folder: Path) -> Path:
@@ -91,6 +92,8 @@ class Record(Part):
                         f"{cls.VERSION}). Fix: {cls.OLD}"
                     )
                 text = json.dumps(content)
+            if cls.LIST:
+                text = f'{{"{cls.LIST}": {text}}}'
             try:
                 return cls.model_validate_json(text)
             except ValidationError as error:
@@ -104,8 +107,10 @@ class Record(Part):
         """Write the record to a file of any name, atomically."""
         return write_json(path, self.dump())
 
-    def dump(self) -> dict[str, Any]:
+    def dump(self) -> Any:
         """Return what the file holds."""
+        if self.LIST:
+            return self.model_dump()[self.LIST]
         return ({} if self.VERSION is None else {"version": self.VERSION}) | self.model_dump()
 
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..records import CohortRecord, Scores
 from ..records.ladder import ChanceLevels
 from .record import RunRecord
 
@@ -52,7 +51,7 @@ def describe_dataset(
     """Return a data set from one run on it; what is given overrides what the run tells."""
     if record is None:
         return Dataset(name, n_images, n_cases, chance=chance)
-    cohort, scores = CohortRecord.find(record.folder), Scores.find(record.folder)
+    cohort, scores = record.cohort, record.scores
     reasons = Counter(" ".join(row.reason.split()) for row in cohort.left_out) if cohort else None
     classes: tuple[Share, ...] = ()
     if record.samples is not None:

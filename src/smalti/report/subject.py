@@ -34,7 +34,6 @@ class Subject:
         margin: within which a difference is practically equal; 0 where that was not asked.
         recipe: knob -> value that all candidates start from (first rung, the run, or the commonest values).
         record: the run that tells about data, method and machine; None where no run folder is there.
-        scores: of that run.
         choice: what the highest score is worth, since the cases that score it chose it.
         picked: what choosing by inner images alone scores, in words; empty where that could not be done.
         comparison: the paired comparison of many runs, where there is one.
@@ -55,11 +54,15 @@ class Subject:
     finished: str = ""
     recipe: Mapping[str, Any] = field(default_factory=dict)
     record: RunRecord | None = None
-    scores: Scores | None = None
     choice: CorrectedChoice | None = None
     picked: str = ""
     comparison: Comparison | None = None
     scoring: tuple[str, ...] = ()
+
+    @property
+    def scores(self) -> Scores | None:
+        """The scores of the run that tells about data and method."""
+        return self.record.scores if self.record else None
 
     @property
     def champion(self) -> Candidate | None:
@@ -124,7 +127,7 @@ def read_ladder(folder: Path) -> Subject:
     return Subject(
         "ladder", folder, result.ladder, candidates, (dataset,), about=result.about, best=result.best,
         confidence=result.confidence, alpha=result.alpha, margin=result.margin, started=result.started,
-        finished=result.finished or "", recipe=_read_recipe(record), record=record, scores=_read_scores(record),
+        finished=result.finished or "", recipe=_read_recipe(record), record=record,
         choice=result.choice, picked=result.inner_choice.words if result.inner_choice else "", scoring=result.scoring,
     )  # fmt: skip
 
@@ -139,14 +142,13 @@ def read_single(folder: Path, *, title: str = "") -> Subject:
     data = name_folder(str(record.root)) if record.root else "data"
     candidate = Candidate(
         record.name, run=record.name, data=data, scores=drop_unknown(scores.metrics),
-        started=str((record.environment or {}).get("started") or ""), n_images=scores.n_images, n_cases=scores.n_cases,
+        started=record.environment.started if record.environment else "", n_images=scores.n_images, n_cases=scores.n_cases,
         n_seeds=scores.n_seeds, optimism=scores.optimism, trustworthy=scores.interval.trustworthy,
         trust_reason=scores.interval.reason, unit=scores.unit, as_given=scores.as_given,
     )  # fmt: skip
     return Subject(
         "run", folder, title or record.name, (candidate,), (describe_dataset(data, record),), best=record.name,
         confidence=scores.interval.confidence, started=candidate.started, recipe=_read_recipe(record), record=record,
-        scores=scores,
     )  # fmt: skip
 
 
@@ -171,7 +173,7 @@ def gather_runs(entries: Sequence[Entry], *, folder: Path, title: str) -> Subjec
     for name, entry in {names[_key_data(e)]: e for e in ordered[::-1] if e.status == "finished"}.items():
         record = _read_first([entry.path])
         known = None
-        if _read_scores(record) is None:
+        if record is None or record.scores is None:
             known = ChanceLevels(majority=None, prior=entry.chance_prior, prior_low=None, prior_high=None)
         datasets.append(describe_dataset(name, record, n_images=entry.n_images, n_cases=entry.n_cases, chance=known))
     highest = find_highest(candidates) if len(datasets) == 1 else None
@@ -180,7 +182,7 @@ def gather_runs(entries: Sequence[Entry], *, folder: Path, title: str) -> Subjec
     return Subject(
         "runs", folder, title or folder.name, tuple(candidates), tuple(reversed(datasets)),
         best=highest.name if highest else None, started=candidates[0].started if candidates else "", recipe=common,
-        record=first, scores=_read_scores(first), comparison=found, **levels,
+        record=first, comparison=found, **levels,
     )  # fmt: skip
 
 
@@ -229,10 +231,6 @@ def _read_first(paths: Iterable[Path]) -> RunRecord | None:
             with suppress(RunError):  # a damaged run among many has its own row that says so
                 return read_record(RunFolder(path))
     return None
-
-
-def _read_scores(record: RunRecord | None) -> Scores | None:
-    return None if record is None else Scores.find(record.folder)
 
 
 def _read_recipe(record: RunRecord | None) -> Mapping[str, Any]:

@@ -8,13 +8,13 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import NamedTuple, cast
 
 from .. import store
 from ..audit import CHECKS, Audit, append_decisions, find_bound_cases, hold_decisions, validate_decisions
-from ..audit.labels.traces import Trace
 from ..audit.repairs import REPAIRS
 from ..errors import DataError
+from ..records import Trace
 from ..types import Action, Cohort, Content, Decision, Finding, Sample
 from .insight import Insight
 from .ledger import UNDO, Ledger
@@ -29,6 +29,14 @@ POSSIBLE: dict[str, tuple[Action, ...]] = {
 }
 GLANCE_S = 5.0  # the data folder is looked at no more often than this
 GLANCE_SHARE = 0.02  # nor for more than this share of the time
+
+
+class News(NamedTuple):
+    """What changed since a version: the version now; see `Ledger.news` for ``all`` and ``decisions``."""
+
+    at: str
+    all: bool
+    decisions: dict[str, Decision | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +122,14 @@ class Desk:
             self._ledger.follow()
             return {image: made for image, made in self._ledger.settled.items() if image in self.cards}
 
-    def news(self, version: str) -> dict[str, Any]:
-        """What changed since a version: ``at`` the version now, ``all`` and ``decisions`` as `Ledger.news` says."""
+    def news(self, version: str) -> News:
+        """Return what changed since a version."""
         with self._lock:
             self._ledger.follow()
             whole, decisions = self._ledger.news(version)
             # Rows about images of a folder that shares this file are not on the desk.
             mine = {image: made for image, made in decisions.items() if image in self.cards}
-            return {"at": self._ledger.version, "all": whole, "decisions": mine}
+            return News(self._ledger.version, whole, mine)
 
     def history(self, image: str) -> list[Decision]:
         """Rows about an image that were not undone, the latest last."""

@@ -22,6 +22,7 @@ from starlette.routing import Route
 
 from ..errors import DataError, FaultError, SmaltiError
 from ..faults import explain_fault
+from ..records.layout import HEATMAPS
 from ..types import Decision
 from .address import take_address
 from .desk import Card, Desk
@@ -69,7 +70,7 @@ def make_app(desk: Desk, token: str, *, port: int | None = None) -> Starlette:
     app.state.writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="writer")
     app.state.desk = desk
     app.state.pictures = Pictures(desk.cohort.root, bits={s.path: s.bits for s in desk.cohort.samples})
-    app.state.heatmaps = Pictures(desk.insight.heatmaps) if desk.insight else None
+    app.state.heatmaps = Pictures(desk.insight.run / HEATMAPS) if desk.insight else None
     return app
 
 
@@ -125,7 +126,7 @@ def _send_state(request: Request) -> Response:
     return JSONResponse({"classes": desk.cohort.classes, "cards": cards, "who": desk.who, **_read_news(desk, "")})
 
 
-def _describe(card: Card) -> dict[str, Any]:
+def _describe(card: Card) -> dict[str, object]:
     findings = [{"code": f.code, "severity": f.severity} for f in card.findings]
     about = {"image": card.image, "label": card.label, "part": card.part, "fold": card.fold, "findings": findings}
     return {
@@ -140,10 +141,10 @@ def _send_news(request: Request) -> Response:
     return JSONResponse(_read_news(request.app.state.desk, request.query_params.get("at", "")))
 
 
-def _read_news(desk: Desk, version: str) -> dict[str, Any]:
+def _read_news(desk: Desk, version: str) -> dict[str, object]:
     news = desk.news(version)
-    decisions = {image: made and _tell(made) for image, made in news["decisions"].items()}
-    return {**news, "decisions": decisions, "stamp": desk.stamp, "changed": desk.changed()}
+    decisions = {image: made and _tell(made) for image, made in news.decisions.items()}
+    return {"at": news.at, "all": news.all, "decisions": decisions, "stamp": desk.stamp, "changed": desk.changed()}
 
 
 def _tell(made: Decision) -> dict[str, str]:
@@ -175,7 +176,7 @@ def _send_card(request: Request) -> Response:
     })  # fmt: skip
 
 
-def _detail(card: Card, position: int) -> dict[str, Any]:
+def _detail(card: Card, position: int) -> dict[str, object]:
     finding = card.findings[position]
     # Another label is that of all its images.
     mine = finding.images[0] == card.image or finding.proposal == "relabel"
@@ -211,7 +212,7 @@ async def _decide(request: Request) -> Response:
         return PlainTextResponse("entry must name this act: 1 to 40 letters, digits or -", 400)
     undone, action = words.pop("undone"), words.pop("action")
 
-    def write() -> dict[str, Any]:
+    def write() -> dict[str, object]:
         if request.url.path == "/undo":
             added = desk.undo(undone, entry=entry)
         else:

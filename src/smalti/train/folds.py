@@ -6,7 +6,6 @@ from __future__ import annotations
 import copy
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,11 +14,21 @@ import torch
 from numpy.typing import NDArray
 
 from .. import recipe
-from ..audit import DYNAMICS_NAME, Dynamics, join_dynamics, write_dynamics
 from ..errors import RecipeError
 from ..models import NORMS, Head, Network, add_mask_channel
 from ..recipe import STEPS
-from ..records import RunFolder, log_event
+from ..records import Dynamics, RunFolder, join_dynamics, log_event
+from ..records.layout import (
+    DIVERGED,
+    DYNAMICS,
+    HISTORY,
+    INNER,
+    OPERATIONS,
+    TRIED_HEADS,
+    name_checkpoint,
+    name_dynamics,
+    name_policy,
+)
 from ..samples import Augmentation, BagBatches, find_chances, parse_policy, write_policy
 from ..store import write_table
 from ..types import HISTORY_COLUMNS, PREDICTION_COLUMNS, Cohort, Split, score_columns
@@ -48,45 +57,40 @@ def train_folds(experiment: Experiment, splits: tuple[Split, ...], *, tell: Tell
     """
     run = experiment.run
     for split in splits:
-        if not (run.checkpoints / f"{split.name}.safetensors").is_file():
+        if not (run.path / name_checkpoint(split.name)).is_file():
             train_split(experiment, split, tell=tell)
             log_event(run.path, "trained", split=split.name)
-    checkpoints = [read_checkpoint(run.checkpoints / f"{split.name}.safetensors") for split in splits]
+    checkpoints = [read_checkpoint(run.path / name_checkpoint(split.name)) for split in splits]
     history = pd.DataFrame([row for c in checkpoints for row in c["history"]], columns=list(HISTORY_COLUMNS))
-    write_table(run.path / "history.csv", history)
-    write_table(run.predictions / "inner.csv", tabulate_inner(experiment, splits))
+    write_table(run.path / HISTORY, history)
+    write_table(run.path / INNER, tabulate_inner(experiment, splits))
     _record_explored(run, splits, checkpoints)
     diverged = [row for content in checkpoints for row in content.get("diverged", ())]
     if diverged:
-        write_table(run.path / "diverged.csv", pd.DataFrame(diverged))
-    parts = [path for path in (find_dynamics(run, split) for split in splits) if path.is_file()]
+        write_table(run.path / DIVERGED, pd.DataFrame(diverged))
+    parts = [path for path in (run.path / name_dynamics(split.name) for split in splits) if path.is_file()]
     if parts:
-        join_dynamics(parts, run.predictions / DYNAMICS_NAME)
+        join_dynamics(parts).write_file(run.path / DYNAMICS)
     tried = [row for content in checkpoints for row in content["tried"]]
     if tried:
-        write_table(run.path / "heads.csv", pd.DataFrame(tried))
+        write_table(run.path / TRIED_HEADS, pd.DataFrame(tried))
 
 
 def _record_explored(run: RunFolder, splits: tuple[Split, ...], checkpoints: list[dict[str, Any]]) -> None:
     """Write ``operations.csv`` and ``policies/`` where augmentations were looked at or learned."""
     rows = [row for content in checkpoints for row in content.get("operations", ())]
     if rows:
-        write_table(run.path / "operations.csv", pd.DataFrame(rows))
+        write_table(run.path / OPERATIONS, pd.DataFrame(rows))
     for split, content in zip(splits, checkpoints, strict=True):
         if content.get("policy") is not None:
-            write_policy(run.policies / f"{split.name}.yaml", parse_policy(content["policy"], where=split.name))
-
-
-def find_dynamics(run: RunFolder, split: Split) -> Path:
-    """Where the dynamics of one fold are kept; there is no file where nothing was watched."""
-    return run.predictions / "folds" / f"dynamics-{split.name}.npz"
+            write_policy(run.path / name_policy(split.name), parse_policy(content["policy"], where=split.name))
 
 
 def tabulate_inner(experiment: Experiment, splits: tuple[Split, ...]) -> pd.DataFrame:
     """Prediction table of the inner images of every fold, as they were when they chose."""
     tables = []
     for split in splits:
-        content = read_checkpoint(experiment.run.checkpoints / f"{split.name}.safetensors")
+        content = read_checkpoint(experiment.run.path / name_checkpoint(split.name))
         tables.append(tabulate_scores(experiment.cohort, split, content["inner"].numpy(), content["inner_logits"]))
     return pd.concat(tables, ignore_index=True)
 
@@ -140,8 +144,8 @@ def train_split(experiment: Experiment, split: Split, *, tell: Tell | None = Non
         weights = {name: value for name, value in weights.items() if not name.startswith("backbone.")}
     history = [row for part in passes for row in part.history]
     if first.watched:
-        path = find_dynamics(experiment.run, split)
-        write_dynamics(path, _tabulate_watched(experiment.cohort, split, first.watched))
+        watched = _tabulate_watched(experiment.cohort, split, first.watched)
+        watched.write_file(experiment.run.path / name_dynamics(split.name))
     content = {"weights": dict(weights), "history": history, "inner_logits": first.inner_logits}
     content |= {"inner": torch.from_numpy(first.inner), "tried": first.tried}
     content["diverged"] = [
@@ -151,7 +155,7 @@ def train_split(experiment: Experiment, split: Split, *, tell: Tell | None = Non
     ]
     if first.explored is not None:
         content |= first.explored.describe(split)
-    write_checkpoint(experiment.run.checkpoints / f"{split.name}.safetensors", content)
+    write_checkpoint(experiment.run.path / name_checkpoint(split.name), content)
     for path in experiment.run.checkpoints.glob(f"{split.name}.*.progress"):
         path.unlink()
 
@@ -248,7 +252,7 @@ def _open_backbone(experiment: Experiment, network: Network) -> None:
 def load_network(experiment: Experiment, split: Split) -> Network:
     """The trained network of one fold, in eval mode."""
     network = build_network(experiment, seed=0)
-    weights = read_checkpoint(experiment.run.checkpoints / f"{split.name}.safetensors")["weights"]
+    weights = read_checkpoint(experiment.run.path / name_checkpoint(split.name))["weights"]
     if any(name.startswith("backbone.") for name in weights):
         _open_backbone(experiment, network)
         network.load_state_dict(weights)

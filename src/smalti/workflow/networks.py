@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..audit import EMBEDDINGS_NAME, write_embeddings
 from ..errors import RecipeError
 from ..recipe import Recipe
-from ..records import RunFolder, log_stage
+from ..records import Embeddings, RunFolder, log_stage
+from ..records.layout import DIVERGED, EMBEDDINGS
 from ..store import read_table
 from ..types import Split
 from .listening import SILENT, Listener
@@ -45,13 +45,13 @@ def train_networks(
 
 def warn_of_divergence(run: RunFolder, *, listener: Listener) -> None:
     """Say where weights stopped being numbers."""
-    path = run.path / "diverged.csv"
+    path = run.path / DIVERGED
     if not path.is_file():
         return
     for row in read_table(path, "seed", "fold", "phase", "epoch").itertuples():
         listener.say(
-            f"seed {row.seed}, fold {row.fold}: phase {row.phase} diverged in epoch {row.epoch} (weights that are no "
-            "numbers); what was best before is kept. A lower rate or a warm-up may prevent it"
+            f"seed {row.seed}, fold {row.fold}: training diverged in epoch {row.epoch} of phase {row.phase} (NaN "
+            "weights); the best earlier weights are kept. A lower rate or a warm-up may prevent it"
         )
 
 
@@ -74,7 +74,7 @@ def predict(experiment: Experiment, splits: tuple[Split, ...], *, listener: List
         embeddings = experiment.compare_images()
         if embeddings is not None:
             images = tuple(s.image for s in cohort.labelled)
-            write_embeddings(experiment.run.predictions / EMBEDDINGS_NAME, images, embeddings.numpy())
+            Embeddings(images, embeddings.numpy()).write_file(experiment.run.path / EMBEDDINGS)
         if cohort.unlabelled:
             submit(
                 experiment.run, cohort, settled["test"], inner=inner, scores=tables["test"],

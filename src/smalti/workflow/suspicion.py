@@ -4,17 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..audit import (
-    SUSPECTS_NAME,
-    TRACES_NAME,
-    Audit,
-    find_suspects,
-    read_evidence,
-    trace_images,
-    write_findings,
-    write_traces,
-)
-from ..records import RunFolder, log_stage
+from ..audit import Audit, find_suspects, read_evidence, trace_images, write_findings
+from ..records import RunFolder, Traces, log_stage
+from ..records.layout import SUSPECTS
 
 
 def suspect_run(path: str | Path) -> Audit:
@@ -28,6 +20,6 @@ def suspect_run(path: str | Path) -> Audit:
         evidence = read_evidence(folder.path)
         findings, outcomes = find_suspects(evidence)
         audit = Audit(tuple(findings), outcomes)
-        write_findings(folder.path / SUSPECTS_NAME, audit)
-        write_traces(folder.path / TRACES_NAME, trace_images(evidence))
+        write_findings(folder.path / SUSPECTS, audit)
+        Traces(images=tuple(trace_images(evidence))).write(folder.path)
     return audit

@@ -86,8 +86,8 @@ def draw_figures(subject: Subject) -> list[Drawing]:
         return drawings
     score, calibration = subject.scores.headline, subject.scores.calibration
     if None not in (score.low, score.high):
-        drawings.append(draw_headline(score.model_dump(), name="macro-F1", words=""))
-    drawings.append(draw_reliability([one.model_dump() for one in calibration.bins], words=""))
+        drawings.append(draw_headline(score, name="macro-F1", words=""))
+    drawings.append(draw_reliability(calibration.bins, words=""))
     return drawings
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
 import pandas as pd
 
+from ...records import Environment
 from ..blocks import Block, Listing, Panels, Paragraph, Section, Table, count_things, format_percent, not_applicable
 from ..figures.plots import draw_curves
 from ..record import RunRecord
@@ -26,35 +26,30 @@ def write_data(record: RunRecord) -> Section:
     if cohort is None:
         return not_applicable("data", "Data", "there is no cohort.json")
     text = (
-        f"{count_things(cohort['n_labelled'], 'labelled image')} of {count_things(cohort['n_cases'], 'case')}, "
-        f"{count_things(cohort['n_unlabelled'], 'unlabelled image')}; layout '{cohort['layout']}', read from "
-        f"{cohort['root']}."
+        f"{count_things(cohort.n_labelled, 'labelled image')} of {count_things(cohort.n_cases, 'case')}, "
+        f"{count_things(cohort.n_unlabelled, 'unlabelled image')}; layout '{cohort.layout}', read from {cohort.root}."
     )
     blocks: list[Block] = [Paragraph(text)]
-    if cohort.get("notes"):
-        blocks.append(Paragraph(f"Reading the folder: {'; '.join(str(note) for note in cohort['notes'])}.", "note"))
+    if cohort.notes:
+        blocks.append(Paragraph(f"Reading the folder: {'; '.join(cohort.notes)}.", "note"))
     if record.samples is not None:
         blocks.append(_tabulate_classes(record.samples))
-    if repaired := cohort.get("repaired", []):
-        number = count_things(len(repaired), "image")
-        blocks.append(Paragraph(f"Repaired before tiles were cut, by decision: {number} ({_list_names(repaired)})."))
+    if repaired := cohort.repaired:
+        number, more = count_things(len(repaired), "image"), len(repaired) - MOST_NAMES
+        names = ", ".join(repaired[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+        blocks.append(Paragraph(f"Repaired before tiles were cut, by decision: {number} ({names})."))
     if record.stain is not None:
-        text = f"Stain normalised ({record.stain['normalise']}) to the training cases of each fold"
-        blocks.append(Paragraph(f"{text}: {record.stain['summary']}"))
-    left_out = cohort.get("left_out", [])
+        text = f"Stain normalised ({record.stain.normalise}) to the training cases of each fold"
+        blocks.append(Paragraph(f"{text}: {record.stain.summary}"))
+    left_out = cohort.left_out
     if not left_out:
         return Section("data", "Data", [*blocks, Paragraph("No image was left out.")])
-    rows = [(str(row["image"]), str(row["reason"]), str(row["who"])) for row in left_out[:MOST_ROWS]]
+    rows = [(row.image, row.reason, row.who) for row in left_out[:MOST_ROWS]]
     caption = f"{count_things(len(left_out), 'image')} left out (decisions.csv)"
     if len(left_out) > MOST_ROWS:
         caption += f"; the first {MOST_ROWS} are shown"
     table = Table(("image", "reason", "decided by"), rows, caption, text_columns=3)
     return Section("data", "Data", [*blocks, table])
-
-
-def _list_names(images: list[str]) -> str:
-    more = f" and {len(images) - MOST_NAMES} more" if len(images) > MOST_NAMES else ""
-    return f"{', '.join(images[:MOST_NAMES])}{more}"
 
 
 def _tabulate_classes(samples: pd.DataFrame) -> Table:
@@ -156,8 +151,8 @@ def write_curves(record: RunRecord) -> Section:
 def _tell_divergence(diverged: pd.DataFrame) -> Paragraph:
     places = [f"seed {r.seed}, fold {r.fold}, {r.phase}, epoch {r.epoch}" for r in diverged.itertuples()]
     text = (
-        f"Training diverged (weights that are no numbers any more): {'; '.join(places)}. What was best before is kept; "
-        "a refit that diverged leaves the weights of the pass before it. A lower rate, a warm-up or "
+        f"Training diverged (NaN weights): {'; '.join(places)}. The best earlier weights are kept; a refit "
+        " that diverged leaves the weights of the pass before it. A lower rate, a warm-up or "
         "train.precision=32-true may prevent it."
     )
     return Paragraph(text, "warning")
@@ -177,23 +172,16 @@ def write_environment(record: RunRecord | None) -> Section:
     if environment is None:
         return not_applicable("environment", "Environment", "there is no environment.json")
     blocks: list[Block] = [Table(("what", "value"), list_environment(environment), text_columns=2)]
-    if environment.get("command"):
-        blocks.append(Listing(" ".join(str(word) for word in environment["command"])))
+    if environment.command:
+        blocks.append(Listing(" ".join(environment.command)))
     return Section("environment", "Environment", blocks)
 
 
-def list_environment(environment: dict[str, Any]) -> list[tuple[str, str]]:
-    """What environment.json says, line by line."""
+def list_environment(environment: Environment) -> list[tuple[str, str]]:
+    """List what environment.json says, line by line."""
     keys = ("started", "python", "system", "processor", "cores", "memory_gb")
-    rows = [(key.replace("_gb", " (GB)"), str(environment[key])) for key in keys if key in environment]
-    rows.append(("device", _tell_device(environment)))
-    rows += [("weights", str(environment["weights"]))] if environment.get("weights") else []
-    rows += [(f"hash of {key}", str(value)) for key, value in environment.get("identity", {}).items()]
-    return rows + [(str(name), str(version)) for name, version in environment.get("libraries", {}).items()]
-
-
-def _tell_device(environment: dict[str, Any]) -> str:
-    device = environment.get("device")
-    if isinstance(device, dict):
-        return "; ".join(str(value) for value in device.values())
-    return str(device) if device else "not recorded"
+    rows = [(key.replace("_gb", " (GB)"), str(getattr(environment, key))) for key in keys]
+    rows.append(("device", "; ".join(environment.device.values()) or "not recorded"))
+    rows += [("weights", environment.weights)] if environment.weights else []
+    rows += [(f"hash of {key}", value) for key, value in environment.identity.items()]
+    return rows + list(environment.libraries.items())

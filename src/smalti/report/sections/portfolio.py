@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import pandas as pd
 
+from ...records import Plan
 from ..blocks import Block, Paragraph, Section, Table, format_number, format_range, not_applicable
 from ..record import RunRecord
 
@@ -43,29 +41,33 @@ def write_plan(record: RunRecord) -> Section:
     plan = record.plan
     if plan is None:
         return not_applicable("plan", "Plan", "there is no plan.yaml; 'smalti plan' shows what a run would do")
-    rows = [tuple(str(row[key]) for key in ("what", "value", "reason", "source")) for row in plan["choices"]]
+    rows = [(row.what, _say_value(row.value), row.reason, row.source) for row in plan.choices]
     blocks: list[Block] = [
         Paragraph(_say_expectation(plan)),
         Table(("what", "value", "why", "source"), rows, "Derived from the data and the machine", text_columns=4),
     ]
     if record.clock is not None:
-        cost, took = plan["forecast"], record.clock
+        cost, took = plan.forecast, record.clock
         blocks.append(
             Paragraph(
-                f"Forecast {cost['seconds']:.0f} s and {cost['memory_gb']:.1f} GB of memory; it took "
-                f"{took['seconds']:.0f} s and {took['peak_memory_gb']:.1f} GB, interruptions left out."
+                f"Forecast {cost.seconds:.0f} s and {cost.memory_gb:.1f} GB of memory; it took "
+                f"{took.seconds:.0f} s and {took.peak_memory_gb:.1f} GB, interruptions left out."
             )
         )
     return Section("plan", "Plan", blocks)
 
 
-def _say_expectation(plan: Mapping[str, Any]) -> str:
-    (alone, once), (small, large) = plan["expect"]["interval_width"], plan["expect"]["smallest_difference"]
+def _say_expectation(plan: Plan) -> str:
+    (alone, once), (small, large) = plan.expect.interval_width, plan.expect.smallest_difference
     return (
         f"Before training: so many cases let one expect an interval {alone:.2f} to {once:.2f} wide, and no sight of "
-        f"differences below {small:.2f} to {large:.2f} ({plan['expect']['reason']})."
+        f"differences below {small:.2f} to {large:.2f} ({plan.expect.reason})."
     )
 
 
-def _number(value: Any) -> float | None:
+def _say_value(value: object) -> str:
+    return str(list(value) if isinstance(value, tuple) else value)
+
+
+def _number(value: float) -> float | None:
     return None if pd.isna(value) else float(value)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from ...records import HEADLINE
+from ...records import HEADLINE, FoldBlend, FoldRule, Reliability
 from ..blocks import (
     Block,
     Panels,
@@ -26,50 +25,52 @@ MOST_ROWS = 200
 
 def write_calibration(record: RunRecord) -> Section:
     """Whether a score of 0.8 is right eight times of ten, and what was fitted to the scores."""
-    found = (record.scores or {}).get("calibration")
-    counted = "cases" if (record.scores or {}).get("unit") == "case" else "images"
+    counted = "cases" if record.scores is not None and record.scores.unit == "case" else "images"
     blocks: list[Block] = []
-    if found is None or found.get("ece") is None:
-        blocks.append(Paragraph("not applicable: scores.json holds no calibration; 'smalti evaluate' adds it", "note"))
+    if record.scores is None:
+        blocks.append(Paragraph("not applicable: there is no scores.json; 'smalti evaluate' writes it", "note"))
     else:
-        words = f"Expected calibration error {found['ece']:.3f}; share that is right against confidence, per bin"
+        found = record.scores.calibration
+        words = f"Expected calibration error {found.ece:.3f}; share that is right against confidence, per bin"
         blocks += [
             Paragraph(_say_calibration(found)),
             Panels(
-                [(draw_reliability(found["bins"], words=words).to_svg(), words)],
+                [(draw_reliability(found.bins, words=words).to_svg(), words)],
                 f"Blue: each bin of the largest score, larger with more {counted}. Dashed: perfectly calibrated. "
                 f"Orange: how far off. Below: {counted} per bin, all seeds.",
                 width="half",
             ),
         ]
-    blocks += _list_rules(record.rules)
-    blocks += _list_ensemble(record.ensemble)
+    blocks += _list_rules(() if record.rules is None else record.rules.rules)
+    blocks += _list_ensemble(() if record.ensemble is None else record.ensemble.folds)
     return Section("calibration", TITLE, blocks)
 
 
-def _say_calibration(found: Mapping[str, Any]) -> str:
-    full = [row for row in found["bins"] if row["images"] and row["confidence"] is not None]
-    images = sum(row["images"] for row in full)
-    gap = sum(row["images"] * (row["confidence"] - row["accuracy"]) for row in full) / images if images else 0.0
+def _say_calibration(found: Reliability) -> str:
+    full = [
+        (b.images, b.confidence - b.accuracy) for b in found.bins if b.confidence is not None and b.accuracy is not None
+    ]
+    images = sum(count for count, _ in full)
+    gap = sum(count * over for count, over in full) / images if images else 0.0
     lean = "about right" if abs(gap) < 0.02 else "too sure of itself" if gap > 0 else "less sure than it could be"
     return (
-        f"Expected calibration error {found['ece']:.3f} ({len(found['bins'])} bins of the largest score, "
+        f"Expected calibration error {found.ece:.3f} ({len(found.bins)} bins of the largest score, "
         f"{count_things(images, 'prediction')}): so far are the scores from the share of predictions that is right, on "
         f"average. On the whole the classifier is {lean} (confidence minus accuracy {gap:+.2f})."
     )
 
 
-def _list_rules(rules: Sequence[Mapping[str, Any]] | None) -> list[Block]:
-    if not rules or not any(_changes_scores(rule) for rule in rules):
+def _list_rules(rules: Sequence[FoldRule]) -> list[Block]:
+    if all(rule.plain for rule in rules):
         return [Paragraph("No rule was fitted to the scores (predict.calibration, predict.decision).", "note")]
-    names = list(dict.fromkeys(name for rule in rules for name in _name_weights(rule)))
+    names = list(dict.fromkeys(name for rule in rules for name in rule.weights))
     rows = [
         (
-            str(rule.get("seed", "–")),
-            str(rule.get("fold", "–")),
-            str(rule.get("n_inner", "–")),
-            format_number(rule.get("temperature")),
-            *(format_number(_name_weights(rule).get(name)) for name in names),
+            str(rule.seed),
+            str(rule.fold),
+            str(rule.n_inner),
+            format_number(rule.temperature),
+            *(format_number(rule.weights.get(name)) for name in names),
         )
         for rule in rules[:MOST_ROWS]
     ]
@@ -82,35 +83,23 @@ def _list_rules(rules: Sequence[Mapping[str, Any]] | None) -> list[Block]:
     return [Paragraph(text), Table(header, rows, "Fitted rules", text_columns=2)]
 
 
-def _changes_scores(rule: Mapping[str, Any]) -> bool:
-    return rule.get("temperature") not in {None, 1.0} or len(set(_name_weights(rule).values())) > 1
-
-
-def _name_weights(rule: Mapping[str, Any]) -> dict[str, float]:
-    weights = rule.get("weights") or {}
-    if isinstance(weights, Mapping):
-        return {str(name): value for name, value in weights.items()}
-    return {f"class {position}": value for position, value in enumerate(weights, 1)}
-
-
-def _list_ensemble(rows: Sequence[Mapping[str, Any]] | None) -> list[Block]:
-    if not rows:
+def _list_ensemble(folds: Sequence[FoldBlend]) -> list[Block]:
+    if not folds:
         return []
+    rows = [dict(fold) for fold in folds]
     columns = list(dict.fromkeys(key for row in rows for key, value in row.items() if value not in (None, "")))
     cells = [tuple(_say_cell(row.get(key)) for key in columns) for row in rows[:MOST_ROWS]]
     text = "The scores are those of an ensemble; how much each member counts was chosen on inner images alone."
     return [Paragraph(text), Table(columns, cells, "Ensemble", text_columns=len(columns))]
 
 
-def _say_cell(value: Any) -> str:
-    if isinstance(value, bool) or value is None:
-        return "–" if value is None else str(value).lower()
+def _say_cell(value: object) -> str:
+    if value is None:
+        return "–"
     if isinstance(value, float):
         return f"{value:.3f}"
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_say_cell(item)}" for key, item in value.items())
-    if isinstance(value, list | tuple):
-        return ", ".join(_say_cell(item) for item in value)
     return str(value)
 
 
@@ -122,25 +111,26 @@ def write_seal(record: RunRecord) -> Section:
     scored = record.sealed is not None
     numbers = f"{count_things(seal.n_images, 'image')} of {count_things(seal.n_cases, 'case')}"
     text = (
-        f"{numbers} are sealed since {seal.sealed_at}: no run learns from them or chooses by them. "
-        f"{'This run has predicted them without a label.' if scored else 'This run has not predicted them.'}"
+        f"{numbers} are sealed since {seal.sealed_at}: no run learns from them or chooses by "
+        f"them. {'This run has predicted them without a label.' if scored else 'This run has not predicted them.'}"
     )
     if seal.runs_before:
         text += f" Runs that were there before the seal may have seen these cases: {', '.join(seal.runs_before)}."
-    if not seal.openings:
+    openings = seal.openings
+    if not openings:
         return Section("seal", title, [Paragraph(f"{text} The seal was never opened.")])
-    blocks: list[Block] = [Paragraph(f"{text} The seal was opened {count_things(len(seal.openings), 'time')}.")]
-    if len(seal.openings) > 1:
+    blocks: list[Block] = [Paragraph(f"{text} The seal was opened {count_things(len(openings), 'time')}.")]
+    if len(openings) > 1:
         warning = (
-            f"The seal was opened {len(seal.openings)} times. Only the scores of the first opening are untouched; "
-            "whoever chose after it has chosen upon the later numbers, and they promise too much."
+            f"The seal was opened {len(openings)} times. Only the scores of the first opening are untouched; whoever "
+            "chose after it has chosen upon the later numbers, and they promise too much."
         )
         blocks.append(Paragraph(warning, "warning"))
     rows = []
-    for opening in seal.openings:
-        for run in opening.runs:
+    for opening in openings:
+        for run in opening.runs or ("–",):
             score = opening.scores.get(run, {}).get(HEADLINE)
-            interval = format_range(score.low, score.high) if score else "–"
-            rows.append((opening.time, run, format_number(score.value if score else None), interval))
-    header = ("opened", "run", "macro-F1", "interval")
-    return Section("seal", title, [*blocks, Table(header, rows, "Scores on the sealed cases", text_columns=2)])
+            numbers = ("–", "–") if score is None else (format_number(score.value), format_range(score.low, score.high))
+            rows.append((opening.time, run, *numbers))
+    table = Table(("opened", "run", "macro-F1", "interval"), rows, "Scores on the sealed cases", text_columns=2)
+    return Section("seal", title, [*blocks, table])

@@ -11,12 +11,12 @@ from ...errors import RunError
 from ...evaluate import average_cases, choose_unit
 from ...recipe import Recipe
 from ...records import CohortRecord, RunFolder, Scoring, Unit
-from ...records.layout import CASES
+from ...records.layout import BY_CASE, CASES, OUT_OF_FOLD, TEST, TEST_BY_CASE
 from ...store import read_table, write_table
 from ...types import PREDICTION_COLUMNS, Form
 from .ground import Ground
 
-TABLES = {"out_of_fold": "by_case", "test": "test_by_case"}  # of predictions, and their means by case
+TABLES = {OUT_OF_FOLD: BY_CASE, TEST: TEST_BY_CASE}  # of predictions, and their means by case
 
 
 def settle_unit(ground: Ground, plan: Recipe) -> Scoring:
@@ -66,7 +66,7 @@ def read_unit(run: Path) -> tuple[Scoring, dict[str, str] | None]:
 def write_cases(run: RunFolder, classes: tuple[str, ...], cases: Mapping[str, str]) -> None:
     """Write the predictions by case: out of fold, and of the unlabelled part where it has named cases."""
     for source, target in TABLES.items():
-        path = run.predictions / f"{source}.csv"
+        path = run.path / source
         table = read_table(path, *PREDICTION_COLUMNS) if path.is_file() else None
         if table is not None and any(cases.get(image, image) != image for image in table["image"]):
-            write_table(run.predictions / f"{target}.csv", average_cases(table, cases, classes=classes))
+            write_table(run.path / target, average_cases(table, cases, classes=classes))
