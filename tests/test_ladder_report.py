@@ -327,7 +327,8 @@ def test_a_run_tells_calibration_rules_and_ensemble(tmp_path: Path) -> None:
     weights = dict.fromkeys(CLASSES, 1.25)
     rules = [{"seed": 0, "fold": 1, "temperature": 1.731, "weights": weights, "n_inner": 17}]
     write_json(run.predictions / "rules.json", rules)
-    write_json(run.predictions / "ensemble.json", [{"seed": 0, "fold": 1, "weights": {"run-a": 0.25, "run-b": 0.75}}])
+    blend = {"seed": 0, "fold": 1, "method": "average", "weights": {"run-a": 0.25, "run-b": 0.75}}
+    write_json(run.predictions / "ensemble.json", [blend])
     words = read_words(write_report(run))
     assert "Expected calibration error 0.200 (15 bins of the largest score, 120 predictions)" in words
     assert "too sure of itself (confidence minus accuracy +0.20)" in words
@@ -335,19 +336,18 @@ def test_a_run_tells_calibration_rules_and_ensemble(tmp_path: Path) -> None:
     assert "run-a 0.250, run-b 0.750" in words
 
 
-def test_a_run_without_calibration_says_not_applicable(tmp_path: Path) -> None:
-    run = build_run(tmp_path)
-    scores = json.loads((run.path / "scores.json").read_text(encoding="utf-8"))
-    scores.pop("calibration", None)
-    write_json(run.path / "scores.json", scores)
-    assert "not applicable: scores.json holds no calibration" in read_words(write_report(run))
-
-
 def test_the_sealed_part_is_told_and_more_than_one_opening_is_a_warning(tmp_path: Path) -> None:
     run = build_run(tmp_path)
     assert "not applicable: no part of this data is sealed" in read_words(write_report(run))
     opening = {"time": "2026-11-20", "runs": ["a"], "scores": {"a": {"macro_f1": draw_interval(0.6, 0.1)}}}
-    seal = {"data": "data", "share": 0.2, "sealed_at": "2026-11-01", "images": ["i"], "n_images": 24, "n_cases": 12}
+    seal = {
+        "data": str(tmp_path / "data"),
+        "share": 0.2,
+        "sealed_at": "2026-11-01",
+        "images": ["i"],
+        "n_images": 24,
+        "n_cases": 12,
+    }
     path = run.path.parent / "data.seal.json"
     write_json(path, seal)
     words = read_words(write_report(run))
@@ -369,5 +369,5 @@ def read_table_of(path: Path) -> Any:
 def test_damaged_rules_are_an_error(tmp_path: Path) -> None:
     run = build_run(tmp_path)
     write_json(run.predictions / "rules.json", {"no": "list"})
-    with pytest.raises(RunError, match="holds no list of mappings"):
+    with pytest.raises(RunError, match=r"rules\.json is damaged"):
         write_report(run)

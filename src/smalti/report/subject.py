@@ -141,11 +141,20 @@ def read_single(folder: Path, *, title: str = "") -> Subject:
     record, scores = read_record(RunFolder(folder)), Scores.read(folder)
     data = name_folder(str(record.root)) if record.root else "data"
     candidate = Candidate(
-        record.name, run=record.name, data=data, scores=drop_unknown(scores.metrics),
-        started=record.environment.started if record.environment else "", n_images=scores.n_images, n_cases=scores.n_cases,
-        n_seeds=scores.n_seeds, optimism=scores.optimism, trustworthy=scores.interval.trustworthy,
-        trust_reason=scores.interval.reason, unit=scores.unit, as_given=scores.as_given,
-    )  # fmt: skip
+        record.name,
+        run=record.name,
+        data=data,
+        scores=drop_unknown(scores.metrics),
+        started=record.environment.started if record.environment else "",
+        n_images=scores.n_images,
+        n_cases=scores.n_cases,
+        n_seeds=scores.n_seeds,
+        optimism=scores.optimism,
+        trustworthy=scores.interval.trustworthy,
+        trust_reason=scores.interval.reason,
+        unit=scores.unit,
+        as_given=scores.as_given,
+    )
     return Subject(
         "run", folder, title or record.name, (candidate,), (describe_dataset(data, record),), best=record.name,
         confidence=scores.interval.confidence, started=candidate.started, recipe=_read_recipe(record), record=record,
