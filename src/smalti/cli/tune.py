@@ -44,7 +44,7 @@ def tune(
 
     if sampler not in ("tpe", "random", "grid"):
         raise RecipeError(f"no sampler is called '{sampler}'. Fix: tpe, random or grid")
-    search = Search(sampler=sampler, trials=trials, minutes=minutes, folds=folds, prune=prune)  # type: ignore[arg-type]
+    search = Search(sampler=sampler, trials=trials, minutes=minutes, folds=folds, prune=prune)
     with listen() as listener:
         folder, result = tune_recipe(
             data, space, search=search, settings=settings or (), runs=runs, curve_seeds=curves,

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..audit import read_decisions, settle_decisions
 from ..evaluate import Pair, compare_pairs, correct_choice
 from ..logbook.seal import find_seal
-from ..records.comparison import Difference
+from ..records.comparison import Difference, Verdict
 from ..records.ladder import ChanceLevels, CorrectedChoice, LadderResult, OwnScore, Rung, RungState
 from ..records.scores import Margin, Unit, UnitScores
 from ..stats import Pool, pool_predictions, score_pool
@@ -20,9 +20,9 @@ from .definition import Step
 from .pick import pick_on_inner
 from .scoring import ScoredRung, Trusted, describe_scoring, find_trusted, read_scored, score_on, settle_unit, tell_given
 
-SILENT = "no verdict"
-EQUAL = "practically equal"
-VERDICTS = ("better", "worse", EQUAL, "cannot tell", SILENT)
+SILENT: Verdict = "no verdict"
+EQUAL: Verdict = "practically equal"
+VERDICTS: tuple[Verdict, ...] = ("better", "worse", EQUAL, "cannot tell", SILENT)
 RARE = (EQUAL, SILENT)  # named only where there is one
 
 

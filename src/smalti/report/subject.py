@@ -187,12 +187,14 @@ def gather_runs(entries: Sequence[Entry], *, folder: Path, title: str) -> Subjec
         datasets.append(describe_dataset(name, record, n_images=entry.n_images, n_cases=entry.n_cases, chance=known))
     highest = find_highest(candidates) if len(datasets) == 1 else None
     first = _read_first(entry.path for entry in ordered if entry.status == "finished")
-    levels = {"confidence": found.confidence, "alpha": found.alpha, "margin": found.margin} if found else {}
-    return Subject(
+    subject = Subject(
         "runs", folder, title or folder.name, tuple(candidates), tuple(reversed(datasets)),
         best=highest.name if highest else None, started=candidates[0].started if candidates else "", recipe=common,
-        record=first, comparison=found, **levels,
+        record=first, comparison=found,
     )  # fmt: skip
+    if found is None:
+        return subject
+    return replace(subject, confidence=found.confidence, alpha=found.alpha, margin=found.margin)
 
 
 def _key_data(entry: Entry) -> tuple[str, str]:

@@ -180,7 +180,7 @@ def _conclude(
         n_complete=int((trials["state"] == "complete").sum()),
         n_unscored=len(trials) - len(done),
         interactions=tuple(measure_interactions(done, space)) if enough else None,
-        curves=None if curves is None else tuple(CurvePoint(**row) for row in curves.to_dict("records")),
+        curves=None if curves is None else tuple(CurvePoint.model_validate(row) for row in curves.to_dict("records")),
         noise=None if curves is None else measure_noise(curves),
         curve_points=curve_seeds * sum(len(knob.list_values()) for knob in space.knobs),
         least_trials=LEAST_TRIALS,

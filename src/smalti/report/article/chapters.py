@@ -256,7 +256,7 @@ def _say_change(subject: Subject, candidate: Candidate) -> str:
 def _fill_tables(subject: Subject, views: Mapping[str, dict[str, Any]], numbers: Numbers) -> dict[str, Any]:
     rows = list(subject.candidates)
     if subject.kind == "runs":
-        rows = sorted((t for t in rows if t.score), key=lambda t: -(t.score.value if t.score else 0))[:MOST_ROWS]
+        rows = sorted((t for t in rows if t.score), key=lambda t: -((t.score and t.score.value) or 0))[:MOST_ROWS]
     metrics = subject.list_metrics()
     start = subject.candidates[0].name if subject.candidates else "the first"
     recipes = {

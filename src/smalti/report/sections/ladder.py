@@ -206,8 +206,9 @@ def _say_band(subject: Subject) -> str:
 def draw_ladder(subject: Subject) -> list[Drawing]:
     """Scores from the bottom rung to the top, and the differences where there are some."""
     chance = subject.datasets[0].chance
-    known = chance is not None and chance.prior_low is not None and chance.prior_high is not None
-    band = (chance.prior_low, chance.prior_high) if known else None
+    band = None
+    if chance is not None and chance.prior_low is not None and chance.prior_high is not None:
+        band = (chance.prior_low, chance.prior_high)
     marks = [mark_candidate(t) for t in subject.candidates]
     words = "Scores with intervals, bottom rung first: " + "; ".join(f"{m.name} {m.word}" for m in marks)
     drawings = [draw_marks(marks, name="scores", words=words, label="macro-F1", band=band)]

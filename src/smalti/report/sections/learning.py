@@ -81,16 +81,26 @@ def draw_learning(result: LearningResult) -> Drawing:
 
     def paint(figure: Figure) -> None:
         axes = figure.add_subplot()
-        if chance.prior_low is not None:
+        if chance.prior_low is not None and chance.prior_high is not None:
             axes.axhspan(chance.prior_low, chance.prior_high, color=BAND, lw=0)
-        cases = [p.cases for p in points]
-        axes.plot(cases, [p.taught for p in points], color=VERMILION, lw=1.4, ls=(0, (3, 2)), marker="s", ms=3.5)
+        cases, none = [p.cases for p in points], float("nan")
+        axes.plot(
+            cases,
+            [none if p.taught is None else p.taught for p in points],
+            color=VERMILION,
+            lw=1.4,
+            ls=(0, (3, 2)),
+            marker="s",
+            ms=3.5,
+        )
         for point in points:
             axes.plot([point.cases] * len(point.single), point.single, "o", color=GREY, ms=2.5, mew=0)
-            axes.plot([point.cases] * 2, [point.low, point.high], color=BLUE, lw=1.6)
-        axes.plot(cases, [p.value for p in points], color=BLUE, lw=1.6, marker="o", ms=6, mec="white")
+            bounds = [none if bound is None else bound for bound in (point.low, point.high)]
+            axes.plot([point.cases] * 2, bounds, color=BLUE, lw=1.6)
+        values = [none if p.value is None else p.value for p in points]
+        axes.plot(cases, values, color=BLUE, lw=1.6, marker="o", ms=6, mec="white")
         ahead = [last.cases * g.times for g in result.growth]
-        axes.plot([cases[-1], *ahead], [last.value, *(g.value for g in result.growth)], color=BLUE, lw=1, ls=DOTTED)
+        axes.plot([cases[-1], *ahead], [values[-1], *(g.value for g in result.growth)], color=BLUE, lw=1, ls=DOTTED)
         for where, g in zip(ahead, result.growth, strict=True):
             axes.plot([where] * 2, [g.low, g.high], color=BLUE, lw=1.2)
             axes.plot(where, g.value, "o", color=BLUE, mfc="white", ms=6)

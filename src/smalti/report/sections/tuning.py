@@ -137,24 +137,25 @@ def draw_curve(curves: pd.DataFrame, knob: KnobRange, *, noise: float | None) ->
     rows = curves[curves["knob"] == knob.knob]
     values = list(dict.fromkeys(rows["value"].tolist()))
     places = {value: i for i, value in enumerate(values)}  # evenly: ranges were cut evenly in their own measure
-    means = rows.groupby("value", sort=False)["score"].mean()
+    means = [float(rows.loc[rows["value"] == value, "score"].mean()) for value in values]
+    middle = float(np.mean(means))
 
     def paint(figure: Figure) -> None:
         axes = figure.add_subplot()
         if noise is not None:
             error = 2 * noise / np.sqrt(rows["seed"].nunique())
-            axes.axhspan(means.mean() - error, means.mean() + error, color=BAND, lw=0)
+            axes.axhspan(middle - error, middle + error, color=BAND, lw=0)
         axes.plot([places[v] for v in rows["value"]], rows["score"], "o", color=GREY, ms=3.5, mec="white", mew=0.5)
         # Choices have no order that a line could follow.
         style = {"marker": "_", "ms": 16, "lw": 0, "mew": 2} if knob.choices else {"lw": 1.6}
-        axes.plot([places[v] for v in means.index], means, color=BLUE, **style)
-        best = means.idxmax()
-        axes.plot(places[best], means[best], "D", color=VERMILION, ms=5)
+        axes.plot(range(len(values)), means, color=BLUE, **style)
+        best = int(np.argmax(means))
+        axes.plot(best, means[best], "D", color=VERMILION, ms=5)
         axes.set_xticks(list(places.values()), [_format_value(v) for v in values])
         axes.set(title=knob.knob.removeprefix("train."), ylabel="macro-F1")
         axes.margins(y=0.15)
 
-    words = f"{knob.knob}: " + ", ".join(f"{_format_value(v)} {m:.3f}" for v, m in means.items())
+    words = f"{knob.knob}: " + ", ".join(f"{_format_value(v)} {m:.3f}" for v, m in zip(values, means, strict=True))
     return Drawing(f"curve {knob.knob}", words, 3.5, 2.5, paint)
 
 
