@@ -1,4 +1,4 @@
-"""Contract of the records of ladders, searches, curves, comparisons and seals: what the writer writes, the reader reads.
+"""Contract of the records of ladders, searches, curves, comparisons and seals: what is written is read.
 
 Each record is written by the code that writes it in a run of smalti, on drawn predictions.
 """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from ...notation import say_value
 from ...records import HEADLINE, Interval
@@ -29,7 +28,7 @@ QUESTIONS = {
 }
 
 
-def fill_article(subject: Subject, numbers: Numbers, *, title: str, authors: str) -> dict[str, Any]:
+def fill_article(subject: Subject, numbers: Numbers, *, title: str, authors: str) -> dict[str, object]:
     """Values of every template; macros are added to ``numbers``."""
     _count_subject(subject, numbers)
     datasets = [_view_dataset(d, n, numbers) for n, d in enumerate(subject.datasets, 1)]
@@ -107,7 +106,7 @@ def _count_subject(subject: Subject, numbers: Numbers) -> None:
         numbers.define("DataOneName", "the data")
 
 
-def _group_verdicts(subject: Subject, views: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+def _group_verdicts(subject: Subject, views: Mapping[str, dict[str, object]]) -> dict[str, object]:
     silent = subject.list_verdict("no verdict")
     return {
         "n_compared": len(subject.compared),
@@ -130,12 +129,12 @@ def _group_verdicts(subject: Subject, views: Mapping[str, dict[str, Any]]) -> di
     }
 
 
-def _find_optimism(subject: Subject, views: Mapping[str, dict[str, Any]]) -> dict[str, Any] | None:
+def _find_optimism(subject: Subject, views: Mapping[str, dict[str, object]]) -> dict[str, object] | None:
     best = next((t for t in choose_best(subject) if t.optimism is not None), None)
     return None if best is None else {"name": views[best.name]["name"], "value": views[best.name]["optimism"]}
 
 
-def _view_dataset(dataset: Dataset, number: int, numbers: Numbers) -> dict[str, Any]:
+def _view_dataset(dataset: Dataset, number: int, numbers: Numbers) -> dict[str, object]:
     macro = f"Data{spell_number(number)}"
     about = f"data set {dataset.name}"
     counts = {
@@ -173,7 +172,7 @@ def _view_dataset(dataset: Dataset, number: int, numbers: Numbers) -> dict[str, 
     }
 
 
-def _view_candidate(subject: Subject, candidate: Candidate, number: int, numbers: Numbers) -> dict[str, Any]:
+def _view_candidate(subject: Subject, candidate: Candidate, number: int, numbers: Numbers) -> dict[str, object]:
     prefix = ("Rung" if subject.kind == "ladder" else "Run") + spell_number(number)
     score, gap, chance = candidate.score, candidate.gap, find_chance(subject, candidate)
 
@@ -224,7 +223,7 @@ def _view_candidate(subject: Subject, candidate: Candidate, number: int, numbers
     return view | _describe_candidate(subject, candidate)
 
 
-def _describe_candidate(subject: Subject, candidate: Candidate) -> dict[str, Any]:
+def _describe_candidate(subject: Subject, candidate: Candidate) -> dict[str, object]:
     """What is words, not numbers."""
     default = {"ladder": "nothing: the bottom rung", "run": "a preset", "runs": "the commonest values"}
     return {
@@ -253,7 +252,7 @@ def _say_change(subject: Subject, candidate: Candidate) -> str:
     return f"on {candidate.data}: {shown}" if shown and len(subject.datasets) > 1 else shown
 
 
-def _fill_tables(subject: Subject, views: Mapping[str, dict[str, Any]], numbers: Numbers) -> dict[str, Any]:
+def _fill_tables(subject: Subject, views: Mapping[str, dict[str, object]], numbers: Numbers) -> dict[str, object]:
     rows = list(subject.candidates)
     if subject.kind == "runs":
         rows = sorted((t for t in rows if t.score), key=lambda t: -((t.score and t.score.value) or 0))[:MOST_ROWS]
@@ -291,7 +290,7 @@ def _say_table(subject: Subject, shown: int) -> Latex:
     )
 
 
-def _list_metrics(subject: Subject, numbers: Numbers) -> list[dict[str, Any]]:
+def _list_metrics(subject: Subject, numbers: Numbers) -> list[dict[str, object]]:
     """The rows of the main table of one run."""
     if subject.kind != "run" or subject.scores is None:
         return []
@@ -311,8 +310,8 @@ def _list_metrics(subject: Subject, numbers: Numbers) -> list[dict[str, Any]]:
 
 
 def _list_metric_rows(
-    subject: Subject, metrics: Sequence[str], views: Mapping[str, dict[str, Any]], numbers: Numbers
-) -> list[tuple[Latex, list[tuple[Latex, Latex]]]]:
+    subject: Subject, metrics: Sequence[str], views: Mapping[str, dict[str, object]], numbers: Numbers
+) -> list[tuple[object, list[tuple[Latex, Latex]]]]:
     if subject.kind == "run":
         return []
     rows = []
@@ -363,7 +362,7 @@ def list_limitations(subject: Subject, numbers: Numbers) -> list[Latex]:
     return [Latex(text) for text in said]
 
 
-def _count_choice(subject: Subject, numbers: Numbers) -> dict[str, Any] | None:
+def _count_choice(subject: Subject, numbers: Numbers) -> dict[str, object] | None:
     """What the highest score is worth, since it was chosen."""
     choice = subject.choice
     if choice is None or choice.runs < 2:

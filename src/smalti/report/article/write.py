@@ -6,7 +6,7 @@ import io
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jinja2
 
@@ -91,7 +91,7 @@ def draw_figures(subject: Subject) -> list[Drawing]:
     return drawings
 
 
-def _fill_figures(subject: Subject, figures: Sequence[Drawing]) -> dict[str, Any]:
+def _fill_figures(subject: Subject, figures: Sequence[Drawing]) -> dict[str, object]:
     shown = figures[:IN_BODY]
     width = "0.49" if len(shown) > 1 else "0.6"
     # Axes of ladders stand on one line; the two pictures of a run differ in height and are centred.

@@ -84,15 +84,8 @@ def draw_learning(result: LearningResult) -> Drawing:
         if chance.prior_low is not None and chance.prior_high is not None:
             axes.axhspan(chance.prior_low, chance.prior_high, color=BAND, lw=0)
         cases, none = [p.cases for p in points], float("nan")
-        axes.plot(
-            cases,
-            [none if p.taught is None else p.taught for p in points],
-            color=VERMILION,
-            lw=1.4,
-            ls=(0, (3, 2)),
-            marker="s",
-            ms=3.5,
-        )
+        taught = [none if p.taught is None else p.taught for p in points]
+        axes.plot(cases, taught, color=VERMILION, lw=1.4, ls=(0, (3, 2)), marker="s", ms=3.5)
         for point in points:
             axes.plot([point.cases] * len(point.single), point.single, "o", color=GREY, ms=2.5, mew=0)
             bounds = [none if bound is None else bound for bound in (point.low, point.high)]
