@@ -229,9 +229,9 @@ def score(place: Place, played: Mapping[str, Played], wanted: Sequence[str]) -> 
         if name != "auto" and "auto" in wanted:
             sources = [path, played["auto"].source]
             compared = workflow.compare_sources(sources, runs=place.runs, unit=unit)
-            found = compared["rows"][1]["difference"]["macro_f1"]
-            row |= {"auto_minus": found["value"], "gap_low": found["low"], "gap_high": found["high"]}
-            row["verdict"] = found["verdict"]
+            found = compared.rows[1].gap
+            row |= {"auto_minus": found.value, "gap_low": found.low, "gap_high": found.high}
+            row["verdict"] = found.verdict
         rows.append(row)
     return pd.DataFrame(rows), pools
 

@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score
+from smalti.audit.labels.traces import read_traces
 
 from smalti import workflow
 from smalti.audit import read_findings
 from smalti.audit.labels.evidence import Evidence
 from smalti.audit.labels.suspects import find_suspects, pool_opinions, rank_labels
-from smalti.audit.labels.traces import read_traces
 from smalti.errors import RecipeError
 from smalti.ladder import Ladder, list_ladders, load_ladder, resolve_ladder
 from smalti.models import POOLERS

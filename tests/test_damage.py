@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from smalti.audit.labels.traces import TRACES_NAME, read_traces
 
 from smalti import logbook, workflow
 from smalti.audit import SUSPECTS_NAME, read_evidence, read_findings
-from smalti.audit.labels.traces import TRACES_NAME, read_traces
 from smalti.errors import RunError, SmaltiError
 from smalti.recipe import load_recipe
 from smalti.records import RunFolder, open_run

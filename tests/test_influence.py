@@ -33,7 +33,7 @@ from smalti.store import read_table, write_atomic, write_json, write_table
 from smalti.types import Action, Cohort, Content, Decision, Finding, Sample, Split
 from smalti.workflow.comparison import compare_pools
 from smalti.workflow.decisions.influence import Influence, Influenced, read_influence, record_influence, tell_trust
-from smalti.workflow.opening import _find_touched
+from smalti.workflow.unsealing import _find_touched
 from textures import FAST
 
 CLASSES = ("a", "b")

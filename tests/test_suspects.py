@@ -20,6 +20,7 @@ from scipy.stats import entropy
 from sklearn.linear_model import Ridge
 from sklearn.metrics import average_precision_score, balanced_accuracy_score
 from sklearn.neighbors import NearestNeighbors
+from smalti.audit.labels.traces import read_traces
 
 from smalti import cli, workflow
 from smalti.audit import Dynamics, Evidence, NotApplicable, find_suspects, read_evidence, read_findings, trace_images
@@ -28,7 +29,6 @@ from smalti.audit.labels.criteria import CRITERIA, Measured
 from smalti.audit.labels.dynamics import average_scores
 from smalti.audit.labels.neighbours import VOTERS, find_neighbours, regress_labels
 from smalti.audit.labels.suspects import measure_skill, pool_opinions, rank_labels
-from smalti.audit.labels.traces import read_traces
 from smalti.errors import RunError
 from smalti.records import RunFolder
 from smalti.report import write_report

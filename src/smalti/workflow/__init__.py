@@ -10,12 +10,12 @@ from .decisions.belonging import find_decisions
 from .explaining.explain import describe_explanation, explain_run
 from .listening import SILENT, Listener
 from .networks import predict
-from .opening import open_seal
 from .portfolio.planning import describe_forecast, plan_data
 from .prepare.ground import Ground, inspect_ground, restrict_decisions
 from .prepare.preparation import prepare
 from .reporting import report_audit, report_on
 from .stages import Result, evaluate_run, evaluate_table, reopen, report_run, run, run_on, train_run
+from .unsealing import open_seal
 
 __all__ = [
     "RUNS",
