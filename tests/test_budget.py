@@ -146,7 +146,7 @@ def test_choosing_among_rungs_that_know_nothing_scores_chance(tmp_path: Path) ->
     highest, picked = [], []
     for seed in range(12):
         runs, outcomes = draw_rungs(tmp_path / str(seed), *[(0.0, 0.0)] * 12, seed=seed)
-        highest.append(max(o.scores["metrics"]["macro_f1"]["value"] for o in outcomes.values()))
+        highest.append(max(o.scores.metrics["macro_f1"].value for o in outcomes.values()))
         picked.append(pick_on_inner(runs, outcomes, outcomes["r0"].pool.images, "image")["score"]["value"])
     assert np.mean(highest) > 0.58
     assert abs(np.mean(picked) - 0.49) < 0.05  # three standard errors of a mean of 12 with 40 images

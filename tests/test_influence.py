@@ -337,7 +337,7 @@ def test_a_run_on_late_decisions_is_scored_both_ways_and_not_trusted(cheated: Si
 
 
 def test_page_logbook_comparison_and_article_say_it(cheated: SimpleNamespace) -> None:
-    given = cheated.second.scores["as_given"]
+    given = cheated.second.scores.as_given
     value = f"{given['metrics']['macro_f1']['value']:.3f}"
     page = (cheated.second.path / "report.html").read_text(encoding="utf-8")
     assert given["words"] in page
@@ -373,9 +373,9 @@ def test_an_ensemble_of_such_runs_is_one(cheated: SimpleNamespace, challenge: Pa
         name="blend",
         decisions=cheated.runs.parent / "decisions.csv",
     )
-    mine, member = made.scores["as_given"], cheated.second.scores["as_given"]
+    mine, member = made.scores.as_given, cheated.second.scores.as_given
     assert mine["metrics"]["macro_f1"]["value"] == pytest.approx(member["metrics"]["macro_f1"]["value"])
-    assert made.scores["interval"]["trustworthy"] is False
+    assert made.scores.interval.trustworthy is False
 
 
 # --- ladders and comparisons ----------------------------------------------------------------------------------------

@@ -108,13 +108,13 @@ def test_a_finished_run_is_read_as_it_was_made(finished: Any) -> None:
     assert (entry.started, entry.data) == (environment["started"], cohort["root"])
     assert entry.data_hash == environment["identity"]["data"]
     assert entry.device == environment["device"]["name"] != ""
-    for name, metric in finished.scores["metrics"].items():
+    for name, metric in finished.scores.metrics.items():
         assert entry.metrics[name] == {key: metric[key] for key in ("value", "low", "high")}
-    assert entry.chance_prior == finished.scores["metrics"]["macro_f1"]["chance_prior"]
+    assert entry.chance_prior == finished.scores.metrics["macro_f1"].chance_prior
     assert (entry.n_images, entry.n_cases, entry.n_seeds) == (24, 18, 2)
     assert (entry.optimism, entry.trustworthy) == (
-        finished.scores["optimism"],
-        finished.scores["interval"]["trustworthy"],
+        finished.scores.optimism,
+        finished.scores.interval.trustworthy,
     )
     assert entry.recipe.keys() == list_knobs().keys()
     assert entry.recipe["split.seeds"] == [0, 1]

@@ -10,6 +10,7 @@ import jinja2
 
 from ..audit import Audit
 from ..records import RunFolder
+from ..records.layout import REPORT
 from ..records.learning import LearningResult
 from ..records.search import SearchResult
 from ..store import now_text, reading, write_atomic
@@ -180,4 +181,4 @@ def _write_page(folder: Path, name: str, sections: Sequence[Section], *, kind: s
     )  # fmt: skip
     template = environment.get_template("page.html")
     page = template.render(name=name, kind=kind, written=now_text(), sections=sections)
-    return write_atomic(folder / "report.html", page)
+    return write_atomic(folder / REPORT, page)

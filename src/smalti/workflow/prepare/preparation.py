@@ -43,7 +43,7 @@ from ...records.layout import (
     name_checkpoint,
     name_dynamics,
 )
-from ...store import hash_code, hash_files, hash_text, write_table
+from ...store import CACHE, hash_code, hash_files, hash_text, write_table
 from ...store.leftovers import name_temporary
 from ...types import Cohort, Sample, Split
 from ..decisions.influence import record_influence
@@ -80,7 +80,7 @@ def prepare(
     refuse_unscaled(ground.cohort.samples, plan.tile)
     scoring = settle_unit(ground, plan)
     listener.say(f"scored by {scoring.unit}: {scoring.reason}")
-    cache = runs / "cache"
+    cache = runs / CACHE
     splits = make_splits(ground, plan, listener=listener)
     backbone = build_backbone(plan.model)
     if backbone.note is not None:
