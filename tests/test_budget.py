@@ -16,7 +16,7 @@ from smalti.evaluate import score_predictions
 from smalti.ladder.budget import Budget
 from smalti.ladder.definition import Ladder, Step, load_ladder, resolve_ladder
 from smalti.ladder.pick import pick_on_inner
-from smalti.ladder.scoring import Outcome
+from smalti.ladder.scoring import ScoredRung
 from smalti.metrics import macro_f1
 from smalti.stats import pool_predictions
 from smalti.types import Cohort, Sample
@@ -102,7 +102,7 @@ def test_the_ladder_of_tiles_changes_only_how_tiles_are_cut() -> None:
 # --- choosing on inner images -------------------------------------------------------------------------------------
 
 
-def draw_run(folder: Path, rng: np.random.Generator, *, skill: tuple[float, ...], truth: np.ndarray) -> Outcome:
+def draw_run(folder: Path, rng: np.random.Generator, *, skill: tuple[float, ...], truth: np.ndarray) -> ScoredRung:
     """A run of two folds of 20 images; ``skill`` is how far its scores know the label, in each fold."""
 
     def draw(images: np.ndarray, fold: int) -> pd.DataFrame:
@@ -121,10 +121,12 @@ def draw_run(folder: Path, rng: np.random.Generator, *, skill: tuple[float, ...]
     inner.to_csv(folder / "predictions" / "inner.csv", index=False)
     evaluate = recipe.Evaluate(resamples=100)
     scores = score_predictions(outer, classes=CLASSES)
-    return Outcome(outer, evaluate, scores, pool_predictions(outer, classes=CLASSES), {}, Influence({}))
+    return ScoredRung(outer, evaluate, scores, pool_predictions(outer, classes=CLASSES), {}, Influence({}))
 
 
-def draw_rungs(root: Path, *skills: tuple[float, float], seed: int = 0) -> tuple[dict[str, Path], dict[str, Outcome]]:
+def draw_rungs(
+    root: Path, *skills: tuple[float, float], seed: int = 0
+) -> tuple[dict[str, Path], dict[str, ScoredRung]]:
     rng = np.random.default_rng(seed)
     truth = rng.permutation(np.arange(40) % 2)
     runs = {f"r{i}": root / f"r{i}" for i in range(len(skills))}

@@ -16,15 +16,15 @@ from sklearn import metrics as reference
 from typer.testing import CliRunner
 
 from smalti import cli, workflow
-from smalti.errors import DataError, SmaltiError
+from smalti.errors import DataError, RunError, SmaltiError
 from smalti.evaluate import Scoring, average_cases, choose_unit, score_predictions, score_units
-from smalti.ladder.scoring import read_outcome, score_on, settle_unit
+from smalti.ladder.scoring import read_scored, score_on, settle_unit
 from smalti.logbook import choose_best, read_logbook
 from smalti.recipe import load_recipe
 from smalti.records import Scores, UnitScores
 from smalti.stats import pool_predictions
 from smalti.store import read_table
-from smalti.tune.trial import Bench, score_table
+from smalti.tune.trial import TrialRunner, score_table
 from textures import FAST, draw_texture, write_lines
 
 CLASSES = ("a", "b", "c")
@@ -208,18 +208,13 @@ def draw_lab(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """Runs by case, by image, and one as an earlier version left it; read only."""
+    """Runs by case and by image; read only."""
     place = tmp_path_factory.mktemp("lab")
     data, runs = draw_lab(place / "lab"), place / "runs"
     settings = [*FAST, "train.finetune.epochs=0", "predict.calibration=temperature", "split.seeds=[0,1]"]
     by_case = workflow.run(data, "default", settings=settings, runs=runs, name="cases")
     by_image = workflow.run(data, "default", settings=[*settings, "evaluate.unit=image"], runs=runs, name="images")
-    old = Path(shutil.copytree(by_image.path, runs / "old"))
-    for name, keys in (("scores.json", ("unit", "unit_reason", "by_case", "n_units")), ("cohort.json", ("scoring",))):
-        content = json.loads((old / name).read_text(encoding="utf-8"))
-        (old / name).write_text(json.dumps({k: v for k, v in content.items() if k not in keys}), encoding="utf-8")
-    (old / "cases.csv").unlink()
-    return SimpleNamespace(data=data, runs=runs, cases=by_case, images=by_image, old=old)
+    return SimpleNamespace(data=data, runs=runs, cases=by_case, images=by_image)
 
 
 def test_a_run_answers_by_patient_first_and_by_image_beside(lab: SimpleNamespace) -> None:
@@ -269,43 +264,37 @@ def test_the_page_has_the_cases_that_went_most_wrong(lab: SimpleNamespace) -> No
 def test_runs_by_image_and_by_case_are_no_pair(lab: SimpleNamespace) -> None:
     with pytest.raises(DataError, match="--unit image"):
         workflow.compare_sources(["cases", "images"], runs=lab.runs)
-    with pytest.raises(DataError, match="--unit image"):
-        workflow.compare_sources(["cases", "old"], runs=lab.runs)
     for unit, number in (("image", 12), ("case", 6)):
-        result = workflow.compare_sources(["cases", "images", "old"], runs=lab.runs, unit=unit)
+        result = workflow.compare_sources(["cases", "images"], runs=lab.runs, unit=unit).dump()
         assert (result["unit"], result["n_images"], result["n_units"]) == (unit, 12, number)
         values = [row["metrics"]["macro_f1"]["value"] for row in result["rows"]]
         wanted = lab.cases.scores.take(unit).metrics["macro_f1"].value
-        assert values == pytest.approx([wanted] * 3)
+        assert values == pytest.approx([wanted] * 2)
         assert result["rows"][1]["difference"]["macro_f1"]["value"] == 0
-    alike = workflow.compare_sources(["cases", "cases"], runs=lab.runs)
+    alike = workflow.compare_sources(["cases", "cases"], runs=lab.runs).dump()
     assert (alike["unit"], alike["unit_reason"]) == ("case", "as the runs are scored")
 
 
-def test_an_old_run_is_read_and_scored_by_image(lab: SimpleNamespace, tmp_path: Path) -> None:
-    entry = read_logbook(lab.runs).find("old")
-    assert (entry.status, entry.unit) == ("finished", "image")
-    outcome = read_outcome(lab.old)
-    assert score_on(outcome, outcome.pool.images, "image")["metrics"] == lab.cases.scores.by_image.metrics
-    copy = Path(shutil.copytree(lab.old, tmp_path / "old"))
-    result = workflow.evaluate_run(copy)
-    assert result.scores.unit == "image"
-    assert "earlier versions" in result.scores.unit_reason
-    assert "by_case" not in result.scores
-    workflow.report_run(copy)
+def test_a_run_of_another_version_is_one_error_with_the_fix(lab: SimpleNamespace, tmp_path: Path) -> None:
+    old = Path(shutil.copytree(lab.images.path, tmp_path / "old"))
+    content = json.loads((old / "environment.json").read_text(encoding="utf-8"))
+    del content["version"]
+    (old / "environment.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(RunError, match=r"environment.json was written by another version .* Fix: .* --name"):
+        workflow.evaluate_run(old)
 
 
 def test_a_ladder_of_both_is_scored_by_image(lab: SimpleNamespace) -> None:
-    both = [read_outcome(run) for run in (lab.cases.path, lab.images.path)]
+    both = [read_scored(run) for run in (lab.cases.path, lab.images.path)]
     unit, words = settle_unit(both)
     assert unit == "image"
     assert words
     assert settle_unit(both[:1]) == ("case", [])
-    scores = [score_on(outcome, outcome.pool.images[:8], unit)["metrics"] for outcome in both]
+    scores = [score_on(outcome, outcome.pool.images[:8], unit).metrics for outcome in both]
     assert scores[0] == scores[1]
     some = [p for p in both[0].pool.images if p in {f"images/{n:02d}.png" for n in range(8)}]
     part = score_on(both[0], some, "case")
-    assert (part["n_images"], part["n_units"]) == (8, 4)
+    assert (part.n_images, part.n_units) == (8, 4)
 
 
 def test_scores_of_another_unit_do_not_compete_for_the_best(lab: SimpleNamespace) -> None:
@@ -330,7 +319,7 @@ def test_a_search_chooses_by_what_it_is_scored_by(lab: SimpleNamespace) -> None:
     table = read_table(lab.cases.path / "predictions" / "out_of_fold.csv")
     for unit in ("case", "image"):
         asked = plan.model_copy(update={"evaluate": plan.evaluate.model_copy(update={"unit": unit})})
-        bench = Bench(ground, lab.runs, lab.runs / "tune", asked)
+        bench = TrialRunner(ground, lab.runs, lab.runs / "tune", asked)
         wanted = lab.cases.scores.take(unit).metrics["macro_f1"].value
         assert score_table(bench.count(table), ("A", "B")) == pytest.approx(wanted)
 
@@ -381,7 +370,7 @@ def test_two_tables_are_compared_by_case_on_the_images_that_both_have(tmp_path: 
     paths = [tmp_path / "one.csv", tmp_path / "two.csv"]
     with pytest.raises(DataError, match="--common"):
         workflow.compare_sources(paths, unit="case")
-    result = workflow.compare_sources(paths, common=True)
+    result = workflow.compare_sources(paths, common=True).dump()
     assert (result["unit"], result["n_images"], result["n_units"]) == ("case", 99, 40)
     assert result["rows"][1]["difference"]["macro_f1"]["value"] == 0  # both without the image
     pool = pool_predictions(average_cases(second, name_cases(first), classes=CLASSES), classes=CLASSES)

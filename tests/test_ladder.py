@@ -197,9 +197,10 @@ def climbed(challenge: Path, tmp_path_factory: pytest.TempPathFactory, no_report
     decisions = decisions.rename(workflow.find_decisions(data, runs=runs))
     text = decisions.read_bytes()
     file = write_lines(place / "steps.yaml", STEPS)
-    first = run_ladder(data, file, settings=SETTINGS, runs=runs, until="tiles")[1]
+    first = run_ladder(data, file, settings=SETTINGS, runs=runs, until="tiles")[1].dump()
     before = list_times(runs)
-    folder, result = run_ladder(data, file, settings=SETTINGS, runs=runs)
+    folder, found = run_ladder(data, file, settings=SETTINGS, runs=runs)
+    result = found.dump()
     rows = {row["name"]: row for row in result["rungs"]}
     return SimpleNamespace(
         data=data, runs=runs, file=file, folder=folder, first=first, before=before, result=result, rows=rows,
@@ -382,7 +383,8 @@ def ran(climbed: SimpleNamespace, copied: SimpleNamespace, monkeypatch: pytest.M
 
 def climb_again(copied: SimpleNamespace, text: str = STEPS, **options: Any) -> dict[str, Any]:
     file = write_lines(copied.runs.parent / "steps.yaml", text)
-    folder, result = run_ladder(copied.data, file, settings=SETTINGS, runs=copied.runs, **options)
+    folder, found = run_ladder(copied.data, file, settings=SETTINGS, runs=copied.runs, **options)
+    result = found.dump()
     assert folder == copied.folder
     return result
 
@@ -573,7 +575,7 @@ def test_an_error_of_a_library_is_a_row_with_its_trace(
 
 def test_rungs_that_fail_are_rows_and_the_others_go_on(copied: SimpleNamespace) -> None:
     file = write_lines(copied.runs.parent / "faults.yaml", FAULTS)
-    _, result = run_ladder(copied.data, file, settings=SETTINGS, runs=copied.runs)
+    result = run_ladder(copied.data, file, settings=SETTINGS, runs=copied.runs)[1].dump()
     rows = {row["name"]: row for row in result["rungs"]}
     assert {n: row["status"] for n, row in rows.items()} == {
         "tiles": "done", "broken": "failed", "lost": "failed", "above": "done", "half": "failed",

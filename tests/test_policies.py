@@ -38,7 +38,7 @@ from smalti.train.guides import GuideSource
 from smalti.train.policies.exploring import _choose_evenly
 from smalti.train.policies.probe import Probe, draw_operation, weigh_operations
 from smalti.train.policies.search import SEARCHES, Population
-from smalti.tune.trial import Bench
+from smalti.tune.trial import TrialRunner
 
 Make = Callable[..., Any]
 KNOBS = ("train.transfer.epochs=4", "train.finetune.epochs=1", "train.refit=false", "train.watch=none")
@@ -286,7 +286,7 @@ def test_inside_a_search_too_a_policy_must_not_score_with_who_chose_it(challenge
     plain = load_recipe(settings=[*FAST, *KNOBS])
     ground = workflow.inspect_ground(challenge, recipe=plain, decisions_path=tmp_path / "d.csv",
                                      seal_path=tmp_path / "s.json", cache=tmp_path / "cache")  # fmt: skip
-    bench = Bench(ground, tmp_path, tmp_path / "search", plain)
+    bench = TrialRunner(ground, tmp_path, tmp_path / "search", plain)
     experiment, _ = bench.prepare(plain)
     path = tmp_path / "policy.yaml"
     write_policy(path, make_policy(seen=frozenset(experiment.digests.values())))

@@ -73,9 +73,7 @@ def answer_backbone(cases: Answer, *, taught: float, outer: float, margin: float
             words=f"{text}: what taught is told apart no better, so that these features are the limit",
         )
     if cases.word == "no":
-        words = (
-            f"{text}, and more cases bring practically nothing: other features, larger tiles or cleaner labels are left"
-        )
+        words = f"{text}, and more cases bring practically nothing: other features, larger tiles or cleaner labels help"
         return Answer(what=what, word="yes", words=words)
     if cases.word == "yes":
         return Answer(what=what, word="first more cases", words=f"{text}: the gap still closes as cases are added")

@@ -154,9 +154,9 @@ def _describe(
     cases = answer_cases(growth, why=why, margin=margin, confidence=confidence)
     # The same interval without the luck of networks.
     bare = measure_margins(replace(last, fold=np.zeros_like(last.fold)), confidence=confidence)[HEADLINE]
+    width, by_cases = ((one.high or 0.0) - (one.low or 0.0) for one in (end, bare))
     seeds = answer_seeds(
-        width=(end.high or 0.0) - (end.low or 0.0), by_cases=(bare.high or 0.0) - (bare.low or 0.0),
-        networks=count_networks(last),
+        width=width, by_cases=by_cases, networks=count_networks(last),
         least=LEAST_NETWORKS, spread=float(np.std(end.single, ddof=1)) if len(end.single) > 1 else None,
     )  # fmt: skip
     backbone = answer_backbone(cases, taught=end.taught or 0.0, outer=end.value or 0.0, margin=margin)

@@ -45,7 +45,7 @@ from .sections.results import (
 from .sections.rules import write_calibration, write_seal
 from .sections.tuning import write_curves_of, write_sensitivity, write_studies, write_worth
 from .sections.units import write_cases
-from .study import Study, gather_runs, read_ladder
+from .subject import Subject, gather_runs, read_ladder
 
 if TYPE_CHECKING:
     from ..logbook import Entry
@@ -74,7 +74,7 @@ SECTIONS: tuple[Callable[[RunRecord], Section], ...] = (
     write_recipe,
     write_environment,
 )
-LADDER_SECTIONS: tuple[Callable[[Study], Section], ...] = (
+LADDER_SECTIONS: tuple[Callable[[Subject], Section], ...] = (
     write_climb,
     write_steps,
     write_failures,
@@ -83,7 +83,7 @@ LADDER_SECTIONS: tuple[Callable[[Study], Section], ...] = (
     write_ladder_method,
     write_settings,
 )
-RUNS_SECTIONS: tuple[Callable[[Study], Section], ...] = (
+RUNS_SECTIONS: tuple[Callable[[Subject], Section], ...] = (
     write_overview,
     write_pairs,
     write_everything,
@@ -116,37 +116,36 @@ def write_ladder_report(folder: Path) -> Path:
     Data and environment are told by the first rung's run folder beside it, where it is there.
 
     Raises:
-        RunError: ladder.json is missing, or it or a run's file is damaged.
+        RunError: the result of the ladder is missing, or it or a file of a run is damaged.
     """
-    with reading(folder / "ladder.json", fix="run the same 'smalti ladder' again, which writes it anew"):
-        study = read_ladder(folder)
-        sections = [write(study) for write in LADDER_SECTIONS]
-    if study.about:
+    subject = read_ladder(folder)
+    sections = [write(subject) for write in LADDER_SECTIONS]
+    if subject.about:
         first = sections[0]
-        sections[0] = Section(first.anchor, first.title, [Paragraph(study.about), *first.blocks])
-    if study.record is not None:
-        sections.insert(5, write_data(study.record))
-    sections.append(write_environment(study.record))
-    return _write_page(folder, study.title, sections, kind="ladder")
+        sections[0] = Section(first.anchor, first.title, [Paragraph(subject.about), *first.blocks])
+    if subject.record is not None:
+        sections.insert(5, write_data(subject.record))
+    sections.append(write_environment(subject.record))
+    return _write_page(folder, subject.title, sections, kind="ladder")
 
 
 def write_runs_report(entries: Sequence[Entry], *, folder: Path, title: str) -> Path:
     """Write ``report.html`` about many runs into ``folder`` and return its path.
 
-    With ``comparison.json`` in the folder the page also holds the paired comparison.
+    With a comparison in the folder the page also holds the pairs.
 
     Raises:
-        RunError: comparison.json is damaged.
+        RunError: the comparison is damaged.
     """
-    study = gather_runs(entries, folder=folder, title=title)
-    return _write_page(folder, title, [write(study) for write in RUNS_SECTIONS], kind="logbook")
+    subject = gather_runs(entries, folder=folder, title=title)
+    return _write_page(folder, title, [write(subject) for write in RUNS_SECTIONS], kind="logbook")
 
 
 def write_tune_report(folder: Path) -> Path:
     """Write ``report.html`` of a search folder and return its path.
 
     Raises:
-        RunError: tune.json is missing or damaged.
+        RunError: the result of the search is missing or damaged.
     """
     result = SearchResult.read(folder)
     sections = [write(result) for write in (write_worth, write_sensitivity, write_curves_of, write_studies)]
@@ -160,7 +159,7 @@ def write_learn_report(folder: Path) -> Path:
     """Write ``report.html`` of a learning curve's folder and return its path.
 
     Raises:
-        RunError: learn.json is missing or damaged.
+        RunError: the result of the curve is missing or damaged.
     """
     result = LearningResult.read(folder)
     sections = [write_answers(result), write_points(result)]
