@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from drawn_records import settle_scores
 from smalti import recipe
 from smalti.evaluate import score_predictions
 from smalti.ladder.budget import Budget
@@ -18,9 +19,9 @@ from smalti.ladder.definition import Ladder, Step, load_ladder, resolve_ladder
 from smalti.ladder.pick import pick_on_inner
 from smalti.ladder.scoring import ScoredRung
 from smalti.metrics import macro_f1
+from smalti.records import Influence
 from smalti.stats import pool_predictions
 from smalti.types import Cohort, Sample
-from smalti.workflow.decisions.influence import Influence
 from smalti.workflow.portfolio.work import Work, measure_work
 
 CLASSES = ("a", "b")
@@ -120,8 +121,8 @@ def draw_run(folder: Path, rng: np.random.Generator, *, skill: tuple[float, ...]
     (folder / "predictions").mkdir(parents=True)
     inner.to_csv(folder / "predictions" / "inner.csv", index=False)
     evaluate = recipe.Evaluate(resamples=100)
-    scores = score_predictions(outer, classes=CLASSES)
-    return ScoredRung(outer, evaluate, scores, pool_predictions(outer, classes=CLASSES), {}, Influence({}))
+    scores = settle_scores(score_predictions(outer, classes=CLASSES))
+    return ScoredRung(outer, evaluate, scores, pool_predictions(outer, classes=CLASSES), {}, Influence())
 
 
 def draw_rungs(

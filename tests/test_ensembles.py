@@ -288,9 +288,9 @@ def list_faults() -> Iterator[Any]:
         "other-cases": (change("outer", put("case", "strange")), "1 images have another case than in 'm0': 'i"),
         "other-labels": (change("inner", lambda t: relabel(t)), "images have another label than in 'm0'"),
         "missing-column": (change("test", lambda t: t.drop(columns="score_B")), "no column 'score_B'"),
-        "unknown-class": (change("inner", put("label", "E")), "none of the classes: 'E'"),
+        "unknown-label": (change("inner", put("label", "E")), "none of the classes. It concerns '"),
         "repeated-row": (change("test", lambda t: pd.concat([t, t[:1]])), "occur twice in one place: 'test000'"),
-        "no-probabilities": (change("outer", put("score_A", np.nan)), "scores are no probabilities: 'i"),
+        "missing-score": (change("outer", put("score_A", np.nan)), "a score is empty or no number. It concerns 'i"),
         "missing-table": (change("sealed", lambda t: None), "there is no table here, unlike in 'm0'"),
     }
     for code, (spoil, words) in faults.items():
@@ -325,7 +325,7 @@ def test_all_problems_are_said_at_once() -> None:
         ("repeated-member", "ensemble.members"),
         ("other-seeds", "m1/predictions/out_of_fold.csv"),
         ("missing-table", "m1/predictions/sealed.csv"),
-        ("no-probabilities", "m0/predictions/test.csv"),
+        ("score-range", "m0/predictions/test.csv"),
     }
 
 
