@@ -73,8 +73,7 @@ def prepare(
     from ...tile import build_store
     from ...train import Experiment, check_parts, choose_device, make_fabric
 
-    asked = plan.model.norm
-    plan = resolve_plan(plan, listener=listener)
+    asked, plan = plan.model.norm, resolve_plan(plan, listener=listener)
     check_parts(plan)
     check_rules(plan)
     refuse_unscaled(ground.cohort.samples, plan.tile)
@@ -86,7 +85,7 @@ def prepare(
     if backbone.note is not None:
         listener.say(backbone.note)
     if asked != "auto" and backbone.norm is None:
-        listener.say(f"{backbone.name} has no batch normalisation: model.norm={asked} plays no part")
+        listener.say(f"{backbone.name} has no batch normalisation: model.norm={asked} has no effect")
     plan, tile_px, notes = _settle_sizes(ground, plan, backbone, listener=listener)
     device = choose_device(plan.train)
     identity = identify(ground, cache=cache) | {"weights": _hash_backbone(backbone)}
