@@ -292,7 +292,7 @@ def score(
     workflow.predict(experiment, splits)
     seconds, classes = time.perf_counter() - started, experiment.cohort.classes
     table = experiment.run.read_out_of_fold().sort_values(["seed", "image"])
-    f1 = score_predictions(table, classes=classes)["metrics"]["macro_f1"]
+    f1 = score_predictions(table, classes=classes).metrics["macro_f1"]
     return experiment, table[score_columns(classes)].to_numpy(dtype=float), f1, seconds
 
 
@@ -308,7 +308,7 @@ def run_auto(bench: Bench) -> list[Row]:
         bench.data, "auto", settings=settings, runs=bench.work / "auto", skip_problems=True,
         listener=workflow.Listener(say=lambda text: print(f"  {text}", flush=True)),
     )  # fmt: skip
-    seconds, f1 = time.perf_counter() - started, result.scores["metrics"]["macro_f1"]
+    seconds, f1 = time.perf_counter() - started, result.scores.metrics["macro_f1"]
     print(f"  {result.describe()}")
     rows: list[Row] = read_table(result.path / "members.csv").to_dict("records")
     whole = {"member": "auto", "status": "done", "reason": "the whole run, with audit and report", "seconds": seconds}

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score
-from smalti.audit.labels.traces import read_traces
 
 from smalti import workflow
 from smalti.audit import read_findings
@@ -21,6 +20,7 @@ from smalti.errors import RecipeError
 from smalti.ladder import Ladder, list_ladders, load_ladder, resolve_ladder
 from smalti.models import POOLERS
 from smalti.recipe import PLAIN_POOLERS, Train, list_turned, load_recipe, settle_choices
+from smalti.records import Traces
 from smalti.train import HEADS, check_parts, train_folds
 from smalti.tune.space import Space, load_space
 from smalti.tune.tuning import _settle
@@ -245,7 +245,7 @@ def test_a_quick_run_with_a_solved_head_is_audited_after_training(challenge: Pat
     suspects = read_findings(result.path / "suspects.json")
     assert suspects.outcomes["margin-area"].startswith("not applicable: no dynamics")
     assert "not applicable" not in suspects.outcomes["neighbours"]
-    traces = read_traces(result.path / "traces.json")
+    traces = {trace.image: trace for trace in Traces.read(result.path).images}
     assert len(traces) == LABELLED
     assert all(trace.history == () and trace.alike for trace in traces.values())
     page = (result.path / "report.html").read_text(encoding="utf-8")

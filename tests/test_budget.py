@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from drawn_records import settle_scores
 from smalti import recipe
 from smalti.evaluate import score_predictions
 from smalti.ladder.budget import Budget
@@ -18,9 +19,9 @@ from smalti.ladder.definition import Ladder, Step, load_ladder, resolve_ladder
 from smalti.ladder.pick import pick_on_inner
 from smalti.ladder.scoring import ScoredRung
 from smalti.metrics import macro_f1
+from smalti.records import Influence
 from smalti.stats import pool_predictions
 from smalti.types import Cohort, Sample
-from smalti.workflow.decisions.influence import Influence
 from smalti.workflow.portfolio.work import Work, measure_work
 
 CLASSES = ("a", "b")
@@ -120,8 +121,8 @@ def draw_run(folder: Path, rng: np.random.Generator, *, skill: tuple[float, ...]
     (folder / "predictions").mkdir(parents=True)
     inner.to_csv(folder / "predictions" / "inner.csv", index=False)
     evaluate = recipe.Evaluate(resamples=100)
-    scores = score_predictions(outer, classes=CLASSES)
-    return ScoredRung(outer, evaluate, scores, pool_predictions(outer, classes=CLASSES), {}, Influence({}))
+    scores = settle_scores(score_predictions(outer, classes=CLASSES))
+    return ScoredRung(outer, evaluate, scores, pool_predictions(outer, classes=CLASSES), {}, Influence())
 
 
 def draw_rungs(
@@ -148,7 +149,7 @@ def test_choosing_among_rungs_that_know_nothing_scores_chance(tmp_path: Path) ->
     highest, picked = [], []
     for seed in range(12):
         runs, outcomes = draw_rungs(tmp_path / str(seed), *[(0.0, 0.0)] * 12, seed=seed)
-        highest.append(max(o.scores["metrics"]["macro_f1"]["value"] for o in outcomes.values()))
+        highest.append(max(o.scores.metrics["macro_f1"].value for o in outcomes.values()))
         picked.append(pick_on_inner(runs, outcomes, outcomes["r0"].pool.images, "image")["score"]["value"])
     assert np.mean(highest) > 0.58
     assert abs(np.mean(picked) - 0.49) < 0.05  # three standard errors of a mean of 12 with 40 images

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import f1_score
 
+from drawn_records import draw_cohort_record, draw_environment, settle_scores
 from smalti import workflow
 from smalti.audit import Audit, apply_decisions, settle_decisions, write_decisions
 from smalti.errors import RunError
@@ -25,14 +26,14 @@ from smalti.logbook import choose_best, read_logbook
 from smalti.logbook.seal import write_seal
 from smalti.predict import inference
 from smalti.recipe import load_recipe
-from smalti.records import AsGiven, RunFolder
+from smalti.records import AsGiven, Influence, Influenced, RunFolder, Source
 from smalti.records.ladder import RungState
 from smalti.records.seal import Seal
 from smalti.report import write_article, write_ladder_report
 from smalti.store import read_table, write_atomic, write_json, write_table
 from smalti.types import Action, Cohort, Content, Decision, Finding, Sample, Split
 from smalti.workflow.comparison import compare_pools
-from smalti.workflow.decisions.influence import Influence, Influenced, read_influence, record_influence, tell_trust
+from smalti.workflow.decisions.influence import record_influence, tell_trust
 from smalti.workflow.unsealing import _find_touched
 from textures import FAST
 
@@ -69,13 +70,17 @@ def begin(
 ) -> Influence:
     """A run folder as `prepare` begins it; with a file of predictions where it has learned."""
     path = runs / name
-    write_json(path / "environment.json", {"started": started, "identity": {"data": data}})
-    write_json(path / "cohort.json", {"root": str(ground.cohort.root.resolve()), "classes": CLASSES})
+    draw_environment(started=started, data=data).write(path)
+    draw_cohort_record(ground.cohort.root.resolve(), classes=CLASSES).write(path)
     write_decisions(path / "decisions.csv", ground.decisions)
     influence = record_influence(RunFolder(path), ground, runs=runs, data=data)
     if learned:
         write_atomic(path / "predictions" / "folds" / "outer-fold0-seed0.csv", "image\n")
     return influence
+
+
+def influenced(image: str, action: Action, source: Source) -> Influenced:
+    return Influenced(image=image, action=action, source=source, followed=True)
 
 
 def list_found(influence: Influence) -> list[tuple[str, str, str, bool]]:
@@ -126,9 +131,7 @@ def test_decisions_that_answer_findings_about_labels_are_never_early_enough(tmp_
         found.describe()
         == "2 labels were changed by what networks said, 1 image was left out for findings about labels"
     )
-    # A run of an earlier version has no record of its own; its decisions say it.
-    (tmp_path / "runs" / "one" / "influence.json").unlink()
-    assert read_influence(tmp_path / "runs" / "one").describe() == found.describe()
+    assert Influence.read(tmp_path / "runs" / "one") == found
 
 
 def test_a_rule_on_pixels_is_free_while_the_audit_proposes_the_same_and_nothing_is_passed_over(tmp_path: Path) -> None:
@@ -189,7 +192,7 @@ def test_an_ensemble_is_influenced_as_its_members_are(tmp_path: Path) -> None:
     begin(runs, "first", stand(root), started="2026-01-02")
     begin(runs, "member", stand(root, decide("i1")), started="2026-01-03")
     path = runs / "whole"
-    write_json(path / "environment.json", {"started": "2026-01-04", "identity": {}})
+    draw_environment(started="2026-01-04", data="").write(path)
     members = [runs / "first", runs / "member"]
     found = record_influence(RunFolder(path), stand(root), runs=runs, data="hash", members=members)
     assert list_found(found) == [("i1", "exclude", "run", True)]
@@ -199,14 +202,13 @@ def test_an_ensemble_is_influenced_as_its_members_are(tmp_path: Path) -> None:
 def test_a_run_that_lost_what_influenced_it_is_refused(tmp_path: Path) -> None:
     root, runs = tmp_path / "data", tmp_path / "runs"
     begin(runs, "one", stand(root), started="2026-01-02")
-    for content in ("{}", "[]", '{"known": {"a": ["exclude"]}, "first": "", "decisions": []}', "{"):
+    for content in ('{"known": []}', "[]", '{"known": {"a": ["exclude"]}, "first": "", "decisions": []}', "{"):
         (runs / "one" / "influence.json").write_text(content)
         with pytest.raises(RunError, match=r"influence.json.*Fix"):
-            read_influence(runs / "one")
+            Influence.read(runs / "one")
     (runs / "one" / "influence.json").unlink()
-    write_json(runs / "one" / "cohort.json", {"root": str(root), "classes": CLASSES, "label_by_case": False})
     with pytest.raises(RunError, match=r"influence.json does not exist.*Fix"):
-        read_influence(runs / "one")
+        Influence.read(runs / "one")
     # For others it stands as a run that knew of no decision.
     assert len(begin(runs, "two", stand(root, decide("i1")), started="2026-01-03").decisions) == 1
 
@@ -241,23 +243,24 @@ def test_a_ladder_knows_of_decisions_that_a_rung_does_not_follow(tmp_path: Path)
 
 def test_scores_with_late_decisions_stand_beside_those_as_given() -> None:
     table = draw_table([f"i{k}" for k in range(60)])
-    scores, given = (score_predictions(t, classes=CLASSES) for t in (table[6:], table))
-    assert tell_trust(scores, Influence({}), None) is scores
-    influence = Influence({}, "one", tuple(Influenced(f"i{k}", "exclude", "run", True) for k in range(6)))
+    scores, given = (settle_scores(score_predictions(t, classes=CLASSES)) for t in (table[6:], table))
+    assert tell_trust(scores, Influence(), None) is scores
+    influence = Influence(first="one", decisions=tuple(influenced(f"i{k}", "exclude", "run") for k in range(6)))
     told = tell_trust(scores, influence, given)
-    score = given["metrics"]["macro_f1"]
+    score = given.headline
     words = (
-        f"6 images were left out after run one could be seen; as given it scores {score['value']:.3f} "
-        f"({score['low']:.3f} to {score['high']:.3f})"
+        f"6 images were left out after run one could be seen; as given it scores {score.value:.3f} "
+        f"({score.low:.3f} to {score.high:.3f})"
     )
-    assert told["interval"]["trustworthy"] is False
-    assert told["interval"]["reason"].startswith(words)
-    assert told["as_given"]["words"] == words
-    assert told["as_given"]["metrics"] == given["metrics"]
-    assert not any(row["trustworthy"] for row in told["metrics"].values())
-    assert all(told["metrics"][m]["value"] == row["value"] for m, row in scores["metrics"].items())
-    assert "not known" in tell_trust(scores, influence, None)["interval"]["reason"]
-    json.dumps(told, allow_nan=False)
+    assert told.interval.trustworthy is False
+    assert told.interval.reason.startswith(words)
+    assert told.as_given is not None
+    assert told.as_given.words == words
+    assert told.as_given.metrics == given.metrics
+    assert not any(row.trustworthy for row in told.metrics.values())
+    assert all(told.metrics[m].value == row.value for m, row in scores.metrics.items())
+    assert "not known" in tell_trust(scores, influence, None).interval.reason
+    json.dumps(told.dump(), allow_nan=False)
 
 
 # --- images that were left out are scored by networks that have not seen their case ---------------------------------
@@ -340,7 +343,7 @@ def test_a_run_on_late_decisions_is_scored_both_ways_and_not_trusted(cheated: Si
 
 
 def test_page_logbook_comparison_and_article_say_it(cheated: SimpleNamespace) -> None:
-    given = cheated.second.scores["as_given"]
+    given = cheated.second.scores.as_given
     value = f"{given['metrics']['macro_f1']['value']:.3f}"
     page = (cheated.second.path / "report.html").read_text(encoding="utf-8")
     assert given["words"] in page
@@ -376,9 +379,9 @@ def test_an_ensemble_of_such_runs_is_one(cheated: SimpleNamespace, challenge: Pa
         name="blend",
         decisions=cheated.runs.parent / "decisions.csv",
     )
-    mine, member = made.scores["as_given"], cheated.second.scores["as_given"]
+    mine, member = made.scores.as_given, cheated.second.scores.as_given
     assert mine["metrics"]["macro_f1"]["value"] == pytest.approx(member["metrics"]["macro_f1"]["value"])
-    assert made.scores["interval"]["trustworthy"] is False
+    assert made.scores.interval.trustworthy is False
 
 
 # --- ladders and comparisons ----------------------------------------------------------------------------------------
@@ -393,16 +396,14 @@ def draw_table(images: list[str], *, skill: float = 2.0) -> pd.DataFrame:
     return table.assign(score_a=1 - said, score_b=said)
 
 
-def write_run(path: Path, table: pd.DataFrame, *decisions: Decision, influenced: Iterable[Influenced] = ()) -> None:
+def write_run(path: Path, table: pd.DataFrame, *decisions: Decision, changes: Iterable[Influenced] = ()) -> None:
     write_atomic(path / "recipe.yaml", load_recipe("quick", settings=["evaluate.resamples=100"]).to_yaml())
     write_table(path / "predictions" / "out_of_fold.csv", table)
-    influence = Influence({}, "first", tuple(influenced))
-    scores = score_predictions(table, classes=CLASSES)
-    write_json(path / "scores.json", tell_trust(scores, influence, scores))
+    influence = Influence(first="first", decisions=tuple(changes))
+    scores = settle_scores(score_predictions(table, classes=CLASSES))
+    tell_trust(scores, influence, scores).write(path)
     write_decisions(path / "decisions.csv", decisions)
-    rows = [dict(zip(("image", "action", "source", "followed"), (d.image, d.action, d.source, d.followed), strict=True))
-            for d in influence.decisions]  # fmt: skip
-    write_json(path / "influence.json", {"known": {}, "first": "first", "decisions": rows})
+    influence.write(path)
 
 
 def tabulate(runs: Path, *names: str) -> dict[str, Any]:
@@ -417,10 +418,10 @@ def test_a_ladder_on_late_decisions_has_no_verdict_and_no_trusted_score(tmp_path
     images = [f"i{k}" for k in range(120)]
     left = images[20:]
     out = [decide(image) for image in images[:20]]
-    late = [Influenced(d.image, "exclude", "run", True) for d in out]
-    write_run(tmp_path / "all", draw_table(images), influenced=[replace(d, followed=False) for d in late])
+    late = [influenced(d.image, "exclude", "run") for d in out]
+    write_run(tmp_path / "all", draw_table(images), changes=[d.model_copy(update={"followed": False}) for d in late])
     kept = draw_table(left, skill=20)  # however large the difference
-    write_run(tmp_path / "kept", kept, *out, influenced=late)
+    write_run(tmp_path / "kept", kept, *out, changes=late)
     result = tabulate(tmp_path, "all", "kept")
     rows = result["rungs"][:2]
     gap = rows[1]["difference"]["macro_f1"]
@@ -451,18 +452,18 @@ def test_a_ladder_on_late_decisions_has_no_verdict_and_no_trusted_score(tmp_path
 
 def test_late_decisions_set_whole_cases_aside_and_are_not_heard_where_no_rung_follows_them(tmp_path: Path) -> None:
     images = [f"i{k}" for k in range(40)]
-    late = Influenced("i4", "relabel", "networks", True)
+    late = influenced("i4", "relabel", "networks")
     row = decide("i4", "relabel", label="b", finding="label-suspect")
-    write_run(tmp_path / "all", draw_table(images), influenced=[replace(late, followed=False)])
+    write_run(tmp_path / "all", draw_table(images), changes=[late.model_copy(update={"followed": False})])
     table = draw_table(images)
     table.loc[4, "label"] = "b"
-    write_run(tmp_path / "changed", table, row, influenced=[late])
+    write_run(tmp_path / "changed", table, row, changes=[late])
     result = tabulate(tmp_path, "all", "changed")
     assert result["n_images"] == 38  # i5 is of the same case
     assert sum(result["set_aside"].values()) == 2
     write_decisions(tmp_path / "data.decisions.csv", [row])
     other = draw_table(images, skill=2.5)
-    write_run(tmp_path / "unheard", other, influenced=[replace(late, followed=False)])
+    write_run(tmp_path / "unheard", other, changes=[late.model_copy(update={"followed": False})])
     result = tabulate(tmp_path, "all", "unheard")
     assert (result["n_images"], result["set_aside"]) == (40, {})
     assert result["rungs"][1]["difference"]["macro_f1"]["verdict"] != "no verdict"

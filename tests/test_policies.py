@@ -276,7 +276,7 @@ def test_a_policy_is_learned_in_each_fold_and_must_not_score_with_who_chose_it(c
     write_policy(free, replace(read_policy(files[0]), seen=frozenset()))
     allowed = [*plain, f"train.finetune.augmentation_options=[file={free}]"]
     again = workflow.run(challenge, "default", settings=allowed, runs=tmp_path, name="free")
-    assert 0 <= again.scores["metrics"]["macro_f1"]["value"] <= 1
+    assert 0 <= again.scores.metrics["macro_f1"].value <= 1
 
 
 def test_inside_a_search_too_a_policy_must_not_score_with_who_chose_it(challenge: Path, tmp_path: Path) -> None:

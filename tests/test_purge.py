@@ -19,6 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.model_selection import GroupKFold
 
+from drawn_records import settle_scores
 from smalti import workflow
 from smalti.audit import write_decisions
 from smalti.evaluate import highest_losses, score_predictions
@@ -90,7 +91,7 @@ def write_run(path: Path, table: pd.DataFrame, *decisions: Decision) -> None:
     plan = load_recipe("quick", settings=["evaluate.resamples=100"])
     write_atomic(path / "recipe.yaml", plan.to_yaml())
     write_table(path / "predictions" / "out_of_fold.csv", table)
-    write_json(path / "scores.json", score_predictions(table, classes=CLASSES))
+    settle_scores(score_predictions(table, classes=CLASSES)).write(path)
     write_decisions(path / "decisions.csv", decisions)
 
 

@@ -23,6 +23,7 @@ from smalti.audit.labels.traces import Trace
 from chromium import CHROMIUM, Chromium, Tab
 from desks import SCRIPT, draw_cohort, open_desk
 from smalti.audit import read_decisions, settle_decisions
+from smalti.records import Trace
 from smalti.review import Insight, make_app
 from smalti.review.address import take_address
 from smalti.types import Finding

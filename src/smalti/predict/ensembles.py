@@ -24,6 +24,7 @@ from ..metrics import SMALLEST_PROBABILITY, macro_f1_of_confusions, predict_clas
 from ..records import FoldBlend
 from ..records.layout import INNER, OUT_OF_FOLD, name_prediction
 from ..registry import Registry
+from ..stats.pool import fill_columns, find_faults
 from ..types import PREDICTION_COLUMNS, SCORE_PREFIX, score_columns
 
 Floats = NDArray[np.float64]
@@ -35,7 +36,6 @@ KEYS = ["seed", "fold", "image"]
 PARTS: tuple[PartName, ...] = ("outer", "inner", "test", "sealed")
 SHOWN = 3  # names listed per problem
 PARTIAL = ("weighed",)  # methods whose members need not have the same inner rows; scores of others are NaN there
-SUM_TOLERANCE = 0.02  # scores rounded to two decimals still pass
 BAGS = 20  # bootstrap draws of the inner cases
 ROUNDS = 20  # members added after the start
 
@@ -356,19 +356,14 @@ def _find_faults(
     if missing := [name for name in (*PREDICTION_COLUMNS, *columns) if name not in table]:
         yield "missing-column", f"there is no column {_quote(missing)}.", again
         return
-    known = f"combine runs with the same classes, here {', '.join(classes)}"
     if strange := [name for name in table if str(name).startswith(SCORE_PREFIX) and name not in columns]:
+        known = f"combine runs with the same classes, here {', '.join(classes)}"
         yield "unknown-class", f"there are scores of other classes: {_quote(strange)}.", known
-    if part in ("inner", "outer") and (labels := set(table["label"].astype(str)) - set(classes)):
-        yield "unknown-class", f"there are labels that are none of the classes: {_quote(sorted(labels))}.", known
     if (repeated := table.duplicated(["seed", "image"] if part == "outer" else KEYS)).any():
         yield "repeated-row", f"images occur twice in one place: {_quote(table['image'][repeated])}.", again
-    scores = table[columns].to_numpy(dtype=np.float64)
-    wrong = ~((scores >= 0) & (scores <= 1)).all(axis=1) | ~(np.abs(scores.sum(axis=1) - 1) <= SUM_TOLERANCE)
-    if partial and part == "inner":
-        wrong &= ~np.isnan(scores).all(axis=1)
-    if wrong.any():
-        yield "no-probabilities", f"scores are no probabilities: {_quote(table['image'][wrong])}.", again
+    for fault in find_faults(fill_columns(table, classes), classes, unscored=partial and part == "inner"):
+        if fault.code != "unknown-label" or part in ("inner", "outer"):
+            yield fault.code, f"{fault.message} It concerns {_quote(table['image'][fault.rows])}.", fault.fix
 
 
 def _compare_tables(first: Table | None, other: Table | None, *, name: str, place: str) -> Iterator[Problem]:

@@ -43,7 +43,7 @@ from ...records.layout import (
     name_checkpoint,
     name_dynamics,
 )
-from ...store import hash_code, hash_files, hash_text, write_table
+from ...store import CACHE, hash_code, hash_files, hash_text, write_table
 from ...store.leftovers import name_temporary
 from ...types import Cohort, Sample, Split
 from ..decisions.influence import record_influence
@@ -73,20 +73,19 @@ def prepare(
     from ...tile import build_store
     from ...train import Experiment, check_parts, choose_device, make_fabric
 
-    asked = plan.model.norm
-    plan = resolve_plan(plan, listener=listener)
+    asked, plan = plan.model.norm, resolve_plan(plan, listener=listener)
     check_parts(plan)
     check_rules(plan)
     refuse_unscaled(ground.cohort.samples, plan.tile)
     scoring = settle_unit(ground, plan)
     listener.say(f"scored by {scoring.unit}: {scoring.reason}")
-    cache = runs / "cache"
+    cache = runs / CACHE
     splits = make_splits(ground, plan, listener=listener)
     backbone = build_backbone(plan.model)
     if backbone.note is not None:
         listener.say(backbone.note)
     if asked != "auto" and backbone.norm is None:
-        listener.say(f"{backbone.name} has no batch normalisation: model.norm={asked} plays no part")
+        listener.say(f"{backbone.name} has no batch normalisation: model.norm={asked} has no effect")
     plan, tile_px, notes = _settle_sizes(ground, plan, backbone, listener=listener)
     device = choose_device(plan.train)
     identity = identify(ground, cache=cache) | {"weights": _hash_backbone(backbone)}
