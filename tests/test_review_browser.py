@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 import uvicorn
 from PIL import Image
-from smalti.audit.labels.traces import Trace
 
 from chromium import CHROMIUM, Chromium, Tab
 from desks import SCRIPT, draw_cohort, open_desk

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from smalti.audit.labels.traces import Trace
 from typer.testing import CliRunner
 
 from desks import SCRIPT, draw_cohort, enter, open_desk

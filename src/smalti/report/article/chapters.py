@@ -294,7 +294,7 @@ def _list_metrics(subject: Subject, numbers: Numbers) -> list[dict[str, object]]
     """The rows of the main table of one run."""
     if subject.kind != "run" or subject.scores is None:
         return []
-    rows = []
+    rows: list[dict[str, object]] = []
     for position, (name, metric) in enumerate(subject.scores.metrics.items(), 1):
         base = f"Metric{spell_number(position)}"
         texts = {
