@@ -137,11 +137,12 @@ def draw_rungs(
 def test_each_fold_is_predicted_by_the_rung_that_its_inner_images_prefer(tmp_path: Path) -> None:
     runs, outcomes = draw_rungs(tmp_path, (4.0, 0.0), (0.0, 4.0))
     pick = pick_on_inner(runs, outcomes, outcomes["r0"].pool.images, "image")
-    assert pick["picks"] == {"r0": 1, "r1": 1}
+    assert pick.score is not None
+    assert pick.picks == {"r0": 1, "r1": 1}
     by_hand = pd.concat([outcomes["r0"].table.query("fold == 0"), outcomes["r1"].table.query("fold == 1")])
     truth = (by_hand["label"] == "b").astype(int)
-    assert pick["score"]["value"] == pytest.approx(macro_f1(truth, by_hand[["score_a", "score_b"]].to_numpy()))
-    assert "r0 1, r1 1" in pick["words"]
+    assert pick.score.value == pytest.approx(macro_f1(truth, by_hand[["score_a", "score_b"]].to_numpy()))
+    assert "r0 1, r1 1" in pick.words
 
 
 def test_choosing_among_rungs_that_know_nothing_scores_chance(tmp_path: Path) -> None:
@@ -150,7 +151,7 @@ def test_choosing_among_rungs_that_know_nothing_scores_chance(tmp_path: Path) ->
     for seed in range(12):
         runs, outcomes = draw_rungs(tmp_path / str(seed), *[(0.0, 0.0)] * 12, seed=seed)
         highest.append(max(o.scores.metrics["macro_f1"].value for o in outcomes.values()))
-        picked.append(pick_on_inner(runs, outcomes, outcomes["r0"].pool.images, "image")["score"]["value"])
+        picked.append(pick_on_inner(runs, outcomes, outcomes["r0"].pool.images, "image").score.value)
     assert np.mean(highest) > 0.58
     assert abs(np.mean(picked) - 0.49) < 0.05  # three standard errors of a mean of 12 with 40 images
 
@@ -160,6 +161,6 @@ def test_without_inner_scores_or_with_other_folds_nothing_is_picked(tmp_path: Pa
     images = outcomes["r0"].pool.images
     moved = outcomes["r1"].table.assign(fold=1 - outcomes["r1"].table["fold"])
     other = outcomes | {"r1": replace(outcomes["r1"], table=moved)}
-    assert "folds" in pick_on_inner(runs, other, images, "image")["reason"]
+    assert "folds" in pick_on_inner(runs, other, images, "image").reason
     (runs["r1"] / "predictions" / "inner.csv").unlink()
-    assert "fewer than two" in pick_on_inner(runs, outcomes, images, "image")["reason"]
+    assert "fewer than two" in pick_on_inner(runs, outcomes, images, "image").reason

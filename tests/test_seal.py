@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -283,7 +282,7 @@ def test_opening_scores_the_mean_of_all_networks_against_the_given_labels(closed
     assert (result["n_images"], result["n_cases"]) == (seal.n_images, seal.n_cases)
     opening = read_seal(closed.path).openings[0]  # type: ignore[union-attr]
     assert opening.runs == ("first", "second")
-    assert {run: scores["macro_f1"]["value"] for run, scores in opening.scores.items()} == pytest.approx(expected)
+    assert {run: scores["macro_f1"].value for run, scores in opening.scores.items()} == pytest.approx(expected)
 
 
 def test_every_opening_is_on_record_and_the_runs_stay_as_they_were(closed: SimpleNamespace) -> None:
@@ -292,13 +291,13 @@ def test_every_opening_is_on_record_and_the_runs_stay_as_they_were(closed: Simpl
         seal, _ = workflow.open_seal(["first"], runs=closed.runs)
         assert len(seal.openings) == count
     assert read_seal(closed.path) == seal
-    assert replace(seal, openings=()) == closed.seal
+    assert seal.model_copy(update={"openings": ()}) == closed.seal
     for opening in seal.openings:
         assert opening.runs == ("first",)
         assert abs((datetime.fromisoformat(opening.time) - datetime.now().astimezone()).total_seconds()) < 600
     lines = (closed.runs / "first" / "events.log").read_text(encoding="utf-8").splitlines()
     events = [event for event in map(json.loads, lines) if event["event"] == "seal opened"]
-    value = seal.openings[0].scores["first"]["macro_f1"]["value"]
+    value = seal.openings[0].scores["first"]["macro_f1"].value
     assert [event["scores"]["value"] for event in events] == [value] * 2
     assert (closed.runs / "first" / "scores.json").read_bytes() == scores
     # The opened seal still holds.
