@@ -337,7 +337,7 @@ def test_a_run_on_late_decisions_is_scored_both_ways_and_not_trusted(cheated: Si
     assert scores["as_given"]["metrics"]["macro_f1"]["value"] == pytest.approx(np.mean(macro))
     assert scores["as_given"]["n_images"] == scores["n_images"] + 3
     assert scores["interval"]["trustworthy"] is False
-    assert cheated.first.scores.get("as_given") is None
+    assert cheated.first.scores.as_given is None
     words = "2 labels were changed after run first could be seen, 3 images were left out after run first could be seen"
     assert f"not to be trusted: {words}; as given it scores {np.mean(macro):.3f} (" in cheated.second.describe()
 
