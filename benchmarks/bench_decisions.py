@@ -202,7 +202,7 @@ WAYS: dict[str, Way] = {
 
 def read_scores(result: Result) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Mean scores of each image out of fold, and that of its label as ``own``."""
-    classes = tuple(result.scores["classes"])
+    classes = tuple(result.scores.classes)
     table = pd.read_csv(result.path / "predictions" / "out_of_fold.csv", dtype={"label": str, "case": str})
     mean = table.groupby("image")[score_columns(classes)].mean()
     mean[["case", "label"]] = table.groupby("image")[["case", "label"]].first()
@@ -212,11 +212,11 @@ def read_scores(result: Result) -> tuple[pd.DataFrame, tuple[str, ...]]:
 
 def read_row(name: str, result: Result) -> dict[str, Any]:
     """What is printed about a run."""
-    score, given = result.scores["metrics"]["macro_f1"], result.scores.get("as_given")
-    as_given = given["metrics"]["macro_f1"]["value"] if given else score["value"]
+    score, given = result.scores.headline, result.scores.as_given
+    as_given = given.metrics["macro_f1"].value if given and given.metrics else score.value
     return {
-        "way": name, "score": score["value"], "low": score["low"], "high": score["high"], "given": as_given,
-        "chance": score["chance_prior"], "trusted": result.scores["interval"]["trustworthy"],
+        "way": name, "score": score.value, "low": score.low, "high": score.high, "given": as_given,
+        "chance": score.chance_prior, "trusted": result.scores.interval.trustworthy,
     }  # fmt: skip
 
 

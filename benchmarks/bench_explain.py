@@ -144,7 +144,7 @@ def main() -> None:
             name = f"{pooler}-{source.name}"
             result = smalti.run(source, "quick", settings=settings, runs=args.folder / "runs", name=name)
             smalti.explain_run(result.path)
-            tell(f"{pooler}, {kind}", result.path, f"macro-F1 {result.scores['metrics']['macro_f1']['value']:.2f}")
+            tell(f"{pooler}, {kind}", result.path, f"macro-F1 {result.scores.metrics['macro_f1'].value:.2f}")
 
 
 if __name__ == "__main__":

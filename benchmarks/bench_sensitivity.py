@@ -30,7 +30,7 @@ from smalti.recipe import Recipe, load_recipe
 from smalti.tune import Search, Space
 from smalti.tune.search import Studies, name_steps, tabulate_trials
 from smalti.tune.sensitivity import LEVEL, find_p_values, level_scores, measure_effects
-from smalti.tune.trial import Bench
+from smalti.tune.trial import TrialRunner
 from smalti.workflow import SILENT
 
 MATTER = {"train.transfer.lr", "train.transfer.loss"}
@@ -68,7 +68,7 @@ def draw_trials(count: int, *, seed: int, noise: float, reach: float = 1.0) -> p
 
 
 @dataclass
-class Drawn(Bench):
+class Drawn(TrialRunner):
     """A bench whose scores are the same formula and luck."""
 
     noise: float = 0.0
@@ -97,7 +97,7 @@ class Repeat(Studies):
 
 def search_trials(count: int, *, seed: int, noise: float, sampler: Any, reach: float = 1.0) -> pd.DataFrame:
     """About ``count`` trials in four studies of the real search, those that ended early among them."""
-    search = Search(sampler, trials=count // 4)
+    search = Search(sampler=sampler, trials=count // 4)
     with tempfile.TemporaryDirectory() as folder:
         ground: Any = SimpleNamespace(cohort=None)
         bench = Drawn(ground, Path(folder), Path(folder), load_recipe("quick"), noise=noise, seed=seed, reach=reach)

@@ -28,12 +28,12 @@ from sklearn.metrics import average_precision_score
 from sklearn.preprocessing import StandardScaler
 
 from smalti import workflow
-from smalti.audit import CRITERIA, Evidence, NotApplicable, read_dynamics
+from smalti.audit import CRITERIA, Evidence, NotApplicable
 from smalti.audit.labels.evidence import order_dynamics
 from smalti.audit.labels.suspects import find_suspects, pool_opinions, rank_labels
 from smalti.predict import predict_outer
 from smalti.recipe import load_recipe
-from smalti.records import RunFolder
+from smalti.records import Dynamics, RunFolder
 from smalti.samples import split_cases
 from smalti.train import Experiment, train_folds
 from smalti.types import Cohort, Split, score_columns
@@ -141,7 +141,7 @@ def learn(experiment: Experiment) -> Evidence:
         classes=cohort.classes,
         labels=cohort.targets,
         scores=np.stack([rows.to_numpy() for rows in seeds]),
-        dynamics=order_dynamics(read_dynamics(run.predictions / "dynamics.npz"), images),
+        dynamics=order_dynamics(Dynamics.read_file(run.predictions / "dynamics.npz"), images),
         embeddings=experiment.compare_images().numpy(),
     )
 

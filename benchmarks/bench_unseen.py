@@ -94,11 +94,11 @@ def main() -> None:
         )  # fmt: skip
         names = [f"images/{n:05d}{s.path.suffix}" for n, s in enumerate(samples)]
         truth = pd.DataFrame({"label": [s.label for s in samples], "case": [s.case for s in samples]}, index=names)
-        metric, unit = result.scores["metrics"]["macro_f1"], result.scores.get("unit", "image")
+        metric, unit = result.scores.headline, result.scores.unit
         other = score_other(RunFolder(result.path), truth, unit=unit)
-        inside.append(metric["low"] <= other <= metric["high"])
-        known, cases = result.scores["n_cases"], len({s.case for s in samples})
-        bounds = (metric["value"], metric["low"], metric["high"])
+        inside.append(metric.low <= other <= metric.high)
+        known, cases = result.scores.n_cases, len({s.case for s in samples})
+        bounds = (metric.value, metric.low, metric.high)
         low, high = foresee_score(*bounds, cases=known, new_cases=cases - known)
         foreseen.append(low <= other <= high)
         numbers = "".join(f"{number:9.3f}" for number in (*bounds, other))

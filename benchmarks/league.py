@@ -223,15 +223,15 @@ def score(place: Place, played: Mapping[str, Played], wanted: Sequence[str]) -> 
         other = next(name for by, name in pools if by == unit)
         if not np.array_equal(pool.fold, pools[unit, other].fold):
             raise DataError(f"{place.name}: {name} has other folds than {other}. Fix: --runs with a new folder")
-        metric = score_predictions(table, classes=classes)["metrics"]["macro_f1"]
-        row = {"set": place.name, "by": unit, "peer": name, "macro_f1": metric["value"], "low": metric["low"]}
-        row |= {"high": metric["high"], "wall_s": played[name].wall_s, "cpu_s": played[name].cpu_s}
+        metric = score_predictions(table, classes=classes).metrics["macro_f1"]
+        row = {"set": place.name, "by": unit, "peer": name, "macro_f1": metric.value, "low": metric.low}
+        row |= {"high": metric.high, "wall_s": played[name].wall_s, "cpu_s": played[name].cpu_s}
         if name != "auto" and "auto" in wanted:
             sources = [path, played["auto"].source]
             compared = workflow.compare_sources(sources, runs=place.runs, unit=unit)
-            found = compared["rows"][1]["difference"]["macro_f1"]
-            row |= {"auto_minus": found["value"], "gap_low": found["low"], "gap_high": found["high"]}
-            row["verdict"] = found["verdict"]
+            found = compared.rows[1].gap
+            row |= {"auto_minus": found.value, "gap_low": found.low, "gap_high": found.high}
+            row["verdict"] = found.verdict
         rows.append(row)
     return pd.DataFrame(rows), pools
 

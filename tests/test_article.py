@@ -87,8 +87,10 @@ def test_a_ladder_compiles_and_tells_its_numbers(tmp_path: Path, rungs: int, nas
 @pytest.mark.slow
 def test_a_run_compiles_with_its_data_seal_and_metrics(tmp_path: Path) -> None:
     run = build_run(tmp_path)
-    opening = {"time": "2026-11-20", "runs": ["demo_x"], "scores": {"demo_x": {"macro_f1": {"value": 0.6789}}}}
-    write_json(run.path.parent / "data.seal.json", {"n_cases": 12, "openings": [opening]})
+    score = {"value": 0.6789, "low": None, "high": None}
+    opening = {"time": "2026-11-20", "runs": ["demo_x"], "scores": {"demo_x": {"macro_f1": score}}}
+    seal = {"data": str(tmp_path / "data"), "share": 0.2, "sealed_at": "x", "images": [], "n_images": 0, "n_cases": 12}
+    write_json(run.path.parent / "data.seal.json", seal | {"openings": [opening]})
     path = write_article(run.path)
     check_log(compile_article(path))
     words = read_pdf(path)

@@ -17,11 +17,11 @@ from smalti import workflow
 from smalti.audit import read_findings
 from smalti.audit.labels.evidence import Evidence
 from smalti.audit.labels.suspects import find_suspects, pool_opinions, rank_labels
-from smalti.audit.labels.traces import read_traces
 from smalti.errors import RecipeError
 from smalti.ladder import Ladder, list_ladders, load_ladder, resolve_ladder
 from smalti.models import POOLERS
 from smalti.recipe import PLAIN_POOLERS, Train, list_turned, load_recipe, settle_choices
+from smalti.records import Traces
 from smalti.train import HEADS, check_parts, train_folds
 from smalti.tune.space import Space, load_space
 from smalti.tune.tuning import _settle
@@ -104,6 +104,18 @@ def test_what_is_compared_is_read_at_the_same_place_of_the_network() -> None:
     for settings in ([other], [lite, "model.head=steps"]):
         both, _ = settle_choices([load_recipe("quick", settings=part) for part in ([lite], settings)])
         assert [recipe.model.embedding for recipe in both] == ["last", "last"]
+
+
+def test_a_description_beside_a_network_with_stages_can_be_trained() -> None:
+    recipes = [
+        load_recipe("quick", settings=[f"model.backbone={name}"])
+        for name in ("described:colour", "tf_efficientnet_lite0")
+    ]
+    settled, notes = settle_choices(recipes)
+    assert [recipe.model.embedding for recipe in settled] == ["last", "stages"]
+    assert sum(note.startswith("embedding") for note in notes) == 1
+    for recipe in settled:
+        check_parts(recipe)
 
 
 def test_stages_are_refused_where_the_network_learns_or_is_none() -> None:
@@ -247,7 +259,7 @@ def test_a_quick_run_with_a_solved_head_is_audited_after_training(challenge: Pat
     suspects = read_findings(result.path / "suspects.json")
     assert str(suspects.outcomes["margin-area"]).startswith("not applicable: no dynamics")
     assert suspects.outcomes["neighbours"].found is not None
-    traces = read_traces(result.path / "traces.json")
+    traces = {trace.image: trace for trace in Traces.read(result.path).images}
     assert len(traces) == LABELLED
     assert all(trace.history == () and trace.alike for trace in traces.values())
     page = (result.path / "report.html").read_text(encoding="utf-8")

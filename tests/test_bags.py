@@ -244,7 +244,7 @@ def test_the_whole_way_with_a_pooler_that_learns(challenge: Path, tmp_path: Path
 
     settings = [*BARE, "model.pooler=dsmil", "train.transfer.epochs=3", "train.finetune.epochs=1"]
     result = workflow.run(challenge, "default", settings=settings, runs=tmp_path, name="bags")
-    assert 0 <= result.scores["metrics"]["macro_f1"]["value"] <= 1
+    assert 0 <= result.scores.metrics["macro_f1"].value <= 1
     assert (tmp_path / "bags" / "predictions" / "test.csv").is_file()
 
 
@@ -341,6 +341,6 @@ def test_the_whole_way_with_mixed_bags(pooler: str, challenge: Path, tmp_path: P
     mixing = ["train.transfer.bag_mixing=1", "train.finetune.bag_mixing=0.5"]
     settings = [*BARE, f"model.pooler={pooler}", "train.transfer.epochs=2", "train.finetune.epochs=1", *mixing]
     result = workflow.run(challenge, "default", settings=settings, runs=tmp_path, name="mixed")
-    assert 0 <= result.scores["metrics"]["macro_f1"]["value"] <= 1
+    assert 0 <= result.scores.metrics["macro_f1"].value <= 1
     with pytest.raises(RecipeError, match="bag_mixing"):
         recipe.load_recipe(settings=["model.fusion=concat", "train.transfer.bag_mixing=1"])

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from drawn_records import draw_cohort_record
 from smalti import workflow
 from smalti.audit import Audit, read_decisions
 from smalti.errors import DataError
 from smalti.logbook.seal import find_seal, list_seals, read_seal, write_seal
 from smalti.recipe import load_recipe
 from smalti.review import ReviewSession
-from smalti.store import hash_file, write_json
+from smalti.store import hash_file
 from smalti.types import Cohort
 from smalti.workflow import Ground
 from textures import write_lines
@@ -177,7 +178,7 @@ def test_runs_on_a_copy_are_runs_before_the_seal(data: Path, runs: Path, tmp_pat
     apart = draw_table(tmp_path / "apart", seed=7)
     for name, root in (("early", copied), ("foreign", apart)):
         ground, _ = look(root, runs, "audit.checks=[]")  # hashes are kept in the cache
-        write_json(runs / name / "cohort.json", {"root": str(ground.cohort.root.resolve())})
+        draw_cohort_record(ground.cohort.root.resolve()).write(runs / name)
     look(data, runs, "split.sealed_frac=0.25")
     seal = read_seal(runs / "data.seal.json")
     assert seal is not None
@@ -190,7 +191,7 @@ def test_a_seal_that_is_older_than_hashes(left: str, data: Path, runs: Path, tmp
     path = runs / "data.seal.json"
     seal = read_seal(path)
     assert seal is not None
-    write_seal(path, replace(seal, files=(), pixels=(), cases=()))
+    write_seal(path, seal.model_copy(update={"files": (), "pixels": (), "cases": ()}))
     other = tmp_path / {"there": "other", "gone": "b/data", "elsewhere": "other"}[left]
     shutil.copytree(data, other)
     if left != "there":
@@ -268,7 +269,7 @@ def test_where_two_folders_are_known_rows_by_hand_are_refused_until_it_is_said(
     data: Path, runs: Path, tmp_path: Path
 ) -> None:
     other = draw_table(tmp_path / "b" / "data", seed=7)
-    write_json(runs / "one" / "cohort.json", {"root": str(data)})
+    draw_cohort_record(data).write(runs / "one")
     path = write_lines(runs / "data.decisions.csv", HEADER, f"{name_image(3)},exclude,,about a,me,")
     text = path.read_bytes()
     with pytest.raises(DataError, match=rf"about {other} or about {data}.*i03.*Fix: 'smalti audit .*--decisions"):

@@ -11,15 +11,17 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from drawn_records import settle_scores
 from smalti import recipe
+from smalti.evaluate import score_predictions
 from smalti.ladder.budget import Budget
 from smalti.ladder.definition import Ladder, Step, load_ladder, resolve_ladder
 from smalti.ladder.pick import pick_on_inner
-from smalti.ladder.scoring import Outcome
+from smalti.ladder.scoring import ScoredRung
 from smalti.metrics import macro_f1
+from smalti.records import Influence
 from smalti.stats import pool_predictions
 from smalti.types import Cohort, Sample
-from smalti.workflow.decisions.influence import Influence
 from smalti.workflow.portfolio.work import Work, measure_work
 
 CLASSES = ("a", "b")
@@ -101,7 +103,7 @@ def test_the_ladder_of_tiles_changes_only_how_tiles_are_cut() -> None:
 # --- choosing on inner images -------------------------------------------------------------------------------------
 
 
-def draw_run(folder: Path, rng: np.random.Generator, *, skill: tuple[float, ...], truth: np.ndarray) -> Outcome:
+def draw_run(folder: Path, rng: np.random.Generator, *, skill: tuple[float, ...], truth: np.ndarray) -> ScoredRung:
     """A run of two folds of 20 images; ``skill`` is how far its scores know the label, in each fold."""
 
     def draw(images: np.ndarray, fold: int) -> pd.DataFrame:
@@ -119,10 +121,13 @@ def draw_run(folder: Path, rng: np.random.Generator, *, skill: tuple[float, ...]
     (folder / "predictions").mkdir(parents=True)
     inner.to_csv(folder / "predictions" / "inner.csv", index=False)
     evaluate = recipe.Evaluate(resamples=100)
-    return Outcome(outer, evaluate, {}, pool_predictions(outer, classes=CLASSES), {}, Influence({}))
+    scores = settle_scores(score_predictions(outer, classes=CLASSES))
+    return ScoredRung(outer, evaluate, scores, pool_predictions(outer, classes=CLASSES), {}, Influence())
 
 
-def draw_rungs(root: Path, *skills: tuple[float, float], seed: int = 0) -> tuple[dict[str, Path], dict[str, Outcome]]:
+def draw_rungs(
+    root: Path, *skills: tuple[float, float], seed: int = 0
+) -> tuple[dict[str, Path], dict[str, ScoredRung]]:
     rng = np.random.default_rng(seed)
     truth = rng.permutation(np.arange(40) % 2)
     runs = {f"r{i}": root / f"r{i}" for i in range(len(skills))}
@@ -132,11 +137,12 @@ def draw_rungs(root: Path, *skills: tuple[float, float], seed: int = 0) -> tuple
 def test_each_fold_is_predicted_by_the_rung_that_its_inner_images_prefer(tmp_path: Path) -> None:
     runs, outcomes = draw_rungs(tmp_path, (4.0, 0.0), (0.0, 4.0))
     pick = pick_on_inner(runs, outcomes, outcomes["r0"].pool.images, "image")
-    assert pick["picks"] == {"r0": 1, "r1": 1}
+    assert pick.score is not None
+    assert pick.picks == {"r0": 1, "r1": 1}
     by_hand = pd.concat([outcomes["r0"].table.query("fold == 0"), outcomes["r1"].table.query("fold == 1")])
     truth = (by_hand["label"] == "b").astype(int)
-    assert pick["score"]["value"] == pytest.approx(macro_f1(truth, by_hand[["score_a", "score_b"]].to_numpy()))
-    assert "r0 1, r1 1" in pick["words"]
+    assert pick.score.value == pytest.approx(macro_f1(truth, by_hand[["score_a", "score_b"]].to_numpy()))
+    assert "r0 1, r1 1" in pick.words
 
 
 @pytest.mark.slow
@@ -146,7 +152,7 @@ def test_choosing_among_rungs_that_know_nothing_scores_chance(tmp_path: Path) ->
     for seed in range(12):
         runs, outcomes = draw_rungs(tmp_path / str(seed), *[(0.0, 0.0)] * 12, seed=seed)
         highest.append(max(macro_f1(o.pool.y_true, o.pool.scores[0]) for o in outcomes.values()))
-        picked.append(pick_on_inner(runs, outcomes, outcomes["r0"].pool.images, "image")["score"]["value"])
+        picked.append(pick_on_inner(runs, outcomes, outcomes["r0"].pool.images, "image").score.value)
     assert np.mean(highest) > 0.58
     assert abs(np.mean(picked) - 0.49) < 0.05  # three standard errors of a mean of 12 with 40 images
 
@@ -156,6 +162,6 @@ def test_without_inner_scores_or_with_other_folds_nothing_is_picked(tmp_path: Pa
     images = outcomes["r0"].pool.images
     moved = outcomes["r1"].table.assign(fold=1 - outcomes["r1"].table["fold"])
     other = outcomes | {"r1": replace(outcomes["r1"], table=moved)}
-    assert "folds" in pick_on_inner(runs, other, images, "image")["reason"]
+    assert "folds" in pick_on_inner(runs, other, images, "image").reason
     (runs["r1"] / "predictions" / "inner.csv").unlink()
-    assert "fewer than two" in pick_on_inner(runs, outcomes, images, "image")["reason"]
+    assert "fewer than two" in pick_on_inner(runs, outcomes, images, "image").reason

@@ -16,14 +16,15 @@ from sklearn import metrics as reference
 from typer.testing import CliRunner
 
 from smalti import cli, workflow
-from smalti.errors import DataError, SmaltiError
-from smalti.evaluate import Scoring, average_cases, choose_unit, score_predictions, score_units, take_unit
-from smalti.ladder.scoring import read_outcome, score_on, settle_unit
+from smalti.errors import DataError, RunError, SmaltiError
+from smalti.evaluate import Scoring, average_cases, choose_unit, score_predictions, score_units
+from smalti.ladder.scoring import read_scored, score_on, settle_unit
 from smalti.logbook import choose_best, read_logbook
 from smalti.recipe import load_recipe
+from smalti.records import Scores, UnitScores
 from smalti.stats import pool_predictions
 from smalti.store import read_table
-from smalti.tune.trial import Bench, score_table
+from smalti.tune.trial import TrialRunner, score_table
 from textures import BARE, FAST, draw_texture, write_lines
 
 CLASSES = ("a", "b", "c")
@@ -53,7 +54,7 @@ def name_cases(table: pd.DataFrame) -> dict[str, str]:
     return dict(zip(table["image"], table["case"], strict=True))
 
 
-def score_both(table: pd.DataFrame, cases: dict[str, str], **more: Any) -> dict[str, Any]:
+def score_both(table: pd.DataFrame, cases: dict[str, str], **more: Any) -> Scores:
     return score_units(table, BY_CASE, classes=CLASSES, cases=cases, **more)
 
 
@@ -89,26 +90,26 @@ def test_scores_by_case_are_those_of_scikit_learn_on_the_means() -> None:
                 reference.log_loss(truth, means.to_numpy()),
             )
         )
-    found = [scores["metrics"][name]["value"] for name in ("macro_f1", "accuracy", "auc", "log_loss")]
+    found = [scores.metrics[name].value for name in ("macro_f1", "accuracy", "auc", "log_loss")]
     assert found == pytest.approx(np.mean(values, axis=0))
-    assert (scores["n_images"], scores["n_units"], scores["n_cases"]) == (105, 40, 40)
-    assert np.sum(scores["confusion"]) == pytest.approx(40)
-    assert scores["by_image"] == score_predictions(table, classes=CLASSES)
+    assert (scores.n_images, scores.n_units, scores.n_cases) == (105, 40, 40)
+    assert np.sum(scores.confusion) == pytest.approx(40)
+    assert scores.by_image == score_predictions(table, classes=CLASSES)
 
 
 def test_with_one_image_a_case_both_units_have_the_very_same_scores() -> None:
     table = draw_table(60, sizes=(1,))
     scores = score_both(table, name_cases(table), inner=draw_table(60, sizes=(1,), random=3))
-    assert take_unit(scores, "image") == {key: scores[key] for key in scores["by_image"]}
+    assert UnitScores(**{key: getattr(scores, key) for key in UnitScores.model_fields}) == scores.by_image
 
 
 def test_cases_that_share_a_picture_are_two_answers_and_one_in_the_intervals() -> None:
     table, named = draw_table(), name_cases(draw_table())
     joined = table.assign(case=["p000" if case == "p005" else case for case in table["case"]])  # of one fold
     apart, together = score_both(table, named), score_both(joined, named)
-    assert (together["n_units"], together["n_cases"]) == (40, 39)
-    assert together["metrics"]["macro_f1"]["value"] == apart["metrics"]["macro_f1"]["value"]
-    assert together["metrics"]["macro_f1"]["low"] != apart["metrics"]["macro_f1"]["low"]
+    assert (together.n_units, together.n_cases) == (40, 39)
+    assert together.metrics["macro_f1"].value == apart.metrics["macro_f1"].value
+    assert together.metrics["macro_f1"].low != apart.metrics["macro_f1"].low
 
 
 def test_a_case_with_two_labels_has_no_mean() -> None:
@@ -125,8 +126,8 @@ def test_inner_rows_are_averaged_within_their_fold() -> None:
     means = inner.groupby("case")[SCORES].mean().to_numpy()
     truth = inner.groupby("case")["label"].first().map({"a": 0, "b": 1, "c": 2})
     wanted = reference.f1_score(truth, means.argmax(axis=1), average="macro")
-    assert scores["inner"]["macro_f1"] == pytest.approx(wanted)
-    assert scores["optimism"] == pytest.approx(wanted - scores["metrics"]["macro_f1"]["value"])
+    assert scores.inner["macro_f1"] == pytest.approx(wanted)
+    assert scores.optimism == pytest.approx(wanted - scores.metrics["macro_f1"].value)
 
 
 def test_labels_shuffled_by_case_score_at_chance_by_case() -> None:
@@ -136,10 +137,10 @@ def test_labels_shuffled_by_case_score_at_chance_by_case() -> None:
         table = draw_table(60, sizes=(2, 6), seeds=1, random=random)
         given = table.groupby("case")["label"].first()
         shuffled = dict(zip(given.index, rng.permutation(given.to_numpy()), strict=True))
-        metric = score_both(table.assign(label=table["case"].map(shuffled)), name_cases(table))["metrics"]["accuracy"]
+        metric = score_both(table.assign(label=table["case"].map(shuffled)), name_cases(table)).metrics["accuracy"]
         agreed = float((given.to_numpy() == pd.Series(shuffled).reindex(given.index).to_numpy()).mean())
-        gaps.append(metric["value"] - metric["chance_prior"])
-        inside.append(metric["low"] <= max(metric["chance_prior"], agreed) <= metric["high"])
+        gaps.append(metric.value - metric.chance_prior)
+        inside.append(metric.low <= max(metric.chance_prior, agreed) <= metric.high)
     assert abs(np.mean(gaps)) < 0.03
     assert np.mean(inside) > 0.85
 
@@ -207,25 +208,20 @@ def draw_lab(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """Runs by case, by image, and one as an earlier version left it; read only."""
+    """Runs by case and by image; read only."""
     place = tmp_path_factory.mktemp("lab")
     data, runs = draw_lab(place / "lab"), place / "runs"
     settings = [*FAST, "train.finetune.epochs=0", "predict.calibration=temperature", "split.seeds=[0,1]"]
     settings += ["audit.checks=[exact-duplicate]"]
     by_case = workflow.run(data, "default", settings=settings, runs=runs, name="cases")
     by_image = workflow.run(data, "default", settings=[*settings, "evaluate.unit=image"], runs=runs, name="images")
-    old = Path(shutil.copytree(by_image.path, runs / "old"))
-    for name, keys in (("scores.json", ("unit", "unit_reason", "by_case", "n_units")), ("cohort.json", ("scoring",))):
-        content = json.loads((old / name).read_text(encoding="utf-8"))
-        (old / name).write_text(json.dumps({k: v for k, v in content.items() if k not in keys}), encoding="utf-8")
-    (old / "cases.csv").unlink()
-    return SimpleNamespace(data=data, runs=runs, cases=by_case, images=by_image, old=old)
+    return SimpleNamespace(data=data, runs=runs, cases=by_case, images=by_image)
 
 
 def test_a_run_answers_by_patient_first_and_by_image_beside(lab: SimpleNamespace) -> None:
     scores = json.loads((lab.cases.path / "scores.json").read_text(encoding="utf-8"))
-    assert (scores["unit"], scores["n_images"], scores["n_units"], scores["n_cases"]) == ("case", 12, 6, 5)
-    assert "6 cases share their label" in scores["unit_reason"]
+    assert (scores.unit, scores.n_images, scores.n_units, scores.n_cases) == ("case", 12, 6, 5)
+    assert "6 cases share their label" in scores.unit_reason
     out = pd.read_csv(lab.cases.path / "predictions" / "out_of_fold.csv")
     patients = {f"images/{n:02d}.png": f"P{n // 2}" for n in range(18)}
     means = out.assign(patient=out["image"].map(patients)).groupby(["seed", "patient"])
@@ -235,16 +231,16 @@ def test_a_run_answers_by_patient_first_and_by_image_beside(lab: SimpleNamespace
                            np.array(["A", "B"])[guess[truth.index.get_level_values("seed") == s]], average="macro")
         for s in (0, 1)
     ]  # fmt: skip
-    assert scores["metrics"]["macro_f1"]["value"] == pytest.approx(np.mean(f1))
+    assert scores.metrics["macro_f1"].value == pytest.approx(np.mean(f1))
     by_case = pd.read_csv(lab.cases.path / "predictions" / "by_case.csv")
     assert len(by_case) == 12
     assert by_case.groupby("seed")["case"].nunique().tolist() == [5, 5]  # P0 and P4 share a picture
     text = lab.cases.describe()
     assert text.startswith("by case: macro-F1")
     assert "12 images, 6 cases (5 apart: some share pictures), 2 seed(s)" in text
-    assert f"By image: macro-F1 {scores['by_image']['metrics']['macro_f1']['value']:.3f}" in text
-    assert take_unit(lab.images.scores, "case")["metrics"] == scores["metrics"]
-    assert take_unit(lab.images.scores, "image")["metrics"] == scores["by_image"]["metrics"]
+    assert f"By image: macro-F1 {scores.by_image['metrics']['macro_f1']['value']:.3f}" in text
+    assert lab.images.scores.take("case").metrics == scores.metrics
+    assert lab.images.scores.take("image").metrics == scores.by_image.metrics
 
 
 def test_a_submission_by_patient_holds_the_means_of_the_table_by_case(lab: SimpleNamespace) -> None:
@@ -269,43 +265,37 @@ def test_the_page_has_the_cases_that_went_most_wrong(lab: SimpleNamespace) -> No
 def test_runs_by_image_and_by_case_are_no_pair(lab: SimpleNamespace) -> None:
     with pytest.raises(DataError, match="--unit image"):
         workflow.compare_sources(["cases", "images"], runs=lab.runs)
-    with pytest.raises(DataError, match="--unit image"):
-        workflow.compare_sources(["cases", "old"], runs=lab.runs)
     for unit, number in (("image", 12), ("case", 6)):
-        result = workflow.compare_sources(["cases", "images", "old"], runs=lab.runs, unit=unit)
+        result = workflow.compare_sources(["cases", "images"], runs=lab.runs, unit=unit).dump()
         assert (result["unit"], result["n_images"], result["n_units"]) == (unit, 12, number)
         values = [row["metrics"]["macro_f1"]["value"] for row in result["rows"]]
-        wanted = take_unit(lab.cases.scores, unit)["metrics"]["macro_f1"]["value"]
-        assert values == pytest.approx([wanted] * 3)
+        wanted = lab.cases.scores.take(unit).metrics["macro_f1"].value
+        assert values == pytest.approx([wanted] * 2)
         assert result["rows"][1]["difference"]["macro_f1"]["value"] == 0
-    alike = workflow.compare_sources(["cases", "cases"], runs=lab.runs)
+    alike = workflow.compare_sources(["cases", "cases"], runs=lab.runs).dump()
     assert (alike["unit"], alike["unit_reason"]) == ("case", "as the runs are scored")
 
 
-def test_an_old_run_is_read_and_scored_by_image(lab: SimpleNamespace, tmp_path: Path) -> None:
-    entry = read_logbook(lab.runs).find("old")
-    assert (entry.status, entry.unit) == ("finished", "image")
-    outcome = read_outcome(lab.old)
-    assert score_on(outcome, outcome.pool.images, "image")["metrics"] == lab.cases.scores["by_image"]["metrics"]
-    copy = Path(shutil.copytree(lab.old, tmp_path / "old"))
-    result = workflow.evaluate_run(copy)
-    assert result.scores["unit"] == "image"
-    assert "earlier versions" in result.scores["unit_reason"]
-    assert "by_case" not in result.scores
-    workflow.report_run(copy)
+def test_a_run_of_another_version_is_one_error_with_the_fix(lab: SimpleNamespace, tmp_path: Path) -> None:
+    old = Path(shutil.copytree(lab.images.path, tmp_path / "old"))
+    content = json.loads((old / "environment.json").read_text(encoding="utf-8"))
+    del content["version"]
+    (old / "environment.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(RunError, match=r"environment.json was written by another version .* Fix: .* --name"):
+        workflow.evaluate_run(old)
 
 
 def test_a_ladder_of_both_is_scored_by_image(lab: SimpleNamespace) -> None:
-    both = [read_outcome(run) for run in (lab.cases.path, lab.images.path)]
+    both = [read_scored(run) for run in (lab.cases.path, lab.images.path)]
     unit, words = settle_unit(both)
     assert unit == "image"
     assert words
     assert settle_unit(both[:1]) == ("case", [])
-    scores = [score_on(outcome, outcome.pool.images[:8], unit)["metrics"] for outcome in both]
+    scores = [score_on(outcome, outcome.pool.images[:8], unit).metrics for outcome in both]
     assert scores[0] == scores[1]
     some = [p for p in both[0].pool.images if p in {f"images/{n:02d}.png" for n in range(8)}]
     part = score_on(both[0], some, "case")
-    assert (part["n_images"], part["n_units"]) == (8, 4)
+    assert (part.n_images, part.n_units) == (8, 4)
 
 
 def test_scores_of_another_unit_do_not_compete_for_the_best(lab: SimpleNamespace) -> None:
@@ -330,8 +320,8 @@ def test_a_search_chooses_by_what_it_is_scored_by(lab: SimpleNamespace) -> None:
     table = read_table(lab.cases.path / "predictions" / "out_of_fold.csv")
     for unit in ("case", "image"):
         asked = plan.model_copy(update={"evaluate": plan.evaluate.model_copy(update={"unit": unit})})
-        bench = Bench(ground, lab.runs, lab.runs / "tune", asked)
-        wanted = take_unit(lab.cases.scores, unit)["metrics"]["macro_f1"]["value"]
+        bench = TrialRunner(ground, lab.runs, lab.runs / "tune", asked)
+        wanted = lab.cases.scores.take(unit).metrics["macro_f1"].value
         assert score_table(bench.count(table), ("A", "B")) == pytest.approx(wanted)
 
 
@@ -350,11 +340,11 @@ def test_a_table_of_another_tool_is_scored_by_its_cases(tmp_path: Path) -> None:
     table.to_csv(path, index=False)
     found = workflow.evaluate_table(path).scores
     wanted = score_predictions(average_cases(table, name_cases(table), classes=CLASSES), classes=CLASSES)
-    assert found["unit"] == "case"
-    assert found["metrics"]["macro_f1"]["value"] == pytest.approx(wanted["metrics"]["macro_f1"]["value"])
-    assert workflow.evaluate_table(path, unit="image").scores["unit"] == "image"
+    assert found.unit == "case"
+    assert found.metrics["macro_f1"].value == pytest.approx(wanted.metrics["macro_f1"].value)
+    assert workflow.evaluate_table(path, unit="image").scores.unit == "image"
     table.drop(columns="case").to_csv(path, index=False)
-    assert workflow.evaluate_table(path).scores["unit"] == "image"
+    assert workflow.evaluate_table(path).scores.unit == "image"
     with pytest.raises(DataError, match="no answer by case"):
         workflow.evaluate_table(path, unit="case")
 
@@ -381,7 +371,7 @@ def test_two_tables_are_compared_by_case_on_the_images_that_both_have(tmp_path: 
     paths = [tmp_path / "one.csv", tmp_path / "two.csv"]
     with pytest.raises(DataError, match="--common"):
         workflow.compare_sources(paths, unit="case")
-    result = workflow.compare_sources(paths, common=True)
+    result = workflow.compare_sources(paths, common=True).dump()
     assert (result["unit"], result["n_images"], result["n_units"]) == ("case", 99, 40)
     assert result["rows"][1]["difference"]["macro_f1"]["value"] == 0  # both without the image
     pool = pool_predictions(average_cases(second, name_cases(first), classes=CLASSES), classes=CLASSES)

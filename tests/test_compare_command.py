@@ -258,7 +258,7 @@ def test_opening_the_seal_is_said_recorded_and_warned_about_when_repeated(
         assert seal is not None
         assert len(seal.openings) == count
         assert ("opened 2 times" in " ".join(result.stderr.split())) == (count == 2)
-        value = seal.openings[-1].scores[names[0]]["macro_f1"]["value"]
+        value = seal.openings[-1].scores[names[0]]["macro_f1"].value
         for text in (*names, f"{value:.3f}", f"{seal.n_images} images, {seal.n_cases} cases", "on the sealed cases"):
             assert text in result.stdout
     single = run_command("compare", names[0], "--open-seal", "--runs", runs)  # one is enough here

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from smalti import logbook, workflow
-from smalti.audit import SUSPECTS_NAME, read_evidence, read_findings
-from smalti.audit.labels.traces import TRACES_NAME, read_traces
+from smalti.audit import read_evidence, read_findings
 from smalti.errors import RunError, SmaltiError
 from smalti.recipe import load_recipe
-from smalti.records import RunFolder, open_run
+from smalti.records import RunFolder, Traces, open_run
+from smalti.records.layout import SUSPECTS, TRACES
 from smalti.report import write_report
 from smalti.review import read_insight
 from smalti.store import hash_files
@@ -79,8 +79,8 @@ def read_all(run: Path) -> dict[str, Callable[[], Any]]:
         "insight": lambda: read_insight(run, images=[f"train_data/img_{i:04d}.png" for i in range(24)]),
         "evidence": lambda: read_evidence(run),
         "findings": lambda: read_findings(run / "findings.json"),
-        "suspects": lambda: read_findings(run / SUSPECTS_NAME),
-        "traces": lambda: read_traces(run / TRACES_NAME),
+        "suspects": lambda: read_findings(run / SUSPECTS),
+        "traces": lambda: Traces.read(run),
         "checkpoint": lambda: read_checkpoint(run / "checkpoints" / "fold0-seed0.safetensors"),
         "recipe": lambda: RunFolder(run).read_recipe(),
     }
@@ -105,7 +105,7 @@ def test_a_damaged_record_is_named_or_changes_nothing(record: str, finished: Any
             if name == "evaluate":
                 assert json.loads(json.dumps(found)) == scores, (way, "another score")
             # It has written these anew.
-            if name == "evaluate" and record in ("scores.json", SUSPECTS_NAME, TRACES_NAME):
+            if name == "evaluate" and record in ("scores.json", SUSPECTS, TRACES):
                 damage(run / record, way)
 
 

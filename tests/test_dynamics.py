@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from smalti.audit import Dynamics, join_dynamics, read_dynamics, write_dynamics
 from smalti.audit.labels.dynamics import count_forgettings, measure_margin_areas, track_losses
 from smalti.audit.labels.evidence import order_dynamics
 from smalti.errors import RunError
 from smalti.predict import predict_outer
-from smalti.train import find_dynamics, load_network, loop, read_checkpoint, train_folds
+from smalti.records import Dynamics, join_dynamics
+from smalti.records.layout import name_dynamics
+from smalti.train import load_network, loop, read_checkpoint, train_folds
 
 Make = Callable[..., Any]
 KNOBS = ("split.folds=3", "split.seeds=[0,1]", "model.dropout=0.3", "train.transfer.epochs=6")
@@ -84,15 +85,15 @@ def test_an_image_learned_at_once_is_never_forgotten_and_one_never_learned_ranks
 
 def test_dynamics_survive_their_file_and_equal_ones_give_equal_bytes(tmp_path: Path) -> None:
     dynamics = draw_dynamics()
-    first, second = (write_dynamics(tmp_path / name, dynamics) for name in ("a.npz", "b.npz"))
+    first, second = (dynamics.write_file(tmp_path / name) for name in ("a.npz", "b.npz"))
     assert first.read_bytes() == second.read_bytes()
-    read = read_dynamics(first)
+    read = Dynamics.read_file(first)
     assert (read.names, read.classes) == (dynamics.names, dynamics.classes)
     for key in ("image", "seed", "epoch", "logits"):
         assert np.array_equal(getattr(read, key), getattr(dynamics, key))
     first.write_bytes(first.read_bytes()[:-40])
     with pytest.raises(RunError, match="is damaged"):
-        read_dynamics(first)
+        Dynamics.read_file(first)
 
 
 def test_joined_folds_give_each_image_its_own_rows(tmp_path: Path) -> None:
@@ -103,8 +104,8 @@ def test_joined_folds_give_each_image_its_own_rows(tmp_path: Path) -> None:
         for names in (whole.names[:2], whole.names[:1:-1]):
             one = order_dynamics(replace_rows(whole, whole.seed == seed), names)
             assert one is not None
-            parts.append(write_dynamics(tmp_path / f"{len(parts)}.npz", one))
-    joined = order_dynamics(read_dynamics(join_dynamics(parts, tmp_path / "all.npz")), whole.names)
+            parts.append(one.write_file(tmp_path / f"{len(parts)}.npz"))
+    joined = order_dynamics(join_dynamics(parts), whole.names)
     assert joined is not None
     labels = np.array([0, 1, 2, 0, 1, 2])
     assert measure_margin_areas(joined, labels) == pytest.approx(measure_margin_areas(whole, labels))
@@ -154,8 +155,8 @@ def test_a_watched_network_learns_what_an_unwatched_one_learns(prepare: Make) ->
         splits = experiment.splits
         train_folds(replace(experiment, splits=splits[:1]))
         found.append(read_weights(experiment, splits[:1])[0])
-        path = find_dynamics(experiment.run, splits[0])
-        rows[watch] = int(read_dynamics(path).epoch.max()) + 1 if path.is_file() else 0
+        path = experiment.run.path / name_dynamics(splits[0].name)
+        rows[watch] = int(Dynamics.read_file(path).epoch.max()) + 1 if path.is_file() else 0
     assert rows == {"all": 5, "transfer": 3, "none": 0}
     for other in found[1:]:
         assert all(torch.equal(value, other[name]) for name, value in found[0].items())
@@ -168,13 +169,13 @@ def test_the_watched_are_the_held_out_images_and_the_last_logits_those_of_the_ne
     splits = tuple(replace(s, train=np.union1d(s.train, s.inner), inner=s.inner[:0]) for s in splits)
     train_folds(replace(experiment, splits=splits))
     for split in splits:
-        dynamics = read_dynamics(find_dynamics(experiment.run, split))
+        dynamics = Dynamics.read_file(experiment.run.path / name_dynamics(split.name))
         assert dynamics.names == tuple(experiment.cohort.labelled[i].image for i in split.outer)
         with torch.inference_mode():
             expected = load_network(experiment, split).head(experiment.frozen[split.name].embeddings[0, split.outer])
         last = dynamics.logits[dynamics.epoch == 5]
         assert last == pytest.approx(expected.numpy(), abs=1e-6)
-    whole = read_dynamics(experiment.run.predictions / "dynamics.npz")
+    whole = Dynamics.read_file(experiment.run.predictions / "dynamics.npz")
     assert len(whole.image) == 60 * 2 * 6  # images, seeds, epochs
 
 
@@ -211,5 +212,5 @@ def test_labels_of_the_watched_change_nothing(embed: Make) -> None:
         run.path.mkdir()
         cohort = replace(experiment.cohort, labelled=samples)
         train_folds(replace(experiment, run=run, cohort=cohort, splits=splits[:1]))
-        files.append(find_dynamics(run, splits[0]).read_bytes())
+        files.append((run.path / name_dynamics(splits[0].name)).read_bytes())
     assert files[0] == files[1]

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from smalti.audit import audit_cohort
-from smalti.audit.labels.evidence import read_embeddings
 from smalti.cohort import read_cohort
 from smalti.recipe import load_recipe
+from smalti.records import Embeddings
 from smalti.workflow.listening import SILENT
 from smalti.workflow.prepare.embedding import embed_cohort
 from textures import FAST
@@ -51,10 +51,10 @@ def test_each_image_has_its_features_and_the_audit_takes_them(challenge: Path, w
     path = embed_cohort(cohort, plan, cache=tmp_path, listener=SILENT)
     assert path is not None
     names = tuple(s.image for s in cohort.samples)
-    points = read_embeddings(path, names)
+    points = Embeddings.read_file(path).order(names)
     assert points is not None
     assert len(np.unique(points, axis=0)) == len(names)
-    assert np.array_equal(read_embeddings(path, names[::-1]), points[::-1])
+    assert np.array_equal(Embeddings.read_file(path).order(names[::-1]), points[::-1])
     assert embed_cohort(cohort, plan, cache=tmp_path, listener=SILENT) == path
     audit = audit_cohort(cohort, checks=("foreign",), embeddings=path)
     assert {name: str(result) for name, result in audit.outcomes.items()} == {"foreign": "nothing found"}

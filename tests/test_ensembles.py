@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -18,6 +17,7 @@ from smalti.errors import DataError, PartError
 from smalti.evaluate import score_predictions
 from smalti.predict import ENSEMBLES, Combined, Member, combine_members
 from smalti.predict.ensembles.greedy import select_members
+from smalti.records import Ensemble
 
 CLASSES = ("A", "B", "C", "D")
 COLUMNS = [f"score_{name}" for name in CLASSES]
@@ -114,14 +114,14 @@ def test_results_are_prediction_tables_with_a_record_that_json_holds(method: str
         assert scores.sum(axis=1) == pytest.approx(1, abs=1e-12)
         assert (scores > 0).all()
     score_predictions(combined.outer, classes=CLASSES, inner=combined.inner)
-    assert json.loads(json.dumps(combined.record)) == combined.record
+    assert Ensemble.model_validate_json(Ensemble(folds=combined.record).model_dump_json()).folds == combined.record
     seeds = [0] if method == "average_seeds" else [0, 1]
-    assert [(row["seed"], row["fold"]) for row in combined.record] == [(s, f) for s in seeds for f in range(3)]
+    assert [(row.seed, row.fold) for row in combined.record] == [(s, f) for s in seeds for f in range(3)]
     for row in combined.record:
-        assert row["method"] == method
-        here = (members[0].inner["seed"] == row["seed"]) & (members[0].inner["fold"] == row["fold"])
-        assert row["n_inner"] == here.sum()
-        assert row["weights"] is None or sum(row["weights"].values()) == pytest.approx(1)
+        assert row.method == method
+        here = (members[0].inner["seed"] == row.seed) & (members[0].inner["fold"] == row.fold)
+        assert row.n_inner == here.sum()
+        assert row.weights is None or sum(row.weights.values()) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -173,8 +173,8 @@ def test_where_nothing_can_be_fitted_the_members_are_averaged_and_the_record_say
     bare = combined.outer["fold"].to_numpy() == 0
     assert combined.outer[COLUMNS].to_numpy()[bare] == pytest.approx(mean[bare])
     assert combined.outer[COLUMNS].to_numpy()[~bare] != pytest.approx(mean[~bare], abs=1e-3)
-    assert ("one class" if kept == "one class" else "no inner images") in combined.record[0]["note"]
-    assert not any("mean of the members" in row["note"] for row in combined.record[1:])
+    assert ("one class" if kept == "one class" else "no inner images") in combined.record[0].note
+    assert not any("mean of the members" in row.note for row in combined.record[1:])
 
 
 # --- averages -----------------------------------------------------------------------------------------------------
@@ -209,7 +209,7 @@ def test_average_seeds_has_one_row_per_image_with_the_mean_over_members_and_seed
     assert combined.inner["image"].tolist() == inner[0]["image"].tolist()
     expected = np.mean([table[COLUMNS].to_numpy() for table in inner], axis=0)
     assert combined.inner[COLUMNS].to_numpy() == pytest.approx(expected)
-    assert "mean over 3 seeds; inner scores: seed 2 alone" in combined.record[0]["note"]
+    assert "mean over 3 seeds; inner scores: seed 2 alone" in combined.record[0].note
 
 
 # --- greedy selection ---------------------------------------------------------------------------------------------
@@ -251,7 +251,7 @@ def test_greedy_selection_is_the_loop_of_the_paper(start: int) -> None:
 def test_greedy_takes_the_only_member_that_knows_something() -> None:
     combined = combine_members(draw_members(0, 0, 4.0, 0), classes=CLASSES, method="greedy")
     for row in combined.record:
-        assert row["weights"]["m2"] > 0.9
+        assert row.weights["m2"] > 0.9
 
 
 def test_greedy_scores_are_the_weighted_mean_of_the_record() -> None:
@@ -259,8 +259,8 @@ def test_greedy_scores_are_the_weighted_mean_of_the_record() -> None:
     combined = combine_members(members, classes=CLASSES, method="greedy")
     for part, table in list_tables(combined).items():
         for row in combined.record:
-            here = ((table["seed"] == row["seed"]) & (table["fold"] == row["fold"])).to_numpy()
-            expected = sum(row["weights"][m.name] * list_tables(m)[part][COLUMNS].to_numpy()[here] for m in members)
+            here = ((table["seed"] == row.seed) & (table["fold"] == row.fold)).to_numpy()
+            expected = sum(row.weights[m.name] * list_tables(m)[part][COLUMNS].to_numpy()[here] for m in members)
             assert table[COLUMNS].to_numpy()[here] == pytest.approx(expected)
 
 
@@ -288,9 +288,9 @@ def list_faults() -> Iterator[Any]:
         "other-cases": (change("outer", put("case", "strange")), "1 images have another case than in 'm0': 'i"),
         "other-labels": (change("inner", lambda t: relabel(t)), "images have another label than in 'm0'"),
         "missing-column": (change("test", lambda t: t.drop(columns="score_B")), "no column 'score_B'"),
-        "unknown-class": (change("inner", put("label", "E")), "none of the classes: 'E'"),
+        "unknown-label": (change("inner", put("label", "E")), "none of the classes. It concerns '"),
         "repeated-row": (change("test", lambda t: pd.concat([t, t[:1]])), "occur twice in one place: 'test000'"),
-        "no-probabilities": (change("outer", put("score_A", np.nan)), "scores are no probabilities: 'i"),
+        "missing-score": (change("outer", put("score_A", np.nan)), "a score is empty or no number. It concerns 'i"),
         "missing-table": (change("sealed", lambda t: None), "there is no table here, unlike in 'm0'"),
     }
     for code, (spoil, words) in faults.items():
@@ -325,7 +325,7 @@ def test_all_problems_are_said_at_once() -> None:
         ("repeated-member", "ensemble.members"),
         ("other-seeds", "m1/predictions/out_of_fold.csv"),
         ("missing-table", "m1/predictions/sealed.csv"),
-        ("no-probabilities", "m0/predictions/test.csv"),
+        ("score-range", "m0/predictions/test.csv"),
     }
 
 

@@ -14,6 +14,7 @@ from sklearn.dummy import DummyClassifier
 from smalti.errors import DataError
 from smalti.evaluate import highest_losses, score_predictions
 from smalti.metrics import METRICS
+from smalti.records import UnitScores
 from smalti.stats import pool_predictions
 from smalti.stats.chance import score_chance
 from smalti.stats.intervals import draw_weights, judge_trust, leave_out_cases, measure_error
@@ -67,29 +68,30 @@ def score_with_scikit_learn(table: pd.DataFrame) -> dict[str, float]:
 def test_score_is_pooled_per_seed_and_averaged_over_seeds() -> None:
     table = draw_table()
     result = score_predictions(table, classes=CLASSES)
-    assert {name: m["value"] for name, m in result["metrics"].items()} == pytest.approx(score_with_scikit_learn(table))
+    assert {name: m.value for name, m in result.metrics.items()} == pytest.approx(score_with_scikit_learn(table))
     per_fold = table.groupby(["seed", "fold"]).apply(
         lambda rows: reference.f1_score(
             rows["label"], np.array(CLASSES)[rows[SCORES].to_numpy().argmax(1)], average="macro"
         )
     )
-    assert abs(result["metrics"]["macro_f1"]["value"] - per_fold.mean()) > 1e-3
+    assert abs(result.metrics["macro_f1"].value - per_fold.mean()) > 1e-3
 
 
 def test_the_result_holds_what_the_report_reads() -> None:
     result = score_predictions(draw_table(per_case=2), classes=CLASSES, inner=draw_table(skill=2))
-    assert list(result) == ["classes", "n_images", "n_units", "n_cases", "n_seeds", "n_folds", "metrics", "per_class",
-                            "confusion", "calibration", "inner", "optimism", "interval"]  # fmt: skip
-    assert (result["n_images"], result["n_cases"], result["n_seeds"], result["n_folds"]) == (120, 60, 2, 5)
-    assert list(result["metrics"]) == [entry.name for entry in METRICS]
-    for metric in result["metrics"].values():
-        assert metric["low"] <= metric["value"] <= metric["high"]
-        assert metric["chance_prior_low"] <= metric["chance_prior"] <= metric["chance_prior_high"]
-        assert np.mean(metric["per_seed"]) == pytest.approx(metric["value"])
-    for values in result["per_class"].values():
-        assert values["f1_low"] <= values["f1"] <= values["f1_high"]
-    assert np.sum(result["confusion"]) == pytest.approx(120)
-    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    names = ("classes", "n_images", "n_units", "n_cases", "n_seeds", "n_folds", "metrics", "per_class", "confusion",
+             "calibration", "inner", "optimism", "interval")  # fmt: skip
+    assert tuple(result.model_dump()) == names
+    assert (result.n_images, result.n_cases, result.n_seeds, result.n_folds) == (120, 60, 2, 5)
+    assert list(result.metrics) == [entry.name for entry in METRICS]
+    for metric in result.metrics.values():
+        assert metric.low <= metric.value <= metric.high
+        assert metric.chance_prior_low <= metric.chance_prior <= metric.chance_prior_high
+        assert np.mean(metric.per_seed) == pytest.approx(metric.value)
+    for values in result.per_class.values():
+        assert values.f1_low <= values.f1 <= values.f1_high
+    assert np.sum(result.confusion) == pytest.approx(120)
+    assert UnitScores.model_validate_json(json.dumps(result.model_dump(), allow_nan=False)) == result
 
 
 def test_optimism_is_the_inner_score_minus_the_outer() -> None:
@@ -98,9 +100,9 @@ def test_optimism_is_the_inner_score_minus_the_outer() -> None:
     inner = pd.concat([inner, inner.iloc[:30].assign(fold=9)])
     result = score_predictions(outer, classes=CLASSES, inner=inner)
     expected = score_with_scikit_learn(inner)
-    assert result["inner"] == pytest.approx(expected)
-    assert result["optimism"] == pytest.approx(expected["macro_f1"] - score_with_scikit_learn(outer)["macro_f1"])
-    assert score_predictions(outer, classes=CLASSES)["optimism"] is None
+    assert result.inner == pytest.approx(expected)
+    assert result.optimism == pytest.approx(expected["macro_f1"] - score_with_scikit_learn(outer)["macro_f1"])
+    assert score_predictions(outer, classes=CLASSES).optimism is None
 
 
 @pytest.mark.parametrize("per_case", [1, 3])
@@ -126,17 +128,17 @@ def test_blocks_do_not_change_the_draws(monkeypatch: pytest.MonkeyPatch) -> None
 def test_interval_agrees_with_scipy_where_each_image_is_a_case() -> None:
     """One network and many images: Wilson's interval of a share, and a mean's on the scale of its logarithm."""
     table = draw_table(1500, seeds=1).drop(columns=["fold", "case"])
-    metrics = score_predictions(table, classes=CLASSES)["metrics"]
+    metrics = score_predictions(table, classes=CLASSES).metrics
     scores = table[SCORES].to_numpy()
     truth = table["label"].map({"a": 0, "b": 1, "c": 2}).to_numpy()
     wilson = stats.binomtest(int((scores.argmax(1) == truth).sum()), 1500).proportion_ci(method="wilson")
     found = metrics["accuracy"]
-    np.testing.assert_allclose((found["low"], found["high"]), (wilson.low, wilson.high), atol=2e-4)
+    np.testing.assert_allclose((found.low, found.high), (wilson.low, wilson.high), atol=2e-4)
     losses = -np.log(scores[np.arange(1500), truth])
     expected = stats.bootstrap((losses,), np.mean, n_resamples=6000, method="BCa", rng=1).confidence_interval
     tolerance = 0.06 * (expected.high - expected.low)
-    assert metrics["log_loss"]["low"] == pytest.approx(expected.low, abs=tolerance)
-    assert metrics["log_loss"]["high"] == pytest.approx(expected.high, abs=tolerance)
+    assert metrics["log_loss"].low == pytest.approx(expected.low, abs=tolerance)
+    assert metrics["log_loss"].high == pytest.approx(expected.high, abs=tolerance)
 
 
 def test_images_of_a_case_do_not_count_as_independent() -> None:
@@ -221,11 +223,9 @@ def test_scores_without_skill_fall_inside_the_chance_range() -> None:
         table["label"] = generator.permutation(table["label"].to_numpy())
         # The scores of a network that learned the shares of the classes and nothing else.
         table[SCORES] = table[SCORES].to_numpy()[generator.permutation(150)]
-        metrics = score_predictions(table, classes=CLASSES)["metrics"]
+        metrics = score_predictions(table, classes=CLASSES).metrics
         for name in inside:
-            inside[name] += (
-                metrics[name]["chance_prior_low"] <= metrics[name]["value"] <= metrics[name]["chance_prior_high"]
-            )
+            inside[name] += metrics[name].chance_prior_low <= metrics[name].value <= metrics[name].chance_prior_high
     assert min(inside.values()) >= 15, inside
 
 
@@ -238,9 +238,9 @@ def test_too_few_cases_are_not_trusted(n: int, per_case: int, words: str) -> Non
     if n == 24:
         rare = table["image"].isin(["0000.png", "0001.png", "0002.png"])
         table["label"] = np.where(rare, "c", np.where(table["label"] == "c", "a", table["label"]))
-    interval = score_predictions(table, classes=CLASSES)["interval"]
-    assert not interval["trustworthy"]
-    assert words in interval["reason"]
+    interval = score_predictions(table, classes=CLASSES).interval
+    assert not interval.trustworthy
+    assert words in interval.reason
 
 
 def test_enough_cases_are_trusted() -> None:
@@ -251,16 +251,16 @@ def test_a_table_of_another_tool_needs_only_images_labels_and_scores() -> None:
     table = draw_table(seeds=1)
     full = score_predictions(table, classes=CLASSES)
     plain = score_predictions(table[["label", *SCORES, "image"]], classes=CLASSES)
-    assert (plain["n_cases"], plain["n_folds"], plain["n_seeds"]) == (120, 1, 1)
-    assert plain["metrics"]["macro_f1"]["value"] == full["metrics"]["macro_f1"]["value"]
+    assert (plain.n_cases, plain.n_folds, plain.n_seeds) == (120, 1, 1)
+    assert plain.metrics["macro_f1"].value == full.metrics["macro_f1"].value
 
 
 def test_a_class_without_images_has_no_auc() -> None:
     table = draw_table()
     table["label"] = table["label"].replace("c", "a")
     result = score_predictions(table, classes=CLASSES)
-    assert result["per_class"]["c"]["auc"] is None
-    assert result["metrics"]["auc"]["value"] is not None
+    assert result.per_class["c"].auc is None
+    assert result.metrics["auc"].value is not None
 
 
 def spoil(table: pd.DataFrame) -> pd.DataFrame:

@@ -38,10 +38,11 @@ from smalti.explain.deletion import draw_curves
 from smalti.explain.explanation import ExplanationRequest, explain_images
 from smalti.models import POOLERS, BagReader, Head, UpperPart, build_backbone, cut_backbone
 from smalti.recipe import Model
+from smalti.records import ExplanationRecord, MapMeasures
 from smalti.report import Legend, draw_overlay
 from smalti.report.sections.looked import choose_images, say_trust
 from smalti.review import read_insight
-from smalti.store import hash_text, read_arrays, read_json
+from smalti.store import hash_text, read_arrays
 from smalti.train import train_folds
 from smalti.workflow import explain_run
 from textures import BARE, CLASSES
@@ -271,7 +272,7 @@ def make_witnesses(seed: int) -> tuple[TileBag, np.ndarray]:
     return TileBag(torch.from_numpy(features), torch.zeros(30, 2)), truth
 
 
-def measure(maps: Callable[[np.ndarray, np.random.Generator], np.ndarray]) -> dict[str, Any]:
+def measure(maps: Callable[[np.ndarray, np.random.Generator], np.ndarray]) -> MapMeasures:
     """Faithfulness over 20 bags of a network that knows the witnesses, for maps made from the truth."""
     reader = make_reader("mean", classes=2)
     with torch.no_grad():
@@ -291,17 +292,17 @@ def measure(maps: Callable[[np.ndarray, np.random.Generator], np.ndarray]) -> di
 
 def test_a_perfect_map_beats_random_order() -> None:
     found = measure(lambda truth, _: truth)
-    assert found["verdict"] == "better"
-    assert found["deletion"]["low"] > 0.1
-    assert found["insertion"]["low"] > 0.1
-    assert found["inside"]["value"] is None
+    assert found.verdict == "better"
+    assert found.deletion.low > 0.1
+    assert found.insertion.low > 0.1
+    assert found.inside.value is None
 
 
 def test_a_map_upside_down_is_worse_and_a_map_of_noise_is_neither() -> None:
-    assert measure(lambda truth, _: 1 - truth)["verdict"] == "worse"
+    assert measure(lambda truth, _: 1 - truth).verdict == "worse"
     noise = measure(lambda truth, rng: rng.random(len(truth)))
-    assert noise["verdict"] == "cannot tell"
-    assert abs(noise["deletion"]["value"]) < 0.1
+    assert noise.verdict == "cannot tell"
+    assert abs(noise.deletion.value) < 0.1
 
 
 def test_curves_do_not_depend_on_the_order_of_equal_calls() -> None:
@@ -395,9 +396,9 @@ def explained(challenge: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def test_every_image_has_its_files_and_numbers(explained: Path, challenge: Path) -> None:
-    told = read_json(explained / "explanation.json")
-    assert (told["kind"], told["n_images"], told["shown"], told["no_gradcam"]) == ("attention", 30, "predicted", "")
-    names = [row["image"] for row in told["images"]]
+    told = ExplanationRecord.read(explained)
+    assert (told.kind, told.n_images, told.shown, told.no_gradcam) == ("attention", 30, "predicted", "")
+    names = [row.image for row in told.images]
     values = read_arrays(explained / "predictions" / "attention.npz")
     assert values["images"].tolist() == names
     for first, last in zip(values["starts"], values["starts"][1:], strict=False):
@@ -408,9 +409,9 @@ def test_every_image_has_its_files_and_numbers(explained: Path, challenge: Path)
         assert found["features"]
         assert stem.with_suffix(".png").is_file()
         assert stem.with_name(f"{stem.name}.gradcam.png").is_file()
-    maps = told["maps"]["map"]
-    assert maps["agreement"]["n_images"] == 30  # two seeds, or all folds
-    assert maps["area"]["value"] == pytest.approx(maps["inside"]["value"] / maps["focus"]["value"])
+    maps = told.maps["map"]
+    assert maps.agreement.n_images == 30  # two seeds, or all folds
+    assert maps.area.value == pytest.approx(maps.inside.value / maps.focus.value)
     insight = read_insight(explained, images=names)
     assert insight.find_heatmap(names[0]) is not None
 
@@ -418,7 +419,7 @@ def test_every_image_has_its_files_and_numbers(explained: Path, challenge: Path)
 def test_the_report_says_where_it_looked(explained: Path) -> None:
     page = smalti.report_run(explained).read_text(encoding="utf-8")
     assert 'id="looked"' in page
-    assert say_trust(read_json(explained / "explanation.json"))[:30] in page
+    assert say_trust(ExplanationRecord.read(explained))[:30] in page
     assert page.count("data:image/jpeg") > 4
     assert "Tiles that speak most" in page
 
@@ -520,9 +521,9 @@ def test_the_command_says_where_and_what_next(explained: Path, tmp_path: Path) -
     *_, where, then = done.stdout.strip().splitlines()
     assert where.startswith("result: explanation.json in ")
     assert then == f"next:   smalti report {run}"
-    told = read_json(run / "explanation.json")
-    assert [row["image"] for row in told["images"]] == ["train_data/img_0003.png"]
-    assert told["images"][0]["shown"] == told["shown"] == "B"
+    told = ExplanationRecord.read(run)
+    assert [row.image for row in told.images] == ["train_data/img_0003.png"]
+    assert told.images[0].shown == told.shown == "B"
 
 
 @pytest.mark.parametrize(
@@ -577,7 +578,7 @@ def test_names_are_read_with_blanks_between_them_and_none_at_all_is_refused(expl
     run = Path(shutil.copytree(explained, tmp_path / "r"))
     names = pd.read_csv(run / "predictions" / "out_of_fold.csv")["image"].unique()[:2].tolist()
     assert invoke(str(run), "--images", ", ".join(names)).exit_code == 0
-    assert sorted(row["image"] for row in read_json(run / "explanation.json")["images"]) == sorted(names)
+    assert sorted(row.image for row in ExplanationRecord.read(run).images) == sorted(names)
     with pytest.raises(DataError, match="no image was named"):
         explain_run(run, images=[])
 

@@ -12,8 +12,9 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
-from smalti.audit import Audit, audit_cohort, write_embeddings
+from smalti.audit import Audit, audit_cohort
 from smalti.audit.measure.digest import digest_sample
+from smalti.records import Embeddings
 from smalti.stats.robust import score_deviation, score_isolation
 from smalti.tissue.appearance import measure_appearance
 from smalti.types import Cohort, Sample
@@ -149,7 +150,7 @@ def test_features_add_to_appearance_and_never_accuse_alone(tmp_path: Path, tissu
     names = tuple(s.image for s in cohort.samples)
     points = np.random.default_rng(1).normal(0, 0.1, (len(names), 12)) + np.eye(12)[0]
     points[names.index("half.png")] = points[names.index("tissue07.png")] = 9 * np.eye(12)[5]
-    path = write_embeddings(tmp_path / "features.npz", names, points.astype(np.float32))
+    path = Embeddings(names, points.astype(np.float32)).write_file(tmp_path / "features.npz")
     without = audit_cohort(cohort, checks=("foreign",))
     beside = audit_cohort(cohort, checks=("foreign",), embeddings=path)
     assert "model.weights" in without.outcomes["foreign"].reason

@@ -15,24 +15,27 @@ import pandas as pd
 import pytest
 from sklearn.metrics import f1_score
 
+from drawn_records import draw_cohort_record, draw_environment, settle_scores
 from pages import without_pages
 from smalti import workflow
 from smalti.audit import Audit, apply_decisions, settle_decisions, write_decisions
 from smalti.errors import RunError
 from smalti.evaluate import score_predictions
-from smalti.ladder import climb_ladder, describe_ladder, load_ladder, resolve_ladder
-from smalti.ladder.climb import State
+from smalti.ladder import describe_ladder, load_ladder, resolve_ladder, run_ladder
 from smalti.ladder.table import tabulate_ladder
 from smalti.logbook import choose_best, read_logbook
-from smalti.logbook.seal import Seal, write_seal
+from smalti.logbook.seal import write_seal
 from smalti.predict import inference
 from smalti.recipe import load_recipe
-from smalti.records import RunFolder
+from smalti.records import AsGiven, Influence, Influenced, RunFolder, Source
+from smalti.records.studies.ladder import RungState
+from smalti.records.studies.seal import Seal
 from smalti.report import write_article, write_ladder_report
 from smalti.store import read_table, write_atomic, write_json, write_table
 from smalti.types import Action, Cohort, Content, Decision, Finding, Sample, Split
-from smalti.workflow.comparison import _find_touched, tabulate_comparison
-from smalti.workflow.decisions.influence import Influence, Influenced, read_influence, record_influence, tell_trust
+from smalti.workflow.comparison import compare_pools
+from smalti.workflow.decisions.influence import record_influence, tell_trust
+from smalti.workflow.unsealing import _find_touched
 from textures import FAST
 
 CLASSES = ("a", "b")
@@ -68,13 +71,17 @@ def begin(
 ) -> Influence:
     """A run folder as `prepare` begins it; with a file of predictions where it has learned."""
     path = runs / name
-    write_json(path / "environment.json", {"started": started, "identity": {"data": data}})
-    write_json(path / "cohort.json", {"root": str(ground.cohort.root.resolve()), "classes": CLASSES})
+    draw_environment(started=started, data=data).write(path)
+    draw_cohort_record(ground.cohort.root.resolve(), classes=CLASSES).write(path)
     write_decisions(path / "decisions.csv", ground.decisions)
     influence = record_influence(RunFolder(path), ground, runs=runs, data=data)
     if learned:
         write_atomic(path / "predictions" / "folds" / "outer-fold0-seed0.csv", "image\n")
     return influence
+
+
+def influenced(image: str, action: Action, source: Source) -> Influenced:
+    return Influenced(image=image, action=action, source=source, followed=True)
 
 
 def list_found(influence: Influence) -> list[tuple[str, str, str, bool]]:
@@ -125,9 +132,7 @@ def test_decisions_that_answer_findings_about_labels_are_never_early_enough(tmp_
         found.describe()
         == "2 labels were changed by what networks said, 1 image was left out for findings about labels"
     )
-    # A run of an earlier version has no record of its own; its decisions say it.
-    (tmp_path / "runs" / "one" / "influence.json").unlink()
-    assert read_influence(tmp_path / "runs" / "one").describe() == found.describe()
+    assert Influence.read(tmp_path / "runs" / "one") == found
 
 
 def test_a_rule_on_pixels_is_free_while_the_audit_proposes_the_same_and_nothing_is_passed_over(tmp_path: Path) -> None:
@@ -188,7 +193,7 @@ def test_an_ensemble_is_influenced_as_its_members_are(tmp_path: Path) -> None:
     begin(runs, "first", stand(root), started="2026-01-02")
     begin(runs, "member", stand(root, decide("i1")), started="2026-01-03")
     path = runs / "whole"
-    write_json(path / "environment.json", {"started": "2026-01-04", "identity": {}})
+    draw_environment(started="2026-01-04", data="").write(path)
     members = [runs / "first", runs / "member"]
     found = record_influence(RunFolder(path), stand(root), runs=runs, data="hash", members=members)
     assert list_found(found) == [("i1", "exclude", "run", True)]
@@ -198,14 +203,13 @@ def test_an_ensemble_is_influenced_as_its_members_are(tmp_path: Path) -> None:
 def test_a_run_that_lost_what_influenced_it_is_refused(tmp_path: Path) -> None:
     root, runs = tmp_path / "data", tmp_path / "runs"
     begin(runs, "one", stand(root), started="2026-01-02")
-    for content in ("{}", "[]", '{"known": {"a": ["exclude"]}, "first": "", "decisions": []}', "{"):
+    for content in ('{"known": []}', "[]", '{"known": {"a": ["exclude"]}, "first": "", "decisions": []}', "{"):
         (runs / "one" / "influence.json").write_text(content)
         with pytest.raises(RunError, match=r"influence.json.*Fix"):
-            read_influence(runs / "one")
+            Influence.read(runs / "one")
     (runs / "one" / "influence.json").unlink()
-    write_json(runs / "one" / "cohort.json", {"root": str(root), "classes": CLASSES, "label_by_case": False})
     with pytest.raises(RunError, match=r"influence.json does not exist.*Fix"):
-        read_influence(runs / "one")
+        Influence.read(runs / "one")
     # For others it stands as a run that knew of no decision.
     assert len(begin(runs, "two", stand(root, decide("i1")), started="2026-01-03").decisions) == 1
 
@@ -216,14 +220,15 @@ def test_sealed_images_that_leave_late_touch_the_sealed_score_alone(tmp_path: Pa
     found = begin(runs, "two", stand(root, decide("i1"), sealed=4), started="2026-01-03")
     assert [d.image for d in found.sealed] == ["i1"]
     assert (found.followed, found.describe()) == ((), "")
-    seal = Seal("data", 0.3, "2026-01-01", ("i0", "i1", "i2", "i3"), 4, 4)
+    names = ("i0", "i1", "i2", "i3")
+    seal = Seal(data="data", share=0.3, sealed_at="2026-01-01", images=names, n_images=4, n_cases=4)
     assert _find_touched([runs / "one"], [seal]) == {}
-    assert "1 sealed images were left out" in _find_touched([runs / "two"], [seal])["two"]["words"]
+    assert "1 sealed images were left out" in _find_touched([runs / "two"], [seal])["two"].words
     # Labels changed by what networks said that had seen the cases before these were sealed.
     begin(runs, "three", stand(root, decide("i6"), sealed=4), started="2026-01-04")
     assert _find_touched([runs / "three"], [seal]) == {}
-    late = replace(seal, runs_before=("one",))
-    assert "may have been seen by one" in _find_touched([runs / "three"], [late])["three"]["words"]
+    late = seal.model_copy(update={"runs_before": ("one",)})
+    assert "may have been seen by one" in _find_touched([runs / "three"], [late])["three"].words
 
 
 def test_a_ladder_knows_of_decisions_that_a_rung_does_not_follow(tmp_path: Path) -> None:
@@ -239,23 +244,24 @@ def test_a_ladder_knows_of_decisions_that_a_rung_does_not_follow(tmp_path: Path)
 
 def test_scores_with_late_decisions_stand_beside_those_as_given() -> None:
     table = draw_table([f"i{k}" for k in range(60)])
-    scores, given = (score_predictions(t, classes=CLASSES) for t in (table[6:], table))
-    assert tell_trust(scores, Influence({}), None) is scores
-    influence = Influence({}, "one", tuple(Influenced(f"i{k}", "exclude", "run", True) for k in range(6)))
+    scores, given = (settle_scores(score_predictions(t, classes=CLASSES)) for t in (table[6:], table))
+    assert tell_trust(scores, Influence(), None) is scores
+    influence = Influence(first="one", decisions=tuple(influenced(f"i{k}", "exclude", "run") for k in range(6)))
     told = tell_trust(scores, influence, given)
-    score = given["metrics"]["macro_f1"]
+    score = given.headline
     words = (
-        f"6 images were left out after run one could be seen; as given it scores {score['value']:.3f} "
-        f"({score['low']:.3f} to {score['high']:.3f})"
+        f"6 images were left out after run one could be seen; as given it scores {score.value:.3f} "
+        f"({score.low:.3f} to {score.high:.3f})"
     )
-    assert told["interval"]["trustworthy"] is False
-    assert told["interval"]["reason"].startswith(words)
-    assert told["as_given"]["words"] == words
-    assert told["as_given"]["metrics"] == given["metrics"]
-    assert not any(row["trustworthy"] for row in told["metrics"].values())
-    assert all(told["metrics"][m]["value"] == row["value"] for m, row in scores["metrics"].items())
-    assert "not known" in tell_trust(scores, influence, None)["interval"]["reason"]
-    json.dumps(told, allow_nan=False)
+    assert told.interval.trustworthy is False
+    assert told.interval.reason.startswith(words)
+    assert told.as_given is not None
+    assert told.as_given.words == words
+    assert told.as_given.metrics == given.metrics
+    assert not any(row.trustworthy for row in told.metrics.values())
+    assert all(told.metrics[m].value == row.value for m, row in scores.metrics.items())
+    assert "not known" in tell_trust(scores, influence, None).interval.reason
+    json.dumps(told.dump(), allow_nan=False)
 
 
 # --- images that were left out are scored by networks that have not seen their case ---------------------------------
@@ -330,23 +336,23 @@ def test_a_run_on_late_decisions_is_scored_both_ways_and_not_trusted(cheated: Si
         f1_score(part["label"], names[part[columns].to_numpy().argmax(axis=1)], average="macro")
         for _, part in given.groupby("seed")
     ]
-    assert scores["as_given"]["metrics"]["macro_f1"]["value"] == pytest.approx(np.mean(macro))
-    assert scores["as_given"]["n_images"] == scores["n_images"] + 3
-    assert scores["interval"]["trustworthy"] is False
-    assert cheated.first.scores.get("as_given") is None
+    assert scores.as_given.metrics["macro_f1"].value == pytest.approx(np.mean(macro))
+    assert scores.as_given.n_images == scores.n_images + 3
+    assert scores.interval.trustworthy is False
+    assert cheated.first.scores.as_given is None
     words = "2 labels were changed after run first could be seen, 3 images were left out after run first could be seen"
     assert f"not to be trusted: {words}; as given it scores {np.mean(macro):.3f} (" in cheated.second.describe()
 
 
 def test_page_logbook_comparison_and_article_say_it(cheated: SimpleNamespace) -> None:
-    given = cheated.second.scores["as_given"]
+    given = cheated.second.scores.as_given
     value = f"{given['metrics']['macro_f1']['value']:.3f}"
     page = (cheated.second.path / "report.html").read_text(encoding="utf-8")
-    assert given["words"] in page
+    assert given.words in page
     assert "above what guessing reaches" not in page
     book = read_logbook(cheated.runs)
     entry = book.find("second")
-    assert (entry.trustworthy, entry.changed) == (False, given["changed"])
+    assert (entry.trustworthy, entry.changed) == (False, given.changed)
     assert entry.as_given is not None
     assert f"{entry.as_given['value']:.3f}" == value
     better = replace(entry, metrics={"macro_f1": {"value": 1.0, "low": 1.0, "high": 1.0}})
@@ -354,10 +360,10 @@ def test_page_logbook_comparison_and_article_say_it(cheated: SimpleNamespace) ->
     assert chosen is not None
     assert chosen.name == "first"
     table = cheated.second.path / "predictions" / "out_of_fold.csv"  # by its table it is no better
-    result = workflow.compare_sources(["second", table], runs=cheated.runs)
+    result = workflow.compare_sources(["second", table], runs=cheated.runs).dump()
     assert result["trustworthy"] is False
-    assert given["words"] in result["reason"]
-    assert [row["as_given"] for row in result["rows"]] == [given, given]
+    assert given.words in result["reason"]
+    assert [row["as_given"] for row in result["rows"]] == [given.model_dump(), given.model_dump()]
     difference = result["rows"][1]["difference"]
     assert {d["verdict"] for d in difference.values()} == {"no verdict"}
     assert "second" in difference["macro_f1"]["why"]
@@ -376,9 +382,9 @@ def test_an_ensemble_of_such_runs_is_one(cheated: SimpleNamespace, challenge: Pa
         name="blend",
         decisions=cheated.runs.parent / "decisions.csv",
     )
-    mine, member = made.scores["as_given"], cheated.second.scores["as_given"]
-    assert mine["metrics"]["macro_f1"]["value"] == pytest.approx(member["metrics"]["macro_f1"]["value"])
-    assert made.scores["interval"]["trustworthy"] is False
+    mine, member = made.scores.as_given, cheated.second.scores.as_given
+    assert mine.metrics["macro_f1"].value == pytest.approx(member.metrics["macro_f1"].value)
+    assert made.scores.interval.trustworthy is False
 
 
 # --- ladders and comparisons ----------------------------------------------------------------------------------------
@@ -393,32 +399,32 @@ def draw_table(images: list[str], *, skill: float = 2.0) -> pd.DataFrame:
     return table.assign(score_a=1 - said, score_b=said)
 
 
-def write_run(path: Path, table: pd.DataFrame, *decisions: Decision, influenced: Iterable[Influenced] = ()) -> None:
+def write_run(path: Path, table: pd.DataFrame, *decisions: Decision, changes: Iterable[Influenced] = ()) -> None:
     write_atomic(path / "recipe.yaml", load_recipe("quick", settings=["evaluate.resamples=100"]).to_yaml())
     write_table(path / "predictions" / "out_of_fold.csv", table)
-    influence = Influence({}, "first", tuple(influenced))
-    scores = score_predictions(table, classes=CLASSES)
-    write_json(path / "scores.json", tell_trust(scores, influence, scores))
+    influence = Influence(first="first", decisions=tuple(changes))
+    scores = settle_scores(score_predictions(table, classes=CLASSES))
+    tell_trust(scores, influence, scores).write(path)
     write_decisions(path / "decisions.csv", decisions)
-    rows = [dict(zip(("image", "action", "source", "followed"), (d.image, d.action, d.source, d.followed), strict=True))
-            for d in influence.decisions]  # fmt: skip
-    write_json(path / "influence.json", {"known": {}, "first": "first", "decisions": rows})
+    influence.write(path)
 
 
 def tabulate(runs: Path, *names: str) -> dict[str, Any]:
     steps = resolve_ladder(load_ladder("purge"))[: len(names)]
-    states = {s.name: State("", "done", run=name) for s, name in zip(steps, names, strict=True)}
-    return tabulate_ladder(steps, states, runs=runs, data=runs / "data", margin=0.02, compare=True)
+    states = {s.name: RungState(key="", status="done", run=name) for s, name in zip(steps, names, strict=True)}
+    return tabulate_ladder(
+        steps, states, name="x", about="", started="", finished="now", runs=runs, data=runs / "data", margin=0.02
+    ).dump()
 
 
 def test_a_ladder_on_late_decisions_has_no_verdict_and_no_trusted_score(tmp_path: Path) -> None:
     images = [f"i{k}" for k in range(120)]
     left = images[20:]
     out = [decide(image) for image in images[:20]]
-    late = [Influenced(d.image, "exclude", "run", True) for d in out]
-    write_run(tmp_path / "all", draw_table(images), influenced=[replace(d, followed=False) for d in late])
+    late = [influenced(d.image, "exclude", "run") for d in out]
+    write_run(tmp_path / "all", draw_table(images), changes=[d.model_copy(update={"followed": False}) for d in late])
     kept = draw_table(left, skill=20)  # however large the difference
-    write_run(tmp_path / "kept", kept, *out, influenced=late)
+    write_run(tmp_path / "kept", kept, *out, changes=late)
     result = tabulate(tmp_path, "all", "kept")
     rows = result["rungs"][:2]
     gap = rows[1]["difference"]["macro_f1"]
@@ -434,7 +440,9 @@ def test_a_ladder_on_late_decisions_has_no_verdict_and_no_trusted_score(tmp_path
     lines = describe_ladder(result)
     assert any("1 no verdict" in line for line in lines)
     assert any(line.startswith("no verdict: 20 images") for line in lines)
-    write_seal(tmp_path / "data.seal.json", Seal(str(tmp_path.resolve() / "data"), 0.2, "2026-01-01", ("x",), 1, 1))
+    root = str(tmp_path.resolve() / "data")
+    seal = Seal(data=root, share=0.2, sealed_at="2026-01-01", images=("x",), n_images=1, n_cases=1)
+    write_seal(tmp_path / "data.seal.json", seal)
     assert "--open-seal" in tabulate(tmp_path, "all", "kept")["rungs"][1]["difference"]["macro_f1"]["why"]
     write_json(tmp_path / "ladder" / "ladder.json", {"ladder": "purge", "about": "", **result, "finished": "now"})
     page = write_ladder_report(tmp_path / "ladder").read_text(encoding="utf-8")
@@ -447,18 +455,18 @@ def test_a_ladder_on_late_decisions_has_no_verdict_and_no_trusted_score(tmp_path
 
 def test_late_decisions_set_whole_cases_aside_and_are_not_heard_where_no_rung_follows_them(tmp_path: Path) -> None:
     images = [f"i{k}" for k in range(40)]
-    late = Influenced("i4", "relabel", "networks", True)
+    late = influenced("i4", "relabel", "networks")
     row = decide("i4", "relabel", label="b", finding="label-suspect")
-    write_run(tmp_path / "all", draw_table(images), influenced=[replace(late, followed=False)])
+    write_run(tmp_path / "all", draw_table(images), changes=[late.model_copy(update={"followed": False})])
     table = draw_table(images)
     table.loc[4, "label"] = "b"
-    write_run(tmp_path / "changed", table, row, influenced=[late])
+    write_run(tmp_path / "changed", table, row, changes=[late])
     result = tabulate(tmp_path, "all", "changed")
     assert result["n_images"] == 38  # i5 is of the same case
     assert sum(result["set_aside"].values()) == 2
     write_decisions(tmp_path / "data.decisions.csv", [row])
     other = draw_table(images, skill=2.5)
-    write_run(tmp_path / "unheard", other, influenced=[replace(late, followed=False)])
+    write_run(tmp_path / "unheard", other, changes=[late.model_copy(update={"followed": False})])
     result = tabulate(tmp_path, "all", "unheard")
     assert (result["n_images"], result["set_aside"]) == (40, {})
     assert result["rungs"][1]["difference"]["macro_f1"]["verdict"] != "no verdict"
@@ -470,8 +478,9 @@ def test_a_comparison_with_such_a_run_has_no_verdict() -> None:
 
     images = [f"i{k}" for k in range(90)]
     pools = {n: pool_predictions(draw_table(images, skill=s), classes=CLASSES) for n, s in (("a", 1.0), ("b", 20.0))}
-    plain = tabulate_comparison(pools, confidence=0.95)["rows"][1]["difference"]["macro_f1"]
-    told = tabulate_comparison(pools, confidence=0.95, given={"b": {"words": "labels were changed"}})
+    plain = compare_pools(pools, confidence=0.95).dump()["rows"][1]["difference"]["macro_f1"]
+    given = {"b": AsGiven(changed="", words="labels were changed", n_images=None, n_cases=None, metrics=None)}
+    told = compare_pools(pools, confidence=0.95, given=given).dump()
     found = told["rows"][1]["difference"]["macro_f1"]
     assert {k: v for k, v in found.items() if k not in ("verdict", "why")} == {
         k: v for k, v in plain.items() if k not in ("verdict", "why")
@@ -503,7 +512,7 @@ def test_decisions_that_change_while_a_ladder_runs_stop_it(
 
     row = decide("train_data/img_0012.png")
     monkeypatch.setattr(workflow, "run_on", pretend(lambda: write_decisions(path, [row])))
-    climb = lambda: climb_ladder(data, ladder, settings=QUICK, runs=runs)  # noqa: E731
+    climb = lambda: run_ladder(data, ladder, settings=QUICK, runs=runs)  # noqa: E731
     with pytest.raises(RunError, match=r"decisions changed while the ladder ran.*img_0012.*What is done is kept.*Fix"):
         climb()
     assert len(made) == 1

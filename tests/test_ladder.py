@@ -24,7 +24,7 @@ from smalti import workflow
 from smalti.audit.decisions import ACTIONS
 from smalti.cli import app
 from smalti.errors import DataError, RecipeError, RunError
-from smalti.ladder import Ladder, climb_ladder, describe_ladder, list_ladders, load_ladder, resolve_ladder
+from smalti.ladder import Ladder, describe_ladder, list_ladders, load_ladder, resolve_ladder, run_ladder
 from smalti.ladder.progress import measure_progress
 from smalti.records import RunFolder
 from smalti.types import DECISION_COLUMNS
@@ -105,7 +105,7 @@ def test_knobs_that_do_not_exist_are_said_at_once_with_their_rung(tmp_path: Path
         "name: four, set: [predict.view=8]",
     )
     with pytest.raises(RecipeError) as caught:
-        climb_ladder(tmp_path, path, runs=tmp_path / "runs")
+        run_ladder(tmp_path, path, runs=tmp_path / "runs")
     text = str(caught.value)
     assert re.findall(r"rung '(\w+)'", text) == ["two", "four"]  # and not those that inherit the fault
     assert "Did you mean tile.source?" in text
@@ -142,7 +142,7 @@ def test_names_that_do_not_exist_are_answered_with_those_that_do(tmp_path: Path)
     with pytest.raises(RecipeError, match=r"no rung 'tile'.*Fix.*tiles"):
         resolve_ladder(load_ladder("frozen"), until="tile")
     with pytest.raises(RunError, match=r"nowhere.*Fix"):
-        climb_ladder(tmp_path / "nowhere", runs=tmp_path / "runs")
+        run_ladder(tmp_path / "nowhere", runs=tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 
 
@@ -197,9 +197,10 @@ def climbed(challenge: Path, tmp_path_factory: pytest.TempPathFactory, no_report
     decisions = decisions.rename(workflow.find_decisions(data, runs=runs))
     text = decisions.read_bytes()
     file = write_lines(place / "steps.yaml", STEPS)
-    first = climb_ladder(data, file, settings=SETTINGS, runs=runs, until="tiles")[1]
+    first = run_ladder(data, file, settings=SETTINGS, runs=runs, until="tiles")[1].dump()
     before = list_times(runs)
-    folder, result = climb_ladder(data, file, settings=SETTINGS, runs=runs)
+    folder, found = run_ladder(data, file, settings=SETTINGS, runs=runs)
+    result = found.dump()
     rows = {row["name"]: row for row in result["rungs"]}
     return SimpleNamespace(
         data=data, runs=runs, file=file, folder=folder, first=first, before=before, result=result, rows=rows,
@@ -339,10 +340,10 @@ def test_the_plan_and_the_result_can_be_read_by_people(climbed: SimpleNamespace)
 def test_an_unchanged_call_runs_nothing_and_loads_no_torch(climbed: SimpleNamespace) -> None:
     script = (
         "import json, sys, time\n"
-        "from smalti.ladder import climb_ladder\n"
+        "from smalti.ladder import run_ladder\n"
         "data, file, runs, *settings = sys.argv[1:]\n"
         "started = time.monotonic()\n"
-        "folder, result = climb_ladder(data, file, settings=settings, runs=runs)\n"
+        "folder, result = run_ladder(data, file, settings=settings, runs=runs)\n"
         "print(json.dumps([time.monotonic() - started, 'torch' in sys.modules, result]))\n"
     )
     before = list_times(climbed.runs)
@@ -382,7 +383,8 @@ def ran(climbed: SimpleNamespace, copied: SimpleNamespace, monkeypatch: pytest.M
 
 def climb_again(copied: SimpleNamespace, text: str = STEPS, **options: Any) -> dict[str, Any]:
     file = write_lines(copied.runs.parent / "steps.yaml", text)
-    folder, result = climb_ladder(copied.data, file, settings=SETTINGS, runs=copied.runs, **options)
+    folder, found = run_ladder(copied.data, file, settings=SETTINGS, runs=copied.runs, **options)
+    result = found.dump()
     assert folder == copied.folder
     return result
 
@@ -529,7 +531,7 @@ def test_a_damaged_state_of_a_rung_is_found_out_again(content: str, copied: Simp
 def test_the_command_ends_with_1_where_a_rung_failed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     row = {"name": "tiles", "change": "", "status": "failed", "error": "it broke. Fix: mend it", "metrics": None,
            "difference": None, "seconds": None, "peak_memory_gb": None}  # fmt: skip
-    monkeypatch.setattr("smalti.ladder.climb_ladder", lambda *_, **__: (tmp_path, {"rungs": [row]}))
+    monkeypatch.setattr("smalti.ladder.run_ladder", lambda *_, **__: (tmp_path, {"rungs": [row]}))
     done = CliRunner().invoke(app, ["ladder", str(tmp_path)])
     assert done.exit_code == 1
     assert "failed: tiles: it broke. Fix: mend it" in done.output
@@ -573,7 +575,7 @@ def test_an_error_of_a_library_is_a_row_with_its_trace(
 
 def test_rungs_that_fail_are_rows_and_the_others_go_on(copied: SimpleNamespace) -> None:
     file = write_lines(copied.runs.parent / "faults.yaml", FAULTS)
-    _, result = climb_ladder(copied.data, file, settings=SETTINGS, runs=copied.runs)
+    result = run_ladder(copied.data, file, settings=SETTINGS, runs=copied.runs)[1].dump()
     rows = {row["name"]: row for row in result["rungs"]}
     assert {n: row["status"] for n, row in rows.items()} == {
         "tiles": "done", "broken": "failed", "lost": "failed", "above": "done", "half": "failed",

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 import pytest
 
 from smalti.errors import RunError
+from smalti.logbook import Entry
 from smalti.metrics import METRICS
+from smalti.records import Margin
+from smalti.records.studies.comparison import Comparison
+from smalti.records.studies.ladder import LadderResult
 from smalti.report import write_ladder_report, write_report, write_runs_report
 from smalti.store import write_atomic, write_json, write_table
 from test_report import CLASSES, build_run, parse
@@ -54,18 +58,23 @@ def draw_interval(value: float, half: float) -> dict[str, float]:
     return {"value": value, "low": value - half, "high": value + half}
 
 
+def draw_margin(value: float, half: float) -> dict[str, Any]:
+    return {**draw_interval(value, half), "trustworthy": True, "reason": "many cases"}
+
+
 def draw_difference(value: float, p: float) -> dict[str, Any]:
     verdict = "cannot tell" if p > 0.05 else "better" if value > 0 else "worse"
-    return {**draw_interval(value, 0.052), "p": p / 6, "p_holm": p, "smallest_detectable": 0.0734, "verdict": verdict}
+    more = {"p": p / 6, "p_holm": p, "smallest_detectable": 0.0734, "verdict": verdict, "why": "", "p_equal": 1.0}
+    return {**draw_interval(value, 0.052), **more, "margin": 0.0}
 
 
 def draw_rung(position: int, name: str, change: str, setting: str, *, on: str | None) -> dict[str, Any]:
     score = SCORES[position]
     gain = score - SCORES[max(position - 1, 0)]
     p = 0.0004 if abs(gain) > 0.1 else 0.012 if abs(gain) > 0.05 else 0.61
-    metrics = {e.name: draw_interval(score + 0.01 * n, 0.081) for n, e in enumerate(METRICS)}
+    metrics = {e.name: draw_margin(score + 0.01 * n, 0.081) for n, e in enumerate(METRICS)}
     return {
-        "name": name, "change": change, "settings": [setting], "on": on, "status": "done", "error": None,
+        "name": name, "change": change, "settings": [setting], "on": on, "members": [], "status": "done", "error": None,
         "run": f"demo-{position}", "reused": position == 2, "seconds": 123.4 + position, "peak_memory_gb": 1.21,
         "n_images": 120, "n_cases": 80, "n_seeds": 2, "metrics": metrics, "optimism": 0.031, "trustworthy": True,
         "trust_reason": "80 cases, at least 9 of each class", "notes": [],
@@ -95,22 +104,23 @@ def draw_ladder(runs: Path, *, rungs: int = 6, nasty: bool = False) -> Path:
         lose_rung(rows[-1], status="waiting", error=None)
         rows[5]["on"] = rows[3]["name"]
         rows[2]["notes"] = ["other folds"]
-        rows[2]["own"] = {"n_images": 137, "n_cases": 91, **draw_interval(0.6789, 0.05)}
+        rows[2]["own"] = {"n_images": 137, "n_cases": 91, **draw_margin(0.6789, 0.05)}
     best = max((r for r in rows if r["metrics"]), key=lambda r: r["metrics"]["macro_f1"]["value"])
     classes = [f"{NASTY} B&W", "Übergang–Zelle ß", "рак", "中"] if nasty else list(CLASSES)
     folder = runs / "demo-ladder-basics"
     content = {
         "ladder": f"basics {NASTY}" if nasty else "basics", "about": "What carries the score?",
         "data": "/data/images_50%" if nasty else "/data/demo-data", "started": "2026-11-24T04:00:00+00:00",
-        "finished": "2026-11-24T05:00:00+00:00", "confidence": 0.95, "alpha": 0.05, "classes": classes,
-        "n_images": 120, "n_cases": 80, "shares": dict(zip(classes, SHARES.values(), strict=True)),
+        "finished": "2026-11-24T05:00:00+00:00", "confidence": 0.95, "alpha": 0.05, "margin": 0.0,
+        "classes": classes, "unit": "image", "n_images": 120, "n_cases": 80,
+        "shares": dict(zip(classes, SHARES.values(), strict=True)),
         "chance": {"majority": 0.143, "prior": 0.247, "prior_low": 0.174, "prior_high": 0.329},
         "best": best["name"], "rungs": rows,
         "choice": {"best": best["name"], "score": 0.5771, "corrected": 0.5432, "runs": 4, "optimism": 0.0339},
         "inner_choice": {"words": f"Chosen on inner images {NASTY}." if nasty else "Chosen on inner images."},
         "set_aside": {"excluded": 17}, "scoring": [f"Sentence about 17 {NASTY}." if nasty else "17 were set aside."],
     }  # fmt: skip
-    write_json(folder / "ladder.json", content)
+    LadderResult.model_validate(content).write(folder)
     return folder
 
 
@@ -119,18 +129,18 @@ def draw_entry(path: Path, position: int, *, data: str = "glas", **changes: Any)
     fields = {
         "name": path.name, "path": path, "kind": "run", "status": "finished", "error": "",
         "started": f"2026-11-{10 + position:02d}T10:00:00+00:00", "seconds": 61.5, "data": f"/data/{data}",
-        "data_hash": f"{data}0f0f", "preset": "quick", "metrics": {"macro_f1": draw_interval(value, 0.07)},
+        "data_hash": f"{data}0f0f", "preset": "quick", "metrics": {"macro_f1": Margin(**draw_margin(value, 0.07))},
         "recipe": {"preset": "quick", "model.backbone": "resnet18", "train.transfer.lr": 0.001 * (1 + position // 3)},
         "chance_prior": 0.25, "optimism": 0.02, "trustworthy": True, "n_images": 85, "n_cases": 70, "n_seeds": 3,
         "device": "CPU",
     }  # fmt: skip
-    return SimpleNamespace(**(fields | changes))
+    return Entry(**(fields | changes))
 
 
 def draw_entries(runs: Path, number: int = 7) -> list[Any]:
     entries = [draw_entry(runs / f"run-{i}", i, data="glas" if i < 5 else "bone_50%") for i in range(number)]
-    entries[1].status, entries[1].error, entries[1].metrics = "failed", "train: CUDA out of <memory> at 100 %_", {}
-    entries[2].status, entries[2].error, entries[2].metrics = "unfinished", "there is no score yet", {}
+    entries[1] = replace(entries[1], status="failed", error="train: CUDA out of <memory> at 100 %_", metrics={})
+    entries[2] = replace(entries[2], status="unfinished", error="there is no score yet", metrics={})
     return entries[::-1]
 
 
@@ -219,7 +229,9 @@ def test_a_ladder_without_scores_or_with_one_rung_is_told(tmp_path: Path) -> Non
 
 
 def test_a_ladder_without_rungs_is_told(tmp_path: Path) -> None:
-    write_json(tmp_path / "empty" / "ladder.json", {"ladder": "empty", "data": "/data/x", "rungs": []})
+    content = json.loads((draw_ladder(tmp_path, rungs=1) / "ladder.json").read_text(encoding="utf-8"))
+    nothing = {"ladder": "empty", "rungs": [], "best": None, "choice": None, "inner_choice": None}
+    write_json(tmp_path / "empty" / "ladder.json", content | nothing)
     assert "No rung has come out as the best of 0 rungs." in read_words(write_ladder_report(tmp_path / "empty"))
 
 
@@ -275,16 +287,18 @@ def test_data_sets_of_one_name_are_kept_apart(tmp_path: Path) -> None:
 
 
 def draw_comparison(folder: Path, names: list[str]) -> None:
-    metrics = {"macro_f1": draw_interval(0.5, 0.05)}
-    rows = [{"name": names[0], "path": "x", "n_seeds": 3, "metrics": metrics, "against": None, "difference": None}]
+    metrics = {"macro_f1": draw_margin(0.5, 0.05)}
+    first = {"name": names[0], "path": "x", "n_seeds": 3, "metrics": metrics}
+    rows: list[dict[str, Any]] = [{**first, "against": None, "difference": None, "as_given": None}]
     for name in names[1:]:
         difference = {"macro_f1": draw_difference(0.0312, 0.0314)}
         rows.append({**rows[0], "name": name, "against": names[0], "difference": difference})
     content = {
-        "names": names, "classes": CLASSES, "n_images": 85, "n_cases": 70, "confidence": 0.9, "alpha": 0.1,
-        "resamples": 2000, "trustworthy": False, "reason": "there are only 7 cases", "notes": ["a note"], "rows": rows,
+        "names": names, "classes": CLASSES, "unit": "image", "unit_reason": "", "n_images": 85,
+        "n_units": 85, "n_cases": 70, "confidence": 0.9, "alpha": 0.1, "margin": 0.0,
+        "trustworthy": False, "reason": "there are only 7 cases", "notes": ["a note"], "rows": rows,
     }  # fmt: skip
-    write_json(folder / "comparison.json", content)
+    Comparison.model_validate(content).write(folder)
 
 
 def test_the_comparison_is_told_with_tables_of_other_tools(tmp_path: Path) -> None:
@@ -315,7 +329,8 @@ def test_a_run_tells_calibration_rules_and_ensemble(tmp_path: Path) -> None:
     weights = dict.fromkeys(CLASSES, 1.25)
     rules = [{"seed": 0, "fold": 1, "temperature": 1.731, "weights": weights, "n_inner": 17}]
     write_json(run.predictions / "rules.json", rules)
-    write_json(run.predictions / "ensemble.json", [{"seed": 0, "fold": 1, "weights": {"run-a": 0.25, "run-b": 0.75}}])
+    blend = {"seed": 0, "fold": 1, "method": "average", "weights": {"run-a": 0.25, "run-b": 0.75}}
+    write_json(run.predictions / "ensemble.json", [blend])
     words = read_words(write_report(run))
     assert "Expected calibration error 0.200 (15 bins of the largest score, 120 predictions)" in words
     assert "too sure of itself (confidence minus accuracy +0.20)" in words
@@ -323,19 +338,18 @@ def test_a_run_tells_calibration_rules_and_ensemble(tmp_path: Path) -> None:
     assert "run-a 0.250, run-b 0.750" in words
 
 
-def test_a_run_without_calibration_says_not_applicable(tmp_path: Path) -> None:
-    run = build_run(tmp_path)
-    scores = json.loads((run.path / "scores.json").read_text(encoding="utf-8"))
-    scores.pop("calibration", None)
-    write_json(run.path / "scores.json", scores)
-    assert "not applicable: scores.json holds no calibration" in read_words(write_report(run))
-
-
 def test_the_sealed_part_is_told_and_more_than_one_opening_is_a_warning(tmp_path: Path) -> None:
     run = build_run(tmp_path)
     assert "not applicable: no part of this data is sealed" in read_words(write_report(run))
     opening = {"time": "2026-11-20", "runs": ["a"], "scores": {"a": {"macro_f1": draw_interval(0.6, 0.1)}}}
-    seal = {"sealed_at": "2026-11-01", "images": ["i"], "n_images": 24, "n_cases": 12, "openings": []}
+    seal = {
+        "data": str(tmp_path / "data"),
+        "share": 0.2,
+        "sealed_at": "2026-11-01",
+        "images": ["i"],
+        "n_images": 24,
+        "n_cases": 12,
+    }
     path = run.path.parent / "data.seal.json"
     write_json(path, seal)
     words = read_words(write_report(run))
@@ -357,5 +371,5 @@ def read_table_of(path: Path) -> Any:
 def test_damaged_rules_are_an_error(tmp_path: Path) -> None:
     run = build_run(tmp_path)
     write_json(run.predictions / "rules.json", {"no": "list"})
-    with pytest.raises(RunError, match="holds no list of mappings"):
+    with pytest.raises(RunError, match=r"rules\.json is damaged"):
         write_report(run)

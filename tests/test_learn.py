@@ -162,12 +162,16 @@ def test_outer_cases_teach_no_part(embed: Callable[..., Any], tmp_path: Path) ->
         np.testing.assert_array_equal(mine[0].scores[0, rows], theirs[0].scores[0])
 
 
+def describe(experiment: Any, curve: Any, *, changed: str = "") -> Any:
+    return _describe(experiment, curve, data="data", orders=2, margin=0.02, changed=changed).dump()
+
+
 def test_more_cases_help_where_they_do_and_not_where_the_curve_has_ended(
     embed: Callable[..., Any], tmp_path: Path
 ) -> None:
     rising = trace(embed, tmp_path, draw(160, 60, apart=2.2, images=1))
     ended = trace(embed, tmp_path, draw(400, 1, apart=2.2, images=1))
-    up, flat = (_describe(e, curve, margin=0.02, changed="") for e, _, curve in (rising, ended))
+    up, flat = (describe(e, curve) for e, _, curve in (rising, ended))
     assert up["answers"][0]["word"] == "yes"
     assert up["growth"][0]["gain_low"] > 0
     assert up["growth"][1]["gain"] > up["growth"][0]["gain"]
@@ -181,19 +185,19 @@ def test_shuffled_labels_are_flat_at_chance_and_nothing_is_promised(embed: Calla
     x, labels, cases = draw(100, 20, apart=2.0, images=1)
     shuffled = list(np.random.default_rng(3).permutation(labels))
     experiment, _, curve = trace(embed, tmp_path, (x, shuffled, cases))
-    result = _describe(experiment, curve, margin=0.02, changed="")
+    result = describe(experiment, curve)
     for point in result["points"]:
         assert point["low"] <= result["chance"]["prior_high"]
-    assert result["growth"] == []
+    assert not result["growth"]
     assert result["answers"][0]["word"] == "cannot tell"
     assert "chance" in result["answers"][0]["words"]
 
 
 def test_few_cases_make_no_forecast_and_changed_labels_neither(embed: Callable[..., Any], tmp_path: Path) -> None:
     experiment, _, curve = trace(embed, tmp_path, draw(12, 3, apart=3.0))
-    few = _describe(experiment, curve, margin=0.02, changed="")
-    assert (few["growth"], few["answers"][0]["word"]) == ([], "cannot tell")
-    changed = _describe(experiment, curve, margin=0.02, changed="3 labels were changed")
+    few = describe(experiment, curve)
+    assert (len(few["growth"]), few["answers"][0]["word"]) == (0, "cannot tell")
+    changed = describe(experiment, curve, changed="3 labels were changed")
     assert not changed["trustworthy"]
     assert "3 labels" in changed["answers"][0]["words"]
 

@@ -39,7 +39,7 @@ from smalti.train.maskfeatures import MaskFeatureSource
 from smalti.train.policies.exploring import _choose_evenly
 from smalti.train.policies.probe import Probe, draw_operation, weigh_operations
 from smalti.train.policies.searches import SEARCHES, Population
-from smalti.tune.trial import Bench
+from smalti.tune.trial import TrialRunner
 from textures import BARE
 
 Make = Callable[..., Any]
@@ -284,7 +284,7 @@ def test_a_policy_is_learned_in_each_fold_and_must_not_score_with_who_chose_it(c
     allowed = [*plain, f"train.finetune.augmentation_options=[file={free}]"]
     with without_pages():
         again = workflow.run(challenge, "default", settings=allowed, runs=tmp_path, name="free")
-    assert 0 <= again.scores["metrics"]["macro_f1"]["value"] <= 1
+    assert 0 <= again.scores.metrics["macro_f1"].value <= 1
 
 
 @pytest.mark.slow
@@ -293,7 +293,7 @@ def test_inside_a_search_too_a_policy_must_not_score_with_who_chose_it(challenge
     plain = load_recipe(settings=[*BARE, *KNOBS])
     ground = workflow.inspect_ground(challenge, recipe=plain, decisions_path=tmp_path / "d.csv",
                                      seal_path=tmp_path / "s.json", cache=tmp_path / "cache")  # fmt: skip
-    bench = Bench(ground, tmp_path, tmp_path / "search", plain)
+    bench = TrialRunner(ground, tmp_path, tmp_path / "search", plain)
     experiment = bench.prepare(plain)
     path = tmp_path / "policy.yaml"
     write_policy(path, make_policy(seen=frozenset(experiment.digests.values())))

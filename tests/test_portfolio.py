@@ -136,8 +136,8 @@ def test_the_method_is_registered_and_fitted_fold_by_fold() -> None:
         for m in members
     ]
     combined = combine_members(members, classes=("a", "b"), method="weighed")
-    assert [row["weights"]["good"] > 0.5 for row in combined.record] == [True, True]
-    assert all(math.isclose(sum(row["weights"].values()), 1) for row in combined.record)
+    assert [row.weights["good"] > 0.5 for row in combined.record] == [True, True]
+    assert all(math.isclose(sum(row.weights.values()), 1) for row in combined.record)
 
 
 # --- what cases can show ------------------------------------------------------------------------------------------
@@ -231,9 +231,9 @@ def test_the_run_is_scored_as_a_whole_and_says_what_each_member_counts(together:
     columns = ["score_A", "score_B", "score_C"]
     for fold, row in enumerate(yaml.safe_load((together / "predictions" / "ensemble.json").read_text())):
         rows = outer["fold"] == fold
-        shares = [row["weights"][member] for member in table["member"]]
+        shares = [row.weights[member] for member in table["member"]]
         mixed = sum(share * part.loc[rows, columns] for share, part in zip(shares, parts, strict=True))
-        warmed = mixed ** (1 / row["temperature"])
+        warmed = mixed ** (1 / row.temperature)
         wanted = warmed.div(warmed.sum(axis=1), axis=0)
         np.testing.assert_allclose(outer.loc[rows, columns], wanted, rtol=1e-5)
     assert (together / "submission.csv").is_file()
@@ -345,7 +345,7 @@ members:
     )
     settings = [*SETTINGS, f"portfolio.members={tmp_path / 'some.yaml'}"]
     content = workflow.plan_data(challenge, "auto", settings=settings, runs=tmp_path / "runs")
-    reasons = {row["name"]: row["reason"] for row in content["members"] if not row["taken"]}
+    reasons = {row.name: row.reason for row in content.members if not row.taken}
     assert "the same as hand" in reasons["again"]
     assert "nowhere.safetensors" in reasons["file"]
     assert "fewer than 8" in reasons["deep"]

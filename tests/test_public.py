@@ -18,7 +18,7 @@ NAMES = [
     "Recipe",
     "SmaltiError",
     "audit_cohort",
-    "climb_ladder",
+    "run_ladder",
     "compare_sources",
     "draw_cohort",
     "evaluate_run",

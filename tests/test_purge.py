@@ -19,14 +19,15 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.model_selection import GroupKFold
 
+from drawn_records import settle_scores
 from pages import without_pages
 from smalti import workflow
 from smalti.audit import write_decisions
 from smalti.evaluate import highest_losses, score_predictions
-from smalti.ladder import climb_ladder, describe_ladder, load_ladder, resolve_ladder
-from smalti.ladder.climb import State
+from smalti.ladder import describe_ladder, load_ladder, resolve_ladder, run_ladder
 from smalti.ladder.table import tabulate_ladder
 from smalti.recipe import load_recipe
+from smalti.records.studies.ladder import RungState
 from smalti.report import write_ladder_report
 from smalti.store import write_atomic, write_json, write_table
 from smalti.types import Action, Decision
@@ -91,15 +92,17 @@ def write_run(path: Path, table: pd.DataFrame, *decisions: Decision) -> None:
     plan = load_recipe("quick", settings=["evaluate.resamples=100"])
     write_atomic(path / "recipe.yaml", plan.to_yaml())
     write_table(path / "predictions" / "out_of_fold.csv", table)
-    write_json(path / "scores.json", score_predictions(table, classes=CLASSES))
+    settle_scores(score_predictions(table, classes=CLASSES)).write(path)
     write_decisions(path / "decisions.csv", decisions)
 
 
 def tabulate(runs: Path, names: tuple[str, ...]) -> dict[str, Any]:
     """The table of the first rungs of the built-in ladder, from run folders of these names."""
     steps = resolve_ladder(load_ladder("purge"))[: len(names)]
-    states = {s.name: State("", "done", run=name) for s, name in zip(steps, names, strict=True)}
-    return tabulate_ladder(steps, states, runs=runs, data=runs / "data", margin=0.02, compare=True)
+    states = {s.name: RungState(key="", status="done", run=name) for s, name in zip(steps, names, strict=True)}
+    return tabulate_ladder(
+        steps, states, name="x", about="", started="", finished="now", runs=runs, data=runs / "data", margin=0.02
+    ).dump()
 
 
 def compare(runs: Path, problem: Problem, choose: Callable[[pd.DataFrame], set[str]]) -> tuple[Chosen, dict[str, Any]]:
@@ -256,7 +259,8 @@ def purged(challenge: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleN
     write_decisions(workflow.find_decisions(data, runs=place / "runs"), rows)
     settings = (*FAST, "train.finetune.epochs=0", "train.transfer.epochs=3", "audit.checks=[blank-under-mask]")
     with without_pages("write_report", "write_article"):
-        folder, result = climb_ladder(data, "purge", settings=settings, runs=place / "runs")
+        folder, found = run_ladder(data, "purge", settings=settings, runs=place / "runs")
+    result = found.dump()
     rungs = {row["name"]: row for row in result["rungs"]}
     return SimpleNamespace(data=data, runs=place / "runs", folder=folder, result=result, rungs=rungs)
 
@@ -335,7 +339,7 @@ def test_what_a_rule_accepts_is_held_back_from_rungs_that_do_not_name_it(challen
     file = write_lines(tmp_path / "steps.yaml", "preset: quick", *lines)
     settings = (*FAST, "train.finetune.epochs=0", "train.transfer.epochs=1", "audit.checks=[exact-duplicate]")
     accept = "audit.accept=[exact-duplicate]"
-    _, result = climb_ladder(data, file, settings=(*settings, accept), runs=tmp_path / "runs")
+    result = run_ladder(data, file, settings=(*settings, accept), runs=tmp_path / "runs")[1].dump()
     assert [row["own"]["n_images"] for row in result["rungs"]] == [24, 24, 23]
     assert {row["n_images"] for row in result["rungs"]} == {23}
     workflow.reopen(tmp_path / "runs" / result["rungs"][0]["run"])
@@ -355,11 +359,11 @@ def test_leaving_out_hard_real_images_flatters_but_does_not_raise_the_score(tmp_
         if not path.exists():
             pytest.skip(f"not applicable: {path.name} is not beside the project")
     settings = [f"model.weights={weights}", "data.label=grade", "data.case=patient", "audit.checks=[]"]
-    _, before = climb_ladder(data, "purge", settings=settings, runs=tmp_path, until="as-it-came")
+    before = run_ladder(data, "purge", settings=settings, runs=tmp_path, until="as-it-came")[1].dump()
     table = pd.read_csv(tmp_path / before["rungs"][0]["run"] / "predictions" / "out_of_fold.csv")
     hardest = highest_losses(table, classes=before["classes"], count=13)["image"]
     write_decisions(workflow.find_decisions(data, runs=tmp_path), [decide(image, "exclude") for image in hardest])
-    _, result = climb_ladder(data, "purge", settings=settings, runs=tmp_path, until="exclusions")
+    result = run_ladder(data, "purge", settings=settings, runs=tmp_path, until="exclusions")[1].dump()
     honest, naive, verdict = read_gains(result)
     assert result["set_aside"]["excluded"] == 13
     assert naive > honest

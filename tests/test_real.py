@@ -31,9 +31,9 @@ def test_glas_benign_malignant_reaches_what_frozen_features_can(tmp_path: Path) 
 
     result = smalti.run(GLAS, "quick", settings=[f"model.weights={MOBILENET}"], runs=tmp_path)
 
-    assert result.scores["metrics"]["macro_f1"]["value"] >= 0.93
-    assert (result.scores["n_images"], result.scores["n_cases"]) == (85, 7)
-    assert not result.scores["interval"]["trustworthy"]  # seven patients
+    assert result.scores.metrics["macro_f1"].value >= 0.93
+    assert (result.scores.n_images, result.scores.n_cases) == (85, 7)
+    assert not result.scores.interval.trustworthy  # seven patients
     assert (result.path / "report.html").is_file()
     findings = read_findings(result.path / "findings.json").findings
     assert {f.code for f in findings} == {"integrity"}  # doubts of reading, and no false alarm
@@ -56,7 +56,7 @@ def test_osteosarcoma_without_masks_goes_the_whole_way(tmp_path: Path) -> None:
 
     result = smalti.run(OSTEOSARCOMA, "quick", settings=settings, runs=tmp_path)
 
-    assert (result.scores["n_images"], result.scores["n_cases"]) == (60, 4)
+    assert (result.scores.n_images, result.scores.n_cases) == (60, 4)
     folds = (result.path / "folds.csv").read_text()
     assert folds.startswith("seed,fold,image,case,label,role")
     findings = read_findings(result.path / "findings.json").findings

@@ -14,14 +14,15 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageDraw
 
+from drawn_records import settle_scores
 from smalti.audit import Audit, CheckResult, write_decisions, write_findings
 from smalti.errors import RunError
 from smalti.evaluate import highest_losses, score_predictions
 from smalti.recipe import load_recipe
-from smalti.records import RunFolder
+from smalti.records import Asked, CohortRecord, Environment, LeftOut, RunFolder, Stains
 from smalti.report import write_report
 from smalti.report.figures.gallery import encode_picture
-from smalti.store import write_atomic, write_json, write_table
+from smalti.store import hash_text, write_atomic, write_table
 from smalti.types import HISTORY_COLUMNS, SAMPLE_COLUMNS, Decision, Finding
 
 pytestmark = pytest.mark.slow
@@ -106,8 +107,7 @@ def build_run(path: Path, *, classes: tuple[str, ...] = CLASSES, skill: float = 
     inner = tabulate_predictions(samples, classes, skill=skill + 0.3, seed=6)
     write_tables(run, samples, out_of_fold, inner, classes=classes)
     write_records(run, path / "data", samples, classes=classes)
-    scores = score_predictions(out_of_fold, classes=classes, inner=inner)
-    write_json(run.path / "scores.json", scores)
+    settle_scores(score_predictions(out_of_fold, classes=classes, inner=inner)).write(run.path)
     return run
 
 
@@ -129,29 +129,36 @@ def write_tables(
 def write_records(run: RunFolder, root: Path, samples: pd.DataFrame, *, classes: tuple[str, ...]) -> None:
     names = list(samples["image"])
     write_atomic(run.recipe_path, load_recipe().to_yaml())
-    write_json(
-        run.path / "environment.json",
-        {
-            "identity": {"data": "0f" * 12, "recipe": "3c" * 12}, "started": "2026-01-05T10:00:00+00:00",
-            "python": "3.12.1", "system": "Linux-6.1-x86_64", "processor": "x86_64", "cores": 2, "memory_gb": 15.6,
-            "libraries": {"smalti": "0.1.0", "torch": "2.11.0", "numpy": "2.4.0"},
-            "command": ["smalti", "run", "data"],
-            "device": {"name": "CPU", "precision": "32-true", "reason": "no accelerator was found"},
-        },
-    )  # fmt: skip
+    Environment(
+        identity={"data": "0f" * 12, "recipe": hash_text(load_recipe().to_yaml())},
+        training="",
+        started="2026-01-05T10:00:00+00:00",
+        python="3.12.1",
+        system="Linux-6.1-x86_64",
+        processor="x86_64",
+        cores=2,
+        memory_gb=15.6,
+        libraries={"smalti": "0.1.0", "torch": "2.11.0", "numpy": "2.4.0"},
+        command=("smalti", "run", "data"),
+        device={"name": "CPU", "precision": "32-true", "reason": "no accelerator was found"},
+    ).write(run.path)
     left_out = [
-        {"image": "train_data/img_0907.png", "reason": "blank: 99 % of the pixels are white", "who": "rule"},
-        {"image": "train_data/img_0911.png", "reason": "foreign picture with a shared mask", "who": "person"},
+        LeftOut(image="train_data/img_0907.png", reason="blank: 99 % of the pixels are white", who="rule"),
+        LeftOut(image="train_data/img_0911.png", reason="foreign picture with a shared mask", who="person"),
     ]
-    write_json(
-        run.path / "cohort.json",
-        {
-            "root": str(root), "layout": "challenge", "classes": classes, "n_labelled": N_IMAGES, "n_unlabelled": 30,
-            "n_cases": samples["case"].nunique(), "notes": ["cases were read from cases.csv"], "left_out": left_out,
-        },
-    )  # fmt: skip
+    CohortRecord(
+        root=str(root),
+        layout="challenge",
+        classes=classes,
+        n_labelled=N_IMAGES,
+        n_unlabelled=30,
+        n_cases=samples["case"].nunique(),
+        notes=("cases were read from cases.csv",),
+        left_out=tuple(left_out),
+        submission=Asked(labels={1: {name: name for name in classes}}),
+    ).write(run.path)
     summary = "3 of 45 images were left as they are: 2 blank, 1 painted."
-    write_json(run.path / "stain.json", {"normalise": "macenko", "summary": summary})
+    Stains(normalise="macenko", summary=summary, left={}, left_tiles={}, references={}).write(run.path)
     message = f"{names[0]} and {names[1]} show the same field"
     finding = Finding("near-duplicate", "warning", (names[0], names[1]), 0.97, message, "exclude")
     outcomes = {"near-duplicate": CheckResult(1), "blank": CheckResult(0), "green-slime": CheckResult(None, "no masks")}
@@ -161,7 +168,7 @@ def write_records(run: RunFolder, root: Path, samples: pd.DataFrame, *, classes:
     )
     write_decisions(
         run.path / "decisions.csv",
-        [Decision(row["image"], "exclude", row["reason"], row["who"], "2026-01-05T09:00:00+00:00") for row in left_out],
+        [Decision(row.image, "exclude", row.reason, row.who, "2026-01-05T09:00:00+00:00") for row in left_out],
     )
 
 

@@ -22,7 +22,7 @@ from PIL import Image
 from chromium import CHROMIUM, Chromium, Tab
 from sessions import SCRIPT, draw_cohort, open_session
 from smalti.audit import read_decisions, settle_decisions
-from smalti.audit.labels.traces import Trace
+from smalti.records import Trace
 from smalti.review import Insight, make_app
 from smalti.review.address import take_address
 from smalti.types import Finding

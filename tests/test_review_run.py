@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 from sessions import SCRIPT, draw_cohort, enter, open_session
 from smalti import review
 from smalti.audit import Audit, write_findings
-from smalti.audit.labels.traces import Trace, write_traces
 from smalti.cli import app
 from smalti.errors import RunError, SmaltiError
+from smalti.records import Trace, Traces
 from smalti.review import ReviewSession, read_insight
 from smalti.review.address import take_address
 from smalti.types import Cohort, Finding
@@ -30,8 +30,15 @@ def cohort(tmp_path: Path) -> Cohort:
 def run(tmp_path: Path) -> Path:
     run = tmp_path / "run"
     run.mkdir()
-    trace = Trace("a.png", 1.5, {SCRIPT: 0.2, "z": 0.8}, ((1, 2.0), (2, 1.5)), ("b.png", "gone.png"), ("c.png",))
-    write_traces(run / "traces.json", [trace])
+    trace = Trace(
+        image="a.png",
+        loss=1.5,
+        scores={SCRIPT: 0.2, "z": 0.8},
+        history=((1, 2.0), (2, 1.5)),
+        alike=("b.png", "gone.png"),
+        unlike=("c.png",),
+    )
+    Traces(images=(trace,)).write(run)
     rows = [f"{seed},{fold},{image},{image},{role},x" for seed, fold, image, role in
             ((0, 1, "a.png", "outer"), (0, 0, "a.png", "train"), (1, 2, "a.png", "outer"))]  # fmt: skip
     (run / "folds.csv").write_text("\n".join(["seed,fold,image,case,role,label", *rows]) + "\n")
@@ -102,7 +109,7 @@ def test_the_command_opens_a_session_of_folder_run_and_reader(
     challenge: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image = "train_data/img_0000.png"
-    write_traces(tmp_path / "run" / "traces.json", [Trace(image, 0.5, {})])
+    Traces(images=(Trace(image=image, loss=0.5, scores={}),)).write(tmp_path / "run")
     opened: list[tuple[ReviewSession, Path, int]] = []
 
     def serve(session: ReviewSession, *, address_path: Path, port: int, say: Any) -> None:
@@ -119,4 +126,4 @@ def test_the_command_opens_a_session_of_folder_run_and_reader(
     assert "1 decided images" in done.output
     [(session, address_path, port)] = opened
     assert (session.who, port, address_path.parent) == ("reader", 8000, tmp_path)
-    assert session.cards[image].trace == Trace(image, 0.5, {})
+    assert session.cards[image].trace == Trace(image=image, loss=0.5, scores={})

@@ -97,9 +97,9 @@ def score_problems(problems: list[Tables], decide: Callable[[Tables], pd.DataFra
     """Mean macro-F1 over problems, the upper chance limit of such a mean, and log loss minus that of the shares."""
     rows = []
     for tables in problems:
-        metrics = score_predictions(decide(tables), classes=CLASSES)["metrics"]
+        metrics = score_predictions(decide(tables), classes=CLASSES).metrics
         f1, loss = metrics["macro_f1"], metrics["log_loss"]
-        rows.append((f1["value"], f1["chance_prior"], f1["chance_prior_high"], loss["value"] - loss["chance_prior"]))
+        rows.append((f1.value, f1.chance_prior, f1.chance_prior_high, loss.value - loss.chance_prior))
     value, chance, high, excess = np.mean(rows, axis=0)
     # The problems are drawn apart, so the range of their mean is narrower than that of one of them.
     return value, chance + (high - chance) / np.sqrt(len(problems)), excess
@@ -160,7 +160,7 @@ def test_inner_rows_of_another_fold_change_no_rule() -> None:
     expected = settle_tables(inner, {"outer": outer}, classes=CLASSES, predict=plan)[2]
     others = inner["fold"] != 3
     changed = inner.assign(label=np.where(others, "a", inner["label"]))
-    assert settle_tables(changed, {"outer": outer}, classes=CLASSES, predict=plan)[2][3] == expected[3]
+    assert settle_tables(changed, {"outer": outer}, classes=CLASSES, predict=plan)[2].rules[3] == expected.rules[3]
 
 
 # --- weights ------------------------------------------------------------------------------------------------------
@@ -357,12 +357,12 @@ def test_each_seed_and_fold_has_its_own_rule_and_a_missing_inner_part_the_plain_
     inner = pd.concat(parts[:2], ignore_index=True)
     _, others, record = settle_tables(inner, {"outer": outer}, classes=CLASSES, predict=plan)
     assert [(r["seed"], r["fold"], r["n_inner"]) for r in record] == [(0, 0, 90), (0, 1, 90), (3, 4, 0), (7, 0, 0)]
-    assert record[0]["temperature"] != record[1]["temperature"]
-    assert list(record[0]["weights"]) == list(CLASSES)
-    for row in record:
-        rows = (outer["seed"] == row["seed"]) & (outer["fold"] == row["fold"])
-        rule = Rule(row["temperature"], tuple(row["weights"].values()))
-        assert rule.plain == (row["n_inner"] == 0)
+    assert record.rules[0].temperature != record.rules[1].temperature
+    assert list(record.rules[0].weights) == list(CLASSES)
+    for row in record.rules:
+        rows = (outer["seed"] == row.seed) & (outer["fold"] == row.fold)
+        rule = Rule(row.temperature, tuple(row.weights.values()))
+        assert rule.plain == (row.n_inner == 0)
         expected = rule.apply(outer.loc[rows, SCORES].to_numpy())
         np.testing.assert_array_equal(others["outer"].loc[rows, SCORES], expected)
 

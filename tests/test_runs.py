@@ -315,9 +315,9 @@ def test_a_run_is_recorded_before_anything_else_and_continued(tmp_path: Path) ->
     record = store.read_json(run.path / "environment.json")
     assert record["libraries"]["numpy"] == np.__version__
     before = run.recipe_path.stat().st_mtime_ns, (run.path / "environment.json").read_bytes()
-    run.log("fold", seed=0, path=Path("x"))
+    records.log_event(run.path, "fold", seed=0, path=Path("x"))
     again = records.open_run(tmp_path / "r", recipe=recipe, identity=IDENTITY)
-    again.log("fold", seed=1)
+    records.log_event(again.path, "fold", seed=1)
     assert again == run
     assert (run.recipe_path.stat().st_mtime_ns, (run.path / "environment.json").read_bytes()) == before
     events = [json.loads(line) for line in (run.path / "events.log").read_text(encoding="utf-8").splitlines()]

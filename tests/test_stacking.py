@@ -45,7 +45,7 @@ Floats = NDArray[np.float64]
 
 
 def score(table: pd.DataFrame) -> float:
-    return float(score_predictions(table, classes=CLASSES)["metrics"]["macro_f1"]["value"])
+    return float(score_predictions(table, classes=CLASSES).metrics["macro_f1"].value)
 
 
 # --- nothing leaks ------------------------------------------------------------------------------------------------
@@ -94,8 +94,8 @@ def shuffled() -> list[list[Member]]:
 
 def measure_excess(tables: list[pd.DataFrame]) -> tuple[float, float]:
     """Means over draws: pooled macro-F1 above that of a label-prior guess, and above the range of such guesses."""
-    scores = [score_predictions(table, classes=CLASSES)["metrics"]["macro_f1"] for table in tables]
-    mean, high = (np.mean([s["value"] - s[f"chance_{name}"] for s in scores]) for name in ("prior", "prior_high"))
+    scores = [score_predictions(table, classes=CLASSES).metrics["macro_f1"] for table in tables]
+    mean, high = (np.mean([s.value - getattr(s, f"chance_{name}") for s in scores]) for name in ("prior", "prior_high"))
     return float(mean), float(high)
 
 
@@ -196,12 +196,12 @@ def test_logistic_stackers_equal_scikit_learn_on_the_same_inputs(method: str) ->
     members = draw_members(1.0, 0.5, 1.5)
     combined = combine_members(members, classes=CLASSES, method=method)
     for row in combined.record:
-        assert row["C"] in STRENGTHS
+        assert row.C in STRENGTHS
         rows = {
-            part: ((t["seed"] == row["seed"]) & (t["fold"] == row["fold"])).to_numpy()
+            part: ((t["seed"] == row.seed) & (t["fold"] == row.fold)).to_numpy()
             for part, t in list_tables(members[0]).items()
         }
-        single = LogisticRegression(C=row["C"], class_weight="balanced", max_iter=1000)
+        single = LogisticRegression(C=row.C, class_weight="balanced", max_iter=1000)
         model = make_pipeline(StandardScaler(), single if "multi" in method else OneVsRestClassifier(single))
         model.fit(build_design(members, "inner", rows["inner"]), members[0].inner["label"][rows["inner"]])
         for part, table in list_tables(combined).items():
@@ -264,9 +264,9 @@ def test_with_too_few_inner_cases_the_strength_is_fixed_and_the_record_says_so(m
     ]
     combined = combine_members([replace(m, inner=m.inner[keep]) for m in members], classes=CLASSES, method=method)
     for row in combined.record:
-        assert row["n_inner"] == 12
-        assert row["C"] == FIXED_STRENGTH
-        assert "too few inner cases" in row["note"]
+        assert row.n_inner == 12
+        assert row.C == FIXED_STRENGTH
+        assert "too few inner cases" in row.note
 
 
 @pytest.mark.parametrize("method", STACKERS)
@@ -282,7 +282,7 @@ def test_a_class_without_inner_images_keeps_its_mean_score(method: str) -> None:
         assert scores.sum(axis=1) == pytest.approx(1, abs=1e-12)
     said = combined.outer[COLUMNS].to_numpy().argmax(axis=1)
     assert np.mean(said[combined.outer["label"] == "D"] == 3) > 0.5
-    assert all("1 classes without inner images" in row["note"] for row in combined.record)
+    assert all("1 classes without inner images" in row.note for row in combined.record)
 
 
 @pytest.mark.parametrize("method", STACKERS)

@@ -255,7 +255,7 @@ def test_the_whole_way_in_a_storm_with_mixed_pixels(storm: str, way: str, challe
     knobs = [f"train.finetune.augmentation={storm}", f"train.finetune.pixel_mixing={way}"]
     settings = [*BARE, "train.transfer.epochs=1", "train.finetune.epochs=1", *knobs]
     result = workflow.run(challenge, "default", settings=settings, runs=tmp_path, name="storm")
-    assert 0 <= result.scores["metrics"]["macro_f1"]["value"] <= 1
+    assert 0 <= result.scores.metrics["macro_f1"].value <= 1
 
 
 @pytest.mark.slow

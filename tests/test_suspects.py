@@ -21,16 +21,16 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import average_precision_score, balanced_accuracy_score
 from sklearn.neighbors import NearestNeighbors
 
+from drawn_records import draw_cohort_record
 from smalti import cli, workflow
-from smalti.audit import Dynamics, Evidence, NotApplicable, find_suspects, read_evidence, read_findings, trace_images
+from smalti.audit import Evidence, NotApplicable, find_suspects, read_evidence, read_findings, trace_images
 from smalti.audit.labels import neighbours as module
 from smalti.audit.labels.criteria import CRITERIA, Measured
 from smalti.audit.labels.dynamics import average_scores
 from smalti.audit.labels.neighbours import VOTERS, find_neighbours, regress_labels
 from smalti.audit.labels.suspects import measure_skill, pool_opinions, rank_labels
-from smalti.audit.labels.traces import read_traces
 from smalti.errors import RunError
-from smalti.records import RunFolder
+from smalti.records import Dynamics, RunFolder, Traces
 from smalti.report import write_report
 from smalti.types import DECISION_COLUMNS, Sample
 from textures import FAST, LABELLED, write_lines
@@ -354,7 +354,7 @@ def test_a_run_leaves_suspects_and_traces(finished: Any, challenge: Path) -> Non
     labels = pd.read_csv(challenge / "train_labels.csv", dtype=str)["label"].tolist()
     suspects = read_findings(finished.path / "suspects.json")
     assert list(suspects.outcomes) == [*(entry.name for entry in CRITERIA), "label-suspect"]
-    traces = read_traces(finished.path / "traces.json")
+    traces = {trace.image: trace for trace in Traces.read(finished.path).images}
     assert len(traces) == LABELLED
     evidence = read_evidence(finished.path)
     assert set(evidence.images) == set(traces)
@@ -397,7 +397,7 @@ def write_flipped_run(folder: Path, samples: tuple[Sample, ...], *, flipped: int
     """A run folder of another tool: scores that are sure of every label but that of one case."""
     classes = sorted({str(s.label) for s in samples})
     (folder / "predictions").mkdir(parents=True)
-    (folder / "cohort.json").write_text(json.dumps({"classes": classes}))
+    draw_cohort_record(folder, classes=classes).write(folder)
     rows = []
     for s in samples:
         said = (
@@ -480,7 +480,7 @@ def test_labels_are_those_that_the_run_used(challenge: Path, tmp_path: Path) -> 
     decisions = write_lines(tmp_path / "decisions.csv", header, *rows)
     settings = [*FAST, "train.finetune.epochs=0", "train.transfer.epochs=2", "audit.checks=[]"]
     made = workflow.run(challenge, "default", settings=settings, runs=tmp_path / "runs", decisions=decisions)
-    evidence, traces = read_evidence(made.path), read_traces(made.path / "traces.json")
+    evidence, traces = read_evidence(made.path), {trace.image: trace for trace in Traces.read(made.path).images}
     assert "train_data/img_0014.png" not in traces
     assert evidence.classes[evidence.labels[evidence.images.index("train_data/img_0013.png")]] == "C"
     assert len(traces) == LABELLED - 1

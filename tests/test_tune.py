@@ -22,13 +22,14 @@ from typer.testing import CliRunner
 from smalti.cli import app
 from smalti.errors import DivergenceError, RecipeError, RunError
 from smalti.models import POOLERS, keeps_single
-from smalti.recipe import load_recipe
-from smalti.tune import Search, Space, list_spaces, load_space, tune_recipe
+from smalti.recipe import list_documents, load_recipe
+from smalti.records.studies.search import Effect
+from smalti.tune import Search, Space, load_space, tune_recipe
 from smalti.tune.curves import find_idle, judge_flatness, measure_noise, trace_curves
 from smalti.tune.idle import find_idle_knobs, find_idle_trials
 from smalti.tune.search import Halving, Studies, tabulate_trials
-from smalti.tune.sensitivity import LEVEL, Effect, encode_trials, level_scores, measure_effects, measure_interactions
-from smalti.tune.trial import Bench
+from smalti.tune.sensitivity import LEVEL, encode_trials, level_scores, measure_effects, measure_interactions
+from smalti.tune.trial import TrialRunner
 from smalti.tune.tuning import _choose, _judge
 from smalti.workflow import SILENT, inspect_ground
 
@@ -117,7 +118,7 @@ def test_pairs_of_idle_knobs_do_not_come_first() -> None:
     assert all(pair.strength < 0.1 for pair in found if {pair.first, pair.second} <= idle)
 
 
-class Drawn(Bench):
+class Drawn(TrialRunner):
     """A bench whose scores are a formula and luck: one choice costs 0.15."""
 
     def try_recipe(self, recipe: Any, images: Any, *, name: str) -> Any:
@@ -131,7 +132,7 @@ def search_drawn(folder: Path, *, trials: int = 30, sampler: Any = "tpe") -> tup
     folder.mkdir(exist_ok=True)
     cohort = SimpleNamespace(labelled=range(9))
     bench = Drawn(SimpleNamespace(cohort=cohort), folder, folder, load_recipe("quick"))  # type: ignore[arg-type]
-    studies = Studies(SPACE, Search(sampler, trials), bench, (), SILENT)
+    studies = Studies(SPACE, Search(sampler=sampler, trials=trials), bench, (), SILENT)
     splits = tuple(SimpleNamespace(name=f"fold{i}", train=np.arange(6), inner=np.arange(6, 8)) for i in range(2))
     found = studies.run(splits, images=9, deadline=float("inf"))  # type: ignore[arg-type]
     return tabulate_trials(found, SPACE.names, folds=3), studies
@@ -221,7 +222,7 @@ def test_a_choice_whose_trials_end_early_is_found_all_the_same(tmp_path: Path) -
 
 
 def test_a_study_in_which_nothing_could_be_scored_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def diverge(self: Bench, recipe: Any, images: Any, *, name: str) -> Any:
+    def diverge(self: TrialRunner, recipe: Any, images: Any, *, name: str) -> Any:
         raise DivergenceError("phase transfer diverged. Fix: a lower rate")
         yield
 
@@ -331,7 +332,7 @@ def list_idle(bench: Any, *knobs: dict[str, Any], settings: tuple[str, ...] = ()
     return find_idle_knobs(space, bench, settings)
 
 
-class Counted(Bench):
+class Counted(TrialRunner):
     """A bench that knows the tiles of each image, and no pixels."""
 
     counts: Any = (1, 1, 1)
@@ -413,10 +414,11 @@ def test_a_knob_that_never_tells_scores_apart_is_found_in_trials_and_curves() ->
 
 
 def test_where_trials_and_curves_are_asked_each_gets_half_of_the_level() -> None:
-    effects = [Effect("a", 0.5, 0.1, 0.03), Effect("b", 0.5, 0.1, 0.02), Effect("c", 0.1, 0.1, 0.5)]
-    assert [e["knob"] for e in _judge(effects, {}, ()) if e["real"]] == ["a", "b"]
+    p_values = {"a": 0.03, "b": 0.02, "c": 0.5}
+    effects = [Effect(knob=k, importance=0.5, reach=0.1, p_value=p) for k, p in p_values.items()]
+    assert [e.knob for e in _judge(effects, {}, ()) if e.real] == ["a", "b"]
     both = _judge(effects, {"a": 0.9, "c": 0.01}, ("b",))
-    assert [(e["knob"], e["real"]) for e in both] == [("a", False), ("c", True)]
+    assert [(e.knob, e.real) for e in both] == [("a", False), ("c", True)]
 
 
 @pytest.mark.slow
@@ -440,7 +442,7 @@ def test_p_values_are_those_of_least_squares() -> None:
 # --- spaces -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", list_spaces())
+@pytest.mark.parametrize("name", list_documents("space"))
 def test_built_in_spaces_fit_the_recipe(name: str) -> None:
     assert load_space(name).about
 
@@ -482,17 +484,18 @@ def test_a_search_scores_outside_what_it_chose_inside(
 ) -> None:
     """Each trial sees only the cases that its outer fold leaves; the table holds every image once."""
     seen: dict[str, set[str]] = {}
-    plain = Bench.try_recipe
+    plain = TrialRunner.try_recipe
 
-    def spy(self: Bench, recipe: Any, images: Any, *, name: str) -> Any:
+    def spy(self: TrialRunner, recipe: Any, images: Any, *, name: str) -> Any:
         labelled = self.ground.cohort.labelled
         seen.setdefault(name.rsplit("-", 1)[0], set()).update(labelled[i].case for i in images)
         return plain(self, recipe, images, name=name)
 
-    monkeypatch.setattr(Bench, "try_recipe", spy)
+    monkeypatch.setattr(TrialRunner, "try_recipe", spy)
     settings = ["split.folds=2"]
     options: dict[str, Any] = {"search": Search(trials=2, folds=2), "settings": settings, "curve_seeds": 0}
-    folder, result = tune_recipe(challenge, space, runs=tmp_path / "runs", **options)
+    folder, found = tune_recipe(challenge, space, runs=tmp_path / "runs", **options)
+    result = found.dump()
     table = pd.read_csv(folder / "predictions" / "tuned.csv")
     assert table["image"].is_unique
     assert len(table) == result["outer"]["n_images"]
@@ -511,8 +514,8 @@ def test_a_search_scores_outside_what_it_chose_inside(
     for words in ("What tuning is worth", "say nothing about single knobs", "no curves were asked for", "fold1-seed0"):
         assert words in page
 
-    monkeypatch.setattr(Bench, "try_recipe", lambda *_, **__: pytest.fail("a finished search tries nothing again"))
-    _, again = tune_recipe(challenge, space, runs=tmp_path / "runs", **options)
+    monkeypatch.setattr(TrialRunner, "try_recipe", lambda *_, **__: pytest.fail("a finished search tries no more"))
+    again = tune_recipe(challenge, space, runs=tmp_path / "runs", **options)[1].dump()
     assert again["studies"] == result["studies"]
 
 
@@ -522,19 +525,24 @@ def test_a_search_that_was_cut_goes_on(
     challenge: Path, space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tried: list[str] = []
-    plain = Bench.try_recipe
+    plain = TrialRunner.try_recipe
 
-    def cut(self: Bench, recipe: Any, images: Any, *, name: str) -> Any:
+    def cut(self: TrialRunner, recipe: Any, images: Any, *, name: str) -> Any:
         tried.append(name)
         if len(tried) == 3:
             raise KeyboardInterrupt
         return plain(self, recipe, images, name=name)
 
-    monkeypatch.setattr(Bench, "try_recipe", cut)
-    options: dict[str, Any] = {"search": Search("grid", folds=2), "settings": ["split.folds=2"], "curve_seeds": 2}
+    monkeypatch.setattr(TrialRunner, "try_recipe", cut)
+    options: dict[str, Any] = {
+        "search": Search(sampler="grid", folds=2),
+        "settings": ["split.folds=2"],
+        "curve_seeds": 2,
+    }
     with pytest.raises(KeyboardInterrupt):
         tune_recipe(challenge, space, runs=tmp_path / "runs", **options)
-    folder, result = tune_recipe(challenge, space, runs=tmp_path / "runs", **options)
+    folder, found = tune_recipe(challenge, space, runs=tmp_path / "runs", **options)
+    result = found.dump()
     trials = pd.read_csv(folder / "trials.csv")
     done = trials[trials["state"] != "fail"]
     assert done.groupby("study").size().tolist() == [4, 4, 4]  # the whole grid of 2 by 2, in each study
@@ -551,7 +559,7 @@ def test_another_choice_is_scored_anew(challenge: Path, space: Path, tmp_path: P
     first, second = (chosen.build_recipe({"train.transfer.lr": lr}, ("split.folds=2",)) for lr in (1e-4, 1e-1))
     ground = inspect_ground(challenge, recipe=first, decisions_path=tmp_path / "d.csv", seal_path=tmp_path / "s.json",
                             cache=tmp_path / "cache")  # fmt: skip
-    bench = Bench(ground, tmp_path, tmp_path / "search", first)
+    bench = TrialRunner(ground, tmp_path, tmp_path / "search", first)
     splits = bench.prepare(first).splits
     old, new, again = (bench.score_outer(r, splits[0], name="tuned") for r in (first, second, first))
     assert old.equals(again)

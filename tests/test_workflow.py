@@ -166,7 +166,7 @@ def test_labels_that_mean_nothing_score_by_chance_whatever_the_cache_holds(data:
     Tiles and features were computed under the true labels before, and are used again.
     """
     true = workflow.run(data, "default", settings=BARE, runs=tmp_path / "runs", name="true")
-    assert true.scores["metrics"]["macro_f1"]["value"] > 0.6
+    assert true.scores.metrics["macro_f1"].value > 0.6
     cached = {p: p.stat().st_mtime_ns for p in (tmp_path / "runs" / "cache").rglob("*.*32")}
     assert cached
     truth, guesses = [], []
@@ -370,8 +370,8 @@ def write_tabled(folder: Path) -> Path:
 def test_class_folders_go_the_whole_way(tmp_path: Path) -> None:
     data = write_class_folders(tmp_path / "folders")
     result = workflow.run(data, "default", settings=QUICK, runs=tmp_path / "runs", name="r")
-    assert result.scores["metrics"]["macro_f1"]["value"] > 0.6
-    assert result.scores["n_images"] == result.scores["n_cases"] == LABELLED
+    assert result.scores.metrics["macro_f1"].value > 0.6
+    assert result.scores.n_images == result.scores.n_cases == LABELLED
     assert {"submission.csv", "predictions/test.csv"}.isdisjoint(list_files(result.path))
 
 
@@ -380,9 +380,9 @@ def test_a_table_with_named_columns_goes_the_whole_way(tmp_path: Path) -> None:
     data = write_tabled(tmp_path / "table")
     settings = [*BARE, "data.label=diagnosis", "data.case=patient"]
     result = workflow.run(data, "default", settings=settings, runs=tmp_path / "runs", name="r")
-    assert result.scores["metrics"]["macro_f1"]["value"] > 0.6
-    assert result.scores["n_images"] == LABELLED + 3
-    assert result.scores["n_cases"] == math.ceil((LABELLED + 3) / 2)
+    assert result.scores.metrics["macro_f1"].value > 0.6
+    assert result.scores.n_images == LABELLED + 3
+    assert result.scores.n_cases == math.ceil((LABELLED + 3) / 2)
 
 
 # --- a table of another tool --------------------------------------------------------------------------------------
@@ -402,9 +402,9 @@ def test_a_table_that_another_tool_made_is_scored(tmp_path: Path) -> None:
         tmp_path / "t.csv", "image,label,score_no,score_yes", *(f"{i},{v},{s},{1 - s}" for i, v, s in rows)
     )
     result = workflow.evaluate_table(path)
-    assert result.scores["metrics"]["macro_f1"]["value"] == pytest.approx((6 / 7 + 4 / 5) / 2)
-    assert result.scores["metrics"]["balanced_accuracy"]["value"] == pytest.approx((3 / 4 + 1) / 2)
-    assert result.scores["n_cases"] == 6
+    assert result.scores.metrics["macro_f1"].value == pytest.approx((6 / 7 + 4 / 5) / 2)
+    assert result.scores.metrics["balanced_accuracy"].value == pytest.approx((3 / 4 + 1) / 2)
+    assert result.scores.n_cases == 6
     assert list(tmp_path.iterdir()) == [path]
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .doctor import examine_machine
     from .errors import SmaltiError
     from .evaluate import score_predictions
-    from .ladder import climb_ladder
+    from .ladder import run_ladder
     from .learn import learn_curve
     from .logbook import read_logbook
     from .recipe import Recipe, load_recipe
@@ -40,7 +40,7 @@ _HOMES = {
     "Recipe": "recipe",
     "SmaltiError": "errors",
     "audit_cohort": "audit",
-    "climb_ladder": "ladder",
+    "run_ladder": "ladder",
     "compare_sources": "workflow",
     "draw_cohort": "demo",
     "evaluate_run": "workflow",
@@ -67,7 +67,6 @@ __all__ = [
     "Recipe",
     "SmaltiError",
     "audit_cohort",
-    "climb_ladder",
     "compare_sources",
     "draw_cohort",
     "evaluate_run",
@@ -84,6 +83,7 @@ __all__ = [
     "report_on",
     "report_run",
     "run",
+    "run_ladder",
     "score_predictions",
     "train_run",
 ]

@@ -6,6 +6,8 @@ that multiply without end are refused before anything is built from them.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -114,3 +116,16 @@ def _count_values(node: yaml.Node, known: dict[int, int]) -> int:
     below = sum(_count_values(part, known) for part in parts) if isinstance(node, yaml.CollectionNode) else 0
     known[id(node)] = 1 + below
     return known[id(node)]
+
+
+def flatten(section: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
+    """Return dotted name -> value of nested mappings, such as a recipe."""
+    flat: dict[str, Any] = {}
+    for name, value in section.items():
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
+
+
+def say_value(value: object) -> str:
+    """Return a value as ``--set`` takes it: text as it is, all else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

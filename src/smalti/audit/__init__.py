@@ -18,23 +18,16 @@ from .decisions import (
 from .findings import Audit, audit_cohort, hide_sealed, read_findings, write_findings
 from .labels import suspects  # noqa: F401
 from .labels.criteria import CRITERIA
-from .labels.dynamics import DYNAMICS_NAME, Dynamics, join_dynamics, read_dynamics, write_dynamics
-from .labels.evidence import EMBEDDINGS_NAME, Evidence, read_evidence, write_embeddings
-from .labels.suspects import SUSPECT, SUSPECTS_NAME, find_suspects, trace_images
-from .labels.traces import TRACES_NAME, write_traces
+from .labels.evidence import Evidence, read_evidence
+from .labels.suspects import SUSPECT, find_suspects, trace_images
 
 __all__ = [
     "CHECKS",
     "CRITERIA",
-    "DYNAMICS_NAME",
-    "EMBEDDINGS_NAME",
     "LABEL_CHECKS",
     "SUSPECT",
-    "SUSPECTS_NAME",
-    "TRACES_NAME",
     "Audit",
     "CheckResult",
-    "Dynamics",
     "Evidence",
     "NotApplicable",
     "accept_proposals",
@@ -47,17 +40,12 @@ __all__ = [
     "hide_sealed",
     "hold_decisions",
     "join_duplicates",
-    "join_dynamics",
     "read_decisions",
-    "read_dynamics",
     "read_evidence",
     "read_findings",
     "settle_decisions",
     "trace_images",
     "validate_decisions",
     "write_decisions",
-    "write_dynamics",
-    "write_embeddings",
     "write_findings",
-    "write_traces",
 ]

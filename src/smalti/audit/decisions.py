@@ -20,6 +20,7 @@ from filelock import BaseFileLock, FileLock, SoftFileLock
 from .. import images, store
 from ..errors import DataError, Problem, RecipeError
 from ..faults import MARKER_SUFFIX
+from ..records.layout import DECISIONS
 from ..store.leftovers import name_temporary
 from ..types import DECISION_COLUMNS, Action, Cohort, Decision, Finding, Repair, Sample
 from .bindings import find_bound_cases
@@ -190,7 +191,7 @@ def _find_torn_cases(settled: Mapping[str, Decision], bound: Mapping[str, tuple[
         }
         if given and (len(given) < len(left) or len(set(given.values())) > 1):
             others = [image for image in left if image not in given] or list(given)[1:]
-            problems.append(Problem("decision-case", "decisions.csv",
+            problems.append(Problem("decision-case", DECISIONS,
                                     f"{next(iter(given))} is relabelled and {others[0]} is not alike, but a label "
                                     "belongs to the whole case here and both are of one.",
                                     f"relabel {', '.join(left)} alike ('smalti review' does), or none"))  # fmt: skip
@@ -232,7 +233,7 @@ def apply_decisions(
     problems = [
         Problem(
             code="class-emptied",
-            file="decisions.csv",
+            file=DECISIONS,
             message=f"every image of class '{name}' is excluded or relabelled.",
             fix=f"keep at least one image of '{name}', or take the class out of the table of labels",
         )

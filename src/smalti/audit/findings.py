@@ -9,9 +9,10 @@ from pathlib import Path
 
 from .. import store
 from ..errors import Problem
+from ..records import Embeddings
 from ..types import Cohort, Finding
 from .checks.registered import CHECKS, LABEL_CHECKS, CheckResult, Digest, NotApplicable, Partial
-from .labels.evidence import Evidence, read_embeddings
+from .labels.evidence import Evidence
 from .measure.digest import ImageDigest, digest_sample
 
 WORKERS = 2
@@ -49,7 +50,7 @@ def audit_cohort(
         progress: called with the number of images read and of all.
         problems: found while the data folder was read; the images concerned are not in the cohort.
         evidence: of a trained run, for checks that need one.
-        embeddings: of all images, as `write_embeddings` wrote them, for the check ``foreign``.
+        embeddings: of all images, for the check ``foreign``.
 
     Raises:
         PartError: no check has this name.
@@ -59,7 +60,8 @@ def audit_cohort(
     names = tuple(entry.name for entry in CHECKS) if checks is None else checks
     for name in names:
         CHECKS.find(name)
-    points = None if embeddings is None else read_embeddings(embeddings, tuple(s.image for s in cohort.samples))
+    order = tuple(s.image for s in cohort.samples)
+    points = None if embeddings is None else Embeddings.read_file(embeddings).order(order)
     images: list[ImageDigest] = []
     with ThreadPoolExecutor(WORKERS) as pool:
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ..errors import DataError, Problem
+from ..records.layout import DECISIONS
 from ..types import Decision, Finding, Repair
 
 
@@ -54,7 +55,7 @@ def plan_repairs(decisions: Mapping[str, Decision], findings: Iterable[Finding])
     problems = [
         Problem(
             code="repair-without-finding",
-            file="decisions.csv",
+            file=DECISIONS,
             message=f"{image} is to be repaired for '{code}', which the audit does not find: data, code or checks "
             "have changed since.",
             fix="look again ('smalti review DATA') and decide anew, or remove the row",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -18,6 +18,9 @@ from .console import (
     finish,
     guard,
 )
+
+if TYPE_CHECKING:
+    from ..records.studies.comparison import Comparison
 
 
 @app.command(rich_help_panel=console.JUDGE)
@@ -55,20 +58,27 @@ def compare(
         result = workflow.compare_sources(
             sources, runs=runs, common=common, unit=unit, without_luck=without_luck, margin=margin, out=to
         )
-    table = Table("run", "macro-F1", f"against {escape(result['names'][0])}", "verdict", show_lines=True)
-    for row in result["rows"]:
-        table.add_row(escape(row["name"]), console.score_cell(row), *console.difference_cells(row["difference"]))
-    console.out.print(table)
-    size = f"by {result['unit']} ({result['unit_reason']}); {result['n_images']} images, {result['n_cases']} cases"
-    lines = [f"{size}; {result['confidence']:.0%} intervals, paired by case"]
-    if not result["trustworthy"]:
-        lines.append(f"not to be trusted: {result['reason']}")
-    if result["margin"] > 0:
-        lines.append(f"practically equal would be: the whole interval within {result['margin']:g} of zero (--margin)")
-    gaps = [row["difference"]["macro_f1"] for row in result["rows"] if row["difference"]]
-    lines += dict.fromkeys(f"no verdict: {gap['why']}" for gap in gaps if gap["why"])
-    for line in (*lines, *result["notes"]):
+    console.out.print(_tabulate_comparison(result))
+    for line in _describe_comparison(result):
         console.out.print(escape(line), soft_wrap=True)
-    where = "the table above" if to is None else str(to / "comparison.json")
+    where = "the table above" if to is None else str(result.locate(to))
     what = "on the sealed cases; recorded in the logbook" if open_seal else "from out-of-fold predictions"
     finish(f"{where}, {what}", "smalti logbook")
+
+
+def _tabulate_comparison(result: Comparison) -> Table:
+    table = Table("run", "macro-F1", f"against {escape(result.names[0])}", "verdict", show_lines=True)
+    for row in result.rows:
+        table.add_row(escape(row.name), console.score_cell(row), *console.difference_cells(row.gap))
+    return table
+
+
+def _describe_comparison(result: Comparison) -> list[str]:
+    size = f"by {result.unit} ({result.unit_reason}); {result.n_images} images, {result.n_cases} cases"
+    lines = [f"{size}; {result.confidence:.0%} intervals, paired by case"]
+    if not result.trustworthy:
+        lines.append(f"not to be trusted: {result.reason}")
+    if result.margin > 0:
+        lines.append(f"practically equal would be: the whole interval within {result.margin:g} of zero (--margin)")
+    lines += dict.fromkeys(f"no verdict: {row.gap.why}" for row in result.rows if row.gap and row.gap.why)
+    return [*lines, *result.notes]

@@ -24,6 +24,9 @@ from ..stopping import say_stopped
 
 # Commands import what they need when they run, so that --help is fast.
 if TYPE_CHECKING:
+    from ..records.scores import Interval
+    from ..records.studies.comparison import ComparedRun, Difference
+    from ..records.studies.ladder import Rung
     from ..types import Cohort
     from ..workflow import Listener
 
@@ -203,33 +206,31 @@ def _keep_problems(problems: Sequence[Problem], kept: Path) -> str:
     return "no file: neither the folder of runs nor that of temporary files can be written to"
 
 
-def score_cell(row: dict[str, Any]) -> str:
-    score, given = row["metrics"]["macro_f1"], row.get("as_given")
-    cell = f"{say_number(score['value'])}\n[dim]{say_range(score)}[/]"
+def score_cell(row: ComparedRun | Rung) -> str:
+    """Say the macro-F1 of a run or rung, and that as given where the score is not to be trusted."""
+    score, given = (row.metrics or {})["macro_f1"], row.as_given
+    cell = f"{say_number(score.value)}\n[dim]{say_range(score)}[/]"
     if not given:
         return cell
-    as_given = (given["metrics"] or {}).get("macro_f1")
-    return f"{cell}\n[yellow]not to be trusted; as given {say_number(as_given['value']) if as_given else 'unknown'}[/]"
+    as_given = (given.metrics or {}).get("macro_f1")
+    return f"{cell}\n[yellow]not to be trusted; as given {say_number(as_given.value) if as_given else 'unknown'}[/]"
 
 
-def difference_cells(difference: dict[str, Any] | None) -> tuple[str, str]:
-    if difference is None:
+def difference_cells(found: Difference | None) -> tuple[str, str]:
+    """Say the difference of a pair, and its verdict; nothing where there is no pair."""
+    if found is None:
         return "", ""
-    found = difference["macro_f1"]
-    colour = {"better": "bold green", "worse": "bold red", "practically equal": "bold"}.get(found["verdict"], "default")
+    colour = {"better": "bold green", "worse": "bold red", "practically equal": "bold"}.get(found.verdict, "default")
     # The interval is that of this pair alone, as p is; the verdict is on what Holm's correction for all pairs leaves.
-    p = say_number(found["p"]) + (
-        f", {say_number(found['p_holm'])} after Holm" if found["p"] != found["p_holm"] else ""
-    )
-    detail = f"p {p}, smallest detectable {say_number(found['smallest_detectable'])}"
-    numbers = f"{found['value']:+.3f}  ({say_range(found, sign='+')})\n[dim]{detail}[/]"
-    return numbers, f"[{colour}]{found['verdict']}[/]"
+    p = say_number(found.p) + (f", {say_number(found.p_holm)} after Holm" if found.p != found.p_holm else "")
+    detail = f"p {p}, smallest detectable {say_number(found.smallest_detectable)}"
+    numbers = f"{found.value:+.3f}  ({say_range(found, sign='+')})\n[dim]{detail}[/]"
+    return numbers, f"[{colour}]{found.verdict}[/]"
 
 
-def say_range(score: dict[str, Any], *, sign: str = "") -> str:
-    if score["low"] is None:
-        return "-"
-    return f"{score['low']:{sign}.3f} to {score['high']:{sign}.3f}"
+def say_range(score: Interval, *, sign: str = "") -> str:
+    """Say an interval; a dash where there is none."""
+    return "-" if score.low is None else f"{score.low:{sign}.3f} to {score.high:{sign}.3f}"
 
 
 def say_number(value: float | None) -> str:

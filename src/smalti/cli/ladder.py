@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -22,7 +22,8 @@ from .console import (
     quote,
 )
 
-COSTS = (("seconds", "s"), ("peak_memory_gb", "GB"))
+if TYPE_CHECKING:
+    from ..records.studies.ladder import LadderResult
 
 
 @app.command(rich_help_panel=console.JUDGE)
@@ -43,28 +44,43 @@ def ladder(
     ] = False,
 ) -> None:
     """Change one thing at a time, on the same folds, and say what helped."""
-    from ..ladder import climb_ladder, describe_ladder
+    from ..ladder import describe_ladder, run_ladder
 
     with listen() as listener:
-        folder, result = climb_ladder(
-            data, ladder, settings=settings or (), runs=runs, until=until, budget_min=budget,
-            skip_problems=skip_problems, retry=retry, listener=listener,
-        )  # fmt: skip
-    table = Table("rung", "macro-F1", "against the rung it changes", "verdict", "cost", show_lines=True)
-    for row in result["rungs"]:
-        name = f"[bold]{escape(row['name'])}[/]\n[dim]{escape(row['change'])}[/]"
-        score = console.score_cell(row) if row["metrics"] else f"[red]{row['status']}[/]"
-        cost = [f"{row[key]:.1f} {unit}" for key, unit in COSTS if row[key] is not None]
-        table.add_row(name, score, *console.difference_cells(row["difference"]), "\n".join(cost))
-    console.out.print(table)
+        folder, result = run_ladder(
+            data,
+            ladder,
+            settings=settings or (),
+            runs=runs,
+            until=until,
+            budget_min=budget,
+            skip_problems=skip_problems,
+            retry=retry,
+            listener=listener,
+        )
+    console.out.print(_tabulate_ladder(result))
     for line in describe_ladder(result):
         console.out.print(escape(line), soft_wrap=True)
-    lost = {s: [row for row in result["rungs"] if row["status"] == s] for s in ("failed", "skipped")}
+    lost = {s: [row for row in result.rungs if row.status == s] for s in ("failed", "skipped")}
     if lost["skipped"]:
-        names = ", ".join(row["name"] for row in lost["skipped"])
+        names = ", ".join(row.name for row in lost["skipped"])
         console.err.print(f"[bold yellow]skipped:[/] {names}; the report says why", soft_wrap=True)
     for row in lost["failed"]:
-        console.err.print(f"[bold red]failed:[/] {row['name']}: {escape(str(row['error']))}", soft_wrap=True)
+        console.err.print(f"[bold red]failed:[/] {row.name}: {escape(str(row.error))}", soft_wrap=True)
     finish(f"report.html, article.zip and ladder.json in {folder}", f"open {quote(folder / 'report.html')}")
     if lost["failed"]:
         raise typer.Exit(1)
+
+
+def _tabulate_ladder(result: LadderResult) -> Table:
+    table = Table("rung", "macro-F1", "against the rung it changes", "verdict", "cost", show_lines=True)
+    for row in result.rungs:
+        name = f"[bold]{escape(row.name)}[/]\n[dim]{escape(row.change)}[/]"
+        score = console.score_cell(row) if row.metrics else f"[red]{row.status}[/]"
+        cost = [
+            f"{value:.1f} {unit}"
+            for value, unit in ((row.seconds, "s"), (row.peak_memory_gb, "GB"))
+            if value is not None
+        ]
+        table.add_row(name, score, *console.difference_cells(row.gap), "\n".join(cost))
+    return table

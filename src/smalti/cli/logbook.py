@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +26,7 @@ from .console import (
 if TYPE_CHECKING:
     from ..logbook import Best, Entry, Logbook
 
-Where = Annotated[list[str] | None, typer.Option(help="only runs with, e.g. 'macro_f1>0.5', 'data~glas', repeatable")]
+Where = Annotated[list[str] | None, typer.Option(help="condition of pandas, e.g. 'macro_f1 > 0.5', repeatable")]
 COLOURS = {"finished": "green", "failed": "red", "unfinished": "yellow"}
 
 
@@ -184,8 +183,8 @@ def _make_table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
 
 
 def _describe_entry(entry: Entry, bests: Sequence[Best]) -> list[str]:
-    score = entry.metrics.get("macro_f1", {})
-    bounds = [_say_cell(score.get(key)) for key in ("low", "high")]
+    score = entry.metrics.get("macro_f1")
+    bounds = [_say_cell(score.low), _say_cell(score.high)] if score else []
     mark = "[bold]*[/] " if any(best.run == entry.name for best in bests) else "  "
     doubt = "" if entry.trustworthy or not score else " ?"
     seconds = entry.seconds
@@ -195,13 +194,14 @@ def _describe_entry(entry: Entry, bests: Sequence[Best]) -> list[str]:
         took = f"{seconds:.0f} s"
     else:
         took = f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-    given = _say_cell((entry.as_given or {}).get("value")) or "unknown"
+    as_given = ((entry.as_given and entry.as_given.metrics) or {}).get("macro_f1")
+    given = _say_cell(as_given.value) if as_given else "unknown"
     return [
         mark + escape(entry.name),
         escape(entry.data_name),
         escape(entry.preset),
         entry.unit if score else "",
-        _say_cell(score.get("value")),
+        _say_cell(score.value) if score else "",
         f"{bounds[0]}–{bounds[1]}{doubt}{f' as given {given}' if entry.changed else ''}" if score else "",
         _say_cell(entry.chance_prior),
         *(_say_cell(number) for number in (entry.n_images, entry.n_cases, entry.n_seeds)),
@@ -211,7 +211,9 @@ def _describe_entry(entry: Entry, bests: Sequence[Best]) -> list[str]:
 
 
 def _show_below(read: Logbook, entries: Sequence[Entry], bests: Sequence[Best]) -> None:
-    """Print what the table cannot hold: why a run is the best, what failed, which seals were opened."""
+    """Show what the table cannot hold: why which run is the best, what failed, which seals were opened."""
+    from ..records.layout import SEAL_SUFFIX
+
     out = console.out
     for best in bests:
         why = f"set by hand: {best.note}" if best.by_hand else "by the rule"
@@ -229,36 +231,34 @@ def _show_below(read: Logbook, entries: Sequence[Entry], bests: Sequence[Best]) 
         if entry.status != "finished":
             label = f"[{COLOURS[entry.status]}]{entry.status}[/] {escape(entry.name)}"
             out.print(f"{label}: {escape(entry.error)}", soft_wrap=True)
-    for path in sorted(read.runs.glob("*.seal.json")):
+    for path in sorted(read.runs.glob(f"*{SEAL_SUFFIX}")):
         _show_seal(path)
 
 
 def _show_seal(path: Path) -> None:
-    """Print when the seal of a data folder was opened, for which runs, and with which scores."""
-    out, data = console.out, path.name.removesuffix(".seal.json")
+    """Show when the sealed cases of a data folder were looked at, by which runs, and with which score."""
+    from ..errors import RunError
+    from ..records.layout import SEAL_SUFFIX
+    from ..records.studies.seal import Seal
+
+    out, data = console.out, escape(path.name.removesuffix(SEAL_SUFFIX))
     try:
-        seal = json.loads(path.read_text(encoding="utf-8"))
-        cases, openings = seal["n_cases"], list(seal["openings"])
-        lines = []
-        for opening in openings:
-            scores = []
-            for run in opening["runs"]:
-                score = opening.get("scores", {}).get(run, {}).get("macro_f1")
-                found = [_say_cell(score.get(key)) for key in ("value", "low", "high")] if score else []
-                scores.append(
-                    f"{run} macro-F1 {found[0]} ({found[1]}–{found[2]})" if found else f"{run} without a score"
-                )
-            lines.append(f"{opening['time']}: {'; '.join(scores)}")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        seal = Seal.read_file(path)
+    except (RunError, OSError):
         out.print(f"[red]seal[/] {escape(path.name)} is damaged", soft_wrap=True)
         return
-    if not openings:
-        out.print(f"seal of {escape(data)}: {cases} cases, not opened yet", soft_wrap=True)
-    for line in lines:
-        out.print(f"seal of {escape(data)}: {cases} cases, opened {escape(line)}", soft_wrap=True)
-    if len(openings) > 1:
+    if not seal.openings:
+        out.print(f"seal of {data}: {seal.n_cases} cases, not opened yet", soft_wrap=True)
+    for opening in seal.openings:
+        scores = []
+        for run in opening.runs:
+            score = opening.scores.get(run, {}).get("macro_f1")
+            scores.append(f"{run} macro-F1 {score.say()}" if score else f"{run} without a score")
+        line = f"{opening.time}: {'; '.join(scores)}"
+        out.print(f"seal of {data}: {seal.n_cases} cases, opened {escape(line)}", soft_wrap=True)
+    if len(seal.openings) > 1:
         out.print(
-            f"[bold yellow]warning:[/] this seal was opened {len(openings)} times. Whatever was changed after the "
+            f"[bold yellow]warning:[/] this seal was opened {len(seal.openings)} times. Whatever was changed after the "
             "first time may fit the sealed cases; only the first score is untouched."
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -11,6 +11,9 @@ from rich.table import Table
 from ..project import RUNS
 from . import console
 from .console import Data, Runs, Settings, Skip, app, finish, guard, listen, quote
+
+if TYPE_CHECKING:
+    from ..records.studies.search import SearchResult
 
 
 @app.command(rich_help_panel=console.JUDGE)
@@ -41,23 +44,13 @@ def tune(
 
     if sampler not in ("tpe", "random", "grid"):
         raise RecipeError(f"no sampler is called '{sampler}'. Fix: tpe, random or grid")
-    search = Search(sampler, trials, minutes, folds, prune)  # type: ignore[arg-type]
+    search = Search(sampler=sampler, trials=trials, minutes=minutes, folds=folds, prune=prune)
     with listen() as listener:
         folder, result = tune_recipe(
             data, space, search=search, settings=settings or (), runs=runs, curve_seeds=curves,
             skip_problems=skip_problems, listener=listener,
         )  # fmt: skip
-    if result["effects"] is not None:
-        table = Table(title="what moves the score")
-        table.add_column("knob", overflow="fold")
-        for name in ("importance", "reach", "p, trials", "p, curve", ""):
-            table.add_column(name, no_wrap=True)
-        for effect in result["effects"]:
-            verdict = "real" if effect["real"] else "not told"
-            numbers = (f"{effect['importance']:.2f}", f"{effect['reach']:.3f}", f"{effect['p_value']:.3f}")
-            curve = "–" if effect["curve_p"] is None else f"{effect['curve_p']:.3f}"
-            table.add_row(effect["knob"], *numbers, curve, verdict)
-        console.out.print(table)
+    _print_effects(result)
     for line in describe_result(result):
         console.out.print(escape(line), soft_wrap=True)
     finish(
@@ -66,31 +59,45 @@ def tune(
     )
 
 
-def describe_result(result: dict[str, Any]) -> list[str]:
+def _print_effects(result: SearchResult) -> None:
+    if result.effects is None:
+        return
+    table = Table(title="what moves the score")
+    table.add_column("knob", overflow="fold")
+    for name in ("importance", "reach", "p, trials", "p, curve", ""):
+        table.add_column(name, no_wrap=True)
+    for effect in result.effects:
+        numbers = (f"{effect.importance:.2f}", f"{effect.reach:.3f}", f"{effect.p_value:.3f}")
+        curve = "–" if effect.curve_p is None else f"{effect.curve_p:.3f}"
+        table.add_row(effect.knob, *numbers, curve, "real" if effect.real else "not told")
+    console.out.print(table)
+
+
+def describe_result(result: SearchResult) -> list[str]:
     """Return what a search found, in sentences; no naked number."""
-    untuned, tuned = result["outer"]["rows"]
-    score, gap = tuned["metrics"]["macro_f1"], tuned["difference"]["macro_f1"]
-    outer = result["outer"]
+    outer = result.outer
+    untuned, tuned = outer.rows
+    score, before, gap = tuned.metrics["macro_f1"], untuned.metrics["macro_f1"], tuned.gap
+    against = "" if gap is None else f": {gap.verdict} ({gap.value:+.3f}, {gap.low:+.3f} to {gap.high:+.3f})"
     lines = [
-        f"tuned: macro-F1 {score['value']:.3f}, {outer['confidence']:.0%} interval {score['low']:.3f} to "
-        f"{score['high']:.3f}, on outer folds that chose nothing; by {outer['unit']}, {outer['n_images']} images, "
-        f"{outer['n_cases']} cases; chance {outer['chance']:.3f}",
-        f"untuned: {untuned['metrics']['macro_f1']['value']:.3f}; tuned against it: {gap['verdict']} "
-        f"({gap['value']:+.3f}, {gap['low']:+.3f} to {gap['high']:+.3f})",
-        *([f"not to be trusted: {outer['reason']}"] if not outer["trustworthy"] else []),
-        f"the inner score of what was chosen is {result['inner']:.3f}: optimism {result['optimism']:+.3f}",
+        f"tuned: macro-F1 {score.value:.3f}, {outer.confidence:.0%} interval {score.low:.3f} to {score.high:.3f}, on "
+        f"outer folds that chose nothing; by {outer.unit}, {outer.n_images} images, {outer.n_cases} cases; chance "
+        f"{outer.chance:.3f}",
+        f"untuned: {before.value:.3f}; tuned against it{against}",
+        *([f"not to be trusted: {outer.reason}"] if not outer.trustworthy else []),
+        f"the inner score of what was chosen is {result.inner:.3f}: optimism {result.optimism:+.3f}",
     ]
-    points = result["curves"]
-    if points is not None and len(points) < result["curve_points"]:
+    points = result.curves
+    if points is not None and len(points) < result.curve_points:
         lines.append(
-            f"time was up after {len(points)} of {result['curve_points']} points of the curves; the same command "
+            f"time was up after {len(points)} of {result.curve_points} points of the curves; the same command "
             "measures the rest"
         )
-    lines += [f"left out, since it can do nothing here: {one['knob']} ({one['reason']})" for one in result["idle"]]
-    if result["effects"] is None:
-        return [*lines, f"fewer than {result['least_trials']} trials say nothing about single knobs"]
-    real = [e["knob"] for e in result["effects"] if e["real"]]
-    rest = [e["knob"] for e in result["effects"] if not e["real"]]
+    lines += [f"left out, since it can do nothing here: {one.knob} ({one.reason})" for one in result.idle]
+    if result.effects is None:
+        return [*lines, f"fewer than {result.least_trials} trials say nothing about single knobs"]
+    real = [effect.knob for effect in result.effects if effect.real]
+    rest = [effect.knob for effect in result.effects if not effect.real]
     lines.append(
         f"more than noise: {', '.join(real) or 'no knob'}; no effect could be told: {', '.join(rest) or 'none'}"
     )

@@ -1,11 +1,11 @@
 """Scores with intervals by case and chance levels, paired comparison, and forecasts."""
 
 from .calibration import Calibration, measure_calibration
-from .cases import OTHER, Scoring, Unit, average_cases, choose_unit, score_units, take_unit
+from .cases import OTHER, Scoring, Unit, average_cases, choose_unit, score_units
 from .choice import Choice, correct_choice
 from .comparison import MARGIN, Difference, Pair, check_alike, check_margin, compare_pairs
 from .growth import Growth, Reach, forecast_growth, foresee_reach, foresee_score
-from .margins import Margin, measure_margins
+from .margins import measure_margins
 from .scores import highest_losses, score_predictions
 
 __all__ = [
@@ -15,7 +15,6 @@ __all__ = [
     "Choice",
     "Difference",
     "Growth",
-    "Margin",
     "Pair",
     "Reach",
     "Scoring",
@@ -34,5 +33,4 @@ __all__ = [
     "measure_margins",
     "score_predictions",
     "score_units",
-    "take_unit",
 ]

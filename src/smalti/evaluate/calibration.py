@@ -8,13 +8,13 @@ class that is predicted, and the distance between mean score and share of right 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import DataError
 from ..metrics import predict_classes
+from ..records import Bin, Reliability
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -36,14 +36,11 @@ class Calibration:
     accuracy: Floats
     images: Ints
 
-    def describe(self) -> dict[str, Any]:
-        """Return the form in ``scores.json``: ``ece`` and one record per bin, with None in an empty bin."""
+    def describe(self) -> Reliability:
+        """Return the form that ``scores.json`` holds, with None in an empty bin."""
         rows = zip(self.confidence.tolist(), self.accuracy.tolist(), self.images.tolist(), strict=True)
-        bins = [
-            {"confidence": confidence if images else None, "accuracy": accuracy if images else None, "images": images}
-            for confidence, accuracy, images in rows
-        ]
-        return {"ece": self.ece, "bins": bins}
+        bins = (Bin(confidence=confidence, accuracy=accuracy, images=images) for confidence, accuracy, images in rows)
+        return Reliability(ece=self.ece, bins=tuple(bins))
 
 
 def measure_calibration(y_true: ArrayLike, scores: ArrayLike, *, bins: int = 15) -> Calibration:

@@ -12,35 +12,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
 
 import pandas as pd
 
 from ..errors import DataError, Problem
+from ..records import OTHER, Scores, Scoring, Unit
 from ..stats.pool import fill_columns
 from ..types import PREDICTION_COLUMNS, score_columns
 from .scores import score_predictions
 
-Unit = Literal["image", "case"]
-OTHER: dict[Unit, Unit] = {"image": "case", "case": "image"}
 SHOWN = 5  # cases named in a message
-
-
-@dataclass(frozen=True, slots=True)
-class Scoring:
-    """The unit of the first number of a run.
-
-    Attributes:
-        unit: whether images or cases are counted.
-        by_case: whether there is an answer by case at all.
-        reason: why, in words.
-    """
-
-    unit: Unit = "image"
-    by_case: bool = False
-    reason: str = "not recorded, as in runs of earlier versions"
 
 
 def choose_unit(
@@ -126,7 +108,7 @@ def score_units(
     cases: Mapping[str, str] | None,
     inner: pd.DataFrame | None = None,
     confidence: float = 0.95,
-) -> dict[str, Any]:
+) -> Scores:
     """Score a table by the unit of ``scoring``, with the other unit's scores beside it.
 
     Args:
@@ -137,29 +119,24 @@ def score_units(
         inner: as in `score_predictions`.
         confidence: of the intervals.
 
-    Returns:
-        As `score_predictions`, with ``unit`` and ``unit_reason``, and under ``by_image`` or ``by_case`` the same of the
-        other unit. ``n_images`` counts the images behind a score, ``n_units`` what was scored.
-
     Raises:
         DataError: the table cannot be scored; every problem at once, with lines and fixes.
     """
-    head = {"unit": scoring.unit, "unit_reason": scoring.reason}
     by_image = score_predictions(out_of_fold, classes=classes, inner=inner, confidence=confidence)
-    if not scoring.by_case:
-        return head | by_image
-    average = partial(average_cases, cases=cases or {}, classes=classes)
-    chosen = None if inner is None else average(inner)
-    by_case = score_predictions(average(out_of_fold), classes=classes, inner=chosen, confidence=confidence)
-    found = {"image": by_image, "case": by_case | {"n_images": by_image["n_images"]}}
-    return head | found[scoring.unit] | {f"by_{OTHER[scoring.unit]}": found[OTHER[scoring.unit]]}
-
-
-def take_unit(scores: Mapping[str, Any], unit: Unit) -> dict[str, Any] | None:
-    """Return the scores of one unit, as in ``scores.json``; None where they are missing."""
-    if scores.get("unit", "image") == unit:
-        return {key: value for key, value in scores.items() if key != f"by_{OTHER[unit]}"}
-    return scores.get(f"by_{unit}")
+    found = {"image": by_image}
+    if scoring.by_case:
+        average = partial(average_cases, cases=cases or {}, classes=classes)
+        chosen = None if inner is None else average(inner)
+        by_case = score_predictions(average(out_of_fold), classes=classes, inner=chosen, confidence=confidence)
+        found["case"] = by_case.model_copy(update={"n_images": by_image.n_images})
+    other = OTHER[scoring.unit]
+    return Scores(
+        **dict(found[scoring.unit]),
+        unit=scoring.unit,
+        unit_reason=scoring.reason,
+        by_image=found["image"] if scoring.by_case and other == "image" else None,
+        by_case=found["case"] if scoring.by_case and other == "case" else None,
+    )
 
 
 def _list_mixed(mixed: Mapping[str, Counter[str]]) -> str:

@@ -16,13 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, Problem, RecipeError
 from ..metrics import LOWER_IS_BETTER, METRICS
+from ..records.studies.comparison import Verdict
 from ..stats.gap import Gap, raise_luck
 from ..stats.intervals import Scored, measure_error
 from ..stats.luck import count_networks, measure_luck_of_difference
@@ -30,7 +30,6 @@ from ..stats.permutation import adjust_holm
 from ..stats.pool import Pool
 
 Floats = NDArray[np.float64]
-Verdict = Literal["better", "worse", "practically equal", "cannot tell", "no verdict"]
 
 MARGIN = 0.02  # of metrics between 0 and 1: what hardly anybody would change a recipe for
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from scipy import optimize, stats
 
 from ..metrics import LOWER_IS_BETTER, METRICS, f1_of_confusions, per_class, predict_classes
+from ..records import Margin
 from ..stats.intervals import (
     CONFUSION_METRICS,
     count_confusions,
@@ -45,17 +46,6 @@ LEAST_NETWORKS = 5
 LEAST_ERRORS = 5
 IMAGINED = 0.5  # added cases of each class that are right, and that are wrong
 SLIP = 0.25  # share of the others that an added wrong case is ranked behind
-
-
-@dataclass(frozen=True, slots=True)
-class Margin:
-    """A score, its interval, whether to trust that, and why."""
-
-    value: float
-    low: float
-    high: float
-    trustworthy: bool
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +80,9 @@ def measure_margins(pool: Pool, *, confidence: float) -> dict[str, Margin]:
         low, high = _find_interval(pool, float(by_seed.mean()), influence, error, confidence)
         share = _relax(_count_errors(pool, wrong), confidence=confidence)
         low, high = (low * share, high) if entry.name in LOWER_IS_BETTER else (low, 1 - (1 - high) * share)
-        trust = _judge_errors(pool, wrong, "error", by_class=entry.name not in MEANS_OVER_IMAGES)
-        margins[entry.name] = Margin(float(by_seed.mean()), low, high, *trust)
+        trusted, why = _judge_errors(pool, wrong, "error", by_class=entry.name not in MEANS_OVER_IMAGES)
+        value = float(by_seed.mean())
+        margins[entry.name] = Margin(value=value, low=low, high=high, trustworthy=trusted, reason=why)
     return margins
 
 
@@ -112,7 +103,8 @@ def measure_class_margins(pool: Pool, *, confidence: float) -> list[Margin]:
         low, high = _find_interval(pool, value, influence, error, confidence)
         wrong = (predicted == label) != (pool.y_true == label)
         high = 1 - (1 - high) * _relax(_count_errors(pool, wrong), confidence=confidence)
-        margins.append(Margin(value, low, high, *_judge_errors(pool, wrong, f"error about {name}")))
+        trusted, why = _judge_errors(pool, wrong, f"error about {name}")
+        margins.append(Margin(value=value, low=low, high=high, trustworthy=trusted, reason=why))
     return margins
 
 

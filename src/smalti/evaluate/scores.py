@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ..metrics import METRICS, image_losses, per_class, predict_classes
+from ..records import HEADLINE, ClassScore, Cover, Score, UnitScores
 from ..stats.chance import score_chance
 from ..stats.intervals import count_confusions
 from ..stats.pool import Pool, check_predictions, pool_predictions, score_by_seed
 from ..types import score_columns
 from .calibration import measure_calibration
 from .margins import METHOD, describe_cover, measure_class_margins, measure_margins
-
-HEADLINE = "macro_f1"
 
 
 def score_predictions(
@@ -27,7 +23,7 @@ def score_predictions(
     classes: Sequence[str],
     inner: pd.DataFrame | None = None,
     confidence: float = 0.95,
-) -> dict[str, Any]:
+) -> UnitScores:
     """Score a table of out-of-fold predictions; also one that another tool made.
 
     The score is computed on the pooled predictions of a seed, then averaged over seeds; never as a mean over folds,
@@ -40,42 +36,37 @@ def score_predictions(
         inner: the predictions that chose the epochs, same columns; gives the optimism.
         confidence: confidence of the intervals.
 
-    Returns:
-        ``classes, n_images, n_units, n_cases, n_seeds, n_folds, metrics, per_class, confusion, calibration, inner,
-        optimism, interval``; a value that cannot be computed (the AUC of a class without images) is None.
-
     Raises:
         DataError: the table cannot be scored; every problem at once, with lines and fixes.
     """
     pool = pool_predictions(out_of_fold, classes=tuple(classes))
     metrics = _score_metrics(pool, confidence)
-    chosen = None
+    headline, chosen = metrics[HEADLINE], None
     if inner is not None:
         table = check_predictions(inner, classes=pool.classes)
         chosen = {entry.name: score_by_seed(table, entry.name, classes=pool.classes) for entry in METRICS}
-    every_seed = pool.scores.reshape(-1, len(pool.classes))
-    result = {
-        "classes": list(pool.classes),
-        "n_images": len(pool.images),
-        "n_units": len(pool.images),
-        "n_cases": pool.n_cases,
-        "n_seeds": len(pool.scores),
-        "n_folds": len(np.unique(pool.fold)),
-        "metrics": metrics,
-        "per_class": _score_classes(pool, confidence),
-        "confusion": count_confusions(pool).sum(axis=1).mean(axis=0).tolist(),
-        "calibration": measure_calibration(np.tile(pool.y_true, len(pool.scores)), every_seed).describe(),
-        "inner": chosen,
-        "optimism": None if chosen is None else chosen[HEADLINE] - metrics[HEADLINE]["value"],
-        "interval": {
-            "method": METHOD,
-            "covers": describe_cover(pool),
-            "confidence": confidence,
-            "trustworthy": metrics[HEADLINE]["trustworthy"],
-            "reason": metrics[HEADLINE]["reason"],
-        },
-    }
-    return dict(replace_nan(result))
+    everything = pool.scores.reshape(-1, len(pool.classes))  # of all seeds
+    return UnitScores(
+        classes=pool.classes,
+        n_images=len(pool.images),
+        n_units=len(pool.images),
+        n_cases=pool.n_cases,
+        n_seeds=len(pool.scores),
+        n_folds=len(np.unique(pool.fold)),
+        metrics=metrics,
+        per_class=_score_classes(pool, confidence),
+        confusion=count_confusions(pool).sum(axis=1).mean(axis=0).tolist(),
+        calibration=measure_calibration(np.tile(pool.y_true, len(pool.scores)), everything).describe(),
+        inner=chosen,
+        optimism=None if chosen is None or headline.value is None else chosen[HEADLINE] - headline.value,
+        interval=Cover(
+            method=METHOD,
+            covers=describe_cover(pool),
+            confidence=confidence,
+            trustworthy=headline.trustworthy,
+            reason=headline.reason,
+        ),
+    )
 
 
 def highest_losses(out_of_fold: pd.DataFrame, *, classes: Sequence[str], count: int = 24) -> pd.DataFrame:
@@ -112,38 +103,30 @@ def highest_losses(out_of_fold: pd.DataFrame, *, classes: Sequence[str], count: 
     return table
 
 
-def _score_metrics(pool: Pool, confidence: float) -> dict[str, dict[str, Any]]:
+def _score_metrics(pool: Pool, confidence: float) -> dict[str, Score]:
     chance = score_chance(pool, confidence=confidence)
     margins = measure_margins(pool, confidence=confidence)
-    metrics = {}
-    for entry in METRICS:
-        guess = chance[entry.name]
-        metrics[entry.name] = {
-            **asdict(margins[entry.name]),
-            "per_seed": [entry.call(pool.y_true, scores) for scores in pool.scores],
-            "chance_majority": guess.majority,
-            "chance_prior": guess.prior,
-            "chance_prior_low": guess.prior_low,
-            "chance_prior_high": guess.prior_high,
-        }
-    return metrics
+    return {
+        entry.name: Score(
+            **margins[entry.name].model_dump(),
+            per_seed=tuple(entry.call(pool.y_true, scores) for scores in pool.scores),
+            chance_majority=chance[entry.name].majority,
+            chance_prior=chance[entry.name].prior,
+            chance_prior_low=chance[entry.name].prior_low,
+            chance_prior_high=chance[entry.name].prior_high,
+        )
+        for entry in METRICS
+    }
 
 
-def _score_classes(pool: Pool, confidence: float) -> dict[str, dict[str, Any]]:
+def _score_classes(pool: Pool, confidence: float) -> dict[str, ClassScore]:
     by_seed = [per_class(pool.y_true, scores) for scores in pool.scores]
     values = {name: np.mean([seed[name] for seed in by_seed], axis=0) for name in by_seed[0]}
     margins = measure_class_margins(pool, confidence=confidence)
     return {
-        name: {key: float(column[position]) for key, column in values.items()}
-        | {f"f1_{key}": getattr(margins[position], key) for key in ("low", "high", "trustworthy", "reason")}
-        for position, name in enumerate(pool.classes)
+        name: ClassScore(
+            **{key: float(column[position]) for key, column in values.items()},
+            **{f"f1_{key}": getattr(margin, key) for key in ("low", "high", "trustworthy", "reason")},
+        )
+        for position, (name, margin) in enumerate(zip(pool.classes, margins, strict=True))
     }
-
-
-def replace_nan(value: Any) -> Any:
-    """Return the same structure with None for NaN, which JSON does not have."""
-    if isinstance(value, dict):
-        return {key: replace_nan(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [replace_nan(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..models import BagReader, UpperPart, cut_backbone
+from ..records.layout import EXPLAINED
 from ..samples import iterate_ahead, normalise_tiles
 from ..store import hash_code, hash_text, read_arrays, write_arrays
 from ..train import Experiment, MaskFeatureSource, load_network, read_chunks
@@ -94,7 +95,7 @@ def explain_images(
     The images must be of the cohort, and the folds trained.
     """
     key = hash_text(hash_code("smalti.explain.explanation"), experiment.store.key)
-    folder = experiment.run.predictions / "explained" / key
+    folder = experiment.run.path / EXPLAINED / key
     groups: dict[object, list[Split]] = {}
     for split in experiment.splits:
         # Networks that share a backbone and the stain of the tiles share frozen features.

@@ -7,37 +7,18 @@ networks that learned from other images draw the same map.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from ..evaluate.scores import replace_nan
+from ..records import MapMeasures, Mean, RemovalCurves
 from ..stats.intervals import LEAST_CASES, draw_weights, measure_spread
 
 Floats = NDArray[np.float64]
 SHUFFLES = 100  # of the tiles, for the rank correlation of maps that have nothing to do with each other
 GRID = np.linspace(0, 1, 11)  # shares of the tiles at which curves of different images are averaged
-
-
-@dataclass(frozen=True, slots=True)
-class Mean:
-    """A mean over images with its interval from resampled cases.
-
-    Attributes:
-        value, low, high: NaN where there is no image.
-        n_images, n_cases: that have a value.
-        trustworthy: whether there are cases enough for the interval.
-    """
-
-    value: float
-    low: float
-    high: float
-    n_images: int
-    n_cases: int
-    trustworthy: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +62,7 @@ def measure_map(
 
 def summarise_maps(
     measured: Sequence[Measured], cases: Sequence[str], *, resamples: int, confidence: float
-) -> dict[str, Any]:
+) -> MapMeasures:
     """Return the means over images with intervals by case, the verdict, and the mean curves; what does not apply is
     None."""
 
@@ -95,15 +76,17 @@ def summarise_maps(
     drawn = [m.curves for m in measured if not np.isnan(m.deletion)]
     curves = np.mean(drawn, axis=0) if drawn else np.full((3, len(GRID)), np.nan)
     chance = np.array([m.chance for m in measured if not np.isnan(m.agreement)])
-    found = {
-        "deletion": asdict(deletion), "insertion": asdict(insertion), "verdict": judge_map(deletion, insertion),
-        "inside": asdict(mean("inside")), "area": asdict(mean("area")),
-        "focus": asdict(measure_ratio(inside, area, cases, resamples=resamples, confidence=confidence)),
-        "agreement": asdict(mean("agreement")),
-        "agreement_chance": float(np.quantile(chance.mean(axis=0), confidence)) if len(chance) else None,
-        "curves": dict(zip(("deletion", "insertion", "random"), curves.tolist(), strict=True)),
-    }  # fmt: skip
-    return dict(replace_nan(found))
+    return MapMeasures(
+        deletion=deletion,
+        insertion=insertion,
+        verdict=judge_map(deletion, insertion),
+        inside=mean("inside"),
+        area=mean("area"),
+        focus=measure_ratio(inside, area, cases, resamples=resamples, confidence=confidence),
+        agreement=mean("agreement"),
+        agreement_chance=float(np.quantile(chance.mean(axis=0), confidence)) if len(chance) else None,
+        curves=RemovalCurves(**dict(zip(("deletion", "insertion", "random"), curves.tolist(), strict=True))),
+    )
 
 
 def measure_mean(values: Sequence[float], cases: Sequence[str], *, resamples: int, confidence: float) -> Mean:
@@ -123,7 +106,7 @@ def measure_ratio(
     top, bottom = np.asarray(above, dtype=np.float64), np.asarray(below, dtype=np.float64)
     known = ~(np.isnan(top) | np.isnan(bottom))
     if not known.any():
-        return Mean(float("nan"), float("nan"), float("nan"), 0, 0, trustworthy=False)
+        return Mean(value=None, low=None, high=None, n_images=0, n_cases=0, trustworthy=False)
     names, case = np.unique(np.asarray(cases)[known], return_inverse=True)
     sums = np.stack([np.bincount(case, weights=x[known], minlength=len(names)) for x in (top, bottom)], axis=1)
     value = float(sums[:, 0].sum() / sums[:, 1].sum())
@@ -132,7 +115,8 @@ def measure_ratio(
     with np.errstate(invalid="ignore", divide="ignore"):
         spread = measure_spread(value, drawn[:, 0] / drawn[:, 1], left[:, 0] / left[:, 1])
     low, high = spread.find_interval(confidence=confidence)
-    return Mean(value, low, high, int(known.sum()), len(names), trustworthy=len(names) >= LEAST_CASES)
+    enough, n_images = len(names) >= LEAST_CASES, int(known.sum())
+    return Mean(value=value, low=low, high=high, n_images=n_images, n_cases=len(names), trustworthy=enough)
 
 
 def integrate_curve(kept: NDArray[np.int64], scores: Floats) -> Floats:
@@ -168,8 +152,8 @@ def judge_map(deletion: Mean, insertion: Mean) -> str:
     """Judge a map: ``better`` than a random order (the score falls and rises sooner), ``worse`` or ``cannot tell``."""
     if not deletion.n_images:
         return "not applicable"
-    if deletion.low > 0 and insertion.low > 0:
+    bounds = (deletion.low, insertion.low, deletion.high, insertion.high)
+    known = [bound for bound in bounds if bound is not None]
+    if len(known) == len(bounds) and min(known[:2]) > 0:
         return "better"
-    if deletion.high < 0 and insertion.high < 0:
-        return "worse"
-    return "cannot tell"
+    return "worse" if len(known) == len(bounds) and max(known[2:]) < 0 else "cannot tell"

@@ -1,8 +1,8 @@
-"""The whole ladder as one recipe: in every fold the rung that its inner images prefer, scored on the outer ones.
+"""The whole ladder as one recipe: each fold takes the rung that its inner images prefer, scored on the outer images.
 
 The highest of the rungs' own scores was chosen by the cases that score it. Here the outer images of a fold have no say
-in which rung predicts them (nested selection, Varma & Simon 2006), so the score promises nothing too much; what it
-scores is the act of choosing, not one rung.
+in which rung predicts them (nested selection, Varma & Simon 2006), so the score is not optimistic. It scores the
+procedure of choosing, not one rung.
 """
 
 from __future__ import annotations
@@ -15,23 +15,26 @@ from typing import Any
 
 import pandas as pd
 
-from ..evaluate import Unit, score_predictions
+from ..evaluate import score_predictions
 from ..metrics import log_loss, macro_f1
+from ..records.layout import INNER
+from ..records.scores import Interval, Unit
+from ..records.studies.ladder import InnerChoice
 from ..stats.pool import check_predictions, index_labels
 from ..store import read_table
 from ..types import score_columns
-from .scoring import Outcome
+from .scoring import ScoredRung
 
 BY = ["seed", "fold"]
 
 
 def pick_on_inner(
-    runs: Mapping[str, Path], outcomes: Mapping[str, Outcome], images: Sequence[str], unit: Unit
-) -> dict[str, Any]:
-    """Score, picks and words of choosing fold by fold; only ``reason`` where that means nothing.
+    runs: Mapping[str, Path], outcomes: Mapping[str, ScoredRung], images: Sequence[str], unit: Unit
+) -> InnerChoice:
+    """Choose a rung fold by fold and score that; only the ``reason`` where it cannot be done.
 
-    The highest macro-F1 on the inner images of a fold, or on their means by case, is picked; equals to three digits go
-    to the lower log loss, then to the lower rung.
+    The highest macro-F1 on the inner images of a fold, or on their means by case, is picked; ties to three digits go to
+    the lower log loss, then to the lower rung.
 
     Args:
         runs: rung -> run folder.
@@ -39,20 +42,24 @@ def pick_on_inner(
         images: that score every rung.
         unit: what is counted.
     """
-    inner = {name: _read_inner(runs[name], outcomes[name]) for name in outcomes}
-    known = {name: table for name, table in inner.items() if table is not None}
+    known = {}
+    for name, outcome in outcomes.items():
+        path = runs[name] / INNER
+        table = read_table(path) if path.is_file() else None
+        if table is not None and len(table):
+            known[name] = check_predictions(table, classes=outcome.pool.classes)
     if len(known) < 2:
-        return {"reason": "fewer than two rungs have scores of inner images"}
+        return InnerChoice(reason="fewer than two rungs have scores of inner images")
     outer = {name: outcomes[name].tabulate(images, unit) for name in known}
     folds = [table.set_index(["seed", "image"])["fold"].sort_index() for table in outer.values()]
     if any(not fold.equals(folds[0]) for fold in folds):
-        return {"reason": "the rungs have different folds"}
+        return InnerChoice(reason="the rungs have different folds")
     shared = set.intersection(*(set(table["image"]) for table in known.values()))
     known = {name: replace(outcomes[name], table=table).tabulate(shared, unit) for name, table in known.items()}
     ranks = {name: _rank_folds(table, outcomes[name]) for name, table in known.items()}
     cells = [cell for cell, _ in next(iter(outer.values())).groupby(BY)]
     if any(cell not in rank for cell in cells for rank in ranks.values()):
-        return {"reason": "a fold has no inner images that every rung scored"}
+        return InnerChoice(reason="a fold has no inner images that every rung scored")
     picks = {cell: min(ranks, key=lambda name: ranks[name][cell]) for cell in cells}
     rows = [
         table[[picks[cell] == name for cell in zip(table["seed"], table["fold"], strict=True)]]
@@ -64,28 +71,19 @@ def pick_on_inner(
         classes=first.pool.classes,
         confidence=first.evaluate.confidence,
     )
-    score = {key: scores["metrics"]["macro_f1"][key] for key in ("value", "low", "high")}
+    score = Interval(**scores.headline.model_dump(include=set(Interval.model_fields)))
     counts = Counter(picks.values())
     taken = {name: counts[name] for name in outer if counts[name]}
-    return {"score": score, "picks": taken, "words": _say_pick(score, taken)}
-
-
-def _say_pick(score: Mapping[str, Any], picks: Mapping[str, int]) -> str:
-    names = ", ".join(f"{name} {count}" for name, count in picks.items())
-    return (
-        f"Choosing the rung of each fold by its inner images alone scores {score['value']:.3f} ({score['low']:.3f} to "
-        f"{score['high']:.3f}) on outer images, which have no say; of {sum(picks.values())} folds: {names}."
+    names = ", ".join(f"{name} {count}" for name, count in taken.items())
+    words = (
+        f"Choosing the rung of each fold by its inner images alone scores {score.say()} on outer images, which have no "
+        f"say; of {len(picks)} folds: {names}."
     )
+    return InnerChoice(score=score, picks=taken, words=words)
 
 
-def _read_inner(run: Path, outcome: Outcome) -> pd.DataFrame | None:
-    path = run / "predictions" / "inner.csv"
-    table = read_table(path) if path.is_file() else None
-    return check_predictions(table, classes=outcome.pool.classes) if table is not None and len(table) else None
-
-
-def _rank_folds(table: pd.DataFrame, outcome: Outcome) -> dict[Any, tuple[float, float]]:
-    """(seed, fold) -> what is small for a rung that its inner images like."""
+def _rank_folds(table: pd.DataFrame, outcome: ScoredRung) -> dict[Any, tuple[float, float]]:
+    """Return (seed, fold) -> a rank of the rung on the inner images, the smaller the better."""
     classes = outcome.pool.classes
     ranks = {}
     for cell, rows in table.groupby(BY):

@@ -1,13 +1,13 @@
 """Which images the rungs of a ladder are scored on: the same for all, and none that is in doubt.
 
-A rung that leaves hard images out scores higher on what is left, whether or not it learned better. So an image counts
-where every rung scored it, under the same label, and no decision speaks against it that only some rungs follow. What
-each rung would score on its own images is kept beside that, to be told as what it is.
+A rung that leaves hard images out scores higher on the others, whether or not it learned better. So an image counts
+where every rung scored it under the same label and no decision speaks against it that only some rungs follow. The score
+of each rung on its own images is kept beside that.
 
-Decisions that may have been made with predictions in view (`smalti.workflow.decisions.influence`) are another
-matter. Where a rung follows one, the whole case is set aside, and still the choice of what is left flatters: then no
-score is trusted, each stands beside the one as given, and there is no verdict. Where no rung follows it, it is not
-heard.
+Decisions that may have been made with predictions in view (`smalti.workflow.decisions.influence`) are treated
+differently. Where a rung follows one, the whole case is set aside; because the choice of the other images still
+flatters, no score is trusted, each stands beside the score as given, and there is no verdict. Where no rung follows it,
+it is ignored.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from ..audit import read_decisions, settle_decisions
 from ..audit.checks.registered import LABEL_CHECKS
-from ..evaluate import Unit, average_cases, score_predictions, take_unit
+from ..evaluate import average_cases, score_predictions
 from ..recipe import Evaluate
-from ..records import RunFolder
+from ..records import AsGiven, Influence, RunFolder, Scores, Unit, UnitScores
+from ..records.layout import DECISIONS
+from ..records.studies.ladder import Rung
 from ..stats import Pool, pool_predictions
-from ..store import read_json
 from ..types import Decision
-from ..workflow.decisions.influence import Influence, describe_given, read_influence
+from ..workflow.decisions.influence import describe_given
 from ..workflow.prepare.units import read_unit
 
 ASIDE = {"exclude": "excluded", "relabel": "relabelled", "repair": "repaired"}
@@ -37,34 +37,39 @@ TOUCHED = "of a case that a decision changed with predictions in view"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Outcome:
-    """What a finished rung left behind.
+class ScoredRung:
+    """The scores and predictions of a finished rung.
 
     Attributes:
-        scores: content of its ``scores.json``, on all images that it scored.
-        pool: its out-of-fold predictions.
+        table: its out-of-fold predictions.
+        scores: on all images that it predicted.
+        pool: the out-of-fold predictions, pooled.
         acting: image -> the decision that the rung followed.
         influence: decisions that may have been made with predictions in view.
-        unit: what its own scores count.
+        unit: what its first score counts.
         cases: image -> the case that the data names; None where there are no answers by case.
     """
 
     table: pd.DataFrame
     evaluate: Evaluate
-    scores: dict[str, Any]
+    scores: Scores
     pool: Pool
     acting: Mapping[str, Decision]
     influence: Influence
     unit: Unit = "image"
     cases: Mapping[str, str] | None = None
 
+    def take_scores(self, unit: Unit) -> UnitScores:
+        """Return the scores by this unit; by the other where there are none."""
+        return self.scores.take(unit) or self.scores
+
     def tabulate(self, images: Collection[str], unit: Unit) -> pd.DataFrame:
-        """Take the predictions of some images, or their means by case."""
+        """Return the predictions of some images, or their means by case."""
         rows = self.table[self.table["image"].astype(str).isin(set(images))]
         return rows if unit == "image" else average_cases(rows, self.cases or {}, classes=self.pool.classes)
 
     def list_labels(self) -> dict[str, str]:
-        """Image -> label that it was scored against."""
+        """Return image -> label that it was scored against."""
         names = (self.pool.classes[i] for i in self.pool.y_true)
         return dict(zip(self.pool.images, names, strict=True))
 
@@ -86,48 +91,54 @@ class Trusted:
     influenced: int = 0
 
 
-def read_outcome(run: Path) -> Outcome:
-    """A finished run folder."""
-    table = RunFolder(run).read_out_of_fold()
-    scores = read_json(run / "scores.json", "classes", "metrics", "interval", "per_class", "n_images", "optimism")
-    pool = pool_predictions(table, classes=tuple(scores["classes"]))
-    acting = settle_decisions(read_decisions(run / "decisions.csv"))
+def read_scored(run: Path) -> ScoredRung:
+    """Read a finished run folder.
+
+    Raises:
+        RunError: a file is missing or damaged.
+    """
+    table, scores = RunFolder(run).read_out_of_fold(), Scores.read(run)
+    pool = pool_predictions(table, classes=scores.classes)
+    acting = settle_decisions(read_decisions(run / DECISIONS))
     evaluate, (scoring, cases) = RunFolder(run).read_recipe().evaluate, read_unit(run)
-    return Outcome(table, evaluate, scores, pool, acting, read_influence(run), scoring.unit, cases)
+    return ScoredRung(table, evaluate, scores, pool, acting, Influence.read(run), scoring.unit, cases)
 
 
-def settle_unit(outcomes: Collection[Outcome]) -> tuple[Unit, list[str]]:
-    """What all rungs are scored by: cases where all of them are, else images; and what there is to say about that."""
-    units = {outcome.unit for outcome in outcomes}
+def settle_unit(scored: Collection[ScoredRung]) -> tuple[Unit, list[str]]:
+    """Return what all rungs are scored by, and a sentence where they differ: cases where all are, else images."""
+    units = {rung.unit for rung in scored}
     if len(units) > 1:
         return "image", ["Some rungs are scored by case and some by image; here all are scored by image."]
     return next(iter(units), "image"), []
 
 
-def find_trusted(outcomes: Sequence[Outcome], *, decisions: Mapping[str, Decision]) -> Trusted:
-    """Images that all rungs scored under one label and that no decision speaks against.
+def find_trusted(scored: Sequence[ScoredRung], *, decisions: Mapping[str, Decision]) -> Trusted:
+    """Return the images that all rungs scored under one label and that no decision speaks against.
 
     Args:
-        outcomes: of the finished rungs.
-        decisions: image -> the decision about it, also where no rung followed it. One that all rungs followed is no
-            matter of dispute; ``keep`` says that the image is right.
+        scored: the finished rungs.
+        decisions: image -> the decision about it, also where no rung followed it. A decision that all rungs followed
+            is not in dispute; ``keep`` says that the image is right.
     """
-    doubted = {d.image for outcome in outcomes for d in outcome.influence.decisions}
-    influenced = {d.image for outcome in outcomes for d in outcome.influence.followed}
+    doubted = {d.image for rung in scored for d in rung.influence.decisions}
+    influenced = {d.image for rung in scored for d in rung.influence.followed}
     known = {image: decision for image, decision in decisions.items() if image in influenced or image not in doubted}
-    for outcome in outcomes:
-        known |= outcome.acting
-    touched = _find_cases(outcomes, influenced)
-    labels = [outcome.list_labels() for outcome in outcomes]
+    case_of: dict[str, str] = {}
+    for rung in scored:
+        known |= rung.acting
+        cases = (rung.pool.cases[case] for case in rung.pool.case)
+        case_of |= dict(zip(rung.pool.images, cases, strict=True))
+    touched = {case_of[image] for image in influenced if image in case_of}
+    labels = [rung.list_labels() for rung in scored]
     aside: dict[str, str] = {}
     for image in dict.fromkeys(image for given in labels for image in given):
         decision = known.get(image)
-        followed = {str(o.acting[image].action) if image in o.acting else "keep" for o in outcomes}
+        followed = {str(o.acting[image].action) if image in o.acting else "keep" for o in scored}
         if decision is not None and decision.action != "keep" and followed != {decision.action}:
             aside[image] = ASIDE[decision.action]
         elif any(image not in given for given in labels):
             aside[image] = MISSED
-        elif touched.get(image, False):
+        elif case_of.get(image) in touched:
             aside[image] = TOUCHED
         elif len({given[image] for given in labels}) > 1:
             aside[image] = ASIDE["relabel"]
@@ -138,58 +149,47 @@ def find_trusted(outcomes: Sequence[Outcome], *, decisions: Mapping[str, Decisio
     return Trusted(images, {r: counts[r] for r in reasons if counts[r]}, by_label, len(influenced))
 
 
-def _find_cases(outcomes: Sequence[Outcome], images: Collection[str]) -> dict[str, bool]:
-    """Image -> whether some image of its case is among these."""
-    case_of = {
-        image: outcome.pool.cases[case]
-        for outcome in outcomes
-        for image, case in zip(outcome.pool.images, outcome.pool.case, strict=True)
-    }
-    cases = {case_of[image] for image in images if image in case_of}
-    return {image: case in cases for image, case in case_of.items()}
-
-
-def tell_given(outcome: Outcome, trusted: Trusted, unit: Unit) -> dict[str, Any] | None:
-    """What a rung scores as given, where scores of this ladder are not trusted; None where they are."""
+def tell_given(rung: ScoredRung, trusted: Trusted, unit: Unit) -> AsGiven | None:
+    """Return the scores of a rung as given, where scores of this ladder are not trusted; None where they are."""
     if not trusted.influenced:
         return None
-    scores = take_unit(outcome.scores, unit) or outcome.scores
-    if scores.get("as_given") is not None:
-        return dict(scores["as_given"])
+    scores = rung.take_scores(unit)
+    if scores.as_given is not None:
+        return scores.as_given
     changed = f"{trusted.influenced} images are set aside or changed by decisions made with predictions in view"
     return describe_given(changed, scores)
 
 
-def score_on(outcome: Outcome, images: Sequence[str], unit: Unit) -> dict[str, Any]:
-    """Scores on some of its images, as in ``scores.json``; but for the optimism, which is that of all of them."""
-    own = take_unit(outcome.scores, unit) or outcome.scores
-    if set(images) == set(outcome.pool.images):
+def score_on(rung: ScoredRung, images: Sequence[str], unit: Unit) -> UnitScores:
+    """Return scores on some images of a rung; the optimism is that of all its images."""
+    own = rung.take_scores(unit)
+    if set(images) == set(rung.pool.images):
         return own
-    table, classes = outcome.tabulate(images, unit), outcome.pool.classes
-    scores = score_predictions(table, classes=classes, confidence=outcome.evaluate.confidence)
-    return scores | {"optimism": own["optimism"], "n_images": len(images)}
+    table = rung.tabulate(images, unit)
+    scores = score_predictions(table, classes=rung.pool.classes, confidence=rung.evaluate.confidence)
+    return scores.model_copy(update={"optimism": own.optimism, "n_images": len(images)})
 
 
-def describe_scoring(rows: Sequence[Mapping[str, Any]], trusted: Trusted) -> list[str]:
-    """In words: what all rungs are scored on, and what each on its own images would have shown."""
-    scored = {row["name"]: row for row in rows if row["metrics"]}
+def describe_scoring(rungs: Sequence[Rung], trusted: Trusted) -> list[str]:
+    """Return sentences: which images score all rungs, and what the own images of each would have shown."""
+    scored = {rung.name: rung for rung in rungs if rung.metrics}
     if not scored or not trusted.set_aside:
         return []
-    any_row = next(iter(scored.values()))
+    any_rung = next(iter(scored.values()))
     reasons = ", ".join(f"{number} {reason}" for reason, number in trusted.set_aside.items())
     words = [
-        f"All rungs are scored on the same {any_row['n_images']} images of {any_row['n_cases']} cases; "
+        f"All rungs are scored on the same {any_rung.n_images} images of {any_rung.n_cases} cases; "
         f"{sum(trusted.set_aside.values())} were set aside from scoring: {reasons}."
     ]
-    for name, row in scored.items():
-        base = scored.get(row["on"])
-        if base is None or row["difference"] is None or row["own"] == base["own"]:
+    for name, rung in scored.items():
+        base = scored.get(rung.on or "")
+        if base is None or rung.gap is None or rung.own is None or base.own is None or rung.own == base.own:
             continue
-        own, its = row["own"], base["own"]
+        own, its = rung.own, base.own
         words.append(
-            f"Each on its own images and labels, '{name}' would have {_say(own)} and '{base['name']}' {_say(its)}: "
-            f"{own['value'] - its['value']:+.3f}, where the same images say "
-            f"{row['difference']['macro_f1']['value']:+.3f}."
+            f"Each on its own images and labels, '{name}' would have {own.value:.3f} ({own.n_images} images) and "
+            f"'{base.name}' {its.value:.3f} ({its.n_images} images): {(own.value or 0) - (its.value or 0):+.3f}, where "
+            f"the same images say {rung.gap.value:+.3f}."
         )
     if trusted.by_label:
         words.append(
@@ -202,7 +202,3 @@ def describe_scoring(rows: Sequence[Mapping[str, Any]], trusted: Trusted) -> lis
         "be classified as they come."
     )
     return words
-
-
-def _say(own: Mapping[str, Any]) -> str:
-    return f"{own['value']:.3f} ({own['n_images']} images)"

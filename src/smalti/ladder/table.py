@@ -3,120 +3,115 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from ..audit import read_decisions, settle_decisions
-from ..evaluate import Pair, Unit, compare_pairs, correct_choice, take_unit
+from ..evaluate import Pair, compare_pairs, correct_choice
 from ..logbook.seal import find_seal
+from ..records.scores import Margin, Unit, UnitScores
+from ..records.studies.comparison import Difference, Verdict
+from ..records.studies.ladder import ChanceLevels, CorrectedChoice, LadderResult, OwnScore, Rung, RungState
 from ..stats import Pool, pool_predictions, score_pool
 from ..workflow import find_decisions
-from ..workflow.comparison import describe_folds, tabulate_differences
+from ..workflow.comparison import describe_folds
 from .definition import Step
 from .pick import pick_on_inner
-from .scoring import Outcome, Trusted, describe_scoring, find_trusted, read_outcome, score_on, settle_unit, tell_given
+from .scoring import ScoredRung, Trusted, describe_scoring, find_trusted, read_scored, score_on, settle_unit, tell_given
 
-if TYPE_CHECKING:
-    from .climb import State
-
-CHANCE = {"majority": "chance_majority", "prior": "chance_prior", "prior_low": "chance_prior_low",
-          "prior_high": "chance_prior_high"}  # fmt: skip
-SILENT = "no verdict"
-EQUAL = "practically equal"
-VERDICTS = ("better", "worse", EQUAL, "cannot tell", SILENT)
+SILENT: Verdict = "no verdict"
+EQUAL: Verdict = "practically equal"
+VERDICTS: tuple[Verdict, ...] = ("better", "worse", EQUAL, "cannot tell", SILENT)
 RARE = (EQUAL, SILENT)  # named only where there is one
-BOUNDS = ("value", "low", "high", "trustworthy")
 
 
 def tabulate_ladder(
-    steps: Sequence[Step], states: Mapping[str, State], *, runs: Path, data: Path, margin: float, compare: bool
-) -> dict[str, Any]:
-    """The content of ``ladder.json`` but its names and times; without ``compare`` the scores alone."""
-    outcomes = {s.name: read_outcome(runs / str(states[s.name].run)) for s in steps if _is_done(s, states)}
+    steps: Sequence[Step],
+    states: Mapping[str, RungState],
+    *,
+    name: str,
+    about: str,
+    started: str,
+    finished: str | None,
+    runs: Path,
+    data: Path,
+    margin: float,
+) -> LadderResult:
+    """Score all rungs on the same images and, where ``finished``, compare them."""
+    done = [s.name for s in steps if s.name in states and states[s.name].status == "done"]
+    places = {rung: runs / str(states[rung].run) for rung in done}
+    outcomes = {rung: read_scored(place) for rung, place in places.items()}
     decisions = settle_decisions(read_decisions(find_decisions(data, runs=runs)))
     trusted = find_trusted(list(outcomes.values()), decisions=decisions)
     unit, mixed = settle_unit(outcomes.values())
     scored = {n: score_on(o, trusted.images, unit) for n, o in outcomes.items()} if trusted.images else {}
-    rows = [
+    rungs = [
         _describe_rung(s, states.get(s.name), outcomes.get(s.name), scored.get(s.name), trusted, unit) for s in steps
     ]
     confidence = steps[0].recipe.evaluate.confidence
-    choice = pick = None
-    if compare and scored:
-        tables = {name: outcome.tabulate(trusted.images, unit) for name, outcome in outcomes.items()}
-        pools = {name: pool_predictions(tables[name], classes=o.pool.classes) for name, o in outcomes.items()}
-        sealed = find_seal(data, runs=runs).is_file()
-        _compare_rungs(rows, pools, confidence=confidence, margin=margin, why=_say_silence(trusted, sealed=sealed))
-        choice = correct_choice(pools)
-        places = {name: runs / str(states[name].run) for name in outcomes}
-        pick = pick_on_inner(places, outcomes, trusted.images, unit) if len(outcomes) > 1 else None
-    last = next(reversed(scored.values()), None)
-    return {
-        "data": str(data.resolve()), "confidence": confidence, "alpha": round(1 - confidence, 10),
-        "margin": margin,
-        "classes": last["classes"] if last else [], "unit": unit,
-        "n_images": last["n_images"] if last else None, "n_cases": last["n_cases"] if last else None,
-        "shares": _share_labels(outcomes, scored, trusted),
-        "chance": {key: last["metrics"]["macro_f1"][value] for key, value in CHANCE.items()} if last else None,
-        "best": _choose_best([row for row in rows if row["metrics"]]),
-        "choice": asdict(choice) | {"optimism": choice.optimism} if choice else None,
-        "inner_choice": pick,
-        "set_aside": dict(trusted.set_aside), "scoring": [*mixed, *describe_scoring(rows, trusted)], "rungs": rows,
-    }  # fmt: skip
-
-
-def _share_labels(outcomes: Mapping[str, Outcome], scored: Collection[str], trusted: Trusted) -> dict[str, float]:
-    """Share of each class among the images that score every rung."""
-    if not scored:
-        return {}
-    outcome = outcomes[list(scored)[-1]]
-    labels = outcome.list_labels()
-    counts = Counter(labels[image] for image in trusted.images)
-    return {name: counts[name] / len(trusted.images) for name in outcome.pool.classes}
-
-
-def _is_done(step: Step, states: Mapping[str, State]) -> bool:
-    return step.name in states and states[step.name].status == "done"
+    choice = picked = None
+    if finished is not None and scored:
+        tables = {n: o.tabulate(trusted.images, unit) for n, o in outcomes.items()}
+        pools = {n: pool_predictions(tables[n], classes=o.pool.classes) for n, o in outcomes.items()}
+        why = _say_silence(trusted, sealed=find_seal(data, runs=runs).is_file())
+        rungs = _compare_rungs(rungs, pools, confidence=confidence, margin=margin, why=why)
+        found = correct_choice(pools)
+        choice = CorrectedChoice(**asdict(found), optimism=found.optimism)
+        picked = pick_on_inner(places, outcomes, trusted.images, unit) if len(outcomes) > 1 else None
+    last, shares = next(reversed(scored.values()), None), {}
+    if last:
+        labels = outcomes[next(reversed(scored))].list_labels()
+        counts = Counter(labels[image] for image in trusted.images)
+        shares = {label: counts[label] / len(trusted.images) for label in last.classes}
+    # The highest lower bound of macro-F1; ties to three digits go to the lower rung, which asks for less.
+    rivals = [rung for rung in rungs if rung.headline]
+    best = max(rivals, key=lambda rung: round((rung.headline and rung.headline.low) or 0.0, 3), default=None)
+    return LadderResult(
+        ladder=name, about=about, started=started, finished=finished, data=str(data.resolve()), confidence=confidence,
+        alpha=round(1 - confidence, 10), margin=margin, classes=last.classes if last else (), unit=unit,
+        n_images=last.n_images if last else None, n_cases=last.n_cases if last else None, shares=shares,
+        chance=ChanceLevels.of(last) if last else None, best=best.name if best else None, choice=choice,
+        inner_choice=picked, set_aside=dict(trusted.set_aside),
+        scoring=(*mixed, *describe_scoring(rungs, trusted)), rungs=tuple(rungs),
+    )  # fmt: skip
 
 
 def _describe_rung(
     step: Step,
-    state: State | None,
-    outcome: Outcome | None,
-    scores: dict[str, Any] | None,
+    state: RungState | None,
+    outcome: ScoredRung | None,
+    scores: UnitScores | None,
     trusted: Trusted,
     unit: Unit,
-) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "name": step.name, "change": step.change, "settings": list(step.settings), "on": step.on,
-        "members": list(step.members), "status": "waiting" if state is None else state.status,
-        "error": state.error if state else None, "run": state.run if state else None,
-        "reused": bool(state and state.reused), "seconds": state.seconds if state else None,
-        "peak_memory_gb": state.peak_memory_gb if state else None, "difference": None, "notes": [],
-    }  # fmt: skip
-    for key in ("n_images", "n_cases", "n_seeds", "optimism"):
-        row[key] = scores[key] if scores else None
-    row["metrics"] = {m: _take_bounds(scores, m) for m in scores["metrics"]} if scores else None
-    row["trustworthy"] = scores["interval"]["trustworthy"] if scores else None
-    row["trust_reason"] = scores["interval"]["reason"] if scores else None
-    row["as_given"] = given = tell_given(outcome, trusted, unit) if outcome else None
-    if scores and given:
-        row["trustworthy"], row["trust_reason"] = False, given["words"]
-    own = take_unit(outcome.scores, unit) if outcome else None
-    row["own"] = {k: own[k] for k in ("n_images", "n_cases")} | _take_bounds(own, "macro_f1") if own else None
-    if outcome and not scores:
-        row["notes"].append("no image is left that every rung scored and that no decision speaks against")
-    return row
-
-
-def _take_bounds(scores: Mapping[str, Any], metric: str) -> dict[str, Any]:
-    return {key: scores["metrics"][metric].get(key) for key in BOUNDS}
+) -> Rung:
+    """Return the row of a rung, not compared yet."""
+    rung = Rung(
+        name=step.name, change=step.change, settings=step.settings, on=step.on, members=step.members,
+        status=state.status if state else "waiting",
+    )  # fmt: skip
+    found: dict[str, object] = {}
+    if state:
+        found |= {key: getattr(state, key) for key in ("error", "run", "reused", "seconds", "peak_memory_gb")}
+    if outcome:
+        fields = set(Margin.model_fields)
+        if own := outcome.scores.take(unit):
+            margin = own.headline.model_dump(include=fields)
+            found["own"] = OwnScore(n_images=own.n_images, n_cases=own.n_cases, **margin)
+        found["as_given"] = given = tell_given(outcome, trusted, unit)
+        if scores:
+            found |= {key: getattr(scores, key) for key in ("n_images", "n_cases", "n_seeds", "optimism")}
+            found["metrics"] = {n: Margin(**m.model_dump(include=fields)) for n, m in scores.metrics.items()}
+            found["trustworthy"], found["trust_reason"] = scores.interval.trustworthy, scores.interval.reason
+            if given:
+                found["trustworthy"], found["trust_reason"] = False, given.words
+        else:
+            found["notes"] = ("no image is left that every rung scored and that no decision speaks against",)
+    return rung.model_copy(update=found)
 
 
 def _say_silence(trusted: Trusted, *, sealed: bool) -> str:
-    """Why there is no verdict, and where there can be one; empty where nothing stands against it."""
+    """Return why there is no verdict, and where there can be one; empty where nothing stands against it."""
     if not trusted.influenced:
         return ""
     how = (
@@ -128,63 +123,64 @@ def _say_silence(trusted: Trusted, *, sealed: bool) -> str:
 
 
 def _compare_rungs(
-    rows: list[dict[str, Any]], pools: Mapping[str, Pool], *, confidence: float, margin: float, why: str
-) -> None:
-    """Fill in the difference of every finished rung from the finished rung that it changes; one family for Holm.
+    rungs: Sequence[Rung], pools: Mapping[str, Pool], *, confidence: float, margin: float, why: str
+) -> list[Rung]:
+    """Return the rungs with the difference of each finished rung from the finished rung that it changes.
 
-    With ``why`` no difference has a verdict.
+    All pairs are one family for Holm's correction. With ``why`` no difference has a verdict.
     """
-    by_name = {row["name"]: row for row in rows if row["name"] in pools}
     scored = {name: score_pool(pool) for name, pool in pools.items()}
     pairs: list[Pair] = []
-    for name, row in by_name.items():
-        base = row["on"]
-        if base is None:
+    more: dict[str, tuple[str, ...]] = {}
+    for rung in rungs:
+        if rung.name not in pools or rung.on is None:
             continue
-        if base not in by_name:
-            row["notes"].append(f"{base}, which it changes, has no score")
+        if rung.on not in pools:
+            more[rung.name] = (f"{rung.on}, which it changes, has no score",)
             continue
-        row["notes"] += describe_folds({base: pools[base], name: pools[name]})
-        pairs.append(Pair(name, base, scored[name], scored[base], withheld=why))
-    for pair, found in zip(pairs, compare_pairs(pairs, confidence=confidence, margin=margin), strict=True):
-        by_name[pair.name]["difference"] = tabulate_differences(found)
-
-
-def _choose_best(rivals: Sequence[dict[str, Any]]) -> str | None:
-    """Highest lower bound of macro-F1; ties to three digits go to the lower rung, which asks for less."""
-    if not rivals:
-        return None
-    return str(max(rivals, key=lambda row: round(row["metrics"]["macro_f1"]["low"], 3))["name"])
-
-
-def describe_ladder(result: Mapping[str, Any]) -> list[str]:
-    """The ladder in a few lines: how large, what is best, what cannot be told."""
-    rows = {row["name"]: row for row in result["rungs"] if row["metrics"]}
-    if not rows:
-        return ["no rung has a score"]
-    best, chance = rows[result["best"]], result["chance"]
-    score = best["metrics"]["macro_f1"]
-    steps = [row["difference"]["macro_f1"]["verdict"] for row in rows.values() if row["difference"]]
-    lines = [
-        f"by {result['unit']}; {result['n_images']} images, {result['n_cases']} cases; {result['confidence']:.0%} "
-        f"intervals by case; chance {chance['prior']:.3f}, majority class {chance['majority']:.3f}",
-        f"highest lower bound: {best['name']}, {score['value']:.3f} ({score['low']:.3f} to {score['high']:.3f})",
-        "steps: " + ", ".join(f"{steps.count(w)} {w}" for w in VERDICTS if w not in RARE or w in steps),
+        more[rung.name] = tuple(describe_folds({rung.on: pools[rung.on], rung.name: pools[rung.name]}))
+        pairs.append(Pair(rung.name, rung.on, scored[rung.name], scored[rung.on], withheld=why))
+    found = compare_pairs(pairs, confidence=confidence, margin=margin)
+    differences = {
+        pair.name: {metric: Difference(**asdict(d)) for metric, d in one.items()}
+        for pair, one in zip(pairs, found, strict=True)
+    }
+    return [
+        rung.model_copy(
+            update={"difference": differences.get(rung.name), "notes": (*rung.notes, *more.get(rung.name, ()))}
+        )
+        for rung in rungs
     ]
-    if EQUAL in steps:
+
+
+def describe_ladder(result: LadderResult) -> list[str]:
+    """Return the ladder in a few lines: how large, what is best, what cannot be told."""
+    rungs = result.list_scored()
+    if not rungs:
+        return ["no rung has a score"]
+    best = rungs[str(result.best)]
+    gaps = [rung.gap for rung in rungs.values() if rung.gap]
+    verdicts = [gap.verdict for gap in gaps]
+    score, chance = best.headline, result.chance
+    assert score is not None
+    assert chance is not None
+    lines = [
+        f"by {result.unit}; {result.n_images} images, {result.n_cases} cases; {result.confidence:.0%} "
+        f"intervals by case; chance {chance.prior:.3f}, majority class {chance.majority:.3f}",
+        f"highest lower bound: {best.name}, {score.value:.3f} ({score.low:.3f} to {score.high:.3f})",
+        "steps: " + ", ".join(f"{verdicts.count(w)} {w}" for w in VERDICTS if w not in RARE or w in verdicts),
+    ]
+    if EQUAL in verdicts:
+        lines.append(f"{EQUAL}: the whole interval lies within {result.margin:g} of zero (margin of the ladder file)")
+    lines += dict.fromkeys(f"{SILENT}: {gap.why}" for gap in gaps if gap.why)
+    choice = result.choice
+    if choice and choice.runs > 1:
         lines.append(
-            f"{EQUAL}: the whole interval lies within {result['margin']:g} of zero (margin of the ladder file)"
+            f"the highest of {choice.runs} scores, {choice.score:.3f}, was chosen by the cases that score it; on "
+            f"cases without a say the choice is worth {choice.corrected:.3f}"
         )
-    gaps = [row["difference"]["macro_f1"] for row in rows.values() if row["difference"]]
-    lines += dict.fromkeys(f"{SILENT}: {gap['why']}" for gap in gaps if gap["why"])
-    choice = result["choice"]
-    if choice["runs"] > 1:
-        lines.append(
-            f"the highest of {choice['runs']} scores, {choice['score']:.3f}, was chosen by the cases that score it; on "
-            f"cases without a say the choice is worth {choice['corrected']:.3f}"
-        )
-    if words := (result["inner_choice"] or {}).get("words"):
-        lines.append(words)
-    if not best["trustworthy"]:
-        lines.append(f"not to be trusted: {best['trust_reason']}")
-    return lines + list(result["scoring"])
+    if result.inner_choice and result.inner_choice.words:
+        lines.append(result.inner_choice.words)
+    if not best.trustworthy:
+        lines.append(f"not to be trusted: {best.trust_reason}")
+    return lines + list(result.scoring)

@@ -1,4 +1,4 @@
-"""The points of a learning curve: heads solved on growing parts of each fold's cases, scored on the same outer ones."""
+"""The points of a learning curve: heads solved on growing parts of each fold, scored on the same outer cases."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ..errors import RunError
 from ..metrics import macro_f1
 from ..records import RunFolder
+from ..records.layout import PART_SCORES, PART_TAUGHT
 from ..stats import Pool, pool_predictions
 from ..store import build_once, read_table, write_table
 from ..types import PREDICTION_COLUMNS, Split, score_columns
@@ -23,19 +24,18 @@ from .subsets import Order, choose_shares, order_cases, take_cases
 if TYPE_CHECKING:
     from ..train import Experiment
 
-SCORES, TAUGHT = "scores.csv", "taught.csv"
 TAUGHT_COLUMNS = ("size", "cases", "images", "macro_f1")
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """What was measured.
+    """The measured learning curve.
 
     Attributes:
         shares: (K,) of the learning cases of each fold, growing; the last is 1.
-        cases, images: (K,) that taught, mean over folds, seeds and orders.
+        cases, images: (K,) numbers that were trained on, mean over folds, seeds and orders.
         pools: (K,) out-of-fold predictions, one for each order of the cases; of all cases there is one order.
-        taught: (K,) macro-F1 of the images that taught, mean over networks.
+        taught: (K,) macro-F1 of the training images, mean over networks.
     """
 
     shares: tuple[float, ...]
@@ -46,19 +46,26 @@ class Curve:
 
 
 def trace_curve(experiment: Experiment, *, orders: int, folder: Path, tell: Callable[[int, int], None]) -> Curve:
-    """Solve and score the head at each size; what an earlier call has left in ``folder`` is not done again.
+    """Solve and score the head at each size; sizes that an earlier call left in ``folder`` are read.
 
     Args:
-        experiment: with frozen embeddings and a head that is solved; the inner cases of its folds teach too, as solved
-            heads hold out each case in turns.
+        experiment: with frozen embeddings and a head that is solved; the inner cases of its folds are trained on too,
+            as solved heads hold out each case in turn.
         orders: of the cases of each fold, in each of which the parts are nested.
-        folder: takes one folder for each fold, seed and order.
+        folder: gets one folder for each fold, seed and order.
         tell: hears of progress.
+
+    Raises:
+        RunError: a table in ``folder`` has other rows than those of its fold.
     """
     splits = experiment.splits
-    drawn = {
-        (split.name, number): _draw_order(experiment, split, number) for split in splits for number in range(orders)
-    }
+    drawn = {}
+    for split in splits:
+        rows = list_learning(split)
+        cases = _number_cases(experiment, rows)
+        for number in range(orders):
+            seed = [split.seed, split.fold, number]
+            drawn[split.name, number] = order_cases(experiment.cohort.targets[rows], cases, seed=seed)
     shares = choose_shares(list(drawn.values()))
     tables: list[list[pd.DataFrame]] = [[] for _ in range(orders)]
     taught = []
@@ -72,8 +79,16 @@ def trace_curve(experiment: Experiment, *, orders: int, folder: Path, tell: Call
 
             if len(own):
                 place = build_once(folder / f"{split.name}-order{number}", build)
-                parts.append(_read_part(place, experiment, split, sizes=len(own)))
-                taught.append(read_table(place / TAUGHT, *TAUGHT_COLUMNS))
+                columns = (*PREDICTION_COLUMNS, *score_columns(experiment.cohort.classes))
+                table = read_table(place / PART_SCORES, "size", *columns)
+                names = [experiment.cohort.labelled[i].image for i in split.outer]
+                sizes = list(np.repeat(np.arange(len(own)), len(names)))
+                if list(table["image"]) != names * len(own) or list(table["size"]) != sizes:
+                    raise RunError(
+                        f"{place / PART_SCORES} has not the rows of its fold. Fix: delete {place} and run again"
+                    )
+                parts.append(table)
+                taught.append(read_table(place / PART_TAUGHT, *TAUGHT_COLUMNS))
     tell(1, 1)
     means = pd.concat(taught).groupby("size")[list(TAUGHT_COLUMNS[1:])].mean()
     classes = experiment.cohort.classes
@@ -82,13 +97,12 @@ def trace_curve(experiment: Experiment, *, orders: int, folder: Path, tell: Call
         tuple(pool_predictions(t[t["size"] == k], classes=classes) for t in whole if (t["size"] == k).any())
         for k in range(len(shares))
     )
-    columns = (tuple(map(float, means[name])) for name in TAUGHT_COLUMNS[1:])
-    cases, images, scores = columns
-    return Curve(shares, cases, images, pools, scores)
+    n_cases, n_images, scores = (tuple(map(float, means[name])) for name in TAUGHT_COLUMNS[1:])
+    return Curve(shares, n_cases, n_images, pools, scores)
 
 
 def list_learning(split: Split) -> NDArray[np.int64]:
-    """Positions of the labelled images that are not outer."""
+    """Return positions of the labelled images that are not outer."""
     return np.union1d(split.train, split.inner)
 
 
@@ -97,14 +111,8 @@ def _number_cases(experiment: Experiment, rows: NDArray[np.int64]) -> NDArray[np
     return np.unique(names, return_inverse=True)[1].astype(np.int64)
 
 
-def _draw_order(experiment: Experiment, split: Split, number: int) -> Order:
-    rows = list_learning(split)
-    seed = [split.seed, split.fold, number]
-    return order_cases(experiment.cohort.targets[rows], _number_cases(experiment, rows), seed=seed)
-
-
 def _solve_parts(experiment: Experiment, split: Split, order: Order, *, shares: tuple[float, ...], path: Path) -> None:
-    """Predictions of the outer images at each share, and what taught them."""
+    """Write the predictions of the outer images at each share, and scores of the training images."""
     from ..predict import predict_outer
     from ..train import train_split
 
@@ -115,7 +123,7 @@ def _solve_parts(experiment: Experiment, split: Split, order: Order, *, shares: 
         part = rows[take_cases(order, cases, share=share)]
         run = RunFolder(path / f"size{size}")
         run.path.mkdir()
-        # The images that taught are scored beside the outer ones, in one go.
+        # Training images are scored together with the outer ones.
         scored = replace(split, outer=np.concatenate([split.outer, part]))
         own = replace(experiment, run=run, splits=(scored,))
         train_split(own, replace(split, train=part, inner=part[:0]))
@@ -125,19 +133,5 @@ def _solve_parts(experiment: Experiment, split: Split, order: Order, *, shares: 
         number = len(np.unique(cases[np.searchsorted(rows, part)]))
         taught.append((size, number, len(part), macro_f1(targets[part], scores)))
         shutil.rmtree(run.path)
-    write_table(path / SCORES, pd.concat(tables, ignore_index=True))
-    write_table(path / TAUGHT, pd.DataFrame(taught, columns=list(TAUGHT_COLUMNS)))
-
-
-def _read_part(place: Path, experiment: Experiment, split: Split, *, sizes: int) -> pd.DataFrame:
-    """The predictions of one fold and order, which must be those of its outer images at every size.
-
-    Raises:
-        RunError: they are not.
-    """
-    columns = (*PREDICTION_COLUMNS, *score_columns(experiment.cohort.classes))
-    table = read_table(place / SCORES, "size", *columns)
-    names = [experiment.cohort.labelled[i].image for i in split.outer]
-    if list(table["image"]) != names * sizes or list(table["size"]) != list(np.repeat(np.arange(sizes), len(names))):
-        raise RunError(f"{place / SCORES} has not the rows of its fold. Fix: delete {place} and run again")
-    return table
+    write_table(path / PART_SCORES, pd.concat(tables, ignore_index=True))
+    write_table(path / PART_TAUGHT, pd.DataFrame(taught, columns=list(TAUGHT_COLUMNS)))

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 Ints = NDArray[np.int64]
 
 MOST_SIZES = 8
-STEP = 1.4  # least ratio of neighbouring sizes: nearer ones say the same
-SMALLEST = 32  # the curve begins at no less than all cases by this; what is further away says little about more cases
-TWICE = 2  # cases of each class that the smallest part holds where it can: a strength is chosen by holding one out
+STEP = 1.4  # least ratio of neighbouring sizes; nearer ones say the same
+SMALLEST = 32  # the curve begins at all cases divided by this or more; smaller sizes say little about more cases
+TWICE = 2  # cases of each class in the smallest part, where there are any: the strength is chosen by leaving one out
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +21,8 @@ class Order:
     """An order of cases.
 
     Attributes:
-        cases: (K,) numbers of the cases; a part of so many cases is the first so many of them.
-        least: how many hold every class, twice where the class has so many cases.
+        cases: (K,) numbers of the cases; a part of n cases is the first n of them.
+        least: size of the smallest part with every class, with two cases of each class that has them.
     """
 
     cases: Ints
@@ -32,7 +32,7 @@ class Order:
 def order_cases(targets: Ints, cases: Ints, *, seed: int | Sequence[int]) -> Order:
     """Draw an order of the cases of images with ``targets`` and ``cases`` (n,).
 
-    It begins with two cases of each class, the rarest first; after that each stretch holds the classes by their shares.
+    It begins with two cases of each class, the rarest first; then the classes follow in proportion to their shares.
     """
     rng = np.random.default_rng(seed)
     numbers, row = np.unique(cases, return_inverse=True)
@@ -55,7 +55,7 @@ def order_cases(targets: Ints, cases: Ints, *, seed: int | Sequence[int]) -> Ord
 
 
 def choose_shares(orders: Sequence[Order]) -> tuple[float, ...]:
-    """Shares of the cases at which all orders can be cut, growing evenly on the scale of ratios; the last is 1."""
+    """Return the shares of the cases at which all orders can be cut, evenly spaced on a log scale; the last is 1."""
     smallest = min(len(order.cases) for order in orders)
     start = max(1 / SMALLEST, max(order.least for order in orders) / smallest)
     count = min(MOST_SIZES, 1 + int(np.log(1 / start) / np.log(STEP)))
@@ -63,6 +63,6 @@ def choose_shares(orders: Sequence[Order]) -> tuple[float, ...]:
 
 
 def take_cases(order: Order, cases: Ints, *, share: float) -> Ints:
-    """Positions of the images, among those of ``cases`` (n,), of the first share of the cases."""
+    """Return positions in ``cases`` (n,) of the images of the first share of the cases."""
     number = max(order.least, round(share * len(order.cases)))
     return np.flatnonzero(np.isin(cases, order.cases[:number]))

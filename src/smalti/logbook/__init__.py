@@ -1,5 +1,6 @@
 """All runs of a project in one table, and the one that is best by a stated rule."""
 
+from ..notation import say_value
 from .best import Best, choose_best, find_bests, resolve_run, set_best, settle_bests
 from .boards import export_tensorboard
 from .curves import Exported
@@ -9,7 +10,6 @@ from .selection import (
     diff_recipes,
     filter_entries,
     read_field,
-    say_value,
     sort_entries,
     tabulate_entries,
 )

@@ -1,19 +1,18 @@
-"""The run called ``best``: one for each data folder, by a stated rule or by hand with a note; in ``runs/best.json``."""
+"""The run called ``best``: one for each data folder, by a stated rule or by hand with a note."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ..errors import RunError
-from ..store import now_text, read_json, write_json
+from ..records.scores import HEADLINE, Interval
+from ..records.studies.best import BestRun, BestRuns
+from ..store import now_text
 from .entries import Entry, Logbook, is_run, read_logbook
 
 ALIAS = "best"
-FILE = "best.json"
-HEADLINE = "macro_f1"
 BY_HAND = "set by hand"
 RULE = (
     "among finished runs on the same data and the same scored images, all by image or all by case, the highest lower "
@@ -29,32 +28,37 @@ class Best:
 
     Attributes:
         data: the data folder; the data hash where the folder is not known.
-        run: name of the run folder.
-        rule: `RULE`, or `BY_HAND`.
-        score: macro-F1 with ``value``, ``low``, ``high``; None when the run is no longer there.
-        time: since when, ISO 8601.
-        note: why, when set by hand.
-        warning: what speaks against an alias that was set by hand; empty text otherwise.
-        unit: whether the score counts images or cases.
+        chosen: the run, as it is recorded.
+        warning: what speaks against a choice by hand; empty text otherwise.
     """
 
     data: str
-    run: str
-    rule: str
-    score: dict[str, float | None] | None
-    time: str
-    note: str = ""
+    chosen: BestRun
     warning: str = ""
-    unit: str = "image"
+
+    @property
+    def run(self) -> str:
+        """Name of the run folder."""
+        return self.chosen.run
+
+    @property
+    def rule(self) -> str:
+        """By which it is the best, in words."""
+        return self.chosen.rule
+
+    @property
+    def note(self) -> str:
+        """Why a person chose it; empty otherwise."""
+        return self.chosen.note
 
     @property
     def by_hand(self) -> bool:
         """Whether a person set it."""
-        return self.rule == BY_HAND
+        return self.chosen.rule == BY_HAND
 
 
 def choose_best(entries: Sequence[Entry]) -> Entry | None:
-    """The best of one data folder's runs by `RULE`; None where nothing is finished.
+    """Return the best of the runs of one data folder by `RULE`; None where nothing is finished.
 
     Scores of other images do not compare. Where the data, its decisions or the sealed part changed between runs, those
     count that share data, scored images, their unit and confidence with the latest finished one.
@@ -74,14 +78,15 @@ def choose_best(entries: Sequence[Entry]) -> Entry | None:
 
 
 def find_bests(logbook: Logbook, *, renew: bool = False) -> tuple[Best, ...]:
-    """The best of every data folder with a finished run: as set by hand, else by `RULE`. Nothing is written.
+    """Return the best of every data folder with a finished run: as set by hand, else by `RULE`.
 
     ``renew`` forgets what was set by hand.
 
     Raises:
-        RunError: ``best.json`` is damaged.
+        RunError: the record of the best runs is damaged.
     """
-    recorded = _read_bests(logbook.runs)
+    found = BestRuns.find(logbook.runs)
+    recorded = found.bests if found else {}
     groups: dict[str, list[Entry]] = {}
     for entry in logbook.entries:
         groups.setdefault(_name_data(entry), []).append(entry)
@@ -89,20 +94,21 @@ def find_bests(logbook: Logbook, *, renew: bool = False) -> tuple[Best, ...]:
     for data in dict.fromkeys((*groups, *recorded)):
         old = recorded.get(data)
         chosen = choose_best(groups.get(data, []))
-        if old is not None and old.by_hand and not renew:
-            bests.append(_check_choice(old, groups.get(data, []), chosen))
+        if old is not None and old.rule == BY_HAND and not renew:
+            bests.append(_check_choice(data, old, groups.get(data, []), chosen))
         elif chosen is not None:
-            same = old is not None and not old.by_hand and old.run == chosen.name
+            same = old is not None and old.rule != BY_HAND and old.run == chosen.name
             time = old.time if old is not None and same else now_text()
-            bests.append(Best(data, chosen.name, RULE, chosen.metrics[HEADLINE], time, unit=chosen.unit))
+            bests.append(Best(data, _record(chosen, rule=RULE, time=time)))
     return tuple(bests)
 
 
 def settle_bests(logbook: Logbook, *, renew: bool = False) -> tuple[Best, ...]:
-    """As `find_bests`, and write ``best.json`` where something changed."""
+    """Find the best runs, and record them where something changed."""
     bests = find_bests(logbook, renew=renew)
-    if {best.data: replace(best, warning="") for best in bests} != _read_bests(logbook.runs):
-        _write_bests(logbook.runs, bests)
+    record = BestRuns(bests={best.data: best.chosen for best in bests})
+    if record != (BestRuns.find(logbook.runs) or BestRuns(bests={})):
+        record.write(logbook.runs)
     return bests
 
 
@@ -118,14 +124,14 @@ def set_best(runs: Path, name: str, *, note: str) -> Best:
     entry = logbook.find(name)
     if entry.status != "finished":
         raise RunError(f"run '{name}' is {entry.status} ({entry.error}). Fix: finish it, or set a finished run")
-    best = Best(_name_data(entry), name, BY_HAND, entry.metrics[HEADLINE], now_text(), note.strip(), unit=entry.unit)
-    others = tuple(old for old in find_bests(logbook) if old.data != best.data)
-    _write_bests(runs, (*others, best))
+    best = Best(_name_data(entry), _record(entry, rule=BY_HAND, time=now_text(), note=note.strip()))
+    others = {old.data: old.chosen for old in find_bests(logbook) if old.data != best.data}
+    BestRuns(bests=others | {best.data: best.chosen}).write(runs)
     return best
 
 
 def resolve_run(runs: Path, name: str) -> Path:
-    """The folder of a run: ``best``, ``best:<data folder>`` (its name or path), the name of a run, or a path.
+    """Return the folder of a run: ``best``, ``best:<data folder>`` (its name or path), the name of a run, or a path.
 
     Raises:
         RunError: nothing of this name; or ``best`` of several data folders; the message lists what there is.
@@ -148,7 +154,7 @@ def _resolve_alias(logbook: Logbook, name: str) -> Path:
     wanted = name.partition(":")[2].rstrip("/")
     names = [Path(best.data).name for best in bests]
     chosen = [best for best, short in zip(bests, names, strict=True) if not wanted or wanted in (best.data, short)]
-    if len(chosen) == 1 and chosen[0].score is None:
+    if len(chosen) == 1 and chosen[0].chosen.score is None:
         run, warning = chosen[0].run, chosen[0].warning
         raise RunError(f"'{name}' was set by hand to '{run}', but {warning}. Fix: 'smalti logbook best', for the rule")
     if len(chosen) == 1:
@@ -160,36 +166,36 @@ def _resolve_alias(logbook: Logbook, name: str) -> Path:
     raise RunError(f"{what} in {logbook.runs}. Fix: one of {listed}")
 
 
-def _check_choice(old: Best, entries: Sequence[Entry], chosen: Entry | None) -> Best:
-    """A choice by hand as it stands today: its present score, and what has changed since."""
+def _check_choice(data: str, old: BestRun, entries: Sequence[Entry], chosen: Entry | None) -> Best:
+    """Return a choice by hand with its score of today, and what has changed since."""
     entry = next((entry for entry in entries if entry.name == old.run), None)
     if entry is None or _read_bound(entry) is None:
         state = "is no longer there" if entry is None else f"is {entry.status} now"
-        return replace(old, score=None, warning=f"the run {state}")
+        return Best(data, old.model_copy(update={"score": None}), f"the run {state}")
     warning = ""
     if chosen is not None and _name_state(chosen) != _name_state(entry):
         warning = "later runs have other data, other scored images, or count another unit"
     elif chosen is not None and chosen.name != entry.name:
         warning = f"by the rule it would be {chosen.name}"
-    return replace(old, score=entry.metrics[HEADLINE], warning=warning, unit=entry.unit)
+    return Best(data, _record(entry, rule=old.rule, time=old.time, note=old.note), warning)
 
 
 def _name_data(entry: Entry) -> str:
     return entry.data or entry.data_hash
 
 
-def _name_state(entry: Entry) -> tuple[Any, ...]:
-    """What two runs must share for their intervals to be set beside each other."""
+def _name_state(entry: Entry) -> tuple[object, ...]:
+    """Return what two runs must share so that their intervals can be compared."""
     return entry.data_hash, entry.unit, entry.n_images, entry.n_cases, entry.recipe.get("evaluate.confidence", 0.95)
 
 
 def _read_bound(entry: Entry) -> float | None:
-    """Lower bound of macro-F1 of a finished run; a value that has none cannot compete."""
-    return entry.metrics[HEADLINE]["low"] if entry.status == "finished" else None
+    """Return the lower bound of macro-F1 of a finished run; a run without one cannot compete."""
+    return entry.metrics[HEADLINE].low if entry.status == "finished" else None
 
 
 def _count_seconds(entry: Entry, entries: Sequence[Entry], *, above: tuple[str, ...] = ()) -> float:
-    """Seconds of a run; those of an ensemble include its members, without which it would not be there."""
+    """Return the seconds of a run; those of an ensemble include its members."""
     total = float("inf") if entry.seconds is None else entry.seconds
     if entry.kind == "ensemble":
         names = set(map(str, entry.recipe["ensemble.members"])) - {entry.name, *above}
@@ -198,21 +204,6 @@ def _count_seconds(entry: Entry, entries: Sequence[Entry], *, above: tuple[str, 
     return total
 
 
-def _read_bests(runs: Path) -> dict[str, Best]:
-    path = runs / FILE
-    if not path.is_file():
-        return {}
-    content = read_json(path)
-    try:
-        return {str(data): Best(data=str(data), **record) for data, record in content.items()}
-    except (AttributeError, TypeError):
-        raise RunError(f"{path} is damaged. Fix: delete it; 'smalti logbook' writes it again") from None
-
-
-def _write_bests(runs: Path, bests: Sequence[Best]) -> None:
-    content = {}
-    for best in bests:
-        record = asdict(best)
-        del record["warning"]  # of the moment, not of the choice
-        content[record.pop("data")] = record
-    write_json(runs / FILE, content)
+def _record(entry: Entry, *, rule: str, time: str, note: str = "") -> BestRun:
+    score = Interval(**entry.metrics[HEADLINE].model_dump(include=set(Interval.model_fields)))
+    return BestRun(run=entry.name, rule=rule, score=score, time=time, note=note, unit=entry.unit)

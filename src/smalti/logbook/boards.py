@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import MissingExtraError, RunError
+from ..records.layout import RECIPE
 from ..store import write_atomic
 from ..store.leftovers import name_temporary, remove_leftovers
 from .curves import Exported, hash_content, list_scores, read_curves, read_start
@@ -85,7 +86,7 @@ def _write_events(entry: Entry, folder: Path, writer: Any) -> list[str]:
 
 def _describe_run(entry: Entry) -> str:
     """Status, error and recipe in Markdown; indented lines are shown as they are."""
-    path = entry.path / "recipe.yaml"
+    path = entry.path / RECIPE
     recipe = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
     lines = [f"**{entry.status}** {entry.error}".strip(), "", *(f"    {line}" for line in recipe.splitlines())]
     return "\n".join(lines)

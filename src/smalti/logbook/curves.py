@@ -10,11 +10,12 @@ from pathlib import Path
 import pandas as pd
 
 from ..errors import RunError
+from ..records.layout import HISTORY, RECIPE, REPORT, SCORES
 from ..store import hash_file, hash_text, read_table
 from ..types import HISTORY_COLUMNS
 from .entries import Entry
 
-FILES = ("report.html", "scores.json", "recipe.yaml")
+FILES = (REPORT, SCORES, RECIPE)
 SERIES = tuple(name for name in HISTORY_COLUMNS if name not in ("seed", "fold", "phase", "epoch"))
 
 
@@ -25,7 +26,7 @@ class Curve:
     Attributes:
         split: ``fold0-seed0``.
         name: ``finetune/inner_loss``.
-        points: (epoch, value); epochs without a number are left out.
+        points: (epoch, value); epochs without a value are skipped.
     """
 
     split: str
@@ -44,12 +45,12 @@ class Exported:
 
 
 def read_curves(entry: Entry) -> tuple[Curve, ...]:
-    """The learning curves of ``history.csv``; none where there is no such file (an ensemble, a run that failed).
+    """Read the learning curves of a run; none where there are none (an ensemble, a run that failed).
 
     Raises:
         RunError: the file is damaged.
     """
-    path = entry.path / "history.csv"
+    path = entry.path / HISTORY
     if not path.is_file():
         return ()
     try:
@@ -62,40 +63,37 @@ def read_curves(entry: Entry) -> tuple[Curve, ...]:
     for (fold, seed, phase), rows in table.groupby(["fold", "seed", "phase"], sort=False):
         for name in SERIES:
             if name in rows:
-                points = _take_points(rows["epoch"], rows[name])
+                numbers = pd.to_numeric(rows[name], errors="coerce")
+                pairs = zip(rows["epoch"], numbers, strict=True)
+                points = tuple((int(epoch), float(value)) for epoch, value in pairs if pd.notna(value))
                 curves.append(Curve(f"fold{fold}-seed{seed}", f"{phase}/{name}", points))
     return tuple(curve for curve in curves if curve.points)
 
 
 def list_scores(entry: Entry) -> dict[str, float]:
-    """Every metric with ``_low`` and ``_high``, optimism, chance level and seconds, where they are known."""
+    """Return every metric with ``_low`` and ``_high``, optimism, chance level and seconds, where they are known."""
     scores: dict[str, float | None] = {}
     for name, metric in entry.metrics.items():
-        scores |= {name: metric["value"], f"{name}_low": metric["low"], f"{name}_high": metric["high"]}
+        scores |= {name: metric.value, f"{name}_low": metric.low, f"{name}_high": metric.high}
     scores |= {"optimism": entry.optimism, "chance_prior": entry.chance_prior, "seconds": entry.seconds}
     return {name: value for name, value in scores.items() if value is not None}
 
 
 def list_files(entry: Entry, names: Iterable[str] = FILES) -> tuple[Path, ...]:
-    """Those of the named files that the run folder has."""
+    """Return those of the named files that the run folder has."""
     return tuple(path for name in names if (path := entry.path / name).is_file())
 
 
 def hash_content(entry: Entry) -> str:
-    """Changes whenever something that is exported changes."""
-    files = list_files(entry, (*FILES, "history.csv"))
+    """Return a hash that changes whenever something that is exported changes."""
+    files = list_files(entry, (*FILES, HISTORY))
     said = {name: value for name, value in asdict(entry).items() if name != "path"}
     return hash_text(repr(said), *(f"{path.name}|{hash_file(path)}" for path in files))
 
 
 def read_start(entry: Entry) -> float:
-    """When the run was started, in seconds since 1970; 0 where that is not known."""
+    """Return when the run was started, in seconds since 1970; 0 where that is not known."""
     try:
         return datetime.fromisoformat(entry.started).timestamp()
     except ValueError:
         return 0.0
-
-
-def _take_points(epochs: pd.Series, values: pd.Series) -> tuple[tuple[int, float], ...]:
-    numbers = pd.to_numeric(values, errors="coerce")
-    return tuple((int(epoch), float(value)) for epoch, value in zip(epochs, numbers, strict=True) if pd.notna(value))

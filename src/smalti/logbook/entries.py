@@ -1,26 +1,38 @@
 """What the folders of all runs say, one entry each; a damaged folder is an entry too, with the reason.
 
-Only small files are read: ``environment.json``, ``recipe.yaml``, ``cohort.json``, ``events.log``, ``scores.json``.
+Only small files are read: environment, recipe, cohort, events and scores.
 """
 
 from __future__ import annotations
 
 import difflib
-import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 
 from ..errors import RunError
+from ..notation import flatten
+from ..records import (
+    AsGiven,
+    CohortRecord,
+    Environment,
+    Margin,
+    Record,
+    Scores,
+    Unit,
+    find_last_stage,
+    read_events,
+    sum_seconds,
+)
+from ..records.layout import ENVIRONMENT, EVENTS, LADDER, LADDER_RECIPE, RECIPE, SCORES
 
 Kind = Literal["run", "ensemble"]
 Status = Literal["finished", "failed", "unfinished"]
+Found = TypeVar("Found", bound=Record)
 
-LADDER_FILES = ("ladder.json", "ladder.yaml")
-RUN_FILES = ("recipe.yaml", "environment.json", "events.log", "scores.json")
 # The parser of libyaml takes a seventh of the time, where PyYAML was built with it. Text that nests some 40,000 deep
 # kills it, and with it the process; recipes have about 1,500 characters.
 FAST_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -42,41 +54,45 @@ class Entry:
         data: the data folder.
         data_hash: hash of pixels, masks, labels and cases.
         recipe: dotted knob to value, as the run folder has it.
-        metrics: of each metric ``value``, ``low`` and ``high``.
+        metrics: metric -> score.
         chance_prior: macro-F1 of a guess with the shares of the classes.
         trustworthy: whether the score and its interval can be trusted.
+        trust_reason: why.
         n_images: images that were scored; where nothing is scored yet, labelled images.
         n_cases: their cases.
         device: name of the chip.
-        trust_reason: why it can be trusted or not.
-        changed: what decisions have changed with predictions in view, in words; such a run is never trusted.
-        as_given: macro-F1 without them, ``value``, ``low`` and ``high``; None where nothing was changed.
+        as_given: scores without decisions that were made with predictions in view; None where there are none. A run
+            with such decisions is never trusted.
         unit: whether images or cases are scored; the other one is no metric of the entry.
     """
 
     name: str
     path: Path
-    kind: Kind
-    status: Status
-    error: str
-    started: str
-    seconds: float | None
-    data: str
-    data_hash: str
-    preset: str
-    recipe: dict[str, Any]
-    metrics: dict[str, dict[str, float | None]]
-    chance_prior: float | None
-    optimism: float | None
-    trustworthy: bool | None
-    n_images: int | None
-    n_cases: int | None
-    n_seeds: int | None
-    device: str
+    kind: Kind = "run"
+    status: Status = "unfinished"
+    error: str = ""
+    started: str = ""
+    seconds: float | None = None
+    data: str = ""
+    data_hash: str = ""
+    preset: str = ""
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Margin] = field(default_factory=dict)
+    chance_prior: float | None = None
+    optimism: float | None = None
+    trustworthy: bool | None = None
     trust_reason: str = ""
-    changed: str = ""
-    as_given: dict[str, float | None] | None = None
-    unit: str = "image"
+    n_images: int | None = None
+    n_cases: int | None = None
+    n_seeds: int | None = None
+    device: str = ""
+    as_given: AsGiven | None = None
+    unit: Unit = "image"
+
+    @property
+    def changed(self) -> str:
+        """What decisions have changed with predictions in view, in words."""
+        return self.as_given.changed if self.as_given else ""
 
     @property
     def data_name(self) -> str:
@@ -121,169 +137,78 @@ def read_logbook(runs: str | Path) -> Logbook:
 
 
 def is_run(path: Path) -> bool:
-    """Whether ``path`` is the folder of a run: no hidden folder, no ladder, and one of the files of a run is there."""
-    if path.name.startswith(".") or not path.is_dir() or any((path / name).exists() for name in LADDER_FILES):
+    """Return whether ``path`` is the folder of a run: not hidden, no ladder, and with one of the files of a run."""
+    if (
+        path.name.startswith(".")
+        or not path.is_dir()
+        or any((path / name).exists() for name in (LADDER, LADDER_RECIPE))
+    ):
         return False
-    return any((path / name).exists() for name in RUN_FILES)
+    return any((path / name).exists() for name in (RECIPE, ENVIRONMENT, EVENTS, SCORES))
 
 
 def read_entry(path: Path) -> Entry:
     """Read one run folder; what is damaged makes it ``failed`` and is named in ``error``."""
     problems: list[str] = []
-    environment = _read_json(path / "environment.json", problems, needed=True)
-    recipe = _read_recipe(path / "recipe.yaml", problems)
-    cohort = _read_json(path / "cohort.json", problems)
-    scores = _read_json(path / "scores.json", problems)
-    events = _read_events(path / "events.log", problems)
-    metrics = {name: _take_interval(m) for name, m in _mapping(scores.get("metrics")).items() if isinstance(m, dict)}
-    status, error = _judge_status(events, problems, scored="macro_f1" in metrics)
+
+    def read(record: type[Found]) -> Found | None:
+        try:
+            return record.find(path)
+        except (RunError, OSError) as error:
+            problems.append(str(error).replace(str(record.locate(path)), record.FILE))
+            return None
+
+    if not (path / ENVIRONMENT).is_file():
+        problems.append(f"{ENVIRONMENT} is missing")
+    environment, recipe = read(Environment), _read_recipe(path / RECIPE, problems)
+    cohort, scores, events = read(CohortRecord), read(Scores), read_events(path)
+    status: Status = "failed" if problems else "finished" if scores else "unfinished"
+    error, stage = "; ".join(problems), find_last_stage(events)
+    if not problems and stage is not None and stage.state == "failed":
+        status, error = "failed", f"{stage.stage}: {stage.error or 'no reason was recorded'}"
+    elif status == "unfinished":
+        error = "there is no score yet"
+        if stage is not None:
+            error = f"{stage.stage} began {stage.time} and has not ended: interrupted, or still running"
     members = recipe.get("ensemble.members")
-    headline = _mapping(_mapping(scores.get("metrics")).get("macro_f1"))
-    given = _mapping(scores.get("as_given"))
-    given_score = _mapping(_mapping(given.get("metrics")).get("macro_f1"))
-    first = next((_text(event.get("time")) for event in events), "")
+    counted = scores or cohort
     return Entry(
         name=path.resolve().name,
         path=path,
         kind="ensemble" if isinstance(members, list) and members else "run",
         status=status,
         error=error,
-        started=_text(environment.get("started")) or first,
-        seconds=_sum_seconds(events),
-        data=_text(cohort.get("root")),
-        data_hash=_text(_mapping(environment.get("identity")).get("data")),
-        preset=_text(recipe.get("preset")),
+        started=environment.started if environment else events[0].time if events else "",
+        seconds=sum_seconds(events),
+        data=cohort.root if cohort else "",
+        data_hash=environment.identity.get("data", "") if environment else "",
+        preset=str(recipe.get("preset") or ""),
         recipe=recipe,
-        metrics=metrics,
-        chance_prior=_number(headline.get("chance_prior")),
-        optimism=_number(scores.get("optimism")),
-        trustworthy=_truth(_mapping(scores.get("interval")).get("trustworthy")),
-        n_images=_count(scores.get("n_images", cohort.get("n_labelled"))),
-        n_cases=_count(scores.get("n_cases", cohort.get("n_cases"))),
-        n_seeds=_count(scores.get("n_seeds")),
-        device=_text(_mapping(environment.get("device")).get("name")),
-        trust_reason=_text(_mapping(scores.get("interval")).get("reason")),
-        changed=_text(given.get("changed")),
-        as_given=_take_interval(given_score) if given_score else None,
-        unit=_text(scores.get("unit")) or "image",
+        metrics=dict(scores.metrics) if scores else {},
+        chance_prior=scores.headline.chance_prior if scores else None,
+        optimism=scores.optimism if scores else None,
+        trustworthy=scores.interval.trustworthy if scores else None,
+        trust_reason=scores.interval.reason if scores else "",
+        n_images=scores.n_images if scores else cohort.n_labelled if cohort else None,
+        n_cases=counted.n_cases if counted else None,
+        n_seeds=scores.n_seeds if scores else None,
+        device=environment.device.get("name", "") if environment else "",
+        as_given=scores.as_given if scores else None,
+        unit=scores.unit if scores else "image",
     )
 
 
-def _judge_status(events: list[dict[str, Any]], problems: list[str], *, scored: bool) -> tuple[Status, str]:
-    """Status and reason: damage first, then what the last stage left, then whether there is a score."""
-    if problems:
-        return "failed", "; ".join(problems)
-    begun: dict[str, Any] | None = None
-    failed: dict[str, Any] | None = None
-    for event in events:
-        stage, _, what = _text(event.get("event")).rpartition(" ")
-        if what == "begins":
-            begun, failed = {**event, "stage": stage}, None
-        elif what == "done":
-            begun = None
-        elif what == "failed":
-            begun, failed = None, {**event, "stage": stage}
-    if failed is not None:
-        return "failed", f"{failed['stage']}: {_text(failed.get('error')) or 'no reason was recorded'}"
-    if scored:
-        return "finished", ""
-    if begun is not None:
-        since = _text(begun.get("time"))
-        return "unfinished", f"{begun['stage']} began {since} and has not ended: interrupted, or still at work"
-    return "unfinished", "there is no score yet"
-
-
-def _read_json(path: Path, problems: list[str], *, needed: bool = False) -> dict[str, Any]:
-    text = _read_text(path, problems, needed=needed)
-    if text is None:
-        return {}
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        problems.append(f"{path.name} is damaged: {error}")
-        return {}
-    if not isinstance(content, dict):
-        problems.append(f"{path.name} is damaged: it holds no mapping")
-        return {}
-    return content
-
-
 def _read_recipe(path: Path, problems: list[str]) -> dict[str, Any]:
-    """Dotted knob to value; read as plain YAML, because older recipes lack knobs and name others."""
-    text = _read_text(path, problems, needed=True)
-    if text is None:
+    """Return dotted knob -> value; read as plain YAML, because older recipes lack knobs and name others."""
+    if not path.is_file():
+        problems.append(f"{path.name} is missing")
         return {}
     try:
+        text = path.read_text(encoding="utf-8", errors="replace")
         content = yaml.load(text, Loader=FAST_LOADER if len(text) < FAST_CHARACTERS else yaml.SafeLoader)
         if isinstance(content, dict):
-            return dict(_flatten(content, ""))
-        problems.append("recipe.yaml is damaged: it holds no mapping")
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        problems.append(f"recipe.yaml is damaged: {' '.join(str(error).split())}")
+            return flatten(content)
+        problems.append(f"{path.name} is damaged: it holds no mapping")
+    except (yaml.YAMLError, ValueError, RecursionError, OSError) as error:
+        problems.append(f"{path.name} is damaged: {' '.join(str(error).split())}")
     return {}
-
-
-def _flatten(section: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    for name, value in section.items():
-        if isinstance(value, dict):
-            yield from _flatten(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
-
-
-def _read_events(path: Path, problems: list[str]) -> list[dict[str, Any]]:
-    """Events in order. A process that was killed leaves half a line, which is no damage."""
-    events = []
-    for line in (_read_text(path, problems) or "").splitlines():
-        try:
-            event = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(event, dict):
-            events.append(event)
-    return events
-
-
-def _read_text(path: Path, problems: list[str], *, needed: bool = False) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        if needed:
-            problems.append(f"{path.name} is missing")
-    except OSError as error:
-        problems.append(f"{path.name} cannot be read: {error.strerror}")
-    return None
-
-
-def _sum_seconds(events: list[dict[str, Any]]) -> float | None:
-    """Seconds of all stages that were done; None where none was."""
-    done = [_number(event.get("seconds")) for event in events if _text(event.get("event")).endswith(" done")]
-    known = [seconds for seconds in done if seconds is not None]
-    return round(sum(known), 2) if known else None
-
-
-def _take_interval(metric: Mapping[str, Any]) -> dict[str, float | None]:
-    return {key: _number(metric.get(key)) for key in ("value", "low", "high")}
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _text(value: Any) -> str:
-    return "" if value is None else str(value)
-
-
-def _number(value: Any) -> float | None:
-    """A finite number; NaN, infinity and anything else are None."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if abs(value) < float("inf") else None
-
-
-def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _truth(value: Any) -> bool | None:
-    return value if isinstance(value, bool) else None

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..errors import MissingExtraError, RunError
+from ..notation import say_value
 from .curves import Exported, hash_content, list_files, list_scores, read_curves, read_start
 from .entries import Entry
-from .selection import say_value
 
 STATES = {"finished": "FINISHED", "failed": "FAILED", "unfinished": "RUNNING"}
 MOST_METRICS, MOST_PARAMS, MOST_LETTERS = 1000, 100, 6000  # of one request; of one parameter

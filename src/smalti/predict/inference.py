@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from ..errors import RunError
 from ..recipe import Recipe
 from ..records import RunFolder
-from ..store import read_table, write_json, write_table
+from ..records.layout import INNER, name_fold_table, name_prediction
+from ..store import read_table, write_table
 from ..train import Experiment, load_network, read_bags, score_bags
 from ..types import PREDICTION_COLUMNS, Sample, Split, score_columns
 from .rules import settle_tables
@@ -77,10 +78,10 @@ def write_predictions(
     ``predictions/inner.csv``, one file for each name of ``others``, and ``predictions/rules.json``, the fitted rules.
     """
     chosen, settled, rules = settle_tables(inner, others, classes=classes, predict=recipe.predict)
-    write_json(run.predictions / "rules.json", rules)
-    write_table(run.predictions / "inner.csv", chosen)
+    rules.write(run.path)
+    write_table(run.path / INNER, chosen)
     for name, table in settled.items():
-        write_table(run.predictions / f"{name}.csv", table)
+        write_table(run.path / name_prediction(name), table)
     return settled
 
 
@@ -88,7 +89,7 @@ def _predict_part(
     experiment: Experiment, split: Split, samples: tuple[Sample, ...], *, part: str, tell: Tell | None
 ) -> pd.DataFrame:
     """Return the table of one fold; kept as a file of its own, so that an interrupted run goes on from there."""
-    path = experiment.run.predictions / "folds" / f"{part}-{split.name}.csv"
+    path = experiment.run.path / name_fold_table(part, split.name)
     if not _is_whole(path, samples, classes=experiment.cohort.classes):
         bags = np.array([experiment.store.position(s.image) for s in samples], dtype=np.int64)
         progress = None if tell is None else partial(tell, f"{split.name} {part}")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from .. import recipe
 from ..errors import DataError
+from ..records import FoldRule, Rules
 from ..types import score_columns
 from .calibrations import CALIBRATIONS, log_scores
 from .thresholds import DECISIONS
@@ -75,7 +75,7 @@ def fit_rule(
 
 def settle_tables(
     inner: pd.DataFrame, others: Mapping[str, pd.DataFrame], *, classes: tuple[str, ...], predict: recipe.Predict
-) -> tuple[pd.DataFrame, dict[str, pd.DataFrame], list[dict[str, Any]]]:
+) -> tuple[pd.DataFrame, dict[str, pd.DataFrame], Rules]:
     """Fit a rule on the inner rows of each seed and fold and apply it to all rows of that seed and fold.
 
     Args:
@@ -85,9 +85,8 @@ def settle_tables(
         predict: names of calibration and decision.
 
     Returns:
-        The inner table and the others with decided scores, rows and all else as before; and one record per seed and
-        fold: ``seed, fold, temperature, weights`` (by class), ``n_inner``. Where there are no inner rows the rule is
-        plain.
+        The inner table and the others with decided scores, rows and all else as before; and the rules, which are plain
+        where there are no inner rows.
 
     Raises:
         DataError: an inner row has no known label.
@@ -115,17 +114,17 @@ def settle_tables(
             cases=cases[chosen],
         )
     settled = {name: _apply_rules(table, rules, classes) for name, table in others.items()}
-    record = [
-        {
-            "seed": seed,
-            "fold": fold,
-            "temperature": rules[seed, fold].temperature,
-            "weights": dict(zip(classes, rules[seed, fold].weights, strict=True)),
-            "n_inner": len(rows.get((seed, fold), ())),
-        }
+    fitted = [
+        FoldRule(
+            seed=seed,
+            fold=fold,
+            temperature=rules[seed, fold].temperature,
+            weights=dict(zip(classes, rules[seed, fold].weights, strict=True)),
+            n_inner=len(rows.get((seed, fold), ())),
+        )
         for seed, fold in keys
     ]
-    return _apply_rules(inner, rules, classes), settled, record
+    return _apply_rules(inner, rules, classes), settled, Rules(rules=tuple(fitted))
 
 
 def _find_rows(table: pd.DataFrame) -> dict[Key, Ints]:

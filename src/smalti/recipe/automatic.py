@@ -44,8 +44,9 @@ def settle_choices(recipes: Sequence[Recipe]) -> tuple[tuple[Recipe, ...], tuple
     embedding, reason = _choose_embedding(settled)
     for i, recipe in enumerate(settled):
         if recipe.model.embedding == AUTO:
-            settled[i] = recipe.model_copy(update={"model": recipe.model.model_copy(update={"embedding": embedding})})
-            if embedding == "stages" and not recipe.model.backbone.startswith(DESCRIBED):
+            own = "last" if recipe.model.backbone.startswith(DESCRIBED) else embedding
+            settled[i] = recipe.model_copy(update={"model": recipe.model.model_copy(update={"embedding": own})})
+            if own == "stages":
                 notes.append(f"embedding {embedding}: {reason}")
     return tuple(settled), tuple(dict.fromkeys(notes))
 

@@ -1,17 +1,110 @@
-"""What stages hand over: every file of a run folder has one owner here."""
+"""What stages hand over: every file of a run folder has one owner here, which names, writes and reads it."""
 
-from .cohorts import hash_cohort, identify_mask, tabulate_samples
-from .environment import LIBRARIES, record_environment
-from .run import CASES, FEW_CASES, RunFolder, open_run
+from . import layout
+from .cohorts import Asked, CohortRecord, LeftOut, hash_cohort, identify_mask, tabulate_samples
+from .environment import LIBRARIES, Environment, look_at_machine
+from .events import Event, find_last_stage, log_event, log_stage, read_events, sum_seconds
+from .explanation import ExplanationRecord, LookedAt, MapMeasures, MapNumbers, Mean, RemovalCurves
+from .images import Dynamics, Embeddings, FeatureView, Stains, Trace, Traces, join_dynamics
+from .influence import Effects, Influence, Influenced, Source
+from .portfolio import (
+    Cost,
+    Done,
+    Expectation,
+    MemberRow,
+    Plan,
+    PlanChoice,
+    PlanData,
+    PlannedMember,
+    UsedTime,
+    write_members,
+)
+from .predictions import Ensemble, FoldBlend, FoldRule, Rules
+from .record import Number, Part, Record
+from .run import FEW_CASES, RunFolder, open_run
+from .scores import (
+    HEADLINE,
+    OTHER,
+    AsGiven,
+    Bin,
+    ClassScore,
+    Cover,
+    Interval,
+    Margin,
+    Reliability,
+    Score,
+    Scores,
+    Scoring,
+    Unit,
+    UnitScores,
+)
 
 __all__ = [
-    "CASES",
     "FEW_CASES",
+    "HEADLINE",
     "LIBRARIES",
+    "OTHER",
+    "AsGiven",
+    "Asked",
+    "Bin",
+    "ClassScore",
+    "CohortRecord",
+    "Cost",
+    "Cover",
+    "Done",
+    "Dynamics",
+    "Effects",
+    "Embeddings",
+    "Ensemble",
+    "Environment",
+    "Event",
+    "Expectation",
+    "ExplanationRecord",
+    "FeatureView",
+    "FoldBlend",
+    "FoldRule",
+    "Influence",
+    "Influenced",
+    "Interval",
+    "LeftOut",
+    "LookedAt",
+    "MapMeasures",
+    "MapNumbers",
+    "Margin",
+    "Mean",
+    "MemberRow",
+    "Number",
+    "Part",
+    "Plan",
+    "PlanChoice",
+    "PlanData",
+    "PlannedMember",
+    "Record",
+    "Reliability",
+    "RemovalCurves",
+    "Rules",
     "RunFolder",
+    "Score",
+    "Scores",
+    "Scoring",
+    "Source",
+    "Stains",
+    "Trace",
+    "Traces",
+    "Unit",
+    "UnitScores",
+    "UsedTime",
+    "find_last_stage",
     "hash_cohort",
     "identify_mask",
+    "join_dynamics",
+    "layout",
+    "log_event",
+    "log_stage",
+    "look_at_machine",
     "open_run",
-    "record_environment",
+    "read_events",
+    "sum_seconds",
     "tabulate_samples",
+    "write_members",
 ]

@@ -1,15 +1,78 @@
-"""A cohort as a table and as a hash."""
+"""A cohort as a record (``cohort.json``), as a table and as a hash."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pandas as pd
+from pydantic import Field
 
 from ..store import hash_files, hash_text
 from ..types import SAMPLE_COLUMNS, Cohort, MaskReading, Repair, Sample
+from .layout import COHORT
+from .record import Part, Record
+from .scores import Scoring
+
+
+class LeftOut(Part):
+    """An image that a decision leaves out."""
+
+    image: str
+    reason: str
+    who: str
+
+
+class Asked(Part):
+    """What a submission holds, by position of its columns.
+
+    Attributes:
+        none: why there will be no submission; empty where there will be one.
+        sample: the sample submission; empty where there is none.
+        labels: position of a column -> class -> how the column writes it.
+        probabilities: position of a column -> the class whose probability it holds.
+        comma: whether numbers have a decimal comma.
+    """
+
+    none: str = ""
+    sample: str = ""
+    delimiter: str = ","
+    comma: bool = False
+    labels: dict[int, dict[str, str]] = Field(default_factory=dict)
+    probabilities: dict[int, str] = Field(default_factory=dict)
+
+
+class CohortRecord(Record):
+    """``cohort.json``: which images a run learns from, and what was decided about them.
+
+    Attributes:
+        root: the data folder.
+        n_cases: cases of the labelled images.
+        notes: what was guessed or converted, for people.
+        repaired: images whose pixels or masks are repaired.
+        label_by_case: whether a label was given to cases, and not to images.
+        seals: names of the files that seal images of this data folder.
+        scoring: whether images or cases are counted.
+    """
+
+    FILE: ClassVar[str] = COHORT
+
+    root: str
+    layout: str
+    classes: tuple[str, ...]
+    n_labelled: int
+    n_unlabelled: int = 0
+    n_sealed: int = 0
+    n_cases: int
+    notes: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    repaired: tuple[str, ...] = ()
+    label_by_case: bool = False
+    seals: tuple[str, ...] = ()
+    submission: Asked = Asked()
+    scoring: Scoring = Scoring()
 
 
 def hash_cohort(cohort: Cohort, *, memo: Path) -> str:

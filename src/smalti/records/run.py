@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,12 +12,24 @@ import pandas as pd
 
 from ..errors import RunError
 from ..recipe import Recipe, load_recipe
-from ..store import CACHE, hash_text, now_text, read_json, read_table, reading, write_atomic, write_json
+from ..store import CACHE, hash_text, now_text, read_json, read_table, write_atomic
 from ..store.leftovers import remove_leftovers
 from ..types import PREDICTION_COLUMNS
-from .environment import record_environment
+from .environment import Environment, look_at_machine
+from .layout import (
+    AUGMENTATION_PICTURE,
+    CASES,
+    CHECKPOINTS,
+    ENSEMBLE,
+    ENVIRONMENT,
+    FOLDS,
+    INNER,
+    OUT_OF_FOLD,
+    POLICIES,
+    PREDICTIONS,
+    RECIPE,
+)
 
-CASES = "cases.csv"  # image, and the case that the data names, also of images that decisions have left out
 FEW_CASES = 3  # of a class: with fewer there may be none to hold back
 
 
@@ -31,58 +42,43 @@ class RunFolder:
     @property
     def checkpoints(self) -> Path:
         """Folder of the weights."""
-        return self.path / "checkpoints"
+        return self.path / CHECKPOINTS
 
     @property
     def augmentation_picture(self) -> Path:
         """Real tiles as phase ``finetune`` sees them."""
-        return self.path / "figures" / "augmentation.png"
+        return self.path / AUGMENTATION_PICTURE
 
     @property
     def policies(self) -> Path:
         """Folder of the policies of augmentation that folds have learned."""
-        return self.path / "policies"
+        return self.path / POLICIES
 
     @property
     def predictions(self) -> Path:
         """Folder of the prediction tables."""
-        return self.path / "predictions"
+        return self.path / PREDICTIONS
 
     @property
     def recipe_path(self) -> Path:
         """The resolved recipe."""
-        return self.path / "recipe.yaml"
+        return self.path / RECIPE
 
     def read_recipe(self) -> Recipe:
-        """The resolved recipe, which must be the one that the run began with.
+        """Read the resolved recipe, which must be the one that the run began with.
 
         Raises:
             RunError: it was changed or damaged since.
             RecipeError: it is missing, or no recipe.
         """
-        path = self.path / "environment.json"
-        if path.is_file() and self.recipe_path.is_file():
-            with reading(path):
-                began = dict(read_json(path)).get("identity", {}).get("recipe")
-            if began not in (None, hash_text(self.recipe_path.read_text(encoding="utf-8", errors="replace"))):
+        if self.recipe_path.is_file() and (began := Environment.find(self.path)) is not None:
+            text = self.recipe_path.read_text(encoding="utf-8", errors="replace")
+            if began.identity.get("recipe") not in (None, hash_text(text)):
                 raise RunError(
                     f"{self.recipe_path} is not the recipe that this run began with. Fix: bring it back, or give the "
                     "changed recipe to 'smalti run', which makes another run of it"
                 )
         return load_recipe(self.recipe_path)
-
-    def read_classes(self) -> tuple[str, ...]:
-        """The classes in the order of the scores.
-
-        Raises:
-            RunError: ``cohort.json`` is missing or damaged.
-        """
-        path = self.path / "cohort.json"
-        with reading(path):
-            classes = read_json(path, "classes")["classes"]
-            if not isinstance(classes, list) or not classes:
-                raise TypeError("classes are no list of names")
-            return tuple(str(name) for name in classes)
 
     def read_cases(self) -> dict[str, str] | None:
         """Read image -> the case that the data names; None where there is no answer by case.
@@ -102,7 +98,7 @@ class RunFolder:
         Raises:
             RunError: the table is missing or damaged, or lacks rows.
         """
-        return self._read_part("out_of_fold", role="outer")
+        return self._read_part(OUT_OF_FOLD, role="outer")
 
     def read_inner(self) -> pd.DataFrame | None:
         """The predictions of inner images; None where there are none.
@@ -110,9 +106,9 @@ class RunFolder:
         Raises:
             RunError: the table is damaged or lacks rows.
         """
-        if not (self.predictions / "inner.csv").is_file():
+        if not (self.path / INNER).is_file():
             return None
-        table = self._read_part("inner", role="inner")
+        table = self._read_part(INNER, role="inner")
         return table if len(table) else None
 
     def _read_part(self, name: str, *, role: str) -> pd.DataFrame:
@@ -121,12 +117,12 @@ class RunFolder:
         A head that is solved holds back each image that is not outer, so that all of these may be inner; or none of a
         fold, where a class has a single case left to learn from.
         """
-        path, folds = self.predictions / f"{name}.csv", self.path / "folds.csv"
+        path, folds = self.path / name, self.path / FOLDS
         table = read_table(path, *PREDICTION_COLUMNS)
         if not folds.is_file() or (role == "inner" and table.empty):
             return table
         plan = read_table(folds, "seed", "fold", "image", "case", "label", "role")
-        blended = self.predictions / "ensemble.json"
+        blended = self.path / ENSEMBLE
         # Where an ensemble made one network of those of all seeds, seed and fold are none of theirs.
         joined = blended.is_file() and any(row.get("method") == "average_seeds" for row in read_json(blended))
         keys = [] if joined else ["seed", "fold"]
@@ -147,12 +143,6 @@ class RunFolder:
             )
         return table
 
-    def log(self, event: str, **details: Any) -> None:
-        """Append one line to ``events.log``: time, event, details as JSON."""
-        line = json.dumps({"time": now_text(), "event": event, **details}, default=str, ensure_ascii=False)
-        with (self.path / "events.log").open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
-
 
 def _name_images(table: pd.DataFrame, keys: list[str]) -> dict[Any, set[str]]:
     """The images of each seed and fold, or of all together without ``keys``."""
@@ -164,7 +154,7 @@ def open_run(
     path: Path,
     *,
     recipe: Recipe,
-    identity: Mapping[str, Any],
+    identity: Mapping[str, str],
     training: str = "",
     device: Mapping[str, str] | None = None,
     weights: str | None = None,
@@ -184,9 +174,7 @@ def open_run(
     remove_leftovers(path.parent / CACHE, deep=True)
     wanted = {**identity, "recipe": hash_text(recipe.to_yaml())}
     if run.recipe_path.is_file():
-        with reading(path / "environment.json", fix="give this run another --name, or delete the folder"):
-            found = dict(read_json(path / "environment.json")["identity"])
-            read_json(path / "environment.json", "training")
+        found = Environment.read(path).identity
         differing = sorted(k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k))
         if differing:
             raise RunError(
@@ -195,10 +183,12 @@ def open_run(
             )
         return run
     # A start that was cut short leaves the first of the two files.
-    if path.is_dir() and any(p.name != "environment.json" and p.name[0] != "." for p in path.iterdir()):
+    if path.is_dir() and any(p.name != ENVIRONMENT and p.name[0] != "." for p in path.iterdir()):
         raise RunError(f"{path} exists and is not a run folder. Fix: give this run another --name")
     path.mkdir(parents=True, exist_ok=True)
-    started = {"identity": wanted, "training": training, "started": now_text(), "command": sys.argv, "weights": weights}
-    write_json(path / "environment.json", started | {"device": dict(device or {})} | record_environment())
+    Environment(
+        identity=wanted, training=training, started=now_text(), command=tuple(sys.argv), weights=weights,
+        device=dict(device or {}), **look_at_machine().model_dump(),
+    ).write(path)  # fmt: skip
     write_atomic(run.recipe_path, recipe.to_yaml())
     return run

@@ -1,4 +1,4 @@
-"""What several experiments stood on: images, cases, classes, what was left out, what a guess scores."""
+"""The data of several runs: images, cases, classes, images that were left out, chance level."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from ..records.studies.ladder import ChanceLevels
 from .record import RunRecord
 
 
@@ -22,18 +22,8 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
-class Chance:
-    """Macro-F1 without looking: always the most frequent class; guessing by shares with its range."""
-
-    majority: float | None
-    prior: float | None
-    low: float | None
-    high: float | None
-
-
-@dataclass(frozen=True, slots=True)
 class Dataset:
-    """One data set; None is what no file tells.
+    """One data set; None where no file tells it.
 
     Attributes:
         left_out: reason -> images that a decision excluded.
@@ -47,32 +37,44 @@ class Dataset:
     classes: tuple[Share, ...] = ()
     left_out: Mapping[str, int] | None = None
     duplicates: int | None = None
-    chance: Chance | None = None
+    chance: ChanceLevels | None = None
 
 
-def describe_dataset(name: str, record: RunRecord | None, **known: Any) -> Dataset:
-    """A data set from one run on it; ``known`` stands above what the run tells."""
-    found: dict[str, Any] = {}
-    if record is not None and record.cohort is not None:
-        cohort = record.cohort
-        found = {"n_images": cohort["n_labelled"], "n_cases": cohort["n_cases"], "n_unlabelled": cohort["n_unlabelled"]}
-        found["left_out"] = Counter(" ".join(str(row["reason"]).split()) for row in cohort.get("left_out", []))
-    if record is not None and record.samples is not None:
-        found["classes"] = _count_classes(record)
-    if record is not None and record.audit is not None:
-        found["duplicates"] = sum(finding.code.endswith("duplicate") for finding in record.audit.findings)
-    if record is not None and record.scores is not None:
-        found["chance"] = read_chance(record.scores["metrics"]["macro_f1"])
-    return Dataset(name, **(found | {key: value for key, value in known.items() if value is not None}))
-
-
-def read_chance(metric: Mapping[str, Any]) -> Chance:
-    """Chance levels of a metric of scores.json."""
-    return Chance(*(metric.get(f"chance_{key}") for key in ("majority", "prior", "prior_low", "prior_high")))
+def describe_dataset(
+    name: str,
+    record: RunRecord | None,
+    *,
+    n_images: int | None = None,
+    n_cases: int | None = None,
+    chance: ChanceLevels | None = None,
+) -> Dataset:
+    """Return a data set from one run on it; what is given overrides what the run tells."""
+    if record is None:
+        return Dataset(name, n_images, n_cases, chance=chance)
+    cohort, scores = record.cohort, record.scores
+    reasons = Counter(" ".join(row.reason.split()) for row in cohort.left_out) if cohort else None
+    classes: tuple[Share, ...] = ()
+    if record.samples is not None:
+        labelled = record.samples[record.samples["label"] != ""]
+        classes = tuple(
+            Share(str(label), len(rows) / len(labelled), len(rows), rows["case"].nunique())
+            for label, rows in labelled.groupby("label")
+        )
+    duplicates = [f for f in record.audit.findings if f.code.endswith("duplicate")] if record.audit else None
+    return Dataset(
+        name,
+        n_images=n_images if n_images is not None else cohort.n_labelled if cohort else None,
+        n_cases=n_cases if n_cases is not None else cohort.n_cases if cohort else None,
+        n_unlabelled=cohort.n_unlabelled if cohort else None,
+        classes=classes,
+        left_out=reasons,
+        duplicates=None if duplicates is None else len(duplicates),
+        chance=chance or (ChanceLevels.of(scores) if scores else None),
+    )
 
 
 def merge_shares(classes: tuple[Share, ...], shares: Mapping[str, float]) -> tuple[Share, ...]:
-    """Shares as given, with the counts of the same classes where they are known."""
+    """Return shares as given, with the counts of the same classes where they are known."""
     counted = {share.name: share for share in classes}
     return tuple(
         Share(name, value, counted[name].images, counted[name].cases) if name in counted else Share(name, value)
@@ -81,14 +83,5 @@ def merge_shares(classes: tuple[Share, ...], shares: Mapping[str, float]) -> tup
 
 
 def name_folder(path: str) -> str:
-    """Last part of a path as either system writes it."""
+    """Return the last part of a path as either system writes it."""
     return Path(path.replace("\\", "/").rstrip("/")).name or path
-
-
-def _count_classes(record: RunRecord) -> tuple[Share, ...]:
-    assert record.samples is not None
-    labelled = record.samples[record.samples["label"] != ""]
-    return tuple(
-        Share(str(name), len(rows) / len(labelled), len(rows), rows["case"].nunique())
-        for name, rows in labelled.groupby("label")
-    )

@@ -10,7 +10,10 @@ import jinja2
 
 from ..audit import Audit
 from ..records import RunFolder
-from ..store import now_text, read_json, reading, write_atomic
+from ..records.layout import REPORT
+from ..records.studies.learning import LearningResult
+from ..records.studies.search import SearchResult
+from ..store import now_text, reading, write_atomic
 from ..types import Cohort, Decision
 from .blocks import Paragraph, Section
 from .record import RunRecord, read_record
@@ -49,7 +52,7 @@ from .sections.results import (
 from .sections.rules import calibration_section, seal_section
 from .sections.tuning import write_curves_of, write_sensitivity, write_studies, write_worth
 from .sections.units import cases_section
-from .study import Study, gather_runs, read_ladder
+from .subject import Subject, gather_runs, read_ladder
 
 if TYPE_CHECKING:
     from ..logbook import Entry
@@ -78,7 +81,7 @@ SECTIONS: tuple[Callable[[RunRecord], Section], ...] = (
     recipe_section,
     environment_section,
 )
-LADDER_SECTIONS: tuple[Callable[[Study], Section], ...] = (
+LADDER_SECTIONS: tuple[Callable[[Subject], Section], ...] = (
     write_climb,
     write_steps,
     write_failures,
@@ -87,7 +90,7 @@ LADDER_SECTIONS: tuple[Callable[[Study], Section], ...] = (
     write_ladder_method,
     write_settings,
 )
-RUNS_SECTIONS: tuple[Callable[[Study], Section], ...] = (
+RUNS_SECTIONS: tuple[Callable[[Subject], Section], ...] = (
     write_overview,
     write_pairs,
     write_everything,
@@ -120,45 +123,42 @@ def write_ladder_report(folder: Path) -> Path:
     Data and environment are those of the first rung's run folder beside it, if there is one.
 
     Raises:
-        RunError: ladder.json is missing, or it or a run's file is damaged.
+        RunError: the result of the ladder is missing, or it or a file of a run is damaged.
     """
-    with reading(folder / "ladder.json", fix="run the same 'smalti ladder' again, which writes it anew"):
-        study = read_ladder(folder)
-        sections = [write(study) for write in LADDER_SECTIONS]
-    if study.about:
+    subject = read_ladder(folder)
+    sections = [write(subject) for write in LADDER_SECTIONS]
+    if subject.about:
         first = sections[0]
-        sections[0] = Section(first.anchor, first.title, [Paragraph(study.about), *first.blocks])
-    if study.record is not None:
-        sections.insert(5, data_section(study.record))
-    sections.append(environment_section(study.record))
-    return _write_page(folder, study.title, sections, kind="ladder")
+        sections[0] = Section(first.anchor, first.title, [Paragraph(subject.about), *first.blocks])
+    if subject.record is not None:
+        sections.insert(5, data_section(subject.record))
+    sections.append(environment_section(subject.record))
+    return _write_page(folder, subject.title, sections, kind="ladder")
 
 
 def write_runs_report(entries: Sequence[Entry], *, folder: Path, title: str) -> Path:
     """Write ``report.html`` about many runs into ``folder`` and return its path.
 
-    With ``comparison.json`` in the folder the page also holds the paired comparison.
+    With a comparison in the folder the page also holds the pairs.
 
     Raises:
-        RunError: comparison.json is damaged.
+        RunError: the comparison is damaged.
     """
-    study = gather_runs(entries, folder=folder, title=title)
-    return _write_page(folder, title, [write(study) for write in RUNS_SECTIONS], kind="logbook")
+    subject = gather_runs(entries, folder=folder, title=title)
+    return _write_page(folder, title, [write(subject) for write in RUNS_SECTIONS], kind="logbook")
 
 
 def write_tune_report(folder: Path) -> Path:
     """Write ``report.html`` of a search folder and return its path.
 
     Raises:
-        RunError: tune.json is missing or damaged.
+        RunError: the result of the search is missing or damaged.
     """
-    path = folder / "tune.json"
-    with reading(path, fix="run the same 'smalti tune' again, which writes it anew"):
-        result = read_json(path, "about")
-        sections = [write(result) for write in (write_worth, write_sensitivity, write_curves_of, write_studies)]
-    if result["about"]:
+    result = SearchResult.read(folder)
+    sections = [write(result) for write in (write_worth, write_sensitivity, write_curves_of, write_studies)]
+    if result.about:
         first = sections[0]
-        sections[0] = Section(first.anchor, first.title, [Paragraph(result["about"]), *first.blocks])
+        sections[0] = Section(first.anchor, first.title, [Paragraph(result.about), *first.blocks])
     return _write_page(folder, folder.name, sections, kind="search")
 
 
@@ -166,12 +166,10 @@ def write_learn_report(folder: Path) -> Path:
     """Write ``report.html`` of a learning curve's folder and return its path.
 
     Raises:
-        RunError: learn.json is missing or damaged.
+        RunError: the result of the curve is missing or damaged.
     """
-    path = folder / "learn.json"
-    with reading(path, fix="run the same 'smalti learn' again, which writes it anew"):
-        result = read_json(path, "points", "answers")
-        sections = [write_answers(result), write_points(result)]
+    result = LearningResult.read(folder)
+    sections = [write_answers(result), write_points(result)]
     return _write_page(folder, folder.name, sections, kind="learning curve")
 
 
@@ -189,4 +187,4 @@ def _write_page(folder: Path, name: str, sections: Sequence[Section], *, kind: s
     )  # fmt: skip
     template = environment.get_template("page.html")
     page = template.render(name=name, kind=kind, written=now_text(), sections=sections)
-    return write_atomic(folder / "report.html", page)
+    return write_atomic(folder / REPORT, page)

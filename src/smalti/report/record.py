@@ -4,39 +4,63 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ..audit import SUSPECTS_NAME, Audit, read_decisions, read_findings
-from ..errors import RunError
-from ..notation import read_yaml
-from ..records import RunFolder
-from ..store import read_json, read_table, reading
+from ..audit import Audit, read_decisions, read_findings
+from ..records import (
+    CohortRecord,
+    Ensemble,
+    Environment,
+    ExplanationRecord,
+    Plan,
+    Rules,
+    RunFolder,
+    Scores,
+    Stains,
+    UsedTime,
+)
+from ..records.layout import (
+    BY_CASE,
+    DECISIONS,
+    DIVERGED,
+    FINDINGS,
+    FOLDS,
+    HISTORY,
+    MEMBERS,
+    OPERATIONS,
+    OUT_OF_FOLD,
+    SAMPLES,
+    SEAL_SUFFIX,
+    SEALED,
+    SUBMISSION,
+    SUSPECTS,
+)
+from ..records.studies.seal import Seal
+from ..store import read_table, reading
 from ..types import Decision
 
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """The files of a run folder.
+    """The files of a run folder; None where one is not there.
 
     Attributes:
         folder: where they are.
         name: name of the folder.
         recipe: the resolved recipe as YAML text.
         submission: the class that each row says, or finds most probable; None where there is no such table.
-        rules, ensemble, sealed, by_case: files in ``predictions``.
         cases: image -> the case that the data names, where there are answers by case.
         seal: what is sealed of the data folder; lies beside the run.
-        Others: parsed content of the file of the same name.
+        Others: the file of the same name.
     """
 
     folder: Path
     name: str
     recipe: str | None
-    environment: dict[str, Any] | None
-    cohort: dict[str, Any] | None
+    environment: Environment | None
+    cohort: CohortRecord | None
     samples: pd.DataFrame | None
     audit: Audit | None
     suspects: Audit | None
@@ -44,26 +68,26 @@ class RunRecord:
     folds: pd.DataFrame | None
     history: pd.DataFrame | None
     out_of_fold: pd.DataFrame | None
-    scores: dict[str, Any] | None
+    scores: Scores | None
     submission: pd.Series | None
-    rules: list[dict[str, Any]] | None
-    ensemble: list[dict[str, Any]] | None
+    rules: Rules | None
+    ensemble: Ensemble | None
     sealed: pd.DataFrame | None
     by_case: pd.DataFrame | None
     cases: dict[str, str] | None
-    seal: dict[str, Any] | None
-    explanation: dict[str, Any] | None
-    stain: dict[str, Any] | None
+    seal: Seal | None
+    explanation: ExplanationRecord | None
+    stain: Stains | None
     operations: pd.DataFrame | None
     diverged: pd.DataFrame | None
     members: pd.DataFrame | None
-    plan: dict[str, Any] | None
-    clock: dict[str, Any] | None
+    plan: Plan | None
+    clock: UsedTime | None
 
     @property
     def root(self) -> Path | None:
         """The data folder, where known."""
-        return Path(self.cohort["root"]) if self.cohort and "root" in self.cohort else None
+        return None if self.cohort is None else Path(self.cohort.root)
 
 
 def read_record(run: RunFolder) -> RunRecord:
@@ -73,93 +97,71 @@ def read_record(run: RunFolder) -> RunRecord:
         RunError: a file is damaged.
     """
     path = run.path
-    submission = path / "submission.csv"
-    findings = path / "findings.json"
-    cohort = _read_json(path / "cohort.json")
+    cohort = CohortRecord.find(path)
     return RunRecord(
         folder=path,
         name=path.resolve().name,
         recipe=run.recipe_path.read_text(encoding="utf-8") if run.recipe_path.is_file() else None,
-        environment=_read_json(path / "environment.json"),
+        environment=Environment.find(path),
         cohort=cohort,
-        samples=_read_table(path / "samples.csv"),
-        audit=read_findings(findings) if findings.is_file() else None,
-        suspects=read_findings(path / SUSPECTS_NAME) if (path / SUSPECTS_NAME).is_file() else None,
-        decisions=read_decisions(path / "decisions.csv"),
-        folds=_read_table(path / "folds.csv"),
-        history=_read_table(path / "history.csv"),
-        out_of_fold=run.read_out_of_fold() if (run.predictions / "out_of_fold.csv").is_file() else None,
-        scores=_read_json(path / "scores.json", "metrics", "per_class", "interval", "n_images"),
-        submission=_read_submission(submission, cohort),
-        rules=_read_rows(run.predictions / "rules.json"),
-        ensemble=_read_rows(run.predictions / "ensemble.json"),
-        sealed=_read_table(run.predictions / "sealed.csv"),
-        by_case=_read_table(run.predictions / "by_case.csv"),
+        samples=_find_table(path / SAMPLES),
+        audit=read_findings(path / FINDINGS) if (path / FINDINGS).is_file() else None,
+        suspects=read_findings(path / SUSPECTS) if (path / SUSPECTS).is_file() else None,
+        decisions=read_decisions(path / DECISIONS),
+        folds=_find_table(path / FOLDS),
+        history=_find_table(path / HISTORY),
+        out_of_fold=run.read_out_of_fold() if (path / OUT_OF_FOLD).is_file() else None,
+        scores=Scores.find(path),
+        submission=_read_submission(path / SUBMISSION, cohort),
+        rules=Rules.find(path),
+        ensemble=Ensemble.find(path),
+        sealed=_find_table(path / SEALED),
+        by_case=_find_table(path / BY_CASE),
         cases=run.read_cases(),
         seal=_read_seal(path, cohort),
-        explanation=_read_json(path / "explanation.json"),
-        stain=_read_json(path / "stain.json"),
-        operations=_read_table(path / "operations.csv"),
-        diverged=_read_table(path / "diverged.csv"),
-        members=_read_table(path / "members.csv"),
-        plan=_read_plan(path / "plan.yaml"),
-        clock=_read_json(path / "clock.json", "seconds", "peak_memory_gb"),
+        explanation=ExplanationRecord.find(path),
+        stain=Stains.find(path),
+        operations=_find_table(path / OPERATIONS),
+        diverged=_find_table(path / DIVERGED),
+        members=_find_table(path / MEMBERS),
+        plan=Plan.find(path),
+        clock=UsedTime.find(path),
     )
 
 
-def _read_seal(path: Path, cohort: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The seal under which a run was made; of a run before any seal the one that its data folder has now."""
-    if cohort is None or "root" not in cohort:
+def _read_seal(path: Path, cohort: CohortRecord | None) -> Seal | None:
+    """Read the seal under which a run was made; of a run before any seal the one that its data folder has now."""
+    if cohort is None:
         return None
-    names = cohort.get("seals") or [f"{Path(cohort['root']).name}.seal.json"]
-    seal = _read_json(path.resolve().parent / names[0])
-    return seal if seal is None or cohort.get("seals") or seal.get("data", cohort["root"]) == cohort["root"] else None
+    runs = path.resolve().parent
+    if cohort.seals:
+        named = runs / cohort.seals[0]
+        return Seal.read_file(named) if named.is_file() else None
+    plain = runs / f"{Path(cohort.root).name}{SEAL_SUFFIX}"
+    seal = Seal.read_file(plain) if plain.is_file() else None
+    return seal if seal is not None and seal.data == cohort.root else None
 
 
-def _read_submission(path: Path, cohort: dict[str, Any] | None) -> pd.Series | None:
-    """The class of each row, from its columns of labels, else from its columns of probabilities."""
-    if not path.is_file():
+def _read_submission(path: Path, cohort: CohortRecord | None) -> pd.Series | None:
+    """Read the class of each row, from its columns of labels, else from its columns of probabilities."""
+    if cohort is None or not path.is_file():
         return None
-    asked = (cohort or {}).get("submission", {})
+    asked = cohort.submission
     with reading(path):
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, sep=asked.get("delimiter", ","))
-        cells = {str(i): table.iloc[:, i].str.strip() for i in range(table.shape[1])}
-        labels, probabilities = asked.get("labels", {}), asked.get("probabilities", {})
-        if labels:
-            names = list(next(iter(labels.values())))
-            said = {name: np.all([cells[i] == words[name] for i, words in labels.items()], axis=0) for name in names}
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, sep=asked.delimiter)
+        cells = [table.iloc[:, i].str.strip() for i in range(table.shape[1])]
+        if asked.labels:
+            names = list(next(iter(asked.labels.values())))
+            said = {
+                name: np.all([cells[i] == words[name] for i, words in asked.labels.items()], axis=0) for name in names
+            }
             return pd.DataFrame(said).astype(float).idxmax(axis=1)
-        if not probabilities:  # a run of an earlier make
-            return table.iloc[:, -1]
-        shares = pd.DataFrame({name: cells[i].str.replace(",", ".").astype(float) for i, name in probabilities.items()})
-        if len(probabilities) == 1:
+        columns = {name: cells[i].str.replace(",", ".") for i, name in asked.probabilities.items()}
+        shares = pd.DataFrame(columns).astype(float)
+        if len(columns) == 1:
             shares["another"] = 1 - shares.iloc[:, 0]
         return shares.idxmax(axis=1)
 
 
-def _read_plan(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    with reading(path, fix="give the run another --name"):
-        plan = read_yaml(path, kind="plan", fix="")
-        return {key: plan[key] for key in ("choices", "expect", "forecast")}
-
-
-def _read_rows(path: Path) -> list[dict[str, Any]] | None:
-    if not path.is_file():
-        return None
-    rows = read_json(path)
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise RunError(f"{path} is damaged: it holds no list of mappings. Fix: delete it and run the stage again")
-    return rows
-
-
-def _read_json(path: Path, *keys: str) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    with reading(path):
-        return dict(read_json(path, *keys))
-
-
-def _read_table(path: Path) -> pd.DataFrame | None:
+def _find_table(path: Path) -> pd.DataFrame | None:
     return read_table(path) if path.is_file() else None

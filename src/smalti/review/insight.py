@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from ..audit import SUSPECTS_NAME, read_findings
-from ..audit.labels.traces import TRACES_NAME, Trace, read_traces
+from ..audit import read_findings
 from ..errors import RunError
+from ..records import Trace, Traces
+from ..records.layout import FOLDS, HEATMAP, HEATMAPS, SUSPECTS, TRACES, name_heatmap
 from ..store import read_table, reading
 from ..types import Finding
 
@@ -29,15 +30,10 @@ class Insight:
     folds: dict[str, int]
     suspects: tuple[Finding, ...]
 
-    @property
-    def heatmaps(self) -> Path:
-        """Folder of the heat maps."""
-        return self.run / "heatmaps"
-
     def find_heatmap(self, image: str) -> Path | None:
         """The heat map of an image; None where there is none inside the folder of heat maps."""
-        path = self.heatmaps / PurePosixPath(image).with_suffix(".png")
-        inside = path.is_file() and path.resolve().is_relative_to(self.heatmaps.resolve())
+        path = self.run / name_heatmap(image, HEATMAP)
+        inside = path.is_file() and path.resolve().is_relative_to((self.run / HEATMAPS).resolve())
         return path if inside else None
 
 
@@ -51,13 +47,13 @@ def read_insight(run: Path, *, images: Collection[str]) -> Insight:
     Raises:
         RunError: the folder has neither traces nor folds, is damaged, or is about other images.
     """
-    traces = read_traces(run / TRACES_NAME) if (run / TRACES_NAME).is_file() else {}
-    folds = _read_folds(run / "folds.csv") if (run / "folds.csv").is_file() else {}
+    traces = {} if (known := Traces.find(run)) is None else {trace.image: trace for trace in known.images}
+    folds = _read_folds(run / FOLDS) if (run / FOLDS).is_file() else {}
     if not traces and not folds:
-        raise RunError(f"{run} has neither {TRACES_NAME} nor folds.csv. Fix: name a trained run folder")
+        raise RunError(f"{run} has neither {TRACES} nor {FOLDS}. Fix: name a trained run folder")
     if not (traces.keys() | folds.keys()) & set(images):
         raise RunError(f"{run} is about other images. Fix: name a run on this data folder")
-    suspects = read_findings(run / SUSPECTS_NAME).findings if (run / SUSPECTS_NAME).is_file() else ()
+    suspects = read_findings(run / SUSPECTS).findings if (run / SUSPECTS).is_file() else ()
     return Insight(run, traces, folds, suspects)
 
 

@@ -22,6 +22,7 @@ from starlette.routing import Route
 
 from ..errors import DataError, FaultError, SmaltiError
 from ..faults import explain_fault
+from ..records.layout import HEATMAPS
 from ..types import Decision
 from .address import take_address
 from .guard import Guard
@@ -68,7 +69,7 @@ def make_app(session: ReviewSession, token: str, *, port: int | None = None) -> 
     app.state.writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="writer")
     app.state.session = session
     app.state.pictures = Pictures(session.cohort.root, bits={s.path: s.bits for s in session.cohort.samples})
-    app.state.heatmaps = Pictures(session.insight.heatmaps) if session.insight else None
+    app.state.heatmaps = Pictures(session.insight.run / HEATMAPS) if session.insight else None
     return app
 
 
@@ -140,10 +141,11 @@ def _send_state(request: Request) -> Response:
     })  # fmt: skip
 
 
-def _read_news(session: ReviewSession, version: str) -> dict[str, Any]:
+def _read_news(session: ReviewSession, version: str) -> dict[str, object]:
     news = session.news(version)
-    decisions = {image: made and _tell(made) for image, made in news["decisions"].items()}
-    return {**news, "decisions": decisions, "stamp": session.stamp, "changed": session.changed()}
+    decisions = {image: made and _tell(made) for image, made in news.decisions.items()}
+    changed = {"stamp": session.stamp, "changed": session.changed()}
+    return {"at": news.at, "all": news.all, "decisions": decisions, **changed}
 
 
 def _tell(made: Decision) -> dict[str, str]:
@@ -210,7 +212,7 @@ async def _decide(request: Request) -> Response:
         return PlainTextResponse("entry must name this act: 1 to 40 letters, digits or -", 400)
     undone, action = words.pop("undone"), words.pop("action")
 
-    def write() -> dict[str, Any]:
+    def write() -> dict[str, object]:
         if request.url.path == "/undo":
             added = session.undo(undone, entry=entry)
         else:

@@ -8,13 +8,13 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import NamedTuple, cast
 
 from .. import store
 from ..audit import CHECKS, Audit, append_decisions, find_bound_cases, hold_decisions, validate_decisions
-from ..audit.labels.traces import Trace
 from ..audit.repairs import REPAIRS
 from ..errors import DataError
+from ..records import Trace
 from ..types import Action, Cohort, Content, Decision, Finding, Sample
 from .decision_log import UNDO, DecisionLog
 from .insight import Insight
@@ -30,6 +30,14 @@ POSSIBLE: dict[str, tuple[Action, ...]] = {
 }
 POLL_S = 5.0  # shortest time between two looks at the data folder
 POLL_SHARE = 0.02  # largest share of the time that these looks may take
+
+
+class News(NamedTuple):
+    """What changed since a version: the version now; see `DecisionLog.news` for ``all`` and ``decisions``."""
+
+    at: str
+    all: bool
+    decisions: dict[str, Decision | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,14 +123,14 @@ class ReviewSession:
             self._log.follow()
             return {image: made for image, made in self._log.settled.items() if image in self.cards}
 
-    def news(self, version: str) -> dict[str, Any]:
-        """Return the version now (``at``), and ``all`` and ``decisions`` since a version as `DecisionLog.news` does."""
+    def news(self, version: str) -> News:
+        """Return what changed since a version."""
         with self._lock:
             self._log.follow()
             whole, decisions = self._log.news(version)
             # The file may also hold rows about another data folder; those images are not under review.
             mine = {image: made for image, made in decisions.items() if image in self.cards}
-            return {"at": self._log.version, "all": whole, "decisions": mine}
+            return News(self._log.version, whole, mine)
 
     def history(self, image: str) -> list[Decision]:
         """Return the rows about an image that were not undone, the latest last."""

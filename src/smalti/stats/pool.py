@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ..errors import DataError, Problem
 from ..metrics import METRICS
@@ -15,6 +15,16 @@ from ..types import score_columns
 
 SHOWN = 5  # rows named per kind of problem
 SUM_TOLERANCE = 0.02  # scores rounded to two decimals still pass
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fault:
+    """What is wrong with some rows of a prediction table; ``rows`` (n,) says with which."""
+
+    code: str
+    rows: NDArray[np.bool_]
+    message: str
+    fix: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +123,8 @@ def _check_table(table: pd.DataFrame, classes: tuple[str, ...], *, pooled: bool)
         problems.append(Problem("empty-table", "table", "there are no rows.", "write one row per image and seed"))
     elif {"image", "label"} <= set(table):
         filled = fill_columns(table, classes)
-        problems += _find_problems(filled, classes)
-        problems += _find_pool_problems(filled) if pooled else []
+        faults = find_faults(filled, classes) + (_find_pool_faults(filled) if pooled else [])
+        problems += [_describe_fault(fault, filled) for fault in faults]
     if problems:
         kind = "out-of-fold" if pooled else "inner"
         raise DataError(f"the table of {kind} predictions cannot be scored:", problems)
@@ -135,51 +145,60 @@ def fill_columns(table: pd.DataFrame, classes: tuple[str, ...]) -> pd.DataFrame:
     return filled
 
 
-def _find_problems(table: pd.DataFrame, classes: tuple[str, ...]) -> list[Problem]:
+def find_faults(table: pd.DataFrame, classes: tuple[str, ...], *, unscored: bool = False) -> list[Fault]:
+    """Check labels, folds, seeds and scores of a table that `fill_columns` has filled.
+
+    Args:
+        table: it may lack score columns.
+        classes: class names in score order.
+        unscored: whether a row without any score is allowed.
+    """
     columns = [name for name in score_columns(classes) if name in table]
     scores = table[columns].to_numpy(dtype=np.float64)
     numbers = table[["fold", "seed"]].to_numpy(dtype=np.float64)
-    missing = np.isnan(scores).any(axis=1)
+    missing = np.isnan(scores).any(axis=1) & ~(unscored & np.isnan(scores).all(axis=1))
     outside = ~missing & ((scores < 0) | (scores > 1)).any(axis=1)
-    complete = ~missing & ~outside & (len(columns) == len(classes))
-    return _list_problems(table, (
-        ("unknown-label", ~table["label"].isin(classes), "the label is none of the classes.",
-         f"correct it, or leave the row out; the classes are {', '.join(classes)}"),
-        ("fold-or-seed", ~np.isfinite(numbers).all(axis=1) | (numbers % 1 != 0).any(axis=1),
-         "fold or seed is no whole number.", "number them from 0, or drop the column"),
-        ("missing-score", missing, "a score is empty or no number.",
-         "predict these images again, or leave the rows out"),
-        ("score-range", outside, "a score is outside 0 to 1.", "write probabilities (softmax of the outputs)"),
-        ("score-sum", complete & (np.abs(scores.sum(axis=1) - 1) > SUM_TOLERANCE), "the scores do not sum to 1.",
-         "write probabilities (softmax of the outputs)"),
+    complete = ~np.isnan(scores).any(axis=1) & ~outside & (len(columns) == len(classes))
+    return _keep_faults((
+        Fault("unknown-label", ~table["label"].isin(classes).to_numpy(), "the label is none of the classes.",
+              f"correct it, or leave the row out; the classes are {', '.join(classes)}"),
+        Fault("fold-or-seed", ~np.isfinite(numbers).all(axis=1) | (numbers % 1 != 0).any(axis=1),
+              "fold or seed is no whole number.", "number them from 0, or drop the column"),
+        Fault("missing-score", missing, "a score is empty or no number.",
+              "predict these images again, or leave the rows out"),
+        Fault("score-range", outside, "a score is outside 0 to 1.", "write probabilities (softmax of the outputs)"),
+        Fault("score-sum", complete & (np.abs(scores.sum(axis=1) - 1) > SUM_TOLERANCE), "the scores do not sum to 1.",
+              "write probabilities (softmax of the outputs)"),
     ))  # fmt: skip
 
 
-def _find_pool_problems(table: pd.DataFrame) -> list[Problem]:
-    def count_distinct(column: str, by: list[str]) -> pd.Series:
-        return table.groupby(by)[column].transform("nunique")
+def _find_pool_faults(table: pd.DataFrame) -> list[Fault]:
+    def differs(column: str, by: list[str]) -> NDArray[np.bool_]:
+        return np.asarray(table.groupby(by)[column].transform("nunique") > 1)
 
     n_seeds = table["seed"].nunique()
-    return _list_problems(table, (
-        ("repeated-image", table.duplicated(["seed", "image"]), "the image was predicted before in the same seed.",
-         "keep one row per image and seed: the one of its outer fold"),
-        ("image-misses", count_distinct("seed", ["image"]) < n_seeds,
-         f"the image is not predicted in each of the {n_seeds} seeds.", "predict it in every seed, or in none"),
-        ("two-labels", count_distinct("label", ["image"]) > 1, "the image has different labels.", "give it one label"),
-        ("two-cases", count_distinct("case", ["image"]) > 1, "the image has different cases.", "give it one case"),
-        ("leak", count_distinct("fold", ["seed", "case"]) > 1,
-         "images of one case were held out in different folds, so the model had seen the case.",
-         "split by case and predict again"),
+    misses = np.asarray(table.groupby("image")["seed"].transform("nunique") < n_seeds)
+    return _keep_faults((
+        Fault("repeated-image", table.duplicated(["seed", "image"]).to_numpy(),
+              "the image was predicted before in the same seed.",
+              "keep one row per image and seed: the one of its outer fold"),
+        Fault("image-misses", misses, f"the image is not predicted in each of the {n_seeds} seeds.",
+              "predict it in every seed, or in none"),
+        Fault("two-labels", differs("label", ["image"]), "the image has different labels.", "give it one label"),
+        Fault("two-cases", differs("case", ["image"]), "the image has different cases.", "give it one case"),
+        Fault("leak", differs("fold", ["seed", "case"]),
+              "images of one case were held out in different folds, so the model had seen the case.",
+              "split by case and predict again"),
     ))  # fmt: skip
 
 
-def _list_problems(table: pd.DataFrame, checks: Iterable[tuple[str, ArrayLike, str, str]]) -> list[Problem]:
-    """Return one problem for each check that fails, with its first rows."""
-    problems = []
-    for code, wrong, message, fix in checks:
-        rows = np.flatnonzero(np.asarray(wrong, dtype=bool))
-        if rows.size:
-            shown = ", ".join(f"{row + 2} ({table['image'].iloc[row]})" for row in rows[:SHOWN])
-            more = f" and {rows.size - SHOWN} more" if rows.size > SHOWN else ""
-            problems.append(Problem(code, f"line {shown}{more}", message, fix))
-    return problems
+def _keep_faults(faults: Iterable[Fault]) -> list[Fault]:
+    return [fault for fault in faults if fault.rows.any()]
+
+
+def _describe_fault(fault: Fault, table: pd.DataFrame) -> Problem:
+    """Name the first rows with a fault by their lines."""
+    rows = np.flatnonzero(fault.rows)
+    shown = ", ".join(f"{row + 2} ({table['image'].iloc[row]})" for row in rows[:SHOWN])
+    more = f" and {rows.size - SHOWN} more" if rows.size > SHOWN else ""
+    return Problem(fault.code, f"line {shown}{more}", fault.message, fault.fix)

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from .. import images, recipe, records, store
 from ..errors import DataError, RunError
+from ..records.layout import HASHES
 from ..tissue.stainable import Staining, measure_frame
 from ..types import Cohort, Sample
 from .cut import Bag, bound_bag, cut_bag, cut_pieces
@@ -224,7 +225,7 @@ def build_store(
         cohort = exchange_masks(cohort)
     samples = tuple(sorted(cohort.samples, key=lambda s: s.image))
     cache.mkdir(parents=True, exist_ok=True)
-    memo = cache / "hashes.json"
+    memo = cache / HASHES
     hashes = store.hash_files((p for s in samples for p in s.files), memo=memo)
     rows = [
         f"{s.image}|{hashes[s.path]}|{records.identify_mask(s, hashes)}|{s.foreign_mask}|{s.repair or ''}"

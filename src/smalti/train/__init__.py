@@ -4,7 +4,7 @@ from .checkpoints import read_checkpoint
 from .devices import Device, choose_device, describe_cuda, make_fabric
 from .experiment import Experiment, FrozenFeatures, check_parts, freeze
 from .features import Features, compute_features, time_pass
-from .folds import find_dynamics, load_network, tabulate_inner, train_folds, train_split
+from .folds import load_network, tabulate_inner, train_folds, train_split
 from .forward import read_chunks, score_bags
 from .heads import HEADS, fit_heat
 from .maskfeatures import MaskFeatureSource
@@ -28,7 +28,6 @@ __all__ = [
     "choose_device",
     "compute_features",
     "describe_cuda",
-    "find_dynamics",
     "fit_heat",
     "freeze",
     "list_optimisers",

@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 from .. import recipe
 from ..errors import RunError
 from ..models import Backbone, Pooler, hash_weights
+from ..records import FeatureView
+from ..records.layout import FEATURE_VALUES
 from ..samples import StainMaps, apply_transform, iterate_ahead, normalise_tiles, view_transform
-from ..store import build_once, hash_code, hash_text, read_json, reading, write_json
+from ..store import build_once, hash_code, hash_text
 from ..tile import TileStore
 from .devices import choose_device, make_fabric
 
@@ -105,27 +107,25 @@ def compute_features(
 
     def build(folder: Path, view: int) -> None:
         module = fabric.setup_module(backbone.module).eval()
-        with (folder / "features.f32").open("wb") as file:
+        with (folder / FEATURE_VALUES).open("wb") as file:
             for done, values in _embed_view(module, backbone, store, view=view, stains=stains, device=fabric.device):
                 values.tofile(file)
                 if progress is not None:
                     progress(view * tiles + done, views * tiles)
-        write_json(folder / "features.json", {"size": backbone.features, "view": view, "backbone": backbone.name})
+        FeatureView(size=backbone.features, view=view, backbone=backbone.name).write(folder)
 
     folders = [
         build_once(cache / "features" / f"{key}-view{view}", lambda folder, view=view: build(folder, view))  # type: ignore[misc]
         for view in range(views)
     ]
-    about = folders[0] / "features.json"
-    with reading(about, fix=f"delete {folders[0]} and run again"):
-        size = int(read_json(about, "size")["size"])
+    size = FeatureView.read(folders[0]).size
     for folder in folders:
-        wanted, found = tiles * size * 4, (folder / "features.f32").stat().st_size
+        wanted, found = tiles * size * 4, (folder / FEATURE_VALUES).stat().st_size
         if wanted != found:
             raise RunError(
-                f"{folder / 'features.f32'} has {found} bytes, not {wanted}. Fix: delete {folder}, run again"
+                f"{folder / FEATURE_VALUES} has {found} bytes, not {wanted}. Fix: delete {folder}, run again"
             )
-    return Features(tuple(folder / "features.f32" for folder in folders), store, size)
+    return Features(tuple(folder / FEATURE_VALUES for folder in folders), store, size)
 
 
 def time_pass(backbone: Backbone, tile_px: int, train: recipe.Train, *, tiles: int) -> float:

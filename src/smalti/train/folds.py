@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import torch
 
-from ..audit import DYNAMICS_NAME, Dynamics, join_dynamics, write_dynamics
 from ..models import Network
-from ..records import RunFolder
+from ..records import Dynamics, join_dynamics, log_event
+from ..records.layout import (
+    DIVERGED,
+    DYNAMICS,
+    HISTORY,
+    INNER,
+    OPERATIONS,
+    TRIED_HEADS,
+    name_checkpoint,
+    name_dynamics,
+    name_policy,
+)
 from ..samples import parse_policy, write_policy
 from ..store import write_table
 from ..types import HISTORY_COLUMNS, PREDICTION_COLUMNS, Split, score_columns
@@ -29,35 +37,30 @@ def train_folds(experiment: Experiment, *, tell: Tell | None = None) -> None:
     """
     run, splits = experiment.run, experiment.splits
     for split in splits:
-        if not (run.checkpoints / f"{split.name}.safetensors").is_file():
+        if not (run.path / name_checkpoint(split.name)).is_file():
             train_split(experiment, split, tell=tell)
-            run.log("trained", split=split.name)
-    checkpoints = [read_checkpoint(run.checkpoints / f"{split.name}.safetensors") for split in splits]
+            log_event(run.path, "trained", split=split.name)
+    checkpoints = [read_checkpoint(run.path / name_checkpoint(split.name)) for split in splits]
     history = pd.DataFrame([row for c in checkpoints for row in c["history"]], columns=list(HISTORY_COLUMNS))
-    write_table(run.path / "history.csv", history)
-    write_table(run.predictions / "inner.csv", tabulate_inner(experiment))
-    for name, file in (("operations", "operations.csv"), ("diverged", "diverged.csv"), ("tried", "heads.csv")):
+    write_table(run.path / HISTORY, history)
+    write_table(run.path / INNER, tabulate_inner(experiment))
+    for name, file in (("operations", OPERATIONS), ("diverged", DIVERGED), ("tried", TRIED_HEADS)):
         rows = [row for content in checkpoints for row in content.get(name, ())]
         if rows:
             write_table(run.path / file, pd.DataFrame(rows))
     for split, content in zip(splits, checkpoints, strict=True):
         if content.get("policy") is not None:
-            write_policy(run.policies / f"{split.name}.yaml", parse_policy(content["policy"], where=split.name))
-    parts = [path for path in (find_dynamics(run, split) for split in splits) if path.is_file()]
+            write_policy(run.path / name_policy(split.name), parse_policy(content["policy"], where=split.name))
+    parts = [path for path in (run.path / name_dynamics(split.name) for split in splits) if path.is_file()]
     if parts:
-        join_dynamics(parts, run.predictions / DYNAMICS_NAME)
-
-
-def find_dynamics(run: RunFolder, split: Split) -> Path:
-    """Return the path of the dynamics of one fold; there is no file if nothing was watched."""
-    return run.predictions / "folds" / f"dynamics-{split.name}.npz"
+        join_dynamics(parts).write_file(run.path / DYNAMICS)
 
 
 def tabulate_inner(experiment: Experiment) -> pd.DataFrame:
     """Tabulate predictions of the inner images of every fold, as they were when they chose."""
     cohort, tables = experiment.cohort, []
     for split in experiment.splits:
-        content = read_checkpoint(experiment.run.checkpoints / f"{split.name}.safetensors")
+        content = read_checkpoint(experiment.run.path / name_checkpoint(split.name))
         rows = [cohort.labelled[i] for i in content["inner"].numpy()]
         head = [(s.image, s.case, split.fold, split.seed, s.label) for s in rows]
         table = pd.DataFrame(head, columns=list(PREDICTION_COLUMNS))
@@ -89,7 +92,7 @@ def train_split(experiment: Experiment, split: Split, *, tell: Tell | None = Non
             epoch=np.repeat(np.arange(len(logits)), len(names)),
             logits=torch.cat(logits).float().numpy(),
         )
-        write_dynamics(find_dynamics(experiment.run, split), dynamics)
+        dynamics.write_file(experiment.run.path / name_dynamics(split.name))
     content = {
         "weights": dict(weights),
         "history": [row for part in passes for row in part.history],
@@ -104,7 +107,7 @@ def train_split(experiment: Experiment, split: Split, *, tell: Tell | None = Non
     }
     if first.augmentation is not None:
         content |= first.augmentation.describe(split)
-    write_checkpoint(experiment.run.checkpoints / f"{split.name}.safetensors", content)
+    write_checkpoint(experiment.run.path / name_checkpoint(split.name), content)
     for path in experiment.run.checkpoints.glob(f"{split.name}.*.progress"):
         path.unlink()
 
@@ -112,7 +115,7 @@ def train_split(experiment: Experiment, split: Split, *, tell: Tell | None = Non
 def load_network(experiment: Experiment, split: Split) -> Network:
     """Load the trained network of one fold, in eval mode."""
     network = build_network(experiment, seed=0)
-    weights = read_checkpoint(experiment.run.checkpoints / f"{split.name}.safetensors")["weights"]
+    weights = read_checkpoint(experiment.run.path / name_checkpoint(split.name))["weights"]
     if any(name.startswith("backbone.") for name in weights):
         open_backbone(experiment, network)
         network.load_state_dict(weights)

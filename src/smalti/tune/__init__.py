@@ -2,10 +2,10 @@
 
 import optuna
 
-from .search import Search
-from .space import Space, list_spaces, load_space
+from ..records.studies.search import Search
+from .space import Space, load_space
 from .tuning import tune_recipe
 
-__all__ = ["Search", "Space", "list_spaces", "load_space", "tune_recipe"]
+__all__ = ["Search", "Space", "load_space", "tune_recipe"]
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # a line for every trial would bury what smalti says

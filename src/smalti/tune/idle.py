@@ -1,7 +1,7 @@
 """Knobs of a space that cannot matter on this data: all their values make the same function.
 
-Whatever such a knob is called for, only luck can make its trials differ. So it is left out before the search, with its
-reason; what no rule here knows is left to the test of `sensitivity` and to the curves.
+Only luck can make the trials of such a knob differ, so it is removed before the search, and the reason is said. Knobs
+that no rule here knows are tested by `sensitivity` and by the curves.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..errors import RecipeError
 from ..recipe import STEPPED, STEPS, Recipe
 from ..registry import read_options
 from .space import Knob, Space
-from .trial import Bench
+from .trial import TrialRunner
 
 if TYPE_CHECKING:
     from ..train import Experiment
@@ -33,42 +33,42 @@ GRID = ("tile.overlap_frac", "tile.min_coverage", "tile.min_tiles", "tile.max_ti
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Where some knobs do nothing.
+    """A condition under which some knobs do nothing.
 
     Attributes:
         knobs: their names, or sections of them.
-        holds: whether a recipe gives them no say; it must for every recipe that the search can turn to.
+        holds: whether they do nothing in a recipe; it must hold for every recipe that the search can try.
     """
 
     knobs: tuple[str, ...]
-    holds: Callable[[Recipe, Bench], bool]
+    holds: Callable[[Recipe, TrialRunner], bool]
     reason: str
 
 
-def _prepare(recipe: Recipe, bench: Bench) -> Experiment:
-    """The tiles and the backbone of a recipe; what else it turns changes neither."""
-    model = bench.plan.model.model_copy(update={"backbone": recipe.model.backbone})
-    return bench.prepare(bench.plan.model_copy(update={"tile": recipe.tile, "model": model}))
+def _prepare(recipe: Recipe, runner: TrialRunner) -> Experiment:
+    """Prepare the tiles and the backbone of a recipe; its other knobs change neither."""
+    model = runner.untuned.model.model_copy(update={"backbone": recipe.model.backbone})
+    return runner.prepare(runner.untuned.model_copy(update={"tile": recipe.tile, "model": model}))
 
 
-def _has_one_tile(recipe: Recipe, bench: Bench) -> bool:
-    return bool(np.diff(_prepare(recipe, bench).store.starts).max(initial=0) == 1)
+def _has_one_tile(recipe: Recipe, runner: TrialRunner) -> bool:
+    return bool(np.diff(_prepare(recipe, runner).store.starts).max(initial=0) == 1)
 
 
-def _has_no_mask(recipe: Recipe, bench: Bench) -> bool:
-    return all(sample.mask_path is None for sample in bench.ground.cohort.samples)
+def _has_no_mask(recipe: Recipe, runner: TrialRunner) -> bool:
+    return all(sample.mask_path is None for sample in runner.ground.cohort.samples)
 
 
-def _pools_nothing(recipe: Recipe, bench: Bench) -> bool:
+def _pools_nothing(recipe: Recipe, runner: TrialRunner) -> bool:
     from ..models import POOLERS, keeps_single
 
     options = read_options(recipe.model.pooler_options)
     return keeps_single(POOLERS.build(recipe.model.pooler, 8, 2, **options), features=8) and _has_one_tile(
-        recipe, bench
+        recipe, runner
     )
 
 
-def _learns_no_pooler(recipe: Recipe, bench: Bench) -> bool:
+def _learns_no_pooler(recipe: Recipe, runner: TrialRunner) -> bool:
     from ..models import POOLERS
 
     return not POOLERS.build(recipe.model.pooler, 8, 2, **read_options(recipe.model.pooler_options)).learns
@@ -76,8 +76,8 @@ def _learns_no_pooler(recipe: Recipe, bench: Bench) -> bool:
 
 def _list_rules() -> Iterator[Rule]:
     yield Rule(UNREAD, lambda r, b: True, "no trial reads it")
-    yield Rule(("train.transfer",), lambda r, b: r.train.transfer.epochs == 0, "phase transfer is left out")
-    yield Rule(("train.finetune",), lambda r, b: r.train.finetune.epochs == 0, "phase finetune is left out")
+    yield Rule(("train.transfer",), lambda r, b: r.train.transfer.epochs == 0, "phase transfer is skipped")
+    yield Rule(("train.finetune",), lambda r, b: r.train.finetune.epochs == 0, "phase finetune is skipped")
     solved = "the head is solved, not learned in steps"
     steps = tuple(f"train.transfer.{name}" for name in STEPPED)
     yield Rule(steps, lambda r, b: r.model.head != STEPS, solved)
@@ -112,19 +112,25 @@ def _list_rules() -> Iterator[Rule]:
     yield Rule(("tile.within", "tile.outside", "tile.other_masks"), _has_no_mask, "no image has a mask")
 
 
-def find_idle_knobs(space: Space, bench: Bench, settings: tuple[str, ...]) -> dict[str, str]:
-    """Knob -> why all its values make the same function on this data, whatever the other knobs are turned to."""
+def find_idle_knobs(space: Space, runner: TrialRunner, settings: tuple[str, ...]) -> dict[str, str]:
+    """Return knob -> why all its values make the same function on this data, whatever the other knobs are."""
     reachable = [space.build_recipe({}, settings)]
     for knob in space.knobs:
         reachable += turn_knob(space, knob, settings)
     idle: dict[str, str] = {}
     for rule in _list_rules():
-        named = [knob.knob for knob in space.knobs if _is_named(knob.knob, rule)]
-        if named and all(rule.holds(recipe, bench) for recipe in reachable):
+        named = [
+            name
+            for name in space.names
+            if any(name in (part, f"{part}_options") or name.startswith(f"{part}.") for part in rule.knobs)
+        ]
+        if named and all(rule.holds(recipe, runner) for recipe in reachable):
             idle |= {name: rule.reason for name in named if name not in idle}
+    # Where several knobs decide how tiles are cut, one by itself tells nothing.
+    alone = sum(name.startswith("tile.") or name == "model.backbone" for name in space.names) == 1
     for knob in space.knobs:
-        if knob.knob.startswith("tile.") and knob.knob not in idle and not _is_gated(space):
-            stores = [_prepare(recipe, bench).store for recipe in turn_knob(space, knob, settings)]
+        if alone and knob.knob.startswith("tile.") and knob.knob not in idle:
+            stores = [_prepare(recipe, runner).store for recipe in turn_knob(space, knob, settings)]
             same = {store.key for store in stores}
             if knob.knob in GRID:
                 same = {str((store.starts.tolist(), store.positions.tolist())) for store in stores}
@@ -134,7 +140,7 @@ def find_idle_knobs(space: Space, bench: Bench, settings: tuple[str, ...]) -> di
 
 
 def find_idle_trials(trials: pd.DataFrame, space: Space, *, steps: Sequence[str]) -> list[str]:
-    """Knobs that alone tell some trials apart, and never their scores; chance may make `LEAST_TWINS` pairs equal."""
+    """Return the knobs in which alone some trials differ, but never their scores; `LEAST_TWINS` pairs may be chance."""
     idle = []
     for name in space.names:
         others = ["study", *(other for other in space.names if other != name)]
@@ -145,17 +151,8 @@ def find_idle_trials(trials: pd.DataFrame, space: Space, *, steps: Sequence[str]
     return idle
 
 
-def _is_named(knob: str, rule: Rule) -> bool:
-    return any(knob in (name, f"{name}_options") or knob.startswith(f"{name}.") for name in rule.knobs)
-
-
-def _is_gated(space: Space) -> bool:
-    """Whether another knob decides how tiles are cut, so that one knob by itself tells nothing."""
-    return sum(knob.knob.startswith("tile.") or knob.knob == "model.backbone" for knob in space.knobs) > 1
-
-
 def turn_knob(space: Space, knob: Knob, settings: tuple[str, ...]) -> list[Recipe]:
-    """The recipe with each value of one knob; those that fit only beside other values are left out."""
+    """Return the recipe with each value of one knob; values that are only valid together with others are skipped."""
     turned = []
     for value in knob.list_values():
         with suppress(RecipeError):

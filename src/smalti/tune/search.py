@@ -12,8 +12,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import optuna
@@ -24,47 +23,27 @@ from optuna.trial import TrialState
 
 from ..errors import RunError
 from ..recipe import Recipe
+from ..records.layout import JOURNAL, TRIAL_RUNS
+from ..records.studies.search import KnobValue, Search
 from ..types import Split
 from ..workflow import Listener
 from .space import Space
-from .trial import UNFIT, Bench
+from .trial import UNFIT, TrialRunner
 
-Sampler = Literal["tpe", "random", "grid"]
 WHOLE = "all"  # the study on all cases
 STUDIES_SHARE = 0.6  # of the minutes, where there are curves too
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)  # all but what was killed
 
 
-@dataclass(frozen=True, slots=True)
-class Search:
-    """How a search goes.
-
-    Attributes:
-        sampler: ``tpe`` (Bergstra et al. 2011), ``random``, or ``grid``: every combination of the knobs' values.
-        trials: of each study; a grid ends where it is complete.
-        minutes: for all studies together, evenly shared, and for the curves after them (`STUDIES_SHARE`); None gives
-            all the time that they want. The outer folds are always scored.
-        folds: inner folds in which a trial is scored.
-        prune: whether a trial that is behind after the first inner folds ends there (successive halving, Jamieson &
-            Talwalkar 2016).
-    """
-
-    sampler: Sampler = "tpe"
-    trials: int = 30
-    minutes: float | None = None
-    folds: int = 3
-    prune: bool = True
-
-
 class Halving(optuna.pruners.BasePruner):
-    """Ends a trial that is not in the better half after 2, 3, 5, 9... inner folds (Jamieson & Talwalkar 2016).
+    """End a trial that is not in the better half after 2, 3, 5, 9... inner folds (Jamieson & Talwalkar 2016).
 
     Its rivals are trials that ended. Optuna's own counts what was killed too, so that a search that was killed would
     end other trials than one that was not.
     """
 
     def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
-        """Whether the trial ends after the fold that it reported last."""
+        """Return whether the trial ends after the fold that it reported last."""
         step = trial.last_step
         if not step or step & (step - 1):  # not a power of two
             return False
@@ -76,16 +55,16 @@ class Halving(optuna.pruners.BasePruner):
 
 @dataclass
 class Studies:
-    """All studies of a search, kept in one file that a later call goes on from."""
+    """All studies of a search, kept in one journal that a later call continues."""
 
     space: Space
     search: Search
-    bench: Bench
+    runner: TrialRunner
     settings: tuple[str, ...]
     listener: Listener
 
     def run(self, splits: tuple[Split, ...], *, images: int, deadline: float) -> dict[str, optuna.Study]:
-        """One study for each outer fold, and one on all ``images`` labelled images.
+        """Run one study for each outer fold, and one on all ``images`` labelled images.
 
         ``deadline`` is on the clock of `time.monotonic`.
         """
@@ -103,19 +82,19 @@ class Studies:
             ended = study.get_trials(deepcopy=False, states=ENDED)
             grid = self._list_missing(ended) if self.search.sampler == "grid" else []
             total = len(ended) + len(grid) if self.search.sampler == "grid" else self.search.trials
-            # A study without a trial would choose nothing, so time that has run out is stretched by one.
+            # At least one trial is run even if the time is up: a study without a trial chooses nothing.
             if len(ended) >= total or (ended and time.monotonic() >= until):
                 return study
-            # Drawn from the trials before it and from nothing else, so that a search that was killed goes on to the
+            # The seed follows from the number of trials so far, so that a search that was killed continues with the
             # trials that it would have had.
             study.sampler = self._build_sampler(seed, drawn=len(ended))
             if grid and not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-                study.enqueue_trial(grid[0])
+                study.enqueue_trial(dict(grid[0]))
             study.optimize(lambda trial: self._score(trial, images, study=name), n_trials=1)
             self.listener.tell(f"search {name}", len(ended) + 1, total)
 
-    def _list_missing(self, ended: Iterable[optuna.trial.FrozenTrial]) -> list[dict[str, Any]]:
-        """Combinations of a grid that are to be tried."""
+    def _list_missing(self, ended: Iterable[optuna.trial.FrozenTrial]) -> list[Mapping[str, KnobValue]]:
+        """Return the combinations of a grid that were not tried yet."""
         tried = [trial.params for trial in ended]
         combinations = product(*(knob.list_values() for knob in self.space.knobs))
         return [v for c in combinations if (v := dict(zip(self.space.names, c, strict=True))) not in tried]
@@ -125,7 +104,7 @@ class Studies:
         score = 0.0
         try:
             recipe = self.build_recipe(values)
-            for step, score in enumerate(self.bench.try_recipe(recipe, images, name=f"{study}-{trial.number}")):
+            for step, score in enumerate(self.runner.try_recipe(recipe, images, name=f"{study}-{trial.number}")):
                 trial.report(score, step)
                 # After the last fold there is nothing left to save.
                 if step + 1 < self.search.folds and trial.should_prune():
@@ -136,19 +115,22 @@ class Studies:
         return score
 
     def build_recipe(self, values: Mapping[str, Any]) -> Recipe:
-        """The recipe of a trial: its split is that of the inner folds."""
+        """Return the recipe of a trial, with the split of the inner folds."""
         recipe = self.space.build_recipe(values, self.settings)
         split = recipe.split.model_copy(update={"folds": self.search.folds, "seeds": recipe.split.seeds[:1]})
         return recipe.model_copy(update={"split": split})
 
     def _open(self, name: str) -> optuna.Study:
-        """A study as the journal has it; what was not ended there is drawn again.
+        """Open a study of the journal; trials that did not end are drawn again.
 
         Raises:
             RunError: the journal is damaged.
         """
-        path = self.bench.folder / "trials.journal"
-        _end_line(path)
+        path = self.runner.folder / JOURNAL
+        if path.is_file():
+            with path.open("rb+") as file:  # a full disk or a power cut may have left half a line
+                content = file.read()
+                file.truncate(content.rfind(b"\n") + 1)
         try:
             storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
             study = optuna.create_study(
@@ -157,26 +139,17 @@ class Studies:
             )  # fmt: skip
             for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
                 study.tell(trial.number, state=TrialState.FAIL)
-                shutil.rmtree(self.bench.folder / "trials" / f"{name}-{trial.number}", ignore_errors=True)
+                shutil.rmtree(self.runner.folder / TRIAL_RUNS / f"{name}-{trial.number}", ignore_errors=True)
         except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:  # of optuna's reader
             raise RunError(f"{path} is damaged: {error!r}. Fix: delete it; the search then begins anew") from None
         return study
 
     def _build_sampler(self, seed: int, *, drawn: int) -> optuna.samplers.BaseSampler:
-        """A sampler that goes on after ``drawn`` trials, and does not draw them anew."""
+        """Return a sampler that continues after ``drawn`` trials."""
         seed = int(np.random.SeedSequence([seed, drawn]).generate_state(1)[0])
-        if self.search.sampler != "tpe":  # of a grid nothing is left to draw
+        if self.search.sampler != "tpe":  # a grid is not drawn
             return optuna.samplers.RandomSampler(seed=seed)
         return optuna.samplers.TPESampler(seed=seed, n_startup_trials=max(5, self.search.trials // 4))
-
-
-def _end_line(path: Path) -> None:
-    """Take half a line off the end of a journal, which a full disk or a power cut left."""
-    if not path.is_file():
-        return
-    with path.open("rb+") as file:
-        content = file.read()
-        file.truncate(content.rfind(b"\n") + 1)
 
 
 def _suggest(trial: optuna.Trial, name: str, kind: optuna.distributions.BaseDistribution) -> Any:
@@ -189,9 +162,9 @@ def _suggest(trial: optuna.Trial, name: str, kind: optuna.distributions.BaseDist
 
 
 def tabulate_trials(studies: Mapping[str, optuna.Study], names: Iterable[str], *, folds: int) -> pd.DataFrame:
-    """Trials of all studies: ``study``, ``number``, ``state``, ``value``, ``seconds``, ``error`` of one without a
-    score, a column for each knob, and the score after each inner fold, ``after_1`` to ``after_<folds>``; empty where
-    the trial had ended."""
+    """Return the trials of all studies: ``study, number, state, value, seconds``, ``error`` of a trial without a score,
+    a column for each knob, and the score after each inner fold, ``after_1`` to ``after_<folds>``; empty after the
+    trial ended."""
     names, steps = tuple(names), name_steps(folds)
     rows = [
         {
@@ -211,5 +184,5 @@ def tabulate_trials(studies: Mapping[str, optuna.Study], names: Iterable[str], *
 
 
 def name_steps(folds: int) -> tuple[str, ...]:
-    """Columns of the scores after each of so many inner folds."""
+    """Return the columns of the scores after each inner fold."""
     return tuple(f"after_{step + 1}" for step in range(folds))

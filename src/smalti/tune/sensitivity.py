@@ -1,21 +1,18 @@
 """Which knobs move the score by more than luck, from a table of trials.
 
 Importance is the share of the variance that fANOVA gives to a knob (Hutter et al. 2014, as optuna computes it). Whether
-it is real is asked by permutation: what least squares explains by the knob beyond all others, with choices as steps and
-ranges straight and bent, must be more than nearly always where the residuals of the others are dealt out anew to the
-trials (Freedman & Lane 1983). p-values are corrected for the number of knobs (Holm 1979). A knob that acts only
-together with another is not found in that way; the curves show it.
+it is real is tested by permutation of residuals (Freedman & Lane 1983): what least squares explains by the knob beyond
+all others, with choices as steps and ranges as lines and parabolas. p-values are corrected for the number of knobs
+(Holm 1979). A knob that acts only together with another is not found in that way; the curves show it.
 
-Trials that a search ended early count, with the score that they had plus what trials that went on gained from there:
-those that were finished alone were chosen by their scores, and a knob that ends its trials would not be among them.
+Trials that ended early count with the score that they had plus what the others gained from there on. Without them,
+trials would be selected by their scores, and a knob that ends its trials early would not be seen.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import combinations, pairwise
-from typing import Any
 
 import numpy as np
 import optuna
@@ -24,6 +21,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from sklearn.ensemble import ExtraTreesRegressor
 
+from ..records.studies.search import Effect, Interaction, KnobValue
 from ..stats import adjust_holm
 from .space import Space
 
@@ -37,38 +35,8 @@ LEAST_TRIALS = 20  # fewer say nothing about several knobs
 Matrix = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
-class Effect:
-    """What turning one knob does.
-
-    Attributes:
-        knob: its name.
-        importance: share of the variance between trials, 0 to 1.
-        reach: distance between the best and the worst mean score along it, all else as the trials had it.
-        p_value: of no effect, corrected.
-    """
-
-    knob: str
-    importance: float
-    reach: float
-    p_value: float
-
-
-@dataclass(frozen=True, slots=True)
-class Interaction:
-    """Share of the variance between trials that two knobs explain together and neither alone, 0 to 1.
-
-    The numerator of H squared (Friedman & Popescu 2008) over the variance of all trials. Over what the pair explains,
-    as in the paper, pairs that do nothing come first, since of nothing any noise is a large share.
-    """
-
-    first: str
-    second: str
-    strength: float
-
-
 def level_scores(trials: pd.DataFrame, *, steps: Sequence[str]) -> pd.DataFrame:
-    """Trials with at least one score, and ``value`` as if each had been scored on all inner folds.
+    """Return the trials with at least one score, with ``value`` as if each had been scored on all inner folds.
 
     Args:
         trials: as `tabulate_trials` gives them.
@@ -88,9 +56,9 @@ def level_scores(trials: pd.DataFrame, *, steps: Sequence[str]) -> pd.DataFrame:
 
 
 def measure_effects(trials: pd.DataFrame, space: Space, *, seed: int = 0) -> list[Effect]:
-    """The effects of all knobs, surest first, and of equally sure ones the largest.
+    """Return the effects of all knobs: smallest p-value first, then the largest effect.
 
-    Where a search has drawn its trials near the best of them, shares of the variance put luck before real knobs.
+    They are not sorted by importance: where trials crowd near the best one, luck has large shares of the variance.
 
     Args:
         trials: one row each: a column for every knob, ``value`` (larger is better), and ``study``: trials of
@@ -103,14 +71,14 @@ def measure_effects(trials: pd.DataFrame, space: Space, *, seed: int = 0) -> lis
     forest = _fit(matrix, values, seed=seed)
     reach = {name: float(np.ptp(_average_along(forest, matrix, columns[name])[1])) for name in space.names}
     effects = [
-        Effect(name, importances[name], reach[name], float(p))
+        Effect(knob=name, importance=importances[name], reach=reach[name], p_value=float(p))
         for name, p in zip(space.names, find_p_values(trials, space, seed=seed), strict=True)
     ]
     return sorted(effects, key=lambda e: (e.p_value, -e.importance, e.knob))
 
 
 def find_p_values(trials: pd.DataFrame, space: Space, *, seed: int = 0) -> list[float]:
-    """p-value of each knob of the space having no effect of its own, corrected; arguments as in `measure_effects`."""
+    """Return the p-value of no effect of each knob of the space, corrected; arguments as in `measure_effects`."""
     matrix, columns = encode_trials(trials, space)
     curves = {name: _curve(matrix, columns[name]) for name in space.names}
     studies = np.unique(trials["study"].astype(str), return_inverse=True)[1].astype(np.int64)
@@ -124,7 +92,11 @@ def find_p_values(trials: pd.DataFrame, space: Space, *, seed: int = 0) -> list[
 
 
 def measure_interactions(trials: pd.DataFrame, space: Space, *, seed: int = 0) -> list[Interaction]:
-    """Every pair of knobs, strongest first; arguments as in `measure_effects`."""
+    """Return every pair of knobs, strongest first; arguments as in `measure_effects`.
+
+    The strength is the numerator of H squared (Friedman & Popescu 2008) over the variance of all trials. Over what the
+    pair explains, as in the paper, pairs without an effect would come first: noise is a large share of nothing.
+    """
     matrix, columns = encode_trials(trials, space)
     values = _center(trials)
     forest = _fit(matrix, values, seed=seed)
@@ -134,12 +106,13 @@ def measure_interactions(trials: pd.DataFrame, space: Space, *, seed: int = 0) -
     for first, second in combinations(space.names, 2):
         both = _predict_average(forest, matrix, [*columns[first], *columns[second]])
         rest = float(((both - alone[first] - alone[second]) ** 2).sum())
-        found.append(Interaction(first, second, min(1.0, rest / spread) if spread > 0 else 0.0))
+        strength = min(1.0, rest / spread) if spread > 0 else 0.0
+        found.append(Interaction(first=first, second=second, strength=strength))
     return sorted(found, key=lambda i: (-i.strength, i.first, i.second))
 
 
 def encode_trials(trials: pd.DataFrame, space: Space) -> tuple[Matrix, dict[str, list[int]]]:
-    """Trials as numbers (n, columns), and the columns of each knob: logarithms of rates, one column for each choice."""
+    """Return trials as numbers (n, columns), and the columns of each knob: logs of rates, one for each choice."""
     parts: list[Matrix] = []
     columns: dict[str, list[int]] = {}
     for knob in space.knobs:
@@ -155,7 +128,7 @@ def encode_trials(trials: pd.DataFrame, space: Space) -> tuple[Matrix, dict[str,
 
 
 def _center(trials: pd.DataFrame) -> Matrix:
-    """Scores less the mean of their study: one outer fold is harder than another whatever the knobs."""
+    """Return scores less the mean of their study: outer folds differ in difficulty."""
     return np.asarray(trials["value"] - trials.groupby("study")["value"].transform("mean"), dtype=np.float64)
 
 
@@ -169,16 +142,16 @@ def _measure_importances(trials: pd.DataFrame, space: Space, *, seed: int) -> di
     study = optuna.create_study(direction="maximize", storage=optuna.storages.InMemoryStorage())
     distributions = space.describe_distributions()
     for row in trials.to_dict("records"):
-        params: dict[str, Any] = {name: row[name] for name in space.names}
+        params: dict[str, KnobValue] = {name: row[name] for name in space.names}
         study.add_trial(optuna.create_trial(params=params, distributions=distributions, value=row["value"]))
     found = optuna.importance.FanovaImportanceEvaluator(seed=seed).evaluate(study)
     return {name: float(found.get(name, 0.0)) for name in space.names}
 
 
 def _test_knob(own: Matrix, rest: Matrix, values: Matrix, studies: NDArray[np.int64], *, seed: int) -> float:
-    """p-value of a knob having no effect, given what the others and the studies explain.
+    """Return the p-value of no effect of a knob, given what the others and the studies explain.
 
-    Partial F of least squares; its distribution from residuals that are dealt out anew inside each study.
+    Partial F of least squares; its distribution comes from residuals permuted inside each study.
 
     Args:
         own: columns of the knob, of which ``rest`` may explain a part.
@@ -191,7 +164,7 @@ def _test_knob(own: Matrix, rest: Matrix, values: Matrix, studies: NDArray[np.in
     residuals = values - known @ (known.T @ values)
     spread = float((residuals**2).sum())
     if not extra.shape[1] or freedom < LEAST_FREEDOM or spread < LEAST_SPREAD**2:
-        return 1.0  # never turned apart from the others, too few trials for so many knobs, or nothing varies
+        return 1.0  # it moves only with others, there are too few trials, or nothing varies
     rng = np.random.default_rng(seed)
     dealt = np.repeat(residuals[:, None], PERMUTATIONS, axis=1)
     for study in np.unique(studies):
@@ -203,14 +176,14 @@ def _test_knob(own: Matrix, rest: Matrix, values: Matrix, studies: NDArray[np.in
 
 
 def _span(columns: Matrix) -> Matrix:
-    """An orthonormal basis (n, rank) of what columns span."""
+    """Return an orthonormal basis (n, rank) of the span of columns."""
     scale = np.linalg.norm(columns, axis=0)
     basis, strength, _ = np.linalg.svd(columns / np.where(scale > LEAST_SPREAD, scale, np.inf), full_matrices=False)
     return np.asarray(basis[:, strength > 1e-6])
 
 
 def _curve(matrix: Matrix, columns: Sequence[int]) -> Matrix:
-    """Columns of a knob as least squares takes them: choices as they are, a range by rank, straight and bent."""
+    """Return the columns of a knob for least squares: choices as they are, a range as its rank and that squared."""
     if len(columns) > 1:
         return matrix[:, list(columns)]
     ranks = stats.rankdata(matrix[:, columns[0]])
@@ -219,7 +192,7 @@ def _curve(matrix: Matrix, columns: Sequence[int]) -> Matrix:
 
 
 def _predict_average(forest: ExtraTreesRegressor, matrix: Matrix, columns: list[int]) -> Matrix:
-    """For each trial, what the forest expects with these columns as it had them, averaged over all others; mean 0."""
+    """Return the partial dependence (Friedman 2001) of each trial on these columns, less its mean."""
     settings, where = np.unique(matrix[:, columns], axis=0, return_inverse=True)
     means = np.array([_predict_with(forest, matrix, columns, setting) for setting in settings])
     expected = means[where.reshape(-1)]
@@ -227,7 +200,7 @@ def _predict_average(forest: ExtraTreesRegressor, matrix: Matrix, columns: list[
 
 
 def _average_along(forest: ExtraTreesRegressor, matrix: Matrix, columns: list[int]) -> tuple[Matrix, Matrix]:
-    """Distinct settings of a knob and the mean score that the forest expects of each (Friedman 2001)."""
+    """Return the distinct settings of a knob and the partial dependence of each (Friedman 2001)."""
     settings = np.unique(matrix[:, columns], axis=0)
     return settings, np.array([_predict_with(forest, matrix, columns, setting) for setting in settings])
 

@@ -1,4 +1,4 @@
-"""What a search may turn: knobs of the recipe with ranges or choices."""
+"""What a search may change: knobs of the recipe with ranges or choices."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ import yaml
 from pydantic import Field, model_validator
 
 from ..errors import RecipeError
-from ..recipe import Recipe, Section, list_documents, load_document, load_recipe
-
-Value = float | int | bool | str
+from ..recipe import Recipe, Section, load_document, load_recipe
+from ..records.studies.search import KnobValue
 
 
 class Knob(Section):
@@ -23,10 +22,10 @@ class Knob(Section):
     knob: str = Field(description="section.knob, as --set")
     low: float | None = Field(None, description="least value of a range")
     high: float | None = Field(None, description="greatest value of a range")
-    log: bool = Field(False, description="whether factors count, as for rates, and not differences")
+    log: bool = Field(False, description="whether the range is logarithmic, as for rates")
     whole: bool = Field(False, description="whole numbers only")
     steps: int = Field(4, ge=2, description="values of a range in a grid, and on a curve")
-    choices: tuple[Value, ...] = Field((), description="values instead of a range")
+    choices: tuple[KnobValue, ...] = Field((), description="values instead of a range")
 
     @model_validator(mode="after")
     def _check(self) -> Knob:
@@ -38,7 +37,7 @@ class Knob(Section):
         return self
 
     def describe_distribution(self) -> optuna.distributions.BaseDistribution:
-        """The knob as optuna draws it."""
+        """Return how optuna draws the knob."""
         if self.choices:
             return optuna.distributions.CategoricalDistribution(self.choices)
         assert self.low is not None
@@ -47,8 +46,8 @@ class Knob(Section):
             return optuna.distributions.IntDistribution(round(self.low), round(self.high), log=self.log)
         return optuna.distributions.FloatDistribution(self.low, self.high, log=self.log)
 
-    def list_values(self) -> list[Value]:
-        """Values for a grid, or for a curve: the choices, or ``steps`` of the range, evenly in its measure."""
+    def list_values(self) -> list[KnobValue]:
+        """Return the values for a grid or a curve: the choices, or ``steps`` even steps of the range."""
         if self.choices:
             return list(self.choices)
         assert self.low is not None
@@ -62,7 +61,7 @@ class Space(Section):
     """A space file."""
 
     about: str = Field("", description="what the search asks")
-    preset: str = Field("quick", description="preset or recipe file that is turned")
+    preset: str = Field("quick", description="preset or recipe file whose knobs are changed")
     settings: tuple[str, ...] = Field((), alias="set", description="on top of it, for all trials")
     knobs: tuple[Knob, ...] = Field(min_length=1)
 
@@ -76,26 +75,21 @@ class Space(Section):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The knobs' names."""
+        """Names of the knobs."""
         return tuple(knob.knob for knob in self.knobs)
 
     def describe_distributions(self) -> dict[str, optuna.distributions.BaseDistribution]:
-        """Each knob as optuna draws it."""
+        """Return how optuna draws each knob."""
         return {knob.knob: knob.describe_distribution() for knob in self.knobs}
 
     def build_recipe(self, values: Mapping[str, Any], settings: tuple[str, ...] = ()) -> Recipe:
-        """The recipe with its knobs turned; ``settings`` lie below them.
+        """Return the recipe with knobs at these values; they override ``settings``.
 
         Raises:
             RecipeError: a value that does not fit, alone or with the others.
         """
         turned = [f"{name}={yaml.safe_dump(value).splitlines()[0]}" for name, value in values.items()]
         return load_recipe(self.preset, settings=[*self.settings, *settings, *turned])
-
-
-def list_spaces() -> tuple[str, ...]:
-    """Names of the spaces that ship with smalti."""
-    return list_documents("space")
 
 
 def load_space(source: str | Path) -> Space:

@@ -1,4 +1,4 @@
-"""One trial: a recipe learned and scored inside the cases that an outer fold leaves for choosing."""
+"""One trial: a recipe trained and scored on the cases that an outer fold leaves for choosing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from ..evaluate import average_cases
 from ..metrics import METRICS
 from ..recipe import Recipe
 from ..records import RunFolder
-from ..store import hash_text
+from ..records.layout import OUTER_RUNS, PREPARED, TRIAL_RUNS, name_checkpoint
+from ..store import CACHE, hash_text
 from ..types import Cohort, Split, score_columns
 from ..workflow import SILENT, Ground, Listener
 from ..workflow.prepare.policies import check_policy
@@ -28,29 +29,29 @@ from ..workflow.prepare.units import settle_unit
 if TYPE_CHECKING:
     from ..train import Experiment
 
-UNFIT = (RecipeError, PartError, DivergenceError)  # values that fit alone and not together, or that learn nothing
+UNFIT = (RecipeError, PartError, DivergenceError)  # values that do not fit together, or that learn nothing
 
 
 @dataclass
-class Bench:
-    """Where recipes are tried: one data folder, whose tiles and features all trials share.
+class TrialRunner:
+    """Trains and scores recipes on one data folder; all trials share its tiles and features.
 
     Attributes:
         runs: folder of all runs; its cache is used.
         folder: of the search, inside ``runs``.
-        plan: the untuned recipe, whose folds are the outer ones.
+        untuned: the recipe of the space with no knob turned; its folds are the outer ones.
     """
 
     ground: Ground
     runs: Path
     folder: Path
-    plan: Recipe
+    untuned: Recipe
     listener: Listener = SILENT
     prepared: dict[str, Experiment] = field(default_factory=dict)
 
     def count(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Take a prediction table as the plan's scores count it: as it is, or its means by case."""
-        if settle_unit(self.ground, self.plan).unit == "image":
+        """Return a prediction table by the unit that scores: by image as it is, by case its means."""
+        if settle_unit(self.ground, self.untuned).unit == "image":
             return table
         return average_cases(table, self.ground.cases, classes=self.ground.cohort.classes)
 
@@ -59,32 +60,32 @@ class Bench:
 
         Recipes that differ only in how they learn share tiles and features.
         """
-        plan = resolve_plan(recipe.model_copy(update={"split": self.plan.split}), listener=SILENT)
+        settled = resolve_plan(recipe.model_copy(update={"split": self.untuned.split}), listener=SILENT)
         # Features are needed by phases that are there at all, in the views that they want.
-        phases = [getattr(plan.train, name).epochs > 0 for name in ("transfer", "finetune")]
-        shared = (plan.train.transfer.views, plan.train.device, plan.train.precision)
-        key = f"{plan.model_dump_json(exclude={'train'})}{phases}{shared}"
-        if key in self.prepared:  # what `prepare` looks at in the recipe it is given, it has not seen in this one
-            self._check(plan, self.prepared[key])
+        phases = [getattr(settled.train, name).epochs > 0 for name in ("transfer", "finetune")]
+        shared = (settled.train.transfer.views, settled.train.device, settled.train.precision)
+        key = f"{settled.model_dump_json(exclude={'train'})}{phases}{shared}"
+        if key in self.prepared:  # `prepare` has checked another recipe, not this one
+            self._check(settled, self.prepared[key])
         else:
-            name = f"{self.folder.relative_to(self.runs)}/prepared/{hash_text(plan.to_yaml())[:8]}"
-            self.prepared[key] = prepare(self.ground, plan, runs=self.runs, name=name, listener=self.listener)
-        return replace(self.prepared[key], recipe=plan)
+            name = f"{self.folder.relative_to(self.runs)}/{PREPARED}/{hash_text(settled.to_yaml())[:8]}"
+            self.prepared[key] = prepare(self.ground, settled, runs=self.runs, name=name, listener=self.listener)
+        return replace(self.prepared[key], recipe=settled)
 
-    def _check(self, plan: Recipe, experiment: Experiment) -> None:
-        """What a recipe must hold whoever prepared for it: parts that work, a policy that no scored image chose."""
+    def _check(self, recipe: Recipe, experiment: Experiment) -> None:
+        """Check that the parts of a recipe work and that no scored image chose its augmentation policy."""
         from ..train import check_parts
 
-        check_parts(plan)
-        check_policy(plan, self.ground, experiment.splits, digests=experiment.digests)
+        check_parts(recipe)
+        check_policy(recipe, self.ground, experiment.splits, digests=experiment.digests)
 
     def check_choices(self, recipes: Iterable[Recipe]) -> None:
-        """See whether recipes can be learned at all, so that a slip is told before the search and not inside it.
+        """Check that recipes can be trained at all, so that a mistake is reported before the search begins.
 
         Raises:
-            RecipeError: what is wrong, all at once.
+            RecipeError: everything that is wrong.
         """
-        experiment = self.prepare(self.plan)
+        experiment = self.prepare(self.untuned)
         faults: list[str] = []
         for recipe in recipes:
             try:
@@ -95,12 +96,12 @@ class Bench:
             raise RecipeError("\n".join(["the space does not fit:", *dict.fromkeys(faults)]))
 
     def try_recipe(self, recipe: Recipe, images: NDArray[np.int64], *, name: str) -> Iterator[float]:
-        """Macro-F1 of the folds inside some labelled images, pooled over those done so far, one after another.
+        """Yield macro-F1 after each inner fold of some labelled images, pooled over the folds so far.
 
         Args:
             recipe: its ``split`` says how many inner folds and which seeds.
-            images: positions of the labelled images that may be looked at; no other label is.
-            name: of the trial's own folder, which is gone afterwards.
+            images: positions of the labelled images that may be seen.
+            name: of the trial's own folder, which is deleted at the end.
         """
         from ..predict import predict_outer
         from ..samples import split_cases
@@ -108,13 +109,13 @@ class Bench:
 
         whole = self.prepare(recipe)
         cohort = restrict_cohort(whole.cohort, images)
-        path = self.folder / "trials" / name
-        shutil.rmtree(path, ignore_errors=True)  # of a search that was killed: half a trial is no trial
+        path = self.folder / TRIAL_RUNS / name
+        shutil.rmtree(path, ignore_errors=True)  # left by a search that was killed
         path.mkdir(parents=True)
         splits = split_cases(cohort, recipe.split)
         tables: list[pd.DataFrame] = []
         try:
-            experiment = refold(whole, cohort, splits, run_folder=RunFolder(path), cache=self.runs / "cache")
+            experiment = refold(whole, cohort, splits, run_folder=RunFolder(path), cache=self.runs / CACHE)
             for split in splits:
                 train_split(experiment, split)
                 tables.append(predict_outer(replace(experiment, splits=(split,))))
@@ -123,28 +124,28 @@ class Bench:
             shutil.rmtree(path, ignore_errors=True)
 
     def score_outer(self, recipe: Recipe, split: Split, *, name: str) -> pd.DataFrame:
-        """Out-of-fold table of one outer fold by a recipe that was chosen without it; continued where it was cut."""
+        """Return the out-of-fold table of an outer fold by a recipe that was chosen without it."""
         from ..predict import predict_outer
         from ..train import train_split
 
         experiment = self.prepare(recipe)
         # A later call with more trials may choose another recipe for this fold.
-        path = self.folder / "outer" / f"{name}-{hash_text(experiment.recipe.to_yaml())[:8]}"
+        path = self.folder / OUTER_RUNS / f"{name}-{hash_text(experiment.recipe.to_yaml())[:8]}"
         path.mkdir(parents=True, exist_ok=True)
         experiment = replace(experiment, run=RunFolder(path), splits=(split,))
-        if not (experiment.run.checkpoints / f"{split.name}.safetensors").is_file():
+        if not (path / name_checkpoint(split.name)).is_file():
             train_split(experiment, split)
         return predict_outer(experiment)
 
 
 def restrict_cohort(cohort: Cohort, images: NDArray[np.int64]) -> Cohort:
-    """The cohort with only some labelled images, and with no others."""
+    """Return the cohort with some of its labelled images and nothing else."""
     labelled = tuple(cohort.labelled[i] for i in images)
     return replace(cohort, labelled=labelled, unlabelled=(), sealed=())
 
 
 def score_table(table: pd.DataFrame, classes: tuple[str, ...]) -> float:
-    """Macro-F1 of a prediction table, pooled by seed and averaged over seeds."""
+    """Return macro-F1 of a prediction table, pooled by seed and averaged over seeds."""
     position = {name: i for i, name in enumerate(classes)}
     scores = [
         METRICS.find("macro_f1").build(

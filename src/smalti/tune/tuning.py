@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import optuna
@@ -19,22 +17,26 @@ from ..errors import RecipeError, RunError
 from ..evaluate import score_units
 from ..logbook.seal import find_seal
 from ..project import RUNS
-from ..recipe import Recipe, settle_choices
+from ..recipe import settle_choices
+from ..records import Influence
+from ..records.layout import RECIPE, TRIALS, name_prediction
+from ..records.scores import HEADLINE
+from ..records.studies.search import CurvePoint, Effect, IdleKnob, KnobRange, OuterScores, Search, SearchResult, Study
 from ..stats import pool_predictions
-from ..store import hash_text, now_text, write_atomic, write_json, write_table
+from ..store import CACHE, hash_text, now_text, write_atomic, write_table
 from ..store.leftovers import remove_leftovers
 from ..types import Split
-from ..workflow import SILENT, Ground, Listener
-from ..workflow.comparison import tabulate_comparison
-from ..workflow.decisions.influence import describe_given, read_influence
+from ..workflow import SILENT, Listener
+from ..workflow.comparison import compare_pools
+from ..workflow.decisions.influence import describe_given
 from ..workflow.prepare.preparation import identify
 from ..workflow.prepare.units import settle_unit
-from .curves import COLUMNS, find_idle, judge_flatness, measure_noise, trace_curves
+from .curves import find_idle, judge_flatness, measure_noise, trace_curves
 from .idle import find_idle_knobs, find_idle_trials, turn_knob
-from .search import STUDIES_SHARE, WHOLE, Search, Studies, name_steps, tabulate_trials
-from .sensitivity import LEAST_TRIALS, LEVEL, Effect, level_scores, measure_effects, measure_interactions
+from .search import STUDIES_SHARE, WHOLE, Studies, name_steps, tabulate_trials
+from .sensitivity import LEAST_TRIALS, LEVEL, level_scores, measure_effects, measure_interactions
 from .space import Space, load_space
-from .trial import Bench
+from .trial import TrialRunner
 
 SETTLED = ("backbone", "head", "embedding")  # knobs of the model whose auto is settled for all trials
 CURVE_SEEDS = 3
@@ -51,21 +53,21 @@ def tune_recipe(
     curve_seeds: int = CURVE_SEEDS,
     skip_problems: bool = False,
     listener: Listener = SILENT,
-) -> tuple[Path, dict[str, Any]]:
-    """Search a space on a data folder; an interrupted search goes on where it was.
+) -> tuple[Path, SearchResult]:
+    """Search a space on a data folder; an interrupted search continues where it was.
 
     Args:
         data: the data folder.
         space: name of a built-in space, or a space file.
-        search: how; by default 30 trials of TPE for each study.
+        search: sampler and number of trials; by default 30 trials of TPE for each study.
         settings: ``section.knob=value`` for all trials, below the space's knobs.
         runs: folder of all runs; the search has its own folder in it.
-        curve_seeds: trainings at each point of a curve; 0 draws none. Points for which ``search.minutes`` left no time
-            are measured by a later call.
-        skip_problems: leave out images with problems.
+        curve_seeds: trainings at each point of a curve; 0 draws none. A later call measures the points for which
+            ``search.minutes`` left no time.
+        skip_problems: skip images with problems.
 
     Returns:
-        The search's folder and the content of its ``tune.json``; ``recipe.yaml`` there is the tuned recipe.
+        The folder of the search and its result; ``recipe.yaml`` there is the tuned recipe.
 
     Raises:
         RecipeError: the space does not fit together; before anything is run.
@@ -75,34 +77,38 @@ def tune_recipe(
     search = search or Search()
     chosen = load_space(space)
     settings = _settle(chosen, settings, listener=listener)
-    plan = chosen.build_recipe({}, settings)
+    untuned = chosen.build_recipe({}, settings)
     if not data.is_dir():
         raise RunError(f"no data folder at {data}. Fix: check the path, or 'smalti demo' to draw one")
     ground = workflow.inspect_ground(
-        data, recipe=plan, decisions_path=workflow.find_decisions(data, runs=runs, listener=listener),
-        seal_path=find_seal(data, runs=runs), cache=runs / "cache",
+        data, recipe=untuned, decisions_path=workflow.find_decisions(data, runs=runs, listener=listener),
+        seal_path=find_seal(data, runs=runs), cache=runs / CACHE,
         problems="skip" if skip_problems else "refuse", listener=listener,
     )  # fmt: skip
-    asked = hash_text(chosen.model_dump_json(), plan.to_yaml(), str(search.folds), search.sampler)
-    name = f"{data.resolve().name}-tune-{Path(space).stem}-{hash_text(asked, *_identify(ground, runs))[:6]}"
-    bench = Bench(ground, runs, runs / name, plan, listener)
-    bench.folder.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(bench.folder, deep=True)
-    splits = bench.prepare(plan).splits
-    bench.check_choices(_list_choices(chosen, settings))
-    chosen, idle = _leave_out_idle(chosen, bench, settings)
-    studies = Studies(chosen, search, bench, settings, listener)
+    asked = hash_text(chosen.model_dump_json(), untuned.to_yaml(), str(search.folds), search.sampler)
+    stands_on = [value for _, value in sorted(identify(ground, cache=runs / CACHE).items())]
+    name = f"{data.resolve().name}-tune-{Path(space).stem}-{hash_text(asked, *stands_on)[:6]}"
+    runner = TrialRunner(ground, runs, runs / name, untuned, listener)
+    runner.folder.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(runner.folder, deep=True)
+    splits = runner.prepare(untuned).splits
+    choices = []
+    for knob in chosen.knobs:
+        for value in knob.choices:
+            with suppress(RecipeError):  # choices that are only valid together with another knob are skipped
+                choices.append(chosen.build_recipe({knob.knob: value}, settings))
+    runner.check_choices(choices)
+    chosen, idle = _remove_idle(chosen, runner, settings)
+    studies = Studies(chosen, search, runner, settings, listener)
     started, seconds = time.monotonic(), float("inf") if search.minutes is None else 60 * search.minutes
     share = STUDIES_SHARE if curve_seeds > 0 else 1.0
     found = studies.run(splits, images=len(ground.cohort.labelled), deadline=started + share * seconds)
-    result = _conclude(
-        studies, found, idle, splits=splits, plan=plan, curve_seeds=curve_seeds, deadline=started + seconds
-    )
-    return bench.folder, result
+    result = _conclude(studies, found, idle, splits=splits, curve_seeds=curve_seeds, deadline=started + seconds)
+    return runner.folder, result
 
 
 def _settle(space: Space, settings: tuple[str, ...], *, listener: Listener) -> tuple[str, ...]:
-    """The settings with what ``auto`` stands for in all trials alike, which is said; the knobs lie above them."""
+    """Return the settings with a value for each ``auto``, the same for all trials; the values are said."""
     plain = space.build_recipe({}, settings)
     turned = [recipe for knob in space.knobs for recipe in turn_knob(space, knob, settings)]
     (settled, *_), notes = settle_choices([plain, *turned])
@@ -112,11 +118,11 @@ def _settle(space: Space, settings: tuple[str, ...], *, listener: Listener) -> t
     return (*settings, *(f"model.{name}={after}" for name, (before, after) in found.items() if after != before))
 
 
-def _leave_out_idle(space: Space, bench: Bench, settings: tuple[str, ...]) -> tuple[Space, dict[str, str]]:
-    """The space without knobs that can do nothing on this data, and why, which is said."""
-    idle = find_idle_knobs(space, bench, settings)
+def _remove_idle(space: Space, runner: TrialRunner, settings: tuple[str, ...]) -> tuple[Space, dict[str, str]]:
+    """Return the space without knobs that can do nothing on this data, and why; the reasons are said."""
+    idle = find_idle_knobs(space, runner, settings)
     for name, reason in idle.items():
-        bench.listener.say(f"{name} is left out of the search: {reason}, so that its values are one function here")
+        runner.listener.say(f"{name} is left out of the search: {reason}, so that its values are one function here")
     left = tuple(knob for knob in space.knobs if knob.knob not in idle)
     if not left:
         raise RecipeError(
@@ -126,107 +132,81 @@ def _leave_out_idle(space: Space, bench: Bench, settings: tuple[str, ...]) -> tu
     return space.model_copy(update={"knobs": left}), idle
 
 
-def _list_choices(space: Space, settings: tuple[str, ...]) -> Iterator[Recipe]:
-    """The recipe with each choice of each knob, one at a time; such as need another knob's help are left out."""
-    for knob in space.knobs:
-        for value in knob.choices:
-            with suppress(RecipeError):
-                yield space.build_recipe({knob.knob: value}, settings)
-
-
-def _identify(ground: Ground, runs: Path) -> list[str]:
-    return [value for _, value in sorted(identify(ground, cache=runs / "cache").items())]
-
-
 def _conclude(
     studies: Studies,
     found: dict[str, optuna.Study],
     idle: dict[str, str],
     *,
     splits: tuple[Split, ...],
-    plan: Recipe,
     curve_seeds: int,
     deadline: float,
-) -> dict[str, Any]:
-    """Score what was chosen on the folds that did not choose, measure the knobs, write it all down."""
-    bench, space = studies.bench, studies.space
+) -> SearchResult:
+    """Score the chosen recipes on the folds that did not choose, measure the knobs, write everything."""
+    runner, space, steps = studies.runner, studies.space, name_steps(studies.search.folds)
     best = {name: _choose(name, study) for name, study in found.items()}
-    outer = _score_outer(studies, best, splits=splits, plan=plan)
+    outer = _score_outer(studies, best, splits=splits)
     trials = tabulate_trials(found, space.names, folds=studies.search.folds)
-    write_table(bench.folder / "trials.csv", trials)
-    done = level_scores(trials, steps=name_steps(studies.search.folds))
+    write_table(runner.folder / TRIALS, trials)
+    done = level_scores(trials, steps=steps)
     enough = len(done) >= LEAST_TRIALS
     final = best[WHOLE].params
-    recipe = space.build_recipe(final, studies.settings)
-    write_atomic(bench.folder / "recipe.yaml", recipe.to_yaml())
-    curves = _trace(studies, final, seeds=curve_seeds, deadline=deadline)
+    write_atomic(runner.folder / RECIPE, space.build_recipe(final, studies.settings).to_yaml())
+    curves = None
+    if curve_seeds > 0:
+        curves = trace_curves(
+            runner, studies.build_recipe, space=space, around=final, seeds=curve_seeds,
+            listener=studies.listener, deadline=deadline,
+        )  # fmt: skip
     flat = judge_flatness(curves) if curves is not None else {}
     same = [] if curves is None else find_idle(curves)
-    same += find_idle_trials(done, space, steps=name_steps(studies.search.folds))
+    same += find_idle_trials(done, space, steps=steps)
     idle = dict.fromkeys(same, "every value had the very same scores, all else equal") | idle
     inner = float(np.mean([best[split.name].value for split in splits]))
-    result = {
-        "about": space.about,
-        "finished": now_text(),
-        "search": asdict(studies.search),
-        "knobs": [knob.model_dump(mode="json") for knob in space.knobs],
-        "studies": [
-            {"study": name, "trials": int((trials["study"] == name).sum()), "value": t.value, "params": t.params}
-            for name, t in best.items()
-        ],
-        "outer": outer,
-        "inner": inner,
-        "optimism": inner - outer["rows"][1]["metrics"]["macro_f1"]["value"],
-        "effects": _judge(measure_effects(done, space), flat, idle) if enough else None,
-        "idle": [{"knob": name, "reason": reason} for name, reason in idle.items()],
-        "n_trials": len(done),
-        "n_complete": int((trials["state"] == "complete").sum()),
-        "n_unscored": len(trials) - len(done),
-        "interactions": [asdict(i) for i in measure_interactions(done, space)] if enough else None,
-        "curves": None if curves is None else _list_points(curves),
-        "noise": None if curves is None else measure_noise(curves),
-        "curve_points": curve_seeds * sum(len(knob.list_values()) for knob in space.knobs),
-        "least_trials": LEAST_TRIALS,
-    }
-    write_json(bench.folder / "tune.json", result)
-    from ..report import write_tune_report  # drawing is dear to import
+    result = SearchResult(
+        about=space.about,
+        finished=now_text(),
+        search=studies.search,
+        knobs=tuple(KnobRange(**knob.model_dump()) for knob in space.knobs),
+        studies=tuple(
+            Study(study=name, trials=int((trials["study"] == name).sum()), value=trial.value, params=trial.params)
+            for name, trial in best.items()
+        ),
+        outer=outer,
+        inner=inner,
+        optimism=inner - (outer.rows[1].metrics[HEADLINE].value or 0.0),
+        effects=tuple(_judge(measure_effects(done, space), flat, idle)) if enough else None,
+        idle=tuple(IdleKnob(knob=name, reason=reason) for name, reason in idle.items()),
+        n_trials=len(done),
+        n_complete=int((trials["state"] == "complete").sum()),
+        n_unscored=len(trials) - len(done),
+        interactions=tuple(measure_interactions(done, space)) if enough else None,
+        curves=None if curves is None else tuple(CurvePoint.model_validate(row) for row in curves.to_dict("records")),
+        noise=None if curves is None else measure_noise(curves),
+        curve_points=curve_seeds * sum(len(knob.list_values()) for knob in space.knobs),
+        least_trials=LEAST_TRIALS,
+    )
+    result.write(runner.folder)
+    from ..report import write_tune_report  # matplotlib is slow to import
 
-    write_tune_report(bench.folder)
+    write_tune_report(runner.folder)
     return result
 
 
-def _trace(studies: Studies, final: dict[str, Any], *, seeds: int, deadline: float) -> pd.DataFrame | None:
-    """The curve of each knob about the final recipe; None where none is asked for."""
-    if seeds <= 0:
-        return None
-    return trace_curves(
-        studies.bench, studies.build_recipe, space=studies.space, around=final, seeds=seeds,
-        listener=studies.listener, deadline=deadline,
-    )  # fmt: skip
+def _judge(effects: list[Effect], flat: dict[str, float], idle: Collection[str]) -> list[Effect]:
+    """Return the effects of knobs that can have one, with the p-values of the curves.
 
-
-def _list_points(curves: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as JSON has them: nothing in the place of what is no number."""
-    scores = [None if np.isnan(score) else score for score in curves["score"]]
-    values = zip(curves["knob"], curves["value"], curves["seed"], scores, strict=True)
-    return [dict(zip(COLUMNS, row, strict=True)) for row in values]
-
-
-def _judge(effects: list[Effect], flat: dict[str, float], idle: Collection[str]) -> list[dict[str, Any]]:
-    """Effects of knobs that can have one, with what the curves say: real where either test says so.
-
-    Each is corrected for all knobs; where both are asked each gets half of `LEVEL`.
+    A knob is real where either test says so. Each is corrected for all knobs; with both, each gets half of `LEVEL`.
     """
     level = LEVEL / 2 if flat else LEVEL
     return [
-        asdict(e) | {"curve_p": flat.get(e.knob), "real": min(e.p_value, flat.get(e.knob, 1.0)) < level}
+        e.model_copy(update={"curve_p": flat.get(e.knob), "real": bool(min(e.p_value, flat.get(e.knob, 1.0)) < level)})
         for e in effects
         if e.knob not in idle
     ]
 
 
 def _choose(name: str, study: optuna.Study) -> optuna.trial.FrozenTrial:
-    """The trial with the best inner score; of equals the first."""
+    """Return the trial with the best inner score, the first of equals."""
     complete = [t for t in study.get_trials(deepcopy=False) if t.state is TrialState.COMPLETE]
     if not complete:
         errors = [t.user_attrs["error"] for t in study.get_trials(deepcopy=False) if "error" in t.user_attrs]
@@ -238,27 +218,30 @@ def _choose(name: str, study: optuna.Study) -> optuna.trial.FrozenTrial:
 
 
 def _score_outer(
-    studies: Studies, best: dict[str, optuna.trial.FrozenTrial], *, splits: tuple[Split, ...], plan: Recipe
-) -> dict[str, Any]:
-    """Untuned and tuned recipes on the outer folds, as `tabulate_comparison` gives it; the chance level with it."""
+    studies: Studies, best: dict[str, optuna.trial.FrozenTrial], *, splits: tuple[Split, ...]
+) -> OuterScores:
+    """Score the untuned and the tuned recipe of each outer fold on it, and compare them."""
+    runner, untuned = studies.runner, studies.runner.untuned
     tables: dict[str, list[pd.DataFrame]] = {UNTUNED: [], TUNED: []}
     for number, split in enumerate(splits):
         tuned = studies.space.build_recipe(best[split.name].params, studies.settings)
-        for name, recipe in ((UNTUNED, plan), (TUNED, tuned)):
-            tables[name].append(studies.bench.score_outer(recipe, split, name=name))
+        for name, recipe in ((UNTUNED, untuned), (TUNED, tuned)):
+            tables[name].append(runner.score_outer(recipe, split, name=name))
         studies.listener.tell("outer folds", number + 1, len(splits))
-    bench, whole = studies.bench, {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()}
+    whole = {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()}
     for name, table in whole.items():
-        write_table(bench.folder / "predictions" / f"{name}.csv", table)
-    classes, scoring = bench.ground.cohort.classes, settle_unit(bench.ground, plan)
-    counted = {name: bench.count(table) for name, table in whole.items()}
-    pools = {name: pool_predictions(table, classes=classes) for name, table in counted.items()}
-    changed = read_influence(bench.prepare(plan).run.path).describe()
+        write_table(runner.folder / name_prediction(name), table)
+    classes, confidence = runner.ground.cohort.classes, untuned.evaluate.confidence
+    pools = {name: pool_predictions(runner.count(table), classes=classes) for name, table in whole.items()}
+    changed = Influence.read(runner.prepare(untuned).run.path).describe()
     given = dict.fromkeys(pools, describe_given(changed, None)) if changed else {}
-    comparison = tabulate_comparison(pools, confidence=plan.evaluate.confidence, given=given)
+    comparison = compare_pools(pools, confidence=confidence, given=given)
     scores = score_units(
-        whole[TUNED], scoring, classes=classes, cases=bench.ground.cases, confidence=plan.evaluate.confidence
+        whole[TUNED], settle_unit(runner.ground, untuned), classes=classes, cases=runner.ground.cases,
+        confidence=confidence,
+    )  # fmt: skip
+    about = {"unit": scores.unit, "unit_reason": scores.unit_reason, "n_images": scores.n_images}
+    beside = {key: one.headline for key in ("by_image", "by_case") if (one := getattr(scores, key)) is not None}
+    return OuterScores(
+        **(dict(comparison) | about | beside), interval=scores.interval, chance=scores.headline.chance_prior
     )
-    counts = {key: scores[key] for key in ("unit", "unit_reason", "n_images", "interval")}
-    beside = {key: scores[key]["metrics"]["macro_f1"] for key in ("by_image", "by_case") if key in scores}
-    return comparison | counts | beside | {"chance": scores["metrics"]["macro_f1"]["chance_prior"]}

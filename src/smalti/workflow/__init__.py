@@ -5,7 +5,7 @@ a stage whose files are there is not done again.
 """
 
 from ..project import RUNS
-from .comparison import compare_sources, open_seal
+from .comparison import compare_sources
 from .decisions.belonging import find_decisions
 from .explaining.explain import describe_explanation, explain_run
 from .listening import SILENT, Listener
@@ -15,6 +15,7 @@ from .prepare.ground import Ground, inspect_ground, restrict_decisions
 from .prepare.preparation import prepare
 from .reporting import report_audit, report_on
 from .stages import Result, evaluate_run, evaluate_table, reopen, report_run, run, run_on, train_run
+from .unsealing import open_seal
 
 __all__ = [
     "RUNS",

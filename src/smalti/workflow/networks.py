@@ -5,17 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..audit import EMBEDDINGS_NAME, write_embeddings
 from ..errors import RecipeError
 from ..recipe import Recipe
-from ..records import RunFolder
+from ..records import Embeddings, RunFolder, log_stage
+from ..records.layout import DIVERGED, EMBEDDINGS
 from ..store import read_table
 from .listening import SILENT, Listener
 from .portfolio.blending import choose_calibration, submit
 from .prepare.ground import Ground
 from .prepare.policies import warn_of_operations
 from .prepare.preparation import prepare
-from .staging import stage
 
 if TYPE_CHECKING:
     from ..train import Experiment
@@ -34,7 +33,7 @@ def train_networks(ground: Ground, plan: Recipe, *, runs: Path, name: str | None
     if plan.portfolio.members is not None:
         raise RecipeError("a portfolio is trained member by member. Fix: 'smalti run', or --set portfolio.members=null")
     experiment = prepare(ground, plan, runs=runs, name=name, listener=listener)
-    with stage(experiment.run, "train"):
+    with log_stage(experiment.run.path, "train"):
         train_folds(experiment, tell=listener.tell)
     warn_of_divergence(experiment.run, listener=listener)
     warn_of_operations(experiment.run, listener=listener)
@@ -43,13 +42,13 @@ def train_networks(ground: Ground, plan: Recipe, *, runs: Path, name: str | None
 
 def warn_of_divergence(run: RunFolder, *, listener: Listener) -> None:
     """Say where weights stopped being numbers."""
-    path = run.path / "diverged.csv"
+    path = run.path / DIVERGED
     if not path.is_file():
         return
     for row in read_table(path, "seed", "fold", "phase", "epoch").itertuples():
         listener.say(
-            f"seed {row.seed}, fold {row.fold}: phase {row.phase} diverged in epoch {row.epoch} (weights that are no "
-            "numbers); what was best before is kept. A lower rate or a warm-up may prevent it"
+            f"seed {row.seed}, fold {row.fold}: training diverged in epoch {row.epoch} of phase {row.phase} (NaN "
+            "weights); the best earlier weights are kept. A lower rate or a warm-up may prevent it"
         )
 
 
@@ -59,7 +58,7 @@ def predict(experiment: Experiment, *, listener: Listener = SILENT) -> None:
     from ..train import tabulate_inner
 
     cohort = experiment.cohort
-    with stage(experiment.run, "predict"):
+    with log_stage(experiment.run.path, "predict"):
         tables = {"out_of_fold": predict_outer(experiment, tell=listener.tell)}
         if experiment.given:
             tables["as_given"] = predict_given(experiment, tables["out_of_fold"], tell=listener.tell)
@@ -72,7 +71,7 @@ def predict(experiment: Experiment, *, listener: Listener = SILENT) -> None:
         embeddings = experiment.compare_images()
         if embeddings is not None:
             images = tuple(s.image for s in cohort.labelled)
-            write_embeddings(experiment.run.predictions / EMBEDDINGS_NAME, images, embeddings.numpy())
+            Embeddings(images, embeddings.numpy()).write_file(experiment.run.path / EMBEDDINGS)
         if cohort.unlabelled:
             submit(
                 experiment.run, cohort, settled["test"], inner=inner, scores=tables["test"],

@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 
 from ..errors import RunError
+from ..records.layout import MEMBER_RUNS, RECIPE
 from ..store import CACHE
 
 NAME_BYTES = 200  # of a run; file systems allow 255
-MEMBERS = "members"  # folder of the members inside the run of a portfolio
 RESERVED = (CACHE, "report")  # folders beside the runs
 
 
@@ -35,7 +35,7 @@ def check_place(runs: Path, *, data: Path) -> None:
 def locate_run(path: Path) -> tuple[Path, str]:
     """The folder of all runs, and the name of a run in it; a member of a portfolio lies inside its run."""
     folder = path.resolve()  # "." has no name
-    inside = folder.parent.name == MEMBERS and (folder.parent.parent / "recipe.yaml").is_file()
+    inside = folder.parent.name == MEMBER_RUNS and (folder.parent.parent / RECIPE).is_file()
     runs = folder.parents[2] if inside else folder.parent
     return runs, folder.relative_to(runs).as_posix()
 

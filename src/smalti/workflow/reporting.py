@@ -7,8 +7,9 @@ from pathlib import Path
 
 from ..audit import write_findings
 from ..errors import DataError
-from ..logbook import Entry, read_entry, read_logbook, resolve_run
+from ..logbook import read_entry, read_logbook, resolve_run
 from ..project import RUNS
+from ..records.layout import AUDIT_SUFFIX, COMPARISON, FINDINGS, LADDER, RUNS_REPORT, SCORES
 from .comparison import compare_sources
 from .listening import SILENT, Listener
 from .prepare.ground import Ground
@@ -22,7 +23,7 @@ def report_on(
     to: str | Path | None = None,
     listener: Listener = SILENT,
 ) -> Path:
-    """Write ``report.html``, ``article/`` and ``article.zip``; return the page.
+    """Write a report and an article; return the page.
 
     Args:
         sources: one run or ladder, whose folder takes the report; several runs, which are also compared where they
@@ -38,21 +39,24 @@ def report_on(
     runs = Path(runs)
     if len(sources) == 1:
         folder = Path(sources[0])
-        if (folder / "ladder.json").is_file() or (runs / folder / "ladder.json").is_file():
+        if (folder / LADDER).is_file() or (runs / folder / LADDER).is_file():
             folder = folder if folder.is_dir() else runs / folder
             page = write_ladder_report(folder)
         else:
             folder = folder if folder.is_dir() else resolve_run(runs, str(sources[0]))
             page = report_run(folder)
-        if (folder / "ladder.json").is_file() or (folder / "scores.json").is_file():
+        if (folder / LADDER).is_file() or (folder / SCORES).is_file():
             write_article(folder)
         else:
             listener.say(f"{folder} has no scores yet, so there is no article to write")
         return page
-    entries = _find_entries(sources, runs)
-    folder = Path(to) if to is not None else runs / "report"
+    if sources:
+        entries = tuple(read_entry(Path(s) if Path(s).is_dir() else resolve_run(runs, str(s))) for s in sources)
+    else:
+        entries = read_logbook(runs).entries
+    folder = Path(to) if to is not None else runs / RUNS_REPORT
     title = f"{len(entries)} runs" if sources else f"All runs of {runs.resolve().name}"
-    (folder / "comparison.json").unlink(missing_ok=True)
+    (folder / COMPARISON).unlink(missing_ok=True)
     if sources:
         try:
             compare_sources(sources, runs=runs, out=folder)
@@ -63,16 +67,10 @@ def report_on(
     return page
 
 
-def _find_entries(sources: Sequence[str | Path], runs: Path) -> tuple[Entry, ...]:
-    if not sources:
-        return read_logbook(runs).entries
-    return tuple(read_entry(Path(s) if Path(s).is_dir() else resolve_run(runs, str(s))) for s in sources)
-
-
 def report_audit(ground: Ground, *, runs: str | Path = RUNS) -> Path:
-    """Write ``findings.json`` and ``report.html`` into ``RUNS/<data folder>.audit`` and return the page."""
+    """Write findings and report of an audit into ``RUNS/<data folder>.audit``; return the page."""
     from ..report import write_audit_report
 
-    folder = Path(runs) / f"{ground.whole.root.resolve().name}.audit"
-    write_findings(folder / "findings.json", ground.seen)
+    folder = Path(runs) / f"{ground.whole.root.resolve().name}{AUDIT_SUFFIX}"
+    write_findings(folder / FINDINGS, ground.seen)
     return write_audit_report(folder, ground.whole, ground.seen, ground.decisions)

@@ -6,20 +6,21 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from ..errors import DataError, RunError
-from ..evaluate import OTHER, Scoring, Unit, choose_unit, score_units, take_unit
+from ..evaluate import choose_unit, score_units
 from ..logbook.seal import find_seal
 from ..project import RUNS
 from ..recipe import Recipe, check_portfolio, load_recipe
-from ..records import RunFolder
-from ..store import CACHE, read_json, read_table, write_json
+from ..records import OTHER, CohortRecord, Influence, RunFolder, Scores, Scoring, Unit, UnitScores, log_stage
+from ..records.layout import AS_GIVEN, DECISIONS, ENVIRONMENT
+from ..store import CACHE, read_table
 from ..types import SCORE_PREFIX
 from .decisions.belonging import find_decisions
-from .decisions.influence import read_influence, tell_trust
+from .decisions.influence import tell_trust
 from .listening import SILENT, Listener
 from .networks import predict, train_networks
 from .place import check_name, locate_run
@@ -27,7 +28,6 @@ from .portfolio.blending import combine_runs
 from .portfolio.run import run_portfolio
 from .prepare.ground import Ground, inspect_ground
 from .prepare.units import read_unit, write_cases
-from .staging import stage
 from .suspicion import suspect_run
 
 if TYPE_CHECKING:
@@ -39,29 +39,31 @@ class Result:
     """A finished run: where it is and its scores (see ``scores.json``)."""
 
     path: Path
-    scores: dict[str, Any]
+    scores: Scores
 
     def describe(self) -> str:
-        """The score in one line, never naked."""
-        unit: Unit = self.scores.get("unit", "image")
-        other = take_unit(self.scores, OTHER[unit])
+        """Return the score in one line, never naked."""
+        unit = self.scores.unit
+        other = self.scores.take(OTHER[unit])
         said = _say_scores(self.scores, unit)
         if other is None:
             return said
         return f"by {unit}: {said}. By {OTHER[unit]}: {_say_scores(other, OTHER[unit])}"
 
 
-def _say_scores(scores: dict[str, Any], unit: Unit) -> str:
-    score, interval = scores["metrics"]["macro_f1"], scores["interval"]
-    cases = f"{scores['n_cases']} cases"
-    if unit == "case" and scores["n_units"] != scores["n_cases"]:
-        cases = f"{scores['n_units']} cases ({scores['n_cases']} apart: some share pictures)"
-    trust = "" if interval["trustworthy"] else f" (not to be trusted: {interval['reason']})"
+def _say_scores(scores: UnitScores, unit: Unit) -> str:
+    score, cover = scores.headline, scores.interval
+    cases = f"{scores.n_cases} cases"
+    if unit == "case" and scores.n_units != scores.n_cases:
+        cases = f"{scores.n_units} cases ({scores.n_cases} apart: some share pictures)"
+    low, high, chance, majority = (
+        "unknown" if number is None else f"{number:.3f}"
+        for number in (score.low, score.high, score.chance_prior, score.chance_majority)
+    )
+    trust = "" if cover.trustworthy else f" (not to be trusted: {cover.reason})"
     return (
-        f"macro-F1 {score['value']:.3f}, {interval['confidence']:.0%} interval {score['low']:.3f} to "
-        f"{score['high']:.3f}{trust}; {scores['n_images']} images, {cases}, "
-        f"{scores['n_seeds']} seed(s); chance {score['chance_prior']:.3f}, majority class "
-        f"{score['chance_majority']:.3f}"
+        f"macro-F1 {score.value:.3f}, {cover.confidence:.0%} interval {low} to {high}{trust}; "
+        f"{scores.n_images} images, {cases}, {scores.n_seeds} seed(s); chance {chance}, majority class {majority}"
     )
 
 
@@ -171,8 +173,8 @@ def reopen(path: str | Path, *, listener: Listener = SILENT) -> Experiment:
     """An experiment from its run folder: same recipe, data and decisions, trained where it was not yet."""
     folder = RunFolder(Path(path))
     runs, name = locate_run(folder.path)
-    plan, root = folder.read_recipe(), read_json(folder.path / "cohort.json", "root")["root"]
-    decisions = folder.path / "decisions.csv"
+    plan, root = folder.read_recipe(), CohortRecord.read(folder.path).root
+    decisions = folder.path / DECISIONS
     ground = _inspect(root, plan, runs=runs, decisions=decisions, skip_problems=False, listener=listener)
     return train_networks(ground, plan, runs=runs, name=name, listener=listener)
 
@@ -181,22 +183,22 @@ def evaluate_run(path: str | Path) -> Result:
     """Score a run folder's out-of-fold predictions; write ``scores.json``, ``suspects.json`` and ``traces.json``."""
     folder = RunFolder(Path(path))
     confidence = folder.read_recipe().evaluate.confidence
-    classes, given = folder.read_classes(), folder.predictions / "as_given.csv"
+    classes, given = CohortRecord.read(folder.path).classes, folder.path / AS_GIVEN
     scoring, cases = read_unit(folder.path)
 
-    def score(table: pd.DataFrame, by: Scoring, inner: pd.DataFrame | None = None) -> dict[str, Any]:
+    def score(table: pd.DataFrame, by: Scoring, inner: pd.DataFrame | None = None) -> Scores:
         return score_units(table, by, classes=classes, cases=cases, inner=inner, confidence=confidence)
 
-    with stage(folder, "evaluate"):
+    with log_stage(folder.path, "evaluate"):
         scores, as_given = score(folder.read_out_of_fold(), scoring, folder.read_inner()), None
         if given.is_file():
             table = read_table(given)
             # Labels that were brought into line by a decision may differ inside a case as they were given.
             as_given = score(table, choose_unit(_list_labels(table), cases))
-        scores = tell_trust(scores, read_influence(folder.path), as_given)
+        scores = tell_trust(scores, Influence.read(folder.path), as_given)
         if cases is not None:
             write_cases(folder, classes, cases)
-        write_json(folder.path / "scores.json", scores)
+        scores.write(folder.path)
     suspect_run(folder.path)
     return Result(folder.path, scores)
 
@@ -213,13 +215,13 @@ def evaluate_table(path: str | Path, *, unit: Unit | None = None) -> Result:
     """
     table, classes = read_predictions(Path(path))
     run = Path(path).resolve().parent.parent
-    of_run = (run / "environment.json").is_file()
+    of_run = (run / ENVIRONMENT).is_file()
     cases = read_unit(run)[1] if of_run else list_cases(table)
     labelled = {"image", "label"} <= set(table)
     scoring = choose_unit(_list_labels(table), cases, asked=unit) if labelled else Scoring()
     scores = score_units(table, scoring, classes=classes, cases=cases)
     if of_run:  # a table of a run is no better than the run
-        scores = tell_trust(scores, read_influence(run), None)
+        scores = tell_trust(scores, Influence.read(run), None)
     return Result(Path(path), scores)
 
 
@@ -265,5 +267,5 @@ def report_run(path: str | Path) -> Path:
     from ..report import write_report
 
     folder = RunFolder(Path(path))
-    with stage(folder, "report"):
+    with log_stage(folder.path, "report"):
         return write_report(folder)

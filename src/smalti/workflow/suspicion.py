@@ -4,18 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..audit import (
-    SUSPECTS_NAME,
-    TRACES_NAME,
-    Audit,
-    find_suspects,
-    read_evidence,
-    trace_images,
-    write_findings,
-    write_traces,
-)
-from ..records import RunFolder
-from .staging import stage
+from ..audit import Audit, find_suspects, read_evidence, trace_images, write_findings
+from ..records import RunFolder, Traces, log_stage
+from ..records.layout import SUSPECTS
 
 
 def suspect_run(path: str | Path) -> Audit:
@@ -25,10 +16,10 @@ def suspect_run(path: str | Path) -> Audit:
         RunError: there are no out-of-fold predictions, or a file is damaged.
     """
     folder = RunFolder(Path(path))
-    with stage(folder, "suspects"):
+    with log_stage(folder.path, "suspects"):
         evidence = read_evidence(folder.path)
         findings, outcomes = find_suspects(evidence)
         audit = Audit(tuple(findings), outcomes)
-        write_findings(folder.path / SUSPECTS_NAME, audit)
-        write_traces(folder.path / TRACES_NAME, trace_images(evidence))
+        write_findings(folder.path / SUSPECTS, audit)
+        Traces(images=tuple(trace_images(evidence))).write(folder.path)
     return audit

@@ -6,71 +6,10 @@ the training, so that a wrong label cannot have been memorised, and any other la
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 
-from ... import store
-
-DYNAMICS_NAME = "dynamics.npz"  # in the folder of the prediction tables
-NUMBERS = ("image", "seed", "epoch", "logits")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Dynamics:
-    """Held-out logits of images, one row for each image, seed and epoch; rows of an image and seed in epoch order.
-
-    Attributes:
-        names: images.
-        classes: in the order of the logits.
-        image: (R,) position in ``names``.
-        seed, epoch: (R,) which training, and how far it was; epochs count on from phase to phase.
-        logits: (R, C).
-    """
-
-    names: tuple[str, ...]
-    classes: tuple[str, ...]
-    image: NDArray[np.int64]
-    seed: NDArray[np.int64]
-    epoch: NDArray[np.int64]
-    logits: NDArray[np.float32]
-
-
-def write_dynamics(path: Path, dynamics: Dynamics) -> Path:
-    """Write an ``.npz`` atomically; equal dynamics give equal bytes."""
-    texts = {key: np.array(getattr(dynamics, key), dtype=np.str_) for key in ("names", "classes")}
-    return store.write_arrays(path, texts | {key: getattr(dynamics, key) for key in NUMBERS})
-
-
-def read_dynamics(path: Path) -> Dynamics:
-    """Read what `write_dynamics` wrote.
-
-    Raises:
-        RunError: the file is missing or damaged.
-    """
-    arrays = store.read_arrays(path, ("names", "classes", *NUMBERS))
-    names, classes = (tuple(str(text) for text in arrays.pop(key)) for key in ("names", "classes"))
-    return Dynamics(names, classes, **arrays)
-
-
-def join_dynamics(parts: Sequence[Path], path: Path) -> Path:
-    """Write the dynamics of several folds and seeds as one file."""
-    read = [read_dynamics(part) for part in parts]
-    names = tuple(dict.fromkeys(name for one in read for name in one.names))
-    position = {name: i for i, name in enumerate(names)}
-    moved = [np.array([position[name] for name in one.names], dtype=np.int64)[one.image] for one in read]
-    whole = Dynamics(
-        names=names,
-        classes=read[0].classes,
-        image=np.concatenate(moved),
-        seed=np.concatenate([one.seed for one in read]),
-        epoch=np.concatenate([one.epoch for one in read]),
-        logits=np.concatenate([one.logits for one in read]),
-    )
-    return write_dynamics(path, whole)
+from ...records import Dynamics
 
 
 def measure_margin_areas(dynamics: Dynamics, labels: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -10,13 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ... import records, store
 from ...errors import RunError
+from ...records import CohortRecord, Dynamics, Embeddings, RunFolder
+from ...records.layout import DYNAMICS, EMBEDDINGS, OUT_OF_FOLD
 from ...types import score_columns
-from .dynamics import DYNAMICS_NAME, Dynamics, read_dynamics
 from .neighbours import Neighbours, find_neighbours, regress_labels
 
-EMBEDDINGS_NAME = "embeddings.npz"  # in the folder of the prediction tables
 LEAST_SCORE = 1e-6  # a score of 0 from rounding must not be an infinite loss
 
 
@@ -109,49 +108,30 @@ def order_dynamics(dynamics: Dynamics, names: tuple[str, ...]) -> Dynamics | Non
     )  # fmt: skip
 
 
-def write_embeddings(path: Path, images: tuple[str, ...], embeddings: NDArray[np.floating]) -> Path:
-    """Write embeddings (n, D) of images atomically, in half precision: they are only compared with each other."""
-    return store.write_arrays(path, {"images": np.array(images, np.str_), "embeddings": embeddings.astype(np.float16)})
-
-
 def read_evidence(run: Path) -> Evidence:
     """Read what a run folder knows of its labelled images; what it lacks is None.
 
     Raises:
         RunError: there are no out-of-fold predictions, or a file is damaged.
     """
-    predictions = run / "predictions"
-    folder = records.RunFolder(run)
-    classes, table = folder.read_classes(), folder.read_out_of_fold()
+    cohort, table = CohortRecord.read(run), RunFolder(run).read_out_of_fold()
+    classes = cohort.classes
     if absent := [name for name in score_columns(classes) if name not in table]:
-        raise RunError(f"{predictions / 'out_of_fold.csv'} lacks {', '.join(absent)}. Fix: 'smalti predict {run}'")
+        raise RunError(f"{run / OUT_OF_FOLD} lacks {', '.join(absent)}. Fix: 'smalti predict {run}'")
     seeds = [rows.set_index("image") for _, rows in table.groupby("seed")]
     images = tuple(seeds[0].index)
     if any(len(rows) != len(images) or set(rows.index) != set(images) for rows in seeds):
-        raise RunError(f"{predictions / 'out_of_fold.csv'} has other images in each seed. Fix: 'smalti predict {run}'")
+        raise RunError(f"{run / OUT_OF_FOLD} has other images in each seed. Fix: 'smalti predict {run}'")
     position = {name: i for i, name in enumerate(classes)}
     scores = np.stack([rows.loc[list(images), score_columns(classes)].to_numpy(dtype=np.float64) for rows in seeds])
-    dynamics, embeddings = predictions / DYNAMICS_NAME, predictions / EMBEDDINGS_NAME
+    dynamics, embeddings = run / DYNAMICS, run / EMBEDDINGS
     return Evidence(
         images=images,
         cases=seeds[0]["case"].to_numpy(dtype=np.str_),
         classes=classes,
         labels=np.array([position[label] for label in seeds[0]["label"]], dtype=np.int64),
         scores=scores,
-        dynamics=order_dynamics(read_dynamics(dynamics), images) if dynamics.is_file() else None,
-        embeddings=read_embeddings(embeddings, images) if embeddings.is_file() else None,
-        label_by_case=store.read_json(run / "cohort.json").get("label_by_case"),
+        dynamics=order_dynamics(Dynamics.read_file(dynamics), images) if dynamics.is_file() else None,
+        embeddings=Embeddings.read_file(embeddings).order(images) if embeddings.is_file() else None,
+        label_by_case=cohort.label_by_case,
     )
-
-
-def read_embeddings(path: Path, images: tuple[str, ...]) -> NDArray[np.floating] | None:
-    """Embeddings (n, D) of images in their order; None where one has none.
-
-    Raises:
-        RunError: the file is missing or damaged.
-    """
-    arrays = store.read_arrays(path, ("images", "embeddings"))
-    position = {str(name): i for i, name in enumerate(arrays["images"])}
-    if not position.keys() >= set(images):
-        return None
-    return np.asarray(arrays["embeddings"][[position[name] for name in images]])

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ...records import Trace
 from ...stats.skill import measure_skill
 from ...types import Cohort, Finding
 from ..bindings import find_bound_cases
@@ -24,10 +25,8 @@ from .criteria import CRITERIA, Measured, find_issues
 from .dynamics import average_scores, track_losses
 from .evidence import Evidence
 from .neighbours import SHOWN
-from .traces import Trace
 
 SUSPECT = "label-suspect"
-SUSPECTS_NAME = "suspects.json"  # in a run folder
 LISTED = 12  # images of a case that a message names
 
 

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from ...errors import Problem
+from ...records.layout import INNER, OUT_OF_FOLD, name_prediction
+from ...stats.pool import fill_columns, find_faults
 from ...types import PREDICTION_COLUMNS, SCORE_PREFIX, score_columns
 from .members import KEYS, PARTS, Member, PartName, Table
 
 SHOWN = 3  # names listed per problem
-SUM_TOLERANCE = 0.02  # scores rounded to two decimals still pass
 
 
 def find_problems(members: Sequence[Member], classes: tuple[str, ...], *, partial: bool) -> Iterator[Problem]:
@@ -23,10 +24,10 @@ def find_problems(members: Sequence[Member], classes: tuple[str, ...], *, partia
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield Problem("repeated-member", "ensemble.members", f"'{name}' is named twice.", "name it once")
     for part in PARTS:
-        file = "out_of_fold.csv" if part == "outer" else f"{part}.csv"
+        file = OUT_OF_FOLD if part == "outer" else name_prediction(part)
         usable = []
         for member in members:
-            table, place = getattr(member, part), f"{member.name}/predictions/{file}"
+            table, place = getattr(member, part), f"{member.name}/{file}"
             faults = [] if table is None else list(_find_faults(table, classes, part, partial))
             yield from (Problem(code, place, message, fix) for code, message, fix in faults)
             if "missing-column" not in (code for code, _, _ in faults):
@@ -40,7 +41,7 @@ def find_problems(members: Sequence[Member], classes: tuple[str, ...], *, partia
         if whole and (both := _list_rows(member.inner, columns) & _list_rows(member.outer, columns)):
             said = _quote(f"{case} (seed {seed}, fold {fold})" for seed, fold, case in sorted(both))
             message = f"{len(both)} cases are both inner and outer: {said}."
-            yield Problem("leak", f"{member.name}/predictions/inner.csv", message, "split by case and train again")
+            yield Problem("leak", f"{member.name}/{INNER}", message, "split by case and train again")
 
 
 def _find_faults(
@@ -52,19 +53,14 @@ def _find_faults(
     if missing := [name for name in (*PREDICTION_COLUMNS, *columns) if name not in table]:
         yield "missing-column", f"there is no column {_quote(missing)}.", again
         return
-    known = f"combine runs with the same classes, here {', '.join(classes)}"
     if strange := [name for name in table if str(name).startswith(SCORE_PREFIX) and name not in columns]:
+        known = f"combine runs with the same classes, here {', '.join(classes)}"
         yield "unknown-class", f"there are scores of other classes: {_quote(strange)}.", known
-    if part in ("inner", "outer") and (labels := set(table["label"].astype(str)) - set(classes)):
-        yield "unknown-class", f"there are labels that are none of the classes: {_quote(sorted(labels))}.", known
     if (repeated := table.duplicated(["seed", "image"] if part == "outer" else KEYS)).any():
         yield "repeated-row", f"images occur twice in one place: {_quote(table['image'][repeated])}.", again
-    scores = table[columns].to_numpy(dtype=np.float64)
-    wrong = ~((scores >= 0) & (scores <= 1)).all(axis=1) | ~(np.abs(scores.sum(axis=1) - 1) <= SUM_TOLERANCE)
-    if partial and part == "inner":
-        wrong &= ~np.isnan(scores).all(axis=1)
-    if wrong.any():
-        yield "no-probabilities", f"scores are no probabilities: {_quote(table['image'][wrong])}.", again
+    for fault in find_faults(fill_columns(table, classes), classes, unscored=partial and part == "inner"):
+        if fault.code != "unknown-label" or part in ("inner", "outer"):
+            yield fault.code, f"{fault.message} It concerns {_quote(table['image'][fault.rows])}.", fault.fix
 
 
 def _compare_tables(first: Table | None, other: Table | None, *, name: str, place: str) -> Iterator[Problem]:

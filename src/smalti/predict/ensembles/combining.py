@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from ...errors import DataError
+from ...records import FoldBlend
 from ...registry import Registry
 from ...types import PREDICTION_COLUMNS, score_columns
 from .agreement import find_problems
@@ -97,16 +98,18 @@ def combine_folds(members: Sequence[Member], classes: tuple[str, ...], method: s
         for name, scores in filled.items():
             if key in parts[name].folds:
                 scores[parts[name].folds[key]] = blend.apply(parts[name].scores[:, parts[name].folds[key]])
-        record.append({
-            "seed": key[0], "fold": key[1], "method": method, "n_inner": y_true.size, "weights": blend.weights,
-            "C": blend.C, "temperature": blend.temperature, "note": blend.note,
-        })  # fmt: skip
+        record.append(
+            FoldBlend(
+                seed=key[0], fold=key[1], method=method, n_inner=y_true.size, weights=blend.weights, C=blend.C,
+                temperature=blend.temperature, note=blend.note,
+            )
+        )  # fmt: skip
     tables = {}
     for name, scores in filled.items():  # rows go back in the order of the first member
         head = parts[name].head
         columns = Table(scores, columns=score_columns(classes), index=head.index)
         tables[name] = pd.concat([head, columns], axis=1).sort_index()
-    return Combined(tables["inner"], tables["outer"], tables.get("test"), tables.get("sealed"), record)
+    return Combined(tables["inner"], tables["outer"], tables.get("test"), tables.get("sealed"), tuple(record))
 
 
 def average_seeds(members: Sequence[Member], classes: tuple[str, ...], method: str) -> Combined:
@@ -127,7 +130,7 @@ def average_seeds(members: Sequence[Member], classes: tuple[str, ...], method: s
     )
     inner = plain.inner[plain.inner["seed"] == first].assign(seed=0).reset_index(drop=True)
     note = f"outer scores: mean over {plain.outer['seed'].nunique()} seeds; inner scores: seed {first} alone"
-    record = [{**row, "seed": 0, "note": note} for row in plain.record if row["seed"] == first]
+    record = tuple(row.model_copy(update={"seed": 0, "note": note}) for row in plain.record if row.seed == first)
     return Combined(inner, outer, test, sealed, record)
 
 

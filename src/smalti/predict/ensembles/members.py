@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+
+from ...records import FoldBlend
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -37,15 +39,14 @@ class Combined:
     Attributes:
         inner: its scores of the rows that it was fitted on, which are optimistic; they give the optimism.
         outer, test, sealed: its scores of rows that had no say.
-        record: for each seed and fold ``seed, fold, method, n_inner, weights`` (member -> weight, or None), ``C`` (of
-            the logistic regression, or None), ``temperature`` and ``note``.
+        record: how the members were combined in each seed and fold.
     """
 
     inner: Table
     outer: Table
     test: Table | None
     sealed: Table | None
-    record: list[dict[str, Any]]
+    record: tuple[FoldBlend, ...]
 
 
 @dataclass(frozen=True, slots=True)

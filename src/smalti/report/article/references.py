@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..study import Study
+from ..subject import Subject
 
 PAPERS = {
     "forman2010": r"G.~Forman and M.~Scholz. Apples-to-apples in cross-validation studies: pitfalls in classifier "
@@ -35,20 +35,20 @@ USES = {
 }
 
 
-def choose_papers(study: Study) -> dict[str, str]:
-    """Key -> text of the papers that belong to this study, in the order of the list."""
+def choose_papers(subject: Subject) -> dict[str, str]:
+    """Key -> text of the papers that belong to this subject, in the order of the list."""
     used = {"forman2010", "opitz2019", "wilson1927", "cameron2011"}
-    if study.compared:
-        used |= {"efron1993", "holm1979"} | ({"lakens2017"} if study.margin > 0 else set())
-    if study.choice is not None and (study.choice.get("runs") or 0) > 1:
+    if subject.compared:
+        used |= {"efron1993", "holm1979"} | ({"lakens2017"} if subject.margin > 0 else set())
+    if subject.choice is not None and subject.choice.runs > 1:
         used.add("tsamardinos2018")
-    settings = set(list_settings(study))
+    settings = set(list_settings(subject))
     used |= {key for start, key in USES.items() if any(setting.startswith(start) for setting in settings)}
     return {key: text for key, text in PAPERS.items() if key in used}
 
 
-def list_settings(study: Study) -> Iterable[str]:
-    """``knob=value`` of every trial and of what they start from, without spaces."""
-    for trial in study.trials:
-        yield from (setting.replace(" ", "") for setting in trial.settings)
-    yield from (f"{knob}={value}" for knob, value in study.recipe.items())
+def list_settings(subject: Subject) -> Iterable[str]:
+    """``knob=value`` of every candidate and of what they start from, without spaces."""
+    for candidate in subject.candidates:
+        yield from (setting.replace(" ", "") for setting in candidate.settings)
+    yield from (f"{knob}={value}" for knob, value in subject.recipe.items())

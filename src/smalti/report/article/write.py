@@ -6,16 +6,17 @@ import io
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import jinja2
 
+from ...records.layout import ARTICLE, ARTICLE_ZIP, FIGURES
 from ...store import hash_text, write_atomic
 from ..figures.drawing import Drawing
 from ..figures.plots import draw_headline, draw_reliability
 from ..sections.experiments import draw_runs
 from ..sections.ladder import SIGN_TEXT, draw_ladder
-from ..study import Study, read_study
+from ..subject import Subject, read_subject
 from .chapters import fill_article
 from .latex import Latex, escape_latex
 from .numbers import Numbers
@@ -37,7 +38,7 @@ def write_article(folder: Path, *, entries: Sequence[Entry] = (), title: str = "
     tables and figures are written anew. The same folder gives the same bytes.
 
     Args:
-        folder: with ladder.json, scores.json or comparison.json; with ``entries`` any folder.
+        folder: of a ladder, run or comparison; with ``entries`` any folder.
         entries: the runs of an article about many runs.
         title: of the article; by default from the data and the name.
         authors: as they shall stand below the title.
@@ -45,20 +46,20 @@ def write_article(folder: Path, *, entries: Sequence[Entry] = (), title: str = "
     Raises:
         RunError: the folder holds nothing to write about, or a file is damaged.
     """
-    study = read_study(folder, entries=entries, title=title)
+    subject = read_subject(folder, entries=entries, title=title)
     numbers = Numbers()
-    values = fill_article(study, numbers, title=title, authors=authors)
-    figures = draw_figures(study)
-    values |= _fill_figures(study, figures)
-    article = folder / "article"
+    values = fill_article(subject, numbers, title=title, authors=authors)
+    figures = draw_figures(subject)
+    values |= _fill_figures(subject, figures)
+    article = folder / ARTICLE
     environment = make_environment()
     for drawing in figures:
-        write_atomic(article / "figures" / f"{drawing.name}.pdf", drawing.to_pdf())
+        write_atomic(article / FIGURES / f"{drawing.name}.pdf", drawing.to_pdf())
     for name in ("table.tex", "appendix.tex", "README.txt"):
         write_atomic(article / name, environment.get_template(name).render(values))
     write_atomic(article / "numbers.tex", numbers.write())
     path = _write_text(article, environment.get_template("main.tex").render(values))
-    write_atomic(folder / "article.zip", pack_folder(article))
+    write_atomic(folder / ARTICLE_ZIP, pack_folder(article))
     return path
 
 
@@ -74,39 +75,39 @@ def make_environment() -> jinja2.Environment:
     return environment
 
 
-def draw_figures(study: Study) -> list[Drawing]:
+def draw_figures(subject: Subject) -> list[Drawing]:
     """The drawings of the page, for paper."""
-    if study.kind == "ladder":
-        return draw_ladder(study) if any(t.score for t in study.trials) else []
-    if study.kind == "runs":
-        return draw_runs(study)
-    scores = study.record.scores if study.record is not None else None
-    drawings = []
-    if scores is not None and None not in (scores["metrics"]["macro_f1"]["low"], scores["metrics"]["macro_f1"]["high"]):
-        drawings.append(draw_headline(scores["metrics"]["macro_f1"], name="macro-F1", words=""))
-    calibration = (scores or {}).get("calibration")
-    if calibration and calibration.get("ece") is not None:
-        drawings.append(draw_reliability(calibration["bins"], words=""))
+    if subject.kind == "ladder":
+        return draw_ladder(subject) if any(t.score for t in subject.candidates) else []
+    if subject.kind == "runs":
+        return draw_runs(subject)
+    drawings: list[Drawing] = []
+    if subject.scores is None:
+        return drawings
+    score, calibration = subject.scores.headline, subject.scores.calibration
+    if None not in (score.low, score.high):
+        drawings.append(draw_headline(score, name="macro-F1", words=""))
+    drawings.append(draw_reliability(calibration.bins, words=""))
     return drawings
 
 
-def _fill_figures(study: Study, figures: Sequence[Drawing]) -> dict[str, Any]:
+def _fill_figures(subject: Subject, figures: Sequence[Drawing]) -> dict[str, object]:
     shown = figures[:IN_BODY]
     width = "0.49" if len(shown) > 1 else "0.6"
     # Axes of ladders stand on one line; the two pictures of a run differ in height and are centred.
-    before, after = ("$\\vcenter{\\hbox{", "}}$") if study.kind == "run" else ("", "")
+    before, after = ("$\\vcenter{\\hbox{", "}}$") if subject.kind == "run" else ("", "")
     same = {"width": Latex(width), "height": Latex("0.4"), "before": Latex(before), "after": Latex(after)}
     items = [{"name": Latex(f"{drawing.name}.pdf"), **same} for drawing in figures]
     confidence = Latex("\\Confidence{}~\\% intervals")
-    chance = study.datasets[0].chance if study.datasets else None
+    chance = subject.datasets[0].chance if subject.datasets else None
     words = {
         "ladder": f"Scores (left) and, where steps were compared, paired differences (right) with {confidence}. "
         + SIGN_TEXT,
         "run": "The score with its interval above the range of guesses (grey; dashed: always the most frequent class); "
         "and, where it was measured, accuracy against confidence.",
         "runs": f"Scores with {confidence}, runs in the order of their start. Dashed: guessing by shares. {SIGN_TEXT}",
-    }[study.kind]
-    if study.kind == "ladder" and chance is not None and chance.low is not None:
+    }[subject.kind]
+    if subject.kind == "ladder" and chance is not None and chance.prior_low is not None:
         words += " Grey band: guessing by the shares of the classes."
     return {"figures": items[:IN_BODY], "more_figures": items[IN_BODY:], "figure_words": Latex(words)}
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ...records import Bin, MapMeasures, Score
 from .drawing import BLUE, GREY, VERMILION, Drawing
 
 BAND = "#D9D9D9"
@@ -43,18 +44,18 @@ class Mark:
     chance: float | None = None
 
 
-def draw_headline(metric: Mapping[str, Any], *, name: str, words: str) -> Drawing:
+def draw_headline(score: Score, *, name: str, words: str) -> Drawing:
     """Draw the score with its interval above the range of a guess, on an axis from 0 to 1."""
 
     def paint(figure: Figure) -> None:
         axes = figure.add_subplot()
-        axes.axvspan(metric["chance_prior_low"], metric["chance_prior_high"], color=BAND, lw=0)
-        axes.axvline(metric["chance_prior"], color=GREY, lw=1.2)
-        axes.axvline(metric["chance_majority"], color=GREY, lw=1.2, ls=(0, (3, 2)))
-        axes.plot([metric["low"], metric["high"]], [0, 0], color=BLUE, lw=4, clip_on=False)
-        axes.plot(metric["value"], 0, "o", color=BLUE, ms=10, mec="white", mew=1.5, clip_on=False)
+        axes.axvspan(score.chance_prior_low, score.chance_prior_high, color=BAND, lw=0)
+        axes.axvline(score.chance_prior, color=GREY, lw=1.2)
+        axes.axvline(score.chance_majority, color=GREY, lw=1.2, ls=(0, (3, 2)))
+        axes.plot([score.low, score.high], [0, 0], color=BLUE, lw=4, clip_on=False)
+        axes.plot(score.value, 0, "o", color=BLUE, ms=10, mec="white", mew=1.5, clip_on=False)
         axes.annotate(
-            f"{metric['value']:.2f}", (metric["value"], 0), (0, 9), textcoords="offset points", ha="center",
+            f"{score.value:.2f}", (score.value, 0), (0, 9), textcoords="offset points", ha="center",
             color=BLUE, weight="bold", size=11,
         )  # fmt: skip
         axes.set(xlim=(0, 1), ylim=(-0.6, 1), yticks=[], xlabel=name)
@@ -85,38 +86,38 @@ def draw_curves(history: pd.DataFrame, *, column: str, title: str) -> Drawing:
     return Drawing(f"{phase} {column}", f"Phase {phase}: {title} per epoch", 3.5, 2.5, paint)
 
 
-def draw_reliability(bins: Sequence[Mapping[str, Any]], *, words: str) -> Drawing:
+def draw_reliability(bins: Sequence[Bin], *, words: str) -> Drawing:
     """Draw accuracy against confidence per bin (area of a point: its images), and the images per bin below.
 
-    ``bins`` are equal widths of 0..1 with ``confidence, accuracy, images`` (scores.json); empty ones have no point.
+    ``bins`` are equal widths of 0..1; empty ones have no point.
     """
 
     def paint(figure: Figure) -> None:
         upper, lower = figure.subplots(2, 1, height_ratios=(3.2, 1), sharex=True)
         upper.plot([0, 1], [0, 1], color=GREY, lw=1.2, ls=(0, (3, 2)))
-        full = [row for row in bins if row["images"] and row["confidence"] is not None]
-        most = max((row["images"] for row in full), default=1)
+        full = [row for row in bins if row.images and row.confidence is not None]
+        most = max((row.images for row in full), default=1)
         for row in full:
-            upper.plot([row["confidence"]] * 2, [row["confidence"], row["accuracy"]], color=VERMILION, lw=1.2)
-        upper.plot([r["confidence"] for r in full], [r["accuracy"] for r in full], color=BLUE, lw=1, alpha=0.5)
+            upper.plot([row.confidence] * 2, [row.confidence, row.accuracy], color=VERMILION, lw=1.2)
+        upper.plot([r.confidence for r in full], [r.accuracy for r in full], color=BLUE, lw=1, alpha=0.5)
         for row in full:
-            size = 3 + 7 * (row["images"] / most) ** 0.5
-            upper.plot(row["confidence"], row["accuracy"], "o", color=BLUE, ms=size, mec="white", clip_on=False)
+            size = 3 + 7 * (row.images / most) ** 0.5
+            upper.plot(row.confidence, row.accuracy, "o", color=BLUE, ms=size, mec="white", clip_on=False)
         upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="share that is right")
         _draw_grid(upper, "both")
         width = 1 / max(1, len(bins))
         centres = [(position + 0.5) * width for position in range(len(bins))]
-        lower.bar(centres, [row["images"] for row in bins], width=width * 0.9, color=GREY)
+        lower.bar(centres, [row.images for row in bins], width=width * 0.9, color=GREY)
         lower.set(xlabel="largest score (confidence)", ylabel="images")
         lower.yaxis.set_major_locator(MaxNLocator(nbins=2, integer=True))
 
     return Drawing("reliability", words, 3.6, 3.6, paint)
 
 
-def draw_removal(grid: Sequence[float], maps: Mapping[str, Mapping[str, Any]], *, kind: str) -> Drawing:
+def draw_removal(grid: Sequence[float], maps: Mapping[str, MapMeasures], *, kind: str) -> Drawing:
     """Draw the score against the share of tiles taken away (highest first) or put in, per map and for a random order.
 
-    ``grid`` is the share of tiles that are there; ``maps`` as in ``explanation.json``.
+    ``grid`` is the share of tiles that are there; ``maps`` as in `ExplanationRecord`.
     """
     words = f"Score while tiles are taken away or put in by {kind}, by Grad-CAM and at random"
 
@@ -127,8 +128,8 @@ def draw_removal(grid: Sequence[float], maps: Mapping[str, Mapping[str, Any]], *
             (left, "deletion", "highest taken away first"),
             (right, "insertion", "highest first"),
         ):
-            rows = [("random order", maps["map"]["curves"]["random"])]
-            rows += [("Grad-CAM" if m == "gradcam" else kind, maps[m]["curves"][name]) for m in maps]
+            rows = [("random order", maps["map"].curves.random)]
+            rows += [("Grad-CAM" if m == "gradcam" else kind, getattr(maps[m].curves, name)) for m in maps]
             for (label, scores), (color, dashes, shape) in zip(rows, lines, strict=False):
                 shares = [1 - x for x in grid] if name == "deletion" else list(grid)
                 axes.plot(shares, scores, color=color, ls=dashes, marker=shape, ms=4, lw=1.6, label=label)

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from ...records import RunFolder
+from ...records.layout import AUGMENTATION_PICTURE, POLICIES
 from ..blocks import Block, Paragraph, Pictures, Section, Table, count_things, not_applicable
 from ..figures.gallery import encode_picture
 from ..record import RunRecord
@@ -26,14 +26,13 @@ def augmentation_section(record: RunRecord) -> Section:
     search = finetune.get("policy_search")
     name = f"a policy learned in each fold by {search}" if search else f"{finetune['augmentation']}"
     blocks: list[Block] = [Paragraph(f"Tiles of phase finetune were augmented by {name}.")]
-    run = RunFolder(record.folder)
-    picture = encode_picture(run.path, str(run.augmentation_picture.relative_to(run.path)), longest_px=PICTURE_PX)
+    picture = encode_picture(record.folder, AUGMENTATION_PICTURE, longest_px=PICTURE_PX)
     if picture:
         caption = "A tile of four training images: as it is, then as drawn in the first epoch, then in the last."
         blocks.append(Pictures([(picture, "Tiles before and after augmentation")], caption, width="lone"))
     if record.operations is not None:
         blocks += _tabulate_operations(record.operations)
-    policies = sorted(run.policies.glob("*.yaml"))
+    policies = sorted((record.folder / POLICIES).glob("*.yaml"))
     if policies:
         content = yaml.safe_load(policies[0].read_text(encoding="utf-8"))
         rows = [row for stage in content["stages"] for row in _list_chains(stage)]

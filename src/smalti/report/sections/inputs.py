@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
 
+from ...records import Environment
 from ..blocks import Block, Listing, Panels, Paragraph, Section, Table, count_things, format_percent, not_applicable
 from ..figures.plots import draw_curves
 from ..record import RunRecord
@@ -24,13 +24,12 @@ def data_section(record: RunRecord) -> Section:
     if cohort is None:
         return not_applicable("data", "Data", "there is no cohort.json")
     text = (
-        f"{count_things(cohort['n_labelled'], 'labelled image')} of {count_things(cohort['n_cases'], 'case')}, "
-        f"{count_things(cohort['n_unlabelled'], 'unlabelled image')}; layout '{cohort['layout']}', read from "
-        f"{cohort['root']}."
+        f"{count_things(cohort.n_labelled, 'labelled image')} of {count_things(cohort.n_cases, 'case')}, "
+        f"{count_things(cohort.n_unlabelled, 'unlabelled image')}; layout '{cohort.layout}', read from {cohort.root}."
     )
     blocks: list[Block] = [Paragraph(text)]
-    if cohort.get("notes"):
-        blocks.append(Paragraph(f"Reading the folder: {'; '.join(str(note) for note in cohort['notes'])}.", "note"))
+    if cohort.notes:
+        blocks.append(Paragraph(f"Reading the folder: {'; '.join(cohort.notes)}.", "note"))
     if record.samples is not None:
         labelled = record.samples[record.samples["label"] != ""]
         classes = []
@@ -38,17 +37,17 @@ def data_section(record: RunRecord) -> Section:
             share = format_percent(round(len(images) / len(labelled), 2))
             classes.append((str(name), f"{len(images):,}", share, f"{images['case'].nunique():,}"))
         blocks.append(Table(("class", "images", "share", "cases"), classes, "Labelled images"))
-    if repaired := cohort.get("repaired", []):
+    if repaired := cohort.repaired:
         number, names = count_things(len(repaired), "image"), ", ".join(repaired[:MOST_NAMES])
         names += f" and {len(repaired) - MOST_NAMES} more" if len(repaired) > MOST_NAMES else ""
         blocks.append(Paragraph(f"Repaired before tiles were cut, by decision: {number} ({names})."))
     if record.stain is not None:
-        text = f"Stain normalised ({record.stain['normalise']}) to the training cases of each fold"
-        blocks.append(Paragraph(f"{text}: {record.stain['summary']}"))
-    left_out = cohort.get("left_out", [])
+        text = f"Stain normalised ({record.stain.normalise}) to the training cases of each fold"
+        blocks.append(Paragraph(f"{text}: {record.stain.summary}"))
+    left_out = cohort.left_out
     if not left_out:
         return Section("data", "Data", [*blocks, Paragraph("No image was left out.")])
-    rows = [(str(row["image"]), str(row["reason"]), str(row["who"])) for row in left_out[:MOST_ROWS]]
+    rows = [(row.image, row.reason, row.who) for row in left_out[:MOST_ROWS]]
     caption = f"{count_things(len(left_out), 'image')} left out (decisions.csv)"
     if len(left_out) > MOST_ROWS:
         caption += f"; the first {MOST_ROWS} are shown"
@@ -154,17 +153,16 @@ def environment_section(record: RunRecord | None) -> Section:
     if environment is None:
         return not_applicable("environment", "Environment", "there is no environment.json")
     blocks: list[Block] = [Table(("what", "value"), list_environment(environment), text_columns=2)]
-    if environment.get("command"):
-        blocks.append(Listing(" ".join(str(word) for word in environment["command"])))
+    if environment.command:
+        blocks.append(Listing(" ".join(environment.command)))
     return Section("environment", "Environment", blocks)
 
 
-def list_environment(environment: dict[str, Any]) -> list[tuple[str, str]]:
+def list_environment(environment: Environment) -> list[tuple[str, str]]:
     """Return what environment.json says, line by line."""
     keys = ("started", "python", "system", "processor", "cores", "memory_gb")
-    rows = [(key.replace("_gb", " (GB)"), str(environment[key])) for key in keys if key in environment]
-    device = environment.get("device") or "not recorded"
-    rows.append(("device", "; ".join(map(str, device.values())) if isinstance(device, dict) else str(device)))
-    rows += [("weights", str(environment["weights"]))] if environment.get("weights") else []
-    rows += [(f"hash of {key}", str(value)) for key, value in environment.get("identity", {}).items()]
-    return rows + [(str(name), str(version)) for name, version in environment.get("libraries", {}).items()]
+    rows = [(key.replace("_gb", " (GB)"), str(getattr(environment, key))) for key in keys]
+    rows.append(("device", "; ".join(environment.device.values()) or "not recorded"))
+    rows += [("weights", environment.weights)] if environment.weights else []
+    rows += [(f"hash of {key}", value) for key, value in environment.identity.items()]
+    return rows + list(environment.libraries.items())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 
 from ..blocks import Block, Paragraph, Section, Table, format_number, format_range, not_applicable
@@ -42,26 +40,29 @@ def plan_section(record: RunRecord) -> Section:
     plan = record.plan
     if plan is None:
         return not_applicable("plan", "Plan", "there is no plan.yaml; 'smalti plan' shows what a run would do")
-    rows = [tuple(str(row[key]) for key in ("what", "value", "reason", "source")) for row in plan["choices"]]
-    (alone, once), (small, large) = plan["expect"]["interval_width"], plan["expect"]["smallest_difference"]
+    rows = [
+        (row.what, str(list(row.value) if isinstance(row.value, tuple) else row.value), row.reason, row.source)
+        for row in plan.choices
+    ]
+    (alone, once), (small, large) = plan.expect.interval_width, plan.expect.smallest_difference
     text = (
         f"Before training: with these cases, expect an interval {alone:.2f} to {once:.2f} wide; differences below "
-        f"{small:.2f} to {large:.2f} cannot be seen ({plan['expect']['reason']})."
+        f"{small:.2f} to {large:.2f} cannot be seen ({plan.expect.reason})."
     )
     blocks: list[Block] = [
         Paragraph(text),
         Table(("what", "value", "why", "source"), rows, "Derived from the data and the machine", text_columns=4),
     ]
     if record.clock is not None:
-        cost, took = plan["forecast"], record.clock
+        cost, took = plan.forecast, record.clock
         blocks.append(
             Paragraph(
-                f"Forecast {cost['seconds']:.0f} s and {cost['memory_gb']:.1f} GB of memory; it took "
-                f"{took['seconds']:.0f} s and {took['peak_memory_gb']:.1f} GB, interruptions left out."
+                f"Forecast {cost.seconds:.0f} s and {cost.memory_gb:.1f} GB of memory; it took "
+                f"{took.seconds:.0f} s and {took.peak_memory_gb:.1f} GB, interruptions left out."
             )
         )
     return Section("plan", "Plan", blocks)
 
 
-def _number(value: Any) -> float | None:
+def _number(value: float) -> float | None:
     return None if pd.isna(value) else float(value)

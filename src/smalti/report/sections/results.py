@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from ...evaluate import OTHER, Unit, highest_losses, take_unit
+from ...evaluate import highest_losses
 from ...metrics import LOWER_IS_BETTER, METRICS
+from ...records import HEADLINE, OTHER, Scores, Unit, UnitScores
 from ..blocks import (
     Block,
     Cell,
@@ -48,119 +46,114 @@ def headline_section(record: RunRecord) -> Section:
     """Return score, interval, numbers and chance level in plain words."""
     if record.scores is None:
         return not_applicable("result", "Result", NO_SCORES)
-    scores, metric = record.scores, record.scores["metrics"]["macro_f1"]
+    scores, score = record.scores, record.scores.headline
     blocks: list[Block] = [Paragraph(_say_score(scores), "lead")]
-    if (other := take_unit(scores, OTHER[count_by(scores)])) is not None:
-        blocks.append(Paragraph(_say_other(other, OTHER[count_by(scores)])))
-    if None not in (metric["low"], metric["high"]):
+    if (other := scores.take(OTHER[scores.unit])) is not None:
+        blocks.append(Paragraph(_say_other(other, OTHER[scores.unit])))
+    if None not in (score.low, score.high):
         words = (
-            f"Macro-F1 {metric['value']:.2f}, interval {format_range(metric['low'], metric['high'], 2)}; "
-            f"a guess {format_range(metric['chance_prior_low'], metric['chance_prior_high'], 2)}"
+            f"Macro-F1 {format_number(score.value, 2)}, interval {format_range(score.low, score.high, 2)}; "
+            f"a guess {format_range(score.chance_prior_low, score.chance_prior_high, 2)}"
         )
         caption = (
             "Blue: the score and its interval. Grey band: what guessing by the shares of the classes scores (line: its "
             "mean). Dashed: always the most frequent class."
         )
-        drawing = draw_headline(metric, name="macro-F1", words=words)
+        drawing = draw_headline(score, name="macro-F1", words=words)
         blocks.append(Panels([(drawing.to_svg(), words)], caption, width="lone"))
-    interval, given = scores["interval"], scores.get("as_given")
-    if not interval["trustworthy"]:
+    if not scores.interval.trustworthy:
         why = (
             "Whoever changes labels or images with predictions in view fits the test to the networks. The score as "
             "given is nearer to the truth, but its networks have learned from what was chosen so; only cases that "
             "nobody has looked at are free of it."
-            if given
+            if scores.as_given
             else "Read the score as a first impression."
         )
-        what = "score" if given else "interval"
-        blocks.append(Paragraph(f"The {what} cannot be trusted: {interval['reason']}. {why}", "warning"))
-    if scores["optimism"] is None:
+        what = "score" if scores.as_given else "interval"
+        blocks.append(Paragraph(f"The {what} cannot be trusted: {scores.interval.reason}. {why}", "warning"))
+    if scores.optimism is None or scores.inner is None:
         text = "Optimism: not applicable: there are no inner predictions (predictions/inner.csv)."
     else:
         meaning = (
             "a report of that number would have promised too much"
-            if scores["optimism"] > 0
+            if scores.optimism > 0
             else "here that number would not have flattered, but what chooses never scores"
         )
-        by = ", by case too" if scores.get("unit") == "case" else ""
+        by = ", by case too" if scores.unit == "case" else ""
         text = (
-            f"On the inner images that chose the epochs the networks score {scores['inner']['macro_f1']:.2f}{by}; the "
-            f"difference from the score above, the optimism, is {scores['optimism']:+.2f}: {meaning}."
+            f"On the inner images that chose the epochs the networks score {format_number(scores.inner[HEADLINE], 2)}"
+            f"{by}; the difference from the score above, the optimism, is {scores.optimism:+.2f}: {meaning}."
         )
     return Section("result", "Result", [*blocks, Paragraph(text)])
 
 
-def _say_score(scores: dict[str, Any]) -> str:
-    metric = scores["metrics"]["macro_f1"]
-    percent = format_percent(scores["interval"]["confidence"])
+def _say_score(scores: Scores) -> str:
+    score, percent = scores.headline, format_percent(scores.interval.confidence)
     numbers = ", ".join(
         (
-            f"{count_things(scores['n_images'], 'image')} of {count_things(scores['n_cases'], 'case')}",
-            count_things(len(scores["classes"]), "class", "classes"),
-            count_things(scores["n_folds"], "fold"),
-            count_things(scores["n_seeds"], "seed"),
+            f"{count_things(scores.n_images, 'image')} of {count_things(scores.n_cases, 'case')}",
+            count_things(len(scores.classes), "class", "classes"),
+            count_things(scores.n_folds, "fold"),
+            count_things(scores.n_seeds, "seed"),
         )
     )
-    guess = max(metric["chance_prior"], metric["chance_majority"])
     # A guess rarely reaches the score, and in other samples too it would be above both guesses.
-    better = metric["low"] is not None and metric["value"] > metric["chance_prior_high"] and metric["low"] > guess
+    better = (
+        score.value is not None
+        and score.low is not None
+        and score.chance_prior_high is not None
+        and score.value > score.chance_prior_high
+        and all(guess is not None and score.low > guess for guess in (score.chance_prior, score.chance_majority))
+    )
     verdict = "above what guessing reaches" if better else "not told apart from guessing"
-    if given := scores.get("as_given"):
-        verdict = f"not to be trusted: {given['words']}"
-    elif not scores["interval"]["trustworthy"]:
+    if scores.as_given:
+        verdict = f"not to be trusted: {scores.as_given.words}"
+    elif not scores.interval.trustworthy:
         verdict += ", as far as can be told here"
-    two = any(f"by_{unit}" in scores for unit in ("image", "case"))
+    by = "" if scores.take(OTHER[scores.unit]) is None else f"by {scores.unit} "
     return (
-        f"On cases it had never seen, the classifier scores a macro-F1 {f'by {count_by(scores)} ' if two else ''}of "
-        f"{metric['value']:.2f} ({percent} interval "
-        f"{format_range(metric['low'], metric['high'], 2)}; {numbers}). Always saying the most frequent class scores "
-        f"{metric['chance_majority']:.2f}; guessing by the shares of the classes scores {metric['chance_prior']:.2f} "
-        f"({percent} of guesses: {format_range(metric['chance_prior_low'], metric['chance_prior_high'], 2)}). "
-        f"The score is {verdict}."
+        f"On cases it had never seen, the classifier scores a macro-F1 {by}of {format_number(score.value, 2)} "
+        f"({percent} interval {format_range(score.low, score.high, 2)}; {numbers}). Always saying the most frequent "
+        f"class scores {format_number(score.chance_majority, 2)}; guessing by the shares of the classes scores "
+        f"{format_number(score.chance_prior, 2)} ({percent} of guesses: "
+        f"{format_range(score.chance_prior_low, score.chance_prior_high, 2)}). The score is {verdict}."
     )
 
 
-def count_by(scores: Mapping[str, Any]) -> Unit:
-    """Return what the main scores of a run count."""
-    return "case" if scores.get("unit") == "case" else "image"
-
-
-def _say_other(other: Mapping[str, Any], unit: Unit) -> str:
-    metric, interval = other["metrics"]["macro_f1"], other["interval"]
-    doubt = "" if interval["trustworthy"] else f"; not to be trusted: {interval['reason']}"
+def _say_other(other: UnitScores, unit: Unit) -> str:
+    score, cover = other.headline, other.interval
+    doubt = "" if cover.trustworthy else f"; not to be trusted: {cover.reason}"
     how = "each case answered by the mean of its images" if unit == "case" else "each image by itself"
     return (
-        f"By {unit}, {how}, it scores a macro-F1 of {metric['value']:.2f} "
-        f"({format_percent(interval['confidence'])} interval {format_range(metric['low'], metric['high'], 2)}{doubt}); "
-        f"guessing by the shares of the classes {metric['chance_prior']:.2f}."
+        f"By {unit}, {how}, it scores a macro-F1 of {format_number(score.value, 2)} "
+        f"({format_percent(cover.confidence)} interval {format_range(score.low, score.high, 2)}{doubt}); "
+        f"guessing by the shares of the classes {format_number(score.chance_prior, 2)}."
     )
 
 
 def metrics_section(record: RunRecord) -> Section:
     """Return every metric with interval, seeds and chance levels."""
-    title = "All metrics" + (", by case" if count_by(record.scores or {}) == "case" else "")
+    title = "All metrics" + (", by case" if record.scores is not None and record.scores.unit == "case" else "")
     if record.scores is None:
         return not_applicable("metrics", title, NO_SCORES)
-    percent = format_percent(record.scores["interval"]["confidence"])
+    percent = format_percent(record.scores.interval.confidence)
     rows = []
-    for name, metric in record.scores["metrics"].items():
-        seeds = [value for value in metric["per_seed"] if value is not None]
+    for name, score in record.scores.metrics.items():
+        seeds = [value for value in score.per_seed if value is not None]
         rows.append(
             (
                 TITLES.get(name, name) + (" (lower is better)" if name in LOWER_IS_BETTER else ""),
-                format_number(metric["value"]),
-                format_range(metric["low"], metric["high"]) + mark_doubt(metric.get("trustworthy")),
+                format_number(score.value),
+                format_range(score.low, score.high) + mark_doubt(score.trustworthy),
                 format_range(min(seeds), max(seeds)) if len(seeds) > 1 else "one seed",
-                format_number(metric["chance_majority"]),
-                f"{format_number(metric['chance_prior'])} "
-                f"({format_range(metric['chance_prior_low'], metric['chance_prior_high'])})",
+                format_number(score.chance_majority),
+                f"{format_number(score.chance_prior)} "
+                f"({format_range(score.chance_prior_low, score.chance_prior_high)})",
             )
         )
     header = ("metric", "score", f"{percent} interval", "range over seeds", "most frequent class", "guess by shares")
     notes = "; ".join(f"{TITLES.get(e.name, e.name)}: {e.summary}" for e in METRICS)
-    reasons = dict.fromkeys(
-        metric["reason"] for metric in record.scores["metrics"].values() if metric.get("trustworthy") is False
-    )
+    reasons = dict.fromkeys(score.reason for score in record.scores.metrics.values() if not score.trustworthy)
     doubts = [Paragraph(f"?: this interval cannot be trusted: {reason}.", "note") for reason in reasons]
     return Section("metrics", title, [Table(header, rows), *doubts, Paragraph(f"What they are: {notes}.", "note")])
 
@@ -174,18 +167,18 @@ def classes_section(record: RunRecord) -> Section:
     """Return precision, recall, F1 and AUC of each class."""
     if record.scores is None:
         return not_applicable("classes", "Class by class", NO_SCORES)
-    header = ("class", f"{count_by(record.scores)}s", "precision", "recall", "F1", "F1 interval", "AUC")
+    header = ("class", f"{record.scores.unit}s", "precision", "recall", "F1", "F1 interval", "AUC")
     rows = [
         (
             name,
-            f"{values['support']:.0f}",
-            *(format_number(values[key], 2) for key in ("precision", "recall", "f1")),
-            format_range(values["f1_low"], values["f1_high"], 2) + mark_doubt(values.get("f1_trustworthy")),
-            format_number(values["auc"], 2),
+            format_number(values.support, 0),
+            *(format_number(value, 2) for value in (values.precision, values.recall, values.f1)),
+            format_range(values.f1_low, values.f1_high, 2) + mark_doubt(values.f1_trustworthy),
+            format_number(values.auc, 2),
         )
-        for name, values in record.scores["per_class"].items()
+        for name, values in record.scores.per_class.items()
     ]
-    doubt = any(values.get("f1_trustworthy") is False for values in record.scores["per_class"].values())
+    doubt = any(not values.f1_trustworthy for values in record.scores.per_class.values())
     note = [Paragraph("?: too few cases, or too few with an error, to trust this interval.", "note")] if doubt else []
     return Section("classes", "Class by class", [Table(header, rows), *note])
 
@@ -195,17 +188,17 @@ def confusion_section(record: RunRecord) -> Section:
     if record.scores is None:
         return not_applicable("confusion", "Confusion matrix", NO_SCORES)
     caption = "Images, mean over seeds; below, the share of the row (of the images with that label)."
-    scores = take_unit(record.scores, "image") or record.scores  # that of cases stands in its own section
+    scores = record.scores.take("image") or record.scores  # that of cases stands in its own section
     return Section("confusion", "Confusion matrix", [make_matrix(scores, caption)])
 
 
-def make_matrix(scores: Mapping[str, Any], caption: str) -> Matrix:
+def make_matrix(scores: UnitScores, caption: str) -> Matrix:
     """Return the confusion matrix of the scores of one unit."""
     rows = []
-    for counts in scores["confusion"]:
+    for counts in scores.confusion:
         total = sum(counts)
         rows.append([Cell(f"{count:.1f}".removesuffix(".0"), count / total if total else 0.0) for count in counts])
-    return Matrix(scores["classes"], rows, caption)
+    return Matrix(scores.classes, rows, caption)
 
 
 def gallery_section(record: RunRecord) -> Section:
@@ -213,7 +206,7 @@ def gallery_section(record: RunRecord) -> Section:
     anchor, title = "losses", "The images with the highest loss"
     if record.out_of_fold is None or record.scores is None:
         return not_applicable(anchor, title, "there is no predictions/out_of_fold.csv with scores.json beside it")
-    classes = record.scores["classes"]
+    classes = record.scores.classes
     cards, missing = make_cards(highest_losses(record.out_of_fold, classes=classes), classes=classes, root=record.root)
     text = (
         f"The {len(cards)} images whose label the networks found least likely, worst first: wrong labels, odd images, "
@@ -229,7 +222,7 @@ def gallery_section(record: RunRecord) -> Section:
 def submission_section(record: RunRecord) -> Section:
     """Return how often each class is predicted in the submission, beside the labels."""
     if record.submission is None:
-        why = (record.cohort or {}).get("submission", {}).get("none", "no unlabelled images")
+        why = (record.cohort.submission.none if record.cohort else "") or "no unlabelled images"
         return not_applicable("submission", "Submission", f"the run has no submission.csv ({why})")
     predicted = record.submission.value_counts()
     labels = None if record.samples is None else record.samples["label"]
@@ -255,12 +248,12 @@ def method_section(record: RunRecord) -> Section:
     """Return how the number was obtained."""
     blocks: list[Block] = [Paragraph(METHOD_TEXT)]
     if record.scores is not None:
-        interval = record.scores["interval"]
+        cover = record.scores.interval
         blocks.append(
             Paragraph(
-                f"Interval: {interval['method']}; {format_percent(interval['confidence'])}. It covers "
-                f"{interval.get('covers')}. {'Enough cases' if interval['trustworthy'] else 'Not to be trusted'}: "
-                f"{interval['reason']}."
+                f"Interval: {cover.method}; {format_percent(cover.confidence)}. It covers "
+                f"{cover.covers}. {'Enough cases' if cover.trustworthy else 'Not to be trusted'}: "
+                f"{cover.reason}."
             )
         )
         blocks.append(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+from ...records import HEADLINE, FoldRule
 from ..blocks import (
     Block,
     Panels,
@@ -25,55 +25,58 @@ MOST_ROWS = 200
 
 def calibration_section(record: RunRecord) -> Section:
     """Return whether a score of 0.8 is right eight times of ten, and what was fitted to the scores."""
-    found = (record.scores or {}).get("calibration")
-    counted = "cases" if (record.scores or {}).get("unit") == "case" else "images"
+    counted = "cases" if record.scores is not None and record.scores.unit == "case" else "images"
     blocks: list[Block] = []
-    if found is None or found.get("ece") is None:
-        blocks.append(Paragraph("not applicable: scores.json holds no calibration; 'smalti evaluate' adds it", "note"))
+    if record.scores is None:
+        blocks.append(Paragraph("not applicable: there is no scores.json; 'smalti evaluate' writes it", "note"))
     else:
-        full = [row for row in found["bins"] if row["images"] and row["confidence"] is not None]
-        images = sum(row["images"] for row in full)
-        gap = sum(row["images"] * (row["confidence"] - row["accuracy"]) for row in full) / images if images else 0.0
+        found = record.scores.calibration
+        full = [
+            (row.images, row.confidence - row.accuracy)
+            for row in found.bins
+            if row.confidence is not None and row.accuracy is not None
+        ]
+        images = sum(count for count, _ in full)
+        gap = sum(count * excess for count, excess in full) / images if images else 0.0
         lean = "about right" if abs(gap) < 0.02 else "too sure of itself" if gap > 0 else "less sure than it could be"
         text = (
-            f"Expected calibration error {found['ece']:.3f} ({len(found['bins'])} bins of the largest score, "
+            f"Expected calibration error {found.ece:.3f} ({len(found.bins)} bins of the largest score, "
             f"{count_things(images, 'prediction')}): the mean distance of the scores from the share of predictions "
             f"that is right. On the whole the classifier is {lean} (confidence minus accuracy {gap:+.2f})."
         )
-        words = f"Expected calibration error {found['ece']:.3f}; share that is right against confidence, per bin"
+        words = f"Expected calibration error {found.ece:.3f}; share that is right against confidence, per bin"
         blocks += [
             Paragraph(text),
             Panels(
-                [(draw_reliability(found["bins"], words=words).to_svg(), words)],
+                [(draw_reliability(found.bins, words=words).to_svg(), words)],
                 f"Blue: each bin of the largest score, larger with more {counted}. Dashed: perfectly calibrated. "
                 f"Orange: how far off. Below: {counted} per bin, all seeds.",
                 width="half",
             ),
         ]
-    blocks += _list_rules(record.rules)
-    if members := record.ensemble:
+    blocks += _list_rules(() if record.rules is None else record.rules.rules)
+    if record.ensemble is not None and record.ensemble.folds:
         text = "The scores are those of an ensemble; how much each member counts was chosen on inner images alone."
-        columns = list(dict.fromkeys(key for row in members for key, value in row.items() if value not in (None, "")))
-        cells = [tuple(_say_cell(row.get(key)) for key in columns) for row in members[:MOST_ROWS]]
+        rows = [dict(fold) for fold in record.ensemble.folds]
+        columns = list(dict.fromkeys(key for row in rows for key, value in row.items() if value not in (None, "")))
+        cells = [tuple(_say_cell(row.get(key)) for key in columns) for row in rows[:MOST_ROWS]]
         blocks += [Paragraph(text), Table(columns, cells, "Ensemble", text_columns=len(columns))]
     return Section("calibration", TITLE, blocks)
 
 
-def _list_rules(rules: Sequence[Mapping[str, Any]] | None) -> list[Block]:
-    weights = [_name_weights(rule) for rule in rules or ()]
-    fitted = (rule.get("temperature") not in {None, 1.0} for rule in rules or ())
-    if not rules or not (any(fitted) or any(len(set(found.values())) > 1 for found in weights)):
+def _list_rules(rules: Sequence[FoldRule]) -> list[Block]:
+    if all(rule.plain for rule in rules):
         return [Paragraph("No rule was fitted to the scores (predict.calibration, predict.decision).", "note")]
-    names = list(dict.fromkeys(name for found in weights for name in found))
+    names = list(dict.fromkeys(name for rule in rules for name in rule.weights))
     rows = [
         (
-            str(rule.get("seed", "–")),
-            str(rule.get("fold", "–")),
-            str(rule.get("n_inner", "–")),
-            format_number(rule.get("temperature")),
-            *(format_number(found.get(name)) for name in names),
+            str(rule.seed),
+            str(rule.fold),
+            str(rule.n_inner),
+            format_number(rule.temperature),
+            *(format_number(rule.weights.get(name)) for name in names),
         )
-        for rule, found in zip(rules[:MOST_ROWS], weights, strict=False)
+        for rule in rules[:MOST_ROWS]
     ]
     text = (
         "Each seed and fold has a rule of its own, fitted on its inner images alone: scores are raised to "
@@ -84,22 +87,13 @@ def _list_rules(rules: Sequence[Mapping[str, Any]] | None) -> list[Block]:
     return [Paragraph(text), Table(header, rows, "Fitted rules", text_columns=2)]
 
 
-def _name_weights(rule: Mapping[str, Any]) -> dict[str, float]:
-    weights = rule.get("weights") or {}
-    if isinstance(weights, Mapping):
-        return {str(name): value for name, value in weights.items()}
-    return {f"class {position}": value for position, value in enumerate(weights, 1)}
-
-
-def _say_cell(value: Any) -> str:
-    if isinstance(value, bool) or value is None:
-        return "–" if value is None else str(value).lower()
+def _say_cell(value: object) -> str:
+    if value is None:
+        return "–"
     if isinstance(value, float):
         return f"{value:.3f}"
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_say_cell(item)}" for key, item in value.items())
-    if isinstance(value, list | tuple):
-        return ", ".join(_say_cell(item) for item in value)
     return str(value)
 
 
@@ -109,15 +103,14 @@ def seal_section(record: RunRecord) -> Section:
     if seal is None:
         return not_applicable("seal", title, "no part of this data is sealed (split.sealed_frac)")
     scored = record.sealed is not None
-    numbers = f"{count_things(seal.get('n_images', 0), 'image')} of {count_things(seal.get('n_cases', 0), 'case')}"
+    numbers = f"{count_things(seal.n_images, 'image')} of {count_things(seal.n_cases, 'case')}"
     text = (
-        f"{numbers} are sealed since {seal.get('sealed_at', 'an unknown time')}: no run learns from them or chooses by "
+        f"{numbers} are sealed since {seal.sealed_at}: no run learns from them or chooses by "
         f"them. {'This run has predicted them without a label.' if scored else 'This run has not predicted them.'}"
     )
-    before = [str(name) for name in seal.get("runs_before") or ()]
-    if before:
-        text += f" Runs that were there before the seal may have seen these cases: {', '.join(before)}."
-    openings = seal.get("openings") or []
+    if seal.runs_before:
+        text += f" Runs that were there before the seal may have seen these cases: {', '.join(seal.runs_before)}."
+    openings = seal.openings
     if not openings:
         return Section("seal", title, [Paragraph(f"{text} The seal was never opened.")])
     blocks: list[Block] = [Paragraph(f"{text} The seal was opened {count_things(len(openings), 'time')}.")]
@@ -129,9 +122,9 @@ def seal_section(record: RunRecord) -> Section:
         blocks.append(Paragraph(warning, "warning"))
     rows = []
     for opening in openings:
-        for run in opening.get("runs") or ["–"]:
-            metric = ((opening.get("scores") or {}).get(run) or {}).get("macro_f1") or {}
-            interval = format_range(metric.get("low"), metric.get("high"))
-            rows.append((str(opening.get("time", "–")), str(run), format_number(metric.get("value")), interval))
+        for run in opening.runs or ("–",):
+            score = opening.scores.get(run, {}).get(HEADLINE)
+            numbers = ("–", "–") if score is None else (format_number(score.value), format_range(score.low, score.high))
+            rows.append((opening.time, run, *numbers))
     table = Table(("opened", "run", "macro-F1", "interval"), rows, "Scores on the sealed cases", text_columns=2)
     return Section("seal", title, [*blocks, table])

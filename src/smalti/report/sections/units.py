@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from ...evaluate import highest_losses, take_unit
+from ...evaluate import highest_losses
 from ...metrics import predict_classes
 from ...types import score_columns
 from ..blocks import Block, Paragraph, Section, Table, count_things, format_number, format_range, not_applicable
@@ -23,32 +23,31 @@ def cases_section(record: RunRecord) -> Section:
     anchor, title, scores = "cases", "Case by case", record.scores
     if scores is None:
         return not_applicable(anchor, title, NO_SCORES)
-    by_case, by_image = take_unit(scores, "case"), take_unit(scores, "image")
+    by_case, by_image = scores.take("case"), scores.take("image")
     if by_case is None or by_image is None:
-        return not_applicable(anchor, title, f"there is no answer by case: {scores.get('unit_reason', 'not recorded')}")
+        return not_applicable(anchor, title, f"there is no answer by case: {scores.unit_reason}")
     text = (
-        f"{count_things(by_case['n_units'], 'case')} of {count_things(by_case['n_images'], 'image')}. The answer for a "
+        f"{count_things(by_case.n_units, 'case')} of {count_things(by_case.n_images, 'image')}. The answer for a "
         "case is the mean of its images' probabilities, its label the one that all of them share. The page speaks of "
-        f"{'cases' if scores['unit'] == 'case' else 'images'} first: {scores['unit_reason']}."
+        f"{'cases' if scores.unit == 'case' else 'images'} first: {scores.unit_reason}."
     )
-    if by_case["n_units"] != by_case["n_cases"]:
+    if by_case.n_units != by_case.n_cases:
         text += (
             f" The audit found cases that share pictures: they were held out together, and are "
-            f"{by_case['n_cases']} in the intervals."
+            f"{by_case.n_cases} in the intervals."
         )
     caption = "Cases, mean over seeds; below, the share of the row (of the cases with that label)."
     rows = []
-    for name in by_case["metrics"]:
+    for name in by_case.metrics:
         cells = [TITLES.get(name, name)]
-        for metric in (by_case["metrics"][name], by_image["metrics"][name]):
-            doubt = mark_doubt(metric["trustworthy"])
-            interval = format_range(metric["low"], metric["high"]) + doubt
-            cells += [format_number(metric["value"]), interval, format_number(metric["chance_prior"])]
+        for score in (by_case.metrics[name], by_image.metrics[name]):
+            interval = format_range(score.low, score.high) + mark_doubt(score.trustworthy)
+            cells += [format_number(score.value), interval, format_number(score.chance_prior)]
         rows.append(cells)
     table = Table(("metric", "by case", "interval", "guess", "by image", "interval", "guess"), rows)
     blocks: list[Block] = [Paragraph(text), table, make_matrix(by_case, caption)]
     if record.by_case is not None and record.out_of_fold is not None:
-        blocks.append(_list_worst(record.by_case, record.out_of_fold, record.cases or {}, tuple(scores["classes"])))
+        blocks.append(_list_worst(record.by_case, record.out_of_fold, record.cases or {}, scores.classes))
     return Section(anchor, title, blocks)
 
 

@@ -25,12 +25,11 @@ from ...logbook.seal import (
     write_seal,
 )
 from ...project import RUNS
-from ...store import hash_files, name_apart, read_json, read_memo
+from ...records import CohortRecord
+from ...records.layout import COHORT, DECISIONS_SUFFIX, HASHES
+from ...store import CACHE, hash_files, name_apart, read_memo
 from ...types import Cohort, Content, Decision
 from ..listening import SILENT, Listener
-
-SUFFIX = ".decisions.csv"
-MEMO = "hashes.json"  # in the cache: hashes of files by their size and time
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +50,10 @@ def find_decisions(data: Path, *, runs: Path = RUNS, listener: Listener = SILENT
         DataError: nothing tells which of several folders the file is about.
     """
     root = data.resolve()
-    plain, apart = (runs / f"{name}{SUFFIX}" for name in (root.name, name_apart(root)))
+    plain, apart = (runs / f"{name}{DECISIONS_SUFFIX}" for name in (root.name, name_apart(root)))
     if not apart.is_file() and plain.is_file() and _is_about(plain, root):
         return plain
-    shared = [] if apart.is_file() else [p for p in sorted(runs.glob(f"*{SUFFIX}")) if _is_all_here(p, root)]
+    shared = [] if apart.is_file() else [p for p in sorted(runs.glob(f"*{DECISIONS_SUFFIX}")) if _is_all_here(p, root)]
     if len(shared) > 1:
         names = " and ".join(str(path) for path in shared)
         raise DataError(f"both {names} decide about images of {data}. Fix: name one with --decisions")
@@ -105,22 +104,22 @@ def _are_here(rows: Collection[Decision], root: Path, runs: Path) -> list[bool]:
 
 def _hash_named(root: Path, images: Iterable[str], *, runs: Path) -> dict[str, str]:
     paths = {image: root / image for image in images if (root / image).is_file()}
-    hashes = hash_files(paths.values(), memo=runs / "cache" / MEMO)
+    hashes = hash_files(paths.values(), memo=runs / CACHE / HASHES)
     return {image: hashes[path] for image, path in paths.items()}
 
 
 def _list_roots(runs: Path) -> dict[Path, list[str]]:
     """Data folder -> runs beside each other that were made on it."""
     found: dict[Path, list[str]] = {}
-    for path in sorted(runs.glob("*/cohort.json")):
-        with suppress(RunError, KeyError, TypeError):
-            found.setdefault(Path(read_json(path)["root"]), []).append(path.parent.name)
+    for path in sorted(runs.glob(f"*/{COHORT}")):
+        with suppress(RunError):
+            found.setdefault(Path(CohortRecord.read(path.parent).root), []).append(path.parent.name)
     return found
 
 
 def read_contents(cohort: Cohort, seen: Audit, *, unusable: Collection[str], cache: Path | None) -> dict[str, Content]:
     """Image -> its content, of the cohort and of images that could not be read; no entry where there is no file."""
-    memo = None if cache is None else cache / MEMO
+    memo = None if cache is None else cache / HASHES
     known = {} if seen.digest is None else {d.image: Content(d.file_hash, d.pixel_hash) for d in seen.digest.images}
     paths = {s.image: s.path for s in cohort.samples} | {image: cohort.root / image for image in unusable}
     paths = {image: path for image, path in paths.items() if image not in known and path.is_file()}
@@ -234,7 +233,7 @@ def seal_cohort(
         RecipeError: another share than that of the folder's seal.
         DataError: a class is sealed whole.
     """
-    memo = None if cache is None else cache / MEMO
+    memo = None if cache is None else cache / HASHES
     seals = _read_seals(path, memo=memo)
     if any(seal.pixels for seal in seals.values()) and not any(content.pixels for content in contents.values()):
         listener.say("no check of the audit reads pixels: copies of sealed images in other files are not recognised")

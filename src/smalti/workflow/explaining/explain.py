@@ -18,22 +18,28 @@ from PIL import Image
 from ...errors import DataError, RunError
 from ...explain import GRID, Measured, summarise_maps
 from ...recipe import Recipe
-from ...records import RunFolder
-from ...store import read_json, read_table, write_arrays, write_atomic, write_json
+from ...records import CohortRecord, Done, ExplanationRecord, LookedAt, MapNumbers, RunFolder, log_stage
+from ...records.layout import (
+    ATTENTION,
+    FOLDS,
+    HEATMAP,
+    MEMBER_RUNS,
+    OUT_OF_FOLD,
+    TEST,
+    TILE_SHEET,
+    name_checkpoint,
+    name_heatmap,
+)
+from ...store import read_table, write_arrays, write_atomic
 from ...types import Cohort, Sample, score_columns
 from ..listening import SILENT, Listener
-from ..place import MEMBERS
 from ..stages import reopen
-from ..staging import stage
-from .heatmaps import find_place, name_heatmap, write_heatmaps
+from .heatmaps import find_place, write_heatmaps
 
 if TYPE_CHECKING:
     from ...explain.explanation import Explanation, ExplanationRequest
     from ...tile import TileStore
 
-EXPLANATION_NAME = "explanation.json"
-SHEET_NAME = "tiles.png"  # in the folder of figures
-VALUES_NAME = "attention.npz"  # in the folder of predictions
 SHEET_TILES = 8
 SHOWN = 5  # names listed in an error
 
@@ -68,26 +74,25 @@ def explain_run(
     chosen = choose_samples(experiment.cohort, images)
     from ...explain.explanation import explain_images
 
-    with stage(folder, "explain"):
+    with log_stage(folder.path, "explain"):
         questions = list(_ask(chosen, scores, shown))
         album = Album(classes)
         for done, explanation in enumerate(explain_images(experiment, questions, tell=listener.tell)):
             place = find_place(explanation, experiment.store)
-            album.add(explanation, write_heatmaps(folder.path / "heatmaps", explanation, place, classes=classes))
+            album.add(explanation, write_heatmaps(folder.path, explanation, place, classes=classes))
             listener.tell("heat maps", done + 1, len(questions))
-        write_arrays(folder.predictions / VALUES_NAME, album.collect_values())
-        _write_sheet(folder.path / "figures" / SHEET_NAME, album, experiment.store)
+        write_arrays(folder.path / ATTENTION, album.collect_values())
+        _write_sheet(folder.path / TILE_SHEET, album, experiment.store)
         if album.no_cams:
             listener.say(f"no Grad-CAM: {album.no_cams}")
-        told = {"shown": shown or "predicted", **album.summarise(recipe, scores)}
-        return write_json(folder.path / EXPLANATION_NAME, told)
+        return album.summarise(recipe, scores, shown=shown or "predicted").write(folder.path)
 
 
 def describe_explanation(path: Path) -> str:
     """What the numbers of an ``explanation.json`` mean, in one line."""
     from ...report import say_trust
 
-    return say_trust(read_json(path))
+    return say_trust(ExplanationRecord.read_file(path))
 
 
 def _check_finished(folder: RunFolder) -> Recipe:
@@ -101,25 +106,25 @@ def _check_finished(folder: RunFolder) -> Recipe:
             f"Fix: explain its members: {', '.join(recipe.ensemble.members)}"
         )
     if recipe.portfolio.members is not None:
-        members = sorted(path.name for path in (folder.path / MEMBERS).glob("*") if (path / "done.json").is_file())
+        members = sorted(path.name for path in (folder.path / MEMBER_RUNS).glob("*") if Done.locate(path).is_file())
         raise RunError(
             f"{folder.path.name} is a portfolio, and its networks are those of its members. Fix: explain one of "
-            f"{', '.join(f'{folder.path / MEMBERS / name}' for name in members) or 'them, once they are finished'}"
+            f"{', '.join(f'{folder.path / MEMBER_RUNS / name}' for name in members) or 'them, once they are finished'}"
         )
     wanted = [f"fold{fold}-seed{seed}" for seed, fold in _list_folds(folder)]
-    missing = [name for name in wanted if not (folder.checkpoints / f"{name}.safetensors").is_file()]
+    missing = [name for name in wanted if not (folder.path / name_checkpoint(name)).is_file()]
     if missing or not wanted:
         raise RunError(
             f"{folder.path.name} is not trained: {len(missing)} of {len(wanted)} networks are missing in "
             f"{folder.checkpoints}. Fix: repeat the 'smalti run' that made it; it goes on where it was"
         )
-    if not (folder.predictions / "out_of_fold.csv").is_file():
+    if not (folder.path / OUT_OF_FOLD).is_file():
         raise RunError(f"{folder.path.name} has no predictions. Fix: smalti predict {folder.path}")
     return recipe
 
 
 def _list_folds(folder: RunFolder) -> list[tuple[int, int]]:
-    path = folder.path / "folds.csv"
+    path = folder.path / FOLDS
     if not path.is_file():
         return []
     rows = read_table(path, "seed", "fold")[["seed", "fold"]].drop_duplicates()
@@ -128,8 +133,8 @@ def _list_folds(folder: RunFolder) -> list[tuple[int, int]]:
 
 def _read_scores(folder: RunFolder) -> pd.DataFrame:
     """Scores of each image, mean over its predictions; a row an image, a column a class."""
-    classes = folder.read_classes()
-    paths = [folder.predictions / f"{name}.csv" for name in ("out_of_fold", "test")]
+    classes = CohortRecord.read(folder.path).classes
+    paths = [folder.path / name for name in (OUT_OF_FOLD, TEST)]
     tables = [read_table(path, "image", *score_columns(classes)) for path in paths if path.is_file()]
     means = pd.concat(tables).groupby("image", sort=False)[score_columns(classes)].mean()
     return means.set_axis(list(classes), axis=1)
@@ -158,11 +163,11 @@ def choose_samples(cohort: Cohort, images: int | Sequence[str] | None) -> tuple[
             if name not in by_name:
                 raise _name_missing("image", name, tuple(by_name))
         chosen = tuple(by_name[name] for name in dict.fromkeys(images))
-    twice = [name for name, n in Counter(name_heatmap(s.image, ".png") for s in chosen).items() if n > 1]
+    twice = [name for name, n in Counter(name_heatmap(s.image, HEATMAP) for s in chosen).items() if n > 1]
     if twice:
         raise RunError(
-            f"images that differ in their suffix alone would share heatmaps/{twice[0]}. Fix: name them with --images, "
-            "one at a time"
+            f"images that differ in their suffix alone would share {twice[0]}. "
+            "Fix: name them with --images, one at a time"
         )
     return chosen
 
@@ -218,37 +223,48 @@ class Album:
         about = {"images": np.array([s.image for s in self.samples]), "classes": np.array(self.classes)}
         return {**about, "starts": np.concatenate([[0], np.cumsum(counts)]), **joined}
 
-    def summarise(self, recipe: Recipe, scores: pd.DataFrame) -> dict[str, Any]:
-        """Everything of ``explanation.json`` that is measured."""
+    def summarise(self, recipe: Recipe, scores: pd.DataFrame, *, shown: str) -> ExplanationRecord:
+        """Return everything that is measured, with the class that is ``shown``."""
         cases = [s.case for s in self.samples]
-        names = self.measured[0]
         resamples, confidence = recipe.evaluate.resamples, recipe.evaluate.confidence
         maps = {
             name: summarise_maps([m[name] for m in self.measured], cases, resamples=resamples, confidence=confidence)
-            for name in names
+            for name in self.measured[0]
         }
-        return {
-            "kind": self.kind, "no_gradcam": self.no_cams, "classes": self.classes,
-            "n_images": len(self.samples), "n_cases": len(set(cases)),
-            "resamples": resamples, "confidence": confidence, "grid": GRID.tolist(), "maps": maps,
-            "images": list(self._tell_images(scores)),
-        }  # fmt: skip
+        return ExplanationRecord(
+            shown=shown,
+            kind=self.kind,
+            no_gradcam=self.no_cams,
+            classes=self.classes,
+            n_images=len(self.samples),
+            n_cases=len(set(cases)),
+            resamples=resamples,
+            confidence=confidence,
+            grid=GRID.tolist(),
+            maps=maps,
+            images=tuple(self._tell_images(scores)),
+        )
 
-    def _tell_images(self, scores: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    def _tell_images(self, scores: pd.DataFrame) -> Iterator[LookedAt]:
         rows = zip(self.samples, self.asked, self.measured, self.values["attention"], strict=True)
         for sample, shown, measured, shares in rows:
             row = scores.loc[sample.image].to_numpy(dtype=np.float64)
-            keys = ("deletion", "insertion", "inside", "area", "agreement")
-            numbers = {name: {key: _plain(getattr(m, key)) for key in keys} for name, m in measured.items()}
-            yield {
-                "image": sample.image, "case": sample.case, "label": sample.label,
-                "predicted": self.classes[int(row.argmax())], "shown": self.classes[shown],
-                "scores": dict(zip(self.classes, row.tolist(), strict=True)), "tiles": len(shares), **numbers,
-            }  # fmt: skip
-
-
-def _plain(value: float) -> float | None:
-    return None if np.isnan(value) else value
+            numbers = {
+                name: MapNumbers(
+                    deletion=m.deletion, insertion=m.insertion, inside=m.inside, area=m.area, agreement=m.agreement
+                )
+                for name, m in measured.items()
+            }
+            yield LookedAt(
+                image=sample.image,
+                case=sample.case,
+                label=sample.label,
+                predicted=self.classes[int(row.argmax())],
+                shown=self.classes[shown],
+                scores=dict(zip(self.classes, row.tolist(), strict=True)),
+                tiles=len(shares),
+                **numbers,
+            )
 
 
 def _write_sheet(path: Path, album: Album, store: TileStore) -> None:

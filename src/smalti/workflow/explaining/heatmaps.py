@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
@@ -15,6 +15,7 @@ from PIL import Image
 
 from ...explain import Measured, measure_map
 from ...images import WHOLE_PX, read_mask, read_size, read_thumbnail
+from ...records.layout import HEATMAP, HEATMAP_GRADCAM, HEATMAP_GRADCAM_LABEL, HEATMAP_OUTLINES, name_heatmap
 from ...store import write_atomic
 from ...types import Sample
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from ...tile import TileStore
 
 MAP, GRADCAM = "map", "gradcam"
-PICTURE, GRADCAM_PICTURES = ".png", (".gradcam.png", ".gradcam-label.png")  # of the shown class; of it and of the label
+PICTURES = (HEATMAP, HEATMAP_GRADCAM, HEATMAP_GRADCAM_LABEL)
 EVEN = "1: an even share"
 UNITS = {
     "attention": EVEN,
@@ -49,11 +50,6 @@ class Place:
     size_px: tuple[int, int]
     scale: float
     mask: NDArray[np.float32] | None
-
-
-def name_heatmap(image: str, suffix: str) -> str:
-    """Name of a file about an image in the folder of heat maps."""
-    return PurePosixPath(image).with_suffix(suffix).as_posix()
 
 
 def find_place(explanation: Explanation, store: TileStore) -> Place:
@@ -119,9 +115,9 @@ def write_heatmaps(
             curves = (explanation.deletion[:, row], explanation.insertion[:, row], explanation.random)
             mean = np.stack([curve.mean(axis=0) for curve in curves])
             measured[layer.name] = measure_map(layer.maps, explanation.kept, mean, shares=shares)
-    for suffix in {PICTURE, *GRADCAM_PICTURES} - {layer.suffix for layer in layers}:  # an earlier question's
+    for suffix in set(PICTURES) - {layer.suffix for layer in layers}:  # an earlier question's
         (folder / name_heatmap(image, suffix)).unlink(missing_ok=True)
-    _write_geojson(folder / name_heatmap(image, ".geojson"), explanation, place, classes=classes)
+    _write_geojson(folder / name_heatmap(image, HEATMAP_OUTLINES), explanation, place, classes=classes)
     return measured
 
 
@@ -130,9 +126,9 @@ def list_layers(explanation: Explanation, classes: tuple[str, ...]) -> list[Laye
     question, kind = explanation.question, explanation.kind
     title = kind if kind == "attention" else f"{kind}: {classes[question.shown]}"
     values = explanation.values
-    layers = [Layer(PICTURE, values.mean(axis=0), title, UNITS[kind], MAP, values)]
+    layers = [Layer(HEATMAP, values.mean(axis=0), title, UNITS[kind], MAP, values)]
     if explanation.cams is not None and explanation.cam_values is not None:
-        suffixes = zip(GRADCAM_PICTURES, (GRADCAM, ""), strict=True)
+        suffixes = zip(PICTURES[1:], (GRADCAM, ""), strict=True)
         for cams, name, (suffix, measured) in zip(explanation.cams, question.classes, suffixes, strict=False):
             # The mean over tiles is 1, so that numbers mean the same for large and for small images.
             scaled = cams / max(float(cams.mean()), 1e-12)

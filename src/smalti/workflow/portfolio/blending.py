@@ -11,20 +11,20 @@ import pandas as pd
 
 from ...errors import RunError
 from ...recipe import Recipe
-from ...records import RunFolder, open_run
-from ...store import hash_file, hash_text, read_table, write_json
+from ...records import Ensemble, Influence, RunFolder, log_stage, open_run
+from ...records.layout import AS_GIVEN, FOLDS, INNER, OUT_OF_FOLD, SEALED, SUBMISSION, TEST
+from ...store import CACHE, hash_file, hash_text, read_table
 from ...types import PREDICTION_COLUMNS, Cohort
-from ..decisions.influence import Influence, record_influence
+from ..decisions.influence import record_influence
 from ..listening import Listener
 from ..prepare.ground import Ground
 from ..prepare.preparation import UNFITTED, check_rules, identify, make_splits, name_run, record_plan
 from ..prepare.units import settle_unit
-from ..staging import stage
 
 if TYPE_CHECKING:
     from ...predict import Member
 
-TABLES = ("inner", "out_of_fold", "test", "sealed", "as_given")
+TABLES = (INNER, OUT_OF_FOLD, TEST, SEALED, AS_GIVEN)
 
 
 def combine_runs(ground: Ground, plan: Recipe, *, runs: Path, name: str | None, listener: Listener) -> RunFolder:
@@ -40,9 +40,9 @@ def combine_runs(ground: Ground, plan: Recipe, *, runs: Path, name: str | None, 
     listener.say(f"scored by {scoring.unit}: {scoring.reason}")
     folders = [runs / member for member in plan.ensemble.members]
     _check_members(folders)
-    files = [f / "predictions" / f"{table}.csv" for f in folders for table in TABLES]
+    files = [folder / table for folder in folders for table in TABLES]
     members = hash_text(*(hash_file(path) if path.is_file() else "" for path in files))
-    identity = identify(ground, cache=runs / "cache") | {"members": members}
+    identity = identify(ground, cache=runs / CACHE) | {"members": members}
     run_folder = open_run(runs / (name or name_run(ground, plan)), recipe=plan, identity=identity)
     record_plan(run_folder, ground, make_splits(ground, plan, listener=listener), scoring=scoring)
     influence = record_influence(run_folder, ground, runs=runs, data=identity["data"], members=folders)
@@ -67,7 +67,7 @@ def blend_members(
     """
     from ...predict import PARTIAL, combine_members, write_predictions
 
-    with stage(run_folder, "predict"):
+    with log_stage(run_folder.path, "predict"):
         cohort, method = ground.cohort, plan.ensemble.method
         listed = _read_members(folders, partial=method in PARTIAL)
         combined = combine_members(listed, classes=cohort.classes, method=method)
@@ -75,12 +75,12 @@ def blend_members(
         _check_folds(run_folder, folders[0])
         found = {"out_of_fold": combined.outer, "test": combined.test, "sealed": combined.sealed}
         tables = {name: table for name, table in found.items() if table is not None}
-        given = [_read(f / "predictions" / "as_given.csv") for f in folders]
+        given = [_read(f / AS_GIVEN) for f in folders]
         if influence.followed and all(table is not None for table in given):
             # The same ensemble: what it fits is fitted on the inner images alone.
             as_given = [replace(m, outer=table) for m, table in zip(listed, given, strict=True) if table is not None]
             tables["as_given"] = combine_members(as_given, classes=cohort.classes, method=method).outer
-        write_json(run_folder.predictions / "ensemble.json", combined.record)
+        Ensemble(folds=combined.record).write(run_folder.path)
         settled = write_predictions(run_folder, combined.inner, tables, recipe=plan, classes=cohort.classes)
         if cohort.unlabelled and "test" in tables:
             # What a fitted method gives for inner images is what it was fitted to: no calibration can be told from it.
@@ -97,14 +97,14 @@ def blend_members(
 def _read_members(folders: list[Path], *, partial: bool) -> list[Member]:
     from ...predict import Member
 
-    inner = _read_inner([f / "predictions" / "inner.csv" for f in folders], partial=partial)
+    inner = _read_inner([folder / INNER for folder in folders], partial=partial)
     return [
         Member(
             f.name,
             inner=table,
             outer=RunFolder(f).read_out_of_fold(),
-            test=_read(f / "predictions" / "test.csv"),
-            sealed=_read(f / "predictions" / "sealed.csv"),
+            test=_read(f / TEST),
+            sealed=_read(f / SEALED),
         )
         for f, table in zip(folders, inner, strict=True)
     ]
@@ -138,7 +138,7 @@ def submit(
     """
     from ...predict import calibrate_scores, find_unreadable, write_submission
 
-    form, path = cohort.form, run_folder.path / "submission.csv"
+    form, path = cohort.form, run_folder.path / SUBMISSION
     if form is None:
         listener.say(f"no submission is written: {cohort.no_submission}")
         return
@@ -153,7 +153,7 @@ def submit(
 
 
 def _check_members(folders: list[Path]) -> None:
-    missing = [f for f in folders if not (f / "predictions" / "out_of_fold.csv").is_file()]
+    missing = [f for f in folders if not (f / OUT_OF_FOLD).is_file()]
     if missing:
         names = ", ".join(str(folder) for folder in missing)
         raise RunError(f"no finished run at {names}. Fix: run them first, or name runs that 'smalti logbook' lists")
@@ -170,7 +170,7 @@ def _check_cohort(outer: pd.DataFrame, cohort: Cohort) -> None:
 
 def _check_folds(run_folder: RunFolder, member: Path) -> None:
     """The recipe of an ensemble makes the folds that its members have; else its ``folds.csv`` would not be true."""
-    mine, theirs = (read_table(folder / "folds.csv") for folder in (run_folder.path, member))
+    mine, theirs = (read_table(folder / FOLDS) for folder in (run_folder.path, member))
     if mine.equals(theirs):
         return
     split = RunFolder(member).read_recipe().split.model_dump(mode="json")

@@ -7,13 +7,13 @@ reads it there, so that the speed of the machine on another day changes nothing.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from ...errors import PartError, RecipeError, RunError, WeightsError
 from ...recipe import AUTO, Member, Recipe, load_portfolio
+from ...records import PlannedMember
 from ...tile.cut import bound_bag
 from ...tile.field import settle_field
 from ...types import Cohort
@@ -50,14 +50,20 @@ class Candidate:
     forecast: Forecast | None = None
     seconds: float = 0.0
 
-    def describe(self) -> dict[str, Any]:
-        """The row of ``plan.yaml``."""
-        row = {"name": self.name, "about": self.about, "settings": list(self.settings), "taken": self.taken}
-        row |= {"reason": self.reason}
-        if self.forecast is not None:
-            row |= {"seconds": round(self.seconds, 1), "tiles": self.forecast.tiles}
-            row |= {"memory_gb": round(self.forecast.memory_gb, 3), "disk_gb": round(self.forecast.disk_gb, 3)}
-        return row
+    def describe(self) -> PlannedMember:
+        """Return the row of ``plan.yaml``."""
+        cost, known = self.forecast, self.forecast is not None
+        return PlannedMember(
+            name=self.name,
+            about=self.about,
+            settings=self.settings,
+            taken=self.taken,
+            reason=self.reason,
+            seconds=round(self.seconds, 1) if known else None,
+            tiles=None if cost is None else cost.tiles,
+            memory_gb=None if cost is None else round(cost.memory_gb, 3),
+            disk_gb=None if cost is None else round(cost.disk_gb, 3),
+        )
 
 
 def settle_members(
@@ -137,24 +143,19 @@ def cost_recipe(plan: Recipe, cohort: Cohort, *, cache: Path, listener: Listener
     return _cost(one, resolve_plan(plan, listener=listener), Prober(cohort, cache), set())
 
 
-def read_members(plan: Recipe, rows: Any, *, where: Path) -> list[Candidate]:
-    """The members as an earlier call has settled them.
+def read_members(plan: Recipe, rows: Sequence[PlannedMember], *, where: Path) -> list[Candidate]:
+    """Return the members as an earlier call has settled them.
 
     Raises:
         RunError: what was written names other members than the portfolio has.
     """
-    listed = {member.name: (member, recipe) for member, recipe in load_portfolio(plan)}
-    try:
-        taken = {
-            str(row["name"]): (row["taken"] is True, str(row["reason"]), float(row.get("seconds", 0))) for row in rows
-        }
-    except (TypeError, KeyError, ValueError, AttributeError):
-        taken = {}
-    if taken.keys() != listed.keys():
+    listed = {member.name: recipe for member, recipe in load_portfolio(plan)}
+    known = {row.name: row for row in rows}
+    if known.keys() != listed.keys():
         raise RunError(f"{where} names other members than the portfolio. Fix: give this run another --name")
     return [
-        Candidate(name, member.about, member.settings, recipe, *taken[name][:2], seconds=taken[name][2])
-        for name, (member, recipe) in listed.items()
+        Candidate(name, row.about, row.settings, listed[name], row.taken, row.reason, seconds=row.seconds or 0.0)
+        for name, row in ((name, known[name]) for name in listed)
     ]
 
 

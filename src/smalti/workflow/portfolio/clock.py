@@ -12,10 +12,9 @@ from pathlib import Path
 import psutil
 
 from ...errors import RunError
-from ...store import read_json, write_json
+from ...records import UsedTime
 from ..listening import Listener
 
-FILE = "clock.json"
 EVERY_S = 2.0  # what a kill can take off the record
 
 
@@ -42,11 +41,11 @@ class Clock:
         What cannot be read counts as nothing: the record says how long a run may go on, and nothing that it scores.
         """
         try:
-            known = read_json(folder / FILE, "seconds", "peak_memory_gb") if (folder / FILE).is_file() else {}
-            before, peak = float(known.get("seconds", 0)), float(known.get("peak_memory_gb", 0))
-            before, peak = (value if math.isfinite(value) else 0.0 for value in (before, peak))
-        except (RunError, TypeError, ValueError):
-            before, peak = 0.0, 0.0
+            known = UsedTime.find(folder)
+        except RunError:
+            known = None
+        numbers = (0.0, 0.0) if known is None else (known.seconds, known.peak_memory_gb)
+        before, peak = (value if math.isfinite(value) else 0.0 for value in numbers)
         return cls(folder, before, peak, started)
 
     @property
@@ -59,8 +58,7 @@ class Clock:
         self.peak_gb = max(self.peak_gb, psutil.Process().memory_info().rss / 2**30)
         if now or time.monotonic() - self.written > EVERY_S:
             self.written = time.monotonic()
-            content = {"seconds": round(self.used_s, 1), "peak_memory_gb": round(self.peak_gb, 3)}
-            write_json(self.folder / FILE, content)
+            UsedTime(seconds=round(self.used_s, 1), peak_memory_gb=round(self.peak_gb, 3)).write(self.folder)
 
     @contextmanager
     def running(self, listener: Listener) -> Iterator[Listener]:

@@ -13,6 +13,7 @@ import psutil
 
 from ... import recipe
 from ...recipe import Recipe
+from ...records.layout import HASHES
 from ...store import hash_files, hash_text
 from ...types import Cohort, Sample
 from .work import measure_work
@@ -101,7 +102,7 @@ class Prober:
 
         if (name := _name(tile, tile_px)) not in self.cut:
             chosen = choose_evenly(sorted(self.cohort.samples, key=lambda s: s.image), PROBED)
-            hashes = hash_files((path for s in chosen for path in s.files), memo=self.cache / "hashes.json")
+            hashes = hash_files((path for s in chosen for path in s.files), memo=self.cache / HASHES)
             seconds, counts = list[float](), list[int]()
             for sample in chosen:
                 started = time.perf_counter()

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from ...audit import write_embeddings
 from ...recipe import Recipe, Tile
+from ...records import Embeddings
+from ...records.layout import POINTS
 from ...types import Cohort, Sample
 from ..listening import Listener
 
@@ -42,7 +43,7 @@ def embed_cohort(cohort: Cohort, recipe: Recipe, *, cache: Path, listener: Liste
     name = f"{features.files[0].parent.name}.npz"
     mean = POOLERS.build("mean", features.size, 1)
     embeddings = features.pool(mean)[0].numpy()  # (images, D); each image is one tile
-    return write_embeddings(cache / "embeddings" / name, tuple(store.images), embeddings)
+    return Embeddings(tuple(store.images), embeddings).write_file(cache / POINTS / name)
 
 
 def _bare(cohort: Cohort) -> Cohort:

@@ -10,6 +10,7 @@ import pandas as pd
 from ...errors import RecipeError
 from ...recipe import Recipe
 from ...records import RunFolder
+from ...records.layout import HASHES, OPERATIONS
 from ...registry import read_options
 from ...store import hash_files, hash_text
 from ...types import Split
@@ -22,7 +23,7 @@ FILE = "policy"  # of `AUGMENTATIONS`
 def hash_images(ground: Ground, *, cache: Path) -> dict[str, str]:
     """Hash of the file of each labelled image."""
     samples = ground.cohort.labelled
-    hashes = hash_files([s.path for s in samples], memo=cache / "hashes.json")
+    hashes = hash_files([s.path for s in samples], memo=cache / HASHES)
     return {s.image: hashes[s.path] for s in samples}
 
 
@@ -56,7 +57,7 @@ def check_policy(
 
 def warn_of_operations(run: RunFolder, *, listener: Listener) -> None:
     """Say which operations of the augmentation take the class away from a network that has not learned with them."""
-    path = run.path / "operations.csv"
+    path = run.path / OPERATIONS
     if not path.is_file():
         return
     table = pd.read_csv(path)

@@ -14,21 +14,46 @@ from typing import TYPE_CHECKING, Any
 from ... import images
 from ...audit import settle_decisions, write_decisions, write_findings
 from ...errors import DataError, Problem, RecipeError, RunError, SplitError
-from ...evaluate import Scoring
 from ...recipe import Recipe, Tile
-from ...records import LIBRARIES, RunFolder, hash_cohort, open_run, record_environment, tabulate_samples
-from ...store import hash_code, hash_files, hash_text, read_json, write_json, write_table
+from ...records import (
+    LIBRARIES,
+    Asked,
+    CohortRecord,
+    Environment,
+    LeftOut,
+    RunFolder,
+    Scoring,
+    hash_cohort,
+    log_event,
+    log_stage,
+    look_at_machine,
+    open_run,
+    tabulate_samples,
+)
+from ...records.layout import (
+    AUGMENTATION_PICTURE,
+    DECISIONS,
+    ENVIRONMENT,
+    FINDINGS,
+    FOLD_TABLES,
+    FOLDS,
+    HASHES,
+    MEMBER_RUNS,
+    SAMPLES,
+    name_checkpoint,
+    name_dynamics,
+)
+from ...store import CACHE, hash_code, hash_files, hash_text, write_table
 from ...store.leftovers import name_temporary
 from ...types import Cohort, Sample, Split
 from ..decisions.influence import record_influence
 from ..listening import SILENT, Listener
-from ..place import MEMBERS, locate_run
-from ..staging import stage
+from ..place import locate_run
 from .ground import Ground
 from .policies import check_policy, hash_images
 from .settling import resolve_plan
 from .staining import fit_stains, record_stains
-from .units import record_unit, settle_unit
+from .units import record_cases, settle_unit
 
 if TYPE_CHECKING:
     from ...models import Backbone
@@ -46,20 +71,19 @@ def prepare(ground: Ground, plan: Recipe, *, runs: Path, name: str | None, liste
     from ...tile import build_store
     from ...train import Experiment, check_parts, choose_device, make_fabric
 
-    asked = plan.model.norm
-    plan = resolve_plan(plan, listener=listener)
+    asked, plan = plan.model.norm, resolve_plan(plan, listener=listener)
     check_parts(plan)
     check_rules(plan)
     refuse_unscaled(ground.cohort.samples, plan.tile)
     scoring = settle_unit(ground, plan)
     listener.say(f"scored by {scoring.unit}: {scoring.reason}")
-    cache = runs / "cache"
+    cache = runs / CACHE
     splits = make_splits(ground, plan, listener=listener)
     backbone = build_backbone(plan.model)
     if backbone.note is not None:
         listener.say(backbone.note)
     if asked != "auto" and backbone.norm is None:
-        listener.say(f"{backbone.name} has no batch normalisation: model.norm={asked} plays no part")
+        listener.say(f"{backbone.name} has no batch normalisation: model.norm={asked} has no effect")
     plan, tile_px, notes = _settle_sizes(ground, plan, backbone, listener=listener)
     device = choose_device(plan.train)
     identity = identify(ground, cache=cache) | {"weights": _hash_backbone(backbone)}
@@ -75,7 +99,7 @@ def prepare(ground: Ground, plan: Recipe, *, runs: Path, name: str | None, liste
     # Scored as given, too, where decisions may have been made with predictions in view.
     given = ground.whole.labelled if influence.followed and not plan.tile.other_masks else ()
     listener.say(f"{device.name}, {device.precision}: {device.reason}")
-    with stage(run_folder, "tile"):
+    with log_stage(run_folder.path, "tile"):
         store = build_store(
             add_given(ground.cohort, given), plan.tile, tile_px=tile_px, cache=cache, progress=listener.follow("tile")
         )
@@ -86,7 +110,7 @@ def prepare(ground: Ground, plan: Recipe, *, runs: Path, name: str | None, liste
         record_stains(run_folder, ground.cohort, stains, method=plan.stain.normalise, listener=listener)
     frozen: dict[str, FrozenFeatures] = {}
     if plan.train.transfer.epochs > 0:
-        with stage(run_folder, "features"):
+        with log_stage(run_folder.path, "features"):
             embed = partial(_embed, plan, backbone, fabric=fabric, cache=cache, listener=listener)
             frozen = _freeze(embed, stains, plan, classes=len(ground.cohort.classes))
     return Experiment(
@@ -192,7 +216,7 @@ def identify(ground: Ground, *, cache: Path) -> dict[str, str]:
     rows = [f"{d.image}|{d.action}|{d.label}" for d in ground.decisions]
     # The outline comes from the audit, whose code may change while the decision stays.
     repairs = [f"{s.image}|{s.repair}" for s in ground.cohort.samples if s.repair is not None]
-    memo = cache / "hashes.json"
+    memo = cache / HASHES
     audited = [] if ground.seen.digest is None else ground.seen.digest.images
     files = {s.image: s.path for s in ground.whole.samples}
     hashes = hash_files([files[d.image] for d in audited if d.image in files], memo=memo)
@@ -213,8 +237,8 @@ def name_run(ground: Ground, plan: Recipe) -> str:
 def hash_training(plan: Recipe, identity: dict[str, str], *, device: str) -> str:
     """Hash of everything that trained weights depend on; recipes that differ only after training share it."""
     sections = plan.model_dump_json(include=set(TRAINING_SECTIONS))
-    libraries = record_environment()["libraries"]
-    versions = "|".join(str(libraries[name]) for name in LIBRARIES)
+    libraries = look_at_machine().libraries
+    versions = "|".join(libraries[name] for name in LIBRARIES)
     return hash_text(sections, *sorted(identity.values()), device, versions, hash_code("smalti.train"))
 
 
@@ -223,44 +247,37 @@ def adopt_training(run_folder: RunFolder, splits: tuple[Split, ...], *, listener
 
     Its scores of each fold are taken too where both look at tiles in the same views.
     """
-    from ...train import find_dynamics
-
-    wanted = read_json(run_folder.path / "environment.json")["training"]
-    missing = [s for s in splits if not (run_folder.checkpoints / f"{s.name}.safetensors").is_file()]
+    wanted = Environment.read(run_folder.path).training
+    missing = [s.name for s in splits if not (run_folder.path / name_checkpoint(s.name)).is_file()]
     runs = locate_run(run_folder.path)[0]
-    others = [*runs.glob("*/environment.json"), *runs.glob(f"*/{MEMBERS}/*/environment.json")] if missing else []
+    others = [*runs.glob(f"*/{ENVIRONMENT}"), *runs.glob(f"*/{MEMBER_RUNS}/*/{ENVIRONMENT}")] if missing else []
     for other in sorted(others):
         source = RunFolder(other.parent)
-        if source == run_folder or _read_training(other) != wanted:
+        if source == run_folder:
             continue
-        names = [f"{s.name}.safetensors" for s in missing]
-        taken = [name for name in names if take_file(source.checkpoints / name, run_folder.checkpoints / name)]
-        missing = [s for s in missing if f"{s.name}.safetensors" not in taken]
-        if taken:
-            run_folder.log("weights taken", run=source.path.name, files=taken)
-            listener.say(f"{len(taken)} trained network(s) taken from {source.path.name}: trained in the same way")
-            take_file(source.augmentation_picture, run_folder.augmentation_picture)
-        for split in splits:
-            if f"{split.name}.safetensors" in taken:
-                take_file(find_dynamics(source, split), find_dynamics(run_folder, split))
-        if taken and _read_views(source) == _read_views(run_folder):
-            for table in sorted((source.predictions / "folds").glob("[!.]*.csv")):
-                take_file(table, run_folder.predictions / "folds" / table.name)
+        try:
+            known = Environment.read(source.path).training
+        except RunError:  # another run that is damaged or old does not matter to this one
+            continue
+        if known != wanted:
+            continue
+        taken = [name for name in missing if take_file(name_checkpoint(name), source, run_folder)]
+        if not taken:
+            continue
+        missing = [name for name in missing if name not in taken]
+        log_event(run_folder.path, "weights taken", run=source.path.name, files=taken)
+        listener.say(f"{len(taken)} trained network(s) taken from {source.path.name}: trained in the same way")
+        take_file(AUGMENTATION_PICTURE, source, run_folder)
+        for name in taken:
+            take_file(name_dynamics(name), source, run_folder)
+        if source.read_recipe().predict.views == run_folder.read_recipe().predict.views:
+            for table in sorted((source.path / FOLD_TABLES).glob("[!.]*.csv")):
+                take_file(f"{FOLD_TABLES}/{table.name}", source, run_folder)
 
 
-def _read_training(path: Path) -> str | None:
-    """The hash in a run's ``environment.json``; None where another run is damaged, which is no matter of this one."""
-    with suppress(RunError):
-        return str(read_json(path, "training")["training"])
-    return None
-
-
-def _read_views(run_folder: RunFolder) -> int:
-    return run_folder.read_recipe().predict.views
-
-
-def take_file(source: Path, target: Path) -> bool:
-    """Link one file of another run; a copy where the file system has no links."""
+def take_file(name: str, run: RunFolder, into: RunFolder) -> bool:
+    """Link one file of another run; copy it where the file system has no links."""
+    source, target = run.path / name, into.path / name
     if not source.is_file():
         return False
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -323,17 +340,6 @@ def refold(
     return replace(experiment, run=run_folder, cohort=cohort, splits=splits, frozen=frozen, stains=stains)
 
 
-def _describe_form(cohort: Cohort) -> dict[str, Any]:
-    """What a submission holds, by positions of its columns; why there will be none."""
-    form = cohort.form
-    if form is None:
-        return {"none": cohort.no_submission}
-    return {
-        "sample": form.file, "delimiter": form.delimiter, "comma": form.comma,
-        "labels": {i: dict(words) for i, words in form.labels.items()}, "probabilities": dict(form.scores),
-    }  # fmt: skip
-
-
 def record_plan(
     run_folder: RunFolder,
     ground: Ground,
@@ -347,20 +353,30 @@ def record_plan(
 
     cohort = ground.cohort
     settled = settle_decisions(ground.decisions).values()
-    left_out = [{"image": d.image, "reason": d.reason, "who": d.who} for d in settled if d.action == "exclude"]
-    repaired = [s.image for s in cohort.samples if s.repair is not None]
-    write_json(
-        run_folder.path / "cohort.json",
-        {
-            "root": str(cohort.root.resolve()), "layout": cohort.layout, "classes": cohort.classes,
-            "n_labelled": len(cohort.labelled), "n_unlabelled": len(cohort.unlabelled),
-            "n_sealed": len(cohort.sealed), "n_cases": len({s.case for s in cohort.labelled}),
-            "notes": (*cohort.notes, *notes), "left_out": left_out, "repaired": repaired,
-            "label_by_case": bool(ground.bound), "seals": [path.name for path in ground.seals],
-            "submission": _describe_form(cohort), "scoring": record_unit(run_folder, ground, scoring),
-        },
-    )  # fmt: skip
-    write_table(run_folder.path / "samples.csv", tabulate_samples(cohort))
-    write_decisions(run_folder.path / "decisions.csv", ground.decisions)
-    write_findings(run_folder.path / "findings.json", ground.seen)
-    write_table(run_folder.path / "folds.csv", tabulate_folds(cohort, splits))
+    form, asked = cohort.form, Asked(none=cohort.no_submission)
+    if form is not None:
+        labels = {i: dict(words) for i, words in form.labels.items()}
+        asked = Asked(
+            sample=form.file, delimiter=form.delimiter, comma=form.comma, labels=labels, probabilities=dict(form.scores)
+        )
+    record_cases(run_folder, ground, scoring)
+    CohortRecord(
+        root=str(cohort.root.resolve()),
+        layout=cohort.layout,
+        classes=cohort.classes,
+        n_labelled=len(cohort.labelled),
+        n_unlabelled=len(cohort.unlabelled),
+        n_sealed=len(cohort.sealed),
+        n_cases=len({s.case for s in cohort.labelled}),
+        notes=(*cohort.notes, *notes),
+        left_out=tuple(LeftOut(image=d.image, reason=d.reason, who=d.who) for d in settled if d.action == "exclude"),
+        repaired=tuple(s.image for s in cohort.samples if s.repair is not None),
+        label_by_case=bool(ground.bound),
+        seals=tuple(path.name for path in ground.seals),
+        submission=asked,
+        scoring=scoring,
+    ).write(run_folder.path)
+    write_table(run_folder.path / SAMPLES, tabulate_samples(cohort))
+    write_decisions(run_folder.path / DECISIONS, ground.decisions)
+    write_findings(run_folder.path / FINDINGS, ground.seen)
+    write_table(run_folder.path / FOLDS, tabulate_folds(cohort, splits))

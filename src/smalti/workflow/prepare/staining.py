@@ -8,16 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...recipe import Recipe
-from ...records import RunFolder
-from ...store import write_json
+from ...records import RunFolder, Stains, log_event
 from ...tile import TileStore
 from ...types import Cohort, Split
 from ..listening import Listener
 
 if TYPE_CHECKING:
     from ...samples import StainMaps
-
-STAIN_NAME = "stain.json"
 
 
 def fit_stains(cohort: Cohort, store: TileStore, plan: Recipe, *, splits: tuple[Split, ...]) -> dict[str, StainMaps]:
@@ -41,11 +38,10 @@ def record_stains(
     images, tiles = first.find_left(bags)
     summary = describe_left(images, tiles, total=len(bags))
     references = {name: None if s.reference is None else s.reference.tolist() for name, s in stains.items()}
-    write_json(
-        run_folder.path / STAIN_NAME,
-        {"normalise": method, "summary": summary, "left": images, "left_tiles": tiles, "references": references},
+    Stains(normalise=method, summary=summary, left=images, left_tiles=tiles, references=references).write(
+        run_folder.path
     )
-    run_folder.log("stain", normalise=method, summary=summary)
+    log_event(run_folder.path, "stain", normalise=method, summary=summary)
     listener.say(f"stain ({method}): {summary}")
     if None in references.values():
         listener.say("in some folds no training image has a stain that can be told; nothing is normalised there")

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
 
 from ...errors import RunError
-from ...evaluate import Scoring, Unit, average_cases, choose_unit
+from ...evaluate import average_cases, choose_unit
 from ...recipe import Recipe
-from ...records import CASES, RunFolder
-from ...store import read_json, read_table, reading, write_table
+from ...records import CohortRecord, RunFolder, Scoring, Unit
+from ...records.layout import BY_CASE, CASES, OUT_OF_FOLD, TEST, TEST_BY_CASE
+from ...store import read_table, write_table
 from ...types import PREDICTION_COLUMNS, Form
 from .ground import Ground
 
-TABLES = {"out_of_fold": "by_case", "test": "test_by_case"}  # of predictions, and their means by case
+TABLES = {OUT_OF_FOLD: BY_CASE, TEST: TEST_BY_CASE}  # of predictions, and their means by case
 
 
 def settle_unit(ground: Ground, plan: Recipe) -> Scoring:
@@ -41,28 +41,20 @@ def _find_submitted(form: Form | None, cases: Mapping[str, str]) -> Unit | None:
     return "image"
 
 
-def record_unit(run: RunFolder, ground: Ground, scoring: Scoring) -> dict[str, object]:
-    """Keep the named cases where there are answers by case; return what ``cohort.json`` says under ``scoring``."""
+def record_cases(run: RunFolder, ground: Ground, scoring: Scoring) -> None:
+    """Keep the named cases where there are answers by case."""
     if scoring.by_case:
         rows = sorted(ground.cases.items())
         write_table(run.path / CASES, pd.DataFrame(rows, columns=["image", "case"]))
-    return asdict(scoring)
 
 
 def read_unit(run: Path) -> tuple[Scoring, dict[str, str] | None]:
-    """What the scores of a run count, and image -> named case where there are answers by case; old runs by image.
+    """Read what the scores of a run count, and image -> named case where there are answers by case.
 
     Raises:
         RunError: a record is missing or damaged.
     """
-    path = run / "cohort.json"
-    content = read_json(path, "classes").get("scoring") if path.is_file() else None
-    if content is None:
-        return Scoring(), None
-    with reading(path):
-        scoring = Scoring(**content)
-        if scoring.unit not in ("image", "case"):
-            raise ValueError(f"scoring.unit is '{scoring.unit}'")
+    scoring = CohortRecord.read(run).scoring
     if not scoring.by_case:
         return scoring, None
     cases = RunFolder(run).read_cases()
@@ -74,7 +66,7 @@ def read_unit(run: Path) -> tuple[Scoring, dict[str, str] | None]:
 def write_cases(run: RunFolder, classes: tuple[str, ...], cases: Mapping[str, str]) -> None:
     """Write the predictions by case: out of fold, and of the unlabelled part where it has named cases."""
     for source, target in TABLES.items():
-        path = run.predictions / f"{source}.csv"
+        path = run.path / source
         table = read_table(path, *PREDICTION_COLUMNS) if path.is_file() else None
         if table is not None and any(cases.get(image, image) != image for image in table["image"]):
-            write_table(run.predictions / f"{target}.csv", average_cases(table, cases, classes=classes))
+            write_table(run.path / target, average_cases(table, cases, classes=classes))

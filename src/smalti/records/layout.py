@@ -1,0 +1,130 @@
+"""Where everything lies: the names of all files and folders of runs, ladders, searches, learning curves and caches.
+
+Each name is a path below its folder: ``run / OUT_OF_FOLD``. No other module spells one.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+# A run folder.
+RECIPE = "recipe.yaml"  # the resolved recipe
+PLAN = "plan.yaml"  # of a portfolio: what it chose and why
+CLOCK = "clock.json"
+ENVIRONMENT = "environment.json"
+COHORT = "cohort.json"
+SAMPLES = "samples.csv"
+CASES = "cases.csv"  # image, and the case that the data names, also of images that decisions have left out
+DECISIONS = "decisions.csv"
+FINDINGS = "findings.json"
+INFLUENCE = "influence.json"
+FOLDS = "folds.csv"
+EVENTS = "events.log"
+STAIN = "stain.json"
+HISTORY = "history.csv"
+DIVERGED = "diverged.csv"  # folds whose weights became NaN
+TRIED_HEADS = "heads.csv"  # strengths that were tried for heads that are solved
+OPERATIONS = "operations.csv"  # augmentations that were tried
+MEMBERS = "members.csv"  # of a portfolio
+SCORES = "scores.json"
+SUSPECTS = "suspects.json"
+TRACES = "traces.json"
+EXPLANATION = "explanation.json"
+SUBMISSION = "submission.csv"
+REPORT = "report.html"
+DONE = "done.json"  # in the folder of a member of a portfolio: it is finished
+
+CHECKPOINTS = "checkpoints"
+POLICIES = "policies"
+FIGURES = "figures"
+HEATMAPS = "heatmaps"
+MEMBER_RUNS = "members"  # folders of the members of a portfolio
+PREDICTIONS = "predictions"
+
+AUGMENTATION_PICTURE = f"{FIGURES}/augmentation.png"
+TILE_SHEET = f"{FIGURES}/tiles.png"
+
+OUT_OF_FOLD = f"{PREDICTIONS}/out_of_fold.csv"
+INNER = f"{PREDICTIONS}/inner.csv"
+TEST = f"{PREDICTIONS}/test.csv"
+SEALED = f"{PREDICTIONS}/sealed.csv"
+AS_GIVEN = f"{PREDICTIONS}/as_given.csv"  # under the labels as given, where decisions may follow predictions
+BY_CASE = f"{PREDICTIONS}/by_case.csv"
+TEST_BY_CASE = f"{PREDICTIONS}/test_by_case.csv"
+RULES = f"{PREDICTIONS}/rules.json"
+ENSEMBLE = f"{PREDICTIONS}/ensemble.json"
+DYNAMICS = f"{PREDICTIONS}/dynamics.npz"
+EMBEDDINGS = f"{PREDICTIONS}/embeddings.npz"
+ATTENTION = f"{PREDICTIONS}/attention.npz"
+FOLD_TABLES = f"{PREDICTIONS}/folds"
+EXPLAINED = f"{PREDICTIONS}/explained"  # what one pass finds about an image
+
+# A ladder, a search, a learning curve, a comparison.
+LADDER = "ladder.json"
+LADDER_RECIPE = "ladder.yaml"
+RUNGS = "rungs"
+FAILURES = "failures"  # what Python said, one file a rung
+LADDER_DECISIONS = "decisions"
+TUNE = "tune.json"
+TRIALS = "trials.csv"
+TRIAL_RUNS = "trials"  # of a search, one folder a trial, only while it runs
+OUTER_RUNS = "outer"  # of a search, one folder for each outer fold and recipe
+JOURNAL = "trials.journal"  # what optuna knows of a search
+CURVES = "curves.csv"
+LEARN = "learn.json"
+LEARN_TABLE = "learn.csv"
+PARTS = "parts"
+PART_SCORES = "scores.csv"  # in the folder of a fold and order of a learning curve
+PART_TAUGHT = "taught.csv"  # likewise: scores of the training images
+PREPARED = "prepared"  # the run folder inside a search or a learning curve
+COMPARISON = "comparison.json"
+ARTICLE = "article"
+ARTICLE_ZIP = "article.zip"
+RUNS_REPORT = "report"  # in the folder of all runs: the page about many runs
+
+# After the name of an image in the folder of heat maps: of the shown class; Grad-CAM of it, and of the label.
+HEATMAP, HEATMAP_GRADCAM, HEATMAP_GRADCAM_LABEL = ".png", ".gradcam.png", ".gradcam-label.png"
+HEATMAP_OUTLINES = ".geojson"
+
+# The folder of all runs.
+BEST = "best.json"
+SEAL_SUFFIX = ".seal.json"  # after the name of the data folder
+DECISIONS_SUFFIX = ".decisions.csv"  # likewise
+
+# The cache.
+HASHES = "hashes.json"  # of files, by size and time
+FEATURES = "features.json"
+FEATURE_VALUES = "features.f32"
+POINTS = "embeddings"  # of whole images, for the audit
+
+AUDIT_SUFFIX = ".audit"  # folder of the audit of a data folder, beside the runs
+
+
+def name_prediction(table: str) -> str:
+    """Return the path of a prediction table, such as ``out_of_fold``."""
+    return f"{PREDICTIONS}/{table}.csv"
+
+
+def name_fold_table(part: str, split: str) -> str:
+    """Return the path of the predictions of one fold, from which an interrupted run goes on."""
+    return f"{FOLD_TABLES}/{part}-{split}.csv"
+
+
+def name_checkpoint(split: str) -> str:
+    """Return the path of the weights of a fold and seed, such as ``fold0-seed0``."""
+    return f"{CHECKPOINTS}/{split}.safetensors"
+
+
+def name_heatmap(image: str, suffix: str) -> str:
+    """Return the path of a heat map, or of what is written beside it, by the name of the image."""
+    return f"{HEATMAPS}/{PurePosixPath(image).with_suffix(suffix).as_posix()}"
+
+
+def name_policy(split: str) -> str:
+    """Return the path of the augmentation policy that a fold has learned."""
+    return f"{POLICIES}/{split}.yaml"
+
+
+def name_dynamics(split: str) -> str:
+    """Return the path of the training dynamics of a fold; there is no file where nothing was watched."""
+    return f"{FOLD_TABLES}/dynamics-{split}.npz"
