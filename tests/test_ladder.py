@@ -25,7 +25,7 @@ from smalti.cli import app
 from smalti.errors import DataError, RecipeError, RunError
 from smalti.ladder import Ladder, describe_ladder, list_ladders, load_ladder, resolve_ladder, run_ladder
 from smalti.ladder.progress import measure_progress
-from smalti.records import RunFolder
+from smalti.records import RunFolder, log_event
 from smalti.records.ladder import LadderResult
 from smalti.types import DECISION_COLUMNS
 from textures import CLASSES, FAST, LABELLED, write_lines
@@ -484,13 +484,13 @@ def test_progress_is_what_is_new_and_not_what_is_done_again(tmp_path: Path) -> N
     seen = [measure_progress(tmp_path)]
     for step in ("begin", "epoch", "next epoch", "fold"):
         if step == "begin":
-            run.log("tile begins")
+            log_event(tmp_path, "tile begins", stage="tile", state="begins")
         elif step == "fold":
             (run.checkpoints / "fold0-seed0.safetensors").write_bytes(b"weights")
         else:
             (run.checkpoints / "fold0.progress").write_bytes(step.encode())
         seen.append(measure_progress(tmp_path))
-        run.log("tile begins")
+        log_event(tmp_path, "tile begins", stage="tile", state="begins")
         (run.checkpoints / ".half").write_bytes(b"temporary")
         assert measure_progress(tmp_path) == seen[-1]
     assert len(set(seen)) == 5
