@@ -27,8 +27,8 @@ from smalti.logbook.seal import write_seal
 from smalti.predict import inference
 from smalti.recipe import load_recipe
 from smalti.records import AsGiven, Influence, Influenced, RunFolder, Source
-from smalti.records.ladder import RungState
-from smalti.records.seal import Seal
+from smalti.records.studies.ladder import RungState
+from smalti.records.studies.seal import Seal
 from smalti.report import write_article, write_ladder_report
 from smalti.store import read_table, write_atomic, write_json, write_table
 from smalti.types import Action, Cohort, Content, Decision, Finding, Sample, Split

@@ -16,8 +16,8 @@ from smalti.errors import RunError
 from smalti.logbook import Entry
 from smalti.metrics import METRICS
 from smalti.records import Margin
-from smalti.records.comparison import Comparison
-from smalti.records.ladder import LadderResult
+from smalti.records.studies.comparison import Comparison
+from smalti.records.studies.ladder import LadderResult
 from smalti.report import write_ladder_report, write_report, write_runs_report
 from smalti.store import write_atomic, write_json, write_table
 from test_report import CLASSES, build_run, parse

@@ -26,7 +26,7 @@ from smalti.evaluate import highest_losses, score_predictions
 from smalti.ladder import describe_ladder, load_ladder, resolve_ladder, run_ladder
 from smalti.ladder.table import tabulate_ladder
 from smalti.recipe import load_recipe
-from smalti.records.ladder import RungState
+from smalti.records.studies.ladder import RungState
 from smalti.report import write_ladder_report
 from smalti.store import write_atomic, write_json, write_table
 from smalti.types import Action, Decision

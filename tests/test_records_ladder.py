@@ -20,12 +20,12 @@ from smalti.learn.answers import answer_cases
 from smalti.logbook import read_logbook, settle_bests
 from smalti.logbook.seal import add_opening, list_seals, write_seal
 from smalti.records import Record
-from smalti.records.best import BestRuns
-from smalti.records.comparison import Comparison
-from smalti.records.ladder import ChanceLevels, LadderResult, Rung, RungState
-from smalti.records.learning import LearningPoint, LearningResult
-from smalti.records.seal import Seal
-from smalti.records.search import CurvePoint, KnobRange, OuterScores, Search, SearchResult, Study
+from smalti.records.studies.best import BestRuns
+from smalti.records.studies.comparison import Comparison
+from smalti.records.studies.ladder import ChanceLevels, LadderResult, Rung, RungState
+from smalti.records.studies.learning import LearningPoint, LearningResult
+from smalti.records.studies.seal import Seal
+from smalti.records.studies.search import CurvePoint, KnobRange, OuterScores, Search, SearchResult, Study
 from smalti.stats import pool_predictions
 from smalti.store import write_json
 from smalti.tune.space import Knob

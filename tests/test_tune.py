@@ -23,7 +23,7 @@ from smalti.cli import app
 from smalti.errors import DivergenceError, RecipeError, RunError
 from smalti.models import POOLERS, keeps_single
 from smalti.recipe import list_documents, load_recipe
-from smalti.records.search import Effect
+from smalti.records.studies.search import Effect
 from smalti.tune import Search, Space, load_space, tune_recipe
 from smalti.tune.curves import find_idle, judge_flatness, measure_noise, trace_curves
 from smalti.tune.idle import find_idle_knobs, find_idle_trials

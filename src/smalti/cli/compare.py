@@ -20,7 +20,7 @@ from .console import (
 )
 
 if TYPE_CHECKING:
-    from ..records.comparison import Comparison
+    from ..records.studies.comparison import Comparison
 
 
 @app.command(rich_help_panel=console.JUDGE)

@@ -24,9 +24,9 @@ from ..stopping import say_stopped
 
 # Commands import what they need when they run, so that --help takes a blink.
 if TYPE_CHECKING:
-    from ..records.comparison import ComparedRun, Difference
-    from ..records.ladder import Rung
     from ..records.scores import Interval
+    from ..records.studies.comparison import ComparedRun, Difference
+    from ..records.studies.ladder import Rung
     from ..types import Cohort
     from ..workflow import Listener
 

@@ -23,7 +23,7 @@ from .console import (
 )
 
 if TYPE_CHECKING:
-    from ..records.ladder import LadderResult
+    from ..records.studies.ladder import LadderResult
 
 
 @app.command(rich_help_panel=console.JUDGE)

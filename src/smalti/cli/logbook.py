@@ -243,7 +243,7 @@ def _show_seal(path: Path) -> None:
     """Show when the sealed cases of a data folder were looked at, by which runs, and with which score."""
     from ..errors import RunError
     from ..records.layout import SEAL_SUFFIX
-    from ..records.seal import Seal
+    from ..records.studies.seal import Seal
 
     out, data = console.out, escape(path.name.removesuffix(SEAL_SUFFIX))
     try:

@@ -13,7 +13,7 @@ from . import console
 from .console import Data, Runs, Settings, Skip, app, finish, guard, listen, quote
 
 if TYPE_CHECKING:
-    from ..records.search import SearchResult
+    from ..records.studies.search import SearchResult
 
 
 @app.command(rich_help_panel=console.JUDGE)

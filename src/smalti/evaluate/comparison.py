@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError, Problem, RecipeError
 from ..metrics import LOWER_IS_BETTER, METRICS
-from ..records.comparison import Verdict
+from ..records.studies.comparison import Verdict
 from ..stats.gap import Gap, raise_luck
 from ..stats.intervals import Scored, measure_error
 from ..stats.luck import count_networks, measure_luck_of_difference

@@ -18,8 +18,8 @@ from ..logbook.seal import find_seal, list_seals
 from ..project import RUNS
 from ..recipe import Recipe
 from ..records import LIBRARIES, look_at_machine
-from ..records.ladder import LadderResult, RungState
 from ..records.layout import DECISIONS, FAILURES, LADDER_DECISIONS, LADDER_RECIPE, REPORT, SCORES
+from ..records.studies.ladder import LadderResult, RungState
 from ..store import CACHE, hash_code, hash_text, now_text, write_atomic
 from ..store.leftovers import remove_leftovers
 from ..workflow import SILENT, Ground, Listener

@@ -24,8 +24,8 @@ from ..audit.checks.registered import LABEL_CHECKS
 from ..evaluate import average_cases, score_predictions
 from ..recipe import Evaluate
 from ..records import AsGiven, Influence, RunFolder, Scores, Unit, UnitScores
-from ..records.ladder import Rung
 from ..records.layout import DECISIONS
+from ..records.studies.ladder import Rung
 from ..stats import Pool, pool_predictions
 from ..types import Decision
 from ..workflow.decisions.influence import describe_given

@@ -10,9 +10,9 @@ from pathlib import Path
 from ..audit import read_decisions, settle_decisions
 from ..evaluate import Pair, compare_pairs, correct_choice
 from ..logbook.seal import find_seal
-from ..records.comparison import Difference, Verdict
-from ..records.ladder import ChanceLevels, CorrectedChoice, LadderResult, OwnScore, Rung, RungState
 from ..records.scores import Margin, Unit, UnitScores
+from ..records.studies.comparison import Difference, Verdict
+from ..records.studies.ladder import ChanceLevels, CorrectedChoice, LadderResult, OwnScore, Rung, RungState
 from ..stats import Pool, pool_predictions, score_pool
 from ..workflow import find_decisions
 from ..workflow.comparison import describe_folds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..evaluate import Growth
-from ..records.learning import Answer
+from ..records.studies.learning import Answer
 
 WORTH_SEEDS = 0.1  # of the width of the interval; less is hardly seen
 

@@ -20,10 +20,10 @@ from ..metrics import macro_f1
 from ..project import RUNS
 from ..recipe import Recipe, load_recipe
 from ..records import Environment, Influence
-from ..records.ladder import ChanceLevels
 from ..records.layout import LEARN_TABLE, PARTS, PREPARED
-from ..records.learning import Growth, LearningPoint, LearningResult
 from ..records.scores import HEADLINE
+from ..records.studies.ladder import ChanceLevels
+from ..records.studies.learning import Growth, LearningPoint, LearningResult
 from ..stats import Pool, pool_predictions
 from ..stats.luck import count_networks
 from ..store import CACHE, hash_text, write_table

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ..records import HEADLINE, AsGiven, Interval, Margin
-from ..records.comparison import ComparedRun, Comparison, Difference
-from ..records.ladder import OwnScore, Rung
+from ..records.studies.comparison import ComparedRun, Comparison, Difference
+from ..records.studies.ladder import OwnScore, Rung
 
 if TYPE_CHECKING:
     from ..logbook import Entry

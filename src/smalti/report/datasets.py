@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..records.ladder import ChanceLevels
+from ..records.studies.ladder import ChanceLevels
 from .record import RunRecord
 
 

@@ -11,8 +11,8 @@ import jinja2
 from ..audit import Audit
 from ..records import RunFolder
 from ..records.layout import REPORT
-from ..records.learning import LearningResult
-from ..records.search import SearchResult
+from ..records.studies.learning import LearningResult
+from ..records.studies.search import SearchResult
 from ..store import now_text, reading, write_atomic
 from ..types import Cohort, Decision
 from .blocks import Paragraph, Section

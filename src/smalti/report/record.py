@@ -37,7 +37,7 @@ from ..records.layout import (
     SUBMISSION,
     SUSPECTS,
 )
-from ..records.seal import Seal
+from ..records.studies.seal import Seal
 from ..store import read_table, reading
 from ..types import Decision
 

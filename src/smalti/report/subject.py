@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..errors import RunError
 from ..notation import flatten, read_yaml, say_value
 from ..records import HEADLINE, RunFolder, Scores
-from ..records.comparison import Comparison
-from ..records.ladder import ChanceLevels, CorrectedChoice, LadderResult
 from ..records.layout import COHORT, RECIPE, SCORES
+from ..records.studies.comparison import Comparison
+from ..records.studies.ladder import ChanceLevels, CorrectedChoice, LadderResult
 from .candidates import Candidate, describe_entry, describe_rung, describe_table, drop_unknown
 from .datasets import Dataset, describe_dataset, merge_shares, name_folder
 from .record import RunRecord, read_record

@@ -2,7 +2,7 @@
 
 import optuna
 
-from ..records.search import Search
+from ..records.studies.search import Search
 from .space import Space, load_space
 from .tuning import tune_recipe
 

@@ -24,7 +24,7 @@ from optuna.trial import TrialState
 from ..errors import RunError
 from ..recipe import Recipe
 from ..records.layout import JOURNAL, TRIAL_RUNS
-from ..records.search import KnobValue, Search
+from ..records.studies.search import KnobValue, Search
 from ..types import Split
 from ..workflow import Listener
 from .space import Space

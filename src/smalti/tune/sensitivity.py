@@ -22,7 +22,7 @@ from scipy import stats
 from sklearn.ensemble import ExtraTreesRegressor
 
 from ..evaluate import adjust_holm
-from ..records.search import Effect, Interaction, KnobValue
+from ..records.studies.search import Effect, Interaction, KnobValue
 from .space import Space
 
 PERMUTATIONS = 1999  # the least p-value is 1/2000, which Holm's correction leaves below 0.025 for fifty knobs

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from ..errors import RecipeError
 from ..recipe import Recipe, Section, load_document, load_recipe
-from ..records.search import KnobValue
+from ..records.studies.search import KnobValue
 
 
 class Knob(Section):

@@ -21,7 +21,7 @@ from ..recipe import settle_choices
 from ..records import Influence
 from ..records.layout import RECIPE, TRIALS, name_prediction
 from ..records.scores import HEADLINE
-from ..records.search import CurvePoint, Effect, IdleKnob, KnobRange, OuterScores, Search, SearchResult, Study
+from ..records.studies.search import CurvePoint, Effect, IdleKnob, KnobRange, OuterScores, Search, SearchResult, Study
 from ..stats import pool_predictions
 from ..store import CACHE, hash_text, now_text, write_atomic, write_table
 from ..store.leftovers import remove_leftovers

@@ -12,10 +12,10 @@ from ..logbook import resolve_run
 from ..logbook.seal import add_opening, find_seal, read_seal, write_seal
 from ..project import RUNS
 from ..records import CohortRecord, Influence, RunFolder, log_event
-from ..records.comparison import Comparison
 from ..records.layout import SAMPLES, SEALED
 from ..records.scores import HEADLINE, AsGiven
-from ..records.seal import Seal
+from ..records.studies.comparison import Comparison
+from ..records.studies.seal import Seal
 from ..stats import Pool, pool_predictions
 from ..store import read_table
 from ..types import score_columns

@@ -7,8 +7,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ...notation import say_value
-from ...records.comparison import ComparedRun, Comparison
 from ...records.layout import REPORT
+from ...records.studies.comparison import ComparedRun, Comparison
 from ..blocks import (
     Block,
     Link,

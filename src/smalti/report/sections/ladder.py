@@ -6,9 +6,9 @@ from urllib.parse import quote
 
 from ...metrics import LOWER_IS_BETTER
 from ...records import Interval
-from ...records.comparison import Difference
-from ...records.ladder import ChanceLevels
 from ...records.layout import LADDER_RECIPE, REPORT
+from ...records.studies.comparison import Difference
+from ...records.studies.ladder import ChanceLevels
 from ..blocks import (
     Block,
     Link,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from ...records.learning import LearningResult
+from ...records.studies.learning import LearningResult
 from ..blocks import Block, Panels, Paragraph, Section, Table, count_things, format_number, format_percent, format_range
 from ..figures.drawing import BLUE, GREY, VERMILION, Drawing
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from .layout import COMPARISON
-from .record import Number, Part, Record
-from .scores import HEADLINE, AsGiven, Interval, Margin, Unit
+from ..layout import COMPARISON
+from ..record import Number, Part, Record
+from ..scores import HEADLINE, AsGiven, Interval, Margin, Unit
 
 Verdict = Literal["better", "worse", "practically equal", "cannot tell", "no verdict"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from .layout import SEAL_SUFFIX
-from .record import Part, Record
-from .scores import Interval
+from ..layout import SEAL_SUFFIX
+from ..record import Part, Record
+from ..scores import Interval
 
 
 class OpenedScore(Interval):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+from ..layout import LEARN
+from ..record import Number, Part, Record
+from ..scores import Margin
 from .ladder import ChanceLevels
-from .layout import LEARN
-from .record import Number, Part, Record
-from .scores import Margin
 
 
 class LearningPoint(Margin):

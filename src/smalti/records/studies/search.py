@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+from ..layout import TUNE
+from ..record import Number, Part, Record
+from ..scores import Cover, Score
 from .comparison import Comparison
-from .layout import TUNE
-from .record import Number, Part, Record
-from .scores import Cover, Score
 
 Sampler = Literal["tpe", "random", "grid"]
 KnobValue = float | int | bool | str

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from .layout import BEST
-from .record import Part, Record
-from .scores import Interval, Unit
+from ..layout import BEST
+from ..record import Part, Record
+from ..scores import Interval, Unit
 
 
 class BestRun(Part):

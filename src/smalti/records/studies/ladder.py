@@ -7,10 +7,10 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field
 
+from ..layout import LADDER, RUNGS
+from ..record import Number, Part, Record
+from ..scores import HEADLINE, AsGiven, Interval, Margin, Unit, UnitScores
 from .comparison import Difference
-from .layout import LADDER, RUNGS
-from .record import Number, Part, Record
-from .scores import HEADLINE, AsGiven, Interval, Margin, Unit, UnitScores
 
 RungStatus = Literal["running", "done", "failed", "skipped", "waiting"]
 
