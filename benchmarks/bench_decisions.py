@@ -212,11 +212,11 @@ def read_scores(result: Result) -> tuple[pd.DataFrame, tuple[str, ...]]:
 
 def read_row(name: str, result: Result) -> dict[str, Any]:
     """What is printed about a run."""
-    score, given = result.scores.metrics["macro_f1"], result.scores.get("as_given")
-    as_given = given["metrics"]["macro_f1"]["value"] if given else score["value"]
+    score, given = result.scores.headline, result.scores.as_given
+    as_given = given.metrics["macro_f1"].value if given and given.metrics else score.value
     return {
-        "way": name, "score": score["value"], "low": score["low"], "high": score["high"], "given": as_given,
-        "chance": score["chance_prior"], "trusted": result.scores.interval.trustworthy,
+        "way": name, "score": score.value, "low": score.low, "high": score.high, "given": as_given,
+        "chance": score.chance_prior, "trusted": result.scores.interval.trustworthy,
     }  # fmt: skip
 
 

@@ -92,11 +92,11 @@ def main() -> None:
         )  # fmt: skip
         names = [f"images/{n:05d}{s.path.suffix}" for n, s in enumerate(samples)]
         truth = pd.DataFrame({"label": [s.label for s in samples], "case": [s.case for s in samples]}, index=names)
-        metric, unit = result.scores.metrics["macro_f1"], result.scores.get("unit", "image")
+        metric, unit = result.scores.headline, result.scores.unit
         other = score_other(RunFolder(result.path), truth, unit=unit)
-        inside.append(metric["low"] <= other <= metric["high"])
+        inside.append(metric.low <= other <= metric.high)
         print(
-            f"{half:>4}{result.scores.n_cases:>7}{metric['value']:9.3f}{metric['low']:8.3f}{metric['high']:8.3f}"
+            f"{half:>4}{result.scores.n_cases:>7}{metric.value:9.3f}{metric.low:8.3f}{metric.high:8.3f}"
             f"{other:9.3f}  {'yes' if inside[-1] else 'no'}",
             flush=True,
         )

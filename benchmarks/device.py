@@ -261,7 +261,7 @@ def compare(bench: Bench, name: str, preset: str, settings: list[str]) -> list[R
     ask = partial(score, bench, preset, settings)
     truth, scores, f1, seconds = ask("cpu", "32-true", name=f"{preset}-reference")
     head = {"learning": name, "device": "cpu", "precision": "32-true"}
-    rows: list[Row] = [head | {"macro_f1": f1["value"], "low": f1["low"], "high": f1["high"], "seconds": seconds}]
+    rows: list[Row] = [head | {"macro_f1": f1.value, "low": f1.low, "high": f1.high, "seconds": seconds}]
     for precision in bench.precisions:
         found, others, f1, seconds = ask(bench.device.accelerator, precision, name=f"{preset}-{precision}")
         off = np.abs(others - scores)
@@ -274,7 +274,7 @@ def compare(bench: Bench, name: str, preset: str, settings: list[str]) -> list[R
             "learning": name, "device": bench.device.accelerator, "precision": precision,
             "features": max(apart, default=None), "scores": float(off.max()), "scores_mean": float(off.mean()),
             "verdict": ("equal" if exact else "NOT EQUAL") if precision == "32-true" else "told",
-            "macro_f1": f1["value"], "low": f1["low"], "high": f1["high"], "seconds": seconds,
+            "macro_f1": f1.value, "low": f1.low, "high": f1.high, "seconds": seconds,
         })  # fmt: skip
     return rows
 
@@ -312,7 +312,7 @@ def run_auto(bench: Bench) -> list[Row]:
     print(f"  {result.describe()}")
     rows: list[Row] = read_table(result.path / "members.csv").to_dict("records")
     whole = {"member": "auto", "status": "done", "reason": "the whole run, with audit and report", "seconds": seconds}
-    whole |= {"macro_f1": f1["value"], "low": f1["low"], "high": f1["high"], "peak_gb": bench.read_peak_gb()}
+    whole |= {"macro_f1": f1.value, "low": f1.low, "high": f1.high, "peak_gb": bench.read_peak_gb()}
     return [*rows, whole]
 
 

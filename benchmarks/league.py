@@ -224,8 +224,8 @@ def score(place: Place, played: Mapping[str, Played], wanted: Sequence[str]) -> 
         if not np.array_equal(pool.fold, pools[unit, other].fold):
             raise DataError(f"{place.name}: {name} has other folds than {other}. Fix: --runs with a new folder")
         metric = score_predictions(table, classes=classes).metrics["macro_f1"]
-        row = {"set": place.name, "by": unit, "peer": name, "macro_f1": metric["value"], "low": metric["low"]}
-        row |= {"high": metric["high"], "wall_s": played[name].wall_s, "cpu_s": played[name].cpu_s}
+        row = {"set": place.name, "by": unit, "peer": name, "macro_f1": metric.value, "low": metric.low}
+        row |= {"high": metric.high, "wall_s": played[name].wall_s, "cpu_s": played[name].cpu_s}
         if name != "auto" and "auto" in wanted:
             sources = [path, played["auto"].source]
             compared = workflow.compare_sources(sources, runs=place.runs, unit=unit)

@@ -137,10 +137,10 @@ def test_labels_shuffled_by_case_score_at_chance_by_case() -> None:
         table = draw_table(60, sizes=(2, 6), seeds=1, random=random)
         given = table.groupby("case")["label"].first()
         shuffled = dict(zip(given.index, rng.permutation(given.to_numpy()), strict=True))
-        metric = score_both(table.assign(label=table["case"].map(shuffled)), name_cases(table))["metrics"]["accuracy"]
+        metric = score_both(table.assign(label=table["case"].map(shuffled)), name_cases(table)).metrics["accuracy"]
         agreed = float((given.to_numpy() == pd.Series(shuffled).reindex(given.index).to_numpy()).mean())
-        gaps.append(metric["value"] - metric["chance_prior"])
-        inside.append(metric["low"] <= max(metric["chance_prior"], agreed) <= metric["high"])
+        gaps.append(metric.value - metric.chance_prior)
+        inside.append(metric.low <= max(metric.chance_prior, agreed) <= metric.high)
     assert abs(np.mean(gaps)) < 0.03
     assert np.mean(inside) > 0.85
 

@@ -334,10 +334,10 @@ def test_a_run_on_late_decisions_is_scored_both_ways_and_not_trusted(cheated: Si
         f1_score(part["label"], names[part[columns].to_numpy().argmax(axis=1)], average="macro")
         for _, part in given.groupby("seed")
     ]
-    assert scores["as_given"]["metrics"]["macro_f1"]["value"] == pytest.approx(np.mean(macro))
-    assert scores["as_given"]["n_images"] == scores["n_images"] + 3
-    assert scores["interval"]["trustworthy"] is False
-    assert cheated.first.scores.get("as_given") is None
+    assert scores.as_given.metrics["macro_f1"].value == pytest.approx(np.mean(macro))
+    assert scores.as_given.n_images == scores.n_images + 3
+    assert scores.interval.trustworthy is False
+    assert cheated.first.scores.as_given is None
     words = "2 labels were changed after run first could be seen, 3 images were left out after run first could be seen"
     assert f"not to be trusted: {words}; as given it scores {np.mean(macro):.3f} (" in cheated.second.describe()
 
@@ -346,11 +346,11 @@ def test_page_logbook_comparison_and_article_say_it(cheated: SimpleNamespace) ->
     given = cheated.second.scores.as_given
     value = f"{given['metrics']['macro_f1']['value']:.3f}"
     page = (cheated.second.path / "report.html").read_text(encoding="utf-8")
-    assert given["words"] in page
+    assert given.words in page
     assert "above what guessing reaches" not in page
     book = read_logbook(cheated.runs)
     entry = book.find("second")
-    assert (entry.trustworthy, entry.changed) == (False, given["changed"])
+    assert (entry.trustworthy, entry.changed) == (False, given.changed)
     assert entry.as_given is not None
     assert f"{entry.as_given['value']:.3f}" == value
     better = replace(entry, metrics={"macro_f1": {"value": 1.0, "low": 1.0, "high": 1.0}})
@@ -360,8 +360,8 @@ def test_page_logbook_comparison_and_article_say_it(cheated: SimpleNamespace) ->
     table = cheated.second.path / "predictions" / "out_of_fold.csv"  # by its table it is no better
     result = workflow.compare_sources(["second", table], runs=cheated.runs).dump()
     assert result["trustworthy"] is False
-    assert given["words"] in result["reason"]
-    assert [row["as_given"] for row in result["rows"]] == [given, given]
+    assert given.words in result["reason"]
+    assert [row["as_given"] for row in result["rows"]] == [given.model_dump(), given.model_dump()]
     difference = result["rows"][1]["difference"]
     assert {d["verdict"] for d in difference.values()} == {"no verdict"}
     assert "second" in difference["macro_f1"]["why"]
@@ -380,7 +380,7 @@ def test_an_ensemble_of_such_runs_is_one(cheated: SimpleNamespace, challenge: Pa
         decisions=cheated.runs.parent / "decisions.csv",
     )
     mine, member = made.scores.as_given, cheated.second.scores.as_given
-    assert mine["metrics"]["macro_f1"]["value"] == pytest.approx(member["metrics"]["macro_f1"]["value"])
+    assert mine.metrics["macro_f1"].value == pytest.approx(member.metrics["macro_f1"].value)
     assert made.scores.interval.trustworthy is False
 
 

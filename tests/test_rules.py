@@ -99,7 +99,7 @@ def score_problems(problems: list[Tables], decide: Callable[[Tables], pd.DataFra
     for tables in problems:
         metrics = score_predictions(decide(tables), classes=CLASSES).metrics
         f1, loss = metrics["macro_f1"], metrics["log_loss"]
-        rows.append((f1["value"], f1["chance_prior"], f1["chance_prior_high"], loss["value"] - loss["chance_prior"]))
+        rows.append((f1.value, f1.chance_prior, f1.chance_prior_high, loss.value - loss.chance_prior))
     value, chance, high, excess = np.mean(rows, axis=0)
     # The problems are drawn apart, so the range of their mean is narrower than that of one of them.
     return value, chance + (high - chance) / np.sqrt(len(problems)), excess

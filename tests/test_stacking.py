@@ -95,7 +95,7 @@ def shuffled() -> list[list[Member]]:
 def measure_excess(tables: list[pd.DataFrame]) -> tuple[float, float]:
     """Means over draws: pooled macro-F1 above that of a label-prior guess, and above the range of such guesses."""
     scores = [score_predictions(table, classes=CLASSES).metrics["macro_f1"] for table in tables]
-    mean, high = (np.mean([s["value"] - s[f"chance_{name}"] for s in scores]) for name in ("prior", "prior_high"))
+    mean, high = (np.mean([s.value - getattr(s, f"chance_{name}") for s in scores]) for name in ("prior", "prior_high"))
     return float(mean), float(high)
 
 

@@ -6,7 +6,6 @@ Coordinates are (x, y) in pixels of the full-resolution image, its upper left co
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +23,7 @@ def make_collection(
     size_px: tuple[int, int],
     names: Sequence[str],
     classes: Sequence[str],
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """A FeatureCollection with one detection a tile, cut off at the border of the image.
 
     Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -84,6 +84,6 @@ class Influence(Record):
                     parts.append(f"{number} {one if number == 1 else many} {words}")
         return ", ".join(parts)
 
-    def dump(self) -> dict[str, Any]:
+    def dump(self) -> dict[str, object]:
         """Return what the file holds, hashes in order."""
         return super().dump() | {"contents": sorted(self.contents)}

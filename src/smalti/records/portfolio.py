@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 import pandas as pd
 import yaml
@@ -113,7 +113,7 @@ class Plan(Record):
         return _spell(self.model_dump(mode="json"))
 
 
-def _spell(content: dict[str, Any]) -> str:
+def _spell(content: object) -> str:
     text: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
     return text
 

@@ -34,8 +34,8 @@ class Part(BaseModel):
     LEFT_OUT: ClassVar[frozenset[str]] = frozenset()  # fields that are not written where they are None
 
     @model_serializer(mode="wrap")
-    def _leave_out(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        content: dict[str, Any] = handler(self)
+    def _leave_out(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        content: dict[str, object] = handler(self)
         return {key: value for key, value in content.items() if value is not None or key not in self.LEFT_OUT}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from .layout import SCORES
 from .record import Number, Part, Record
@@ -178,7 +178,7 @@ class Scores(UnitScores, Record):
         """Return the scores of one unit; None where there are none."""
         return self if unit == self.unit else getattr(self, f"by_{unit}")
 
-    def dump(self) -> dict[str, Any]:
+    def dump(self) -> dict[str, object]:
         """Return what the file holds: the unit first, what is scored as given last."""
         content = super().dump()
         given = {key: content.pop(key) for key in ("as_given",) if key in content}
