@@ -318,7 +318,7 @@ def test_seeds_that_agree_by_chance_make_no_knob_real() -> None:
 
 def list_idle(bench: Any, *knobs: dict[str, Any], settings: tuple[str, ...] = ()) -> dict[str, str]:
     space = Space.model_validate({"preset": "quick", "set": ["model.head=steps"], "knobs": knobs})
-    bench.plan = space.build_recipe({}, settings)
+    bench.untuned = space.build_recipe({}, settings)
     return find_idle_knobs(space, bench, settings)
 
 
