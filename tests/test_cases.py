@@ -219,7 +219,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
 
 
 def test_a_run_answers_by_patient_first_and_by_image_beside(lab: SimpleNamespace) -> None:
-    scores = json.loads((lab.cases.path / "scores.json").read_text(encoding="utf-8"))
+    scores = Scores.read(lab.cases.path)
     assert (scores.unit, scores.n_images, scores.n_units, scores.n_cases) == ("case", 12, 6, 5)
     assert "6 cases share their label" in scores.unit_reason
     out = pd.read_csv(lab.cases.path / "predictions" / "out_of_fold.csv")
@@ -238,7 +238,7 @@ def test_a_run_answers_by_patient_first_and_by_image_beside(lab: SimpleNamespace
     text = lab.cases.describe()
     assert text.startswith("by case: macro-F1")
     assert "12 images, 6 cases (5 apart: some share pictures), 2 seed(s)" in text
-    assert f"By image: macro-F1 {scores.by_image['metrics']['macro_f1']['value']:.3f}" in text
+    assert f"By image: macro-F1 {scores.by_image.headline.value:.3f}" in text
     assert lab.images.scores.take("case").metrics == scores.metrics
     assert lab.images.scores.take("image").metrics == scores.by_image.metrics
 

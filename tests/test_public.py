@@ -18,7 +18,6 @@ NAMES = [
     "Recipe",
     "SmaltiError",
     "audit_cohort",
-    "run_ladder",
     "compare_sources",
     "draw_cohort",
     "evaluate_run",
@@ -35,6 +34,7 @@ NAMES = [
     "report_on",
     "report_run",
     "run",
+    "run_ladder",
     "score_predictions",
     "train_run",
 ]

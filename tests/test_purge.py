@@ -19,7 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.model_selection import GroupKFold
 
-from drawn_records import settle_scores
+from drawn_records import draw_cohort_record, settle_scores
 from pages import without_pages
 from smalti import workflow
 from smalti.audit import write_decisions
@@ -27,9 +27,10 @@ from smalti.evaluate import highest_losses, score_predictions
 from smalti.ladder import describe_ladder, load_ladder, resolve_ladder, run_ladder
 from smalti.ladder.table import tabulate_ladder
 from smalti.recipe import load_recipe
-from smalti.records.studies.ladder import RungState
+from smalti.records import Influence
+from smalti.records.studies.ladder import LadderResult, RungState
 from smalti.report import write_ladder_report
-from smalti.store import write_atomic, write_json, write_table
+from smalti.store import write_atomic, write_table
 from smalti.types import Action, Decision
 from textures import FAST, write_lines
 
@@ -93,7 +94,13 @@ def write_run(path: Path, table: pd.DataFrame, *decisions: Decision) -> None:
     write_atomic(path / "recipe.yaml", plan.to_yaml())
     write_table(path / "predictions" / "out_of_fold.csv", table)
     settle_scores(score_predictions(table, classes=CLASSES)).write(path)
+    draw_cohort_record(path, classes=CLASSES).write(path)
+    Influence().write(path)
     write_decisions(path / "decisions.csv", decisions)
+
+
+def revive(content: dict[str, Any]) -> LadderResult:
+    return LadderResult.model_validate({key: value for key, value in content.items() if key != "version"})
 
 
 def tabulate(runs: Path, names: tuple[str, ...]) -> dict[str, Any]:
@@ -200,7 +207,7 @@ def test_what_a_decision_speaks_against_scores_no_rung_and_what_all_follow_is_no
         part = draw_table(table, labels).set_index("image").loc[trusted]
         guess = np.array(CLASSES)[part[[f"score_{c}" for c in CLASSES]].to_numpy().argmax(axis=1)]
         assert row["metrics"]["macro_f1"]["value"] == pytest.approx(f1_score(part["label"], guess, average="macro"))
-    assert any("5 were set aside from scoring" in line for line in describe_ladder(result))
+    assert any("5 were set aside from scoring" in line for line in describe_ladder(revive(result)))
 
 
 def test_decisions_that_come_from_labels_are_said_to_flatter(tmp_path: Path) -> None:
@@ -225,7 +232,7 @@ def test_without_dispute_nothing_is_set_aside_and_nothing_said(tmp_path: Path) -
     for name in ("all", "kept"):
         write_run(tmp_path / name, draw_table(images, {}), decide("i99", "exclude"), decide("i1", "repair"))
     result = tabulate(tmp_path, ("all", "kept"))
-    assert (result["set_aside"], result["scoring"], result["n_images"]) == ({}, [], 12)
+    assert (result["set_aside"], result["scoring"], result["n_images"]) == ({}, (), 12)
 
 
 def test_where_every_image_is_in_doubt_no_rung_has_a_score(tmp_path: Path) -> None:
@@ -236,9 +243,9 @@ def test_where_every_image_is_in_doubt_no_rung_has_a_score(tmp_path: Path) -> No
     assert [row["metrics"] for row in result["rungs"][:2]] == [None, None]
     assert all("no image is left" in row["notes"][0] for row in result["rungs"][:2])
     assert result["best"] is result["n_images"] is None
-    write_json(tmp_path / "ladder" / "ladder.json", {"ladder": "purge", "about": "", **result})
+    revive(result).write(tmp_path / "ladder")
     assert "no image is left" in write_ladder_report(tmp_path / "ladder").read_text(encoding="utf-8")
-    assert describe_ladder(result) == ["no rung has a score"]
+    assert describe_ladder(revive(result)) == ["no rung has a score"]
 
 
 # --- the built-in ladder ------------------------------------------------------------------------------------------

@@ -245,14 +245,14 @@ def test_curves_pass_over_what_does_not_fit_and_end_when_time_is_up(tmp_path: Pa
 
     around = {"train.transfer.lr": 0.01, "model.dropout": 0.1, "train.transfer.weight_decay": 0.1}
     around |= {"train.transfer.epochs": 9, "train.transfer.loss": "focal", "train.transfer.lookahead": False}
-    late = trace_curves(studies.bench, build, space=SPACE, around=around, seeds=2, listener=SILENT, deadline=0.0)
+    late = trace_curves(studies.runner, build, space=SPACE, around=around, seeds=2, listener=SILENT, deadline=0.0)
     assert late.empty
-    whole = trace_curves(studies.bench, build, space=SPACE, around=around, seeds=2, listener=SILENT, deadline=1e99)
+    whole = trace_curves(studies.runner, build, space=SPACE, around=around, seeds=2, listener=SILENT, deadline=1e99)
     assert len(whole) == 2 * (4 + 4 + 4 + 4 + 3 + 2)
     assert whole.loc[whole["score"].isna(), ["knob", "value"]].drop_duplicates().to_numpy().tolist() == [
         ["train.transfer.lookahead", True]
     ]
-    again = trace_curves(studies.bench, build, space=SPACE, around=around, seeds=2, listener=SILENT, deadline=0.0)
+    again = trace_curves(studies.runner, build, space=SPACE, around=around, seeds=2, listener=SILENT, deadline=0.0)
     assert again["score"].tolist() == pytest.approx(whole["score"].tolist(), nan_ok=True)
 
 
@@ -328,7 +328,7 @@ def test_seeds_that_agree_by_chance_make_no_knob_real() -> None:
 
 def list_idle(bench: Any, *knobs: dict[str, Any], settings: tuple[str, ...] = ()) -> dict[str, str]:
     space = Space.model_validate({"preset": "quick", "set": ["model.head=steps"], "knobs": knobs})
-    bench.plan = space.build_recipe({}, settings)
+    bench.untuned = space.build_recipe({}, settings)
     return find_idle_knobs(space, bench, settings)
 
 

@@ -40,7 +40,6 @@ _HOMES = {
     "Recipe": "recipe",
     "SmaltiError": "errors",
     "audit_cohort": "audit",
-    "run_ladder": "ladder",
     "compare_sources": "workflow",
     "draw_cohort": "demo",
     "evaluate_run": "workflow",
@@ -57,6 +56,7 @@ _HOMES = {
     "report_on": "workflow",
     "report_run": "workflow",
     "run": "workflow",
+    "run_ladder": "ladder",
     "score_predictions": "evaluate",
     "train_run": "workflow",
 }
