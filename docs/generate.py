@@ -112,7 +112,7 @@ def _write_section(section: type[Section], prefix: str) -> Iterator[str]:
     kinds = {name: field.annotation for name, field in section.model_fields.items()}
     inner = {name: kind for name, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, Section)}
     rows = [
-        (f"`{prefix}{name}`", _name_kind(kinds[name]), _say_value(field.default), field.description or "")
+        (_show_code(f"{prefix}{name}"), _name_kind(kinds[name]), _say_value(field.default), field.description or "")
         for name, field in section.model_fields.items()
         if name not in inner
     ]
@@ -163,7 +163,7 @@ def write_parts() -> Iterator[str]:
     for kind, entry in list_parts():
         options = [p for p in inspect.signature(entry.build).parameters.values() if p.default is not p.empty]
         told = ", ".join(f"`{p.name}={p.default}`" for p in options)
-        kinds.setdefault(kind, []).append((f"`{entry.name}`", _flatten(entry.summary), told, entry.reference))
+        kinds.setdefault(kind, []).append((_show_code(entry.name), _flatten(entry.summary), told, entry.reference))
     for kind, rows in kinds.items():
         yield f"## {kind}\n"
         yield from _tabulate(("name", "what it is", "options", "reference"), rows)
@@ -213,6 +213,11 @@ def _tabulate(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[
         cells = [_flatten(cell).replace("|", "\\|") for cell in row]
         yield f"| {' | '.join(cells)} |"
     yield ""
+
+
+def _show_code(name: str) -> str:
+    """Return a name as code that a narrow screen may break after a point or a low line."""
+    return f"<code>{re.sub(r'([._])', r'\1<wbr>', name)}</code>"
 
 
 def _flatten(text: str | None) -> str:
