@@ -217,7 +217,7 @@ def _tabulate(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[
 
 def _show_code(name: str) -> str:
     """Return a name as code that a narrow screen may break after a point or a low line."""
-    return f"<code>{re.sub(r'([._])', r'\1<wbr>', name)}</code>"
+    return "<code>" + re.sub(r"([._])", r"\1<wbr>", name) + "</code>"
 
 
 def _flatten(text: str | None) -> str:
