@@ -123,6 +123,12 @@ def test_every_path_that_a_page_names_exists(page: Path) -> None:
     assert not [name for name in names if not any((home / name).exists() for home in homes)]
 
 
+def test_the_architecture_names_every_folder_and_module() -> None:
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    entries = [p for p in (ROOT / "src" / "smalti").iterdir() if not p.name.startswith("_") and p.name != "py.typed"]
+    assert not [p.name for p in entries if f"`{p.name}{'/' if p.is_dir() else ''}`" not in text]
+
+
 def test_the_readme_lists_every_command() -> None:
     listed = re.findall(r"^\|[^|]*\| `smalti (\w+)` \|", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert sorted(listed) == sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
