@@ -80,8 +80,8 @@ def write_commands() -> Iterator[str]:
         names = [f"[{p.name.upper()}]" if not p.required else p.name.upper() for p in arguments]
         yield f"```\n{' '.join([words, *names])} [OPTIONS]\n```\n"
         options = [p for p in command.params if p.param_type_name == "option" and not getattr(p, "hidden", False)]
-        rows = [(f"`{p.name.upper()}`", _flatten(p.help), "") for p in arguments]
-        rows += [(_name_option(p), _flatten(p.help), _say_default(p.default)) for p in options]
+        rows = [(f"`{p.name.upper()}`", _escape(p.help), "") for p in arguments]
+        rows += [(_name_option(p), _escape(p.help), _say_default(p.default)) for p in options]
         if rows:
             yield from _tabulate(("name", "what it is", "default"), rows)
 
@@ -112,7 +112,7 @@ def _write_section(section: type[Section], prefix: str) -> Iterator[str]:
     kinds = {name: field.annotation for name, field in section.model_fields.items()}
     inner = {name: kind for name, kind in kinds.items() if isinstance(kind, type) and issubclass(kind, Section)}
     rows = [
-        (_show_code(f"{prefix}{name}"), _name_kind(kinds[name]), _say_value(field.default), field.description or "")
+        (_show_code(f"{prefix}{name}"), _name_kind(kinds[name]), _say_value(field.default), _escape(field.description))
         for name, field in section.model_fields.items()
         if name not in inner
     ]
@@ -163,7 +163,9 @@ def write_parts() -> Iterator[str]:
     for kind, entry in list_parts():
         options = [p for p in inspect.signature(entry.build).parameters.values() if p.default is not p.empty]
         told = ", ".join(f"`{p.name}={p.default}`" for p in options)
-        kinds.setdefault(kind, []).append((_show_code(entry.name), _flatten(entry.summary), told, entry.reference))
+        kinds.setdefault(kind, []).append(
+            (_show_code(entry.name), _escape(entry.summary), told, _escape(entry.reference))
+        )
     for kind, rows in kinds.items():
         yield f"## {kind}\n"
         yield from _tabulate(("name", "what it is", "options", "reference"), rows)
@@ -224,8 +226,8 @@ def _flatten(text: str | None) -> str:
     return " ".join((text or "").split())
 
 
-def _escape(text: str) -> str:
-    return text.replace("<", "&lt;").replace("*", "\\*")
+def _escape(text: str | None) -> str:
+    return (text or "").replace("<", "&lt;").replace("*", "\\*")
 
 
 def _say_default(value: Any) -> str:

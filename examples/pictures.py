@@ -19,7 +19,7 @@ import smalti
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
-from chromium import Chromium, Tab  # noqa: E402  (the tests' own browser)
+from chromium import CHROMIUM, Chromium, Tab  # noqa: E402  (the tests' own browser)
 
 LARGEST_BYTES = 150_000
 LADDER = """
@@ -61,13 +61,15 @@ def photograph_review(browser: Chromium, data: Path, runs: Path, path: Path) -> 
 def main(data: Path = Path("demo-data"), runs: Path = Path("runs"), folder: Path = ROOT / "docs" / "pictures") -> None:
     """Make what is missing, and the four pictures."""
     done = sorted(runs.glob(f"{data.name}-demo-*/scores.json"), key=lambda p: p.stat().st_mtime)
+    if CHROMIUM is None:
+        sys.exit("no Chromium is on the PATH: install it, or google-chrome")
     if not done:
         sys.exit(f"no finished demo run is in {runs}: make demo")
     run = done[-1].parent
     if not (run / "explanation.json").is_file():
         smalti.explain_run(run, images=6)
     smalti.report_run(run)
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
         ladder = Path(temporary) / "pictures.yaml"
         ladder.write_text(LADDER, encoding="utf-8")
         climbed, _ = smalti.climb_ladder(data, str(ladder), runs=runs)
