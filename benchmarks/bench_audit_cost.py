@@ -57,7 +57,7 @@ def draw(folder: Path, count: int) -> Path:
 def measure(folder: Path) -> dict[str, float]:
     """Seconds of every part, and the peak memory in GB of this process."""
     from smalti.audit import CHECKS, audit_cohort
-    from smalti.audit.checks import Digest
+    from smalti.audit.checks.registered import Digest
     from smalti.cohort import read_cohort
 
     names = [entry.name for entry in CHECKS]

@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smalti.evaluate.margins import LEAST_NETWORKS, measure_margins
-from smalti.evaluate.pool import Pool
 from smalti.metrics import METRICS
+from smalti.stats.pool import Pool
 
 SHOWN = ("macro_f1", "balanced_accuracy", "accuracy", "auc", "log_loss")
 LEAST_COUNTED = 20  # trustworthy intervals of a setting; of fewer, a share says nothing

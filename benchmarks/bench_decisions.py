@@ -36,7 +36,7 @@ from smalti.audit import (
     read_findings,
     settle_decisions,
 )
-from smalti.audit.checks import RELABEL_CHECKS, Digest
+from smalti.audit.checks.registered import RELABEL_CHECKS, Digest
 from smalti.errors import DataError, RecipeError
 from smalti.recipe import Recipe, load_recipe
 from smalti.review import Desk

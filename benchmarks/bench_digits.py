@@ -24,12 +24,13 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from sklearn.metrics import average_precision_score
 
-from smalti.evaluate import Pair, compare_pairs, pool_predictions, score_pool
+from smalti.evaluate import Pair, compare_pairs
 from smalti.models import POOLERS, Backbone
 from smalti.predict import predict_outer
 from smalti.recipe import load_recipe
-from smalti.runs import RunFolder
+from smalti.records import RunFolder
 from smalti.samples import split_cases
+from smalti.stats import pool_predictions, score_pool
 from smalti.tile import TileStore
 from smalti.train import Experiment, Features, choose_device, freeze, load_network, make_fabric, train_folds
 from smalti.types import Cohort, InputSpec, Sample, Split

@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 
 from drawing import draw_tissue
-from smalti.audit.duplicates import LEAST_MATCHES
-from smalti.audit.overlay import overlay_textures
-from smalti.audit.texture import Texture, describe_texture, mirror_texture
-from smalti.audit.words import propose_pairs
+from smalti.audit.compare.duplicates import LEAST_MATCHES
+from smalti.audit.compare.overlay import overlay_textures
+from smalti.audit.compare.words import propose_pairs
+from smalti.audit.measure.keypoints import Texture, describe_texture, mirror_texture
 
 FIELDS = 100
 COPIES = 50  # one image in so many

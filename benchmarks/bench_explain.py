@@ -21,12 +21,12 @@ import torch
 import smalti
 from smalti.demo.cohort import draw_plan
 from smalti.demo.plan import CohortPlan, plan_cohort
-from smalti.evaluate import measure_ratio
+from smalti.explain import measure_ratio, share_inside, stitch_tiles
+from smalti.explain.explanation import Explanation, Question, explain_images
 from smalti.models import UpperPart
-from smalti.predict import Explanation, Question, explain_images, share_inside, stitch_tiles
-from smalti.runs import read_json
+from smalti.store import read_json
 from smalti.workflow import reopen
-from smalti.workflow.heatmaps import find_place
+from smalti.workflow.explaining.heatmaps import find_place
 
 LARGEST_AREA = 0.5
 

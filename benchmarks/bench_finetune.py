@@ -101,7 +101,7 @@ class Bare:
 
 def compare(loop: Loop, bare: Bare, *, tiles: int, repeats: int, device: str) -> None:
     """Take turns; medians of tiles per second and of the ratio."""
-    from smalti.train.optimisers import build_optimiser
+    from smalti.train.optim.optimisers import build_optimiser
 
     groups = loop.task.list_groups()
     optimiser = loop.fabric.setup_optimizers(build_optimiser("adamw", groups, lr=1e-4, weight_decay=0.01))

@@ -27,7 +27,8 @@ from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from smalti.evaluate import measure_margins, pool_predictions
+from smalti.evaluate import measure_margins
+from smalti.stats import pool_predictions
 from smalti.types import score_columns
 
 NUMBERS = {"idc279-a": 1.0, "hif-a": 0.001}  # inverse strength of the penalty

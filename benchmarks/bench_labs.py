@@ -22,10 +22,11 @@ import numpy as np
 import pandas as pd
 
 from smalti.demo import CLASS_SHARES, CohortPlan, ImagePlan, draw_plan
+from smalti.demo.field import TissuePlan
 from smalti.demo.plan import class_counts
-from smalti.demo.tissue import TissuePlan
-from smalti.evaluate import Pair, compare_pairs, measure_margins, pool_predictions, score_pool
-from smalti.evaluate.intervals import Scored
+from smalti.evaluate import Pair, compare_pairs, measure_margins
+from smalti.stats import pool_predictions, score_pool
+from smalti.stats.intervals import Scored
 from smalti.types import score_columns
 from smalti.workflow import run
 

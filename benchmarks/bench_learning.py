@@ -16,9 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from smalti.evaluate import Pool, forecast_growth
+from smalti.evaluate import forecast_growth
 from smalti.learn.subsets import choose_shares, order_cases, take_cases
 from smalti.metrics import macro_f1
+from smalti.stats import Pool
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

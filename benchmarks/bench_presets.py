@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import f1_score
 
-from smalti.evaluate import pool_predictions
-from smalti.evaluate.intervals import count_confusions, draw_weights
 from smalti.metrics import macro_f1_of_confusions
-from smalti.runs import read_json, read_table
+from smalti.stats import pool_predictions
+from smalti.stats.intervals import count_confusions, draw_weights
+from smalti.store import read_json, read_table
 
 
 def main() -> None:

@@ -13,9 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from smalti import workflow
-from smalti.evaluate import Pair, Scored, compare_pairs, pool_predictions, score_pool
+from smalti.evaluate import Pair, compare_pairs
 from smalti.recipe import load_recipe
-from smalti.runs import RunFolder
+from smalti.records import RunFolder
+from smalti.stats import Scored, pool_predictions, score_pool
 from smalti.train import Experiment
 
 

@@ -29,12 +29,12 @@ import torch
 from numpy.typing import NDArray
 from torchstain.base.normalizers import MacenkoNormalizer, ReinhardNormalizer
 
-from smalti.demo.tissue import LABORATORIES, TissuePlan, draw_tissue
+from smalti.demo.field import LABORATORIES, TissuePlan, draw_tissue
 from smalti.images import read_image
 from smalti.samples import apply_map, solve_map
-from smalti.tile import STAINS
-from smalti.tile.stain import DENSITIES, LEAST_DENSITY, find_stains, make_frame
-from smalti.tile.staining import MOST_PIXELS
+from smalti.tissue import STAINS
+from smalti.tissue.frames import DENSITIES, LEAST_DENSITY, find_stains, make_frame
+from smalti.tissue.stainable import MOST_PIXELS
 
 TILE_PX, TILES = 224, 16
 Floats = NDArray[np.float64]

@@ -29,11 +29,11 @@ from sklearn.preprocessing import StandardScaler
 
 from smalti import workflow
 from smalti.audit import CRITERIA, Evidence, NotApplicable, read_dynamics
-from smalti.audit.evidence import order_dynamics
-from smalti.audit.suspects import find_suspects, pool_opinions, rank_labels
+from smalti.audit.labels.evidence import order_dynamics
+from smalti.audit.labels.suspects import find_suspects, pool_opinions, rank_labels
 from smalti.predict import predict_outer
 from smalti.recipe import load_recipe
-from smalti.runs import RunFolder
+from smalti.records import RunFolder
 from smalti.samples import split_cases
 from smalti.train import Experiment, train_folds
 from smalti.types import Cohort, Split, score_columns

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from smalti import workflow
 from smalti.recipe import load_recipe
-from smalti.runs import open_run
+from smalti.records import open_run
 from smalti.train import train_folds
 
 

@@ -16,9 +16,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from smalti.evaluate import MARGIN, Difference, Pair, Pool, compare_pairs
-from smalti.evaluate.intervals import Scored, score_pool
+from smalti.evaluate import MARGIN, Difference, Pair, compare_pairs
 from smalti.metrics import macro_f1
+from smalti.stats import Pool
+from smalti.stats.intervals import Scored, score_pool
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -52,14 +52,15 @@ from smalti.evaluate import score_predictions
 from smalti.models import NORMS, POOLERS, Head, Network, build_backbone
 from smalti.packages import PACKAGES, find_package
 from smalti.recipe import load_recipe
-from smalti.runs import read_table, record_environment, write_json
+from smalti.records import record_environment
 from smalti.samples import AUGMENTATIONS, BagBatches, iterate_ahead, normalise_tiles
+from smalti.store import read_table, write_json
 from smalti.tile import TileStore, build_store
 from smalti.train import Device, Experiment, choose_device, compute_features, make_fabric, settle_train
 from smalti.train.features import CHUNK_TILES
 from smalti.train.finetune import FinetuneTask
 from smalti.train.loop import Loop, Stream
-from smalti.train.optimisers import build_optimiser
+from smalti.train.optim.optimisers import build_optimiser
 from smalti.types import Cohort, score_columns
 
 Row = dict[str, Any]

@@ -50,12 +50,14 @@ from sklearn.preprocessing import StandardScaler
 from outsiders import OUTSIDERS, ask, read_interpreters, set_task
 from smalti import images, workflow
 from smalti.errors import DataError
-from smalti.evaluate import Pool, Unit, average_cases, pool_predictions, score_predictions
+from smalti.evaluate import Unit, average_cases, score_predictions
 from smalti.models import read_input_px
 from smalti.recipe import load_recipe
-from smalti.runs import RunFolder, hash_text, read_json, read_table, write_json, write_table
+from smalti.records import RunFolder
+from smalti.stats import Pool, pool_predictions
+from smalti.store import hash_text, read_json, read_table, write_json, write_table
 from smalti.types import Cohort, score_columns
-from smalti.workflow.units import read_unit
+from smalti.workflow.prepare.units import read_unit
 from standing import Pools, tabulate_leads, tabulate_standing
 
 RUNS = ("quick", "auto", "default", "start")  # presets, in the order of play

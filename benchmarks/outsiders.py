@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from peers.task import KEYS, Task
 from smalti.errors import DataError, Problem, WeightsError
 from smalti.models import build_backbone
-from smalti.runs import read_table
+from smalti.store import read_table
 from smalti.train import Experiment
 from smalti.types import score_columns
 

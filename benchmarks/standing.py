@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from smalti.evaluate import Pool, check_alike
-from smalti.evaluate.intervals import LEAST_CASES, count_confusions
+from smalti.evaluate import check_alike
 from smalti.metrics import macro_f1_of_confusions
+from smalti.stats import Pool
+from smalti.stats.intervals import LEAST_CASES, count_confusions
 
 Pools = Mapping[tuple[str, str], Pool]  # of one set, by unit and peer
 RESAMPLES = 2000

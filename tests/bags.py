@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from smalti.models import POOLERS, Pooler
-from smalti.models.attention import AttentionScores
-from smalti.models.settransformer import SetTransformerPooler
+from smalti.models.poolers.attention import AttentionScores
+from smalti.models.poolers.settransformer import SetTransformerPooler
 
 
 def build_learned(name: str, features: int, classes: int, *, seed: int = 0, **options: Any) -> Pooler:

@@ -55,7 +55,7 @@ def embed(tmp_path: Path) -> Callable[..., Any]:
 
     from smalti.models import Backbone
     from smalti.recipe import load_recipe
-    from smalti.runs import RunFolder
+    from smalti.records import RunFolder
     from smalti.samples import split_cases
     from smalti.tile import TileStore
     from smalti.train import Experiment, Features, Frozen, choose_device, make_fabric

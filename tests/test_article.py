@@ -17,10 +17,10 @@ from matplotlib.figure import Figure
 
 from smalti.errors import RunError
 from smalti.report import write_article
-from smalti.report.drawing import Drawing
-from smalti.report.latex import Latex, escape_latex, spell_ascii
-from smalti.report.numbers import Numbers, spell_number
-from smalti.runs import write_json
+from smalti.report.article.latex import Latex, escape_latex, spell_ascii
+from smalti.report.article.numbers import Numbers, spell_number
+from smalti.report.figures.drawing import Drawing
+from smalti.store import write_json
 from test_ladder_report import NASTY, draw_comparison, draw_entries, draw_ladder
 from test_report import build_run
 

@@ -14,9 +14,9 @@ from sklearn.metrics import average_precision_score
 
 from smalti import workflow
 from smalti.audit import read_findings
-from smalti.audit.evidence import Evidence
-from smalti.audit.suspects import find_suspects, pool_opinions, rank_labels
-from smalti.audit.traces import read_traces
+from smalti.audit.labels.evidence import Evidence
+from smalti.audit.labels.suspects import find_suspects, pool_opinions, rank_labels
+from smalti.audit.labels.traces import read_traces
 from smalti.errors import RecipeError
 from smalti.ladder import Ladder, list_ladders, load_ladder, resolve_ladder
 from smalti.models import POOLERS
@@ -26,7 +26,7 @@ from smalti.tune.space import Space, load_space
 from smalti.tune.tuning import _settle
 from smalti.types import score_columns
 from smalti.workflow.listening import SILENT, Listener
-from smalti.workflow.settling import resolve_plan
+from smalti.workflow.prepare.settling import resolve_plan
 from textures import CLASSES, FAST, LABELLED, name_label, write_lines
 
 # The drawn cohort with a small network and nothing turned of what a head does in steps.

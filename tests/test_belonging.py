@@ -19,7 +19,7 @@ from smalti.errors import DataError
 from smalti.logbook.seal import find_seal, list_seals, read_seal, write_seal
 from smalti.recipe import load_recipe
 from smalti.review import Desk
-from smalti.runs import hash_file, write_json
+from smalti.store import hash_file, write_json
 from smalti.types import Cohort
 from smalti.workflow import Ground
 from textures import write_lines

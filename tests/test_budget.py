@@ -12,15 +12,16 @@ import pytest
 from PIL import Image
 
 from smalti import recipe
-from smalti.evaluate import pool_predictions, score_predictions
+from smalti.evaluate import score_predictions
 from smalti.ladder.budget import Budget
+from smalti.ladder.definition import Ladder, Step, load_ladder, resolve_ladder
 from smalti.ladder.pick import pick_on_inner
-from smalti.ladder.plan import Ladder, Step, load_ladder, resolve_ladder
 from smalti.ladder.scoring import Outcome
 from smalti.metrics import macro_f1
+from smalti.stats import pool_predictions
 from smalti.types import Cohort, Sample
-from smalti.workflow.influence import Influence
-from smalti.workflow.work import Work, measure_work
+from smalti.workflow.decisions.influence import Influence
+from smalti.workflow.portfolio.work import Work, measure_work
 
 CLASSES = ("a", "b")
 

@@ -17,19 +17,12 @@ from typer.testing import CliRunner
 
 from smalti import cli, workflow
 from smalti.errors import DataError, SmaltiError
-from smalti.evaluate import (
-    Scoring,
-    average_cases,
-    choose_unit,
-    pool_predictions,
-    score_predictions,
-    score_units,
-    take_unit,
-)
+from smalti.evaluate import Scoring, average_cases, choose_unit, score_predictions, score_units, take_unit
 from smalti.ladder.scoring import read_outcome, score_on, settle_unit
 from smalti.logbook import choose_best, read_logbook
 from smalti.recipe import load_recipe
-from smalti.runs import read_table
+from smalti.stats import pool_predictions
+from smalti.store import read_table
 from smalti.tune.trial import Bench, score_table
 from textures import FAST, draw_texture, write_lines
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from smalti.evaluate import Pool, correct_choice, score_pool
-from smalti.evaluate.chance import score_chance
+from smalti.evaluate import correct_choice
+from smalti.stats import Pool, score_pool
+from smalti.stats.chance import score_chance
 
 CLASSES = ("a", "b", "c", "d")
 SHARES = (0.4, 0.3, 0.2, 0.1)

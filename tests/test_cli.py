@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import re
@@ -262,9 +263,15 @@ def test_doctor_ends_with_one_when_something_is_bad(invoke: Invoke) -> None:
 
 def test_every_command_explains_itself(invoke: Invoke) -> None:
     listed = invoke("--help").stdout
-    for command in cli.app.registered_commands:
-        name = command.callback.__name__ if command.callback else ""
-        assert name in listed
-        result = invoke(name, "--help")
+    commands = [[c.callback.__name__] for c in cli.app.registered_commands if c.callback]
+    below = [["logbook", name] for name in ("show", "best", "diff", "export")]
+    for words in [*commands, ["logbook"], *below]:
+        assert words[0] in listed
+        result = invoke(*words, "--help")
         assert result.exit_code == 0
         assert len(result.stdout) > 200
+    assert listed.index("Look") < listed.index("─ Do") < listed.index("Judge")
+
+
+def test_the_version_is_that_of_the_package(invoke: Invoke) -> None:
+    assert invoke("--version").stdout == f"smalti {importlib.metadata.version('smalti')}\n"

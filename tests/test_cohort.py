@@ -10,7 +10,7 @@ from PIL import Image
 
 from smalti.cohort import Columns, inspect_folder, read_cohort
 from smalti.cohort.folder import clean_path
-from smalti.cohort.names import Matcher, natural_key
+from smalti.cohort.tables.names import Matcher, natural_key
 from smalti.types import Cohort
 
 DATA = Path(__file__).parents[2] / "shared" / "data"

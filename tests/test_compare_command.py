@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from smalti import cli
 from smalti.logbook import resolve_run
 from smalti.logbook.seal import read_seal
-from smalti.runs import read_table
+from smalti.store import read_table
 from textures import CLASSES, FAST, write_lines
 
 SETTINGS = (

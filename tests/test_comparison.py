@@ -18,17 +18,11 @@ from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import ttost_paired
 
 from smalti.errors import DataError, RecipeError
-from smalti.evaluate import (
-    Pair,
-    Pool,
-    adjust_holm,
-    check_alike,
-    compare_pairs,
-    score_pool,
-)
-from smalti.evaluate.gap import Gap
-from smalti.evaluate.intervals import count_degrees, find_levels, measure_spread
-from smalti.evaluate.luck import Luck, measure_luck, measure_luck_of_difference
+from smalti.evaluate import Pair, adjust_holm, check_alike, compare_pairs
+from smalti.stats import Pool, score_pool
+from smalti.stats.gap import Gap
+from smalti.stats.intervals import count_degrees, find_levels, measure_spread
+from smalti.stats.luck import Luck, measure_luck, measure_luck_of_difference
 
 CLASSES = ("a", "b", "c", "d")
 SHARES = (0.4, 0.3, 0.2, 0.1)

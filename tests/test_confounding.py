@@ -14,10 +14,10 @@ from sklearn.model_selection import GroupKFold, permutation_test_score
 from sklearn.neighbors import KNeighborsClassifier
 
 from smalti.audit import audit_cohort
-from smalti.audit.checks import NotApplicable, Partial
-from smalti.audit.concentration import measure_concentration
-from smalti.audit.confounding import find_confounding
-from smalti.audit.permutation import (
+from smalti.audit.checks.concentration import measure_concentration
+from smalti.audit.checks.confounding import find_confounding
+from smalti.audit.checks.registered import NotApplicable, Partial
+from smalti.stats.permutation import (
     Neighbours,
     adjust_holm,
     code_groups,

@@ -14,12 +14,13 @@ import pytest
 
 from smalti import logbook, workflow
 from smalti.audit import SUSPECTS_NAME, read_evidence, read_findings
-from smalti.audit.traces import TRACES_NAME, read_traces
+from smalti.audit.labels.traces import TRACES_NAME, read_traces
 from smalti.errors import RunError, SmaltiError
 from smalti.recipe import load_recipe
+from smalti.records import RunFolder, open_run
 from smalti.report import write_report
 from smalti.review import read_insight
-from smalti.runs import RunFolder, hash_files, open_run
+from smalti.store import hash_files
 from smalti.tile.store import open_store
 from smalti.train import read_checkpoint
 
@@ -156,7 +157,7 @@ def test_a_damaged_store_of_tiles_is_named(way: str, finished: Any, tmp_path: Pa
 
 
 def test_a_damaged_memo_of_hashes_is_an_empty_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("smalti.runs.TICK_NS", -1)  # what was written this very moment is kept too
+    monkeypatch.setattr("smalti.store.hashes.TICK_NS", -1)  # what was written this very moment is kept too
     (tmp_path / "a").write_bytes(b"a")
     memo = tmp_path / "hashes.json"
     right = hash_files([tmp_path / "a"], memo=memo)

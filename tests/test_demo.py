@@ -18,9 +18,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from smalti.demo import CLASS_SHARES, CohortPlan, draw_cohort, draw_plan, plan_cohort
+from smalti.demo.field import TissuePlan, draw_tissue
 from smalti.demo.plan import class_counts
 from smalti.demo.shapes import outlines
-from smalti.demo.tissue import TissuePlan, draw_tissue
 from smalti.demo.tumour import draw_mask
 from smalti.errors import DataError, RecipeError
 

@@ -310,10 +310,8 @@ def test_features_are_kept_under_the_code_that_made_them(
     np.testing.assert_array_equal(found, wanted.astype(np.float32))
     np.testing.assert_array_equal(bag[0], found)
     assert compute() == first
-    seen: list[str] = []
-    monkeypatch.setattr(features, "hash_code", lambda *modules: seen.extend(modules) or "another")
+    monkeypatch.setattr(features, "hash_code", lambda *modules: "another")
     assert compute() != first
-    assert "smalti.models.described" in seen
 
 
 @pytest.mark.parametrize("pooler", ["mean", "mean_spread", "covariance"])

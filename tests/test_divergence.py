@@ -16,8 +16,8 @@ from lightning.fabric.plugins import MixedPrecision
 from smalti import workflow
 from smalti.errors import DivergenceError
 from smalti.train import loop, read_checkpoint, train_folds
-from smalti.train.averaging import Averaging, copy_weights
-from smalti.train.sharpness import climb, descend
+from smalti.train.optim.averaging import Averaging, copy_weights
+from smalti.train.optim.sam import climb, descend
 from textures import FAST
 
 Make = Callable[..., Any]

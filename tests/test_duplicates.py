@@ -12,11 +12,11 @@ import pytest
 from numpy.typing import NDArray
 
 from smalti.audit import audit_cohort, join_duplicates
-from smalti.audit.digest import ImageDigest, digest_sample
-from smalti.audit.duplicates import NearPair, find_near_pairs
-from smalti.audit.outlines import describe_outline, find_near_outlines, measure_distance
-from smalti.audit.overlay import overlay_textures
-from smalti.audit.texture import describe_texture, mirror_texture
+from smalti.audit.compare.duplicates import NearPair, find_near_pairs
+from smalti.audit.compare.overlay import overlay_textures
+from smalti.audit.measure.digest import ImageDigest, digest_sample
+from smalti.audit.measure.keypoints import describe_texture, mirror_texture
+from smalti.audit.measure.outlines import describe_outline, find_near_outlines, measure_distance
 from smalti.types import Cohort, Sample
 from textures import draw_texture
 

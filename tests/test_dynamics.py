@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from smalti.audit import Dynamics, join_dynamics, read_dynamics, write_dynamics
-from smalti.audit.dynamics import count_forgettings, measure_margin_areas, track_losses
-from smalti.audit.evidence import order_dynamics
+from smalti.audit.labels.dynamics import count_forgettings, measure_margin_areas, track_losses
+from smalti.audit.labels.evidence import order_dynamics
 from smalti.errors import RunError
 from smalti.predict import predict_outer
 from smalti.train import find_dynamics, load_network, loop, read_checkpoint, train_folds

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from smalti.audit import audit_cohort
-from smalti.audit.evidence import read_embeddings
+from smalti.audit.labels.evidence import read_embeddings
 from smalti.cohort import read_cohort
 from smalti.recipe import load_recipe
-from smalti.workflow.embedding import embed_cohort
 from smalti.workflow.listening import SILENT
+from smalti.workflow.prepare.embedding import embed_cohort
 from textures import FAST
 
 AUDIT = """

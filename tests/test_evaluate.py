@@ -12,10 +12,11 @@ from sklearn import metrics as reference
 from sklearn.dummy import DummyClassifier
 
 from smalti.errors import DataError
-from smalti.evaluate import highest_losses, pool_predictions, score_predictions
-from smalti.evaluate.chance import score_chance
-from smalti.evaluate.intervals import draw_weights, judge_trust, leave_out_cases, measure_error
+from smalti.evaluate import highest_losses, score_predictions
 from smalti.metrics import METRICS
+from smalti.stats import pool_predictions
+from smalti.stats.chance import score_chance
+from smalti.stats.intervals import draw_weights, judge_trust, leave_out_cases, measure_error
 
 CLASSES = ("a", "b", "c")
 SCORES = ["score_a", "score_b", "score_c"]
@@ -116,7 +117,7 @@ def test_scores_without_each_case_equal_those_of_scikit_learn_on_what_is_left(pe
 
 def test_blocks_do_not_change_the_draws(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = np.concatenate(list(draw_weights(37, resamples=50, seed=3)))
-    monkeypatch.setattr("smalti.evaluate.intervals.CHUNK_NUMBERS", 37 * 7)
+    monkeypatch.setattr("smalti.stats.intervals.CHUNK_NUMBERS", 37 * 7)
     blocks = list(draw_weights(37, resamples=50, seed=3))
     assert len(blocks) == 8
     np.testing.assert_array_equal(np.concatenate(blocks), whole)

@@ -21,17 +21,26 @@ import smalti
 from bags import build_learned
 from smalti.cli import app
 from smalti.errors import DataError, RunError
-from smalti.evaluate import measure_map, measure_mean, measure_ratio, summarise_maps
+from smalti.explain import (
+    make_collection,
+    measure_map,
+    measure_mean,
+    measure_ratio,
+    share_inside,
+    shrink_size,
+    stitch_tiles,
+    summarise_maps,
+)
+from smalti.explain.deletion import draw_curves
+from smalti.explain.explanation import Question, explain_images
+from smalti.explain.gradcam import find_cams
+from smalti.explain.readings import TileBag, choose_kind, find_gradients, read_tiles, score_subsets
 from smalti.models import POOLERS, BagReader, Head, build_backbone, cut_backbone
-from smalti.predict import Question, explain_images, make_collection, share_inside, shrink_size, stitch_tiles
-from smalti.predict.deletion import draw_curves
-from smalti.predict.gradcam import find_cams
-from smalti.predict.readings import TileBag, choose_kind, find_gradients, read_tiles, score_subsets
 from smalti.recipe import Model
 from smalti.report import Legend, draw_overlay
-from smalti.report.looked import choose_images, say_trust
+from smalti.report.sections.looked import choose_images, say_trust
 from smalti.review import read_insight
-from smalti.runs import hash_text, read_arrays, read_json
+from smalti.store import hash_text, read_arrays, read_json
 from smalti.train import train_folds
 from smalti.workflow import explain_run
 from textures import CLASSES, FAST
@@ -434,7 +443,7 @@ def test_what_networks_see_is_what_they_explain(prepare: Callable[..., Any]) -> 
 
 
 def test_an_interrupted_explanation_goes_on(prepare: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    from smalti.predict import explanation as module
+    from smalti.explain import explanation as module
 
     experiment, splits = prepare("model.pooler=attention", "train.transfer.epochs=1", "train.finetune.epochs=0")
     train_folds(experiment, splits)
@@ -541,7 +550,7 @@ def test_names_are_read_with_blanks_between_them_and_none_at_all_is_refused(expl
 
 def test_images_that_would_share_a_file_are_refused(explained: Path) -> None:
     from smalti.types import Cohort, Sample
-    from smalti.workflow.explaining import choose_samples
+    from smalti.workflow.explaining.explain import choose_samples
 
     first = Sample("a.png", Path("a.png"), None, "A", "a", "a")
     cohort = Cohort(Path(), "table", (first, replace(first, image="a.tif")), (), ("A",))

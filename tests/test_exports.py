@@ -24,7 +24,8 @@ from typer.testing import CliRunner
 from smalti import cli, logbook
 from smalti.errors import MissingExtraError, RunError
 from smalti.recipe import load_recipe
-from smalti.runs import RunFolder, write_atomic
+from smalti.records import RunFolder
+from smalti.store import write_atomic
 from test_logbook import draw_history, draw_run
 
 os.environ.update({"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"})  # read when mlflow is imported
@@ -218,7 +219,7 @@ def test_more_knobs_and_points_than_one_request_takes_arrive(server: str, client
 
 
 def test_the_command_exports_and_says_where(server: str, client: Any, runs: Path) -> None:
-    words = ["logbook", "--runs", str(runs), "--where", "status=finished", "--export", "mlflow", "--to", server]
+    words = ["logbook", "export", "mlflow", "--to", server, "--runs", str(runs), "--where", "status=finished"]
     result = CliRunner().invoke(cli.app, words)
     assert result.exit_code == 0, result.output
     assert f"result: 1 run(s) in {server}:" in result.stdout
@@ -340,7 +341,7 @@ def test_the_command_writes_event_files_and_says_where(runs: Path, tmp_path: Pat
     pytest.importorskip("tensorboard", reason="not applicable: TensorBoard is not installed")
     target = tmp_path / "a board"
     write_atomic(runs / "good" / "history.csv", "fold\nx\n")
-    words = ["logbook", "--runs", str(runs), "--export", "tensorboard", "--to", str(target)]
+    words = ["logbook", "export", "tensorboard", "--to", str(target), "--runs", str(runs)]
     result = CliRunner().invoke(cli.app, words)
     assert result.exit_code == 0, result.output
     assert "3 new, 0 updated, 0 unchanged" in result.stdout

@@ -21,9 +21,9 @@ from smalti import workflow
 from smalti.cli import console
 from smalti.errors import DataError, RunError
 from smalti.faults import explain_fault
-from smalti.leftovers import name_temporary, remove_leftovers
-from smalti.runs import build_once, write_atomic
 from smalti.stopping import Terminated
+from smalti.store import build_once, write_atomic
+from smalti.store.leftovers import name_temporary, remove_leftovers
 from smalti.workflow.place import check_name, check_place
 from textures import write_lines
 
@@ -164,7 +164,7 @@ def test_a_full_disk_leaves_the_old_file_whole_and_nothing_beside_it(tmp_path: P
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 
     script = (
-        "from pathlib import Path; from smalti.runs import write_atomic; "
+        "from pathlib import Path; from smalti.store import write_atomic; "
         f"write_atomic(Path({str(tmp_path)!r}, 'a.json'), 'n' * 5000)"
     )
     done = subprocess.run([sys.executable, "-c", script], preexec_fn=limit, capture_output=True, check=False)
@@ -212,7 +212,7 @@ def test_names_that_runs_have_are_let_through() -> None:
 def leave(folder: Path) -> None:
     """A process that is killed while it writes a file and builds a folder."""
     script = (
-        "import os, sys\nfrom pathlib import Path\nfrom smalti.leftovers import name_temporary\n"
+        "import os, sys\nfrom pathlib import Path\nfrom smalti.store.leftovers import name_temporary\n"
         f"folder = Path({str(folder)!r})\nname_temporary(folder).write_text('half')\n"
         "made = name_temporary(folder); made.mkdir(); (made / 'part').write_text('half')\nos._exit(9)"
     )

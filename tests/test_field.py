@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from smalti import recipe
 from smalti.errors import RecipeError
+from smalti.explain.heatmap import find_boxes
 from smalti.images import hash_image
-from smalti.predict.heatmap import find_boxes
 from smalti.recipe import load_recipe
 from smalti.tile import TileStore, build_store, note_sizes, settle_field
 from smalti.tile.cut import cut_bag

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
 from smalti.audit import Audit, audit_cohort, write_embeddings
-from smalti.audit.appearance import measure_appearance
-from smalti.audit.digest import digest_sample
-from smalti.audit.rarity import score_deviation, score_isolation
+from smalti.audit.measure.digest import digest_sample
+from smalti.stats.robust import score_deviation, score_isolation
+from smalti.tissue.appearance import measure_appearance
 from smalti.types import Cohort, Sample
 
 Picture = NDArray[np.uint8]

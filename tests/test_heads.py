@@ -17,10 +17,10 @@ from sklearn.neighbors import NearestCentroid
 
 from smalti.errors import PartError, RecipeError, RunError
 from smalti.recipe import load_recipe
-from smalti.runs import write_table
+from smalti.store import write_table
 from smalti.train import HEADS, check_parts, read_checkpoint, train_folds
 from smalti.train.heads import fit_heat, solve_head
-from smalti.workflow.blending import _read_inner
+from smalti.workflow.portfolio.blending import _read_inner
 
 NAMES = [entry.name for entry in HEADS]
 

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from smalti import images, runs
+from smalti import images, records, store
 from smalti.audit import read_decisions, write_decisions
 from smalti.cli import console
 from smalti.cohort import inspect_folder, read_cohort
-from smalti.cohort.encoding import guess_encoding
+from smalti.cohort.tables.encoding import guess_encoding
 from smalti.errors import DataError, Problem, RecipeError, show_text
 from smalti.recipe import load_recipe
 from smalti.types import Cohort, Decision
@@ -244,8 +244,8 @@ def test_spaces_belong_to_names_and_not_to_labels(tmp_path: Path) -> None:
     image = " alpha/0.png"
     path = write_decisions(tmp_path / "d.csv", [Decision(image, "keep", "", "me", "")])
     assert read_decisions(path)[0].image == image == cohort.labelled[0].image
-    runs.write_table(tmp_path / "samples.csv", runs.tabulate_samples(cohort))
-    assert list(runs.read_table(tmp_path / "samples.csv").image) == [s.image for s in cohort.samples]
+    store.write_table(tmp_path / "samples.csv", records.tabulate_samples(cohort))
+    assert list(store.read_table(tmp_path / "samples.csv").image) == [s.image for s in cohort.samples]
     draw(root / "alpha/9.png")
     assert [p.code for p in inspect_folder(root)[1]] == ["ambiguous-class"]
 
@@ -300,7 +300,7 @@ def test_text_without_a_mark_is_told_from_data_that_are_none() -> None:
 
 
 def test_thousands_of_columns_are_counted_once_and_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from smalti.cohort import tables
+    from smalti.cohort.tables import table as tables
 
     kept: list[int] = []
     read = tables._read_rows
@@ -366,5 +366,5 @@ def test_the_terminal_gets_no_signs_that_act_on_it() -> None:
 def test_cohorts_keep_no_name_that_cannot_be_written(tmp_path: Path) -> None:
     cohort = read_cohort(draw_classes(tmp_path))
     assert isinstance(cohort, Cohort)
-    runs.write_json(tmp_path / "a.json", {"command": ["Pr\udce4parat"]})
-    assert runs.read_json(tmp_path / "a.json") == {"command": ["Pr\udce4parat"]}
+    store.write_json(tmp_path / "a.json", {"command": ["Pr\udce4parat"]})
+    assert store.read_json(tmp_path / "a.json") == {"command": ["Pr\udce4parat"]}

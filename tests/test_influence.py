@@ -26,11 +26,12 @@ from smalti.logbook import choose_best, read_logbook
 from smalti.logbook.seal import Seal, write_seal
 from smalti.predict import inference
 from smalti.recipe import load_recipe
+from smalti.records import RunFolder
 from smalti.report import write_article, write_ladder_report
-from smalti.runs import RunFolder, read_table, write_atomic, write_json, write_table
+from smalti.store import read_table, write_atomic, write_json, write_table
 from smalti.types import Action, Cohort, Content, Decision, Finding, Sample, Split
 from smalti.workflow.comparison import _find_touched, tabulate_comparison
-from smalti.workflow.influence import Influence, Influenced, read_influence, record_influence, tell_trust
+from smalti.workflow.decisions.influence import Influence, Influenced, read_influence, record_influence, tell_trust
 from textures import FAST
 
 CLASSES = ("a", "b")
@@ -462,7 +463,7 @@ def test_late_decisions_set_whole_cases_aside_and_are_not_heard_where_no_rung_fo
 
 
 def test_a_comparison_with_such_a_run_has_no_verdict() -> None:
-    from smalti.evaluate import pool_predictions
+    from smalti.stats import pool_predictions
 
     images = [f"i{k}" for k in range(90)]
     pools = {n: pool_predictions(draw_table(images, skill=s), classes=CLASSES) for n, s in (("a", 1.0), ("b", 20.0))}

@@ -25,7 +25,7 @@ from smalti.cli import app
 from smalti.errors import DataError, RecipeError, RunError
 from smalti.ladder import Ladder, climb_ladder, describe_ladder, list_ladders, load_ladder, resolve_ladder
 from smalti.ladder.progress import measure_progress
-from smalti.runs import RunFolder
+from smalti.records import RunFolder
 from smalti.types import DECISION_COLUMNS
 from textures import CLASSES, FAST, LABELLED, write_lines
 

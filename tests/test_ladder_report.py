@@ -15,7 +15,7 @@ import pytest
 from smalti.errors import RunError
 from smalti.metrics import METRICS
 from smalti.report import write_ladder_report, write_report, write_runs_report
-from smalti.runs import write_atomic, write_json, write_table
+from smalti.store import write_atomic, write_json, write_table
 from test_report import CLASSES, build_run, parse
 
 SHARES = dict(zip(CLASSES, (0.2, 0.4, 0.28, 0.12), strict=True))

@@ -150,7 +150,7 @@ def test_a_thinned_mask_is_the_mask_thinned(tmp_path: Path, monkeypatch: pytest.
     Image.fromarray(grey).save(tmp_path / "grey.png")
     Image.fromarray(np.dstack([np.zeros((700, 900, 3), np.uint8), disc])).save(tmp_path / "opaque.png")
     whole, levels = images.read_mask(tmp_path / name)
-    monkeypatch.setattr("smalti.images.masks.BAND_PX", 900 * 50)
+    monkeypatch.setattr("smalti.images.masks.planes.BAND_PX", 900 * 50)
     thinned, same_levels = images.read_mask(tmp_path / name, most_px=700 * 900 // 9)
     np.testing.assert_array_equal(thinned, whole[::3, ::3])
     assert levels == same_levels == (name == "grey.png")

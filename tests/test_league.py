@@ -23,9 +23,9 @@ from sklearn.metrics import f1_score
 from torch import nn
 
 from smalti.errors import DataError
-from smalti.evaluate import Pool
 from smalti.models import build_backbone
 from smalti.recipe import Model
+from smalti.stats import Pool
 from smalti.types import InputSpec
 
 CLASSES = ("a", "b", "c")

@@ -13,8 +13,8 @@ from PIL import Image
 from pydantic import ValidationError
 
 from smalti.cohort import Columns, inspect_folder
-from smalti.cohort.levels import guess_levels
-from smalti.cohort.parts import is_part, read_part
+from smalti.cohort.layouts.levels import guess_levels
+from smalti.cohort.layouts.parts import is_part, read_part
 from smalti.errors import Problem
 from smalti.recipe import Data
 from smalti.types import Cohort

@@ -21,7 +21,8 @@ from typer.testing import CliRunner
 from smalti import cli, logbook
 from smalti.errors import RecipeError, RunError, SmaltiError
 from smalti.recipe import list_knobs, load_recipe
-from smalti.runs import RunFolder, read_json, write_atomic, write_json, write_table
+from smalti.records import RunFolder
+from smalti.store import read_json, write_atomic, write_json, write_table
 from smalti.types import HISTORY_COLUMNS
 
 Draw = Callable[..., Path]
@@ -489,7 +490,7 @@ def test_a_choice_by_hand_whose_run_is_gone_is_said(runs: Path, draw: Draw) -> N
     draw("b")
     (best,) = logbook.settle_bests(logbook.read_logbook(runs))
     assert (best.run, best.score) == ("a", None)
-    with pytest.raises(RunError, match=r"set by hand to 'a', but the run is no longer there.*Fix.*--best auto"):
+    with pytest.raises(RunError, match=r"by hand to 'a', but the run is no longer there.*Fix: 'smalti logbook best'"):
         logbook.resolve_run(runs, "best")
 
 
@@ -556,13 +557,14 @@ def test_conditions_columns_and_order_shape_the_table(draw: Draw, invoke: Invoke
     draw("a", "train.transfer.lr=0.02", score=(0.6, 0.5, 0.7))
     draw("b", "train.transfer.lr=0.003", score=(0.8, 0.7, 0.9))
     draw("c", score=None)
-    result = invoke("--where", "status=finished", "--sort", "low", "--columns", "name,low,train.transfer.lr")
+    result = invoke("show", "--where", "status=finished", "--sort", "low", "--columns", "name,low,train.transfer.lr")
     assert re.search(r"name +low +train.transfer.lr", result.stdout)
     assert re.search(r"(?s)b +0.700 +0.003.*a +0.500 +0.020", result.stdout)
     assert "result: 2 of 3 run(s)" in result.stdout
-    assert re.search(r"(?s)a +0.5.*b +0.7", invoke("--sort", "low", "--ascending", "--columns", "name,low").stdout)
+    upwards = invoke("show", "--sort", "low", "--ascending", "--columns", "name,low").stdout
+    assert re.search(r"(?s)a +0.5.*b +0.7", upwards)
     for words in (["--columns", "name,lwo"], ["--sort", "lwo"], ["--where", "lwo>1"]):
-        result = invoke(*words)
+        result = invoke("show", *words)
         assert result.exit_code == 2
         assert re.search(r"'lwo'.*Did you mean 'low'.*Fix", result.stderr)
 
@@ -570,7 +572,7 @@ def test_conditions_columns_and_order_shape_the_table(draw: Draw, invoke: Invoke
 def test_two_recipes_are_set_beside_each_other(draw: Draw, invoke: Invoke) -> None:
     draw("a", "train.transfer.lr=0.003", score=(0.6, 0.5, 0.7))
     draw("b", "train.transfer.lr=0.02", score=(0.8, 0.7, 0.9))
-    result = invoke("--diff", "a", "best")
+    result = invoke("diff", "a", "best")
     assert result.exit_code == 0
     assert re.search(r"train.transfer.lr +0.003 +0.02", result.stdout)
     assert "result: 1 knob(s) differ" in result.stdout
@@ -579,16 +581,23 @@ def test_two_recipes_are_set_beside_each_other(draw: Draw, invoke: Invoke) -> No
 def test_the_best_is_set_by_hand_with_a_note_and_given_back(runs: Path, draw: Draw, invoke: Invoke) -> None:
     draw("a", score=(0.8, 0.7, 0.9))
     draw("b", score=(0.6, 0.5, 0.7))
-    assert "without a reason" in invoke("--best", "b").stderr
-    result = invoke("--best", "b", "--note", "we [really] trust it")
+    assert "without a reason" in invoke("best", "b").stderr
+    result = invoke("best", "b", "--note", "we [really] trust it")
     assert "b, set by hand: we [really] trust it (by the rule it would be a)" in result.stdout
     assert read_json(runs / "best.json")["/data/textures"]["note"] == "we [really] trust it"
-    assert "by the rule" in invoke("--best", "auto").stdout
+    assert "by the rule" in invoke("best").stdout
     assert read_json(runs / "best.json")["/data/textures"]["run"] == "a"
 
 
 @pytest.mark.parametrize(
-    "words", [["--export", "mlflow"], ["--to", "x"], ["--export", "paper", "--to", "x"], ["--note", "x"]]
+    "words",
+    [
+        ["export", "mlflow"],
+        ["--to", "x"],
+        ["export", "paper", "--to", "x"],
+        ["best", "--note", "x"],
+        ["--runs", "x", "best"],
+    ],
 )
 def test_options_that_do_not_belong_together_are_refused(words: list[str], draw: Draw, invoke: Invoke) -> None:
     draw("a")
@@ -616,7 +625,7 @@ def test_openings_of_seals_are_shown(runs: Path, draw: Draw, invoke: Invoke) -> 
 
 def test_a_csv_holds_what_the_screen_cannot(runs: Path, draw: Draw, invoke: Invoke) -> None:
     draw("a", "train.transfer.lr=0.02")
-    result = invoke("--csv", "all runs.csv")
+    result = invoke("show", "--csv", "all runs.csv")
     assert "next:   open 'all runs.csv'" in result.stdout
     table = pd.read_csv(runs.parent / "all runs.csv")
     assert table.loc[0, "macro_f1_low"] == 0.5

@@ -14,7 +14,7 @@ from sklearn.metrics import f1_score
 from torchvision.ops import sigmoid_focal_loss
 
 from smalti.train import LOSSES, read_checkpoint, train_folds
-from smalti.train.losses import measure_divergence, soften, weigh_classes
+from smalti.train.optim.losses import measure_divergence, soften, weigh_classes
 
 Make = Callable[..., Any]
 COUNTS = torch.tensor([50.0, 20.0, 5.0])

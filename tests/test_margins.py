@@ -9,11 +9,12 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from smalti.evaluate import Pool, measure_margins
-from smalti.evaluate.intervals import leave_out_cases
-from smalti.evaluate.luck import measure_luck
+from smalti.evaluate import measure_margins
 from smalti.evaluate.margins import describe_cover, measure_class_margins
 from smalti.metrics import METRICS
+from smalti.stats import Pool
+from smalti.stats.intervals import leave_out_cases
+from smalti.stats.luck import measure_luck
 
 BOUNDED = ("macro_f1", "balanced_accuracy", "accuracy", "auc")
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from smalti import images
 from smalti.cohort import Columns, inspect_folder
-from smalti.cohort.evidence import is_clear
+from smalti.cohort.masks.contrast import is_clear
 from smalti.errors import Problem
 from smalti.recipe import load_recipe
 from smalti.tile.repair import read_sample_mask

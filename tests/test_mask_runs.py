@@ -182,7 +182,7 @@ def test_everything_at_once_goes_the_whole_way(challenge: Path, tmp_path: Path) 
 
 
 def test_the_ladder_knows_its_controls() -> None:
-    from smalti.ladder.plan import load_ladder, resolve_ladder
+    from smalti.ladder.definition import load_ladder, resolve_ladder
 
     steps = {step.name: step for step in resolve_ladder(load_ladder("mask"))}
     for name in ("select", "blank", "weight", "path", "channel"):

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from smalti import images
-from smalti.cohort.pairing import is_mask_folder, pair_masks
+from smalti.cohort.masks.pairing import is_mask_folder, pair_masks
 from smalti.errors import DataError
-from smalti.runs import identify_mask
+from smalti.records import identify_mask
 from smalti.types import MaskReading, Sample
 
 Plane = NDArray[np.uint8]

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from smalti.errors import RecipeError, SmaltiError
-from smalti.ladder.plan import load_ladder
+from smalti.ladder.definition import load_ladder
 from smalti.notation import parse_yaml
 from smalti.recipe import load_recipe
 from smalti.registry import read_options

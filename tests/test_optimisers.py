@@ -15,12 +15,12 @@ from smalti.errors import PartError, RecipeError
 from smalti.models import ParameterGroup
 from smalti.recipe import Train, load_recipe
 from smalti.train import list_optimisers, read_checkpoint, settle_train, train_folds
-from smalti.train.averaging import Averaging, mean_weights
 from smalti.train.checkpoints import write_checkpoint
-from smalti.train.lookahead import Lookahead
-from smalti.train.optimisers import build_optimiser, set_learning
-from smalti.train.schedules import SCHEDULES, build_schedule, step_schedule
-from smalti.train.sharpness import climb, descend
+from smalti.train.optim.averaging import Averaging, mean_weights
+from smalti.train.optim.lookahead import Lookahead
+from smalti.train.optim.optimisers import build_optimiser, set_learning
+from smalti.train.optim.sam import climb, descend
+from smalti.train.optim.schedules import SCHEDULES, build_schedule, step_schedule
 
 Make = Callable[..., Any]
 TARGET = torch.randn(6, 3, generator=torch.Generator().manual_seed(1))

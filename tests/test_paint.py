@@ -11,11 +11,11 @@ import pytest
 from numpy.typing import NDArray
 
 from smalti.audit import audit_cohort
-from smalti.audit.artefacts import name_colour
-from smalti.audit.polygons import draw_outlines
-from smalti.audit.spots import summarise_colours
-from smalti.audit.stains import DENSITY, count_densities, measure_distance, measure_excess
+from smalti.audit.checks.artefacts import name_colour
+from smalti.audit.measure.polygons import draw_outlines
+from smalti.audit.measure.spots import summarise_colours
 from smalti.tile.repair import draw_outline
+from smalti.tissue.density import DENSITY, count_densities, measure_distance, measure_excess
 from smalti.types import Cohort, Finding, Repair, Sample
 
 Picture = NDArray[np.uint8]

@@ -25,9 +25,9 @@ from smalti.cohort import Columns, inspect_folder, read_cohort
 from smalti.errors import DataError
 from smalti.images import slides
 from smalti.recipe import Tile
-from smalti.review.pictures import Pictures
+from smalti.review.serving import Pictures
 from smalti.types import Cohort, Sample
-from smalti.workflow.preparation import refuse_unscaled
+from smalti.workflow.prepare.preparation import refuse_unscaled
 
 H, W = 96, 112
 RGB, GREY = {"photometric": "rgb"}, {"photometric": "minisblack"}

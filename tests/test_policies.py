@@ -34,10 +34,10 @@ from smalti.samples import (
     read_policy,
     write_policy,
 )
-from smalti.train.exploring import _choose_evenly
 from smalti.train.guides import GuideSource
-from smalti.train.policies import SEARCHES, Population
-from smalti.train.probe import Probe, draw_operation, weigh_operations
+from smalti.train.policies.exploring import _choose_evenly
+from smalti.train.policies.probe import Probe, draw_operation, weigh_operations
+from smalti.train.policies.search import SEARCHES, Population
 from smalti.tune.trial import Bench
 
 Make = Callable[..., Any]

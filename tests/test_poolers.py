@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from bags import build_learned
 from smalti.models import POOLERS, Pooled, Pooler
-from smalti.models.attention import AdditivePooler
-from smalti.models.clam import smooth_svm
-from smalti.models.transmil import iterate_pinv
+from smalti.models.poolers.attention import AdditivePooler
+from smalti.models.poolers.clam import smooth_svm
+from smalti.models.poolers.transmil import iterate_pinv
 
 NAMES = [entry.name for entry in POOLERS]
 PLAIN = ("mean", "max", "topk", "logsumexp", "mean_spread", "covariance")

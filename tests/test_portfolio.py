@@ -25,10 +25,11 @@ from smalti.predict.ensembles import Inner, Member, mix_members
 from smalti.predict.weighing import PRIOR_CASES, find_shares, fit_shares
 from smalti.recipe import load_portfolio, load_recipe
 from smalti.types import PREDICTION_COLUMNS
-from smalti.workflow import influence, portfolio
-from smalti.workflow.clock import Clock
+from smalti.workflow.decisions import influence
 from smalti.workflow.listening import Listener
 from smalti.workflow.place import locate_run
+from smalti.workflow.portfolio import run as portfolio
+from smalti.workflow.portfolio.clock import Clock
 from textures import LABELLED, draw_challenge, name_label, write_lines
 
 SETTINGS = ("split.folds=2", "train.device=cpu", "tile.size_px=64")

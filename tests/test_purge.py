@@ -27,7 +27,7 @@ from smalti.ladder.climb import State
 from smalti.ladder.table import tabulate_ladder
 from smalti.recipe import load_recipe
 from smalti.report import write_ladder_report
-from smalti.runs import write_atomic, write_json, write_table
+from smalti.store import write_atomic, write_json, write_table
 from smalti.types import Action, Decision
 from textures import FAST, write_lines
 

@@ -12,8 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from smalti.audit import Audit, audit_cohort
-from smalti.audit.appearance import measure_appearance
-from smalti.audit.sharpness import measure_sharpness
+from smalti.tissue.appearance import measure_appearance
+from smalti.tissue.sharpness import measure_sharpness
 from smalti.types import Sample
 from test_foreign import (
     DIGESTS,

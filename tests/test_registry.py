@@ -14,9 +14,9 @@ import pytest
 import torch
 
 import smalti
-from smalti.audit.checks import CHECKS, Digest, NotApplicable
-from smalti.audit.criteria import CRITERIA
-from smalti.audit.evidence import Evidence
+from smalti.audit.checks.registered import CHECKS, Digest, NotApplicable
+from smalti.audit.labels.criteria import CRITERIA
+from smalti.audit.labels.evidence import Evidence
 from smalti.errors import PartError
 from smalti.metrics import METRICS
 from smalti.models import DESCRIPTIONS, FUSIONS, NORMS, POOLERS, Description, Fusion, Norm, Pooler
@@ -24,9 +24,9 @@ from smalti.predict import CALIBRATIONS, DECISIONS, ENSEMBLES
 from smalti.recipe import Phase
 from smalti.registry import Registry
 from smalti.samples import AUGMENTATIONS, Transform
-from smalti.tile import STAINS
+from smalti.tissue import STAINS
 from smalti.train import HEADS, LOSSES, SEARCHES
-from smalti.train.schedules import SCHEDULES
+from smalti.train.optim.schedules import SCHEDULES
 from smalti.types import Cohort
 
 

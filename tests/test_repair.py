@@ -12,21 +12,23 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from smalti import recipe, runs, workflow
+from smalti import recipe, records, workflow
 from smalti.audit import (
-    REPAIRS,
     accept_proposals,
     apply_decisions,
-    plan_repair,
     read_decisions,
     validate_decisions,
     write_decisions,
 )
+from smalti.audit.repairs import REPAIRS, plan_repair
 from smalti.errors import DataError
+from smalti.records import RunFolder
 from smalti.report import write_report
-from smalti.runs import RunFolder, hash_file, read_json, read_table
-from smalti.tile import build_store, find_tissue, preview_repair, read_sample
+from smalti.store import hash_file, read_json, read_table
+from smalti.tile import build_store, read_sample
+from smalti.tissue import find_tissue
 from smalti.types import Action, Cohort, Decision, Finding, Repair, Sample
+from smalti.workflow.prepare.preparation import identify
 from textures import FAST, draw_texture
 
 Picture = NDArray[np.uint8]
@@ -49,6 +51,11 @@ def draw_tissue(seed: int = 0) -> Picture:
     picture = np.asarray(cv2.resize(draw_texture("B", rng), (SIDE_PX, SIDE_PX)), dtype=np.uint8)
     picture[:, 110:] = 245
     return picture
+
+
+def repair(sample: Sample, findings: list[Finding]) -> tuple[Picture, Picture]:
+    """The picture and the mask that tiles are cut from, where the findings are to be repaired."""
+    return read_sample(replace(sample, repair=plan_repair(findings)))
 
 
 def write_sample(folder: Path, picture: Picture, mask: Picture | None, *, name: str = "a.png") -> Sample:
@@ -81,7 +88,7 @@ def test_paint_becomes_the_median_colour_of_the_tissue_around_and_leaves_the_mas
     mask[20:140, 20:140] = 1
     sample = write_sample(tmp_path, paint_blot(clean, blur_px=blur_px), mask)
     before = hash_file(sample.path), hash_file(sample.mask_path or sample.path)
-    picture, cut = preview_repair(sample, [find_paint("a.png", BLOT)])
+    picture, cut = repair(sample, [find_paint("a.png", BLOT)])
     changed = (picture != cv2.imread(str(sample.path))[:, :, ::-1]).any(axis=2)
     # Nothing green is left, and what is far from the paint is as it was.
     lead = picture[..., 1].astype(int) - picture[..., [0, 2]].max(axis=2)
@@ -108,8 +115,8 @@ def test_several_outlines_are_filled_and_without_a_mask_paint_is_no_tissue(tmp_p
     assert find_tissue(picture)[70, 80]
     assert find_tissue(picture)[135, 25]
     for findings in ([find_paint("a.png", BLOT, other)], [find_paint("a.png", BLOT), find_paint("a.png", other)]):
-        repaired, tissue = preview_repair(sample, findings)
-        assert not ((repaired == PAINT).all(axis=2)).any()
+        whole, tissue = repair(sample, findings)
+        assert not ((whole == PAINT).all(axis=2)).any()
         assert not tissue[50:91, 60:101].any()
         assert not tissue[120:151, 10:41].any()
         assert tissue[:, :45].mean() > 0.5
@@ -121,7 +128,7 @@ def test_a_mask_is_cut_to_where_tissue_is_and_the_picture_stays(tmp_path: Path) 
     mask = np.zeros((SIDE_PX, SIDE_PX), np.uint8)
     mask[40:120, 90:150] = 1
     sample = write_sample(tmp_path, clean, mask)
-    picture, cut = preview_repair(sample, [Finding("blank-under-mask", "warning", ("a.png",), 1.0, "glass", "repair")])
+    picture, cut = repair(sample, [Finding("blank-under-mask", "warning", ("a.png",), 1.0, "glass", "repair")])
     assert (picture == clean).all()
     assert (cut == mask * find_tissue(clean)).all()
     assert not cut[:, 116:].any()
@@ -133,10 +140,10 @@ def test_what_no_repair_helps_is_said(tmp_path: Path) -> None:
     mask[60:80, 70:90] = 1  # all of it painted over
     sample = write_sample(tmp_path, paint_blot(draw_tissue()), mask)
     with pytest.raises(DataError, match=r"nothing is left under the mask.*Fix: exclude"):
-        preview_repair(sample, [find_paint("a.png", BLOT)])
+        repair(sample, [find_paint("a.png", BLOT)])
     everything = ((0.0, 0.0), (0.0, 160.0), (160.0, 160.0), (160.0, 0.0))
     with pytest.raises(DataError, match="nothing is left"):
-        preview_repair(sample, [find_paint("a.png", everything)])
+        repair(sample, [find_paint("a.png", everything)])
     with pytest.raises(DataError, match=r"no repair for 'foreign'.*Fix.*painted"):
         plan_repair([Finding("foreign", "warning", ("a.png",), 1.0, "a house", "exclude")])
     with pytest.raises(DataError, match="no outline"):
@@ -278,9 +285,9 @@ def test_a_repair_changes_what_a_run_stands_on_and_the_data_hash_stays(painted: 
     ground, repaired, *_ = painted
     wider = [find_paint(f.images[0], BLOT[:3]) for f in repaired.seen.findings]
     moved = replace(repaired, cohort=apply_decisions(repaired.whole, repaired.decisions, findings=wider))
-    known = [workflow.preparation.identify(g, cache=tmp_path) for g in (ground, repaired, moved, repaired)]
+    known = [identify(g, cache=tmp_path) for g in (ground, repaired, moved, repaired)]
     assert len({row["data"] for row in known}) == 1
     assert len({row["decisions"] for row in known}) == 3
     assert known[1] == known[3]
-    hashes = {runs.hash_cohort(g.cohort, memo=tmp_path / "hashes.json") for g in (ground, repaired)}
+    hashes = {records.hash_cohort(g.cohort, memo=tmp_path / "hashes.json") for g in (ground, repaired)}
     assert len(hashes) == 1  # of the sources, which stay

@@ -18,9 +18,10 @@ from smalti.audit import Audit, write_decisions, write_findings
 from smalti.errors import RunError
 from smalti.evaluate import highest_losses, score_predictions
 from smalti.recipe import load_recipe
+from smalti.records import RunFolder
 from smalti.report import write_report
-from smalti.report.gallery import encode_picture
-from smalti.runs import RunFolder, write_atomic, write_json, write_table
+from smalti.report.figures.gallery import encode_picture
+from smalti.store import write_atomic, write_json, write_table
 from smalti.types import HISTORY_COLUMNS, SAMPLE_COLUMNS, Decision, Finding
 
 CLASSES = ("HER2(+)", "Luminal A", "Luminal B", "Triple negative")

@@ -22,7 +22,7 @@ from PIL import Image
 from chromium import CHROMIUM, Chromium, Tab
 from desks import SCRIPT, draw_cohort, open_desk
 from smalti.audit import read_decisions, settle_decisions
-from smalti.audit.traces import Trace
+from smalti.audit.labels.traces import Trace
 from smalti.review import Insight, make_app
 from smalti.review.address import take_address
 from smalti.types import Finding

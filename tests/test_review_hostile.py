@@ -277,7 +277,7 @@ def test_a_disk_that_refuses_is_told_as_what_it_is(
         raise OSError(code, os.strerror(code), str(path))
 
     with monkeypatch.context() as patch:
-        patch.setattr("smalti.runs.write_atomic", refuse)
+        patch.setattr("smalti.store.files.write_atomic", refuse)
         answer = send(client, images=["a.png"], action="keep")
     assert (answer.status_code, "Fix: " in answer.text) == (status, True)
     assert client.get("/news").json()["decisions"] == {}

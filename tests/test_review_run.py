@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from desks import SCRIPT, draw_cohort, enter, open_desk
 from smalti import review
 from smalti.audit import Audit, write_findings
-from smalti.audit.traces import Trace, write_traces
+from smalti.audit.labels.traces import Trace, write_traces
 from smalti.cli import app
 from smalti.errors import RunError, SmaltiError
 from smalti.review import Desk, read_insight

@@ -17,7 +17,7 @@ from smalti.errors import DataError, PartError
 from smalti.evaluate import score_predictions
 from smalti.metrics import macro_f1
 from smalti.predict import CALIBRATIONS, DECISIONS, Rule, fit_rule, settle_tables
-from smalti.predict.decisions import LOG_WEIGHTS, score_draws, try_weights
+from smalti.predict.thresholds import LOG_WEIGHTS, score_draws, try_weights
 from smalti.recipe import Predict
 
 CLASSES = ("a", "b", "c", "d")

@@ -22,8 +22,8 @@ from smalti import workflow
 from smalti.errors import RecipeError, RunError, SplitError
 from smalti.logbook.seal import find_seal, make_seal, read_seal, write_seal
 from smalti.recipe import load_recipe
-from smalti.runs import read_table
 from smalti.samples import choose_sealed
+from smalti.store import read_table
 from smalti.train import read_checkpoint
 from smalti.types import Cohort, Sample
 from textures import CLASSES, FAST, LABELLED, name_label, write_lines

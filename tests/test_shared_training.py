@@ -22,8 +22,8 @@ from smalti.errors import RunError, SplitError
 from smalti.recipe import load_recipe
 from smalti.train import load_network, read_checkpoint, score_bags, train_folds
 from smalti.types import DECISION_COLUMNS, Cohort, Decision, Sample, Split
-from smalti.workflow import preparation
-from smalti.workflow.preparation import make_splits
+from smalti.workflow.prepare import preparation
+from smalti.workflow.prepare.preparation import make_splits
 from textures import CLASSES, FAST, LABELLED, name_case, name_label, write_lines
 
 FROZEN = (*FAST, "train.finetune.epochs=0", "train.transfer.epochs=4", "evaluate.resamples=100")

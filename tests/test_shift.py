@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp
 
-from smalti.audit.checks import NotApplicable
-from smalti.audit.shift import _compare_with, find_shift
+from smalti.audit.checks.registered import NotApplicable
+from smalti.audit.checks.shift import _compare_with, find_shift
 from smalti.types import Finding
 from summaries import sum_up
 

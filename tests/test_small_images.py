@@ -10,14 +10,14 @@ import pytest
 from numpy.typing import NDArray
 
 from smalti.audit import Audit, audit_cohort
-from smalti.audit.appearance import BLACK, PATCH_PX, PATCHES, measure_appearance
-from smalti.audit.digest import digest_sample
-from smalti.audit.overlay import LEAST_LIKENESS, match_points, root_descriptors
-from smalti.audit.texture import describe_texture
+from smalti.audit.compare.overlay import LEAST_LIKENESS, match_points, root_descriptors
+from smalti.audit.measure.digest import digest_sample
+from smalti.audit.measure.keypoints import describe_texture
 from smalti.images import hash_image
 from smalti.recipe import Tile
 from smalti.tile.cut import cut_bag
-from smalti.tile.vahadane import SPARSITY, solve_amounts
+from smalti.tissue.appearance import BLACK, PATCH_PX, PATCHES, measure_appearance
+from smalti.tissue.vahadane import SPARSITY, solve_amounts
 from smalti.types import Cohort, Sample
 
 Picture = NDArray[np.uint8]

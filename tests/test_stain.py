@@ -16,18 +16,19 @@ from sklearn.decomposition import sparse_encode
 from torchstain.base.normalizers import MacenkoNormalizer
 
 from smalti import recipe
+from smalti.demo.field import TissuePlan, draw_tissue
 from smalti.demo.planted import draw_blank, paint_slime
-from smalti.demo.tissue import TissuePlan, draw_tissue
-from smalti.runs import read_json
 from smalti.samples import AUGMENTATIONS, apply_map, apply_transform, combine_frames, fit_maps, match_axes, solve_map
 from smalti.samples.augment import identity_transform
-from smalti.tile import KINDS, STAINS, build_store
-from smalti.tile.stain import DENSITIES, LEAST_DENSITY, LIGHT, find_stains, make_frame
-from smalti.tile.staining import judge_pixels, judge_tile, measure_frame
-from smalti.tile.vahadane import SPARSITY, factorise, solve_amounts
+from smalti.store import read_json
+from smalti.tile import build_store
+from smalti.tissue import KINDS, STAINS
+from smalti.tissue.frames import DENSITIES, LEAST_DENSITY, LIGHT, find_stains, make_frame
+from smalti.tissue.stainable import judge_pixels, judge_tile, measure_frame
+from smalti.tissue.vahadane import SPARSITY, factorise, solve_amounts
 from smalti.types import Cohort, Sample
 from smalti.workflow import run
-from smalti.workflow.staining import describe_left
+from smalti.workflow.prepare.staining import describe_left
 from textures import FAST, draw_challenge
 
 HAEMATOXYLIN, EOSIN = (0.651, 0.701, 0.290), (0.216, 0.801, 0.558)

@@ -21,8 +21,8 @@ from typer.testing import CliRunner
 
 from smalti import cli
 from smalti.cohort import Columns, inspect_folder, read_cohort
-from smalti.cohort.spelling import find_spelling, match_classes
-from smalti.cohort.submission import is_sample_name, read_cell, split_lines
+from smalti.cohort.forms.sample import is_sample_name, read_cell, split_lines
+from smalti.cohort.tables.spelling import find_spelling, match_classes
 from smalti.errors import Problem
 from smalti.predict import calibrate_scores, write_submission
 from smalti.recipe import load_recipe

@@ -23,15 +23,15 @@ from sklearn.neighbors import NearestNeighbors
 
 from smalti import cli, workflow
 from smalti.audit import Dynamics, Evidence, NotApplicable, find_suspects, read_evidence, read_findings, trace_images
-from smalti.audit import neighbours as module
-from smalti.audit.criteria import CRITERIA, Measured
-from smalti.audit.dynamics import average_scores
-from smalti.audit.neighbours import VOTERS, find_neighbours, regress_labels
-from smalti.audit.suspects import measure_skill, pool_opinions, rank_labels
-from smalti.audit.traces import read_traces
+from smalti.audit.labels import neighbours as module
+from smalti.audit.labels.criteria import CRITERIA, Measured
+from smalti.audit.labels.dynamics import average_scores
+from smalti.audit.labels.neighbours import VOTERS, find_neighbours, regress_labels
+from smalti.audit.labels.suspects import measure_skill, pool_opinions, rank_labels
+from smalti.audit.labels.traces import read_traces
 from smalti.errors import RunError
+from smalti.records import RunFolder
 from smalti.report import write_report
-from smalti.runs import RunFolder
 from smalti.types import DECISION_COLUMNS, Sample
 from textures import FAST, LABELLED, write_lines
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from smalti.cohort import Columns, inspect_folder, read_cohort
-from smalti.cohort.names import Matcher, NameIndex
-from smalti.cohort.parts import part_of_path, part_of_table, read_part
+from smalti.cohort.layouts.parts import part_of_path, part_of_table, read_part
+from smalti.cohort.tables.names import Matcher, NameIndex
 from smalti.errors import DataError, Problem
 from smalti.types import Cohort
 

@@ -16,9 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from smalti import images, recipe, runs
+from smalti import images, recipe
 from smalti.errors import DataError, RecipeError, RunError
-from smalti.tile import TileStore, build_store, cut, find_tissue, make_grid, measure_coverage, select_tiles, store
+from smalti.tile import TileStore, build_store, cut, make_grid, measure_coverage, select_tiles, store
+from smalti.tissue import find_tissue
 from smalti.types import Cohort, Sample
 
 TILE_PX = 32
@@ -259,7 +260,7 @@ def test_the_key_follows_what_the_tiles_depend_on(tmp_path: Path, monkeypatch: p
     assert build(cohort, cache, parts[0]).key != build(cohort, cache, parts[1]).key, "an empty mask is cut by it"
     whole = build(cohort, cache, recipe.Tile(source="whole")).key
     assert build(cohort, cache, recipe.Tile(source="whole", max_tiles=3)).key == whole, "a knob that nothing reads"
-    monkeypatch.setattr(runs, "hash_code", lambda *_: "other code")
+    monkeypatch.setattr("smalti.store.hash_code", lambda *_: "other code")
     assert build(cohort, cache).key != key
     monkeypatch.undo()
     mask_path = cohort.labelled[0].mask_path

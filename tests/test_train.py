@@ -26,8 +26,8 @@ from smalti.predict import predict_outer
 from smalti.samples import normalise_tiles
 from smalti.train import list_optimisers, read_checkpoint, train_folds
 from smalti.train.checkpoints import write_checkpoint
-from smalti.train.losses import weigh_classes
-from smalti.train.optimisers import build_optimiser
+from smalti.train.optim.losses import weigh_classes
+from smalti.train.optim.optimisers import build_optimiser
 
 Make = Callable[..., Any]
 

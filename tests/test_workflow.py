@@ -20,7 +20,7 @@ from smalti import workflow
 from smalti.errors import DataError, RunError, SmaltiError
 from smalti.recipe import load_recipe
 from smalti.types import DECISION_COLUMNS, FOLD_COLUMNS, HISTORY_COLUMNS, PREDICTION_COLUMNS, SAMPLE_COLUMNS
-from smalti.workflow import ground
+from smalti.workflow.prepare import ground
 from textures import CLASSES, FAST, LABELLED, draw_texture, name_label, write_lines
 
 QUICK = (*FAST, "train.finetune.epochs=0")

@@ -49,7 +49,7 @@ def list_parts() -> Iterator[tuple[str, Entry[Any]]]:
     from .models import DESCRIPTIONS, FUSIONS, NORMS, POOLERS
     from .predict import CALIBRATIONS, DECISIONS, ENSEMBLES
     from .samples import AUGMENTATIONS
-    from .tile import STAINS
+    from .tissue import STAINS
     from .train import HEADS, LOSSES, SCHEDULES, SEARCHES, list_optimisers
 
     models = (DESCRIPTIONS, POOLERS, NORMS, FUSIONS, HEADS)

@@ -1,22 +1,9 @@
 """Is this data fit to learn from? Checks find, people or rules decide; source files stay as they are."""
 
 # Importing them registers the checks.
-from . import (  # noqa: F401
-    artefacts,
-    confounding,
-    copies,
-    focus,
-    foreign,
-    integrity,
-    masks,
-    plausible,
-    quality,
-    shift,
-    suspects,
-)
-from .cases import find_bound_cases, join_duplicates
-from .checks import CHECKS, LABEL_CHECKS, NotApplicable
-from .criteria import CRITERIA
+from .bindings import find_bound_cases, join_duplicates
+from .checks import artefacts, confounding, copies, focus, foreign, integrity, masks, plausible, quality, shift  # noqa: F401
+from .checks.registered import CHECKS, LABEL_CHECKS, NotApplicable
 from .decisions import (
     accept_proposals,
     append_decisions,
@@ -28,12 +15,13 @@ from .decisions import (
     validate_decisions,
     write_decisions,
 )
-from .dynamics import DYNAMICS_NAME, Dynamics, join_dynamics, read_dynamics, write_dynamics
-from .evidence import EMBEDDINGS_NAME, Evidence, read_evidence, write_embeddings
 from .findings import Audit, audit_cohort, hide_sealed, read_findings, write_findings
-from .repairs import REPAIRS, plan_repair
-from .suspects import SUSPECT, SUSPECTS_NAME, find_suspects, trace_images
-from .traces import TRACES_NAME, write_traces
+from .labels import suspects  # noqa: F401
+from .labels.criteria import CRITERIA
+from .labels.dynamics import DYNAMICS_NAME, Dynamics, join_dynamics, read_dynamics, write_dynamics
+from .labels.evidence import EMBEDDINGS_NAME, Evidence, read_evidence, write_embeddings
+from .labels.suspects import SUSPECT, SUSPECTS_NAME, find_suspects, trace_images
+from .labels.traces import TRACES_NAME, write_traces
 
 __all__ = [
     "CHECKS",
@@ -41,7 +29,6 @@ __all__ = [
     "DYNAMICS_NAME",
     "EMBEDDINGS_NAME",
     "LABEL_CHECKS",
-    "REPAIRS",
     "SUSPECT",
     "SUSPECTS_NAME",
     "TRACES_NAME",
@@ -60,7 +47,6 @@ __all__ = [
     "hold_decisions",
     "join_duplicates",
     "join_dynamics",
-    "plan_repair",
     "read_decisions",
     "read_dynamics",
     "read_evidence",

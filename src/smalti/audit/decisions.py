@@ -17,13 +17,13 @@ from typing import cast, get_args
 
 from filelock import BaseFileLock, FileLock, SoftFileLock
 
-from .. import images, runs
+from .. import images, store
 from ..errors import DataError, Problem, RecipeError
 from ..faults import MARKER_SUFFIX
-from ..leftovers import name_temporary
+from ..store.leftovers import name_temporary
 from ..types import DECISION_COLUMNS, Action, Cohort, Decision, Finding, Repair, Sample
-from .cases import find_bound_cases
-from .checks import CHECKS, RELABEL_CHECKS
+from .bindings import find_bound_cases
+from .checks.registered import CHECKS, RELABEL_CHECKS
 from .repairs import REPAIRS, plan_repairs
 
 ACTIONS = get_args(Action)
@@ -76,7 +76,7 @@ def parse_decisions(content: bytes, *, name: str) -> tuple[Decision, ...]:
 
 def write_decisions(path: Path, decisions: Iterable[Decision]) -> Path:
     """Write all rows atomically."""
-    return runs.write_atomic(path, DECISION_HEADER + _format_rows(decisions))
+    return store.write_atomic(path, DECISION_HEADER + _format_rows(decisions))
 
 
 def _format_rows(decisions: Iterable[Decision]) -> bytes:
@@ -97,7 +97,7 @@ def append_decisions(path: Path, decisions: Iterable[Decision]) -> Path:
         # Of rows that were written here, bytes are enough; a file by other hands is read and written in our form.
         if not known.startswith(DECISION_HEADER) or not known.endswith(b"\n") or known.count(b'"') % 2:
             return write_decisions(path, (*read_decisions(path), *decisions))
-        return runs.write_atomic(path, known + _format_rows(decisions))
+        return store.write_atomic(path, known + _format_rows(decisions))
 
 
 def hold_decisions(path: Path) -> BaseFileLock:
@@ -127,7 +127,7 @@ def _has_locks(folder: Path) -> bool:
         with probe.open("xb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        if error.errno not in runs.UNKNOWN_REQUEST | {errno.ENOLCK}:
+        if error.errno not in store.UNKNOWN_REQUEST | {errno.ENOLCK}:
             raise
         return False
     finally:
@@ -283,7 +283,7 @@ def accept_proposals(
     findings = tuple(findings)
     check_accepted(codes, findings)
     known = settle_decisions(decided)
-    when = runs.now_text()
+    when = store.now_text()
     open_ = [f for f in findings if f.code in codes and f.proposal in STRONGEST and f.images[0] not in known]
     accepted: dict[str, Decision] = {}
     for finding in sorted(open_, key=lambda f: STRONGEST.index(f.proposal)):

@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from .. import runs
+from .. import store
 from ..errors import Problem
 from ..types import Cohort, Finding
-from .checks import CHECKS, LABEL_CHECKS, Digest, NotApplicable, Partial
-from .digest import ImageDigest, digest_sample
-from .evidence import Evidence, read_embeddings
+from .checks.registered import CHECKS, LABEL_CHECKS, Digest, NotApplicable, Partial
+from .labels.evidence import Evidence, read_embeddings
+from .measure.digest import ImageDigest, digest_sample
 
 WORKERS = 2
 
@@ -129,7 +129,7 @@ def _digest_cohort(cohort: Cohort, progress: Callable[[int, int], None] | None) 
 def write_findings(path: Path, audit: Audit) -> Path:
     """Write ``findings.json`` atomically."""
     content = {"outcomes": audit.outcomes, "findings": [asdict(f) for f in audit.findings]}
-    return runs.write_json(path, content)
+    return store.write_json(path, content)
 
 
 def read_findings(path: Path) -> Audit:
@@ -138,7 +138,7 @@ def read_findings(path: Path) -> Audit:
     Raises:
         RunError: the file is missing or damaged.
     """
-    with runs.reading(path):
-        content = runs.read_json(path)
+    with store.reading(path):
+        content = store.read_json(path)
         findings = tuple(Finding(**{**f, "images": tuple(f["images"])}) for f in content["findings"])
         return Audit(findings, dict(content["outcomes"]))

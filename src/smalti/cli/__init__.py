@@ -1,6 +1,14 @@
-"""The command line: parses, calls one function, says where the result is and what to run next."""
+"""The command line: parses, calls one function, says where the result is and what to run next.
 
-from . import evidence, learning, logbook, machine, stages, tuning
+The order of the imports is that of the commands in ``--help``.
+"""
+
+# isort: off
+from . import machine, audit, review, run, evaluate, compare, learn, ladder, tune, report, logbook
+
+# isort: on
 from .console import app
 
-__all__ = ["app", "evidence", "learning", "logbook", "machine", "stages", "tuning"]
+__all__ = [
+    "app", "audit", "compare", "evaluate", "ladder", "learn", "logbook", "machine", "report", "review", "run", "tune",
+]  # fmt: skip

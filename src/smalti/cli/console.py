@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import pandas as pd
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -20,10 +20,12 @@ from rich.table import Table
 
 from ..errors import DataError, Problem, SmaltiError, show_text
 from ..faults import explained
-from ..runs import write_table
 from ..stopping import say_stopped
-from ..types import Cohort
-from ..workflow import Listener
+
+# Commands import what they need when they run, so that --help takes a blink.
+if TYPE_CHECKING:
+    from ..types import Cohort
+    from ..workflow import Listener
 
 SHOWN = 50  # problems and findings that are printed; a page of a terminal, and the rest is in a file
 
@@ -33,8 +35,24 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+LOOK, DO, JUDGE = "Look", "Do", "Judge"  # groups of commands in --help
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        out.print(f"smalti {importlib.metadata.version('smalti')}")
+        raise typer.Exit
+
+
+@app.callback()
+def start(
+    version: Annotated[
+        bool, typer.Option("--version", help="show the version and exit", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
+    """From a folder of tissue images, masks and labels to an honest classifier, a submission and a report."""
 
 
 def _refuse_ring(path: Path) -> Path:
@@ -57,6 +75,10 @@ Runs = Annotated[Path, typer.Option(help="folder of all runs, their cache and th
 Name = Annotated[str | None, typer.Option(help="name of the run folder")]
 Decisions = Annotated[Path | None, typer.Option(help="decisions file [default: RUNS/<data folder>.decisions.csv]")]
 Skip = Annotated[bool, typer.Option("--skip-problems", help="leave out images with problems and record it")]
+UnitOption = Annotated[
+    Literal["image", "case"] | None,
+    typer.Option(help="what is counted: image, or case (mean of its images) [default: what the runs or the table say]"),
+]
 
 
 def guard(command: Callable[..., None]) -> Callable[..., None]:
@@ -85,6 +107,8 @@ def guard(command: Callable[..., None]) -> Callable[..., None]:
 @contextmanager
 def listen() -> Iterator[Listener]:
     """A listener that prints lines, and draws a bar for each stage where somebody looks at a terminal."""
+    from ..workflow import Listener
+
     progress = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -166,6 +190,10 @@ def _show_problems(error: DataError, *, kept: Path) -> None:
 
 def _keep_problems(problems: Sequence[Problem], kept: Path) -> str:
     """Where the file with all problems is: among the temporary files where its own place takes none."""
+    import pandas as pd
+
+    from ..store import write_table
+
     rows = [(p.code, p.file, p.message, p.fix, "; ".join(p.images), p.warning) for p in problems]
     table = pd.DataFrame(rows, columns=["code", "file", "message", "fix", "images", "warning"])
     for place in (kept, Path(tempfile.gettempdir()) / kept.name):
@@ -181,3 +209,36 @@ def _suggest_skip(problems: tuple[Problem, ...]) -> str | None:
     count = len({image for p in severe for image in p.images})
     command = " ".join(shlex.quote(word) for word in ["smalti", *sys.argv[1:], "--skip-problems"])
     return f"To go on without the {count} image(s) concerned, recorded in decisions.csv:\n  {escape(command)}"
+
+
+def score_cell(row: dict[str, Any]) -> str:
+    score, given = row["metrics"]["macro_f1"], row.get("as_given")
+    cell = f"{say_number(score['value'])}\n[dim]{say_range(score)}[/]"
+    if not given:
+        return cell
+    as_given = (given["metrics"] or {}).get("macro_f1")
+    return f"{cell}\n[yellow]not to be trusted; as given {say_number(as_given['value']) if as_given else 'unknown'}[/]"
+
+
+def difference_cells(difference: dict[str, Any] | None) -> tuple[str, str]:
+    if difference is None:
+        return "", ""
+    found = difference["macro_f1"]
+    colour = {"better": "bold green", "worse": "bold red", "practically equal": "bold"}.get(found["verdict"], "default")
+    # The interval is that of this pair alone, as p is; the verdict is on what Holm's correction for all pairs leaves.
+    p = say_number(found["p"]) + (
+        f", {say_number(found['p_holm'])} after Holm" if found["p"] != found["p_holm"] else ""
+    )
+    detail = f"p {p}, smallest detectable {say_number(found['smallest_detectable'])}"
+    numbers = f"{found['value']:+.3f}  ({say_range(found, sign='+')})\n[dim]{detail}[/]"
+    return numbers, f"[{colour}]{found['verdict']}[/]"
+
+
+def say_range(score: dict[str, Any], *, sign: str = "") -> str:
+    if score["low"] is None:
+        return "-"
+    return f"{score['low']:{sign}.3f} to {score['high']:{sign}.3f}"
+
+
+def say_number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -1,4 +1,4 @@
-"""All runs in one table, the best by a stated rule, and their way to MLflow or TensorBoard: logbook."""
+"""logbook: all runs in one table, the best by a stated rule, differences, export to MLflow or TensorBoard."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich import box
@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
-from ..workflow import RUNS
+from ..project import RUNS
 from . import console
 from .console import (
     Runs,
@@ -27,60 +27,116 @@ from .console import (
 if TYPE_CHECKING:
     from ..logbook import Best, Entry, Logbook
 
+Where = Annotated[list[str] | None, typer.Option(help="only runs with, e.g. 'macro_f1>0.5', 'data~glas', repeatable")]
 COLOURS = {"finished": "green", "failed": "red", "unfinished": "yellow"}
 
 
-@app.command()
+book = typer.Typer(help="Show all runs, the best of them, and what failed.", invoke_without_command=True)
+app.add_typer(book, name="logbook", rich_help_panel=console.JUDGE)
+
+
+@book.callback()
+def logbook(context: typer.Context, runs: Runs = RUNS) -> None:
+    """Show all runs, the best of them, and what failed; each sub-command takes --runs too."""
+    if context.invoked_subcommand is None:
+        show(runs)
+    elif runs != RUNS:
+        raise typer.BadParameter(f"give it after {context.invoked_subcommand}", param_hint="--runs")
+
+
+@book.command()
 @guard
-def logbook(
+def show(
     runs: Runs = RUNS,
-    where: Annotated[
-        list[str] | None, typer.Option(help="only runs with, e.g. 'macro_f1>0.5', 'data~glas', repeatable")
-    ] = None,
+    where: Where = None,
     sort: Annotated[str, typer.Option(help="column, metric or knob; low: lower bound of macro-F1")] = "started",
     ascending: Annotated[
         bool | None, typer.Option("--ascending/--descending", help="[default: best score first, others ascending]")
     ] = None,
     columns: Annotated[str | None, typer.Option(help="these columns, metrics and knobs, separated by commas")] = None,
-    diff: Annotated[tuple[str, str] | None, typer.Option(help="the knobs in which two runs differ")] = None,
-    best: Annotated[str | None, typer.Option(help="run to be called best, with --note; auto: by the rule")] = None,
-    note: Annotated[str, typer.Option(help="why this run is the best")] = "",
-    export: Annotated[str | None, typer.Option(help="mlflow or tensorboard, with --to")] = None,
-    to: Annotated[str | None, typer.Option(help="address of the MLflow server, or folder of the event files")] = None,
     csv: Annotated[Path | None, typer.Option(help="write the table with all metrics and knobs to this file")] = None,
 ) -> None:
-    """Show all runs, the best of them, and what failed."""
-    from .. import logbook as book
+    """Show the runs that fulfil conditions, in an order, with columns of your choice."""
+    from ..logbook import filter_entries, read_logbook, sort_entries, tabulate_entries
+    from ..store import write_table
 
-    _check_options(best=best, note=note, export=export, to=to)
-    read = book.read_logbook(runs)
-    if diff is not None:
-        _show_difference(runs, *diff)
-        return
-    if best == "auto":
-        book.settle_bests(read, renew=True)
-    elif best is not None:
-        book.set_best(runs, book.resolve_run(runs, best).name, note=note)
-    entries = book.sort_entries(book.filter_entries(read.entries, where or ()), sort, ascending=ascending)
-    if export is not None and to is not None:
-        _export_entries(entries, export, to)
-        return
+    read = read_logbook(runs)
+    entries = sort_entries(filter_entries(read.entries, where or ()), sort, ascending=ascending)
     if csv is not None:
-        _write_csv(entries, csv)
+        write_table(csv, tabulate_entries(entries))
+        finish(f"{len(entries)} run(s) in {csv}", f"open {quote(csv)}")
         return
     bests = _settle(read)
     _show_entries(entries, bests, columns)
     _show_below(read, entries, bests)
-    _say_ending(read, entries, bests)
+    failed = sum(entry.status == "failed" for entry in entries)
+    where_to = f"{len(entries)} of {len(read.entries)} run(s) of {read.runs} above, {failed} failed"
+    page = read.runs / bests[0].run / "report.html" if bests else None
+    if page is None:
+        finish(where_to, "smalti run DATA")
+    else:
+        finish(where_to, f"open {quote(page)}" if page.is_file() else f"smalti report {quote(page.parent)}")
 
 
-def _check_options(*, best: str | None, note: str, export: str | None, to: str | None) -> None:
-    if export is not None and export not in ("mlflow", "tensorboard"):
-        raise typer.BadParameter(f"'{export}' is neither mlflow nor tensorboard", param_hint="--export")
-    if (export is None) != (to is None):
-        raise typer.BadParameter("--export and --to belong together: --export mlflow --to http://127.0.0.1:5000")
-    if note and best in (None, "auto"):
-        raise typer.BadParameter("a note belongs to --best RUN", param_hint="--note")
+@book.command()
+@guard
+def best(
+    run: Annotated[str | None, typer.Argument(help="run that is the best [default: by the rule]")] = None,
+    note: Annotated[str, typer.Option(help="why this run is the best")] = "",
+    runs: Runs = RUNS,
+) -> None:
+    """Call a run the best, with a note, or go back to the rule."""
+    from ..logbook import read_logbook, resolve_run, set_best, settle_bests
+
+    if note and run is None:
+        raise typer.BadParameter("a note belongs to a run: smalti logbook best RUN --note ...", param_hint="--note")
+    if run is None:
+        settle_bests(read_logbook(runs), renew=True)
+    else:
+        set_best(runs, resolve_run(runs, run).name, note=note)
+    show(runs)
+
+
+@book.command()
+@guard
+def diff(
+    one: Annotated[str, typer.Argument(help="a run")],
+    other: Annotated[str, typer.Argument(help="another run")],
+    runs: Runs = RUNS,
+) -> None:
+    """Show the knobs in which two runs differ."""
+    from ..logbook import diff_recipes, read_entry, resolve_run, say_value
+
+    entries = [read_entry(resolve_run(runs, name)) for name in (one, other)]
+    table = Table("knob", *(escape(entry.name) for entry in entries), box=box.SIMPLE_HEAD, pad_edge=False)
+    for knob, values in diff_recipes(*entries).items():
+        table.add_row(escape(knob), *(escape(say_value(value)) for value in values))
+    console.out.print(table)
+    finish(f"{table.row_count} knob(s) differ", f"smalti logbook show --runs {quote(runs)} --sort low")
+
+
+@book.command()
+@guard
+def export(
+    kind: Annotated[Literal["mlflow", "tensorboard"], typer.Argument(help="mlflow or tensorboard")],
+    to: Annotated[str, typer.Option(help="address of the MLflow server, or folder of the event files")],
+    where: Where = None,
+    runs: Runs = RUNS,
+) -> None:
+    """Send runs to MLflow or TensorBoard."""
+    from ..logbook import export_mlflow, export_tensorboard, filter_entries, read_logbook
+
+    entries = filter_entries(read_logbook(runs).entries, where or ())
+    if kind == "mlflow":
+        done = export_mlflow(entries, uri=to)
+        then = f"open {to}" if to.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(to)}"
+    else:
+        done = export_tensorboard(entries, folder=Path(to))
+        then = f"tensorboard --logdir {quote(Path(to))}"
+    for problem in done.problems:
+        console.err.print(f"[yellow]note:[/] {escape(problem)}", soft_wrap=True)
+    counts = f"{len(done.created)} new, {len(done.updated)} updated, {len(done.unchanged)} unchanged"
+    finish(f"{len(entries)} run(s) in {to}: {counts}", then)
 
 
 def _settle(read: Logbook) -> tuple[Best, ...]:
@@ -209,50 +265,6 @@ def _describe_opening(opening: dict[str, Any]) -> str:
         found = [_say_cell(score.get(key)) for key in ("value", "low", "high")] if score else []
         scores.append(f"{run} macro-F1 {found[0]} ({found[1]}–{found[2]})" if found else f"{run} without a score")
     return f"{opening['time']}: {'; '.join(scores)}"
-
-
-def _show_difference(runs: Path, one: str, other: str) -> None:
-    from .. import logbook as book
-
-    entries = [book.read_entry(book.resolve_run(runs, name)) for name in (one, other)]
-    table = Table("knob", *(escape(entry.name) for entry in entries), box=box.SIMPLE_HEAD, pad_edge=False)
-    for knob, values in book.diff_recipes(*entries).items():
-        table.add_row(escape(knob), *(escape(book.say_value(value)) for value in values))
-    console.out.print(table)
-    finish(f"{table.row_count} knob(s) differ", f"smalti logbook --runs {quote(runs)} --sort low")
-
-
-def _export_entries(entries: Sequence[Entry], kind: str, to: str) -> None:
-    from .. import logbook as book
-
-    if kind == "mlflow":
-        done = book.export_mlflow(entries, uri=to)
-        then = f"open {to}" if to.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(to)}"
-    else:
-        done = book.export_tensorboard(entries, folder=Path(to))
-        then = f"tensorboard --logdir {quote(Path(to))}"
-    for problem in done.problems:
-        console.err.print(f"[yellow]note:[/] {escape(problem)}", soft_wrap=True)
-    counts = f"{len(done.created)} new, {len(done.updated)} updated, {len(done.unchanged)} unchanged"
-    finish(f"{len(entries)} run(s) in {to}: {counts}", then)
-
-
-def _write_csv(entries: Sequence[Entry], path: Path) -> None:
-    from .. import logbook as book
-    from ..runs import write_table
-
-    write_table(path, book.tabulate_entries(entries))
-    finish(f"{len(entries)} run(s) in {path}", f"open {quote(path)}")
-
-
-def _say_ending(read: Logbook, entries: Sequence[Entry], bests: Sequence[Best]) -> None:
-    failed = sum(entry.status == "failed" for entry in entries)
-    where = f"{len(entries)} of {len(read.entries)} run(s) of {read.runs} above, {failed} failed"
-    if not bests:
-        finish(where, "smalti run DATA")
-        return
-    page = read.runs / bests[0].run / "report.html"
-    finish(where, f"open {quote(page)}" if page.is_file() else f"smalti report {quote(page.parent)}")
 
 
 def _say_cell(value: Any) -> str:

@@ -12,8 +12,8 @@ from pathlib import Path, PureWindowsPath
 from ..errors import Problem, is_plain, show_text
 from ..types import MaskReading, Sample
 from .litter import LITTER, is_litter, list_litter
-from .names import NOTHING, Match, NameIndex, is_image_name, natural_key
-from .pairing import Pairs, is_mask_name, pair_masks
+from .masks.pairing import Pairs, is_mask_name, pair_masks
+from .tables.names import NOTHING, Match, NameIndex, is_image_name, natural_key
 
 ODD_NAMES = "files whose name no table can hold"
 TABLE_SUFFIXES = (".csv", ".tsv")

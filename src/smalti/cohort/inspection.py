@@ -9,10 +9,19 @@ from pathlib import Path
 
 from ..errors import DataError, Problem, is_plain
 from ..types import Cohort
-from .asking import ask_columns
-from .cases import join_spellings
-from .challenge import has_challenge_layout, read_challenge
-from .checks import (
+from .depths import settle_depths
+from .folder import Folder
+from .forms.asking import ask_columns
+from .forms.sample import derive_form, read_sample
+from .layouts.challenge import has_challenge_layout, read_challenge
+from .layouts.classes import has_class_folders, read_class_folders
+from .layouts.listing import add_cases, list_tables, read_listing
+from .masks.meaning import Seen, Settling, wish_masks
+from .reading import Columns, Draft, Reading
+from .tables.case_names import join_spellings
+from .tables.workbooks import name_unread
+from .unused import describe_unused, tell_unused
+from .validation import (
     Progress,
     account_masks,
     check_classes,
@@ -21,15 +30,6 @@ from .checks import (
     check_masks_present,
     check_texts,
 )
-from .classes import has_class_folders, read_class_folders
-from .depths import settle_depths
-from .folder import Folder
-from .listing import add_cases, list_tables, read_listing
-from .masks import Seen, Settling, wish_masks
-from .reading import Columns, Draft, Reading
-from .submission import derive_form, read_sample
-from .unused import describe_unused, tell_unused
-from .workbooks import name_unread
 
 GUESS_ALL = Columns()
 LOOKED_FOR = (

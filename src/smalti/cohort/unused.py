@@ -13,10 +13,10 @@ from pathlib import Path, PurePosixPath
 
 from ..errors import DataError, show_text
 from ..images import list_parts, open_file
-from .classes import NEVER_READ
 from .folder import Folder, is_image_name
+from .layouts.classes import NEVER_READ
 from .litter import LITTER, MOST_LITTER
-from .pairing import is_mask_name
+from .masks.pairing import is_mask_name
 from .reading import Reading
 
 UNREAD_PICTURES, UNREAD_SLIDES = "pictures of a kind that is not opened", "slides of a kind that is not opened"

@@ -14,12 +14,12 @@ import cv2
 import numpy as np
 
 from ..errors import DataError
-from ..leftovers import name_temporary, remove_leftovers
 from ..process import settle_process
+from ..store.leftovers import name_temporary, remove_leftovers
+from .field import draw_tissue
 from .plan import CLASS_SHARES, CohortPlan, ImagePlan, plan_cohort
 from .planted import NEAR_WAYS, draw_blank, draw_foreign, foreign_mask, nearly_copy, paint_slime
 from .shapes import Byte
-from .tissue import draw_tissue
 
 Progress = Callable[[int, int], None]
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..errors import RecipeError
+from .field import LABORATORIES, TissuePlan
 from .planted import FOREIGN_SHAPE, NEAR_WAYS
-from .tissue import LABORATORIES, TissuePlan
 
 CLASS_SHARES = {"Luminal A": 0.35, "Luminal B": 0.30, "HER2(+)": 0.22, "Triple negative": 0.13}
 PLANTED_SHARES = {

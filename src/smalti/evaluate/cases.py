@@ -19,8 +19,8 @@ from typing import Any, Literal
 import pandas as pd
 
 from ..errors import DataError, Problem
+from ..stats.pool import fill_columns
 from ..types import PREDICTION_COLUMNS, score_columns
-from .pool import fill_columns
 from .scores import score_predictions
 
 Unit = Literal["image", "case"]

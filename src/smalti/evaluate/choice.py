@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..metrics import macro_f1_of_confusions
+from ..stats.intervals import count_confusions, draw_weights
+from ..stats.pool import Pool
 from .comparison import check_alike
-from .intervals import count_confusions, draw_weights
-from .pool import Pool
 
 Floats = NDArray[np.float64]
 

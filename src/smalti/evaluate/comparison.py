@@ -2,8 +2,8 @@
 
 Both are scored on the same cases, so that what makes a case hard cancels (Efron & Tibshirani 1993, ch. 15). Two things
 make the difference unsure. The *cases*: the jackknife's error, by case. And the *luck of single trainings*: networks of
-one recipe differ with the seed, and all images of a fold share a network (`smalti.evaluate.luck`). How both become an
-interval, a p-value and a smallest detectable difference is said in `smalti.evaluate.gap`.
+one recipe differ with the seed, and all images of a fold share a network (`smalti.stats.luck`). How both become an
+interval, a p-value and a smallest detectable difference is said in `smalti.stats.gap`.
 
 Where several pairs are compared, p-values are corrected after Holm (1979), per metric. A verdict needs a corrected p
 below 1 - confidence. No verdict is given where luck cannot be measured.
@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 
 from ..errors import DataError, Problem, RecipeError
 from ..metrics import LOWER_IS_BETTER, METRICS
-from .gap import Gap, raise_luck
-from .intervals import Scored, measure_error
-from .luck import count_networks, measure_luck_of_difference
-from .pool import Pool
+from ..stats.gap import Gap, raise_luck
+from ..stats.intervals import Scored, measure_error
+from ..stats.luck import count_networks, measure_luck_of_difference
+from ..stats.pool import Pool
 
 Floats = NDArray[np.float64]
 Verdict = Literal["better", "worse", "practically equal", "cannot tell", "no verdict"]

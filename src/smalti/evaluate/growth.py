@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from ..metrics import macro_f1_of_confusions
-from .intervals import count_confusions, draw_weights
-from .pool import Pool
+from ..stats.intervals import count_confusions, draw_weights
+from ..stats.pool import Pool
 
 Floats = NDArray[np.float64]
 

@@ -23,15 +23,15 @@ from numpy.typing import NDArray
 from scipy import optimize, stats
 
 from ..metrics import LOWER_IS_BETTER, METRICS, f1_of_confusions, per_class, predict_classes
-from .intervals import (
+from ..stats.intervals import (
     CONFUSION_METRICS,
     count_confusions,
     count_degrees,
     judge_trust,
     leave_out_cases,
 )
-from .luck import count_networks, measure_influence, measure_luck
-from .pool import Pool
+from ..stats.luck import count_networks, measure_influence, measure_luck
+from ..stats.pool import Pool
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

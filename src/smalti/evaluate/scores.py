@@ -12,12 +12,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..metrics import METRICS, image_losses, per_class, predict_classes
+from ..stats.chance import score_chance
+from ..stats.intervals import count_confusions
+from ..stats.pool import Pool, check_predictions, index_labels, pool_predictions
 from ..types import score_columns
 from .calibration import measure_calibration
-from .chance import score_chance
-from .intervals import count_confusions
 from .margins import METHOD, describe_cover, measure_class_margins, measure_margins
-from .pool import Pool, check_predictions, index_labels, pool_predictions
 
 HEADLINE = "macro_f1"
 

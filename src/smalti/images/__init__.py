@@ -24,7 +24,7 @@ How pixels become 8-bit RGB:
     further samples      left out, with a note
     CMYK, YCbCr, HSV     Pillow's conversion; YCbCr in JPEG is its decoder's
 
-Which pages of a TIFF are read (`smalti.images.pages`):
+Which pages of a TIFF are read (`smalti.images.stored.pages`):
 
     labels, macros,      passed over, with a note: by name, by NewSubfileType, or smaller than the main picture and of
       thumbnails           its proportions
@@ -47,7 +47,7 @@ from .colours import count_bits
 from .facts import PLAUSIBLE_MPP, read_encoding, read_mpp, read_orientation
 from .files import hash_image, list_parts, list_times, open_file, read_stamp
 from .holding import HELD_BYTES, changed_error, hold_files
-from .masks import LOOK_PX, MOST_NAMED, MaskFacts, read_mask, read_mask_size, survey_mask, turn_plane
+from .masks.planes import LOOK_PX, MOST_NAMED, MaskFacts, read_mask, read_mask_size, survey_mask, turn_plane
 from .opening import open_stored
 from .pictures import LARGEST_WHOLE_PX, PICTURE_FORMATS
 from .regions import Regions, open_regions, read_image, read_region, read_size, read_thumbnail

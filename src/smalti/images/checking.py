@@ -6,12 +6,12 @@ from pathlib import Path
 
 from ..errors import Problem
 from .colours import refuse_range
+from .completeness import check_whole, find_doubts
 from .failures import data_error, name_failures, refuse_whole
-from .integrity import check_whole, find_doubts
 from .opening import open_stored
 from .pictures import LARGEST_WHOLE_PX, find_turned_size, is_unfilled, open_picture, refuse_mode, to_rgb
 from .slides import find_slide_size, is_slide, open_slide, read_slide_region
-from .stored import Stored
+from .stored.picture import Stored
 
 CORNER_PX = 256  # side of what is read of an image that is too large to be decoded whole
 RULES = frozenset({"page-chosen", "channel-pages", "extra-samples", "alpha-zero"})  # codes of remarks, not of doubts

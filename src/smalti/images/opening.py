@@ -8,9 +8,9 @@ from pathlib import Path
 
 from .failures import name_failures
 from .files import open_file
-from .stored import Stored
-from .tiffs import MAGIC, open_tiff
-from .wide import SNIFFED_BYTES, find_wide, open_wide
+from .stored.picture import Stored
+from .stored.tiffs import MAGIC, open_tiff
+from .stored.wide import SNIFFED_BYTES, find_wide, open_wide
 
 
 @contextmanager

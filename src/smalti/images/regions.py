@@ -30,7 +30,7 @@ from .pictures import (
 )
 from .pyramids import BAND_PX, Box, read_shrunk
 from .slides import find_slide_size, is_slide, load_slide, open_slide, read_slide_region
-from .stored import Stored
+from .stored.picture import Stored
 
 
 class Regions(Protocol):

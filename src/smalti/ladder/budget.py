@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from ..workflow.work import Work
+from ..workflow.portfolio.work import Work
 
 
 @dataclass

@@ -15,25 +15,18 @@ from ..audit.decisions import ACTIONS, parse_decisions
 from ..cohort.folder import Folder
 from ..errors import RunError, SmaltiError
 from ..faults import explain_fault
-from ..leftovers import remove_leftovers
 from ..logbook.seal import find_seal, list_seals
+from ..project import RUNS
 from ..recipe import Recipe
-from ..runs import (
-    LIBRARIES,
-    hash_code,
-    hash_text,
-    now_text,
-    read_json,
-    record_environment,
-    write_atomic,
-    write_json,
-)
-from ..workflow import RUNS, SILENT, Ground, Listener
-from ..workflow.preparation import identify
-from ..workflow.work import Work, measure_work
+from ..records import LIBRARIES, record_environment
+from ..store import hash_code, hash_text, now_text, read_json, write_atomic, write_json
+from ..store.leftovers import remove_leftovers
+from ..workflow import SILENT, Ground, Listener
+from ..workflow.portfolio.work import Work, measure_work
+from ..workflow.prepare.preparation import identify
 from .budget import Budget
+from .definition import Ladder, Step, load_ladder, resolve_ladder
 from .meter import measure_cost
-from .plan import Ladder, Step, load_ladder, resolve_ladder
 from .progress import measure_progress
 from .table import tabulate_ladder
 
@@ -373,4 +366,5 @@ def _hash_base(data: Path, runs: Path, *, decisions: str) -> str:
     sealed = [repr((seal.images, seal.files)) for seal in list_seals(runs).values()]
     libraries = record_environment()["libraries"]
     versions = [str(libraries[name]) for name in LIBRARIES]
-    return hash_text(*stamps, decisions, *sealed, *versions, hash_code("smalti"))
+    code = hash_code("smalti.audit", "smalti.cohort", "smalti.evaluate", "smalti.predict")
+    return hash_text(*stamps, decisions, *sealed, *versions, code)

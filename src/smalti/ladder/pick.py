@@ -16,9 +16,9 @@ from typing import Any
 import pandas as pd
 
 from ..evaluate import Unit, score_predictions
-from ..evaluate.pool import check_predictions, index_labels
 from ..metrics import log_loss, macro_f1
-from ..runs import read_table
+from ..stats.pool import check_predictions, index_labels
+from ..store import read_table
 from ..types import score_columns
 from .scoring import Outcome
 

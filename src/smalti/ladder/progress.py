@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ..runs import hash_text
+from ..store import hash_text
 
 DONE = ("checkpoints", "predictions", "policies")  # folders of a run whose files are written as it comes further
 

@@ -4,9 +4,10 @@ A rung that leaves hard images out scores higher on what is left, whether or not
 where every rung scored it, under the same label, and no decision speaks against it that only some rungs follow. What
 each rung would score on its own images is kept beside that, to be told as what it is.
 
-Decisions that may have been made with predictions in view (`smalti.workflow.influence`) are another matter. Where a
-rung follows one, the whole case is set aside, and still the choice of what is left flatters: then no score is trusted,
-each stands beside the one as given, and there is no verdict. Where no rung follows it, it is not heard.
+Decisions that may have been made with predictions in view (`smalti.workflow.decisions.influence`) are another
+matter. Where a rung follows one, the whole case is set aside, and still the choice of what is left flatters: then no
+score is trusted, each stands beside the one as given, and there is no verdict. Where no rung follows it, it is not
+heard.
 """
 
 from __future__ import annotations
@@ -20,13 +21,15 @@ from typing import Any
 import pandas as pd
 
 from ..audit import read_decisions, settle_decisions
-from ..audit.checks import LABEL_CHECKS
-from ..evaluate import Pool, Unit, average_cases, pool_predictions, score_predictions, take_unit
+from ..audit.checks.registered import LABEL_CHECKS
+from ..evaluate import Unit, average_cases, score_predictions, take_unit
 from ..recipe import Evaluate
-from ..runs import RunFolder, read_json
+from ..records import RunFolder
+from ..stats import Pool, pool_predictions
+from ..store import read_json
 from ..types import Decision
-from ..workflow.influence import Influence, describe_given, read_influence
-from ..workflow.units import read_unit
+from ..workflow.decisions.influence import Influence, describe_given, read_influence
+from ..workflow.prepare.units import read_unit
 
 ASIDE = {"exclude": "excluded", "relabel": "relabelled", "repair": "repaired"}
 MISSED = "not scored by every rung"

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..audit import read_decisions, settle_decisions
-from ..evaluate import Pair, Pool, Unit, compare_pairs, correct_choice, pool_predictions, score_pool, take_unit
+from ..evaluate import Pair, Unit, compare_pairs, correct_choice, take_unit
 from ..logbook.seal import find_seal
+from ..stats import Pool, pool_predictions, score_pool
 from ..workflow import find_decisions
 from ..workflow.comparison import describe_folds, tabulate_differences
+from .definition import Step
 from .pick import pick_on_inner
-from .plan import Step
 from .scoring import Outcome, Trusted, describe_scoring, find_trusted, read_outcome, score_on, settle_unit, tell_given
 
 if TYPE_CHECKING:

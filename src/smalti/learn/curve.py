@@ -13,9 +13,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..errors import RunError
-from ..evaluate import Pool, pool_predictions
 from ..metrics import macro_f1
-from ..runs import RunFolder, build_once, read_table, write_table
+from ..records import RunFolder
+from ..stats import Pool, pool_predictions
+from ..store import build_once, read_table, write_table
 from ..types import PREDICTION_COLUMNS, Split, score_columns
 from .subsets import Order, choose_shares, order_cases, take_cases
 

@@ -12,19 +12,21 @@ import pandas as pd
 
 from .. import workflow
 from ..errors import RecipeError, RunError
-from ..evaluate import MARGIN, Pool, check_margin, forecast_growth, measure_margins, pool_predictions, score_predictions
+from ..evaluate import MARGIN, check_margin, forecast_growth, measure_margins, score_predictions
 from ..evaluate.growth import LEAST_SIZES
-from ..evaluate.luck import count_networks
 from ..evaluate.margins import LEAST_NETWORKS
-from ..leftovers import remove_leftovers
 from ..logbook.seal import find_seal
 from ..metrics import macro_f1
+from ..project import RUNS
 from ..recipe import Recipe, load_recipe
-from ..runs import hash_text, read_json, write_json, write_table
+from ..stats import Pool, pool_predictions
+from ..stats.luck import count_networks
+from ..store import hash_text, read_json, write_json, write_table
+from ..store.leftovers import remove_leftovers
 from ..types import score_columns
-from ..workflow import RUNS, SILENT, Listener
-from ..workflow.influence import read_influence
-from ..workflow.preparation import identify, resolve_plan
+from ..workflow import SILENT, Listener
+from ..workflow.decisions.influence import read_influence
+from ..workflow.prepare.preparation import identify, resolve_plan
 from .answers import Answer, answer_backbone, answer_cases, answer_seeds
 from .curve import Curve, trace_curve
 

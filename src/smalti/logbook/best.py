@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RunError
-from ..runs import now_text, read_json, write_json
+from ..store import now_text, read_json, write_json
 from .entries import Entry, Logbook, is_run, read_logbook
 
 ALIAS = "best"
@@ -150,7 +150,7 @@ def _resolve_alias(logbook: Logbook, name: str) -> Path:
     chosen = [best for best, short in zip(bests, names, strict=True) if not wanted or wanted in (best.data, short)]
     if len(chosen) == 1 and chosen[0].score is None:
         run, warning = chosen[0].run, chosen[0].warning
-        raise RunError(f"'{name}' was set by hand to '{run}', but {warning}. Fix: 'smalti logbook --best auto'")
+        raise RunError(f"'{name}' was set by hand to '{run}', but {warning}. Fix: 'smalti logbook best', for the rule")
     if len(chosen) == 1:
         return logbook.find(chosen[0].run).path
     # Two data folders may have one name; then only the path tells them apart.

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import MissingExtraError, RunError
-from ..leftovers import name_temporary, remove_leftovers
-from ..runs import write_atomic
+from ..store import write_atomic
+from ..store.leftovers import name_temporary, remove_leftovers
 from .curves import Exported, hash_content, list_scores, read_curves, read_start
 from .entries import Entry
 

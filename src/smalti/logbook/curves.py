@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..errors import RunError
-from ..runs import hash_file, hash_text, read_table
+from ..store import hash_file, hash_text, read_table
 from ..types import HISTORY_COLUMNS
 from .entries import Entry
 

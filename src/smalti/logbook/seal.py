@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RunError
-from ..runs import hash_files, name_apart, now_text, read_json, write_json
+from ..store import hash_files, name_apart, now_text, read_json, write_json
 from ..types import Cohort, Content
 
 SUFFIX = ".seal.json"

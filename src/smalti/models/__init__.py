@@ -1,7 +1,5 @@
 """Parts of a network: backbones (and descriptions in their place), poolers, fusions, heads, freezing."""
 
-from . import attention, clam, dsmil, settransformer, transmil  # noqa: F401 - importing them registers the poolers
-from .attention import AdditivePooler, LearnedPooler
 from .backbones import (
     Backbone,
     build_backbone,
@@ -10,15 +8,17 @@ from .backbones import (
     hash_weights,
     read_input_px,
 )
-from .branch import MASK_WIDTH, TILE_WIDTH, Guide, MaskBranch
 from .described import DESCRIPTIONS, Description, build_described, is_described
 from .freezing import ParameterGroup, build_groups, open_stage
-from .fusion import FUSIONS, Fusion
 from .maps import UpperPart, cut_backbone
+from .mask.branch import MASK_WIDTH, TILE_WIDTH, Guide, MaskBranch
+from .mask.fusion import FUSIONS, Fusion
+from .mask.stem import MaskStem, add_mask_channel
 from .network import BagReader, Head, Network
 from .norms import NORMS, Norm, choose_norm
-from .poolers import POOLERS, Pooled, Pooler, keeps_single
-from .stem import MaskStem, add_mask_channel
+from .poolers import attention, clam, dsmil, settransformer, transmil  # noqa: F401 - importing them registers the poolers
+from .poolers.attention import AdditivePooler, LearnedPooler
+from .poolers.pooler import POOLERS, Pooled, Pooler, keeps_single
 
 __all__ = [
     "DESCRIPTIONS",

@@ -14,8 +14,8 @@ from timm.models import group_parameters
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from .mask.stem import list_slices
 from .norms import Norm
-from .stem import list_slices
 
 
 @dataclass(frozen=True, slots=True)

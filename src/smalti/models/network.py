@@ -6,10 +6,10 @@ import torch
 from torch import nn
 
 from .backbones import Backbone
-from .branch import Guide, MaskBranch
-from .poolers import Pooled, Pooler, fill_mask
+from .mask.branch import Guide, MaskBranch
+from .mask.stem import MaskStem
+from .poolers.pooler import Pooled, Pooler, fill_mask
 from .scale import measure_scale
-from .stem import MaskStem
 
 
 class Head(nn.Module):

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from ..errors import RunError
 from ..recipe import Recipe
-from ..runs import RunFolder, read_table, write_json, write_table
+from ..records import RunFolder
+from ..store import read_table, write_json, write_table
 from ..train import Experiment, load_network, read_bags, score_bags
 from ..types import PREDICTION_COLUMNS, Sample, Split, score_columns
 from .rules import settle_tables

@@ -19,7 +19,7 @@ from .. import recipe
 from ..errors import DataError
 from ..types import score_columns
 from .calibrations import CALIBRATIONS, log_scores
-from .decisions import DECISIONS
+from .thresholds import DECISIONS
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

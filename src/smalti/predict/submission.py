@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .. import recipe
 from ..errors import SubmissionError
-from ..runs import write_atomic
+from ..store import write_atomic
 from ..types import Cohort, Form, FormRow, score_columns
 from .rules import settle_tables
 

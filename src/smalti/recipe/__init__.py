@@ -5,8 +5,8 @@ A recipe is a named preset, plus a YAML file or ``--set section.knob=value`` on 
 
 from .automatic import AUTO, PLAIN_POOLERS, SOLVED, STEPPED, STEPS, list_turned, settle_backbone, settle_choices
 from .documents import list_documents, load_document
+from .loading import change_recipe, list_knobs, list_presets, load_recipe, overlay_recipe
 from .portfolios import Member, check_portfolio, load_portfolio
-from .reading import change_recipe, list_knobs, list_presets, load_recipe, overlay_recipe
 from .recipe import Recipe
 from .section import Section
 from .sections import Audit, Data, Ensemble, Evaluate, Model, Portfolio, Predict, Split, Stain, Tile

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from ..errors import RecipeError
 from .documents import load_document
-from .reading import change_recipe
+from .loading import change_recipe
 from .recipe import Recipe
 from .section import Section
 from .sections import Portfolio

@@ -1,8 +1,8 @@
 """Tell a person: one HTML page of an audit, a run, a ladder, a search, a curve or runs; a LaTeX article; pictures."""
 
-from .article import write_article
-from .looked import say_trust
-from .overlays import Legend, draw_overlay
+from .article.write import write_article
+from .figures.overlays import Legend, draw_overlay
+from .figures.sheet import SheetRow, TileCard, draw_sheet
 from .page import (
     write_audit_report,
     write_ladder_report,
@@ -11,7 +11,7 @@ from .page import (
     write_runs_report,
     write_tune_report,
 )
-from .sheet import SheetRow, TileCard, draw_sheet
+from .sections.looked import say_trust
 
 __all__ = [
     "Legend",

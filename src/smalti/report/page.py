@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 import jinja2
 
 from ..audit import Audit
-from ..runs import RunFolder, now_text, read_json, reading, write_atomic
+from ..records import RunFolder
+from ..store import now_text, read_json, reading, write_atomic
 from ..types import Cohort, Decision
-from .augmentation import write_augmentation
 from .blocks import Paragraph, Section
-from .calibration import write_calibration, write_seal
-from .experiments import write_differences, write_everything, write_overview, write_pairs, write_runs_method
-from .inputs import write_audit, write_curves, write_data, write_environment, write_folds, write_recipe
-from .inspection import write_findings_of, write_outcomes, write_suspects
-from .ladder import (
+from .record import RunRecord, read_record
+from .sections.audited import write_findings_of, write_outcomes, write_suspects
+from .sections.augmentation import write_augmentation
+from .sections.experiments import write_differences, write_everything, write_overview, write_pairs, write_runs_method
+from .sections.inputs import write_audit, write_curves, write_data, write_environment, write_folds, write_recipe
+from .sections.ladder import (
     write_all_metrics,
     write_climb,
     write_failures,
@@ -26,11 +27,10 @@ from .ladder import (
     write_settings,
     write_steps,
 )
-from .learning import write_answers, write_points
-from .looked import write_looked
-from .portfolio import write_members, write_plan
-from .record import RunRecord, read_record
-from .results import (
+from .sections.learning import write_answers, write_points
+from .sections.looked import write_looked
+from .sections.portfolio import write_members, write_plan
+from .sections.results import (
     write_classes,
     write_confusion,
     write_gallery,
@@ -39,9 +39,10 @@ from .results import (
     write_metrics,
     write_submission,
 )
+from .sections.rules import write_calibration, write_seal
+from .sections.tuning import write_curves_of, write_sensitivity, write_studies, write_worth
+from .sections.units import write_cases
 from .study import Study, gather_runs, read_ladder
-from .tuning import write_curves_of, write_sensitivity, write_studies, write_worth
-from .units import write_cases
 
 if TYPE_CHECKING:
     from ..logbook import Entry

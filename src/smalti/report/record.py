@@ -12,7 +12,8 @@ import pandas as pd
 from ..audit import SUSPECTS_NAME, Audit, read_decisions, read_findings
 from ..errors import RunError
 from ..notation import read_yaml
-from ..runs import RunFolder, read_json, read_table, reading
+from ..records import RunFolder
+from ..store import read_json, read_table, reading
 from ..types import Decision
 
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 
 from ..errors import RunError
-from ..runs import RunFolder, read_json
+from ..records import RunFolder
+from ..store import read_json
 from .datasets import Chance, Dataset, describe_dataset, merge_shares, name_folder
 from .record import RunRecord, read_record
 from .trials import HEADLINE, Trial, read_gaps, read_given, read_rung, read_scores

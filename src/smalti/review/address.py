@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..errors import SmaltiError
-from ..leftovers import name_temporary
+from ..store.leftovers import name_temporary
 
 HOST = "127.0.0.1"
 KEPT_S = 7 * 24 * 3600

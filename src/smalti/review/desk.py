@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from .. import runs
+from .. import store
 from ..audit import CHECKS, Audit, append_decisions, find_bound_cases, hold_decisions, validate_decisions
+from ..audit.labels.traces import Trace
 from ..audit.repairs import REPAIRS
-from ..audit.traces import Trace
 from ..errors import DataError
 from ..types import Action, Cohort, Content, Decision, Finding, Sample
 from .insight import Insight
@@ -106,7 +106,7 @@ class Desk:
         self._files = self._read_files()
         self._changed = False
         self._next_glance = 0.0
-        self.stamp = runs.hash_text(repr(self._files))
+        self.stamp = store.hash_text(repr(self._files))
 
     def decided(self) -> dict[str, Decision]:
         """Image -> the decision that counts, as the file says now."""
@@ -234,7 +234,7 @@ class Desk:
     def _make_row(self, image: str, action: Action, reason: str, *, finding: str, label: str, entry: str) -> Decision:
         content = self._contents.get(image)
         about = (content.file, str(self.cohort.root.resolve())) if content else ("", "")
-        return Decision(image, action, reason, self.who, runs.now_text(), finding, label, entry, *about)
+        return Decision(image, action, reason, self.who, store.now_text(), finding, label, entry, *about)
 
     def _read_files(self) -> tuple[tuple[str, int, int, int], ...]:
         paths = [path for sample in self.cohort.samples for path in sample.files]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ..audit import SUSPECTS_NAME, read_findings
-from ..audit.traces import TRACES_NAME, Trace, read_traces
+from ..audit.labels.traces import TRACES_NAME, Trace, read_traces
 from ..errors import RunError
-from ..runs import read_table, reading
+from ..store import read_table, reading
 from ..types import Finding
 
 

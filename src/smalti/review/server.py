@@ -26,7 +26,7 @@ from ..types import Decision
 from .address import take_address
 from .desk import Card, Desk
 from .guard import Guard
-from .pictures import Pictures
+from .serving import Pictures
 
 LARGEST_PX = 4096
 ENTRY = re.compile(r"[A-Za-z0-9-]{1,40}")

@@ -19,7 +19,7 @@ import yaml
 
 from ..errors import PartError, RecipeError
 from ..notation import read_yaml
-from ..runs import write_atomic
+from ..store import write_atomic
 from .augment import AUGMENTATIONS, Edit, Transform, build_flips
 from .operations import GENERAL, TISSUE
 from .storms import Step, run_steps

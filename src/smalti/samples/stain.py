@@ -1,6 +1,6 @@
 """From an image's stain to that of the fold: one affine map in optical density per image.
 
-Amounts of stain stay what they are and the frame changes (`smalti.tile.stain`), so that the map is
+Amounts of stain stay what they are and the frame changes (`smalti.tissue.frames`), so that the map is
 ``target @ inverse(source)``. Factors and shifts of the amounts, which is what stain augmentation draws, go between the
 two: normalisation and augmentation together are still one map. 8-bit pixels are brought to density and back by tables
 and OpenCV.
@@ -20,10 +20,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..runs import hash_text
-from ..tile import KINDS, STAINS, TileStore
-from ..tile.stain import DENSITIES, LIGHT
-from ..tile.staining import Staining
+from ..store import hash_text
+from ..tile import TileStore
+from ..tissue import KINDS, STAINS
+from ..tissue.frames import DENSITIES, LIGHT
+from ..tissue.stainable import Staining
 
 OWN_METHOD = "macenko"  # whose frames stain augmentation uses where nothing is normalised
 STEPS = 100  # of the search for the middle of directions
@@ -39,7 +40,7 @@ class StainMaps:
 
     Attributes:
         store: whose images; its order.
-        method: of `smalti.tile.stain.STAINS`, by which their frames are told.
+        method: of `smalti.tissue.frames.STAINS`, by which their frames are told.
         reference: (3, 4) the frame that all are brought to; None leaves each its own.
     """
 

@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 
 from .. import images, recipe
 from ..errors import RecipeError
+from ..tissue.stainable import choose_pixels, judge_tile, share_pixels
 from ..types import Outside, Sample
+from .components import Squares, find_regions
 from .grid import count_grid, make_grid, place_square, select_tiles
 from .outside import find_pale, hide_outside
 from .plane import Plane
-from .regions import Squares, find_regions
 from .scene import Scene, open_scene
 from .shape import describe_mask, draw_outline
-from .staining import choose_pixels, judge_tile, share_pixels
 
 MOST_SIDE_PX = 8192  # of a square that leaves its image; what is mirrored around that would fill the memory
 

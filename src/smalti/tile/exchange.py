@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import replace
 
 from ..errors import RecipeError
-from ..runs import hash_text
+from ..store import hash_text
 from ..types import Cohort, Sample
 
 

@@ -6,17 +6,14 @@ texture that was never there, and is taken off the mask, so that it counts neith
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import images
-from ..audit import plan_repair
 from ..errors import DataError, Problem
-from ..types import Finding, Repair, Sample
-from .tissue import find_tissue
+from ..tissue.foreground import find_tissue
+from ..types import Repair, Sample
 
 Picture = NDArray[np.uint8]
 # Paint ends softly: blurred or anti-aliased edges, and JPEG, whose colour blocks are 16 px wide, carry it outward. The
@@ -65,15 +62,6 @@ def apply_repair(sample: Sample, image: Picture, mask: Picture | None) -> tuple[
         images=(sample.image,),
     )
     raise DataError("an image cannot be repaired", [problem])
-
-
-def preview_repair(sample: Sample, findings: list[Finding]) -> tuple[Picture, Picture]:
-    """What `read_sample` would give if findings of one code about this image were repaired.
-
-    Raises:
-        DataError: as `read_sample`, or nothing repairs these findings.
-    """
-    return read_sample(replace(sample, repair=plan_repair(findings)))
 
 
 def draw_outline(repair: Repair, *, height_px: int, width_px: int) -> NDArray[np.bool_]:

@@ -15,10 +15,10 @@ import cv2
 import numpy as np
 
 from .. import images
+from ..tissue.foreground import find_tissue
 from ..types import Repair, Sample
 from .plane import Plane
 from .repair import Picture, apply_repair, read_painted, read_sample_mask
-from .tissue import find_tissue
 
 VIEW_PX = 2048  # longer side of the view of a large image
 

@@ -3,9 +3,9 @@
 A store is a folder named by its key: ``tiles.u8`` (rows of tile_px x tile_px x 3 bytes), ``masks.u1`` (the mask in
 each tile, a bit a pixel), ``rasters.u8`` (the same shrunk), ``stained.u8`` (pixels that speak of each image's stain),
 ``shapes.npz`` (whole masks), ``index.npz`` and ``store.json``; what a method makes of the stains, ``stain-METHOD.npz``,
-is added when it is first asked for. The key covers the bytes of images and masks, repairs, the knobs that
-matter for the source, and the code that looks at pixels (`CODE`); labels, cases and the order of the samples are left
-out, so that a corrected label does not cut anything again.
+is added when it is first asked for. The key covers the bytes of images and masks, repairs, the knobs that matter for
+the source, and the code of this module and of what it imports; labels, cases and the order of the samples are left out,
+so that a corrected label does not cut anything again.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import images, recipe, runs
+from .. import images, recipe, records, store
 from ..errors import DataError, RunError
+from ..tissue.stainable import Staining, measure_frame
 from ..types import Cohort, Sample
 from .cut import Bag, bound_bag, cut_bag, cut_pieces
 from .exchange import exchange_masks
 from .shape import OUTLINE_PX, SHAPE_NAMES
-from .staining import Staining, measure_frame
 
 TILES_NAME = "tiles.u8"
 MASKS_NAME = "masks.u1"
@@ -41,7 +41,6 @@ INDEX_NAME = "index.npz"
 STAINED_NAME = "stained.u8"
 ABOUT_NAME = "store.json"
 PREFIX = "tiles-"  # of a store's folder, before its key
-CODE = ("smalti.tile", "smalti.images", "smalti.audit.stains")
 WORKERS = 2
 LOOK_AHEAD = 4  # bags cut but not yet written; bounds memory when the disk is slower than the cutting
 PIECE_BYTES = 64_000_000  # larger bags are cut and written in pieces
@@ -127,7 +126,7 @@ class TileStore:
         return ((self.positions[chosen] + (sides - finest) / 2) / finest).astype(np.float32)
 
     def read_staining(self, method: str) -> Staining:
-        """What one of `smalti.tile.stain.STAINS` makes of the stain of each image; measured once and kept.
+        """What one of `smalti.tissue.frames.STAINS` makes of the stain of each image; measured once and kept.
 
         Raises:
             RunError: the store is damaged.
@@ -137,8 +136,8 @@ class TileStore:
             pixels = np.fromfile(self.folder / STAINED_NAME, dtype=np.uint8).reshape(-1, CHANNELS)
             found = [measure_frame(part, method) for part in np.split(pixels, self.stained[1:-1])]
             frames, kinds = zip(*found, strict=True)
-            runs.write_arrays(path, {"frames": np.stack(frames), "kind": np.array(kinds, dtype=np.uint8)})
-        return Staining(**runs.read_arrays(path, ("frames", "kind")), tile_kind=self.kind)
+            store.write_arrays(path, {"frames": np.stack(frames), "kind": np.array(kinds, dtype=np.uint8)})
+        return Staining(**store.read_arrays(path, ("frames", "kind")), tile_kind=self.kind)
 
     def read_rows(self, start: int, stop: int, *, masked: bool = False) -> NDArray[np.uint8]:
         """Tiles ``start`` to ``stop`` (excluded), as `read_tiles`."""
@@ -170,7 +169,7 @@ class TileStore:
 
     def read_shapes(self) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """The whole mask of each image, (images, S, S) 0 to 255, and its `SHAPE_NAMES` in numbers, (images, K)."""
-        arrays = runs.read_arrays(self.folder / SHAPES_NAME, ("outlines", "shapes"))
+        arrays = store.read_arrays(self.folder / SHAPES_NAME, ("outlines", "shapes"))
         return arrays["outlines"], arrays["shapes"]
 
     def _read(self, name: str, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -230,7 +229,7 @@ def build_store(
     samples = tuple(sorted(cohort.samples, key=lambda s: s.image))
     cache.mkdir(parents=True, exist_ok=True)
     memo = cache / "hashes.json"
-    hashes = runs.hash_files((p for s in samples for p in s.files), memo=memo)
+    hashes = store.hash_files((p for s in samples for p in s.files), memo=memo)
     key = _hash_store(samples, tile, tile_px=tile_px, hashes=hashes)
 
     def build(folder: Path) -> None:
@@ -241,7 +240,7 @@ def build_store(
             memo.unlink(missing_ok=True)  # where the file system gave a changed file its old stamp, the memo is wrong
             raise
 
-    return open_store(runs.build_once(cache / f"{PREFIX}{key}", build))
+    return open_store(store.build_once(cache / f"{PREFIX}{key}", build))
 
 
 def open_store(folder: Path) -> TileStore:
@@ -250,23 +249,23 @@ def open_store(folder: Path) -> TileStore:
     Raises:
         RunError: no store there, or it is damaged.
     """
-    with runs.reading(folder, fix="delete it and run again"):
-        about = runs.read_json(folder / ABOUT_NAME, "tile_px", "images")
-        store = TileStore(
+    with store.reading(folder, fix="delete it and run again"):
+        about = store.read_json(folder / ABOUT_NAME, "tile_px", "images")
+        tiles = TileStore(
             key=folder.name.removeprefix(PREFIX),
             folder=folder,
             tile_px=int(about["tile_px"]),
             images=tuple(about["images"]),
-            **runs.read_arrays(folder / INDEX_NAME, ("starts", "stained", *INDEX_COLUMNS)),
+            **store.read_arrays(folder / INDEX_NAME, ("starts", "stained", *INDEX_COLUMNS)),
         )
-        wholes = {name: len(store) * size for name, size in store._row_bytes.items()}
-        wholes[STAINED_NAME] = int(store.stained[-1]) * CHANNELS
+        wholes = {name: len(tiles) * size for name, size in tiles._row_bytes.items()}
+        wholes[STAINED_NAME] = int(tiles.stained[-1]) * CHANNELS
         sizes = {name: (folder / name).stat().st_size for name in wholes}
     for name, wanted in wholes.items():
         found = sizes[name]
         if wanted != found:
             raise RunError(f"{folder / name} has {found} bytes, not {wanted}. Fix: delete {folder} and run again")
-    return store
+    return tiles
 
 
 def _name_knobs(tile: recipe.Tile, tile_px: int) -> dict[str, object]:
@@ -282,12 +281,12 @@ def _name_knobs(tile: recipe.Tile, tile_px: int) -> dict[str, object]:
 
 def _hash_store(samples: tuple[Sample, ...], tile: recipe.Tile, *, tile_px: int, hashes: Mapping[Path, str]) -> str:
     rows = [
-        f"{s.image}|{hashes[s.path]}|{runs.identify_mask(s, hashes)}|{s.foreign_mask}|{s.repair or ''}"
+        f"{s.image}|{hashes[s.path]}|{records.identify_mask(s, hashes)}|{s.foreign_mask}|{s.repair or ''}"
         + (f"|{s.bits}" if s.bits else "")
         for s in samples
     ]
     knobs = json.dumps(_name_knobs(tile, tile_px), sort_keys=True)
-    return runs.hash_text(knobs, runs.hash_code(*CODE), *rows)
+    return store.hash_text(knobs, store.hash_code("smalti.tile.store"), *rows)
 
 
 def _check_disk(samples: tuple[Sample, ...], tile: recipe.Tile, *, tile_px: int, folder: Path) -> None:
@@ -336,7 +335,7 @@ def _write_store(
     np.savez(folder / INDEX_NAME, **starts, **index)  # type: ignore[arg-type]  # no key is allow_pickle
     np.savez(folder / SHAPES_NAME, outlines=outlines, shapes=shapes)
     about = {"knobs": _name_knobs(tile, tile_px), "tile_px": tile_px, "images": [s.image for s in samples]}
-    runs.write_json(folder / ABOUT_NAME, about)
+    store.write_json(folder / ABOUT_NAME, about)
 
 
 def _shrink_masks(masks: NDArray[np.uint8]) -> NDArray[np.uint8]:

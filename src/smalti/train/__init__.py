@@ -9,10 +9,10 @@ from .folds import find_dynamics, load_network, tabulate_inner, train_folds, tra
 from .forward import read_chunks, score_bags
 from .guides import GuideSource
 from .heads import HEADS, fit_heat
-from .losses import LOSSES
-from .optimisers import list_optimisers, settle_train
-from .policies import SEARCHES
-from .schedules import SCHEDULES
+from .optim.losses import LOSSES
+from .optim.optimisers import list_optimisers, settle_train
+from .optim.schedules import SCHEDULES
+from .policies.search import SEARCHES
 
 __all__ = [
     "HEADS",

@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 
 from ..errors import RunError
-from ..runs import reading, write_atomic
+from ..store import reading, write_atomic
 
 
 def write_checkpoint(path: Path, content: dict[str, Any]) -> None:

@@ -27,17 +27,18 @@ from ..models import (
     is_described,
 )
 from ..recipe import STEPS, Finetune, Model, Phase, Recipe
+from ..records import RunFolder
 from ..registry import read_options
-from ..runs import RunFolder
 from ..samples import AUGMENTATIONS, StainMaps, apply_transform
-from ..tile import SHAPE_NAMES, STAINS, TileStore
+from ..tile import SHAPE_NAMES, TileStore
+from ..tissue import STAINS
 from ..types import Cohort, Sample
 from .devices import Device
 from .features import Features
 from .heads import HEADS
-from .losses import LOSSES
-from .optimisers import check_optimiser
-from .policies import SEARCHES
+from .optim.losses import LOSSES
+from .optim.optimisers import check_optimiser
+from .policies.search import SEARCHES
 
 Result = TypeVar("Result")
 

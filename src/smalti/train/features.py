@@ -18,18 +18,13 @@ from numpy.typing import NDArray
 
 from .. import recipe
 from ..errors import RunError
-from ..models import Backbone, Pooler, hash_weights, is_described
-from ..runs import build_once, hash_code, hash_text, read_json, reading, write_json
+from ..models import Backbone, Pooler, hash_weights
 from ..samples import StainMaps, apply_transform, iterate_ahead, normalise_tiles, view_transform
+from ..store import build_once, hash_code, hash_text, read_json, reading, write_json
 from ..tile import TileStore
 from .devices import choose_device, make_fabric
 
 CHUNK_TILES = 16  # of 32, the maps of a mobile network take 150 MB and leave every cache
-FEATURES_CODE = (
-    "smalti.train.features", "smalti.models.backbones", "smalti.models.stages", "smalti.samples.augment",
-    "smalti.samples.stain",
-)  # fmt: skip
-DESCRIBED_CODE = ("smalti.models.described", "smalti.audit.stains")  # which stands for weights there
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +95,7 @@ def compute_features(
     Tiles are seen after their map of ``stains``, if there are any.
     """
     weights = hash_weights(backbone.module)
-    code = hash_code(*FEATURES_CODE, *(DESCRIBED_CODE if is_described(backbone.name) else ()))
+    code = hash_code("smalti.train.features")
     # Devices round differently, and a run says which one it had.
     computed = f"{fabric.device.type} {fabric._precision.precision}"
     look = "" if stains is None else stains.key

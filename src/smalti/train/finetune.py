@@ -33,7 +33,7 @@ from ..tile import TileStore
 from ..types import InputSpec
 from .forward import score_bags
 from .guides import GuideSource
-from .losses import measure_divergence
+from .optim.losses import measure_divergence
 from .tasks import Forward
 
 VIEWS = 3  # of a tile, where predictions have to agree: as it is, and two augmented ones (Hendrycks et al. 2020)

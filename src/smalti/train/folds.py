@@ -19,20 +19,21 @@ from ..audit import DYNAMICS_NAME, Dynamics, join_dynamics, write_dynamics
 from ..errors import RecipeError
 from ..models import NORMS, Head, Network, add_mask_channel
 from ..recipe import STEPS
-from ..runs import RunFolder, write_table
+from ..records import RunFolder
 from ..samples import Augmentation, BagBatches, find_chances, parse_policy, write_policy
+from ..store import write_table
 from ..types import HISTORY_COLUMNS, PREDICTION_COLUMNS, Cohort, Split, score_columns
 from .bags import BagTask, fit_reader
 from .checkpoints import read_checkpoint, write_checkpoint
 from .devices import make_fabric, one_thread
 from .experiment import Experiment, Frozen
-from .exploring import Explored, Tell, explore_augmentation, picture_augmentation
 from .features import Features
 from .finetune import FinetuneTask
 from .heads import HEADS, solve_head
 from .loop import Course, Loop, Outcome, Stream
-from .losses import weigh_classes
-from .optimisers import settle_train
+from .optim.losses import weigh_classes
+from .optim.optimisers import settle_train
+from .policies.exploring import Explored, Tell, explore_augmentation, picture_augmentation
 from .tasks import Task, TransferTask
 
 PHASES = ("transfer", "finetune")

@@ -27,13 +27,13 @@ from ..errors import DivergenceError
 from ..metrics import METRICS
 from ..models import ParameterGroup
 from ..registry import read_options
-from .averaging import Averaging, copy_weights
 from .checkpoints import read_checkpoint, write_checkpoint
-from .losses import LOSSES, soften, weigh_classes
-from .optimisers import build_optimiser, set_learning
-from .rates import find_rate
-from .schedules import Schedule, build_schedule, step_schedule
-from .sharpness import climb, descend
+from .optim.averaging import Averaging, copy_weights
+from .optim.losses import LOSSES, soften, weigh_classes
+from .optim.optimisers import build_optimiser, set_learning
+from .optim.rates import find_rate
+from .optim.sam import climb, descend
+from .optim.schedules import Schedule, build_schedule, step_schedule
 from .tasks import Forward, Task
 
 SAVE_EVERY_S = 2.0  # shorter epochs are not worth a file each; a continued phase repeats at most this much

@@ -14,7 +14,7 @@ from scipy import stats
 
 from ..evaluate import adjust_holm
 from ..recipe import Recipe
-from ..runs import read_table, reading, write_table
+from ..store import read_table, reading, write_table
 from ..workflow import Listener
 from .space import Space
 from .trial import UNFIT, Bench

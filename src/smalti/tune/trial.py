@@ -16,13 +16,14 @@ from ..errors import DivergenceError, PartError, RecipeError
 from ..evaluate import average_cases
 from ..metrics import METRICS
 from ..recipe import Recipe
-from ..runs import RunFolder, hash_text
+from ..records import RunFolder
+from ..store import hash_text
 from ..types import Cohort, Split, score_columns
 from ..workflow import SILENT, Ground, Listener
-from ..workflow.policies import check_policy
-from ..workflow.preparation import prepare, refold
-from ..workflow.settling import resolve_plan
-from ..workflow.units import settle_unit
+from ..workflow.prepare.policies import check_policy
+from ..workflow.prepare.preparation import prepare, refold
+from ..workflow.prepare.settling import resolve_plan
+from ..workflow.prepare.units import settle_unit
 
 if TYPE_CHECKING:
     from ..train import Experiment

@@ -16,17 +16,19 @@ from optuna.trial import TrialState
 
 from .. import workflow
 from ..errors import RecipeError, RunError
-from ..evaluate import pool_predictions, score_units
-from ..leftovers import remove_leftovers
+from ..evaluate import score_units
 from ..logbook.seal import find_seal
+from ..project import RUNS
 from ..recipe import Recipe, settle_choices
-from ..runs import hash_text, now_text, write_atomic, write_json, write_table
+from ..stats import pool_predictions
+from ..store import hash_text, now_text, write_atomic, write_json, write_table
+from ..store.leftovers import remove_leftovers
 from ..types import Split
-from ..workflow import RUNS, SILENT, Ground, Listener
+from ..workflow import SILENT, Ground, Listener
 from ..workflow.comparison import tabulate_comparison
-from ..workflow.influence import describe_given, read_influence
-from ..workflow.preparation import identify
-from ..workflow.units import settle_unit
+from ..workflow.decisions.influence import describe_given, read_influence
+from ..workflow.prepare.preparation import identify
+from ..workflow.prepare.units import settle_unit
 from .curves import COLUMNS, find_idle, judge_flatness, measure_noise, trace_curves
 from .idle import find_idle_knobs, find_idle_trials, turn_knob
 from .search import STUDIES_SHARE, WHOLE, Search, Studies, name_steps, tabulate_trials

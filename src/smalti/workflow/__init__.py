@@ -4,14 +4,15 @@ Stages meet through files in the run folder. Everything that was decided is writ
 a stage whose files are there is not done again.
 """
 
-from .belonging import RUNS, find_decisions
+from ..project import RUNS
 from .comparison import compare_sources, open_seal
-from .explaining import describe_explanation, explain_run
-from .ground import Ground, inspect_ground, restrict_decisions
+from .decisions.belonging import find_decisions
+from .explaining.explain import describe_explanation, explain_run
 from .listening import SILENT, Listener
 from .networks import predict
-from .planning import describe_forecast, plan_data
-from .preparation import prepare
+from .portfolio.planning import describe_forecast, plan_data
+from .prepare.ground import Ground, inspect_ground, restrict_decisions
+from .prepare.preparation import prepare
 from .reporting import report_audit, report_on
 from .stages import Result, evaluate_run, evaluate_table, reopen, report_run, run, run_on, train_run
 

@@ -15,7 +15,6 @@ from ..evaluate import (
     MARGIN,
     Difference,
     Pair,
-    Pool,
     Scoring,
     Unit,
     average_cases,
@@ -23,20 +22,19 @@ from ..evaluate import (
     check_margin,
     choose_unit,
     compare_pairs,
-    judge_trust,
     measure_margins,
-    pool_predictions,
-    score_pool,
     take_unit,
 )
 from ..logbook import resolve_run
 from ..logbook.seal import Seal, add_opening, find_seal, read_seal, write_seal
-from ..runs import RunFolder, read_json, read_table, reading, write_json
+from ..project import RUNS
+from ..records import RunFolder
+from ..stats import Pool, judge_trust, pool_predictions, score_pool
+from ..store import read_json, read_table, reading, write_json
 from ..types import score_columns
-from .belonging import RUNS
-from .influence import describe_given, read_influence
+from .decisions.influence import describe_given, read_influence
+from .prepare.units import read_unit
 from .stages import list_cases, read_predictions
-from .units import read_unit
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 from ..audit import EMBEDDINGS_NAME, write_embeddings
 from ..errors import RecipeError
 from ..recipe import Recipe
-from ..runs import RunFolder, read_table
+from ..records import RunFolder
+from ..store import read_table
 from ..types import Split
-from .blending import choose_calibration, submit
-from .ground import Ground
 from .listening import SILENT, Listener
-from .policies import warn_of_operations
-from .preparation import prepare
+from .portfolio.blending import choose_calibration, submit
+from .prepare.ground import Ground
+from .prepare.policies import warn_of_operations
+from .prepare.preparation import prepare
 from .staging import stage
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from ..errors import RunError
-from ..runs import CACHE
+from ..store import CACHE
 
 NAME_BYTES = 200  # of a run; file systems allow 255
 MEMBERS = "members"  # folder of the members inside the run of a portfolio

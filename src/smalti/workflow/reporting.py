@@ -8,10 +8,10 @@ from pathlib import Path
 from ..audit import write_findings
 from ..errors import DataError
 from ..logbook import Entry, read_entry, read_logbook, resolve_run
-from .belonging import RUNS
+from ..project import RUNS
 from .comparison import compare_sources
-from .ground import Ground
 from .listening import SILENT, Listener
+from .prepare.ground import Ground
 from .stages import report_run
 
 

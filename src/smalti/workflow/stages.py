@@ -13,20 +13,22 @@ import pandas as pd
 from ..errors import DataError, RunError
 from ..evaluate import OTHER, Scoring, Unit, choose_unit, score_units, take_unit
 from ..logbook.seal import find_seal
+from ..project import RUNS
 from ..recipe import Recipe, check_portfolio, load_recipe
-from ..runs import CACHE, RunFolder, read_json, read_table, write_json
+from ..records import RunFolder
+from ..store import CACHE, read_json, read_table, write_json
 from ..types import SCORE_PREFIX, Split
-from .belonging import RUNS, find_decisions
-from .blending import combine_runs
-from .ground import Ground, inspect_ground
-from .influence import read_influence, tell_trust
+from .decisions.belonging import find_decisions
+from .decisions.influence import read_influence, tell_trust
 from .listening import SILENT, Listener
 from .networks import predict, train_networks
 from .place import check_name, locate_run
-from .portfolio import run_portfolio
+from .portfolio.blending import combine_runs
+from .portfolio.run import run_portfolio
+from .prepare.ground import Ground, inspect_ground
+from .prepare.units import read_unit, write_cases
 from .staging import stage
 from .suspicion import suspect_run
-from .units import read_unit, write_cases
 
 if TYPE_CHECKING:
     from ..train import Experiment

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ..errors import RunError
-from ..runs import RunFolder
+from ..records import RunFolder
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from ..audit import (
     write_findings,
     write_traces,
 )
-from ..runs import RunFolder
+from ..records import RunFolder
 from .staging import stage
 
 

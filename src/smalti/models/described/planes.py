@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ...audit.stains import DENSITY
+from ...tissue.density import DENSITY
 
 # Optical density of haematoxylin, eosin and what is left over, each of unit length; one a row.
 STAINS = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])  # Ruifrok & Johnston 2001

@@ -1,0 +1,1 @@
+"""One file a check, and the registry of all checks."""

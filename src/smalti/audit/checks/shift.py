@@ -1,0 +1,151 @@
+"""Is the part to predict drawn like the labelled part? Labels have no say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ...stats.permutation import (
+    Codes,
+    Floats,
+    Neighbours,
+    Outcome,
+    adjust_holm,
+    code_groups,
+    measure_auc,
+    measure_chance,
+)
+from ...types import Cohort, Finding
+from ..measure.traits import Trait, tabulate_traits
+from .registered import CHECKS, Digest, NotApplicable
+
+SHIFT_ALPHA = 0.05  # chance of any false alarm
+ALL, FEATURES = "all together", "backbone features"  # told apart with an AUC; other statistics have a distance
+FEWEST_PART = 8  # images of a part; fewer have no distribution to speak of
+MOST_PART = 1000  # drawn from larger parts: time grows with the square
+MOST_SHOWN = 12
+PLAIN_AUC = 0.7  # two images, one of each part: the right one is picked seven times of ten
+PLAIN_DISTANCE = 0.3  # at least so large a share of one part lies where the other has nothing to match it
+
+
+@CHECKS.register(
+    "shift",
+    summary="an unlabelled part that is not drawn like the labelled part: size, file, colour, mask",
+    reference="classifier two-sample test, Lopez-Paz & Oquab 2017; Kolmogorov-Smirnov by permutation of cases",
+)
+def find_shift(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicable:
+    """One finding where the parts can be told apart, with the statistics that moved.
+
+    Ranks are compared, so that a few planted or foreign images move nothing; which images they are is for other checks.
+    """
+    labelled = _draw([s.image for s in (*cohort.labelled, *cohort.sealed)])
+    unlabelled = _draw([s.image for s in cohort.unlabelled])
+    if not unlabelled:
+        return NotApplicable("there is no unlabelled part")
+    if min(len(labelled), len(unlabelled)) < FEWEST_PART:
+        return NotApplicable(f"needs {FEWEST_PART} images in each part")
+    names = [*labelled, *unlabelled]
+    parts = np.repeat([0, 1], [len(labelled), len(unlabelled)]).astype(np.int64)
+    cases = code_groups([digest.joined_cases[name] for name in names])
+    if cases.max() < 1:
+        return NotApplicable("all images are of one case")
+    traits = _tabulate(names, digest)
+    if not traits:
+        return []
+    neighbours = Neighbours(np.stack([t.values for t in traits], axis=1), cases)
+    tests = {ALL: _tell_apart(neighbours, parts)}
+    if digest.embeddings is not None:
+        row = {d.image: i for i, d in enumerate(digest.images)}
+        points = np.asarray(digest.embeddings, dtype=np.float64)[[row[name] for name in names]]
+        tests[FEATURES] = _tell_apart(Neighbours(points, cases), parts)
+    tests |= {t.name: measure_chance(parts, cases, measure=_compare_with(t.values)) for t in traits}
+    p = adjust_holm({name: test.p for name, test in tests.items()})
+    if min(p.values()) > SHIFT_ALPHA:
+        return []
+    scores = neighbours.score(parts[None], 2)[0, :, 1]
+    typical = [names[i] for i in np.argsort(-scores, kind="stable") if parts[i] == 1][:MOST_SHOWN]
+    moved = sorted((t for t in traits if p[t.name] <= SHIFT_ALPHA), key=lambda t: -tests[t.name].value)
+    about = f"{len(labelled)} labelled and {len(unlabelled)} unlabelled images, {cases.max() + 1} cases"
+    words = [_describe(t, parts, test=tests[t.name], p=p[t.name]) for t in moved]
+    return [_report(typical, words, about=about, tests=tests, p=p)]
+
+
+def _tell_apart(neighbours: Neighbours, parts: Codes) -> Outcome:
+    """AUC of telling the parts apart by the company that images keep."""
+    return measure_chance(
+        parts, neighbours.cases, measure=lambda groups: measure_auc(neighbours.score(groups, 2), groups)
+    )
+
+
+def _draw(names: Sequence[str]) -> list[str]:
+    if len(names) <= MOST_PART:
+        return list(names)
+    chosen = np.sort(np.random.default_rng(0).choice(len(names), MOST_PART, replace=False))
+    return [names[i] for i in chosen]
+
+
+def _tabulate(names: Sequence[str], digest: Digest) -> list[Trait]:
+    """All traits; where one is not known of an image, it counts as in the middle."""
+    kinds = tabulate_traits([digest.image(name) for name in names])
+    return [
+        Trait(t.name, np.where(np.isfinite(t.values), t.values, np.nanmedian(t.values)), t.unit, t.flag)
+        for traits in kinds.values()
+        for t in traits
+    ]
+
+
+def _compare_with(values: Floats) -> Callable[[Codes], Floats]:
+    """The two-sample Kolmogorov-Smirnov statistic of the values, for (P, n) groups 0 and 1."""
+    order = np.argsort(values, kind="stable")
+    last = np.append(np.diff(values[order]) > 0, True)  # of equal values only the last closes a step
+
+    def measure(groups: Codes) -> Floats:
+        ones = groups[:, order].astype(np.float64)
+        one, zero = (
+            np.cumsum(part, axis=1)[:, last] / np.maximum(part.sum(axis=1, keepdims=True), 1)
+            for part in (ones, 1 - ones)
+        )
+        return np.asarray(np.abs(one - zero).max(axis=1))
+
+    return measure
+
+
+def _describe(trait: Trait, parts: Codes, *, test: Outcome, p: float) -> str:
+    values = [trait.values[parts == part] for part in (1, 0)]
+    if trait.flag:
+        here, there = (f"{v.mean():.0%}" for v in values)
+        return f"{trait.name}: {here} of the unlabelled, {there} of the labelled (p = {p:.3f})."
+    here, there = (f"{np.median(v):.4g}" for v in values)
+    unit = f" {trait.unit}" if trait.unit else ""
+    return f"{trait.name}: median {here}{unit}, labelled {there}{unit} (distance {test.value:.2f}, p = {p:.3f})."
+
+
+def _report(
+    typical: Sequence[str], words: Sequence[str], *, about: str, tests: dict[str, Outcome], p: dict[str, float]
+) -> Finding:
+    """The message names the three statistics that moved most; the evidence holds them all."""
+    apart = {name: tests[name] for name in (ALL, FEATURES) if name in tests}
+    moved = {name: round(test.value, 4) for name, test in tests.items() if name not in apart and p[name] <= SHIFT_ALPHA}
+    listed = "; ".join(
+        f"by {'sizes, files, colours and masks' if name == ALL else name}: AUC {test.value:.2f}, chance "
+        f"{test.chance:.2f}, p = {p[name]:.3f}"
+        for name, test in apart.items()
+    )
+    auc = max((test.value for name, test in apart.items() if p[name] <= SHIFT_ALPHA), default=0.5)
+    plain = auc >= PLAIN_AUC or max(moved.values(), default=0) >= PLAIN_DISTANCE
+    return Finding(
+        code="shift",
+        severity="warning" if plain else "info",
+        images=tuple(typical),
+        score=round(max(2 * auc - 1, *moved.values(), 0), 4),
+        message=(
+            f"the unlabelled part is not drawn like the labelled part ({listed}; {about}). {' '.join(words[:3])} "
+            "Scores on labelled images may not hold there. What to do: normalise stain and size, or add labelled "
+            "images like these."
+        ),
+        evidence={
+            "auc": {name: round(test.value, 4) for name, test in apart.items()},
+            "p": {name: round(p[name], 4) for name in apart}, "distances": moved, "images": about,
+        },
+    )  # fmt: skip

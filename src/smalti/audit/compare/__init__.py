@@ -1,0 +1,1 @@
+"""Images compared with each other: which show the same field."""

@@ -1,0 +1,1 @@
+"""Labels compared with what was learned without them."""

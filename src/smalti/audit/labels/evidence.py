@@ -1,0 +1,157 @@
+"""What a finished run says about its labelled images: read from its files, whichever networks made them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ... import records, store
+from ...errors import RunError
+from ...types import score_columns
+from .dynamics import DYNAMICS_NAME, Dynamics, read_dynamics
+from .neighbours import Neighbours, find_neighbours, regress_labels
+
+EMBEDDINGS_NAME = "embeddings.npz"  # in the folder of the prediction tables
+LEAST_SCORE = 1e-6  # a score of 0 from rounding must not be an infinite loss
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """Held-out scores of n labelled images and what else is known of them; labels are those that the run used.
+
+    Attributes:
+        images: names.
+        cases: (n,).
+        classes: in the order of the scores.
+        labels: (n,) class given to each image.
+        scores: (S, n, C) out-of-fold probabilities of each seed.
+        dynamics: rows of all images, in their order; None where none were recorded.
+        embeddings: (n, D) of a frozen backbone; None where there are none.
+        label_by_case: whether a label belongs to its whole case in the data as they were read; None: as far as these
+            labels say so.
+    """
+
+    images: tuple[str, ...]
+    cases: NDArray[np.str_]
+    classes: tuple[str, ...]
+    labels: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    dynamics: Dynamics | None = None
+    embeddings: NDArray[np.floating] | None = None
+    label_by_case: bool | None = None
+
+    @cached_property
+    def units(self) -> NDArray[np.int64]:
+        """(n,) number of what one label is about: the image, or its case (there, of one label) where labels belong to
+        cases."""
+        pairs = np.stack([np.unique(self.cases, return_inverse=True)[1].ravel(), self.labels], axis=1)
+        numbers = np.unique(pairs, axis=0, return_inverse=True)[1].ravel()
+        by_case = self.label_by_case
+        if by_case is None:
+            by_case = len(np.unique(numbers)) == len(np.unique(self.cases)) < len(self.images)
+        return numbers if by_case else np.arange(len(self.images))
+
+    @cached_property
+    def mean_scores(self) -> NDArray[np.float64]:
+        """(n, C) probabilities, mean over seeds."""
+        return np.asarray(self.scores.mean(axis=0))
+
+    @cached_property
+    def losses(self) -> NDArray[np.float64]:
+        """(n,) cross-entropy of the given label, mean over seeds."""
+        given = self.scores[:, np.arange(len(self.labels)), self.labels]
+        return np.asarray(-np.log(np.maximum(given, LEAST_SCORE)).mean(axis=0))
+
+    @cached_property
+    def neighbours(self) -> Neighbours | None:
+        """Look-alikes; None without embeddings."""
+        if self.embeddings is None or len(self.images) < 2:
+            return None
+        return find_neighbours(self.embeddings, self.labels, self.cases, classes=len(self.classes))
+
+    @cached_property
+    def regressed(self) -> NDArray[np.float64] | None:
+        """(n, C) probabilities by regression on the embeddings, each case left out in turn; None without them."""
+        if self.embeddings is None or len(self.images) < 2:
+            return None
+        return regress_labels(self.embeddings, self.labels, self.cases, classes=len(self.classes))
+
+    def restrict(self, images: Collection[str]) -> Evidence:
+        """The same about some of the images."""
+        kept = np.array([i for i, name in enumerate(self.images) if name in images], dtype=np.int64)
+        names = tuple(self.images[i] for i in kept)
+        return replace(
+            self,
+            images=names,
+            cases=self.cases[kept],
+            labels=self.labels[kept],
+            scores=self.scores[:, kept],
+            dynamics=None if self.dynamics is None else order_dynamics(self.dynamics, names),
+            embeddings=None if self.embeddings is None else self.embeddings[kept],
+        )
+
+
+def order_dynamics(dynamics: Dynamics, names: tuple[str, ...]) -> Dynamics | None:
+    """Rows of some images, numbered in their order; None where an image has none."""
+    position = {name: i for i, name in enumerate(names)}
+    moved = np.array([position.get(name, -1) for name in dynamics.names], dtype=np.int64)[dynamics.image]
+    rows = moved >= 0
+    if len(np.unique(moved[rows])) < len(names):
+        return None
+    return replace(
+        dynamics, names=names, image=moved[rows], seed=dynamics.seed[rows], epoch=dynamics.epoch[rows],
+        logits=dynamics.logits[rows],
+    )  # fmt: skip
+
+
+def write_embeddings(path: Path, images: tuple[str, ...], embeddings: NDArray[np.floating]) -> Path:
+    """Write embeddings (n, D) of images atomically, in half precision: they are only compared with each other."""
+    return store.write_arrays(path, {"images": np.array(images, np.str_), "embeddings": embeddings.astype(np.float16)})
+
+
+def read_evidence(run: Path) -> Evidence:
+    """Read what a run folder knows of its labelled images; what it lacks is None.
+
+    Raises:
+        RunError: there are no out-of-fold predictions, or a file is damaged.
+    """
+    predictions = run / "predictions"
+    folder = records.RunFolder(run)
+    classes, table = folder.read_classes(), folder.read_out_of_fold()
+    if absent := [name for name in score_columns(classes) if name not in table]:
+        raise RunError(f"{predictions / 'out_of_fold.csv'} lacks {', '.join(absent)}. Fix: 'smalti predict {run}'")
+    seeds = [rows.set_index("image") for _, rows in table.groupby("seed")]
+    images = tuple(seeds[0].index)
+    if any(len(rows) != len(images) or set(rows.index) != set(images) for rows in seeds):
+        raise RunError(f"{predictions / 'out_of_fold.csv'} has other images in each seed. Fix: 'smalti predict {run}'")
+    position = {name: i for i, name in enumerate(classes)}
+    scores = np.stack([rows.loc[list(images), score_columns(classes)].to_numpy(dtype=np.float64) for rows in seeds])
+    dynamics, embeddings = predictions / DYNAMICS_NAME, predictions / EMBEDDINGS_NAME
+    return Evidence(
+        images=images,
+        cases=seeds[0]["case"].to_numpy(dtype=np.str_),
+        classes=classes,
+        labels=np.array([position[label] for label in seeds[0]["label"]], dtype=np.int64),
+        scores=scores,
+        dynamics=order_dynamics(read_dynamics(dynamics), images) if dynamics.is_file() else None,
+        embeddings=read_embeddings(embeddings, images) if embeddings.is_file() else None,
+        label_by_case=store.read_json(run / "cohort.json").get("label_by_case"),
+    )
+
+
+def read_embeddings(path: Path, images: tuple[str, ...]) -> NDArray[np.floating] | None:
+    """Embeddings (n, D) of images in their order; None where one has none.
+
+    Raises:
+        RunError: the file is missing or damaged.
+    """
+    arrays = store.read_arrays(path, ("images", "embeddings"))
+    position = {str(name): i for i, name in enumerate(arrays["images"])}
+    if not position.keys() >= set(images):
+        return None
+    return np.asarray(arrays["embeddings"][[position[name] for name in images]])

@@ -1,0 +1,1 @@
+"""What one image is: read once, without any other image."""

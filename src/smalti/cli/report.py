@@ -1,0 +1,38 @@
+"""report: pages and articles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..project import RUNS
+from . import console
+from .console import (
+    Runs,
+    app,
+    finish,
+    guard,
+    listen,
+    quote,
+)
+
+
+@app.command(rich_help_panel=console.JUDGE)
+@guard
+def report(
+    sources: Annotated[
+        list[str] | None, typer.Argument(help="a run, a ladder, or several runs [default: all runs]")
+    ] = None,
+    runs: Runs = RUNS,
+    to: Annotated[
+        Path | None, typer.Option(help="folder of a report about several runs [default: RUNS/report]")
+    ] = None,
+) -> None:
+    """Write the report page, and a LaTeX article ready to upload."""
+    from .. import workflow
+
+    with listen() as listener:
+        path = workflow.report_on(sources or (), runs=runs, to=to, listener=listener)
+    finish(f"report.html and article.zip in {path.parent}", f"open {quote(path)}")

@@ -1,0 +1,69 @@
+"""review: look at images and findings, and decide."""
+
+from __future__ import annotations
+
+import functools
+import getpass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..project import RUNS
+from . import console
+from .console import (
+    Data,
+    Decisions,
+    RecipeOption,
+    Runs,
+    Settings,
+    Skip,
+    app,
+    finish,
+    guard,
+    listen,
+    quote,
+    repeat_settings,
+    tell_unsubmitted,
+)
+
+
+@app.command(rich_help_panel=console.LOOK)
+@guard
+def review(
+    data: Data,
+    recipe: RecipeOption = "auto",
+    settings: Settings = None,
+    runs: Runs = RUNS,
+    decisions: Decisions = None,
+    skip_problems: Skip = False,
+    run: Annotated[Path | None, typer.Option(help="run folder: its losses, scores, folds and heat maps too")] = None,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="port on this computer; 0 takes the last, or a free one")
+    ] = 0,
+    who: Annotated[str | None, typer.Option(help="who decides, for decisions.csv [default: your user name]")] = None,
+) -> None:
+    """Look at images and findings on a local page, and decide with one key each."""
+    from .. import workflow
+    from ..logbook.seal import find_seal
+    from ..recipe import load_recipe
+    from ..review import Desk, read_insight, serve
+
+    with listen() as listener:
+        where = decisions or workflow.find_decisions(data, runs=runs, listener=listener)
+        ground = workflow.inspect_ground(
+            data, recipe=load_recipe(recipe, settings=settings or ()), decisions_path=where,
+            seal_path=find_seal(data, runs=runs), cache=runs / "cache",
+            problems="skip" if skip_problems else "report", listener=listener,
+        )  # fmt: skip
+    insight = read_insight(run, images=[s.image for s in ground.whole.samples]) if run else None
+    desk = Desk(
+        ground.whole, ground.seen, decisions_path=where, who=who or getpass.getuser(), insight=insight,
+        contents=ground.contents, bound=ground.bound,
+    )  # fmt: skip
+    address_path = where.with_name(f".{where.name}.address")
+    say = functools.partial(console.out.print, soft_wrap=True)
+    serve(desk, address_path=address_path, port=port, say=lambda url: say(f"open {url}\nCtrl-C ends it"))
+    tell_unsubmitted(ground.cohort)
+    then = f"smalti run {quote(data)}{repeat_settings(recipe, settings)}"
+    finish(f"{len(desk.decided())} decided images in {where}", then)

@@ -1,0 +1,1 @@
+"""The sample submission: what it asks for, and of which images."""

@@ -1,0 +1,1 @@
+"""The layouts of a data folder: challenge, table, class folders."""

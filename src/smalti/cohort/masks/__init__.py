@@ -1,0 +1,1 @@
+"""Which files are masks, and how they are meant."""

@@ -1,0 +1,1 @@
+"""Tables of a data folder: their text, their columns, their rows and names."""

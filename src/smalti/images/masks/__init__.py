@@ -1,0 +1,1 @@
+"""Masks as planes of 0 and 1."""

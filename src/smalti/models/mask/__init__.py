@@ -1,0 +1,1 @@
+"""What networks take from the mask: a branch, a fusion, a fourth channel."""

@@ -1,0 +1,1 @@
+"""Poolers: from the tiles of a bag to one embedding."""

@@ -1,0 +1,1 @@
+"""Figures, pictures and sheets of tiles."""

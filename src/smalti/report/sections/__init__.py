@@ -1,0 +1,1 @@
+"""Sections of pages: each builds blocks from records."""

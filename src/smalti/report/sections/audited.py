@@ -1,0 +1,105 @@
+"""The audit of a data folder, as a page to send to somebody."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ...audit import Audit, settle_decisions
+from ...types import Cohort, Decision, Finding
+from ..blocks import Block, Card, Gallery, Paragraph, Section, Table, count_things, not_applicable
+from ..figures.gallery import encode_picture
+from ..record import RunRecord
+
+MOST_SUSPECTS = 24  # on the page of a run, beside everything else
+MOST_CARDS = 60  # of one check; at 20 kB each a page of ten checks can still be mailed
+SEVERITIES = ("error", "warning", "info")
+
+
+def write_outcomes(cohort: Cohort, audit: Audit, decisions: Sequence[Decision]) -> Section:
+    """What was looked for, what came of it, and how much of it is decided."""
+    settled = settle_decisions(decisions)
+    rows = []
+    for code, outcome in audit.outcomes.items():
+        found = [f for f in audit.findings if f.code == code]
+        severity = min((f.severity for f in found), key=SEVERITIES.index, default="–")
+        proposed = {f.images[0] for f in found if f.proposal != "keep"}
+        decided = f"{len(proposed & settled.keys())} of {len(proposed)}" if proposed else "–"
+        rows.append((code, outcome, severity, decided))
+    total = count_things(len(cohort.samples), "image")
+    cases = count_things(len({s.case for s in cohort.samples}), "case")
+    blocks: list[Block] = [
+        Paragraph(f"{total} of {cases}: {len(cohort.labelled)} labelled, {len(cohort.unlabelled)} to predict."),
+        Table(("check", "outcome", "severity", "proposals decided"), rows, text_columns=4),
+        Paragraph("A finding changes nothing; only a row of decisions.csv does, and source files stay as they are."),
+    ]
+    return Section("outcomes", "What was looked for", blocks)
+
+
+def write_findings_of(code: str, cohort: Cohort, audit: Audit) -> Section:
+    """The findings of one check with the picture of the image that each is about, the worst first."""
+    found = sorted((f for f in audit.findings if f.code == code), key=_rank)
+    labels = {s.image: s.label for s in cohort.labelled}  # those of sealed images stay sealed
+    cards = [_make_card(finding, labels.get(finding.images[0]), cohort) for finding in found[:MOST_CARDS]]
+    blocks: list[Block] = [Gallery(cards)]
+    if len(found) > len(cards):
+        blocks.append(Paragraph(f"The first {len(cards)} of {len(found)}; findings.json holds them all.", "note"))
+    return Section(code, f"{code}: {len(found)}", blocks)
+
+
+def write_suspects(record: RunRecord) -> Section:
+    """Labels that the networks of a run contradict, the most suspicious first, and what each criterion found."""
+    if record.suspects is None:
+        return not_applicable("suspects", "Label suspects", "there is no suspects.json; 'smalti evaluate' writes it")
+    found, outcomes = record.suspects.findings, record.suspects.outcomes
+    rows = list(outcomes.items())
+    text = (
+        "Labels that were contradicted by networks and look-alikes that had not seen them. A suspect is a question to "
+        "a person: hard images are among them, and nothing is changed until decisions.csv says so."
+    )
+    blocks: list[Block] = [
+        Paragraph(text),
+        Table(("criterion", "images that it names by itself"), rows, text_columns=2),
+    ]
+    if found:
+        blocks.append(Gallery([_make_suspect(finding, record.root) for finding in found[:MOST_SUSPECTS]]))
+    if len(found) > MOST_SUSPECTS:
+        blocks.append(Paragraph(f"The first {MOST_SUSPECTS} of {len(found)}; suspects.json holds them all.", "note"))
+    return Section("suspects", "Label suspects", blocks)
+
+
+def _make_suspect(finding: Finding, root: Path | None) -> Card:
+    evidence = finding.evidence
+    image, given, proposed = finding.images[0], str(evidence["given"]), str(evidence["label"])
+    near = [
+        f"nearest of {label}: {', '.join(evidence[key][:2])}"
+        for key, label in (("nearest_given", given), ("nearest_proposed", proposed))
+        if evidence[key]
+    ]
+    case = [f"{len(finding.images)} images of a case, which share its label"] if len(finding.images) > 1 else []
+    return Card(
+        picture=encode_picture(root, image),
+        alt=f"Image {image}: labelled {given}, perhaps {proposed}",
+        image=image,
+        label=given,
+        predicted=proposed,
+        details=" · ".join([*case, f"named by {', '.join(evidence['named_by']) or 'no criterion alone'}", *near]),
+        scores=[(name, float(score)) for name, score in evidence["pooled"].items()],
+    )
+
+
+def _rank(finding: Finding) -> tuple[int, float]:
+    return SEVERITIES.index(finding.severity), -finding.score
+
+
+def _make_card(finding: Finding, label: str | None, cohort: Cohort) -> Card:
+    image = finding.images[0]
+    return Card(
+        picture=encode_picture(cohort.root, image, outline=finding.evidence.get("outline", ())),
+        alt=f"Image {image}: {finding.code}",
+        image=image,
+        label=label or "",
+        predicted="",
+        details=f"{finding.severity} · {finding.message} Proposed: {finding.proposal}.",
+        scores=(),
+    )

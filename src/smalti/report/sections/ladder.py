@@ -1,0 +1,362 @@
+"""Sections of the page of a ladder: what helped, what could not be told apart, what failed."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from ...metrics import LOWER_IS_BETTER
+from ..blocks import (
+    Block,
+    Link,
+    Panels,
+    Paragraph,
+    Section,
+    Table,
+    count_things,
+    format_number,
+    format_percent,
+    format_range,
+)
+from ..datasets import Chance
+from ..figures.drawing import Drawing
+from ..figures.plots import Mark, Verdict, draw_marks
+from ..study import Study
+from ..trials import Gap, Score, Trial
+from .results import METHOD_TEXT, TITLES
+
+SIGN_TEXT = (
+    "Triangle up, blue: better than what it is compared with. Triangle down, orange: worse. Grey diamond: practically "
+    "equal. Grey circle: cannot be told apart. Square: nothing to compare with. Cross: no score."
+)
+PAIR_TEXT = (
+    "Steps are compared in pairs: both rungs are scored on the same cases, so that what makes a case hard cancels "
+    "(Efron & Tibshirani 1993). To the spread over cases (jackknife) that of the networks is added, because two "
+    "trainings of one recipe differ by luck (Cameron, Gelbach & Miller 2011); interval and p-value are those of "
+    "Student's t for the pair alone. For the verdict the p-values of all steps are corrected for their number (Holm "
+    "1979). 'Better' and 'worse' need a corrected p of at most {alpha:g}; {equal}all else is 'cannot tell', and 'no "
+    "verdict' where the luck of trainings cannot be measured. 'Cannot tell' is not 'equal': the smallest detectable "
+    "difference is the true difference that a comparison like this one would have shown four times out of five (power "
+    "80 %). A change that gains less can be real and still stay unseen; more cases make it smaller."
+)
+
+
+EQUAL_TEXT = (
+    "'practically equal' means that the whole interval lies within {margin:g} of zero (two one-sided tests, Lakens "
+    "2017), also where the rest of the difference is real; "
+)
+
+
+def explain_pairs(study: Study) -> str:
+    """How pairs were compared, with the levels that were asked for."""
+    equal = EQUAL_TEXT.format(margin=study.margin) if study.margin > 0 else ""
+    return PAIR_TEXT.format(alpha=study.alpha, equal=equal)
+
+
+def write_climb(study: Study) -> Section:
+    """The answer in plain words, and the picture."""
+    blocks: list[Block] = [Paragraph(" ".join(say_ladder(study)), "lead")]
+    if any(t.score for t in study.trials):
+        panels = [(drawing.to_svg(), drawing.words) for drawing in draw_ladder(study)]
+        caption = f"{SIGN_TEXT} Lines: {format_percent(study.confidence)} intervals. {_say_band(study)}"
+        blocks.append(Panels(panels, caption, width="half"))
+    blocks += [Paragraph(text, "warning") for text in list_warnings(study)]
+    blocks += [Paragraph(" ".join(study.scoring), "note")] if study.scoring else []
+    return Section("result", "Result", blocks)
+
+
+def say_ladder(study: Study) -> list[str]:
+    """Sentences: the best rung, by how much, and how many steps are inside the noise."""
+    champion = study.champion
+    if champion is None or champion.score is None:
+        said = [f"No rung has come out as the best of {count_things(len(study.trials), 'rung')}."]
+    else:
+        said = [f"The best rung is '{champion.name}': {say_score(study, champion)}."]
+        said += _say_lead(study, champion)
+    if study.compared:
+        said.append(_count_verdicts(study))
+    lost = [f"{len(study.list_by(s))} {s}" for s in ("failed", "skipped", "waiting") if study.list_by(s)]
+    if lost:
+        said.append(f"Without a score: {', '.join(lost)} (below).")
+    return said
+
+
+def say_score(study: Study, trial: Trial) -> str:
+    """The score of a trial, never naked."""
+    score = trial.score
+    assert score is not None
+    numbers = [count_things(n, word) for n, word in ((trial.n_images, "image"), (trial.n_cases, "case")) if n]
+    parts = [
+        " of ".join(numbers),
+        count_things(trial.n_seeds, "seed") if trial.n_seeds else "",
+        _say_chance(study, trial),
+    ]
+    interval = f"{format_percent(study.confidence)} interval {format_range(score.low, score.high, 2)}"
+    by = "by case " if trial.unit == "case" else ""
+    return f"macro-F1 {by}{score.value:.2f} ({'; '.join(p for p in (interval, *parts, say_changed(trial)) if p)})"
+
+
+def say_changed(trial: Trial) -> str:
+    """What was changed with predictions in view, and the score as given; empty where nothing was."""
+    if not trial.changed:
+        return ""
+    given = trial.given
+    known = given is not None and given.low is not None
+    words = f"as given it scores {format_score(given, 2).replace(chr(10), ', ')}" if known else "as given not known"
+    return f"not to be trusted: {trial.changed}; {words}"
+
+
+def _say_chance(study: Study, trial: Trial) -> str:
+    chance = find_chance(study, trial)
+    if chance is None or chance.prior is None:
+        return "chance level not recorded"
+    text = f"guessing by the shares of the classes {chance.prior:.2f}"
+    return text if chance.low is None else f"{text}, mostly {format_range(chance.low, chance.high, 2)}"
+
+
+def find_chance(study: Study, trial: Trial) -> Chance | None:
+    """Chance levels of the data of a trial."""
+    known = {dataset.name: dataset.chance for dataset in study.datasets}
+    if study.kind == "runs" and trial.chance is not None and known.get(trial.data) is None:
+        return Chance(None, trial.chance, None, None)
+    return known.get(trial.data)
+
+
+def _say_lead(study: Study, champion: Trial) -> list[str]:
+    first, gap = study.trials[0], champion.gap
+    said = []
+    if gap is not None:
+        said.append(f"Against '{champion.on}', the rung it changes, it is {say_gap(gap, study.confidence)}.")
+    if champion is not first and champion.on != first.name and first.score is not None:
+        score = f"macro-F1 {first.score.value:.2f} ({format_range(first.score.low, first.score.high, 2)})"
+        said.append(f"The bottom rung, '{first.name}', scores {score}; these two were not compared in a pair.")
+    return said
+
+
+def say_gap(gap: Gap, confidence: float) -> str:
+    """A difference with its interval, corrected p and verdict."""
+    words = "not told apart" if gap.verdict == "cannot tell" else gap.verdict
+    return (
+        f"{words}: {gap.value:+.2f} ({format_percent(confidence)} interval {format_signed(gap.low, gap.high, 2)}, "
+        f"p {say_p(gap.p_holm)} after Holm, smallest detectable difference {format_number(gap.smallest_detectable, 2)})"
+    )
+
+
+def _count_verdicts(study: Study) -> str:
+    counts = {verdict: len(study.list_verdict(verdict)) for verdict in ("better", "worse")}
+    silent = study.list_verdict("no verdict")
+    equal = [t.name for t in study.list_verdict("practically equal")]
+    unsure = [t.name for t in study.list_verdict("cannot tell")]
+    text = (
+        f"Of {count_things(len(study.compared), 'compared step')}, {counts['better']} helped, {counts['worse']} hurt, "
+        f"and {len(unsure)} {'is' if len(unsure) == 1 else 'are'} inside the noise"
+    )
+    if unsure:
+        names = ", ".join(f"'{name}'" for name in unsure)
+        text += f": {names} cannot be told apart from what {'it changes' if len(unsure) == 1 else 'they change'}"
+    if equal:
+        names = ", ".join(f"'{name}'" for name in equal)
+        text += f"; {names} {'is' if len(equal) == 1 else 'are'} practically equal, within {study.margin:g}"
+    if silent:
+        why = "; ".join(dict.fromkeys(t.gap.why for t in silent if t.gap))
+        text += f"; no verdict on {len(silent)}: {why}"
+    return text + "."
+
+
+def list_warnings(study: Study) -> list[str]:
+    """What a reader must know before believing the numbers."""
+    doubted = [t for t in study.trials if t.trustworthy is False]
+    reasons = dict.fromkeys(t.trust_reason or "too few cases" for t in doubted if not t.changed)
+    said = [f"The intervals cannot be trusted: {'; '.join(reasons)}. Read the scores as a first impression."]
+    said = said if reasons else []
+    said += [f"'{t.name}' is {say_changed(t)}." for t in doubted if t.changed]
+    if len([t for t in study.trials if t.score]) > 1:
+        said.append(
+            "The best of several was picked after these scores were seen, on the same folds; its own score promises a "
+            f"little too much. {_say_choice(study)}{study.picked}{' ' if study.picked else ''}A sealed part, opened "
+            "once, would say how much."
+        )
+    return said
+
+
+def _say_choice(study: Study) -> str:
+    choice = study.choice
+    if choice is None or choice.get("corrected") is None or (choice.get("runs") or 0) < 2:
+        return ""
+    return (
+        f"The highest of {choice['runs']}, '{choice['best']}' with {choice['score']:.3f}, is worth about "
+        f"{choice['corrected']:.3f} when it is corrected for having been chosen (bootstrap, Tsamardinos, Greasidou & "
+        "Borboudakis 2018). "
+    )
+
+
+def _say_band(study: Study) -> str:
+    chance = study.datasets[0].chance
+    return "Grey band: what guessing by the shares of the classes scores." if chance and chance.low is not None else ""
+
+
+def draw_ladder(study: Study) -> list[Drawing]:
+    """Scores from the bottom rung to the top, and the differences where there are some."""
+    chance = study.datasets[0].chance
+    band = (chance.low, chance.high) if chance and chance.low is not None and chance.high is not None else None
+    marks = [mark_trial(t) for t in study.trials]
+    words = "Scores with intervals, bottom rung first: " + "; ".join(f"{m.name} {m.word}" for m in marks)
+    drawings = [draw_marks(marks, name="scores", words=words, label="macro-F1", band=band)]
+    gaps = [mark_gap(t) for t in study.trials if t.on]
+    if any(mark.value is not None for mark in gaps):
+        words = "Differences against the rung below: " + "; ".join(f"{m.name} {m.word}" for m in gaps)
+        label = "difference of macro-F1 against what it changes"
+        drawings.append(draw_marks(gaps, name="differences", words=words, label=label, zero=True))
+    return drawings
+
+
+def mark_trial(trial: Trial, *, chance: bool = False) -> Mark:
+    """The row of a trial in the picture of scores."""
+    if trial.score is None:
+        return Mark(trial.name, "missing", word=trial.status if trial.status != "done" else "no score")
+    verdict = _read_verdict(trial.gap) if trial.gap else "none"
+    word = f"{trial.score.value:.3f}" if verdict == "none" else f"{trial.score.value:.3f} {verdict}"
+    level = trial.chance if chance else None
+    return Mark(trial.name, verdict, trial.score.value, trial.score.low, trial.score.high, word, level)
+
+
+def mark_gap(trial: Trial) -> Mark:
+    """The row of a trial in the picture of differences."""
+    if trial.gap is None:
+        return Mark(trial.name, "missing", word=trial.status if trial.status != "done" else "not compared")
+    gap = trial.gap
+    return Mark(trial.name, _read_verdict(gap), gap.value, gap.low, gap.high, f"{gap.value:+.3f}")
+
+
+def _read_verdict(gap: Gap) -> Verdict:
+    told: dict[str, Verdict] = {word: word for word in ("better", "worse", "practically equal")}
+    return told.get(gap.verdict, "cannot tell")
+
+
+def write_steps(study: Study) -> Section:
+    """Every rung with its change, score, difference and cost."""
+    percent = format_percent(study.confidence)
+    header = (
+        "rung and change", f"macro-F1\n{percent} interval", f"difference\n{percent} interval", "verdict", "p (Holm)",
+        "smallest\ndetectable", "seconds", "peak GB", "images", "on its own images",
+    )  # fmt: skip
+    rows = [
+        (
+            "\n".join(part for part in (t.name, t.change, f"against '{t.on}'" if t.on else "") if part),
+            format_trial(t) if t.score else t.status,
+            format_gap(t.gap),
+            t.gap.verdict if t.gap else "–",
+            say_p(t.gap.p_holm) if t.gap else "–",
+            format_number(t.gap.smallest_detectable) if t.gap else "–",
+            format_number(t.seconds, 0),
+            format_number(t.peak_memory_gb, 1),
+            f"{t.n_images:,}" if t.n_images is not None else "–",
+            say_own(t),
+        )
+        for t in reversed(study.trials)
+    ]
+    caption = "Top rung first, as on a ladder"
+    if study.scoring:
+        caption += "; on its own images: macro-F1 that flatters a rung from which hard images were taken"
+    table = Table(header, rows, caption)
+    return Section("steps", "Step by step", [table])
+
+
+def format_score(score: Score | None, digits: int = 3) -> str:
+    """Score, and its interval on a second line."""
+    return "–" if score is None else f"{score.value:.{digits}f}\n{format_range(score.low, score.high, digits)}"
+
+
+def format_trial(trial: Trial) -> str:
+    """Score and interval of a trial, and below them the score as given where that is another one."""
+    if not trial.changed:
+        return format_score(trial.score)
+    return f"{format_score(trial.score)}\nas given {format_number(trial.given.value if trial.given else None)}"
+
+
+def format_gap(gap: Gap | None) -> str:
+    """Difference with its sign, and its interval on a second line."""
+    return "–" if gap is None else f"{gap.value:+.3f}\n{format_signed(gap.low, gap.high)}"
+
+
+def format_signed(low: float | None, high: float | None, digits: int = 3) -> str:
+    """A range with signs; a dash for what could not be computed."""
+    return "–" if low is None or high is None else f"{low:+.{digits}f} to {high:+.{digits}f}"
+
+
+def say_p(p: float | None) -> str:
+    """A p-value; below 0.001 only that."""
+    return "–" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def say_own(trial: Trial) -> str:
+    """What a rung would score on all images that it predicted; a dash where these are the images of all rungs."""
+    if trial.own is None or trial.own_images is None or trial.own == trial.score:
+        return "–"
+    return f"{trial.own.value:.3f}\n{count_things(trial.own_images, 'image')}"
+
+
+def write_failures(study: Study) -> Section:
+    """Trials without a score, with the reason."""
+    lost = [t for t in study.trials if t.status != "done"]
+    if not lost:
+        return Section("failures", "Failures", [Paragraph("Nothing failed and nothing waits.")])
+    unknown = {"waiting": "not begun"}
+    rows = [(t.name, t.status, t.error or unknown.get(t.status, "no reason was recorded")) for t in lost]
+    text = "These have no score. They are part of the result: what was tried and did not work is told too."
+    return Section("failures", "Failures", [Paragraph(text), Table(("name", "status", "error"), rows, text_columns=3)])
+
+
+def write_notes(study: Study) -> Section:
+    """What was noted per rung, and runs that were there already."""
+    rows = [(t.name, "; ".join(t.notes)) for t in study.trials if t.notes]
+    reused = [t.name for t in study.trials if t.reused]
+    blocks: list[Block] = [Table(("rung", "notes"), rows, text_columns=2)] if rows else [Paragraph("No notes.")]
+    if reused:
+        blocks.append(Paragraph(f"Taken from runs that were there already: {', '.join(reused)}."))
+    return Section("notes", "Notes", blocks)
+
+
+def write_all_metrics(study: Study) -> Section:
+    """Every metric of every trial, with its interval and its verdict."""
+    names = study.list_metrics()
+    header = ("name", *(TITLES.get(n, n) + ("\n(lower is better)" if n in LOWER_IS_BETTER else "") for n in names))
+    rows = []
+    for trial in study.trials:
+        cells = []
+        for name in names:
+            verdict = f"\n{trial.gaps[name].verdict}" if name in trial.gaps else ""
+            score = trial.scores.get(name)
+            cells.append(format_score(score) + ("" if score is None or score.trustworthy else " ?") + verdict)
+        rows.append((trial.name, *cells))
+    caption = f"Score, {format_percent(study.confidence)} interval (?: not to be trusted, too few cases or errors), "
+    caption += "verdict of the paired comparison"
+    return Section("metrics", "All metrics", [Table(header, rows, caption)])
+
+
+def write_ladder_method(study: Study) -> Section:
+    """How scores and differences were obtained."""
+    blocks: list[Block] = [Paragraph(METHOD_TEXT), Paragraph(explain_pairs(study))]
+    scores = study.record.scores if study.record else None
+    if scores is not None:
+        interval = scores["interval"]
+        blocks.append(Paragraph(f"Intervals of scores: {interval['method']}. They cover {interval.get('covers')}."))
+    return Section("method", "How the numbers were obtained", blocks)
+
+
+def write_settings(study: Study) -> Section:
+    """What each rung sets, and its own page."""
+    rows: list[tuple[str | Link, ...]] = [
+        (t.name, t.on or "–", "\n".join(t.settings) or "the plan's own recipe", link_run(study, t))
+        for t in study.trials
+    ]
+    header = ("rung", "on top of", "settings", "run")
+    text = "ladder.yaml in this folder is the whole plan; every run folder holds its resolved recipe."
+    return Section("settings", "Settings and runs", [Paragraph(text), Table(header, rows, text_columns=4)])
+
+
+def link_run(study: Study, trial: Trial) -> str | Link:
+    """The run's own page, by a relative address; its name where there is no page."""
+    if not trial.run:
+        return "–"
+    page = study.folder.parent / trial.run / "report.html"
+    return Link(trial.run, f"../{quote(trial.run)}/report.html") if page.is_file() else trial.run

@@ -1,0 +1,1 @@
+"""Optimisers, losses, schedules, averages of weights, learning rates."""

@@ -1,0 +1,1 @@
+"""Augmentation policies: searched inside a fold."""

@@ -1,0 +1,1 @@
+"""Which decisions belong to a data folder, and which may have been made with predictions in view."""

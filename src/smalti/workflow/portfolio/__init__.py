@@ -1,0 +1,1 @@
+"""A portfolio: its plan, its forecast, its members, their shares."""

@@ -1,0 +1,76 @@
+"""Time that a run has used, over interruptions, and the most memory that it held."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import psutil
+
+from ...errors import RunError
+from ...store import read_json, write_json
+from ..listening import Listener
+
+FILE = "clock.json"
+EVERY_S = 2.0  # what a kill can take off the record
+
+
+@dataclass
+class Clock:
+    """Seconds used and peak memory of a run folder, kept while the run goes on.
+
+    Attributes:
+        folder: of the run.
+        before_s: used by earlier calls.
+        peak_gb: the largest resident memory of the process that was seen, over all calls.
+    """
+
+    folder: Path
+    before_s: float = 0.0
+    peak_gb: float = 0.0
+    started: float = field(default_factory=time.monotonic)
+    written: float = field(default=0.0)
+
+    @classmethod
+    def open(cls, folder: Path, *, started: float) -> Clock:
+        """The clock of a run folder, going on from what earlier calls used; ``started`` is of `time.monotonic`.
+
+        What cannot be read counts as nothing: the record says how long a run may go on, and nothing that it scores.
+        """
+        try:
+            known = read_json(folder / FILE, "seconds", "peak_memory_gb") if (folder / FILE).is_file() else {}
+            before, peak = float(known.get("seconds", 0)), float(known.get("peak_memory_gb", 0))
+            before, peak = (value if math.isfinite(value) else 0.0 for value in (before, peak))
+        except (RunError, TypeError, ValueError):
+            before, peak = 0.0, 0.0
+        return cls(folder, before, peak, started)
+
+    @property
+    def used_s(self) -> float:
+        """Seconds used by all calls."""
+        return self.before_s + time.monotonic() - self.started
+
+    def tick(self, *, now: bool = False) -> None:
+        """Look at memory, and keep the record where the last is old or ``now`` asks for it."""
+        self.peak_gb = max(self.peak_gb, psutil.Process().memory_info().rss / 2**30)
+        if now or time.monotonic() - self.written > EVERY_S:
+            self.written = time.monotonic()
+            content = {"seconds": round(self.used_s, 1), "peak_memory_gb": round(self.peak_gb, 3)}
+            write_json(self.folder / FILE, content)
+
+    @contextmanager
+    def running(self, listener: Listener) -> Iterator[Listener]:
+        """A listener whose every sign of progress keeps the record; the last is kept when the block ends."""
+
+        def tell(stage: str, done: int, total: int) -> None:
+            self.tick()
+            listener.tell(stage, done, total)
+
+        try:
+            yield replace(listener, tell=tell)
+        finally:
+            self.tick(now=True)

@@ -1,0 +1,147 @@
+"""What members of a portfolio will cost, told from a few images before any is trained."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import psutil
+
+from ... import recipe
+from ...recipe import Recipe
+from ...store import hash_files, hash_text
+from ...types import Cohort, Sample
+from .work import measure_work
+
+if TYPE_CHECKING:
+    from ...models import Backbone
+
+PROBED = 6  # images that are cut to see how long that takes
+PROBED_TILES = 24  # of an image that are cut, and that go through each backbone
+PROBED_S = 5.0  # for images of one kind of tiles; a slide takes long, and one says enough
+AHEAD = 1.5  # two threads cut, and share the cores with the writing; a guess: three forecasts were within 10 %
+HEAD_S = 1.6e-9  # of a solved head: for each image, dimension, class, step of the solver and fold; from 780 images
+HEAD_STEPS = 3000  # of the solver along its path, in all turns
+FIXED_S = 0.8  # of a member: folders, tables, scores
+TILE_BYTES = 3.3  # of a stored pixel, with its mask
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What one member costs.
+
+    Attributes:
+        seconds: alone, with nothing of it there yet.
+        shares: part of it that other members share: name of what is shared -> seconds.
+        tiles: that will be cut, about.
+        memory_gb: beside what the process holds when it begins.
+        disk_gb: of tiles and features.
+    """
+
+    seconds: float
+    shares: dict[str, float]
+    tiles: int
+    memory_gb: float
+    disk_gb: float
+
+
+@dataclass
+class Prober:
+    """Cuts and embeds a few images, once for all members that share tiles or backbone.
+
+    Attributes:
+        cohort: what will be cut.
+        cache: where hashes of files that are known already lie.
+        cut: tiles of an image, and seconds for one, by tile settings.
+        passes: seconds for a tile, by backbone and side.
+    """
+
+    cohort: Cohort
+    cache: Path
+    cut: dict[str, tuple[float, float]] = field(default_factory=dict)
+    passes: dict[str, float] = field(default_factory=dict)
+
+    def forecast(self, plan: Recipe) -> Forecast:
+        """Forecast what a member costs.
+
+        Raises:
+            WeightsError: its weights cannot be had.
+            DataError: an image cannot be read.
+        """
+        from ...models import build_backbone
+        from ...tile import settle_field
+
+        backbone = build_backbone(plan.model)
+        tile_px = plan.tile.size_px or backbone.spec.size_px
+        tile = settle_field(plan.tile, self.cohort.labelled, tile_px=tile_px, fixed=backbone.spec.fixed)
+        tile_px = tile.size_px or tile_px
+        images, views = len(self.cohort.samples), max(plan.train.transfer.views, plan.predict.views)
+        cutting, count = self._cut(tile, tile_px)
+        passing = self._pass(backbone, tile_px, plan.train)
+        tiles = round(count * images)
+        store, frozen = f"tiles {_name(tile, tile_px)}", plan.train.transfer.epochs > 0
+        shares = {store: cutting * images / AHEAD}
+        shares[f"{store} {backbone.name} {plan.model.embedding} {views}"] = passing * tiles * views * frozen
+        side = tile_px**2
+        tuned = measure_work(plan, self.cohort).tuned_px / side * passing
+        own = FIXED_S + tuned + self._solve(plan, backbone.features)
+        return Forecast(
+            own + sum(shares.values()), shares, tiles,
+            memory_gb=4 * views * images * backbone.features * 4 / 2**30,
+            disk_gb=(tiles * side * TILE_BYTES + tiles * views * backbone.features * 4) / 1e9,
+        )  # fmt: skip
+
+    def _cut(self, tile: recipe.Tile, tile_px: int) -> tuple[float, float]:
+        """Seconds and tiles of an image, the mean of an even choice of them."""
+        from ...tile.cut import open_cut
+
+        if (name := _name(tile, tile_px)) not in self.cut:
+            chosen = choose_evenly(sorted(self.cohort.samples, key=lambda s: s.image), PROBED)
+            hashes = hash_files((path for s in chosen for path in s.files), memo=self.cache / "hashes.json")
+            seconds, counts = list[float](), list[int]()
+            for sample in chosen:
+                started = time.perf_counter()
+                with open_cut(sample, tile, tile_px=tile_px, hashes=hashes) as cut:
+                    opened = time.perf_counter()
+                    some = min(len(cut), PROBED_TILES)
+                    cut.take(0, some)
+                    counts.append(len(cut))
+                taking = (time.perf_counter() - opened) * len(cut) / max(some, 1)
+                seconds.append(opened - started + taking)
+                if sum(seconds) > PROBED_S:
+                    break
+            self.cut[name] = (float(np.mean(seconds)), float(np.mean(counts)))
+        return self.cut[name]
+
+    def _pass(self, backbone: Backbone, tile_px: int, train: recipe.Train) -> float:
+        """Seconds of one tile through the backbone, after a first pass that warms up."""
+        from ...train import time_pass
+
+        if (name := f"{backbone.name} {tile_px}") not in self.passes:
+            self.passes[name] = time_pass(backbone, tile_px, train, tiles=PROBED_TILES)
+        return self.passes[name]
+
+    def _solve(self, plan: Recipe, features: int) -> float:
+        cases, classes = len(self.cohort.labelled), len(self.cohort.classes)
+        folds = 5 if plan.split.folds == "auto" else plan.split.folds
+        width = min(features, cases)  # more dimensions than images are turned into as many
+        return HEAD_S * HEAD_STEPS * cases * width * classes * folds * len(plan.split.seeds)
+
+
+def choose_evenly(samples: Sequence[Sample], count: int) -> list[Sample]:
+    """So many of the samples, or all, at even distances."""
+    places = np.linspace(0, len(samples) - 1, min(count, len(samples))).round().astype(int)
+    return [samples[i] for i in places]
+
+
+def measure_resident() -> float:
+    """Memory that this process holds now, GB."""
+    return float(psutil.Process().memory_info().rss / 2**30)
+
+
+def _name(tile: recipe.Tile, tile_px: int) -> str:
+    return hash_text(tile.model_dump_json(), str(tile_px))[:8]

@@ -1,0 +1,1 @@
+"""From a recipe and a data folder to an experiment, before anything is trained."""

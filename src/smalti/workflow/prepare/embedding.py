@@ -1,0 +1,56 @@
+"""Backbone features of whole images for the audit, which may not import what makes them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from ...audit import write_embeddings
+from ...recipe import Recipe, Tile
+from ...types import Cohort, Sample
+from ..listening import Listener
+
+
+def embed_cohort(cohort: Cohort, recipe: Recipe, *, cache: Path, listener: Listener) -> Path | None:
+    """A file with one embedding for each image, shrunk to the backbone's input; None where no weights are at hand.
+
+    At hand are a weights file and a local folder; nobody waits for a hub to look at images.
+
+    Raises:
+        WeightsError: the weights that the recipe names cannot be had.
+    """
+    at_hand = recipe.model.weights is not None or recipe.model.backbone.startswith("local-dir:")
+    if not at_hand or (recipe.audit.checks is not None and "foreign" not in recipe.audit.checks):
+        return None
+    from ...models import POOLERS, build_backbone
+    from ...tile import build_store
+    from ...train import choose_device, compute_features, make_fabric
+
+    # Images are compared by what the backbone was trained to see, whatever becomes of its norm and its stages.
+    backbone = build_backbone(recipe.model.model_copy(update={"norm": "live", "embedding": "last"}))
+    store = build_store(
+        _bare(cohort),
+        Tile(source="whole"),
+        tile_px=backbone.spec.size_px,
+        cache=cache,
+        progress=listener.follow("tile"),
+    )
+    fabric = make_fabric(choose_device(recipe.train))
+    features = compute_features(
+        backbone, store, views=1, fabric=fabric, cache=cache, progress=listener.follow("features")
+    )
+    name = f"{features.files[0].parent.name}.npz"
+    mean = POOLERS.build("mean", features.size, 1)
+    embeddings = features.pool(mean)[0].numpy()  # (images, D); each image is one tile
+    return write_embeddings(cache / "embeddings" / name, tuple(store.images), embeddings)
+
+
+def _bare(cohort: Cohort) -> Cohort:
+    """The cohort without masks, which are still to be audited."""
+
+    def strip(samples: tuple[Sample, ...]) -> tuple[Sample, ...]:
+        return tuple(replace(s, mask_path=None, repair=None) for s in samples)
+
+    return replace(
+        cohort, labelled=strip(cohort.labelled), unlabelled=strip(cohort.unlabelled), sealed=strip(cohort.sealed)
+    )

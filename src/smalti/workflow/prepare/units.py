@@ -1,0 +1,80 @@
+"""What the scores of a run count, images or cases: settled before training, and kept in the run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+
+from ...errors import RunError
+from ...evaluate import Scoring, Unit, average_cases, choose_unit
+from ...recipe import Recipe
+from ...records import CASES, RunFolder
+from ...store import read_json, read_table, reading, write_table
+from ...types import PREDICTION_COLUMNS, Form
+from .ground import Ground
+
+TABLES = {"out_of_fold": "by_case", "test": "test_by_case"}  # of predictions, and their means by case
+
+
+def settle_unit(ground: Ground, plan: Recipe) -> Scoring:
+    """Choose what is counted from the labels that are learned, the cases that the data names, and the submission.
+
+    Raises:
+        DataError: the recipe asks for answers by case and there are none.
+    """
+    labels = {s.image: str(s.label) for s in ground.cohort.labelled}
+    submitted = _find_submitted(ground.cohort.form, ground.cases)
+    return choose_unit(labels, ground.cases, asked=plan.evaluate.unit, submitted=submitted)
+
+
+def _find_submitted(form: Form | None, cases: Mapping[str, str]) -> Unit | None:
+    """What a sample submission has a row for; None where there is no sample."""
+    if form is None or not form.file:
+        return None
+    for row in form.rows:
+        named = {cases.get(image, image) for image in row.images} - set(row.images)
+        if len(row.images) > 1 or row.cells[form.key].strip().strip('"') in named:
+            return "case"
+    return "image"
+
+
+def record_unit(run: RunFolder, ground: Ground, scoring: Scoring) -> dict[str, object]:
+    """Keep the named cases where there are answers by case; return what ``cohort.json`` says under ``scoring``."""
+    if scoring.by_case:
+        rows = sorted(ground.cases.items())
+        write_table(run.path / CASES, pd.DataFrame(rows, columns=["image", "case"]))
+    return asdict(scoring)
+
+
+def read_unit(run: Path) -> tuple[Scoring, dict[str, str] | None]:
+    """What the scores of a run count, and image -> named case where there are answers by case; old runs by image.
+
+    Raises:
+        RunError: a record is missing or damaged.
+    """
+    path = run / "cohort.json"
+    content = read_json(path, "classes").get("scoring") if path.is_file() else None
+    if content is None:
+        return Scoring(), None
+    with reading(path):
+        scoring = Scoring(**content)
+        if scoring.unit not in ("image", "case"):
+            raise ValueError(f"scoring.unit is '{scoring.unit}'")
+    if not scoring.by_case:
+        return scoring, None
+    cases = RunFolder(run).read_cases()
+    if cases is None:
+        raise RunError(f"{run / CASES} does not exist. Fix: bring it back, or run the same command again")
+    return scoring, cases
+
+
+def write_cases(run: RunFolder, classes: tuple[str, ...], cases: Mapping[str, str]) -> None:
+    """Write the predictions by case: out of fold, and of the unlabelled part where it has named cases."""
+    for source, target in TABLES.items():
+        path = run.predictions / f"{source}.csv"
+        table = read_table(path, *PREDICTION_COLUMNS) if path.is_file() else None
+        if table is not None and any(cases.get(image, image) != image for image in table["image"]):
+            write_table(run.predictions / f"{target}.csv", average_cases(table, cases, classes=classes))
