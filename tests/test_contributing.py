@@ -63,6 +63,7 @@ def test_every_kind_of_part_has_an_example() -> None:
     assert set(TRIED) <= set(EXAMPLES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("title", TRIED)
 def test_an_example_adds_a_part_that_works(title: str, tmp_path: Path) -> None:
     """In a process of its own, so that no registry of this one is changed."""

@@ -44,24 +44,24 @@ class Links(HTMLParser):
             self.loaded.append(found["href"])
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site as `mkdocs build --strict` writes it; read only."""
-    folder = tmp_path_factory.mktemp("docs") / "site"
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
+@pytest.mark.slow
+def test_the_site_builds_and_all_that_it_names_is_there(tmp_path: Path) -> None:
+    """One test, so that the site is built once."""
+    site = tmp_path / "site"
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(site)]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    return folder
+    parsed = {path: Links(path.read_text(encoding="utf-8")) for path in site.rglob("*.html")}
+    assert not find_dead(parsed)
+    loaded = {link for page in parsed.values() for link in page.loaded}
+    assert loaded
+    assert not {link for link in loaded if urlsplit(link).netloc}, "the site loads nothing from elsewhere"
+    check_reference({path.stem: path.read_text(encoding="utf-8") for path in (site / "reference").iterdir()})
 
 
-@pytest.fixture(scope="module")
-def parsed(site: Path) -> dict[Path, Links]:
-    """Every page of the site."""
-    return {path: Links(path.read_text(encoding="utf-8")) for path in site.rglob("*.html")}
-
-
-def test_no_link_of_the_site_is_dead(site: Path, parsed: dict[Path, Links]) -> None:
+def find_dead(parsed: dict[Path, Links]) -> list[str]:
+    """Return links, and anchors, of pages that lead nowhere."""
     dead = []
     for path, page in parsed.items():
         if path.name == "404.html":  # its links begin at the root of a server
@@ -74,31 +74,27 @@ def test_no_link_of_the_site_is_dead(site: Path, parsed: dict[Path, Links]) -> N
             target = target / "index.html" if target.is_dir() else target
             known = not parts.fragment or target not in parsed or unquote(parts.fragment) in parsed[target].ids
             if not target.is_file() or not known:
-                dead.append(f"{path.relative_to(site)}: {link}")
-    assert not dead
+                dead.append(f"{path.name}: {link}")
+    return dead
 
 
-def test_the_site_loads_nothing_from_elsewhere(parsed: dict[Path, Links]) -> None:
-    loaded = {link for page in parsed.values() for link in page.loaded}
-    assert loaded
-    assert not {link for link in loaded if urlsplit(link).netloc}
-
-
-def test_the_reference_has_every_command_knob_part_and_public_name(parsed: dict[Path, Links]) -> None:
+def check_reference(pages: dict[str, str]) -> None:
+    """Check that every command, knob, part, preset and public name stands in the reference."""
     import smalti
     from smalti.doctor import list_parts
     from smalti.recipe import list_knobs, list_presets
 
-    text = {
-        path.stem: path.read_text(encoding="utf-8").replace("<wbr>", "")
-        for path in parsed
-        if path.parent.name == "reference"
-    }
-    assert all(f"smalti {name}<" in text["commands"] for name in typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+    text = {name: page.replace("<wbr>", "") for name, page in pages.items()}
+    assert all(f">smalti {name}" in text["commands"] for name in list_commands())
     assert all(f"<code>{knob}</code>" in text["recipe"] for knob in list_knobs())
     assert all(f"<code>{entry.name}</code>" in text["parts"] for _, entry in list_parts())
     assert all(f'id="preset-{name}"' in text["presets"] for name in list_presets())
     assert all(f'id="{name.lower()}"' in text["python"] for name in smalti.__all__)
+
+
+def list_commands() -> list[str]:
+    """Return the names of the commands in the order of the alphabet."""
+    return sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
@@ -131,7 +127,7 @@ def test_the_architecture_names_every_folder_and_module() -> None:
 
 def test_the_readme_lists_every_command() -> None:
     listed = re.findall(r"^\|[^|]*\| `smalti (\w+)` \|", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
-    assert sorted(listed) == sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+    assert sorted(listed) == list_commands()
 
 
 def test_pictures_are_small() -> None:

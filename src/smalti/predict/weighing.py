@@ -3,7 +3,7 @@
 The log loss of the mixed inner scores, each case counted once and the classes alike, plus a Dirichlet prior on the
 shares: it weighs as much as a fixed number of cases, so that what cannot be told from so many is not believed. On few
 cases a search for the members that score highest (greedy selection) takes luck for skill; measured side by side in
-docs/experiments.md, "Members and their shares".
+docs/log/2026-11.md, "Members and their shares".
 """
 
 from __future__ import annotations
