@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -123,6 +124,25 @@ def test_the_architecture_names_every_folder_and_module() -> None:
     text = (DOCS / "architecture.md").read_text(encoding="utf-8")
     entries = [p for p in (ROOT / "src" / "smalti").iterdir() if not p.name.startswith("_") and p.name != "py.typed"]
     assert not [p.name for p in entries if f"`{p.name}{'/' if p.is_dir() else ''}`" not in text]
+
+
+def test_the_architecture_draws_the_layers_that_are_enforced() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    layers = [layer for layer in contracts[0]["layers"] if layer != "__main__"]
+    assert "\n→ ".join(layers) in (DOCS / "architecture.md").read_text(encoding="utf-8")
+
+
+def test_names_in_the_glossary_are_in_the_code() -> None:
+    names = re.findall(
+        r"^\| `([A-Z]\w+)` \|.* \| `([\w.]+)/?` \|$", (DOCS / "glossary.md").read_text(encoding="utf-8"), re.M
+    )
+    assert len(names) > 10
+    for name, home in names:
+        place = ROOT / "src" / "smalti" / home
+        files = [place] if place.is_file() else place.rglob("*.py")
+        assert any(f"class {name}" in file.read_text(encoding="utf-8") for file in files), f"{name} is not in {home}"
 
 
 def test_the_readme_lists_every_command() -> None:
