@@ -109,7 +109,9 @@ def test_links_between_files_of_the_repository_hold(page: Path) -> None:
     assert not gone
 
 
-@pytest.mark.parametrize("page", [DOCS / "architecture.md", ROOT / "CONTRIBUTING.md"], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "page", [DOCS / "architecture.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"], ids=lambda p: p.name
+)
 def test_every_path_that_a_page_names_exists(page: Path) -> None:
     """Paths stand in backticks; those of modules begin at `src/smalti/`."""
     names = re.findall(
