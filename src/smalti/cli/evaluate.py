@@ -31,6 +31,7 @@ def evaluate(
 ) -> None:
     """Score predictions: interval, chance level, per-class results."""
     from .. import workflow
+    from ..records.layout import SCORES
 
     if source.is_dir() and unit is not None:
         raise RecipeError(
@@ -45,7 +46,7 @@ def evaluate(
     console.out.print(f"[bold]{escape(result.describe())}[/]", soft_wrap=True)
     console.out.print(f"The intervals cover {escape(result.scores.interval.covers)}.", soft_wrap=True)
     if source.is_dir():
-        finish(f"{source / 'scores.json'}", f"smalti report {quote(source)}")
+        finish(str(source / SCORES), f"smalti report {quote(source)}")
     else:
         finish(f"the scores above, of {source}", "smalti run DATA, for a run of your own to set beside it")
 

@@ -45,6 +45,7 @@ def ladder(
 ) -> None:
     """Change one thing at a time, on the same folds, and say what helped."""
     from ..ladder import describe_ladder, run_ladder
+    from ..records.layout import ARTICLE_ZIP, LADDER, REPORT
 
     with listen() as listener:
         folder, result = run_ladder(
@@ -67,7 +68,7 @@ def ladder(
         console.err.print(f"[bold yellow]skipped:[/] {names}; the report says why", soft_wrap=True)
     for row in lost["failed"]:
         console.err.print(f"[bold red]failed:[/] {row.name}: {escape(str(row.error))}", soft_wrap=True)
-    finish(f"report.html, article.zip and ladder.json in {folder}", f"open {quote(folder / 'report.html')}")
+    finish(f"{REPORT}, {ARTICLE_ZIP} and {LADDER} in {folder}", f"open {quote(folder / REPORT)}")
     if lost["failed"]:
         raise typer.Exit(1)
 

@@ -29,6 +29,7 @@ def learn(
 ) -> None:
     """Score against the number of cases: would more cases help, or seeds, or a better backbone?"""
     from ..learn import describe_curve, learn_curve
+    from ..records.layout import LEARN, LEARN_TABLE, REPORT
 
     with listen() as listener:
         folder, result = learn_curve(
@@ -52,4 +53,4 @@ def learn(
         then += f" --set model.head={result.head}" if "model.head" not in then else ""
     if any(answer.what == "a better backbone" and answer.word == "yes" for answer in result.answers):
         then = f"smalti learn {quote(data)} --set model.backbone=NAME, for the curve of another one (smalti parts)"
-    finish(f"report.html, learn.json and learn.csv in {folder}", then)
+    finish(f"{REPORT}, {LEARN} and {LEARN_TABLE} in {folder}", then)

@@ -57,6 +57,7 @@ def show(
 ) -> None:
     """Show the runs that fulfil conditions, in an order, with columns of your choice."""
     from ..logbook import filter_entries, find_bests, read_logbook, settle_bests, sort_entries, tabulate_entries
+    from ..records.layout import REPORT
     from ..store import write_table
 
     read = read_logbook(runs)
@@ -74,7 +75,7 @@ def show(
     _show_below(read, entries, bests)
     failed = sum(entry.status == "failed" for entry in entries)
     where_to = f"{len(entries)} of {len(read.entries)} run(s) of {read.runs} above, {failed} failed"
-    page = read.runs / bests[0].run / "report.html" if bests else None
+    page = read.runs / bests[0].run / REPORT if bests else None
     if page is None:
         finish(where_to, "smalti run DATA")
     else:

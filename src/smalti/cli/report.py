@@ -32,7 +32,8 @@ def report(
 ) -> None:
     """Write the report page, and a LaTeX article ready to upload."""
     from .. import workflow
+    from ..records.layout import ARTICLE_ZIP, REPORT
 
     with listen() as listener:
         path = workflow.report_on(sources or (), runs=runs, to=to, listener=listener)
-    finish(f"report.html and article.zip in {path.parent}", f"open {quote(path)}")
+    finish(f"{REPORT} and {ARTICLE_ZIP} in {path.parent}", f"open {quote(path)}")

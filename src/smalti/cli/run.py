@@ -88,6 +88,7 @@ def run(
 ) -> None:
     """Do the whole way: audit, decisions, plan, tiles, training, predictions, evaluation, report."""
     from .. import workflow
+    from ..records.layout import PLAN, REPORT, SCORES, SUBMISSION
 
     with listen() as listener:
         result = workflow.run(
@@ -95,8 +96,8 @@ def run(
             skip_problems=skip_problems, listener=listener,
         )  # fmt: skip
     console.out.print(f"[bold]{escape(result.describe())}[/]", soft_wrap=True)
-    made = [p for p in ("report.html", "submission.csv", "plan.yaml", "scores.json") if (result.path / p).is_file()]
-    finish(f"{', '.join(made)} in {result.path}", f"open {quote(result.path / 'report.html')}")
+    made = [p for p in (REPORT, SUBMISSION, PLAN, SCORES) if (result.path / p).is_file()]
+    finish(f"{', '.join(made)} in {result.path}", f"open {quote(result.path / REPORT)}")
 
 
 @app.command(rich_help_panel=console.DO)

@@ -40,6 +40,7 @@ def tune(
 ) -> None:
     """Search knobs inside the folds, score the choice outside, and say which knobs matter."""
     from ..errors import RecipeError
+    from ..records.layout import CURVES, RECIPE, REPORT, TRIALS, TUNE
     from ..tune import Search, tune_recipe
 
     if sampler not in ("tpe", "random", "grid"):
@@ -54,8 +55,8 @@ def tune(
     for line in describe_result(result):
         console.out.print(escape(line), soft_wrap=True)
     finish(
-        f"report.html, recipe.yaml, tune.json, trials.csv and curves.csv in {folder}",
-        f"smalti run {quote(data)} --recipe {quote(folder / 'recipe.yaml')}",
+        f"{REPORT}, {RECIPE}, {TUNE}, {TRIALS} and {CURVES} in {folder}",
+        f"smalti run {quote(data)} --recipe {quote(folder / RECIPE)}",
     )
 
 

@@ -3,7 +3,7 @@
 The log loss of the mixed inner scores, each case counted once and the classes alike, plus a Dirichlet prior on the
 shares. The prior weighs as much as a fixed number of cases, so that differences that so few cases cannot show have no
 effect. On few cases, a search for the members that score highest (greedy selection) takes luck for skill; measured side
-by side in docs/experiments.md, "Members and their shares".
+by side in docs/log/2026-11.md, "Members and their shares".
 """
 
 from __future__ import annotations

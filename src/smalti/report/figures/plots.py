@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -47,15 +48,19 @@ class Mark:
 def draw_headline(score: Score, *, name: str, words: str) -> Drawing:
     """Draw the score with its interval above the range of a guess, on an axis from 0 to 1."""
 
+    numbers = (score.value, score.low, score.high, score.chance_prior, score.chance_majority)
+    value, low, high, prior, majority = (math.nan if number is None else number for number in numbers)
+
     def paint(figure: Figure) -> None:
         axes = figure.add_subplot()
-        axes.axvspan(score.chance_prior_low, score.chance_prior_high, color=BAND, lw=0)
-        axes.axvline(score.chance_prior, color=GREY, lw=1.2)
-        axes.axvline(score.chance_majority, color=GREY, lw=1.2, ls=(0, (3, 2)))
-        axes.plot([score.low, score.high], [0, 0], color=BLUE, lw=4, clip_on=False)
-        axes.plot(score.value, 0, "o", color=BLUE, ms=10, mec="white", mew=1.5, clip_on=False)
+        if score.chance_prior_low is not None and score.chance_prior_high is not None:
+            axes.axvspan(score.chance_prior_low, score.chance_prior_high, color=BAND, lw=0)
+        axes.axvline(prior, color=GREY, lw=1.2)
+        axes.axvline(majority, color=GREY, lw=1.2, ls=(0, (3, 2)))
+        axes.plot([low, high], [0, 0], color=BLUE, lw=4, clip_on=False)
+        axes.plot(value, 0, "o", color=BLUE, ms=10, mec="white", mew=1.5, clip_on=False)
         axes.annotate(
-            f"{score.value:.2f}", (score.value, 0), (0, 9), textcoords="offset points", ha="center",
+            f"{value:.2f}", (value, 0), (0, 9), textcoords="offset points", ha="center",
             color=BLUE, weight="bold", size=11,
         )  # fmt: skip
         axes.set(xlim=(0, 1), ylim=(-0.6, 1), yticks=[], xlabel=name)

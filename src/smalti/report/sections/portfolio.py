@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from ..blocks import Block, Paragraph, Section, Table, format_number, format_range, not_applicable
@@ -64,5 +66,5 @@ def plan_section(record: RunRecord) -> Section:
     return Section("plan", "Plan", blocks)
 
 
-def _number(value: float) -> float | None:
+def _number(value: Any) -> float | None:
     return None if pd.isna(value) else float(value)

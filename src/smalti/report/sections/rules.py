@@ -124,7 +124,7 @@ def seal_section(record: RunRecord) -> Section:
     for opening in openings:
         for run in opening.runs or ("–",):
             score = opening.scores.get(run, {}).get(HEADLINE)
-            numbers = ("–", "–") if score is None else (format_number(score.value), format_range(score.low, score.high))
-            rows.append((opening.time, run, *numbers))
+            cells = ("–", "–") if score is None else (format_number(score.value), format_range(score.low, score.high))
+            rows.append((opening.time, run, *cells))
     table = Table(("opened", "run", "macro-F1", "interval"), rows, "Scores on the sealed cases", text_columns=2)
     return Section("seal", title, [*blocks, table])

@@ -1,0 +1,75 @@
+"""CONTRIBUTING.md is carried out: each of its examples adds a part that works."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+EXAMPLES = dict(re.findall(r"### Add an? (\w+)\n(?:(?!\n### ).)*?```python\n(.*?)```", TEXT, re.DOTALL))
+# What a stranger would try next with the part that an example adds.
+TRIED = {
+    "check": """
+        from smalti.audit import audit_cohort
+        from smalti.cohort import read_cohort
+
+        seen = audit_cohort(read_cohort(DATA), checks=("portrait",))
+        assert seen.outcomes["portrait"]
+    """,
+    "pooler": """
+        from smalti.models import POOLERS
+
+        pooler, bag = POOLERS.build("rms", 5, 3), torch.rand(1, 4, 5)
+        mask = torch.tensor([[True, True, True, False]])
+        assert torch.allclose(pooler(bag, mask).embedding, pooler(bag[:, [2, 0, 1]]).embedding)
+    """,
+    "metric": """
+        import pandas as pd
+        from smalti.evaluate import score_predictions
+
+        generator = np.random.default_rng(0)
+        truth = generator.integers(0, 2, 60)
+        right = np.clip(0.5 + (truth - 0.5) * 0.5 + generator.normal(0, 0.3, 60), 0.01, 0.99)
+        table = pd.DataFrame({"image": [f"i{i}" for i in range(60)], "case": [f"c{i}" for i in range(60)]})
+        table = table.assign(fold=0, seed=0, label=np.array(["a", "b"])[truth], score_a=1 - right, score_b=right)
+        metric = score_predictions(table, classes=("a", "b"))["metrics"]["least_recall"]
+        assert metric["low"] < metric["value"] < metric["high"]
+    """,
+    "encoder": """
+        import torch
+        from smalti.models import build_described
+
+        tile = torch.rand(1, 3, 32, 32)
+        described = build_described("described:grey")
+        assert described(tile).shape == (1, 11)
+        assert torch.allclose(described(tile), described(tile.flip(3)))
+    """,
+    "command": """
+        import typer.testing
+
+        answer = typer.testing.CliRunner().invoke(app, ["count", str(DATA)])
+        assert answer.exit_code == 0, answer.output
+        assert "images in" in answer.output
+    """,
+}
+
+
+def test_every_kind_of_part_has_an_example() -> None:
+    assert set(TRIED) <= set(EXAMPLES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("title", TRIED)
+def test_an_example_adds_a_part_that_works(title: str, tmp_path: Path) -> None:
+    """In a process of its own, so that no registry of this one is changed."""
+    from textures import draw_challenge
+
+    data = draw_challenge(tmp_path / "drawn") if title in ("check", "command") else tmp_path
+    code = f"from pathlib import Path\nDATA = Path({str(data)!r})\n{EXAMPLES[title]}\n{textwrap.dedent(TRIED[title])}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
