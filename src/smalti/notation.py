@@ -118,9 +118,9 @@ def _count_values(node: yaml.Node, known: dict[int, int]) -> int:
     return known[id(node)]
 
 
-def flatten(section: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(section: Mapping[Any, Any], prefix: str = "") -> dict[str, object]:
     """Return dotted name -> value of nested mappings, such as a recipe."""
-    flat: dict[str, Any] = {}
+    flat: dict[str, object] = {}
     for name, value in section.items():
         flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return flat

@@ -96,7 +96,7 @@ class Registry(Generic[T]):
         return entry.build(*args, **kwargs)
 
 
-def read_options(options: tuple[str, ...]) -> dict[str, Any]:
+def read_options(options: tuple[str, ...]) -> dict[str, object]:
     """Return keyword arguments of a part from ``name=value``; values are read as YAML."""
     pairs = (option.partition("=") for option in options)
     return {name: parse_yaml(value, f"option {name}") for name, _, value in pairs}

@@ -63,7 +63,7 @@ class Policy:
     """
 
     stages: tuple[Stage, ...]
-    found: dict[str, Any] = field(default_factory=dict)
+    found: dict[str, object] = field(default_factory=dict)
     seen: Collection[str] = ()
     share: float = 0.0
 
@@ -96,7 +96,7 @@ def draw_chain(moves: Sequence[Move], rng: np.random.Generator) -> Edit:
     return partial(run_steps, steps)
 
 
-def describe_policy(policy: Policy) -> dict[str, Any]:
+def describe_policy(policy: Policy) -> dict[str, object]:
     """Return the content of its file."""
     stages = [
         {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from ..errors import RunError
 from ..store import reading, write_atomic
 
 
-def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
+def write_checkpoint(path: Path, content: Mapping[str, object]) -> None:
     """Write a nested structure of dicts, lists, tuples, tensors, number formats and plain values atomically."""
     tensors: dict[str, torch.Tensor] = {}
     skeleton = _take_out(content, tensors)

@@ -49,12 +49,12 @@ class PassResult:
     network: Network
     inner: NDArray[np.int64]
     inner_logits: torch.Tensor
-    history: list[dict[str, Any]] = field(default_factory=list)
+    history: list[dict[str, object]] = field(default_factory=list)
     replays: dict[str, Replay] = field(default_factory=dict)
     watched: dict[str, tuple[torch.Tensor, ...]] = field(default_factory=dict)
     augmentation: AugmentationChoice | None = None
     diverged: dict[str, int] = field(default_factory=dict)
-    tried: tuple[dict[str, Any], ...] = ()
+    tried: tuple[dict[str, object], ...] = ()
 
 
 def build_network(experiment: Experiment, *, seed: int) -> Network:

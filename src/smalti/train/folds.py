@@ -93,7 +93,7 @@ def train_split(experiment: Experiment, split: Split, *, tell: Tell | None = Non
             logits=torch.cat(logits).float().numpy(),
         )
         dynamics.write_file(experiment.run.path / name_dynamics(split.name))
-    content = {
+    content: dict[str, object] = {
         "weights": dict(weights),
         "history": [row for part in passes for row in part.history],
         "inner_logits": first.inner_logits,

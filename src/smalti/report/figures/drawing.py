@@ -11,7 +11,6 @@ import unicodedata
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import matplotlib as mpl
 from markupsafe import Markup
@@ -25,7 +24,7 @@ from matplotlib.text import Text
 # Okabe & Ito 2008: told apart with any colour vision, and in grey.
 BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#767676"
 FONT = "DejaVu Sans"  # measured with what matplotlib ships; a page's own style decides
-STYLE: dict[str, Any] = {
+STYLE: dict[str, object] = {
     "svg.fonttype": "none",
     "pdf.fonttype": 42,
     "text.parse_math": False,  # a class may be called "$x$"

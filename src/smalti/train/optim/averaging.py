@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import nn
+
+from .optimisers import StateDict
 
 Weights = dict[str, torch.Tensor]
 SOUP_EPOCHS = 5  # candidates of a soup that are kept in memory, the best by the inner loss
@@ -108,11 +109,11 @@ class Averaging:
             self.module.load_state_dict(mean_weights(c[2] for c in chosen))
         return tuple(sorted(c[1] for c in chosen))
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """Return what a continued phase needs."""
         return {"mean": self.mean, "taken": self.taken, "candidates": self.candidates}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: StateDict) -> None:
         """Take a state that `state_dict` gave, from whatever device, to where the module is."""
         self.mean, self.taken = self._place(state["mean"]), state["taken"]
         self.candidates = [(loss, epoch, self._place(weights)) for loss, epoch, weights in state["candidates"]]

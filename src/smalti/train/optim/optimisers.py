@@ -17,7 +17,8 @@ from ...errors import PartError
 from ...models import ParameterGroup
 
 RANGER = "ranger"
-SCHEDULE_FREE: dict[str, Any] = {
+StateDict = dict[str, Any]  # as torch has it
+SCHEDULE_FREE: dict[str, Callable[..., Optimizer]] = {
     "schedulefree_adamw": schedulefree.AdamWScheduleFree,
     "schedulefree_radam": schedulefree.RAdamScheduleFree,
     "schedulefree_sgd": schedulefree.SGDScheduleFree,
@@ -74,11 +75,11 @@ class Lookahead(Optimizer):
                     parameter.copy_(slow)
         return loss
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """Return the state of the optimiser inside, slow weights, steps made."""
         return {"fast": self.fast.state_dict(), "slow": self.slow, "steps": self.steps}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: StateDict) -> None:
         """Take a state that `state_dict` gave."""
         self.fast.load_state_dict(state_dict["fast"])
         self.param_groups = self.fast.param_groups

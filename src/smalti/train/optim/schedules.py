@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch.optim import lr_scheduler
 
 from ...registry import Registry
+from .optimisers import StateDict
 
 SCHEDULES: Registry[lr_scheduler.LRScheduler] = Registry("schedule")
 
@@ -62,11 +61,11 @@ class Warmup:
         for group, rate in zip(self.optimiser.param_groups, self.full, strict=True):
             group["lr"] = rate * share
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> StateDict:
         """Return the epoch, the full rates, which a rate test may have found, and the state of the other schedule."""
         return {"epoch": self.epoch, "full": self.full, "then": self.then.state_dict()}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: StateDict) -> None:
         """Take a state that `state_dict` gave; the rates of this epoch are in the optimiser's state."""
         self.epoch, self.full = state_dict["epoch"], state_dict["full"]
         self.then.load_state_dict(state_dict["then"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any
 
 import cv2
 import numpy as np
@@ -50,7 +49,7 @@ class AugmentationChoice:
     augmentation: Augmentation
     effects: tuple[Effect, ...] = ()
 
-    def describe(self, split: Split) -> dict[str, Any]:
+    def describe(self, split: Split) -> dict[str, object]:
         """Return for the checkpoint rows about operations, and the policy if it was learned here."""
         rows = [
             {"seed": split.seed, "fold": split.fold} | asdict(effect) | {"destroys": effect.destroys}
