@@ -22,7 +22,7 @@ from smalti.audit import Audit, apply_decisions, settle_decisions, write_decisio
 from smalti.errors import RunError
 from smalti.evaluate import score_predictions
 from smalti.ladder import describe_ladder, load_ladder, resolve_ladder, run_ladder
-from smalti.ladder.table import tabulate_ladder
+from smalti.ladder.tabulating import tabulate_ladder
 from smalti.logbook import choose_best, read_logbook
 from smalti.logbook.seal import write_seal
 from smalti.predict import inference
@@ -33,8 +33,8 @@ from smalti.records.studies.seal import Seal
 from smalti.report import write_article, write_ladder_report
 from smalti.store import read_table, write_atomic, write_json, write_table
 from smalti.types import Action, Cohort, Content, Decision, Finding, Sample, Split
-from smalti.workflow.comparison import compare_pools
 from smalti.workflow.decisions.influence import record_influence, tell_trust
+from smalti.workflow.paired import compare_pools
 from smalti.workflow.unsealing import _find_touched
 from textures import FAST
 

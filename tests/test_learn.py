@@ -21,7 +21,7 @@ from smalti.evaluate.growth import EXPONENTS, _bend, _fit_forms
 from smalti.learn import choose_shares, learn_curve, order_cases, take_cases
 from smalti.learn.answers import answer_backbone, answer_cases, answer_seeds
 from smalti.learn.curve import trace_curve
-from smalti.learn.learning import _describe, check_plan
+from smalti.learn.measuring import _describe, check_plan
 from smalti.predict import predict_outer
 from smalti.recipe import load_recipe
 from smalti.train import train_folds

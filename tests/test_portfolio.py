@@ -29,7 +29,7 @@ from smalti.types import PREDICTION_COLUMNS
 from smalti.workflow.decisions import influence
 from smalti.workflow.listening import Listener
 from smalti.workflow.place import locate_run
-from smalti.workflow.portfolio import run as portfolio
+from smalti.workflow.portfolio import running as portfolio
 from smalti.workflow.portfolio.clock import Clock
 from textures import LABELLED, draw_challenge, name_label, write_lines
 

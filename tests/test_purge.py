@@ -25,7 +25,7 @@ from smalti import workflow
 from smalti.audit import write_decisions
 from smalti.evaluate import highest_losses, score_predictions
 from smalti.ladder import describe_ladder, load_ladder, resolve_ladder, run_ladder
-from smalti.ladder.table import tabulate_ladder
+from smalti.ladder.tabulating import tabulate_ladder
 from smalti.recipe import load_recipe
 from smalti.records import Influence
 from smalti.records.studies.ladder import LadderResult, RungState

@@ -29,7 +29,7 @@ from smalti.records.studies.search import CurvePoint, KnobRange, OuterScores, Se
 from smalti.stats import pool_predictions
 from smalti.store import write_json
 from smalti.tune.space import Knob
-from smalti.workflow.comparison import compare_pools
+from smalti.workflow.paired import compare_pools
 from test_logbook import draw_run
 
 CLASSES = ("a", "b")

@@ -351,7 +351,7 @@ def test_a_start_that_was_cut_short_can_be_started_again(tmp_path: Path, monkeyp
         return write(path, content)
 
     with monkeypatch.context() as patch:
-        patch.setattr("smalti.records.run.write_atomic", die_at_recipe)
+        patch.setattr("smalti.records.run_folder.write_atomic", die_at_recipe)
         with pytest.raises(Killed):
             records.open_run(tmp_path / "r", recipe=load_recipe(), identity=IDENTITY)
     (tmp_path / "r" / ".recipe.yaml.x1").touch()  # what a kill without any clean-up leaves

@@ -25,10 +25,10 @@ from smalti.models import POOLERS, keeps_single
 from smalti.recipe import list_documents, load_recipe
 from smalti.records.studies.search import Effect
 from smalti.tune import Search, Space, load_space, tune_recipe
-from smalti.tune.curves import find_idle, judge_flatness, measure_noise, trace_curves
 from smalti.tune.idle import find_idle_knobs, find_idle_trials
 from smalti.tune.search import Halving, Studies, tabulate_trials
 from smalti.tune.sensitivity import LEVEL, encode_trials, level_scores, measure_effects, measure_interactions
+from smalti.tune.sweeps import find_idle, judge_flatness, measure_noise, trace_curves
 from smalti.tune.trial import TrialRunner
 from smalti.tune.tuning import _choose, _judge
 from smalti.workflow import SILENT, inspect_ground

@@ -24,7 +24,7 @@ from ..stopping import say_stopped
 
 # Commands import what they need when they run, so that --help is fast.
 if TYPE_CHECKING:
-    from ..records.scores import Interval
+    from ..records.scored import Interval
     from ..records.studies.comparison import ComparedRun, Difference
     from ..records.studies.ladder import Rung
     from ..types import Cohort

@@ -46,13 +46,13 @@ fix. A ``.tif`` goes to OpenSlide only where that knows the scanner.
 from .checking import RULES, check_image
 from .colours import count_bits
 from .facts import PLAUSIBLE_MPP, read_encoding, read_mpp, read_orientation
-from .files import hash_image, list_parts, list_times, open_file, read_stamp
 from .holding import HELD_BYTES, changed_error, hold_files
 from .masks.planes import LOOK_PX, MOST_NAMED, MaskFacts, read_mask, read_mask_size, survey_mask, turn_plane
 from .opening import open_stored
 from .pictures import LARGEST_WHOLE_PX, PICTURE_FORMATS
 from .regions import Regions, open_regions, read_image, read_region, read_size, read_thumbnail
 from .slides import SLIDE_SUFFIXES, TIFF_SUFFIXES
+from .sources import hash_image, list_parts, list_times, open_file, read_stamp
 
 JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
 IMAGE_SUFFIXES = (

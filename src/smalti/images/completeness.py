@@ -11,7 +11,7 @@ from PIL import Image
 
 from ..errors import DataError, Problem
 from .failures import COPY_AGAIN, data_error
-from .files import open_file
+from .sources import open_file
 
 PIECE_BYTES = 1 << 20
 PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by kind of colour

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ..errors import DataError
 from .failures import data_error, name_failures
-from .files import HELD, hash_image, open_file, read_stamp
 from .slides import is_slide
+from .sources import HELD, hash_image, open_file, read_stamp
 
 HELD_BYTES = 64_000_000  # larger files stay on disk while they are decoded
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .failures import name_failures
-from .files import open_file
+from .sources import open_file
 from .stored.picture import Stored
 from .stored.tiffs import MAGIC, open_tiff
 from .stored.wide import SNIFFED_BYTES, find_wide, open_wide

@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from ..errors import DataError
 from .failures import data_error, name_failures, refuse_whole
-from .files import open_file
+from .sources import open_file
 
 # What Pillow may open whatever the suffix says; its other readers are stubs, or start programs (EPS).
 PICTURE_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "JPEG2000", "PPM")

@@ -12,8 +12,8 @@ from PIL import Image
 
 from ..errors import MissingExtraError
 from .failures import data_error, name_failures
-from .files import refuse_special
 from .pyramids import Box, read_shrunk
+from .sources import refuse_special
 
 SLIDE_SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".svslide", ".vms", ".vmu", ".bif", ".dcm")
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf2", ".tf8", ".qptiff")

@@ -2,6 +2,6 @@
 
 from .definition import Ladder, Rung, Step, list_ladders, load_ladder, resolve_ladder
 from .runner import run_ladder
-from .table import describe_ladder
+from .tabulating import describe_ladder
 
 __all__ = ["Ladder", "Rung", "Step", "describe_ladder", "list_ladders", "load_ladder", "resolve_ladder", "run_ladder"]

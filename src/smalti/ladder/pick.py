@@ -18,7 +18,7 @@ import pandas as pd
 from ..evaluate import score_predictions
 from ..metrics import log_loss, macro_f1
 from ..records.layout import INNER
-from ..records.scores import Interval, Unit
+from ..records.scored import Interval, Unit
 from ..records.studies.ladder import InnerChoice
 from ..stats.pool import check_predictions, index_labels
 from ..store import read_table

@@ -29,7 +29,7 @@ from .budget import Budget
 from .definition import Step, load_ladder, resolve_ladder
 from .meter import measure_cost
 from .progress import measure_progress
-from .table import tabulate_ladder
+from .tabulating import tabulate_ladder
 
 SHOWN = 5  # names listed
 MOST_KILLED = 2  # a rung whose process was killed this often at the same place is not tried again

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import RunError
-from ..records.scores import HEADLINE, Interval
+from ..records.scored import HEADLINE, Interval
 from ..records.studies.best import BestRun, BestRuns
 from ..store import now_text
 from .entries import Entry, Logbook, is_run, read_logbook

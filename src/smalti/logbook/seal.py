@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..errors import RunError
 from ..records.layout import SEAL_SUFFIX
-from ..records.scores import Margin
+from ..records.scored import Margin
 from ..records.studies.seal import OpenedScore, Opening, Seal
 from ..store import hash_files, name_apart, now_text
 from ..types import Cohort, Content

@@ -17,7 +17,7 @@ from ..errors import RecipeError
 from ..metrics import LOWER_IS_BETTER, METRICS
 from ..notation import say_value
 from ..recipe import list_knobs
-from ..records.scores import HEADLINE
+from ..records.scored import HEADLINE
 from .entries import Entry
 
 COLUMNS = (

@@ -4,9 +4,9 @@ from . import layout
 from .cohorts import Asked, CohortRecord, LeftOut, hash_cohort, identify_mask, tabulate_samples
 from .environment import LIBRARIES, Environment, look_at_machine
 from .events import Event, find_last_stage, log_event, log_stage, read_events, sum_seconds
-from .explanation import ExplanationRecord, LookedAt, MapMeasures, MapNumbers, Mean, RemovalCurves
+from .explained import ExplanationRecord, LookedAt, MapMeasures, MapNumbers, Mean, RemovalCurves
 from .images import Dynamics, Embeddings, FeatureView, Stains, Trace, Traces, join_dynamics
-from .influence import Effects, Influence, Influenced, Source
+from .influenced import Effects, Influence, Influenced, Source
 from .portfolio import (
     Cost,
     Done,
@@ -21,8 +21,8 @@ from .portfolio import (
 )
 from .predictions import Ensemble, FoldBlend, FoldRule, Rules
 from .record import Number, Part, Record
-from .run import FEW_CASES, RunFolder, open_run
-from .scores import (
+from .run_folder import FEW_CASES, RunFolder, open_run
+from .scored import (
     HEADLINE,
     OTHER,
     AsGiven,

@@ -14,7 +14,7 @@ from ..store import hash_files, hash_text
 from ..types import SAMPLE_COLUMNS, Cohort, MaskReading, Repair, Sample
 from .layout import COHORT
 from .record import Part, Record
-from .scores import Scoring
+from .scored import Scoring
 
 
 class LeftOut(Part):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..records.studies.ladder import ChanceLevels
-from .record import RunRecord
+from .contents import RunRecord
 
 
 @dataclass(frozen=True, slots=True)

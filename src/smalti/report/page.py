@@ -16,10 +16,12 @@ from ..records.studies.search import SearchResult
 from ..store import now_text, reading, write_atomic
 from ..types import Cohort, Decision
 from .blocks import Paragraph, Section
-from .record import RunRecord, read_record
+from .contents import RunRecord, read_record
 from .sections.audited import findings_section, outcomes_section, suspects_section
 from .sections.augmentation import augmentation_section
+from .sections.by_case import cases_section
 from .sections.experiments import write_differences, write_everything, write_overview, write_pairs, write_runs_method
+from .sections.fitted import calibration_section, seal_section
 from .sections.inputs import (
     audit_section,
     curves_section,
@@ -28,18 +30,10 @@ from .sections.inputs import (
     folds_section,
     recipe_section,
 )
-from .sections.ladder import (
-    write_all_metrics,
-    write_climb,
-    write_failures,
-    write_ladder_method,
-    write_notes,
-    write_settings,
-    write_steps,
-)
-from .sections.learning import write_answers, write_points
+from .sections.knobs import write_curves_of, write_sensitivity, write_studies, write_worth
 from .sections.looked import looked_section
-from .sections.portfolio import members_section, plan_section
+from .sections.members import members_section, plan_section
+from .sections.more_cases import write_answers, write_points
 from .sections.results import (
     classes_section,
     confusion_section,
@@ -49,9 +43,15 @@ from .sections.results import (
     metrics_section,
     submission_section,
 )
-from .sections.rules import calibration_section, seal_section
-from .sections.tuning import write_curves_of, write_sensitivity, write_studies, write_worth
-from .sections.units import cases_section
+from .sections.rungs import (
+    write_all_metrics,
+    write_climb,
+    write_failures,
+    write_ladder_method,
+    write_notes,
+    write_settings,
+    write_steps,
+)
 from .subject import Subject, gather_runs, read_ladder
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from ..records import HEADLINE, RunFolder, Scores
 from ..records.layout import COHORT, RECIPE, SCORES
 from ..records.studies.comparison import Comparison
 from ..records.studies.ladder import ChanceLevels, CorrectedChoice, LadderResult
-from .candidates import Candidate, describe_entry, describe_rung, describe_table, drop_unknown
+from .compared import Candidate, describe_entry, describe_rung, describe_table, drop_unknown
+from .contents import RunRecord, read_record
 from .datasets import Dataset, describe_dataset, merge_shares, name_folder
-from .record import RunRecord, read_record
 
 if TYPE_CHECKING:
     from ..logbook import Entry

@@ -1,6 +1,6 @@
 """Cut images into tiles: a grid, its mask coverage, the choice of tiles, their stain, and where they are kept."""
 
-from .field import note_sizes, settle_field
+from .extent import note_sizes, settle_field
 from .grid import make_grid, measure_coverage, select_tiles
 from .repair import read_sample
 from .shape import SHAPE_NAMES

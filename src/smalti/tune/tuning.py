@@ -20,22 +20,22 @@ from ..project import RUNS
 from ..recipe import settle_choices
 from ..records import Influence
 from ..records.layout import RECIPE, TRIALS, name_prediction
-from ..records.scores import HEADLINE
+from ..records.scored import HEADLINE
 from ..records.studies.search import CurvePoint, Effect, IdleKnob, KnobRange, OuterScores, Search, SearchResult, Study
 from ..stats import pool_predictions
 from ..store import CACHE, hash_text, now_text, write_atomic, write_table
 from ..store.leftovers import remove_leftovers
 from ..types import Split
 from ..workflow import SILENT, Listener
-from ..workflow.comparison import compare_pools
 from ..workflow.decisions.influence import describe_given
+from ..workflow.paired import compare_pools
 from ..workflow.prepare.preparation import identify
 from ..workflow.prepare.units import settle_unit
-from .curves import find_idle, judge_flatness, measure_noise, trace_curves
 from .idle import find_idle_knobs, find_idle_trials, turn_knob
 from .search import STUDIES_SHARE, WHOLE, Studies, name_steps, tabulate_trials
 from .sensitivity import LEAST_TRIALS, LEVEL, level_scores, measure_effects, measure_interactions
 from .space import Space, load_space
+from .sweeps import find_idle, judge_flatness, measure_noise, trace_curves
 from .trial import TrialRunner
 
 SETTLED = ("backbone", "head", "embedding")  # knobs of the model whose auto is settled for all trials

@@ -5,11 +5,11 @@ a stage whose files are there is not done again.
 """
 
 from ..project import RUNS
-from .comparison import compare_sources
 from .decisions.belonging import find_decisions
 from .explaining.explain import describe_explanation, explain_run
 from .listening import SILENT, Listener
 from .networks import predict
+from .paired import compare_sources
 from .portfolio.planning import describe_forecast, plan_data
 from .prepare.ground import Ground, inspect_ground, restrict_decisions
 from .prepare.preparation import prepare

@@ -10,8 +10,8 @@ from ..errors import DataError
 from ..logbook import read_entry, read_logbook, resolve_run
 from ..project import RUNS
 from ..records.layout import AUDIT_SUFFIX, COMPARISON, FINDINGS, LADDER, RUNS_REPORT, SCORES
-from .comparison import compare_sources
 from .listening import SILENT, Listener
+from .paired import compare_sources
 from .prepare.ground import Ground
 from .stages import report_run
 

@@ -13,14 +13,14 @@ from ..logbook.seal import add_opening, find_seal, read_seal, write_seal
 from ..project import RUNS
 from ..records import CohortRecord, Influence, RunFolder, log_event
 from ..records.layout import SAMPLES, SEALED
-from ..records.scores import HEADLINE, AsGiven
+from ..records.scored import HEADLINE, AsGiven
 from ..records.studies.comparison import Comparison
 from ..records.studies.seal import Seal
 from ..stats import Pool, pool_predictions
 from ..store import read_table
 from ..types import score_columns
-from .comparison import compare_pools
 from .decisions.influence import describe_given
+from .paired import compare_pools
 from .prepare.units import read_unit
 
 

@@ -20,9 +20,9 @@ from tifffile import TIFF, TiffFile
 
 from ..colours import SAMPLES, Meaning
 from ..failures import COPY_AGAIN, data_error, name_failures
-from ..files import open_file
 from ..pictures import LARGEST_BYTES
 from ..pyramids import Box
+from ..sources import open_file
 from .descriptions import find_ome, read_sides
 from .pages import Choice, check_triple, choose_pages
 from .picture import Level, Stored

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from ..colours import OPACITY, Meaning
 from ..failures import data_error, name_failures
-from ..files import open_file
 from ..pictures import open_header, refuse_large
 from ..pyramids import Box
+from ..sources import open_file
 from .picture import Level, Stored
 
 PNG_START = b"\x89PNG\r\n\x1a\n"

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from ..layout import BEST
 from ..record import Part, Record
-from ..scores import Interval, Unit
+from ..scored import Interval, Unit
 
 
 class BestRun(Part):

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from ..layout import COMPARISON
 from ..record import Number, Part, Record
-from ..scores import HEADLINE, AsGiven, Interval, Margin, Unit
+from ..scored import HEADLINE, AsGiven, Interval, Margin, Unit
 
 Verdict = Literal["better", "worse", "practically equal", "cannot tell", "no verdict"]
 

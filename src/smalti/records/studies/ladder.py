@@ -9,7 +9,7 @@ from pydantic import Field
 
 from ..layout import LADDER, RUNGS
 from ..record import Number, Part, Record
-from ..scores import HEADLINE, AsGiven, Interval, Margin, Unit, UnitScores
+from ..scored import HEADLINE, AsGiven, Interval, Margin, Unit, UnitScores
 from .comparison import Difference
 
 RungStatus = Literal["running", "done", "failed", "skipped", "waiting"]

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from ..layout import LEARN
 from ..record import Number, Part, Record
-from ..scores import Margin
+from ..scored import Margin
 from .ladder import ChanceLevels
 
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from ..layout import SEAL_SUFFIX
 from ..record import Part, Record
-from ..scores import Interval
+from ..scored import Interval
 
 
 class OpenedScore(Interval):

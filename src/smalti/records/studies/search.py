@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from ..layout import TUNE
 from ..record import Number, Part, Record
-from ..scores import Cover, Score
+from ..scored import Cover, Score
 from .comparison import Comparison
 
 Sampler = Literal["tpe", "random", "grid"]

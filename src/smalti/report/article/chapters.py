@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from ...notation import say_value
 from ...records import HEADLINE, Interval
 from ..blocks import count_things, format_number, format_range
-from ..candidates import Candidate
+from ..compared import Candidate
 from ..datasets import Dataset
 from ..sections.inputs import list_environment
-from ..sections.ladder import find_chance, format_signed, say_p
 from ..sections.results import TITLES
+from ..sections.rungs import find_chance, format_signed, say_p
 from ..subject import Subject, find_highest
 from .latex import Latex, escape_latex, spell_ascii
 from .numbers import Numbers, escape_number, spell_number

@@ -15,7 +15,7 @@ from ...store import hash_text, write_atomic
 from ..figures.drawing import Drawing
 from ..figures.plots import draw_headline, draw_reliability
 from ..sections.experiments import draw_runs
-from ..sections.ladder import SIGN_TEXT, draw_ladder
+from ..sections.rungs import SIGN_TEXT, draw_ladder
 from ..subject import Subject, read_subject
 from .chapters import fill_article
 from .latex import Latex, escape_latex

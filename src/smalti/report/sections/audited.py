@@ -8,8 +8,8 @@ from pathlib import Path
 from ...audit import Audit, settle_decisions
 from ...types import Cohort, Decision, Finding
 from ..blocks import Block, Card, Gallery, Paragraph, Section, Table, count_things, not_applicable
+from ..contents import RunRecord
 from ..figures.gallery import encode_picture
-from ..record import RunRecord
 
 MOST_SUSPECTS = 24  # on the page of a run, beside everything else
 MOST_CARDS = 60  # of one check; at 20 kB each a page of ten checks can still be mailed

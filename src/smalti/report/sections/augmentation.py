@@ -9,8 +9,8 @@ import yaml
 
 from ...records.layout import AUGMENTATION_PICTURE, POLICIES
 from ..blocks import Block, Paragraph, Pictures, Section, Table, count_things, not_applicable
+from ..contents import RunRecord
 from ..figures.gallery import encode_picture
-from ..record import RunRecord
 
 ANCHOR, TITLE = "augmentation", "Augmentation"
 PICTURE_PX = 1600

@@ -21,11 +21,12 @@ from ..blocks import (
     format_percent,
     not_applicable,
 )
-from ..candidates import Candidate, drop_unknown
+from ..compared import Candidate, drop_unknown
 from ..figures.drawing import Drawing
 from ..figures.plots import draw_marks
 from ..subject import Subject, find_highest
-from .ladder import (
+from .results import METHOD_TEXT
+from .rungs import (
     SIGN_TEXT,
     explain_pairs,
     format_candidate,
@@ -36,7 +37,6 @@ from .ladder import (
     say_p,
     say_score,
 )
-from .results import METHOD_TEXT
 
 MOST_MARKS = 40
 

@@ -6,8 +6,8 @@ from collections import Counter
 
 from ...records import Environment
 from ..blocks import Block, Listing, Panels, Paragraph, Section, Table, count_things, format_percent, not_applicable
+from ..contents import RunRecord
 from ..figures.plots import draw_curves
-from ..record import RunRecord
 
 MOST_ROWS = 200
 MOST_NAMES = 20

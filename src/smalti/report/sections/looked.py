@@ -19,9 +19,9 @@ from ..blocks import (
     format_range,
     not_applicable,
 )
+from ..contents import RunRecord
 from ..figures.gallery import encode_picture
 from ..figures.plots import draw_removal
-from ..record import RunRecord
 
 ANCHOR, TITLE = "looked", "Where it looked"
 OVERLAY_PX = 520

@@ -20,9 +20,9 @@ from ..blocks import (
     format_range,
     not_applicable,
 )
+from ..contents import RunRecord
 from ..figures.gallery import make_cards
 from ..figures.plots import draw_headline
-from ..record import RunRecord
 
 NO_SCORES = "there is no scores.json; the stage 'evaluate' writes it ('smalti run')"
 TITLES = {

@@ -15,7 +15,7 @@ from ...errors import PartError, RecipeError, RunError, WeightsError
 from ...recipe import AUTO, Member, Recipe, load_portfolio
 from ...records import PlannedMember
 from ...tile.cut import bound_bag
-from ...tile.field import settle_field
+from ...tile.extent import settle_field
 from ...types import Cohort
 from ..listening import SILENT, Listener
 from ..prepare.settling import resolve_plan

@@ -21,7 +21,7 @@ from ..project import RUNS
 from ..recipe import Recipe, load_recipe
 from ..records import Environment, Influence
 from ..records.layout import LEARN_TABLE, PARTS, PREPARED
-from ..records.scores import HEADLINE
+from ..records.scored import HEADLINE
 from ..records.studies.ladder import ChanceLevels
 from ..records.studies.learning import Growth, LearningPoint, LearningResult
 from ..stats import Pool, pool_predictions

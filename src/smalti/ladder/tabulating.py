@@ -10,12 +10,12 @@ from pathlib import Path
 from ..audit import read_decisions, settle_decisions
 from ..evaluate import Pair, compare_pairs, correct_choice
 from ..logbook.seal import find_seal
-from ..records.scores import Margin, Unit, UnitScores
+from ..records.scored import Margin, Unit, UnitScores
 from ..records.studies.comparison import Difference, Verdict
 from ..records.studies.ladder import ChanceLevels, CorrectedChoice, LadderResult, OwnScore, Rung, RungState
 from ..stats import Pool, pool_predictions, score_pool
 from ..workflow import find_decisions
-from ..workflow.comparison import describe_folds
+from ..workflow.paired import describe_folds
 from .definition import Step
 from .pick import pick_on_inner
 from .scoring import ScoredRung, Trusted, describe_scoring, find_trusted, read_scored, score_on, settle_unit, tell_given

@@ -21,7 +21,7 @@ from ..blocks import (
     format_percent,
     format_range,
 )
-from ..candidates import Candidate
+from ..compared import Candidate
 from ..figures.drawing import Drawing
 from ..figures.plots import Mark, Verdict, draw_marks
 from ..subject import Subject

@@ -12,7 +12,7 @@ from ...evaluate import highest_losses
 from ...metrics import predict_classes
 from ...types import score_columns
 from ..blocks import Block, Paragraph, Section, Table, count_things, format_number, format_range, not_applicable
-from ..record import RunRecord
+from ..contents import RunRecord
 from .results import NO_SCORES, TITLES, make_matrix, mark_doubt
 
 MOST_CASES = 15

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from ..blocks import Block, Paragraph, Section, Table, format_number, format_range, not_applicable
-from ..record import RunRecord
+from ..contents import RunRecord
 
 
 def members_section(record: RunRecord) -> Section:

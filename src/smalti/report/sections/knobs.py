@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ...records.layout import TRIALS
-from ...records.scores import HEADLINE
+from ...records.scored import HEADLINE
 from ...records.studies.search import CurvePoint, KnobRange, KnobValue, SearchResult
 from ..blocks import Block, Panels, Paragraph, Section, Table, count_things, format_number, format_percent, format_range
 from ..figures.drawing import BLUE, GREY, VERMILION, Drawing

@@ -16,8 +16,8 @@ from ..blocks import (
     format_range,
     not_applicable,
 )
+from ..contents import RunRecord
 from ..figures.plots import draw_reliability
-from ..record import RunRecord
 
 TITLE = "Calibration"
 MOST_ROWS = 200

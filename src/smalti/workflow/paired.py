@@ -9,7 +9,7 @@ from pathlib import Path
 from ..errors import RunError
 from ..evaluate import MARGIN, Pair, average_cases, check_alike, check_margin, compare_pairs, measure_margins
 from ..project import RUNS
-from ..records.scores import AsGiven, Unit
+from ..records.scored import AsGiven, Unit
 from ..records.studies.comparison import ComparedRun, Comparison, Difference
 from ..stats import Pool, judge_trust, pool_predictions, score_pool
 from .sources import complete_sources, keep_common, read_given, read_source, settle_unit
