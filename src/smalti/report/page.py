@@ -32,7 +32,6 @@ from .sections.inputs import (
 )
 from .sections.knobs import write_curves_of, write_sensitivity, write_studies, write_worth
 from .sections.looked import looked_section
-from .sections.members import members_section, plan_section
 from .sections.more_cases import write_answers, write_points
 from .sections.results import (
     classes_section,
@@ -52,6 +51,7 @@ from .sections.rungs import (
     write_settings,
     write_steps,
 )
+from .sections.shares import members_section, plan_section
 from .subject import Subject, gather_runs, read_ladder
 
 if TYPE_CHECKING:

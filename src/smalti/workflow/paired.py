@@ -12,7 +12,7 @@ from ..project import RUNS
 from ..records.scored import AsGiven, Unit
 from ..records.studies.comparison import ComparedRun, Comparison, Difference
 from ..stats import Pool, judge_trust, pool_predictions, score_pool
-from .sources import complete_sources, keep_common, read_given, read_source, settle_unit
+from .compared_sources import complete_sources, keep_common, read_given, read_source, settle_unit
 
 
 def compare_sources(
