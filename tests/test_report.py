@@ -221,6 +221,13 @@ def test_is_one_small_file_that_needs_nothing_else(run: RunFolder, page: str) ->
     assert sorted(p.name for p in run.path.iterdir() if p.name.startswith(".")) == []
 
 
+def test_the_score_to_expect_of_images_to_predict_is_wider_than_the_interval(run: RunFolder, page: str) -> None:
+    score = json.loads((run.path / "scores.json").read_text(encoding="utf-8"))["metrics"]["macro_f1"]
+    said = re.search(r"Expect a macro-F1 of ([0-9.]+) to ([0-9.]+) on the 30\s+images to predict", page)
+    assert said is not None
+    assert float(said[1]) < score["low"] < score["value"] < score["high"] < float(said[2])
+
+
 def test_tells_the_numbers_of_scores_json(run: RunFolder, page: str) -> None:
     scores = json.loads((run.path / "scores.json").read_text(encoding="utf-8"))
     text = " ".join(parse(page).words)

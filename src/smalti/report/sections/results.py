@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...evaluate import highest_losses
+from ...evaluate import foresee_score, highest_losses
 from ...metrics import LOWER_IS_BETTER, METRICS
 from ...records import HEADLINE, OTHER, Scores, Unit, UnitScores
 from ..blocks import (
@@ -241,7 +241,23 @@ def submission_section(record: RunRecord) -> Section:
         "than among the labels deserves a look."
     )
     header = ("class", "predicted rows", "share", "share of the labels")
-    return Section("submission", "Submission", [Paragraph(text), Table(header, rows)])
+    blocks: list[Block] = [Paragraph(text), Table(header, rows)]
+    others = None if record.samples is None else record.samples[record.samples["part"] == "unlabelled"]
+    scores, bounds = record.scores, list[float]()
+    if scores is not None and scores.headline.trustworthy:
+        found = scores.headline
+        bounds = [number for number in (found.value, found.low, found.high) if number is not None]
+    if scores is not None and len(bounds) == 3 and others is not None and len(others):
+        new_cases = int(others["case"].nunique())
+        expected = foresee_score(*bounds, cases=scores.n_cases, new_cases=new_cases)
+        blocks.append(
+            Paragraph(
+                f"Expect a macro-F1 of {format_range(*expected)} on the {count_things(len(others), 'image')} to predict "
+                f"({count_things(new_cases, 'case')}), if they are like the labelled ones. This range is wider than the "
+                "interval of the score, because these cases have luck of their own."
+            )
+        )
+    return Section("submission", "Submission", blocks)
 
 
 def method_section(record: RunRecord) -> Section:
