@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -52,12 +51,13 @@ def challenge(shared_root: Path) -> Path:
 def finished(challenge: Path, shared_root: Path) -> Any:
     """The result of a whole run with two seeds on the drawn cohort; read only. One worker trains it."""
     from smalti import workflow
+    from smalti.records import Scores
 
     runs, settings = shared_root / "runs", [*FAST, "split.seeds=[0,1]"]
     with FileLock(shared_root / "runs.lock"):
         if not (runs / "whole" / "report.html").exists():
             workflow.run(challenge, "default", settings=settings, runs=runs, name="whole")
-    return workflow.Result(runs / "whole", json.loads((runs / "whole" / "scores.json").read_text(encoding="utf-8")))
+    return workflow.Result(runs / "whole", Scores.read(runs / "whole"))
 
 
 @pytest.fixture(scope="session")

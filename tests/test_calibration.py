@@ -76,7 +76,7 @@ def test_honest_scores_have_a_small_error_and_boasting_ones_a_large_one() -> Non
 
 
 def test_the_record_survives_json_with_none_in_empty_bins() -> None:
-    described = measure_calibration([0, 1], [[0.9, 0.1], [0.95, 0.05]]).describe()
+    described = measure_calibration([0, 1], [[0.9, 0.1], [0.95, 0.05]]).describe().model_dump(mode="json")
     assert json.loads(json.dumps(described, allow_nan=False)) == described
     assert described["ece"] == pytest.approx((abs(0.9 - 1) + abs(0.95 - 0)) / 2)
     assert described["bins"][0] == {"confidence": None, "accuracy": None, "images": 0}

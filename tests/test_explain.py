@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -598,10 +599,10 @@ def test_images_that_would_share_a_file_are_refused(explained: Path) -> None:
 
 
 def test_the_report_shows_right_and_wrong_images() -> None:
-    def row(image: str, label: str, predicted: str, score: float) -> dict[str, Any]:
-        return {"image": image, "label": label, "predicted": predicted, "scores": {label: score, predicted: score}}
+    def row(image: str, label: str, predicted: str, score: float) -> Any:
+        return SimpleNamespace(image=image, label=label, predicted=predicted, scores={label: score, predicted: score})
 
     rows = [row("a", "A", "A", 0.9), row("b", "A", "A", 0.8), row("c", "B", "B", 0.7), row("d", "B", "A", 0.1)]
     right, wrong = choose_images(rows).values()
-    assert [r["image"] for r in right] == ["a", "c"]
-    assert [r["image"] for r in wrong] == ["d"]
+    assert [r.image for r in right] == ["a", "c"]
+    assert [r.image for r in wrong] == ["d"]

@@ -25,6 +25,7 @@ from smalti.predict.ensembles.combining import mix_members
 from smalti.predict.ensembles.members import Inner, Member
 from smalti.predict.ensembles.weighing import PRIOR_CASES, find_shares, fit_shares
 from smalti.recipe import load_portfolio, load_recipe
+from smalti.records import Ensemble
 from smalti.types import PREDICTION_COLUMNS
 from smalti.workflow.decisions import influence
 from smalti.workflow.listening import Listener
@@ -229,7 +230,7 @@ def test_the_run_is_scored_as_a_whole_and_says_what_each_member_counts(together:
     assert len(outer) == LABELLED
     parts = [pd.read_csv(together / "members" / m / "predictions" / "out_of_fold.csv") for m in table["member"]]
     columns = ["score_A", "score_B", "score_C"]
-    for fold, row in enumerate(yaml.safe_load((together / "predictions" / "ensemble.json").read_text())):
+    for fold, row in enumerate(Ensemble.read(together).folds):
         rows = outer["fold"] == fold
         shares = [row.weights[member] for member in table["member"]]
         mixed = sum(share * part.loc[rows, columns] for share, part in zip(shares, parts, strict=True))

@@ -206,19 +206,19 @@ def test_rows_by_other_hands_stay_and_new_ones_follow(cohort: Cohort, before: st
 def test_news_tells_what_was_added_and_all_after_other_hands(cohort: Cohort) -> None:
     session = open_session(cohort)
     session.record(["a.png"], "keep", entry="1")
-    at = session.news("")["at"]
-    assert not session.news(at)["decisions"]
+    at = session.news("").at
+    assert not session.news(at).decisions
     open_session(cohort).record(["b.png"], "exclude", entry="2")
     news = session.news(at)
-    assert (news["all"], list(news["decisions"])) == (False, ["b.png"])
+    assert (news.all, list(news.decisions)) == (False, ["b.png"])
     session.undo("2", entry="3")
-    assert session.news(news["at"])["decisions"] == {"b.png": None}
+    assert session.news(news.at).decisions == {"b.png": None}
     find_decisions(cohort).write_text("image,action\nc.png,keep\n")
-    assert session.news(news["at"])["all"]
+    assert session.news(news.at).all
     assert list(session.decided()) == ["c.png"]
     find_decisions(cohort).unlink()
     assert not session.decided()
-    assert open_session(cohort).news(at)["all"]  # a restarted server
+    assert open_session(cohort).news(at).all  # a restarted server
 
 
 # --- what is shown ------------------------------------------------------------------------------------------------

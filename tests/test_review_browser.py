@@ -185,7 +185,10 @@ def wide(tmp_path: Path) -> Iterator[str]:
     hostile = f"{SCRIPT}.png"
     odd = replace(cohort.labelled[1], image=hostile, label="z")
     cohort = replace(cohort, labelled=(cohort.labelled[0], odd, *cohort.labelled[2:]))
-    trace = Trace("a.png", 1.5, {SCRIPT: 0.2, "z": 0.8}, ((1, 2.0), (2, 1.5)), ("c.png",), (hostile,))
+    trace = Trace(
+        image="a.png", loss=1.5, scores={SCRIPT: 0.2, "z": 0.8}, history=((1, 2.0), (2, 1.5)), alike=("c.png",),
+        unlike=(hostile,),
+    )  # fmt: skip
     painted = Finding(
         "painted", "error", ("a.png",), 2.0, SCRIPT, "repair", {"outline": [[[0, 0], [0, 900], [900, 0]]]}
     )

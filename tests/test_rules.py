@@ -356,7 +356,7 @@ def test_each_seed_and_fold_has_its_own_rule_and_a_missing_inner_part_the_plain_
     plan = Predict(calibration="temperature", decision="thresholds")
     inner = pd.concat(parts[:2], ignore_index=True)
     _, others, record = settle_tables(inner, {"outer": outer}, classes=CLASSES, predict=plan)
-    assert [(r["seed"], r["fold"], r["n_inner"]) for r in record] == [(0, 0, 90), (0, 1, 90), (3, 4, 0), (7, 0, 0)]
+    assert [(r.seed, r.fold, r.n_inner) for r in record.rules] == [(0, 0, 90), (0, 1, 90), (3, 4, 0), (7, 0, 0)]
     assert record.rules[0].temperature != record.rules[1].temperature
     assert list(record.rules[0].weights) == list(CLASSES)
     for row in record.rules:
@@ -374,7 +374,7 @@ def test_empty_tables_pass() -> None:
     inner, others, record = settle_tables(none, {"outer": outer, "test": none}, classes=CLASSES, predict=plan)
     assert (len(inner), len(others["test"])) == (0, 0)
     pd.testing.assert_frame_equal(others["outer"], outer)
-    assert len(record) == 10
+    assert len(record.rules) == 10
 
 
 def test_inner_rows_without_a_known_label_are_refused() -> None:

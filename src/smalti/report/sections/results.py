@@ -252,9 +252,9 @@ def submission_section(record: RunRecord) -> Section:
         expected = foresee_score(*bounds, cases=scores.n_cases, new_cases=new_cases)
         blocks.append(
             Paragraph(
-                f"Expect a macro-F1 of {format_range(*expected)} on the {count_things(len(others), 'image')} to predict "
-                f"({count_things(new_cases, 'case')}), if they are like the labelled ones. This range is wider than the "
-                "interval of the score, because these cases have luck of their own."
+                f"Expect a macro-F1 of {format_range(*expected)} on the {count_things(len(others), 'image')} to "
+                f"predict ({count_things(new_cases, 'case')}), if they are like the labelled ones. This range is wider "
+                "than the interval of the score, because these cases have luck of their own."
             )
         )
     return Section("submission", "Submission", blocks)
