@@ -330,7 +330,7 @@ def test_a_run_tells_calibration_rules_and_ensemble(tmp_path: Path) -> None:
     rules = [{"seed": 0, "fold": 1, "temperature": 1.731, "weights": weights, "n_inner": 17}]
     write_json(run.predictions / "rules.json", rules)
     blend = {"seed": 0, "fold": 1, "method": "average", "weights": {"run-a": 0.25, "run-b": 0.75}}
-    blend |= {"n_inner": 17, "C": None, "temperature": None, "note": ""}
+    blend |= {"n_inner": 17, "C": None, "temperature": 1.0, "note": ""}
     write_json(run.predictions / "ensemble.json", [blend])
     words = read_words(write_report(run))
     assert "Expected calibration error 0.200 (15 bins of the largest score, 120 predictions)" in words
