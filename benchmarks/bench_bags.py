@@ -44,8 +44,8 @@ def store_bags(folder: Path, sizes: list[int]) -> Features:
         for start in range(0, int(starts[-1]), CHUNK):
             rng.standard_normal((min(CHUNK, int(starts[-1]) - start), SIZE), dtype=np.float32).tofile(file)
     names = tuple(f"i{n}" for n in range(len(sizes)))
-    ones = np.ones(starts[-1], np.float32)
-    store = TileStore("none", folder, 224, names, starts, places, ones, ones)
+    ones, kind = np.ones(starts[-1], np.float32), np.zeros(starts[-1], np.uint8)
+    store = TileStore("none", folder, 224, names, starts, places, ones, ones, kind, np.zeros(len(starts), np.int64))
     return Features((path,), store, SIZE)
 
 

@@ -110,6 +110,8 @@ def bench_store(folder: Path) -> None:
         starts=np.array([0, STORE_TILES]),
         positions=np.zeros((STORE_TILES, 2), np.int64),
         coverage=np.ones(STORE_TILES, np.float32),
+        kind=np.zeros(STORE_TILES, np.uint8),
+        stained=np.zeros(2, np.int64),
         scale=np.ones(STORE_TILES, np.float32),
     )
     shape = (STORE_TILES, TILE_PX, TILE_PX, 3)

@@ -28,7 +28,7 @@ from sklearn.metrics import f1_score
 from smalti import workflow
 from smalti.cohort import read_cohort
 from smalti.evaluate import foresee_score
-from smalti.records import RunFolder
+from smalti.records import CohortRecord, RunFolder
 from smalti.store import read_table
 from smalti.types import Sample, score_columns
 
@@ -61,14 +61,15 @@ def link_half(samples: Sequence[Sample], chosen: set[str], folder: Path) -> None
 
 def score_other(run: RunFolder, truth: pd.DataFrame, *, unit: str) -> float:
     """Macro-F1 of the mean prediction of each image, or case, that had no label; ``truth`` by image: label, case."""
-    columns = score_columns(run.read_classes())
+    classes = CohortRecord.read(run.path).classes
+    columns = score_columns(classes)
     scores = read_table(run.predictions / "test.csv").groupby("image")[columns].mean()
     labels = truth.loc[scores.index, "label"]
     if unit == "case":
         cases = truth.loc[scores.index, "case"]
         scores, labels = scores.groupby(cases).mean(), labels.groupby(cases).first()
     said = scores.to_numpy().argmax(axis=1)
-    return float(f1_score(labels, np.array(run.read_classes())[said], average="macro"))
+    return float(f1_score(labels, np.array(classes)[said], average="macro"))
 
 
 def main() -> None:

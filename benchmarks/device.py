@@ -52,7 +52,7 @@ from smalti.evaluate import score_predictions
 from smalti.models import NORMS, POOLERS, Head, Network, build_backbone
 from smalti.packages import PACKAGES, find_package
 from smalti.recipe import load_recipe
-from smalti.records import record_environment
+from smalti.records import look_at_machine
 from smalti.samples import AUGMENTATIONS, BagBatches, iterate_ahead, normalise_tiles
 from smalti.store import read_table, write_json
 from smalti.tile import TileStore, build_store
@@ -224,7 +224,7 @@ def train(bench: Bench, backbone: str, precision: str, images: int) -> list[Row]
     assert isinstance(task, FinetuneTask)
     each = task.batches.tiles_per_image
     groups = task.list_groups()
-    built = build_optimiser(phase.optimiser, groups, lr=phase.lr, weight_decay=phase.weight_decay)
+    built = build_optimiser(phase.optimiser, groups, lr=loop.rates.lr, weight_decay=loop.rates.weight_decay)
     optimiser = loop.fabric.setup_optimizers(built)
     task.start_epoch(0, 1)
     batch = next(task.draw_batches(np.random.default_rng(0)))
@@ -383,7 +383,7 @@ def main() -> None:
         )
         sys.exit(2)
     print(f"{device.name}, {device.precision}: {device.reason}", flush=True)
-    content = {"device": asdict(device), "small": args.small, "machine": record_environment(), "parts": {}}
+    content = {"device": asdict(device), "small": args.small, "machine": look_at_machine().model_dump(), "parts": {}}
     with tempfile.TemporaryDirectory() as folder:
         bench = prepare_bench(device, args, Path(folder))
         content["prepared_s"] = round(time.monotonic() - started, 1)

@@ -53,7 +53,7 @@ from smalti.errors import DataError
 from smalti.evaluate import Unit, average_cases, score_predictions
 from smalti.models import read_input_px
 from smalti.recipe import load_recipe
-from smalti.records import RunFolder
+from smalti.records import CohortRecord, RunFolder
 from smalti.stats import Pool, pool_predictions
 from smalti.store import hash_text, read_json, read_table, write_json, write_table
 from smalti.types import Cohort, score_columns
@@ -188,7 +188,7 @@ def play(place: Place, wanted: Sequence[str], minutes: float, peers: Mapping[str
     """Every wanted peer, and quick, whose folds all have."""
     played = {name: play_run(place, name, minutes) for name in RUNS if name in {"quick", *wanted}}
     run = RunFolder(played["quick"].source)
-    classes, folds = run.read_classes(), read_table(run.path / "folds.csv")
+    classes, folds = CohortRecord.read(run.path).classes, read_table(run.path / "folds.csv")
     experiment = workflow.reopen(run.path)
     cohort = experiment.cohort
     folds["position"] = folds["image"].map({s.image: i for i, s in enumerate(cohort.labelled)})
@@ -212,7 +212,7 @@ def play(place: Place, wanted: Sequence[str], minutes: float, peers: Mapping[str
 def score(place: Place, played: Mapping[str, Played], wanted: Sequence[str]) -> tuple[pd.DataFrame, Pools]:
     """One row for each unit and peer, and what they predicted."""
     run = played["quick"].source
-    classes, (scoring, cases) = RunFolder(run).read_classes(), read_unit(run)
+    classes, (scoring, cases) = CohortRecord.read(run).classes, read_unit(run)
     units: tuple[Unit, ...] = ("image", "case") if scoring.by_case else ("image",)
     rows, pools = [], dict[tuple[str, str], Pool]()
     for unit, name in itertools.product(units, (peer for peer in PEERS if peer in played and peer in wanted)):
