@@ -37,7 +37,7 @@ TRIED = {
         right = np.clip(0.5 + (truth - 0.5) * 0.5 + generator.normal(0, 0.3, 60), 0.01, 0.99)
         table = pd.DataFrame({"image": [f"i{i}" for i in range(60)], "case": [f"c{i}" for i in range(60)]})
         table = table.assign(fold=0, seed=0, label=np.array(["a", "b"])[truth], score_a=1 - right, score_b=right)
-        metric = score_predictions(table, classes=("a", "b"))["metrics"]["least_recall"]
+        metric = score_predictions(table, classes=("a", "b")).metrics["least_recall"]
         assert metric["low"] < metric["value"] < metric["high"]
     """,
     "encoder": """

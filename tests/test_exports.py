@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 from smalti import cli, logbook
 from smalti.errors import MissingExtraError, RunError
 from smalti.recipe import load_recipe
-from smalti.records import RunFolder
+from smalti.records import log_event
 from smalti.store import write_atomic
 from test_logbook import draw_history, draw_run
 
@@ -42,7 +42,7 @@ def runs(tmp_path: Path) -> Path:
     draw_history(path)
     write_atomic(path / "report.html", "<p>report</p>")
     failed = draw_run(folder, "bad's [1]", score=None)
-    RunFolder(failed).log("train failed", error="no memory")
+    log_event(failed, "train failed", stage="train", state="failed", error="no memory")
     draw_run(folder, "cut", score=None)
     return folder
 

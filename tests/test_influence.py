@@ -346,7 +346,7 @@ def test_a_run_on_late_decisions_is_scored_both_ways_and_not_trusted(cheated: Si
 
 def test_page_logbook_comparison_and_article_say_it(cheated: SimpleNamespace) -> None:
     given = cheated.second.scores.as_given
-    value = f"{given['metrics']['macro_f1']['value']:.3f}"
+    value = f"{given.metrics['macro_f1'].value:.3f}"
     page = (cheated.second.path / "report.html").read_text(encoding="utf-8")
     assert given.words in page
     assert "above what guessing reaches" not in page
@@ -402,6 +402,7 @@ def draw_table(images: list[str], *, skill: float = 2.0) -> pd.DataFrame:
 def write_run(path: Path, table: pd.DataFrame, *decisions: Decision, changes: Iterable[Influenced] = ()) -> None:
     write_atomic(path / "recipe.yaml", load_recipe("quick", settings=["evaluate.resamples=100"]).to_yaml())
     write_table(path / "predictions" / "out_of_fold.csv", table)
+    draw_cohort_record(path, classes=CLASSES).write(path)
     influence = Influence(first="first", decisions=tuple(changes))
     scores = settle_scores(score_predictions(table, classes=CLASSES))
     tell_trust(scores, influence, scores).write(path)

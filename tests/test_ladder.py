@@ -27,7 +27,7 @@ from smalti.errors import DataError, RecipeError, RunError
 from smalti.ladder import Ladder, describe_ladder, list_ladders, load_ladder, resolve_ladder, run_ladder
 from smalti.ladder.progress import measure_progress
 from smalti.records import RunFolder, log_event
-from smalti.records.studies.ladder import LadderResult
+from smalti.records.studies.ladder import LadderResult, Rung
 from smalti.types import DECISION_COLUMNS
 from textures import CLASSES, FAST, LABELLED, write_lines
 
@@ -542,9 +542,11 @@ def test_a_damaged_state_of_a_rung_is_found_out_again(content: str, copied: Simp
 
 
 def test_the_command_ends_with_1_where_a_rung_failed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    row = {"name": "tiles", "change": "", "status": "failed", "error": "it broke. Fix: mend it", "metrics": None,
-           "difference": None, "seconds": None, "peak_memory_gb": None}  # fmt: skip
-    monkeypatch.setattr("smalti.ladder.run_ladder", lambda *_, **__: (tmp_path, {"rungs": [row]}))
+    row = Rung(
+        name="tiles", change="", settings=(), on=None, members=(), status="failed", error="it broke. Fix: mend it"
+    )  # fmt: skip
+    monkeypatch.setattr("smalti.ladder.run_ladder", lambda *_, **__: (tmp_path, SimpleNamespace(rungs=[row])))
+    monkeypatch.setattr("smalti.ladder.describe_ladder", lambda _: [])
     done = CliRunner().invoke(app, ["ladder", str(tmp_path)])
     assert done.exit_code == 1
     assert "failed: tiles: it broke. Fix: mend it" in done.output

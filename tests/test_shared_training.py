@@ -208,7 +208,7 @@ def test_only_what_is_missing_is_trained(trained: SimpleNamespace, tmp_path: Pat
 
 def test_an_ensemble_with_other_folds_than_its_members_is_refused(trained: SimpleNamespace) -> None:
     runs, members = trained.runs, "ensemble.members=[trained]"
-    workflow.predict(*workflow.reopen(runs / "trained"))
+    workflow.predict(workflow.reopen(runs / "trained"))
     settings = [*trained.settings, members, "split.folds=3"]
     for seeds in ("0", "0,1"):
         fix = "--set split.folds=2" + (r" --set split.seeds=\[0\]$" if seeds != "0" else "$")

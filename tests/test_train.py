@@ -103,8 +103,8 @@ def test_each_view_is_learned_from(embed: Make) -> None:
     """The second view of each image carries noise only in the plain view's place, so a head on both must use it."""
     points, labels = draw_points(90, apart=6.0)
     views = np.stack([points, np.random.default_rng(3).permutation(points)])
-    plain, _ = learn(*embed(points, labels, "split.folds=3", name="one"))
-    both, _ = learn(*embed(views, labels, "split.folds=3", "train.transfer.views=2", name="two"))
+    plain, _ = learn(embed(points, labels, "split.folds=3", name="one"))
+    both, _ = learn(embed(views, labels, "split.folds=3", "train.transfer.views=2", name="two"))
     assert torch.equal(plain["weights"]["head.center"], both["weights"]["head.center"])
     assert not torch.equal(plain["weights"]["head.linear.weight"], both["weights"]["head.linear.weight"])
 
@@ -132,7 +132,7 @@ def test_the_chosen_epoch_is_the_one_of_the_least_inner_loss(embed: Make) -> Non
 def test_patience_counts_epochs_without_a_better_inner_loss(patience: int, embed: Make) -> None:
     points, labels = draw_points(90, apart=1.5)
     knobs = ("train.transfer.lr=0.05", "train.transfer.schedule=constant", f"train.transfer.patience={patience}")
-    _, history = learn(*embed(points, labels, "split.folds=3", "train.refit=false", *knobs))
+    _, history = learn(embed(points, labels, "split.folds=3", "train.refit=false", *knobs))
     losses = history["inner_loss"].to_numpy()
     assert len(losses) < 60
     assert len(losses) == losses.argmin() + 1 + patience
@@ -157,7 +157,7 @@ def test_refit_learns_from_training_and_inner_cases_at_the_chosen_rates(refit: b
 def test_a_finetuning_that_only_harms_is_taken_back(prepare: Make) -> None:
     """Decay takes nearly all of the weights at each step; those of transfer stay, in the first pass and the refit."""
     knobs = ("train.finetune.lr=0.001", "train.finetune.weight_decay=900", "train.transfer.lr=0.03")
-    content, history = learn(*prepare(*knobs))
+    content, history = learn(prepare(*knobs))
     phases = history["phase"].value_counts()
     assert phases["finetune"] == 2
     assert "refit-finetune" not in phases
@@ -177,7 +177,7 @@ def test_class_weights_are_those_of_scikit_learn() -> None:
 
 
 def test_cosine_is_half_a_cosine_in_both_phases(prepare: Make) -> None:
-    _, history = learn(*prepare("train.finetune.epochs=3", "train.refit=false"))
+    _, history = learn(prepare("train.finetune.epochs=3", "train.refit=false"))
     for phase, epochs, rate in (("transfer", 8, 3e-3), ("finetune", 3, 3e-4)):
         expected = [rate * (1 + math.cos(math.pi * e / epochs)) / 2 for e in range(epochs)]
         assert history.loc[history["phase"] == phase, "lr"].tolist() == pytest.approx(expected)
@@ -190,7 +190,7 @@ def test_plateau_lowers_the_rate_in_both_phases(prepare: Make) -> None:
         for phase in ("transfer", "finetune")
         for knob in ("schedule=plateau", "lr=1.0e-7", "patience=6", "epochs=8", "weight_decay=0")
     ]
-    _, history = learn(*prepare(*knobs, "train.refit=false", "train.finetune.batch_images=16"))
+    _, history = learn(prepare(*knobs, "train.refit=false", "train.finetune.batch_images=16"))
     for phase in ("transfer", "finetune"):
         rates = history.loc[history["phase"] == phase, "lr"].tolist()
         assert rates[:4] == [1e-7] * 4

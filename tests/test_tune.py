@@ -344,7 +344,7 @@ class Counted(TrialRunner):
         store = SimpleNamespace(
             starts=starts, positions=np.zeros((starts[-1], 2)), key=str((recipe.tile.source, knobs))
         )
-        return SimpleNamespace(store=store, backbone=SimpleNamespace(norm="batch")), ()
+        return SimpleNamespace(store=store, backbone=SimpleNamespace(norm="batch"))
 
 
 @pytest.fixture

@@ -340,7 +340,7 @@ def test_skipped_problems_are_decisions_and_stay_so(data: Path, tmp_path: Path) 
     again = workflow.run(data, "default", settings=BARE, runs=runs, name="r")
     assert again.scores == first.scores
     assert watch_files(first.path) == kept
-    workflow.predict(*workflow.reopen(first.path))
+    workflow.predict(workflow.reopen(first.path))
 
 
 # --- other layouts ------------------------------------------------------------------------------------------------

@@ -52,7 +52,7 @@ class CohortRecord(Record):
         n_cases: cases of the labelled images.
         notes: what was guessed or converted, for people.
         repaired: images whose pixels or masks are repaired.
-        label_by_case: whether a label was given to cases, and not to images.
+        label_by_case: whether a label was given to cases, and not to images; None where that is not recorded.
         seals: names of the files that seal images of this data folder.
         scoring: whether images or cases are counted.
     """
@@ -69,7 +69,7 @@ class CohortRecord(Record):
     notes: tuple[str, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
     repaired: tuple[str, ...] = ()
-    label_by_case: bool = False
+    label_by_case: bool | None = None
     seals: tuple[str, ...] = ()
     submission: Asked = Asked()
     scoring: Scoring = Scoring()
