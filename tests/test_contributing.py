@@ -38,7 +38,7 @@ TRIED = {
         table = pd.DataFrame({"image": [f"i{i}" for i in range(60)], "case": [f"c{i}" for i in range(60)]})
         table = table.assign(fold=0, seed=0, label=np.array(["a", "b"])[truth], score_a=1 - right, score_b=right)
         metric = score_predictions(table, classes=("a", "b")).metrics["least_recall"]
-        assert metric["low"] < metric["value"] < metric["high"]
+        assert metric.low < metric.value < metric.high
     """,
     "encoder": """
         import torch

@@ -221,7 +221,7 @@ def test_more_knobs_and_points_than_one_request_takes_arrive(server: str, client
 
 
 def test_the_command_exports_and_says_where(server: str, client: Any, runs: Path) -> None:
-    words = ["logbook", "export", "mlflow", "--to", server, "--runs", str(runs), "--where", "status=finished"]
+    words = ["logbook", "export", "mlflow", "--to", server, "--runs", str(runs), "--where", "status == 'finished'"]
     result = CliRunner().invoke(cli.app, words)
     assert result.exit_code == 0, result.output
     assert f"result: 1 run(s) in {server}:" in result.stdout

@@ -354,8 +354,9 @@ def test_page_logbook_comparison_and_article_say_it(cheated: SimpleNamespace) ->
     entry = book.find("second")
     assert (entry.trustworthy, entry.changed) == (False, given.changed)
     assert entry.as_given is not None
-    assert f"{entry.as_given['value']:.3f}" == value
-    better = replace(entry, metrics={"macro_f1": {"value": 1.0, "low": 1.0, "high": 1.0}})
+    assert f"{entry.as_given.metrics['macro_f1'].value:.3f}" == value
+    perfect = entry.metrics["macro_f1"].model_copy(update={"value": 1.0, "low": 1.0, "high": 1.0})
+    better = replace(entry, metrics={"macro_f1": perfect})
     chosen = choose_best([book.find("first"), better])
     assert chosen is not None
     assert chosen.name == "first"
