@@ -20,7 +20,13 @@ from .contents import RunRecord, read_record
 from .sections.audited import findings_section, outcomes_section, suspects_section
 from .sections.augmentation import augmentation_section
 from .sections.by_case import cases_section
-from .sections.experiments import write_differences, write_everything, write_overview, write_pairs, write_runs_method
+from .sections.experiments import (
+    differences_section,
+    everything_section,
+    overview_section,
+    pairs_section,
+    runs_method_section,
+)
 from .sections.fitted import calibration_section, seal_section
 from .sections.inputs import (
     audit_section,
@@ -30,9 +36,9 @@ from .sections.inputs import (
     folds_section,
     recipe_section,
 )
-from .sections.knobs import write_curves_of, write_sensitivity, write_studies, write_worth
+from .sections.knobs import curves_of_section, sensitivity_section, studies_section, worth_section
 from .sections.looked import looked_section
-from .sections.more_cases import write_answers, write_points
+from .sections.more_cases import answers_section, points_section
 from .sections.results import (
     classes_section,
     confusion_section,
@@ -43,13 +49,13 @@ from .sections.results import (
     submission_section,
 )
 from .sections.rungs import (
-    write_all_metrics,
-    write_climb,
-    write_failures,
-    write_ladder_method,
-    write_notes,
-    write_settings,
-    write_steps,
+    all_metrics_section,
+    climb_section,
+    failures_section,
+    ladder_method_section,
+    notes_section,
+    settings_section,
+    steps_section,
 )
 from .sections.shares import members_section, plan_section
 from .subject import Subject, gather_runs, read_ladder
@@ -82,22 +88,22 @@ SECTIONS: tuple[Callable[[RunRecord], Section], ...] = (
     environment_section,
 )
 LADDER_SECTIONS: tuple[Callable[[Subject], Section], ...] = (
-    write_climb,
-    write_steps,
-    write_failures,
-    write_notes,
-    write_all_metrics,
-    write_ladder_method,
-    write_settings,
+    climb_section,
+    steps_section,
+    failures_section,
+    notes_section,
+    all_metrics_section,
+    ladder_method_section,
+    settings_section,
 )
 RUNS_SECTIONS: tuple[Callable[[Subject], Section], ...] = (
-    write_overview,
-    write_pairs,
-    write_everything,
-    write_failures,
-    write_differences,
-    write_all_metrics,
-    write_runs_method,
+    overview_section,
+    pairs_section,
+    everything_section,
+    failures_section,
+    differences_section,
+    all_metrics_section,
+    runs_method_section,
 )
 
 
@@ -155,7 +161,7 @@ def write_tune_report(folder: Path) -> Path:
         RunError: the result of the search is missing or damaged.
     """
     result = SearchResult.read(folder)
-    sections = [write(result) for write in (write_worth, write_sensitivity, write_curves_of, write_studies)]
+    sections = [write(result) for write in (worth_section, sensitivity_section, curves_of_section, studies_section)]
     if result.about:
         first = sections[0]
         sections[0] = Section(first.anchor, first.title, [Paragraph(result.about), *first.blocks])
@@ -169,7 +175,7 @@ def write_learn_report(folder: Path) -> Path:
         RunError: the result of the curve is missing or damaged.
     """
     result = LearningResult.read(folder)
-    sections = [write_answers(result), write_points(result)]
+    sections = [answers_section(result), points_section(result)]
     return _write_page(folder, folder.name, sections, kind="learning curve")
 
 

@@ -41,7 +41,7 @@ from .rungs import (
 MOST_MARKS = 40
 
 
-def write_overview(subject: Subject) -> Section:
+def overview_section(subject: Subject) -> Section:
     """How many runs there are, the highest score of each data set, and the picture."""
     blocks: list[Block] = [Paragraph(" ".join(say_runs(subject)), "lead")]
     drawings = draw_runs(subject)
@@ -95,7 +95,7 @@ def draw_runs(subject: Subject) -> list[Drawing]:
     return drawings
 
 
-def write_pairs(subject: Subject) -> Section:
+def pairs_section(subject: Subject) -> Section:
     """Return the paired comparison."""
     title, found = "Paired comparison", subject.comparison
     if found is None:
@@ -133,7 +133,7 @@ def _say_pairs(subject: Subject) -> str:
     return " ".join(said[:4]) + (" The others are in the table." if len(said) > 4 else "")
 
 
-def write_everything(subject: Subject) -> Section:
+def everything_section(subject: Subject) -> Section:
     """Every experiment in the order of its start."""
     header = (
         "run", "status", "data", "kind, device", "started", f"macro-F1\n{format_percent(subject.confidence)} interval",
@@ -178,7 +178,7 @@ def find_page(subject: Subject, candidate: Candidate) -> Path | None:
     return next((folder / REPORT for folder in folders if (folder / REPORT).is_file()), None)
 
 
-def write_differences(subject: Subject) -> Section:
+def differences_section(subject: Subject) -> Section:
     """The knobs in which the recipes differ."""
     title = "What differs between the recipes"
     knobs = list(dict.fromkeys(setting.partition("=")[0] for t in subject.candidates for setting in t.settings))
@@ -197,7 +197,7 @@ def write_differences(subject: Subject) -> Section:
     return Section("differences", title, [Table(header, rows, caption, text_columns=len(header))])
 
 
-def write_runs_method(subject: Subject) -> Section:
+def runs_method_section(subject: Subject) -> Section:
     """How the scores were obtained."""
     percent = format_percent(subject.confidence)
     text = f"Intervals are at {percent} and speak of other cases like these; each run's own page says more."

@@ -17,7 +17,7 @@ STUDY_WORDS = {"all": "all cases (taken home)"}
 MOST_PAIRS = 6  # rows of the table of interactions
 
 
-def write_worth(result: SearchResult) -> Section:
+def worth_section(result: SearchResult) -> Section:
     """Return the scores on the folds that chose nothing, and the optimism of those that did."""
     outer = result.outer
     untuned, tuned = outer.rows
@@ -48,7 +48,7 @@ def write_worth(result: SearchResult) -> Section:
     return Section("worth", "What tuning is worth", [*blocks, Paragraph(text, "note")])
 
 
-def write_sensitivity(result: SearchResult) -> Section:
+def sensitivity_section(result: SearchResult) -> Section:
     """Return the importance of the knobs, and which of them matter."""
     skipped = [Paragraph(f"{one.knob} can do nothing here: {one.reason}.", "note") for one in result.idle]
     if result.effects is None:
@@ -95,7 +95,7 @@ def write_sensitivity(result: SearchResult) -> Section:
     return Section("sensitivity", "Which knobs matter", blocks)
 
 
-def write_curves_of(result: SearchResult) -> Section:
+def curves_of_section(result: SearchResult) -> Section:
     """Return one knob at a time around the tuned recipe, with the luck of seeds as a band."""
     if result.curves is None:
         return Section("curves", "One knob at a time", [Paragraph("not applicable: no curves were asked for", "note")])
@@ -121,7 +121,7 @@ def write_curves_of(result: SearchResult) -> Section:
     return Section("curves", "One knob at a time", blocks)
 
 
-def write_studies(result: SearchResult) -> Section:
+def studies_section(result: SearchResult) -> Section:
     """Return what each study chose."""
     studies = result.studies
     header = ["knob", *(STUDY_WORDS.get(study.study, study.study) for study in studies)]

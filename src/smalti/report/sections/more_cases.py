@@ -21,7 +21,7 @@ METHOD = (
 )
 
 
-def write_answers(result: LearningResult) -> Section:
+def answers_section(result: LearningResult) -> Section:
     """Return what would help, in words, and the curve."""
     last = result.points[-1]
     lead = (
@@ -44,7 +44,7 @@ def write_answers(result: LearningResult) -> Section:
     return Section("answers", "What would help", blocks)
 
 
-def write_points(result: LearningResult) -> Section:
+def points_section(result: LearningResult) -> Section:
     """Return every size with its score, and what more cases would bring."""
     rows = [
         (

@@ -55,7 +55,7 @@ def explain_pairs(subject: Subject) -> str:
     return PAIR_TEXT.format(alpha=subject.alpha, equal=equal)
 
 
-def write_climb(subject: Subject) -> Section:
+def climb_section(subject: Subject) -> Section:
     """The answer in plain words, and the picture."""
     blocks: list[Block] = [Paragraph(" ".join(say_ladder(subject)), "lead")]
     if any(t.score for t in subject.candidates):
@@ -243,7 +243,7 @@ def _read_verdict(gap: Difference) -> Verdict:
     return told.get(gap.verdict, "cannot tell")
 
 
-def write_steps(subject: Subject) -> Section:
+def steps_section(subject: Subject) -> Section:
     """Every rung with its change, score, difference and cost."""
     percent = format_percent(subject.confidence)
     header = (
@@ -309,7 +309,7 @@ def say_own(candidate: Candidate) -> str:
     return f"{format_number(own.value)}\n{count_things(own.n_images, 'image')}"
 
 
-def write_failures(subject: Subject) -> Section:
+def failures_section(subject: Subject) -> Section:
     """Trials without a score, with the reason."""
     lost = [t for t in subject.candidates if t.status != "done"]
     if not lost:
@@ -320,7 +320,7 @@ def write_failures(subject: Subject) -> Section:
     return Section("failures", "Failures", [Paragraph(text), Table(("name", "status", "error"), rows, text_columns=3)])
 
 
-def write_notes(subject: Subject) -> Section:
+def notes_section(subject: Subject) -> Section:
     """What was noted per rung, and runs that were there already."""
     rows = [(t.name, "; ".join(t.notes)) for t in subject.candidates if t.notes]
     reused = [t.name for t in subject.candidates if t.reused]
@@ -330,7 +330,7 @@ def write_notes(subject: Subject) -> Section:
     return Section("notes", "Notes", blocks)
 
 
-def write_all_metrics(subject: Subject) -> Section:
+def all_metrics_section(subject: Subject) -> Section:
     """Every metric of every candidate, with its interval and its verdict."""
     names = subject.list_metrics()
     header = ("name", *(TITLES.get(n, n) + ("\n(lower is better)" if n in LOWER_IS_BETTER else "") for n in names))
@@ -347,7 +347,7 @@ def write_all_metrics(subject: Subject) -> Section:
     return Section("metrics", "All metrics", [Table(header, rows, caption)])
 
 
-def write_ladder_method(subject: Subject) -> Section:
+def ladder_method_section(subject: Subject) -> Section:
     """How scores and differences were obtained."""
     blocks: list[Block] = [Paragraph(METHOD_TEXT), Paragraph(explain_pairs(subject))]
     if subject.scores is not None:
@@ -356,7 +356,7 @@ def write_ladder_method(subject: Subject) -> Section:
     return Section("method", "How the numbers were obtained", blocks)
 
 
-def write_settings(subject: Subject) -> Section:
+def settings_section(subject: Subject) -> Section:
     """What each rung sets, and its own page."""
     rows: list[tuple[str | Link, ...]] = [
         (t.name, t.on or "–", "\n".join(t.settings) or "the recipe of the ladder file", link_run(subject, t))
