@@ -62,31 +62,11 @@ _HOMES = {
 }
 
 __all__ = [
-    "Cohort",
-    "Columns",
-    "Recipe",
-    "SmaltiError",
-    "audit_cohort",
-    "compare_sources",
-    "draw_cohort",
-    "evaluate_run",
-    "evaluate_table",
-    "examine_machine",
-    "explain_run",
-    "inspect_folder",
-    "learn_curve",
-    "load_recipe",
-    "open_seal",
-    "plan_data",
-    "read_cohort",
-    "read_logbook",
-    "report_on",
-    "report_run",
-    "run",
-    "run_ladder",
-    "score_predictions",
+    "Cohort", "Columns", "Recipe", "SmaltiError", "audit_cohort", "compare_sources", "draw_cohort", "evaluate_run",
+    "evaluate_table", "examine_machine", "explain_run", "inspect_folder", "learn_curve", "load_recipe", "open_seal",
+    "plan_data", "read_cohort", "read_logbook", "report_on", "report_run", "run", "run_ladder", "score_predictions",
     "train_run",
-]
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

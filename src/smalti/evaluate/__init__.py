@@ -9,28 +9,8 @@ from .margins import measure_margins
 from .scores import highest_losses, score_predictions
 
 __all__ = [
-    "MARGIN",
-    "OTHER",
-    "Calibration",
-    "Choice",
-    "Difference",
-    "Growth",
-    "Pair",
-    "Reach",
-    "Scoring",
-    "Unit",
-    "average_cases",
-    "check_alike",
-    "check_margin",
-    "choose_unit",
-    "compare_pairs",
-    "correct_choice",
-    "forecast_growth",
-    "foresee_reach",
-    "foresee_score",
-    "highest_losses",
-    "measure_calibration",
-    "measure_margins",
-    "score_predictions",
+    "MARGIN", "OTHER", "Calibration", "Choice", "Difference", "Growth", "Pair", "Reach", "Scoring", "Unit",
+    "average_cases", "check_alike", "check_margin", "choose_unit", "compare_pairs", "correct_choice", "forecast_growth",
+    "foresee_reach", "foresee_score", "highest_losses", "measure_calibration", "measure_margins", "score_predictions",
     "score_units",
-]
+]  # fmt: skip

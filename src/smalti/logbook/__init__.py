@@ -16,24 +16,7 @@ from .selection import (
 from .tracking import export_mlflow
 
 __all__ = [
-    "Best",
-    "Entry",
-    "Exported",
-    "Logbook",
-    "check_fields",
-    "choose_best",
-    "diff_recipes",
-    "export_mlflow",
-    "export_tensorboard",
-    "filter_entries",
-    "find_bests",
-    "read_entry",
-    "read_field",
-    "read_logbook",
-    "resolve_run",
-    "say_value",
-    "set_best",
-    "settle_bests",
-    "sort_entries",
-    "tabulate_entries",
-]
+    "Best", "Entry", "Exported", "Logbook", "check_fields", "choose_best", "diff_recipes", "export_mlflow",
+    "export_tensorboard", "filter_entries", "find_bests", "read_entry", "read_field", "read_logbook", "resolve_run",
+    "say_value", "set_best", "settle_bests", "sort_entries", "tabulate_entries",
+]  # fmt: skip

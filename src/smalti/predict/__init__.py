@@ -8,25 +8,8 @@ from .submission import average_scores, calibrate_scores, check_submission, fill
 from .thresholds import DECISIONS
 
 __all__ = [
-    "CALIBRATIONS",
-    "DECISIONS",
-    "ENSEMBLES",
-    "PARTIAL",
-    "Combined",
-    "Member",
-    "Rule",
-    "average_scores",
-    "calibrate_scores",
-    "check_submission",
-    "combine_members",
-    "fill_form",
-    "find_unreadable",
-    "fit_rule",
-    "make_design",
-    "predict_given",
-    "predict_outer",
-    "predict_unlabelled",
-    "settle_tables",
-    "write_predictions",
+    "CALIBRATIONS", "DECISIONS", "ENSEMBLES", "PARTIAL", "Combined", "Member", "Rule", "average_scores",
+    "calibrate_scores", "check_submission", "combine_members", "fill_form", "find_unreadable", "fit_rule",
+    "make_design", "predict_given", "predict_outer", "predict_unlabelled", "settle_tables", "write_predictions",
     "write_submission",
-]
+]  # fmt: skip

@@ -14,17 +14,6 @@ from .page import (
 from .sections.looked import say_trust
 
 __all__ = [
-    "Legend",
-    "SheetRow",
-    "TileCard",
-    "draw_overlay",
-    "draw_sheet",
-    "say_trust",
-    "write_article",
-    "write_audit_report",
-    "write_ladder_report",
-    "write_learn_report",
-    "write_report",
-    "write_runs_report",
-    "write_tune_report",
-]
+    "Legend", "SheetRow", "TileCard", "draw_overlay", "draw_sheet", "say_trust", "write_article", "write_audit_report",
+    "write_ladder_report", "write_learn_report", "write_report", "write_runs_report", "write_tune_report",
+]  # fmt: skip

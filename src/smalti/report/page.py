@@ -50,10 +50,10 @@ from .sections.results import (
 )
 from .sections.rungs import (
     all_metrics_section,
-    climb_section,
     failures_section,
     ladder_method_section,
     notes_section,
+    rungs_section,
     settings_section,
     steps_section,
 )
@@ -88,7 +88,7 @@ SECTIONS: tuple[Callable[[RunRecord], Section], ...] = (
     environment_section,
 )
 LADDER_SECTIONS: tuple[Callable[[Subject], Section], ...] = (
-    climb_section,
+    rungs_section,
     steps_section,
     failures_section,
     notes_section,

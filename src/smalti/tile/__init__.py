@@ -7,13 +7,6 @@ from .shape import SHAPE_NAMES
 from .store import TileStore, build_store
 
 __all__ = [
-    "SHAPE_NAMES",
-    "TileStore",
-    "build_store",
-    "make_grid",
-    "measure_coverage",
-    "note_sizes",
-    "read_sample",
-    "select_tiles",
-    "settle_field",
-]
+    "SHAPE_NAMES", "TileStore", "build_store", "make_grid", "measure_coverage", "note_sizes", "read_sample",
+    "select_tiles", "settle_field",
+]  # fmt: skip

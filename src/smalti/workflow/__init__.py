@@ -18,29 +18,8 @@ from .stages import Result, evaluate_run, evaluate_table, reopen, report_run, ru
 from .unsealing import open_seal
 
 __all__ = [
-    "RUNS",
-    "SILENT",
-    "Ground",
-    "Listener",
-    "Result",
-    "compare_sources",
-    "describe_explanation",
-    "describe_forecast",
-    "evaluate_run",
-    "evaluate_table",
-    "explain_run",
-    "find_decisions",
-    "inspect_ground",
-    "open_seal",
-    "plan_data",
-    "predict",
-    "prepare",
-    "reopen",
-    "report_audit",
-    "report_on",
-    "report_run",
-    "restrict_decisions",
-    "run",
-    "run_on",
+    "RUNS", "SILENT", "Ground", "Listener", "Result", "compare_sources", "describe_explanation", "describe_forecast",
+    "evaluate_run", "evaluate_table", "explain_run", "find_decisions", "inspect_ground", "open_seal", "plan_data",
+    "predict", "prepare", "reopen", "report_audit", "report_on", "report_run", "restrict_decisions", "run", "run_on",
     "train_run",
-]
+]  # fmt: skip

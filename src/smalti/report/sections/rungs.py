@@ -55,7 +55,7 @@ def explain_pairs(subject: Subject) -> str:
     return PAIR_TEXT.format(alpha=subject.alpha, equal=equal)
 
 
-def climb_section(subject: Subject) -> Section:
+def rungs_section(subject: Subject) -> Section:
     """The answer in plain words, and the picture."""
     blocks: list[Block] = [Paragraph(" ".join(say_ladder(subject)), "lead")]
     if any(t.score for t in subject.candidates):
