@@ -99,6 +99,16 @@ POINTS = "embeddings"  # of whole images, for the audit
 
 AUDIT_SUFFIX = ".audit"  # folder of the audit of a data folder, beside the runs
 
+# A store of tiles in the cache.
+TILES_PREFIX = "tiles-"  # of its folder, before its key
+TILE_STORE = "store.json"
+TILE_INDEX = "index.npz"
+TILE_PIXELS = "tiles.u8"
+TILE_MASKS = "masks.u1"
+TILE_RASTERS = "rasters.u8"
+MASK_SHAPES = "shapes.npz"  # of whole masks
+STAINED_PIXELS = "stained.u8"
+
 
 def name_prediction(table: str) -> str:
     """Return the path of a prediction table, such as ``out_of_fold``."""
@@ -128,3 +138,8 @@ def name_policy(split: str) -> str:
 def name_dynamics(split: str) -> str:
     """Return the path of the training dynamics of a fold; there is no file where nothing was watched."""
     return f"{FOLD_TABLES}/dynamics-{split}.npz"
+
+
+def name_stain_frames(method: str) -> str:
+    """Return the file of a store of tiles with the stain frames by one method."""
+    return f"stain-{method}.npz"

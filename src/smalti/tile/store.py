@@ -27,21 +27,24 @@ from numpy.typing import NDArray
 
 from .. import images, recipe, records, store
 from ..errors import DataError, RunError
-from ..records.layout import HASHES
+from ..records.layout import (
+    HASHES,
+    MASK_SHAPES,
+    STAINED_PIXELS,
+    TILE_INDEX,
+    TILE_MASKS,
+    TILE_PIXELS,
+    TILE_RASTERS,
+    TILE_STORE,
+    TILES_PREFIX,
+    name_stain_frames,
+)
 from ..tissue.stainable import Staining, measure_frame
 from ..types import Cohort, Sample
 from .cut import Bag, bound_bag, cut_bag, cut_pieces
 from .exchange import exchange_masks
 from .shape import OUTLINE_PX, SHAPE_NAMES
 
-TILES_NAME = "tiles.u8"
-MASKS_NAME = "masks.u1"
-RASTERS_NAME = "rasters.u8"
-SHAPES_NAME = "shapes.npz"
-INDEX_NAME = "index.npz"
-STAINED_NAME = "stained.u8"
-ABOUT_NAME = "store.json"
-PREFIX = "tiles-"  # of a store's folder, before its key
 WORKERS = 2
 LOOK_AHEAD = 4  # bags cut but not yet written; bounds memory when the disk is slower than the cutting
 PIECE_BYTES = 64_000_000  # larger bags are cut and written in pieces
@@ -125,9 +128,9 @@ class TileStore:
         Raises:
             RunError: the store is damaged.
         """
-        path = self.folder / f"stain-{method}.npz"
+        path = self.folder / name_stain_frames(method)
         if not path.is_file():
-            pixels = np.fromfile(self.folder / STAINED_NAME, dtype=np.uint8).reshape(-1, CHANNELS)
+            pixels = np.fromfile(self.folder / STAINED_PIXELS, dtype=np.uint8).reshape(-1, CHANNELS)
             found = [measure_frame(part, method) for part in np.split(pixels, self.stained[1:-1])]
             frames, kinds = zip(*found, strict=True)
             store.write_arrays(path, {"frames": np.stack(frames), "kind": np.array(kinds, dtype=np.uint8)})
@@ -148,7 +151,7 @@ class TileStore:
         Raises:
             IndexError: a row outside the store.
         """
-        tiles = self._read(TILES_NAME, rows).reshape(-1, self.tile_px, self.tile_px, CHANNELS)
+        tiles = self._read(TILE_PIXELS, rows).reshape(-1, self.tile_px, self.tile_px, CHANNELS)
         if not masked:
             return tiles
         return np.concatenate([tiles, 255 * self.read_masks(rows)[..., None]], axis=3)
@@ -156,16 +159,16 @@ class TileStore:
     def read_masks(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return the mask (or tissue) in tiles, (n, tile_px, tile_px) of 0 and 1."""
         pixels = self.tile_px * self.tile_px
-        bits = np.unpackbits(self._read(MASKS_NAME, rows), axis=1, count=pixels)
+        bits = np.unpackbits(self._read(TILE_MASKS, rows), axis=1, count=pixels)
         return bits.reshape(-1, self.tile_px, self.tile_px)
 
     def read_rasters(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return the same shrunk, (n, `RASTER_PX`, `RASTER_PX`): coverage of each cell, 0 to 255."""
-        return self._read(RASTERS_NAME, rows).reshape(-1, RASTER_PX, RASTER_PX)
+        return self._read(TILE_RASTERS, rows).reshape(-1, RASTER_PX, RASTER_PX)
 
     def read_shapes(self) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """Return the whole mask of each image, (images, S, S) 0 to 255, and its `SHAPE_NAMES`, (images, K)."""
-        arrays = store.read_arrays(self.folder / SHAPES_NAME, ("outlines", "shapes"))
+        arrays = store.read_arrays(self.folder / MASK_SHAPES, ("outlines", "shapes"))
         return arrays["outlines"], arrays["shapes"]
 
     def _read(self, name: str, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -196,7 +199,7 @@ class TileStore:
     def _row_bytes(self) -> dict[str, int]:
         """Return bytes of a row of each file that has one a tile."""
         pixels = self.tile_px * self.tile_px
-        return {TILES_NAME: pixels * CHANNELS, MASKS_NAME: -(-pixels // 8), RASTERS_NAME: RASTER_PX * RASTER_PX}
+        return {TILE_PIXELS: pixels * CHANNELS, TILE_MASKS: -(-pixels // 8), TILE_RASTERS: RASTER_PX * RASTER_PX}
 
 
 def build_store(
@@ -243,7 +246,7 @@ def build_store(
             memo.unlink(missing_ok=True)  # where the file system gave a changed file its old stamp, the memo is wrong
             raise
 
-    return open_store(store.build_once(cache / f"{PREFIX}{key}", build))
+    return open_store(store.build_once(cache / f"{TILES_PREFIX}{key}", build))
 
 
 def open_store(folder: Path) -> TileStore:
@@ -253,16 +256,16 @@ def open_store(folder: Path) -> TileStore:
         RunError: no store there, or it is damaged.
     """
     with store.reading(folder, fix="delete it and run again"):
-        about = store.read_json(folder / ABOUT_NAME, "tile_px", "images")
+        about = store.read_json(folder / TILE_STORE, "tile_px", "images")
         tiles = TileStore(
-            key=folder.name.removeprefix(PREFIX),
+            key=folder.name.removeprefix(TILES_PREFIX),
             folder=folder,
             tile_px=int(about["tile_px"]),
             images=tuple(about["images"]),
-            **store.read_arrays(folder / INDEX_NAME, ("starts", "stained", *INDEX_COLUMNS)),
+            **store.read_arrays(folder / TILE_INDEX, ("starts", "stained", *INDEX_COLUMNS)),
         )
         wholes = {name: len(tiles) * size for name, size in tiles._row_bytes.items()}
-        wholes[STAINED_NAME] = int(tiles.stained[-1]) * CHANNELS
+        wholes[STAINED_PIXELS] = int(tiles.stained[-1]) * CHANNELS
         sizes = {name: (folder / name).stat().st_size for name in wholes}
     for name, wanted in wholes.items():
         found = sizes[name]
@@ -307,7 +310,7 @@ def _write_store(
     columns: dict[str, list[NDArray[np.generic]]] = {name: [] for name in INDEX_COLUMNS}
     outlines = np.empty((len(samples), OUTLINE_PX, OUTLINE_PX), dtype=np.uint8)
     shapes = np.empty((len(samples), len(SHAPE_NAMES)), dtype=np.float32)
-    names = (TILES_NAME, MASKS_NAME, RASTERS_NAME, STAINED_NAME)
+    names = (TILE_PIXELS, TILE_MASKS, TILE_RASTERS, STAINED_PIXELS)
     with ExitStack() as stack:
         files = [stack.enter_context((folder / name).open("wb")) for name in names]
         for i, pieces in enumerate(_cut_ahead(samples, tile, tile_px=tile_px, hashes=hashes)):
@@ -327,10 +330,10 @@ def _write_store(
                 progress(i + 1, len(samples))
     index = {name: np.concatenate(column) for name, column in columns.items()}
     starts = {"starts": np.cumsum(counts), "stained": np.cumsum(stained)}
-    np.savez(folder / INDEX_NAME, **starts, **index)  # type: ignore[arg-type]  # no key is allow_pickle
-    np.savez(folder / SHAPES_NAME, outlines=outlines, shapes=shapes)
+    np.savez(folder / TILE_INDEX, **starts, **index)  # type: ignore[arg-type]  # no key is allow_pickle
+    np.savez(folder / MASK_SHAPES, outlines=outlines, shapes=shapes)
     about = {"knobs": _name_knobs(tile, tile_px), "tile_px": tile_px, "images": [s.image for s in samples]}
-    store.write_json(folder / ABOUT_NAME, about)
+    store.write_json(folder / TILE_STORE, about)
 
 
 def _cut_ahead(
