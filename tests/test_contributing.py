@@ -56,6 +56,20 @@ TRIED = {
         assert answer.exit_code == 0, answer.output
         assert "images in" in answer.output
     """,
+    "record": """
+        from smalti.errors import RunError
+
+        made = Scanner(name="A", mpp=float("nan"))
+        made.write(DATA)
+        assert Scanner.read(DATA) == Scanner(name="A", mpp=None)
+        (DATA / SCANNER).write_text("{")
+        try:
+            Scanner.read(DATA)
+        except RunError as error:
+            assert SCANNER in str(error)
+        else:
+            raise AssertionError("a damaged record was read")
+    """,
 }
 
 
