@@ -39,13 +39,13 @@ from smalti.audit import (
 from smalti.audit.checks.registered import RELABEL_CHECKS, Digest
 from smalti.errors import DataError, RecipeError
 from smalti.recipe import Recipe, load_recipe
-from smalti.review import Desk
+from smalti.review import ReviewSession
 from smalti.types import score_columns
 from smalti.workflow import Ground, Result
 
 LEFT_OUT = 0.2
 
-Way = Callable[[Desk, Result, Path], None]  # writes decisions to the path
+Way = Callable[[ReviewSession, Result, Path], None]  # writes decisions to the path
 
 
 def main() -> None:
@@ -135,8 +135,8 @@ def go_through(ground: Ground, plan: Recipe, *, folder: Path) -> Iterator[dict[s
     for name, decide in WAYS.items():
         path = folder / f"{name.replace(' ', '-')}.csv"
         path.unlink(missing_ok=True)
-        desk = Desk(ground.whole, audit, decisions_path=path, who="bench", bound=ground.bound)
-        decide(desk, first, path)
+        session = ReviewSession(ground.whole, audit, decisions_path=path, who="bench", bound=ground.bound)
+        decide(session, first, path)
         try:
             decided = stand_on(ground, path)
         except DataError as error:
@@ -148,47 +148,47 @@ def go_through(ground: Ground, plan: Recipe, *, folder: Path) -> Iterator[dict[s
             print(f"    {name}: nothing to decide", flush=True)
 
 
-def accept_all(desk: Desk, first: Result, path: Path) -> None:
+def accept_all(session: ReviewSession, first: Result, path: Path) -> None:
     """All that a rule may accept, code by code; it may not relabel."""
-    findings = [f for card in desk.cards.values() for f in card.findings if f.images[0] == card.image]
+    findings = [f for card in session.cards.values() for f in card.findings if f.images[0] == card.image]
     for entry in CHECKS:
         try:
-            accepted = accept_proposals(findings, [entry.name], decided=desk.decided().values())
+            accepted = accept_proposals(findings, [entry.name], decided=session.decided().values())
         except RecipeError:
             assert entry.name in RELABEL_CHECKS
             continue
         append_decisions(path, accepted)
 
 
-def relabel_suspects(desk: Desk, first: Result, path: Path) -> None:
+def relabel_suspects(session: ReviewSession, first: Result, path: Path) -> None:
     """As a person who believes every suspect."""
     for finding in read_findings(first.path / "suspects.json").findings:
-        desk.record([finding.images[0]], "relabel", label=finding.evidence["label"], finding=finding.code,
+        session.record([finding.images[0]], "relabel", label=finding.evidence["label"], finding=finding.code,
                     entry=finding.images[0])  # fmt: skip
 
 
-def exclude_suspects(desk: Desk, first: Result, path: Path) -> None:
+def exclude_suspects(session: ReviewSession, first: Result, path: Path) -> None:
     """As a person who leaves out every suspect."""
     images = [image for finding in read_findings(first.path / "suspects.json").findings for image in finding.images]
-    desk.record(images, "exclude", entry="suspects")
+    session.record(images, "exclude", entry="suspects")
 
 
-def exclude_losses(desk: Desk, first: Result, path: Path) -> None:
+def exclude_losses(session: ReviewSession, first: Result, path: Path) -> None:
     """The images that the networks found least likely, for no finding."""
     table, _ = read_scores(first)
     worst = table.sort_values("own").index[: int(LEFT_OUT * len(table))]
-    desk.record(list(worst), "exclude", entry="losses", finding="blank")
+    session.record(list(worst), "exclude", entry="losses", finding="blank")
 
 
-def relabel_all(desk: Desk, first: Result, path: Path) -> None:
+def relabel_all(session: ReviewSession, first: Result, path: Path) -> None:
     """Every case that the networks see in another class, for no finding; images where labels are theirs."""
     table, classes = read_scores(first)
-    unit = table["case"] if desk.bound else table.index.to_series()
+    unit = table["case"] if session.bound else table.index.to_series()
     said = table.groupby(unit)[score_columns(classes)].mean().idxmax(axis=1).str.removeprefix("score_")
     other = said[unit].set_axis(unit.index)
     other = other[other != table["label"]]
     for label, images in other.groupby(other):
-        desk.record(list(images.index), "relabel", label=str(label), entry=str(label), finding="blank")
+        session.record(list(images.index), "relabel", label=str(label), entry=str(label), finding="blank")
 
 
 WAYS: dict[str, Way] = {

@@ -72,7 +72,7 @@ def main(data: Path = Path("demo-data"), runs: Path = Path("runs"), folder: Path
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
         ladder = Path(temporary) / "pictures.yaml"
         ladder.write_text(LADDER, encoding="utf-8")
-        climbed, _ = smalti.climb_ladder(data, str(ladder), runs=runs)
+        climbed, _ = smalti.run_ladder(data, str(ladder), runs=runs)
         folder.mkdir(parents=True, exist_ok=True)
         with Chromium(Path(temporary) / "profile") as browser:
             report = browser.open((run / "report.html").resolve().as_uri(), width=1000, height=760)

@@ -177,6 +177,16 @@ def test_only_runs_on_this_data_that_have_learned_before_count(tmp_path: Path) -
     assert begin(runs, "cases", stand(root, decide("i2")), started="2026-01-03", data="cases").first == "first"
 
 
+def test_a_run_of_an_earlier_version_had_its_say_too(tmp_path: Path) -> None:
+    root, runs = tmp_path / "data", tmp_path / "runs"
+    begin(runs, "old", stand(tmp_path / "elsewhere"), started="2026-01-02")
+    (runs / "old" / "influence.json").unlink()
+    old = {"identity": {"data": "hash"}, "started": "2026-01-02"}  # no version, no training
+    (runs / "old" / "environment.json").write_text(json.dumps(old), encoding="utf-8")
+    found = begin(runs, "new", stand(root, decide("i1")), started="2026-01-03")
+    assert (found.first, list_found(found)) == ("old", [("i1", "exclude", "run", True)])
+
+
 def test_a_part_of_the_data_and_more_of_it_are_the_same_data(tmp_path: Path) -> None:
     """Only bytes count: another folder, another hash of the data, fewer or more images."""
     runs, some = tmp_path / "runs", [f"i{k}" for k in range(8)]

@@ -102,7 +102,15 @@ def test_a_number_that_is_none_is_none_in_memory_and_null_on_disk(tmp_path: Path
     assert json.loads(interval.model_dump_json()) == {"value": None, "low": 0.0, "high": 1.0}
 
 
+def test_no_stage_is_logged_in_a_folder_that_is_no_run(tmp_path: Path) -> None:
+    (tmp_path / layout.CASES).write_text("sample_index,case\n", encoding="utf-8")  # a data folder has such a file too
+    with pytest.raises(RunError, match=r"no run folder at .*Fix"), log_stage(tmp_path, "report"):
+        pass
+    assert not (tmp_path / layout.EVENTS).exists()
+
+
 def test_states_of_stages_are_values(tmp_path: Path) -> None:
+    (tmp_path / layout.RECIPE).touch()
     with log_stage(tmp_path, "tile"):
         log_event(tmp_path, "said", member="a", text="train failed")
     with pytest.raises(ValueError, match="no"), log_stage(tmp_path, "train"):

@@ -357,3 +357,13 @@ def test_a_start_that_was_cut_short_can_be_started_again(tmp_path: Path, monkeyp
     (tmp_path / "r" / ".recipe.yaml.x1").touch()  # what a kill without any clean-up leaves
     run = records.open_run(tmp_path / "r", recipe=load_recipe(), identity=IDENTITY)
     assert load_recipe(run.recipe_path) == load_recipe()
+
+
+def test_a_table_of_cases_must_hold_the_images_of_the_folds(tmp_path: Path) -> None:
+    run = records.RunFolder(tmp_path)
+    assert run.read_cases() is None
+    store.write_table(tmp_path / "cases.csv", pd.DataFrame({"image": ["a", "b"], "case": ["x", "x"]}))
+    assert run.read_cases() == {"a": "x", "b": "x"}
+    store.write_table(tmp_path / "folds.csv", pd.DataFrame({"image": ["a", "b", "c"]}))
+    with pytest.raises(RunError, match=r"cases.csv lacks 1 images that .*folds.csv names, such as c. Fix: "):
+        run.read_cases()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import tokenize
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -26,6 +27,11 @@ COLUMNS = (
 )  # fmt: skip
 SHORT = {"low": f"{HEADLINE}_low", "high": f"{HEADLINE}_high"}  # of the interval of the headline metric
 ABSENT = "(not in this recipe)"
+# What Python and pandas say of a condition that is none.
+MISUNDERSTOOD = (
+    SyntaxError, ValueError, TypeError, AttributeError, KeyError, NotImplementedError, ArithmeticError,
+    tokenize.TokenError, re.error,
+)  # fmt: skip
 EXAMPLE = "\"macro_f1 > 0.5 and model.backbone == 'resnet18'\""
 
 
@@ -39,9 +45,12 @@ def filter_entries(entries: Sequence[Entry], conditions: Iterable[str]) -> tuple
     Raises:
         RecipeError: with everything that is wrong with the conditions; unknown fields name the nearest.
     """
+    if not entries:
+        return ()
     fields = list_fields(entries)
     cells = {name: [_plain(read_field(entry, name)) for entry in entries] for name in fields}
     table = pd.DataFrame(cells, index=range(len(entries)))
+    table["trustworthy"] = [cell is True for cell in cells["trustworthy"]]  # a run without a score is not
     dotted = "|".join(re.escape(name) for name in sorted(fields, key=len, reverse=True) if "." in name)
     kept, problems = pd.Series(True, index=table.index), []
     for condition in conditions:
@@ -57,7 +66,7 @@ def filter_entries(entries: Sequence[Entry], conditions: Iterable[str]) -> tuple
             name = str(error).split("'")[1]
             whole = re.search(rf"\b{re.escape(name)}[\w.]*", condition)
             problems.append(_explain_unknown(whole[0] if whole else name, fields))
-        except (SyntaxError, ValueError, TypeError, AttributeError, KeyError, NotImplementedError) as error:
+        except MISUNDERSTOOD as error:
             problems.append(
                 f"condition '{condition}' was not understood: {error}. Fix: an expression of pandas on columns, "
                 f"metrics and knobs, for example {EXAMPLE}; columns: {', '.join(COLUMNS)}"

@@ -45,6 +45,7 @@ class Environment(Machine, Record):
     FILE: ClassVar[str] = ENVIRONMENT
     VERSION: ClassVar[int | None] = 1
     FIX: ClassVar[str] = "give this run another --name, or delete the folder"
+    OLD: ClassVar[str] = "make the run again with 'smalti run', under another --name"
 
     identity: dict[str, str]
     training: str

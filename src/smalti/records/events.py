@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ..errors import RunError
 from ..store import now_text
-from .layout import EVENTS
+from .layout import ENVIRONMENT, EVENTS, OUT_OF_FOLD, RECIPE
 
 State = Literal["begins", "done", "failed"]
 
@@ -54,7 +54,7 @@ def log_stage(folder: Path, stage: str) -> Iterator[None]:
     Raises:
         RunError: there is no run folder.
     """
-    if not folder.is_dir():
+    if not any((folder / name).is_file() for name in (ENVIRONMENT, RECIPE, OUT_OF_FOLD)):
         raise RunError(f"no run folder at {folder}. Fix: give the path that 'smalti run' printed")
     started = time.monotonic()
     log_event(folder, f"{stage} begins", stage=stage, state="begins")

@@ -85,7 +85,9 @@ class Record(Part):
         with reading(path, fix=cls.FIX):
             text = path.read_text(encoding="utf-8")
             if cls.VERSION is not None:
-                content = dict(json.loads(text))
+                content = json.loads(text)
+                if not isinstance(content, dict):
+                    raise TypeError("it holds no object")
                 if (found := content.pop("version", None)) != cls.VERSION:
                     raise RunError(
                         f"{path} was written by another version of smalti (version {found} of the file; this is "

@@ -84,13 +84,21 @@ class RunFolder:
         """Read image -> the case that the data names; None where there is no answer by case.
 
         Raises:
-            RunError: the table is damaged.
+            RunError: the table is damaged, or lacks images of the folds.
         """
         path = self.path / CASES
         if not path.is_file():
             return None
         table = read_table(path, "image", "case")
-        return dict(zip(table["image"], table["case"], strict=True))
+        cases = dict(zip(table["image"], table["case"], strict=True))
+        folds = self.path / FOLDS
+        lacking = set(read_table(folds, "image")["image"]) - cases.keys() if folds.is_file() else set()
+        if lacking:
+            raise RunError(
+                f"{path} lacks {len(lacking)} images that {folds} names, such as {min(lacking)}",
+                fix="bring it back, or run the same command again under another --name",
+            )
+        return cases
 
     def read_out_of_fold(self) -> pd.DataFrame:
         """The out-of-fold predictions; where the folds are known, those of every image of every seed.

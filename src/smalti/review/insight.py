@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..audit import read_findings
 from ..errors import RunError
-from ..records import Trace, Traces
+from ..records import Environment, Trace, Traces
 from ..records.layout import FOLDS, HEATMAP, HEATMAPS, SUSPECTS, TRACES, name_heatmap
 from ..store import read_table, reading
 from ..types import Finding
@@ -45,8 +45,9 @@ def read_insight(run: Path, *, images: Collection[str]) -> Insight:
         images: names of the data folder that is looked at.
 
     Raises:
-        RunError: the folder has neither traces nor folds, is damaged, or is about other images.
+        RunError: the folder has neither traces nor folds, is damaged or of another version, or is about other images.
     """
+    Environment.find(run)  # its version is that of the run
     traces = {} if (known := Traces.find(run)) is None else {trace.image: trace for trace in known.images}
     folds = _read_folds(run / FOLDS) if (run / FOLDS).is_file() else {}
     if not traces and not folds:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import RunError
-from ...records import CohortRecord, Dynamics, Embeddings, RunFolder
+from ...records import CohortRecord, Dynamics, Embeddings, Environment, RunFolder
 from ...records.layout import DYNAMICS, EMBEDDINGS, OUT_OF_FOLD
 from ...types import score_columns
 from .neighbours import Neighbours, find_neighbours, regress_labels
@@ -112,8 +112,9 @@ def read_evidence(run: Path) -> Evidence:
     """Read what a run folder knows of its labelled images; what it lacks is None.
 
     Raises:
-        RunError: there are no out-of-fold predictions, or a file is damaged.
+        RunError: there are no out-of-fold predictions, a file is damaged, or the run is of another version.
     """
+    Environment.find(run)  # its version is that of the run
     cohort, table = CohortRecord.read(run), RunFolder(run).read_out_of_fold()
     classes = cohort.classes
     if absent := [name for name in score_columns(classes) if name not in table]:

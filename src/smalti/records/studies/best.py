@@ -33,7 +33,9 @@ class BestRuns(Record):
 
     FILE: ClassVar[str] = BEST
     VERSION: ClassVar[int | None] = 1
-    FIX: ClassVar[str] = "delete it; 'smalti logbook' writes it again, and a choice by hand is made again with --best"
+    FIX: ClassVar[str] = (
+        "delete it; 'smalti logbook' writes it again, a choice by hand is made again with 'smalti logbook best RUN'"
+    )
     OLD: ClassVar[str] = FIX
 
     bests: dict[str, BestRun]

@@ -10,8 +10,8 @@ audit, which sees pixels alone, proposes them again and none of its proposals of
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
 
 from ...audit import LABEL_CHECKS
 from ...audit.checks.registered import RELABEL_CHECKS
@@ -20,18 +20,17 @@ from ...errors import RunError
 from ...records import (
     OTHER,
     AsGiven,
-    CohortRecord,
     Effects,
     Environment,
     Influence,
     Influenced,
-    Record,
     RunFolder,
     Scores,
     Source,
     UnitScores,
 )
 from ...records.layout import (
+    COHORT,
     ENVIRONMENT,
     HEATMAPS,
     MEMBER_RUNS,
@@ -42,10 +41,9 @@ from ...records.layout import (
     SUSPECTS,
     TRACES,
 )
+from ...store import read_json
 from ...types import Decision
 from ..prepare.ground import Ground
-
-R = TypeVar("R", bound=Record)
 
 ACTING = ("exclude", "relabel", "repair")
 
@@ -156,23 +154,27 @@ def _list_earlier(
         inside = other.resolve() in (run_folder.path.resolve(), *run_folder.path.resolve().parents)
         if inside or not _has_learned(other):
             continue
-        environment, cohort = _read_other(Environment, other), _read_other(CohortRecord, other)
-        same = cohort is not None and cohort.root == root
-        same = same or (environment is not None and environment.identity.get("data") == data)
+        # A run of an earlier version had its say too, so that these files are read whatever their version.
+        began, cohort = _read_content(other / ENVIRONMENT), _read_content(other / COHORT)
+        identity = began.get("identity")
+        same = cohort.get("root") == root or (isinstance(identity, dict) and identity.get("data") == data)
         # Where its record is gone nothing was known, so that every decision counts as made after it.
-        influence = _read_other(Influence, other) or Influence()
-        started = "" if environment is None else environment.started
+        try:
+            influence = Influence.read(other)
+        except RunError:
+            influence = Influence()
+        started = str(began.get("started", ""))
         if started <= own and (same or not influence.contents.isdisjoint(contents)):
             found.append((started, other.name, influence))
     return [(name, influence) for _, name, influence in sorted(found, key=lambda one: one[:2])]
 
 
-def _read_other(kind: type[R], run: Path) -> R | None:
-    """Read a record of another run; None where it is missing or damaged, which is the logbook's to tell."""
-    try:
-        return kind.read(run)
-    except RunError:
-        return None
+def _read_content(path: Path) -> dict[str, object]:
+    """Read a JSON object of another run; empty where it is missing or damaged, which is the logbook's to tell."""
+    with suppress(RunError):
+        content = read_json(path)
+        return content if isinstance(content, dict) else {}
+    return {}
 
 
 def _has_learned(run: Path) -> bool:

@@ -10,7 +10,7 @@ import pandas as pd
 from ...errors import RunError
 from ...evaluate import average_cases, choose_unit
 from ...recipe import Recipe
-from ...records import CohortRecord, RunFolder, Scoring, Unit
+from ...records import CohortRecord, Environment, RunFolder, Scoring, Unit
 from ...records.layout import BY_CASE, CASES, OUT_OF_FOLD, TEST, TEST_BY_CASE
 from ...store import read_table, write_table
 from ...types import PREDICTION_COLUMNS, Form
@@ -52,8 +52,9 @@ def read_unit(run: Path) -> tuple[Scoring, dict[str, str] | None]:
     """Read what the scores of a run count, and image -> named case where there are answers by case.
 
     Raises:
-        RunError: a record is missing or damaged.
+        RunError: a record is missing or damaged, or the run is of another version.
     """
+    Environment.find(run)  # its version is that of the run
     scoring = CohortRecord.read(run).scoring
     if not scoring.by_case:
         return scoring, None
