@@ -35,8 +35,7 @@ def test_glas_benign_malignant_reaches_what_frozen_features_can(tmp_path: Path) 
     assert (result.scores.n_images, result.scores.n_cases) == (85, 7)
     assert not result.scores.interval.trustworthy  # seven patients
     assert (result.path / "report.html").is_file()
-    findings = read_findings(result.path / "findings.json").findings
-    assert {f.code for f in findings} == {"integrity"}  # doubts of reading, and no false alarm
+    assert not read_findings(result.path / "findings.json").findings  # no false alarm
 
 
 def test_one_label_a_patient_is_answered_by_patient(tmp_path: Path) -> None:
