@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from scipy import ndimage
 from skimage import measure as skimage_measure
 from skimage import morphology
 
@@ -22,7 +23,7 @@ from smalti.samples.augment import apply_transform, identity_transform, turn_til
 from smalti.tile import SHAPE_NAMES, TileStore, build_store
 from smalti.tile.cut import BLUR_FRAC, find_pale
 from smalti.tile.exchange import exchange_masks
-from smalti.tile.shape import describe_mask, draw_outline, find_components
+from smalti.tile.shape import describe_mask, draw_outline, find_components, measure_distances
 from smalti.train.maskfeatures import turn_squares
 from smalti.types import Cohort, Sample
 
@@ -317,3 +318,15 @@ def test_masks_turn_as_their_tiles_do() -> None:
     coloured = apply_transform(tiles, replace(transform, offset=np.full((1, 3), 0.2, np.float32)))
     np.testing.assert_array_equal(coloured[..., 3], turned[..., 3])
     np.testing.assert_array_equal(coloured[..., :3], np.clip(turned[..., :3].astype(int) + 51, 0, 255))
+
+
+def test_distances_are_those_of_scipy_wherever_a_mask_lies_in_memory() -> None:
+    rng = np.random.default_rng(4)
+    blobs = cv2.GaussianBlur(rng.random((150, 230)), (0, 0), 9)
+    mask = (blobs > np.median(blobs)).astype(np.uint8)
+    wanted = ndimage.distance_transform_edt(mask)
+    for offset in range(8):
+        room = np.zeros(mask.size + 64, np.uint8)
+        moved = room[offset : offset + mask.size].reshape(mask.shape)
+        moved[:] = mask
+        np.testing.assert_allclose(measure_distances(moved), wanted, rtol=1e-12)

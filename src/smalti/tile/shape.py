@@ -109,9 +109,9 @@ def describe_mask(mask: Map, size_px: tuple[int, int], *, given: bool) -> NDArra
         holes = max(0.0, 1 - float(sizes.sum() / measured[:, 3].sum()))
         largest, spread = float(sizes.max() / sizes.sum()), float(np.log(sizes).std())
         numbers += [float(np.log(len(sizes))), largest, spread, solidity, eccentricity, compactness, holes]
-        inside = cv2.distanceTransform(work, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        inside = measure_distances(work)
         edge = (inside > 0) & (inside <= 1)
-        away = cv2.distanceTransform((~edge).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        away = measure_distances((~edge).astype(np.uint8))
         areas = [np.count_nonzero(away <= radius) for radius in RADII_PX]
         slope = np.polyfit(np.log([2 * r + 1 for r in RADII_PX]), np.log(areas), 1)[0]  # a line of pixels is 1 wide
         numbers += [float(np.log1p(edge.sum() / side)), 2 - float(slope), float(inside[inside > 0].mean()) / side]
@@ -123,6 +123,15 @@ def describe_mask(mask: Map, size_px: tuple[int, int], *, given: bool) -> NDArra
         nearest = KDTree(centers).query(centers, k=2)[0][:, 1]
     numbers += [float(nearest.mean()) / side, float(nearest.std() / max(nearest.mean(), 1e-9))]
     return np.array(numbers, dtype=np.float32)
+
+
+def measure_distances(mask: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return the distance of each pixel of a mask (H, W) to the nearest 0, in pixels, the same in every run.
+
+    OpenCV's last digits depend on where the memory lies; the squares of these distances are whole numbers.
+    """
+    found = np.asarray(cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE), dtype=np.float64)
+    return np.asarray(np.sqrt(np.rint(found**2)))
 
 
 def _measure_outline(part: Map) -> tuple[float, float, float, float]:
