@@ -1,4 +1,4 @@
-"""Where a project is: its data folder and the folder of its runs."""
+"""Where the runs of a project are kept; the command line names it without loading a library."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def score_predictions(
         out_of_fold: columns ``image, case, fold, seed, label, score_<class>...``; ``case`` (each image its own),
             ``fold`` and ``seed`` (0) may be missing.
         classes: class names in score order.
-        inner: the predictions that chose the epochs, same columns; gives the optimism.
+        inner: the predictions of the inner images, which made every choice; same columns; gives the optimism.
         confidence: confidence of the intervals.
 
     Raises:

@@ -129,7 +129,7 @@ class UnitScores(Part):
         n_units: what was scored.
         n_cases: what must not be parted.
         confusion: (C, C) counts of given (row) and predicted class, mean over seeds.
-        inner: metric -> value on the images that chose the epochs; None where there are none.
+        inner: metric -> value on the inner images, which made every choice; None where there are none.
         optimism: macro-F1 on these, less that on outer images.
     """
 

@@ -81,8 +81,8 @@ def headline_section(record: RunRecord) -> Section:
         )
         by = ", by case too" if scores.unit == "case" else ""
         text = (
-            f"On the inner images that chose the epochs the networks score {format_number(scores.inner[HEADLINE], 2)}"
-            f"{by}; the difference from the score above, the optimism, is {scores.optimism:+.2f}: {meaning}."
+            "On the inner images, which made every choice, the networks score "
+            f"{format_number(scores.inner[HEADLINE], 2)}{by}; the difference from the score above, the optimism, is {scores.optimism:+.2f}: {meaning}."
         )
     return Section("result", "Result", [*blocks, Paragraph(text)])
 
