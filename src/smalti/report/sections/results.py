@@ -82,7 +82,8 @@ def headline_section(record: RunRecord) -> Section:
         by = ", by case too" if scores.unit == "case" else ""
         text = (
             "On the inner images, which made every choice, the networks score "
-            f"{format_number(scores.inner[HEADLINE], 2)}{by}; the difference from the score above, the optimism, is {scores.optimism:+.2f}: {meaning}."
+            f"{format_number(scores.inner[HEADLINE], 2)}{by}; the difference from the score above, the optimism, "
+            f"is {scores.optimism:+.2f}: {meaning}."
         )
     return Section("result", "Result", [*blocks, Paragraph(text)])
 
