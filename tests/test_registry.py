@@ -62,7 +62,7 @@ def check_stain(estimate: Any) -> None:
 
 
 def check_description(description: Any) -> None:
-    """What it measures is in tests/test_described.py; here that its numbers have names."""
+    """What it measures is in tests/models/test_described.py; here that its numbers have names."""
     assert isinstance(description, Description)
     assert len(set(description.names)) == len(description.names) > 10
 
@@ -107,7 +107,7 @@ def check_fit(fit: Any) -> None:
 
 
 def check_head(solver: Any) -> None:
-    """What it solves is in tests/test_heads.py; here that it solves at each of its strengths."""
+    """What it solves is in tests/train/test_heads.py; here that it solves at each of its strengths."""
     x = np.random.default_rng(0).normal(size=(8, 3))
     solve = solver.open_path(x, np.arange(8) % 2, np.ones(8))
     assert list(solver.strengths) == sorted(solver.strengths, reverse=True)
@@ -120,7 +120,7 @@ def check_ensemble(combine: Any) -> None:
 
 
 def check_search(search: Any) -> None:
-    """What it finds is in tests/test_policies.py; here what it asks for."""
+    """What it finds is in tests/train/test_policies.py; here what it asks for."""
     assert list(inspect.signature(search).parameters) == ["training", "inner", "operations", "seed", "progress"]
 
 

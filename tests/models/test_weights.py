@@ -31,7 +31,7 @@ from smalti.models import (
 )
 
 SMALL = "test_resnet"
-WEIGHTS = Path(__file__).parents[2] / "shared" / "weights"
+WEIGHTS = Path(__file__).parents[3] / "shared" / "weights"
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from smalti import images
 from smalti.errors import DataError, MissingExtraError, Problem, SmaltiError
 
-WSI = Path(__file__).parents[2] / "shared" / "data" / "wsi"
+WSI = Path(__file__).parents[3] / "shared" / "data" / "wsi"
 H, W = 24, 36
 
 

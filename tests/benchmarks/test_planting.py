@@ -38,7 +38,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def planting(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The module, which lies among the benchmarks."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
     import planting
 
     return planting
@@ -98,7 +98,7 @@ def test_copies_are_what_their_rows_say(planting: Any, source: Path, tmp_path: P
 
 
 def test_scores_agree_with_counting_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
     from scoring import Flags, Planted, score_images, score_labels, score_pairs
 
     truth = [

@@ -109,7 +109,7 @@ def test_a_curve_of_one_form_is_known_by_it_and_goes_on_as_it(exponent: float) -
 @pytest.mark.slow
 def test_the_interval_holds_what_was_measured_with_twice_the_cases(monkeypatch: pytest.MonkeyPatch) -> None:
     """From curves up to half the cases; 9 in 10 at least, and of 12 no more than 3 are missed by luck (2 %)."""
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
     import bench_learning
     from smalti.metrics import macro_f1
 

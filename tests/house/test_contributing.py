@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+TEXT = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
 EXAMPLES = dict(re.findall(r"### Add an? (\w+)\n(?:(?!\n### ).)*?```python\n(.*?)```", TEXT, re.DOTALL))
 # What a stranger would try next with the part that an example adds.
 TRIED = {

@@ -29,7 +29,7 @@ from smalti.stats import Pool
 from smalti.types import InputSpec
 
 CLASSES = ("a", "b", "c")
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture(autouse=True)

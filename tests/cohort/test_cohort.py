@@ -13,7 +13,7 @@ from smalti.cohort.folder import clean_path
 from smalti.cohort.tables.names import Matcher, natural_key
 from smalti.types import Cohort
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
+DATA = Path(__file__).parents[3] / "shared" / "data"
 
 
 def draw_image(path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SCORES = {"finished": "2026-01-01", "metrics": {"macro_f1": {"value": 0.4567, "low": None}}, "run": "data-quick-1a2b3c"}
 WORDS = {"message": "a.png has the same mask as 2 other images", "code": "shared-mask"}
 

@@ -9,7 +9,7 @@ import pytest
 import smalti
 from smalti.audit import read_findings
 
-SHARED = Path(__file__).parents[2] / "shared"
+SHARED = Path(__file__).parents[3] / "shared"
 GLAS = SHARED / "data" / "glas-a"
 LYMPHOCYTOSIS = SHARED / "data" / "lymphocytosis-a"
 OSTEOSARCOMA = SHARED / "data" / "osteosarcoma60"

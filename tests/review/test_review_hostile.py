@@ -315,7 +315,7 @@ print("closing lines", flush=True)
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_clients_that_leave_print_nothing_and_signals_end_with_the_closing_lines(number: int, tmp_path: Path) -> None:
-    process = subprocess.Popen([sys.executable, "-c", SERVER, str(tmp_path), str(Path(__file__).parent)],
+    process = subprocess.Popen([sys.executable, "-c", SERVER, str(tmp_path), str(Path(__file__).parents[1])],
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
     assert process.stdout is not None
     url = process.stdout.readline().strip()

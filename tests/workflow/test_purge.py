@@ -359,7 +359,7 @@ def test_what_a_rule_accepts_is_held_back_from_rungs_that_do_not_name_it(challen
 @pytest.mark.usefixtures("no_pages")
 @pytest.mark.real
 def test_leaving_out_hard_real_images_flatters_but_does_not_raise_the_score(tmp_path: Path) -> None:
-    shared = Path(__file__).parents[2] / "shared"
+    shared = Path(__file__).parents[3] / "shared"
     data = shared / "data" / "glas-a"
     weights = shared / "weights" / "mobilenetv2_100.onnxzoo7_in1k_backbone" / "model.safetensors"
     for path in (data, weights):
