@@ -173,7 +173,8 @@ class LadderRunner:
                 self.said.add(text)
                 self.listener.say(f"{step.name}: {text}")
 
-        workflow.run_on(ground, recipe, runs=self.runs, name=name, listener=replace(self.listener, say=say))
+        listener = replace(self.listener, say=say)
+        workflow.run_on(ground, recipe, runs=self.runs, name=name, model=False, listener=listener)
         return name
 
     def _list_inputs(self, step: Step) -> tuple[str, ...]:

@@ -14,23 +14,12 @@ from lightning.fabric import Fabric
 from numpy.typing import NDArray
 
 from ..errors import PartError, RecipeError
-from ..models import (
-    FUSIONS,
-    MASK_WIDTH,
-    NORMS,
-    POOLERS,
-    TILE_WIDTH,
-    Backbone,
-    MaskBranch,
-    Pooler,
-    build_described,
-    is_described,
-)
+from ..models import FUSIONS, NORMS, POOLERS, Backbone, Pooler, build_described, is_described
 from ..recipe import STEPS, Finetune, Model, Phase, Recipe
 from ..records import RunFolder
 from ..registry import read_options
 from ..samples import AUGMENTATIONS, StainMaps, apply_transform
-from ..tile import SHAPE_NAMES, TileStore
+from ..tile import TileStore
 from ..tissue import STAINS
 from ..types import Cohort, Sample, Split
 from .devices import Device
@@ -80,20 +69,6 @@ class Experiment:
     stains: Mapping[str, StainMaps] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
     given: tuple[Sample, ...] = ()
-
-    def build_pooler(self) -> Pooler:
-        """Return a fresh pooler of the recipe."""
-        model = self.recipe.model
-        features = self.backbone.features + (TILE_WIDTH if model.fusion is not None else 0)
-        return POOLERS.build(model.pooler, features, len(self.cohort.classes), **read_options(model.pooler_options))
-
-    def build_branch(self, pooler: Pooler) -> MaskBranch | None:
-        """Return a fresh branch that reads the mask, for this pooler; None where the recipe has none."""
-        model, features = self.recipe.model, self.backbone.features
-        if model.fusion is None:
-            return None
-        fusion = FUSIONS.build(model.fusion, pooler.features, MASK_WIDTH, features + TILE_WIDTH)
-        return MaskBranch(features, len(SHAPE_NAMES), fusion, dropout=model.dropout)
 
     def compare_images(self) -> torch.Tensor | None:
         """Return frozen embeddings of the labelled images to compare them by, (n, D); None without a phase

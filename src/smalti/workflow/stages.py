@@ -21,6 +21,7 @@ from ..store import CACHE, read_table
 from ..types import SCORE_PREFIX
 from .decisions.belonging import find_decisions
 from .decisions.influence import tell_trust
+from .handing import hand_on
 from .listening import SILENT, Listener
 from .networks import predict, train_networks
 from .place import check_name, locate_run
@@ -131,13 +132,16 @@ def run_on(
     runs: Path,
     name: str | None = None,
     started: float | None = None,
+    model: bool = True,
     listener: Listener = SILENT,
 ) -> Result:
     """The way from an inspected data folder to the report; networks of its own, members, or other runs.
 
     ``started`` is when the run began to read, of `time.monotonic`; what a portfolio has of time counts from there.
+    With ``model`` the run folder ends with a model that can be handed on.
     """
     started = time.monotonic() if started is None else started
+    experiment: Experiment | None = None
     if plan.ensemble.members:
         run_folder = combine_runs(ground, plan, runs=runs, name=name, listener=listener)
     elif plan.portfolio.members is not None:
@@ -147,6 +151,8 @@ def run_on(
         predict(experiment, listener=listener)
         run_folder = experiment.run
     result = evaluate_run(run_folder.path)
+    if model:
+        hand_on(run_folder, experiment, runs=runs, listener=listener)
     report_run(run_folder.path)
     return result
 

@@ -35,6 +35,7 @@ from ...records.layout import EMBEDDINGS, INNER, MEMBER_RUNS, OUT_OF_FOLD, SEALE
 from ...store import CACHE, hash_text
 from ...types import Cohort
 from ..decisions.influence import record_influence, tell_trust
+from ..handing import hand_on
 from ..listening import Listener
 from ..networks import predict, train_networks
 from ..prepare.ground import Ground
@@ -157,6 +158,7 @@ def _run_member(
             name = folder.relative_to(runs).as_posix()
             experiment = train_networks(ground, member.recipe, runs=runs, name=name, listener=quiet)
             predict(experiment, listener=quiet)
+            hand_on(experiment.run, experiment, runs=runs, listener=quiet)
     except (DivergenceError, PartError, RecipeError, WeightsError) as error:  # of this member alone
         listener.say(f"{member.name} failed and is left out: {error}")
         return row.model_copy(update={"status": "failed", "reason": str(error)})
