@@ -13,15 +13,19 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 import torch
+from lightning.fabric import Fabric
 from numpy.typing import NDArray
 
 from ..errors import RunError
+from ..models import Network
 from ..recipe import Recipe
 from ..records import RunFolder
 from ..records.layout import INNER, name_fold_table, name_prediction
+from ..samples import StainMaps
 from ..store import read_table, write_table
-from ..train import Experiment, load_network, read_bags, score_bags
-from ..types import PREDICTION_COLUMNS, Sample, Split, score_columns
+from ..tile import TileStore
+from ..train import Experiment, FrozenFeatures, load_network, read_bags, score_bags
+from ..types import PREDICTION_COLUMNS, InputSpec, Sample, Split, score_columns
 from .rules import settle_tables
 
 Tell = Callable[[str, int, int], None]
@@ -116,16 +120,34 @@ def _is_whole(path: Path, samples: tuple[Sample, ...], *, classes: tuple[str, ..
 def _score(
     experiment: Experiment, split: Split, bags: NDArray[np.int64], *, tell: Callable[[int, int], None] | None
 ) -> torch.Tensor:
-    network = load_network(experiment, split)
-    views = experiment.recipe.predict.views
-    frozen = experiment.frozen.get(split.name) if experiment.recipe.train.finetune.epochs == 0 else None
+    recipe = experiment.recipe
+    return score_network(
+        load_network(experiment, split), experiment.store, bags, views=recipe.predict.views,
+        spec=experiment.backbone.spec, fabric=experiment.fabric, stains=experiment.stains.get(split.name),
+        frozen=experiment.frozen.get(split.name) if recipe.train.finetune.epochs == 0 else None, tell=tell,
+    )  # fmt: skip
+
+
+def score_network(
+    network: Network,
+    store: TileStore,
+    bags: NDArray[np.int64],
+    *,
+    views: int,
+    spec: InputSpec,
+    fabric: Fabric,
+    stains: StainMaps | None,
+    frozen: FrozenFeatures | None,
+    tell: Callable[[int, int], None] | None = None,
+) -> torch.Tensor:
+    """Return logits (n, C) of n bags of a store, the mean over ``views``.
+
+    ``frozen`` is what the backbone made of the store where it was not fine-tuned; else the tiles go through it here.
+    """
     if frozen is not None and frozen.embeddings is None:
         return read_bags(network.reader, frozen.features, bags, views=views)
     if frozen is not None and frozen.embeddings is not None:
         with torch.inference_mode():
-            logits: torch.Tensor = network.head(frozen.embeddings[:views, bags].to(experiment.fabric.device))
+            logits: torch.Tensor = network.head(frozen.embeddings[:views, bags].to(fabric.device))
         return logits.mean(dim=0).cpu()
-    return score_bags(
-        network, experiment.store, bags, spec=experiment.backbone.spec, fabric=experiment.fabric, views=views,
-        stains=experiment.stains.get(split.name), progress=tell,
-    )  # fmt: skip
+    return score_bags(network, store, bags, spec=spec, fabric=fabric, views=views, stains=stains, progress=tell)
