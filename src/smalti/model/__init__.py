@@ -1,5 +1,6 @@
 """What leaves a run: one folder with weights, rules and everything that prediction needs."""
 
+from .answering import FolderAnswers, answer_folder, average_answers, list_columns
 from .bundle import (
     export_model,
     find_obstacle,
@@ -12,6 +13,7 @@ from .bundle import (
 from .predicting import Answer, Drawn, Model, load_model, tabulate_answers
 
 __all__ = [
-    "Answer", "Drawn", "Model", "export_model", "find_obstacle", "load_model", "read_model", "read_recipes",
-    "read_weights", "tabulate_answers", "write_combination", "write_networks",
+    "Answer", "Drawn", "FolderAnswers", "Model", "answer_folder", "average_answers", "export_model", "find_obstacle",
+    "list_columns", "load_model", "read_model", "read_recipes", "read_weights", "tabulate_answers",
+    "write_combination", "write_networks",
 ]  # fmt: skip

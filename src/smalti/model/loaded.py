@@ -12,6 +12,7 @@ import numpy as np
 from lightning.fabric import Fabric
 from numpy.typing import NDArray
 from scipy.special import softmax
+from torch import nn
 
 from ..metrics import SMALLEST_PROBABILITY
 from ..models import Backbone, Network, assemble_network, fill_network, restore_backbone
@@ -36,6 +37,7 @@ class LoadedMember:
 
     Attributes:
         backbone: of its networks; None for a combination.
+        module: the backbone as it computes features; None for a combination.
         network_of: of each seed and fold.
         key: names what its frozen backbone does to tiles; equal for members that share it.
     """
@@ -44,6 +46,7 @@ class LoadedMember:
     recipe: Recipe
     fabric: Fabric
     backbone: Backbone | None
+    module: nn.Module | None
     network_of: Mapping[Key, Network]
     key: str
 
@@ -76,12 +79,13 @@ def load_members(folder: Path, record: ModelRecord, *, device: str) -> tuple[Loa
     """
     recipes = read_recipes(folder, record)
     backbones: dict[str, Backbone] = {}
+    modules: dict[str, nn.Module] = {}
     loaded = []
     for member in record.members:
         recipe = recipes[member.name]
         fabric = _make_fabric(recipe, record, device=device)
         if member.backbone is None:
-            loaded.append(LoadedMember(member, recipe, fabric, None, {}, ""))
+            loaded.append(LoadedMember(member, recipe, fabric, None, None, {}, ""))
             continue
         model = recipe.model.model_copy(update={"backbone": member.backbone.name})
         about: dict[str, Any] = member.backbone.model_dump(mode="json")
@@ -93,12 +97,13 @@ def load_members(folder: Path, record: ModelRecord, *, device: str) -> tuple[Loa
                 features=member.backbone.features, spec=member.backbone.spec,
                 weights=read_weights(folder / file) if file else None,
             )  # fmt: skip
+            modules[key] = fabric.setup_module(backbones[key].module).eval()
         networks = {}
         for row in member.networks:
             network = assemble_network(model, backbones[key], classes=len(record.classes))
             filled = fill_network(network, model, read_weights(folder / row.weights))
             networks[row.seed, row.fold] = filled.to(fabric.device)
-        loaded.append(LoadedMember(member, recipe, fabric, backbones[key], networks, key))
+        loaded.append(LoadedMember(member, recipe, fabric, backbones[key], modules[key], networks, key))
     return tuple(loaded)
 
 
@@ -170,9 +175,10 @@ def _find_features(loaded: LoadedMember, backbone: Backbone, look: Look, stains:
     values = []
     for view in range(loaded.recipe.predict.views):
         key = (loaded.key, loaded.tiling, stains.key, view)
-        if key not in look.features:
-            module = loaded.fabric.setup_module(backbone.module).eval()
-            parts = embed_view(module, backbone, stains.store, view=view, stains=stains, device=loaded.fabric.device)
+        if loaded.module is not None and key not in look.features:
+            parts = embed_view(
+                loaded.module, backbone, stains.store, view=view, stains=stains, device=loaded.fabric.device
+            )
             look.features[key] = np.concatenate([part for _, part in parts])
         values.append(look.features[key])
     return HeldFeatures((), stains.store, values[0].shape[1], tuple(values))

@@ -7,6 +7,7 @@ the images nor what else is asked changes its answer.
 from __future__ import annotations
 
 import importlib.metadata
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +22,6 @@ from ..errors import DataError, RecipeError
 from ..records import ModelRecord
 from ..records.layout import MODEL, MODEL_RECORD
 from ..samples import iterate_ahead
-from ..store import replace_folder
 from ..tile import TileStore, build_store, cut_array, cut_bag, hold_bag, is_large
 from ..types import Cohort, Sample, score_columns
 from .bundle import read_model
@@ -121,12 +121,10 @@ class Model:
     def stream(self, items: Iterable[Sample | Drawn], *, mpp: float | None = None) -> Iterator[Answer]:
         """Yield the answer for each image in their order; the next one is cut while one is scored."""
         with tempfile.TemporaryDirectory(prefix="smalti-") as room:
-            cut = (self._cut(item, Path(room), mpp=mpp) for item in items)
-            for found in iterate_ahead(cut, depth=1):
+            cut = (self._cut(item, Path(room, str(i)), mpp=mpp) for i, item in enumerate(items))
+            for i, found in enumerate(iterate_ahead(cut, depth=1)):
                 yield self._answer(found)
-                for store in found.stores.values():
-                    if store.folder.is_relative_to(room):
-                        replace_folder(store.folder, lambda folder: None)  # its tiles are used no more
+                shutil.rmtree(Path(room, str(i)), ignore_errors=True)  # the tiles of a large image
 
     def _take(
         self,

@@ -104,6 +104,12 @@ MODEL_CARD = "README.md"
 MODEL_WEIGHTS = "weights"
 MODEL_RECIPES = "recipes"
 
+# A folder of answers for new images.
+ANSWERS = "predictions.csv"
+ANSWERS_BY_CASE = "by_case.csv"
+ANSWERS_ABOUT = "predictions.json"  # of which model and folder
+ANSWERED = "answered.jsonl"  # one line for each image that is done, from which an interrupted command goes on
+
 AUDIT_SUFFIX = ".audit"  # folder of the audit of a data folder, beside the runs
 
 # A store of tiles in the cache.
