@@ -13,6 +13,8 @@ from torch import nn
 from ..models import BagReader
 from ..predict.rules import Rule
 
+Seen = Sequence[Sequence[torch.Tensor]]  # by backbone, then by view: bags (N, T, D)
+
 
 class Decide(nn.Module):
     """Logarithms (N, C) of scores to those of decided scores, as `smalti.predict.Rule.apply` decides them."""
@@ -30,57 +32,57 @@ class Decide(nn.Module):
 
 
 class Vote(nn.Module):
-    """One trained network of a member: features of tiles to logarithms of its share of the scores.
+    """One trained network: features of tiles to logarithms of decided scores.
 
     Attributes:
         backbone: position of its backbone among all.
         reader: pooler and head.
-        share: of it among the votes of its fold.
         views: symmetries of the square that are averaged.
     """
 
-    share: torch.Tensor
-
-    def __init__(self, backbone: int, reader: BagReader, rule: Rule, *, share: float = 1.0, views: int = 1) -> None:
+    def __init__(self, backbone: int, reader: BagReader, rule: Rule, *, views: int = 1) -> None:
         super().__init__()
         self.backbone, self.views = backbone, views
         self.reader, self.decide = reader, Decide(rule)
-        # A share of 0 has the logarithm -inf, and so no say.
-        self.register_buffer("share", torch.tensor(share).log())
 
-    def forward(self, seen: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Return (N, C) of bags (N, T, D), one for each view."""
-        logits = torch.stack([self.reader(bags)[0] for bags in seen[: self.views]]).mean(dim=0)
+    def forward(self, seen: Seen) -> torch.Tensor:
+        """Return (N, C) of bags (N, T, D)."""
+        bags = seen[self.backbone][: self.views]
+        logits = torch.stack([self.reader(one)[0] for one in bags]).mean(dim=0)
         scores: torch.Tensor = self.decide(logits.log_softmax(dim=1))
-        return scores + self.share
+        return scores
 
 
-class Panel(nn.Module):
-    """The votes of one fold and seed, and the rule by which their mean is decided."""
+class Mixture(nn.Module):
+    """Votes, or mixtures of votes, each with its share, and the rule by which their mean is decided."""
 
-    def __init__(self, votes: Sequence[Vote], rule: Rule) -> None:
+    shares: torch.Tensor
+
+    def __init__(self, parts: Sequence[Vote | Mixture], shares: Sequence[float], rule: Rule) -> None:
         super().__init__()
-        self.votes, self.decide = nn.ModuleList(votes), Decide(rule)
+        kept = [(part, share) for part, share in zip(parts, shares, strict=True) if share > 0]
+        self.parts, self.decide = nn.ModuleList(part for part, _ in kept), Decide(rule)
+        self.register_buffer("shares", torch.tensor([share for _, share in kept]).log()[:, None, None])
 
-    def forward(self, seen: Sequence[Sequence[torch.Tensor]]) -> torch.Tensor:
-        """Return logarithms (N, C) of the scores of this fold; ``seen`` is by backbone, then by view."""
-        votes = [vote(seen[vote.backbone]) for vote in self.votes]
-        scores: torch.Tensor = self.decide(torch.stack(votes).logsumexp(dim=0))
+    def forward(self, seen: Seen) -> torch.Tensor:
+        """Return logarithms (N, C) of decided scores."""
+        logs = torch.stack([part(seen) for part in self.parts]) + self.shares
+        scores: torch.Tensor = self.decide(logs.logsumexp(dim=0))
         return scores
 
 
 class Scorer(nn.Module):
     """Logits (N, C) of N images of T tiles each, given as (N, T, 3, H, W), normalised.
 
-    The softmax of the logits is the score that the model gives: the mean over folds and seeds of what the votes of each
-    say together. It is computed by logarithms, so that a score near 0 stays exact.
+    The softmax of the logits is the score that the model gives. It is computed by logarithms, so that a score near 0
+    stays exact.
     """
 
-    def __init__(self, backbones: Sequence[nn.Module], panels: Sequence[Panel]) -> None:
+    def __init__(self, backbones: Sequence[nn.Module], answer: Vote | Mixture) -> None:
         super().__init__()
-        self.backbones, self.panels = nn.ModuleList(backbones), nn.ModuleList(panels)
-        self.views = max(vote.views for panel in panels for vote in panel.votes)
-        self.eval()
+        self.backbones, self.answer = nn.ModuleList(backbones), answer
+        self.views = max(part.views for part in answer.modules() if isinstance(part, Vote))
+        self.eval().requires_grad_(False)
 
     def forward(self, tiles: torch.Tensor) -> torch.Tensor:
         """Return logits whose softmax is the score of each class."""
@@ -88,7 +90,8 @@ class Scorer(nn.Module):
         flat = tiles.reshape(images * count, channels, height, width)
         turned = [turn_square(flat, view) for view in range(self.views)]
         seen = [[network(one).float().reshape(images, count, -1) for one in turned] for network in self.backbones]
-        return torch.stack([panel(seen) for panel in self.panels]).logsumexp(dim=0)
+        logits: torch.Tensor = self.answer(seen)
+        return logits
 
 
 def turn_square(tiles: torch.Tensor, turn: int) -> torch.Tensor:

@@ -25,7 +25,7 @@ def write_wsinfer(
 ) -> float:
     """Write the folder; return the largest difference of logits, file against model.
 
-    QuPath applies the softmax itself, so that the file gives logits; temperature and weights of the classes are in them.
+    QuPath applies the softmax itself, so that the file gives logits; they hold temperature and weights of the classes.
 
     Args:
         field_px: side of the square in pixels of ``mpp``, of which a tile is made.
