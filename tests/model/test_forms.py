@@ -17,9 +17,10 @@ import torch
 import yaml
 from filelock import FileLock
 from numpy.typing import NDArray
+from typer.testing import CliRunner
 
 from pages import without_pages
-from smalti import workflow
+from smalti import cli, workflow
 from smalti.errors import MissingExtraError, PartError, RunError
 from smalti.model.forms.build import build_scorer
 from smalti.model.forms.export import export_form
@@ -198,3 +199,18 @@ def test_a_missing_library_names_its_extra(forms: Path, tmp_path: Path, monkeypa
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(MissingExtraError, match=r"smalti\[onnx\]"):
         export_form(forms / "plain" / MODEL, "onnx", tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_the_command_writes_a_form_and_refuses_options_of_forms_for_a_folder(forms: Path, tmp_path: Path) -> None:
+    runner, run = CliRunner(), str(forms / "plain")
+    done = runner.invoke(cli.app, ["export", run, "--to", "torchscript", "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    assert "differ by" in done.output
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["model.torchscript.pt"]
+    wrong = runner.invoke(cli.app, ["export", run, "--to", str(tmp_path / "model"), "--mpp", "0.5"])
+    assert wrong.exit_code == 2
+    assert "--mpp with --to" in wrong.output
+    assert not (tmp_path / "model").exists()
+    nothing = runner.invoke(cli.app, ["export", str(tmp_path), "--to", "onnx"])
+    assert (nothing.exit_code, "neither a run folder nor a model" in nothing.output) == (2, True)

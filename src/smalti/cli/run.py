@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from ..errors import RecipeError
 from ..project import ANSWERS_FOLDER, RUNS
 from . import console
 from .console import (
@@ -180,13 +181,31 @@ def _predict_new(
 @guard
 def export(
     run_path: RunPath,
-    to: Annotated[Path, typer.Option(help="folder of the model; it must not be there yet")],
+    to: Annotated[
+        str, typer.Option(help="folder of the model, or a form: onnx, torchscript, wsinfer (QuPath), hub-folder (timm)")
+    ],
+    out: Annotated[Path | None, typer.Option(help="folder of a form [default: RUN-FORM beside here]")] = None,
+    mpp: Annotated[float | None, typer.Option(min=0.01, help="wsinfer: microns per pixel of training images")] = None,
+    member: Annotated[str | None, typer.Option(help="of a form: one member alone, which is another classifier")] = None,
+    network: Annotated[str | None, typer.Option(help="of a form: one network alone, such as fold0-seed0")] = None,
 ) -> None:
-    """Copy the model of a run to a folder that needs neither the run, nor the data, nor a hub."""
-    from ..model import export_model
+    """Copy the model of a run to a folder that needs no run, data or hub; or write it as another tool takes it."""
+    from ..model import FORMS, export_form, export_model
 
-    path = export_model(run_path, to)
-    finish(f"model in {path}", f"smalti predict {quote(path)} NEW_IMAGES")
+    options = {"--out": out, "--mpp": mpp, "--member": member, "--network": network}
+    form = next((form for form in FORMS if form == to), None)
+    if form is None:
+        if given := [name for name, value in options.items() if value is not None]:
+            raise RecipeError(f"{', '.join(given)} with --to {to}, which is no form", fix=f"--to {', '.join(FORMS)}")
+        path = export_model(run_path, Path(to))
+        finish(f"model in {path}", f"smalti predict {quote(path)} NEW_IMAGES")
+        return
+    place = out or Path(f"{run_path.resolve().name}-{form}")
+    written = export_form(run_path, form, place, mpp=mpp, member=member, network=network)
+    console.out.print(
+        f"logits of {form} and of the model differ by {written.difference:.1g} at most; tiles of {written.tile_px} px"
+    )
+    finish(f"{form} in {written.folder}", "see docs/how-to/export.md for what it takes")
 
 
 @app.command(rich_help_panel=console.DO)

@@ -3,6 +3,7 @@
 from .answering import FolderAnswers, answer_folder, average_answers, list_columns
 from .bundle import (
     export_model,
+    find_model,
     find_obstacle,
     read_model,
     read_recipes,
@@ -10,10 +11,29 @@ from .bundle import (
     write_combination,
     write_networks,
 )
+from .forms.export import FORMS, Exported, Form, export_form
 from .predicting import Answer, Drawn, Model, load_model, tabulate_answers
 
 __all__ = [
-    "Answer", "Drawn", "FolderAnswers", "Model", "answer_folder", "average_answers", "export_model", "find_obstacle",
-    "list_columns", "load_model", "read_model", "read_recipes", "read_weights", "tabulate_answers",
-    "write_combination", "write_networks",
+    "FORMS",
+    "Answer",
+    "Drawn",
+    "Exported",
+    "FolderAnswers",
+    "Form",
+    "Model",
+    "answer_folder",
+    "average_answers",
+    "export_form",
+    "export_model",
+    "find_model",
+    "find_obstacle",
+    "list_columns",
+    "load_model",
+    "read_model",
+    "read_recipes",
+    "read_weights",
+    "tabulate_answers",
+    "write_combination",
+    "write_networks",
 ]  # fmt: skip

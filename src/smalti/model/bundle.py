@@ -125,6 +125,22 @@ def write_combination(run: RunFolder, members: Sequence[Path]) -> Path:
     return _write(run, run.read_recipe(), build)
 
 
+def find_model(path: Path) -> Path:
+    """Return the model folder that a path means: itself, or that of the run which it is.
+
+    Raises:
+        RunError: it has none, with the reason.
+    """
+    if (path / MODEL_RECORD).is_file():
+        return path
+    if (path / MODEL).is_dir():
+        return path / MODEL
+    run = RunFolder(path)
+    why = find_obstacle(run.read_recipe()) if run.recipe_path.is_file() else "it is neither a run folder nor a model"
+    fix = "" if why else "run the same command again ('smalti run'), which writes it"
+    raise RunError(f"{path} has no model to hand on{why and ': '}{why}", fix=fix)
+
+
 def read_model(folder: Path) -> ModelRecord:
     """Read ``model.json`` and check every file that it names.
 
@@ -171,12 +187,7 @@ def export_model(run: Path, to: Path) -> Path:
     Raises:
         RunError: the run has no model, with the reason; or the folder holds something already.
     """
-    source = run if (run / MODEL_RECORD).is_file() else run / MODEL
-    if not source.is_dir():
-        run_folder = RunFolder(run)
-        why = find_obstacle(run_folder.read_recipe()) if run_folder.recipe_path.is_file() else "it is no run folder"
-        fix = "" if why else "run the same command again ('smalti run'), which writes it"
-        raise RunError(f"{run} has no model to hand on{why and ': '}{why}", fix=fix)
+    source = find_model(run)
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise RunError(f"{to} is there already, and holds something", fix="--to with a folder that is not there yet")
     record = read_model(source)

@@ -20,11 +20,10 @@ from numpy.typing import NDArray
 from .. import images, recipe
 from ..errors import DataError, RecipeError
 from ..records import ModelRecord
-from ..records.layout import MODEL, MODEL_RECORD
 from ..samples import iterate_ahead
 from ..tile import TileStore, build_store, cut_array, cut_bag, hold_bag, is_large
 from ..types import Cohort, Sample, score_columns
-from .bundle import read_model
+from .bundle import find_model, read_model
 from .loaded import LoadedMember, Look, load_members, score_image
 
 Array = NDArray[np.uint8]
@@ -182,9 +181,7 @@ def load_model(path: str | Path, *, device: str = "auto") -> Model:
         WeightsError: the installed timm builds other networks.
         RecipeError: there is no such device.
     """
-    folder = Path(path)
-    if not (folder / MODEL_RECORD).is_file() and (folder / MODEL).is_dir():
-        folder = folder / MODEL
+    folder = find_model(Path(path))
     record = read_model(folder)
     return Model(folder, record, load_members(folder, record, device=device))
 

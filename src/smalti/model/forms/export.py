@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from ...errors import PartError, RunError
 from ...store import replace_folder
+from ..bundle import find_model
 from .build import Built, build_scorer
 from .hub import write_hub_folder
 from .onnx import write_onnx
@@ -41,7 +42,7 @@ def export_form(
     """Write a model as another tool takes it, and compare what the file says with what the model says.
 
     Args:
-        folder: of the model.
+        folder: of the model, or of the run that has it.
         form: see ``FORMS``.
         to: a folder that is not there yet.
         mpp: microns per pixel of the images, where the model does not know them; WSInfer asks for them.
@@ -55,7 +56,7 @@ def export_form(
     """
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise RunError(f"{to} is there already, and holds something", fix="a folder that is not there yet")
-    built = build_scorer(folder, member=member, network=network)
+    built = build_scorer(find_model(folder), member=member, network=network)
     if built.needs_place and form != "wsinfer":
         raise PartError(
             f"a pooler of {built.record.name} looks at where tiles lie, which a form of networks alone does not know",
