@@ -12,6 +12,7 @@ from .bundle import (
     write_networks,
 )
 from .forms.export import FORMS, Exported, Form, export_form
+from .mapping import TileMap
 from .predicting import Answer, Drawn, Model, load_model, tabulate_answers
 
 __all__ = [
@@ -21,7 +22,7 @@ __all__ = [
     "Exported",
     "FolderAnswers",
     "Form",
-    "Model",
+    "Model", "TileMap",
     "answer_folder",
     "average_answers",
     "export_form",

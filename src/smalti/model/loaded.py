@@ -18,7 +18,7 @@ from ..metrics import SMALLEST_PROBABILITY
 from ..models import Backbone, Network, assemble_network, fill_network, restore_backbone
 from ..predict import Rule, mix_members, score_network
 from ..recipe import Recipe
-from ..records import FoldBlend, FoldRule, ModelMember, ModelRecord
+from ..records import FoldBlend, FoldRule, ModelMember, ModelRecord, NetworkRecord
 from ..samples import StainMaps
 from ..tile import TileStore
 from ..tissue import STAINS
@@ -153,13 +153,10 @@ def combine_scores(
 def _score_networks(loaded: LoadedMember, backbone: Backbone, look: Look, *, classes: int) -> dict[Key, Floats]:
     """Return the scores (C,) of the network of each seed and fold, before its rule."""
     recipe, store = loaded.recipe, look.stores[loaded.tiling]
-    method = recipe.stain.normalise
-    plain = method == STAINS.find("none").name
     pooled: dict[str, FrozenFeatures] = {}
     scores = {}
     for row in loaded.member.networks:
-        reference = None if plain or row.reference is None else np.array(row.reference)
-        stains = StainMaps(store, method, reference)
+        stains = find_stains(loaded, row, store)
         if recipe.train.finetune.epochs == 0 and stains.key not in pooled:
             pooled[stains.key] = freeze(_find_features(loaded, backbone, look, stains), recipe, classes=classes)
         logits = score_network(
@@ -168,6 +165,13 @@ def _score_networks(loaded: LoadedMember, backbone: Backbone, look: Look, *, cla
         )  # fmt: skip
         scores[row.seed, row.fold] = logits.double().softmax(dim=1).numpy()[0]
     return scores
+
+
+def find_stains(loaded: LoadedMember, row: NetworkRecord, store: TileStore) -> StainMaps:
+    """Return what happens to the stain of an image before a network sees it."""
+    method = loaded.recipe.stain.normalise
+    plain = method == STAINS.find("none").name
+    return StainMaps(store, method, None if plain or row.reference is None else np.array(row.reference))
 
 
 def _find_features(loaded: LoadedMember, backbone: Backbone, look: Look, stains: StainMaps) -> HeldFeatures:

@@ -25,6 +25,7 @@ from ..tile import TileStore, build_store, cut_array, cut_bag, hold_bag, is_larg
 from ..types import Cohort, Sample, score_columns
 from .bundle import find_model, read_model
 from .loaded import LoadedMember, Look, load_members, score_image
+from .mapping import TileMap, map_scores
 
 Array = NDArray[np.uint8]
 # Versions that change what pixels and networks become.
@@ -124,6 +125,21 @@ class Model:
             for i, found in enumerate(iterate_ahead(cut, depth=1)):
                 yield self._answer(found)
                 shutil.rmtree(Path(room, str(i)), ignore_errors=True)  # the tiles of a large image
+
+    def map_answer(self, item: Sample | Drawn, *, mpp: float | None = None) -> tuple[Answer, TileMap | None]:
+        """Answer for one image, with the map of the class that is named.
+
+        Returns:
+            The answer; and the map, None where the image is refused or no network sees more than one tile of it.
+        """
+        with tempfile.TemporaryDirectory(prefix="smalti-") as room:
+            found = self._cut(item, Path(room), mpp=mpp)
+            answer = self._answer(found)
+            if answer.refused or answer.scores is None:
+                return answer, None
+            size_px = item.pixels.shape[:2] if isinstance(item, Drawn) else images.read_size(item.path)
+            label = int(np.argmax(answer.scores))
+            return answer, map_scores(self.members, Look(found.stores), label=label, size_px=size_px)
 
     def _take(
         self,
