@@ -136,6 +136,7 @@ def predict(
     to: Annotated[Path | None, typer.Option("--out", help="folder of the answers [default: predictions/<NEW>]")] = None,
     mpp: Annotated[float | None, typer.Option(min=0.01, help="microns per pixel of images that do not say it")] = None,
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu; for new images")] = "auto",
+    maps: Annotated[bool, typer.Option("--maps", help="draw where the evidence lies in each new image")] = False,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="data.knob=value: how the folder of new images is read")
     ] = None,
@@ -144,8 +145,10 @@ def predict(
     from .. import workflow
 
     if new is not None:
-        _predict_new(path, new, to=to, mpp=mpp, device=device, settings=settings or [])
+        _predict_new(path, new, to=to, mpp=mpp, device=device, maps=maps, settings=settings or [])
         return
+    if maps:
+        raise RecipeError("--maps is about new images", fix="smalti explain RUN draws maps of the run's own")
     with listen() as listener:
         experiment = workflow.reopen(path, listener=listener)
         workflow.predict(experiment, listener=listener)
@@ -153,10 +156,11 @@ def predict(
 
 
 def _predict_new(
-    path: Path, new: Path, *, to: Path | None, mpp: float | None, device: str, settings: list[str]
+    path: Path, new: Path, *, to: Path | None, mpp: float | None, device: str, maps: bool, settings: list[str]
 ) -> None:
+    from .. import workflow
     from ..model import answer_folder, list_columns, load_model
-    from ..records.layout import ANSWERS, ANSWERS_BY_CASE
+    from ..records.layout import ANSWER_MAPS, ANSWERS, ANSWERS_BY_CASE
 
     out = to or ANSWERS_FOLDER / new.resolve().name
     with listen() as listener:
@@ -167,12 +171,17 @@ def _predict_new(
             model, new, out, columns=list_columns(model, settings), mpp=mpp, say=listener.say,
             progress=listener.follow("predict"),
         )  # fmt: skip
+        drawn = workflow.write_maps(model, found, mpp=mpp, progress=listener.follow("maps")) if maps else 0
     refused = int((found.table["refused"] != "").sum())
     scores = model.record.scores
     if scores is not None:
         score = scores.headline.say()
         console.out.print(f"{model.record.name}: macro-F1 {score} on {model.record.population} images", soft_wrap=True)
     console.out.print(f"{len(found.table) - refused} images answered, {refused} refused (column 'refused')")
+    if maps:
+        none = len(found.table) - refused - drawn
+        why = f"; {none} have none: no network sees more than one tile of them, or it reads the mask" if none else ""
+        console.out.print(f"{drawn} maps in {out / ANSWER_MAPS}{why}", soft_wrap=True)
     tables = ANSWERS if found.by_case is None else f"{ANSWERS} and {ANSWERS_BY_CASE}"
     finish(f"{tables} in {out}", f"open {quote(out / ANSWERS)}")
 

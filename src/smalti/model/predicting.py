@@ -139,7 +139,8 @@ class Model:
                 return answer, None
             size_px = item.pixels.shape[:2] if isinstance(item, Drawn) else images.read_size(item.path)
             label = int(np.argmax(answer.scores))
-            return answer, map_scores(self.members, Look(found.stores), label=label, size_px=size_px)
+            look = Look(found.stores)
+            return answer, map_scores(self.members, look, classes=self.classes, label=label, size_px=size_px)
 
     def _take(
         self,

@@ -34,7 +34,9 @@ ASSETS = {
 }
 _templates = jinja2.Environment(loader=jinja2.PackageLoader("smalti.review"), autoescape=True)
 
-RULES = Rules("review", 2**21, ("application/json",))  # a decision about 10,000 images needs some hundred thousand bytes
+RULES = Rules(
+    "review", 2**21, ("application/json",)
+)  # a decision about 10,000 images needs some hundred thousand bytes
 WRITERS = 8  # acts that may wait for the disk at once; reading has threads of its own
 
 
