@@ -44,7 +44,7 @@ def make_app(model: Model, token: str, *, port: int | None = None, mpp: float | 
     ]
     handlers = dict.fromkeys((SmaltiError, OSError, MemoryError), answer_error)
     guard = Middleware(Guard, rules=RULES, token=token, port=port)
-    app = Starlette(routes=routes, middleware=[guard], exception_handlers=handlers)  # type: ignore[arg-type]
+    app = Starlette(routes=routes, middleware=[guard], exception_handlers=handlers)
     app.state.model, app.state.mpp, app.state.turns = model, mpp, Turns()
     return app
 
