@@ -19,11 +19,13 @@ from .norms import NORMS, Norm, choose_norm
 from .poolers import attention, clam, dsmil, settransformer, transmil  # noqa: F401 - importing them registers the poolers
 from .poolers.attention import AdditivePooler, LearnedPooler
 from .poolers.pooler import POOLERS, Pooled, Pooler, keeps_single
+from .scale import fit_scale
 
 __all__ = [
     "DESCRIPTIONS", "FUSIONS", "MASK_WIDTH", "NORMS", "POOLERS", "TILE_WIDTH", "AdditivePooler", "Backbone",
     "BagReader", "Description", "Fusion", "Head", "LearnedPooler", "MaskBranch", "MaskFeatures", "MaskStem", "Network",
     "Norm", "ParameterGroup", "Pooled", "Pooler", "UpperPart", "add_mask_channel", "build_backbone", "build_described",
-    "build_groups", "choose_norm", "cut_backbone", "describe_missing_weights", "find_weights", "hash_weights",
+    "build_groups", "choose_norm", "cut_backbone", "describe_missing_weights", "find_weights", "fit_scale",
+    "hash_weights",
     "is_described", "keeps_single", "open_stage", "read_input_px",
 ]  # fmt: skip

@@ -18,6 +18,7 @@ import huggingface_hub
 import timm
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from .. import recipe
 from ..errors import PartError, WeightsError
@@ -26,7 +27,7 @@ from ..recipe import AUTO, settle_backbone
 from ..types import InputSpec
 from .described import build_described, is_described
 from .intermediate import Stages
-from .norms import NORMS, Norm, has_batchnorm
+from .norms import NORMS, Norm
 from .weights import load_package, load_weights
 
 FILE_OPTION = "--set model.weights=FILE (.safetensors) takes weights from a file, --set model.pretrained=false none"
@@ -89,7 +90,8 @@ def build_backbone(model: recipe.Model, *, seed: int = 0) -> Backbone:
     elif source in {"cache", "hub"}:
         note = f"weights of {model.backbone} from the hub{', downloaded earlier' if source == 'cache' else ''}"
     # What auto stands for is chosen before; a backbone that only looks is the same under all that it may choose.
-    norm = NORMS.build("live" if model.norm == "auto" else model.norm) if has_batchnorm(module) else None
+    some = any(isinstance(m, _BatchNorm) for m in module.modules())
+    norm = NORMS.build("live" if model.norm == "auto" else model.norm) if some else None
     if norm is not None and norm.convert is not None:
         module = norm.convert(module)
     if model.embedding == "stages":
@@ -176,7 +178,7 @@ def _create(model: recipe.Model, source: str | None) -> nn.Module:
         return timm.create_model(name, pretrained=source in {"folder", "cache", "hub"}, num_classes=0, **options)
     except (OSError, RuntimeError, ValueError, AssertionError) as error:
         # timm, the hub client and torch each raise their own kinds; all mean that these weights cannot be had.
-        raise WeightsError(f"backbone '{model.backbone}' could not be built: {error}. Fix: {FILE_OPTION}") from error
+        raise WeightsError(f"backbone '{model.backbone}' could not be built: {error}", fix=f"{FILE_OPTION}") from error
 
 
 def _check_name(name: str) -> None:

@@ -96,12 +96,13 @@ class Plan(Record):
         if not isinstance(content, dict) or content.pop(SEAL, None) != hash_text(_spell(content)):
             raise RunError(
                 f"{path} is not the plan that this run began with: what is chosen by hand after scores are known "
-                f"would be chosen by them. Fix: bring it back, or {cls.FIX}"
+                f"would be chosen by them",
+                fix=f"bring it back, or {cls.FIX}",
             )
         try:
             return cls.model_validate(content)
         except ValidationError as error:
-            raise RunError(f"{path} is damaged: {describe_fault(error)}. Fix: {cls.FIX}") from None
+            raise RunError(f"{path} is damaged: {describe_fault(error)}", fix=cls.FIX) from None
 
     def write_file(self, path: Path) -> Path:
         """Write a plan atomically."""

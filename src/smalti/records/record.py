@@ -91,7 +91,8 @@ class Record(Part):
                 if (found := content.pop("version", None)) != cls.VERSION:
                     raise RunError(
                         f"{path} was written by another version of smalti (version {found} of the file; this is "
-                        f"{cls.VERSION}). Fix: {cls.OLD}"
+                        f"{cls.VERSION})",
+                        fix=cls.OLD,
                     )
                 text = json.dumps(content)
             if cls.LIST:

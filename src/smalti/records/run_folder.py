@@ -75,8 +75,8 @@ class RunFolder:
             text = self.recipe_path.read_text(encoding="utf-8", errors="replace")
             if began.identity.get("recipe") not in (None, hash_text(text)):
                 raise RunError(
-                    f"{self.recipe_path} is not the recipe that this run began with. Fix: bring it back, or give the "
-                    "changed recipe to 'smalti run', which makes another run of it"
+                    f"{self.recipe_path} is not the recipe that this run began with",
+                    fix="bring it back, or give the changed recipe to 'smalti run', which makes another run of it",
                 )
         return load_recipe(self.recipe_path)
 
@@ -146,8 +146,11 @@ class RunFolder:
         )
         if not fits or table.duplicated(["seed", "fold", "image"]).any():
             raise RunError(
-                f"{path} has {len(table)} rows, and not those that {folds} names. Fix: delete {path} and run the same "
-                "command again; where that does not help, give the run another --name"
+                f"{path} has {len(table)} rows, and not those that {folds} names",
+                fix=(
+                    f"delete {path} and run the same command again; where that does not help, give the run another "
+                    "--name"
+                ),
             )
         return table
 
@@ -186,13 +189,13 @@ def open_run(
         differing = sorted(k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k))
         if differing:
             raise RunError(
-                f"{path} belongs to another experiment (different: {', '.join(differing)}). "
-                f"Fix: give this run another --name, or delete the folder"
+                f"{path} belongs to another experiment (different: {', '.join(differing)})",
+                fix="give this run another --name, or delete the folder",
             )
         return run
     # A start that was cut short leaves the first of the two files.
     if path.is_dir() and any(p.name != ENVIRONMENT and p.name[0] != "." for p in path.iterdir()):
-        raise RunError(f"{path} exists and is not a run folder. Fix: give this run another --name")
+        raise RunError(f"{path} exists and is not a run folder", fix="give this run another --name")
     path.mkdir(parents=True, exist_ok=True)
     Environment(
         identity=wanted, training=training, started=now_text(), command=tuple(sys.argv), weights=weights,

@@ -67,7 +67,7 @@ def build_autoaugment(*, learned_on: str = "imagenet") -> TileAugmentation:
     """
     policies = [policy.value for policy in transforms.AutoAugmentPolicy]
     if learned_on not in policies:
-        raise RecipeError(f"no policy was learned on {learned_on!r}. Fix: learned_on={', '.join(policies)}")
+        raise RecipeError(f"no policy was learned on {learned_on!r}", fix=f"learned_on={', '.join(policies)}")
     pairs = [tuple(pair) for pair in transforms.AutoAugment(transforms.AutoAugmentPolicy(learned_on)).policies]
 
     def draw(strength: float, rng: np.random.Generator) -> Edit:

@@ -142,10 +142,10 @@ def parse_policy(content: Any, *, where: str) -> Policy:
         policy = Policy(stages, dict(content.get("found") or {}), frozenset(map(str, content.get("seen") or ())))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         kind = f"'{error.args[0]}' is missing" if isinstance(error, KeyError) else str(error)
-        raise PartError(f"policy {where} is not one: {kind}. Fix: start from a file that a run wrote") from None
+        raise PartError(f"policy {where} is not one: {kind}", fix="start from a file that a run wrote") from None
     problems = _check_policy(policy)
     if problems:
-        raise PartError(f"policy {where}: {'; '.join(problems)}. Fix: correct the file")
+        raise PartError(f"policy {where}: {'; '.join(problems)}", fix="correct the file")
     return policy
 
 

@@ -42,7 +42,7 @@ def split_cases(cohort: Cohort, split: recipe.Split) -> tuple[Split, ...]:
     for seed in split.seeds:
         parts = deal_cases(targets, cases, folds=folds, seed=seed)
         if parts is None:
-            raise SplitError(_explain(cohort, folds, split.seeds))
+            raise _explain(cohort, folds, split.seeds)
         for fold, outer in enumerate(parts):
             rest = np.setdiff1d(np.arange(len(targets)), outer)
             inner = _find_inner(targets, cases, rest, frac=split.inner_frac, seed=seed * 100 + fold)
@@ -69,7 +69,7 @@ def count_folds(cohort: Cohort, *, seeds: tuple[int, ...] = (0,), most: int = MO
         if all(parts is not None for parts in found):
             working = max(working, folds)
     if not working:
-        raise SplitError(_explain(cohort, 2, seeds))
+        raise _explain(cohort, 2, seeds)
     return working
 
 
@@ -115,8 +115,8 @@ def choose_sealed(cohort: Cohort, *, share: float) -> tuple[str, ...]:
     chosen = _find_inner(targets, cases, np.arange(len(targets)), frac=share, seed=0)
     if not len(chosen):
         raise SplitError(
-            f"no cases can be sealed ({share:.0%} asked for): some class would be left without a case outside the "
-            "seal. Fix: --set split.sealed_frac=0, or add cases"
+            f"no cases can be sealed ({share:.0%} asked for): some class would be left without a case outside the seal",
+            fix="--set split.sealed_frac=0, or add cases",
         )
     return tuple(cohort.labelled[i].image for i in chosen)
 
@@ -248,7 +248,8 @@ def _check_split(split: Split, targets: Indices, cases: Indices) -> None:
         raise SplitError(f"{split.name}: its training part lacks a class")
 
 
-def _explain(cohort: Cohort, folds: int, seeds: tuple[int, ...]) -> str:
+def _explain(cohort: Cohort, folds: int, seeds: tuple[int, ...]) -> SplitError:
+    """Return why the cohort cannot be dealt to so many folds, and the number that works."""
     held = {name: sorted({s.case for s in cohort.labelled if s.label == name}) for name in cohort.classes}
     rarest = min(held, key=lambda name: len(held[name]))
     targets, cases = cohort.targets, _number_cases(cohort)
@@ -261,5 +262,6 @@ def _explain(cohort: Cohort, folds: int, seeds: tuple[int, ...]) -> str:
     # More folds may work where fewer do not, and one case in each always works unless a class has a single case.
     for other in (*range(min(max(folds, MOST_AUTO_FOLDS), number), 1, -1), number):
         if all(deal_cases(targets, cases, folds=other, seed=seed) is not None for seed in seeds):
-            return f"{reason} Fix: --set split.folds={other} (the largest number that works)"
-    return f"{reason} No number of folds works. Fix: add cases of '{rarest}', or exclude or merge that class"
+            return SplitError(reason, fix=f"--set split.folds={other} (the largest number that works)")
+    fix = f"add cases of '{rarest}', or exclude or merge that class"
+    return SplitError(f"{reason} No number of folds works", fix=fix)

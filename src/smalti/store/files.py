@@ -128,12 +128,12 @@ def reading(path: Path, *, fix: str = "delete it and run the stage again") -> It
     try:
         yield
     except FileNotFoundError:
-        raise RunError(f"{path} does not exist. Fix: run the stage that writes it ('smalti run')") from None
+        raise RunError(f"{path} does not exist", fix="run the stage that writes it ('smalti run')") from None
     except UNFIT as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # no fault of the record
         what = f"'{error.args[0]}' is missing" if isinstance(error, KeyError) and error.args else str(error)
-        raise RunError(f"{path} is damaged: {what or type(error).__name__}. Fix: {fix}") from None
+        raise RunError(f"{path} is damaged: {what or type(error).__name__}", fix=fix) from None
 
 
 def read_json(path: Path, *keys: str) -> Any:

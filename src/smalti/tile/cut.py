@@ -123,7 +123,8 @@ def open_cut(sample: Sample, tile: recipe.Tile, *, tile_px: int, hashes: Mapping
         if tile.source == "tiles" and sides_px[-1] > max(MOST_SIDE_PX, *scene.size_px):
             raise RecipeError(
                 f"tiles show squares of {sides_px[-1]} px, and {sample.image} has {scene.size_px[0]} x "
-                f"{scene.size_px[1]} px. Fix: lower tile.size_px, tile.mpp or tile.magnifications"
+                f"{scene.size_px[1]} px",
+                fix="lower tile.size_px, tile.mpp or tile.magnifications",
             )
         squares = _find_squares(scene, tile, sides_px)
         blanks = tile.outside == "blank" or not is_filled(min(scene.size_px), int(squares[1].max()))

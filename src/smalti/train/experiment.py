@@ -138,8 +138,8 @@ def check_parts(recipe: Recipe) -> None:
     pooler = _attempt(f"pooler '{model.pooler}'", model.pooler_options, partial(_pool, model))
     if model.coverage_weights and not pooler.weighs:
         raise RecipeError(
-            f"pooler '{model.pooler}' has no shares that coverage could weigh. "
-            "Fix: --set model.coverage_weights=false, or a pooler with shares such as mean or attention"
+            f"pooler '{model.pooler}' has no shares that coverage could weigh",
+            fix="--set model.coverage_weights=false, or a pooler with shares such as mean or attention",
         )
     if model.fusion is not None:
         FUSIONS.find(model.fusion)
@@ -147,13 +147,13 @@ def check_parts(recipe: Recipe) -> None:
         HEADS.find(model.head)
         if pooler.learns or model.fusion is not None or not recipe.train.transfer.epochs:
             raise RecipeError(
-                f"head '{model.head}' is solved on embeddings that are there before anything learns. Fix: a pooler "
-                "such as mean, model.fusion=null and train.transfer.epochs above 0, or --set model.head=steps"
+                f"head '{model.head}' is solved on embeddings that are there before anything learns",
+                fix="a pooler such as mean, model.fusion=null and train.transfer.epochs above 0, or --set model.head=steps",
             )
     if model.embedding == "stages" and recipe.train.finetune.epochs and not is_described(model.backbone):
         raise RecipeError(
-            "model.embedding=stages is of a frozen network, whose stages are not opened one by one. "
-            "Fix: --set train.finetune.epochs=0, or --set model.embedding=last"
+            "model.embedding=stages is of a frozen network, whose stages are not opened one by one",
+            fix="--set train.finetune.epochs=0, or --set model.embedding=last",
         )
     if recipe.model.norm != "auto":
         NORMS.find(recipe.model.norm)
@@ -184,8 +184,8 @@ def _check_described(recipe: Recipe) -> None:
     if wrong:
         raise RecipeError(
             f"{model.backbone} is measured, not learned: it has no weights, layers or norms, which "
-            f"{', '.join(what for what, _ in wrong)} would need. "
-            f"Fix: {' '.join(f'--set {fix}' for _, fix in wrong)}, or a network as model.backbone"
+            f"{', '.join(what for what, _ in wrong)} would need",
+            fix=f"{' '.join(f'--set {fix}' for _, fix in wrong)}, or a network as model.backbone",
         )
 
 
@@ -196,8 +196,8 @@ def _attempt(part: str, options: Sequence[str], work: Callable[[], Result]) -> R
             return work()
     except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         raise PartError(
-            f"{part} does not work with {', '.join(options) or 'its defaults'}: {error}. "
-            "Fix: see 'smalti parts' for what it takes"
+            f"{part} does not work with {', '.join(options) or 'its defaults'}: {error}",
+            fix="see 'smalti parts' for what it takes",
         ) from error
 
 

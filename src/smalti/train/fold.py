@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .. import recipe
 from ..errors import RecipeError
-from ..models import NORMS, Head, Network, add_mask_channel
+from ..models import NORMS, Head, Network, add_mask_channel, fit_scale
 from ..recipe import STEPS
 from ..samples import Augmentation, BagBatches, find_chances
 from ..types import Split
@@ -112,7 +112,8 @@ class Fold:
         network = build_network(experiment, seed=split.seed * 1000 + split.fold)
         if network.branch is not None:
             _, shapes = experiment.store.read_shapes()
-            network.branch.fit_shapes(torch.from_numpy(shapes[experiment.find_bags(split.train)]))
+            known = torch.from_numpy(shapes[experiment.find_bags(split.train)])
+            fit_scale(network.branch, known, prefix="shape_")
         result = PassResult(network, split.inner, torch.empty(0, len(experiment.cohort.classes)))
         task: Task
         for name in PHASES:
@@ -152,7 +153,7 @@ class Fold:
         """
         frozen = self.experiment.frozen.get(self.split.name)
         if frozen is None:
-            raise RecipeError("phase transfer needs frozen features. Fix: compute features before training")
+            raise RecipeError("phase transfer needs frozen features", fix="compute features before training")
         return frozen
 
     def find_chances(self, phase: recipe.Phase) -> NDArray[np.float64] | None:
@@ -167,9 +168,9 @@ class Fold:
         phase, targets = experiment.recipe.train.transfer, experiment.cohort.targets[split.train]
         seen = self.find_frozen().embeddings
         if seen is None:
-            raise RecipeError("a solved head needs embeddings of images. Fix: --set model.head=steps")
+            raise RecipeError("a solved head needs embeddings of images", fix="--set model.head=steps")
         views = seen[: phase.views, experiment.find_bags(split.train)]
-        head.fit_scale(views.flatten(0, 1))
+        fit_scale(head, views.flatten(0, 1))
         x = ((views - head.center.cpu()) / head.scale.cpu()).double().numpy()
         weights = weigh_classes(np.bincount(targets), kind=phase.class_weights).double().numpy()[targets]
         cases = np.unique([experiment.cohort.labelled[i].case for i in split.train], return_inverse=True)[1]
@@ -198,7 +199,7 @@ class Fold:
             return BagTask(network.reader, fabric, frozen.features, bags, targets, inner, watched, phase, chances)
         # More views than the phase learns from may be there for prediction.
         learning = frozen.embeddings[: phase.views, bags].to(device)
-        network.head.fit_scale(learning[0])
+        fit_scale(network.head, learning[0])
         return TransferTask(
             module=network.head,
             fabric=fabric,

@@ -196,8 +196,8 @@ class Loop:
             precision = self.fabric.strategy.precision.precision
             raise DivergenceError(
                 f"phase {phase} of fold {self.stream.fold}, seed {self.stream.seed}, diverged: the loss of every "
-                f"epoch is NaN or infinite ({self.phase.optimiser}, {rate}, precision {precision}). "
-                f"Fix: a lower train.{phase}.lr, train.{phase}.warmup_epochs, or train.precision=32-true"
+                f"epoch is NaN or infinite ({self.phase.optimiser}, {rate}, precision {precision})",
+                fix=f"a lower train.{phase}.lr, train.{phase}.warmup_epochs, or train.precision=32-true",
             )
         mixed = self.averaging.fit(lambda: self._choose()[0]) if state.best_epoch >= 0 else ()
         if len(mixed) < 2:

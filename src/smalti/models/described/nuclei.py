@@ -27,25 +27,10 @@ NAMES = (
 Ints = NDArray[np.int32]
 
 
-@DESCRIPTIONS.register(
-    "nuclei",
-    summary="dark spots of haematoxylin: density, area, roundness, amount of stain, distance to the next",
-    reference="Otsu 1979; Lindeberg 1998",
-)
-def build_nuclei() -> Description:
-    """Spots above a threshold, their cores, and blobs at four sizes."""
-    return Description(NAMES, describe_nuclei)
-
-
 def describe_nuclei(planes: Planes) -> Doubles:
-    """Measure the numbers of `NAMES`."""
-    smooth = np.rint(blur(planes.nuclear, 3)).astype(np.uint8)
-    return np.array([*_describe_spots(smooth), *_describe_blobs(planes.nuclear)])
-
-
-def _describe_spots(smooth: Bytes) -> list[float]:
-    """Return the numbers about spots above the threshold; without any all are 0 but the gap, which is the tile's
-    side."""
+    """Measure the numbers of `NAMES`; without any spot all about spots are 0 but the gap, which is the tile's side."""
+    plane = planes.nuclear
+    smooth = np.rint(blur(plane, 3)).astype(np.uint8)
     side = float(np.sqrt(smooth.size))
     spots, contrast, separation = find_spots(smooth)
     # Each connected spot of `LEAST_AREA` has a number from 1 on, all else is 0.
@@ -56,11 +41,26 @@ def _describe_spots(smooth: Bytes) -> list[float]:
     areas = stats[large, cv2.CC_STAT_AREA].astype(np.int64)
     cores, radii = find_cores((labels > 0).astype(np.uint8))
     gaps = KDTree(cores).query(cores, k=2)[0][:, 1] if len(cores) > 1 else np.array([side])
-    found = [contrast / STAIN_GAIN, separation, float((labels > 0).mean())]
-    found += [float(np.log1p(len(cores) * FIELD / smooth.size)), len(areas) / max(1, len(cores))]
+    numbers = [contrast / STAIN_GAIN, separation, float((labels > 0).mean())]
+    numbers += [float(np.log1p(len(cores) * FIELD / smooth.size)), len(areas) / max(1, len(cores))]
     shapes = _measure_spots(labels, areas, smooth) if len(areas) else [0.0] * 9
-    found += [*shapes[:6], *_average(np.log(radii)), *shapes[6:]]
-    return [*found, *_average(np.log(gaps))]
+    numbers += [*shapes[:6], *_average(np.log(radii)), *shapes[6:], *_average(np.log(gaps))]
+    # Blobs of each size: how many, and how much darker than their surroundings on average.
+    for narrow, wide in pairwise(blur(plane, side_px) for side_px in BLURS_PX):
+        response = narrow - wide
+        highest = cv2.dilate(response, np.ones((5, 5), dtype=np.uint8))
+        strong = response[(response == highest) & (response > LEAST_BLOB)].astype(np.float64)
+        numbers += [float(np.log1p(len(strong) * FIELD / plane.size)), _average(strong)[0] / STAIN_GAIN]
+    return np.array(numbers)
+
+
+# Spots above a threshold, their cores, and blobs at four sizes.
+DESCRIPTIONS.add(
+    "nuclei",
+    Description(NAMES, describe_nuclei),
+    summary="dark spots of haematoxylin: density, area, roundness, amount of stain, distance to the next",
+    reference="Otsu 1979; Lindeberg 1998",
+)
 
 
 def find_spots(smooth: Bytes) -> tuple[Bytes, float, float]:
@@ -121,14 +121,3 @@ def _measure_spots(labels: Ints, areas: NDArray[np.int64], smooth: Bytes) -> lis
 def _average(values: Doubles) -> list[float]:
     """Return the mean and standard deviation; 0 of nothing."""
     return [float(values.mean()), float(values.std())] if len(values) else [0.0, 0.0]
-
-
-def _describe_blobs(plane: Bytes) -> list[float]:
-    """Count the blobs of each size, and measure how much darker than their surroundings they are on average."""
-    numbers = []
-    for narrow, wide in pairwise(blur(plane, side_px) for side_px in BLURS_PX):
-        response = narrow - wide
-        highest = cv2.dilate(response, np.ones((5, 5), dtype=np.uint8))
-        strong = response[(response == highest) & (response > LEAST_BLOB)].astype(np.float64)
-        numbers += [float(np.log1p(len(strong) * FIELD / plane.size)), _average(strong)[0] / STAIN_GAIN]
-    return numbers

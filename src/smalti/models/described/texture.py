@@ -36,26 +36,35 @@ _CHANGES = np.abs(_BITS - np.roll(_BITS, 1, axis=1)).sum(axis=1)
 UNIFORM = np.eye(POINTS + 2)[np.where(_CHANGES <= 2, _BITS.sum(axis=1), POINTS + 1)]
 
 
-@DESCRIPTIONS.register(
-    "texture",
-    summary="local binary patterns, grey level co-occurrence, energies of octaves, alignment of edges",
-    reference="Ojala et al. 2002; Haralick et al. 1973",
-)
-def build_texture() -> Description:
-    """Of luminance and haematoxylin, at distances of 1 to 16 pixels."""
-    return Description(NAMES, describe_texture)
-
-
 def describe_texture(planes: Planes) -> Doubles:
     """Measure the numbers of `NAMES`."""
     numbers: list[Doubles] = []
+    levels = np.arange(256)
     for plane in (planes.light, planes.nuclear):
         # The root of a share: beside frequent patterns, rare ones have an effect as well.
         numbers += [np.sqrt(count_patterns(plane, radius)) for radius in RADII]
-        greys = _rank_greys(plane)
+        # Grey levels around their mean: brightness and contrast are the business of colours.
+        counts = np.bincount(plane.ravel(), minlength=256)
+        mean = counts @ levels / plane.size
+        spread = max(LEAST_SPREAD, float(np.sqrt(counts @ (levels - mean) ** 2 / plane.size)))
+        ranks = np.floor((levels - mean) / (2 * REACH * spread) * GREYS + GREYS / 2).clip(0, GREYS - 1)
+        greys = np.asarray(cv2.LUT(plane, ranks.astype(np.uint8)))
         numbers += [measure_pairs(count_pairs(greys, distance)) for distance in DISTANCES]
-        numbers += [measure_bands(plane), measure_edges(plane)]
+        # The logarithm of the spread of grey levels between one blur and the next.
+        blurs = [plane.astype(np.float32), *(blur(plane, side_px) for side_px in BLURS_PX)]
+        bands = (finer - coarser for finer, coarser in pairwise(blurs))
+        numbers.append(np.array([0.5 * np.log(1 + np.square(band).mean(dtype=np.float64)) for band in bands]))
+        numbers.append(measure_edges(plane))
     return np.concatenate(numbers)
+
+
+# Of luminance and haematoxylin, at distances of 1 to 16 pixels.
+DESCRIPTIONS.add(
+    "texture",
+    Description(NAMES, describe_texture),
+    summary="local binary patterns, grey level co-occurrence, energies of octaves, alignment of edges",
+    reference="Ojala et al. 2002; Haralick et al. 1973",
+)
 
 
 def count_patterns(plane: Bytes, radius: int) -> Doubles:
@@ -104,16 +113,6 @@ def _mix(near: Floats, far: Floats, share: np.float32) -> Floats:
     return mixed
 
 
-def _rank_greys(plane: Bytes) -> Bytes:
-    """Return a plane in `GREYS` grey levels around its mean: brightness and contrast are the business of colours."""
-    counts = np.bincount(plane.ravel(), minlength=256)
-    levels = np.arange(256)
-    mean = counts @ levels / plane.size
-    spread = max(LEAST_SPREAD, float(np.sqrt(counts @ (levels - mean) ** 2 / plane.size)))
-    ranks = np.floor((levels - mean) / (2 * REACH * spread) * GREYS + GREYS / 2).clip(0, GREYS - 1)
-    return np.asarray(cv2.LUT(plane, ranks.astype(np.uint8)))
-
-
 def count_pairs(greys: Bytes, distance: int) -> Doubles:
     """Count how often two of `GREYS` levels lie at a distance, in four directions and both ways, (GREYS, GREYS), sum
     1."""
@@ -154,13 +153,6 @@ def measure_pairs(matrix: Doubles) -> Doubles:
             -(filled * np.log(filled)).sum(),
         ]
     )
-
-
-def measure_bands(plane: Bytes) -> Doubles:
-    """Return the logarithm of the spread of grey levels between one blur and the next of `BLURS_PX`, (5,)."""
-    levels = [plane.astype(np.float32), *(blur(plane, side_px) for side_px in BLURS_PX)]
-    bands = [finer - coarser for finer, coarser in pairwise(levels)]
-    return np.array([0.5 * np.log(1 + np.square(band).mean(dtype=np.float64)) for band in bands])
 
 
 def measure_edges(plane: Bytes) -> Doubles:

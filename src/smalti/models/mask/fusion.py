@@ -13,7 +13,6 @@ from torch import nn
 
 from ...registry import Registry
 from ..poolers.pooler import blank_padding, masked_softmax
-from ..scale import fit_scale
 
 
 class Fusion(nn.Module, ABC):
@@ -31,10 +30,6 @@ class Fusion(nn.Module, ABC):
         self.register_buffer("center", torch.zeros(features))
         self.register_buffer("scale", torch.ones(features))
         self.features = features
-
-    def fit_scale(self, embeddings: torch.Tensor) -> None:
-        """Take mean and standard deviation from embeddings (n, E) of training bags."""
-        fit_scale(embeddings, self.center, self.scale)
 
     def forward(
         self, embedding: torch.Tensor, geometry: torch.Tensor, tiles: torch.Tensor, mask: torch.Tensor

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from ... import recipe
-from ...models import TILE_WIDTH, BagReader, LearnedPooler, MaskFeatures
+from ...models import TILE_WIDTH, BagReader, LearnedPooler, MaskFeatures, fit_scale
 from ...samples import draw_images, measure_step, mix_targets, pair_bags, split_tiles
 from ..features import Features
 from ..maskfeatures import PADDING, MaskFeatureSource
@@ -195,9 +195,9 @@ def fit_reader(reader: BagReader, features: Features, bags: NDArray[np.int64]) -
     tiles = torch.from_numpy(np.concatenate(chosen))
     if branch is None:
         if isinstance(pooler, LearnedPooler):
-            pooler.fit_scale(tiles)
+            fit_scale(pooler, tiles)
         return
-    branch.fit_tiles(tiles)
+    fit_scale(branch, tiles)
     if pooler.learns:
         return
     pooled = []
@@ -206,4 +206,4 @@ def fit_reader(reader: BagReader, features: Features, bags: NDArray[np.int64]) -
         ready = F.pad(ready, (0, TILE_WIDTH))  # what the branch adds stays 0 here, since it changes in training
         coverage = torch.from_numpy(features.read_coverage(bag))[None].to(ready.device) if reader.weighs else None
         pooled.append(pooler(ready[None], coverage=coverage).embedding[0])
-    branch.fusion.fit_scale(torch.stack(pooled))
+    fit_scale(branch.fusion, torch.stack(pooled))
