@@ -35,7 +35,7 @@ from sklearn.model_selection import StratifiedKFold, train_test_split
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
-from smalti.models import POOLERS, BagReader, Head, LearnedPooler, Pooled
+from smalti.models import POOLERS, BagReader, Head, LearnedPooler, Pooled, fit_scale
 
 LAYERS = (256, 128, 64)
 FOLDS = 10

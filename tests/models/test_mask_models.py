@@ -24,6 +24,7 @@ from smalti.models import (
     Pooler,
     add_mask_channel,
     build_groups,
+    fit_scale,
     open_stage,
 )
 

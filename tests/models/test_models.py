@@ -21,6 +21,7 @@ from smalti.models import (
     Network,
     build_backbone,
     build_groups,
+    fit_scale,
     hash_weights,
     open_stage,
 )

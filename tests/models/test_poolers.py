@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bags import build_learned
-from smalti.models import POOLERS, Pooled, Pooler
+from smalti.models import POOLERS, Pooled, Pooler, fit_scale
 from smalti.models.poolers.attention import AdditivePooler
 from smalti.models.poolers.clam import smooth_svm
 from smalti.models.poolers.transmil import iterate_pinv

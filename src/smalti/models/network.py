@@ -14,8 +14,8 @@ from .poolers.pooler import Pooled, Pooler, fill_mask
 class Head(nn.Module):
     """Standardise, drop out, one linear layer: (B, D) to logits (B, C).
 
-    The mean and scale of the embeddings are those of the training cases (`smalti.models.fit_scale`), which makes the rate of the
-    last layer mean the same for every backbone.
+    The mean and scale of the embeddings are those of the training cases (`smalti.models.fit_scale`), which makes the
+    rate of the last layer mean the same for every backbone.
     """
 
     center: torch.Tensor

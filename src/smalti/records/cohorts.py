@@ -11,7 +11,7 @@ import pandas as pd
 from pydantic import Field
 
 from ..store import hash_files, hash_text
-from ..types import SAMPLE_COLUMNS, Cohort, MaskReading, Repair, Sample
+from ..types import SAMPLE_COLUMNS, Cohort, MaskReading, Sample
 from .layout import COHORT
 from .record import Part, Record
 from .scored import Scoring
@@ -101,16 +101,14 @@ def tabulate_samples(cohort: Cohort) -> pd.DataFrame:
             s.case,
             part,
             s.index,
-            _describe_repair(s.repair),
+            ""
+            if s.repair is None
+            else "; ".join(
+                ([f"{len(s.repair.outline)} outlines filled"] if s.repair.outline else [])
+                + (["mask re-cut"] if s.repair.recut else [])
+            ),
         )
         for part in ("labelled", "unlabelled", "sealed")
         for s in getattr(cohort, part)
     ]
     return pd.DataFrame(rows, columns=list(SAMPLE_COLUMNS))
-
-
-def _describe_repair(repair: Repair | None) -> str:
-    if repair is None:
-        return ""
-    parts = [f"{len(repair.outline)} outlines filled"] if repair.outline else []
-    return "; ".join([*parts, *(["mask re-cut"] if repair.recut else [])])

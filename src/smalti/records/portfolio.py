@@ -106,12 +106,8 @@ class Plan(Record):
 
     def write_file(self, path: Path) -> Path:
         """Write a plan atomically."""
-        text = self.spell()
+        text = _spell(self.model_dump(mode="json"))
         return write_atomic(path, text + f"{SEAL}: {hash_text(text)}\n")
-
-    def spell(self) -> str:
-        """Return the plan as YAML."""
-        return _spell(self.model_dump(mode="json"))
 
 
 def _spell(content: object) -> str:

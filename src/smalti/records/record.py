@@ -18,12 +18,7 @@ from pydantic import (
 from ..errors import RunError
 from ..store import reading, write_json
 
-
-def _drop_nan(value: object) -> object:
-    return None if isinstance(value, float) and value != value else value
-
-
-Number = Annotated[float | None, BeforeValidator(_drop_nan)]
+Number = Annotated[float | None, BeforeValidator(lambda value: None if value != value else value)]
 """A number that may be unknown. NaN, which JSON does not know, is None too."""
 
 

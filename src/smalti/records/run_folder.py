@@ -17,7 +17,6 @@ from ..store.leftovers import remove_leftovers
 from ..types import PREDICTION_COLUMNS
 from .environment import Environment, look_at_machine
 from .layout import (
-    AUGMENTATION_PICTURE,
     CASES,
     CHECKPOINTS,
     ENSEMBLE,
@@ -43,11 +42,6 @@ class RunFolder:
     def checkpoints(self) -> Path:
         """Folder of the weights."""
         return self.path / CHECKPOINTS
-
-    @property
-    def augmentation_picture(self) -> Path:
-        """Real tiles as phase ``finetune`` sees them."""
-        return self.path / AUGMENTATION_PICTURE
 
     @property
     def policies(self) -> Path:

@@ -95,7 +95,13 @@ class Cut:
             pixels[i], masks[i] = _read_square(
                 self.scene, (row, col), side_px=side, tile_px=self.tile_px, pale=self.pale
             )
-        hide_outside(pixels, masks, outside=self.outside, pale=self.pale)
+        for shown, inside in zip(pixels, masks, strict=True) if self.outside != "keep" else ():
+            hidden = inside == 0
+            if self.outside == "blank":
+                shown[hidden] = self.pale
+            elif hidden.any():
+                blurred = cv2.GaussianBlur(shown, (0, 0), BLUR_FRAC * len(shown), borderType=cv2.BORDER_REFLECT_101)
+                shown[hidden] = blurred[hidden]
         scale = (sides_px / self.tile_px).astype(np.float32)
         kind = np.array([judge_tile(tile) for tile in pixels], dtype=np.uint8)
         # An even choice of the tiles under the mask speaks of the image's stain, ``count`` pixels of each at most.
@@ -283,18 +289,3 @@ def find_pale(view: NDArray[np.uint8]) -> tuple[int, int, int]:
     palest = view[light >= np.quantile(light, 1 - PALE_SHARE)]
     red, green, blue = np.rint(np.median(palest, axis=0)).astype(int).tolist()
     return red, green, blue
-
-
-def hide_outside(
-    pixels: NDArray[np.uint8], masks: NDArray[np.uint8], *, outside: Outside, pale: tuple[int, int, int]
-) -> None:
-    """Blank or blur tiles (N, H, W, 3) in place where their masks (N, H, W) are 0; ``keep`` leaves them alone."""
-    if outside == "keep":
-        return
-    for tile, mask in zip(pixels, masks, strict=True):
-        hidden = mask == 0
-        if outside == "blank":
-            tile[hidden] = pale
-        elif hidden.any():
-            blurred = cv2.GaussianBlur(tile, (0, 0), BLUR_FRAC * len(tile), borderType=cv2.BORDER_REFLECT_101)
-            tile[hidden] = blurred[hidden]

@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from io import FileIO
 from pathlib import Path
 
 import cv2
@@ -184,16 +183,14 @@ class TileStore:
         with (self.folder / name).open("rb", buffering=0) as file:
             for first, last in zip([0, *edges], [*edges, len(rows)], strict=True):
                 file.seek(int(rows[first]) * size)
-                self._fill(file, values[first:last].reshape(-1).data)
+                view = values[first:last].reshape(-1).data
+                while view:
+                    count = file.readinto(view)  # may be less than asked for: Linux reads at most 2 GB at once
+                    if not count:
+                        fix = f"delete {self.folder} and run again"
+                        raise RunError(f"a file in {self.folder} became shorter", fix=fix)
+                    view = view[count:]
         return values
-
-    def _fill(self, file: FileIO, view: memoryview) -> None:
-        """Read as many bytes as the view has."""
-        while view:
-            count = file.readinto(view)  # may be less than asked for: Linux reads at most 2 GB at once
-            if not count:
-                raise RunError(f"a file in {self.folder} became shorter", fix=f"delete {self.folder} and run again")
-            view = view[count:]
 
     @property
     def _row_bytes(self) -> dict[str, int]:

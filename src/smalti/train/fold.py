@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from .. import recipe
 from ..errors import RecipeError
-from ..models import NORMS, Head, Network, add_mask_channel, fit_scale
+from ..models import FUSIONS, MASK_WIDTH, NORMS, TILE_WIDTH, Head, MaskBranch, Network, add_mask_channel, fit_scale
 from ..recipe import STEPS
 from ..samples import Augmentation, BagBatches, find_chances
+from ..tile import SHAPE_NAMES
 from ..types import Split
 from .devices import make_fabric, one_thread
 from .experiment import Experiment, FrozenFeatures
@@ -62,8 +63,12 @@ def build_network(experiment: Experiment, *, seed: int) -> Network:
     torch.manual_seed(seed)
     model = experiment.recipe.model
     pooler = experiment.build_pooler()
-    branch = experiment.build_branch(pooler)
-    features = pooler.features if branch is None else branch.fusion.features
+    features, branch = pooler.features, None
+    if model.fusion is not None:
+        width = experiment.backbone.features
+        fusion = FUSIONS.build(model.fusion, pooler.features, MASK_WIDTH, width + TILE_WIDTH)
+        branch = MaskBranch(width, len(SHAPE_NAMES), fusion, dropout=model.dropout)
+        features = fusion.features
     head = Head(features, len(experiment.cohort.classes), dropout=model.dropout, by_class=pooler.by_class)
     network = Network(experiment.backbone, pooler, head, branch=branch, weighs=model.coverage_weights)
     return network.to(experiment.fabric.device)

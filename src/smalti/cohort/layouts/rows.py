@@ -139,26 +139,25 @@ class RowReader:
             read_label(row.read(column)) is not None for column in (self.chosen.label, *self.chosen.class_columns)
         )
         self.cases.append(row.read(self.chosen.case))
-        masks = None if self.chosen.mask is None else self._find_masks(row, row.cells[self.chosen.mask], name)
+        masks: list[str] | None = None
+        if self.chosen.mask is not None:
+            masks = []
+            said = row.cells[self.chosen.mask]  # one mask, or several with ``;`` between them
+            several = ";" in said and not self.folder.find_mask(said, name).names
+            for one in said.split(";") if several else [said]:
+                match = self.folder.find_mask(one, name)
+                if len(match.names) == 1:
+                    self.found.count(one, match)
+                    masks.append(match.names[0])
+                elif match.names:
+                    self.result.report("ambiguous-row", row.where,
+                                       message=f"mask '{one}' may mean {' or '.join(match.names[:4])}.",
+                                       fix="write the path relative to the data folder", images=(name,))  # fmt: skip
+                elif one.strip():
+                    self._report_missing(row, one, what="mask", image=name)
         sample = make_sample(self.folder, name, masks=masks, index=text, label=label, case=self.cases[-1])
         part, said = row.read(self.chosen.part), row.read(self.chosen.label)
         self.result.add(Candidate(sample, row.where, test=test, part=part, label_text=said))
-
-    def _find_masks(self, row: Row, text: str, image: str) -> list[str]:
-        """Return the masks that the cell of a row names, several with ``;`` between them."""
-        names = []
-        for one in text.split(";") if ";" in text and not self.folder.find_mask(text, image).names else [text]:
-            match = self.folder.find_mask(one, image)
-            if len(match.names) == 1:
-                self.found.count(one, match)
-                names.append(match.names[0])
-            elif match.names:
-                self.result.report("ambiguous-row", row.where,
-                                   message=f"mask '{one}' may mean {' or '.join(match.names[:4])}.",
-                                   fix="write the path relative to the data folder", images=(image,))  # fmt: skip
-            elif one.strip():
-                self._report_missing(row, one, what="mask", image=image)
-        return names
 
     def _report_missing(self, row: Row, text: str, *, what: str, image: str | None) -> None:
         near = self.passed_over.get(row.where, "") if image is None else ""

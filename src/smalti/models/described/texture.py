@@ -48,7 +48,7 @@ def describe_texture(planes: Planes) -> Doubles:
         mean = counts @ levels / plane.size
         spread = max(LEAST_SPREAD, float(np.sqrt(counts @ (levels - mean) ** 2 / plane.size)))
         ranks = np.floor((levels - mean) / (2 * REACH * spread) * GREYS + GREYS / 2).clip(0, GREYS - 1)
-        greys = np.asarray(cv2.LUT(plane, ranks.astype(np.uint8)))
+        greys = np.asarray(cv2.LUT(plane, ranks.astype(np.uint8)), dtype=np.uint8)
         numbers += [measure_pairs(count_pairs(greys, distance)) for distance in DISTANCES]
         # The logarithm of the spread of grey levels between one blur and the next.
         blurs = [plane.astype(np.float32), *(blur(plane, side_px) for side_px in BLURS_PX)]

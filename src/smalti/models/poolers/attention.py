@@ -18,8 +18,8 @@ class LearnedPooler(Pooler):
 
     Several dimensions make several layers, as (256, 128, 64) of Ilse et al. 2018; dropout follows each.
 
-    The mean and scale are those of the tiles of the training cases (`smalti.models.fit_scale`), so that a rate means the same for
-    every backbone.
+    The mean and scale are those of the tiles of the training cases (`smalti.models.fit_scale`), so that a rate means
+    the same for every backbone.
     """
 
     learns = True
