@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from .. import images, recipe
 from ..errors import RecipeError
-from ..tissue.stainable import choose_pixels, judge_tile, share_pixels
+from ..tissue.stainable import MOST_PIXELS, MOST_TILES, judge_tile
 from ..types import Outside, Sample
 from .components import Squares, find_regions
 from .grid import make_grid, place_square, select_tiles
@@ -104,16 +104,20 @@ class Cut:
                 shown[hidden] = blurred[hidden]
         scale = (sides_px / self.tile_px).astype(np.float32)
         kind = np.array([judge_tile(tile) for tile in pixels], dtype=np.uint8)
-        # An even choice of the tiles under the mask speaks of the image's stain, ``count`` pixels of each at most.
+        # An even choice of the tiles under the mask speaks of the image's stain, and an even choice of their pixels.
         rows = np.flatnonzero(self.coverage) if self.coverage.any() else np.arange(len(self))
-        every, count = share_pixels(len(rows))
-        rows = rows[::every]
+        rows = rows[:: -(-len(rows) // MOST_TILES)]
         mine = rows[(rows >= start) & (rows < stop)] - start
         under = masks if self.coverage.any() else np.ones_like(masks)
         # What mirroring and enlarging added to a small image says nothing new of its stain.
         own = np.minimum(sides_px[:, None], self.scene.size_px).prod(axis=1)
-        tissue = tuple(choose_pixels(pixels[i], under[i], count=min(count, int(own[i]))) for i in mine)
-        return Bag(pixels, positions, self.coverage[chosen], scale, masks, self.outline, self.shape, kind, tissue)
+        tissue = []
+        for i in mine:
+            inside = np.flatnonzero(under[i])
+            most = min(MOST_PIXELS // len(rows), int(own[i]))
+            tissue.append(pixels[i].reshape(-1, 3)[inside[:: max(1, -(-len(inside) // most))]])
+        found = (pixels, positions, self.coverage[chosen], scale, masks, self.outline, self.shape, kind)
+        return Bag(*found, tuple(tissue))
 
 
 @contextmanager

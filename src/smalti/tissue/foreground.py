@@ -8,6 +8,11 @@
   of it, so nothing is estimated from the image.
 * `split_by_density`: thin and dense pixels of a thumbnail, relative to its own light. Mean colours of tissue and of
   glass are compared between images, so pixels in between belong to neither.
+* `find_bare`: pixels that hardly any stain darkens, in a small copy. The judge of masks counts glass against what is
+  drawn, so lumina and pale stroma count as glass too; `find_light` would take tissue with it, `find_stain` asks for
+  more than a small copy holds.
+* `find_covered`: pixels in which some channel absorbs, below white. Descriptions of tiles compare tiles and not
+  scanners, so the glass of an image is not asked.
 * `find_dense`: pixels beyond Macenko's threshold. Which pixels a stain is estimated from is part of that method.
 """
 
@@ -37,6 +42,9 @@ GREEN_SHARE = 0.05  # lead of green over the mean of red and blue, share of the 
 GREEN_DEFICIT = 0.08  # of green behind the strongest channel, share of the sum; aniline blue has 0.16, yellow more
 
 LIGHT_LEVEL, LIGHT_SPREAD = 190, 30  # darkest channel, and distance to the lightest; stain is darker or has a colour
+
+BARE_LEVELS = 35  # 255 less the darkest channel; stain darkens at least one channel
+COVERED_OD = 0.065  # Macenko's 0.15 in natural logarithms, of `DENSITY`, which is 0 at white and not at grey level 240
 
 TISSUE_OD = 0.15  # optical density of the palest stain (Macenko et al. 2009)
 GLASS_OD = 0.05  # of the darkest glass: light that falls off by a tenth towards the corners
@@ -107,6 +115,17 @@ def split_by_density(pixels: Floats, light: Floats) -> tuple[Flags, Flags]:
     """Return which pixels (n, 3) are surely tissue and which surely glass under this light, (3,)."""
     density = measure_relative_density(pixels, light)
     return density >= TISSUE_OD, density < GLASS_OD
+
+
+def find_bare(picture: Picture) -> Flags:
+    """Return which pixels of an RGB image (H, W, 3) are darkened by `BARE_LEVELS` at most in every channel."""
+    return np.asarray(255 - picture.min(axis=2) <= BARE_LEVELS)
+
+
+def find_covered(densities: tuple[Floats, Floats, Floats]) -> Flags:
+    """Return where `DENSITY` of red, green or blue, (H, W) each, reaches `COVERED_OD`."""
+    red, green, blue = densities
+    return np.asarray(np.maximum(np.maximum(red, green), blue) >= COVERED_OD)
 
 
 def find_dense(densities: Floats, *, channels: Literal["any", "all"]) -> Flags:

@@ -114,7 +114,7 @@ def _choose(table: Table, columns: Columns, *, matcher: Matcher, result: LayoutR
         message = f"has one column only ({table.header[0]})."
         result.report("column-missing", table.file, message=message, fix="add a column 'label'")
         return None
-    fits = lambda column: any(matcher.find(row.cells[column]) for row in table.rows)  # noqa: E731
+    fits = lambda column: any(matcher.match(row.cells[column]).names for row in table.rows)  # noqa: E731
     chosen = choose_columns(table, columns, result=result, fits=fits)
     if chosen is None:
         return None

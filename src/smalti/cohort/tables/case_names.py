@@ -75,8 +75,8 @@ def apply_cases(
     given: dict[str, str] = {}
     for row in table.rows:
         text = row.cells[image]
-        matches = [m.find(text) for m in matchers]
-        found = next((names for names in matches if len(names) == 1), [])
+        matches = [m.match(text).names for m in matchers]
+        found = next((names for names in matches if len(names) == 1), ())
         if matches[0] and not found:
             result.report(
                 "ambiguous-row",

@@ -176,15 +176,11 @@ class Matcher:
         self._names = frozenset(names)
         self._index = NameIndex(sorted(self._names, key=natural_key))
 
-    def find(self, text: str) -> list[str]:
-        """Return the images meant, from the strictest way of naming that finds any.
-
-        Then without spaces around the text.
-        """
-        return list(self.match(text).names)
-
     def match(self, text: str) -> Match:
-        """Return the images meant, and how."""
+        """Return the images meant, and how: by the strictest way of naming that finds any.
+
+        First as the text stands, then without spaces around it.
+        """
         for form in (text, text.strip()):
             if form in self._names:
                 return Match((form,))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import pairwise
 
 import cv2
@@ -72,18 +71,8 @@ def count_patterns(plane: Bytes, radius: int) -> Doubles:
 
     Only pixels whose whole circle lies in the plane (H, W) are counted.
     """
-    height, width = plane.shape
+    height, width = (n - 2 * radius for n in plane.shape)
     levels = plane.astype(np.float32)
-    centre = levels[radius : height - radius, radius : width - radius]
-    codes = np.zeros(centre.shape, dtype=np.uint8)
-    for bit, neighbour in enumerate(_iterate_circle(levels, radius)):
-        codes |= (neighbour >= centre).view(np.uint8) << np.uint8(bit)
-    return np.bincount(codes.ravel(), minlength=256) @ UNIFORM / codes.size
-
-
-def _iterate_circle(levels: Floats, radius: int) -> Iterator[Floats]:
-    """Yield the plane seen from each point of the circle, in their order, where all of it can be seen."""
-    height, width = (n - 2 * radius for n in levels.shape)
     near = int(radius * np.sqrt(0.5))
     # Whole grey levels and weights in parts of 256: every sum is exact, and a turned plane has the turned sums.
     share = np.float32(round((radius * np.sqrt(0.5) - near) * GRAIN) / GRAIN)
@@ -91,19 +80,23 @@ def _iterate_circle(levels: Floats, radius: int) -> Iterator[Floats]:
         _mix(levels[:, radius + near * way :][:, :width], levels[:, radius + (near + 1) * way :][:, :width], share)
         for way in (1, -1)
     ]
-
-    def go_aside(plane: Floats, way: int) -> Floats:
-        return _mix(plane[radius + near * way :][:height], plane[radius + (near + 1) * way :][:height], share)
-
-    middle = slice(radius, radius + height), slice(radius, radius + width)
-    yield levels[middle[0], 2 * radius :]
-    yield go_aside(beside[0], 1)
-    yield levels[2 * radius :, middle[1]]
-    yield go_aside(beside[1], 1)
-    yield levels[middle[0], :width]
-    yield go_aside(beside[1], -1)
-    yield levels[:height, middle[1]]
-    yield go_aside(beside[0], -1)
+    corners = [
+        [
+            _mix(part[radius + near * way :][:height], part[radius + (near + 1) * way :][:height], share)
+            for way in (1, -1)
+        ]
+        for part in beside
+    ]
+    rows, columns = slice(radius, radius + height), slice(radius, radius + width)
+    # The plane seen from each point of the circle, in their order, where all of it can be seen.
+    circle = (
+        levels[rows, 2 * radius :], corners[0][0], levels[2 * radius :, columns], corners[1][0],
+        levels[rows, :width], corners[1][1], levels[:height, columns], corners[0][1],
+    )  # fmt: skip
+    codes = np.zeros((height, width), dtype=np.uint8)
+    for bit, neighbour in enumerate(circle):
+        codes |= (neighbour >= levels[rows, columns]).view(np.uint8) << np.uint8(bit)
+    return np.bincount(codes.ravel(), minlength=256) @ UNIFORM / codes.size
 
 
 def _mix(near: Floats, far: Floats, share: np.float32) -> Floats:

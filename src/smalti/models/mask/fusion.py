@@ -92,7 +92,7 @@ class GateFusion(Fusion):
     summary="the geometry of the whole mask asks the tiles; its answer stands beside the embedding",
     reference="multi-head attention, Vaswani et al. 2017",
 )
-class CrossAttentionFusion(Fusion):
+class CrossAttentionFusion(ConcatFusion):
     """The query is the geometry, keys and values are tiles; the answer is added to the geometry, as in a decoder."""
 
     def __init__(self, features: int, geometry: int, tiles: int, *, width: int = 64, heads: int = 4) -> None:
@@ -114,7 +114,3 @@ class CrossAttentionFusion(Fusion):
         looks = torch.einsum("bhd,bnhd->bhn", asked.unflatten(1, split), key) / key.shape[-1] ** 0.5
         answer = torch.einsum("bhn,bnhd->bhd", masked_softmax(looks, mask[:, None]), value).flatten(1)
         return self.norm(asked + self.merge(answer))
-
-    def join(self, embedding: torch.Tensor, said: torch.Tensor) -> torch.Tensor:
-        """Put both side by side."""
-        return torch.cat([embedding, said], dim=-1)
