@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...tissue.density import DENSITY
-from ...tissue.foreground import find_covered
+from ...tissue.foreground import BARE_LEVEL, find_light
 
 # Optical density of haematoxylin, eosin and what is left over, each of unit length; one a row.
 STAINS = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])  # Ruifrok & Johnston 2001
@@ -60,7 +60,7 @@ class Planes:
     @cached_property
     def tissue(self) -> NDArray[np.bool_]:
         """Tell which pixels are no glass, (H, W)."""
-        return find_covered(self.densities)
+        return ~find_light(self.picture, grey=False, level=BARE_LEVEL)
 
 
 def blur(plane: Bytes, side_px: int) -> Floats:
