@@ -24,7 +24,6 @@ from .layout import (
     FOLDS,
     INNER,
     OUT_OF_FOLD,
-    POLICIES,
     PREDICTIONS,
     RECIPE,
 )
@@ -42,11 +41,6 @@ class RunFolder:
     def checkpoints(self) -> Path:
         """Folder of the weights."""
         return self.path / CHECKPOINTS
-
-    @property
-    def policies(self) -> Path:
-        """Folder of the policies of augmentation that folds have learned."""
-        return self.path / POLICIES
 
     @property
     def predictions(self) -> Path:

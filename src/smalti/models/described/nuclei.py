@@ -39,7 +39,16 @@ def describe_nuclei(planes: Planes) -> Doubles:
     large[0] = False
     labels = np.where(large, np.cumsum(large), 0).astype(np.int32)[labels]
     areas = stats[large, cv2.CC_STAT_AREA].astype(np.int64)
-    cores, radii = find_cores((labels > 0).astype(np.uint8))
+    # Middles of what is thickest in spots, and the distance to their rim; nuclei that touch have a core each.
+    depth = np.asarray(cv2.distanceTransform((labels > 0).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE))
+    depth = np.sqrt(np.rint(depth * depth))  # roots of whole numbers, which turning must not round another way
+    highest = cv2.dilate(depth, np.ones((7, 7), dtype=np.uint8))
+    peaks = ((depth == highest) & (depth >= 2)).astype(np.uint8)
+    _, numbered, _, middles = cv2.connectedComponentsWithStats(peaks, connectivity=8)
+    rows, cols = np.nonzero(peaks)
+    radii = np.zeros(len(middles))
+    radii[numbered[rows, cols]] = depth[rows, cols]
+    cores, radii = np.asarray(middles[1:, ::-1], dtype=np.float64), radii[1:]
     gaps = KDTree(cores).query(cores, k=2)[0][:, 1] if len(cores) > 1 else np.array([side])
     numbers = [contrast / STAIN_GAIN, separation, float((labels > 0).mean())]
     numbers += [float(np.log1p(len(cores) * FIELD / smooth.size)), len(areas) / max(1, len(cores))]
@@ -79,22 +88,6 @@ def find_spots(smooth: Bytes) -> tuple[Bytes, float, float]:
         return np.zeros_like(smooth), 0.0, 0.0
     opened = cv2.morphologyEx((smooth > cut).astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), dtype=np.uint8))
     return np.asarray(opened, dtype=np.uint8), float(step[cut]), float(between[cut]) / variance
-
-
-def find_cores(spots: Bytes) -> tuple[Doubles, Doubles]:
-    """Return middles (n, 2) of what is thickest in spots (H, W) of 0 and 1, and the distance to their rim, (n,).
-
-    Nuclei that touch have a core each (watersheds begin there).
-    """
-    depth = np.asarray(cv2.distanceTransform(spots, cv2.DIST_L2, cv2.DIST_MASK_PRECISE))
-    depth = np.sqrt(np.rint(depth * depth))  # roots of whole numbers, which turning must not round another way
-    highest = cv2.dilate(depth, np.ones((7, 7), dtype=np.uint8))
-    peaks = ((depth == highest) & (depth >= 2)).astype(np.uint8)
-    _, labels, _, middles = cv2.connectedComponentsWithStats(peaks, connectivity=8)
-    rows, cols = np.nonzero(peaks)
-    radii = np.zeros(len(middles))
-    radii[labels[rows, cols]] = depth[rows, cols]
-    return np.asarray(middles[1:, ::-1], dtype=np.float64), radii[1:]
 
 
 def _measure_spots(labels: Ints, areas: NDArray[np.int64], smooth: Bytes) -> list[float]:
