@@ -18,7 +18,6 @@ import huggingface_hub
 import timm
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from .. import recipe
 from ..errors import PartError, WeightsError
@@ -27,7 +26,7 @@ from ..recipe import AUTO, settle_backbone
 from ..types import InputSpec
 from .described import build_described, is_described
 from .intermediate import Stages
-from .norms import NORMS, Norm
+from .norms import NORMS, Norm, has_batchnorm
 from .weights import load_package, load_weights
 
 FILE_OPTION = "--set model.weights=FILE (.safetensors) takes weights from a file, --set model.pretrained=false none"
@@ -90,8 +89,7 @@ def build_backbone(model: recipe.Model, *, seed: int = 0) -> Backbone:
     elif source in {"cache", "hub"}:
         note = f"weights of {model.backbone} from the hub{', downloaded earlier' if source == 'cache' else ''}"
     # What auto stands for is chosen before; a backbone that only looks is the same under all that it may choose.
-    some = any(isinstance(m, _BatchNorm) for m in module.modules())
-    norm = NORMS.build("live" if model.norm == "auto" else model.norm) if some else None
+    norm = NORMS.build("live" if model.norm == "auto" else model.norm) if has_batchnorm(module) else None
     if norm is not None and norm.convert is not None:
         module = norm.convert(module)
     if model.embedding == "stages":

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from timm.layers import GroupNormAct
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
 from .. import recipe
@@ -207,6 +208,11 @@ def build_renorm(*, r_max: float = 3.0, d_max: float = 5.0) -> Norm:
 def build_ghost(*, size: int = GHOST_TILES) -> Norm:
     """Virtual batches of at most ``size`` tiles."""
     return Norm(convert=lambda m: _replace(m, lambda old: GhostBatchNorm(old, size=size)))
+
+
+def has_batchnorm(module: nn.Module) -> bool:
+    """Tell whether there is anything for a strategy to act on."""
+    return any(isinstance(m, _BatchNorm) for m in module.modules())
 
 
 def choose_norm(train: recipe.Train, *, pretrained: bool) -> tuple[str, str]:
