@@ -54,7 +54,10 @@ def measure_map(
         curves: (3, P) score at deletion, insertion and random order, mean over networks.
         shares: of the map inside the mask, and of the mask in the area.
     """
-    deletion, insertion, random = integrate_curve(kept, curves)
+    # Mean height of the curves over the number of tiles; NaN of a single tile.
+    width = kept[-1] - kept[0]
+    areas = np.trapezoid(curves, kept, axis=-1) / width if len(kept) > 1 else np.full(3, np.nan)
+    deletion, insertion, random = areas
     agreement, chance = correlate_maps(maps)
     grid = np.stack([np.interp(GRID, kept / kept[-1], row) for row in curves])
     return Measured(float(random - deletion), float(insertion - random), shares[0], shares[1], agreement, chance, grid)
@@ -119,13 +122,6 @@ def measure_ratio(
     return Mean(value=value, low=low, high=high, n_images=n_images, n_cases=len(names), trustworthy=enough)
 
 
-def integrate_curve(kept: NDArray[np.int64], scores: Floats) -> Floats:
-    """Return the mean height of curves (..., P) over the number of tiles kept (P,); NaN of a single tile."""
-    if len(kept) < 2:
-        return np.full(scores.shape[:-1], np.nan)
-    return np.asarray(np.trapezoid(scores, kept, axis=-1) / (kept[-1] - kept[0]), dtype=np.float64)
-
-
 def correlate_maps(maps: NDArray[np.float32], *, seed: int = 0) -> tuple[float, Floats]:
     """Return the mean rank correlation of every two of S maps (S, N), and the same of maps with shuffled tiles,
     (SHUFFLES,).
@@ -138,14 +134,12 @@ def correlate_maps(maps: NDArray[np.float32], *, seed: int = 0) -> tuple[float, 
     ranks = stats.rankdata(maps, axis=1)
     ranks = (ranks - ranks.mean(axis=1, keepdims=True)) / ranks.std(axis=1, keepdims=True)
     rng = np.random.default_rng(seed)
-    chance = [_correlate(rng.permuted(ranks, axis=1)) for _ in range(SHUFFLES)]
-    return _correlate(ranks), np.array(chance)
-
-
-def _correlate(ranks: Floats) -> float:
-    """Return the mean over pairs of standardised rows (S, N): the square of their sum holds every pair twice."""
-    networks, tiles = ranks.shape
-    return float(((ranks.sum(axis=0) ** 2).sum() / tiles - networks) / (networks * (networks - 1)))
+    # The square of the sum of standardised rows holds every pair twice.
+    found = [
+        float(((rows.sum(axis=0) ** 2).sum() / tiles - networks) / (networks * (networks - 1)))
+        for rows in (ranks, *(rng.permuted(ranks, axis=1) for _ in range(SHUFFLES)))
+    ]
+    return found[0], np.array(found[1:])
 
 
 def judge_map(deletion: Mean, insertion: Mean) -> str:

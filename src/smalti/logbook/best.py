@@ -138,32 +138,31 @@ def resolve_run(runs: Path, name: str) -> Path:
     """
     runs = Path(runs)
     if name == ALIAS or name.startswith(f"{ALIAS}:"):
-        return _resolve_alias(read_logbook(runs), name)
+        logbook = read_logbook(runs)
+        bests = find_bests(logbook)
+        if not bests:
+            raise RunError(f"no run in {logbook.runs} is finished, so none is the best. Fix: 'smalti logbook' says why")
+        wanted = name.partition(":")[2].rstrip("/")
+        names = [Path(best.data).name for best in bests]
+        chosen = [best for best, short in zip(bests, names, strict=True) if not wanted or wanted in (best.data, short)]
+        if len(chosen) == 1 and chosen[0].chosen.score is None:
+            run, warning = chosen[0].run, chosen[0].warning
+            raise RunError(
+                f"'{name}' was set by hand to '{run}', but {warning}. Fix: 'smalti logbook best', for the rule"
+            )
+        if len(chosen) == 1:
+            return logbook.find(chosen[0].run).path
+        # Two data folders may have one name; then only the path tells them apart.
+        known = [best.data if names.count(short) > 1 else short for best, short in zip(bests, names, strict=True)]
+        listed = ", ".join(f"{ALIAS}:{label} ({best.run})" for label, best in zip(known, bests, strict=True))
+        what = f"'{name}' means {len(chosen)} runs" if chosen else f"no data folder fits '{name}'"
+        raise RunError(f"{what} in {logbook.runs}. Fix: one of {listed}")
     for path in (runs / name, Path(name)):
         if is_run(path):
             return path
     if not runs.is_dir():
         raise RunError(f"no run at {name}, and no folder of runs at {runs}. Fix: give a path, or --runs")
     return read_logbook(runs).find(name).path
-
-
-def _resolve_alias(logbook: Logbook, name: str) -> Path:
-    bests = find_bests(logbook)
-    if not bests:
-        raise RunError(f"no run in {logbook.runs} is finished, so none is the best. Fix: 'smalti logbook' says why")
-    wanted = name.partition(":")[2].rstrip("/")
-    names = [Path(best.data).name for best in bests]
-    chosen = [best for best, short in zip(bests, names, strict=True) if not wanted or wanted in (best.data, short)]
-    if len(chosen) == 1 and chosen[0].chosen.score is None:
-        run, warning = chosen[0].run, chosen[0].warning
-        raise RunError(f"'{name}' was set by hand to '{run}', but {warning}. Fix: 'smalti logbook best', for the rule")
-    if len(chosen) == 1:
-        return logbook.find(chosen[0].run).path
-    # Two data folders may have one name; then only the path tells them apart.
-    known = [best.data if names.count(short) > 1 else short for best, short in zip(bests, names, strict=True)]
-    listed = ", ".join(f"{ALIAS}:{label} ({best.run})" for label, best in zip(known, bests, strict=True))
-    what = f"'{name}' means {len(chosen)} runs" if chosen else f"no data folder fits '{name}'"
-    raise RunError(f"{what} in {logbook.runs}. Fix: one of {listed}")
 
 
 def _check_choice(data: str, old: BestRun, entries: Sequence[Entry], chosen: Entry | None) -> Best:

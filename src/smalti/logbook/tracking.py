@@ -82,7 +82,24 @@ class _Exporter:
             found = self.client.create_run(
                 identifier, start_time=_count_ms(read_start(entry)), tags=_tag_entry(entry), run_name=entry.name
             )
-        self._write(entry, found)
+        identifier, entities = found.info.run_id, self.entities
+        params = [entities.Param(name, value) for name, value in _list_params(entry).items()]
+        for some in _split(params, MOST_PARAMS):
+            self.client.log_batch(identifier, params=some)
+        tags = [entities.RunTag(name, value) for name, value in _tag_entry(entry).items()]
+        self.client.log_batch(identifier, tags=tags)
+        metrics = self._list_points(entry, found)
+        now = _count_ms(time.time())
+        metrics += [entities.Metric(_clean(name), value, now, 0) for name, value in list_scores(entry).items()]
+        for some in _split(metrics, MOST_METRICS):
+            self.client.log_batch(identifier, metrics=some)
+        for path in list_files(entry):
+            self.client.log_artifact(identifier, str(path))
+        if entry.status == "unfinished":
+            self.client.update_run(identifier, status=STATES[entry.status])
+        else:
+            end = _count_ms(read_start(entry) + (entry.seconds or 0.0))
+            self.client.set_terminated(identifier, STATES[entry.status], end_time=end)
         # Last, so that an export that was cut short is done again.
         self.client.set_tag(found.info.run_id, "smalti.content", content)
         return outcome
@@ -103,26 +120,6 @@ class _Exporter:
             token = page.token or ""
         self.experiments[name], self.known[identifier] = identifier, runs
         return identifier
-
-    def _write(self, entry: Entry, run: Any) -> None:
-        identifier, entities = run.info.run_id, self.entities
-        params = [entities.Param(name, value) for name, value in _list_params(entry).items()]
-        for some in _split(params, MOST_PARAMS):
-            self.client.log_batch(identifier, params=some)
-        tags = [entities.RunTag(name, value) for name, value in _tag_entry(entry).items()]
-        self.client.log_batch(identifier, tags=tags)
-        metrics = self._list_points(entry, run)
-        now = _count_ms(time.time())
-        metrics += [entities.Metric(_clean(name), value, now, 0) for name, value in list_scores(entry).items()]
-        for some in _split(metrics, MOST_METRICS):
-            self.client.log_batch(identifier, metrics=some)
-        for path in list_files(entry):
-            self.client.log_artifact(identifier, str(path))
-        if entry.status == "unfinished":
-            self.client.update_run(identifier, status=STATES[entry.status])
-        else:
-            end = _count_ms(read_start(entry) + (entry.seconds or 0.0))
-            self.client.set_terminated(identifier, STATES[entry.status], end_time=end)
 
     def _list_points(self, entry: Entry, run: Any) -> list[Any]:
         """Points of the curves that MLflow does not have yet: it would keep each point twice."""
