@@ -217,10 +217,10 @@ def _show_below(read: Logbook, entries: Sequence[Entry], bests: Sequence[Best]) 
 
     out = console.out
     for best in bests:
-        why = f"set by hand: {best.note}" if best.by_hand else "by the rule"
+        why = f"set by hand: {best.chosen.note}" if best.by_hand else "by the rule"
         warning = f" [yellow]({escape(best.warning)})[/]" if best.warning else ""
         out.print(f"[bold]*[/] best of {escape(best.data)}: [bold]{escape(best.run)}[/], {escape(why)}{warning}")
-    for rule in dict.fromkeys(best.rule for best in bests if not best.by_hand):
+    for rule in dict.fromkeys(best.chosen.rule for best in bests if not best.by_hand):
         out.print(f"[dim]  the rule: {escape(rule)}[/]")
     if any(entry.metrics and not entry.trustworthy and not entry.changed for entry in entries):
         out.print("[dim]? too few cases or errors: the interval is not to be trusted[/]")

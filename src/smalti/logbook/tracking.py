@@ -41,7 +41,13 @@ def export_mlflow(entries: Sequence[Entry], *, uri: str, experiment: str | None 
         MissingExtraError: MLflow is not installed.
         RunError: the server cannot be reached or refuses.
     """
-    mlflow = _import_mlflow()
+    # Nobody asked for reports of use to be sent; read when mlflow is imported.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("DO_NOT_TRACK", "true")
+    try:
+        mlflow: Any = importlib.import_module("mlflow")
+    except ImportError:
+        raise MissingExtraError("the export to MLflow", "mlflow") from None
     done: dict[str, list[str]] = {"created": [], "updated": [], "unchanged": [], "problems": []}
     with _set_plainly(PLAIN_UPLOAD):
         try:
@@ -51,8 +57,8 @@ def export_mlflow(entries: Sequence[Entry], *, uri: str, experiment: str | None 
         except (mlflow.exceptions.MlflowException, ImportError) as error:
             reason = " ".join(str(error).split())[:300]
             raise RunError(
-                f"MLflow at {uri} did not take the runs: {reason}. Fix: start one with 'mlflow server', and give "
-                "its address, for example http://127.0.0.1:5000"
+                f"MLflow at {uri} did not take the runs: {reason}",
+                fix="start one with 'mlflow server', and give its address, for example http://127.0.0.1:5000",
             ) from None
     return Exported(**{key: tuple(names) for key, names in (done | {"problems": exporter.problems}).items()})
 
@@ -68,22 +74,25 @@ class _Exporter:
         self.problems: list[str] = []
 
     def export(self, entry: Entry, experiment: str) -> str:
-        """``created``, ``updated`` or ``unchanged``."""
+        """Write a run; return ``created``, ``updated`` or ``unchanged``."""
         identifier = self._find_experiment(experiment)
         content = hash_content(entry)
         found = self.known[identifier].get((entry.name, entry.data_hash))
         if found is not None and found.data.tags.get("smalti.content") == content:
             return "unchanged"
         outcome = "created" if found is None else "updated"
-        if found is not None and _is_other(entry, found):
-            self.client.delete_run(found.info.run_id)
-            found = None
+        knobs = {_clean(knob): say_value(value)[:MOST_LETTERS] for knob, value in entry.recipe.items()}
+        if found is not None:
+            changed = any(knobs.get(name, value) != value for name, value in found.data.params.items())
+            if changed or found.data.tags.get("smalti.started") != entry.started:  # another run of this name
+                self.client.delete_run(found.info.run_id)
+                found = None
         if found is None:
             found = self.client.create_run(
                 identifier, start_time=_count_ms(read_start(entry)), tags=_tag_entry(entry), run_name=entry.name
             )
         identifier, entities = found.info.run_id, self.entities
-        params = [entities.Param(name, value) for name, value in _list_params(entry).items()]
+        params = [entities.Param(name, value) for name, value in knobs.items()]
         for some in _split(params, MOST_PARAMS):
             self.client.log_batch(identifier, params=some)
         tags = [entities.RunTag(name, value) for name, value in _tag_entry(entry).items()]
@@ -105,7 +114,7 @@ class _Exporter:
         return outcome
 
     def _find_experiment(self, name: str) -> str:
-        """Its identifier; the runs of smalti in it are known from now on."""
+        """Return the identifier of an experiment; the runs of smalti in it are known from now on."""
         if name in self.experiments:
             return self.experiments[name]
         found = self.client.get_experiment_by_name(name)
@@ -122,7 +131,7 @@ class _Exporter:
         return identifier
 
     def _list_points(self, entry: Entry, run: Any) -> list[Any]:
-        """Points of the curves that MLflow does not have yet: it would keep each point twice."""
+        """Return points of the curves that MLflow does not have yet: it would keep each point twice."""
         try:
             curves = read_curves(entry)
         except RunError as error:
@@ -137,19 +146,9 @@ class _Exporter:
         ]
 
 
-def _import_mlflow() -> Any:
-    # Nobody asked for reports of use to be sent; read when mlflow is imported.
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("DO_NOT_TRACK", "true")
-    try:
-        return importlib.import_module("mlflow")
-    except ImportError:
-        raise MissingExtraError("the export to MLflow", "mlflow") from None
-
-
 @contextmanager
 def _set_plainly(settings: dict[str, str]) -> Iterator[None]:
-    """Environment variables for a while; what the user has set stays."""
+    """Set environment variables for a while; what the user has set stays."""
     ours = {name: value for name, value in settings.items() if name not in os.environ}
     os.environ.update(ours)
     try:
@@ -178,23 +177,12 @@ def _tag_entry(entry: Entry) -> dict[str, str]:
     }
 
 
-def _list_params(entry: Entry) -> dict[str, str]:
-    return {_clean(knob): say_value(value)[:MOST_LETTERS] for knob, value in entry.recipe.items()}
-
-
-def _is_other(entry: Entry, found: Any) -> bool:
-    """Whether the run of this name was started anew, or has another recipe, since it was exported."""
-    params = _list_params(entry)
-    changed = any(params.get(name, value) != value for name, value in found.data.params.items())
-    return changed or found.data.tags.get("smalti.started") != entry.started
-
-
 def _split(items: list[Any], most: int) -> list[list[Any]]:
     return [items[first : first + most] for first in range(0, len(items), most)]
 
 
 def _clean(name: str) -> str:
-    """A name with the characters that MLflow allows."""
+    """Return a name with the characters that MLflow allows."""
     return re.sub(r"[^\w.\- /]", "_", name)
 
 
