@@ -96,7 +96,8 @@ def settle_tables(
     if len(unknown):
         raise DataError(
             f"{len(unknown)} inner predictions have none of the labels {', '.join(classes)}, first that of "
-            f"{unknown['image'].iloc[0]}. Fix: run 'smalti predict' again"
+            f"{unknown['image'].iloc[0]}",
+            fix="run 'smalti predict' again",
         )
     rows = _find_rows(inner)
     y = pd.Index(classes).get_indexer(pd.Index(inner["label"])).astype(np.int64)

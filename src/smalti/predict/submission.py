@@ -70,7 +70,7 @@ def write_submission(
     """
     form, classes = cohort.form, cohort.classes
     if form is None:
-        raise SubmissionError(f"no submission can be written: {cohort.no_submission}. Fix: add what is missing")
+        raise SubmissionError(f"no submission can be written: {cohort.no_submission}", fix="add what is missing")
     decided, shares = (
         _read_means(table, cohort) for table in (predictions, predictions if probabilities is None else probabilities)
     )
@@ -87,8 +87,8 @@ def _read_means(table: pd.DataFrame, cohort: Cohort) -> Scores:
     missing = [image for image in images if image not in scores or not np.isfinite(scores[image]).all()]
     if missing:
         raise SubmissionError(
-            f"no prediction for {len(missing)} of {len(images)} images ({', '.join(missing[:3])}). "
-            "Fix: run 'smalti predict' again"
+            f"no prediction for {len(missing)} of {len(images)} images ({', '.join(missing[:3])})",
+            fix="run 'smalti predict' again",
         )
     return {image: scores[image] for image in images}
 
@@ -170,7 +170,7 @@ def check_submission(text: str, form: Form) -> None:
         faults += [f"{where}: {fault}" for fault in _check_answers(row, form)]
     if faults:
         more = f"; and {len(faults) - 12} more" if len(faults) > 12 else ""
-        raise SubmissionError(f"the submission would be refused: {'; '.join(faults[:12])}{more}. Fix: predict again")
+        raise SubmissionError(f"the submission would be refused: {'; '.join(faults[:12])}{more}", fix="predict again")
 
 
 def _check_answers(row: list[str], form: Form) -> list[str]:
