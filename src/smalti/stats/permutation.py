@@ -83,6 +83,10 @@ class Neighbours:
         shares = np.divide(lift, total, out=np.full_like(lift, 1 / count), where=total > 0)
         return shares.transpose(1, 0, 2)
 
+    def measure(self, groups: Codes, *, by: Callable[[NDArray[np.float32], Codes], Floats], count: int) -> Floats:
+        """Return a statistic (P,) of groups (P, n) and their scores."""
+        return by(self.score(groups, count), groups)
+
 
 def permute_by_case(groups: Codes, cases: Codes, *, times: int, rng: np.random.Generator) -> Codes:
     """Return permutations (times, n) of groups (n,) that keep cases whole: each case takes the groups of another one.

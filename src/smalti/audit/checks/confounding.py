@@ -76,7 +76,22 @@ def find_confounding(cohort: Cohort, digest: Digest) -> list[Finding] | NotAppli
         return NotApplicable(f"needs {FEWEST} labelled images of two classes")
     if len(set(cases)) < 2:
         return NotApplicable("all labelled images are of one case")
-    tests = _test_kinds(cohort, samples, cases, digest=digest)
+    # Each kind of trait is tested where enough images of several classes and cases have it.
+    kinds = tabulate_traits([digest.image(s.image) for s in samples])
+    kinds["naming"] = tabulate_names(samples, cohort.classes, layout=cohort.layout)
+    tests: dict[str, Trial] = {}
+    for kind, traits in kinds.items():
+        known = np.all([np.isfinite(t.values) for t in traits], axis=0) if traits else np.zeros(0, bool)
+        rows = np.flatnonzero(known)
+        labels = code_groups([str(samples[i].label) for i in rows])
+        groups = code_groups([cases[i] for i in rows])
+        if len(rows) < FEWEST or labels.max() < 1 or groups.max() < 1:
+            continue
+        neighbours = Neighbours(np.stack([t.values[rows] for t in traits], axis=1), groups)
+        count = int(labels.max()) + 1
+        own = neighbours.score(labels[None], count)[0, np.arange(len(rows)), labels]
+        measure = partial(neighbours.measure, by=measure_accuracy, count=count)
+        tests[kind] = Trial(kind, rows, traits, own, measure_chance(labels, groups, measure=measure))
     p = dict(zip(tests, adjust_holm([test.outcome.p for test in tests.values()]), strict=True))
     findings = [_report_kind(t, samples, cases, p=p[t.kind], tried=len(p)) for t in tests.values()
                 if p[t.kind] <= KINDS_ALPHA]  # fmt: skip
@@ -95,31 +110,6 @@ class Trial:
     traits: list[Trait]
     scores: NDArray[np.float32]
     outcome: Outcome
-
-
-def _test_kinds(cohort: Cohort, samples: list[Sample], cases: list[str], *, digest: Digest) -> dict[str, Trial]:
-    kinds = tabulate_traits([digest.image(s.image) for s in samples])
-    kinds["naming"] = tabulate_names(samples, cohort.classes, layout=cohort.layout)
-    tests = {}
-    for kind, traits in kinds.items():
-        known = np.all([np.isfinite(t.values) for t in traits], axis=0) if traits else np.zeros(0, bool)
-        rows = np.flatnonzero(known)
-        labels = code_groups([str(samples[i].label) for i in rows])
-        groups = code_groups([cases[i] for i in rows])
-        if len(rows) < FEWEST or labels.max() < 1 or groups.max() < 1:
-            continue
-        neighbours = Neighbours(np.stack([t.values[rows] for t in traits], axis=1), groups)
-        count = int(labels.max()) + 1
-        measure = partial(_measure_accuracy, neighbours, count)
-        own = neighbours.score(labels[None], count)[0]
-        tests[kind] = Trial(
-            kind, rows, traits, own[np.arange(len(rows)), labels], measure_chance(labels, groups, measure=measure)
-        )
-    return tests
-
-
-def _measure_accuracy(neighbours: Neighbours, count: int, groups: Codes) -> NDArray[np.float64]:
-    return measure_accuracy(neighbours.score(groups, count), groups)
 
 
 # --- in words -----------------------------------------------------------------------------------------------------

@@ -63,7 +63,24 @@ def find_foreign(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicabl
         return NotApplicable("fewer than two images show anything")
     if np.median([digest.images[i].appearance.grainless_frac for i in shown]) > USELESS_FRAC:
         return NotApplicable("the usual image is not coloured like H&E, so that colour tells nothing apart")
-    evidence = _weigh(digest, shown)
+    looks = [digest.images[i].appearance for i in shown]
+    strange = np.array([look.grainless_frac for look in looks])
+    colour = score_deviation(strange, floor=UNIT_FRAC * (1 - float(np.median(strange))))
+    texture, features = np.zeros(len(shown)), None
+    if len(shown) >= LEAST_IMAGES:
+        # Duplicates have equal numbers: copies of one cartoon must not make each other look usual.
+        names = [digest.images[i].image for i in shown]
+        numbers = {name: i for i, name in enumerate(names)}
+        groups = np.array([numbers.get(digest.duplicate_groups.get(n, n), numbers[n]) for n in names])
+        texture = score_isolation(np.stack([look.texture for look in looks]), groups, floor=TEXTURE_FLOOR)
+        if digest.embeddings is not None:
+            # Unit vectors along their principal components, divided by one number for all components.
+            unit = digest.embeddings[shown].astype(np.float64)
+            unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
+            left, scale, _ = np.linalg.svd(unit - np.median(unit, axis=0), full_matrices=False)
+            points = np.asarray((left * scale)[:, :COMPONENTS], dtype=np.float64)
+            features = score_isolation(points, groups, floor=FEATURE_FLOOR)
+    evidence = Suspicion(colour, texture, features)
     score = evidence.score
     findings = [_report(digest, i, evidence=evidence, at=at) for at, i in enumerate(shown) if score[at] >= THRESHOLD]
     if len(shown) < LEAST_IMAGES:
@@ -71,27 +88,6 @@ def find_foreign(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicabl
     if evidence.features is None:
         return Partial(findings, "backbone features: no weights at hand; --set model.weights=FILE names some")
     return findings
-
-
-def _weigh(digest: Digest, shown: list[int]) -> Suspicion:
-    looks = [digest.images[i].appearance for i in shown]
-    strange = np.array([look.grainless_frac for look in looks])
-    colour = score_deviation(strange, floor=UNIT_FRAC * (1 - float(np.median(strange))))
-    if len(shown) < LEAST_IMAGES:
-        return Suspicion(colour, np.zeros(len(shown)), None)
-    # Duplicates have equal numbers: copies of one cartoon must not make each other look usual.
-    names = [digest.images[i].image for i in shown]
-    numbers = {name: i for i, name in enumerate(names)}
-    groups = np.array([numbers.get(digest.duplicate_groups.get(n, n), numbers[n]) for n in names])
-    texture = score_isolation(np.stack([look.texture for look in looks]), groups, floor=TEXTURE_FLOOR)
-    if digest.embeddings is None:
-        return Suspicion(colour, texture, None)
-    # Unit vectors along their principal components, divided by one number for all components.
-    unit = digest.embeddings[shown].astype(np.float64)
-    unit /= np.maximum(np.linalg.norm(unit, axis=1, keepdims=True), 1e-12)
-    left, scale, _ = np.linalg.svd(unit - np.median(unit, axis=0), full_matrices=False)
-    points = np.asarray((left * scale)[:, :COMPONENTS], dtype=np.float64)
-    return Suspicion(colour, texture, score_isolation(points, groups, floor=FEATURE_FLOOR))
 
 
 def _report(digest: Digest, i: int, *, evidence: Suspicion, at: int) -> Finding:

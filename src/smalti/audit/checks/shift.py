@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -60,11 +61,13 @@ def find_shift(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicable:
     if not traits:
         return []
     neighbours = Neighbours(np.stack([t.values for t in traits], axis=1), cases)
-    tests = {ALL: _tell_apart(neighbours, parts)}
+    measure = partial(neighbours.measure, by=measure_auc, count=2)
+    tests = {ALL: measure_chance(parts, cases, measure=measure)}
     if digest.embeddings is not None:
         row = {d.image: i for i, d in enumerate(digest.images)}
         points = np.asarray(digest.embeddings, dtype=np.float64)[[row[name] for name in names]]
-        tests[FEATURES] = _tell_apart(Neighbours(points, cases), parts)
+        measure = partial(Neighbours(points, cases).measure, by=measure_auc, count=2)
+        tests[FEATURES] = measure_chance(parts, cases, measure=measure)
     tests |= {t.name: measure_chance(parts, cases, measure=_compare_with(t.values)) for t in traits}
     p = dict(zip(tests, adjust_holm([test.p for test in tests.values()]), strict=True))
     if min(p.values()) > SHIFT_ALPHA:
@@ -75,13 +78,6 @@ def find_shift(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicable:
     about = f"{len(labelled)} labelled and {len(unlabelled)} unlabelled images, {cases.max() + 1} cases"
     words = [_describe(t, parts, test=tests[t.name], p=p[t.name]) for t in moved]
     return [_report(typical, words, about=about, tests=tests, p=p)]
-
-
-def _tell_apart(neighbours: Neighbours, parts: Codes) -> Outcome:
-    """Return the AUC of telling the parts apart by the neighbours of images."""
-    return measure_chance(
-        parts, neighbours.cases, measure=lambda groups: measure_auc(neighbours.score(groups, 2), groups)
-    )
 
 
 def _compare_with(values: Floats) -> Callable[[Codes], Floats]:

@@ -118,11 +118,11 @@ def read_evidence(run: Path) -> Evidence:
     cohort, table = CohortRecord.read(run), RunFolder(run).read_out_of_fold()
     classes = cohort.classes
     if absent := [name for name in score_columns(classes) if name not in table]:
-        raise RunError(f"{run / OUT_OF_FOLD} lacks {', '.join(absent)}. Fix: 'smalti predict {run}'")
+        raise RunError(f"{run / OUT_OF_FOLD} lacks {', '.join(absent)}", fix=f"'smalti predict {run}'")
     seeds = [rows.set_index("image") for _, rows in table.groupby("seed")]
     images = tuple(seeds[0].index)
     if any(len(rows) != len(images) or set(rows.index) != set(images) for rows in seeds):
-        raise RunError(f"{run / OUT_OF_FOLD} has other images in each seed. Fix: 'smalti predict {run}'")
+        raise RunError(f"{run / OUT_OF_FOLD} has other images in each seed", fix=f"'smalti predict {run}'")
     position = {name: i for i, name in enumerate(classes)}
     scores = np.stack([rows.loc[list(images), score_columns(classes)].to_numpy(dtype=np.float64) for rows in seeds])
     dynamics, embeddings = run / DYNAMICS, run / EMBEDDINGS

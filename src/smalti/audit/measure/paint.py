@@ -82,7 +82,13 @@ def find_covers(digests: Sequence[ImageDigest]) -> dict[str, Cover]:
         inked = np.isin(labels, ink)
         painted = np.isin(labels, [k for k in kept if k not in ink])
         if distance is not None:
-            painted |= _find_strange(distance, bar, (height, width)) & ~inked
+            # Connected regions of strange colour, grown to their edge.
+            large = np.asarray(cv2.resize(distance, (width, height), interpolation=cv2.INTER_LINEAR))
+            count, regions = cv2.connectedComponents((large > EDGE_SHARE * bar).astype(np.uint8), connectivity=8)
+            core = cv2.morphologyEx((large > bar).astype(np.uint8), cv2.MORPH_OPEN, np.ones((5, 5)))
+            cores = np.bincount(regions.ravel(), weights=core.ravel(), minlength=count)
+            cores[0] = 0
+            painted |= np.isin(regions, np.flatnonzero(cores >= LEAST_STRANGE_FRAC * regions.size)) & ~inked
         if common is not None and not _lies_on_tissue(digest, painted | inked, common):
             continue
         cover = Cover(_describe(digest, painted), _describe(digest, inked))
@@ -103,16 +109,6 @@ def _is_paint(spot: Spot, spots: Sequence[tuple[Spot, ...]]) -> bool:
         for others in spots
     )
     return alike <= NATIVE_FRAC * len(spots)
-
-
-def _find_strange(distance: NDArray[np.float32], bar: float, size_px: tuple[int, int]) -> NDArray[np.bool_]:
-    """Return connected regions of strange colour, grown to their edge, at the working size."""
-    large = np.asarray(cv2.resize(distance, size_px[::-1], interpolation=cv2.INTER_LINEAR))
-    count, regions = cv2.connectedComponents((large > EDGE_SHARE * bar).astype(np.uint8), connectivity=8)
-    core = cv2.morphologyEx((large > bar).astype(np.uint8), cv2.MORPH_OPEN, np.ones((5, 5)))
-    cores = np.bincount(regions.ravel(), weights=core.ravel(), minlength=count)
-    cores[0] = 0
-    return np.isin(regions, np.flatnonzero(cores >= LEAST_STRANGE_FRAC * regions.size))
 
 
 def _lies_on_tissue(digest: ImageDigest, covered: NDArray[np.bool_], common: NDArray[np.float32]) -> bool:
