@@ -100,8 +100,8 @@ def read_subject(folder: Path, *, entries: Sequence[Entry] = (), title: str = ""
     if (folder / SCORES).is_file():
         return read_single(folder, title=title)
     raise RunError(
-        f"no {LadderResult.FILE}, {Comparison.FILE} or {SCORES} in {folder}. Fix: give the folder that 'smalti "
-        "ladder', 'smalti compare' or 'smalti run' printed"
+        f"no {LadderResult.FILE}, {Comparison.FILE} or {SCORES} in {folder}",
+        fix="give the folder that 'smalti ladder', 'smalti compare' or 'smalti run' printed",
     )
 
 
@@ -171,7 +171,14 @@ def gather_runs(entries: Sequence[Entry], *, folder: Path, title: str) -> Subjec
     ordered = sorted(entries, key=lambda entry: (entry.started, entry.name))
     common, differing = find_differing([entry.recipe for entry in ordered])
     rows = {row.name: row for row in found.rows} if found else {}
-    names = _name_data(ordered)
+    # Every data set has the name of its folder; with a piece of its hash where two share a name, and the unit where it
+    # has two.
+    folders = {entry.data_hash or entry.data: name_folder(entry.data) or "unknown data" for entry in ordered}
+    counts, names = Counter(folders.values()), {}
+    for key, unit in map(_key_data, ordered):
+        units = sorted({other for known, other in map(_key_data, ordered) if known == key and other})
+        name = folders[key] if counts[folders[key]] == 1 else f"{folders[key]} ({key[:6]})"
+        names[key, unit] = f"{name}, by {unit or units[0]}" if len(units) > 1 else name
     candidates = [
         describe_entry(entry, rows.pop(entry.name, None), data=names[_key_data(entry)], settings=settings)
         for entry, settings in zip(ordered, differing, strict=True)
@@ -200,17 +207,6 @@ def gather_runs(entries: Sequence[Entry], *, folder: Path, title: str) -> Subjec
 def _key_data(entry: Entry) -> tuple[str, str]:
     """Return which data set is scored, and by which unit: scores by image and by case are not set side by side."""
     return entry.data_hash or entry.data, entry.unit if entry.status == "finished" else ""
-
-
-def _name_data(entries: Sequence[Entry]) -> dict[tuple[str, str], str]:
-    """Name every data set by its folder; with a piece of its hash where two share a name, the unit where it has two."""
-    folders = {entry.data_hash or entry.data: name_folder(entry.data) or "unknown data" for entry in entries}
-    counts, names = Counter(folders.values()), {}
-    for key, unit in map(_key_data, entries):
-        units = sorted({other for known, other in map(_key_data, entries) if known == key and other})
-        name = folders[key] if counts[folders[key]] == 1 else f"{folders[key]} ({key[:6]})"
-        names[key, unit] = f"{name}, by {unit or units[0]}" if len(units) > 1 else name
-    return names
 
 
 def find_differing(recipes: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], list[tuple[str, ...]]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from urllib.parse import quote
 
 from ...metrics import LOWER_IS_BETTER
@@ -60,7 +62,10 @@ def rungs_section(subject: Subject) -> Section:
     blocks: list[Block] = [Paragraph(" ".join(say_ladder(subject)), "lead")]
     if any(t.score for t in subject.candidates):
         panels = [(drawing.to_svg(), drawing.words) for drawing in draw_ladder(subject)]
-        caption = f"{SIGN_TEXT} Lines: {format_percent(subject.confidence)} intervals. {_say_band(subject)}"
+        chance = subject.datasets[0].chance
+        banded = chance is not None and chance.prior_low is not None
+        band = "Grey band: what guessing by the shares of the classes scores." if banded else ""
+        caption = f"{SIGN_TEXT} Lines: {format_percent(subject.confidence)} intervals. {band}"
         blocks.append(Panels(panels, caption, width="half"))
     blocks += [Paragraph(text, "warning") for text in list_warnings(subject)]
     blocks += [Paragraph(" ".join(subject.scoring), "note")] if subject.scoring else []
@@ -74,7 +79,12 @@ def say_ladder(subject: Subject) -> list[str]:
         said = [f"No rung has come out as the best of {count_things(len(subject.candidates), 'rung')}."]
     else:
         said = [f"The best rung is '{champion.name}': {say_score(subject, champion)}."]
-        said += _say_lead(subject, champion)
+        first, gap = subject.candidates[0], champion.gap
+        if gap is not None:
+            said.append(f"Against '{champion.on}', the rung it changes, it is {say_gap(gap, subject.confidence)}.")
+        if champion is not first and champion.on != first.name and first.score is not None:
+            score = f"macro-F1 {first.score.value:.2f} ({format_range(first.score.low, first.score.high, 2)})"
+            said.append(f"The bottom rung, '{first.name}', scores {score}; these two were not compared in a pair.")
     if subject.compared:
         said.append(_count_verdicts(subject))
     lost = [f"{len(subject.list_by(s))} {s}" for s in ("failed", "skipped", "waiting") if subject.list_by(s)]
@@ -87,11 +97,16 @@ def say_score(subject: Subject, candidate: Candidate) -> str:
     """The score of a candidate, never naked."""
     score = candidate.score
     assert score is not None
+    chance, guess = find_chance(subject, candidate), "chance level not recorded"
+    if chance is not None and chance.prior is not None:
+        range_ = format_range(chance.prior_low, chance.prior_high, 2)
+        guess = f"guessing by the shares of the classes {chance.prior:.2f}"
+        guess += "" if chance.prior_low is None else f", mostly {range_}"
     numbers = [count_things(n, word) for n, word in ((candidate.n_images, "image"), (candidate.n_cases, "case")) if n]
     parts = [
         " of ".join(numbers),
         count_things(candidate.n_seeds, "seed") if candidate.n_seeds else "",
-        _say_chance(subject, candidate),
+        guess,
     ]
     interval = f"{format_percent(subject.confidence)} interval {format_range(score.low, score.high, 2)}"
     by = "by case " if candidate.unit == "case" else ""
@@ -108,16 +123,6 @@ def say_changed(candidate: Candidate) -> str:
     return f"not to be trusted: {candidate.changed}; {words}"
 
 
-def _say_chance(subject: Subject, candidate: Candidate) -> str:
-    chance = find_chance(subject, candidate)
-    if chance is None or chance.prior is None:
-        return "chance level not recorded"
-    text = f"guessing by the shares of the classes {chance.prior:.2f}"
-    return (
-        text if chance.prior_low is None else f"{text}, mostly {format_range(chance.prior_low, chance.prior_high, 2)}"
-    )
-
-
 def find_chance(subject: Subject, candidate: Candidate) -> ChanceLevels | None:
     """Return the chance levels of the data of a candidate."""
     known = {dataset.name: dataset.chance for dataset in subject.datasets}
@@ -126,23 +131,13 @@ def find_chance(subject: Subject, candidate: Candidate) -> ChanceLevels | None:
     return known.get(candidate.data)
 
 
-def _say_lead(subject: Subject, champion: Candidate) -> list[str]:
-    first, gap = subject.candidates[0], champion.gap
-    said = []
-    if gap is not None:
-        said.append(f"Against '{champion.on}', the rung it changes, it is {say_gap(gap, subject.confidence)}.")
-    if champion is not first and champion.on != first.name and first.score is not None:
-        score = f"macro-F1 {first.score.value:.2f} ({format_range(first.score.low, first.score.high, 2)})"
-        said.append(f"The bottom rung, '{first.name}', scores {score}; these two were not compared in a pair.")
-    return said
-
-
 def say_gap(gap: Difference, confidence: float) -> str:
     """A difference with its interval, corrected p and verdict."""
     words = "not told apart" if gap.verdict == "cannot tell" else gap.verdict
     return (
-        f"{words}: {gap.value:+.2f} ({format_percent(confidence)} interval {format_signed(gap.low, gap.high, 2)}, "
-        f"p {say_p(gap.p_holm)} after Holm, smallest detectable difference {format_number(gap.smallest_detectable, 2)})"
+        f"{words}: {gap.value:+.2f} ({format_percent(confidence)} interval "
+        f"{format_range(gap.low, gap.high, 2, sign='+')}, p {say_p(gap.p_holm)} after Holm, smallest detectable "
+        f"difference {format_number(gap.smallest_detectable, 2)})"
     )
 
 
@@ -175,32 +170,20 @@ def list_warnings(subject: Subject) -> list[str]:
     said = [f"The intervals cannot be trusted: {'; '.join(reasons)}. Read the scores as a first impression."]
     said = said if reasons else []
     said += [f"'{t.name}' is {say_changed(t)}." for t in doubted if t.changed]
+    choice, worth = subject.choice, ""
+    if choice is not None and choice.runs > 1:
+        worth = (
+            f"The highest of {choice.runs}, '{choice.best}' with {choice.score:.3f}, is worth about "
+            f"{choice.corrected:.3f} when it is corrected for having been chosen (bootstrap, Tsamardinos, Greasidou & "
+            "Borboudakis 2018). "
+        )
     if len([t for t in subject.candidates if t.score]) > 1:
         said.append(
             "The best of several was picked after these scores were seen, on the same folds; its own score promises a "
-            f"little too much. {_say_choice(subject)}{subject.picked}{' ' if subject.picked else ''}A sealed part, "
-            "opened once, would say how much."
+            f"little too much. {worth}{subject.picked}{' ' if subject.picked else ''}A sealed part, opened once, would "
+            "say how much."
         )
     return said
-
-
-def _say_choice(subject: Subject) -> str:
-    choice = subject.choice
-    if choice is None or choice.runs < 2:
-        return ""
-    return (
-        f"The highest of {choice.runs}, '{choice.best}' with {choice.score:.3f}, is worth about {choice.corrected:.3f} "
-        "when it is corrected for having been chosen (bootstrap, Tsamardinos, Greasidou & Borboudakis 2018). "
-    )
-
-
-def _say_band(subject: Subject) -> str:
-    chance = subject.datasets[0].chance
-    return (
-        "Grey band: what guessing by the shares of the classes scores."
-        if chance and chance.prior_low is not None
-        else ""
-    )
 
 
 def draw_ladder(subject: Subject) -> list[Drawing]:
@@ -212,7 +195,13 @@ def draw_ladder(subject: Subject) -> list[Drawing]:
     marks = [mark_candidate(t) for t in subject.candidates]
     words = "Scores with intervals, bottom rung first: " + "; ".join(f"{m.name} {m.word}" for m in marks)
     drawings = [draw_marks(marks, name="scores", words=words, label="macro-F1", band=band)]
-    gaps = [mark_gap(t) for t in subject.candidates if t.on]
+    gaps = []
+    for candidate in (t for t in subject.candidates if t.on):
+        gap, missing = candidate.gap, candidate.status if candidate.status != "done" else "not compared"
+        mark = Mark(candidate.name, "missing", word=missing)
+        if gap is not None:
+            mark = Mark(candidate.name, _read_verdict(gap), gap.value, gap.low, gap.high, f"{gap.value:+.3f}")
+        gaps.append(mark)
     if any(mark.value is not None for mark in gaps):
         words = "Differences against the rung below: " + "; ".join(f"{m.name} {m.word}" for m in gaps)
         label = "difference of macro-F1 against what it changes"
@@ -228,14 +217,6 @@ def mark_candidate(candidate: Candidate, *, chance: bool = False) -> Mark:
     word = f"{candidate.score.value:.3f}" if verdict == "none" else f"{candidate.score.value:.3f} {verdict}"
     level = candidate.chance if chance else None
     return Mark(candidate.name, verdict, candidate.score.value, candidate.score.low, candidate.score.high, word, level)
-
-
-def mark_gap(candidate: Candidate) -> Mark:
-    """The row of a candidate in the picture of differences."""
-    if candidate.gap is None:
-        return Mark(candidate.name, "missing", word=candidate.status if candidate.status != "done" else "not compared")
-    gap = candidate.gap
-    return Mark(candidate.name, _read_verdict(gap), gap.value, gap.low, gap.high, f"{gap.value:+.3f}")
 
 
 def _read_verdict(gap: Difference) -> Verdict:
@@ -288,12 +269,7 @@ def format_candidate(candidate: Candidate) -> str:
 
 def format_gap(gap: Difference | None) -> str:
     """Return a difference with its sign, and its interval on a second line."""
-    return "–" if gap is None else f"{gap.value:+.3f}\n{format_signed(gap.low, gap.high)}"
-
-
-def format_signed(low: float | None, high: float | None, digits: int = 3) -> str:
-    """A range with signs; a dash for what could not be computed."""
-    return "–" if low is None or high is None else f"{low:+.{digits}f} to {high:+.{digits}f}"
+    return "–" if gap is None else f"{gap.value:+.3f}\n{format_range(gap.low, gap.high, sign='+')}"
 
 
 def say_p(p: float | None) -> str:
@@ -368,8 +344,9 @@ def settings_section(subject: Subject) -> Section:
 
 
 def link_run(subject: Subject, candidate: Candidate) -> str | Link:
-    """The run's own page, by a relative address; its name where there is no page."""
-    if not candidate.run:
-        return "–"
-    page = subject.folder.parent / candidate.run / REPORT
-    return Link(candidate.run, f"../{quote(candidate.run)}/{REPORT}") if page.is_file() else candidate.run
+    """Return a link to the run's own page by its relative address; its name where there is no page."""
+    folders = (subject.folder / candidate.run, subject.folder.parent / candidate.run) if candidate.run else ()
+    page = next((folder / REPORT for folder in folders if (folder / REPORT).is_file()), None)
+    if page is None:
+        return candidate.run or "–"
+    return Link(candidate.run, quote(Path(os.path.relpath(page, subject.folder)).as_posix()))
