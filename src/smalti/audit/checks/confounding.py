@@ -120,7 +120,16 @@ def _report_kind(test: Trial, samples: list[Sample], cases: list[str], *, p: flo
     effect = (outcome.value - outcome.chance) / (1 - outcome.chance)
     floor = {"no": WEAK, "maybe": PLAIN, "unseen": np.inf}[kind.doubt]
     labels = [str(samples[i].label) for i in test.rows]
-    rules = describe_classes(test.traits, test.rows, labels=labels)
+    # For each class the condition on one trait that predicts it best, where Youden's index is above a half; at least
+    # the best of all conditions (Youden 1950).
+    named, best = np.array(labels), []
+    for name in sorted(set(labels)):
+        found = [_find_rule(t, t.values[test.rows], named == name) for t in test.traits]
+        gain, words, inside, outside = max(found, key=lambda rule: rule[0])
+        sizes = int((named == name).sum()), int((named != name).sum())
+        best.append((gain, f"{inside} of {sizes[0]} images of '{name}' have {words}, {outside} of {sizes[1]} others."))
+    best.sort(key=lambda rule: -rule[0])
+    rules = [words for i, (gain, words) in enumerate(best) if i == 0 or gain > 0.5]
     typical = [samples[test.rows[i]].image for i in np.argsort(-test.scores, kind="stable")[:MOST_SHOWN]]
     count = len({cases[i] for i in test.rows})
     numbers = (
@@ -144,22 +153,6 @@ def _report_kind(test: Trial, samples: list[Sample], cases: list[str], *, p: flo
             "rules": rules,
         },
     )
-
-
-def describe_classes(traits: Sequence[Trait], rows: Codes, *, labels: Sequence[str]) -> list[str]:
-    """Return for each class the condition on one trait that predicts it best, where Youden's index is above a half.
-
-    At least the best of all conditions is returned (Youden 1950).
-    """
-    named = np.array(labels)
-    best = []
-    for name in sorted(set(labels)):
-        found = [_find_rule(t, t.values[rows], named == name) for t in traits]
-        gain, words, inside, outside = max(found, key=lambda rule: rule[0])
-        sizes = int((named == name).sum()), int((named != name).sum())
-        best.append((gain, f"{inside} of {sizes[0]} images of '{name}' have {words}, {outside} of {sizes[1]} others."))
-    best.sort(key=lambda rule: -rule[0])
-    return [words for i, (gain, words) in enumerate(best) if i == 0 or gain > 0.5]
 
 
 def _find_rule(trait: Trait, values: NDArray[np.float64], member: NDArray[np.bool_]) -> tuple[float, str, int, int]:

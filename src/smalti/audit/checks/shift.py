@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -68,7 +68,7 @@ def find_shift(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicable:
         points = np.asarray(digest.embeddings, dtype=np.float64)[[row[name] for name in names]]
         measure = partial(Neighbours(points, cases).measure, by=measure_auc, count=2)
         tests[FEATURES] = measure_chance(parts, cases, measure=measure)
-    tests |= {t.name: measure_chance(parts, cases, measure=_compare_with(t.values)) for t in traits}
+    tests |= {t.name: measure_chance(parts, cases, measure=partial(_measure_gap, values=t.values)) for t in traits}
     p = dict(zip(tests, adjust_holm([test.p for test in tests.values()]), strict=True))
     if min(p.values()) > SHIFT_ALPHA:
         return []
@@ -80,20 +80,15 @@ def find_shift(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicable:
     return [_report(typical, words, about=about, tests=tests, p=p)]
 
 
-def _compare_with(values: Floats) -> Callable[[Codes], Floats]:
-    """Return a function: the two-sample Kolmogorov-Smirnov statistic (P,) of the values for groups 0 and 1, (P, n)."""
+def _measure_gap(groups: Codes, *, values: Floats) -> Floats:
+    """Return the two-sample Kolmogorov-Smirnov statistic (P,) of the values (n,) for groups 0 and 1, (P, n)."""
     order = np.argsort(values, kind="stable")
     last = np.append(np.diff(values[order]) > 0, True)  # of equal values only the last closes a step
-
-    def measure(groups: Codes) -> Floats:
-        ones = groups[:, order].astype(np.float64)
-        one, zero = (
-            np.cumsum(part, axis=1)[:, last] / np.maximum(part.sum(axis=1, keepdims=True), 1)
-            for part in (ones, 1 - ones)
-        )
-        return np.asarray(np.abs(one - zero).max(axis=1))
-
-    return measure
+    ones = groups[:, order].astype(np.float64)
+    one, zero = (
+        np.cumsum(part, axis=1)[:, last] / np.maximum(part.sum(axis=1, keepdims=True), 1) for part in (ones, 1 - ones)
+    )
+    return np.asarray(np.abs(one - zero).max(axis=1))
 
 
 def _describe(trait: Trait, parts: Codes, *, test: Outcome, p: float) -> str:
