@@ -162,12 +162,12 @@ def explain_silence(pair: Pair) -> str:
 def _measure_gap(first: Scored, second: Scored, metric: str) -> Gap:
     """Return the difference of one metric with its variance from cases and from the luck of single trainings."""
     values = [run.score_seeds(metric).mean() for run in (first, second)]
-    left_out = first.left_out.metrics[metric].mean(axis=0) - second.left_out.metrics[metric].mean(axis=0)
+    left_out = first.left_out[metric].mean(axis=0) - second.left_out[metric].mean(axis=0)
     error, degrees = measure_error(left_out)
     images = first.pool.count_labels()  # (n_cases, C)
     level, unit = np.empty((0, 2)), float("inf")
     if metric in BY_CLASS:  # a mean of the F1 of classes
-        f1 = np.mean([run.left_out.f1.mean(axis=(0, 1)) for run in (first, second)], axis=0)
+        f1 = np.mean([run.left_out_f1.mean(axis=(0, 1)) for run in (first, second)], axis=0)
         level = np.column_stack([f1, np.maximum(1, (images > 0).sum(axis=0))])
     elif metric not in LOWER_IS_BETTER:
         level = np.array([[np.mean(values), 1.0]])

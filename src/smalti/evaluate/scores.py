@@ -65,7 +65,7 @@ def score_predictions(
             for position, (name, margin) in enumerate(zip(pool.classes, margins, strict=True))
         },
         confusion=count_confusions(pool).sum(axis=1).mean(axis=0).tolist(),
-        calibration=measure_calibration(np.tile(pool.y_true, len(pool.scores)), everything).describe(),
+        calibration=measure_calibration(np.tile(pool.y_true, len(pool.scores)), everything),
         inner=chosen,
         optimism=None if chosen is None or headline.value is None else chosen[HEADLINE] - headline.value,
         interval=Cover(

@@ -58,7 +58,20 @@ def measure_map(
     width = kept[-1] - kept[0]
     areas = np.trapezoid(curves, kept, axis=-1) / width if len(kept) > 1 else np.full(3, np.nan)
     deletion, insertion, random = areas
-    agreement, chance = correlate_maps(maps)
+    # The mean rank correlation of every two maps, and the same of maps with shuffled tiles; NaN for fewer than two
+    # maps, three tiles, or a map of one value.
+    networks, tiles = maps.shape
+    agreement, chance = float("nan"), np.full(SHUFFLES, np.nan)
+    if networks >= 2 and tiles >= 3 and not (maps == maps[:, :1]).all(axis=1).any():
+        ranks = stats.rankdata(maps, axis=1)
+        ranks = (ranks - ranks.mean(axis=1, keepdims=True)) / ranks.std(axis=1, keepdims=True)
+        rng = np.random.default_rng(0)
+        # The square of the sum of standardised rows holds every pair twice.
+        agreement, *shuffled = (
+            float(((rows.sum(axis=0) ** 2).sum() / tiles - networks) / (networks * (networks - 1)))
+            for rows in (ranks, *(rng.permuted(ranks, axis=1) for _ in range(SHUFFLES)))
+        )
+        chance = np.array(shuffled)
     grid = np.stack([np.interp(GRID, kept / kept[-1], row) for row in curves])
     return Measured(float(random - deletion), float(insertion - random), shares[0], shares[1], agreement, chance, grid)
 
@@ -79,10 +92,16 @@ def summarise_maps(
     drawn = [m.curves for m in measured if not np.isnan(m.deletion)]
     curves = np.mean(drawn, axis=0) if drawn else np.full((3, len(GRID)), np.nan)
     chance = np.array([m.chance for m in measured if not np.isnan(m.agreement)])
+    # Better than a random order: the score falls and rises sooner.
+    bounds = (deletion.low, insertion.low, deletion.high, insertion.high)
+    known = [bound for bound in bounds if bound is not None]
+    verdict = "cannot tell" if deletion.n_images else "not applicable"
+    if deletion.n_images and len(known) == len(bounds):
+        verdict = "better" if min(known[:2]) > 0 else "worse" if max(known[2:]) < 0 else verdict
     return MapMeasures(
         deletion=deletion,
         insertion=insertion,
-        verdict=judge_map(deletion, insertion),
+        verdict=verdict,
         inside=mean("inside"),
         area=mean("area"),
         focus=measure_ratio(inside, area, cases, resamples=resamples, confidence=confidence),
@@ -120,34 +139,3 @@ def measure_ratio(
     low, high = spread.find_interval(confidence=confidence)
     enough, n_images = len(names) >= LEAST_CASES, int(known.sum())
     return Mean(value=value, low=low, high=high, n_images=n_images, n_cases=len(names), trustworthy=enough)
-
-
-def correlate_maps(maps: NDArray[np.float32], *, seed: int = 0) -> tuple[float, Floats]:
-    """Return the mean rank correlation of every two of S maps (S, N), and the same of maps with shuffled tiles,
-    (SHUFFLES,).
-
-    NaN for fewer than two maps, three tiles, or a map of one value.
-    """
-    networks, tiles = maps.shape
-    if networks < 2 or tiles < 3 or (maps == maps[:, :1]).all(axis=1).any():
-        return float("nan"), np.full(SHUFFLES, np.nan)
-    ranks = stats.rankdata(maps, axis=1)
-    ranks = (ranks - ranks.mean(axis=1, keepdims=True)) / ranks.std(axis=1, keepdims=True)
-    rng = np.random.default_rng(seed)
-    # The square of the sum of standardised rows holds every pair twice.
-    found = [
-        float(((rows.sum(axis=0) ** 2).sum() / tiles - networks) / (networks * (networks - 1)))
-        for rows in (ranks, *(rng.permuted(ranks, axis=1) for _ in range(SHUFFLES)))
-    ]
-    return found[0], np.array(found[1:])
-
-
-def judge_map(deletion: Mean, insertion: Mean) -> str:
-    """Judge a map: ``better`` than a random order (the score falls and rises sooner), ``worse`` or ``cannot tell``."""
-    if not deletion.n_images:
-        return "not applicable"
-    bounds = (deletion.low, insertion.low, deletion.high, insertion.high)
-    known = [bound for bound in bounds if bound is not None]
-    if len(known) == len(bounds) and min(known[:2]) > 0:
-        return "better"
-    return "worse" if len(known) == len(bounds) and max(known[2:]) < 0 else "cannot tell"

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..metrics import METRICS, log_loss, mean_present
-from .intervals import CONFUSION_METRICS, find_range
+from .intervals import CONFUSION_METRICS
 from .pool import Pool
 
 Floats = NDArray[np.float64]
@@ -72,7 +72,9 @@ def score_chance(pool: Pool, *, guesses: int = 2000, confidence: float = 0.95, s
     chance = {}
     for entry in METRICS:
         values = guessed[entry.name]
-        low, high = find_range(values, confidence=confidence)
+        present = values[~np.isnan(values)]
+        ends = [50 * (1 - confidence), 50 * (1 + confidence)]
+        low, high = np.percentile(present, ends) if present.size else (np.nan, np.nan)
         mean = mean_present(values, ~np.isnan(values))
-        chance[entry.name] = Chance(entry.call(pool.y_true, constant), float(mean), low, high)
+        chance[entry.name] = Chance(entry.call(pool.y_true, constant), float(mean), float(low), float(high))
     return chance
