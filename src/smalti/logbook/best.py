@@ -54,7 +54,7 @@ def choose_best(entries: Sequence[Entry]) -> Entry | None:
     count that share data, scored images, their unit and confidence with the latest finished one.
     """
     scored = [entry for entry in entries if _read_bound(entry) is not None]
-    finished = [entry for entry in scored if not entry.changed] or scored
+    finished = [entry for entry in scored if not entry.as_given] or scored
     if not finished:
         return None
     latest = max(finished, key=lambda entry: (entry.started, entry.name))
@@ -79,7 +79,7 @@ def find_bests(logbook: Logbook, *, renew: bool = False) -> tuple[Best, ...]:
     recorded = found.bests if found else {}
     groups: dict[str, list[Entry]] = {}
     for entry in logbook.entries:
-        groups.setdefault(_name_data(entry), []).append(entry)
+        groups.setdefault(entry.data or entry.data_hash, []).append(entry)
     bests = []
     for data in dict.fromkeys((*groups, *recorded)):
         old = recorded.get(data)
@@ -114,7 +114,8 @@ def set_best(runs: Path, name: str, *, note: str) -> Best:
     entry = logbook.find(name)
     if entry.status != "finished":
         raise RunError(f"run '{name}' is {entry.status} ({entry.error})", fix="finish it, or set a finished run")
-    best = Best(_name_data(entry), _record(entry, rule=BY_HAND, time=now_text(), note=note.strip()))
+    chosen = _record(entry, rule=BY_HAND, time=now_text(), note=note.strip())
+    best = Best(entry.data or entry.data_hash, chosen)
     others = {old.data: old.chosen for old in find_bests(logbook) if old.data != best.data}
     BestRuns(bests=others | {best.data: best.chosen}).write(runs)
     return best
@@ -169,10 +170,6 @@ def _check_choice(data: str, old: BestRun, entries: Sequence[Entry], chosen: Ent
     elif chosen is not None and chosen.name != entry.name:
         warning = f"by the rule it would be {chosen.name}"
     return Best(data, _record(entry, rule=old.rule, time=old.time, note=old.note), warning)
-
-
-def _name_data(entry: Entry) -> str:
-    return entry.data or entry.data_hash
 
 
 def _name_state(entry: Entry) -> tuple[object, ...]:

@@ -90,11 +90,6 @@ class Entry:
     unit: Unit = "image"
 
     @property
-    def changed(self) -> str:
-        """What decisions have changed with predictions in view, in words."""
-        return self.as_given.changed if self.as_given else ""
-
-    @property
     def data_name(self) -> str:
         """Name of the data folder."""
         return Path(self.data).name

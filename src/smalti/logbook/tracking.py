@@ -6,8 +6,7 @@ import importlib
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from ..errors import MissingExtraError, RunError
@@ -49,17 +48,24 @@ def export_mlflow(entries: Sequence[Entry], *, uri: str, experiment: str | None 
     except ImportError:
         raise MissingExtraError("the export to MLflow", "mlflow") from None
     done: dict[str, list[str]] = {"created": [], "updated": [], "unchanged": [], "problems": []}
-    with _set_plainly(PLAIN_UPLOAD):
-        try:
-            exporter = _Exporter(mlflow, uri)
-            for entry in entries:
-                done[exporter.export(entry, experiment or entry.data_name or "smalti")].append(entry.name)
-        except (mlflow.exceptions.MlflowException, ImportError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise RunError(
-                f"MLflow at {uri} did not take the runs: {reason}",
-                fix="start one with 'mlflow server', and give its address, for example http://127.0.0.1:5000",
-            ) from None
+    # What the user has set stays.
+    ours = {name: value for name, value in PLAIN_UPLOAD.items() if name not in os.environ}
+        name: value for name, value in PLAIN_UPLOAD.items() if name not in os.environ
+    }  # what the user has set stays
+    os.environ.update(ours)
+    try:
+        exporter = _Exporter(mlflow, uri)
+        for entry in entries:
+            done[exporter.export(entry, experiment or entry.data_name or "smalti")].append(entry.name)
+    except (mlflow.exceptions.MlflowException, ImportError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise RunError(
+            f"MLflow at {uri} did not take the runs: {reason}",
+            fix="start one with 'mlflow server', and give its address, for example http://127.0.0.1:5000",
+        ) from None
+    finally:
+        for name in ours:
+            os.environ.pop(name, None)
     return Exported(**{key: tuple(names) for key, names in (done | {"problems": exporter.problems}).items()})
 
 
@@ -92,16 +98,14 @@ class _Exporter:
                 identifier, start_time=_count_ms(read_start(entry)), tags=_tag_entry(entry), run_name=entry.name
             )
         identifier, entities = found.info.run_id, self.entities
-        params = [entities.Param(name, value) for name, value in knobs.items()]
-        for some in _split(params, MOST_PARAMS):
-            self.client.log_batch(identifier, params=some)
         tags = [entities.RunTag(name, value) for name, value in _tag_entry(entry).items()]
         self.client.log_batch(identifier, tags=tags)
-        metrics = self._list_points(entry, found)
-        now = _count_ms(time.time())
+        now, metrics = _count_ms(time.time()), self._list_points(entry, found)
         metrics += [entities.Metric(_clean(name), value, now, 0) for name, value in list_scores(entry).items()]
-        for some in _split(metrics, MOST_METRICS):
-            self.client.log_batch(identifier, metrics=some)
+        params = [entities.Param(name, value) for name, value in knobs.items()]
+        for kind, items, most in (("params", params, MOST_PARAMS), ("metrics", metrics, MOST_METRICS)):
+            for first in range(0, len(items), most):
+                self.client.log_batch(identifier, **{kind: items[first : first + most]})
         for path in list_files(entry):
             self.client.log_artifact(identifier, str(path))
         if entry.status == "unfinished":
@@ -146,18 +150,6 @@ class _Exporter:
         ]
 
 
-@contextmanager
-def _set_plainly(settings: dict[str, str]) -> Iterator[None]:
-    """Set environment variables for a while; what the user has set stays."""
-    ours = {name: value for name, value in settings.items() if name not in os.environ}
-    os.environ.update(ours)
-    try:
-        yield
-    finally:
-        for name in ours:
-            os.environ.pop(name, None)
-
-
 def _tag_entry(entry: Entry) -> dict[str, str]:
     return {
         "smalti.run": entry.name,
@@ -175,10 +167,6 @@ def _tag_entry(entry: Entry) -> dict[str, str]:
         "smalti.seeds": say_value(entry.n_seeds),
         "smalti.device": entry.device,
     }
-
-
-def _split(items: list[Any], most: int) -> list[list[Any]]:
-    return [items[first : first + most] for first in range(0, len(items), most)]
 
 
 def _clean(name: str) -> str:

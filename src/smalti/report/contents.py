@@ -97,7 +97,11 @@ def read_record(run: RunFolder) -> RunRecord:
         RunError: a file is damaged.
     """
     path = run.path
-    cohort = CohortRecord.find(path)
+    cohort, seal = CohortRecord.find(path), None
+    if cohort is not None:  # the seal under which it was made; of a run before any seal the one of its data folder
+        named = path.resolve().parent / (cohort.seals or (f"{Path(cohort.root).name}{SEAL_SUFFIX}",))[0]
+        seal = Seal.read_file(named) if named.is_file() else None
+        seal = seal if seal is None or cohort.seals or seal.data == cohort.root else None
     return RunRecord(
         folder=path,
         name=path.resolve().name,
@@ -118,7 +122,7 @@ def read_record(run: RunFolder) -> RunRecord:
         sealed=find_table(path / SEALED),
         by_case=find_table(path / BY_CASE),
         cases=run.read_cases(),
-        seal=_read_seal(path, cohort),
+        seal=seal,
         explanation=ExplanationRecord.find(path),
         stain=Stains.find(path),
         operations=find_table(path / OPERATIONS),
@@ -127,19 +131,6 @@ def read_record(run: RunFolder) -> RunRecord:
         plan=Plan.find(path),
         clock=UsedTime.find(path),
     )
-
-
-def _read_seal(path: Path, cohort: CohortRecord | None) -> Seal | None:
-    """Read the seal under which a run was made; of a run before any seal the one that its data folder has now."""
-    if cohort is None:
-        return None
-    runs = path.resolve().parent
-    if cohort.seals:
-        named = runs / cohort.seals[0]
-        return Seal.read_file(named) if named.is_file() else None
-    plain = runs / f"{Path(cohort.root).name}{SEAL_SUFFIX}"
-    seal = Seal.read_file(plain) if plain.is_file() else None
-    return seal if seal is not None and seal.data == cohort.root else None
 
 
 def _read_submission(path: Path, cohort: CohortRecord | None) -> pd.Series | None:

@@ -33,7 +33,13 @@ def fill_article(subject: Subject, numbers: Numbers, *, title: str, authors: str
     _count_subject(subject, numbers)
     datasets = [_view_dataset(d, n, numbers) for n, d in enumerate(subject.datasets, 1)]
     views = {t.name: _view_candidate(subject, t, n, numbers) for n, t in enumerate(subject.candidates, 1)}
-    title = title or name_article(subject)
+    data = subject.datasets[0].name if len(subject.datasets) == 1 else f"{len(subject.datasets)} data sets"
+    titles = {
+        "ladder": f"What helps to classify {data}: the ladder {subject.title}",
+        "run": f"Classifying {data}: {subject.title}",
+        "runs": f"Classifying {data}: {count_things(len(subject.candidates), 'experiment')}",
+    }
+    title = title or titles[subject.kind]
     choice = None  # what the highest score is worth, since it was chosen
     if subject.choice is not None and subject.choice.runs > 1:
         choice = {
@@ -65,16 +71,6 @@ def fill_article(subject: Subject, numbers: Numbers, *, title: str, authors: str
         **_group_verdicts(subject, views),
         **_fill_tables(subject, views, numbers),
     }
-
-
-def name_article(subject: Subject) -> str:
-    """Return a title that says what was done on which data."""
-    data = subject.datasets[0].name if len(subject.datasets) == 1 else f"{len(subject.datasets)} data sets"
-    if subject.kind == "ladder":
-        return f"What helps to classify {data}: the ladder {subject.title}"
-    if subject.kind == "runs":
-        return f"Classifying {data}: {count_things(len(subject.candidates), 'experiment')}"
-    return f"Classifying {data}: {subject.title}"
 
 
 def choose_best(subject: Subject) -> list[Candidate]:
@@ -193,19 +189,18 @@ def _view_candidate(subject: Subject, candidate: Candidate, number: int, numbers
         "seconds": define("Seconds", format_number(candidate.seconds, 0)),
         "memory": define("Memory", format_number(candidate.peak_memory_gb, 1)),
         "optimism": define("Optimism", "–" if candidate.optimism is None else f"{candidate.optimism:+.3f}"),
-        "changed": define("Changed", candidate.changed) if candidate.changed else None,
-        "given": define("Given", format_number(candidate.given.value if candidate.given else None))
-        if candidate.changed
-        else None,
-        "given_interval": define(
-            "GivenInterval", format_range(candidate.given.low, candidate.given.high) if candidate.given else "–"
-        )
-        if candidate.changed
-        else None,
+        "changed": None,
         "chance": None,
         "guess": Latex("--"),
         "difference": None,
     }
+    if candidate.as_given is not None:
+        given = candidate.given
+        view |= {
+            "changed": define("Changed", candidate.as_given.changed),
+            "given": define("Given", format_number(given.value if given else None)),
+            "given_interval": define("GivenInterval", format_range(given.low, given.high) if given else "–"),
+        }
     if chance is not None and chance.prior is not None:
         guess = define("Guess", format_number(chance.prior))
         text = (

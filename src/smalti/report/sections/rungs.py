@@ -43,8 +43,7 @@ PAIR_TEXT = (
     "difference is the true difference that a comparison like this one would have shown four times out of five (power "
     "80 %). A change that gains less can be real and still stay unseen; more cases make it smaller."
 )
-
-
+TOLD: dict[str, Verdict] = {"better": "better", "worse": "worse", "practically equal": "practically equal"}
 EQUAL_TEXT = (
     "'practically equal' means that the whole interval lies within {margin:g} of zero (two one-sided tests, Lakens "
     "2017), also where the rest of the difference is real; "
@@ -73,7 +72,7 @@ def rungs_section(subject: Subject) -> Section:
 
 
 def say_ladder(subject: Subject) -> list[str]:
-    """Sentences: the best rung, by how much, and how many steps are inside the noise."""
+    """Return sentences: the best rung, by how much, and how many steps are inside the noise."""
     champion = subject.champion
     if champion is None or champion.score is None:
         said = [f"No rung has come out as the best of {count_things(len(subject.candidates), 'rung')}."]
@@ -86,7 +85,24 @@ def say_ladder(subject: Subject) -> list[str]:
             score = f"macro-F1 {first.score.value:.2f} ({format_range(first.score.low, first.score.high, 2)})"
             said.append(f"The bottom rung, '{first.name}', scores {score}; these two were not compared in a pair.")
     if subject.compared:
-        said.append(_count_verdicts(subject))
+        counts = {verdict: len(subject.list_verdict(verdict)) for verdict in ("better", "worse")}
+        silent = subject.list_verdict("no verdict")
+        equal = [t.name for t in subject.list_verdict("practically equal")]
+        unsure = [t.name for t in subject.list_verdict("cannot tell")]
+        text = (
+            f"Of {count_things(len(subject.compared), 'compared step')}, {counts['better']} helped, {counts['worse']} "
+            f"hurt, and {len(unsure)} {'is' if len(unsure) == 1 else 'are'} inside the noise"
+        )
+        if unsure:
+            names = ", ".join(f"'{name}'" for name in unsure)
+            text += f": {names} cannot be told apart from what {'it changes' if len(unsure) == 1 else 'they change'}"
+        if equal:
+            names = ", ".join(f"'{name}'" for name in equal)
+            text += f"; {names} {'is' if len(equal) == 1 else 'are'} practically equal, within {subject.margin:g}"
+        if silent:
+            why = "; ".join(dict.fromkeys(t.gap.why for t in silent if t.gap))
+            text += f"; no verdict on {len(silent)}: {why}"
+        said.append(f"{text}.")
     lost = [f"{len(subject.list_by(s))} {s}" for s in ("failed", "skipped", "waiting") if subject.list_by(s)]
     if lost:
         said.append(f"Without a score: {', '.join(lost)} (below).")
@@ -99,9 +115,9 @@ def say_score(subject: Subject, candidate: Candidate) -> str:
     assert score is not None
     chance, guess = find_chance(subject, candidate), "chance level not recorded"
     if chance is not None and chance.prior is not None:
-        range_ = format_range(chance.prior_low, chance.prior_high, 2)
+        mostly = f", mostly {format_range(chance.prior_low, chance.prior_high, 2)}"
         guess = f"guessing by the shares of the classes {chance.prior:.2f}"
-        guess += "" if chance.prior_low is None else f", mostly {range_}"
+        guess += "" if chance.prior_low is None else mostly
     numbers = [count_things(n, word) for n, word in ((candidate.n_images, "image"), (candidate.n_cases, "case")) if n]
     parts = [
         " of ".join(numbers),
@@ -115,12 +131,12 @@ def say_score(subject: Subject, candidate: Candidate) -> str:
 
 def say_changed(candidate: Candidate) -> str:
     """What was changed with predictions in view, and the score as given; empty where nothing was."""
-    if not candidate.changed:
+    if candidate.as_given is None:
         return ""
     given = candidate.given
     known = given is not None and given.low is not None
     words = f"as given it scores {format_score(given, 2).replace(chr(10), ', ')}" if known else "as given not known"
-    return f"not to be trusted: {candidate.changed}; {words}"
+    return f"not to be trusted: {candidate.as_given.changed}; {words}"
 
 
 def find_chance(subject: Subject, candidate: Candidate) -> ChanceLevels | None:
@@ -141,35 +157,13 @@ def say_gap(gap: Difference, confidence: float) -> str:
     )
 
 
-def _count_verdicts(subject: Subject) -> str:
-    counts = {verdict: len(subject.list_verdict(verdict)) for verdict in ("better", "worse")}
-    silent = subject.list_verdict("no verdict")
-    equal = [t.name for t in subject.list_verdict("practically equal")]
-    unsure = [t.name for t in subject.list_verdict("cannot tell")]
-    steps = count_things(len(subject.compared), "compared step")
-    text = (
-        f"Of {steps}, {counts['better']} helped, {counts['worse']} hurt, "
-        f"and {len(unsure)} {'is' if len(unsure) == 1 else 'are'} inside the noise"
-    )
-    if unsure:
-        names = ", ".join(f"'{name}'" for name in unsure)
-        text += f": {names} cannot be told apart from what {'it changes' if len(unsure) == 1 else 'they change'}"
-    if equal:
-        names = ", ".join(f"'{name}'" for name in equal)
-        text += f"; {names} {'is' if len(equal) == 1 else 'are'} practically equal, within {subject.margin:g}"
-    if silent:
-        why = "; ".join(dict.fromkeys(t.gap.why for t in silent if t.gap))
-        text += f"; no verdict on {len(silent)}: {why}"
-    return text + "."
-
-
 def list_warnings(subject: Subject) -> list[str]:
     """What a reader must know before believing the numbers."""
     doubted = [t for t in subject.candidates if t.trustworthy is False]
-    reasons = dict.fromkeys(t.trust_reason or "too few cases" for t in doubted if not t.changed)
+    reasons = dict.fromkeys(t.trust_reason or "too few cases" for t in doubted if not t.as_given)
     said = [f"The intervals cannot be trusted: {'; '.join(reasons)}. Read the scores as a first impression."]
     said = said if reasons else []
-    said += [f"'{t.name}' is {say_changed(t)}." for t in doubted if t.changed]
+    said += [f"'{t.name}' is {say_changed(t)}." for t in doubted if t.as_given]
     choice, worth = subject.choice, ""
     if choice is not None and choice.runs > 1:
         worth = (
@@ -200,7 +194,8 @@ def draw_ladder(subject: Subject) -> list[Drawing]:
         gap, missing = candidate.gap, candidate.status if candidate.status != "done" else "not compared"
         mark = Mark(candidate.name, "missing", word=missing)
         if gap is not None:
-            mark = Mark(candidate.name, _read_verdict(gap), gap.value, gap.low, gap.high, f"{gap.value:+.3f}")
+            verdict = TOLD.get(gap.verdict, "cannot tell")
+            mark = Mark(candidate.name, verdict, gap.value, gap.low, gap.high, f"{gap.value:+.3f}")
         gaps.append(mark)
     if any(mark.value is not None for mark in gaps):
         words = "Differences against the rung below: " + "; ".join(f"{m.name} {m.word}" for m in gaps)
@@ -213,15 +208,10 @@ def mark_candidate(candidate: Candidate, *, chance: bool = False) -> Mark:
     """The row of a candidate in the picture of scores."""
     if candidate.score is None:
         return Mark(candidate.name, "missing", word=candidate.status if candidate.status != "done" else "no score")
-    verdict = _read_verdict(candidate.gap) if candidate.gap else "none"
+    verdict: Verdict = TOLD.get(candidate.gap.verdict, "cannot tell") if candidate.gap else "none"
     word = f"{candidate.score.value:.3f}" if verdict == "none" else f"{candidate.score.value:.3f} {verdict}"
     level = candidate.chance if chance else None
     return Mark(candidate.name, verdict, candidate.score.value, candidate.score.low, candidate.score.high, word, level)
-
-
-def _read_verdict(gap: Difference) -> Verdict:
-    told: dict[str, Verdict] = {word: word for word in ("better", "worse", "practically equal")}
-    return told.get(gap.verdict, "cannot tell")
 
 
 def steps_section(subject: Subject) -> Section:
@@ -231,21 +221,26 @@ def steps_section(subject: Subject) -> Section:
         "rung and change", f"macro-F1\n{percent} interval", f"difference\n{percent} interval", "verdict", "p (Holm)",
         "smallest\ndetectable", "seconds", "peak GB", "images", "on its own images",
     )  # fmt: skip
-    rows = [
-        (
-            "\n".join(part for part in (t.name, t.change, f"against '{t.on}'" if t.on else "") if part),
-            format_candidate(t) if t.score else t.status,
-            format_gap(t.gap),
-            t.gap.verdict if t.gap else "–",
-            say_p(t.gap.p_holm) if t.gap else "–",
-            format_number(t.gap.smallest_detectable) if t.gap else "–",
-            format_number(t.seconds, 0),
-            format_number(t.peak_memory_gb, 1),
-            f"{t.n_images:,}" if t.n_images is not None else "–",
-            say_own(t),
+    rows = []
+    for t in reversed(subject.candidates):
+        # What it would score on all images that it predicted, where these are not the images of all rungs.
+        own, score, apart = t.own, t.score, "–"
+        if own and score and (own.value, own.low, own.high) != (score.value, score.low, score.high):
+            apart = f"{format_number(own.value)}\n{count_things(own.n_images, 'image')}"
+        rows.append(
+            (
+                "\n".join(part for part in (t.name, t.change, f"against '{t.on}'" if t.on else "") if part),
+                format_candidate(t) if t.score else t.status,
+                format_gap(t.gap),
+                t.gap.verdict if t.gap else "–",
+                say_p(t.gap.p_holm) if t.gap else "–",
+                format_number(t.gap.smallest_detectable) if t.gap else "–",
+                format_number(t.seconds, 0),
+                format_number(t.peak_memory_gb, 1),
+                f"{t.n_images:,}" if t.n_images is not None else "–",
+                apart,
+            )
         )
-        for t in reversed(subject.candidates)
-    ]
     caption = "Top rung first, as on a ladder"
     if subject.scoring:
         caption += "; on its own images: macro-F1 that flatters a rung from which hard images were taken"
@@ -260,7 +255,7 @@ def format_score(score: Interval | None, digits: int = 3) -> str:
 
 def format_candidate(candidate: Candidate) -> str:
     """Return score and interval of a candidate, and below them the score as given where that is another one."""
-    if not candidate.changed:
+    if candidate.as_given is None:
         return format_score(candidate.score)
     return (
         f"{format_score(candidate.score)}\nas given {format_number(candidate.given.value if candidate.given else None)}"
@@ -275,14 +270,6 @@ def format_gap(gap: Difference | None) -> str:
 def say_p(p: float | None) -> str:
     """A p-value; below 0.001 only that."""
     return "–" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def say_own(candidate: Candidate) -> str:
-    """What a rung would score on all images that it predicted; a dash where these are the images of all rungs."""
-    own, score = candidate.own, candidate.score
-    if own is None or score is None or (own.value, own.low, own.high) == (score.value, score.low, score.high):
-        return "–"
-    return f"{format_number(own.value)}\n{count_things(own.n_images, 'image')}"
 
 
 def failures_section(subject: Subject) -> Section:
