@@ -50,8 +50,6 @@ def export_mlflow(entries: Sequence[Entry], *, uri: str, experiment: str | None 
     done: dict[str, list[str]] = {"created": [], "updated": [], "unchanged": [], "problems": []}
     # What the user has set stays.
     ours = {name: value for name, value in PLAIN_UPLOAD.items() if name not in os.environ}
-        name: value for name, value in PLAIN_UPLOAD.items() if name not in os.environ
-    }  # what the user has set stays
     os.environ.update(ours)
     try:
         exporter = _Exporter(mlflow, uri)
