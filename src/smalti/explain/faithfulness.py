@@ -84,7 +84,7 @@ def summarise_maps(
 
     def mean(name: str) -> Mean:
         values = [getattr(m, name) for m in measured]
-        return measure_mean(values, cases, resamples=resamples, confidence=confidence)
+        return measure_ratio(values, np.ones(len(values)), cases, resamples=resamples, confidence=confidence)
 
     inside, area = ([getattr(m, name) for m in measured] for name in ("inside", "area"))
     deletion, insertion = mean("deletion"), mean("insertion")
@@ -109,11 +109,6 @@ def summarise_maps(
         agreement_chance=float(np.quantile(chance.mean(axis=0), confidence)) if len(chance) else None,
         curves=RemovalCurves(**dict(zip(("deletion", "insertion", "random"), curves.tolist(), strict=True))),
     )
-
-
-def measure_mean(values: Sequence[float], cases: Sequence[str], *, resamples: int, confidence: float) -> Mean:
-    """Return the mean of one value an image, NaN left out, with an interval from resampled cases."""
-    return measure_ratio(values, np.ones(len(values)), cases, resamples=resamples, confidence=confidence)
 
 
 def measure_ratio(

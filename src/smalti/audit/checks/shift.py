@@ -76,7 +76,16 @@ def find_shift(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicable:
     typical = [names[i] for i in np.argsort(-scores, kind="stable") if parts[i] == 1][:MOST_SHOWN]
     moved = sorted((t for t in traits if p[t.name] <= SHIFT_ALPHA), key=lambda t: -tests[t.name].value)
     about = f"{len(labelled)} labelled and {len(unlabelled)} unlabelled images, {cases.max() + 1} cases"
-    words = [_describe(t, parts, test=tests[t.name], p=p[t.name]) for t in moved]
+    words = []
+    for t in moved:
+        here, there = (t.values[parts == part] for part in (1, 0))
+        if t.flag:
+            said = f"{here.mean():.0%} of the unlabelled, {there.mean():.0%} of the labelled ("
+        else:
+            unit = f" {t.unit}" if t.unit else ""
+            said = f"median {np.median(here):.4g}{unit}, labelled {np.median(there):.4g}{unit} (distance "
+            said += f"{tests[t.name].value:.2f}, "
+        words.append(f"{t.name}: {said}p = {p[t.name]:.3f}).")
     return [_report(typical, words, about=about, tests=tests, p=p)]
 
 
@@ -89,16 +98,6 @@ def _measure_gap(groups: Codes, *, values: Floats) -> Floats:
         np.cumsum(part, axis=1)[:, last] / np.maximum(part.sum(axis=1, keepdims=True), 1) for part in (ones, 1 - ones)
     )
     return np.asarray(np.abs(one - zero).max(axis=1))
-
-
-def _describe(trait: Trait, parts: Codes, *, test: Outcome, p: float) -> str:
-    values = [trait.values[parts == part] for part in (1, 0)]
-    if trait.flag:
-        here, there = (f"{v.mean():.0%}" for v in values)
-        return f"{trait.name}: {here} of the unlabelled, {there} of the labelled (p = {p:.3f})."
-    here, there = (f"{np.median(v):.4g}" for v in values)
-    unit = f" {trait.unit}" if trait.unit else ""
-    return f"{trait.name}: median {here}{unit}, labelled {there}{unit} (distance {test.value:.2f}, p = {p:.3f})."
 
 
 def _report(
