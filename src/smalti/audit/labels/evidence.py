@@ -81,7 +81,7 @@ class Evidence:
         return regress_labels(self.embeddings, self.labels, self.cases, classes=len(self.classes))
 
     def restrict(self, images: Collection[str]) -> Evidence:
-        """The same about some of the images."""
+        """Return the same about some of the images."""
         kept = np.array([i for i, name in enumerate(self.images) if name in images], dtype=np.int64)
         names = tuple(self.images[i] for i in kept)
         return replace(
@@ -96,7 +96,7 @@ class Evidence:
 
 
 def order_dynamics(dynamics: Dynamics, names: tuple[str, ...]) -> Dynamics | None:
-    """Rows of some images, numbered in their order; None where an image has none."""
+    """Return the rows of some images, numbered in their order; None where an image has none."""
     position = {name: i for i, name in enumerate(names)}
     moved = np.array([position.get(name, -1) for name in dynamics.names], dtype=np.int64)[dynamics.image]
     rows = moved >= 0

@@ -51,13 +51,13 @@ EQUAL_TEXT = (
 
 
 def explain_pairs(subject: Subject) -> str:
-    """How pairs were compared, with the levels that were asked for."""
+    """Return how pairs were compared, with the levels that were asked for."""
     equal = EQUAL_TEXT.format(margin=subject.margin) if subject.margin > 0 else ""
     return PAIR_TEXT.format(alpha=subject.alpha, equal=equal)
 
 
 def rungs_section(subject: Subject) -> Section:
-    """The answer in plain words, and the picture."""
+    """Return the answer in plain words, and the picture."""
     blocks: list[Block] = [Paragraph(" ".join(say_ladder(subject)), "lead")]
     if any(t.score for t in subject.candidates):
         panels = [(drawing.to_svg(), drawing.words) for drawing in draw_ladder(subject)]
@@ -110,7 +110,7 @@ def say_ladder(subject: Subject) -> list[str]:
 
 
 def say_score(subject: Subject, candidate: Candidate) -> str:
-    """The score of a candidate, never naked."""
+    """Return the score of a candidate in words, with its interval and its chance level."""
     score = candidate.score
     assert score is not None
     chance, guess = find_chance(subject, candidate), "chance level not recorded"
@@ -130,7 +130,7 @@ def say_score(subject: Subject, candidate: Candidate) -> str:
 
 
 def say_changed(candidate: Candidate) -> str:
-    """What was changed with predictions in view, and the score as given; empty where nothing was."""
+    """Return what was changed with predictions in view, and the score as given; empty where nothing was."""
     if candidate.as_given is None:
         return ""
     given = candidate.given
@@ -148,7 +148,7 @@ def find_chance(subject: Subject, candidate: Candidate) -> ChanceLevels | None:
 
 
 def say_gap(gap: Difference, confidence: float) -> str:
-    """A difference with its interval, corrected p and verdict."""
+    """Return a difference in words, with its interval, corrected p and verdict."""
     words = "not told apart" if gap.verdict == "cannot tell" else gap.verdict
     return (
         f"{words}: {gap.value:+.2f} ({format_percent(confidence)} interval "
@@ -158,7 +158,7 @@ def say_gap(gap: Difference, confidence: float) -> str:
 
 
 def list_warnings(subject: Subject) -> list[str]:
-    """What a reader must know before believing the numbers."""
+    """Return what a reader must know before believing the numbers."""
     doubted = [t for t in subject.candidates if t.trustworthy is False]
     reasons = dict.fromkeys(t.trust_reason or "too few cases" for t in doubted if not t.as_given)
     said = [f"The intervals cannot be trusted: {'; '.join(reasons)}. Read the scores as a first impression."]
@@ -181,7 +181,7 @@ def list_warnings(subject: Subject) -> list[str]:
 
 
 def draw_ladder(subject: Subject) -> list[Drawing]:
-    """Scores from the bottom rung to the top, and the differences where there are some."""
+    """Draw scores from the bottom rung to the top, and the differences where there are some."""
     chance = subject.datasets[0].chance
     band = None
     if chance is not None and chance.prior_low is not None and chance.prior_high is not None:
@@ -205,7 +205,7 @@ def draw_ladder(subject: Subject) -> list[Drawing]:
 
 
 def mark_candidate(candidate: Candidate, *, chance: bool = False) -> Mark:
-    """The row of a candidate in the picture of scores."""
+    """Return the row of a candidate in the picture of scores."""
     if candidate.score is None:
         return Mark(candidate.name, "missing", word=candidate.status if candidate.status != "done" else "no score")
     verdict: Verdict = TOLD.get(candidate.gap.verdict, "cannot tell") if candidate.gap else "none"
@@ -215,7 +215,7 @@ def mark_candidate(candidate: Candidate, *, chance: bool = False) -> Mark:
 
 
 def steps_section(subject: Subject) -> Section:
-    """Every rung with its change, score, difference and cost."""
+    """Return every rung with its change, score, difference and cost."""
     percent = format_percent(subject.confidence)
     header = (
         "rung and change", f"macro-F1\n{percent} interval", f"difference\n{percent} interval", "verdict", "p (Holm)",
@@ -268,12 +268,12 @@ def format_gap(gap: Difference | None) -> str:
 
 
 def say_p(p: float | None) -> str:
-    """A p-value; below 0.001 only that."""
+    """Return a p-value; below 0.001 only that."""
     return "–" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def failures_section(subject: Subject) -> Section:
-    """Trials without a score, with the reason."""
+    """Return candidates without a score, with the reason."""
     lost = [t for t in subject.candidates if t.status != "done"]
     if not lost:
         return Section("failures", "Failures", [Paragraph("Nothing failed and nothing waits.")])
@@ -284,7 +284,7 @@ def failures_section(subject: Subject) -> Section:
 
 
 def notes_section(subject: Subject) -> Section:
-    """What was noted per rung, and runs that were there already."""
+    """Return what was noted per rung, and runs that were there already."""
     rows = [(t.name, "; ".join(t.notes)) for t in subject.candidates if t.notes]
     reused = [t.name for t in subject.candidates if t.reused]
     blocks: list[Block] = [Table(("rung", "notes"), rows, text_columns=2)] if rows else [Paragraph("No notes.")]
@@ -294,7 +294,7 @@ def notes_section(subject: Subject) -> Section:
 
 
 def all_metrics_section(subject: Subject) -> Section:
-    """Every metric of every candidate, with its interval and its verdict."""
+    """Return every metric of every candidate, with its interval and its verdict."""
     names = subject.list_metrics()
     header = ("name", *(TITLES.get(n, n) + ("\n(lower is better)" if n in LOWER_IS_BETTER else "") for n in names))
     rows = []
@@ -311,7 +311,7 @@ def all_metrics_section(subject: Subject) -> Section:
 
 
 def ladder_method_section(subject: Subject) -> Section:
-    """How scores and differences were obtained."""
+    """Return how scores and differences were obtained."""
     blocks: list[Block] = [Paragraph(METHOD_TEXT), Paragraph(explain_pairs(subject))]
     if subject.scores is not None:
         cover = subject.scores.interval
@@ -320,7 +320,7 @@ def ladder_method_section(subject: Subject) -> Section:
 
 
 def settings_section(subject: Subject) -> Section:
-    """What each rung sets, and its own page."""
+    """Return what each rung sets, and its own page."""
     rows: list[tuple[str | Link, ...]] = [
         (t.name, t.on or "–", "\n".join(t.settings) or "the recipe of the ladder file", link_run(subject, t))
         for t in subject.candidates
