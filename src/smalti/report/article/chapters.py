@@ -40,6 +40,7 @@ def fill_article(subject: Subject, numbers: Numbers, *, title: str, authors: str
         "runs": f"Classifying {data}: {count_things(len(subject.candidates), 'experiment')}",
     }
     title = title or titles[subject.kind]
+    limitations = list_limitations(subject, numbers)
     choice = None  # what the highest score is worth, since it was chosen
     if subject.choice is not None and subject.choice.runs > 1:
         choice = {
@@ -65,7 +66,7 @@ def fill_article(subject: Subject, numbers: Numbers, *, title: str, authors: str
         "best": [views[t.name] for t in choose_best(subject)],
         "best_words": BEST[subject.kind],
         "papers": choose_papers(subject),
-        "limitations": list_limitations(subject, numbers),
+        "limitations": limitations,
         "choice": choice,
         "sealed": _say_seal(subject, numbers),
         **_group_verdicts(subject, views),
