@@ -460,10 +460,10 @@ def test_the_file_says_which_and_by_which_rule(runs: Path, draw: Draw) -> None:
     draw("a", score=(0.6, 0.5, 0.7))
     (best,) = logbook.settle_bests(logbook.read_logbook(runs))
     assert read_json(runs / "best.json")["bests"] == {
-        "/data/textures": {"run": "a", "rule": best.rule, "score": {"value": 0.6, "low": 0.5, "high": 0.7},
+        "/data/textures": {"run": "a", "rule": best.chosen.rule, "score": {"value": 0.6, "low": 0.5, "high": 0.7},
                            "time": best.chosen.time, "note": "", "unit": "image"}
     }  # fmt: skip
-    assert "lower bound" in best.rule
+    assert "lower bound" in best.chosen.rule
     assert not best.by_hand
     before = (runs / "best.json").stat().st_mtime_ns
     assert logbook.settle_bests(logbook.read_logbook(runs)) == (best,)
@@ -484,13 +484,13 @@ def test_a_choice_by_hand_needs_a_reason_and_stays(runs: Path, draw: Draw) -> No
     logbook.set_best(runs, "b", note="simpler")
     draw("c", score=(0.9, 0.8, 1.0))
     (best,) = logbook.settle_bests(logbook.read_logbook(runs))
-    assert (best.run, best.note, best.by_hand) == ("b", "simpler", True)
+    assert (best.run, best.chosen.note, best.by_hand) == ("b", "simpler", True)
     assert best.warning == "by the rule it would be c"
     assert name_best(runs) == "b"
     draw("d", data_hash="changed")
     assert "other data" in logbook.find_bests(logbook.read_logbook(runs))[0].warning
     (best,) = logbook.settle_bests(logbook.read_logbook(runs), renew=True)
-    assert (best.run, best.note, best.by_hand) == ("d", "", False)
+    assert (best.run, best.chosen.note, best.by_hand) == ("d", "", False)
 
 
 def test_a_choice_by_hand_whose_run_is_gone_is_said(runs: Path, draw: Draw) -> None:

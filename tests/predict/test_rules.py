@@ -362,7 +362,7 @@ def test_each_seed_and_fold_has_its_own_rule_and_a_missing_inner_part_the_plain_
     for row in record.rules:
         rows = (outer["seed"] == row.seed) & (outer["fold"] == row.fold)
         rule = Rule(row.temperature, tuple(row.weights.values()))
-        assert rule.plain == (row.n_inner == 0)
+        assert row.plain == (row.n_inner == 0)
         expected = rule.apply(outer.loc[rows, SCORES].to_numpy())
         np.testing.assert_array_equal(others["outer"].loc[rows, SCORES], expected)
 

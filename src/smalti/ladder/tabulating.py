@@ -12,7 +12,7 @@ from ..evaluate import Pair, compare_pairs, correct_choice
 from ..logbook.seal import find_seal
 from ..records.scored import Margin, Unit, UnitScores
 from ..records.studies.comparison import Difference, Verdict
-from ..records.studies.ladder import ChanceLevels, CorrectedChoice, LadderResult, OwnScore, Rung, RungState
+from ..records.studies.ladder import ChanceLevels, LadderResult, OwnScore, Rung, RungState
 from ..stats import Pool, pool_predictions, score_pool
 from ..workflow import find_decisions
 from ..workflow.paired import describe_folds
@@ -56,8 +56,7 @@ def tabulate_ladder(
         pools = {n: pool_predictions(tables[n], classes=o.pool.classes) for n, o in outcomes.items()}
         why = _say_silence(trusted, sealed=find_seal(data, runs=runs).is_file())
         rungs = _compare_rungs(rungs, pools, confidence=confidence, margin=margin, why=why)
-        found = correct_choice(pools)
-        choice = CorrectedChoice(**asdict(found), optimism=found.optimism)
+        choice = correct_choice(pools)
         picked = pick_on_inner(places, outcomes, trusted.images, unit) if len(outcomes) > 1 else None
     last, shares = next(reversed(scored.values()), None), {}
     if last:

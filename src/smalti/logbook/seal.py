@@ -44,7 +44,7 @@ def read_seal(path: Path) -> Seal | None:
         RunError: the file is damaged.
     """
     if path.is_dir():
-        raise RunError(f"{path} is damaged: it is a folder. Fix: {Seal.FIX}")
+        raise RunError(f"{path} is damaged: it is a folder", fix=Seal.FIX)
     return Seal.read_file(path) if path.exists() else None
 
 

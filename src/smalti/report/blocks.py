@@ -135,9 +135,9 @@ def format_number(value: float | None, digits: int = 3) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
-def format_range(low: float | None, high: float | None, digits: int = 3) -> str:
-    """Return a range; a dash if it could not be computed."""
-    return "–" if low is None or high is None else f"{low:.{digits}f} to {high:.{digits}f}"
+def format_range(low: float | None, high: float | None, digits: int = 3, *, sign: str = "") -> str:
+    """Return a range, with signs where ``sign`` is ``+``; a dash if it could not be computed."""
+    return "–" if low is None or high is None else f"{low:{sign}.{digits}f} to {high:{sign}.{digits}f}"
 
 
 def format_percent(share: float) -> str:

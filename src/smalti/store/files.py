@@ -167,6 +167,11 @@ def read_table(path: Path, *columns: str) -> pd.DataFrame:
         return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=missing)
 
 
+def find_table(path: Path) -> pd.DataFrame | None:
+    """Read a CSV of a run folder as `read_table` does; None where there is none."""
+    return read_table(path) if path.is_file() else None
+
+
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> Path:
     """Write named arrays as ``.npz`` atomically; equal arrays give equal bytes."""
     buffer = io.BytesIO()

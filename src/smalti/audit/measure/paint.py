@@ -82,9 +82,20 @@ def find_covers(digests: Sequence[ImageDigest]) -> dict[str, Cover]:
         inked = np.isin(labels, ink)
         painted = np.isin(labels, [k for k in kept if k not in ink])
         if distance is not None:
-            painted |= _find_strange(distance, bar, (height, width)) & ~inked
-        if common is not None and not _lies_on_tissue(digest, painted | inked, common):
-            continue
+            # Connected regions of strange colour, grown to their edge.
+            large = np.asarray(cv2.resize(distance, (width, height), interpolation=cv2.INTER_LINEAR))
+            count, regions = cv2.connectedComponents((large > EDGE_SHARE * bar).astype(np.uint8), connectivity=8)
+            core = cv2.morphologyEx((large > bar).astype(np.uint8), cv2.MORPH_OPEN, np.ones((5, 5)))
+            cores = np.bincount(regions.ravel(), weights=core.ravel(), minlength=count)
+            cores[0] = 0
+            painted |= np.isin(regions, np.flatnonzero(cores >= LEAST_STRANGE_FRAC * regions.size)) & ~inked
+        if common is not None:  # the rest of the image must have the colours of the cohort
+            tall, wide = digest.thumbnail.shape[:2]
+            free = cv2.resize((painted | inked).astype(np.uint8), (wide, tall), interpolation=cv2.INTER_AREA) == 0
+            shown = free & ~find_light(digest.thumbnail, grey=False)
+            rest = measure_foreignness(digest.thumbnail, common)[shown] < REST_DISTANCE
+            if rest.sum() <= LEAST_REST_FRAC * free.size or rest.mean() <= REST_FRAC:
+                continue
         cover = Cover(_describe(digest, painted), _describe(digest, inked))
         if cover != Cover():
             covers[digest.image] = cover
@@ -103,26 +114,6 @@ def _is_paint(spot: Spot, spots: Sequence[tuple[Spot, ...]]) -> bool:
         for others in spots
     )
     return alike <= NATIVE_FRAC * len(spots)
-
-
-def _find_strange(distance: NDArray[np.float32], bar: float, size_px: tuple[int, int]) -> NDArray[np.bool_]:
-    """Return connected regions of strange colour, grown to their edge, at the working size."""
-    large = np.asarray(cv2.resize(distance, size_px[::-1], interpolation=cv2.INTER_LINEAR))
-    count, regions = cv2.connectedComponents((large > EDGE_SHARE * bar).astype(np.uint8), connectivity=8)
-    core = cv2.morphologyEx((large > bar).astype(np.uint8), cv2.MORPH_OPEN, np.ones((5, 5)))
-    cores = np.bincount(regions.ravel(), weights=core.ravel(), minlength=count)
-    cores[0] = 0
-    return np.isin(regions, np.flatnonzero(cores >= LEAST_STRANGE_FRAC * regions.size))
-
-
-def _lies_on_tissue(digest: ImageDigest, covered: NDArray[np.bool_], common: NDArray[np.float32]) -> bool:
-    """Return whether the rest of the image has the colours of the cohort."""
-    height, width = digest.thumbnail.shape[:2]
-    free = cv2.resize(covered.astype(np.uint8), (width, height), interpolation=cv2.INTER_AREA) == 0
-    rest = (
-        measure_foreignness(digest.thumbnail, common)[free & ~find_light(digest.thumbnail, grey=False)] < REST_DISTANCE
-    )
-    return bool(rest.sum() > LEAST_REST_FRAC * free.size and rest.mean() > REST_FRAC)
 
 
 def _describe(digest: ImageDigest, inside: NDArray[np.bool_]) -> Region | None:

@@ -13,7 +13,7 @@ from ...errors import RunError
 from ...recipe import Recipe
 from ...records import Ensemble, Influence, RunFolder, log_stage, open_run
 from ...records.layout import AS_GIVEN, FOLDS, INNER, OUT_OF_FOLD, SEALED, SUBMISSION, TEST
-from ...store import CACHE, hash_file, hash_text, read_table
+from ...store import CACHE, find_table, hash_file, hash_text, read_table
 from ...types import PREDICTION_COLUMNS, Cohort
 from ..decisions.influence import record_influence
 from ..listening import Listener
@@ -75,7 +75,7 @@ def blend_members(
         _check_folds(run_folder, folders[0])
         found = {"out_of_fold": combined.outer, "test": combined.test, "sealed": combined.sealed}
         tables = {name: table for name, table in found.items() if table is not None}
-        given = [_read(f / AS_GIVEN) for f in folders]
+        given = [find_table(f / AS_GIVEN) for f in folders]
         if influence.followed and all(table is not None for table in given):
             # The same ensemble: what it fits is fitted on the inner images alone.
             as_given = [replace(m, outer=table) for m, table in zip(listed, given, strict=True) if table is not None]
@@ -103,8 +103,8 @@ def _read_members(folders: list[Path], *, partial: bool) -> list[Member]:
             f.name,
             inner=table,
             outer=RunFolder(f).read_out_of_fold(),
-            test=_read(f / TEST),
-            sealed=_read(f / SEALED),
+            test=find_table(f / TEST),
+            sealed=find_table(f / SEALED),
         )
         for f, table in zip(folders, inner, strict=True)
     ]
@@ -197,7 +197,3 @@ def _read_inner(paths: list[Path], *, partial: bool) -> list[pd.DataFrame]:
         return [table[row.isin(common)].reset_index(drop=True) for table, row in zip(tables, rows, strict=True)]
     heads = pd.concat([table[list(PREDICTION_COLUMNS)] for table in tables]).drop_duplicates(keys)
     return [heads.merge(table.drop(columns=["case", "label"]), on=keys, how="left") for table in tables]
-
-
-def _read(path: Path) -> pd.DataFrame | None:
-    return read_table(path) if path.is_file() else None
