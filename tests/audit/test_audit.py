@@ -400,9 +400,9 @@ def test_no_rule_changes_labels() -> None:
     for codes, findings in ((("blank", "label-suspect"), ()), (("contradicting-labels",), (other,))):
         with pytest.raises(RecipeError, match=r"no rule may change labels.*Fix: .*smalti review"):
             accept_proposals(findings, codes, decided=())
-    plan = load_recipe(settings=["audit.accept=[label-suspect]"])
+    recipe = load_recipe(settings=["audit.accept=[label-suspect]"])
     with pytest.raises(RecipeError, match="no rule may change labels"):  # before the folder is looked for
-        inspect_ground(Path("nowhere"), recipe=plan, decisions_path=Path("nowhere.csv"))
+        inspect_ground(Path("nowhere"), recipe=recipe, decisions_path=Path("nowhere.csv"))
 
 
 def test_where_a_label_belongs_to_the_case_only_the_whole_case_gets_another() -> None:

@@ -96,16 +96,16 @@ def test_an_audit_goes_on_and_a_run_refuses_until_it_is_decided(broken: Path, in
 
 def test_accepted_exclusions_are_honoured_by_what_a_run_stands_on(broken: Path, tmp_path: Path) -> None:
     path = tmp_path / "decisions.csv"
-    plan = load_recipe(settings=[CHECKS])
+    recipe = load_recipe(settings=[CHECKS])
     with pytest.raises(DataError, match="4 problem"):
-        workflow.inspect_ground(broken, recipe=plan, decisions_path=path)
+        workflow.inspect_ground(broken, recipe=recipe, decisions_path=path)
     assert not path.exists()
-    first = workflow.inspect_ground(broken, recipe=plan, decisions_path=path, problems="report")
+    first = workflow.inspect_ground(broken, recipe=recipe, decisions_path=path, problems="report")
     assert {image for p in first.standing for image in p.images} == UNUSABLE
     assert not path.exists()
     accepting = load_recipe(settings=[CHECKS, "audit.accept=[integrity]"])
     second = workflow.inspect_ground(broken, recipe=accepting, decisions_path=path, problems="report")
-    third = workflow.inspect_ground(broken, recipe=plan, decisions_path=path)
+    third = workflow.inspect_ground(broken, recipe=recipe, decisions_path=path)
     for ground in (first, second, third):
         assert {s.image for s in ground.cohort.samples}.isdisjoint(UNUSABLE)
         assert len(ground.cohort.samples) == LABELLED + UNLABELLED - len(UNUSABLE)

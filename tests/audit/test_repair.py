@@ -255,15 +255,15 @@ def _list_checks() -> set[str]:
 def painted(challenge: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A ground on which one learning and one test image are to be repaired, and a run on it; read only."""
     place = tmp_path_factory.mktemp("repaired")
-    plan = recipe.load_recipe(settings=[*BARE, "train.finetune.epochs=0", "train.transfer.epochs=2"])
-    ground = workflow.inspect_ground(challenge, recipe=plan, decisions_path=place / "none.csv")
+    asked = recipe.load_recipe(settings=[*BARE, "train.finetune.epochs=0", "train.transfer.epochs=2"])
+    ground = workflow.inspect_ground(challenge, recipe=asked, decisions_path=place / "none.csv")
     names = ("train_data/img_0003.png", "test_data/img_0001.png")
     outline = ((30.0, 30.0), (30.0, 60.0), (60.0, 60.0), (60.0, 30.0))
     seen = replace(ground.seen, findings=tuple(find_paint(name, outline) for name in names))
     rows = tuple(decide(name, "repair", finding="painted") for name in names)
     cohort = apply_decisions(ground.whole, rows, findings=seen.findings)
     repaired = replace(ground, cohort=cohort, decisions=rows, seen=seen)
-    result = workflow.run_on(repaired, plan, runs=place / "runs", name="mended")
+    result = workflow.run_on(repaired, asked, runs=place / "runs", name="mended")
     return ground, repaired, RunFolder(result.path), names
 
 

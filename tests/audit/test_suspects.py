@@ -457,8 +457,8 @@ def test_sealed_images_are_no_suspects(challenge: Path, tmp_path: Path) -> None:
     from smalti.recipe import load_recipe
 
     samples = read_cohort(challenge).labelled
-    plan = load_recipe(settings=[*FAST, "split.sealed_frac=0.25", "audit.checks=[label-suspect]"])
-    options = {"recipe": plan, "decisions_path": tmp_path / "none.csv", "seal_path": tmp_path / "seal.json"}
+    recipe = load_recipe(settings=[*FAST, "split.sealed_frac=0.25", "audit.checks=[label-suspect]"])
+    options = {"recipe": recipe, "decisions_path": tmp_path / "none.csv", "seal_path": tmp_path / "seal.json"}
     sealed = workflow.inspect_ground(challenge, **options).whole.sealed
     assert sealed
     flipped = next(i for i, s in enumerate(samples) if s.image == sealed[0].image)

@@ -368,8 +368,8 @@ def test_an_unchanged_call_runs_nothing_and_loads_no_torch(climbed: SimpleNamesp
     assert not torch_is_there
     assert seconds < 5
     after = list_times(climbed.runs)
-    plan = f"{climbed.folder.name}/ladder.yaml"
-    assert {k: v for k, v in after.items() if k != plan} == {k: v for k, v in before.items() if k != plan}
+    written = f"{climbed.folder.name}/ladder.yaml"
+    assert {k: v for k, v in after.items() if k != written} == {k: v for k, v in before.items() if k != written}
 
 
 @pytest.fixture
@@ -384,7 +384,7 @@ def ran(climbed: SimpleNamespace, copied: SimpleNamespace, monkeypatch: pytest.M
     """Names of the rungs that are run; each is there in a moment, as a copy of what was run before."""
     names: list[str] = []
 
-    def run_on(ground: Any, plan: Any, *, runs: Path, name: str, listener: Any) -> None:
+    def run_on(ground: Any, recipe: Any, *, runs: Path, name: str, listener: Any) -> None:
         rung = name.split("-")[1]
         names.append(rung)
         if not (runs / name).exists():

@@ -47,19 +47,19 @@ def test_an_audit_without_weights_loads_no_network(challenge: Path, tmp_path: Pa
 
 def test_each_image_has_its_features_and_the_audit_takes_them(challenge: Path, weights: Path, tmp_path: Path) -> None:
     cohort = read_cohort(challenge)
-    plan = load_recipe(settings=[*FAST, f"model.weights={weights}"])
-    path = embed_cohort(cohort, plan, cache=tmp_path, listener=SILENT)
+    recipe = load_recipe(settings=[*FAST, f"model.weights={weights}"])
+    path = embed_cohort(cohort, recipe, cache=tmp_path, listener=SILENT)
     assert path is not None
     names = tuple(s.image for s in cohort.samples)
     points = Embeddings.read_file(path).order(names)
     assert points is not None
     assert len(np.unique(points, axis=0)) == len(names)
     assert np.array_equal(Embeddings.read_file(path).order(names[::-1]), points[::-1])
-    assert embed_cohort(cohort, plan, cache=tmp_path, listener=SILENT) == path
+    assert embed_cohort(cohort, recipe, cache=tmp_path, listener=SILENT) == path
     audit = audit_cohort(cohort, checks=("foreign",), embeddings=path)
     assert {name: str(result) for name, result in audit.outcomes.items()} == {"foreign": "nothing found"}
 
 
 def test_checks_that_want_no_features_wait_for_none(challenge: Path, weights: Path, tmp_path: Path) -> None:
-    plan = load_recipe(settings=[*FAST, f"model.weights={weights}", "audit.checks=[blank]"])
-    assert embed_cohort(read_cohort(challenge), plan, cache=tmp_path, listener=SILENT) is None
+    recipe = load_recipe(settings=[*FAST, f"model.weights={weights}", "audit.checks=[blank]"])
+    assert embed_cohort(read_cohort(challenge), recipe, cache=tmp_path, listener=SILENT) is None

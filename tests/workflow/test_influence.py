@@ -517,7 +517,7 @@ def test_decisions_that_change_while_a_ladder_runs_stop_it(
     made: list[str] = []
 
     def pretend(change: Callable[[], object]) -> Callable[..., None]:
-        def run_on(ground: Any, plan: Any, *, runs: Path, name: str, listener: Any) -> None:
+        def run_on(ground: Any, recipe: Any, *, runs: Path, name: str, listener: Any) -> None:
             made.append(name)
             table = draw_table([f"i{k}" for k in range(20)])
             write_run(runs / name, table)

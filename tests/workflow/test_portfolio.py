@@ -165,8 +165,8 @@ def test_the_smallest_difference_is_seen_four_times_in_five() -> None:
 
 
 def test_members_are_the_recipe_with_settings_of_their_own() -> None:
-    plan = load_recipe("auto", settings=["split.seeds=[3]"])
-    listed = load_portfolio(plan)
+    recipe = load_recipe("auto", settings=["split.seeds=[3]"])
+    listed = load_portfolio(recipe)
     assert len(listed) > 5
     for member, recipe in listed:
         assert recipe.portfolio.members is None

@@ -90,8 +90,8 @@ class Problem:
 
 
 def write_run(path: Path, table: pd.DataFrame, *decisions: Decision) -> None:
-    plan = load_recipe("quick", settings=["evaluate.resamples=100"])
-    write_atomic(path / "recipe.yaml", plan.to_yaml())
+    recipe = load_recipe("quick", settings=["evaluate.resamples=100"])
+    write_atomic(path / "recipe.yaml", recipe.to_yaml())
     write_table(path / "predictions" / "out_of_fold.csv", table)
     settle_scores(score_predictions(table, classes=CLASSES)).write(path)
     draw_cohort_record(path, classes=CLASSES).write(path)

@@ -48,13 +48,13 @@ def audit(
     from ..logbook.seal import find_seal
     from ..recipe import load_recipe
 
-    plan = load_recipe(
+    asked = load_recipe(
         recipe, settings=[*(settings or ()), *([f"audit.accept=[{','.join(accept)}]"] if accept else [])]
     )
     with listen() as listener:
         where = decisions or workflow.find_decisions(data, runs=runs, listener=listener)
         ground = workflow.inspect_ground(
-            data, recipe=plan, decisions_path=where, seal_path=find_seal(data, runs=runs), run=run,
+            data, recipe=asked, decisions_path=where, seal_path=find_seal(data, runs=runs), run=run,
             cache=runs / "cache", problems="skip" if skip_problems else "report", listener=listener,
         )  # fmt: skip
         page = workflow.report_audit(ground, runs=runs)

@@ -254,14 +254,14 @@ def run_ladder(
         RunError: there is no such folder, or its decisions changed meanwhile.
     """
     data, runs = Path(data), Path(runs)
-    plan = load_ladder(ladder)
-    steps = resolve_ladder(plan, settings=settings, until=until, listener=listener)
+    definition = load_ladder(ladder)
+    steps = resolve_ladder(definition, settings=settings, until=until, listener=listener)
     name = Path(ladder).stem
     folder = runs / f"{data.resolve().name}-ladder-{name}"
     if not data.is_dir():
         raise RunError(f"no data folder at {data}. Fix: check the path, or 'smalti demo' to draw one")
     remove_leftovers(folder, deep=True)
-    write_atomic(folder / LADDER_RECIPE, _resolve_text(name, plan.about, steps))
+    write_atomic(folder / LADDER_RECIPE, _resolve_text(name, definition.about, steps))
     runner = LadderRunner(data, runs, folder, listener, skip_problems, retry, Budget(budget_min))
     runner.make_seal(steps[0])
     runner.decisions = _read_decisions(data, runs)
@@ -270,8 +270,8 @@ def run_ladder(
 
     def tabulate(*, finished: str | None) -> LadderResult:
         result = tabulate_ladder(
-            steps, runner.states, name=name, about=plan.about, started=started, finished=finished, runs=runs,
-            data=data, margin=plan.margin,
+            steps, runner.states, name=name, about=definition.about, started=started, finished=finished, runs=runs,
+            data=data, margin=definition.margin,
         )  # fmt: skip
         result.write(folder)
         return result
@@ -287,7 +287,7 @@ def run_ladder(
         known = LadderResult.read(folder)
         rungs = [(rung.name, rung.change, rung.on) for rung in known.rungs]
         same = rungs == [(step.name, step.change, step.on) for step in steps]
-        same = same and (known.about, known.margin) == (plan.about, plan.margin)
+        same = same and (known.about, known.margin) == (definition.about, definition.margin)
         if same and known.finished is not None and (folder / REPORT).is_file():
             return folder, known
     from ..report import write_article, write_ladder_report  # matplotlib is slow to import, and often not needed

@@ -30,7 +30,7 @@ from ..store import CACHE, hash_text, write_table
 from ..store.leftovers import remove_leftovers
 from ..types import score_columns
 from ..workflow import SILENT, Listener
-from ..workflow.prepare.preparation import identify, resolve_plan
+from ..workflow.prepare.preparation import identify, settle_recipe
 from .answers import answer_backbone, answer_cases, answer_seeds
 from .curve import Curve, trace_curve
 
@@ -78,20 +78,20 @@ def learn_curve(
         raise RunError(f"{orders} order of the cases does not show the luck of the draw. Fix: --orders 2 or more")
     if not data.is_dir():
         raise RunError(f"no data folder at {data}. Fix: check the path, or 'smalti demo' to draw one")
-    asked = settings if recipe is not None else (f"model.head={HEAD}", *settings)
-    plan = load_recipe(DEFAULT if recipe is None else recipe, settings=asked)
-    check_plan(resolve_plan(plan, listener=SILENT))
+    settings = settings if recipe is not None else (f"model.head={HEAD}", *settings)
+    asked = load_recipe(DEFAULT if recipe is None else recipe, settings=settings)
+    check_recipe(settle_recipe(asked, listener=SILENT))
     ground = workflow.inspect_ground(
-        data, recipe=plan, decisions_path=workflow.find_decisions(data, runs=runs, listener=listener),
+        data, recipe=asked, decisions_path=workflow.find_decisions(data, runs=runs, listener=listener),
         seal_path=find_seal(data, runs=runs), cache=runs / CACHE,
         problems="skip" if skip_problems else "refuse", listener=listener,
     )  # fmt: skip
     stands_on = [value for _, value in sorted(identify(ground, cache=runs / CACHE).items())]
-    name = f"{data.resolve().name}-learn-{hash_text(plan.to_yaml(), str(orders), *stands_on)[:6]}"
+    name = f"{data.resolve().name}-learn-{hash_text(asked.to_yaml(), str(orders), *stands_on)[:6]}"
     folder = runs / name
     folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder, deep=True)
-    experiment = workflow.prepare(ground, plan, runs=runs, name=f"{name}/{PREPARED}", listener=listener)
+    experiment = workflow.prepare(ground, asked, runs=runs, name=f"{name}/{PREPARED}", listener=listener)
     # A version that would solve differently has a folder of its own.
     parts = folder / PARTS / Environment.read(experiment.run.path).training[:8]
     curve = trace_curve(experiment, orders=orders, folder=parts, tell=listener.follow("curve"))
@@ -105,13 +105,13 @@ def learn_curve(
     return folder, result
 
 
-def check_plan(plan: Recipe) -> None:
+def check_recipe(recipe: Recipe) -> None:
     """Refuse a recipe whose curve would not be that of its run.
 
     Raises:
         RecipeError: what stands against it, all at once.
     """
-    model, train = plan.model, plan.train
+    model, train = recipe.model, recipe.train
     faults = (
         (
             model.head == "steps",
@@ -119,10 +119,14 @@ def check_plan(plan: Recipe) -> None:
             "model.head=logistic",
         ),
         (train.finetune.epochs > 0, "it fine-tunes the backbone, once for every point", "train.finetune.epochs=0"),
-        (bool(plan.ensemble.members), "it combines other runs instead of learning", "ensemble.members=[]"),
-        (plan.stain.normalise != "none", "its stain reference comes from all cases of a fold", "stain.normalise=none"),
-        (plan.predict.calibration != "none", "its calibration is fitted to inner scores", "predict.calibration=none"),
-        (plan.predict.decision != "largest", "its decision is fitted to inner scores", "predict.decision=largest"),
+        (bool(recipe.ensemble.members), "it combines other runs instead of learning", "ensemble.members=[]"),
+        (
+            recipe.stain.normalise != "none",
+            "its stain reference comes from all cases of a fold",
+            "stain.normalise=none",
+        ),
+        (recipe.predict.calibration != "none", "its calibration is fitted to inner scores", "predict.calibration=none"),
+        (recipe.predict.decision != "largest", "its decision is fitted to inner scores", "predict.decision=largest"),
     )
     wrong = [f"{what}. Fix: --set {fix}" for stands, what, fix in faults if stands]
     if wrong:

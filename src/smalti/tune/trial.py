@@ -23,7 +23,7 @@ from ..types import Cohort, Split, score_columns
 from ..workflow import SILENT, Ground, Listener
 from ..workflow.prepare.policies import check_policy
 from ..workflow.prepare.preparation import prepare, refold
-from ..workflow.prepare.settling import resolve_plan
+from ..workflow.prepare.settling import settle_recipe
 from ..workflow.prepare.units import settle_unit
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class TrialRunner:
 
         Recipes that differ only in how they learn share tiles and features.
         """
-        settled = resolve_plan(recipe.model_copy(update={"split": self.untuned.split}), listener=SILENT)
+        settled = settle_recipe(recipe.model_copy(update={"split": self.untuned.split}), listener=SILENT)
         # Features are needed by phases that are there at all, in the views that they want.
         phases = [getattr(settled.train, name).epochs > 0 for name in ("transfer", "finetune")]
         shared = (settled.train.transfer.views, settled.train.device, settled.train.precision)
@@ -89,7 +89,7 @@ class TrialRunner:
         faults: list[str] = []
         for recipe in recipes:
             try:
-                self._check(resolve_plan(recipe, listener=SILENT), experiment)
+                self._check(settle_recipe(recipe, listener=SILENT), experiment)
             except (PartError, RecipeError) as error:
                 faults.append(str(error))
         if faults:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..train import Experiment
 
 
-def train_networks(ground: Ground, plan: Recipe, *, runs: Path, name: str | None, listener: Listener) -> Experiment:
+def train_networks(ground: Ground, recipe: Recipe, *, runs: Path, name: str | None, listener: Listener) -> Experiment:
     """Everything from an inspected data folder to trained folds.
 
     Raises:
@@ -28,11 +28,11 @@ def train_networks(ground: Ground, plan: Recipe, *, runs: Path, name: str | None
     """
     from ..train import train_folds
 
-    if plan.ensemble.members:
+    if recipe.ensemble.members:
         raise RecipeError("an ensemble trains no networks of its own. Fix: 'smalti run', which combines its members")
-    if plan.portfolio.members is not None:
+    if recipe.portfolio.members is not None:
         raise RecipeError("a portfolio is trained member by member. Fix: 'smalti run', or --set portfolio.members=null")
-    experiment = prepare(ground, plan, runs=runs, name=name, listener=listener)
+    experiment = prepare(ground, recipe, runs=runs, name=name, listener=listener)
     with log_stage(experiment.run.path, "train"):
         train_folds(experiment, tell=listener.tell)
     warn_of_divergence(experiment.run, listener=listener)

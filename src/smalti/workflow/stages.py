@@ -92,30 +92,30 @@ def run(
     Raises:
         SmaltiError: see `smalti.errors`.
     """
-    plan = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings=settings)
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings=settings)
     name = None if name is None else check_name(name)
-    check_portfolio(plan)  # a slip is told before anything is read
+    check_portfolio(recipe)  # a slip is told before anything is read
     started = time.monotonic()
-    ground = _inspect(data, plan, runs=runs, decisions=decisions, skip_problems=skip_problems, listener=listener)
-    return run_on(ground, plan, runs=Path(runs), name=name, started=started, listener=listener)
+    ground = _inspect(data, recipe, runs=runs, decisions=decisions, skip_problems=skip_problems, listener=listener)
+    return run_on(ground, recipe, runs=Path(runs), name=name, started=started, listener=listener)
 
 
 def _inspect(
     data: str | Path,
-    plan: Recipe,
+    recipe: Recipe,
     *,
     runs: str | Path,
     decisions: str | Path | None,
     skip_problems: bool,
     listener: Listener,
 ) -> Ground:
-    """The ground of a plan, with decisions and seal where a run looks for them."""
+    """Return the ground of a recipe, with decisions and seal where a run looks for them."""
     data, runs = Path(data), Path(runs)
     if decisions and not Path(decisions).is_file():
         raise DataError(f"no decisions at {decisions}. Fix: check the path; without --decisions those of DATA act")
     return inspect_ground(
         data,
-        recipe=plan,
+        recipe=recipe,
         decisions_path=Path(decisions) if decisions else find_decisions(data, runs=runs, listener=listener),
         seal_path=find_seal(data, runs=runs),
         cache=runs / CACHE,
@@ -126,7 +126,7 @@ def _inspect(
 
 def run_on(
     ground: Ground,
-    plan: Recipe,
+    recipe: Recipe,
     *,
     runs: Path,
     name: str | None = None,
@@ -138,12 +138,12 @@ def run_on(
     ``started`` is when the run began to read, of `time.monotonic`; what a portfolio has of time counts from there.
     """
     started = time.monotonic() if started is None else started
-    if plan.ensemble.members:
-        run_folder = combine_runs(ground, plan, runs=runs, name=name, listener=listener)
-    elif plan.portfolio.members is not None:
-        run_folder = run_portfolio(ground, plan, runs=runs, name=name, started=started, listener=listener)
+    if recipe.ensemble.members:
+        run_folder = combine_runs(ground, recipe, runs=runs, name=name, listener=listener)
+    elif recipe.portfolio.members is not None:
+        run_folder = run_portfolio(ground, recipe, runs=runs, name=name, started=started, listener=listener)
     else:
-        experiment = train_networks(ground, plan, runs=runs, name=name, listener=listener)
+        experiment = train_networks(ground, recipe, runs=runs, name=name, listener=listener)
         predict(experiment, listener=listener)
         run_folder = experiment.run
     result = evaluate_run(run_folder.path)
@@ -163,20 +163,20 @@ def train_run(
     listener: Listener = SILENT,
 ) -> Experiment:
     """Everything up to trained folds; arguments as in `run`."""
-    plan = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings=settings)
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings=settings)
     name = None if name is None else check_name(name)
-    ground = _inspect(data, plan, runs=runs, decisions=decisions, skip_problems=skip_problems, listener=listener)
-    return train_networks(ground, plan, runs=Path(runs), name=name, listener=listener)
+    ground = _inspect(data, recipe, runs=runs, decisions=decisions, skip_problems=skip_problems, listener=listener)
+    return train_networks(ground, recipe, runs=Path(runs), name=name, listener=listener)
 
 
 def reopen(path: str | Path, *, listener: Listener = SILENT) -> Experiment:
     """An experiment from its run folder: same recipe, data and decisions, trained where it was not yet."""
     folder = RunFolder(Path(path))
     runs, name = locate_run(folder.path)
-    plan, root = folder.read_recipe(), CohortRecord.read(folder.path).root
+    recipe, root = folder.read_recipe(), CohortRecord.read(folder.path).root
     decisions = folder.path / DECISIONS
-    ground = _inspect(root, plan, runs=runs, decisions=decisions, skip_problems=False, listener=listener)
-    return train_networks(ground, plan, runs=runs, name=name, listener=listener)
+    ground = _inspect(root, recipe, runs=runs, decisions=decisions, skip_problems=False, listener=listener)
+    return train_networks(ground, recipe, runs=runs, name=name, listener=listener)
 
 
 def evaluate_run(path: str | Path) -> Result:

@@ -18,7 +18,7 @@ from ...types import PREDICTION_COLUMNS, Cohort
 from ..decisions.influence import record_influence
 from ..listening import Listener
 from ..prepare.ground import Ground
-from ..prepare.preparation import UNFITTED, check_rules, identify, make_splits, name_run, record_plan
+from ..prepare.preparation import UNFITTED, check_rules, identify, make_splits, name_run, record_inputs
 from ..prepare.units import settle_unit
 
 if TYPE_CHECKING:
@@ -27,33 +27,33 @@ if TYPE_CHECKING:
 TABLES = (INNER, OUT_OF_FOLD, TEST, SEALED, AS_GIVEN)
 
 
-def combine_runs(ground: Ground, plan: Recipe, *, runs: Path, name: str | None, listener: Listener) -> RunFolder:
-    """Combine the members of ``plan.ensemble`` and write the predictions of the ensemble.
+def combine_runs(ground: Ground, recipe: Recipe, *, runs: Path, name: str | None, listener: Listener) -> RunFolder:
+    """Combine the members of ``recipe.ensemble`` and write the predictions of the ensemble.
 
     Raises:
         PartError, RecipeError: see `check_rules`.
         RunError: a member is no finished run beside this one, or has other images or folds than this recipe.
         DataError: the members were not scored on the same images and folds.
     """
-    check_rules(plan)
-    scoring = settle_unit(ground, plan)
+    check_rules(recipe)
+    scoring = settle_unit(ground, recipe)
     listener.say(f"scored by {scoring.unit}: {scoring.reason}")
-    folders = [runs / member for member in plan.ensemble.members]
+    folders = [runs / member for member in recipe.ensemble.members]
     _check_members(folders)
     files = [folder / table for folder in folders for table in TABLES]
     members = hash_text(*(hash_file(path) if path.is_file() else "" for path in files))
     identity = identify(ground, cache=runs / CACHE) | {"members": members}
-    run_folder = open_run(runs / (name or name_run(ground, plan)), recipe=plan, identity=identity)
-    record_plan(run_folder, ground, make_splits(ground, plan, listener=listener), scoring=scoring)
+    run_folder = open_run(runs / (name or name_run(ground, recipe)), recipe=recipe, identity=identity)
+    record_inputs(run_folder, ground, make_splits(ground, recipe, listener=listener), scoring=scoring)
     influence = record_influence(run_folder, ground, runs=runs, data=identity["data"], members=folders)
-    blend_members(run_folder, ground, plan, folders, influence=influence, listener=listener)
+    blend_members(run_folder, ground, recipe, folders, influence=influence, listener=listener)
     return run_folder
 
 
 def blend_members(
     run_folder: RunFolder,
     ground: Ground,
-    plan: Recipe,
+    recipe: Recipe,
     folders: list[Path],
     *,
     influence: Influence,
@@ -68,7 +68,7 @@ def blend_members(
     from ...predict import PARTIAL, combine_members, write_predictions
 
     with log_stage(run_folder.path, "predict"):
-        cohort, method = ground.cohort, plan.ensemble.method
+        cohort, method = ground.cohort, recipe.ensemble.method
         listed = _read_members(folders, partial=method in PARTIAL)
         combined = combine_members(listed, classes=cohort.classes, method=method)
         _check_cohort(combined.outer, cohort)
@@ -81,10 +81,10 @@ def blend_members(
             as_given = [replace(m, outer=table) for m, table in zip(listed, given, strict=True) if table is not None]
             tables["as_given"] = combine_members(as_given, classes=cohort.classes, method=method).outer
         Ensemble(folds=combined.record).write(run_folder.path)
-        settled = write_predictions(run_folder, combined.inner, tables, recipe=plan, classes=cohort.classes)
+        settled = write_predictions(run_folder, combined.inner, tables, recipe=recipe, classes=cohort.classes)
         if cohort.unlabelled and "test" in tables:
             # What a fitted method gives for inner images is what it was fitted to: no calibration can be told from it.
-            calibration = "none" if method not in UNFITTED else choose_calibration(plan)
+            calibration = "none" if method not in UNFITTED else choose_calibration(recipe)
             moved = [f.name for f in folders if RunFolder(f).read_recipe().predict.decision != "largest"]
             if moved and cohort.form is not None and cohort.form.scores:
                 listener.say(f"the probabilities carry the class weights of {', '.join(moved)} (predict.decision)")
@@ -110,9 +110,9 @@ def _read_members(folders: list[Path], *, partial: bool) -> list[Member]:
     ]
 
 
-def choose_calibration(plan: Recipe) -> str:
+def choose_calibration(recipe: Recipe) -> str:
     """The calibration of probabilities that a submission asks for: by temperature where the recipe has none."""
-    return "temperature" if plan.predict.calibration == "none" else plan.predict.calibration
+    return "temperature" if recipe.predict.calibration == "none" else recipe.predict.calibration
 
 
 def submit(

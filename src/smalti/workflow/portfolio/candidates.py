@@ -18,7 +18,7 @@ from ...tile.cut import bound_bag
 from ...tile.extent import settle_field
 from ...types import Cohort
 from ..listening import SILENT, Listener
-from ..prepare.settling import resolve_plan
+from ..prepare.settling import settle_recipe
 from .forecast import Forecast, Prober
 
 MASKED_FRAC = 0.5  # of the images must have a mask for members that look through masks
@@ -67,12 +67,12 @@ class Candidate:
 
 
 def settle_members(
-    plan: Recipe, cohort: Cohort, *, cache: Path, used: Callable[[], float], listener: Listener
+    recipe: Recipe, cohort: Cohort, *, cache: Path, used: Callable[[], float], listener: Listener
 ) -> list[Candidate]:
-    """Look at each member of the plan's portfolio in its order.
+    """Look at each member of the portfolio in its order.
 
     Args:
-        plan: the recipe of the run.
+        recipe: of the run.
         cohort: with decisions applied.
         cache: of the folder of runs.
         used: seconds of the time, up to the moment that it is asked; looking at members takes some, too.
@@ -84,16 +84,16 @@ def settle_members(
     """
     from ...train import check_parts, choose_device
 
-    choose_device(plan.train)  # a device that is not there is told once, not for each member
-    listed = load_portfolio(plan)
-    named = plan.model.backbone != AUTO or plan.model.weights is not None
+    choose_device(recipe.train)  # a device that is not there is told once, not for each member
+    listed = load_portfolio(recipe)
+    named = recipe.model.backbone != AUTO or recipe.model.weights is not None
     prober, there, spent = Prober(cohort, cache), dict[str, str](), CLOSING_S
-    left, found, made = 60 * USED_FRAC * plan.portfolio.minutes, list[Candidate](), set[str]()
-    for number, (member, recipe) in enumerate(listed):
+    left, found, made = 60 * USED_FRAC * recipe.portfolio.minutes, list[Candidate](), set[str]()
+    for number, (member, own) in enumerate(listed):
         listener.tell("plan", number, len(listed))
-        candidate = Candidate(member.name, member.about, member.settings, recipe, taken=False, reason="")
+        candidate = Candidate(member.name, member.about, member.settings, own, taken=False, reason="")
         try:
-            settled = resolve_plan(recipe, listener=SILENT)  # training settles it again, and says what it finds
+            settled = settle_recipe(own, listener=SILENT)  # training settles it again, and says what it finds
             candidate = _judge(candidate, member, settled, cohort, there)
             if not candidate.reason:
                 check_parts(settled)
@@ -104,7 +104,7 @@ def settle_members(
             candidate = replace(candidate, reason=str(error).partition(". Fix")[0])
         if candidate.forecast is not None:
             rest = left - spent - used()
-            late = plan.portfolio.minutes > 0 and candidate.seconds > rest
+            late = recipe.portfolio.minutes > 0 and candidate.seconds > rest
             said = f"about {candidate.seconds:.0f} s, {max(0.0, rest):.0f} s are left" if late else ""
             candidate = replace(candidate, taken=not late, reason=said or "fits the data and the time")
         if candidate.taken and candidate.forecast is not None:
@@ -133,23 +133,23 @@ def _take_cheapest(found: list[Candidate]) -> list[Candidate]:
     return [replace(c, taken=True, reason=reason) if c is cheapest else c for c in found]
 
 
-def cost_recipe(plan: Recipe, cohort: Cohort, *, cache: Path, listener: Listener) -> Candidate:
+def cost_recipe(recipe: Recipe, cohort: Cohort, *, cache: Path, listener: Listener) -> Candidate:
     """A recipe without a portfolio as the one member that it is.
 
     Raises:
         WeightsError: its weights cannot be had.
     """
-    one = Candidate(plan.preset, "this recipe alone", (), plan, taken=True, reason="no portfolio is asked for")
-    return _cost(one, resolve_plan(plan, listener=listener), Prober(cohort, cache), set())
+    one = Candidate(recipe.preset, "this recipe alone", (), recipe, taken=True, reason="no portfolio is asked for")
+    return _cost(one, settle_recipe(recipe, listener=listener), Prober(cohort, cache), set())
 
 
-def read_members(plan: Recipe, rows: Sequence[PlannedMember], *, where: Path) -> list[Candidate]:
+def read_members(recipe: Recipe, rows: Sequence[PlannedMember], *, where: Path) -> list[Candidate]:
     """Return the members as an earlier call has settled them.
 
     Raises:
         RunError: what was written names other members than the portfolio has.
     """
-    listed = {member.name: recipe for member, recipe in load_portfolio(plan)}
+    listed = {member.name: own for member, own in load_portfolio(recipe)}
     known = {row.name: row for row in rows}
     if known.keys() != listed.keys():
         raise RunError(f"{where} names other members than the portfolio. Fix: give this run another --name")

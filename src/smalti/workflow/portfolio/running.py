@@ -38,7 +38,7 @@ from ..decisions.influence import record_influence, tell_trust
 from ..listening import Listener
 from ..networks import predict, train_networks
 from ..prepare.ground import Ground
-from ..prepare.preparation import check_rules, identify, make_splits, name_run, record_plan, take_file
+from ..prepare.preparation import check_rules, identify, make_splits, name_run, record_inputs, take_file
 from ..prepare.units import read_unit, settle_unit
 from .blending import blend_members
 from .candidates import Candidate
@@ -49,36 +49,36 @@ LATE = 1.5  # a member is begun while what it needs is at most so much more than
 
 
 def run_portfolio(
-    ground: Ground, plan: Recipe, *, runs: Path, name: str | None, started: float, listener: Listener
+    ground: Ground, recipe: Recipe, *, runs: Path, name: str | None, started: float, listener: Listener
 ) -> RunFolder:
     """Train the members that fit the data and the time, and write the predictions that they make together.
 
     Raises:
         RecipeError: as `settle_members`.
-        RunError: the run folder holds another plan, or no member could be finished.
+        RunError: the run folder holds another recipe, or no member could be finished.
     """
     from ...models import find_weights
 
-    check_rules(plan)
-    if plan.model.backbone != AUTO:
-        find_weights(plan.model)  # a slip in a name is told before a run is begun
-    scoring = settle_unit(ground, plan)
+    check_rules(recipe)
+    if recipe.model.backbone != AUTO:
+        find_weights(recipe.model)  # a slip in a name is told before a run is begun
+    scoring = settle_unit(ground, recipe)
     listener.say(f"scored by {scoring.unit}: {scoring.reason}")
-    listed = load_portfolio(plan)
-    recipes = hash_text(*(f"{member.name} {recipe.to_yaml()}" for member, recipe in listed))
+    listed = load_portfolio(recipe)
+    recipes = hash_text(*(f"{member.name} {own.to_yaml()}" for member, own in listed))
     identity = identify(ground, cache=runs / CACHE) | {"members": recipes}
-    run_folder = open_run(runs / (name or name_run(ground, plan)), recipe=plan, identity=identity)
-    splits = make_splits(ground, plan, listener=listener)
-    record_plan(run_folder, ground, splits, scoring=scoring)
+    run_folder = open_run(runs / (name or name_run(ground, recipe)), recipe=recipe, identity=identity)
+    splits = make_splits(ground, recipe, listener=listener)
+    record_inputs(run_folder, ground, splits, scoring=scoring)
     influence = record_influence(run_folder, ground, runs=runs, data=identity["data"])
     clock = Clock.open(run_folder.path, started=started)
     whole = Scores.locate(run_folder.path).is_file()  # what is only read again has taken its time
     with nullcontext(listener) if whole else clock.running(listener) as heard:
-        members = settle_plan(run_folder, ground, plan, splits, cache=runs / CACHE, clock=clock, listener=heard)
+        members = settle_plan(run_folder, ground, recipe, splits, cache=runs / CACHE, clock=clock, listener=heard)
         rows = _run_members(members, ground, run_folder, runs=runs, clock=clock, listener=heard)
         finished = [row.member for row in rows if row.status == "done"]
         folders = [run_folder.path / MEMBER_RUNS / member for member in finished]
-        blend_members(run_folder, ground, plan, folders, influence=influence, listener=heard)
+        blend_members(run_folder, ground, recipe, folders, influence=influence, listener=heard)
         # The embeddings of the first member that has some, to compare images by.
         source = next((folder for folder in folders if (folder / EMBEDDINGS).is_file()), None)
         if source is not None and not (run_folder.path / EMBEDDINGS).is_file():
@@ -178,7 +178,7 @@ def _read_done(folder: Path, cohort: Cohort) -> float | None:
 
 def _write_members(run_folder: RunFolder, rows: list[MemberRow], *, listener: Listener) -> None:
     """Write ``members.csv``: how much each member counts, and what it scores alone."""
-    classes, plan = CohortRecord.read(run_folder.path).classes, run_folder.read_recipe()
+    classes, recipe = CohortRecord.read(run_folder.path).classes, run_folder.read_recipe()
     scoring, cases = read_unit(run_folder.path)
     record = Ensemble.read(run_folder.path).folds
     weights = pd.DataFrame([row.weights or {} for row in record]).mean()
@@ -188,7 +188,7 @@ def _write_members(run_folder: RunFolder, rows: list[MemberRow], *, listener: Li
         member = RunFolder(run_folder.path / MEMBER_RUNS / row.member)
         scores = score_units(
             member.read_out_of_fold(), scoring, classes=classes, cases=cases, inner=member.read_inner(),
-            confidence=plan.evaluate.confidence,
+            confidence=recipe.evaluate.confidence,
         )  # fmt: skip
         scores = tell_trust(scores, Influence.read(member.path), None)
         scores.write(member.path)
@@ -200,5 +200,5 @@ def _write_members(run_folder: RunFolder, rows: list[MemberRow], *, listener: Li
         shares = ", ".join(f"{row.member} {row.weight:.2f}" for row in rows if row.status == "done")
         notes = "; ".join(dict.fromkeys(row.note for row in record if row.note))
         listener.say(
-            f"shares of the members, by inner cases ({plan.ensemble.method}{notes and '; ' + notes}): {shares}"
+            f"shares of the members, by inner cases ({recipe.ensemble.method}{notes and '; ' + notes}): {shares}"
         )

@@ -28,7 +28,7 @@ def hash_images(ground: Ground, *, cache: Path) -> dict[str, str]:
 
 
 def check_policy(
-    plan: Recipe, ground: Ground, splits: tuple[Split, ...], *, digests: Mapping[str, str]
+    recipe: Recipe, ground: Ground, splits: tuple[Split, ...], *, digests: Mapping[str, str]
 ) -> dict[str, str]:
     """What a run stands on besides: the hash of the policy file that its recipe names, nothing where it names none.
 
@@ -38,7 +38,7 @@ def check_policy(
     """
     from ...samples import read_policy
 
-    finetune = plan.train.finetune
+    finetune = recipe.train.finetune
     if finetune.augmentation != FILE or finetune.policy_search is not None or not finetune.epochs:
         return {}
     path = Path(str(read_options(finetune.augmentation_options).get("file", "")))

@@ -1,4 +1,4 @@
-"""From a plan to an experiment: everything recorded before training, tiles and features, and weights that are known."""
+"""From a recipe to an experiment: everything recorded before training, tiles, features, and weights that are known."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ from ..listening import SILENT, Listener
 from ..place import locate_run
 from .ground import Ground
 from .policies import check_policy, hash_images
-from .settling import resolve_plan
+from .settling import settle_recipe
 from .staining import fit_stains, record_stains
 from .units import record_cases, settle_unit
 
@@ -65,72 +65,72 @@ UNTOUCHED = "none"  # of `STAINS`
 UNFITTED = ("average", "average_seeds")
 
 
-def prepare(ground: Ground, plan: Recipe, *, runs: Path, name: str | None, listener: Listener) -> Experiment:
-    """Record the plan, then tiles and features: all that the folds share."""
+def prepare(ground: Ground, recipe: Recipe, *, runs: Path, name: str | None, listener: Listener) -> Experiment:
+    """Record what was decided, then tiles and features: all that the folds share."""
     from ...models import build_backbone
     from ...tile import build_store
     from ...train import Experiment, check_parts, choose_device, make_fabric
 
-    asked, plan = plan.model.norm, resolve_plan(plan, listener=listener)
-    check_parts(plan)
-    check_rules(plan)
-    refuse_unscaled(ground.cohort.samples, plan.tile)
-    scoring = settle_unit(ground, plan)
+    asked, recipe = recipe.model.norm, settle_recipe(recipe, listener=listener)
+    check_parts(recipe)
+    check_rules(recipe)
+    refuse_unscaled(ground.cohort.samples, recipe.tile)
+    scoring = settle_unit(ground, recipe)
     listener.say(f"scored by {scoring.unit}: {scoring.reason}")
     cache = runs / CACHE
-    splits = make_splits(ground, plan, listener=listener)
-    backbone = build_backbone(plan.model)
+    splits = make_splits(ground, recipe, listener=listener)
+    backbone = build_backbone(recipe.model)
     if backbone.note is not None:
         listener.say(backbone.note)
     if asked != "auto" and backbone.norm is None:
         listener.say(f"{backbone.name} has no batch normalisation: model.norm={asked} has no effect")
-    plan, tile_px, notes = _settle_sizes(ground, plan, backbone, listener=listener)
-    device = choose_device(plan.train)
+    recipe, tile_px, notes = _settle_sizes(ground, recipe, backbone, listener=listener)
+    device = choose_device(recipe.train)
     identity = identify(ground, cache=cache) | {"weights": _hash_backbone(backbone)}
     digests = hash_images(ground, cache=cache)
-    stands_on = identity | check_policy(plan, ground, splits, digests=digests)
-    training = hash_training(plan, stands_on, device=f"{device.accelerator} {device.precision}")
-    folder = runs / (name or name_run(ground, plan))
+    stands_on = identity | check_policy(recipe, ground, splits, digests=digests)
+    training = hash_training(recipe, stands_on, device=f"{device.accelerator} {device.precision}")
+    folder = runs / (name or name_run(ground, recipe))
     run_folder = open_run(
-        folder, recipe=plan, identity=identity, training=training, device=asdict(device), weights=backbone.note
+        folder, recipe=recipe, identity=identity, training=training, device=asdict(device), weights=backbone.note
     )
-    record_plan(run_folder, ground, splits, scoring=scoring, notes=notes)
+    record_inputs(run_folder, ground, splits, scoring=scoring, notes=notes)
     influence = record_influence(run_folder, ground, runs=runs, data=identity["data"])
     # Scored as given, too, where decisions may have been made with predictions in view.
-    given = ground.whole.labelled if influence.followed and not plan.tile.other_masks else ()
+    given = ground.whole.labelled if influence.followed and not recipe.tile.other_masks else ()
     listener.say(f"{device.name}, {device.precision}: {device.reason}")
     with log_stage(run_folder.path, "tile"):
         store = build_store(
-            add_given(ground.cohort, given), plan.tile, tile_px=tile_px, cache=cache, progress=listener.follow("tile")
+            add_given(ground.cohort, given), recipe.tile, tile_px=tile_px, cache=cache, progress=listener.follow("tile")
         )
     adopt_training(run_folder, splits, listener=listener)
     fabric = make_fabric(device)
-    stains = fit_stains(ground.cohort, store, plan, splits=splits)
-    if plan.stain.normalise != UNTOUCHED:
-        record_stains(run_folder, ground.cohort, stains, method=plan.stain.normalise, listener=listener)
+    stains = fit_stains(ground.cohort, store, recipe, splits=splits)
+    if recipe.stain.normalise != UNTOUCHED:
+        record_stains(run_folder, ground.cohort, stains, method=recipe.stain.normalise, listener=listener)
     frozen: dict[str, FrozenFeatures] = {}
-    if plan.train.transfer.epochs > 0:
+    if recipe.train.transfer.epochs > 0:
         with log_stage(run_folder.path, "features"):
-            embed = partial(_embed, plan, backbone, fabric=fabric, cache=cache, listener=listener)
-            frozen = _freeze(embed, stains, plan, classes=len(ground.cohort.classes))
+            embed = partial(_embed, recipe, backbone, fabric=fabric, cache=cache, listener=listener)
+            frozen = _freeze(embed, stains, recipe, classes=len(ground.cohort.classes))
     return Experiment(
-        run_folder, plan, ground.cohort, splits, store, backbone, frozen, device, fabric, stains, digests, given
+        run_folder, recipe, ground.cohort, splits, store, backbone, frozen, device, fabric, stains, digests, given
     )
 
 
 def _settle_sizes(
-    ground: Ground, plan: Recipe, backbone: Backbone, *, listener: Listener
+    ground: Ground, recipe: Recipe, backbone: Backbone, *, listener: Listener
 ) -> tuple[Recipe, int, tuple[str, ...]]:
     """The recipe with the field of its tiles, the side of a stored tile, and what there is to say about sizes."""
     from ...tile import note_sizes, settle_field
 
-    tile_px = plan.tile.size_px or backbone.spec.size_px
-    tile = settle_field(plan.tile, ground.whole.labelled, tile_px=tile_px, fixed=backbone.spec.fixed)
+    tile_px = recipe.tile.size_px or backbone.spec.size_px
+    tile = settle_field(recipe.tile, ground.whole.labelled, tile_px=tile_px, fixed=backbone.spec.fixed)
     tile_px = tile.size_px or tile_px
     notes = note_sizes(tile, ground.whole.samples, tile_px=tile_px)
     for note in notes:
         listener.say(note)
-    return plan.model_copy(update={"tile": tile}), tile_px, notes
+    return recipe.model_copy(update={"tile": tile}), tile_px, notes
 
 
 def add_given(cohort: Cohort, given: tuple[Sample, ...]) -> Cohort:
@@ -160,7 +160,7 @@ def refuse_unscaled(samples: Sequence[Sample], tile: Tile) -> None:
     raise DataError("images of unknown scale", [problem])
 
 
-def check_rules(plan: Recipe) -> None:
+def check_rules(recipe: Recipe) -> None:
     """Look up what is done after training, so that a slip is told before it.
 
     Raises:
@@ -169,23 +169,23 @@ def check_rules(plan: Recipe) -> None:
     """
     from ...predict import CALIBRATIONS, DECISIONS, ENSEMBLES
 
-    CALIBRATIONS.find(plan.predict.calibration)
-    DECISIONS.find(plan.predict.decision)
-    ENSEMBLES.find(plan.ensemble.method)
-    combines = plan.ensemble.members or plan.portfolio.members is not None
-    fitted = combines and plan.ensemble.method not in UNFITTED
-    if fitted and (plan.predict.calibration, plan.predict.decision) != ("none", "largest"):
+    CALIBRATIONS.find(recipe.predict.calibration)
+    DECISIONS.find(recipe.predict.decision)
+    ENSEMBLES.find(recipe.ensemble.method)
+    combines = recipe.ensemble.members or recipe.portfolio.members is not None
+    fitted = combines and recipe.ensemble.method not in UNFITTED
+    if fitted and (recipe.predict.calibration, recipe.predict.decision) != ("none", "largest"):
         raise RecipeError(
-            f"ensemble.method={plan.ensemble.method} is fitted on the inner images, and a calibration or decision "
+            f"ensemble.method={recipe.ensemble.method} is fitted on the inner images, and a calibration or decision "
             "would be fitted on the same. Fix: --set predict.calibration=none --set predict.decision=largest"
         )
 
 
-def make_splits(ground: Ground, plan: Recipe, *, listener: Listener) -> tuple[Split, ...]:
+def make_splits(ground: Ground, recipe: Recipe, *, listener: Listener) -> tuple[Split, ...]:
     """Folds as `_make_splits` makes them; where outer parts lack a class that is said."""
     from ...samples import find_lacking
 
-    splits = _make_splits(ground, plan, listener=listener)
+    splits = _make_splits(ground, recipe, listener=listener)
     for name, count in find_lacking(ground.cohort, splits).items():
         held = len({s.case for s in ground.cohort.labelled if s.label == name})
         listener.say(
@@ -195,20 +195,20 @@ def make_splits(ground: Ground, plan: Recipe, *, listener: Listener) -> tuple[Sp
     return splits
 
 
-def _make_splits(ground: Ground, plan: Recipe, *, listener: Listener) -> tuple[Split, ...]:
+def _make_splits(ground: Ground, recipe: Recipe, *, listener: Listener) -> tuple[Split, ...]:
     """Folds made before anything was left out, without what was; made anew where that would empty a part."""
     from ...samples import restrict_splits, split_cases
 
     whole: tuple[Split, ...] | None = None
     # What was relabelled may have given a class the cases that it lacked.
     with suppress(SplitError):
-        whole = split_cases(ground.whole, plan.split)
+        whole = split_cases(ground.whole, recipe.split)
     splits = None if whole is None else restrict_splits(whole, whole=ground.whole, cohort=ground.cohort)
     if splits is not None:
         return splits
     if ground.decisions:
         listener.say("with these decisions the folds have to be made anew; runs without them have other folds")
-    return split_cases(ground.cohort, plan.split)
+    return split_cases(ground.cohort, recipe.split)
 
 
 def identify(ground: Ground, *, cache: Path) -> dict[str, str]:
@@ -229,14 +229,14 @@ def identify(ground: Ground, *, cache: Path) -> dict[str, str]:
     }
 
 
-def name_run(ground: Ground, plan: Recipe) -> str:
+def name_run(ground: Ground, recipe: Recipe) -> str:
     """Name of a run that was given none: data folder, preset and a hash of the recipe."""
-    return f"{ground.cohort.root.resolve().name}-{plan.preset}-{hash_text(plan.to_yaml())[:6]}"
+    return f"{ground.cohort.root.resolve().name}-{recipe.preset}-{hash_text(recipe.to_yaml())[:6]}"
 
 
-def hash_training(plan: Recipe, identity: dict[str, str], *, device: str) -> str:
+def hash_training(recipe: Recipe, identity: dict[str, str], *, device: str) -> str:
     """Hash of everything that trained weights depend on; recipes that differ only after training share it."""
-    sections = plan.model_dump_json(include=set(TRAINING_SECTIONS))
+    sections = recipe.model_dump_json(include=set(TRAINING_SECTIONS))
     libraries = look_at_machine().libraries
     versions = "|".join(libraries[name] for name in LIBRARIES)
     return hash_text(sections, *sorted(identity.values()), device, versions, hash_code("smalti.train"))
@@ -297,7 +297,7 @@ def _hash_backbone(backbone: Any) -> str:
 
 
 def _freeze(
-    embed: Callable[[StainMaps], Features], stains: dict[str, StainMaps], plan: Recipe, *, classes: int
+    embed: Callable[[StainMaps], Features], stains: dict[str, StainMaps], recipe: Recipe, *, classes: int
 ) -> dict[str, FrozenFeatures]:
     """What a frozen backbone sees in each fold; computed once for all that see the same."""
     from ...train import freeze
@@ -305,16 +305,18 @@ def _freeze(
     seen: dict[str, FrozenFeatures] = {}
     for maps in stains.values():
         if maps.key not in seen:
-            seen[maps.key] = freeze(embed(maps), plan, classes=classes)
+            seen[maps.key] = freeze(embed(maps), recipe, classes=classes)
     return {name: seen[maps.key] for name, maps in stains.items()}
 
 
-def _embed(plan: Recipe, backbone: Any, stains: StainMaps, *, fabric: Any, cache: Path, listener: Listener) -> Features:
+def _embed(
+    recipe: Recipe, backbone: Any, stains: StainMaps, *, fabric: Any, cache: Path, listener: Listener
+) -> Features:
     """Frozen features of every tile, in as many views as training or prediction wants."""
     from ...train import compute_features
 
-    frozen = plan.train.finetune.epochs == 0
-    views = max(plan.train.transfer.views, plan.predict.views if frozen else 1)
+    frozen = recipe.train.finetune.epochs == 0
+    views = max(recipe.train.transfer.views, recipe.predict.views if frozen else 1)
     return compute_features(
         backbone,
         stains.store,
@@ -340,7 +342,7 @@ def refold(
     return replace(experiment, run=run_folder, cohort=cohort, splits=splits, frozen=frozen, stains=stains)
 
 
-def record_plan(
+def record_inputs(
     run_folder: RunFolder,
     ground: Ground,
     splits: tuple[Split, ...],

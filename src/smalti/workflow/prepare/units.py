@@ -19,7 +19,7 @@ from .ground import Ground
 TABLES = {OUT_OF_FOLD: BY_CASE, TEST: TEST_BY_CASE}  # of predictions, and their means by case
 
 
-def settle_unit(ground: Ground, plan: Recipe) -> Scoring:
+def settle_unit(ground: Ground, recipe: Recipe) -> Scoring:
     """Choose what is counted from the labels that are learned, the cases that the data names, and the submission.
 
     Raises:
@@ -27,7 +27,7 @@ def settle_unit(ground: Ground, plan: Recipe) -> Scoring:
     """
     labels = {s.image: str(s.label) for s in ground.cohort.labelled}
     submitted = _find_submitted(ground.cohort.form, ground.cases)
-    return choose_unit(labels, ground.cases, asked=plan.evaluate.unit, submitted=submitted)
+    return choose_unit(labels, ground.cases, asked=recipe.evaluate.unit, submitted=submitted)
 
 
 def _find_submitted(form: Form | None, cases: Mapping[str, str]) -> Unit | None:
