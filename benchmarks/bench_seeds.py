@@ -34,8 +34,9 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as folder:
         runs = Path(folder)
-        ground = workflow.inspect_ground(args.data, recipe=recipe, decisions_path=runs / "decisions.csv")
-        experiment = workflow.prepare(ground, recipe, runs=runs, name="base", listener=workflow.SILENT)
+        project = workflow.Project(args.data, runs, runs / "decisions.csv")
+        ground = workflow.inspect_ground(project, recipe)
+        experiment = workflow.prepare(project, ground, recipe, name="base")
         false, covered = 0, 0
         for number in range(args.comparisons):
             pair = [train_seed(experiment, seed, runs) for seed in (2 * number, 2 * number + 1)]

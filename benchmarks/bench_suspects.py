@@ -55,9 +55,10 @@ def main() -> None:
     weights = [f"model.weights={args.weights}"] if args.weights else []
     recipe = load_recipe("quick", settings=["split.seeds=[0,1,2]", "audit.checks=[]", *weights, *args.settings])
     with tempfile.TemporaryDirectory() as folder:
-        ground = workflow.inspect_ground(args.data, recipe=recipe, decisions_path=Path(folder) / "none.csv")
+        project = workflow.Project(args.data, args.runs, Path(folder) / "none.csv")
+        ground = workflow.inspect_ground(project, recipe)
         name = Path(folder).name
-        experiment = workflow.prepare(ground, recipe, runs=args.runs, name=name, listener=workflow.SILENT)
+        experiment = workflow.prepare(project, ground, recipe, name=name)
         planted = read_planted(args.planted)
         results = []
         for number in range(args.repeats):

@@ -43,8 +43,8 @@ def main() -> None:
 
 def prepare_and_train(data: Path, recipe: object, runs: Path, *, count: int | None) -> None:
     """Tiles, features and the heads of the first ``count`` folds, from nothing."""
-    ground = workflow.inspect_ground(data, recipe=recipe, decisions_path=runs / "decisions.csv")
-    experiment = workflow.prepare(ground, recipe, runs=runs, name="bench", listener=workflow.SILENT)
+    project = workflow.Project(data, runs, runs / "decisions.csv")
+    experiment = workflow.prepare(project, workflow.inspect_ground(project, recipe), recipe, name="bench")
     splits = experiment.splits
     folder = open_run(runs / "few", recipe=recipe, identity={})
     train_folds(replace(experiment, run=folder, splits=splits[:count]))

@@ -73,9 +73,10 @@ def prepare(challenge: Path, tmp_path_factory: pytest.TempPathFactory) -> Callab
     def build(*settings: str, data: Path = challenge) -> Any:
         recipe = load_recipe(settings=[*FAST, *settings])
         key = (data, recipe.audit, recipe.data)  # all that the ground of a folder without decisions and seal depends on
+        project = workflow.Project(data, runs, runs / "none.csv")
         if key not in grounds:
-            grounds[key] = workflow.inspect_ground(data, recipe=recipe, decisions_path=runs / "none.csv")
-        return workflow.prepare(grounds[key], recipe, runs=runs, name=f"r{next(names)}", listener=workflow.SILENT)
+            grounds[key] = workflow.inspect_ground(project, recipe)
+        return workflow.prepare(project, grounds[key], recipe, name=f"r{next(names)}")
 
     return build
 

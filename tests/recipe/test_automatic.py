@@ -20,13 +20,13 @@ from smalti.audit.labels.suspects import find_suspects, pool_opinions, rank_labe
 from smalti.errors import RecipeError
 from smalti.ladder import Ladder, list_ladders, load_ladder, resolve_ladder
 from smalti.models import POOLERS
+from smalti.project import SILENT, Listener
 from smalti.recipe import PLAIN_POOLERS, Train, list_turned, load_recipe, settle_choices
 from smalti.records import Traces
 from smalti.train import HEADS, check_parts, train_folds
 from smalti.tune.space import Space, load_space
 from smalti.tune.tuning import _settle
 from smalti.types import score_columns
-from smalti.workflow.listening import SILENT, Listener
 from smalti.workflow.prepare.settling import settle_recipe
 from textures import CLASSES, FAST, LABELLED, name_label, write_lines
 
@@ -265,7 +265,7 @@ def test_a_quick_run_with_a_solved_head_is_audited_after_training(challenge: Pat
     page = (result.path / "report.html").read_text(encoding="utf-8")
     assert "no dynamics were recorded" in page
     recipe = load_recipe("quick", settings=[*settings, "audit.checks=[label-suspect]"])
-    seen = workflow.inspect_ground(data, recipe=recipe, decisions_path=tmp_path / "none.csv", run=result.path).seen
+    seen = workflow.inspect_ground(workflow.Project(data, tmp_path / "looked"), recipe, run=result.path).seen
     assert [f.images for f in seen.findings] == [f.images for f in suspects.findings]
     with without_pages():
         again = workflow.run(data, "quick", settings=settings, runs=tmp_path / "others", name="one")

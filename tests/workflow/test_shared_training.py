@@ -141,9 +141,8 @@ def trained(challenge: Path, tmp_path_factory: pytest.TempPathFactory) -> Simple
 def list_taken(trained: SimpleNamespace, *settings: str, decisions: Path | None = None) -> list[str]:
     """Checkpoints that a new run has before anything is trained; the run is removed."""
     recipe = load_recipe(settings=[*trained.settings, *settings])
-    path = decisions or trained.runs / "none.csv"
-    ground = workflow.inspect_ground(trained.data, recipe=recipe, decisions_path=path)
-    experiment = workflow.prepare(ground, recipe, runs=trained.runs, name="new", listener=workflow.SILENT)
+    project = workflow.Project(trained.data, trained.runs, decisions or trained.runs / "none.csv")
+    experiment = workflow.prepare(project, workflow.inspect_ground(project, recipe), recipe, name="new")
     taken = sorted(path.name for path in experiment.run.checkpoints.glob("*"))
     shutil.rmtree(experiment.run.path)
     return taken

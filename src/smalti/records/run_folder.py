@@ -11,8 +11,9 @@ from typing import Any
 import pandas as pd
 
 from ..errors import RunError
+from ..project import CACHE
 from ..recipe import Recipe, load_recipe
-from ..store import CACHE, hash_text, now_text, read_json, read_table, write_atomic
+from ..store import hash_text, now_text, read_json, read_table, write_atomic
 from ..store.leftovers import remove_leftovers
 from ..types import PREDICTION_COLUMNS
 from .environment import Environment, look_at_machine

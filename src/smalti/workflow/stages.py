@@ -12,16 +12,13 @@ import pandas as pd
 
 from ..errors import DataError, RunError
 from ..evaluate import choose_unit, score_units
-from ..logbook.seal import find_seal
-from ..project import RUNS
+from ..project import RUNS, SILENT, Listener, Project
 from ..recipe import Recipe, check_portfolio, load_recipe
 from ..records import OTHER, CohortRecord, Influence, RunFolder, Scores, Scoring, Unit, UnitScores, log_stage
 from ..records.layout import AS_GIVEN, DECISIONS, ENVIRONMENT
-from ..store import CACHE, read_table
+from ..store import read_table
 from ..types import SCORE_PREFIX
-from .decisions.belonging import find_decisions
 from .decisions.influence import tell_trust
-from .listening import SILENT, Listener
 from .networks import predict, train_networks
 from .place import check_name, locate_run
 from .portfolio.blending import combine_runs
@@ -95,56 +92,33 @@ def run(
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings=settings)
     name = None if name is None else check_name(name)
     check_portfolio(recipe)  # a slip is told before anything is read
-    started = time.monotonic()
-    ground = _inspect(data, recipe, runs=runs, decisions=decisions, skip_problems=skip_problems, listener=listener)
-    return run_on(ground, recipe, runs=Path(runs), name=name, started=started, listener=listener)
+    started, project = time.monotonic(), _open_project(data, runs, decisions, listener)
+    ground = inspect_ground(project, recipe, problems="skip" if skip_problems else "refuse")
+    return run_on(project, ground, recipe, name=name, started=started)
 
 
-def _inspect(
-    data: str | Path,
-    recipe: Recipe,
-    *,
-    runs: str | Path,
-    decisions: str | Path | None,
-    skip_problems: bool,
-    listener: Listener,
-) -> Ground:
-    """Return the ground of a recipe, with decisions and seal where a run looks for them."""
-    data, runs = Path(data), Path(runs)
+def _open_project(data: str | Path, runs: str | Path, decisions: str | Path | None, listener: Listener) -> Project:
+    """Return the project of a run; decisions that are named must be there."""
     if decisions and not Path(decisions).is_file():
         raise DataError(f"no decisions at {decisions}. Fix: check the path; without --decisions those of DATA act")
-    return inspect_ground(
-        data,
-        recipe=recipe,
-        decisions_path=Path(decisions) if decisions else find_decisions(data, runs=runs, listener=listener),
-        seal_path=find_seal(data, runs=runs),
-        cache=runs / CACHE,
-        problems="skip" if skip_problems else "refuse",
-        listener=listener,
-    )
+    return Project(Path(data), Path(runs), Path(decisions) if decisions else None, listener)
 
 
 def run_on(
-    ground: Ground,
-    recipe: Recipe,
-    *,
-    runs: Path,
-    name: str | None = None,
-    started: float | None = None,
-    listener: Listener = SILENT,
+    project: Project, ground: Ground, recipe: Recipe, *, name: str | None = None, started: float | None = None
 ) -> Result:
-    """The way from an inspected data folder to the report; networks of its own, members, or other runs.
+    """Go the way from an inspected data folder to the report; networks of its own, members, or other runs.
 
     ``started`` is when the run began to read, of `time.monotonic`; what a portfolio has of time counts from there.
     """
     started = time.monotonic() if started is None else started
     if recipe.ensemble.members:
-        run_folder = combine_runs(ground, recipe, runs=runs, name=name, listener=listener)
+        run_folder = combine_runs(project, ground, recipe, name=name)
     elif recipe.portfolio.members is not None:
-        run_folder = run_portfolio(ground, recipe, runs=runs, name=name, started=started, listener=listener)
+        run_folder = run_portfolio(project, ground, recipe, name=name, started=started)
     else:
-        experiment = train_networks(ground, recipe, runs=runs, name=name, listener=listener)
-        predict(experiment, listener=listener)
+        experiment = train_networks(project, ground, recipe, name=name)
+        predict(experiment, listener=project.listener)
         run_folder = experiment.run
     result = evaluate_run(run_folder.path)
     report_run(run_folder.path)
@@ -165,8 +139,9 @@ def train_run(
     """Everything up to trained folds; arguments as in `run`."""
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings=settings)
     name = None if name is None else check_name(name)
-    ground = _inspect(data, recipe, runs=runs, decisions=decisions, skip_problems=skip_problems, listener=listener)
-    return train_networks(ground, recipe, runs=Path(runs), name=name, listener=listener)
+    project = _open_project(data, runs, decisions, listener)
+    ground = inspect_ground(project, recipe, problems="skip" if skip_problems else "refuse")
+    return train_networks(project, ground, recipe, name=name)
 
 
 def reopen(path: str | Path, *, listener: Listener = SILENT) -> Experiment:
@@ -174,9 +149,8 @@ def reopen(path: str | Path, *, listener: Listener = SILENT) -> Experiment:
     folder = RunFolder(Path(path))
     runs, name = locate_run(folder.path)
     recipe, root = folder.read_recipe(), CohortRecord.read(folder.path).root
-    decisions = folder.path / DECISIONS
-    ground = _inspect(root, recipe, runs=runs, decisions=decisions, skip_problems=False, listener=listener)
-    return train_networks(ground, recipe, runs=runs, name=name, listener=listener)
+    project = _open_project(root, runs, folder.path / DECISIONS, listener)
+    return train_networks(project, inspect_ground(project, recipe), recipe, name=name)
 
 
 def evaluate_run(path: str | Path) -> Result:

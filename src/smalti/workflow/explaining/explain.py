@@ -17,6 +17,7 @@ from PIL import Image
 
 from ...errors import DataError, RunError
 from ...explain import GRID, Measured, summarise_maps
+from ...project import SILENT, Listener
 from ...recipe import Recipe
 from ...records import CohortRecord, Done, ExplanationRecord, LookedAt, MapNumbers, RunFolder, log_stage
 from ...records.layout import (
@@ -32,7 +33,6 @@ from ...records.layout import (
 )
 from ...store import read_table, write_arrays, write_atomic
 from ...types import Cohort, Sample, score_columns
-from ..listening import SILENT, Listener
 from ..stages import reopen
 from .heatmaps import find_place, write_heatmaps
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ...errors import RunError
+from ...project import Listener, Project
 from ...recipe import Recipe
 from ...records import Ensemble, Influence, RunFolder, log_stage, open_run
 from ...records.layout import AS_GIVEN, FOLDS, INNER, OUT_OF_FOLD, SEALED, SUBMISSION, TEST
-from ...store import CACHE, hash_file, hash_text, read_table
+from ...store import hash_file, hash_text, read_table
 from ...types import PREDICTION_COLUMNS, Cohort
 from ..decisions.influence import record_influence
-from ..listening import Listener
 from ..prepare.ground import Ground
 from ..prepare.preparation import UNFITTED, check_rules, identify, make_splits, name_run, record_inputs
 from ..prepare.units import settle_unit
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 TABLES = (INNER, OUT_OF_FOLD, TEST, SEALED, AS_GIVEN)
 
 
-def combine_runs(ground: Ground, recipe: Recipe, *, runs: Path, name: str | None, listener: Listener) -> RunFolder:
+def combine_runs(project: Project, ground: Ground, recipe: Recipe, *, name: str | None = None) -> RunFolder:
     """Combine the members of ``recipe.ensemble`` and write the predictions of the ensemble.
 
     Raises:
@@ -35,6 +35,7 @@ def combine_runs(ground: Ground, recipe: Recipe, *, runs: Path, name: str | None
         RunError: a member is no finished run beside this one, or has other images or folds than this recipe.
         DataError: the members were not scored on the same images and folds.
     """
+    runs, listener = project.runs, project.listener
     check_rules(recipe)
     scoring = settle_unit(ground, recipe)
     listener.say(f"scored by {scoring.unit}: {scoring.reason}")
@@ -42,10 +43,10 @@ def combine_runs(ground: Ground, recipe: Recipe, *, runs: Path, name: str | None
     _check_members(folders)
     files = [folder / table for folder in folders for table in TABLES]
     members = hash_text(*(hash_file(path) if path.is_file() else "" for path in files))
-    identity = identify(ground, cache=runs / CACHE) | {"members": members}
+    identity = identify(project, ground) | {"members": members}
     run_folder = open_run(runs / (name or name_run(ground, recipe)), recipe=recipe, identity=identity)
     record_inputs(run_folder, ground, make_splits(ground, recipe, listener=listener), scoring=scoring)
-    influence = record_influence(run_folder, ground, runs=runs, data=identity["data"], members=folders)
+    influence = record_influence(project, run_folder, ground, data=identity["data"], members=folders)
     blend_members(run_folder, ground, recipe, folders, influence=influence, listener=listener)
     return run_folder
 

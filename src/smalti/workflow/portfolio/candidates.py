@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...errors import PartError, RecipeError, RunError, WeightsError
+from ...project import SILENT, Project
 from ...recipe import AUTO, Member, Recipe, load_portfolio
 from ...records import PlannedMember
 from ...tile.cut import bound_bag
 from ...tile.extent import settle_field
 from ...types import Cohort
-from ..listening import SILENT, Listener
 from ..prepare.settling import settle_recipe
 from .forecast import Forecast, Prober
 
@@ -66,17 +66,14 @@ class Candidate:
         )
 
 
-def settle_members(
-    recipe: Recipe, cohort: Cohort, *, cache: Path, used: Callable[[], float], listener: Listener
-) -> list[Candidate]:
+def settle_members(project: Project, recipe: Recipe, cohort: Cohort, *, used: Callable[[], float]) -> list[Candidate]:
     """Look at each member of the portfolio in its order.
 
     Args:
+        project: its cache is used, and its listener hears how far it is.
         recipe: of the run.
         cohort: with decisions applied.
-        cache: of the folder of runs.
         used: seconds of the time, up to the moment that it is asked; looking at members takes some, too.
-        listener: hears how far it is.
 
     Raises:
         RecipeError: as `load_portfolio`, or no member fits the data.
@@ -87,10 +84,10 @@ def settle_members(
     choose_device(recipe.train)  # a device that is not there is told once, not for each member
     listed = load_portfolio(recipe)
     named = recipe.model.backbone != AUTO or recipe.model.weights is not None
-    prober, there, spent = Prober(cohort, cache), dict[str, str](), CLOSING_S
+    prober, there, spent = Prober(cohort, project.cache), dict[str, str](), CLOSING_S
     left, found, made = 60 * USED_FRAC * recipe.portfolio.minutes, list[Candidate](), set[str]()
     for number, (member, own) in enumerate(listed):
-        listener.tell("plan", number, len(listed))
+        project.listener.tell("plan", number, len(listed))
         candidate = Candidate(member.name, member.about, member.settings, own, taken=False, reason="")
         try:
             settled = settle_recipe(own, listener=SILENT)  # training settles it again, and says what it finds
@@ -133,14 +130,14 @@ def _take_cheapest(found: list[Candidate]) -> list[Candidate]:
     return [replace(c, taken=True, reason=reason) if c is cheapest else c for c in found]
 
 
-def cost_recipe(recipe: Recipe, cohort: Cohort, *, cache: Path, listener: Listener) -> Candidate:
+def cost_recipe(project: Project, recipe: Recipe, cohort: Cohort) -> Candidate:
     """A recipe without a portfolio as the one member that it is.
 
     Raises:
         WeightsError: its weights cannot be had.
     """
     one = Candidate(recipe.preset, "this recipe alone", (), recipe, taken=True, reason="no portfolio is asked for")
-    return _cost(one, settle_recipe(recipe, listener=listener), Prober(cohort, cache), set())
+    return _cost(one, settle_recipe(recipe, listener=project.listener), Prober(cohort, project.cache), set())
 
 
 def read_members(recipe: Recipe, rows: Sequence[PlannedMember], *, where: Path) -> list[Candidate]:

@@ -15,14 +15,10 @@ import psutil
 
 from ... import images
 from ...evaluate import foresee_reach
-from ...logbook.seal import find_seal
-from ...project import RUNS
+from ...project import RUNS, SILENT, Listener, Project
 from ...recipe import Recipe, check_portfolio, load_recipe, settle_choices
 from ...records import Cost, Expectation, Plan, PlanChoice, PlanData, RunFolder, log_stage
-from ...store import CACHE
 from ...types import Split
-from ..decisions.belonging import find_decisions
-from ..listening import SILENT, Listener
 from ..prepare.ground import Ground, inspect_ground
 from ..prepare.preparation import make_splits
 from .candidates import CLOSING_S, Candidate, cost_recipe, read_members, settle_members
@@ -53,35 +49,24 @@ def plan_data(
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings=settings)
     check_portfolio(recipe)  # a slip is told before anything is read
-    started, data, runs = time.monotonic(), Path(data), Path(runs)
-    ground = inspect_ground(
-        data, recipe=recipe, decisions_path=find_decisions(data, runs=runs, listener=listener),
-        seal_path=find_seal(data, runs=runs), cache=runs / CACHE,
-        problems="skip" if skip_problems else "refuse", listener=listener,
-    )  # fmt: skip
+    started, project = time.monotonic(), Project(Path(data), Path(runs), listener=listener)
+    ground = inspect_ground(project, recipe, problems="skip" if skip_problems else "refuse")
     splits = make_splits(ground, recipe, listener=listener)
 
     def used() -> float:
         return time.monotonic() - started
 
     if recipe.portfolio.members is None:
-        members = [cost_recipe(recipe, ground.cohort, cache=runs / CACHE, listener=listener)]
+        members = [cost_recipe(project, recipe, ground.cohort)]
     else:
-        members = settle_members(recipe, ground.cohort, cache=runs / CACHE, used=used, listener=listener)
+        members = settle_members(project, recipe, ground.cohort, used=used)
     return describe_plan(ground, recipe, splits, members, used_s=used())
 
 
 def settle_plan(
-    run_folder: RunFolder,
-    ground: Ground,
-    recipe: Recipe,
-    splits: Sequence[Split],
-    *,
-    cache: Path,
-    clock: Clock,
-    listener: Listener,
+    project: Project, run_folder: RunFolder, ground: Ground, recipe: Recipe, splits: Sequence[Split], *, clock: Clock
 ) -> list[Candidate]:
-    """The members of a portfolio, as ``plan.yaml`` has them or as they are settled now; what is left out is said.
+    """Return the members of a portfolio, from ``plan.yaml`` or as they are settled now; what is left out is said.
 
     Raises:
         RecipeError, RunError: as `settle_members` and `read_members`.
@@ -89,14 +74,14 @@ def settle_plan(
     if (known := Plan.find(run_folder.path)) is not None:
         return read_members(recipe, known.members, where=Plan.locate(run_folder.path))
     with log_stage(run_folder.path, "plan"):
-        members = settle_members(recipe, ground.cohort, cache=cache, used=lambda: clock.used_s, listener=listener)
+        members = settle_members(project, recipe, ground.cohort, used=lambda: clock.used_s)
         content = describe_plan(ground, recipe, splits, members, used_s=clock.used_s)
         content.write(run_folder.path)
     for member in members:
         if not member.taken:
-            listener.say(f"{member.name} is left out: {member.reason}")
+            project.listener.say(f"{member.name} is left out: {member.reason}")
     for line in describe_forecast(content):
-        listener.say(line)
+        project.listener.say(line)
     return members
 
 

@@ -16,6 +16,7 @@ import pandas as pd
 
 from ...errors import DivergenceError, PartError, RecipeError, RunError, WeightsError
 from ...evaluate import score_units
+from ...project import Listener, Project
 from ...recipe import AUTO, Recipe, load_portfolio
 from ...records import (
     HEADLINE,
@@ -32,10 +33,9 @@ from ...records import (
     write_members,
 )
 from ...records.layout import EMBEDDINGS, INNER, MEMBER_RUNS, OUT_OF_FOLD, SEALED, TEST
-from ...store import CACHE, hash_text
+from ...store import hash_text
 from ...types import Cohort
 from ..decisions.influence import record_influence, tell_trust
-from ..listening import Listener
 from ..networks import predict, train_networks
 from ..prepare.ground import Ground
 from ..prepare.preparation import check_rules, identify, make_splits, name_run, record_inputs, take_file
@@ -49,7 +49,7 @@ LATE = 1.5  # a member is begun while what it needs is at most so much more than
 
 
 def run_portfolio(
-    ground: Ground, recipe: Recipe, *, runs: Path, name: str | None, started: float, listener: Listener
+    project: Project, ground: Ground, recipe: Recipe, *, name: str | None = None, started: float
 ) -> RunFolder:
     """Train the members that fit the data and the time, and write the predictions that they make together.
 
@@ -59,6 +59,7 @@ def run_portfolio(
     """
     from ...models import find_weights
 
+    listener = project.listener
     check_rules(recipe)
     if recipe.model.backbone != AUTO:
         find_weights(recipe.model)  # a slip in a name is told before a run is begun
@@ -66,16 +67,17 @@ def run_portfolio(
     listener.say(f"scored by {scoring.unit}: {scoring.reason}")
     listed = load_portfolio(recipe)
     recipes = hash_text(*(f"{member.name} {own.to_yaml()}" for member, own in listed))
-    identity = identify(ground, cache=runs / CACHE) | {"members": recipes}
-    run_folder = open_run(runs / (name or name_run(ground, recipe)), recipe=recipe, identity=identity)
+    identity = identify(project, ground) | {"members": recipes}
+    run_folder = open_run(project.runs / (name or name_run(ground, recipe)), recipe=recipe, identity=identity)
     splits = make_splits(ground, recipe, listener=listener)
     record_inputs(run_folder, ground, splits, scoring=scoring)
-    influence = record_influence(run_folder, ground, runs=runs, data=identity["data"])
+    influence = record_influence(project, run_folder, ground, data=identity["data"])
     clock = Clock.open(run_folder.path, started=started)
     whole = Scores.locate(run_folder.path).is_file()  # what is only read again has taken its time
     with nullcontext(listener) if whole else clock.running(listener) as heard:
-        members = settle_plan(run_folder, ground, recipe, splits, cache=runs / CACHE, clock=clock, listener=heard)
-        rows = _run_members(members, ground, run_folder, runs=runs, clock=clock, listener=heard)
+        timed = replace(project, listener=heard)
+        members = settle_plan(timed, run_folder, ground, recipe, splits, clock=clock)
+        rows = _run_members(timed, members, ground, run_folder, clock=clock)
         finished = [row.member for row in rows if row.status == "done"]
         folders = [run_folder.path / MEMBER_RUNS / member for member in finished]
         blend_members(run_folder, ground, recipe, folders, influence=influence, listener=heard)
@@ -88,13 +90,7 @@ def run_portfolio(
 
 
 def _run_members(
-    members: Sequence[Candidate],
-    ground: Ground,
-    run_folder: RunFolder,
-    *,
-    runs: Path,
-    clock: Clock,
-    listener: Listener,
+    project: Project, members: Sequence[Candidate], ground: Ground, run_folder: RunFolder, *, clock: Clock
 ) -> list[MemberRow]:
     """Train the members in their order while there is time, the cheapest in any case; rows of the table.
 
@@ -107,8 +103,7 @@ def _run_members(
         rest = [m.seconds for m in members[number:] if m.taken]
         # Where nothing is done yet, the cheapest of what is left has its turn whatever the time.
         late = done or member.seconds > min(rest, default=0.0)
-        row = _run_member(member, ground, run_folder, runs=runs, clock=clock, listener=listener, said=said, late=late)
-        rows.append(row)
+        rows.append(_run_member(project, member, ground, run_folder, clock=clock, said=said, late=late))
     if not any(row.status == "done" for row in rows):
         reasons = "; ".join(f"{row.member}: {row.reason}" for row in rows)
         raise RunError(f"no member of the portfolio was finished ({reasons}). Fix: see there")
@@ -116,13 +111,12 @@ def _run_members(
 
 
 def _run_member(
+    project: Project,
     member: Candidate,
     ground: Ground,
     run_folder: RunFolder,
     *,
-    runs: Path,
     clock: Clock,
-    listener: Listener,
     said: set[str],
     late: bool,
 ) -> MemberRow:
@@ -130,6 +124,7 @@ def _run_member(
 
     With ``late`` it is passed over where what is left of the time is too short for it; without, it is trained even so.
     """
+    listener = project.listener
     row = MemberRow(member=member.name, reason=member.reason, forecast_s=round(member.seconds, 1))
     if not member.taken:
         return row
@@ -154,8 +149,8 @@ def _run_member(
     quiet = replace(listener, say=say)
     try:
         with log_stage(run_folder.path, f"member {member.name}"):
-            name = folder.relative_to(runs).as_posix()
-            experiment = train_networks(ground, member.recipe, runs=runs, name=name, listener=quiet)
+            name = folder.relative_to(project.runs).as_posix()
+            experiment = train_networks(replace(project, listener=quiet), ground, member.recipe, name=name)
             predict(experiment, listener=quiet)
     except (DivergenceError, PartError, RecipeError, WeightsError) as error:  # of this member alone
         listener.say(f"{member.name} failed and is left out: {error}")

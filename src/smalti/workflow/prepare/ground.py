@@ -24,12 +24,12 @@ from ...audit import (
 )
 from ...cohort import Columns, inspect_folder
 from ...errors import DataError, Problem
+from ...project import Listener, Project
 from ...recipe import Recipe
 from ...store import now_text
 from ...store.leftovers import remove_leftovers
 from ...types import Action, Cohort, Content, Decision
-from ..decisions.belonging import Sealing, bind_decisions, mark_decisions, read_contents, seal_cohort
-from ..listening import SILENT, Listener
+from ..decisions.belonging import bind_decisions, find_decisions, mark_decisions, read_contents, seal_cohort
 from ..place import check_place
 from .embedding import embed_cohort
 
@@ -80,65 +80,55 @@ def restrict_decisions(ground: Ground, actions: Collection[Action]) -> Ground:
 
 
 def inspect_ground(
-    data: Path,
-    *,
-    recipe: Recipe,
-    decisions_path: Path,
-    seal_path: Path | None = None,
-    cache: Path | None = None,
-    run: Path | None = None,
-    problems: OnProblems = "refuse",
-    listener: Listener = SILENT,
+    project: Project, recipe: Recipe, *, run: Path | None = None, problems: OnProblems = "refuse"
 ) -> Ground:
     """Read a data folder, apply its decisions, audit it, and accept the proposals that the recipe names.
 
     Images with problems stop it by default. With ``problems="skip"`` they are excluded, and that is recorded as
     decisions; with ``"report"`` they are left out of the cohort and are findings. Decisions act on the images that they
-    were about (`bind_decisions`). With ``seal_path`` the cases of every seal beside it that holds images of this folder
-    are set apart; a seal is made there where the recipe asks for one and there is none.
-    With ``run``, a finished run on this folder, its label suspects are among the findings. With ``cache`` the audit
-    has backbone features where the recipe's weights are at hand.
+    were about (`bind_decisions`). The cases of every seal beside the runs that holds images of this folder are set
+    apart; a seal is made where the recipe asks for one and there is none. With ``run``, a finished run on this folder,
+    its label suspects are among the findings. The audit has backbone features where the recipe's weights are at hand.
 
     Raises:
         DataError: with every problem of the folder at once; nothing is written.
         WeightsError: the weights that the recipe names cannot be had.
         RecipeError: the seal that is there is not the one that the recipe asks for, or a rule is to change labels.
-        RunError: the folder of the runs, which holds ``cache``, lies inside the data folder or cannot be written to.
+        RunError: the folder of the runs lies inside the data folder or cannot be written to.
     """
     check_accepted(recipe.audit.accept)
-    if cache is not None:
-        check_place(cache.parent, data=data)
-        remove_leftovers(cache.parent)
-        remove_leftovers(cache, deep=True)
+    check_place(project)
+    remove_leftovers(project.runs)
+    remove_leftovers(project.cache, deep=True)
+    listener = project.listener
+    decisions_path = find_decisions(project)
+    project = replace(project, decisions=decisions_path)
     decisions = read_decisions(decisions_path)
-    cohort, wrong = _read_folder(data, recipe, listener=listener)
+    cohort, wrong = _read_folder(project.data, recipe, listener=listener)
     standing = _list_standing(wrong, decisions)
     if cohort is None or (standing and problems == "refuse"):
-        raise DataError(f"{data} cannot be used as it is: {len(standing)} problem(s)", wrong)
+        raise DataError(f"{project.data} cannot be used as it is: {len(standing)} problem(s)", wrong)
     skipped = _skip(standing, decisions, listener=listener) if problems == "skip" else ()
     for note in cohort.notes:
         listener.say(note)
     evidence = None if run is None else read_evidence(run)
-    embeddings = None if cache is None else embed_cohort(cohort, recipe, cache=cache, listener=listener)
+    embeddings = embed_cohort(project, cohort, recipe)
     seen = audit_cohort(
         cohort, checks=recipe.audit.checks, progress=listener.follow("audit"), problems=wrong, evidence=evidence,
         embeddings=embeddings,
     )  # fmt: skip
     unusable = {image for p in wrong for image in p.images} | {d.image for d in decisions if d.who == SKIPPED}
-    contents = read_contents(cohort, seen, unusable=unusable, cache=cache)
+    contents = read_contents(project, cohort, seen, unusable=unusable)
     if skipped := mark_decisions(skipped, contents, root=cohort.root):
         append_decisions(decisions_path, skipped)
     bound, named = find_bound_cases(cohort), {s.image: s.case for s in cohort.samples}
     decisions = bind_decisions(
-        (*decisions, *skipped), decisions_path, cohort, contents=contents, unusable=unusable, bound=bound,
-        listener=listener,
-    )  # fmt: skip
+        project, (*decisions, *skipped), cohort, contents=contents, unusable=unusable, bound=bound
+    )
     # Joined first: an excluded image may be the only bridge between the cases of its two twins.
-    sealing = Sealing(join_duplicates(cohort, seen.findings))
-    if seal_path is not None:
-        share = recipe.split.sealed_frac
-        sealing = seal_cohort(sealing.cohort, seal_path, contents=contents, share=share, cache=cache, listener=listener)
-        seen = hide_sealed(seen, sealing.cohort)
+    joined = join_duplicates(cohort, seen.findings)
+    sealing = seal_cohort(project, joined, contents=contents, share=recipe.split.sealed_frac)
+    seen = hide_sealed(seen, sealing.cohort)
     for code, outcome in seen.outcomes.items():
         if outcome.found != 0 or outcome.reason:
             listener.say(f"audit, {code}: {outcome}")

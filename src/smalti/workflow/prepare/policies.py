@@ -8,22 +8,22 @@ from pathlib import Path
 import pandas as pd
 
 from ...errors import RecipeError
+from ...project import Listener, Project
 from ...recipe import Recipe
 from ...records import RunFolder
 from ...records.layout import HASHES, OPERATIONS
 from ...registry import read_options
 from ...store import hash_files, hash_text
 from ...types import Split
-from ..listening import Listener
 from .ground import Ground
 
 FILE = "policy"  # of `AUGMENTATIONS`
 
 
-def hash_images(ground: Ground, *, cache: Path) -> dict[str, str]:
-    """Hash of the file of each labelled image."""
+def hash_images(project: Project, ground: Ground) -> dict[str, str]:
+    """Return image -> hash of its file, of labelled images."""
     samples = ground.cohort.labelled
-    hashes = hash_files([s.path for s in samples], memo=cache / HASHES)
+    hashes = hash_files([s.path for s in samples], memo=project.cache / HASHES)
     return {s.image: hashes[s.path] for s in samples}
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ... import images
 from ...audit import settle_decisions, write_decisions, write_findings
 from ...errors import DataError, Problem, RecipeError, RunError, SplitError
+from ...project import SILENT, Listener, Project
 from ...recipe import Recipe, Tile
 from ...records import (
     LIBRARIES,
@@ -43,11 +44,10 @@ from ...records.layout import (
     name_checkpoint,
     name_dynamics,
 )
-from ...store import CACHE, hash_code, hash_files, hash_text, write_table
+from ...store import hash_code, hash_files, hash_text, write_table
 from ...store.leftovers import name_temporary
 from ...types import Cohort, Sample, Split
 from ..decisions.influence import record_influence
-from ..listening import SILENT, Listener
 from ..place import locate_run
 from .ground import Ground
 from .policies import check_policy, hash_images
@@ -65,19 +65,19 @@ UNTOUCHED = "none"  # of `STAINS`
 UNFITTED = ("average", "average_seeds")
 
 
-def prepare(ground: Ground, recipe: Recipe, *, runs: Path, name: str | None, listener: Listener) -> Experiment:
+def prepare(project: Project, ground: Ground, recipe: Recipe, *, name: str | None = None) -> Experiment:
     """Record what was decided, then tiles and features: all that the folds share."""
     from ...models import build_backbone
     from ...tile import build_store
     from ...train import Experiment, check_parts, choose_device, make_fabric
 
+    cache, listener = project.cache, project.listener
     asked, recipe = recipe.model.norm, settle_recipe(recipe, listener=listener)
     check_parts(recipe)
     check_rules(recipe)
     refuse_unscaled(ground.cohort.samples, recipe.tile)
     scoring = settle_unit(ground, recipe)
     listener.say(f"scored by {scoring.unit}: {scoring.reason}")
-    cache = runs / CACHE
     splits = make_splits(ground, recipe, listener=listener)
     backbone = build_backbone(recipe.model)
     if backbone.note is not None:
@@ -86,16 +86,16 @@ def prepare(ground: Ground, recipe: Recipe, *, runs: Path, name: str | None, lis
         listener.say(f"{backbone.name} has no batch normalisation: model.norm={asked} has no effect")
     recipe, tile_px, notes = _settle_sizes(ground, recipe, backbone, listener=listener)
     device = choose_device(recipe.train)
-    identity = identify(ground, cache=cache) | {"weights": _hash_backbone(backbone)}
-    digests = hash_images(ground, cache=cache)
+    identity = identify(project, ground) | {"weights": _hash_backbone(backbone)}
+    digests = hash_images(project, ground)
     stands_on = identity | check_policy(recipe, ground, splits, digests=digests)
     training = hash_training(recipe, stands_on, device=f"{device.accelerator} {device.precision}")
-    folder = runs / (name or name_run(ground, recipe))
+    folder = project.runs / (name or name_run(ground, recipe))
     run_folder = open_run(
         folder, recipe=recipe, identity=identity, training=training, device=asdict(device), weights=backbone.note
     )
     record_inputs(run_folder, ground, splits, scoring=scoring, notes=notes)
-    influence = record_influence(run_folder, ground, runs=runs, data=identity["data"])
+    influence = record_influence(project, run_folder, ground, data=identity["data"])
     # Scored as given, too, where decisions may have been made with predictions in view.
     given = ground.whole.labelled if influence.followed and not recipe.tile.other_masks else ()
     listener.say(f"{device.name}, {device.precision}: {device.reason}")
@@ -111,7 +111,7 @@ def prepare(ground: Ground, recipe: Recipe, *, runs: Path, name: str | None, lis
     frozen: dict[str, FrozenFeatures] = {}
     if recipe.train.transfer.epochs > 0:
         with log_stage(run_folder.path, "features"):
-            embed = partial(_embed, recipe, backbone, fabric=fabric, cache=cache, listener=listener)
+            embed = partial(_embed, project, recipe, backbone, fabric=fabric)
             frozen = _freeze(embed, stains, recipe, classes=len(ground.cohort.classes))
     return Experiment(
         run_folder, recipe, ground.cohort, splits, store, backbone, frozen, device, fabric, stains, digests, given
@@ -211,12 +211,12 @@ def _make_splits(ground: Ground, recipe: Recipe, *, listener: Listener) -> tuple
     return split_cases(ground.cohort, recipe.split)
 
 
-def identify(ground: Ground, *, cache: Path) -> dict[str, str]:
-    """What a run stands on: hashes of the data and of the decisions, with the repairs that these mean."""
+def identify(project: Project, ground: Ground) -> dict[str, str]:
+    """Return what a run stands on: hashes of the data and of the decisions, with the repairs that these mean."""
     rows = [f"{d.image}|{d.action}|{d.label}" for d in ground.decisions]
     # The outline comes from the audit, whose code may change while the decision stays.
     repairs = [f"{s.image}|{s.repair}" for s in ground.cohort.samples if s.repair is not None]
-    memo = cache / HASHES
+    memo = project.cache / HASHES
     audited = [] if ground.seen.digest is None else ground.seen.digest.images
     files = {s.image: s.path for s in ground.whole.samples}
     hashes = hash_files([files[d.image] for d in audited if d.image in files], memo=memo)
@@ -309,9 +309,7 @@ def _freeze(
     return {name: seen[maps.key] for name, maps in stains.items()}
 
 
-def _embed(
-    recipe: Recipe, backbone: Any, stains: StainMaps, *, fabric: Any, cache: Path, listener: Listener
-) -> Features:
+def _embed(project: Project, recipe: Recipe, backbone: Any, stains: StainMaps, *, fabric: Any) -> Features:
     """Frozen features of every tile, in as many views as training or prediction wants."""
     from ...train import compute_features
 
@@ -322,22 +320,21 @@ def _embed(
         stains.store,
         views=views,
         fabric=fabric,
-        cache=cache,
+        cache=project.cache,
         stains=stains,
-        progress=listener.follow("features"),
+        progress=project.listener.follow("features"),
     )
 
 
 def refold(
-    experiment: Experiment, cohort: Cohort, splits: tuple[Split, ...], *, run_folder: RunFolder, cache: Path
+    project: Project, experiment: Experiment, cohort: Cohort, splits: tuple[Split, ...], *, run_folder: RunFolder
 ) -> Experiment:
-    """The experiment on a part of its cohort, in other folds, each with what it may see of its own images."""
+    """Return the experiment on a part of its cohort, in other folds, each with what it may see of its own images."""
     stains = fit_stains(cohort, experiment.store, experiment.recipe, splits=splits)
     frozen: dict[str, FrozenFeatures] = {}
     if experiment.recipe.train.transfer.epochs > 0:
-        embed = partial(
-            _embed, experiment.recipe, experiment.backbone, fabric=experiment.fabric, cache=cache, listener=SILENT
-        )
+        quiet = replace(project, listener=SILENT)
+        embed = partial(_embed, quiet, experiment.recipe, experiment.backbone, fabric=experiment.fabric)
         frozen = _freeze(embed, stains, experiment.recipe, classes=len(cohort.classes))
     return replace(experiment, run=run_folder, cohort=cohort, splits=splits, frozen=frozen, stains=stains)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ...project import Listener
 from ...recipe import AUTO, STEPS, Recipe, Train, list_turned, overlay_recipe, settle_choices
-from ..listening import Listener
 
 
 def settle_recipe(recipe: Recipe, *, listener: Listener) -> Recipe:

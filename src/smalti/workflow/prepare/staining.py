@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...project import Listener
 from ...recipe import Recipe
 from ...records import RunFolder, Stains, log_event
 from ...tile import TileStore
 from ...types import Cohort, Split
-from ..listening import Listener
 
 if TYPE_CHECKING:
     from ...samples import StainMaps
