@@ -28,7 +28,7 @@ from smalti.store import hash_file, read_json, read_table
 from smalti.tile import build_store, read_sample
 from smalti.tissue import find_tissue
 from smalti.types import Action, Cohort, Decision, Finding, Repair, Sample
-from smalti.workflow.prepare.preparation import identify
+from smalti.workflow.prepare.identity import identify
 from textures import BARE, draw_texture
 
 Picture = NDArray[np.uint8]

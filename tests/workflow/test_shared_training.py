@@ -23,8 +23,8 @@ from smalti.errors import RunError, SplitError
 from smalti.recipe import load_recipe
 from smalti.train import load_network, read_checkpoint, score_bags, train_folds
 from smalti.types import DECISION_COLUMNS, Cohort, Decision, Sample, Split
-from smalti.workflow.prepare import preparation
-from smalti.workflow.prepare.preparation import make_splits
+from smalti.workflow.prepare import identity
+from smalti.workflow.prepare.splitting import make_splits
 from textures import CLASSES, FAST, LABELLED, name_case, name_label, write_lines
 
 FROZEN = (*FAST, "train.finetune.epochs=0", "train.transfer.epochs=4", "evaluate.resamples=100", "audit.checks=[]")
@@ -188,7 +188,7 @@ def test_other_data_decisions_weights_or_code_are_trained_anew(
     safetensors.torch.save_file(timm.create_model("test_resnet", num_classes=0).state_dict(), other)
     assert not list_taken(trained, f"model.weights={other}")
     with monkeypatch.context() as patch:
-        patch.setattr(preparation, "hash_code", lambda *_: "other code")
+        patch.setattr(identity, "hash_code", lambda *_: "other code")
         assert not list_taken(trained)
     assert list_taken(trained) == list(FILES)
 

@@ -24,7 +24,7 @@ from ..store import hash_code, hash_text, now_text, write_atomic
 from ..store.leftovers import remove_leftovers
 from ..workflow import Ground, find_decisions
 from ..workflow.portfolio.work import Work, measure_work
-from ..workflow.prepare.preparation import identify
+from ..workflow.prepare.identity import identify
 from .budget import Budget
 from .definition import Step, load_ladder, resolve_ladder
 from .meter import measure_cost

@@ -28,7 +28,8 @@ from ..store import hash_text, write_table
 from ..store.leftovers import remove_leftovers
 from ..types import score_columns
 from ..workflow import inspect_ground, prepare
-from ..workflow.prepare.preparation import identify, settle_recipe
+from ..workflow.prepare.identity import identify
+from ..workflow.prepare.settling import settle_recipe
 from .answers import answer_backbone, answer_cases, answer_seeds
 from .curve import Curve, trace_curve
 

@@ -22,8 +22,9 @@ from ..records.layout import OUTER_RUNS, PREPARED, TRIAL_RUNS, name_checkpoint
 from ..store import hash_text
 from ..types import Cohort, Split, score_columns
 from ..workflow import Ground
+from ..workflow.prepare.frozen import refold
 from ..workflow.prepare.policies import check_policy
-from ..workflow.prepare.preparation import prepare, refold
+from ..workflow.prepare.preparation import prepare
 from ..workflow.prepare.settling import settle_recipe
 from ..workflow.prepare.units import settle_unit
 

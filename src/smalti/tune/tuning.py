@@ -27,7 +27,7 @@ from ..types import Split
 from ..workflow import inspect_ground
 from ..workflow.decisions.influence import describe_given
 from ..workflow.paired import compare_pools
-from ..workflow.prepare.preparation import identify
+from ..workflow.prepare.identity import identify
 from ..workflow.prepare.units import settle_unit
 from .idle import find_idle_knobs, find_idle_trials, turn_knob
 from .search import STUDIES_SHARE, WHOLE, Studies, name_steps, tabulate_trials

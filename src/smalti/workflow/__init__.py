@@ -10,8 +10,8 @@ from .explaining.explain import describe_explanation, explain_run
 from .networks import predict
 from .paired import compare_sources
 from .portfolio.planning import describe_forecast, plan_data
-from .prepare.ground import Ground, inspect_ground, restrict_decisions
-from .prepare.preparation import prepare
+from .prepare.ground import Ground, restrict_decisions
+from .prepare.preparation import inspect_ground, prepare
 from .reporting import report_audit, report_on
 from .stages import Result, evaluate_run, evaluate_table, reopen, report_run, run, run_on, train_run
 from .unsealing import open_seal

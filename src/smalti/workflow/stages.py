@@ -23,7 +23,8 @@ from .networks import predict, train_networks
 from .place import check_name, locate_run
 from .portfolio.blending import combine_runs
 from .portfolio.running import run_portfolio
-from .prepare.ground import Ground, inspect_ground
+from .prepare.ground import Ground
+from .prepare.preparation import inspect_ground
 from .prepare.units import read_unit, write_cases
 from .suspicion import suspect_run
 

@@ -12,14 +12,13 @@ import pandas as pd
 from ...errors import RunError
 from ...project import Listener, Project
 from ...recipe import Recipe
-from ...records import Ensemble, Influence, RunFolder, log_stage, open_run
+from ...records import Ensemble, Influence, RunFolder, log_stage
 from ...records.layout import AS_GIVEN, FOLDS, INNER, OUT_OF_FOLD, SEALED, SUBMISSION, TEST
 from ...store import hash_file, hash_text, read_table
 from ...types import PREDICTION_COLUMNS, Cohort
-from ..decisions.influence import record_influence
 from ..prepare.ground import Ground
-from ..prepare.preparation import UNFITTED, check_rules, identify, make_splits, name_run, record_inputs
-from ..prepare.units import settle_unit
+from ..prepare.preparation import begin_combined
+from ..prepare.settling import UNFITTED, check_rules
 
 if TYPE_CHECKING:
     from ...predict import Member
@@ -35,19 +34,13 @@ def combine_runs(project: Project, ground: Ground, recipe: Recipe, *, name: str 
         RunError: a member is no finished run beside this one, or has other images or folds than this recipe.
         DataError: the members were not scored on the same images and folds.
     """
-    runs, listener = project.runs, project.listener
     check_rules(recipe)
-    scoring = settle_unit(ground, recipe)
-    listener.say(f"scored by {scoring.unit}: {scoring.reason}")
-    folders = [runs / member for member in recipe.ensemble.members]
+    folders = [project.runs / member for member in recipe.ensemble.members]
     _check_members(folders)
     files = [folder / table for folder in folders for table in TABLES]
     members = hash_text(*(hash_file(path) if path.is_file() else "" for path in files))
-    identity = identify(project, ground) | {"members": members}
-    run_folder = open_run(runs / (name or name_run(ground, recipe)), recipe=recipe, identity=identity)
-    record_inputs(run_folder, ground, make_splits(ground, recipe, listener=listener), scoring=scoring)
-    influence = record_influence(project, run_folder, ground, data=identity["data"], members=folders)
-    blend_members(run_folder, ground, recipe, folders, influence=influence, listener=listener)
+    run_folder, _, influence = begin_combined(project, ground, recipe, name=name, stands_on=members, members=folders)
+    blend_members(run_folder, ground, recipe, folders, influence=influence, listener=project.listener)
     return run_folder
 
 

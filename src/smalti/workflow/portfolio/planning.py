@@ -19,8 +19,9 @@ from ...project import RUNS, SILENT, Listener, Project
 from ...recipe import Recipe, check_portfolio, load_recipe, settle_choices
 from ...records import Cost, Expectation, Plan, PlanChoice, PlanData, RunFolder, log_stage
 from ...types import Split
-from ..prepare.ground import Ground, inspect_ground
-from ..prepare.preparation import make_splits
+from ..prepare.ground import Ground
+from ..prepare.preparation import inspect_ground
+from ..prepare.splitting import make_splits
 from .candidates import CLOSING_S, Candidate, cost_recipe, read_members, settle_members
 from .clock import Clock
 from .forecast import measure_resident

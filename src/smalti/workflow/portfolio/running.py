@@ -29,17 +29,17 @@ from ...records import (
     Scores,
     log_event,
     log_stage,
-    open_run,
     write_members,
 )
 from ...records.layout import EMBEDDINGS, INNER, MEMBER_RUNS, OUT_OF_FOLD, SEALED, TEST
 from ...store import hash_text
 from ...types import Cohort
-from ..decisions.influence import record_influence, tell_trust
+from ..decisions.influence import tell_trust
 from ..networks import predict, train_networks
+from ..prepare.adoption import take_file
 from ..prepare.ground import Ground
-from ..prepare.preparation import check_rules, identify, make_splits, name_run, record_inputs, take_file
-from ..prepare.units import read_unit, settle_unit
+from ..prepare.preparation import begin_combined
+from ..prepare.units import read_unit
 from .blending import blend_members
 from .candidates import Candidate
 from .clock import Clock
@@ -59,19 +59,11 @@ def run_portfolio(
     """
     from ...models import find_weights
 
-    listener = project.listener
-    check_rules(recipe)
     if recipe.model.backbone != AUTO:
         find_weights(recipe.model)  # a slip in a name is told before a run is begun
-    scoring = settle_unit(ground, recipe)
-    listener.say(f"scored by {scoring.unit}: {scoring.reason}")
-    listed = load_portfolio(recipe)
-    recipes = hash_text(*(f"{member.name} {own.to_yaml()}" for member, own in listed))
-    identity = identify(project, ground) | {"members": recipes}
-    run_folder = open_run(project.runs / (name or name_run(ground, recipe)), recipe=recipe, identity=identity)
-    splits = make_splits(ground, recipe, listener=listener)
-    record_inputs(run_folder, ground, splits, scoring=scoring)
-    influence = record_influence(project, run_folder, ground, data=identity["data"])
+    recipes = hash_text(*(f"{member.name} {own.to_yaml()}" for member, own in load_portfolio(recipe)))
+    run_folder, splits, influence = begin_combined(project, ground, recipe, name=name, stands_on=recipes)
+    listener = project.listener
     clock = Clock.open(run_folder.path, started=started)
     whole = Scores.locate(run_folder.path).is_file()  # what is only read again has taken its time
     with nullcontext(listener) if whole else clock.running(listener) as heard:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from ...errors import RunError
 from ...evaluate import average_cases, choose_unit
+from ...project import SILENT, Listener
 from ...recipe import Recipe
 from ...records import CohortRecord, Environment, RunFolder, Scoring, Unit
 from ...records.layout import BY_CASE, CASES, OUT_OF_FOLD, TEST, TEST_BY_CASE
@@ -19,15 +20,19 @@ from .ground import Ground
 TABLES = {OUT_OF_FOLD: BY_CASE, TEST: TEST_BY_CASE}  # of predictions, and their means by case
 
 
-def settle_unit(ground: Ground, recipe: Recipe) -> Scoring:
+def settle_unit(ground: Ground, recipe: Recipe, *, listener: Listener = SILENT) -> Scoring:
     """Choose what is counted from the labels that are learned, the cases that the data names, and the submission.
+
+    The unit and its reason are said.
 
     Raises:
         DataError: the recipe asks for answers by case and there are none.
     """
     labels = {s.image: str(s.label) for s in ground.cohort.labelled}
     submitted = _find_submitted(ground.cohort.form, ground.cases)
-    return choose_unit(labels, ground.cases, asked=recipe.evaluate.unit, submitted=submitted)
+    scoring = choose_unit(labels, ground.cases, asked=recipe.evaluate.unit, submitted=submitted)
+    listener.say(f"scored by {scoring.unit}: {scoring.reason}")
+    return scoring
 
 
 def _find_submitted(form: Form | None, cases: Mapping[str, str]) -> Unit | None:
