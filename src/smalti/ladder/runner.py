@@ -16,7 +16,6 @@ from ..errors import RunError, SmaltiError
 from ..faults import explain_fault
 from ..logbook.seal import find_seal, list_seals
 from ..project import RUNS, SILENT, Listener, Project
-from ..recipe import Recipe
 from ..records import LIBRARIES, look_at_machine
 from ..records.layout import DECISIONS, FAILURES, LADDER_DECISIONS, LADDER_RECIPE, REPORT, SCORES
 from ..records.studies.ladder import LadderResult, RungState
@@ -87,9 +86,14 @@ class LadderRunner:
 
     def visit(self, step: Step) -> RungState:
         """Bring one rung up to date."""
-        key, known = hash_text(self.base, *self._list_inputs(step)), self._read(step)
-        if known is None or known.key != key:
-            known = RungState(key=key, status="waiting")
+        key = hash_text(self.base, *self._list_inputs(step))
+        known, path = RungState(key=key, status="waiting"), RungState.locate_rung(self.folder, step.name)
+        if path.is_file():
+            try:
+                written = RungState.read_file(path)
+                known = written if written.key == key else known
+            except RunError:  # the run folder keeps what was done, so the state can be found out again
+                self.project.listener.say(f"{path} is damaged: {step.name} is looked at anew")
         if known.status == "done" and (self.project.runs / str(known.run) / SCORES).is_file():
             self._learn(step, known)
             return known.model_copy(update={"reused": True})
@@ -157,7 +161,14 @@ class LadderRunner:
 
     def _carry_out(self, step: Step, state: RungState) -> str:
         """Run a rung with the decisions that it follows; return the name of its run."""
-        recipe, ground = self._name_members(step), self._inspect(step)
+        recipe = step.recipe
+        if failed := [member for member in step.members if self.states[member].run is None]:
+            raise RunError(f"its members {', '.join(failed)} failed. Fix: see their errors")
+        if step.members:
+            members = tuple(str(self.states[member].run) for member in step.members)
+            ensemble = recipe.ensemble.model_copy(update={"members": members})
+            recipe = recipe.model_copy(update={"ensemble": ensemble})
+        ground = self._inspect(step)
         if step.actions != ACTIONS:
             # What was accepted is among the decisions; the run must not accept more when it is opened again.
             recipe = recipe.model_copy(update={"audit": recipe.audit.model_copy(update={"accept": ()})})
@@ -183,16 +194,6 @@ class LadderRunner:
         stamp = _stamp_file(weights) if weights is not None and weights.is_file() else ""
         return (step.recipe.to_yaml(), str(step.actions), stamp, *(self.states[m].key for m in step.members))
 
-    def _name_members(self, step: Step) -> Recipe:
-        if not step.members:
-            return step.recipe
-        failed = [m for m in step.members if self.states[m].run is None]
-        if failed:
-            raise RunError(f"its members {', '.join(failed)} failed. Fix: see their errors")
-        members = tuple(str(self.states[m].run) for m in step.members)
-        ensemble = step.recipe.ensemble.model_copy(update={"members": members})
-        return step.recipe.model_copy(update={"ensemble": ensemble})
-
     def _inspect(self, step: Step) -> Ground:
         """Read and audit the data, once for all rungs that ask the same of it; with all decisions."""
         asked = step.recipe.model_dump_json(include={"data", "audit"}) + str(step.recipe.split.sealed_frac)
@@ -206,14 +207,6 @@ class LadderRunner:
                 replace(self.project, decisions=copy), step.recipe, problems="skip" if self.skip_problems else "refuse"
             )
         return self.grounds[asked]
-
-    def _read(self, step: Step) -> RungState | None:
-        path = RungState.locate_rung(self.folder, step.name)
-        try:
-            return RungState.read_file(path) if path.is_file() else None
-        except RunError:  # the run folder keeps what was done, so the state can be found out again
-            self.project.listener.say(f"{path} is damaged: {step.name} is looked at anew")
-            return None
 
     def _write(self, step: Step, state: RungState) -> RungState:
         state.write_file(RungState.locate_rung(self.folder, step.name))

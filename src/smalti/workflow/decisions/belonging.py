@@ -55,7 +55,11 @@ def find_decisions(project: Project) -> Path:
     plain, apart = (runs / f"{name}{DECISIONS_SUFFIX}" for name in (root.name, name_apart(root)))
     if not apart.is_file() and plain.is_file() and _is_about(plain, root):
         return plain
-    shared = [] if apart.is_file() else [p for p in sorted(runs.glob(f"*{DECISIONS_SUFFIX}")) if _is_all_here(p, root)]
+    shared = []
+    for path in [] if apart.is_file() else sorted(runs.glob(f"*{DECISIONS_SUFFIX}")):
+        rows = tuple(settle_decisions(read_decisions(path)).values())
+        if rows and all(row.content for row in rows) and all(_are_here(rows, root, runs)):
+            shared.append(path)
     if len(shared) > 1:
         names = " and ".join(str(path) for path in shared)
         raise DataError(f"both {names} decide about images of {project.data}. Fix: name one with --decisions")
@@ -91,11 +95,6 @@ def _is_about(path: Path, root: Path) -> bool:
                 f"about the first (the other folder in its place, about the other), or give it another name"
             )
     return True
-
-
-def _is_all_here(path: Path, root: Path) -> bool:
-    rows = tuple(settle_decisions(read_decisions(path)).values())
-    return bool(rows) and all(row.content for row in rows) and all(_are_here(rows, root, path.parent))
 
 
 def _are_here(rows: Collection[Decision], root: Path, runs: Path) -> list[bool]:
@@ -248,8 +247,12 @@ def seal_cohort(project: Project, cohort: Cohort, *, contents: Mapping[str, Cont
         return Sealing(cohort)
     closed = apply_seal(cohort, frozenset().union(*held.values()))
     say(f"{len(closed.sealed)} images are sealed; 'smalti compare --open-seal' opens them")
-    if path in held:
-        _extend(path, seals[path], closed, held[path], contents)
+    if path in held and seals[path].data == str(closed.root.resolve()):
+        # What was sealed with a case since is kept: in a copy of the folder nothing else would tell.
+        cases = {s.case for s in closed.sealed if s.image in held[path]}
+        more = extend_seal(seals[path], [s.image for s in closed.sealed if s.case in cases], contents, cases=cases)
+        if more != seals[path]:
+            write_seal(path, more)
     if lost := sorted({str(s.label) for s in cohort.labelled} - {str(s.label) for s in closed.labelled}):
         raise DataError(
             f"every case of {', '.join(lost)} in {cohort.root} is sealed ({', '.join(map(str, held))}): nothing is "
@@ -308,31 +311,15 @@ def _make_seal(
     memo = project.cache / HASHES
     places = [Path(place).resolve() for place, (*_, file) in read_memo(memo).items() if file in files]
     sizes = {s.path.stat().st_size for s in cohort.samples if s.image in images}
-    before = [
-        name
-        for root, names in _list_roots(path.parent).items()
-        if root == cohort.root.resolve()
-        or any(place.is_relative_to(root) for place in places)
-        or _holds_any(root, files, sizes=sizes, memo=memo)
-        for name in names
-    ]
+    before: list[str] = []
+    for root, names in _list_roots(path.parent).items():
+        same = root == cohort.root.resolve() or any(place.is_relative_to(root) for place in places)
+        if not same:
+            alike = [p for p in root.rglob("*") if p.is_file() and p.stat().st_size in sizes]
+            same = not files.isdisjoint(hash_files(alike, memo=memo).values())
+        if same:
+            before += names
     seal = make_seal(cohort, images, share=share, runs_before=before, contents=contents)
     write_seal(path, seal)
     project.listener.say(f"{seal.n_cases} cases ({seal.n_images} images) are sealed from now on, recorded in {path}")
     return seal, frozenset(images)
-
-
-def _holds_any(root: Path, files: Collection[str], *, sizes: Collection[int], memo: Path) -> bool:
-    """Whether a folder holds a file with one of these hashes; ``sizes`` are those that such a file may have."""
-    alike = [p for p in root.rglob("*") if p.is_file() and p.stat().st_size in sizes]
-    return not set(hash_files(alike, memo=memo).values()).isdisjoint(files)
-
-
-def _extend(path: Path, seal: Seal, closed: Cohort, images: Collection[str], contents: Mapping[str, Content]) -> None:
-    """Keep what was sealed with a case since: in a copy of the folder nothing else would tell."""
-    if seal.data != str(closed.root.resolve()):
-        return
-    cases = {s.case for s in closed.sealed if s.image in images}
-    more = extend_seal(seal, [s.image for s in closed.sealed if s.case in cases], contents, cases=cases)
-    if more != seal:
-        write_seal(path, more)

@@ -64,17 +64,13 @@ def record_influence(
     if (known := Influence.find(run_folder.path)) is not None:
         return known
     influence = _find_influence(project, run_folder, ground, data=data)
-    for member in members:
-        influence = _join(influence, Influence.read(member))
+    for member in map(Influence.read, members):
+        own = {(d.image, d.action) for d in influence.followed}
+        more = (d for d in member.decisions if d.followed and (d.image, d.action) not in own)
+        changes = {"first": influence.first or member.first, "decisions": (*influence.decisions, *more)}
+        influence = influence.model_copy(update=changes)
     influence.write(run_folder.path)
     return influence
-
-
-def _join(influence: Influence, member: Influence) -> Influence:
-    own = {(d.image, d.action) for d in influence.followed}
-    more = tuple(d for d in member.decisions if d.followed and (d.image, d.action) not in own)
-    decisions = (*influence.decisions, *more)
-    return influence.model_copy(update={"first": influence.first or member.first, "decisions": decisions})
 
 
 def _find_influence(project: Project, run_folder: RunFolder, ground: Ground, *, data: str) -> Influence:
@@ -101,7 +97,8 @@ def _find_influence(project: Project, run_folder: RunFolder, ground: Ground, *, 
         before = recall(image)
         late = before.get(image) != effects[image] and not _is_mechanical(decision, ground, before)
         if decision.finding in LABEL_CHECKS or late:
-            source: Source = _name_source(decision) if decision.finding in LABEL_CHECKS else "run"
+            by: Source = "networks" if decision.finding in RELABEL_CHECKS else "labels"
+            source: Source = by if decision.finding in LABEL_CHECKS else "run"
             acts = (image, decision.action) in followed
             found.append(
                 Influenced(image=image, action=decision.action, source=source, followed=acts, sealed=image in sealed)
@@ -118,10 +115,6 @@ def _find_influence(project: Project, run_folder: RunFolder, ground: Ground, *, 
 
 def _list_effects(decisions: Iterable[Decision]) -> dict[str, tuple[str, str]]:
     return {d.image: (str(d.action), d.label if d.action == "relabel" else "") for d in decisions}
-
-
-def _name_source(decision: Decision) -> Source:
-    return "networks" if decision.finding in RELABEL_CHECKS else "labels"
 
 
 def _is_mechanical(decision: Decision, ground: Ground, before: Effects) -> bool:

@@ -36,7 +36,9 @@ def combine_runs(project: Project, ground: Ground, recipe: Recipe, *, name: str 
     """
     check_rules(recipe)
     folders = [project.runs / member for member in recipe.ensemble.members]
-    _check_members(folders)
+    if missing := [folder for folder in folders if not (folder / OUT_OF_FOLD).is_file()]:
+        names = ", ".join(str(folder) for folder in missing)
+        raise RunError(f"no finished run at {names}. Fix: run them first, or name runs that 'smalti logbook' lists")
     files = [folder / table for folder in folders for table in TABLES]
     members = hash_text(*(hash_file(path) if path.is_file() else "" for path in files))
     run_folder, _, influence = begin_combined(project, ground, recipe, name=name, stands_on=members, members=folders)
@@ -65,8 +67,7 @@ def blend_members(
         cohort, method = ground.cohort, recipe.ensemble.method
         listed = _read_members(folders, partial=method in PARTIAL)
         combined = combine_members(listed, classes=cohort.classes, method=method)
-        _check_cohort(combined.outer, cohort)
-        _check_folds(run_folder, folders[0])
+        _check_fit(run_folder, folders[0], combined.outer, cohort)
         found = {"out_of_fold": combined.outer, "test": combined.test, "sealed": combined.sealed}
         tables = {name: table for name, table in found.items() if table is not None}
         given = [_read(f / AS_GIVEN) for f in folders]
@@ -146,24 +147,18 @@ def submit(
         listener.say(f"{len(filled)} row(s) without a readable image get {what} ({', '.join(filled[:3])})")
 
 
-def _check_members(folders: list[Path]) -> None:
-    missing = [f for f in folders if not (f / OUT_OF_FOLD).is_file()]
-    if missing:
-        names = ", ".join(str(folder) for folder in missing)
-        raise RunError(f"no finished run at {names}. Fix: run them first, or name runs that 'smalti logbook' lists")
+def _check_fit(run_folder: RunFolder, member: Path, outer: pd.DataFrame, cohort: Cohort) -> None:
+    """Check that members scored the images of the data, in the folds that ``folds.csv`` of the whole will show.
 
-
-def _check_cohort(outer: pd.DataFrame, cohort: Cohort) -> None:
+    Raises:
+        RunError: they did not.
+    """
     scored, wanted = set(outer["image"]), {sample.image for sample in cohort.labelled}
     if scored != wanted:
         raise RunError(
             f"the members scored {len(scored)} images, this data with its decisions has {len(wanted)}; "
             f"{len(scored ^ wanted)} differ. Fix: combine runs with the same decisions"
         )
-
-
-def _check_folds(run_folder: RunFolder, member: Path) -> None:
-    """The recipe of an ensemble makes the folds that its members have; else its ``folds.csv`` would not be true."""
     mine, theirs = (read_table(folder / FOLDS) for folder in (run_folder.path, member))
     if mine.equals(theirs):
         return

@@ -158,27 +158,25 @@ def read_members(recipe: Recipe, rows: Sequence[PlannedMember], *, where: Path) 
 
 def _judge(candidate: Candidate, member: Member, settled: Recipe, cohort: Cohort, there: dict[str, str]) -> Candidate:
     """The candidate with a reason where something speaks against it."""
+    from ...models import read_input_px
     from ...train import choose_device
 
     masked = sum(s.mask_path is not None for s in cohort.labelled) / len(cohort.labelled)
     if "masks" in member.needs and masked < MASKED_FRAC:
         return replace(candidate, reason=f"{masked:.0%} of the images have a mask")
     least = MANY if "many_tiles" in member.needs else SEVERAL if "several_tiles" in member.needs else 1
-    if least > 1 and (count := _count_tiles(settled, cohort)) < least:
-        return replace(candidate, reason=f"the middle image has {count:g} tile(s), fewer than {least}")
+    if least > 1:
+        tile_px = settled.tile.size_px or read_input_px(settled.model)
+        tile = settle_field(settled.tile.model_copy(update={"source": "tiles"}), cohort.labelled, tile_px=tile_px)
+        tile_px = tile.size_px or tile_px
+        count = statistics.median(bound_bag(s, tile, tile_px=tile_px) for s in cohort.labelled)
+        if count < least:
+            return replace(candidate, reason=f"the middle image has {count:g} tile(s), fewer than {least}")
     if "accelerator" in member.needs and choose_device(settled.train).accelerator == "cpu":
         return replace(candidate, reason="it learns through the whole backbone, and no accelerator is at hand")
     if (same := there.get(_name_view(settled))) is not None:
         return replace(candidate, reason=f"the same as {same} on this data")
     return candidate
-
-
-def _count_tiles(recipe: Recipe, cohort: Cohort) -> float:
-    from ...models import read_input_px
-
-    tile_px = recipe.tile.size_px or read_input_px(recipe.model)
-    tile = settle_field(recipe.tile.model_copy(update={"source": "tiles"}), cohort.labelled, tile_px=tile_px)
-    return statistics.median(bound_bag(s, tile, tile_px=tile.size_px or tile_px) for s in cohort.labelled)
 
 
 def _name_view(recipe: Recipe) -> str:
