@@ -130,8 +130,8 @@ def _examine_weights(recipe: Recipe) -> Sign:
     """Return where a run of the recipe would take its weights from, and why from there."""
     from .models import describe_missing_weights, find_weights
 
-    (plan,), notes = settle_choices([recipe])
-    model, why = plan.model, "".join(f"; {note}" for note in notes if note.startswith("backbone"))
+    (settled,), notes = settle_choices([recipe])
+    model, why = settled.model, "".join(f"; {note}" for note in notes if note.startswith("backbone"))
     try:
         source = find_weights(model)
     except WeightsError as error:

@@ -36,7 +36,7 @@ from smalti.audit import (
 from smalti.errors import DataError, PartError, RecipeError, RunError
 from smalti.recipe import load_recipe
 from smalti.types import DECISION_COLUMNS, Cohort, Decision, Finding, Sample
-from smalti.workflow import inspect_ground
+from smalti.workflow import Project, inspect_ground
 
 Picture = NDArray[np.uint8]
 FIELDS = 10
@@ -400,9 +400,9 @@ def test_no_rule_changes_labels() -> None:
     for codes, findings in ((("blank", "label-suspect"), ()), (("contradicting-labels",), (other,))):
         with pytest.raises(RecipeError, match=r"no rule may change labels.*Fix: .*smalti review"):
             accept_proposals(findings, codes, decided=())
-    plan = load_recipe(settings=["audit.accept=[label-suspect]"])
+    recipe = load_recipe(settings=["audit.accept=[label-suspect]"])
     with pytest.raises(RecipeError, match="no rule may change labels"):  # before the folder is looked for
-        inspect_ground(Path("nowhere"), recipe=plan, decisions_path=Path("nowhere.csv"))
+        inspect_ground(Project(Path("nowhere")), recipe)
 
 
 def test_where_a_label_belongs_to_the_case_only_the_whole_case_gets_another() -> None:

@@ -457,17 +457,17 @@ def test_sealed_images_are_no_suspects(challenge: Path, tmp_path: Path) -> None:
     from smalti.recipe import load_recipe
 
     samples = read_cohort(challenge).labelled
-    plan = load_recipe(settings=[*FAST, "split.sealed_frac=0.25", "audit.checks=[label-suspect]"])
-    options = {"recipe": plan, "decisions_path": tmp_path / "none.csv", "seal_path": tmp_path / "seal.json"}
-    sealed = workflow.inspect_ground(challenge, **options).whole.sealed
+    recipe = load_recipe(settings=[*FAST, "split.sealed_frac=0.25", "audit.checks=[label-suspect]"])
+    project = workflow.Project(challenge, tmp_path)
+    sealed = workflow.inspect_ground(project, recipe).whole.sealed
     assert sealed
     flipped = next(i for i, s in enumerate(samples) if s.image == sealed[0].image)
     run = write_flipped_run(tmp_path / "made", samples, flipped=flipped)
-    seen = workflow.inspect_ground(challenge, run=run, **options).seen
+    seen = workflow.inspect_ground(project, recipe, run=run).seen
     assert {name: str(result) for name, result in seen.outcomes.items()} == {"label-suspect": "nothing found"}
     flipped = next(i for i, s in enumerate(samples) if s.image not in {one.image for one in sealed})
     run = write_flipped_run(tmp_path / "other", samples, flipped=flipped)
-    seen = workflow.inspect_ground(challenge, run=run, **options).seen
+    seen = workflow.inspect_ground(project, recipe, run=run).seen
     assert [f.images for f in seen.findings] == [tuple(s.image for s in samples if s.case == samples[flipped].case)]
     assert not {s.image for s in sealed} & {name for f in seen.findings for name in f.evidence["nearest_given"]}
 

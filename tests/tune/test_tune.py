@@ -31,7 +31,7 @@ from smalti.tune.sensitivity import LEVEL, encode_trials, level_scores, measure_
 from smalti.tune.sweeps import find_idle, judge_flatness, measure_noise, trace_curves
 from smalti.tune.trial import TrialRunner
 from smalti.tune.tuning import _choose, _judge
-from smalti.workflow import SILENT, inspect_ground
+from smalti.workflow import SILENT, Project, inspect_ground
 
 KNOBS = (
     {"knob": "train.transfer.lr", "low": 1e-4, "high": 1e-1, "log": True},
@@ -131,7 +131,7 @@ def search_drawn(folder: Path, *, trials: int = 30, sampler: Any = "tpe") -> tup
     """Three studies of the real search, pruned as by default."""
     folder.mkdir(exist_ok=True)
     cohort = SimpleNamespace(labelled=range(9))
-    bench = Drawn(SimpleNamespace(cohort=cohort), folder, folder, load_recipe("quick"))  # type: ignore[arg-type]
+    bench = Drawn(Project(folder), SimpleNamespace(cohort=cohort), folder, load_recipe("quick"))  # type: ignore[arg-type]
     studies = Studies(SPACE, Search(sampler=sampler, trials=trials), bench, (), SILENT)
     splits = tuple(SimpleNamespace(name=f"fold{i}", train=np.arange(6), inner=np.arange(6, 8)) for i in range(2))
     found = studies.run(splits, images=9, deadline=float("inf"))  # type: ignore[arg-type]
@@ -350,7 +350,7 @@ class Counted(TrialRunner):
 @pytest.fixture
 def counted(tmp_path: Path) -> Counted:
     ground: Any = SimpleNamespace(cohort=SimpleNamespace(samples=[SimpleNamespace(mask_path=None)] * 3))
-    return Counted(ground, tmp_path, tmp_path, load_recipe("quick", settings=["model.head=steps"]))
+    return Counted(Project(tmp_path), ground, tmp_path, load_recipe("quick", settings=["model.head=steps"]))
 
 
 POOLER = {"knob": "model.pooler", "choices": ["mean", "max", "topk"]}
@@ -557,9 +557,8 @@ def test_another_choice_is_scored_anew(challenge: Path, space: Path, tmp_path: P
     """More trials may choose another recipe for a fold; the score of the old one must not stand for it."""
     chosen = load_space(space)
     first, second = (chosen.build_recipe({"train.transfer.lr": lr}, ("split.folds=2",)) for lr in (1e-4, 1e-1))
-    ground = inspect_ground(challenge, recipe=first, decisions_path=tmp_path / "d.csv", seal_path=tmp_path / "s.json",
-                            cache=tmp_path / "cache")  # fmt: skip
-    bench = TrialRunner(ground, tmp_path, tmp_path / "search", first)
+    project = Project(challenge, tmp_path)
+    bench = TrialRunner(project, inspect_ground(project, first), tmp_path / "search", first)
     splits = bench.prepare(first).splits
     old, new, again = (bench.score_outer(r, splits[0], name="tuned") for r in (first, second, first))
     assert old.equals(again)

@@ -303,7 +303,7 @@ def test_a_rule_accepts_proposals_once(data: Path, tmp_path: Path) -> None:
     settings = [*QUICK, "audit.checks=[exact-duplicate]", "audit.accept=[exact-duplicate]"]
     options: dict[str, Any] = {"settings": settings, "runs": tmp_path / "runs", "name": "r"}
     first = workflow.train_run(data, **options)
-    file = workflow.find_decisions(data, runs=tmp_path / "runs")
+    file = workflow.find_decisions(workflow.Project(data, tmp_path / "runs"))
     written = pd.read_csv(file)
     assert written["action"].tolist() == ["exclude"]
     assert written["finding"].tolist() == ["exact-duplicate"]
@@ -331,7 +331,7 @@ def test_skipped_problems_are_decisions_and_stay_so(data: Path, tmp_path: Path) 
     first = workflow.run(data, "default", settings=BARE, runs=runs, name="r", skip_problems=True, listener=listener)
     assert any("2 image(s) with problems are left out" in text for text in said)
     assert any("most frequent class" in text for text in said)
-    written = pd.read_csv(workflow.find_decisions(data, runs=runs))
+    written = pd.read_csv(workflow.find_decisions(workflow.Project(data, runs)))
     assert sorted(written["image"]) == ["test_data/img_0002.png", "train_data/img_0015.png"]
     assert set(written["action"]) == {"exclude"}
     assert set(written["who"]) == {ground.SKIPPED}

@@ -11,8 +11,9 @@ from typing import Any
 import pandas as pd
 
 from ..errors import RunError
+from ..project import CACHE
 from ..recipe import Recipe, load_recipe
-from ..store import CACHE, hash_text, now_text, read_json, read_table, write_atomic
+from ..store import hash_text, now_text, read_json, read_table, write_atomic
 from ..store.leftovers import remove_leftovers
 from ..types import PREDICTION_COLUMNS
 from .environment import Environment, look_at_machine
@@ -117,13 +118,13 @@ class RunFolder:
         table = read_table(path, *PREDICTION_COLUMNS)
         if not folds.is_file() or (role == "inner" and table.empty):
             return table
-        plan = read_table(folds, "seed", "fold", "image", "case", "label", "role")
+        roles = read_table(folds, "seed", "fold", "image", "case", "label", "role")
         blended = self.path / ENSEMBLE
         # Where an ensemble made one network of those of all seeds, seed and fold are none of theirs.
         joined = blended.is_file() and any(row.get("method") == "average_seeds" for row in read_json(blended))
         keys = [] if joined else ["seed", "fold"]
-        found, rest = _name_images(table, keys), plan[plan["role"] != "outer"]
-        wanted, unheld = [_name_images(plan[plan["role"] == role], keys)], set()
+        found, rest = _name_images(table, keys), roles[roles["role"] != "outer"]
+        wanted, unheld = [_name_images(roles[roles["role"] == role], keys)], set()
         if role == "inner":
             wanted.append(_name_images(rest, keys))
             fewest = rest.groupby(["seed", "fold", "label"])["case"].nunique().groupby(["seed", "fold"]).min()

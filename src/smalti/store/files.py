@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from ..errors import RunError
 from .leftovers import name_temporary, remove_leftovers
 
-CACHE = "cache"  # in the folder of all runs
 # What network shares, FUSE and WSL answer where they know no such request; EIO and ENOSPC are losses and stay errors.
 UNKNOWN_REQUEST = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 FOLDER_REFUSALS = UNKNOWN_REQUEST | {errno.EPERM, errno.EACCES, errno.EISDIR, errno.EBADF}

@@ -23,7 +23,7 @@ from ..models import (
     build_described,
     is_described,
 )
-from ..recipe import STEPS, Recipe
+from ..recipe import STEPS, Recipe, Settled
 from ..records import RunFolder
 from ..registry import read_options
 from ..samples import AUGMENTATIONS, StainMaps, apply_transform
@@ -64,7 +64,7 @@ class Experiment:
     """
 
     run: RunFolder
-    recipe: Recipe
+    recipe: Settled
     cohort: Cohort
     splits: tuple[Split, ...]
     store: TileStore

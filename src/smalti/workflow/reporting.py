@@ -8,9 +8,8 @@ from pathlib import Path
 from ..audit import write_findings
 from ..errors import DataError
 from ..logbook import read_entry, read_logbook, resolve_run
-from ..project import RUNS
+from ..project import RUNS, SILENT, Listener, Project
 from ..records.layout import AUDIT_SUFFIX, COMPARISON, FINDINGS, LADDER, RUNS_REPORT, SCORES
-from .listening import SILENT, Listener
 from .paired import compare_sources
 from .prepare.ground import Ground
 from .stages import report_run
@@ -67,10 +66,10 @@ def report_on(
     return page
 
 
-def report_audit(ground: Ground, *, runs: str | Path = RUNS) -> Path:
+def report_audit(project: Project, ground: Ground) -> Path:
     """Write findings and report of an audit into ``RUNS/<data folder>.audit``; return the page."""
     from ..report import write_audit_report
 
-    folder = Path(runs) / f"{ground.whole.root.resolve().name}{AUDIT_SUFFIX}"
+    folder = project.runs / f"{ground.whole.root.resolve().name}{AUDIT_SUFFIX}"
     write_findings(folder / FINDINGS, ground.seen)
     return write_audit_report(folder, ground.whole, ground.seen, ground.decisions)

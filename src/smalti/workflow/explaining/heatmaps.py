@@ -17,7 +17,6 @@ from ...explain import Measured, measure_map
 from ...images import WHOLE_PX, read_mask, read_size, read_thumbnail
 from ...records.layout import HEATMAP, HEATMAP_GRADCAM, HEATMAP_GRADCAM_LABEL, HEATMAP_OUTLINES, name_heatmap
 from ...store import write_atomic
-from ...types import Sample
 
 if TYPE_CHECKING:
     from ...explain.explanation import Explanation
@@ -97,11 +96,14 @@ def write_heatmaps(
     ``IMAGE.png`` is the map of the shown class, ``IMAGE.gradcam.png`` its Grad-CAM, ``IMAGE.gradcam-label.png`` that of
     the label where it is another class, ``IMAGE.geojson`` the tiles for QuPath.
     """
-    from ...explain import share_inside, stitch_tiles
+    from ...explain import share_inside, shrink_size, stitch_tiles
     from ...report import Legend, draw_overlay
 
     image = explanation.question.sample.image
-    picture = _read_picture(explanation.question.sample, place)
+    sample, size = explanation.question.sample, shrink_size(place.size_px, place.scale)
+    picture = read_thumbnail(sample.path, longest_px=max(size), bits=sample.bits)
+    if picture.shape[:2] != size:  # the shorter side may be rounded another way
+        picture = np.asarray(cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA), dtype=np.uint8)
     measured = {}
     layers = list_layers(explanation, classes)
     for row, layer in enumerate(layers):
@@ -136,16 +138,6 @@ def list_layers(explanation: Explanation, classes: tuple[str, ...]) -> list[Laye
                 Layer(suffix, scaled, f"Grad-CAM: {classes[name]}", GRADCAM_UNIT, measured, explanation.cam_values)
             )
     return layers
-
-
-def _read_picture(sample: Sample, place: Place) -> NDArray[np.uint8]:
-    from ...explain import shrink_size
-
-    size = shrink_size(place.size_px, place.scale)
-    picture = read_thumbnail(sample.path, longest_px=max(size), bits=sample.bits)
-    if picture.shape[:2] != size:  # the shorter side may be rounded another way
-        picture = np.asarray(cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA), dtype=np.uint8)
-    return picture
 
 
 def _write_geojson(path: Path, explanation: Explanation, place: Place, *, classes: tuple[str, ...]) -> None:
