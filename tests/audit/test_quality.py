@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from smalti.audit import Audit, audit_cohort
 from smalti.tissue.appearance import measure_appearance, measure_sharpness
 from smalti.types import Sample
-from test_foreign import (
+from tissues import (
     DIGESTS,
     EOSIN,
     HAEMATOXYLIN,
