@@ -43,12 +43,14 @@ def _read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("smalti.audit.findings.digest_sample", DIGESTS)
 
 
+@pytest.mark.slow
 def test_two_laboratories_are_one_cohort(tmp_path: Path, tissues: tuple[Sample, ...]) -> None:
     stains = (np.array([0.55, 0.76, 0.35]), np.array([0.20, 0.92, 0.33]))
     others = {f"other{i}.png": draw_tissue(100 + i, stains=stains, amount=1.6) for i in range(4)}
     assert name_foreign(audit_cohort(write_cohort(tmp_path, others, beside=tissues), checks=("foreign",))) == set()
 
 
+@pytest.mark.slow
 def test_a_cluster_of_cartoons_in_stain_colours_does_not_vouch_for_itself(
     tmp_path: Path, tissues: tuple[Sample, ...]
 ) -> None:
@@ -58,6 +60,7 @@ def test_a_cluster_of_cartoons_in_stain_colours_does_not_vouch_for_itself(
     assert all("without any grain" in f.message and f.proposal == "exclude" for f in audit.findings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grey", [False, True])
 def test_photographs_are_found(tmp_path: Path, tissues: tuple[Sample, ...], grey: bool) -> None:
     photographs = {f"photo{i}.png": draw_photograph(i, grey=grey) for i in range(3)}
@@ -65,6 +68,7 @@ def test_photographs_are_found(tmp_path: Path, tissues: tuple[Sample, ...], grey
     assert name_foreign(audit) == photographs.keys()
 
 
+@pytest.mark.slow
 def test_another_stain_is_found_where_it_is_rare_and_says_nothing_where_it_is_usual(
     tmp_path: Path, tissues: tuple[Sample, ...]
 ) -> None:
@@ -83,6 +87,7 @@ def test_a_small_cohort_is_judged_by_colour_alone_and_says_so(tmp_path: Path, ti
     assert "6 images" in audit.outcomes["foreign"].reason
 
 
+@pytest.mark.slow
 def test_a_test_image_is_kept_whatever_it_shows(tmp_path: Path, tissues: tuple[Sample, ...]) -> None:
     cohort = write_cohort(tmp_path, {"photo.png": draw_photograph(0, grey=True)}, beside=tissues)
     moved = replace(cohort.labelled[-1], label=None)
@@ -92,6 +97,7 @@ def test_a_test_image_is_kept_whatever_it_shows(tmp_path: Path, tissues: tuple[S
     assert finding.proposal == "keep"
 
 
+@pytest.mark.slow
 def test_features_add_to_appearance_and_never_accuse_alone(tmp_path: Path, tissues: tuple[Sample, ...]) -> None:
     # A fifth of it is green: too little by itself.
     half = draw_tissue(0)

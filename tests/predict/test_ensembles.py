@@ -24,6 +24,8 @@ COLUMNS = [f"score_{name}" for name in CLASSES]
 PARTS = ("inner", "outer", "test", "sealed")
 METHODS = [entry.name for entry in ENSEMBLES]
 FITTED = [name for name in METHODS if not name.startswith("average")]
+# Stackers fit a regression for each strength; `make check` leaves them to `make test`.
+TRIED = [pytest.param(name, marks=pytest.mark.slow if name.startswith("stack") else ()) for name in METHODS]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -87,7 +89,7 @@ def relabel(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(label=table["label"].where(np.arange(len(table)) % 2 == 0, table["label"].map(following)))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", TRIED)
 def test_outer_labels_change_no_score(method: str) -> None:
     """To the last bit; inner labels do, so that the comparison has teeth."""
     members = draw_members(1.0, 0.3, 1.5, seeds=(0,))
@@ -101,7 +103,7 @@ def test_outer_labels_change_no_score(method: str) -> None:
     assert np.array_equal(inner.outer[COLUMNS], plain.outer[COLUMNS]) == (method not in FITTED)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", TRIED)
 def test_results_are_prediction_tables_with_a_record_that_json_holds(method: str) -> None:
     members = draw_members(1.0, 0.3)
     before = [list_tables(m)[part].copy() for m in members for part in PARTS]
@@ -124,7 +126,7 @@ def test_results_are_prediction_tables_with_a_record_that_json_holds(method: str
         assert row.weights is None or sum(row.weights.values()) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", TRIED)
 def test_neither_the_order_of_members_nor_of_rows_changes_a_score(method: str) -> None:
     members = draw_members(1.0, 0.3, 1.5, seeds=(0,) if method in FITTED else (0, 1))
     plain = combine_members(members, classes=CLASSES, method=method)
@@ -147,7 +149,7 @@ def test_neither_the_order_of_members_nor_of_rows_changes_a_score(method: str) -
             )
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", TRIED)
 def test_unlabelled_and_sealed_tables_may_be_absent_and_empty_labels_missing_numbers(method: str) -> None:
     """As pandas reads an empty column."""
     members = draw_members(1.0, 0.3, seeds=(0,))

@@ -181,6 +181,7 @@ def test_the_inputs_are_centred_logarithms_that_no_factor_of_the_scores_changes(
     assert np.isfinite(make_design(np.eye(4)[None])).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", STACKERS)
 def test_stackers_recover_what_averaging_hides(method: str) -> None:
     """Two members agree but for the names of two classes: their mean cannot tell these apart."""
@@ -191,6 +192,7 @@ def test_stackers_recover_what_averaging_hides(method: str) -> None:
     assert score(stacked.outer) > score(average.outer) + 0.15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", list(LOGISTIC))
 def test_logistic_stackers_equal_scikit_learn_on_the_same_inputs(method: str) -> None:
     members = draw_members(1.0, 0.5, 1.5)
@@ -269,6 +271,7 @@ def test_with_too_few_inner_cases_the_strength_is_fixed_and_the_record_says_so(m
         assert "too few inner cases" in row.note
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", STACKERS)
 def test_a_class_without_inner_images_keeps_its_mean_score(method: str) -> None:
     """It can still be the answer, and the others share what is left."""
@@ -285,6 +288,7 @@ def test_a_class_without_inner_images_keeps_its_mean_score(method: str) -> None:
     assert all("1 classes without inner images" in row.note for row in combined.record)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", STACKERS)
 def test_two_inner_classes_are_enough_and_no_class_becomes_impossible(method: str) -> None:
     """Members that are certain, and wrong about everything else: scores of exactly 0 and 1."""
@@ -301,6 +305,7 @@ def test_two_inner_classes_are_enough_and_no_class_becomes_impossible(method: st
     assert scores.sum(axis=1) == pytest.approx(1, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_an_input_that_never_varies_inside_does_not_explode_outside() -> None:
     """The inner scores of one member are all the same, its outer scores are not."""
     members = draw_members(2.0, 1.0)

@@ -70,6 +70,7 @@ def test_every_pixel_lies_in_a_tile_and_every_tile_in_the_image(
     assert len(np.unique(positions, axis=0)) == len(positions)
 
 
+@pytest.mark.slow
 @given(height=LENGTHS, width=LENGTHS, tile_px=st.integers(1, 50), overlap=OVERLAPS)
 @settings(deadline=None, max_examples=50)
 def test_a_turned_image_has_the_turned_grid(height: int, width: int, tile_px: int, overlap: float) -> None:

@@ -45,6 +45,7 @@ def test_an_audit_without_weights_loads_no_network(challenge: Path, tmp_path: Pa
     assert embed_cohort(read_cohort(challenge), load_recipe(), cache=tmp_path, listener=SILENT) is None
 
 
+@pytest.mark.slow
 def test_each_image_has_its_features_and_the_audit_takes_them(challenge: Path, weights: Path, tmp_path: Path) -> None:
     cohort = read_cohort(challenge)
     plan = load_recipe(settings=[*FAST, f"model.weights={weights}"])
