@@ -24,7 +24,7 @@ CLASSES = ("a", "b", "c", "d")
 SCORES = [f"score_{name}" for name in CLASSES]
 SHARES = np.array([0.45, 0.3, 0.15, 0.1])
 RULES = list(itertools.product(("none", "temperature"), ("largest", "prior", "thresholds")))
-PROBLEMS = 10
+PROBLEMS = 6
 
 Drawn = tuple[NDArray[np.int64], NDArray[np.float64]]
 Tables = tuple[pd.DataFrame, pd.DataFrame]

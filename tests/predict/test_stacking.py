@@ -23,6 +23,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.class_weight import compute_sample_weight
 
+from members import CLASSES, COLUMNS, FITTED, METHODS, draw_members, draw_scores, list_tables, tabulate
 from smalti.errors import DataError, MissingExtraError
 from smalti.evaluate import score_predictions
 from smalti.predict import ENSEMBLES, Member, combine_members, make_design
@@ -35,7 +36,6 @@ from smalti.predict.ensembles.stacking import (
     split_inner,
     weigh_rows,
 )
-from test_ensembles import CLASSES, COLUMNS, FITTED, METHODS, draw_members, draw_scores, list_tables, tabulate
 
 SHARES = (0.4, 0.3, 0.2, 0.1)
 STACKERS = [entry.name for entry in ENSEMBLES if entry.name.startswith("stack")]
@@ -89,7 +89,7 @@ def draw_shuffled(draw: int) -> list[Member]:
 def shuffled() -> list[list[Member]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # StratifiedGroupKFold, about small classes
-        return [draw_shuffled(draw) for draw in range(8)]
+        return [draw_shuffled(draw) for draw in range(5)]
 
 
 def measure_excess(tables: list[pd.DataFrame]) -> tuple[float, float]:
@@ -99,8 +99,8 @@ def measure_excess(tables: list[pd.DataFrame]) -> tuple[float, float]:
     return float(mean), float(high)
 
 
-# Guesses by case of one draw spread by 0.05 (60 cases); the mean of eight draws by 0.02. Two of that are allowed.
-CHANCE = 0.04
+# Guesses by case of one draw spread by 0.05 (60 cases); the mean of five draws by 0.022. Two of that are allowed.
+CHANCE = 0.045
 
 
 @pytest.mark.parametrize("method", METHODS)
