@@ -77,6 +77,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 # --- what is loaded -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LITE)
 def test_the_network_equals_a_strict_load_into_timm(name: str, hub: list[str]) -> None:
     package = need(name)

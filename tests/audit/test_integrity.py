@@ -66,6 +66,7 @@ EXPECTED = {
 UNUSABLE = {image for image, (_, severity, _) in EXPECTED.items() if severity == "error"}
 
 
+@pytest.mark.slow
 def test_an_audit_goes_on_and_a_run_refuses_until_it_is_decided(broken: Path, invoke: Invoke) -> None:
     result = invoke("audit", broken, "--set", CHECKS)
     assert result.exit_code == 0, result.output
@@ -94,6 +95,7 @@ def test_an_audit_goes_on_and_a_run_refuses_until_it_is_decided(broken: Path, in
     }
 
 
+@pytest.mark.slow
 def test_accepted_exclusions_are_honoured_by_what_a_run_stands_on(broken: Path, tmp_path: Path) -> None:
     path = tmp_path / "decisions.csv"
     project, recipe = workflow.Project(broken, tmp_path / "runs", path), load_recipe(settings=[CHECKS])
@@ -128,6 +130,7 @@ def test_a_problem_of_several_images_is_a_finding_about_each(broken: Path) -> No
     assert [f.images for f in found.findings] == [("train_data/img_0007.png",)] * 2
 
 
+@pytest.mark.slow
 def test_a_clean_folder_says_nothing_found_and_no_table_of_labels_still_stops(
     challenge: Path, tmp_path: Path, invoke: Invoke
 ) -> None:

@@ -65,6 +65,7 @@ def test_what_only_a_backbone_sees_is_said() -> None:
     assert finding.evidence["distances"] == {}
 
 
+@pytest.mark.slow
 def test_labels_have_no_say() -> None:
     others = [None if x is None else "ba"[i % 2] for i, x in enumerate(PARTS)]
     assert find(*sum_up(PARTS, change=darken)) == find(*sum_up(others, change=darken))

@@ -162,6 +162,7 @@ def test_average_scores_are_the_mean_softmax() -> None:
     assert average_scores(dynamics) == pytest.approx(table.to_numpy(), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_skill_is_the_adjusted_balanced_accuracy_and_nothing_by_chance() -> None:
     rng = np.random.default_rng(0)
     evidence, _, _ = draw_evidence(90, apart=2.0)
@@ -426,6 +427,7 @@ def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any
     return run
 
 
+@pytest.mark.slow
 def test_the_audit_with_a_run_lists_suspects_and_no_rule_relabels_them(
     challenge: Path, tmp_path: Path, invoke: Callable[..., Any]
 ) -> None:
@@ -451,6 +453,7 @@ def test_the_audit_with_a_run_lists_suspects_and_no_rule_relabels_them(
     assert not (tmp_path / "runs" / "textures.decisions.csv").exists()
 
 
+@pytest.mark.slow
 def test_sealed_images_are_no_suspects(challenge: Path, tmp_path: Path) -> None:
     """Of a run from before the seal, which knows them all."""
     from smalti.cohort import read_cohort

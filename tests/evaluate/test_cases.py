@@ -130,6 +130,7 @@ def test_inner_rows_are_averaged_within_their_fold() -> None:
     assert scores.optimism == pytest.approx(wanted - scores.metrics["macro_f1"].value)
 
 
+@pytest.mark.slow
 def test_labels_shuffled_by_case_score_at_chance_by_case() -> None:
     gaps, inside = [], []
     for random in range(40):

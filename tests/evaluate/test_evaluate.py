@@ -125,6 +125,7 @@ def test_blocks_do_not_change_the_draws(monkeypatch: pytest.MonkeyPatch) -> None
     np.testing.assert_array_equal(np.concatenate(blocks), whole)
 
 
+@pytest.mark.slow
 def test_interval_agrees_with_scipy_where_each_image_is_a_case() -> None:
     """One network and many images: Wilson's interval of a share, and a mean's on the scale of its logarithm."""
     table = draw_table(1500, seeds=1).drop(columns=["fold", "case"])
@@ -179,6 +180,7 @@ def test_majority_guess_agrees_with_scikit_learn() -> None:
     assert {name: level.majority for name, level in chance.items()} == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_prior_guess_agrees_with_formulas() -> None:
     n = 400
     pool = pool_predictions(draw_table(n, seeds=1), classes=CLASSES)
@@ -215,6 +217,7 @@ def test_guesses_of_few_cases_range_wider() -> None:
     assert by_case.prior_high - by_case.prior_low > 2 * (by_image.prior_high - by_image.prior_low)
 
 
+@pytest.mark.slow
 def test_scores_without_skill_fall_inside_the_chance_range() -> None:
     inside = {"macro_f1": 0, "balanced_accuracy": 0, "accuracy": 0, "auc": 0}
     for number in range(20):

@@ -44,7 +44,8 @@ def draw(cases: int, size: int, *, apart: float, seed: int = 0, images: int = 2)
 
 def trace(build: Callable[..., Any], folder: Path, data: Any, *, orders: int = 2, head: str = "nearest_mean") -> Any:
     x, labels, cases = data
-    experiment = build(x, labels, f"model.head={head}", cases=cases, name=f"run{len(list(folder.iterdir()))}")
+    settings = (f"model.head={head}", "split.folds=3")
+    experiment = build(x, labels, *settings, cases=cases, name=f"run{len(list(folder.iterdir()))}")
     splits = experiment.splits
     parts = folder / f"parts{len(list(folder.iterdir()))}"
     return experiment, splits, trace_curve(experiment, orders=orders, folder=parts, tell=lambda *_: None)

@@ -24,7 +24,7 @@ CLASSES = ("a", "b", "c", "d")
 SCORES = [f"score_{name}" for name in CLASSES]
 SHARES = np.array([0.45, 0.3, 0.15, 0.1])
 RULES = list(itertools.product(("none", "temperature"), ("largest", "prior", "thresholds")))
-PROBLEMS = 10
+PROBLEMS = 6
 
 Drawn = tuple[NDArray[np.int64], NDArray[np.float64]]
 Tables = tuple[pd.DataFrame, pd.DataFrame]
@@ -105,6 +105,7 @@ def score_problems(problems: list[Tables], decide: Callable[[Tables], pd.DataFra
     return value, chance + (high - chance) / np.sqrt(len(problems)), excess
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("calibration", "decision"), [("temperature", "prior"), ("temperature", "thresholds")])
 def test_shuffled_labels_stay_at_chance(problems: list[Tables], calibration: str, decision: str) -> None:
     value, limit, excess = score_problems(problems, lambda t: settle(t[0], t[1], calibration, decision))
@@ -112,6 +113,7 @@ def test_shuffled_labels_stay_at_chance(problems: list[Tables], calibration: str
     assert excess > 0
 
 
+@pytest.mark.slow
 def test_the_same_rule_fitted_on_outer_rows_would_be_seen() -> None:
     """The test above has teeth: it fails for a rule that has seen what it is scored on."""
     problems = [draw_chance(number, strength=0.01) for number in range(PROBLEMS)]
@@ -119,6 +121,7 @@ def test_the_same_rule_fitted_on_outer_rows_would_be_seen() -> None:
     assert value > limit
 
 
+@pytest.mark.slow
 def test_thresholds_that_are_simply_the_best_on_outer_rows_would_be_seen() -> None:
     problems = [draw_chance(number, strength=0.01) for number in range(PROBLEMS)]
     candidates = np.exp(np.random.default_rng(0).normal(size=(200, 4)))
@@ -135,6 +138,7 @@ def test_thresholds_that_are_simply_the_best_on_outer_rows_would_be_seen() -> No
     assert value > limit
 
 
+@pytest.mark.slow
 def test_a_temperature_fitted_on_outer_rows_would_be_seen() -> None:
     problems = [draw_chance(number, strength=0.01) for number in range(PROBLEMS)]
     honest = score_problems(problems, lambda t: settle(t[0], t[1], "temperature", "largest"))
@@ -143,6 +147,7 @@ def test_a_temperature_fitted_on_outer_rows_would_be_seen() -> None:
     assert leaking[0] == honest[0]  # no class changes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("calibration", "decision"), RULES)
 def test_outer_labels_change_no_rule(calibration: str, decision: str) -> None:
     inner, outer = draw_chance(0, strength=0.01)

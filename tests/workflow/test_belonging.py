@@ -157,6 +157,7 @@ def test_what_is_sealed_with_a_case_later_is_sealed_in_copies_too(data: Path, ru
     assert list_sealed(look(copied, runs)[0]) == list_sealed(first) | {late}
 
 
+@pytest.mark.slow
 def test_another_folder_of_the_same_name_has_a_seal_of_its_own(data: Path, runs: Path, tmp_path: Path) -> None:
     first, _ = look(data, runs, "split.sealed_frac=0.25")
     other = draw_table(tmp_path / "b" / "data", seed=7)
@@ -233,6 +234,7 @@ def test_without_pixels_it_is_said_what_is_not_recognised(data: Path, runs: Path
 # --- decisions ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_rows_by_hand_are_taken_as_about_the_folder_once_and_said(data: Path, runs: Path, tmp_path: Path) -> None:
     """A namesake that comes later has a file of its own, and what is decided there leaves the first alone."""
     path = write_lines(runs / "data.decisions.csv", HEADER, f"{name_image(3)},exclude,,torn,me,")

@@ -45,6 +45,7 @@ def test_an_audit_without_weights_loads_no_network(challenge: Path, tmp_path: Pa
     assert embed_cohort(Project(challenge, tmp_path), read_cohort(challenge), load_recipe()) is None
 
 
+@pytest.mark.slow
 def test_each_image_has_its_features_and_the_audit_takes_them(challenge: Path, weights: Path, tmp_path: Path) -> None:
     cohort = read_cohort(challenge)
     recipe = load_recipe(settings=[*FAST, f"model.weights={weights}"])

@@ -433,6 +433,7 @@ def tabulate(runs: Path, *names: str) -> dict[str, Any]:
     return tabulate_ladder(project, steps, states, name="x", about="", started="", finished="now", margin=0.02).dump()
 
 
+@pytest.mark.slow
 def test_a_ladder_on_late_decisions_has_no_verdict_and_no_trusted_score(tmp_path: Path) -> None:
     images = [f"i{k}" for k in range(120)]
     left = images[20:]
@@ -469,6 +470,7 @@ def test_a_ladder_on_late_decisions_has_no_verdict_and_no_trusted_score(tmp_path
     assert "there is no verdict" in article
 
 
+@pytest.mark.slow
 def test_late_decisions_set_whole_cases_aside_and_are_not_heard_where_no_rung_follows_them(tmp_path: Path) -> None:
     images = [f"i{k}" for k in range(40)]
     late = influenced("i4", "relabel", "networks")
@@ -506,6 +508,7 @@ def test_a_comparison_with_such_a_run_has_no_verdict() -> None:
     assert told["trustworthy"] is False
 
 
+@pytest.mark.slow
 def test_decisions_that_change_while_a_ladder_runs_stop_it(
     challenge: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -444,7 +444,7 @@ def test_shuffled_labels_stay_at_chance(pair: Path, tmp_path: Path) -> None:
         labels = rng.permutation([name_label(i) for i in range(LABELLED)])
         write_lines(data / "train_labels.csv", "sample_index,label", *(f"{i},{x}" for i, x in enumerate(labels)))
         settings = [*SETTINGS, f"portfolio.members={pair}"]
-        run = workflow.run(data, "auto", settings=settings, runs=tmp_path / f"runs{number}").path
+        run = workflow.run(data, "auto", settings=settings, runs=tmp_path / "runs", name=f"shuffle{number}").path
         with (run / "predictions" / "out_of_fold.csv").open(newline="") as file:
             for row in csv.DictReader(file):
                 truth.append(row["label"])

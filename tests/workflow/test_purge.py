@@ -23,7 +23,7 @@ from drawn_records import draw_cohort_record, settle_scores
 from pages import without_pages
 from smalti import workflow
 from smalti.audit import write_decisions
-from smalti.evaluate import highest_losses, score_predictions
+from smalti.evaluate import score_predictions
 from smalti.ladder import describe_ladder, load_ladder, resolve_ladder, run_ladder
 from smalti.ladder.tabulating import tabulate_ladder
 from smalti.recipe import load_recipe
@@ -352,29 +352,3 @@ def test_what_a_rule_accepts_is_held_back_from_rungs_that_do_not_name_it(challen
     assert {row["n_images"] for row in result["rungs"]} == {23}
     workflow.reopen(tmp_path / "runs" / result["rungs"][0]["run"])
     assert not workflow.find_decisions(workflow.Project(data, tmp_path / "runs")).exists()
-
-
-# --- real features ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.usefixtures("no_pages")
-@pytest.mark.real
-def test_leaving_out_hard_real_images_flatters_but_does_not_raise_the_score(tmp_path: Path) -> None:
-    shared = Path(__file__).parents[3] / "shared"
-    data = shared / "data" / "glas-a"
-    weights = shared / "weights" / "mobilenetv2_100.onnxzoo7_in1k_backbone" / "model.safetensors"
-    for path in (data, weights):
-        if not path.exists():
-            pytest.skip(f"not applicable: {path.name} is not beside the project")
-    settings = [f"model.weights={weights}", "data.label=grade", "data.case=patient", "audit.checks=[]"]
-    before = run_ladder(data, "purge", settings=settings, runs=tmp_path, until="as-it-came")[1].dump()
-    table = pd.read_csv(tmp_path / before["rungs"][0]["run"] / "predictions" / "out_of_fold.csv")
-    hardest = highest_losses(table, classes=before["classes"], count=13)["image"]
-    write_decisions(
-        workflow.find_decisions(workflow.Project(data, tmp_path)), [decide(image, "exclude") for image in hardest]
-    )
-    result = run_ladder(data, "purge", settings=settings, runs=tmp_path, until="exclusions")[1].dump()
-    honest, naive, verdict = read_gains(result)
-    assert result["set_aside"]["excluded"] == 13
-    assert naive > honest
-    assert verdict == "no verdict"
