@@ -384,7 +384,7 @@ def ran(climbed: SimpleNamespace, copied: SimpleNamespace, monkeypatch: pytest.M
     """Names of the rungs that are run; each is there in a moment, as a copy of what was run before."""
     names: list[str] = []
 
-    def run_on(ground: Any, plan: Any, *, runs: Path, name: str, listener: Any) -> None:
+    def run_on(ground: Any, plan: Any, *, runs: Path, name: str, listener: Any, **_: Any) -> None:
         rung = name.split("-")[1]
         names.append(rung)
         if not (runs / name).exists():

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from lightning.fabric import Fabric
@@ -18,7 +17,7 @@ from ..metrics import SMALLEST_PROBABILITY
 from ..models import Backbone, Network, assemble_network, fill_network, restore_backbone
 from ..predict import Rule, mix_members, score_network
 from ..recipe import Recipe
-from ..records import FoldBlend, FoldRule, ModelMember, ModelRecord, NetworkRecord
+from ..records import FoldBlend, ModelMember, ModelRecord, NetworkRecord
 from ..samples import StainMaps
 from ..tile import TileStore
 from ..tissue import STAINS
@@ -88,8 +87,7 @@ def load_members(folder: Path, record: ModelRecord, *, device: str) -> tuple[Loa
             loaded.append(LoadedMember(member, recipe, fabric, None, None, {}, ""))
             continue
         model = recipe.model.model_copy(update={"backbone": member.backbone.name})
-        about: dict[str, Any] = member.backbone.model_dump(mode="json")
-        key = json.dumps([about, model.norm, model.embedding, str(fabric._precision)])
+        key = json.dumps([member.backbone.model_dump_json(), model.norm, model.embedding, str(fabric._precision)])
         if key not in backbones:
             file = member.backbone.weights
             backbones[key] = restore_backbone(
@@ -122,16 +120,11 @@ def score_image(members: tuple[LoadedMember, ...], look: Look, *, classes: tuple
             scores = combine_scores([said[name] for name in member.members], member.members, member.blends)
         else:
             scores = _score_networks(loaded, loaded.backbone, look, classes=len(classes))
-        rules = {(rule.seed, rule.fold): read_rule(rule, classes) for rule in member.rules}
+        rules = {(r.seed, r.fold): Rule(r.temperature, tuple(r.weights[c] for c in classes)) for r in member.rules}
         said[member.name] = {key: rules[key].apply(row[None])[0] for key, row in scores.items()}
         if loaded.backbone is not None:
             single += said[member.name].values()
     return np.mean(list(said[members[-1].member.name].values()), axis=0), np.stack(single)
-
-
-def read_rule(rule: FoldRule, classes: tuple[str, ...]) -> Rule:
-    """Return a recorded rule as one that can be applied."""
-    return Rule(rule.temperature, tuple(rule.weights[name] for name in classes))
 
 
 def combine_scores(

@@ -1,14 +1,14 @@
 """What stages hand over: every file of a run folder has one owner here, which names, writes and reads it."""
 
 from . import layout
-from .answered import Answered, AnswersRecord, append_answers, read_answered
 from .cohorts import Asked, CohortRecord, LeftOut, hash_cohort, identify_mask, tabulate_samples
 from .environment import LIBRARIES, Environment, look_at_machine
 from .events import Event, find_last_stage, log_event, log_stage, read_events, sum_seconds
 from .explained import ExplanationRecord, LookedAt, MapMeasures, MapNumbers, Mean, RemovalCurves
 from .images import Dynamics, Embeddings, FeatureView, Stains, Trace, Traces, join_dynamics
 from .influenced import Effects, Influence, Influenced, Source
-from .model import BackboneRecord, ModelMember, ModelRecord, NetworkRecord
+from .outgoing.answered import Answered, AnswersRecord, append_answers, read_answered
+from .outgoing.model import BackboneRecord, ModelMember, ModelRecord, NetworkRecord
 from .portfolio import (
     Cost,
     Done,

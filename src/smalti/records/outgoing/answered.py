@@ -9,9 +9,9 @@ from typing import ClassVar, Protocol
 
 from pydantic import ValidationError
 
-from ..store import write_atomic
-from .layout import ANSWERED, ANSWERS_ABOUT
-from .record import Part, Record
+from ...store import write_atomic
+from ..layout import ANSWERED, ANSWERS_ABOUT
+from ..record import Part, Record
 
 
 class AnswersRecord(Record):
