@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,14 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
+from handed import Handed, make_models
 from pages import without_pages
 from textures import FAST, draw_challenge
 
 # What these make is trained, served or browsed: a test that uses one is slow.
 SLOW_FIXTURES = {
-    "browser", "cheated", "climbed", "embed", "explained", "finished", "lab", "painted", "prepare", "purged", "sealed",
-    "server", "shared", "shuffled", "together", "trained", "ways", "whole",
+    "browser", "cheated", "climbed", "embed", "explained", "finished", "handed", "lab", "painted", "prepare", "purged",
+    "sealed", "server", "shared", "shuffled", "together", "trained", "ways", "whole",
 }  # fmt: skip
 
 # The suite has a worker on each core; threads of torch would only wait for each other. Read when torch is imported.
@@ -80,6 +82,18 @@ def finished(challenge: Path, shared_root: Path) -> Any:
         if not (runs / "whole" / "report.html").exists():
             workflow.run(challenge, "default", settings=settings, runs=runs, name="whole")
     return workflow.Result(runs / "whole", Scores.read(runs / "whole"))
+
+
+@pytest.fixture(scope="session")
+def handed(shared_root: Path) -> Handed:
+    """Models of several recipes, away from their runs, which are gone; read only. One worker makes them."""
+    home, lab = shared_root / "handed", shared_root / "runs-of-models"
+    with FileLock(shared_root / "handed.lock"):
+        if not home.exists():
+            make_models(lab, lab / "handed")
+            (lab / "handed").rename(home)
+            shutil.rmtree(lab)
+    return Handed(home / "models", home / "pictures", (home / "again.json").read_bytes())
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .ladder import run_ladder
     from .learn import learn_curve
     from .logbook import read_logbook
+    from .model import load_model
     from .recipe import Recipe, load_recipe
     from .types import Cohort
     from .workflow import (
@@ -48,6 +49,7 @@ _HOMES = {
     "explain_run": "workflow",
     "inspect_folder": "cohort",
     "learn_curve": "learn",
+    "load_model": "model",
     "load_recipe": "recipe",
     "open_seal": "workflow",
     "plan_data": "workflow",
@@ -63,9 +65,9 @@ _HOMES = {
 
 __all__ = [
     "Cohort", "Columns", "Recipe", "SmaltiError", "audit_cohort", "compare_sources", "draw_cohort", "evaluate_run",
-    "evaluate_table", "examine_machine", "explain_run", "inspect_folder", "learn_curve", "load_recipe", "open_seal",
-    "plan_data", "read_cohort", "read_logbook", "report_on", "report_run", "run", "run_ladder", "score_predictions",
-    "train_run",
+    "evaluate_table", "examine_machine", "explain_run", "inspect_folder", "learn_curve", "load_model", "load_recipe",
+    "open_seal", "plan_data", "read_cohort", "read_logbook", "report_on", "report_run", "run", "run_ladder",
+    "score_predictions", "train_run",
 ]  # fmt: skip
 
 

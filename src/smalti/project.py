@@ -66,3 +66,6 @@ class Project:
         """
         if not self.data.is_dir():
             raise RunError(f"no data folder at {self.data}. Fix: check the path, or 'smalti demo' to draw one")
+
+
+ANSWERS_FOLDER = Path("predictions")  # where answers for new images are kept unless another folder is named

@@ -26,6 +26,7 @@ NAMES = [
     "explain_run",
     "inspect_folder",
     "learn_curve",
+    "load_model",
     "load_recipe",
     "open_seal",
     "plan_data",

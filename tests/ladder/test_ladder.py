@@ -384,7 +384,7 @@ def ran(climbed: SimpleNamespace, copied: SimpleNamespace, monkeypatch: pytest.M
     """Names of the rungs that are run; each is there in a moment, as a copy of what was run before."""
     names: list[str] = []
 
-    def run_on(project: workflow.Project, *_: Any, name: str) -> None:
+    def run_on(project: workflow.Project, *_: Any, name: str, **__: Any) -> None:
         rung = name.split("-")[1]
         names.append(rung)
         if not (project.runs / name).exists():

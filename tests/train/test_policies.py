@@ -18,7 +18,7 @@ import yaml
 from pages import without_pages
 from smalti import workflow
 from smalti.errors import PartError, RecipeError
-from smalti.models import Head, Network
+from smalti.models import Head, Network, build_pooler
 from smalti.recipe import load_recipe
 from smalti.samples import (
     AUGMENTATIONS,
@@ -137,7 +137,7 @@ def make_probe(count: int, prepare: Make) -> Probe:
         head.linear.weight.copy_(torch.tensor([[-1.0] * 3, [1.0] * 3]))
         head.linear.bias.zero_()
     backbone = replace(experiment.backbone, module=Bright(), features=3)
-    network = Network(backbone, experiment.build_pooler(), head)
+    network = Network(backbone, build_pooler(experiment.recipe.model, features=3, classes=2), head)
     store: Any = Drawn(count)
     spec = replace(experiment.backbone.spec, mean=(0.5,) * 3, std=(0.25,) * 3, fixed=False)
     batches = BagBatches(store, np.arange(count), store.targets, count, 2)

@@ -1,14 +1,16 @@
-"""plan, run, train, predict, explain: the stages of a run."""
+"""plan, run, train, predict, export, explain: the stages of a run."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from ..project import RUNS
+from ..errors import RecipeError
+from ..project import ANSWERS_FOLDER, RUNS
 from . import console
 from .console import (
     Data,
@@ -117,14 +119,84 @@ def train(
 
 @app.command(rich_help_panel=console.DO)
 @guard
-def predict(run_path: RunPath) -> None:
-    """Score the held-out and the unlabelled images of a trained run and write the submission."""
+def predict(
+    path: Annotated[Path, typer.Argument(help="run folder, or a model folder")],
+    new: Annotated[
+        Path | None, typer.Argument(help="folder of new images; without it, the images of the run itself")
+    ] = None,
+    to: Annotated[Path | None, typer.Option("--out", help="folder of the answers [default: predictions/<NEW>]")] = None,
+    mpp: Annotated[float | None, typer.Option(min=0.01, help="microns per pixel of images that do not say it")] = None,
+    device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu; for new images")] = "auto",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="data.knob=value: how the folder of new images is read")
+    ] = None,
+) -> None:
+    """Answer for new images with the model of a run; or score the run's own images and write its submission."""
     from .. import workflow
 
+    if new is not None:
+        _predict_new(path, new, to=to, mpp=mpp, device=device, settings=settings or [])
+        return
     with listen() as listener:
-        experiment = workflow.reopen(run_path, listener=listener)
+        experiment = workflow.reopen(path, listener=listener)
         workflow.predict(experiment, listener=listener)
-    finish(f"prediction tables in {run_path / 'predictions'}", f"smalti evaluate {quote(run_path)}")
+    finish(f"prediction tables in {path / 'predictions'}", f"smalti evaluate {quote(path)}")
+
+
+def _predict_new(
+    path: Path, new: Path, *, to: Path | None, mpp: float | None, device: str, settings: list[str]
+) -> None:
+    from ..model import answer_folder, list_columns, load_model
+    from ..records.layout import ANSWERS, ANSWERS_BY_CASE
+
+    out = to or ANSWERS_FOLDER / new.resolve().name
+    with listen() as listener:
+        model = load_model(path, device=device)
+        for note in model.notes:
+            listener.say(note)
+        found = answer_folder(
+            model, new, out, columns=list_columns(model, settings), mpp=mpp, say=listener.say,
+            progress=listener.follow("predict"),
+        )  # fmt: skip
+    refused = int((found.table["refused"] != "").sum())
+    scores = model.record.scores
+    if scores is not None:
+        score = scores.headline.say()
+        console.out.print(f"{model.record.name}: macro-F1 {score} on {model.record.population} images", soft_wrap=True)
+    console.out.print(f"{len(found.table) - refused} images answered, {refused} refused (column 'refused')")
+    tables = ANSWERS if found.by_case is None else f"{ANSWERS} and {ANSWERS_BY_CASE}"
+    finish(f"{tables} in {out}", f"open {quote(out / ANSWERS)}")
+
+
+@app.command(rich_help_panel=console.DO)
+@guard
+def export(
+    run_path: RunPath,
+    to: Annotated[
+        str, typer.Option(help="folder of the model, or a form: onnx, torchscript, wsinfer (QuPath), hub-folder (timm)")
+    ],
+    out: Annotated[Path | None, typer.Option(help="folder of a form [default: RUN-FORM beside here]")] = None,
+    mpp: Annotated[float | None, typer.Option(min=0.01, help="wsinfer: microns per pixel of training images")] = None,
+    member: Annotated[str | None, typer.Option(help="of a form: one member alone, which is another classifier")] = None,
+    network: Annotated[str | None, typer.Option(help="of a form: one network alone, such as fold0-seed0")] = None,
+) -> None:
+    """Copy the model of a run to a folder that needs no run, data or hub; or write it as another tool takes it."""
+    from ..model import FORMS, export_form, export_model
+
+    options = {"--out": out, "--mpp": mpp, "--member": member, "--network": network}
+    form = next((form for form in FORMS if form == to), None)
+    if form is None:
+        if given := [name for name, value in options.items() if value is not None]:
+            raise RecipeError(f"{', '.join(given)} with --to {to}, which is no form", fix=f"--to {', '.join(FORMS)}")
+        path = export_model(run_path, Path(to))
+        finish(f"model in {path}", f"smalti predict {quote(path)} NEW_IMAGES")
+        return
+    place = out or Path(f"{run_path.resolve().name}-{form}")
+    written = export_form(run_path, form, place, mpp=mpp, member=member, network=network)
+    console.out.print(
+        f"logits of {form} and of the model differ by {written.difference:.1g} at most; tiles of {written.tile_px} px"
+    )
+    finish(f"{form} in {written.folder}", "see docs/how-to/export.md for what it takes")
 
 
 @app.command(rich_help_panel=console.DO)

@@ -10,7 +10,8 @@ Every file that is none of a sample, a mask or a table is told in one note, by k
 Nothing is written and no source file is changed.
 """
 
+from .fresh import FreshImages, list_fresh
 from .inspection import inspect_folder, read_cohort
 from .result import Columns
 
-__all__ = ["Columns", "inspect_folder", "read_cohort"]
+__all__ = ["Columns", "FreshImages", "inspect_folder", "list_fresh", "read_cohort"]

@@ -92,7 +92,7 @@ def inspect_folder(
         result.report("root-missing", str(root), message=what, fix=fix)
     else:
         folder = Folder.walk(root)
-        result = _recognise(root, folder, columns)
+        result = recognise(root, folder, columns)
         read_sample(folder, result, columns)
         result.problems = folder.problems + result.problems
         if result.candidates:
@@ -137,7 +137,7 @@ def _leave_out(candidates: list[Candidate], problems: list[Problem], *, min_case
     return candidates
 
 
-def _recognise(root: Path, folder: Folder, columns: Columns) -> LayoutResult:
+def recognise(root: Path, folder: Folder, columns: Columns) -> LayoutResult:
     """Read the layout of a folder; a folder of no known layout is a problem."""
     nothing = LayoutResult("unknown")
     if not folder.list_images():

@@ -185,7 +185,7 @@ class LadderRunner:
                 self.project.listener.say(f"{step.name}: {text}")
 
         heard = replace(self.project, listener=replace(self.project.listener, say=say))
-        workflow.run_on(heard, ground, recipe, name=name)
+        workflow.run_on(heard, ground, recipe, name=name, model=False)
         return name
 
     def _list_inputs(self, step: Step) -> tuple[str, ...]:

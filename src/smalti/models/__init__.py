@@ -1,5 +1,14 @@
 """Parts of a network: backbones (and descriptions in their place), poolers, fusions, heads, freezing."""
 
+from .assembly import (
+    OF_BACKBONE,
+    assemble_network,
+    build_pooler,
+    describe_architecture,
+    fill_network,
+    open_backbone,
+    restore_backbone,
+)
 from .backbones import (
     Backbone,
     build_backbone,
@@ -18,14 +27,15 @@ from .network import BagReader, Head, Network
 from .norms import NORMS, Norm, choose_norm
 from .poolers import attention, clam, dsmil, settransformer, transmil  # noqa: F401 - importing them registers the poolers
 from .poolers.attention import AdditivePooler, LearnedPooler
-from .poolers.pooler import POOLERS, Pooled, Pooler, keeps_single
+from .poolers.pooler import POOLERS, Pooled, Pooler, keeps_single, looks_at_places
 from .scale import fit_scale
 
 __all__ = [
-    "DESCRIPTIONS", "FUSIONS", "MASK_WIDTH", "NORMS", "POOLERS", "TILE_WIDTH", "AdditivePooler", "Backbone",
-    "BagReader", "Description", "Fusion", "Head", "LearnedPooler", "MaskBranch", "MaskFeatures", "MaskStem", "Network",
-    "Norm", "ParameterGroup", "Pooled", "Pooler", "UpperPart", "add_mask_channel", "build_backbone", "build_described",
-    "build_groups", "choose_norm", "cut_backbone", "describe_missing_weights", "find_weights", "fit_scale",
-    "hash_weights",
-    "is_described", "keeps_single", "open_stage", "read_input_px",
+    "DESCRIPTIONS", "FUSIONS", "MASK_WIDTH", "NORMS", "OF_BACKBONE", "POOLERS", "TILE_WIDTH", "AdditivePooler",
+    "Backbone", "BagReader", "Description", "Fusion", "Head", "LearnedPooler", "MaskBranch", "MaskFeatures", "MaskStem",
+    "Network", "Norm", "ParameterGroup", "Pooled", "Pooler", "UpperPart", "add_mask_channel", "assemble_network",
+    "build_backbone", "build_described", "build_groups", "build_pooler", "choose_norm", "cut_backbone",
+    "describe_architecture", "describe_missing_weights", "fill_network", "find_weights", "fit_scale", "hash_weights",
+    "is_described", "keeps_single", "looks_at_places", "open_backbone", "open_stage", "read_input_px",
+    "restore_backbone",
 ]  # fmt: skip

@@ -217,6 +217,16 @@ def _find_cached(name: str) -> Path | None:
     return None
 
 
+def find_config(name: str) -> Path | None:
+    """Return the ``config.json`` of a backbone that comes from a folder or the hub; None for timm's own."""
+    if name.startswith("local-dir:"):
+        return Path(name.removeprefix("local-dir:")) / "config.json"
+    if not name.startswith("hf-hub:"):
+        return None
+    found = _find_cached(name)
+    return None if found is None else found.parent / "config.json"
+
+
 def _reach_hub(timeout_s: float) -> bool:
     """Ask the hub for its front page, in a thread, since looking up a host name knows no time limit of its own."""
     answered = threading.Event()

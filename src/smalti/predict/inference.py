@@ -13,14 +13,19 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 import torch
+from lightning.fabric import Fabric
+from numpy.typing import NDArray
 
 from ..errors import RunError
+from ..models import Network
 from ..recipe import Recipe
 from ..records import RunFolder
 from ..records.layout import INNER, name_fold_table, name_prediction
+from ..samples import StainMaps
 from ..store import read_table, write_table
-from ..train import Experiment, load_network, read_bags, score_bags
-from ..types import PREDICTION_COLUMNS, Sample, Split, score_columns
+from ..tile import TileStore
+from ..train import Experiment, FrozenFeatures, load_network, read_bags, score_bags
+from ..types import PREDICTION_COLUMNS, InputSpec, Sample, Split, score_columns
 from .rules import settle_tables
 
 Tell = Callable[[str, int, int], None]
@@ -98,21 +103,40 @@ def _predict_part(
             if tuple(table["image"]) == tuple(s.image for s in samples) and bool(known.all(axis=None)):
                 return read_table(path)
     bags = np.array([experiment.store.position(s.image) for s in samples], dtype=np.int64)
-    network, views = load_network(experiment, split), experiment.recipe.predict.views
-    frozen = experiment.frozen.get(split.name) if experiment.recipe.train.finetune.epochs == 0 else None
-    if frozen is None:
-        logits = score_bags(
-            network, experiment.store, bags, spec=experiment.backbone.spec, fabric=experiment.fabric, views=views,
-            stains=experiment.stains.get(split.name),
-            progress=None if tell is None else partial(tell, f"{split.name} {part}"),
-        )  # fmt: skip
-    elif frozen.embeddings is None:
-        logits = read_bags(network.reader, frozen.features, bags, views=views)
-    else:
-        with torch.inference_mode():
-            logits = network.head(frozen.embeddings[:views, bags].to(experiment.fabric.device)).mean(dim=0).cpu()
+    recipe = experiment.recipe
+    logits = score_network(
+        load_network(experiment, split), experiment.store, bags, views=recipe.predict.views,
+        spec=experiment.backbone.spec, fabric=experiment.fabric, stains=experiment.stains.get(split.name),
+        frozen=experiment.frozen.get(split.name) if recipe.train.finetune.epochs == 0 else None,
+        tell=None if tell is None else partial(tell, f"{split.name} {part}"),
+    )  # fmt: skip
     head = [(s.image, s.case, split.fold, split.seed, s.label or "") for s in samples]
     table = pd.DataFrame(head, columns=list(PREDICTION_COLUMNS))
     table[columns] = logits.double().softmax(dim=1).numpy()
     write_table(path, table)
     return read_table(path)
+
+
+def score_network(
+    network: Network,
+    store: TileStore,
+    bags: NDArray[np.int64],
+    *,
+    views: int,
+    spec: InputSpec,
+    fabric: Fabric,
+    stains: StainMaps | None,
+    frozen: FrozenFeatures | None,
+    tell: Callable[[int, int], None] | None = None,
+) -> torch.Tensor:
+    """Return logits (n, C) of n bags of a store, the mean over ``views``.
+
+    ``frozen`` is what the backbone made of the store where it was not fine-tuned; else the tiles go through it here.
+    """
+    if frozen is not None and frozen.embeddings is None:
+        return read_bags(network.reader, frozen.features, bags, views=views)
+    if frozen is not None and frozen.embeddings is not None:
+        with torch.inference_mode():
+            logits: torch.Tensor = network.head(frozen.embeddings[:views, bags].to(fabric.device))
+        return logits.mean(dim=0).cpu()
+    return score_bags(network, store, bags, spec=spec, fabric=fabric, views=views, stains=stains, progress=tell)

@@ -97,6 +97,19 @@ FEATURES = "features.json"
 FEATURE_VALUES = "features.f32"
 POINTS = "embeddings"  # of whole images, for the audit
 
+# A model folder: what leaves a run.
+MODEL = "model"  # in the run folder
+MODEL_RECORD = "model.json"
+MODEL_CARD = "README.md"
+MODEL_WEIGHTS = "weights"
+MODEL_RECIPES = "recipes"
+
+# A folder of answers for new images.
+ANSWERS = "predictions.csv"
+ANSWERS_BY_CASE = "by_case.csv"
+ANSWERS_ABOUT = "predictions.json"  # of which model and folder
+ANSWERED = "answered.jsonl"  # one line for each image that is done, from which an interrupted command goes on
+
 AUDIT_SUFFIX = ".audit"  # folder of the audit of a data folder, beside the runs
 
 # A store of tiles in the cache.
@@ -123,6 +136,21 @@ def name_fold_table(part: str, split: str) -> str:
 def name_checkpoint(split: str) -> str:
     """Return the path of the weights of a fold and seed, such as ``fold0-seed0``."""
     return f"{CHECKPOINTS}/{split}.safetensors"
+
+
+def name_network(member: str, split: str) -> str:
+    """Return the path, in a model folder, of the weights of a member in one fold and seed."""
+    return f"{MODEL_WEIGHTS}/{member}/{split}.safetensors"
+
+
+def name_frozen(digest: str) -> str:
+    """Return the path, in a model folder, of a frozen backbone; members that share it share the file."""
+    return f"{MODEL_WEIGHTS}/backbone-{digest}.safetensors"
+
+
+def name_model_recipe(member: str) -> str:
+    """Return the path, in a model folder, of the resolved recipe of a member."""
+    return f"{MODEL_RECIPES}/{member}.yaml"
 
 
 def name_heatmap(image: str, suffix: str) -> str:

@@ -13,6 +13,7 @@ from .files import (
     read_json,
     read_table,
     reading,
+    replace_folder,
     write_arrays,
     write_atomic,
     write_json,
@@ -23,5 +24,5 @@ from .hashes import TICK_NS, hash_file, hash_files, hash_text, name_apart, read_
 __all__ = [
     "FOLDER_REFUSALS", "TICK_NS", "UNFIT", "UNKNOWN_REQUEST", "build_once", "find_table", "hash_code",
     "hash_file", "hash_files", "hash_text", "name_apart", "now_text", "passing_over", "read_arrays", "read_json",
-    "read_memo", "read_table", "reading", "write_arrays", "write_atomic", "write_json", "write_table",
+    "read_memo", "read_table", "reading", "replace_folder", "write_arrays", "write_atomic", "write_json", "write_table",
 ]  # fmt: skip

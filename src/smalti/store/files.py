@@ -94,6 +94,29 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
     return folder
 
 
+def replace_folder(folder: Path, build: Callable[[Path], None]) -> Path:
+    """Put ``build(temporary folder)`` in the place of a folder and all that it holds; whole, or not at all."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder.parent)
+    temporary, old = name_temporary(folder.parent), name_temporary(folder.parent)
+    try:
+        temporary.mkdir()
+        build(temporary)
+        if folder.exists():
+            folder.rename(old)
+        try:
+            temporary.rename(folder)
+        except OSError:
+            if old.exists():
+                old.rename(folder)
+            raise
+        _keep_renames(folder.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+    return folder
+
+
 def write_json(path: Path, content: Any) -> Path:
     """Write JSON atomically; keys keep their order."""
     return write_atomic(path, json.dumps(content, indent=1, ensure_ascii=False, default=str) + "\n")

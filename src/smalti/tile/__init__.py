@@ -1,12 +1,14 @@
 """Cut images into tiles: a grid, its mask coverage, the choice of tiles, their stain, and where they are kept."""
 
+from .cut import cut_bag
 from .extent import note_sizes, settle_field
 from .grid import make_grid, measure_coverage, select_tiles
+from .held import cut_array, hold_bag
 from .repair import read_sample
 from .shape import SHAPE_NAMES
-from .store import TileStore, build_store
+from .store import TileStore, build_store, is_large
 
 __all__ = [
-    "SHAPE_NAMES", "TileStore", "build_store", "make_grid", "measure_coverage", "note_sizes", "read_sample",
-    "select_tiles", "settle_field",
+    "SHAPE_NAMES", "TileStore", "build_store", "cut_array", "cut_bag", "hold_bag", "is_large", "make_grid",
+    "measure_coverage", "note_sizes", "read_sample", "select_tiles", "settle_field",
 ]  # fmt: skip

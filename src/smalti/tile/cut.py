@@ -121,7 +121,9 @@ class Cut:
 
 
 @contextmanager
-def open_cut(sample: Sample, tile: recipe.Tile, *, tile_px: int, hashes: Mapping[Path, str]) -> Iterator[Cut]:
+def open_cut(
+    sample: Sample, tile: recipe.Tile, *, tile_px: int, hashes: Mapping[Path, str] | None = None
+) -> Iterator[Cut]:
     """Open an image and its mask once, and find the squares that the recipe asks for.
 
     Raises:
@@ -129,25 +131,43 @@ def open_cut(sample: Sample, tile: recipe.Tile, *, tile_px: int, hashes: Mapping
         RecipeError: squares that are far larger than the image.
     """
     with images.hold_files(sample.files, expected=hashes), open_scene(sample) as scene:
-        sides_px = find_sides(sample, tile, tile_px=tile_px)
-        if tile.source == "tiles" and sides_px[-1] > max(MOST_SIDE_PX, *scene.size_px):
-            raise RecipeError(
-                f"tiles show squares of {sides_px[-1]} px, and {sample.image} has {scene.size_px[0]} x "
-                f"{scene.size_px[1]} px",
-                fix="lower tile.size_px, tile.mpp or tile.magnifications",
-            )
-        squares = _find_squares(scene, tile, sides_px)
-        blanks = tile.outside == "blank" or not is_filled(min(scene.size_px), int(squares[1].max()))
-        pale = find_pale(scene.view()) if blanks else (255, 255, 255)
-        # A mask of nothing is no guide; blanking all would leave no picture.
-        outside = tile.outside if scene.mask.pixels.any() else "keep"
-        mask, given = scene.mask, sample.mask_path is not None
-        outline = draw_outline(mask.pixels, mask.size_px)
-        shape = describe_mask(mask.pixels, mask.size_px, given=given)
-        yield Cut(scene, tile_px, *squares, outline, shape, outside, pale)
+        own_mpp = None if tile.mpp is None else images.read_mpp(sample.path)
+        given = sample.mask_path is not None
+        yield cut_scene(scene, tile, tile_px=tile_px, own_mpp=own_mpp, given=given, name=sample.image)
 
 
-def cut_bag(sample: Sample, tile: recipe.Tile, *, tile_px: int, hashes: Mapping[Path, str]) -> Bag:
+def cut_scene(scene: Scene, tile: recipe.Tile, *, tile_px: int, own_mpp: float | None, given: bool, name: str) -> Cut:
+    """Find the squares of an open image that the recipe asks for.
+
+    Args:
+        scene: the image, with what is wanted of it.
+        tile: the knobs.
+        tile_px: side of a stored tile.
+        own_mpp: microns per pixel that the image says itself.
+        given: whether the image came with a mask.
+        name: of the image, for messages.
+
+    Raises:
+        RecipeError: squares that are far larger than the image.
+    """
+    sides_px = scale_sides(tile, tile_px=tile_px, own_mpp=own_mpp)
+    if tile.source == "tiles" and sides_px[-1] > max(MOST_SIDE_PX, *scene.size_px):
+        raise RecipeError(
+            f"tiles show squares of {sides_px[-1]} px, and {name} has {scene.size_px[0]} x "
+            f"{scene.size_px[1]} px. Fix: lower tile.size_px, tile.mpp or tile.magnifications"
+        )
+    squares = _find_squares(scene, tile, sides_px)
+    blanks = tile.outside == "blank" or not is_filled(min(scene.size_px), int(squares[1].max()))
+    pale = find_pale(scene.view()) if blanks else (255, 255, 255)
+    # A mask of nothing is no guide; blanking all would leave no picture.
+    outside = tile.outside if scene.mask.pixels.any() else "keep"
+    mask = scene.mask
+    outline = draw_outline(mask.pixels, mask.size_px)
+    shape = describe_mask(mask.pixels, mask.size_px, given=given)
+    return Cut(scene, tile_px, *squares, outline, shape, outside, pale)
+
+
+def cut_bag(sample: Sample, tile: recipe.Tile, *, tile_px: int, hashes: Mapping[Path, str] | None = None) -> Bag:
     """Return all tiles of an image at once.
 
     Raises:
@@ -179,7 +199,12 @@ def find_sides(sample: Sample, tile: recipe.Tile, *, tile_px: int) -> tuple[int,
     Raises:
         DataError: the image cannot be read.
     """
-    own = None if tile.mpp is None else images.read_mpp(sample.path) or tile.image_mpp
+    return scale_sides(tile, tile_px=tile_px, own_mpp=None if tile.mpp is None else images.read_mpp(sample.path))
+
+
+def scale_sides(tile: recipe.Tile, *, tile_px: int, own_mpp: float | None) -> tuple[int, ...]:
+    """Return the same of an image that says ``own_mpp``; None where it says nothing."""
+    own = own_mpp or tile.image_mpp
     unit = 1.0 if tile.mpp is None or own is None else tile.mpp / own
     return tuple(max(1, round((tile.field_px or tile_px) * unit * factor)) for factor in tile.magnifications)
 

@@ -310,17 +310,14 @@ def _write_store(
     shapes = np.empty((len(samples), len(SHAPE_NAMES)), dtype=np.float32)
     names = (TILE_PIXELS, TILE_MASKS, TILE_RASTERS, STAINED_PIXELS)
     with ExitStack() as stack:
-        files = [stack.enter_context((folder / name).open("wb")) for name in names]
+        files = {name: stack.enter_context((folder / name).open("wb")) for name in names}
         for i, pieces in enumerate(_cut_ahead(samples, tile, tile_px=tile_px, hashes=hashes)):
             for bag in pieces:
-                bits = np.packbits(bag.masks.reshape(len(bag.masks), -1), axis=1)
-                speaking = np.concatenate([np.empty((0, CHANNELS), dtype=np.uint8), *bag.tissue])
-                small = [cv2.resize(255 * m, (RASTER_PX, RASTER_PX), interpolation=cv2.INTER_AREA) for m in bag.masks]
-                rasters = np.asarray(small, dtype=np.uint8)
-                for file, rows in zip(files, (bag.pixels, bits, rasters, speaking), strict=True):
-                    file.write(np.ascontiguousarray(rows).data)
+                packed = pack_bag(bag)
+                for name, file in files.items():
+                    file.write(np.ascontiguousarray(packed[name]).data)
                 counts[i + 1] += len(bag.pixels)
-                stained[i + 1] += len(speaking)
+                stained[i + 1] += len(packed[STAINED_PIXELS])
                 for name, column in columns.items():
                     column.append(getattr(bag, name))
                 outlines[i], shapes[i] = bag.outline, bag.shape
@@ -332,6 +329,28 @@ def _write_store(
     np.savez(folder / MASK_SHAPES, outlines=outlines, shapes=shapes)
     about = {"knobs": _name_knobs(tile, tile_px), "tile_px": tile_px, "images": [s.image for s in samples]}
     store.write_json(folder / TILE_STORE, about)
+
+
+def pack_bag(bag: Bag) -> dict[str, NDArray[np.uint8]]:
+    """Return what a store keeps of the pixels of a bag, by file: one row a tile, but of stained pixels (n, 3)."""
+    small = [cv2.resize(255 * m, (RASTER_PX, RASTER_PX), interpolation=cv2.INTER_AREA) for m in bag.masks]
+    return {
+        TILE_PIXELS: bag.pixels,
+        TILE_MASKS: np.packbits(bag.masks.reshape(len(bag.masks), -1), axis=1),
+        TILE_RASTERS: np.asarray(small, dtype=np.uint8),
+        STAINED_PIXELS: np.concatenate([np.empty((0, CHANNELS), dtype=np.uint8), *bag.tissue]),
+    }
+
+
+def is_large(sample: Sample, tile: recipe.Tile, *, tile_px: int) -> bool:
+    """Return whether an image, or its bag, is too large to be held in memory as a whole.
+
+    Raises:
+        DataError: the image cannot be read.
+    """
+    if math.prod(images.read_size(sample.path)) > images.WHOLE_PX:
+        return True
+    return bound_bag(sample, tile, tile_px=tile_px) * tile_px * tile_px * CHANNELS > PIECE_BYTES
 
 
 def _cut_ahead(
@@ -351,8 +370,7 @@ def _cut_ahead(
     with ThreadPoolExecutor(WORKERS) as pool:
         try:
             for sample in samples:
-                large = math.prod(images.read_size(sample.path)) > images.WHOLE_PX
-                if large or bound_bag(sample, tile, tile_px=tile_px) > piece_tiles:
+                if is_large(sample, tile, tile_px=tile_px):
                     pending.append(cut_pieces(sample, tile, tile_px=tile_px, piece_tiles=piece_tiles, hashes=hashes))
                 else:
                     pending.append(pool.submit(cut_bag, sample, tile, tile_px=tile_px, hashes=hashes))

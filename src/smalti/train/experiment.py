@@ -13,16 +13,7 @@ from lightning.fabric import Fabric
 from numpy.typing import NDArray
 
 from ..errors import PartError, RecipeError
-from ..models import (
-    FUSIONS,
-    NORMS,
-    POOLERS,
-    TILE_WIDTH,
-    Backbone,
-    Pooler,
-    build_described,
-    is_described,
-)
+from ..models import FUSIONS, NORMS, POOLERS, Backbone, build_described, is_described
 from ..recipe import STEPS, Recipe, Settled
 from ..records import RunFolder
 from ..registry import read_options
@@ -75,12 +66,6 @@ class Experiment:
     stains: Mapping[str, StainMaps] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
     given: tuple[Sample, ...] = ()
-
-    def build_pooler(self) -> Pooler:
-        """Return a fresh pooler of the recipe."""
-        model = self.recipe.model
-        features = self.backbone.features + (TILE_WIDTH if model.fusion is not None else 0)
-        return POOLERS.build(model.pooler, features, len(self.cohort.classes), **read_options(model.pooler_options))
 
     def compare_images(self) -> torch.Tensor | None:
         """Return frozen embeddings of the labelled images to compare them by, (n, D); None without a phase

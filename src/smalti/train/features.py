@@ -83,6 +83,32 @@ class Features:
         return out
 
 
+@dataclass(frozen=True, slots=True)
+class HeldFeatures(Features):
+    """Embeddings of the tiles of one image in memory.
+
+    Attributes:
+        values: of each view, (N, D) float32.
+    """
+
+    values: tuple[NDArray[np.float32], ...]
+
+    @property
+    def views(self) -> int:
+        """Return the number of views."""
+        return len(self.values)
+
+    def read_bag(self, bag: int, *, view: int = 0) -> NDArray[np.float32]:
+        """Return embeddings (N, D) of the image."""
+        return self.values[view]
+
+    def read_rows(
+        self, bag: int, rows: NDArray[np.int64], *, view: int = 0, out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """Return embeddings (n, D) of some of its tiles, in ``out`` where that is given."""
+        return np.take(self.values[view], rows, axis=0, out=out, mode="clip")
+
+
 def compute_features(
     backbone: Backbone,
     store: TileStore,
@@ -108,7 +134,7 @@ def compute_features(
     def build(folder: Path, view: int) -> None:
         module = fabric.setup_module(backbone.module).eval()
         with (folder / FEATURE_VALUES).open("wb") as file:
-            for done, values in _embed_view(module, backbone, store, view=view, stains=stains, device=fabric.device):
+            for done, values in embed_view(module, backbone, store, view=view, stains=stains, device=fabric.device):
                 values.tofile(file)
                 if progress is not None:
                     progress(view * tiles + done, views * tiles)
@@ -140,7 +166,7 @@ def time_pass(backbone: Backbone, tile_px: int, train: recipe.Train, *, tiles: i
     return (time.perf_counter() - started) / tiles
 
 
-def _embed_view(
+def embed_view(
     module: torch.nn.Module,
     backbone: Backbone,
     store: TileStore,
@@ -149,7 +175,10 @@ def _embed_view(
     stains: StainMaps | None,
     device: torch.device,
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Yield tiles done so far and the embeddings (n, D) of the next chunk, in the order of the store."""
+    """Yield tiles done so far and the embeddings (n, D) of the next chunk, in the order of the store.
+
+    ``module`` is the backbone in eval mode, set up by Fabric.
+    """
     total = int(store.starts[-1])
     starts = range(0, total, CHUNK_TILES)
 

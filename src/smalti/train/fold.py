@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -14,10 +13,9 @@ from numpy.typing import NDArray
 
 from .. import recipe
 from ..errors import RecipeError
-from ..models import FUSIONS, MASK_WIDTH, NORMS, TILE_WIDTH, Head, MaskBranch, Network, add_mask_channel, fit_scale
+from ..models import NORMS, Head, Network, assemble_network, fit_scale, open_backbone
 from ..recipe import STEPS
 from ..samples import Augmentation, BagBatches, find_chances
-from ..tile import SHAPE_NAMES
 from ..types import Split
 from .devices import make_fabric, one_thread
 from .experiment import Experiment, FrozenFeatures
@@ -61,24 +59,9 @@ class PassResult:
 def build_network(experiment: Experiment, *, seed: int) -> Network:
     """Build the network before training; the backbone is shared, pooler and head are drawn from ``seed``."""
     torch.manual_seed(seed)
-    model = experiment.recipe.model
-    pooler = experiment.build_pooler()
-    features, branch = pooler.features, None
-    if model.fusion is not None:
-        width = experiment.backbone.features
-        fusion = FUSIONS.build(model.fusion, pooler.features, MASK_WIDTH, width + TILE_WIDTH)
-        branch = MaskBranch(width, len(SHAPE_NAMES), fusion, dropout=model.dropout)
-        features = fusion.features
-    head = Head(features, len(experiment.cohort.classes), dropout=model.dropout, by_class=pooler.by_class)
-    network = Network(experiment.backbone, pooler, head, branch=branch, weighs=model.coverage_weights)
+    classes = len(experiment.cohort.classes)
+    network = assemble_network(experiment.recipe.model, experiment.backbone, classes=classes)
     return network.to(experiment.fabric.device)
-
-
-def open_backbone(experiment: Experiment, network: Network) -> None:
-    """Give a network a backbone of its own that may learn, with the mask as a channel if the recipe says so."""
-    network.backbone = copy.deepcopy(network.backbone)
-    if experiment.recipe.model.mask_channel:
-        add_mask_channel(network.backbone, name=experiment.backbone.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +113,7 @@ class Fold:
             if name == "transfer":
                 task = self._prepare_transfer(network)
             else:
-                open_backbone(experiment, network)
+                open_backbone(network, experiment.recipe.model)
                 chosen = before.augmentation if before is not None else None
                 chosen = chosen or explore_augmentation(experiment, split, network, tell=self.tell)
                 result = replace(result, augmentation=chosen)

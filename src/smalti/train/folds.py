@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..models import Network
+from ..models import OF_BACKBONE, Network, fill_network
 from ..records import Dynamics, join_dynamics, log_event
 from ..records.layout import (
     DIVERGED,
@@ -24,7 +24,7 @@ from ..store import write_table
 from ..types import HISTORY_COLUMNS, PREDICTION_COLUMNS, Split, score_columns
 from .checkpoints import read_checkpoint, write_checkpoint
 from .experiment import Experiment
-from .fold import PHASES, Fold, build_network, open_backbone
+from .fold import PHASES, Fold, build_network
 from .policies.exploring import Tell
 
 
@@ -79,7 +79,7 @@ def train_split(experiment: Experiment, split: Split, *, tell: Tell | None = Non
     first, final = passes[0], passes[-1]
     weights = (first if final.diverged else final).network.state_dict()
     if experiment.recipe.train.finetune.epochs == 0:
-        weights = {name: value for name, value in weights.items() if not name.startswith("backbone.")}
+        weights = {name: value for name, value in weights.items() if not name.startswith(OF_BACKBONE)}
     if first.watched:
         # Epochs count on from phase to phase.
         logits = [values for phase in PHASES for values in first.watched.get(phase, ())]
@@ -114,11 +114,5 @@ def train_split(experiment: Experiment, split: Split, *, tell: Tell | None = Non
 
 def load_network(experiment: Experiment, split: Split) -> Network:
     """Load the trained network of one fold, in eval mode."""
-    network = build_network(experiment, seed=0)
     weights = read_checkpoint(experiment.run.path / name_checkpoint(split.name))["weights"]
-    if any(name.startswith("backbone.") for name in weights):
-        open_backbone(experiment, network)
-        network.load_state_dict(weights)
-    else:
-        network.reader.load_state_dict(weights)
-    return network.eval()
+    return fill_network(build_network(experiment, seed=0), experiment.recipe.model, weights)

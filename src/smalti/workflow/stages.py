@@ -19,6 +19,7 @@ from ..records.layout import AS_GIVEN, DECISIONS, ENVIRONMENT
 from ..store import read_table
 from ..types import SCORE_PREFIX
 from .decisions.influence import tell_trust
+from .handing import hand_on
 from .networks import predict, train_networks
 from .place import check_name, locate_run
 from .portfolio.blending import combine_runs
@@ -106,13 +107,21 @@ def _open_project(data: str | Path, runs: str | Path, decisions: str | Path | No
 
 
 def run_on(
-    project: Project, ground: Ground, recipe: Recipe, *, name: str | None = None, started: float | None = None
+    project: Project,
+    ground: Ground,
+    recipe: Recipe,
+    *,
+    name: str | None = None,
+    started: float | None = None,
+    model: bool = True,
 ) -> Result:
     """Go the way from an inspected data folder to the report; networks of its own, members, or other runs.
 
     ``started`` is when the run began to read, of `time.monotonic`; what a portfolio has of time counts from there.
+    With ``model`` the run folder ends with a model that can be handed on.
     """
     started = time.monotonic() if started is None else started
+    experiment: Experiment | None = None
     if recipe.ensemble.members:
         run_folder = combine_runs(project, ground, recipe, name=name)
     elif recipe.portfolio.members is not None:
@@ -122,6 +131,8 @@ def run_on(
         predict(experiment, listener=project.listener)
         run_folder = experiment.run
     result = evaluate_run(run_folder.path)
+    if model:
+        hand_on(run_folder, experiment, runs=project.runs, listener=project.listener)
     report_run(run_folder.path)
     return result
 

@@ -96,6 +96,16 @@ def keeps_single(pooler: Pooler, *, features: int) -> bool:
     return pooled.shape == tiles[:, 0].shape and bool(torch.allclose(pooled, tiles[:, 0], atol=1e-5))
 
 
+def looks_at_places(pooler: Pooler, *, features: int) -> bool:
+    """Tell whether a pooler gives another embedding where it is told where the tiles lie.
+
+    ``features`` is the D of the tiles that it was built for.
+    """
+    tiles = torch.linspace(-1.0, 1.0, 3 * features).reshape(1, 3, features)
+    places = torch.tensor([[[0.0, 0.0], [0.0, 5.0], [7.0, 1.0]]])
+    return not torch.equal(pooler(tiles).embedding, pooler(tiles, positions=places).embedding)
+
+
 def fill_mask(features: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     """Return the mask, all true where there is none."""
     return torch.ones(features.shape[:2], dtype=torch.bool, device=features.device) if mask is None else mask

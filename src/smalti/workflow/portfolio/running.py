@@ -35,6 +35,7 @@ from ...records.layout import EMBEDDINGS, INNER, MEMBER_RUNS, OUT_OF_FOLD, SEALE
 from ...store import hash_text
 from ...types import Cohort
 from ..decisions.influence import tell_trust
+from ..handing import hand_on
 from ..networks import predict, train_networks
 from ..prepare.adoption import take_file
 from ..prepare.ground import Ground
@@ -144,6 +145,7 @@ def _run_member(
             name = folder.relative_to(project.runs).as_posix()
             experiment = train_networks(replace(project, listener=quiet), ground, member.recipe, name=name)
             predict(experiment, listener=quiet)
+            hand_on(experiment.run, experiment, runs=project.runs, listener=quiet)
     except (DivergenceError, PartError, RecipeError, WeightsError) as error:  # of this member alone
         listener.say(f"{member.name} failed and is left out: {error}")
         return row.model_copy(update={"status": "failed", "reason": str(error)})

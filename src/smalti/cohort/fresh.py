@@ -1,0 +1,109 @@
+"""Images that a model is to answer for: a data folder of any layout, or any folder of images, labels or none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..errors import DataError
+from ..types import Sample
+from .depths import settle_depths
+from .folder import Folder
+from .inspection import GUESS_ALL, recognise
+from .layouts.listing import add_cases
+from .masks.meaning import Settling, wish_masks
+from .masks.values import Seen
+from .result import Candidate, Columns, LayoutResult
+from .unused import tell_unused
+from .validation import Progress, account_masks, check_files
+
+PLAIN, CLASSES = "images", "class-folders"
+
+
+@dataclass(frozen=True, slots=True)
+class FreshImages:
+    """The images of a folder.
+
+    Attributes:
+        root: the folder.
+        samples: with their labels where the folder has some; any folders may look like those of classes.
+        wrong: image -> why it cannot be answered; also of images that the folder names and does not hold.
+        notes: what was guessed or converted, for people.
+    """
+
+    root: Path
+    samples: tuple[Sample, ...]
+    wrong: dict[str, str]
+    notes: tuple[str, ...]
+
+
+def list_fresh(root: Path | str, *, columns: Columns = GUESS_ALL, progress: Progress | None = None) -> FreshImages:
+    """List the images of a folder that is read as a data folder where it is one; nothing in it is changed.
+
+    Without a table and without classes all images are taken, whatever the folders that they are in. Images are decoded
+    only where there are masks, whose values are to be understood; what is wrong with the others is told when they are
+    read.
+
+    Args:
+        root: the folder.
+        columns: names in its table, and how its masks and values are read.
+        progress: told (images checked, images in all), where they are checked.
+
+    Raises:
+        DataError: there is no folder or no image in it, or a question has to be answered first.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise DataError(f"no folder at {root}", fix="give the folder that holds the new images")
+    folder = Folder.walk(root)
+    result = recognise(root, folder, columns)
+    named = columns.table is not None or columns.levels is not None  # what is named is to be found
+    if not named and (not result.candidates or result.layout == CLASSES):
+        result = _add_plain(folder, result, columns)
+    if not result.candidates:
+        raise DataError(
+            f"{root} holds no image that could be read", result.problems, fix="PNG, JPEG, TIFF and slides are read"
+        )
+    account_masks(folder, result)
+    tell_unused(folder, result)
+    candidates = wish_masks(result.candidates, columns)
+    if any(candidate.sample.mask_path is not None for candidate in candidates):
+        candidates = _understand(candidates, root, result, columns=columns, progress=progress)
+    elif isinstance(columns.bits, int):
+        candidates = [replace(d, sample=replace(d.sample, bits=columns.bits)) for d in candidates]
+    severe = [problem for problem in (*folder.problems, *result.problems) if not problem.warning]
+    if asked := [problem for problem in severe if not problem.images]:
+        raise DataError(f"{root} cannot be used as it is: {len(asked)} problem(s)", asked)
+    wrong = {image: f"{problem.file} {problem.message}" for problem in severe for image in problem.images}
+    return FreshImages(root, tuple(d.sample for d in candidates), wrong, tuple(dict.fromkeys(result.notes)))
+
+
+def _add_plain(folder: Folder, found: LayoutResult, columns: Columns) -> LayoutResult:
+    """Return all images of a folder: those of its classes, and each other one as its own case."""
+    result = found if found.candidates else LayoutResult(PLAIN)
+    result.problems = []  # they are about labels, which no answer needs
+    known = {candidate.sample.image for candidate in result.candidates}
+    for name in folder.list_images():
+        if name not in known and name not in folder.pairs.names:
+            sample = folder.give_mask(Sample(name, folder.files[name], None, None, name, name))
+            result.add(Candidate(sample, name))
+    order = {name: number for number, name in enumerate(folder.files)}
+    result.candidates.sort(key=lambda candidate: order[candidate.sample.image])
+    if not found.candidates:
+        add_cases(folder, columns, result)
+    return result
+
+
+def _understand(
+    candidates: list[Candidate], root: Path, result: LayoutResult, *, columns: Columns, progress: Progress | None
+) -> list[Candidate]:
+    """Decode images and masks; return the candidates with bits and masks as they are to be read."""
+    largest: dict[Path, int] = {}
+    seen: dict[str, Seen] = {}
+    result.problems += check_files(candidates, root, largest=largest, seen=seen, progress=progress)
+    candidates = settle_depths(candidates, largest, columns=columns, result=result)
+    masks = Settling(candidates, seen, columns, root)
+    masks.settle()
+    result.problems += masks.problems
+    result.notes += masks.notes
+    return masks.candidates

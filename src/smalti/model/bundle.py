@@ -1,0 +1,304 @@
+"""The model folder: written from what a run has trained, read back with every file checked.
+
+``model.json`` says what is where. Weights are safetensors, each recipe is a YAML file, and nothing is a pickle. A
+frozen backbone is kept once, however many folds and members share it. The folder needs neither the run, nor the data,
+nor a hub.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+
+from .. import images
+from ..errors import RunError
+from ..models import Backbone, describe_architecture
+from ..recipe import Recipe, load_recipe
+from ..records import (
+    BackboneRecord,
+    CohortRecord,
+    Ensemble,
+    Environment,
+    FoldBlend,
+    ModelMember,
+    ModelRecord,
+    NetworkRecord,
+    Rules,
+    RunFolder,
+    Scores,
+)
+from ..records.layout import (
+    MODEL,
+    MODEL_CARD,
+    MODEL_RECORD,
+    name_checkpoint,
+    name_frozen,
+    name_model_recipe,
+    name_network,
+)
+from ..store import replace_folder, write_atomic
+from ..train import Experiment, read_checkpoint
+
+State = Mapping[str, torch.Tensor]
+STACKED = "stack_"  # how the names begin of ensembles that are learned anew from the inner tables, and not kept
+CHUNK_BYTES = 1 << 20
+
+
+def find_obstacle(recipe: Recipe) -> str:
+    """Return why what a recipe makes cannot be handed on, in words; empty where it can."""
+    combines = recipe.ensemble.members or recipe.portfolio.members is not None
+    if combines and recipe.ensemble.method.startswith(STACKED):
+        return (
+            f"ensemble.method={recipe.ensemble.method} keeps no coefficients. Fix: weighed, greedy or average, which "
+            "are shares"
+        )
+    if recipe.tile.other_masks:
+        return "tile.other_masks gives each image the mask of another case, which a new image does not have"
+    return ""
+
+
+def write_networks(experiment: Experiment) -> Path:
+    """Write the model folder of a run with networks of its own; return it.
+
+    Scores are in it where the run has been scored.
+
+    Raises:
+        RunError: what the recipe makes cannot be handed on.
+    """
+    run, recipe, cohort = experiment.run, experiment.recipe, experiment.cohort
+    bits = {s.bits for s in cohort.labelled if s.bits is not None}
+    scales = sorted(m for s in cohort.labelled if (m := images.read_mpp(s.path)) is not None)
+    mpp = (scales[0], scales[len(scales) // 2], scales[-1]) if scales else None
+
+    def build(folder: Path) -> ModelRecord:
+        name = run.path.name
+        networks = []
+        for split in experiment.splits:
+            weights = read_checkpoint(run.path / name_checkpoint(split.name))["weights"]
+            path = _write_weights(folder / name_network(name, split.name), weights)
+            stain = experiment.stains[split.name].reference
+            networks.append(
+                NetworkRecord(
+                    seed=split.seed, fold=split.fold, weights=path.relative_to(folder).as_posix(),
+                    reference=None if stain is None else tuple(tuple(row) for row in stain.tolist()),
+                )
+            )  # fmt: skip
+        frozen = recipe.train.finetune.epochs == 0
+        member = ModelMember(
+            name=name, recipe=_write_recipe(folder, name, run), tile_px=experiment.store.tile_px,
+            backbone=_write_backbone(folder, experiment.backbone, frozen=frozen, beside=run.path.parent),
+            networks=tuple(networks), members=(), blends=(), rules=Rules.read(run.path).rules,
+        )  # fmt: skip
+        return _describe(run, (member,), bits=max(bits) if len(bits) == 1 else None, mpp=mpp)
+
+    return _write(run, recipe, build)
+
+
+def write_combination(run: RunFolder, members: Sequence[Path]) -> Path:
+    """Write the model folder of a run that combines others, from the model folders of these runs; return it.
+
+    Raises:
+        RunError: what the recipe makes cannot be handed on, or a member has no model.
+    """
+
+    def build(folder: Path) -> ModelRecord:
+        name = run.path.name
+        read = {member: read_model(member / MODEL) for member in members}
+        listed = [m for member, record in read.items() for m in _adopt(member / MODEL, record, folder, below=name)]
+        names = {member.name: f"{name}/{member.name}" for member in members}
+        combined = ModelMember(
+            name=name, recipe=_write_recipe(folder, name, run), tile_px=None, backbone=None, networks=(),
+            members=tuple(names.values()), rules=Rules.read(run.path).rules,
+            blends=tuple(_rename_shares(blend, names) for blend in Ensemble.read(run.path).folds),
+        )  # fmt: skip
+        first = next(iter(read.values()))
+        record = _describe(run, (*listed, combined), bits=first.bits, mpp=first.mpp)
+        return record.model_copy(update={"device": first.device})
+
+    return _write(run, run.read_recipe(), build)
+
+
+def find_model(path: Path) -> Path:
+    """Return the model folder that a path means: itself, or that of the run which it is.
+
+    Raises:
+        RunError: it has none, with the reason.
+    """
+    if (path / MODEL_RECORD).is_file():
+        return path
+    if (path / MODEL).is_dir():
+        return path / MODEL
+    run = RunFolder(path)
+    why = find_obstacle(run.read_recipe()) if run.recipe_path.is_file() else "it is neither a run folder nor a model"
+    fix = "" if why else "run the same command again ('smalti run'), which writes it"
+    raise RunError(f"{path} has no model to hand on{why and ': '}{why}", fix=fix)
+
+
+def read_model(folder: Path) -> ModelRecord:
+    """Read ``model.json`` and check every file that it names.
+
+    Raises:
+        RunError: there is no model, it is of another version, or a file is missing or not the one that was written.
+    """
+    if not (folder / MODEL_RECORD).is_file():
+        raise RunError(f"no model in {folder}: {MODEL_RECORD} is missing", fix="give a model folder, such as RUN/model")
+    record = ModelRecord.read(folder)
+    for name, wanted in record.files.items():
+        path = folder / name
+        if not path.is_file():
+            raise RunError(f"{path} is missing, which {MODEL_RECORD} names", fix=ModelRecord.FIX)
+        if _hash_sha256(path) != wanted:
+            raise RunError(f"{path} is not the file that {MODEL_RECORD} was written for", fix=ModelRecord.FIX)
+    return record
+
+
+def read_weights(path: Path) -> State:
+    """Read the tensors of a weights file.
+
+    Raises:
+        RunError: it is damaged.
+    """
+    try:
+        state: State = safetensors.torch.load_file(path)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise RunError(f"{path} cannot be read: {error}", fix=ModelRecord.FIX) from error
+    return state
+
+
+def read_recipes(folder: Path, record: ModelRecord) -> dict[str, Recipe]:
+    """Read the resolved recipe of each member by its name.
+
+    Raises:
+        RecipeError: one does not fit this version.
+    """
+    return {member.name: load_recipe(folder / member.recipe) for member in record.members}
+
+
+def export_model(run: Path, to: Path) -> Path:
+    """Copy the model of a run to another folder, whole or not at all; return it.
+
+    Raises:
+        RunError: the run has no model, with the reason; or the folder holds something already.
+    """
+    source = find_model(run)
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise RunError(f"{to} is there already, and holds something", fix="--to with a folder that is not there yet")
+    record = read_model(source)
+
+    def build(folder: Path) -> None:
+        extra = [MODEL_CARD] if (source / MODEL_CARD).is_file() else []
+        for name in (*record.files, *extra, MODEL_RECORD):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source / name, folder / name)
+
+    replace_folder(to, build)
+    return to
+
+
+def _write(run: RunFolder, recipe: Recipe, build: Callable[[Path], ModelRecord]) -> Path:
+    """Write the files, then their hashes, in the place of an earlier model."""
+    if why := find_obstacle(recipe):
+        raise RunError(f"{run.path} makes no model that could be handed on: {why}")
+
+    def fill(folder: Path) -> None:
+        record = build(folder)
+        names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+        record.model_copy(update={"files": {name: _hash_sha256(folder / name) for name in names}}).write(folder)
+
+    return replace_folder(run.path / MODEL, fill)
+
+
+def _describe(
+    run: RunFolder, members: tuple[ModelMember, ...], *, bits: int | None, mpp: tuple[float, float, float] | None
+) -> ModelRecord:
+    cohort, environment = CohortRecord.read(run.path), Environment.read(run.path)
+    device = {key: environment.device[key] for key in ("accelerator", "precision") if key in environment.device}
+    return ModelRecord(
+        name=run.path.name, classes=cohort.classes, unit=cohort.scoring.unit, members=members, bits=bits, mpp=mpp,
+        population="out-of-fold", scores=Scores.find(run.path), device=device, libraries=environment.libraries,
+        files={},
+    )  # fmt: skip
+
+
+def _adopt(source: Path, record: ModelRecord, folder: Path, *, below: str) -> list[ModelMember]:
+    """Take the members of another model, with their files, under names that are paths below ``below``."""
+    names = {member.name: f"{below}/{member.name}" for member in record.members}
+    adopted = []
+    for member in record.members:
+        name = names[member.name]
+        files = {member.recipe: name_model_recipe(name)}
+        if member.backbone is not None and member.backbone.weights:
+            files[member.backbone.weights] = member.backbone.weights  # it is named by its content
+        networks = []
+        for network in member.networks:
+            files[network.weights] = name_network(name, f"fold{network.fold}-seed{network.seed}")
+            networks.append(network.model_copy(update={"weights": files[network.weights]}))
+        for old, new in files.items():
+            _link(source / old, folder / new)
+        update = {
+            "name": name, "recipe": files[member.recipe], "networks": tuple(networks),
+            "members": tuple(names[inner] for inner in member.members),
+            "blends": tuple(_rename_shares(blend, names) for blend in member.blends),
+        }  # fmt: skip
+        adopted.append(member.model_copy(update=update))
+    return adopted
+
+
+def _rename_shares(blend: FoldBlend, names: Mapping[str, str]) -> FoldBlend:
+    shares = None if blend.weights is None else {names[name]: share for name, share in blend.weights.items()}
+    return blend.model_copy(update={"weights": shares})
+
+
+def _write_weights(path: Path, state: State) -> Path:
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    return write_atomic(path, safetensors.torch.save(plain))
+
+
+def _write_recipe(folder: Path, name: str, run: RunFolder) -> str:
+    path = folder / name_model_recipe(name)
+    return write_atomic(path, run.recipe_path.read_bytes()).relative_to(folder).as_posix()
+
+
+def _write_backbone(folder: Path, backbone: Backbone, *, frozen: bool, beside: Path) -> BackboneRecord:
+    """Write the weights of a frozen backbone, or link them where a run ``beside`` has the same in its model."""
+    architecture, options = describe_architecture(backbone)
+    state, name = backbone.module.state_dict(), ""
+    if frozen and state:
+        content = safetensors.torch.save({key: tensor.detach().cpu().contiguous() for key, tensor in state.items()})
+        digest = hashlib.sha256(content).hexdigest()
+        name = name_frozen(digest[:12])
+        twins = (path for path in sorted(beside.glob(f"*/{MODEL}/{name}")) if _hash_sha256(path) == digest)
+        if (twin := next(twins, None)) is not None:
+            _link(twin, folder / name)
+        else:
+            write_atomic(folder / name, content)
+    return BackboneRecord(
+        name=backbone.name, architecture=architecture, options=options, features=backbone.features, spec=backbone.spec,
+        weights=name,
+    )  # fmt: skip
+
+
+def _link(source: Path, target: Path) -> None:
+    """Link a file, which takes no room; copy it where the file system has no links."""
+    if target.exists():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _hash_sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(CHUNK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()

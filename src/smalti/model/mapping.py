@@ -1,0 +1,70 @@
+"""Where the evidence of an answer lies: what each tile would say if it were the whole image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..explain import choose_scale, find_boxes, stitch_tiles
+from ..samples import StainMaps
+from ..train import embed_view
+from .loaded import LoadedMember, Look, find_stains
+
+Heat = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class TileMap:
+    """Scores of a class, tile by tile, laid over the image.
+
+    Attributes:
+        heat: (H * scale, W * scale) from 0 to 1; NaN where no network looked.
+        scale: map pixels per image pixel.
+        networks: how many networks are in it; those that read the mask say nothing of a tile alone.
+    """
+
+    heat: Heat
+    scale: float
+    networks: int
+
+
+def map_scores(
+    members: tuple[LoadedMember, ...], look: Look, *, label: int, size_px: tuple[int, int]
+) -> TileMap | None:
+    """Return the map of class ``label``, the mean over networks; None where no network sees more than one tile.
+
+    Args:
+        members: of the model.
+        look: the image, cut.
+        size_px: (H, W) of the image.
+    """
+    scale = choose_scale(size_px)
+    heats = []
+    for loaded in members:
+        store = None if loaded.backbone is None else look.stores[loaded.tiling]
+        if loaded.backbone is None or store is None or len(store) < 2:
+            continue
+        for row in loaded.member.networks:
+            network = loaded.network_of[row.seed, row.fold]
+            if network.weighs or network.branch is not None or network.takes_mask:
+                continue
+            stains: StainMaps = find_stains(loaded, row, store)
+            module = network.backbone if loaded.recipe.train.finetune.epochs else loaded.module
+            assert module is not None  # a member with networks has a backbone
+            parts = embed_view(module, loaded.backbone, store, view=0, stains=stains, device=loaded.fabric.device)
+            tiles = torch.from_numpy(np.concatenate([part for _, part in parts])).to(loaded.fabric.device)
+            with torch.inference_mode():
+                logits, _ = network.reader(tiles[:, None])  # each tile is a bag of its own
+            scores = logits.double().softmax(dim=1)[:, label].float().cpu().numpy()
+            heats.append(stitch_tiles(scores, find_boxes(store, 0), size_px=size_px, scale=scale))
+    if not heats:
+        return None
+    stacked = np.stack(heats)
+    seen = ~np.isnan(stacked)
+    counts = seen.sum(axis=0)
+    total = np.where(seen, stacked, 0).sum(axis=0)
+    heat = np.divide(total, counts, out=np.full(total.shape, np.nan, dtype=np.float32), where=counts > 0)
+    return TileMap(heat.astype(np.float32), scale, len(heats))

@@ -1,0 +1,248 @@
+"""New images through a model, one after the other: memory does not grow with their number.
+
+Each image is cut as in training, by the same functions. An image is scored by itself, so that neither the order of
+the images nor what else is asked changes its answer.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from .. import images, recipe
+from ..errors import DataError, RecipeError
+from ..records import ModelRecord
+from ..samples import iterate_ahead
+from ..tile import TileStore, build_store, cut_array, cut_bag, hold_bag, is_large
+from ..types import Cohort, Sample, score_columns
+from .bundle import find_model, read_model
+from .loaded import LoadedMember, Look, load_members, score_image
+from .mapping import TileMap, map_scores
+
+Array = NDArray[np.uint8]
+# Versions that change what pixels and networks become.
+CONCERNED = ("smalti", "torch", "timm", "numpy", "opencv-python-headless", "Pillow")
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A picture that is in memory: (H, W, 3) RGB of 8 bits, with a mask (H, W) or None."""
+
+    image: str
+    case: str
+    pixels: Array
+    mask: NDArray[np.generic] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a model says about one image.
+
+    Attributes:
+        scores: (C,) of the classes; None where the image could not be read.
+        agreement: share of the networks that name the class with the largest score; None without scores.
+        refused: why there is no answer; empty where there is one.
+    """
+
+    image: str
+    case: str
+    scores: tuple[float, ...] | None = None
+    agreement: float | None = None
+    refused: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """An image whose tiles are there, by tiling; or why they are not."""
+
+    image: str
+    case: str
+    stores: Mapping[str, TileStore]
+    refused: str = ""
+
+
+class Model:
+    """A model folder, loaded.
+
+    Attributes:
+        folder: where it lies.
+        record: what it holds.
+        members: its networks.
+        notes: libraries that have another version than where the model was made.
+    """
+
+    def __init__(self, folder: Path, record: ModelRecord, members: tuple[LoadedMember, ...]) -> None:
+        self.folder, self.record, self.members = folder, record, members
+        self.notes = _compare_versions(record.libraries)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Return the classes in the order of the scores."""
+        return self.record.classes
+
+    def predict(
+        self,
+        pictures: Sequence[str | Path | Array],
+        masks: Sequence[str | Path | NDArray[np.generic] | None] | None = None,
+        cases: Sequence[str] | None = None,
+        *,
+        mpp: float | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> pd.DataFrame:
+        """Answer for some images.
+
+        Args:
+            pictures: files, or arrays (H, W, 3) of RGB, uint8.
+            masks: of each, a file or an array (H, W) that is not 0 where the disease is; None takes tissue.
+            cases: of each (the patient); None: each image is its own.
+            mpp: microns per pixel of pictures that do not say their own.
+            progress: hears how many are done, and how many there are.
+
+        Returns:
+            One row a picture: image, case, predicted, score_<class>..., agreement (share of the networks that name
+            that class), refused (why there is no answer; empty where there is one).
+        """
+        items = [self._take(i, pictures, masks, cases) for i in range(len(pictures))]
+        rows = []
+        for answer in self.stream(items, mpp=mpp):
+            rows.append(answer)
+            if progress is not None:
+                progress(len(rows), len(items))
+        return tabulate_answers(rows, self.classes)
+
+    def stream(self, items: Iterable[Sample | Drawn], *, mpp: float | None = None) -> Iterator[Answer]:
+        """Yield the answer for each image in their order; the next one is cut while one is scored."""
+        with tempfile.TemporaryDirectory(prefix="smalti-") as room:
+            cut = (self._cut(item, Path(room, str(i)), mpp=mpp) for i, item in enumerate(items))
+            for i, found in enumerate(iterate_ahead(cut, depth=1)):
+                yield self._answer(found)
+                shutil.rmtree(Path(room, str(i)), ignore_errors=True)  # the tiles of a large image
+
+    def map_answer(self, item: Sample | Drawn, *, mpp: float | None = None) -> tuple[Answer, TileMap | None]:
+        """Answer for one image, with the map of the class that is named.
+
+        Returns:
+            The answer; and the map, None where the image is refused or no network sees more than one tile of it.
+        """
+        with tempfile.TemporaryDirectory(prefix="smalti-") as room:
+            found = self._cut(item, Path(room), mpp=mpp)
+            answer = self._answer(found)
+            if answer.refused or answer.scores is None:
+                return answer, None
+            size_px = item.pixels.shape[:2] if isinstance(item, Drawn) else images.read_size(item.path)
+            label = int(np.argmax(answer.scores))
+            return answer, map_scores(self.members, Look(found.stores), label=label, size_px=size_px)
+
+    def _take(
+        self,
+        i: int,
+        pictures: Sequence[str | Path | Array],
+        masks: Sequence[str | Path | NDArray[np.generic] | None] | None,
+        cases: Sequence[str] | None,
+    ) -> Sample | Drawn:
+        picture, mask = pictures[i], None if masks is None else masks[i]
+        name = str(picture) if isinstance(picture, str | Path) else str(i)
+        case = name if cases is None else str(cases[i])
+        if isinstance(picture, str | Path):
+            if mask is not None and not isinstance(mask, str | Path):
+                pixels = images.read_image(Path(picture), bits=self.record.bits)
+                return Drawn(name, case, pixels, mask)
+            path = None if mask is None else Path(mask)
+            return Sample(name, Path(picture), path, None, case, name, bits=self.record.bits)
+        if isinstance(mask, str | Path):
+            return Drawn(name, case, picture, images.read_mask(Path(mask))[0])
+        return Drawn(name, case, picture, mask)
+
+    def _cut(self, item: Sample | Drawn, room: Path, *, mpp: float | None) -> _Cut:
+        """Cut the tiles of an image for every member; a file that cannot be read is refused, with the reason."""
+        stores: dict[str, TileStore] = {}
+        try:
+            for member in self.members:
+                if member.backbone is None or member.tiling in stores:
+                    continue
+                tile, tile_px = member.recipe.tile, member.member.tile_px or 0
+                tile = tile if mpp is None else tile.model_copy(update={"image_mpp": mpp})
+                stores[member.tiling] = _cut_item(item, tile, tile_px=tile_px, room=room)
+        except DataError as error:
+            return _Cut(item.image, item.case, {}, error.problems[0].message if error.problems else error.message)
+        except RecipeError as error:
+            return _Cut(item.image, item.case, {}, error.message)
+        return _Cut(item.image, item.case, stores)
+
+    def _answer(self, found: _Cut) -> Answer:
+        if found.refused:
+            return Answer(found.image, found.case, refused=found.refused)
+        scores, single = score_image(self.members, Look(found.stores), classes=self.classes)
+        agreement = float(np.mean(single.argmax(axis=1) == scores.argmax()))
+        return Answer(found.image, found.case, tuple(scores.tolist()), agreement)
+
+
+def load_model(path: str | Path, *, device: str = "auto") -> Model:
+    """Load a model folder, or the one of a run folder; nothing else is needed, and nothing is fetched.
+
+    Args:
+        path: ``RUN/model``, a copy of it, or ``RUN``.
+        device: ``auto``, ``cuda``, ``mps`` or ``cpu``.
+
+    Raises:
+        RunError: there is no model, it is damaged, or of another version.
+        WeightsError: the installed timm builds other networks.
+        RecipeError: there is no such device.
+    """
+    folder = find_model(Path(path))
+    record = read_model(folder)
+    return Model(folder, record, load_members(folder, record, device=device))
+
+
+def tabulate_answers(answers: Sequence[Answer], classes: tuple[str, ...]) -> pd.DataFrame:
+    """Return answers as a table, one row an image; no class is named where an image is refused."""
+    nothing = (float("nan"),) * len(classes)
+    rows = [
+        (
+            a.image, a.case, "" if a.refused or a.scores is None else classes[int(np.argmax(a.scores))],
+            *(a.scores or nothing), a.agreement, a.refused,
+        )
+        for a in answers
+    ]  # fmt: skip
+    columns = ["image", "case", "predicted", *score_columns(classes), "agreement", "refused"]
+    return pd.DataFrame(rows, columns=columns).astype({"agreement": float})
+
+
+def _cut_item(item: Sample | Drawn, tile: recipe.Tile, *, tile_px: int, room: Path) -> TileStore:
+    """Return the tiles of an image; those of a large one on disk, in ``room``.
+
+    Raises:
+        DataError: it cannot be read, or its scale is asked for and unknown.
+        RecipeError: tiles show far larger squares.
+    """
+    own = images.read_mpp(item.path) if isinstance(item, Sample) and tile.mpp is not None else None
+    if tile.mpp is not None and own is None and tile.image_mpp is None:
+        raise DataError(
+            f"it does not say its microns per pixel, and the model looks at {tile.mpp:g} of them", fix="--mpp NUMBER"
+        )
+    if isinstance(item, Drawn):
+        return hold_bag(item.image, cut_array(item.image, item.pixels, item.mask, tile, tile_px=tile_px))
+    if is_large(item, tile, tile_px=tile_px):
+        sample = replace(item, label=None)
+        return build_store(Cohort(item.path.parent, "", (), (sample,), ()), tile, tile_px=tile_px, cache=room)
+    return hold_bag(item.image, cut_bag(item, tile, tile_px=tile_px))
+
+
+def _compare_versions(libraries: Mapping[str, str]) -> tuple[str, ...]:
+    notes = []
+    for name in CONCERNED:
+        try:
+            here = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        if libraries.get(name, here) != here:
+            notes.append(f"the model was made with {name} {libraries[name]}; here is {here}")
+    return tuple(notes)
