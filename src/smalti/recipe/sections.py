@@ -66,6 +66,11 @@ class Data(Section):
     written: tuple[str, ...] = Field(
         (), description="how a submission writes each class, as CLASS=TEXT: names of its columns, or labels"
     )
+    licence: str | None = Field(
+        None,
+        description="licence of the images, such as CC-BY-4.0, or the name of a data set (smalti doctor --licences); "
+        "null: not stated",
+    )
     levels: tuple[Level, ...] | None = Field(
         None,
         max_length=20,

@@ -27,6 +27,7 @@ TRIED_HEADS = "heads.csv"  # strengths that were tried for heads that are solved
 OPERATIONS = "operations.csv"  # augmentations that were tried
 MEMBERS = "members.csv"  # of a portfolio
 SCORES = "scores.json"
+OPERATING = "operating.json"  # of two classes: decision curve, operating points
 SUSPECTS = "suspects.json"
 TRACES = "traces.json"
 EXPLANATION = "explanation.json"

@@ -17,6 +17,7 @@ from ..store import now_text, reading, write_atomic
 from ..types import Cohort, Decision
 from .blocks import Paragraph, Section
 from .contents import RunRecord, read_record
+from .papers.at_threshold import threshold_section
 from .sections.audited import findings_section, outcomes_section, suspects_section
 from .sections.augmentation import augmentation_section
 from .sections.by_case import cases_section
@@ -72,6 +73,7 @@ SECTIONS: tuple[Callable[[RunRecord], Section], ...] = (
     confusion_section,
     members_section,
     calibration_section,
+    threshold_section,
     gallery_section,
     looked_section,
     suspects_section,

@@ -29,6 +29,7 @@ from .portfolio.running import run_portfolio
 from .prepare.ground import Ground, inspect_ground
 from .prepare.units import read_unit, write_cases
 from .suspicion import suspect_run
+from .utility import measure_utility
 
 if TYPE_CHECKING:
     from ..train import Experiment
@@ -180,9 +181,13 @@ def reopen(path: str | Path, *, listener: Listener = SILENT) -> Experiment:
 
 
 def evaluate_run(path: str | Path) -> Result:
-    """Score a run folder's out-of-fold predictions; write ``scores.json``, ``suspects.json`` and ``traces.json``."""
+    """Score a run folder's out-of-fold predictions.
+
+    It writes ``scores.json``, ``suspects.json`` and ``traces.json``, of two classes ``operating.json`` too.
+    """
     folder = RunFolder(Path(path))
-    confidence = folder.read_recipe().evaluate.confidence
+    plan = folder.read_recipe()
+    confidence = plan.evaluate.confidence
     classes, given = CohortRecord.read(folder.path).classes, folder.path / AS_GIVEN
     scoring, cases = read_unit(folder.path)
 
@@ -199,6 +204,7 @@ def evaluate_run(path: str | Path) -> Result:
         if cases is not None:
             write_cases(folder, classes, cases)
         scores.write(folder.path)
+        measure_utility(folder, plan, scoring, classes=classes, cases=cases)
     suspect_run(folder.path)
     return Result(folder.path, scores)
 
