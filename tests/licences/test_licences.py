@@ -22,6 +22,7 @@ from smalti.recipe.automatic import PACKAGED, USUAL
 
 ROOT = Path(__file__).parents[2]
 SOURCE = Path(smalti.__file__).parent
+KNOWN = {"glas", "osteosarcoma", "idc279", "lymphocytosis", "breakhis", "lc25000", "hif"}
 FOLDERS = ("presets", "ladders", "spaces", "portfolios")
 
 
@@ -74,9 +75,7 @@ def test_every_data_set_that_is_named_has_a_row() -> None:
             if path.suffix in {".py", ".md", ".ipynb"}:
                 text = path.read_text(encoding="utf-8")
                 named |= set(re.findall(r"shared/data/([a-z]\w+)", text))
-                named |= set(
-                    re.findall(r"\b(glas|osteosarcoma|idc|lymphocytosis|breakhis|lc25000|hif|uni_crc180)\w*-a\b", text)
-                )
+                named |= set(re.findall(r"\b([a-z]+\d*)(?:_\w+)?-a\b", text)) & KNOWN
     assert named
     assert not [name for name in named if not any(name.startswith(row) for row in rows)]
     assert len(set(rows)) == len(rows)

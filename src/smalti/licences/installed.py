@@ -33,12 +33,12 @@ def read_installed(name: str) -> tuple[str, str]:
     except importlib.metadata.PackageNotFoundError:
         return "", ""
     version = str(metadata["Version"] or "")
-    if expression := metadata.get("License-Expression"):
-        return version, str(expression)
+    if "License-Expression" in metadata:
+        return version, str(metadata["License-Expression"])
     classifiers = [text for text in metadata.get_all("Classifier") or () if text.startswith("License ::")]
     if classifiers:
         return version, " AND ".join(text.rpartition(" :: ")[2] for text in classifiers)
-    text = " ".join(str(metadata.get("License") or "").split())
+    text = " ".join(str(metadata["License"]).split()) if "License" in metadata else ""
     return version, "" if text == "UNKNOWN" else text[:SHORT]
 
 

@@ -33,6 +33,7 @@ TRACES = "traces.json"
 EXPLANATION = "explanation.json"
 SUBMISSION = "submission.csv"
 REPORT = "report.html"
+MODEL_CARD = "README.md"  # in the folder of a model
 DONE = "done.json"  # in the folder of a member of a portfolio: it is finished
 
 CHECKPOINTS = "checkpoints"
@@ -129,6 +130,11 @@ def name_checkpoint(split: str) -> str:
 def name_heatmap(image: str, suffix: str) -> str:
     """Return the path of a heat map, or of what is written beside it, by the name of the image."""
     return f"{HEATMAPS}/{PurePosixPath(image).with_suffix(suffix).as_posix()}"
+
+
+def name_checklist(name: str, suffix: str) -> str:
+    """Return the path of an answered checklist, such as ``tripod-ai``, as a page or as LaTeX."""
+    return f"checklist-{name}{suffix}"
 
 
 def name_policy(split: str) -> str:

@@ -122,10 +122,9 @@ def draw_decision_curve(found: Operating, *, words: str) -> Drawing:
         axes.fill_between(places, [p.low or 0 for p in ours], [p.high or 0 for p in ours], color=BAND, lw=0)
         axes.axhline(0, color=GREY, lw=1.4)
         axes.plot(places, [p.treat_all for p in found.curve], color=VERMILION, lw=1.4, ls=(0, (3, 2)))
-        axes.plot(places, [p.value for p in ours], color=BLUE, lw=2)
-        axes.set(
-            xlim=(0, 1), ylim=(-0.25 * top, 1.25 * top), xlabel="threshold of the probability", ylabel="net benefit"
-        )
+        axes.plot(places, [p.value or 0 for p in ours], color=BLUE, lw=2)
+        axes.set(xlim=(0, 1), ylim=(-0.25 * top, 1.25 * top))
+        axes.set(xlabel="threshold of the probability", ylabel="net benefit")
         axes.text(0.99, 0.03 * top, "none", ha="right", color="#555555", size=8.5)
         axes.text(0.02, 1.16 * top, "all", color="#A84600", size=8.5)
 
