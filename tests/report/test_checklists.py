@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from smalti.cli import app
 from smalti.errors import RecipeError
 from smalti.evaluate import measure_operating
 from smalti.records import RunFolder
@@ -32,7 +35,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A run of two classes with its report."""
     found = build_run(tmp_path_factory.mktemp("two"), classes=("benign", "malignant"))
     measure_operating(
-        found.read_out_of_fold(), found.read_inner(), classes=("benign", "malignant"), resamples=100
+        found.read_out_of_fold(),
+        pd.read_csv(found.predictions / "inner.csv"),
+        classes=("benign", "malignant"),
+        resamples=100,
     ).write(found.path)
     write_report(found)
     return found
@@ -125,7 +131,7 @@ def test_the_table_compiles(run: RunFolder, name: str) -> None:
     write_checklist(run, name)
     path = run.path / f"checklist-{name}.tex"
     text = path.read_text(encoding="utf-8")
-    body = text[text.index(r"\endfoot") : text.index(r"\end{longtable}")]
+    body = text[text.index(r"\endfoot") : text.rindex(r"\end{longtable}")]
     rows = body.split("\\addlinespace")[:-1]
     assert len(rows) == ROWS[name][1]
     assert all(len(re.findall(r"(?<!\\)&", row.rpartition(r"\\*")[2])) == 3 for row in rows)
@@ -133,6 +139,16 @@ def test_the_table_compiles(run: RunFolder, name: str) -> None:
     assert depth.min() >= 0
     assert depth[-1] == 0
     check_log(compile_article(path))
+
+
+def test_the_command_writes_report_and_checklist(run: RunFolder) -> None:
+    (run.path / "report.html").unlink()
+    done = CliRunner().invoke(app, ["report", str(run.path), "--checklist", "claim"])
+    assert done.exit_code == 0, done.output
+    assert "checklist-claim.html, checklist-claim.tex and report.html" in done.output
+    assert (run.path / "report.html").is_file()
+    done = CliRunner().invoke(app, ["report", str(run.path), str(run.path), "--checklist", "claim"])
+    assert done.exit_code == 2
 
 
 def test_an_unknown_checklist_is_refused_by_name(run: RunFolder) -> None:

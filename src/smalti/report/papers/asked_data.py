@@ -6,7 +6,7 @@ from ...licences import find_data
 from ..blocks import count_things, format_percent
 from ..contents import RunRecord
 from .answer import Answer
-from .licensed import read_knobs
+from .licensed import read_knobs, say_members
 
 MOST_CLASSES = 8
 
@@ -103,16 +103,15 @@ def answer_label_doubts(record: RunRecord) -> Answer | None:
 
 
 def answer_preparation(record: RunRecord) -> Answer | None:
-    """Say what was checked before training."""
+    """Say which checks ran before training, and how many decisions followed."""
     if record.audit is None:
         return None
-    outcomes = record.audit.outcomes
-    found = sum(bool(outcome.found) for outcome in outcomes.values())
+    ran = [code for code, outcome in record.audit.outcomes.items() if outcome.found is not None]
+    found = sum(bool(outcome.found) for outcome in record.audit.outcomes.values())
     actions = len([decision for decision in record.decisions if decision.action != "reset"])
     return Answer(
-        f"{count_things(len(outcomes), 'check')} looked for copies, foreign, blank, blurred and painted images, "
-        "shortcuts "
-        f"and more; {found} found something. {count_things(actions, 'decision')} followed. Files were not changed.",
+        f"{count_things(len(ran), 'check')} ran before training ({', '.join(ran)}); {found} found something. "
+        f"{count_things(actions, 'decision')} followed. Files were not changed.",
         "audit",
     )
 
@@ -146,10 +145,11 @@ def answer_size(record: RunRecord) -> Answer | None:
         if score.low is None or score.high is None
         else f" The interval of macro-F1 is {score.high - score.low:.2f} wide."
     )
+    reason = record.scores.interval.reason
     return Answer(
         f"{count_things(record.scores.n_cases, 'case')} with {count_things(record.scores.n_images, 'image')}. The "
         "run made "
-        f"no calculation beforehand.{width} {record.scores.interval.reason.capitalize()}.",
+        f"no calculation beforehand.{width} {reason[:1].upper()}{reason[1:]}.",
         "result",
     )
 
@@ -227,4 +227,5 @@ def answer_selection(record: RunRecord) -> Answer | None:
         "mask_box": "the bounding box of the mask, shrunk",
         "whole": "the whole image, shrunk",
     }[str(knobs["tile.source"])]
-    return Answer(f"Of each image: {what}. Images were selected by the decisions on record only.", "recipe")
+    text = f"Of each image: {what}. Images were selected by the decisions on record only.{say_members(record)}"
+    return Answer(text, "recipe")

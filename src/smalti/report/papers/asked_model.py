@@ -8,7 +8,7 @@ from typing import Any
 from ..blocks import count_things
 from ..contents import RunRecord
 from .answer import Answer
-from .licensed import list_used_weights, read_knobs
+from .licensed import list_used_weights, read_knobs, say_members
 
 
 def answer_predictors(record: RunRecord) -> Answer | None:
@@ -23,11 +23,14 @@ def answer_input(record: RunRecord) -> Answer | None:
     knobs = read_knobs(record)
     if "tile.source" not in knobs:
         return None
-    size = f"{knobs['tile.size_px'] or 'the size of the network'} px"
+    size = f"{knobs['tile.size_px']} px" if knobs["tile.size_px"] else "the size that the network takes"
     field = f"; a tile shows {knobs['tile.field_px']} px of the image" if knobs["tile.field_px"] else ""
     mpp = knobs["tile.mpp"]
     scale = f"{mpp} microns per pixel" if mpp else "pixels as they are; microns per pixel were not asked for"
-    return Answer(f"Colour images, read as {knobs['tile.source']} of {size}{field}; scale: {scale}.", "recipe")
+    return Answer(
+        f"Colour images, read as {knobs['tile.source']} of {size}{field}; scale: {scale}.{say_members(record)}",
+        "recipe",
+    )
 
 
 def answer_preprocessing(record: RunRecord) -> Answer | None:
@@ -35,10 +38,10 @@ def answer_preprocessing(record: RunRecord) -> Answer | None:
     found = answer_input(record)
     if found is None:
         return None
-    stain = "stain as it came"
+    stain = "Stain as it came"
     if record.stain is not None:
-        stain = f"stain normalised ({record.stain.normalise}) to the training cases of each fold"
-    return Answer(f"{found.text} {stain.capitalize()}; values scaled as the network's weights expect.", "recipe")
+        stain = f"Stain normalised ({record.stain.normalise}) to the training cases of each fold"
+    return Answer(f"{found.text} {stain}; values scaled as the network's weights expect.", "recipe")
 
 
 def answer_model(record: RunRecord) -> Answer | None:
@@ -94,14 +97,15 @@ def answer_training(record: RunRecord) -> Answer | None:
             knobs["train.transfer.class_weights"]
         )
     if knobs["train.finetune.epochs"]:
-        text += f"; then {_say_phase(knobs, 'finetune')}, augmentation {knobs['train.finetune.augmentation']}"
-    return Answer(f"{text}. Losses by epoch are in the report where there were epochs.", "curves")
+        text += f". {_say_phase(knobs, 'finetune')}, augmentation {knobs['train.finetune.augmentation']}"
+    return Answer(f"{text}. Losses by epoch are in the report where there were epochs.{say_members(record)}", "curves")
 
 
 def _say_phase(knobs: Mapping[str, Any], phase: str) -> str:
     names = ("optimiser", "lr", "weight_decay", "batch_images", "loss", "class_weights", "schedule")
-    settings = ", ".join(f"{name} {knobs[f'train.{phase}.{name}']}" for name in names)
-    return f"phase {phase}: up to {knobs[f'train.{phase}.epochs']} epochs, {settings}"
+    found = {name.replace("_", " "): knobs[f"train.{phase}.{name}"] for name in names}
+    settings = ", ".join(f"{name} {value}" for name, value in found.items() if value is not None)
+    return f"Phase {phase}: up to {knobs[f'train.{phase}.epochs']} epochs, {settings}"
 
 
 def answer_choice(record: RunRecord) -> Answer | None:
@@ -121,8 +125,9 @@ def answer_ensemble(record: RunRecord) -> Answer | None:
     if record.scores is None:
         return None
     number = record.scores.n_folds * record.scores.n_seeds
+    of = ", of each member" if record.members is not None else ""
     own = (
-        f"An unlabelled image is scored by the mean of {count_things(number, 'network')} (folds times seeds); a "
+        f"An unlabelled image is scored by the mean of {count_things(number, 'network')} (folds times seeds{of}); a "
         "labelled one by those that had not seen its case."
     )
     if record.ensemble is None or not record.ensemble.folds:
@@ -139,7 +144,8 @@ def answer_imbalance(record: RunRecord) -> Answer | None:
         f"Class weights in the loss: {knobs['train.transfer.class_weights']}; sampling: "
         f"{knobs['train.transfer.sampling']}; "
         f"folds with similar shares; the decision rule is '{knobs['predict.decision']}', calibration "
-        f"'{knobs['predict.calibration']}'. The score is macro-F1, to which each class counts alike.",
+        f"'{knobs['predict.calibration']}'. The score is macro-F1, to which each class counts "
+        f"alike.{say_members(record)}",
         "recipe",
     )
 

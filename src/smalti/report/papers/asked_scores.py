@@ -184,12 +184,13 @@ def answer_limits(record: RunRecord) -> Answer | None:
 
 def answer_poor_input(record: RunRecord) -> Answer | None:
     """Say what was done about poor images here."""
-    if record.audit is None:
+    if record.audit is None or record.cohort is None:
         return None
     return Answer(
-        "Here images that were blank, foreign, blurred or painted were findings for a person to decide on; what was "
-        "left "
-        "out is listed with its reason, and what was kept was learned from.",
+        "Here checks proposed what to leave out, and a rule or a person decided: "
+        f"{count_things(len(record.cohort.left_out), 'image')} left out, each with its reason. What was kept was "
+        "learned "
+        "from, poor or not.",
         "audit",
     )
 

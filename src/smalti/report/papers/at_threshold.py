@@ -63,9 +63,8 @@ def _list_points(found: Operating) -> list[Block]:
     )
     blocks: list[Block] = [Paragraph(text), Table(header, rows, caption)]
     shares = [share for point in found.points for share in (point.sensitivity, point.specificity)]
-    reasons = dict.fromkeys(share.reason for share in shares if not share.trustworthy)
-    if reasons:
-        blocks.append(Paragraph(f"?: an interval that cannot be trusted: {'; '.join(reasons)}.", "note"))
+    if not all(share.trustworthy for share in shares):
+        blocks.append(Paragraph("?: too few cases, or too few with an error, to trust this interval.", "note"))
     return blocks
 
 

@@ -88,7 +88,7 @@ def describe_header(record: RunRecord) -> dict[str, object]:
         "tags": ["histopathology", "whole-slide-image", "multiple-instance-learning"],
         "metrics": ["f1", "accuracy", "roc_auc"],
     }
-    bases = [row.name for row, _ in list_used_weights(record) if row.name not in ("none", "described:")]
+    bases = [row.name.removeprefix("hf-hub:") for row, _ in list_used_weights(record) if row.name.startswith("hf-hub:")]
     if bases:
         header["base_model"] = bases
     scores = record.scores

@@ -19,6 +19,7 @@ from ...notation import parse_yaml
 from ...records import RunFolder
 from ...records.layout import REPORT, name_checklist
 from ...store import reading, write_atomic
+from ..article.latex import Latex, escape_latex
 from ..article.write import make_environment
 from ..blocks import Entries, Entry, Link, Paragraph, Section
 from ..contents import RunRecord, read_record
@@ -151,5 +152,12 @@ def _list_parts(items: tuple[Answered, ...]) -> list[Section]:
 
 
 def _write_latex(checklist: Checklist, items: tuple[Answered, ...], name: str) -> str:
-    template = make_environment().get_template("checklist.tex")
+    environment = make_environment()
+    environment.filters["whole"] = _keep_numbers
+    template = environment.get_template("checklist.tex")
     return template.render(checklist=checklist, items=items, states=STATES, name=name, report=REPORT)
+
+
+def _keep_numbers(text: str) -> Latex:
+    """Return text as LaTeX in which no line ends inside a number."""
+    return Latex(re.sub(r"(?<=\d)([.,])\\allowbreak\{\}(?=\d)", r"\1", escape_latex(text)))

@@ -59,6 +59,11 @@ def list_used_weights(record: RunRecord) -> list[tuple[Row, str]]:
     return list(rows.values())
 
 
+def say_members(record: RunRecord) -> str:
+    """Return a warning that the members of a portfolio have recipes of their own; empty for any other run."""
+    return "" if record.members is None else " Members of the portfolio differ; each has its own recipe."
+
+
 def read_knobs(record: RunRecord) -> Mapping[str, Any]:
     """Return the resolved recipe, knob -> value; empty where there is none."""
     return {} if record.recipe is None else _flatten(record.recipe)
