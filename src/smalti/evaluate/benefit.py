@@ -69,26 +69,22 @@ class _Counts:
         """Return one column."""
         return _Counts(self.whole[column], self.drawn[:, column], self.left_out[:, column])
 
-    def above_zero(self) -> _Counts:
-        """Return the numbers, or 0 where they are below."""
-        return _Counts(*(np.maximum(part, 0.0) for part in self._list()))
-
     def find_interval(self, confidence: float) -> Interval:
         """Return the number with its interval by case."""
         low, high = measure_spread(float(self.whole), self.drawn, self.left_out).find_interval(confidence=confidence)
         return Interval(value=float(self.whole), low=low, high=high)
 
     def __sub__(self, other: _Counts) -> _Counts:
-        return _Counts(*(a - b for a, b in zip(self._list(), other._list(), strict=True)))
+        return _Counts(*(a - b for a, b in zip(self.list_parts(), other.list_parts(), strict=True)))
 
     def __rmul__(self, factor: float) -> _Counts:
-        return _Counts(*(factor * part for part in self._list()))
+        return _Counts(*(factor * part for part in self.list_parts()))
 
     def __truediv__(self, other: _Counts) -> _Counts:
         with np.errstate(invalid="ignore", divide="ignore"):  # a draw without any case of a class
-            return _Counts(*(a / b for a, b in zip(self._list(), other._list(), strict=True)))
+            return _Counts(*(a / b for a, b in zip(self.list_parts(), other.list_parts(), strict=True)))
 
-    def _list(self) -> tuple[Floats, Floats, Floats]:
+    def list_parts(self) -> tuple[Floats, Floats, Floats]:
         return self.whole, self.drawn, self.left_out
 
 
@@ -285,7 +281,7 @@ def _measure_curve(counts: _Counts, confidence: float) -> tuple[CurvePoint, ...]
         rate = threshold / (1 - threshold)
         ours = (counts.take(2 + i) - rate * counts.take(2 + len(THRESHOLDS) + i)) / number
         everything = (ill - rate * (number - ill)) / number
-        gain = ours - everything.above_zero()
+        gain = ours - _Counts(*(np.maximum(part, 0.0) for part in everything.list_parts()))
         points.append(
             CurvePoint(
                 threshold=threshold,

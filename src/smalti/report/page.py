@@ -19,7 +19,7 @@ from .blocks import Paragraph, Section
 from .contents import RunRecord, read_record
 from .papers.at_threshold import threshold_section
 from .papers.card import card_section
-from .papers.licensed import licences_section
+from .papers.licensed import licences_section, used_licences_section
 from .sections.audited import findings_section, outcomes_section, suspects_section
 from .sections.augmentation import augmentation_section
 from .sections.by_case import cases_section
@@ -101,6 +101,7 @@ LADDER_SECTIONS: tuple[Callable[[Subject], Section], ...] = (
     all_metrics_section,
     ladder_method_section,
     settings_section,
+    used_licences_section,
 )
 RUNS_SECTIONS: tuple[Callable[[Subject], Section], ...] = (
     overview_section,
@@ -110,6 +111,7 @@ RUNS_SECTIONS: tuple[Callable[[Subject], Section], ...] = (
     differences_section,
     all_metrics_section,
     runs_method_section,
+    used_licences_section,
 )
 
 

@@ -22,6 +22,7 @@ from ..types import SCORE_PREFIX
 from .decisions.belonging import find_decisions
 from .decisions.influence import tell_trust
 from .listening import SILENT, Listener
+from .net_benefit import write_operating
 from .networks import predict, train_networks
 from .place import check_name, locate_run
 from .portfolio.blending import combine_runs
@@ -29,7 +30,6 @@ from .portfolio.running import run_portfolio
 from .prepare.ground import Ground, inspect_ground
 from .prepare.units import read_unit, write_cases
 from .suspicion import suspect_run
-from .utility import measure_utility
 
 if TYPE_CHECKING:
     from ..train import Experiment
@@ -204,7 +204,7 @@ def evaluate_run(path: str | Path) -> Result:
         if cases is not None:
             write_cases(folder, classes, cases)
         scores.write(folder.path)
-        measure_utility(folder, plan, scoring, classes=classes, cases=cases)
+        write_operating(folder, plan, scoring, classes=classes, cases=cases)
     suspect_run(folder.path)
     return Result(folder.path, scores)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from ...records import Operating, OperatingPoint
+from ...records import Operating
 from ..blocks import (
     Block,
     Panels,
@@ -51,7 +51,11 @@ def _list_points(found: Operating) -> list[Block]:
     rows = [
         (
             f"{point.asked} {format_percent(point.target)}",
-            *(_say_share(point, name) for name in ("sensitivity", "specificity")),
+            *(
+                f"{format_number(share.value, 2)} ({format_range(share.low, share.high, 2)})"
+                + ("" if share.trustworthy else " ?")
+                for share in (point.sensitivity, point.specificity)
+            ),
             format_range(point.lowest, point.highest, 2),
         )
         for point in found.points
@@ -66,12 +70,6 @@ def _list_points(found: Operating) -> list[Block]:
     if not all(share.trustworthy for share in shares):
         blocks.append(Paragraph("?: too few cases, or too few with an error, to trust this interval.", "note"))
     return blocks
-
-
-def _say_share(point: OperatingPoint, name: str) -> str:
-    share = point.sensitivity if name == "sensitivity" else point.specificity
-    doubt = "" if share.trustworthy else " ?"
-    return f"{format_number(share.value, 2)} ({format_range(share.low, share.high, 2)}){doubt}"
 
 
 def _list_benefit(found: Operating) -> list[Block]:

@@ -6,7 +6,7 @@ records of the run do not say stands as "not stated" or is asked of the authors.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import yaml
@@ -201,7 +201,7 @@ def _list_licences(record: RunRecord) -> list[str]:
     return [f"Licence of this model: {licence} ({_quote(why)}).", table, "This is no legal advice."]
 
 
-def _tabulate(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _tabulate(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     """Return a table in Markdown."""
     lines = [header, ("---",) * len(header), *rows]
     return "\n".join("| " + " | ".join(_quote(cell) for cell in line) + " |" for line in lines)

@@ -153,11 +153,8 @@ def _list_parts(items: tuple[Answered, ...]) -> list[Section]:
 
 def _write_latex(checklist: Checklist, items: tuple[Answered, ...], name: str) -> str:
     environment = make_environment()
-    environment.filters["whole"] = _keep_numbers
+    # No line ends inside a number.
+    inside = re.compile(r"(?<=\d)([.,])\\allowbreak\{\}(?=\d)")
+    environment.filters["whole"] = lambda text: Latex(inside.sub(r"\1", escape_latex(text)))
     template = environment.get_template("checklist.tex")
     return template.render(checklist=checklist, items=items, states=STATES, name=name, report=REPORT)
-
-
-def _keep_numbers(text: str) -> Latex:
-    """Return text as LaTeX in which no line ends inside a number."""
-    return Latex(re.sub(r"(?<=\d)([.,])\\allowbreak\{\}(?=\d)", r"\1", escape_latex(text)))

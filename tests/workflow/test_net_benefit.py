@@ -9,7 +9,7 @@ import pytest
 from smalti.recipe import load_recipe
 from smalti.records import Operating, RunFolder, Scoring
 from smalti.store import write_table
-from smalti.workflow.utility import measure_utility
+from smalti.workflow.net_benefit import write_operating
 from test_benefit import CLASSES, draw_tables
 
 
@@ -25,11 +25,11 @@ def run(tmp_path: Path) -> RunFolder:
 def test_cases_are_counted_where_the_scores_count_them(run: RunFolder) -> None:
     plan = load_recipe(settings=["evaluate.resamples=100"])
     cases = {f"i{case}-{i}": f"c{case}" for case in range(40) for i in range(3)}
-    by_case = measure_utility(run, plan, Scoring("case", True, "so"), classes=CLASSES, cases=cases)
+    by_case = write_operating(run, plan, Scoring("case", True, "so"), classes=CLASSES, cases=cases)
     assert by_case is not None
     assert (by_case.unit, by_case.n_units, by_case.n_cases) == ("case", 40, 40)
     assert Operating.read(run.path) == by_case
-    by_image = measure_utility(run, plan, Scoring(), classes=CLASSES, cases=None)
+    by_image = write_operating(run, plan, Scoring(), classes=CLASSES, cases=None)
     assert by_image is not None
     assert (by_image.unit, by_image.n_units, by_image.n_cases) == ("image", 120, 40)
     assert by_image.positive == "malignant"
@@ -37,12 +37,12 @@ def test_cases_are_counted_where_the_scores_count_them(run: RunFolder) -> None:
 
 def test_the_recipe_names_the_positive_class(run: RunFolder) -> None:
     plan = load_recipe(settings=["data.positive=benign", "evaluate.resamples=100"])
-    found = measure_utility(run, plan, Scoring(), classes=CLASSES, cases=None)
+    found = write_operating(run, plan, Scoring(), classes=CLASSES, cases=None)
     assert found is not None
     assert (found.positive, found.negative) == CLASSES
     assert found.positive_reason == "named by data.positive"
 
 
 def test_more_classes_have_no_record(run: RunFolder) -> None:
-    assert measure_utility(run, load_recipe(), Scoring(), classes=("a", "b", "c"), cases=None) is None
+    assert write_operating(run, load_recipe(), Scoring(), classes=("a", "b", "c"), cases=None) is None
     assert Operating.find(run.path) is None

@@ -9,7 +9,7 @@ from ..recipe import Recipe
 from ..records import Operating, RunFolder, Scoring
 
 
-def measure_utility(
+def write_operating(
     run: RunFolder, plan: Recipe, scoring: Scoring, *, classes: tuple[str, ...], cases: Mapping[str, str] | None
 ) -> Operating | None:
     """Write ``operating.json`` of a run of two classes, by the unit of its scores; None of any other run.
