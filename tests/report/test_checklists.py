@@ -96,7 +96,7 @@ def test_answers_tell_the_numbers_of_the_records(run: RunFolder) -> None:
     accuracy = items["31"].answer
     assert accuracy is not None
     for share in (point["sensitivity"], point["specificity"], scores["metrics"]["auc"]):
-        assert f"{share['value']:.2f} ({share['low']:.2f} to {share['high']:.2f})" in accuracy.text
+        assert f"{share['value']:.2f} ({share['low']:.2f} to {share['high']:.2f}" in accuracy.text
     flow = items["7"].answer
     assert flow is not None
     assert "120 images of 80 cases" in flow.text

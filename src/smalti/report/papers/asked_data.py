@@ -68,7 +68,7 @@ def answer_characteristics(record: RunRecord) -> Answer | None:
     balance = answer_balance(record)
     if balance is None:
         return None
-    return Answer(f"{balance.text} Each held-out part has similar shares; nothing is known about persons.", "folds")
+    return Answer(f"{balance.text} Those of each part are in the report; nothing is known about persons.", "folds")
 
 
 def answer_outcome(record: RunRecord) -> Answer | None:
@@ -221,7 +221,7 @@ def answer_selection(record: RunRecord) -> Answer | None:
     if "tile.source" not in knobs:
         return None
     what = {
-        "tiles": f"tiles at full resolution, at least {format_percent(float(knobs['tile.min_coverage']))} "
+        "tiles": f"tiles at full resolution, as a rule at least {format_percent(float(knobs['tile.min_coverage']))} "
         f"{'under the mask (tissue, without a mask)' if knobs['tile.within'] == 'mask' else 'tissue'}, at most "
         f"{knobs['tile.max_tiles'] or 'all'} an image",
         "mask_box": "the bounding box of the mask, shrunk",

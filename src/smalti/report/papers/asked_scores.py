@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...records import Interval
+from ...records import Margin
 from ..blocks import count_things, format_number, format_percent, format_range
 from ..contents import RunRecord
 from .answer import Answer
@@ -80,7 +80,8 @@ def answer_performance(record: RunRecord) -> Answer | None:
         return None
     others = ", ".join(f"{TITLES.get(n, n)} {_say(m)}" for n, m in record.scores.metrics.items() if n != "macro_f1")
     classes = [
-        f"{name} {format_number(row.f1, 2)} ({format_range(row.f1_low, row.f1_high, 2)})"
+        f"{name} {format_number(row.f1, 2)} ({format_range(row.f1_low, row.f1_high, 2)}"
+        f"{'' if row.f1_trustworthy else ', not to be trusted'})"
         for name, row in record.scores.per_class.items()
     ][:MOST_CLASSES]
     return Answer(f"{found.text} {others[0].upper()}{others[1:]}. F1 by class: {', '.join(classes)}.", "classes")
@@ -133,7 +134,7 @@ def answer_robustness(record: RunRecord) -> Answer | None:
         return None
     seeds = [format_number(value) for value in record.scores.headline.per_seed]
     return Answer(
-        f"Macro-F1 of each seed: {', '.join(seeds)}. Folds, seeds and the luck of trainings are in the interval; other "
+        f"Macro-F1 of each seed: {', '.join(seeds)}. The interval covers {record.scores.interval.covers}; other "
         "recipes are not compared in this run.",
         "metrics",
     )
@@ -178,7 +179,8 @@ def answer_limits(record: RunRecord) -> Answer | None:
     words += [] if scores.interval.trustworthy else [scores.interval.reason]
     words += [scores.as_given.changed] if scores.as_given is not None else []
     if record.suspects is not None and record.suspects.findings:
-        words.append(f"{count_things(len(record.suspects.findings), 'label')} or so in doubt")
+        images = {image for finding in record.suspects.findings for image in finding.images}
+        words.append(f"networks contradict the labels of {count_things(len(images), 'image')}")
     return Answer(f"As far as the run can tell: {'; '.join(words)}.", "method")
 
 
@@ -222,5 +224,7 @@ def answer_blind_reference(record: RunRecord) -> Answer | None:
     )
 
 
-def _say(score: Interval) -> str:
-    return f"{format_number(score.value, 2)} ({format_range(score.low, score.high, 2)})"
+def _say(score: Margin) -> str:
+    """Return a score with its interval, marked where that is not to be trusted."""
+    doubt = "" if score.trustworthy else ", not to be trusted"
+    return f"{format_number(score.value, 2)} ({format_range(score.low, score.high, 2)}{doubt})"

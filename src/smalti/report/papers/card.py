@@ -172,7 +172,7 @@ def _tabulate_scores(record: RunRecord) -> Iterator[str]:
     yield _tabulate((f"metric (by {scores.unit})", "value", interval, "guess"), rows)
     classes = [
         (name, format_number(row.support, 0), format_number(row.recall, 2), format_number(row.precision, 2),
-         f"{format_number(row.f1, 2)} ({format_range(row.f1_low, row.f1_high, 2)})")
+         f"{format_number(row.f1, 2)} ({format_range(row.f1_low, row.f1_high, 2)}){'' if row.f1_trustworthy else ' ?'}")
         for name, row in scores.per_class.items()
     ]  # fmt: skip
     yield _tabulate(("class", f"{scores.unit}s", "recall", "precision", "F1 (interval)"), classes)
@@ -182,6 +182,7 @@ def _tabulate_scores(record: RunRecord) -> Iterator[str]:
                 f"{point.asked} {format_percent(point.target)}",
                 *(
                     f"{format_number(share.value, 2)} ({format_range(share.low, share.high, 2)})"
+                    + ("" if share.trustworthy else " ?")
                     for share in (point.sensitivity, point.specificity)
                 ),
             )
@@ -189,6 +190,7 @@ def _tabulate_scores(record: RunRecord) -> Iterator[str]:
         ]
         yield f"Positive class: {_quote(record.operating.positive)}. Thresholds were chosen on inner images."
         yield _tabulate(("asked for", "sensitivity reached", "specificity reached"), points)
+    yield "A question mark: too few cases, or too few with an error, to trust this interval."
     yield "Subgroups: not stated; the records of this run name none."
 
 
