@@ -182,9 +182,12 @@ def test_intervals_by_case_cover_the_population() -> None:
     """The thresholds are the same each time, so that the truth is the mean over many cohorts."""
     _, inner = draw_tables(n_cases=300, skill=1.0, random=1000)
     found = []
-    for random in range(100):
+    for random in range(60):
         outer, _ = draw_tables(n_cases=80, skill=1.0, random=random)
-        found.append([p.sensitivity for p in measure(outer, inner, resamples=300).points])
-    truth = np.mean([[share.value for share in row] for row in found], axis=0)
-    held = [[share.low <= true <= share.high for share, true in zip(row, truth, strict=True)] for row in found]
-    assert np.mean(held) > 0.92
+        measured = measure(outer, inner, resamples=300)
+        gains = [measured.curve[i].gain for i in (9, 19, 29, 49, 69)]
+        found.append([p.sensitivity for p in measured.points] + [p.specificity for p in measured.points] + gains)
+    truth = np.mean([[number.value for number in row] for row in found], axis=0)
+    held = [[number.low <= true <= number.high for number, true in zip(row, truth, strict=True)] for row in found]
+    assert np.mean(held) > 0.93
+    assert np.mean(held, axis=0).min() > 0.85  # without imagined errors 0.77 where hardly a case is missed

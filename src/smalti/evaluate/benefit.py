@@ -182,9 +182,9 @@ def measure_operating(
     )
     if isinstance(settled, str):
         return common.model_copy(update={"missing": settled})
-    counts = _count(pool, truth, settled, resamples)
+    counts, with_errors = _count(pool, truth, settled, resamples)
     points = _measure_points(pool, truth, settled, counts, confidence)
-    return common.model_copy(update={"points": points, "curve": _measure_curve(counts, confidence)})
+    return common.model_copy(update={"points": points, "curve": _measure_curve(counts, with_errors, confidence)})
 
 
 def _settle(pool: Pool, out_of_fold: pd.DataFrame, inner: pd.DataFrame | None, column: int) -> _Settled | str:
@@ -219,15 +219,27 @@ def _list_targets() -> list[tuple[Literal["specificity", "sensitivity"], float]]
     return [("specificity", target) for target in TARGETS] + [("sensitivity", target) for target in TARGETS]
 
 
-def _count(pool: Pool, truth: Bools, settled: _Settled, resamples: int) -> _Counts:
-    """Count what is right and wrong at every threshold and target, of all cases and of each resample."""
+def _count(pool: Pool, truth: Bools, settled: _Settled, resamples: int) -> tuple[_Counts, _Counts]:
+    """Count what is right and wrong at every threshold and target; and the same with two imagined errors.
+
+    Where hardly a case is missed, no resample knows that others can be. One case of the positive class that is missed,
+    and one of the other that is a false alarm, are therefore imagined for the lower ends of the curve.
+    """
     called = [settled.probability >= threshold for threshold in THRESHOLDS]
     marked = [np.ones((1, len(truth)), dtype=bool), truth[None]]
     marked += [row & kind for kind in (truth, ~truth) for row in called]
     marked += [row & truth for row in settled.called] + [~row & ~truth for row in settled.called]
     # How many units of each case are marked, mean over seeds.
     of_case = np.array([np.bincount(pool.case, row.mean(axis=0), pool.n_cases) for row in marked]).T
-    drawn = np.concatenate([weights @ of_case for weights in draw_weights(pool.n_cases, resamples=resamples)])
+    errors = np.zeros((2, of_case.shape[1]))
+    errors[:, 0] = len(truth) / pool.n_cases  # a case of the usual size
+    errors[0, 1] = errors[1, 2 + len(THRESHOLDS) : 2 + 2 * len(THRESHOLDS)] = errors[0, 0]
+    return _resample(of_case, resamples), _resample(np.vstack([of_case, errors]), resamples)
+
+
+def _resample(of_case: Floats, resamples: int) -> _Counts:
+    """Sum the numbers of cases (n_cases, K): all, drawn with replacement, and without each in turn."""
+    drawn = np.concatenate([weights @ of_case for weights in draw_weights(len(of_case), resamples=resamples)])
     return _Counts(of_case.sum(axis=0), drawn, of_case.sum(axis=0) - of_case)
 
 
@@ -274,23 +286,34 @@ def _measure_share(pool: Pool, share: _Counts, *, cases: int, errors: float, con
     return Margin(value=value, low=max(0.0, low), high=min(1.0, high), trustworthy=trusted, reason=reason)
 
 
-def _measure_curve(counts: _Counts, confidence: float) -> tuple[CurvePoint, ...]:
-    number, ill = counts.take(0), counts.take(1)
+def _measure_curve(counts: _Counts, with_errors: _Counts, confidence: float) -> tuple[CurvePoint, ...]:
     points = []
     for i, threshold in enumerate(THRESHOLDS.tolist()):
-        rate = threshold / (1 - threshold)
-        ours = (counts.take(2 + i) - rate * counts.take(2 + len(THRESHOLDS) + i)) / number
-        everything = (ill - rate * (number - ill)) / number
-        gain = ours - _Counts(*(np.maximum(part, 0.0) for part in everything.list_parts()))
+        benefit, everything, gain = _weigh(counts, i, threshold)
+        lower = [part.find_interval(confidence).low for part in _weigh(with_errors, i, threshold)]
         points.append(
             CurvePoint(
                 threshold=threshold,
-                net_benefit=ours.find_interval(confidence),
+                net_benefit=_lower(benefit.find_interval(confidence), lower[0]),
                 treat_all=float(everything.whole),
-                gain=gain.find_interval(confidence),
+                gain=_lower(gain.find_interval(confidence), lower[2]),
             )
         )
     return tuple(points)
+
+
+def _weigh(counts: _Counts, i: int, threshold: float) -> tuple[_Counts, _Counts, _Counts]:
+    """Return net benefit, that of calling everything positive, and the gain above it and above 0."""
+    number, ill, rate = counts.take(0), counts.take(1), threshold / (1 - threshold)
+    ours = (counts.take(2 + i) - rate * counts.take(2 + len(THRESHOLDS) + i)) / number
+    everything = (ill - rate * (number - ill)) / number
+    return ours, everything, ours - _Counts(*(np.maximum(part, 0.0) for part in everything.list_parts()))
+
+
+def _lower(interval: Interval, low: float | None) -> Interval:
+    """Return the interval from the lower of two ends."""
+    ends = [end for end in (interval.low, low) if end is not None]
+    return Interval(value=interval.value, low=min(ends, default=None), high=interval.high)
 
 
 def _find_logits(scores: Floats) -> Floats:

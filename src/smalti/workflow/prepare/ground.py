@@ -167,7 +167,7 @@ def _accept(
 
 
 def _read_folder(data: Path, recipe: Recipe, *, listener: Listener) -> tuple[Cohort | None, tuple[Problem, ...]]:
-    columns = Columns(**recipe.data.model_dump())
+    columns = Columns(**recipe.data.model_dump(exclude={"licence"}))
     return inspect_folder(data, columns=columns, progress=listener.follow("read"))
 
 
