@@ -79,7 +79,8 @@ def _list_benefit(found: Operating) -> list[Block]:
     )
     caption = (
         f"Blue: the classifier, with the {format_percent(found.confidence)} interval by case at each threshold by "
-        "itself; its lower end counts with one more miss and one more false alarm than were seen. Orange: everything is called positive. Grey: nothing is."
+        "itself; its lower end counts with one more miss and one more false alarm than were seen. Orange: everything "
+        "is called positive. Grey: nothing is."
     )
     useful = found.find_useful()
     verdict = (
