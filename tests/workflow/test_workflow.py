@@ -78,7 +78,7 @@ def test_a_run_folder_holds_what_was_promised_and_nothing_else(finished: Any) ->
     expected = PLANNED | LEARNED | PREDICTED | {f"checkpoints/{p}.safetensors" for p in pairs}
     expected |= {f"predictions/folds/{part}-{p}.csv" for part in ("outer", "test") for p in pairs}
     expected |= {f"predictions/folds/dynamics-{p}.npz" for p in pairs}
-    expected |= {"model/model.json", "model/recipes/whole.yaml"}
+    expected |= {"model/model.json", "model/README.md", "model/recipes/whole.yaml"}
     expected |= {f"model/weights/whole/{p}.safetensors" for p in pairs}
     assert list_files(finished.path) == expected
 

@@ -114,7 +114,7 @@ def list_columns(model: Model, settings: Sequence[str] = ()) -> Columns:
     asked = change_recipe(plain.model_copy(update={"data": data}), settings, where="--set")
     if asked.model_copy(update={"data": data}) != plain.model_copy(update={"data": data}):
         raise RecipeError("a model is used as it was trained", fix="--set data.KNOB=VALUE alone")
-    return Columns(**asked.data.model_dump())
+    return Columns(**asked.data.name_columns())
 
 
 def average_answers(table: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -66,6 +66,11 @@ class Data(Section):
     written: tuple[str, ...] = Field(
         (), description="how a submission writes each class, as CLASS=TEXT: names of its columns, or labels"
     )
+    licence: str | None = Field(
+        None,
+        description="licence of the images, such as CC-BY-4.0, or the name of a data set (smalti doctor --licences); "
+        "null: not stated",
+    )
     levels: tuple[Level, ...] | None = Field(
         None,
         max_length=20,
@@ -83,6 +88,10 @@ class Data(Section):
                     f"levels are of class folders, and {named[0]} is of a table. Fix: leave one of them out"
                 )
         return self
+
+    def name_columns(self) -> dict[str, Any]:
+        """Return the knobs that say how a folder is read: the arguments of `smalti.cohort.Columns`."""
+        return self.model_dump(exclude={"licence"})
 
 
 class Audit(Section):

@@ -7,6 +7,7 @@ from .events import Event, find_last_stage, log_event, log_stage, read_events, s
 from .explained import ExplanationRecord, LookedAt, MapMeasures, MapNumbers, Mean, RemovalCurves
 from .images import Dynamics, Embeddings, FeatureView, Stains, Trace, Traces, join_dynamics
 from .influenced import Effects, Influence, Influenced, Source
+from .judged.operating import CurvePoint, Operating, OperatingPoint
 from .outgoing.answered import Answered, AnswersRecord, append_answers, read_answered
 from .outgoing.model import BackboneRecord, ModelMember, ModelRecord, NetworkRecord
 from .portfolio import (
@@ -43,10 +44,12 @@ from .scored import (
 
 __all__ = [
     "FEW_CASES", "HEADLINE", "LIBRARIES", "OTHER", "Answered", "AnswersRecord", "AsGiven", "Asked", "BackboneRecord",
-    "Bin", "ClassScore", "CohortRecord", "Cost", "Cover", "Done", "Dynamics", "Effects", "Embeddings", "Ensemble",
+    "Bin", "ClassScore", "CohortRecord", "Cost", "Cover", "CurvePoint", "Done", "Dynamics", "Effects", "Embeddings",
+    "Ensemble",
     "Environment", "Event", "Expectation", "ExplanationRecord", "FeatureView", "FoldBlend", "FoldRule", "Influence",
     "Influenced", "Interval", "LeftOut", "LookedAt", "MapMeasures", "MapNumbers", "Margin", "Mean", "MemberRow",
-    "ModelMember", "ModelRecord", "NetworkRecord", "Number", "Part", "Plan", "PlanChoice", "PlanData", "PlannedMember",
+    "ModelMember", "ModelRecord", "NetworkRecord", "Number", "Operating",
+    "OperatingPoint", "Part", "Plan", "PlanChoice", "PlanData", "PlannedMember",
     "Record", "Reliability", "RemovalCurves", "Rules", "RunFolder", "Score", "Scores", "Scoring", "Source", "Stains",
     "Trace", "Traces", "Unit", "UnitScores", "UsedTime", "append_answers", "find_last_stage", "hash_cohort",
     "identify_mask", "join_dynamics", "layout", "log_event", "log_stage", "look_at_machine", "open_run",

@@ -27,6 +27,7 @@ TRIED_HEADS = "heads.csv"  # strengths that were tried for heads that are solved
 OPERATIONS = "operations.csv"  # augmentations that were tried
 MEMBERS = "members.csv"  # of a portfolio
 SCORES = "scores.json"
+OPERATING = "operating.json"  # of two classes: decision curve, operating points
 SUSPECTS = "suspects.json"
 TRACES = "traces.json"
 EXPLANATION = "explanation.json"
@@ -156,6 +157,11 @@ def name_model_recipe(member: str) -> str:
 def name_heatmap(image: str, suffix: str) -> str:
     """Return the path of a heat map, or of what is written beside it, by the name of the image."""
     return f"{HEATMAPS}/{PurePosixPath(image).with_suffix(suffix).as_posix()}"
+
+
+def name_checklist(name: str, suffix: str) -> str:
+    """Return the path of an answered checklist, such as ``tripod-ai``, as a page or as LaTeX."""
+    return f"checklist-{name}{suffix}"
 
 
 def name_policy(split: str) -> str:

@@ -113,7 +113,34 @@ class Listing:
     text: str
 
 
-Block = Paragraph | Table | Panels | Pictures | Matrix | Gallery | Listing
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One item of a list of questions.
+
+    Attributes:
+        state: ``answered``, ``partly`` or ``authors``.
+        text: the answer; empty without one.
+        rest: what remains for people; empty where nothing does.
+        link: where more is said.
+    """
+
+    number: str
+    asks: str
+    state: str
+    text: str
+    rest: str
+    link: Link | None
+
+
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """Questions with their answers, one below the other."""
+
+    kind: ClassVar[str] = "entries"
+    entries: Sequence[Entry]
+
+
+Block = Paragraph | Table | Panels | Pictures | Matrix | Gallery | Listing | Entries
 
 
 @dataclass(frozen=True, slots=True)

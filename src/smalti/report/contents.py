@@ -14,6 +14,7 @@ from ..records import (
     Ensemble,
     Environment,
     ExplanationRecord,
+    Operating,
     Plan,
     Rules,
     RunFolder,
@@ -69,6 +70,7 @@ class RunRecord:
     history: pd.DataFrame | None
     out_of_fold: pd.DataFrame | None
     scores: Scores | None
+    operating: Operating | None
     submission: pd.Series | None
     rules: Rules | None
     ensemble: Ensemble | None
@@ -116,6 +118,7 @@ def read_record(run: RunFolder) -> RunRecord:
         history=find_table(path / HISTORY),
         out_of_fold=run.read_out_of_fold() if (path / OUT_OF_FOLD).is_file() else None,
         scores=Scores.find(path),
+        operating=Operating.find(path),
         submission=_read_submission(path / SUBMISSION, cohort),
         rules=Rules.find(path),
         ensemble=Ensemble.find(path),

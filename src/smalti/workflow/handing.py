@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..errors import RunError
 from ..project import Listener
 from ..records import Ensemble, RunFolder, log_event, log_stage
-from ..records.layout import MEMBER_RUNS, MODEL
+from ..records.layout import MEMBER_RUNS, MODEL, SCORES
 
 if TYPE_CHECKING:
     from ..train import Experiment
@@ -24,6 +24,7 @@ def hand_on(run: RunFolder, experiment: Experiment | None, *, runs: Path, listen
         listener: hears why no model is written.
     """
     from ..model import find_obstacle, write_combination, write_networks
+    from ..report import write_card
 
     recipe = run.read_recipe()
     with log_stage(run.path, MODEL):
@@ -37,6 +38,8 @@ def hand_on(run: RunFolder, experiment: Experiment | None, *, runs: Path, listen
                 write_combination(run, [place / name for name in names])
             except RunError as error:  # a member of an earlier version, or one that cannot be handed on itself
                 why = str(error)
+        if not why and (run.path / SCORES).is_file():  # members of a portfolio are not scored yet
+            write_card(run, run.path / MODEL)
     if why:
         log_event(run.path, "no model", reason=why)
         listener.say(f"no model folder is written: {why}")

@@ -20,6 +20,7 @@ from ..store import read_table
 from ..types import SCORE_PREFIX
 from .decisions.influence import tell_trust
 from .handing import hand_on
+from .net_benefit import write_operating
 from .networks import predict, train_networks
 from .place import check_name, locate_run
 from .portfolio.blending import combine_runs
@@ -166,9 +167,13 @@ def reopen(path: str | Path, *, listener: Listener = SILENT) -> Experiment:
 
 
 def evaluate_run(path: str | Path) -> Result:
-    """Score a run folder's out-of-fold predictions; write ``scores.json``, ``suspects.json`` and ``traces.json``."""
+    """Score a run folder's out-of-fold predictions.
+
+    It writes ``scores.json``, ``suspects.json`` and ``traces.json``, of two classes ``operating.json`` too.
+    """
     folder = RunFolder(Path(path))
-    confidence = folder.read_recipe().evaluate.confidence
+    plan = folder.read_recipe()
+    confidence = plan.evaluate.confidence
     classes, given = CohortRecord.read(folder.path).classes, folder.path / AS_GIVEN
     scoring, cases = read_unit(folder.path)
 
@@ -185,6 +190,7 @@ def evaluate_run(path: str | Path) -> Result:
         if cases is not None:
             write_cases(folder, classes, cases)
         scores.write(folder.path)
+        write_operating(folder, plan, scoring, classes=classes, cases=cases)
     suspect_run(folder.path)
     return Result(folder.path, scores)
 

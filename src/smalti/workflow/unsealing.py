@@ -46,7 +46,7 @@ def open_seal(
         raise RunError(f"the runs are of different data: {', '.join(sorted(roots))}. Fix: open one seal at a time")
     root = Path(roots.pop())
     seals = _find_seals(folders, root)
-    columns = Columns(**RunFolder(folders[0]).read_recipe().data.model_dump())
+    columns = Columns(**RunFolder(folders[0]).read_recipe().data.name_columns())
     cohort, _ = inspect_folder(root, columns=columns)
     labels = {} if cohort is None else {s.image: s.label for s in cohort.labelled if s.label is not None}
     pools = {folder.resolve().name: _pool_sealed(folder, labels) for folder in folders}

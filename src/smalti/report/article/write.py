@@ -52,14 +52,7 @@ def write_article(folder: Path, *, entries: Sequence[Entry] = (), title: str = "
     figures = draw_figures(subject)
     values |= _fill_figures(subject, figures)
     article = folder / ARTICLE
-    # Templates have ``<< >>`` and ``<% %>``, which LaTeX text does not hold; values are escaped unless `Latex`.
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("smalti.report"), autoescape=False, trim_blocks=True, lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined, keep_trailing_newline=True, finalize=escape_latex,
-        variable_start_string="<<", variable_end_string=">>", block_start_string="<%", block_end_string="%>",
-        comment_start_string="<#", comment_end_string="#>",
-    )  # fmt: skip
-    environment.filters["tex"] = Latex
+    environment = make_environment()
     for drawing in figures:
         write_atomic(article / FIGURES / f"{drawing.name}.pdf", drawing.to_pdf())
     for name in ("table.tex", "appendix.tex", "README.txt"):
@@ -127,3 +120,18 @@ def pack_folder(folder: Path) -> bytes:
             info.compress_type, info.create_system, info.external_attr = zipfile.ZIP_DEFLATED, 3, 0o644 << 16
             archive.writestr(info, path.read_bytes())
     return buffer.getvalue()
+
+
+def make_environment() -> jinja2.Environment:
+    """Return what fills LaTeX templates; values are escaped unless `Latex`.
+
+    Templates have ``<< >>`` and ``<% %>``, which LaTeX text does not hold.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("smalti.report"), autoescape=False, trim_blocks=True, lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined, keep_trailing_newline=True, finalize=escape_latex,
+        variable_start_string="<<", variable_end_string=">>", block_start_string="<%", block_end_string="%>",
+        comment_start_string="<#", comment_end_string="#>",
+    )  # fmt: skip
+    environment.filters["tex"] = Latex
+    return environment

@@ -102,7 +102,7 @@ def read_folder(project: Project, recipe: Recipe, *, problems: OnProblems) -> Fo
         DataError: with every problem of the folder at once, where problems refuse it.
     """
     decisions, listener = read_decisions(find_decisions(project)), project.listener
-    columns = Columns(**recipe.data.model_dump())
+    columns = Columns(**recipe.data.name_columns())
     cohort, wrong = inspect_folder(project.data, columns=columns, progress=listener.follow("read"))
     standing = list_standing(wrong, decisions)
     if cohort is None or (standing and problems == "refuse"):
