@@ -38,6 +38,7 @@ from ..records.layout import (
     SUSPECTS,
 )
 from ..records.studies.seal import Seal
+from ..records.studies.sites import SitesRecord
 from ..store import read_table, reading
 from ..types import Decision
 
@@ -83,6 +84,7 @@ class RunRecord:
     members: pd.DataFrame | None
     plan: Plan | None
     clock: UsedTime | None
+    sites: SitesRecord | None
 
     @property
     def root(self) -> Path | None:
@@ -126,6 +128,7 @@ def read_record(run: RunFolder) -> RunRecord:
         members=_find_table(path / MEMBERS),
         plan=Plan.find(path),
         clock=UsedTime.find(path),
+        sites=SitesRecord.find(path),
     )
 
 

@@ -19,7 +19,7 @@ from .blocks import Paragraph, Section
 from .contents import RunRecord, read_record
 from .sections.audited import findings_section, outcomes_section, suspects_section
 from .sections.augmentation import augmentation_section
-from .sections.by_case import cases_section
+from .sections.by_case import cases_section, sites_section
 from .sections.experiments import (
     differences_section,
     everything_section,
@@ -67,6 +67,7 @@ if TYPE_CHECKING:
 SECTIONS: tuple[Callable[[RunRecord], Section], ...] = (
     headline_section,
     cases_section,
+    sites_section,
     metrics_section,
     classes_section,
     confusion_section,

@@ -14,12 +14,11 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold
 
 from .. import recipe
 from ..errors import SplitError
+from ..stats.permutation import join_groups
 from ..types import FOLD_COLUMNS, Cohort, Role, Split
 
 MOST_AUTO_FOLDS = 5
@@ -103,10 +102,7 @@ def number_sites(cohort: Cohort) -> Indices:
     """Return the number of what is held out together for each labelled image, (n,): its site, with all sites that share
     a case with it; 0 for all where there are no sites.
     """
-    names = np.unique([s.site for s in cohort.labelled], return_inverse=True)[1].astype(np.int64)
-    cases = _number_cases(cohort)
-    links = coo_matrix((np.ones(len(names)), (names, cases)), shape=(names.max() + 1, cases.max() + 1)).tocsr()
-    return np.asarray(connected_components(links @ links.T, directed=False)[1][names], dtype=np.int64)
+    return join_groups([s.site for s in cohort.labelled], [s.case for s in cohort.labelled])
 
 
 def _explain_sites(cohort: Cohort) -> str:

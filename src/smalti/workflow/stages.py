@@ -28,6 +28,7 @@ from .portfolio.blending import combine_runs
 from .portfolio.running import run_portfolio
 from .prepare.ground import Ground, inspect_ground
 from .prepare.units import read_unit, write_cases
+from .site_out import evaluate_sites, hold_out_sites
 from .suspicion import suspect_run
 
 if TYPE_CHECKING:
@@ -145,6 +146,7 @@ def run_on(
     else:
         experiment = train_networks(ground, plan, runs=runs, name=name, listener=listener)
         predict(experiment, listener=listener)
+        hold_out_sites(experiment, listener=listener)
         run_folder = experiment.run
     result = evaluate_run(run_folder.path)
     report_run(run_folder.path)
@@ -199,6 +201,7 @@ def evaluate_run(path: str | Path) -> Result:
         if cases is not None:
             write_cases(folder, classes, cases)
         scores.write(folder.path)
+        evaluate_sites(folder, scoring, cases)
     suspect_run(folder.path)
     return Result(folder.path, scores)
 
