@@ -129,7 +129,8 @@ def _tabulate_site_out(found: SiteOut) -> Table:
 def _say_robust(found: Robust) -> str:
     text = (
         f"Robustness index of the embeddings: {format_number(found.index)} with {found.neighbours} neighbours (0.5: "
-        f"the site counts as much as the class; informative neighbours for {format_percent(found.support)} of the images)."
+        "the site counts as much as the class; such neighbours are there for "
+        f"{format_percent(found.support)} of the images)."
     )
     if found.margin is None:
         return f"{text} Margin: not applicable, {count_things(found.lacking, 'image')} lack neighbours of both kinds."
