@@ -181,6 +181,49 @@ def measure_demo(cohorts: int) -> None:
             shutil.rmtree(place)
 
 
+def measure_external(cohorts: int) -> None:
+    """Print which of the two scores of a run is nearer to the score on a laboratory that was not there."""
+    import smalti
+    from smalti.metrics import macro_f1
+    from smalti.records.studies.sites import SitesRecord
+
+    nearer = 0
+    for seed in range(cohorts):
+        place = Path(tempfile.mkdtemp())
+        plan = draw_plain(seed, 120, place / "data")
+        away = {i.index for i in plan.train if i.tissue.laboratory == 2}
+        cases = {i.case for i in plan.train if i.index in away}
+        away = {i.index for i in plan.train if i.case in cases}  # a case lies on one side
+        for image in plan.train:
+            if image.index in away:  # the third laboratory becomes the part to predict
+                for name in (image.name, image.mask_name):
+                    target = place / "data" / name.replace("train_data", "test_data").replace("_0", "_9")
+                    (place / "data" / name).rename(target)
+        here = replace(plan, train=tuple(i for i in plan.train if i.index not in away))
+        write_sites(place / "data", here, {i.index: i.tissue.laboratory for i in here.train})
+        relabel(place / "data", here)
+        settings = ["model.backbone=described:colour+texture", "model.head=logistic"]
+        run = smalti.run(place / "data", "quick", settings=settings, runs=place / "runs", name="run")
+        table = pd.read_csv(run.path / "predictions" / "test.csv")
+        columns = [name for name in table if name.startswith("score_")]
+        means = table.groupby("image")[columns].mean()
+        classes = sorted({i.given for i in plan.train})
+        truth = {
+            f"test_data/img_9{i.number:03d}.png": classes.index(i.given) % 2 for i in plan.train if i.index in away
+        }
+        means = means.loc[[name for name in means.index if name in truth]]
+        there = macro_f1([truth[name] for name in means.index], means.to_numpy())
+        found = SitesRecord.read(run.path).site_out
+        closer = abs(found.score.value - there) < abs(found.out_of_fold.value - there)
+        nearer += closer
+        print(
+            f"external {seed}: out of fold {found.out_of_fold.say()}, site-out {found.score.say()}, third laboratory "
+            f"{there:.3f} ({len(means)} images); site-out is {'nearer' if closer else 'not nearer'}", flush=True,
+        )  # fmt: skip
+        shutil.rmtree(place)
+    print(f"site-out nearer in {nearer} of {cohorts}")
+
+
 def relabel(folder: Path, plan) -> None:
     """Halve the classes, so that the scanner has two of them to go with."""
     classes = sorted({i.given for i in plan.train})
@@ -239,12 +282,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cohorts", type=int, default=100)
     parser.add_argument("--demo", type=int, default=0)
+    parser.add_argument("--external", type=int, default=0)
     parser.add_argument("--croma", action="store_true")
     args = parser.parse_args()
     if args.cohorts:
         measure_drawn(args.cohorts)
     if args.croma:
         measure_croma()
+    if args.external:
+        measure_external(args.external)
     if args.demo:
         measure_demo(args.demo)
 

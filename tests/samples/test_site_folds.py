@@ -1,4 +1,4 @@
-"""Folds of whole sites: no site and no case on two sides, every class in each training part, or a refusal with a fix."""
+"""Folds of whole sites: no site and no case on two sides, every class taught, or a refusal with a fix."""
 
 from __future__ import annotations
 
