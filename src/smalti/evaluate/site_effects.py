@@ -55,7 +55,7 @@ class Sited:
     sites: tuple[str, ...]
     groups: tuple[str, ...]
     subgroups: Mapping[str, tuple[str, ...]]
-    points: Floats | None
+    points: NDArray[np.floating] | None
 
 
 def judge_sites(
@@ -173,7 +173,7 @@ def tell_sites(sited: Sited, *, permutations: int = PERMUTATIONS) -> tuple[Told 
     ), ""  # fmt: skip
 
 
-def _prepare_measure(points: Floats, cases: Codes, count: int) -> Callable[[Codes], Floats]:
+def _prepare_measure(points: NDArray[np.floating], cases: Codes, count: int) -> Callable[[Codes], Floats]:
     neighbours = Neighbours(points.astype(np.float64), cases)
     return lambda groups: measure_accuracy(neighbours.score(groups, count), groups)
 
@@ -181,7 +181,7 @@ def _prepare_measure(points: Floats, cases: Codes, count: int) -> Callable[[Code
 def _choose_block(cases: NDArray[np.str_], labels: NDArray[np.str_], sites: NDArray[np.str_], label: str) -> Codes:
     """Return the images of a class whose site has two of its cases or more; none where there are no two such sites."""
     counts = pd.crosstab(pd.Series(cases, name="case"), pd.Series(labels, name="label"))
-    own = counts.idxmax(axis=1).loc[cases].to_numpy(dtype=str)  # the most frequent class of each image's case
+    own = counts.idxmax(axis=1).reindex(list(cases)).to_numpy(dtype=str)  # the most frequent class of each image's case
     rows = (labels == label) & (own == label) & (sites != "")
     table = pd.DataFrame({"site": sites[rows], "case": cases[rows]}).groupby("site")["case"].nunique()
     kept = rows & np.isin(sites, table.index[table >= 2].to_numpy(dtype=str))
@@ -191,7 +191,8 @@ def _choose_block(cases: NDArray[np.str_], labels: NDArray[np.str_], sites: NDAr
 def measure_association(sited: Sited) -> float | None:
     """Return Cramér's V of class and site over cases, corrected for bias (Bergsma 2013); None with one site."""
     table = pd.DataFrame({"case": sited.cases, "label": sited.labels, "site": sited.sites})
-    counts = pd.crosstab(*(table[table["site"] != ""].drop_duplicates()[c] for c in ("label", "site"))).to_numpy(float)
+    table = table[table["site"] != ""].drop_duplicates()
+    counts = pd.crosstab(table["label"], table["site"]).to_numpy(float)
     if min(counts.shape) < 2:
         return None
     total = counts.sum()

@@ -93,7 +93,7 @@ def evaluate_sites(run: RunFolder, scoring: Scoring, cases: Mapping[str, str] | 
     if not (run.path / SAMPLES).is_file():
         return None
     samples = read_table(run.path / SAMPLES)
-    columns = [name for name in samples if name.startswith(SUBGROUP_PREFIX)]
+    columns = [name for name in map(str, samples) if name.startswith(SUBGROUP_PREFIX)]
     if SITE_COLUMN not in samples and not columns:
         return None
     recipe, table = run.read_recipe(), run.read_out_of_fold()
