@@ -313,10 +313,10 @@ class Evaluate(Section):
         description="what the first number counts: images, or cases by the mean of their images' probabilities; null: "
         "cases where some have several images and each has one label, unless a sample submission asks by image",
     )
-    sites: Literal["auto", "train", "off"] = Field(
+    sites: Literal["auto", "train", "none"] = Field(
         "auto",
         description="scores on sites that were left out of training, where the data says sites: auto: where only a "
-        "head learns, on frozen features; train: always, with the training of the recipe; off",
+        "head learns, on frozen features; train: always, with the training of the recipe; none",
     )
     resamples: int = Field(2000, ge=100, le=100_000, description="resamples of the cases, for what maps are worth")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="confidence of the intervals")

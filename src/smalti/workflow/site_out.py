@@ -32,8 +32,8 @@ def explain_no_sites(recipe: Recipe) -> str:
     fix = "--set split.group=site makes all scores of a run such scores"
     if recipe.split.group == "site":
         return "the folds of this run are sites, so that its scores are site-out scores"
-    if recipe.evaluate.sites == "off":
-        return "evaluate.sites=off"
+    if recipe.evaluate.sites == "none":
+        return "evaluate.sites=none"
     if recipe.ensemble.members or recipe.portfolio.members is not None:
         return f"several members make the scores of this run; {fix}"
     if recipe.evaluate.sites == "train":
