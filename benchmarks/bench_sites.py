@@ -14,7 +14,7 @@ With --demo N cohorts of the demo get six sites and go the whole way of `smalti 
 the class and once with none. With --external N a run on two laboratories of the demo is scored on images of the third:
 is the site-out score nearer to that than the out-of-fold score?
 
-    python benchmarks/bench_sites.py --cohorts 100
+    python benchmarks/bench_sites.py --cohorts 100 --planted 20
     python benchmarks/bench_sites.py --cohorts 0 --demo 2
     python benchmarks/bench_sites.py --cohorts 0 --external 5
     python benchmarks/bench_sites.py --cohorts 0 --croma      # numbers of the package, where it is installed
@@ -106,12 +106,13 @@ def judge(cohort: Cohort, points: np.ndarray):
     )  # fmt: skip
 
 
-def measure_drawn(cohorts: int) -> None:
-    """Print what is found in drawn cohorts of each kind."""
+def measure_drawn(cohorts: int, planted: int) -> None:
+    """Print what is found in ``cohorts`` drawn cohorts without a site effect, and in ``planted`` of each other kind."""
     print(f"{'planted':8} {'out of fold':>12} {'site-out':>9} {'told':>5} {'gap':>5} {'alarm':>6} {'subgroup':>9}")
     for kind in KINDS:
         found = defaultdict(list)
-        for seed in range(cohorts):
+        number = cohorts if kind == "none" else planted
+        for seed in range(number):
             record = judge(*draw(kind, seed))
             found["oof"].append(record.site_out.out_of_fold.value)
             found["out"].append(record.site_out.score.value)
@@ -120,12 +121,12 @@ def measure_drawn(cohorts: int) -> None:
             found["alarm"].append(record.alarm)
             found["subgroup"].append(any(r.difference and r.difference.p_holm <= 0.05 for r in record.subgroups))
             if seed == 0:
-                print(f"  {record.sentence}")
+                print(f"  {record.sentence}", flush=True)
         means = {name: float(np.mean(values)) for name, values in found.items()}
         print(
             f"{kind:8} {means['oof']:12.3f} {means['out']:9.3f} {means['told']:5.2f} {means['gap']:5.2f} "
-            f"{means['alarm']:6.2f} {means['subgroup']:9.2f}   of {cohorts}"
-        )
+            f"{means['alarm']:6.2f} {means['subgroup']:9.2f}   of {number}", flush=True
+        )  # fmt: skip
 
 
 def write_sites(folder: Path, plan, laboratories: dict[str, int]) -> None:
@@ -281,12 +282,13 @@ def main() -> None:
     """Run what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cohorts", type=int, default=100)
+    parser.add_argument("--planted", type=int, default=20)
     parser.add_argument("--demo", type=int, default=0)
     parser.add_argument("--external", type=int, default=0)
     parser.add_argument("--croma", action="store_true")
     args = parser.parse_args()
     if args.cohorts:
-        measure_drawn(args.cohorts)
+        measure_drawn(args.cohorts, args.planted)
     if args.croma:
         measure_croma()
     if args.external:

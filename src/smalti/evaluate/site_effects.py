@@ -19,7 +19,7 @@ from ..records.studies.comparison import Difference as DifferenceRecord
 from ..records.studies.sites import Robust, SiteOut, SitesRecord, Told
 from ..stats.chance import score_chance
 from ..stats.intervals import score_pool
-from ..stats.permutation import BLOCK, FEWEST, Codes, Neighbours, code_groups, draw_rows, measure_accuracy
+from ..stats.permutation import BLOCK, ENOUGH, FEWEST, Codes, Neighbours, code_groups, draw_rows, measure_accuracy
 from ..stats.permutation import permute_by_case as permute
 from ..stats.pool import Pool, pool_predictions
 from ..stats.robustness_index import measure_robustness
@@ -155,19 +155,23 @@ def tell_sites(sited: Sited, *, permutations: int = PERMUTATIONS) -> tuple[Told 
             else "there is one site"
         )
     rng = np.random.default_rng(0)
-    value, drawn = 0.0, np.zeros(permutations)
-    for block in blocks:
-        codes, case = code_groups(list(sites[block])), code_groups(list(cases[block]))
-        measure = _prepare_measure(sited.points[rows[block]], case, int(codes.max()) + 1)
-        share = len(block) / number
-        value += share * float(measure(codes[None])[0])
-        for start in range(0, permutations, BLOCK):
-            times = min(BLOCK, permutations - start)
-            drawn[start : start + times] += share * measure(permute(codes, case, times=times, rng=rng))
+    codes = [(code_groups(list(sites[block])), code_groups(list(cases[block]))) for block in blocks]
+    measures = [
+        _prepare_measure(sited.points[rows[block]], case, int(own.max()) + 1)
+        for block, (own, case) in zip(blocks, codes, strict=True)
+    ]
+    shares = [len(block) / number for block in blocks]
+    value = sum(s * float(m(own[None])[0]) for s, m, (own, _) in zip(shares, measures, codes, strict=True))
+    drawn = np.empty(0)
+    while len(drawn) < permutations and (drawn >= value - 1e-9).sum() < ENOUGH:
+        times, found = min(BLOCK, permutations - len(drawn)), np.zeros(1)
+        for share, measure, (own, case) in zip(shares, measures, codes, strict=True):
+            found = found + share * measure(permute(own, case, times=times, rng=rng))
+        drawn = np.append(drawn, found)
     chance = float(drawn.mean())
     used = np.concatenate(blocks)
     return Told(
-        accuracy=value, chance=chance, p=float((1 + (drawn >= value - 1e-9).sum()) / (1 + permutations)),
+        accuracy=value, chance=chance, p=float((1 + (drawn >= value - 1e-9).sum()) / (1 + len(drawn))),
         effect=(value - chance) / max(1e-9, 1 - chance), n_images=number, n_cases=len(set(cases[used])),
         n_classes=len(blocks), n_sites=len(set(sites[used])),
     ), ""  # fmt: skip
