@@ -29,6 +29,7 @@ def evaluate(
     """Score predictions: interval, chance level, per-class results."""
     from .. import workflow
     from ..records.layout import SCORES
+    from ..records.studies.sites import SitesRecord
 
     if source.is_dir() and unit is not None:
         raise RecipeError(
@@ -48,6 +49,9 @@ def evaluate(
     console.out.print(f"[bold]{escape(result.describe())}[/]", soft_wrap=True)
     console.out.print(f"The intervals cover {escape(result.scores.interval.covers)}.", soft_wrap=True)
     if source.is_dir():
+        sites = SitesRecord.find(source)
+        if sites is not None:
+            console.out.print(f"Sites: {escape(sites.sentence)}", soft_wrap=True)
         finish(str(source / SCORES), f"smalti report {quote(source)}")
     else:
         finish(f"the scores above, of {source}", "smalti run DATA, for a run of your own to set beside it")

@@ -20,6 +20,7 @@ from .masks.meaning import Settling, wish_masks
 from .masks.values import Seen
 from .result import Candidate, Columns, LayoutResult
 from .tables.case_names import join_spellings
+from .tables.site_names import settle_sites
 from .tables.workbooks import name_unread
 from .unused import describe_unused, tell_unused
 from .validation import (
@@ -93,6 +94,7 @@ def inspect_folder(
     else:
         folder = Folder.walk(root)
         result = recognise(root, folder, columns)
+        settle_sites(result, columns)
         read_sample(folder, result, columns)
         result.problems = folder.problems + result.problems
         if result.candidates:

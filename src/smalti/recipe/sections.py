@@ -34,6 +34,10 @@ class Data(Section):
     mask: str | None = Field(None, description="column with the mask file")
     case: str | None = Field(None, description="column with the case (patient, slide)")
     part: str | None = Field(None, description="column that says which rows are the test part")
+    site: str | None = Field(
+        None, description="column with the site (hospital, scanner, batch); null guesses by names and TCGA barcodes"
+    )
+    subgroups: tuple[str, ...] = Field((), description="columns whose values are scored one by one, such as [sex]")
     bits: Literal[8, 10, 12, 14, 16, "each"] | None = Field(
         None,
         description="bits in use of 16-bit values whose file does not say; each: every file by its own largest value; "
@@ -190,10 +194,16 @@ class Stain(Section):
 
 
 class Split(Section):
-    """Case-grouped, stratified folds."""
+    """Stratified folds that keep cases whole, or whole sites."""
 
+    group: Literal["case", "site"] = Field(
+        "case",
+        description="what no fold parts: cases, or whole sites, so that each is scored by what others taught",
+    )
     folds: int | Literal["auto"] = Field(
-        "auto", description="outer folds; auto takes the most up to 5 whose outer parts hold every class"
+        "auto",
+        description="outer folds; auto takes the most up to 5 whose outer parts hold every class; with group=site one "
+        "for each site, at most 10",
     )
     seeds: tuple[Seed, ...] = Field(
         (0,), min_length=1, max_length=100, description="one repetition of all folds per seed"
@@ -311,6 +321,11 @@ class Evaluate(Section):
         None,
         description="what the first number counts: images, or cases by the mean of their images' probabilities; null: "
         "cases where some have several images and each has one label, unless a sample submission asks by image",
+    )
+    sites: Literal["auto", "train", "none"] = Field(
+        "auto",
+        description="scores on sites that were left out of training, where the data says sites: auto: where only a "
+        "head learns, on frozen features; train: always, with the training of the recipe; none",
     )
     resamples: int = Field(2000, ge=100, le=100_000, description="resamples of the cases, for what maps are worth")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="confidence of the intervals")

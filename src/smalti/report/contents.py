@@ -39,6 +39,7 @@ from ..records.layout import (
     SUSPECTS,
 )
 from ..records.studies.seal import Seal
+from ..records.studies.sites import SitesRecord
 from ..store import find_table, reading
 from ..types import Decision
 
@@ -85,6 +86,7 @@ class RunRecord:
     members: pd.DataFrame | None
     plan: Plan | None
     clock: UsedTime | None
+    sites: SitesRecord | None
 
     @property
     def root(self) -> Path | None:
@@ -133,6 +135,7 @@ def read_record(run: RunFolder) -> RunRecord:
         members=find_table(path / MEMBERS),
         plan=Plan.find(path),
         clock=UsedTime.find(path),
+        sites=SitesRecord.find(path),
     )
 
 

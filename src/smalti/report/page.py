@@ -22,7 +22,7 @@ from .papers.card import card_section
 from .papers.licensed import licences_section, used_licences_section
 from .sections.audited import findings_section, outcomes_section, suspects_section
 from .sections.augmentation import augmentation_section
-from .sections.by_case import cases_section
+from .sections.by_case import cases_section, sites_section
 from .sections.experiments import (
     differences_section,
     everything_section,
@@ -70,6 +70,7 @@ if TYPE_CHECKING:
 SECTIONS: tuple[Callable[[RunRecord], Section], ...] = (
     headline_section,
     cases_section,
+    sites_section,
     metrics_section,
     classes_section,
     confusion_section,

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 from scipy.stats import rankdata
 
 PERMUTATIONS = 1999
@@ -166,6 +168,13 @@ def draw_rows(count: int, *, most: int) -> Codes:
     if count <= most:
         return np.arange(count)
     return np.sort(np.random.default_rng(0).choice(count, most, replace=False))
+
+
+def join_groups(names: Sequence[str], cases: Sequence[str]) -> Codes:
+    """Return codes 0..K-1 of groups that are named, (n,); groups that share a case are one."""
+    groups, owners = code_groups(names), code_groups(cases)
+    links = coo_matrix((np.ones(len(groups)), (groups, owners)), shape=(groups.max() + 1, owners.max() + 1)).tocsr()
+    return np.asarray(connected_components(links @ links.T, directed=False)[1][groups], dtype=np.int64)
 
 
 def code_groups(names: Sequence[str]) -> Codes:

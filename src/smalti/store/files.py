@@ -20,6 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..errors import RunError
+from ..types import SITE_COLUMN, SUBGROUP_PREFIX
 from .leftovers import name_temporary, remove_leftovers
 
 # What network shares, FUSE and WSL answer where they know no such request; EIO and ENOSPC are losses and stay errors.
@@ -182,6 +183,7 @@ def read_table(path: Path, *columns: str) -> pd.DataFrame:
     with reading(path):
         text = dict.fromkeys(("image", "case", "label", "mask", "part", "index", "role", "phase"), str)
         header = pd.read_csv(path, nrows=0).columns
+        text |= {name: str for name in header if name == SITE_COLUMN or name.startswith(SUBGROUP_PREFIX)}
         if absent := [name for name in columns if name not in header]:
             raise KeyError(", ".join(absent))
         # A class may be called "None" or "NA": only numbers may be missing.

@@ -15,7 +15,8 @@ from .. import recipe
 from ..errors import RecipeError
 from ..models import NORMS, Head, Network, assemble_network, fit_scale, open_backbone
 from ..recipe import STEPS
-from ..samples import Augmentation, BagBatches, find_chances
+from ..samples import Augmentation, BagBatches, find_chances, number_sites
+from ..samples.splits import LEAST_INNER_SITES
 from ..types import Split
 from .devices import make_fabric, one_thread
 from .experiment import Experiment, FrozenFeatures
@@ -162,8 +163,9 @@ class Fold:
         x = ((views - head.center.cpu()) / head.scale.cpu()).double().numpy()
         weights = weigh_classes(np.bincount(targets), kind=phase.class_weights).double().numpy()[targets]
         cases = np.unique([experiment.cohort.labelled[i].case for i in split.train], return_inverse=True)[1]
+        sites = self._number_sites() if experiment.recipe.split.group == "site" else None
         name, seed = experiment.recipe.model.head, split.seed * 1000 + split.fold
-        solved = solve_head(HEADS.build(name), x, targets, weights, cases=cases, seed=seed)
+        solved = solve_head(HEADS.build(name), x, targets, weights, cases=cases, sites=sites, seed=seed)
         with torch.no_grad():
             head.linear.weight.copy_(torch.from_numpy(solved.head.weight))
             head.linear.bias.copy_(torch.from_numpy(solved.head.bias))
@@ -173,6 +175,11 @@ class Fold:
         ]
         inner = split.train if len(solved.logits) else split.train[:0]
         return {"inner": inner, "inner_logits": torch.from_numpy(solved.logits).float(), "tried": tuple(tried)}
+
+    def _number_sites(self) -> NDArray[np.int64] | None:
+        """Return the site of each training image, (n,), to hold out in turns; None where there are too few sites."""
+        sites = number_sites(self.experiment.cohort)[self.split.train]
+        return sites if len(np.unique(sites)) >= LEAST_INNER_SITES else None
 
     def _prepare_transfer(self, network: Network) -> TransferTask | BagTask:
         experiment, split, frozen = self.experiment, self.split, self.find_frozen()

@@ -164,7 +164,9 @@ HEADS.add(
 )
 
 
-def solve_head(solver: Solver, x: Floats, y: Ints, weights: Floats, *, cases: Ints, seed: int) -> Solved:
+def solve_head(
+    solver: Solver, x: Floats, y: Ints, weights: Floats, *, cases: Ints, seed: int, sites: Ints | None = None
+) -> Solved:
     """Choose a strength by turns over cases, then solve on all images; one thread, so that bytes repeat.
 
     Args:
@@ -173,6 +175,7 @@ def solve_head(solver: Solver, x: Floats, y: Ints, weights: Floats, *, cases: In
         weights: (n,) what each image counts.
         cases: (n,) number of the case of each image; a case is held out as a whole.
         seed: of the turns.
+        sites: (n,) number of the site of each image, where whole sites are held out in turns; else None.
     """
     with threadpool_limits(1):
         flat, axes = x.reshape(-1, x.shape[-1]), None
@@ -182,7 +185,8 @@ def solve_head(solver: Solver, x: Floats, y: Ints, weights: Floats, *, cases: In
             axes = np.linalg.qr(flat.T)[0].T
             x = x @ axes.T
         # Parts to hold out in turns, whose complements hold every class; none if a class has a single case.
-        dealt = (deal_cases(y, cases, folds=folds, seed=seed) for folds in range(MOST_TURNS, 1, -1))
+        held = [cases] if sites is None else [sites, cases]
+        dealt = (deal_cases(y, by, folds=folds, seed=seed) for by in held for folds in range(MOST_TURNS, 1, -1))
         turns = next((parts for parts in dealt if parts is not None), [])
         held_out, heat = np.empty((0, int(y.max()) + 1)), 1.0
         losses: dict[float, float] = {}

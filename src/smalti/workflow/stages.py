@@ -28,6 +28,7 @@ from .portfolio.running import run_portfolio
 from .prepare.ground import Ground
 from .prepare.preparation import inspect_ground
 from .prepare.units import read_unit, write_cases
+from .site_out import evaluate_sites, hold_out_sites
 from .suspicion import suspect_run
 
 if TYPE_CHECKING:
@@ -130,6 +131,7 @@ def run_on(
     else:
         experiment = train_networks(project, ground, recipe, name=name)
         predict(experiment, listener=project.listener)
+        hold_out_sites(project, experiment)
         run_folder = experiment.run
     result = evaluate_run(run_folder.path)
     if model:
@@ -172,8 +174,8 @@ def evaluate_run(path: str | Path) -> Result:
     It writes ``scores.json``, ``suspects.json`` and ``traces.json``, of two classes ``operating.json`` too.
     """
     folder = RunFolder(Path(path))
-    plan = folder.read_recipe()
-    confidence = plan.evaluate.confidence
+    recipe = folder.read_recipe()
+    confidence = recipe.evaluate.confidence
     classes, given = CohortRecord.read(folder.path).classes, folder.path / AS_GIVEN
     scoring, cases = read_unit(folder.path)
 
@@ -190,7 +192,8 @@ def evaluate_run(path: str | Path) -> Result:
         if cases is not None:
             write_cases(folder, classes, cases)
         scores.write(folder.path)
-        write_operating(folder, plan, scoring, classes=classes, cases=cases)
+        write_operating(folder, recipe, scoring, classes=classes, cases=cases)
+        evaluate_sites(folder, scoring, cases)
     suspect_run(folder.path)
     return Result(folder.path, scores)
 

@@ -39,6 +39,7 @@ def record_inputs(
         n_unlabelled=len(cohort.unlabelled),
         n_sealed=len(cohort.sealed),
         n_cases=len({s.case for s in cohort.labelled}),
+        n_sites=len({s.site for s in cohort.labelled} - {""}) or None,
         notes=(*cohort.notes, *notes),
         left_out=tuple(LeftOut(image=d.image, reason=d.reason, who=d.who) for d in settled if d.action == "exclude"),
         repaired=tuple(s.image for s in cohort.samples if s.repair is not None),
