@@ -10,7 +10,7 @@ import importlib.metadata
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -34,12 +34,17 @@ CONCERNED = ("smalti", "torch", "timm", "numpy", "opencv-python-headless", "Pill
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A picture that is in memory: (H, W, 3) RGB of 8 bits, with a mask (H, W) or None."""
+    """A picture that is in memory, or whose mask is.
+
+    Attributes:
+        pixels: (H, W, 3) RGB of 8 bits, or the file.
+        mask: (H, W), not 0 where the disease is, or the file; None takes tissue.
+    """
 
     image: str
     case: str
-    pixels: Array
-    mask: NDArray[np.generic] | None
+    pixels: Array | Path
+    mask: NDArray[np.generic] | Path | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,15 +156,11 @@ class Model:
         picture, mask = pictures[i], None if masks is None else masks[i]
         name = str(picture) if isinstance(picture, str | Path) else str(i)
         case = name if cases is None else str(cases[i])
-        if isinstance(picture, str | Path):
-            if mask is not None and not isinstance(mask, str | Path):
-                pixels = images.read_image(Path(picture), bits=self.record.bits)
-                return Drawn(name, case, pixels, mask)
-            path = None if mask is None else Path(mask)
-            return Sample(name, Path(picture), path, None, case, name, bits=self.record.bits)
-        if isinstance(mask, str | Path):
-            return Drawn(name, case, picture, images.read_mask(Path(mask))[0])
-        return Drawn(name, case, picture, mask)
+        pixels = Path(picture) if isinstance(picture, str | Path) else picture
+        marks = Path(mask) if isinstance(mask, str | Path) else mask
+        if isinstance(pixels, Path) and (marks is None or isinstance(marks, Path)):
+            return Sample(name, pixels, marks, None, case, name, bits=self.record.bits)
+        return Drawn(name, case, pixels, marks)
 
     def _cut(self, item: Sample | Drawn, room: Path, *, mpp: float | None) -> _Cut:
         """Cut the tiles of an image for every member; a file that cannot be read is refused, with the reason."""
@@ -170,7 +171,7 @@ class Model:
                     continue
                 tile, tile_px = member.recipe.tile, member.member.tile_px or 0
                 tile = tile if mpp is None else tile.model_copy(update={"image_mpp": mpp})
-                stores[member.tiling] = _cut_item(item, tile, tile_px=tile_px, room=room)
+                stores[member.tiling] = _cut_item(item, tile, tile_px=tile_px, bits=self.record.bits, room=room)
         except DataError as error:
             return _Cut(item.image, item.case, {}, error.problems[0].message if error.problems else error.message)
         except RecipeError as error:
@@ -216,23 +217,26 @@ def tabulate_answers(answers: Sequence[Answer], classes: tuple[str, ...]) -> pd.
     return pd.DataFrame(rows, columns=columns).astype({"agreement": float})
 
 
-def _cut_item(item: Sample | Drawn, tile: recipe.Tile, *, tile_px: int, room: Path) -> TileStore:
+def _cut_item(item: Sample | Drawn, tile: recipe.Tile, *, tile_px: int, bits: int | None, room: Path) -> TileStore:
     """Return the tiles of an image; those of a large one on disk, in ``room``.
 
     Raises:
         DataError: it cannot be read, or its scale is asked for and unknown.
         RecipeError: tiles show far larger squares.
     """
-    own = images.read_mpp(item.path) if isinstance(item, Sample) and tile.mpp is not None else None
-    if tile.mpp is not None and own is None and tile.image_mpp is None:
-        raise DataError(
-            f"it does not say its microns per pixel, and the model looks at {tile.mpp:g} of them", fix="--mpp NUMBER"
-        )
+    path = item.path if isinstance(item, Sample) else item.pixels if isinstance(item.pixels, Path) else None
+    if tile.mpp is not None:
+        own = None if path is None else images.read_mpp(path)
+        tile = tile.model_copy(update={"image_mpp": own or tile.image_mpp})
+        if tile.image_mpp is None:
+            message = f"it does not say its microns per pixel, and the model looks at {tile.mpp:g} of them"
+            raise DataError(message, fix="--mpp NUMBER")
     if isinstance(item, Drawn):
-        return hold_bag(item.image, cut_array(item.image, item.pixels, item.mask, tile, tile_px=tile_px))
+        pixels = images.read_image(item.pixels, bits=bits) if isinstance(item.pixels, Path) else item.pixels
+        mask = images.read_mask(item.mask)[0] if isinstance(item.mask, Path) else item.mask
+        return hold_bag(item.image, cut_array(item.image, pixels, mask, tile, tile_px=tile_px))
     if is_large(item, tile, tile_px=tile_px):
-        sample = replace(item, label=None)
-        return build_store(Cohort(item.path.parent, "", (), (sample,), ()), tile, tile_px=tile_px, cache=room)
+        return build_store(Cohort(item.path.parent, "", (), (item,), ()), tile, tile_px=tile_px, cache=room)
     return hold_bag(item.image, cut_bag(item, tile, tile_px=tile_px))
 
 
