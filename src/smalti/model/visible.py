@@ -1,0 +1,72 @@
+"""Faults that one picture shows beside a population: the audit's checks, asked of a single image."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from ..audit.checks.artefacts import name_colour
+from ..audit.checks.foreign import THRESHOLD, find_usual_colour, tells_colour
+from ..audit.checks.plausible import explain_implausible
+from ..audit.checks.quality import BLANK_FRAC, BLURRED, find_usual_focus, has_stain, is_blank, score_focus
+from ..audit.measure.digest import PictureDigest
+from ..audit.measure.keypoints import SMALLEST_PX
+from ..audit.measure.paint import Palette, find_cover, find_palette
+from ..stats.robust import LEAST_IMAGES, Usual
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reference:
+    """What the checks need to know about a population.
+
+    Attributes:
+        stained: whether the usual image has colours of H&E.
+        grainless: share of an image that stain cannot explain; None where colour tells nothing apart.
+        focus: size class -> sharpness; empty in too small a population.
+        palette: native colours.
+    """
+
+    stained: bool
+    grainless: Usual | None
+    focus: dict[int, Usual]
+    palette: Palette
+
+
+def find_reference(digests: Sequence[PictureDigest]) -> Reference:
+    """Return what is usual in a population."""
+    stained = has_stain(digests)
+    shown = [d for d in digests if not is_blank(d.appearance, stained=stained)]
+    grainless = [d.appearance.grainless_frac for d in shown]
+    sharp = [d for d in shown if min(d.size_px) >= SMALLEST_PX]
+    return Reference(
+        stained=stained,
+        grainless=find_usual_colour(grainless) if grainless and tells_colour(grainless) else None,
+        focus=find_usual_focus(sharp) if len(sharp) >= LEAST_IMAGES else {},
+        palette=find_palette(digests)[0],
+    )
+
+
+def find_fault(digest: PictureDigest, reference: Reference, *, usual: Collection[str] = ()) -> tuple[str, str]:
+    """Return code and reason of the first fault that a picture shows; two empty texts where it shows none.
+
+    Args:
+        digest: of the picture.
+        reference: what it is compared with.
+        usual: codes that are not asked for.
+    """
+    look, usual_colour, focus = digest.appearance, reference.grainless, reference.focus
+    if "blank" not in usual and is_blank(look, stained=reference.stained):
+        return "blank", f"tissue covers {look.tissue_frac:.1%}, less than {BLANK_FRAC:.0%}"
+    if reason := explain_implausible(digest.thumbnail):
+        return "foreign", reason
+    if "foreign" not in usual and usual_colour and usual_colour.score(look.grainless_frac) >= THRESHOLD:
+        return "foreign", f"{look.grainless_frac:.0%} of what it shows cannot be stained tissue"
+    if "painted" not in usual and (cover := find_cover(digest, reference.palette)) is not None:
+        for word, region in (("paint", cover.paint), ("ink", cover.ink)):
+            if region is not None:
+                return "painted", f"{name_colour(region.colour)} {word} on {region.image_frac:.1%} of the image"
+    sharp = "blurred" in usual or not focus or min(digest.size_px) < SMALLEST_PX
+    z = 0.0 if sharp else score_focus(digest, focus)
+    return (
+        ("blurred", f"its fine details are far weaker than in training (robust z {z:.1f})") if z < BLURRED else ("", "")
+    )
