@@ -35,8 +35,13 @@ NAMES = tuple(name for name, _, _ in TRAITS)
 GROUPS = {
     group: np.array([i for i, trait in enumerate(TRAITS) if trait[1] == group])
     for group in dict.fromkeys(trait[1] for trait in TRAITS)
-} | {"all": np.arange(len(TRAITS))}
+}
 SHARPNESS = NAMES.index("sharpness")
+# Defocus moves these two together; among all of texture, small tiles would hide it.
+GROUPS |= {
+    "focus": np.array([NAMES.index("detail at 2 px beside half of it"), SHARPNESS]),
+    "all": np.arange(len(TRAITS)),
+}
 LABORATORY = np.concatenate([GROUPS["stain"], GROUPS["contrast"], [SHARPNESS]])  # what stain and scanner decide
 
 

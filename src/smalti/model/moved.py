@@ -70,9 +70,9 @@ def warn_shift(
     ]
     return (
         f"The new images look like those of another laboratory: {beyond:.0%} lie farther from the training images than "
-        f"{USUAL_QUANTILE:.0%} of those lie from each other (AUC {auc:.2f}, p = {test.pvalue:.2g}; {len(traits)} images "
-        f"of {len(mean_here)} cases; where nothing moved, at most {ALPHA:.0%} of cohorts give this warning). Moved "
-        f"most: {'; '.join(words)}. The stated score may not hold for them: score some with labels first."
+        f"{USUAL_QUANTILE:.0%} of those from each other (AUC {auc:.2f}, p = {test.pvalue:.2g}; {len(traits)} images of "
+        f"{len(mean_here)} cases; where nothing moved, at most {ALPHA:.0%} of cohorts give this warning). Moved most: "
+        f"{'; '.join(words)}. The stated score may not hold for them: score some with labels first."
     )
 
 

@@ -83,7 +83,7 @@ class Refuser:
         columns = GROUPS[group]
         first = int(columns[np.abs(here[0, columns]).argmax()])
         code = "stain" if group in ("stain", "contrast") else "foreign"
-        if group == "texture" and abs(here[0, SHARPNESS]) >= 2:
+        if group == "focus" or (group == "texture" and abs(here[0, SHARPNESS]) >= 2):
             code = "blurred" if here[0, SHARPNESS] < 0 else "scale"
         usual = self.facts.ranges[first]
         return code, (

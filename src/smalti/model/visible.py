@@ -61,12 +61,13 @@ def find_fault(digest: PictureDigest, reference: Reference, *, usual: Collection
         return "foreign", reason
     if "foreign" not in usual and usual_colour and usual_colour.score(look.grainless_frac) >= THRESHOLD:
         return "foreign", f"{look.grainless_frac:.0%} of what it shows cannot be stained tissue"
+    # Before paint: what is blurred is even, as paint is.
+    if "blurred" not in usual and focus and min(digest.size_px) >= SMALLEST_PX:
+        z = score_focus(digest, focus)
+        if z < BLURRED:
+            return "blurred", f"its fine details are far weaker than in training (robust z {z:.1f})"
     if "painted" not in usual and (cover := find_cover(digest, reference.palette)) is not None:
         for word, region in (("paint", cover.paint), ("ink", cover.ink)):
             if region is not None:
                 return "painted", f"{name_colour(region.colour)} {word} on {region.image_frac:.1%} of the image"
-    sharp = "blurred" in usual or not focus or min(digest.size_px) < SMALLEST_PX
-    z = 0.0 if sharp else score_focus(digest, focus)
-    return (
-        ("blurred", f"its fine details are far weaker than in training (robust z {z:.1f})") if z < BLURRED else ("", "")
-    )
+    return "", ""
