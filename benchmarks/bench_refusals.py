@@ -26,7 +26,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -168,7 +168,7 @@ def time_judging(side_px: int, count: int = 12) -> None:
 
 def judge_laboratories(seeds: int, count: int = 30) -> None:
     """Print how often each drawn laboratory is called another one than the first, and how many of it are refused."""
-    alarms, refused = defaultdict[int, list[bool]](list), defaultdict[int, list[bool]](list)
+    alarms, refused = defaultdict[int, list[bool]](list), defaultdict[int, list[str]](list)
     with tempfile.TemporaryDirectory() as scratch:
         for seed in range(seeds):
             train = tuple(plan_images(0, seed, count=count))
@@ -181,12 +181,12 @@ def judge_laboratories(seeds: int, count: int = 30) -> None:
                 looks = [measure_look(draw_image(one)[0]) for one in plans]
                 alarm = warn_shift(population, np.stack([look.traits for look in looks]), cases=[p.case for p in plans])
                 alarms[laboratory].append(alarm is not None)
-                refused[laboratory] += [bool(refuser.judge_look(look)) for look in looks]
+                refused[laboratory] += [refuser.judge_look(look).partition(":")[0] for look in looks]
                 if alarm and not seed:
                     print(f"laboratory {laboratory}: {alarm}")
     for laboratory, found in alarms.items():
-        share = np.mean(refused[laboratory])
-        print(f"laboratory {laboratory}: another one in {sum(found)} of {len(found)}, refused {share:.3f}")
+        codes = ", ".join(f"{code or 'answered'} {n}" for code, n in sorted(Counter(refused[laboratory]).items()))
+        print(f"laboratory {laboratory}: another one in {sum(found)} of {len(found)}; images: {codes}")
 
 
 def plan_images(laboratory: int, seed: int, *, count: int) -> Iterator[ImagePlan]:

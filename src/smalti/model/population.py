@@ -28,7 +28,9 @@ MOST_IMAGES = 2000  # drawn from larger populations
 USUAL_FAULT_FRAC = 0.1
 LEAST_RARE = 8  # images; fewer do not show how far apart images of one population lie
 NEAR_FRAC = 0.05  # of the population must resemble an image
-UNIT_QUANTILE = 0.99  # of the distances between cases is one unit of a group of traits
+# Of the distances between cases, and one spread at least, is one unit of a group of traits: a stain that is a little
+# different in all new images is answered and warned about, not refused.
+UNIT_QUANTILE, LEAST_UNIT = 0.99, 1.0
 REFUSED_FRAC = 0.01  # of training images beside other cases would be refused
 # A few cases do not show what the next one is like: the bar is (1 + FEW / cases) times as far.
 FEW = 4.0
@@ -159,7 +161,7 @@ def _fit_rarity(scaled: Floats, case: NDArray[np.integer]) -> Rarity | None:
         group: measure_distances(scaled[:, columns], scaled[:, columns], cases=(apart, apart))
         for group, columns in GROUPS.items()
     }
-    units = {group: max(float(np.quantile(d, UNIT_QUANTILE)), 1e-6) for group, d in found.items()}
+    units = {group: max(float(np.quantile(d, UNIT_QUANTILE)), LEAST_UNIT) for group, d in found.items()}
     farthest = np.max([found[group] / unit for group, unit in units.items()], axis=0)
     bar = float(np.quantile(farthest, 1 - REFUSED_FRAC)) * (1 + FEW / (int(case.max()) + 1))
     return Rarity(units=units, bar=bar, refused_frac=REFUSED_FRAC)
