@@ -26,6 +26,7 @@ from .visible import Reference, find_fault, find_reference
 MOST_IMAGES = 2000  # drawn from larger populations
 # A fault in more of the training images than this is what they are like, and no fault.
 USUAL_FAULT_FRAC = 0.1
+USUAL_COLOUR_FRAC = 0.02  # likewise, where so many are painted, of the colours of paint
 LEAST_RARE = 8  # images; fewer do not show how far apart images of one population lie
 NEAR_FRAC = 0.05  # of the population must resemble an image
 # Of the distances between cases, and one spread at least, is one unit of a group of traits: a stain that is a little
@@ -136,20 +137,25 @@ def measure_distances(
 
 
 def _leave_out(seen: Sequence[ImageDigest]) -> tuple[list[int], dict[str, int], tuple[str, ...]]:
-    """Return positions of images without a fault, code -> number of the others, and codes that are usual."""
+    """Return positions of images without a fault, code -> number of the others, and kinds that are usual."""
     reference = find_reference(seen)
-    usual: list[str] = []
+    usual: set[str] = set()
     while True:
-        codes = [find_fault(d, reference, usual=usual)[0] for d in seen]
-        counts = Counter(code for code in codes if code)
-        more = sorted(code for code, count in counts.items() if count > USUAL_FAULT_FRAC * len(seen))
-        if not set(more) - set(usual):
+        faults = [find_fault(d, reference, usual=usual) for d in seen]
+        counts = Counter(fault.code for fault in faults if fault.code)
+        kinds = Counter((fault.code, fault.kind) for fault in faults if fault.code)
+        more = {
+            kind
+            for (code, kind), count in kinds.items()
+            if counts[code] > USUAL_FAULT_FRAC * len(seen) and count > USUAL_COLOUR_FRAC * len(seen)
+        }
+        if more <= usual:
             break
-        usual += [code for code in more if code not in usual]
-    # An implausible picture is one whatever the others are, so that its code may be a usual one.
-    kept = [i for i, code in enumerate(codes) if not code or code in usual]
-    left_out = {code: count for code, count in sorted(counts.items()) if code not in usual}
-    return kept, left_out, tuple(sorted(usual))
+        usual |= more
+    # An implausible picture is one whatever the others are, so that its kind may be a usual one.
+    kept = [i for i, fault in enumerate(faults) if not fault.code or fault.kind in usual]
+    left_out = Counter(fault.code for fault in faults if fault.code and fault.kind not in usual)
+    return kept, dict(sorted(left_out.items())), tuple(sorted(usual))
 
 
 def _fit_rarity(scaled: Floats, case: NDArray[np.integer]) -> Rarity | None:

@@ -50,7 +50,8 @@ class Refuser:
         self, look: Look, *, scores: NDArray[np.floating] | None = None, agreement: float | None = None
     ) -> str:
         """Return the same as `judge` for an image that was measured before."""
-        code, reason = find_fault(look.digest, self._reference, usual=self.facts.usual_faults)
+        fault = find_fault(look.digest, self._reference, usual=self.facts.usual_faults)
+        code, reason = fault.code, fault.reason
         if not code:
             code, reason = self._judge_scale(look)
         if not code:

@@ -32,6 +32,21 @@ class Reference:
     palette: Palette
 
 
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What a picture shows; all empty where it shows none.
+
+    Attributes:
+        code: of the refusal.
+        reason: for people.
+        kind: the code, or the colour of the paint: what a population may have as a habit.
+    """
+
+    code: str = ""
+    reason: str = ""
+    kind: str = ""
+
+
 def find_reference(digests: Sequence[PictureDigest]) -> Reference:
     """Return what is usual in a population."""
     stained = has_stain(digests)
@@ -46,28 +61,29 @@ def find_reference(digests: Sequence[PictureDigest]) -> Reference:
     )
 
 
-def find_fault(digest: PictureDigest, reference: Reference, *, usual: Collection[str] = ()) -> tuple[str, str]:
-    """Return code and reason of the first fault that a picture shows; two empty texts where it shows none.
+def find_fault(digest: PictureDigest, reference: Reference, *, usual: Collection[str] = ()) -> Fault:
+    """Return the first fault that a picture shows.
 
     Args:
         digest: of the picture.
         reference: what it is compared with.
-        usual: codes that are not asked for.
+        usual: kinds that are not asked for.
     """
     look, usual_colour, focus = digest.appearance, reference.grainless, reference.focus
     if "blank" not in usual and is_blank(look, stained=reference.stained):
-        return "blank", f"tissue covers {look.tissue_frac:.1%}, less than {BLANK_FRAC:.0%}"
+        return Fault("blank", f"tissue covers {look.tissue_frac:.1%}, less than {BLANK_FRAC:.0%}", "blank")
     if reason := explain_implausible(digest.thumbnail):
-        return "foreign", reason
+        return Fault("foreign", reason, "foreign")
     if "foreign" not in usual and usual_colour and usual_colour.score(look.grainless_frac) >= THRESHOLD:
-        return "foreign", f"{look.grainless_frac:.0%} of what it shows cannot be stained tissue"
+        return Fault("foreign", f"{look.grainless_frac:.0%} of what it shows cannot be stained tissue", "foreign")
     # Before paint: what is blurred is even, as paint is.
     if "blurred" not in usual and focus and min(digest.size_px) >= SMALLEST_PX:
         z = score_focus(digest, focus)
         if z < BLURRED:
-            return "blurred", f"its fine details are far weaker than in training (robust z {z:.1f})"
-    if "painted" not in usual and (cover := find_cover(digest, reference.palette)) is not None:
-        for word, region in (("paint", cover.paint), ("ink", cover.ink)):
-            if region is not None:
-                return "painted", f"{name_colour(region.colour)} {word} on {region.image_frac:.1%} of the image"
-    return "", ""
+            reason = f"its fine details are far weaker than in training (robust z {z:.1f})"
+            return Fault("blurred", reason, "blurred")
+    cover = find_cover(digest, reference.palette)
+    for word, region in () if cover is None else (("paint", cover.paint), ("ink", cover.ink)):
+        if region is not None and (kind := f"{name_colour(region.colour)} {word}") not in usual:
+            return Fault("painted", f"{kind} on {region.image_frac:.1%} of the image", kind)
+    return Fault()

@@ -72,7 +72,7 @@ class PopulationFacts(Record):
     Attributes:
         n_images, n_cases: that the description is made of.
         left_out: code of a refusal -> number of training images that were left out of the description because of it.
-        usual_faults: codes of refusals that are off, because more training images have them than faults would.
+        usual_faults: codes, and colours of paint, that are no reason to refuse: too many training images have them.
         sites: site -> number of images; empty where none is known.
         height_px, width_px: of the images.
         mpp: microns per pixel; None where no file says them.
