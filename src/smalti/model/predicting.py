@@ -142,7 +142,8 @@ class Model:
             answer = self._answer(found)
             if answer.refused or answer.scores is None:
                 return answer, None
-            size_px = item.pixels.shape[:2] if isinstance(item, Drawn) else images.read_size(item.path)
+            pixels = item.pixels if isinstance(item, Drawn) else item.path
+            size_px = images.read_size(pixels) if isinstance(pixels, Path) else pixels.shape[:2]
             label = int(np.argmax(answer.scores))
             return answer, map_scores(self.members, Look(found.stores), label=label, size_px=size_px)
 

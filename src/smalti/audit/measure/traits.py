@@ -45,16 +45,7 @@ def tabulate_traits(digests: Sequence[ImageDigest]) -> dict[str, list[Trait]]:
     sources = [d.source for d in digests]
     formats = [s.format for s in sources]
     masked = [d.mask_frac is not None for d in digests]
-    rows = []  # mean and spread of the tissue's channels and the colour of glass; NaN for too few pixels
-    for d in digests:
-        pixels = d.thumbnail.reshape(-1, 3).astype(np.float64)
-        light = np.percentile(pixels, 99, axis=0)
-        dense, clear = split_by_density(pixels, light)
-        tissue, glass = pixels[dense], pixels[clear]
-        plain = light.min() >= GLASS_LEVEL and np.ptp(light) <= GLASS_SPREAD and clear.mean() >= GLASS_FRAC
-        stained = [*tissue.mean(axis=0), *tissue.std(axis=0)] if len(tissue) else [np.nan] * 6
-        rows.append([*stained, *(np.median(glass, axis=0) if plain else [np.nan] * 3)])
-    colours = np.array(rows).reshape(-1, 9)
+    colours = np.array([measure_colours(d.thumbnail) for d in digests]).reshape(-1, 9)
     names = [f"{what} {channel}" for what in ("mean", "spread of") for channel in ("red", "green", "blue")]
     kinds = {
         "size": [_number("width", widths, "px"), _number("height", heights, "px"), _number("aspect", widths / heights)],
@@ -117,3 +108,14 @@ def _flag(name: str, values: Sequence[bool]) -> Trait:
 def _varies(trait: Trait) -> bool:
     known = trait.values[np.isfinite(trait.values)]
     return bool(len(known)) and bool(np.ptp(known) > 0)
+
+
+def measure_colours(thumbnail: NDArray[np.uint8]) -> list[float]:
+    """Return mean and spread of tissue's channels and the colour of glass: nine numbers, NaN for too few pixels."""
+    pixels = thumbnail.reshape(-1, 3).astype(np.float64)
+    light = np.percentile(pixels, 99, axis=0)
+    dense, clear = split_by_density(pixels, light)
+    tissue, glass = pixels[dense], pixels[clear]
+    plain = light.min() >= GLASS_LEVEL and np.ptp(light) <= GLASS_SPREAD and clear.mean() >= GLASS_FRAC
+    stained = [*tissue.mean(axis=0), *tissue.std(axis=0)] if len(tissue) else [np.nan] * 6
+    return [*stained, *(np.median(glass, axis=0) if plain else [np.nan] * 3)]
