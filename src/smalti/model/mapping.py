@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..explain import choose_scale, find_boxes, stitch_tiles
 from ..samples import StainMaps
 from ..train import embed_view
-from .loaded import LoadedMember, Look, find_stains
+from .loaded import Bags, LoadedMember, find_stains
 
 Heat = NDArray[np.float32]
 
@@ -32,19 +32,19 @@ class TileMap:
 
 
 def map_scores(
-    members: tuple[LoadedMember, ...], look: Look, *, label: int, size_px: tuple[int, int]
+    members: tuple[LoadedMember, ...], bags: Bags, *, label: int, size_px: tuple[int, int]
 ) -> TileMap | None:
     """Return the map of class ``label``, the mean over networks; None where no network sees more than one tile.
 
     Args:
         members: of the model.
-        look: the image, cut.
+        bags: the image, cut.
         size_px: (H, W) of the image.
     """
     scale = choose_scale(size_px)
     heats = []
     for loaded in members:
-        store = None if loaded.backbone is None else look.stores[loaded.tiling]
+        store = None if loaded.backbone is None else bags.stores[loaded.tiling]
         if loaded.backbone is None or store is None or len(store) < 2:
             continue
         for row in loaded.member.networks:

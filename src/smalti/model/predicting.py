@@ -10,7 +10,7 @@ import importlib.metadata
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +18,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from .. import images, recipe
+from ..audit.measure.digest import digest_sample
 from ..errors import DataError, RecipeError
-from ..records import ModelRecord
+from ..records import ModelRecord, TrainingPopulation
 from ..samples import iterate_ahead
 from ..tile import TileStore, build_store, cut_array, cut_bag, hold_bag, is_large
 from ..types import Cohort, Sample, score_columns
 from .bundle import find_model, read_model
-from .loaded import LoadedMember, Look, load_members, score_image
+from .loaded import Bags, LoadedMember, load_members, score_image
+from .look import Look, measure_look, measure_traits
 from .mapping import TileMap, map_scores
+from .refusal import Refuser, refuse_unreadable
 
 Array = NDArray[np.uint8]
 # Versions that change what pixels and networks become.
@@ -54,7 +57,9 @@ class Answer:
     Attributes:
         scores: (C,) of the classes; None where the image could not be read.
         agreement: share of the networks that name the class with the largest score; None without scores.
-        refused: why there is no answer; empty where there is one.
+        refused: why there is no answer, beginning with a code of `smalti.model.refusal.CODES`; empty where there is
+            one.
+        traits: by which many new images are compared with those of training; None where they are not known.
     """
 
     image: str
@@ -62,6 +67,7 @@ class Answer:
     scores: tuple[float, ...] | None = None
     agreement: float | None = None
     refused: str = ""
+    traits: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,7 @@ class _Cut:
     case: str
     stores: Mapping[str, TileStore]
     refused: str = ""
+    look: Look | None = None
 
 
 class Model:
@@ -81,12 +88,20 @@ class Model:
         folder: where it lies.
         record: what it holds.
         members: its networks.
+        population: what it learned from; None in a model that does not say it, which refuses only what it cannot read.
         notes: libraries that have another version than where the model was made.
     """
 
-    def __init__(self, folder: Path, record: ModelRecord, members: tuple[LoadedMember, ...]) -> None:
-        self.folder, self.record, self.members = folder, record, members
+    def __init__(
+        self,
+        folder: Path,
+        record: ModelRecord,
+        members: tuple[LoadedMember, ...],
+        population: TrainingPopulation | None = None,
+    ) -> None:
+        self.folder, self.record, self.members, self.population = folder, record, members, population
         self.notes = _compare_versions(record.libraries)
+        self._refuser = None if population is None else Refuser(population)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -145,7 +160,7 @@ class Model:
             pixels = item.pixels if isinstance(item, Drawn) else item.path
             size_px = images.read_size(pixels) if isinstance(pixels, Path) else pixels.shape[:2]
             label = int(np.argmax(answer.scores))
-            return answer, map_scores(self.members, Look(found.stores), label=label, size_px=size_px)
+            return answer, map_scores(self.members, Bags(found.stores), label=label, size_px=size_px)
 
     def _take(
         self,
@@ -173,18 +188,26 @@ class Model:
                 tile, tile_px = member.recipe.tile, member.member.tile_px or 0
                 tile = tile if mpp is None else tile.model_copy(update={"image_mpp": mpp})
                 stores[member.tiling] = _cut_item(item, tile, tile_px=tile_px, bits=self.record.bits, room=room)
+            look = None if self._refuser is None else _look(item, bits=self.record.bits, mpp=mpp)
+        except ScaleError as error:
+            return _Cut(item.image, item.case, {}, f"scale: {error}")
         except DataError as error:
-            return _Cut(item.image, item.case, {}, error.problems[0].message if error.problems else error.message)
+            why = error.problems[0].message if error.problems else error.message
+            return _Cut(item.image, item.case, {}, refuse_unreadable(why))
         except RecipeError as error:
-            return _Cut(item.image, item.case, {}, error.message)
-        return _Cut(item.image, item.case, stores)
+            return _Cut(item.image, item.case, {}, f"scale: {error.message}")
+        return _Cut(item.image, item.case, stores, look=look)
 
     def _answer(self, found: _Cut) -> Answer:
         if found.refused:
             return Answer(found.image, found.case, refused=found.refused)
-        scores, single = score_image(self.members, Look(found.stores), classes=self.classes)
+        scores, single = score_image(self.members, Bags(found.stores), classes=self.classes)
         agreement = float(np.mean(single.argmax(axis=1) == scores.argmax()))
-        return Answer(found.image, found.case, tuple(scores.tolist()), agreement)
+        refused, traits = "", None
+        if self._refuser is not None and found.look is not None:
+            refused = self._refuser.judge_look(found.look, scores=scores, agreement=agreement)
+            traits = tuple(float(number) for number in found.look.traits)
+        return Answer(found.image, found.case, tuple(scores.tolist()), agreement, refused, traits)
 
 
 def load_model(path: str | Path, *, device: str = "auto") -> Model:
@@ -201,7 +224,8 @@ def load_model(path: str | Path, *, device: str = "auto") -> Model:
     """
     folder = find_model(Path(path))
     record = read_model(folder)
-    return Model(folder, record, load_members(folder, record, device=device))
+    population = TrainingPopulation.read(folder) if record.population_files else None
+    return Model(folder, record, load_members(folder, record, device=device), population)
 
 
 def tabulate_answers(answers: Sequence[Answer], classes: tuple[str, ...]) -> pd.DataFrame:
@@ -218,6 +242,21 @@ def tabulate_answers(answers: Sequence[Answer], classes: tuple[str, ...]) -> pd.
     return pd.DataFrame(rows, columns=columns).astype({"agreement": float})
 
 
+class ScaleError(DataError):
+    """An image whose scale is asked for and unknown."""
+
+
+def _look(item: Sample | Drawn, *, bits: int | None, mpp: float | None) -> Look:
+    """Measure an image by what the training images were measured by."""
+    path = item.path if isinstance(item, Sample) else item.pixels if isinstance(item.pixels, Path) else None
+    own = mpp if path is None else images.read_mpp(path) or mpp
+    if isinstance(item, Sample):
+        digest = digest_sample(replace(item, mask_path=None))
+        return Look(digest, measure_traits(digest), own)
+    pixels = images.read_image(item.pixels, bits=bits) if isinstance(item.pixels, Path) else item.pixels
+    return measure_look(pixels, mpp=own)
+
+
 def _cut_item(item: Sample | Drawn, tile: recipe.Tile, *, tile_px: int, bits: int | None, room: Path) -> TileStore:
     """Return the tiles of an image; those of a large one on disk, in ``room``.
 
@@ -231,7 +270,7 @@ def _cut_item(item: Sample | Drawn, tile: recipe.Tile, *, tile_px: int, bits: in
         tile = tile.model_copy(update={"image_mpp": own or tile.image_mpp})
         if tile.image_mpp is None:
             message = f"it does not say its microns per pixel, and the model looks at {tile.mpp:g} of them"
-            raise DataError(message, fix="--mpp NUMBER")
+            raise ScaleError(message, fix="--mpp NUMBER")
     if isinstance(item, Drawn):
         pixels = images.read_image(item.pixels, bits=bits) if isinstance(item.pixels, Path) else item.pixels
         mask = images.read_mask(item.mask)[0] if isinstance(item.mask, Path) else item.mask

@@ -104,6 +104,6 @@ class Refuser:
         return "", ""
 
 
-def refuse_unreadable(error: Exception) -> str:
+def refuse_unreadable(why: str) -> str:
     """Return the refusal of an image that cannot be read, as one line."""
-    return "unreadable: " + " ".join(str(error).split())
+    return "unreadable: " + " ".join(why.split())

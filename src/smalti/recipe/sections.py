@@ -291,6 +291,12 @@ class Predict(Section):
         "none", description="how scores become probabilities, fitted on inner images (smalti parts)"
     )
     decision: str = Field("largest", description="which class is said, fitted on inner images (smalti parts)")
+    unsure_frac: float = Field(
+        0.0,
+        ge=0,
+        lt=0.5,
+        description="new images are refused that are less sure than this share of held-out images; 0 answers them all",
+    )
 
 
 class Ensemble(Section):

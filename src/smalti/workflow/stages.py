@@ -135,7 +135,7 @@ def run_on(
         run_folder = experiment.run
     result = evaluate_run(run_folder.path)
     if model:
-        hand_on(run_folder, experiment, runs=project.runs, listener=project.listener)
+        hand_on(run_folder, experiment, ground, runs=project.runs, listener=project.listener)
     report_run(run_folder.path)
     return result
 

@@ -145,7 +145,7 @@ def _run_member(
             name = folder.relative_to(project.runs).as_posix()
             experiment = train_networks(replace(project, listener=quiet), ground, member.recipe, name=name)
             predict(experiment, listener=quiet)
-            hand_on(experiment.run, experiment, runs=project.runs, listener=quiet)
+            hand_on(experiment.run, experiment, None, runs=project.runs, listener=quiet)
     except (DivergenceError, PartError, RecipeError, WeightsError) as error:  # of this member alone
         listener.say(f"{member.name} failed and is left out: {error}")
         return row.model_copy(update={"status": "failed", "reason": str(error)})
