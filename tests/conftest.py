@@ -29,12 +29,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, Any, Any]:
-    """Search no garbage while modules are imported: two of eleven seconds of each worker."""
+    """Search no garbage while modules are imported, and later not among what they hold: 3 s and more of each worker."""
     gc.disable()
     try:
         return (yield)
     finally:
+        gc.freeze()
         gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    """Let the end of the process free what was frozen; extension modules complain otherwise."""
+    gc.unfreeze()
 
 
 @pytest.hookimpl(tryfirst=True)  # before what is not slow is chosen
