@@ -128,7 +128,7 @@ def test_a_run_folder_that_cannot_be_handed_on_says_why(tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
     with pytest.raises(RunError, match=r"stack_ovr keeps no coefficients.*Fix: weighed"):
         export_model(tmp_path, tmp_path / "model")
-    with pytest.raises(RunError, match=r"it is no run folder"):
+    with pytest.raises(RunError, match=r"is no run folder and holds no model"):
         export_model(tmp_path / "nothing", tmp_path / "model")
 
 

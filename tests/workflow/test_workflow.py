@@ -78,7 +78,8 @@ def test_a_run_folder_holds_what_was_promised_and_nothing_else(finished: Any) ->
     expected = PLANNED | LEARNED | PREDICTED | {f"checkpoints/{p}.safetensors" for p in pairs}
     expected |= {f"predictions/folds/{part}-{p}.csv" for part in ("outer", "test") for p in pairs}
     expected |= {f"predictions/folds/dynamics-{p}.npz" for p in pairs}
-    expected |= {"model/model.json", "model/README.md", "model/recipes/whole.yaml"}
+    expected |= {f"model/{name}" for name in ("model.json", "README.md", "population.json", "population.npz")}
+    expected |= {"model/recipes/whole.yaml"}
     expected |= {f"model/weights/whole/{p}.safetensors" for p in pairs}
     assert list_files(finished.path) == expected
 
@@ -153,7 +154,7 @@ def test_source_data_is_never_changed(data: Path, tmp_path: Path) -> None:
 
 def test_events_say_what_was_done_in_order(finished: Any) -> None:
     lines = [json.loads(line) for line in (finished.path / "events.log").read_text(encoding="utf-8").splitlines()]
-    stages = ["tile", "features", "train", "predict", "evaluate", "suspects", "report"]
+    stages = ["tile", "features", "train", "predict", "evaluate", "suspects", "model", "report"]
     begun = [line["event"] for line in lines if line["event"] != "trained"]
     assert begun == [f"{stage} {word}" for stage in stages for word in ("begins", "done")]
     assert [line["split"] for line in lines if line["event"] == "trained"] == [

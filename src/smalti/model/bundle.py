@@ -139,9 +139,11 @@ def find_model(path: Path) -> Path:
     if (path / MODEL).is_dir():
         return path / MODEL
     run = RunFolder(path)
-    why = find_obstacle(run.read_recipe()) if run.recipe_path.is_file() else "it is neither a run folder nor a model"
-    fix = "" if why else "run the same command again ('smalti run'), which writes it"
-    raise RunError(f"{path} has no model to hand on{why and ': '}{why}", fix=fix)
+    if not run.recipe_path.is_file():
+        raise RunError(f"{path} is no run folder and holds no model", fix="give a run folder, or a copy of RUN/model")
+    if why := find_obstacle(run.read_recipe()):
+        raise RunError(f"{path} has no model to hand on: {why}")
+    raise RunError(f"{path} has no model", fix="run the same command again ('smalti run'), which writes it")
 
 
 def read_model(folder: Path) -> ModelRecord:
