@@ -1,6 +1,8 @@
 # Two commands do everything on a fresh machine: `make demo` and `make test`. `make check` is for while one works.
 PYTHON ?= python3
 BIN := .venv/bin
+# Compiled modules are kept: without them each worker of pytest rewrites all tests anew, which takes five seconds.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo check test lint bench clean
 

@@ -61,17 +61,18 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], dest="settings")
     args = parser.parse_args()
     weights = [f"model.weights={args.weights}"] if args.weights else []
-    plan = load_recipe("quick", settings=[*weights, *args.settings])
+    recipe = load_recipe("quick", settings=[*weights, *args.settings])
     with tempfile.TemporaryDirectory() as temporary:
         folder = (args.keep or Path(temporary)).resolve()
         data = copy_part(args.data, folder / args.data.name, patients=args.patients, images=args.images)
         (folder / "cache").mkdir(exist_ok=True)
-        ground = workflow.inspect_ground(
-            data, recipe=plan, decisions_path=folder / "none.csv", cache=folder / "cache", problems="skip"
-        )
+        project = workflow.Project(data, folder, folder / "none.csv")
+        ground = workflow.inspect_ground(project, recipe, problems="skip")
         rows = []
         for number in range(args.first, args.first + args.permutations):
-            for row in go_through(permute(ground, seed=number), plan, folder=folder / f"permutation{number}"):
+            for row in go_through(
+                permute(ground, seed=number), recipe, project=replace(project, runs=folder / f"permutation{number}")
+            ):
                 rows.append(row)
                 print(f"{number:3d} {describe(row)}", flush=True)
     above = [row for row in rows if row["low"] > row["chance"]]
@@ -123,12 +124,13 @@ def stand_on(ground: Ground, decisions: Path) -> Ground:
     return replace(ground, cohort=cohort, decisions=known, known=known)
 
 
-def go_through(ground: Ground, plan: Recipe, *, folder: Path) -> Iterator[dict[str, Any]]:
+def go_through(ground: Ground, recipe: Recipe, *, project: workflow.Project) -> Iterator[dict[str, Any]]:
     """The first run, and one for each way to decide after it; a way that changes nothing or empties a class is said."""
+    folder = project.runs
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "cache").exists():
         (folder / "cache").symlink_to(folder.parent / "cache")
-    first = workflow.run_on(ground, plan, runs=folder, name="first")
+    first = workflow.run_on(project, ground, recipe, name="first")
     yield read_row("first", first)
     suspects = read_findings(first.path / "suspects.json").findings
     audit = replace(ground.seen, findings=(*ground.seen.findings, *suspects))
@@ -143,7 +145,7 @@ def go_through(ground: Ground, plan: Recipe, *, folder: Path) -> Iterator[dict[s
             print(f"    {name}: {error.problems[0].message}", flush=True)
             continue
         if decided.decisions:
-            yield read_row(name, workflow.run_on(decided, plan, runs=folder, name=path.stem))
+            yield read_row(name, workflow.run_on(project, decided, recipe, name=path.stem))
         else:
             print(f"    {name}: nothing to decide", flush=True)
 

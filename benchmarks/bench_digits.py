@@ -81,7 +81,7 @@ def draw_bags(seed: int, *, count: int = BAGS) -> Drawn:
 
 def prepare(drawn: Drawn, folder: Path, *, settings: list[str]) -> Experiment:
     """An experiment on bags whose features are known, as after the backbone."""
-    plan = load_recipe("quick", settings=["train.device=cpu", "split.seeds=[0,1]", *settings])
+    recipe = load_recipe("quick", settings=["train.device=cpu", "split.seeds=[0,1]", *settings])
     names = tuple(f"i{number:04d}" for number in range(len(drawn.bags)))
     rows = zip(names, drawn.labels, drawn.case, strict=True)
     samples = tuple(Sample(name, Path(name), None, label, f"case{case}", name) for name, label, case in rows)
@@ -94,10 +94,10 @@ def prepare(drawn: Drawn, folder: Path, *, settings: list[str]) -> Experiment:
     features = Features((folder / "features.f32",), store, drawn.bags[0].shape[1])
     spec = InputSpec(64, False, (0.5,) * 3, (0.5,) * 3)
     backbone = Backbone(torch.nn.Identity(), "digits", features.size, spec)
-    device = choose_device(plan.train)
-    splits = split_cases(cohort, plan.split)
-    frozen = dict.fromkeys((split.name for split in splits), freeze(features, plan, classes=2))
-    return Experiment(RunFolder(folder), plan, cohort, splits, store, backbone, frozen, device, make_fabric(device))
+    device = choose_device(recipe.train)
+    splits = split_cases(cohort, recipe.split)
+    frozen = dict.fromkeys((split.name for split in splits), freeze(features, recipe, classes=2))
+    return Experiment(RunFolder(folder), recipe, cohort, splits, store, backbone, frozen, device, make_fabric(device))
 
 
 def find_witnesses(experiment: Experiment, drawn: Drawn) -> float:

@@ -44,17 +44,17 @@ def main() -> None:
     settings = [f"train.finetune.augmentation={args.augmentation}",
                 f"model.backbone={args.backbone}", "model.pretrained=false", "train.finetune.stages=1",
                 "model.norm=live"]  # fmt: skip
-    plan = load_recipe("default", settings=settings)
+    recipe = load_recipe("default", settings=settings)
     with tempfile.TemporaryDirectory() as name:
         cohort = read_cohort(draw_folder(Path(name) / "data", count=args.images, side_px=700))
-        backbone = build_backbone(plan.model)
-        store = build_store(cohort, plan.tile, tile_px=backbone.spec.size_px, cache=Path(name) / "cache")
-        device = choose_device(plan.train)
+        backbone = build_backbone(recipe.model)
+        store = build_store(cohort, recipe.tile, tile_px=backbone.spec.size_px, cache=Path(name) / "cache")
+        device = choose_device(recipe.train)
         fabric = make_fabric(device)
         network = Network(
             backbone, POOLERS.build("mean", backbone.features, 2), Head(backbone.features, 2, dropout=0.2)
         )
-        phase = plan.train.finetune
+        phase = recipe.train.finetune
         bags = np.arange(args.images)
         batches = BagBatches(store, bags, cohort.targets, phase.batch_images, phase.tiles_per_image)
         network = network.to(memory_format=torch.channels_last)
@@ -63,7 +63,7 @@ def main() -> None:
                             augmentation=AUGMENTATIONS.build(args.augmentation),
                             store=store, batches=batches, inner_bags=bags[:0], phase=phase)  # fmt: skip
         loop = Loop(fabric=fabric, task=task, phase=phase, stream=Stream(0, 0, "finetune"),
-                    rates=settle_rates(plan.train, "finetune"),
+                    rates=settle_rates(recipe.train, "finetune"),
                     counts=torch.ones(2, device=fabric.device), inner_targets=torch.empty(0, dtype=torch.long),
                     checkpoints=Path(name))  # fmt: skip
         feed(task, tiles=args.images * phase.tiles_per_image, repeats=args.repeats)

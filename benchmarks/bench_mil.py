@@ -35,7 +35,7 @@ from sklearn.model_selection import StratifiedKFold, train_test_split
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
-from smalti.models import POOLERS, BagReader, Head, LearnedPooler, Pooled
+from smalti.models import POOLERS, BagReader, Head, LearnedPooler, Pooled, fit_scale
 
 LAYERS = (256, 128, 64)
 FOLDS = 10
@@ -118,7 +118,7 @@ def train_fold(
 ) -> NDArray[np.bool_]:
     """Whether each held-out bag is right after each epoch, (epochs, n)."""
     train, test = fold
-    reader.pooler.fit_scale(torch.cat([bags[i] for i in train]))  # type: ignore[operator]
+    fit_scale(reader.pooler, torch.cat([bags[i] for i in train]))
     optimiser = OPTIMISERS[protocol.optimiser](reader.parameters(), protocol.lr, weight_decay=protocol.weight_decay)
     padded = pad_sequence([bags[i] for i in test], batch_first=True)
     mask = torch.arange(padded.shape[1])[None] < torch.tensor([len(bags[i]) for i in test])[:, None]

@@ -29,13 +29,14 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], dest="settings")
     args = parser.parse_args()
     settings = [*args.settings, *([f"model.weights={args.weights}"] if args.weights else [])]
-    plan = load_recipe(
+    recipe = load_recipe(
         "quick", settings=["audit.accept=[blank, shared-mask, exact-duplicate, near-duplicate]", *settings]
     )
     with tempfile.TemporaryDirectory() as folder:
         runs = Path(folder)
-        ground = workflow.inspect_ground(args.data, recipe=plan, decisions_path=runs / "decisions.csv")
-        experiment = workflow.prepare(ground, plan, runs=runs, name="base", listener=workflow.SILENT)
+        project = workflow.Project(args.data, runs, runs / "decisions.csv")
+        ground = workflow.inspect_ground(project, recipe)
+        experiment = workflow.prepare(project, ground, recipe, name="base")
         false, covered = 0, 0
         for number in range(args.comparisons):
             pair = [train_seed(experiment, seed, runs) for seed in (2 * number, 2 * number + 1)]

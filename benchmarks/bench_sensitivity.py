@@ -31,7 +31,7 @@ from smalti.tune import Search, Space
 from smalti.tune.search import Studies, name_steps, tabulate_trials
 from smalti.tune.sensitivity import LEVEL, find_p_values, level_scores, measure_effects
 from smalti.tune.trial import TrialRunner
-from smalti.workflow import SILENT
+from smalti.workflow import SILENT, Project
 
 MATTER = {"train.transfer.lr", "train.transfer.loss"}
 SPACE = Space.model_validate(
@@ -100,7 +100,9 @@ def search_trials(count: int, *, seed: int, noise: float, sampler: Any, reach: f
     search = Search(sampler=sampler, trials=count // 4)
     with tempfile.TemporaryDirectory() as folder:
         ground: Any = SimpleNamespace(cohort=None)
-        bench = Drawn(ground, Path(folder), Path(folder), load_recipe("quick"), noise=noise, seed=seed, reach=reach)
+        bench = Drawn(
+            Project(Path(folder)), ground, Path(folder), load_recipe("quick"), noise=noise, seed=seed, reach=reach
+        )
         studies = Repeat(SPACE, search, bench, (), SILENT, repeat=seed)
         splits: Any = [
             SimpleNamespace(name=f"{seed}-{i}", train=np.arange(i + 1), inner=np.arange(0)) for i in range(3)

@@ -53,11 +53,12 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], dest="settings")
     args = parser.parse_args()
     weights = [f"model.weights={args.weights}"] if args.weights else []
-    plan = load_recipe("quick", settings=["split.seeds=[0,1,2]", "audit.checks=[]", *weights, *args.settings])
+    recipe = load_recipe("quick", settings=["split.seeds=[0,1,2]", "audit.checks=[]", *weights, *args.settings])
     with tempfile.TemporaryDirectory() as folder:
-        ground = workflow.inspect_ground(args.data, recipe=plan, decisions_path=Path(folder) / "none.csv")
+        project = workflow.Project(args.data, args.runs, Path(folder) / "none.csv")
+        ground = workflow.inspect_ground(project, recipe)
         name = Path(folder).name
-        experiment = workflow.prepare(ground, plan, runs=args.runs, name=name, listener=workflow.SILENT)
+        experiment = workflow.prepare(project, ground, recipe, name=name)
         planted = read_planted(args.planted)
         results = []
         for number in range(args.repeats):

@@ -28,25 +28,25 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
     chosen = [f"model.weights={args.weights}"] if args.weights else ["model.pretrained=false"]
-    plan = load_recipe("quick", settings=["split.folds=5", "split.seeds=[0,1,2]", *chosen])
+    recipe = load_recipe("quick", settings=["split.folds=5", "split.seeds=[0,1,2]", *chosen])
     one, fifteen = [], []
     for _ in range(args.repeats):
         for times, count in ((one, 1), (fifteen, None)):
             with tempfile.TemporaryDirectory() as name:
                 started = time.perf_counter()
-                prepare_and_train(args.data, plan, Path(name), count=count)
+                prepare_and_train(args.data, recipe, Path(name), count=count)
                 times.append(time.perf_counter() - started)
     print(f"1 fold x 1 seed    {statistics.median(one):7.1f} s")
     print(f"5 folds x 3 seeds  {statistics.median(fifteen):7.1f} s")
     print(f"ratio              {statistics.median(b / a for a, b in zip(one, fifteen, strict=True)):7.3f}")
 
 
-def prepare_and_train(data: Path, plan: object, runs: Path, *, count: int | None) -> None:
+def prepare_and_train(data: Path, recipe: object, runs: Path, *, count: int | None) -> None:
     """Tiles, features and the heads of the first ``count`` folds, from nothing."""
-    ground = workflow.inspect_ground(data, recipe=plan, decisions_path=runs / "decisions.csv")
-    experiment = workflow.prepare(ground, plan, runs=runs, name="bench", listener=workflow.SILENT)
+    project = workflow.Project(data, runs, runs / "decisions.csv")
+    experiment = workflow.prepare(project, workflow.inspect_ground(project, recipe), recipe, name="bench")
     splits = experiment.splits
-    folder = open_run(runs / "few", recipe=plan, identity={})
+    folder = open_run(runs / "few", recipe=recipe, identity={})
     train_folds(replace(experiment, run=folder, splits=splits[:count]))
 
 

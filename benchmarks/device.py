@@ -157,17 +157,17 @@ def prepare_bench(device: Device, args: argparse.Namespace, work: Path) -> Bench
 
 def make_loop(bench: Bench, backbone: str, *, precision: str = "auto", images: int, edits: str = EDITS[0]) -> Loop:
     """The loop of phase finetune on the drawn cohort, as a fold has it, all layers open from the start."""
-    plan = load_recipe("default", settings=[
+    recipe = load_recipe("default", settings=[
         f"model.backbone={backbone}", "model.pretrained=false", "model.norm=live", "train.finetune.stages=1",
         f"train.device={bench.device.accelerator}", f"train.precision={precision}",
         f"train.finetune.batch_images={images}", f"train.finetune.augmentation={edits}",
         *(["train.finetune.tiles_per_image=2"] if bench.small else []),
     ])  # fmt: skip
-    part = build_backbone(plan.model)
-    fabric, phase = make_fabric(choose_device(plan.train)), settle_train(plan.train).finetune
+    part = build_backbone(recipe.model)
+    fabric, phase = make_fabric(choose_device(recipe.train)), settle_train(recipe.train).finetune
     classes, none = len(bench.cohort.classes), bench.bags[:0]
     pooler = POOLERS.build("mean", part.features, classes)
-    network = Network(part, pooler, Head(part.features, classes, dropout=plan.model.dropout)).to(fabric.device)
+    network = Network(part, pooler, Head(part.features, classes, dropout=recipe.model.dropout)).to(fabric.device)
     batches = BagBatches(bench.store, bench.bags, bench.cohort.targets, images, phase.tiles_per_image)
     task = FinetuneTask(
         module=network, fabric=fabric, spec=part.spec, norm=part.norm or NORMS.build("live"), store=bench.store,
@@ -175,7 +175,7 @@ def make_loop(bench: Bench, backbone: str, *, precision: str = "auto", images: i
         augmentation=AUGMENTATIONS.build(edits),
     )  # fmt: skip
     return Loop(
-        fabric=fabric, task=task, phase=phase, rates=settle_rates(plan.train, "finetune"),
+        fabric=fabric, task=task, phase=phase, rates=settle_rates(recipe.train, "finetune"),
         stream=Stream(0, 0, "finetune"),
         counts=torch.ones(classes, device=fabric.device), inner_targets=torch.empty(0, dtype=torch.long),
         checkpoints=bench.work,

@@ -22,7 +22,7 @@ from mkdocs.structure.files import File, Files
 import smalti
 from smalti.cli import app
 from smalti.doctor import list_parts
-from smalti.recipe import Recipe, Section, list_documents, list_presets
+from smalti.recipe import Recipe, Section, list_documents
 
 ROOT = Path(__file__).parents[1]
 TOP_PAGES = {
@@ -146,7 +146,7 @@ def write_presets() -> Iterator[str]:
     """Yield the page of the built-in files: presets, ladders, search spaces and portfolios."""
     yield "# Presets, ladders, spaces, portfolios\n\nThe files that ship with smalti, as they are. Each name can be"
     yield "replaced with the path of a `.yaml` file of your own.\n"
-    kinds = {"preset": list_presets(), **{k: list_documents(k) for k in ("ladder", "space", "portfolio")}}
+    kinds = {k: list_documents(k) for k in ("preset", "ladder", "space", "portfolio")}
     for kind, names in kinds.items():
         yield f"## {kind.capitalize()}s\n"
         for name in names:

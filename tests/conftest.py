@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,39 @@ SLOW_FIXTURES = {
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, Any, Any]:
+    """Search no garbage while modules are imported, and later not among what they hold: 3 s and more of each worker."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def pytest_unconfigure() -> None:
+    """Let the end of the process free what was frozen; extension modules complain otherwise."""
+    gc.unfreeze()
+
+
 @pytest.hookimpl(tryfirst=True)  # before what is not slow is chosen
 def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
     """Mark as slow what uses a slow fixture; ``make check`` leaves that out."""
     for item in items:
         if SLOW_FIXTURES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_power_cut() -> Iterator[None]:
+    """Wait for no disk: one search alone asks a thousand times, for 4 ms each, and no test cuts the power.
+
+    Processes that tests start do wait, and tests of what a disk answers put their own answer here.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -94,11 +122,12 @@ def prepare(challenge: Path, tmp_path_factory: pytest.TempPathFactory) -> Callab
     grounds: dict[tuple[Path, Any, Any], workflow.Ground] = {}
 
     def build(*settings: str, data: Path = challenge) -> Any:
-        plan = load_recipe(settings=[*FAST, *settings])
-        key = (data, plan.audit, plan.data)  # all that the ground of a folder without decisions and seal depends on
+        recipe = load_recipe(settings=[*FAST, *settings])
+        key = (data, recipe.audit, recipe.data)  # all that the ground of a folder without decisions and seal depends on
+        project = workflow.Project(data, runs, runs / "none.csv")
         if key not in grounds:
-            grounds[key] = workflow.inspect_ground(data, recipe=plan, decisions_path=runs / "none.csv")
-        return workflow.prepare(grounds[key], plan, runs=runs, name=f"r{next(names)}", listener=workflow.SILENT)
+            grounds[key] = workflow.inspect_ground(project, recipe)
+        return workflow.prepare(project, grounds[key], recipe, name=f"r{next(names)}")
 
     return build
 
@@ -131,7 +160,7 @@ def embed(tmp_path: Path) -> Callable[..., Any]:
         rows = zip(names, labels, cases, strict=True)
         samples = tuple(Sample(n, Path(n), None, str(label), str(case), n) for n, label, case in rows)
         cohort = Cohort(tmp_path, "table", samples, (), tuple(sorted(set(map(str, labels)))))
-        plan = load_recipe(settings=["train.device=cpu", "train.finetune.epochs=0", *settings])
+        recipe = load_recipe(settings=["train.device=cpu", "train.finetune.epochs=0", *settings])
         starts = np.arange(len(names) + 1, dtype=np.int64)
         zeros = np.zeros((len(names), 2), np.int64)
         store = TileStore(
@@ -149,10 +178,10 @@ def embed(tmp_path: Path) -> Callable[..., Any]:
         spec = InputSpec(64, False, (0.5,) * 3, (0.5,) * 3)
         backbone = Backbone(torch.nn.Identity(), "identity", values.shape[2], spec)
         (tmp_path / name).mkdir()
-        device = choose_device(plan.train)
-        splits = split_cases(cohort, plan.split)
+        device = choose_device(recipe.train)
+        splits = split_cases(cohort, recipe.split)
         frozen = dict.fromkeys((s.name for s in splits), FrozenFeatures(Features((), store, values.shape[2]), values))
         run = RunFolder(tmp_path / name)
-        return Experiment(run, plan, cohort, splits, store, backbone, frozen, device, make_fabric(device))
+        return Experiment(run, recipe, cohort, splits, store, backbone, frozen, device, make_fabric(device))
 
     return build

@@ -21,6 +21,7 @@ from smalti import workflow
 from smalti.cli import console
 from smalti.errors import DataError, RunError
 from smalti.faults import explain_fault
+from smalti.project import Project
 from smalti.stopping import Terminated
 from smalti.store import build_once, write_atomic
 from smalti.store.leftovers import name_temporary, remove_leftovers
@@ -182,13 +183,13 @@ def test_a_folder_of_runs_that_cannot_be_is_refused_before_anything_is_read(chal
         with pytest.raises(RunError, match=r"Fix: .*--runs"):
             workflow.run(challenge, "default", runs=runs)
     assert not (challenge / "runs").exists()
-    check_place(challenge.parent, data=challenge)  # the data may lie inside the runs
+    check_place(Project(challenge, challenge.parent))  # the data may lie inside the runs
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
     with pytest.raises(RunError, match=r"cannot be written to\. Fix: "):
-        check_place(tmp_path / "runs", data=tmp_path / "data")
+        check_place(Project(tmp_path / "data", tmp_path / "runs"))
 
 
 NO_NAMES = (

@@ -68,6 +68,7 @@ def test_auc_agrees_with_scikit_learn(data) -> None:
     assert metrics.auc(y_true, scores) == pytest.approx(expected, abs=EXACT)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(predictions(complete=True))
 def test_per_class_agrees_with_scikit_learn(data) -> None:
@@ -133,6 +134,7 @@ def test_input_that_does_not_fit_is_refused(y_true: list[int], scores: object) -
             entry.call(y_true, scores)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.integers(4, 60), st.integers(2, 12))
 def test_auc_without_each_group_agrees_with_scikit_learn_on_what_is_left(seed: int, n: int, groups: int) -> None:

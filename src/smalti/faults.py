@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from .errors import FaultError
 
 AGAIN = "the same command goes on where it was"
-MEMORY = (
-    "the machine ran out of memory. Fix: end other programs, or ask for less: fewer images in a batch "
-    f"(train.finetune.batch_images), smaller tiles (tile.size_px), or a smaller backbone; {AGAIN}"
+LESS = (
+    "end other programs, or ask for less: fewer images in a batch (train.finetune.batch_images), smaller tiles "
+    f"(tile.size_px), or a smaller backbone; {AGAIN}"
 )
 # Of torch on every device, of OpenCV, and of threads that find no room.
 MEMORY_WORDS = (
@@ -40,35 +40,32 @@ FIXES = {
 def explain_fault(error: BaseException) -> FaultError | None:
     """Return the error in smalti's words; None if the machine is not at fault."""
     if isinstance(error, OSError) and error.errno != errno.ENOMEM:
-        return _explain_os(error)
-    if isinstance(error, MemoryError | OSError):
-        return FaultError(MEMORY, kind="memory")
+        where = next(
+            (os.fsdecode(name) for name in (error.filename2, error.filename) if isinstance(name, str | bytes)), ""
+        )
+        if (lock := getattr(error, "lock_file", None)) is not None:  # of filelock
+            dead = ", or delete that file where no smalti runs any more" if str(lock).endswith(MARKER_SUFFIX) else ""
+            return FaultError(
+                f"another program holds {lock} and does not let go of it",
+                fix=f"wait until it is done, or end it{dead}; nothing was written",
+                kind="lock",
+            )
+        if error.errno in NO_ROOM:
+            target = f" for {where}" if where else ""
+            return FaultError(
+                f"no space is left{target} ({error.strerror})",
+                fix=f"free some space there, or name a folder on another disk, for example --runs FOLDER; {AGAIN}",
+                kind="disk",
+            )
+        what = error.strerror or str(error) or type(error).__name__
+        fix = FIXES.get(error.errno or 0, f"see whether the file and its disk can be used; {AGAIN}")
+        return FaultError(f"{f'{where}: ' if where else ''}{what}", fix=fix, kind="path")
     # By name and words, since torch and OpenCV are too slow to import for this.
     raised_by_library = isinstance(error, RuntimeError) or type(error).__module__.partition(".")[0] in ("cv2", "torch")
-    if raised_by_library and any(word in str(error).lower() for word in MEMORY_WORDS):
-        return FaultError(MEMORY, kind="memory")
+    words = raised_by_library and any(word in str(error).lower() for word in MEMORY_WORDS)
+    if words or isinstance(error, MemoryError | OSError):
+        return FaultError("the machine ran out of memory", fix=LESS, kind="memory")
     return None
-
-
-def _explain_os(error: OSError) -> FaultError:
-    where = next((os.fsdecode(name) for name in (error.filename2, error.filename) if isinstance(name, str | bytes)), "")
-    if (lock := getattr(error, "lock_file", None)) is not None:  # of filelock
-        dead = ", or delete that file where no smalti runs any more" if str(lock).endswith(MARKER_SUFFIX) else ""
-        return FaultError(
-            f"another program holds {lock} and does not let go of it. Fix: wait until it is done, or end it{dead}; "
-            "nothing was written",
-            kind="lock",
-        )
-    if error.errno in NO_ROOM:
-        target = f" for {where}" if where else ""
-        return FaultError(
-            f"no space is left{target} ({error.strerror}). Fix: free some space there, or name a folder on another "
-            f"disk, for example --runs FOLDER; {AGAIN}",
-            kind="disk",
-        )
-    what = error.strerror or str(error) or type(error).__name__
-    fix = FIXES.get(error.errno or 0, f"see whether the file and its disk can be used; {AGAIN}")
-    return FaultError(f"{f'{where}: ' if where else ''}{what}. Fix: {fix}", kind="path")
 
 
 @contextmanager

@@ -65,17 +65,17 @@ def read_yaml(path: Path, *, kind: str, fix: str) -> Any:
         RecipeError: no ordinary file, too large, not UTF-8 or no YAML.
     """
     if path.is_dir():
-        raise RecipeError(f"{path} is a folder, no {kind} file. Fix: {fix}")
+        raise RecipeError(f"{path} is a folder, no {kind} file", fix=fix)
     if not path.exists():
-        raise RecipeError(f"no {kind} file at {path}. Fix: {fix}")
+        raise RecipeError(f"no {kind} file at {path}", fix=fix)
     if not path.is_file():  # a pipe would keep smalti waiting for ever
-        raise RecipeError(f"{path} is no ordinary file. Fix: {fix}")
+        raise RecipeError(f"{path} is no ordinary file", fix=fix)
     if path.stat().st_size > MOST_BYTES:
-        raise RecipeError(f"{path} has more than {MOST_BYTES // 1_000_000} MB. Fix: {fix}")
+        raise RecipeError(f"{path} has more than {MOST_BYTES // 1_000_000} MB", fix=fix)
     try:
         return parse_yaml(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} cannot be read: {error}. Fix: save it as UTF-8 text") from None
+        raise RecipeError(f"{path} cannot be read: {error}", fix="save it as UTF-8 text") from None
 
 
 def parse_yaml(text: str, where: str, *, names: bool = False) -> Any:
@@ -91,17 +91,19 @@ def parse_yaml(text: str, where: str, *, names: bool = False) -> Any:
         if node is None:
             return None
         if _count_values(node, {}) > MOST_VALUES:
-            raise RecipeError(f"{where} has aliases that stand for more than {MOST_VALUES:,} values. Fix: write it out")
+            raise RecipeError(
+                f"{where} has aliases that stand for more than {MOST_VALUES:,} values", fix="write it out"
+            )
         return loader.construct_document(node)
     except yaml.YAMLError as error:
-        raise RecipeError(f"{where} is not valid YAML: {error}. Fix: correct the line named above") from None
+        raise RecipeError(f"{where} is not valid YAML: {error}", fix="correct the line named above") from None
     except RecursionError:
         raise RecipeError(
-            f"{where} nests too deep. Fix: a section, a knob and its value are all that is read"
+            f"{where} nests too deep", fix="a section, a knob and its value are all that is read"
         ) from None
     except FAULTS as error:
         what = str(error).partition("; use sys.")[0]  # Python's advice about long numbers helps nobody here
-        raise RecipeError(f"{where} has a value that cannot be read: {what}. Fix: correct or quote it") from None
+        raise RecipeError(f"{where} has a value that cannot be read: {what}", fix="correct or quote it") from None
     finally:
         if loader is not None:
             loader.dispose()

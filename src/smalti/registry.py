@@ -69,6 +69,14 @@ class Registry(Generic[T]):
 
         return add
 
+    def add(self, name: str, part: T, *, summary: str, reference: str = "") -> None:
+        """Register a part that is ready and takes no arguments.
+
+        Raises:
+            PartError: the name is taken.
+        """
+        self.register(name, summary=summary, reference=reference)(lambda: part)
+
     def find(self, name: str) -> Entry[T]:
         """Return the entry called ``name``.
 

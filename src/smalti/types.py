@@ -22,6 +22,8 @@ Outside = Literal["keep", "blank", "blur"]  # what becomes of pixels outside the
 Level = Literal["part", "class", "case", "site", "ignore"]  # what one level of folders says
 
 SAMPLE_COLUMNS = ("image", "mask", "label", "case", "part", "index", "repair")
+SITE_COLUMN = "site"  # of the samples table, where the data says sites
+SUBGROUP_PREFIX = "subgroup_"  # of columns of the samples table that `data.subgroups` names
 PREDICTION_COLUMNS = ("image", "case", "fold", "seed", "label")
 SCORE_PREFIX = "score_"
 FOLD_COLUMNS = ("seed", "fold", "image", "case", "label", "role")
@@ -94,6 +96,8 @@ class Sample:
         foreign_mask: whether the mask is another image's, stretched to the size of this one.
         bits: how many bits of its 16-bit values are in use, where its file does not say; None for other files.
         mask_reading: how the mask is read.
+        site: where the case comes from (hospital, scanner, batch); empty where that is not known.
+        subgroups: (column, value) of each column that scores are also asked for by.
     """
 
     image: str
@@ -106,6 +110,8 @@ class Sample:
     foreign_mask: bool = False
     bits: int | None = None
     mask_reading: MaskReading = MaskReading()
+    site: str = ""
+    subgroups: tuple[tuple[str, str], ...] = ()
 
     @property
     def mask_files(self) -> tuple[Path, ...]:

@@ -36,7 +36,7 @@ from smalti.audit import (
 from smalti.errors import DataError, PartError, RecipeError, RunError
 from smalti.recipe import load_recipe
 from smalti.types import DECISION_COLUMNS, Cohort, Decision, Finding, Sample
-from smalti.workflow import inspect_ground
+from smalti.workflow import Project, inspect_ground
 
 Picture = NDArray[np.uint8]
 FIELDS = 10
@@ -105,6 +105,7 @@ def fields() -> dict[str, Picture]:
 # --- duplicates ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_distinct_fields_are_clean(tmp_path: Path, fields: dict[str, Picture]) -> None:
     audit = audit_cohort(write_cohort(tmp_path, fields))
     assert audit.findings == ()
@@ -115,6 +116,7 @@ def test_distinct_fields_are_clean(tmp_path: Path, fields: dict[str, Picture]) -
     assert all(outcome.startswith("not applicable: ") for outcome in said.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_changed_copy_is_found_and_nothing_else(tmp_path: Path, fields: dict[str, Picture], change: str) -> None:
     copy = CHANGES[change](fields["field03.png"])
@@ -123,6 +125,7 @@ def test_a_changed_copy_is_found_and_nothing_else(tmp_path: Path, fields: dict[s
     assert pairs_of(audit, "near-duplicate") == {frozenset({"field03.png", "copy.png"})}
 
 
+@pytest.mark.slow
 def test_a_recompressed_copy_is_found(tmp_path: Path, fields: dict[str, Picture]) -> None:
     cohort = write_cohort(tmp_path, {**fields, "copy.jpg": fields["field05.png"]})
     audit = audit_cohort(cohort, checks=("near-duplicate",))
@@ -161,6 +164,7 @@ def test_a_duplicate_across_the_parts_says_so_and_leaves_the_test_image(
     assert "unlabelled part: t.png" in finding.message
 
 
+@pytest.mark.slow
 def test_a_group_keeps_one_image(tmp_path: Path, fields: dict[str, Picture]) -> None:
     picture = fields["field00.png"]
     pictures = {
@@ -182,6 +186,7 @@ def test_a_group_keeps_one_image(tmp_path: Path, fields: dict[str, Picture]) -> 
 # --- blank, masks -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", [255, 235, 215])
 def test_empty_glass_is_blank_and_no_duplicate_of_empty_glass(
     tmp_path: Path, fields: dict[str, Picture], level: int
@@ -200,6 +205,7 @@ def _draw_mask(seed: int, picture: Picture) -> Picture:
     return np.asarray(cv2.fillPoly(mask, [points], 255), dtype=np.uint8)
 
 
+@pytest.mark.slow
 def test_one_mask_on_differing_images_is_found(tmp_path: Path, fields: dict[str, Picture]) -> None:
     masks = {name: _draw_mask(i, picture) for i, (name, picture) in enumerate(fields.items())}
     shared = {"field02.png", "field07.png", "field09.png"}
@@ -210,6 +216,7 @@ def test_one_mask_on_differing_images_is_found(tmp_path: Path, fields: dict[str,
     assert proposals == {"field02.png": "exclude", "field07.png": "exclude", "field09.png": "keep"}
 
 
+@pytest.mark.slow
 def test_duplicates_may_share_their_mask_and_full_masks_say_nothing(tmp_path: Path, fields: dict[str, Picture]) -> None:
     pictures = {**fields, "copy.png": (fields["field00.png"] * 0.8).astype(np.uint8)}
     masks = {name: np.full(picture.shape[:2], 255, np.uint8) for name, picture in pictures.items()}
@@ -218,12 +225,14 @@ def test_duplicates_may_share_their_mask_and_full_masks_say_nothing(tmp_path: Pa
     assert str(audit.outcomes["shared-mask"]) == "nothing found"
 
 
+@pytest.mark.slow
 def test_a_mask_on_most_images_is_a_template_and_excludes_nothing(tmp_path: Path, fields: dict[str, Picture]) -> None:
     masks = dict.fromkeys(fields, _draw_mask(0, fields["field00.png"]))
     audit = audit_cohort(add_masks(write_cohort(tmp_path, fields), masks), checks=("shared-mask",))
     assert {f.proposal for f in audit.findings if f.code == "shared-mask"} == {"keep"}
 
 
+@pytest.mark.slow
 def test_a_mask_on_glass_is_found_and_one_that_touches_tissue_is_not(
     tmp_path: Path, fields: dict[str, Picture]
 ) -> None:
@@ -241,6 +250,7 @@ def test_a_mask_on_glass_is_found_and_one_that_touches_tissue_is_not(
     assert pairs_of(audit, "blank-under-mask") == set()
 
 
+@pytest.mark.slow
 def test_only_duplicates_that_disagree_contradict(tmp_path: Path, fields: dict[str, Picture]) -> None:
     turned = {"x.png": np.rot90(fields["field00.png"]), "y.png": np.fliplr(fields["field00.png"])}
     cohort = write_cohort(tmp_path, {**fields, **turned}, unlabelled=("y.png",))
@@ -400,9 +410,9 @@ def test_no_rule_changes_labels() -> None:
     for codes, findings in ((("blank", "label-suspect"), ()), (("contradicting-labels",), (other,))):
         with pytest.raises(RecipeError, match=r"no rule may change labels.*Fix: .*smalti review"):
             accept_proposals(findings, codes, decided=())
-    plan = load_recipe(settings=["audit.accept=[label-suspect]"])
+    recipe = load_recipe(settings=["audit.accept=[label-suspect]"])
     with pytest.raises(RecipeError, match="no rule may change labels"):  # before the folder is looked for
-        inspect_ground(Path("nowhere"), recipe=plan, decisions_path=Path("nowhere.csv"))
+        inspect_ground(Project(Path("nowhere")), recipe)
 
 
 def test_where_a_label_belongs_to_the_case_only_the_whole_case_gets_another() -> None:
@@ -445,6 +455,7 @@ def test_a_rule_accepts_only_named_codes_and_overrules_nobody() -> None:
 # --- whose mask ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_whose_mask_it_is_shows_when_the_others_are_no_tissue(tmp_path: Path, fields: dict[str, Picture]) -> None:
     blank = np.random.default_rng(0).normal(244, 1.5, (360, 440, 3)).round().astype(np.uint8)
     cohort = write_cohort(tmp_path, {**fields, "glass.png": blank})

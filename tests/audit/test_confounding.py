@@ -123,6 +123,7 @@ def test_a_shortcut_within_each_patient_alone_does_not_reach_other_patients() ->
     assert find(*sum_up(AB, TWOS, change=plant)) == {}
 
 
+@pytest.mark.slow
 def test_a_scanner_is_found_in_the_files_themselves(tmp_path: Path) -> None:
     """The same textures, of one class through a yellowed scanner and saved as JPEG."""
     rng, samples = np.random.default_rng(0), []
@@ -259,6 +260,7 @@ def test_neighbours_say_what_a_leave_one_case_out_vote_says() -> None:
         assert shares[i] == pytest.approx(np.array(lift) / sum(lift), abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("telling", [False, True])
 def test_the_p_value_agrees_with_the_permutation_test_of_scikit_learn(telling: bool) -> None:
     rng = np.random.default_rng(4)

@@ -159,6 +159,7 @@ def test_a_changed_copy_is_found_and_nothing_else(
     assert not pair.partial
 
 
+@pytest.mark.slow
 def test_order_changes_nothing(digest: Callable[[str, Picture], ImageDigest], fields: list[ImageDigest]) -> None:
     digests = [*fields, digest("x.png", turn(draw_field(1), 30)), digest("a.png", crop(draw_field(2), 0.7))]
     pairs = find_near_pairs(digests)
@@ -167,6 +168,7 @@ def test_order_changes_nothing(digest: Callable[[str, Picture], ImageDigest], fi
     assert find_near_pairs(shuffled) == pairs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("label", ["A", "B", "C"])
 def test_textures_of_one_kind_are_no_copies_of_each_other(
     digest: Callable[[str, Picture], ImageDigest], label: str
@@ -175,6 +177,7 @@ def test_textures_of_one_kind_are_no_copies_of_each_other(
     assert find_near_pairs([digest(f"{label}{i}.png", draw_texture(label, rng)) for i in range(12)]) == ()
 
 
+@pytest.mark.slow
 def test_a_shared_scale_bar_makes_no_pair(digest: Callable[[str, Picture], ImageDigest]) -> None:
     pictures = []
     for seed in range(6):
@@ -185,6 +188,7 @@ def test_a_shared_scale_bar_makes_no_pair(digest: Callable[[str, Picture], Image
     assert find_near_pairs(pictures) == ()
 
 
+@pytest.mark.slow
 def test_charts_of_one_layout_are_no_copies(digest: Callable[[str, Picture], ImageDigest]) -> None:
     rng = np.random.default_rng(2)
     charts = []
@@ -335,6 +339,7 @@ def test_the_distance_of_outlines_is_that_of_discs() -> None:
     assert measure_distance(*discs) == pytest.approx(0.010, rel=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", MASK_CHANGES)
 def test_nearly_the_same_mask_on_another_field_is_found(tmp_path: Path, change: str) -> None:
     masks = {f"{i}.png": draw_mask(i) for i in range(6)} | {"copy.png": MASK_CHANGES[change](draw_mask(2))}
@@ -352,6 +357,7 @@ def test_outlines_of_other_glands_are_not_near() -> None:
     assert find_near_outlines([describe_outline(draw_mask(i)) for i in range(40)]) == []
 
 
+@pytest.mark.slow
 def test_a_full_mask_and_one_of_specks_are_told_where_others_are_not(tmp_path: Path) -> None:
     specks = (np.random.default_rng(0).random((400, 400)) < 0.2).astype(np.uint8)
     masks = [*(draw_mask(i) for i in range(4)), np.ones((400, 400), np.uint8), specks]

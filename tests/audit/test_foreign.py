@@ -2,45 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
 from smalti.audit import Audit, audit_cohort
-from smalti.audit.measure.digest import digest_sample
 from smalti.records import Embeddings
 from smalti.stats.robust import score_deviation, score_isolation
 from smalti.tissue.appearance import measure_appearance
-from smalti.types import Cohort, Sample
-
-Picture = NDArray[np.uint8]
-DIGESTS = functools.cache(digest_sample)  # most tests look at the same tissue again
-# Unit vectors of optical density, Ruifrok and Johnston 2001.
-HAEMATOXYLIN, EOSIN, DAB = (
-    np.array([0.650, 0.704, 0.286]),
-    np.array([0.072, 0.990, 0.105]),
-    np.array([0.268, 0.570, 0.776]),
-)
-
-
-def draw_tissue(
-    seed: int, *, stains: tuple[NDArray[np.float64], ...] = (HAEMATOXYLIN, EOSIN), amount: float = 1.0, side: int = 256
-) -> Picture:
-    """Nuclei in wavy stroma, mixed from two stains in optical density, with the noise of a camera."""
-    rng = np.random.default_rng(seed)
-    stroma = 0.35 + 0.08 * cv2.resize(rng.normal(0, 1, (9, 9)).astype(np.float32), (side, side))
-    nuclei = np.zeros((side, side), np.float32)
-    for x, y in rng.integers(0, side, (side, 2)).tolist():
-        cv2.circle(nuclei, (x, y), int(rng.integers(2, 6)), float(rng.uniform(0.6, 1.2)), -1)
-    nuclei = cv2.GaussianBlur(nuclei, (0, 0), 0.7)
-    density = amount * (nuclei[..., None] * stains[0] + np.clip(stroma, 0, None)[..., None] * stains[1])
-    return np.clip(245 * np.exp(-density) + rng.normal(0, 2, density.shape), 0, 255).astype(np.uint8)
+from smalti.types import Sample
+from tissues import DAB, DIGESTS, HAEMATOXYLIN, Picture, draw_photograph, draw_tissue, write_cohort, write_tissues
 
 
 def draw_cartoon(seed: int, side: int = 256) -> Picture:
@@ -54,33 +29,8 @@ def draw_cartoon(seed: int, side: int = 256) -> Picture:
     return picture
 
 
-def draw_photograph(seed: int, *, grey: bool) -> Picture:
-    """A scene with a spectrum like that of nature (amplitude over frequency), warm or without colour, with noise."""
-    rng = np.random.default_rng(seed)
-    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(256), np.fft.fftfreq(256)))
-    spectrum = np.fft.fft2(rng.normal(0, 1, (256, 256))) / (frequency + 0.004)
-    scene = np.fft.ifft2(spectrum).real
-    light = 120 + 50 * scene / scene.std()
-    colour = (1, 1, 1) if grey else (1.15, 0.95, 0.6)
-    return np.clip(light[..., None] * colour + rng.normal(0, 2, (256, 256, 3)), 0, 255).astype(np.uint8)
-
-
-def write_cohort(root: Path, pictures: dict[str, Picture], *, beside: tuple[Sample, ...] = ()) -> Cohort:
-    samples = list(beside)
-    for name, picture in pictures.items():
-        cv2.imwrite(str(root / name), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-        samples.append(Sample(name, root / name, None, "a", name, name))
-    return Cohort(root, "table", tuple(samples), (), ("a",))
-
-
 def name_foreign(audit: Audit) -> set[str]:
     return {f.images[0] for f in audit.findings if f.code == "foreign"}
-
-
-def write_tissues(root: Path) -> tuple[Sample, ...]:
-    """Thirty images of one laboratory, from pale to dark."""
-    pictures = {f"tissue{i:02}.png": draw_tissue(i, amount=0.7 + 0.02 * i) for i in range(30)}
-    return write_cohort(root, pictures).labelled
 
 
 @pytest.fixture(scope="module")
@@ -93,12 +43,14 @@ def _read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("smalti.audit.findings.digest_sample", DIGESTS)
 
 
+@pytest.mark.slow
 def test_two_laboratories_are_one_cohort(tmp_path: Path, tissues: tuple[Sample, ...]) -> None:
     stains = (np.array([0.55, 0.76, 0.35]), np.array([0.20, 0.92, 0.33]))
     others = {f"other{i}.png": draw_tissue(100 + i, stains=stains, amount=1.6) for i in range(4)}
     assert name_foreign(audit_cohort(write_cohort(tmp_path, others, beside=tissues), checks=("foreign",))) == set()
 
 
+@pytest.mark.slow
 def test_a_cluster_of_cartoons_in_stain_colours_does_not_vouch_for_itself(
     tmp_path: Path, tissues: tuple[Sample, ...]
 ) -> None:
@@ -108,6 +60,7 @@ def test_a_cluster_of_cartoons_in_stain_colours_does_not_vouch_for_itself(
     assert all("without any grain" in f.message and f.proposal == "exclude" for f in audit.findings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("grey", [False, True])
 def test_photographs_are_found(tmp_path: Path, tissues: tuple[Sample, ...], grey: bool) -> None:
     photographs = {f"photo{i}.png": draw_photograph(i, grey=grey) for i in range(3)}
@@ -115,6 +68,7 @@ def test_photographs_are_found(tmp_path: Path, tissues: tuple[Sample, ...], grey
     assert name_foreign(audit) == photographs.keys()
 
 
+@pytest.mark.slow
 def test_another_stain_is_found_where_it_is_rare_and_says_nothing_where_it_is_usual(
     tmp_path: Path, tissues: tuple[Sample, ...]
 ) -> None:
@@ -133,6 +87,7 @@ def test_a_small_cohort_is_judged_by_colour_alone_and_says_so(tmp_path: Path, ti
     assert "6 images" in audit.outcomes["foreign"].reason
 
 
+@pytest.mark.slow
 def test_a_test_image_is_kept_whatever_it_shows(tmp_path: Path, tissues: tuple[Sample, ...]) -> None:
     cohort = write_cohort(tmp_path, {"photo.png": draw_photograph(0, grey=True)}, beside=tissues)
     moved = replace(cohort.labelled[-1], label=None)
@@ -142,6 +97,7 @@ def test_a_test_image_is_kept_whatever_it_shows(tmp_path: Path, tissues: tuple[S
     assert finding.proposal == "keep"
 
 
+@pytest.mark.slow
 def test_features_add_to_appearance_and_never_accuse_alone(tmp_path: Path, tissues: tuple[Sample, ...]) -> None:
     # A fifth of it is green: too little by itself.
     half = draw_tissue(0)

@@ -66,6 +66,7 @@ EXPECTED = {
 UNUSABLE = {image for image, (_, severity, _) in EXPECTED.items() if severity == "error"}
 
 
+@pytest.mark.slow
 def test_an_audit_goes_on_and_a_run_refuses_until_it_is_decided(broken: Path, invoke: Invoke) -> None:
     result = invoke("audit", broken, "--set", CHECKS)
     assert result.exit_code == 0, result.output
@@ -94,18 +95,19 @@ def test_an_audit_goes_on_and_a_run_refuses_until_it_is_decided(broken: Path, in
     }
 
 
+@pytest.mark.slow
 def test_accepted_exclusions_are_honoured_by_what_a_run_stands_on(broken: Path, tmp_path: Path) -> None:
     path = tmp_path / "decisions.csv"
-    plan = load_recipe(settings=[CHECKS])
+    project, recipe = workflow.Project(broken, tmp_path / "runs", path), load_recipe(settings=[CHECKS])
     with pytest.raises(DataError, match="4 problem"):
-        workflow.inspect_ground(broken, recipe=plan, decisions_path=path)
+        workflow.inspect_ground(project, recipe)
     assert not path.exists()
-    first = workflow.inspect_ground(broken, recipe=plan, decisions_path=path, problems="report")
+    first = workflow.inspect_ground(project, recipe, problems="report")
     assert {image for p in first.standing for image in p.images} == UNUSABLE
     assert not path.exists()
     accepting = load_recipe(settings=[CHECKS, "audit.accept=[integrity]"])
-    second = workflow.inspect_ground(broken, recipe=accepting, decisions_path=path, problems="report")
-    third = workflow.inspect_ground(broken, recipe=plan, decisions_path=path)
+    second = workflow.inspect_ground(project, accepting, problems="report")
+    third = workflow.inspect_ground(project, recipe)
     for ground in (first, second, third):
         assert {s.image for s in ground.cohort.samples}.isdisjoint(UNUSABLE)
         assert len(ground.cohort.samples) == LABELLED + UNLABELLED - len(UNUSABLE)
@@ -117,7 +119,7 @@ def test_to_keep_what_cannot_be_read_is_refused(broken: Path, tmp_path: Path) ->
     path = tmp_path / "decisions.csv"
     path.write_text("image,action\ntrain_data/img_0004.png,keep\n", encoding="utf-8")
     with pytest.raises(DataError, match="4 problem"):
-        workflow.inspect_ground(broken, recipe=load_recipe(settings=[CHECKS]), decisions_path=path)
+        workflow.inspect_ground(workflow.Project(broken, tmp_path / "runs", path), load_recipe(settings=[CHECKS]))
 
 
 def test_a_problem_of_several_images_is_a_finding_about_each(broken: Path) -> None:
@@ -128,12 +130,12 @@ def test_a_problem_of_several_images_is_a_finding_about_each(broken: Path) -> No
     assert [f.images for f in found.findings] == [("train_data/img_0007.png",)] * 2
 
 
+@pytest.mark.slow
 def test_a_clean_folder_says_nothing_found_and_no_table_of_labels_still_stops(
     challenge: Path, tmp_path: Path, invoke: Invoke
 ) -> None:
-    ground = workflow.inspect_ground(
-        challenge, recipe=load_recipe(settings=[CHECKS]), decisions_path=tmp_path / "none.csv", problems="report"
-    )
+    project = workflow.Project(challenge, tmp_path / "runs")
+    ground = workflow.inspect_ground(project, load_recipe(settings=[CHECKS]), problems="report")
     assert str(ground.seen.outcomes["integrity"]) == "nothing found"
     data = Path(shutil.copytree(challenge, tmp_path / "textures"))
     (data / "train_labels.csv").unlink()

@@ -70,10 +70,12 @@ def named(findings: list[Finding]) -> set[str]:
     return {f.images[0] for f in findings if f.code == "painted"}
 
 
+@pytest.mark.slow
 def test_tissue_of_two_labs_is_not_painted(tmp_path: Path) -> None:
     assert audit_pictures(tmp_path, [draw_tissue(i, lab="ab"[i % 7 == 0]) for i in range(28)]) == []
 
 
+@pytest.mark.slow
 def test_every_hue_is_found_in_a_single_image(tmp_path: Path) -> None:
     clean = draw_tissue(1)
     for hue in HUES:
@@ -93,6 +95,7 @@ def test_flat_paint_is_found_in_any_colour(tmp_path: Path, colour: tuple[int, in
     assert [f.code for f in audit_pictures(tmp_path, [painted])] == ["painted"]
 
 
+@pytest.mark.slow
 def test_one_paint_on_a_sixth_of_the_cohort_is_found_there_and_only_there(tmp_path: Path) -> None:
     pictures = [draw_tissue(i) for i in range(36)]
     for i in range(0, 36, 6):
@@ -100,6 +103,7 @@ def test_one_paint_on_a_sixth_of_the_cohort_is_found_there_and_only_there(tmp_pa
     assert named(audit_pictures(tmp_path, pictures)) == {f"{i:03}.png" for i in range(0, 36, 6)}
 
 
+@pytest.mark.slow
 def test_what_half_of_the_cohort_has_is_its_habit(tmp_path: Path) -> None:
     stamped = [paint_blob(draw_tissue(i), (128, 128, 128))[0] if i % 2 else draw_tissue(i) for i in range(24)]
     assert audit_pictures(tmp_path, stamped) == []

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from smalti.audit import Audit, audit_cohort
 from smalti.tissue.appearance import measure_appearance, measure_sharpness
 from smalti.types import Sample
-from test_foreign import (
+from tissues import (
     DIGESTS,
     EOSIN,
     HAEMATOXYLIN,
@@ -71,6 +71,7 @@ def _read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("smalti.audit.findings.digest_sample", DIGESTS)
 
 
+@pytest.mark.slow
 def test_every_kind_of_glass_is_blank_and_not_foreign(tmp_path: Path, tissues: tuple[Sample, ...]) -> None:
     blanks = {f"{name}.png": np.clip(draw(), 0, 255).round().astype(np.uint8) for name, draw in GLASS.items()}
     audit = audit_cohort(write_cohort(tmp_path, blanks, beside=tissues), checks=CHECKS)
@@ -100,6 +101,7 @@ def test_tissue_is_measured_as_it_was_drawn() -> None:
     assert look.masked_tissue_frac == pytest.approx(0.5, abs=0.03)
 
 
+@pytest.mark.slow
 def test_in_a_cohort_without_colour_what_stands_out_is_no_glass(tmp_path: Path) -> None:
     greys = {f"grey{i:02}.png": draw_photograph(i, grey=True) for i in range(8)}
     blank = np.clip(draw_glass((200, 200, 200)), 0, 255).astype(np.uint8)
@@ -115,6 +117,7 @@ def test_blurred_images_are_found_and_no_others(tmp_path: Path, tissues: tuple[S
     assert {f.proposal for f in audit.findings} == {"keep"}
 
 
+@pytest.mark.slow
 def test_sizes_are_compared_among_themselves(tmp_path: Path, tissues: tuple[Sample, ...]) -> None:
     # Enlarged images have no fine details; where many are, that is how this part of the cohort was made.
     large = {f"large{i:02}.png": np.asarray(cv2.resize(draw_tissue(i), None, fx=2, fy=2)) for i in range(20)}

@@ -28,7 +28,7 @@ from smalti.store import hash_file, read_json, read_table
 from smalti.tile import build_store, read_sample
 from smalti.tissue import find_tissue
 from smalti.types import Action, Cohort, Decision, Finding, Repair, Sample
-from smalti.workflow.prepare.preparation import identify
+from smalti.workflow.prepare.identity import identify
 from textures import BARE, draw_texture
 
 Picture = NDArray[np.uint8]
@@ -255,15 +255,16 @@ def _list_checks() -> set[str]:
 def painted(challenge: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A ground on which one learning and one test image are to be repaired, and a run on it; read only."""
     place = tmp_path_factory.mktemp("repaired")
-    plan = recipe.load_recipe(settings=[*BARE, "train.finetune.epochs=0", "train.transfer.epochs=2"])
-    ground = workflow.inspect_ground(challenge, recipe=plan, decisions_path=place / "none.csv")
+    asked = recipe.load_recipe(settings=[*BARE, "train.finetune.epochs=0", "train.transfer.epochs=2"])
+    project = workflow.Project(challenge, place / "runs")
+    ground = workflow.inspect_ground(project, asked)
     names = ("train_data/img_0003.png", "test_data/img_0001.png")
     outline = ((30.0, 30.0), (30.0, 60.0), (60.0, 60.0), (60.0, 30.0))
     seen = replace(ground.seen, findings=tuple(find_paint(name, outline) for name in names))
     rows = tuple(decide(name, "repair", finding="painted") for name in names)
     cohort = apply_decisions(ground.whole, rows, findings=seen.findings)
     repaired = replace(ground, cohort=cohort, decisions=rows, seen=seen)
-    result = workflow.run_on(repaired, plan, runs=place / "runs", name="mended")
+    result = workflow.run_on(project, repaired, asked, name="mended")
     return ground, repaired, RunFolder(result.path), names
 
 
@@ -285,7 +286,8 @@ def test_a_repair_changes_what_a_run_stands_on_and_the_data_hash_stays(painted: 
     ground, repaired, *_ = painted
     wider = [find_paint(f.images[0], BLOT[:3]) for f in repaired.seen.findings]
     moved = replace(repaired, cohort=apply_decisions(repaired.whole, repaired.decisions, findings=wider))
-    known = [identify(g, cache=tmp_path) for g in (ground, repaired, moved, repaired)]
+    project = workflow.Project(ground.cohort.root, tmp_path)
+    known = [identify(project, g) for g in (ground, repaired, moved, repaired)]
     assert len({row["data"] for row in known}) == 1
     assert len({row["decisions"] for row in known}) == 3
     assert known[1] == known[3]

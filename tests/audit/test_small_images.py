@@ -71,6 +71,7 @@ def test_what_is_planted_among_small_images_is_found_and_nothing_else(tmp_path: 
     assert "focus" not in found
 
 
+@pytest.mark.slow
 def test_what_tiny_images_cannot_show_is_not_applicable_and_what_they_can_is_found(tmp_path: Path) -> None:
     tiles = {f"{i:02}.png": draw_tile(i) for i in range(20)}
     tiny = {f"tiny{i}.png": draw_tile(100 + i, 12) for i in range(3)}

@@ -162,6 +162,7 @@ def test_average_scores_are_the_mean_softmax() -> None:
     assert average_scores(dynamics) == pytest.approx(table.to_numpy(), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_skill_is_the_adjusted_balanced_accuracy_and_nothing_by_chance() -> None:
     rng = np.random.default_rng(0)
     evidence, _, _ = draw_evidence(90, apart=2.0)
@@ -426,6 +427,7 @@ def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any
     return run
 
 
+@pytest.mark.slow
 def test_the_audit_with_a_run_lists_suspects_and_no_rule_relabels_them(
     challenge: Path, tmp_path: Path, invoke: Callable[..., Any]
 ) -> None:
@@ -451,23 +453,24 @@ def test_the_audit_with_a_run_lists_suspects_and_no_rule_relabels_them(
     assert not (tmp_path / "runs" / "textures.decisions.csv").exists()
 
 
+@pytest.mark.slow
 def test_sealed_images_are_no_suspects(challenge: Path, tmp_path: Path) -> None:
     """Of a run from before the seal, which knows them all."""
     from smalti.cohort import read_cohort
     from smalti.recipe import load_recipe
 
     samples = read_cohort(challenge).labelled
-    plan = load_recipe(settings=[*FAST, "split.sealed_frac=0.25", "audit.checks=[label-suspect]"])
-    options = {"recipe": plan, "decisions_path": tmp_path / "none.csv", "seal_path": tmp_path / "seal.json"}
-    sealed = workflow.inspect_ground(challenge, **options).whole.sealed
+    recipe = load_recipe(settings=[*FAST, "split.sealed_frac=0.25", "audit.checks=[label-suspect]"])
+    project = workflow.Project(challenge, tmp_path)
+    sealed = workflow.inspect_ground(project, recipe).whole.sealed
     assert sealed
     flipped = next(i for i, s in enumerate(samples) if s.image == sealed[0].image)
     run = write_flipped_run(tmp_path / "made", samples, flipped=flipped)
-    seen = workflow.inspect_ground(challenge, run=run, **options).seen
+    seen = workflow.inspect_ground(project, recipe, run=run).seen
     assert {name: str(result) for name, result in seen.outcomes.items()} == {"label-suspect": "nothing found"}
     flipped = next(i for i, s in enumerate(samples) if s.image not in {one.image for one in sealed})
     run = write_flipped_run(tmp_path / "other", samples, flipped=flipped)
-    seen = workflow.inspect_ground(challenge, run=run, **options).seen
+    seen = workflow.inspect_ground(project, recipe, run=run).seen
     assert [f.images for f in seen.findings] == [tuple(s.image for s in samples if s.case == samples[flipped].case)]
     assert not {s.image for s in sealed} & {name for f in seen.findings for name in f.evidence["nearest_given"]}
 

@@ -63,6 +63,7 @@ def score_drawn(pool: Pool, times: np.ndarray) -> float:
     return float(np.mean([f1_score(truth, s[rows].argmax(axis=1), average="macro") for s in pool.scores]))
 
 
+@pytest.mark.slow
 def test_the_lead_is_that_of_resampled_tables_that_are_written_out() -> None:
     from standing import measure_lead
 

@@ -52,6 +52,7 @@ def _hash_files(root: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_a_seed_decides_every_byte(planting: Any, source: Path, tmp_path: Path) -> None:
     first, second, third = (tmp_path / name for name in "abc")
     assert planting.plant(source, first, seed=1) == planting.plant(source, second, seed=1)
@@ -59,6 +60,7 @@ def test_a_seed_decides_every_byte(planting: Any, source: Path, tmp_path: Path) 
     assert _hash_files(first) == _hash_files(second) != _hash_files(third)
 
 
+@pytest.mark.slow
 def test_the_truth_is_what_was_done(planting: Any, source: Path, tmp_path: Path) -> None:
     truth = planting.plant(source, tmp_path / "planted", seed=0)
     old, new = _hash_files(source), _hash_files(tmp_path / "planted")
@@ -76,6 +78,7 @@ def test_the_truth_is_what_was_done(planting: Any, source: Path, tmp_path: Path)
     assert not set(sources) & (wrong.keys() | changed)
 
 
+@pytest.mark.slow
 def test_copies_are_what_their_rows_say(planting: Any, source: Path, tmp_path: Path) -> None:
     root = tmp_path / "planted"
     truth = planting.plant(source, root, seed=3)

@@ -193,7 +193,11 @@ def test_problems_that_leaving_out_does_not_help_offer_no_command(data: Path, in
         (["--set", "model.pooler=meen", *QUICK], r"meen.*Did you mean 'mean'"),
         (["--set", "train.finetune.augmentation=flips_color", *QUICK], r"flips_color.*Did you mean 'flips_colour'"),
         (["--set", "audit.checks=[blnk]", *WEIGHTLESS], r"blnk.*Did you mean 'blank'"),
-        (["--set", "split.folds=20", *QUICK[:6]], r"20 folds do not work.*Fix: --set split.folds"),
+        pytest.param(
+            ["--set", "split.folds=20", *QUICK[:6]],
+            r"20 folds do not work.*Fix: --set split.folds",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_slip_ends_with_two_and_says_what_was_meant(

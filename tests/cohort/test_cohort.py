@@ -282,11 +282,11 @@ def test_natural_order_takes_any_name() -> None:
 
 def test_the_strictest_way_of_naming_wins() -> None:
     matcher = Matcher(["x/img_01.png", "x/img_1.png", "y/img_1.png"])
-    assert matcher.find("y/img_1.png") == ["y/img_1.png"]
-    assert matcher.find("img_01") == ["x/img_01.png"]
-    assert matcher.find("img_1.png") == ["x/img_1.png", "y/img_1.png"]
-    assert len(matcher.find("001")) == 3
-    assert matcher.find("2") == matcher.find("") == []
+    assert list(matcher.match("y/img_1.png").names) == ["y/img_1.png"]
+    assert list(matcher.match("img_01").names) == ["x/img_01.png"]
+    assert list(matcher.match("img_1.png").names) == ["x/img_1.png", "y/img_1.png"]
+    assert len(matcher.match("001").names) == 3
+    assert matcher.match("2").names == matcher.match("").names == ()
 
 
 @pytest.mark.parametrize(

@@ -28,9 +28,10 @@ def draw(folder: Path, *names: str, mask: bool = False) -> Path:
 
 
 def test_all_images_of_a_folder_without_labels_are_listed(tmp_path: Path) -> None:
-    fresh = list_fresh(draw(tmp_path, "b.png", "a.png", "deep/er/c.png", "deep/d.jpg"))
-    assert [sample.image for sample in fresh.samples] == ["a.png", "b.png", "deep/d.jpg", "deep/er/c.png"]
-    assert all(sample.case == sample.image and sample.label is None for sample in fresh.samples)
+    names = ["a.png", "b.png", "deep/d.jpg", "deep/er/c.png"]
+    fresh = list_fresh(draw(tmp_path, *names[::-1]))
+    assert [sample.image for sample in fresh.samples] == names
+    assert all(sample.case == sample.image for sample in fresh.samples)
     assert fresh.wrong == {}
 
 
@@ -83,7 +84,7 @@ def test_no_folder_no_image_and_an_open_question_are_errors(tmp_path: Path) -> N
     for place in (tmp_path / "none", tmp_path):
         with pytest.raises(DataError, match=r"Fix: "):
             list_fresh(place)
-    with pytest.raises(DataError, match=r"column"):
+    with pytest.raises(DataError, match=r"labels.csv"):
         list_fresh(draw(tmp_path, "a.png"), columns=Columns(table="labels.csv", label="grade"))
 
 

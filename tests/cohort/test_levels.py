@@ -143,6 +143,7 @@ IDS = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(
     st.lists(WORDS, min_size=2, max_size=5, unique=True),

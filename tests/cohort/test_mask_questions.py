@@ -189,6 +189,7 @@ def test_many_numbers_and_a_255_are_no_levels(tmp_path: Path) -> None:
     assert (read_sample_mask(cohort.labelled[0], (96, 96)) > 0)[:36, :48].all()
 
 
+@pytest.mark.slow
 def test_a_map_of_as_many_values_as_pixels_is_cut_at_its_middle(tmp_path: Path) -> None:
     """Work that grew by the square of the number of values would take minutes."""
 

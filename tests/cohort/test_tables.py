@@ -196,7 +196,7 @@ def test_a_name_to_the_letter_always_finds_its_file(pairs: list[tuple[str, str]]
     assert index.find(name).names == (name,)
     assert index.find(f"/content/x/{name}").names == (name,)
     assert name in index.find(name.split("/")[1]).names
-    assert name in Matcher(names).find(name.split("/")[1].removesuffix(".png"))
+    assert name in Matcher(names).match(name.split("/")[1].removesuffix(".png")).names
     assert set(index.find(name.upper()).names) <= set(names)
 
 

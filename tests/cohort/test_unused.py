@@ -99,6 +99,7 @@ FILES = st.tuples(st.sampled_from(PLACES), st.sampled_from(STEMS), st.sampled_fr
                   st.sampled_from(tuple(CONTENTS)))  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None)
 @given(st.sampled_from(("table", "challenge", "class-folders")), st.lists(FILES, max_size=12))
 def test_every_file_of_any_folder_is_told_once(layout: str, files: list[tuple[str, str, str, str]]) -> None:

@@ -130,6 +130,7 @@ def test_inner_rows_are_averaged_within_their_fold() -> None:
     assert scores.optimism == pytest.approx(wanted - scores.metrics["macro_f1"].value)
 
 
+@pytest.mark.slow
 def test_labels_shuffled_by_case_score_at_chance_by_case() -> None:
     gaps, inside = [], []
     for random in range(40):
@@ -315,12 +316,13 @@ def test_a_question_that_has_no_answer_is_refused_before_anything_is_written(lab
 
 
 def test_a_search_chooses_by_what_it_is_scored_by(lab: SimpleNamespace) -> None:
-    plan = load_recipe(settings=[*FAST, "audit.checks=[exact-duplicate]"])
-    ground = workflow.inspect_ground(lab.data, recipe=plan, decisions_path=lab.runs / "none.csv")
+    recipe = load_recipe(settings=[*FAST, "audit.checks=[exact-duplicate]"])
+    project = workflow.Project(lab.data, lab.runs)
+    ground = workflow.inspect_ground(project, recipe)
     table = read_table(lab.cases.path / "predictions" / "out_of_fold.csv")
     for unit in ("case", "image"):
-        asked = plan.model_copy(update={"evaluate": plan.evaluate.model_copy(update={"unit": unit})})
-        bench = TrialRunner(ground, lab.runs, lab.runs / "tune", asked)
+        asked = recipe.model_copy(update={"evaluate": recipe.evaluate.model_copy(update={"unit": unit})})
+        bench = TrialRunner(project, ground, lab.runs / "tune", asked)
         wanted = lab.cases.scores.take(unit).metrics["macro_f1"].value
         assert score_table(bench.count(table), ("A", "B")) == pytest.approx(wanted)
 

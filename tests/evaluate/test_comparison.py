@@ -422,6 +422,7 @@ def test_a_real_difference_within_the_margin_is_practically_equal_and_says_its_p
     assert found.p == unasked.p < 0.05
 
 
+@pytest.mark.slow
 def test_equality_is_corrected_for_the_number_of_pairs() -> None:
     rng = np.random.default_rng(2)
     pairs = [draw_alike(900, rng, differing=0.01, gain=0.0) for _ in range(12)]

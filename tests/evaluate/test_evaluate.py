@@ -17,7 +17,7 @@ from smalti.metrics import METRICS
 from smalti.records import UnitScores
 from smalti.stats import pool_predictions
 from smalti.stats.chance import score_chance
-from smalti.stats.intervals import draw_weights, judge_trust, leave_out_cases, measure_error
+from smalti.stats.intervals import draw_weights, judge_trust, measure_error, score_pool
 
 CLASSES = ("a", "b", "c")
 SCORES = ["score_a", "score_b", "score_c"]
@@ -109,11 +109,11 @@ def test_optimism_is_the_inner_score_minus_the_outer() -> None:
 def test_scores_without_each_case_equal_those_of_scikit_learn_on_what_is_left(per_case: int) -> None:
     table = draw_table(60, per_case=per_case)
     pool = pool_predictions(table, classes=CLASSES)
-    left_out = leave_out_cases(pool)
+    scored = score_pool(pool)
     by_case = dict(list(table.groupby("case")))
     for number in range(12):
         alone = pd.concat([rows for case, rows in by_case.items() if case != pool.cases[number]])
-        found = {name: values[:, number].mean() for name, values in left_out.metrics.items()}
+        found = {name: values[:, number].mean() for name, values in scored.left_out.items()}
         assert found == pytest.approx(score_with_scikit_learn(alone), abs=1e-12)
 
 
@@ -125,6 +125,7 @@ def test_blocks_do_not_change_the_draws(monkeypatch: pytest.MonkeyPatch) -> None
     np.testing.assert_array_equal(np.concatenate(blocks), whole)
 
 
+@pytest.mark.slow
 def test_interval_agrees_with_scipy_where_each_image_is_a_case() -> None:
     """One network and many images: Wilson's interval of a share, and a mean's on the scale of its logarithm."""
     table = draw_table(1500, seeds=1).drop(columns=["fold", "case"])
@@ -148,7 +149,7 @@ def test_images_of_a_case_do_not_count_as_independent() -> None:
     # All images of a case have one label, so few cases make the class shares, and with them the score, unsure.
     assert alone.n_cases == 120
     repeated = pool_predictions(repeat_rows(table), classes=CLASSES)
-    spread = [measure_error(leave_out_cases(p).metrics["log_loss"].mean(axis=0))[0] for p in (repeated, alone)]
+    spread = [measure_error(score_pool(p).left_out["log_loss"].mean(axis=0))[0] for p in (repeated, alone)]
     assert spread[0] > 1.5 * spread[1]
     assert pool.n_cases == 12
 
@@ -179,6 +180,7 @@ def test_majority_guess_agrees_with_scikit_learn() -> None:
     assert {name: level.majority for name, level in chance.items()} == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_prior_guess_agrees_with_formulas() -> None:
     n = 400
     pool = pool_predictions(draw_table(n, seeds=1), classes=CLASSES)
@@ -215,6 +217,7 @@ def test_guesses_of_few_cases_range_wider() -> None:
     assert by_case.prior_high - by_case.prior_low > 2 * (by_image.prior_high - by_image.prior_low)
 
 
+@pytest.mark.slow
 def test_scores_without_skill_fall_inside_the_chance_range() -> None:
     inside = {"macro_f1": 0, "balanced_accuracy": 0, "accuracy": 0, "auc": 0}
     for number in range(20):

@@ -13,7 +13,7 @@ from smalti.evaluate import measure_margins
 from smalti.evaluate.margins import describe_cover, measure_class_margins
 from smalti.metrics import METRICS
 from smalti.stats import Pool
-from smalti.stats.intervals import leave_out_cases
+from smalti.stats.intervals import score_pool
 from smalti.stats.luck import measure_luck
 
 BOUNDED = ("macro_f1", "balanced_accuracy", "accuracy", "auc")
@@ -191,7 +191,7 @@ def test_luck_is_the_variance_between_networks_by_hand() -> None:
     found = []
     for _ in range(200):
         pool = draw_lucky(rng, cases=500, luck=0.08, folds=5, seeds=2)
-        left_out = leave_out_cases(pool).metrics["accuracy"]
+        left_out = score_pool(pool).left_out["accuracy"]
         hits = (pool.scores.argmax(axis=2) == pool.y_true).mean(axis=1)
         influence = (left_out.mean(axis=1, keepdims=True) - left_out + (hits - hits.mean())[:, None] / 500) / 2
         luck = measure_luck(influence, pool)
@@ -233,7 +233,7 @@ def test_leaving_cases_out_of_an_auc_equals_scoring_the_rest() -> None:
     pool = make_pool(rng.integers(0, 2, 60), np.ones((1, 60), dtype=bool), case=case)
     of_one = rng.integers(0, 6, (1, 60)) / 5
     pool = replace(pool, scores=np.stack([1 - of_one, of_one], axis=2))
-    found = leave_out_cases(pool).metrics["auc"][0]
+    found = score_pool(pool).left_out["auc"][0]
     for left, value in enumerate(found):
         kept = pool.case != left
         assert value == pytest.approx(METRICS.find("auc").build(pool.y_true[kept], pool.scores[0, kept]), rel=1e-12)

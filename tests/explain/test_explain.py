@@ -27,7 +27,6 @@ from smalti.errors import DataError, RunError
 from smalti.explain import (
     make_collection,
     measure_map,
-    measure_mean,
     measure_ratio,
     share_inside,
     shrink_size,
@@ -320,12 +319,12 @@ def test_curves_do_not_depend_on_the_order_of_equal_calls() -> None:
 
 def test_means_and_ratios_resample_cases() -> None:
     values, cases = [1.0, 1.0, 1.0, 4.0, NAN], ["a", "a", "a", "b", "c"]
-    mean = measure_mean(values, cases, resamples=500, confidence=0.95)
+    mean = measure_ratio(values, np.ones(len(values)), cases, resamples=500, confidence=0.95)
     assert (mean.value, mean.n_images, mean.n_cases, mean.trustworthy) == (1.75, 4, 2, False)
     assert mean.low <= 1.75 <= mean.high
     ratio = measure_ratio([1, 3], [1, 1], ["a", "b"], resamples=100, confidence=0.9)
     assert ratio.value == 2
-    assert measure_mean([NAN], ["a"], resamples=100, confidence=0.9).n_images == 0
+    assert measure_ratio([NAN], [1.0], ["a"], resamples=100, confidence=0.9).n_images == 0
 
 
 def test_agreement_is_the_mean_rank_correlation() -> None:

@@ -83,13 +83,13 @@ def check_reference(pages: dict[str, str]) -> None:
     """Check that every command, knob, part, preset and public name stands in the reference."""
     import smalti
     from smalti.doctor import list_parts
-    from smalti.recipe import list_knobs, list_presets
+    from smalti.recipe import list_documents, list_knobs
 
     text = {name: page.replace("<wbr>", "") for name, page in pages.items()}
     assert all(f">smalti {name}" in text["commands"] for name in list_commands())
     assert all(f"<code>{knob}</code>" in text["recipe"] for knob in list_knobs())
     assert all(f"<code>{entry.name}</code>" in text["parts"] for _, entry in list_parts())
-    assert all(f'id="preset-{name}"' in text["presets"] for name in list_presets())
+    assert all(f'id="preset-{name}"' in text["presets"] for name in list_documents("preset"))
     assert all(f'id="{name.lower()}"' in text["python"] for name in smalti.__all__)
 
 

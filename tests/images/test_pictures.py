@@ -27,7 +27,7 @@ from smalti.images import slides
 from smalti.recipe import Tile
 from smalti.review.serving import Pictures
 from smalti.types import Cohort, Sample
-from smalti.workflow.prepare.preparation import refuse_unscaled
+from smalti.workflow.prepare.settling import refuse_unscaled
 
 H, W = 96, 112
 RGB, GREY = {"photometric": "rgb"}, {"photometric": "minisblack"}

@@ -201,10 +201,10 @@ def climbed(challenge: Path, tmp_path_factory: pytest.TempPathFactory, no_report
     data = Path(shutil.copytree(challenge, place / "textures"))
     for kind in ("img", "mask"):
         shutil.copy(data / "train_data" / f"{kind}_0020.png", data / "train_data" / f"{kind}_0021.png")
-    decisions = decide(workflow.find_decisions(data, runs=place), "train_data/img_0012.png")
+    decisions = decide(workflow.find_decisions(workflow.Project(data, place)), "train_data/img_0012.png")
     runs = place / "runs"
     runs.mkdir()
-    decisions = decisions.rename(workflow.find_decisions(data, runs=runs))
+    decisions = decisions.rename(workflow.find_decisions(workflow.Project(data, runs)))
     text = decisions.read_bytes()
     file = write_lines(place / "steps.yaml", STEPS)
     first = dump(run_ladder(data, file, settings=SETTINGS, runs=runs, until="tiles")[1])
@@ -368,8 +368,8 @@ def test_an_unchanged_call_runs_nothing_and_loads_no_torch(climbed: SimpleNamesp
     assert not torch_is_there
     assert seconds < 5
     after = list_times(climbed.runs)
-    plan = f"{climbed.folder.name}/ladder.yaml"
-    assert {k: v for k, v in after.items() if k != plan} == {k: v for k, v in before.items() if k != plan}
+    written = f"{climbed.folder.name}/ladder.yaml"
+    assert {k: v for k, v in after.items() if k != written} == {k: v for k, v in before.items() if k != written}
 
 
 @pytest.fixture
@@ -384,11 +384,11 @@ def ran(climbed: SimpleNamespace, copied: SimpleNamespace, monkeypatch: pytest.M
     """Names of the rungs that are run; each is there in a moment, as a copy of what was run before."""
     names: list[str] = []
 
-    def run_on(ground: Any, plan: Any, *, runs: Path, name: str, listener: Any) -> None:
+    def run_on(project: workflow.Project, *_: Any, name: str, **__: Any) -> None:
         rung = name.split("-")[1]
         names.append(rung)
-        if not (runs / name).exists():
-            shutil.copytree(climbed.runs / climbed.rows[rung]["run"], runs / name)
+        if not (project.runs / name).exists():
+            shutil.copytree(climbed.runs / climbed.rows[rung]["run"], project.runs / name)
 
     monkeypatch.setattr(workflow, "run_on", run_on)
     return names
@@ -434,7 +434,7 @@ def test_other_words_for_a_rung_are_written_without_running_it(copied: SimpleNam
 
 
 def test_another_decision_runs_everything_again(copied: SimpleNamespace, ran: list[str]) -> None:
-    decide(workflow.find_decisions(copied.data, runs=copied.runs), "train_data/img_0014.png")
+    decide(workflow.find_decisions(workflow.Project(copied.data, copied.runs)), "train_data/img_0014.png")
     climb_again(copied)
     assert ran == list(copied.rows)
 
@@ -620,9 +620,9 @@ def test_changed_data_is_another_run_and_the_old_one_stays(copied: SimpleNamespa
 def test_data_that_nobody_can_use_fails_every_rung_with_the_reason(copied: SimpleNamespace, tmp_path: Path) -> None:
     copied.data = Path(shutil.copytree(copied.data, tmp_path / "textures"))
     (copied.data / "train_data" / "img_0003.png").write_bytes(b"no image")
+    recipe = resolve_ladder(load_ladder(copied.file))[0].recipe
     with pytest.raises(DataError) as caught:
-        workflow.inspect_ground(copied.data, recipe=resolve_ladder(load_ladder(copied.file))[0].recipe,
-                                decisions_path=tmp_path / "none.csv")  # fmt: skip
+        workflow.inspect_ground(workflow.Project(copied.data, tmp_path / "none"), recipe)
     result = climb_again(copied, until="cleaned")
     assert [row["error"] for row in result["rungs"]] == [str(caught.value)] * 2
     assert result["best"] is result["chance"] is None

@@ -21,7 +21,7 @@ from smalti.evaluate.growth import EXPONENTS, _bend, _fit_forms
 from smalti.learn import choose_shares, learn_curve, order_cases, take_cases
 from smalti.learn.answers import answer_backbone, answer_cases, answer_seeds
 from smalti.learn.curve import trace_curve
-from smalti.learn.measuring import _describe, check_plan
+from smalti.learn.measuring import _describe, check_recipe
 from smalti.predict import predict_outer
 from smalti.recipe import load_recipe
 from smalti.train import train_folds
@@ -44,7 +44,8 @@ def draw(cases: int, size: int, *, apart: float, seed: int = 0, images: int = 2)
 
 def trace(build: Callable[..., Any], folder: Path, data: Any, *, orders: int = 2, head: str = "nearest_mean") -> Any:
     x, labels, cases = data
-    experiment = build(x, labels, f"model.head={head}", cases=cases, name=f"run{len(list(folder.iterdir()))}")
+    settings = (f"model.head={head}", "split.folds=3")
+    experiment = build(x, labels, *settings, cases=cases, name=f"run{len(list(folder.iterdir()))}")
     splits = experiment.splits
     parts = folder / f"parts{len(list(folder.iterdir()))}"
     return experiment, splits, trace_curve(experiment, orders=orders, folder=parts, tell=lambda *_: None)
@@ -241,9 +242,9 @@ def test_seeds_and_backbone_are_judged_by_printed_numbers() -> None:
 
 
 def test_what_the_curve_cannot_follow_is_refused_at_once_with_every_fix() -> None:
-    plan = load_recipe("default", settings=["stain.normalise=reinhard", "predict.calibration=temperature"])
+    recipe = load_recipe("default", settings=["stain.normalise=reinhard", "predict.calibration=temperature"])
     with pytest.raises(RecipeError) as error:
-        check_plan(plan)
+        check_recipe(recipe)
     for fix in ("model.head=logistic", "train.finetune.epochs=0", "stain.normalise=none", "predict.calibration=none"):
         assert f"--set {fix}" in str(error.value)
 

@@ -21,12 +21,12 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from drawn_records import draw_history, draw_run
 from smalti import cli, logbook
 from smalti.errors import MissingExtraError, RunError
 from smalti.recipe import load_recipe
 from smalti.records import log_event
 from smalti.store import write_atomic
-from test_logbook import draw_history, draw_run
 
 pytestmark = pytest.mark.slow
 

@@ -18,48 +18,15 @@ import yaml
 from rich.console import Console
 from typer.testing import CliRunner
 
-from drawn_records import draw_cohort_record, settle_scores
+from drawn_records import draw_run
 from smalti import cli, logbook
 from smalti.errors import RecipeError, RunError, SmaltiError
-from smalti.evaluate import score_predictions
-from smalti.recipe import list_knobs, load_recipe
-from smalti.records import Environment, log_event
-from smalti.store import read_json, write_atomic, write_json, write_table
-from smalti.types import HISTORY_COLUMNS
+from smalti.recipe import list_knobs
+from smalti.records import log_event
+from smalti.store import read_json, write_atomic, write_json
 
 Draw = Callable[..., Path]
 Invoke = Callable[..., Any]
-
-
-def draw_run(
-    runs: Path,
-    name: str,
-    *settings: str,
-    score: tuple[float, float, float] | None = (0.6, 0.5, 0.7),
-    data: str = "/data/textures",
-    **details: Any,
-) -> Path:
-    """A run folder with its small files; ``score`` is macro-F1, low, high; None: not scored yet."""
-    path = runs / name
-    started = details.get("started", "2026-01-01T10:00:00+00:00")
-    identity = {"data": details.get("data_hash", "d1"), "recipe": "r", "decisions": "", "weights": "w"}
-    Environment(identity=identity, training="", started=started, device={"name": "a chip"}).write(path)
-    write_atomic(path / "recipe.yaml", load_recipe(settings=settings).to_yaml())
-    images, cases = details.get("images", 24), details.get("cases", 18)
-    draw_cohort_record(data, classes=("A", "B"), n_labelled=images, n_cases=cases).write(path)
-    log_event(path, "train begins", stage="train", state="begins")
-    if score is None:
-        return path
-    log_event(path, "train done", stage="train", state="done", seconds=details.get("seconds", 10.0))
-    table = pd.DataFrame({"image": ["a", "b"], "label": ["A", "B"], "score_A": [0.9, 0.2], "score_B": [0.1, 0.8]})
-    plain = score_predictions(table, classes=("A", "B"))
-    values = {"macro_f1": (*score, 0.33), "auc": (None, None, None, 0.5), "log_loss": (1 - score[0], 0.1, 0.9, 0.7)}
-    keys = ("value", "low", "high", "chance_prior")
-    metrics = {n: plain.metrics[n].model_copy(update=dict(zip(keys, v, strict=True))) for n, v in values.items()}
-    interval = plain.interval.model_copy(update={"trustworthy": details.get("trustworthy", True)})
-    counts = {"n_images": images, "n_cases": cases, "n_seeds": 2, "optimism": 0.05}
-    settle_scores(plain.model_copy(update={"metrics": metrics, "interval": interval, **counts})).write(path)
-    return path
 
 
 def log_stage_event(path: Path, event: str) -> None:
@@ -69,19 +36,6 @@ def log_stage_event(path: Path, event: str) -> None:
     log_event(path, what, stage=stage, state=state, error=error, seconds=3.0 if state == "done" else None)
 
 
-def draw_history(path: Path, *, folds: int = 2, epochs: int = 3) -> pd.DataFrame:
-    """Learning curves whose inner loss is fold + epoch / 10; the last epoch has none."""
-    rows = [
-        (0, fold, phase, epoch, 1e-3, 1.0, None if epoch == epochs - 1 else fold + epoch / 10, 0.5, 0.2)
-        for fold in range(folds)
-        for phase in ("transfer", "finetune")
-        for epoch in range(epochs)
-    ]
-    table = pd.DataFrame(rows, columns=list(HISTORY_COLUMNS))
-    write_table(path / "history.csv", table)
-    return table
-
-
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
     """An empty folder of runs."""
@@ -89,9 +43,8 @@ def runs(tmp_path: Path) -> Path:
     return tmp_path / "runs"
 
 
-@pytest.fixture
-def draw(runs: Path) -> Draw:
-    """Draw a run; each starts a minute after the one before."""
+def start_drawing(runs: Path) -> Draw:
+    """Return what draws a run; each starts a minute after the one before."""
     minutes = iter(range(60))
 
     def place(name: str, *settings: str, **details: Any) -> Path:
@@ -99,6 +52,12 @@ def draw(runs: Path) -> Draw:
         return draw_run(runs, name, *settings, **details)
 
     return place
+
+
+@pytest.fixture
+def draw(runs: Path) -> Draw:
+    """Draw a run; each starts a minute after the one before."""
+    return start_drawing(runs)
 
 
 def list_names(entries: Any) -> list[str]:
@@ -268,9 +227,11 @@ def test_the_logbook_loads_no_network_library() -> None:
 # --- choosing -----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def entries(runs: Path, draw: Draw) -> Any:
+@pytest.fixture(scope="module")
+def entries(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Four runs: two on glas, one of them with a larger rate; one unfinished; one on textures."""
+    runs = tmp_path_factory.mktemp("entries")
+    draw = start_drawing(runs)
     draw("plain", data="/data/glas-a", score=(0.6, 0.5, 0.7), seconds=100.0)
     draw(
         "fast", "train.transfer.lr=0.02", "split.seeds=[0,1]", data="/data/glas-a", score=(0.7, 0.45, 0.8), seconds=9.0
@@ -460,10 +421,10 @@ def test_the_file_says_which_and_by_which_rule(runs: Path, draw: Draw) -> None:
     draw("a", score=(0.6, 0.5, 0.7))
     (best,) = logbook.settle_bests(logbook.read_logbook(runs))
     assert read_json(runs / "best.json")["bests"] == {
-        "/data/textures": {"run": "a", "rule": best.rule, "score": {"value": 0.6, "low": 0.5, "high": 0.7},
+        "/data/textures": {"run": "a", "rule": best.chosen.rule, "score": {"value": 0.6, "low": 0.5, "high": 0.7},
                            "time": best.chosen.time, "note": "", "unit": "image"}
     }  # fmt: skip
-    assert "lower bound" in best.rule
+    assert "lower bound" in best.chosen.rule
     assert not best.by_hand
     before = (runs / "best.json").stat().st_mtime_ns
     assert logbook.settle_bests(logbook.read_logbook(runs)) == (best,)
@@ -484,13 +445,13 @@ def test_a_choice_by_hand_needs_a_reason_and_stays(runs: Path, draw: Draw) -> No
     logbook.set_best(runs, "b", note="simpler")
     draw("c", score=(0.9, 0.8, 1.0))
     (best,) = logbook.settle_bests(logbook.read_logbook(runs))
-    assert (best.run, best.note, best.by_hand) == ("b", "simpler", True)
+    assert (best.run, best.chosen.note, best.by_hand) == ("b", "simpler", True)
     assert best.warning == "by the rule it would be c"
     assert name_best(runs) == "b"
     draw("d", data_hash="changed")
     assert "other data" in logbook.find_bests(logbook.read_logbook(runs))[0].warning
     (best,) = logbook.settle_bests(logbook.read_logbook(runs), renew=True)
-    assert (best.run, best.note, best.by_hand) == ("d", "", False)
+    assert (best.run, best.chosen.note, best.by_hand) == ("d", "", False)
 
 
 def test_a_choice_by_hand_whose_run_is_gone_is_said(runs: Path, draw: Draw) -> None:

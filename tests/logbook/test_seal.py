@@ -50,7 +50,7 @@ def sealed(challenge: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleN
     workflow.run(
         data, "default", settings=[*BARE, "split.sealed_frac=0.25"], runs=runs, name="first", listener=listener
     )
-    path = find_seal(data, runs=runs)
+    path = find_seal(workflow.Project(data, runs))
     made = path.read_bytes()
     workflow.run(data, "default", settings=[*BARE, "tile.source=whole", "split.seeds=[0,1]"], runs=runs, name="second")
     seal = read_seal(path)
@@ -107,16 +107,14 @@ def test_sealed_images_are_in_no_part_and_their_labels_nowhere(name: str, sealed
 def test_a_seal_is_not_moved(sealed: SimpleNamespace, tmp_path: Path) -> None:
     runs = Path(shutil.copytree(sealed.runs, tmp_path / "runs"))
     for share, message in ((0.3, r"seals 25%.*asks for 30%.*Fix: --set split.sealed_frac=0.25"), (0.25, "")):
-        plan = load_recipe(settings=[*BARE, f"split.sealed_frac={share}"])
-        options: dict[str, Any] = {
-            "recipe": plan, "decisions_path": runs / "none.csv", "seal_path": find_seal(sealed.data, runs=runs),
-        }  # fmt: skip
+        recipe = load_recipe(settings=[*BARE, f"split.sealed_frac={share}"])
+        project = workflow.Project(sealed.data, runs)
         if message:
             with pytest.raises(RecipeError, match=message):
-                workflow.inspect_ground(sealed.data, **options)
+                workflow.inspect_ground(project, recipe)
         else:
-            assert len(workflow.inspect_ground(sealed.data, **options).cohort.sealed) == len(sealed.seal.images)
-    assert find_seal(sealed.data, runs=runs).read_bytes() == sealed.made
+            assert len(workflow.inspect_ground(project, recipe).cohort.sealed) == len(sealed.seal.images)
+    assert find_seal(project).read_bytes() == sealed.made
 
 
 def test_a_damaged_seal_is_an_error_and_not_a_new_seal(tmp_path: Path) -> None:
@@ -179,8 +177,8 @@ def ways(challenge: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     start = Path(shutil.copytree(challenge, place / "start" / "textures"))
     for kind in ("img", "mask"):
         shutil.copy(start / "train_data" / f"{kind}_0020.png", start / "train_data" / f"{kind}_0021.png")
-    plan = load_recipe(settings=QUICK)
-    cohort = workflow.inspect_ground(start, recipe=plan, decisions_path=place / "none.csv").cohort
+    recipe = load_recipe(settings=QUICK)
+    cohort = workflow.inspect_ground(workflow.Project(start, place), recipe).cohort
     images = [f"train_data/img_{i:04d}.png" for i in HIDDEN]
     seal = make_seal(cohort, images, share=0.3, runs_before=())
     found = {}
@@ -193,8 +191,8 @@ def ways(challenge: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
             spoil(data)
         elif way == "outside":
             relabel(data, {12: "C"})
-        write_seal(find_seal(data, runs=runs), seal.model_copy(update={"data": str(data)}))
-        found[way] = workflow.run(data, plan if way in ("plain", "labels") else copies, runs=runs, name="r").path
+        write_seal(find_seal(workflow.Project(data, runs)), seal.model_copy(update={"data": str(data)}))
+        found[way] = workflow.run(data, recipe if way in ("plain", "labels") else copies, runs=runs, name="r").path
     return found
 
 
@@ -239,15 +237,15 @@ def test_findings_do_not_tell_labels_of_sealed_images(ways: dict[str, Path]) -> 
 
 def test_a_copy_of_a_sealed_image_is_sealed_with_its_whole_case(sealed: SimpleNamespace, tmp_path: Path) -> None:
     data = Path(shutil.copytree(sealed.data, tmp_path / "textures"))
-    plan = load_recipe(settings=QUICK)
-    paths: dict[str, Path] = {"decisions_path": tmp_path / "none.csv", "seal_path": sealed.path}
+    recipe = load_recipe(settings=QUICK)
+    runs = Path(shutil.copytree(sealed.runs, tmp_path / "runs"))
     # Of a pair, so that its other picture has to go with it.
     outside = next(f"train_data/img_{n:04d}.png" for n in range(0, 12, 2)
                    if f"train_data/img_{n:04d}.png" not in sealed.seal.images)  # fmt: skip
     source = np.asarray(Image.open(data / sealed.seal.images[0]))
     Image.fromarray(np.ascontiguousarray(source[:, ::-1])).save(data / outside)
     shutil.copy(*(data / image.replace("img_", "mask_") for image in (sealed.seal.images[0], outside)))
-    cohort = workflow.inspect_ground(data, recipe=plan, **paths).cohort
+    cohort = workflow.inspect_ground(workflow.Project(data, runs), recipe).cohort
     partner = outside.replace(outside[-8:-4], f"{int(outside[-8:-4]) + 1:04d}")
     assert {s.image for s in cohort.sealed} == {*sealed.seal.images, outside, partner}
     assert all(s.label is None for s in cohort.sealed)
@@ -302,9 +300,8 @@ def test_every_opening_is_on_record_and_the_runs_stay_as_they_were(closed: Simpl
     assert [event["scores"]["value"] for event in events] == [value] * 2
     assert (closed.runs / "first" / "scores.json").read_bytes() == scores
     # The opened seal still holds.
-    plan = load_recipe(settings=BARE)
-    options: dict[str, Path] = {"decisions_path": closed.runs / "none.csv", "seal_path": closed.path}
-    ground = workflow.inspect_ground(closed.data, recipe=plan, **options)
+    recipe = load_recipe(settings=BARE)
+    ground = workflow.inspect_ground(workflow.Project(closed.data, closed.runs), recipe)
     assert {s.image for s in ground.cohort.sealed} == set(seal.images)
 
 

@@ -98,7 +98,7 @@ def test_a_frozen_backbone_is_kept_once(handed: Handed) -> None:
     for member in record.members:
         for blend in member.blends:
             assert set(blend.weights or {}) == set(member.members)
-    frozen = safetensors.torch.load_file(find_weights(handed.models / "attention"))
+    frozen = safetensors.torch.load_file(next((handed.models / "attention").rglob("backbone-*")))
     assert not any(name.startswith("head.") for name in frozen)
 
 
@@ -124,11 +124,11 @@ def test_a_model_is_exported_whole_and_over_nothing(handed: Handed, tmp_path: Pa
 
 
 def test_a_run_folder_that_cannot_be_handed_on_says_why(tmp_path: Path) -> None:
-    plan = load_recipe(settings=["ensemble.members=[a,b]", "ensemble.method=stack_ovr"])
-    (tmp_path / "recipe.yaml").write_text(plan.to_yaml(), encoding="utf-8")
+    recipe = load_recipe(settings=["ensemble.members=[a,b]", "ensemble.method=stack_ovr"])
+    (tmp_path / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
     with pytest.raises(RunError, match=r"stack_ovr keeps no coefficients.*Fix: weighed"):
         export_model(tmp_path, tmp_path / "model")
-    with pytest.raises(RunError, match=r"it is no run folder"):
+    with pytest.raises(RunError, match=r"is no run folder and holds no model"):
         export_model(tmp_path / "nothing", tmp_path / "model")
 
 

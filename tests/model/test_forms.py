@@ -195,4 +195,4 @@ def test_the_command_writes_a_form_and_refuses_options_of_forms_for_a_folder(for
     assert "--mpp with --to" in wrong.output
     assert not (tmp_path / "model").exists()
     nothing = runner.invoke(cli.app, ["export", str(tmp_path), "--to", "onnx"])
-    assert (nothing.exit_code, "neither a run folder nor a model" in nothing.output) == (2, True)
+    assert (nothing.exit_code, "is no run folder and holds no model" in nothing.output) == (2, True)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from handed import Handed
 from smalti.model import Drawn, load_model
-from smalti.model.loaded import Look, score_image
+from smalti.model.loaded import Bags, score_image
 from smalti.model.mapping import map_scores
 from smalti.records.layout import MODEL
 from smalti.tile import cut_array, hold_bag
@@ -28,14 +28,14 @@ def picture() -> NDArray[np.uint8]:
     return np.vstack(lines)
 
 
-def cut(model, pixels: NDArray[np.uint8]) -> Look:
+def cut(model, pixels: NDArray[np.uint8]) -> Bags:
     """What the members of a model see of a picture."""
     stores = {}
     for member in model.members:
         if member.backbone is not None:
             bag = cut_array("x", pixels, None, member.recipe.tile, tile_px=member.member.tile_px or 0)
             stores[member.tiling] = hold_bag("x", bag)
-    return Look(stores)
+    return Bags(stores)
 
 
 @pytest.mark.parametrize("name", ["plain", "rich", "together"])

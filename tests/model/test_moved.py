@@ -109,7 +109,7 @@ def test_cases_masks_and_what_cannot_be_read(handed: Handed, tmp_path: Path) -> 
     small, grey = np.zeros((40, 40, 3), np.uint8), np.zeros((40, 40), np.uint8)
     table = model.predict(
         [handed.files[0], broken, tmp_path / "none.png", small, grey],
-        [None, None, None, grey[:20], None],
+        [None, small[..., 0], None, grey[:20], None],
         cases=["p", "p", "q", "r", "r"],
     )
     assert table["case"].tolist() == ["p", "p", "q", "r", "r"]

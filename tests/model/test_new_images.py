@@ -68,7 +68,7 @@ def test_a_folder_is_answered_by_image_and_by_case(handed: Handed, new: Path, tm
         assert by_case.loc[case, COLUMNS].tolist() == pytest.approx(rows[COLUMNS].mean().tolist(), abs=1e-8)
         assert by_case.loc[case, "predicted"] == CLASSES[rows[COLUMNS].mean().to_numpy().argmax()]
     assert sorted(set(answered["case"])) == ["p0", "p1", "p2"]
-    assert found.fresh.samples[0].label is None
+    assert [sample.image for sample in found.fresh.samples] == table["image"].tolist()
     assert {path: path.stat().st_mtime_ns for path in new.rglob("*")} == before
 
 

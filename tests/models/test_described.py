@@ -267,9 +267,9 @@ def test_slips_in_the_name_are_told_as_such(name: str, said: str) -> None:
     for look in (find_weights, build_backbone):
         with pytest.raises(WeightsError, match=f"{said}.* Fix: "):
             look(Model(backbone=name))
-    plan = load_recipe(settings=FROZEN)
+    recipe = load_recipe(settings=FROZEN)
     with pytest.raises(PartError, match=said):
-        check_parts(plan.model_copy(update={"model": plan.model.model_copy(update={"backbone": name})}))
+        check_parts(recipe.model_copy(update={"model": recipe.model.model_copy(update={"backbone": name})}))
 
 
 def test_what_needs_a_network_is_refused_all_at_once() -> None:

@@ -24,6 +24,7 @@ from smalti.models import (
     Pooler,
     add_mask_channel,
     build_groups,
+    fit_scale,
     open_stage,
 )
 
@@ -227,7 +228,7 @@ def test_scales_are_those_of_training_images_and_a_constant_shouts_at_nobody() -
     reader = build_reader("concat")
     shapes = torch.rand(20, 4) * torch.tensor([1.0, 100.0, 0.01, 0.0]) + 3
     assert reader.branch is not None
-    reader.branch.fit_shapes(shapes)
+    fit_scale(reader.branch, shapes, prefix="shape_")
     torch.testing.assert_close(reader.branch.shape_scale[:3], shapes.std(dim=0)[:3])
     assert reader.branch.shape_scale[3] == 1
     odd = draw_guide(2, 3)._replace(shapes=torch.full((2, 4), 1e9))

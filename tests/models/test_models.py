@@ -21,6 +21,7 @@ from smalti.models import (
     Network,
     build_backbone,
     build_groups,
+    fit_scale,
     hash_weights,
     open_stage,
 )
@@ -77,7 +78,7 @@ def test_stages_of_a_transformer_are_means_of_its_patches() -> None:
 def test_the_head_standardises_with_the_training_embeddings() -> None:
     head = Head(4, 2, dropout=0.0)
     embeddings = torch.randn(50, 4) * torch.tensor([1.0, 10, 0.1, 0]) + 3  # one dimension is constant
-    head.fit_scale(embeddings)
+    fit_scale(head, embeddings)
     with torch.no_grad():
         head.linear.weight.copy_(torch.eye(4)[:2])
     standard = (embeddings - embeddings.mean(0)) / embeddings.std(0)
@@ -93,7 +94,7 @@ def test_what_is_constant_in_training_is_not_blown_up() -> None:
     values = np.random.default_rng(0).normal(3, 2, (30, 4)).astype(np.float32)
     values[:, 1] = 0.0
     head = Head(4, 2, dropout=0.0)
-    head.fit_scale(torch.from_numpy(values))
+    fit_scale(head, torch.from_numpy(values))
     expected = StandardScaler().fit(values)
     assert head.center.numpy() == pytest.approx(expected.mean_, abs=1e-5)
     assert head.scale.numpy() == pytest.approx(expected.scale_ * np.where(expected.var_ > 0, (30 / 29) ** 0.5, 1))
@@ -101,7 +102,7 @@ def test_what_is_constant_in_training_is_not_blown_up() -> None:
 
 def test_the_head_travels_with_its_scale_and_survives_a_single_image() -> None:
     head = Head(3, 2, dropout=0.5)
-    head.fit_scale(torch.randn(1, 3))
+    fit_scale(head, torch.randn(1, 3))
     assert torch.isfinite(head(torch.randn(4, 3))).all()
     other = Head(3, 2, dropout=0.5)
     other.load_state_dict(head.state_dict())

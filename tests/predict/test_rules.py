@@ -24,7 +24,7 @@ CLASSES = ("a", "b", "c", "d")
 SCORES = [f"score_{name}" for name in CLASSES]
 SHARES = np.array([0.45, 0.3, 0.15, 0.1])
 RULES = list(itertools.product(("none", "temperature"), ("largest", "prior", "thresholds")))
-PROBLEMS = 10
+PROBLEMS = 6
 
 Drawn = tuple[NDArray[np.int64], NDArray[np.float64]]
 Tables = tuple[pd.DataFrame, pd.DataFrame]
@@ -81,8 +81,8 @@ def make_table(y: Any, scores: Any, case: Any, *, fold: int = 0, seed: int = 0) 
 
 
 def settle(inner: pd.DataFrame, outer: pd.DataFrame, calibration: str, decision: str) -> pd.DataFrame:
-    plan = Predict(calibration=calibration, decision=decision)
-    return settle_tables(inner, {"outer": outer}, classes=CLASSES, predict=plan)[1]["outer"]
+    section = Predict(calibration=calibration, decision=decision)
+    return settle_tables(inner, {"outer": outer}, classes=CLASSES, predict=section)[1]["outer"]
 
 
 # --- leaks --------------------------------------------------------------------------------------------------------
@@ -105,6 +105,7 @@ def score_problems(problems: list[Tables], decide: Callable[[Tables], pd.DataFra
     return value, chance + (high - chance) / np.sqrt(len(problems)), excess
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("calibration", "decision"), [("temperature", "prior"), ("temperature", "thresholds")])
 def test_shuffled_labels_stay_at_chance(problems: list[Tables], calibration: str, decision: str) -> None:
     value, limit, excess = score_problems(problems, lambda t: settle(t[0], t[1], calibration, decision))
@@ -112,6 +113,7 @@ def test_shuffled_labels_stay_at_chance(problems: list[Tables], calibration: str
     assert excess > 0
 
 
+@pytest.mark.slow
 def test_the_same_rule_fitted_on_outer_rows_would_be_seen() -> None:
     """The test above has teeth: it fails for a rule that has seen what it is scored on."""
     problems = [draw_chance(number, strength=0.01) for number in range(PROBLEMS)]
@@ -119,6 +121,7 @@ def test_the_same_rule_fitted_on_outer_rows_would_be_seen() -> None:
     assert value > limit
 
 
+@pytest.mark.slow
 def test_thresholds_that_are_simply_the_best_on_outer_rows_would_be_seen() -> None:
     problems = [draw_chance(number, strength=0.01) for number in range(PROBLEMS)]
     candidates = np.exp(np.random.default_rng(0).normal(size=(200, 4)))
@@ -135,6 +138,7 @@ def test_thresholds_that_are_simply_the_best_on_outer_rows_would_be_seen() -> No
     assert value > limit
 
 
+@pytest.mark.slow
 def test_a_temperature_fitted_on_outer_rows_would_be_seen() -> None:
     problems = [draw_chance(number, strength=0.01) for number in range(PROBLEMS)]
     honest = score_problems(problems, lambda t: settle(t[0], t[1], "temperature", "largest"))
@@ -143,24 +147,25 @@ def test_a_temperature_fitted_on_outer_rows_would_be_seen() -> None:
     assert leaking[0] == honest[0]  # no class changes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("calibration", "decision"), RULES)
 def test_outer_labels_change_no_rule(calibration: str, decision: str) -> None:
     inner, outer = draw_chance(0, strength=0.01)
-    plan = Predict(calibration=calibration, decision=decision)
-    expected = settle_tables(inner, {"outer": outer}, classes=CLASSES, predict=plan)
+    section = Predict(calibration=calibration, decision=decision)
+    expected = settle_tables(inner, {"outer": outer}, classes=CLASSES, predict=section)
     for labels in (outer["label"].to_numpy()[::-1], np.nan, "nonsense"):
-        found = settle_tables(inner, {"outer": outer.assign(label=labels)}, classes=CLASSES, predict=plan)
+        found = settle_tables(inner, {"outer": outer.assign(label=labels)}, classes=CLASSES, predict=section)
         assert found[2] == expected[2]
         np.testing.assert_array_equal(found[1]["outer"][SCORES], expected[1]["outer"][SCORES])
 
 
 def test_inner_rows_of_another_fold_change_no_rule() -> None:
     inner, outer = draw_chance(0, strength=0.01)
-    plan = Predict(calibration="temperature", decision="thresholds")
-    expected = settle_tables(inner, {"outer": outer}, classes=CLASSES, predict=plan)[2]
+    section = Predict(calibration="temperature", decision="thresholds")
+    expected = settle_tables(inner, {"outer": outer}, classes=CLASSES, predict=section)[2]
     others = inner["fold"] != 3
     changed = inner.assign(label=np.where(others, "a", inner["label"]))
-    assert settle_tables(changed, {"outer": outer}, classes=CLASSES, predict=plan)[2].rules[3] == expected.rules[3]
+    assert settle_tables(changed, {"outer": outer}, classes=CLASSES, predict=section)[2].rules[3] == expected.rules[3]
 
 
 # --- weights ------------------------------------------------------------------------------------------------------
@@ -336,8 +341,8 @@ def test_tables_keep_rows_order_and_all_but_the_scores() -> None:
     inner, outer = draw_chance(1, strength=100.0)
     test = outer.sample(frac=1, random_state=0).assign(label=np.nan)  # an index of its own, too
     before = inner.copy(), outer.copy()
-    plan = Predict(calibration="temperature", decision="prior")
-    settled, others, _ = settle_tables(inner, {"outer": outer, "test": test}, classes=CLASSES, predict=plan)
+    section = Predict(calibration="temperature", decision="prior")
+    settled, others, _ = settle_tables(inner, {"outer": outer, "test": test}, classes=CLASSES, predict=section)
     pd.testing.assert_frame_equal(inner, before[0])
     pd.testing.assert_frame_equal(outer, before[1])
     for old, new in ((inner, settled), (outer, others["outer"]), (test, others["test"])):
@@ -353,25 +358,25 @@ def test_each_seed_and_fold_has_its_own_rule_and_a_missing_inner_part_the_plain_
     parts = [make_table(*draw_scores(90, tilt=tilt, random=i), np.arange(90), seed=s, fold=f)
              for i, (s, f) in enumerate(keys)]  # fmt: skip
     outer = pd.concat([*parts, parts[0].assign(seed=3, fold=4)], ignore_index=True).sample(frac=1, random_state=0)
-    plan = Predict(calibration="temperature", decision="thresholds")
+    section = Predict(calibration="temperature", decision="thresholds")
     inner = pd.concat(parts[:2], ignore_index=True)
-    _, others, record = settle_tables(inner, {"outer": outer}, classes=CLASSES, predict=plan)
+    _, others, record = settle_tables(inner, {"outer": outer}, classes=CLASSES, predict=section)
     assert [(r.seed, r.fold, r.n_inner) for r in record.rules] == [(0, 0, 90), (0, 1, 90), (3, 4, 0), (7, 0, 0)]
     assert record.rules[0].temperature != record.rules[1].temperature
     assert list(record.rules[0].weights) == list(CLASSES)
     for row in record.rules:
         rows = (outer["seed"] == row.seed) & (outer["fold"] == row.fold)
         rule = Rule(row.temperature, tuple(row.weights.values()))
-        assert rule.plain == (row.n_inner == 0)
+        assert row.plain == (row.n_inner == 0)
         expected = rule.apply(outer.loc[rows, SCORES].to_numpy())
         np.testing.assert_array_equal(others["outer"].loc[rows, SCORES], expected)
 
 
 def test_empty_tables_pass() -> None:
     _, outer = draw_chance(0, strength=0.01)
-    plan = Predict(calibration="temperature", decision="thresholds")
+    section = Predict(calibration="temperature", decision="thresholds")
     none = outer.iloc[:0].astype(object)  # as a file with a header only is read
-    inner, others, record = settle_tables(none, {"outer": outer, "test": none}, classes=CLASSES, predict=plan)
+    inner, others, record = settle_tables(none, {"outer": outer, "test": none}, classes=CLASSES, predict=section)
     assert (len(inner), len(others["test"])) == (0, 0)
     pd.testing.assert_frame_equal(others["outer"], outer)
     assert len(record.rules) == 10

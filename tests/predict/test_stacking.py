@@ -23,6 +23,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.class_weight import compute_sample_weight
 
+from members import CLASSES, COLUMNS, FITTED, METHODS, draw_members, draw_scores, list_tables, tabulate
 from smalti.errors import DataError, MissingExtraError
 from smalti.evaluate import score_predictions
 from smalti.predict import ENSEMBLES, Member, combine_members, make_design
@@ -35,7 +36,6 @@ from smalti.predict.ensembles.stacking import (
     split_inner,
     weigh_rows,
 )
-from test_ensembles import CLASSES, COLUMNS, FITTED, METHODS, draw_members, draw_scores, list_tables, tabulate
 
 SHARES = (0.4, 0.3, 0.2, 0.1)
 STACKERS = [entry.name for entry in ENSEMBLES if entry.name.startswith("stack")]
@@ -89,7 +89,7 @@ def draw_shuffled(draw: int) -> list[Member]:
 def shuffled() -> list[list[Member]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # StratifiedGroupKFold, about small classes
-        return [draw_shuffled(draw) for draw in range(8)]
+        return [draw_shuffled(draw) for draw in range(5)]
 
 
 def measure_excess(tables: list[pd.DataFrame]) -> tuple[float, float]:
@@ -99,8 +99,8 @@ def measure_excess(tables: list[pd.DataFrame]) -> tuple[float, float]:
     return float(mean), float(high)
 
 
-# Guesses by case of one draw spread by 0.05 (60 cases); the mean of eight draws by 0.02. Two of that are allowed.
-CHANCE = 0.04
+# Guesses by case of one draw spread by 0.05 (60 cases); the mean of five draws by 0.022. Two of that are allowed.
+CHANCE = 0.045
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -181,6 +181,7 @@ def test_the_inputs_are_centred_logarithms_that_no_factor_of_the_scores_changes(
     assert np.isfinite(make_design(np.eye(4)[None])).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", STACKERS)
 def test_stackers_recover_what_averaging_hides(method: str) -> None:
     """Two members agree but for the names of two classes: their mean cannot tell these apart."""
@@ -191,6 +192,7 @@ def test_stackers_recover_what_averaging_hides(method: str) -> None:
     assert score(stacked.outer) > score(average.outer) + 0.15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", list(LOGISTIC))
 def test_logistic_stackers_equal_scikit_learn_on_the_same_inputs(method: str) -> None:
     members = draw_members(1.0, 0.5, 1.5)
@@ -269,6 +271,7 @@ def test_with_too_few_inner_cases_the_strength_is_fixed_and_the_record_says_so(m
         assert "too few inner cases" in row.note
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", STACKERS)
 def test_a_class_without_inner_images_keeps_its_mean_score(method: str) -> None:
     """It can still be the answer, and the others share what is left."""
@@ -285,6 +288,7 @@ def test_a_class_without_inner_images_keeps_its_mean_score(method: str) -> None:
     assert all("1 classes without inner images" in row.note for row in combined.record)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", STACKERS)
 def test_two_inner_classes_are_enough_and_no_class_becomes_impossible(method: str) -> None:
     """Members that are certain, and wrong about everything else: scores of exactly 0 and 1."""
@@ -301,6 +305,7 @@ def test_two_inner_classes_are_enough_and_no_class_becomes_impossible(method: st
     assert scores.sum(axis=1) == pytest.approx(1, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_an_input_that_never_varies_inside_does_not_explode_outside() -> None:
     """The inner scores of one member are all the same, its outer scores are not."""
     members = draw_members(2.0, 1.0)

@@ -473,6 +473,7 @@ def draw_large(path: Path, kind: int) -> None:
     Image.fromarray(draw_texture("AB"[kind], np.random.default_rng(next(DRAWN)))).save(path)
 
 
+@pytest.mark.slow
 def test_a_run_fills_the_sample_with_calibrated_means_of_its_cases(tmp_path: Path) -> None:
     """The recipe calibrates nothing and moves decisions; the submission has the raw scores at a fitted temperature."""
     root = tmp_path / "data"
@@ -514,6 +515,7 @@ def test_a_run_fills_the_sample_with_calibrated_means_of_its_cases(tmp_path: Pat
     assert "submission.csv has 2 rows" in (run / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_command_that_ends_without_a_submission_says_so_before_it_is_proposed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,14 +20,14 @@ from smalti.audit.labels.suspects import find_suspects, pool_opinions, rank_labe
 from smalti.errors import RecipeError
 from smalti.ladder import Ladder, list_ladders, load_ladder, resolve_ladder
 from smalti.models import POOLERS
+from smalti.project import SILENT, Listener
 from smalti.recipe import PLAIN_POOLERS, Train, list_turned, load_recipe, settle_choices
 from smalti.records import Traces
 from smalti.train import HEADS, check_parts, train_folds
 from smalti.tune.space import Space, load_space
 from smalti.tune.tuning import _settle
 from smalti.types import score_columns
-from smalti.workflow.listening import SILENT, Listener
-from smalti.workflow.prepare.settling import resolve_plan
+from smalti.workflow.prepare.settling import settle_recipe
 from textures import CLASSES, FAST, LABELLED, name_label, write_lines
 
 # The drawn cohort with a small network and nothing turned of what a head does in steps.
@@ -36,10 +36,10 @@ PLAIN = [text for text in FAST if not text.startswith("train.transfer")]
 
 def resolve(*settings: str, preset: str = "quick") -> tuple[Any, str]:
     heard: list[str] = []
-    plan = resolve_plan(
+    recipe = settle_recipe(
         load_recipe(preset, settings=["model.pretrained=false", *settings]), listener=Listener(say=heard.append)
     )
-    return plan, "\n".join(heard)
+    return recipe, "\n".join(heard)
 
 
 # --- the head -----------------------------------------------------------------------------------------------------
@@ -62,9 +62,9 @@ def test_plain_poolers_are_those_that_learn_nothing() -> None:
     ],
 )
 def test_quick_learns_in_steps_where_it_must_and_says_why(settings: list[str], why: str) -> None:
-    plan, heard = resolve(*settings)
-    check_parts(plan)
-    assert plan.model.head == "steps"
+    recipe, heard = resolve(*settings)
+    check_parts(recipe)
+    assert recipe.model.head == "steps"
     assert "head steps: " in heard
     assert why in heard
 
@@ -73,18 +73,18 @@ def test_quick_learns_in_steps_where_it_must_and_says_why(settings: list[str], w
     "setting", ["model.pooler=topk", "train.transfer.views=4", "train.transfer.class_weights=none", "predict.views=8"]
 )
 def test_quick_is_solved_where_nothing_else_learns(setting: str) -> None:
-    plan, heard = resolve(setting)
-    check_parts(plan)
-    assert plan.model.head in {entry.name for entry in HEADS}
-    assert f"head {plan.model.head}: " in heard
-    again, more = plan, []
-    again = resolve_plan(plan, listener=Listener(say=more.append))
-    assert (again, more) == (plan, [])  # what is settled stays, and is not said twice
+    recipe, heard = resolve(setting)
+    check_parts(recipe)
+    assert recipe.model.head in {entry.name for entry in HEADS}
+    assert f"head {recipe.model.head}: " in heard
+    again, more = recipe, []
+    again = settle_recipe(recipe, listener=Listener(say=more.append))
+    assert (again, more) == (recipe, [])  # what is settled stays, and is not said twice
 
 
 def test_what_a_solved_head_does_not_read_is_said() -> None:
-    plan, heard = resolve("model.head=ridge", "train.transfer.lr=0.1", "model.dropout=0.4")
-    assert plan.model.head == "ridge"
+    recipe, heard = resolve("model.head=ridge", "train.transfer.lr=0.1", "model.dropout=0.4")
+    assert recipe.model.head == "ridge"
     assert "nothing reads train.transfer.lr, model.dropout" in heard
     assert "nothing reads" not in resolve("model.head=ridge")[1]
     assert "nothing reads" not in resolve("model.head=steps", "train.transfer.lr=0.1")[1]
@@ -188,8 +188,8 @@ def test_a_search_settles_once_for_all_its_trials() -> None:
 
 
 def test_settling_loses_nothing_else() -> None:
-    plan = load_recipe("quick", settings=["split.folds=3", "predict.views=2"])
-    (settled,), _ = settle_choices([plan])
+    recipe = load_recipe("quick", settings=["split.folds=3", "predict.views=2"])
+    (settled,), _ = settle_choices([recipe])
     settings = ["split.folds=3", "predict.views=2"]
     settings += [f"model.head={settled.model.head}", f"model.backbone={settled.model.backbone}"]
     settings += [f"model.embedding={settled.model.embedding}"]
@@ -264,8 +264,8 @@ def test_a_quick_run_with_a_solved_head_is_audited_after_training(challenge: Pat
     assert all(trace.history == () and trace.alike for trace in traces.values())
     page = (result.path / "report.html").read_text(encoding="utf-8")
     assert "no dynamics were recorded" in page
-    plan = load_recipe("quick", settings=[*settings, "audit.checks=[label-suspect]"])
-    seen = workflow.inspect_ground(data, recipe=plan, decisions_path=tmp_path / "none.csv", run=result.path).seen
+    recipe = load_recipe("quick", settings=[*settings, "audit.checks=[label-suspect]"])
+    seen = workflow.inspect_ground(workflow.Project(data, tmp_path / "looked"), recipe, run=result.path).seen
     assert [f.images for f in seen.findings] == [f.images for f in suspects.findings]
     with without_pages():
         again = workflow.run(data, "quick", settings=settings, runs=tmp_path / "others", name="one")

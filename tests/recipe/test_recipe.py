@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 import smalti
 from smalti.errors import RecipeError
-from smalti.recipe import Recipe, Section, list_knobs, list_presets, load_recipe, overlay_recipe
+from smalti.recipe import Recipe, Section, list_documents, list_knobs, load_recipe, overlay_recipe
 
 SOURCE = Path(smalti.__file__).parent
 
@@ -104,7 +104,7 @@ def test_every_wrong_knob_is_named_at_once() -> None:
 # --- presets and files --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("preset", list_presets())
+@pytest.mark.parametrize("preset", list_documents("preset"))
 def test_a_preset_loads_under_its_name_and_survives_yaml(preset: str, tmp_path: Path) -> None:
     recipe = load_recipe(preset)
     assert recipe.preset == preset
@@ -115,7 +115,7 @@ def test_a_preset_loads_under_its_name_and_survives_yaml(preset: str, tmp_path: 
 
 @pytest.mark.parametrize("preset", ["default", "start", "quick", "demo"])
 def test_a_preset_that_the_commands_name_is_listed(preset: str) -> None:
-    assert preset in list_presets()
+    assert preset in list_documents("preset")
 
 
 @pytest.mark.parametrize("file", sorted((SOURCE / "presets").glob("*.yaml")), ids=lambda f: f.stem)

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from drawn_records import draw_run
 from smalti.errors import RunError
 from smalti.evaluate import score_predictions
 from smalti.learn.answers import answer_cases
@@ -30,7 +31,6 @@ from smalti.stats import pool_predictions
 from smalti.store import write_json
 from smalti.tune.space import Knob
 from smalti.workflow.paired import compare_pools
-from test_logbook import draw_run
 
 CLASSES = ("a", "b")
 

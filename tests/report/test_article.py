@@ -269,6 +269,7 @@ def test_names_of_macros_differ_and_hold_letters_only() -> None:
         spell_number(0)
 
 
+@pytest.mark.slow
 def test_figures_hold_outlines_no_dates_and_the_same_bytes(tmp_path: Path) -> None:
     folder = draw_ladder(tmp_path, nasty=True)
     figures = write_article(folder).parent / "figures"

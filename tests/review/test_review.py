@@ -108,6 +108,7 @@ def test_a_bulk_act_is_one_write_and_one_undo(tmp_path: Path) -> None:
     assert not settle_decisions(read_decisions(find_decisions(cohort)))
 
 
+@pytest.mark.slow
 def test_killed_servers_and_retries_keep_each_decision_once(tmp_path: Path) -> None:
     cohort = name_cohort(tmp_path / "data", 200)
     draw = random.Random(0)

@@ -251,6 +251,7 @@ def test_only_findings_that_exist_are_answered(cohort: Cohort) -> None:
         assert send(client, images=["a.png"], action="keep", finding=code, entry=f"f{number}").status_code == 200
 
 
+@pytest.mark.slow
 def test_a_lock_held_elsewhere_is_told_and_reading_goes_on(cohort: Cohort, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fifty writers wait for another program; whoever reads does not."""
     monkeypatch.setattr("smalti.audit.decisions.LOCK_WAIT_S", 1.0)

@@ -54,6 +54,7 @@ COHORTS = st.lists(st.tuples(st.integers(0, 9).map("c{}".format), st.sampled_fro
 )
 
 
+@pytest.mark.slow
 @given(cohort=COHORTS, folds=st.one_of(st.just("auto"), st.integers(2, 6)), inner=st.floats(0.05, 0.5))
 @settings(deadline=None, max_examples=40)
 def test_folds_of_any_cohort_keep_the_contract_or_are_refused(cohort: Cohort, folds: object, inner: float) -> None:
@@ -77,6 +78,7 @@ def test_folds_of_any_cohort_keep_the_contract_or_are_refused(cohort: Cohort, fo
         assert folds in ("auto", len(answer) // 2)
 
 
+@pytest.mark.slow
 @given(cases=st.integers(2, 12), data=st.data())
 @settings(deadline=None, max_examples=15)
 def test_one_label_per_case_and_two_cases_per_class_can_always_be_split(cases: int, data: st.DataObject) -> None:
@@ -112,6 +114,7 @@ def can_be_dealt(cohort: Cohort, folds: int) -> bool:
     return (frozenset(cohort.classes),) * folds in states
 
 
+@pytest.mark.slow
 @given(cohort=COHORTS, seeds=st.lists(st.integers(0, 50), min_size=1, max_size=3, unique=True))
 @settings(deadline=None, max_examples=60)
 def test_auto_takes_the_most_folds_whose_outer_parts_hold_every_class(cohort: Cohort, seeds: list[int]) -> None:
@@ -154,6 +157,7 @@ def test_classes_that_some_outer_parts_lack_are_counted() -> None:
     assert find_lacking(cohort, split_cases(cohort, recipe.Split())) == {}
 
 
+@pytest.mark.slow
 def test_auto_agrees_with_the_explicit_number() -> None:
     cohort = balanced_cohort(15)
     auto, five = (split_cases(cohort, recipe.Split(folds=f)) for f in ("auto", 5))
@@ -162,6 +166,7 @@ def test_auto_agrees_with_the_explicit_number() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_too_many_folds_name_the_largest_number_and_it_works() -> None:
     cohort = balanced_cohort(7)
     with pytest.raises(SplitError) as caught:

@@ -317,6 +317,7 @@ def test_nothing_is_done_unless_asked(store: Any) -> None:
     assert maps.restain(tiles, 0) is tiles
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_the_reference_ignores_what_is_held_out(method: str, tmp_path: Path) -> None:
     pictures = {f"i{n}.png": draw_tile(n, n % 3) for n in range(5)}
@@ -331,6 +332,7 @@ def test_the_reference_ignores_what_is_held_out(method: str, tmp_path: Path) -> 
     assert not np.array_equal(other, references[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("tile", "tile_px"), [(recipe.Tile(), 224), (recipe.Tile(within="tissue"), 56)])
 def test_the_reference_is_made_of_the_mask_alone(tile: recipe.Tile, tile_px: int, tmp_path: Path) -> None:
     """Another stain outside the mask changes nothing, inside the same tiles or in tiles of its own."""

@@ -50,6 +50,7 @@ def by_region(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "WHOLE_PX", 700 * 900 // 4)
 
 
+@pytest.mark.slow
 def test_regions_give_the_tiles_of_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sample = draw_sample(tmp_path, mask=True)
     knobs = {"overlap_frac": 0.3, "min_coverage": 0.0, "max_tiles": None}
@@ -63,6 +64,7 @@ def test_regions_give_the_tiles_of_the_whole(tmp_path: Path, monkeypatch: pytest
     assert np.abs(parts.coverage - whole.coverage).mean() < 0.005
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("knobs", [{"source": "whole"}, {"source": "mask_box"}])
 def test_boxes_of_large_images_look_like_those_of_small_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, knobs: dict[str, str]
@@ -76,6 +78,7 @@ def test_boxes_of_large_images_look_like_those_of_small_ones(
     assert parts.coverage == pytest.approx(whole.coverage, abs=0.02)
 
 
+@pytest.mark.slow
 def test_tissue_of_a_large_image_is_found_in_its_view(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sample = draw_sample(tmp_path, mask=False)
     whole = build(sample, tmp_path / "whole", max_tiles=None)
@@ -86,6 +89,7 @@ def test_tissue_of_a_large_image_is_found_in_its_view(tmp_path: Path, monkeypatc
     assert len(both) > 0.9 * max(len(whole), len(parts))
 
 
+@pytest.mark.slow
 def test_paint_on_a_large_image_is_filled_in_every_tile(tmp_path: Path, by_region: None) -> None:
     sample = draw_sample(tmp_path, mask=True)
     image = np.array(Image.open(sample.path))
@@ -125,6 +129,7 @@ def test_coarse_coverage_weighs_cut_cells() -> None:
 # --- reading ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_open_image_gives_the_regions_of_the_closed_one(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -156,6 +161,7 @@ def test_a_thinned_mask_is_the_mask_thinned(tmp_path: Path, monkeypatch: pytest.
     assert levels == same_levels == (name == "grey.png")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "knobs",
     [{"outside": "blank"}, {"within": "tissue"}, {"regions": "components"}, {"source": "whole"}, {"other_masks": True}],

@@ -21,7 +21,7 @@ from smalti.tissue.foreground import (
     find_tissue,
     split_by_density,
 )
-from test_foreign import draw_tissue
+from tissues import draw_tissue
 
 Picture = NDArray[np.uint8]
 SIDE = 256

@@ -13,44 +13,19 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
-from bags import build_learned
+from bags import build_learned, draw_bags, store_features
 from smalti import recipe
 from smalti.errors import PartError, RecipeError
 from smalti.models import BagReader, Head
 from smalti.predict import predict_outer
 from smalti.samples import BagBatches, Pairing, mix_targets, split_tiles
-from smalti.tile import TileStore
-from smalti.train import Features, FrozenFeatures, load_network, read_bags, train_folds
+from smalti.train import FrozenFeatures, load_network, read_bags, train_folds
 from smalti.train.experiment import read_options
 from smalti.train.tasks.bags import BagTask, fit_reader, pad_bags
 
 Make = Callable[..., Any]
-
-
-def store_features(folder: Path, bags: list[NDArray[np.float32]], *, views: int = 1) -> Features:
-    """Features of bags (N, D) on disk, as after the backbone; view v adds 100 v."""
-    sizes = [len(bag) for bag in bags]
-    starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    places = np.concatenate([np.stack([np.arange(n), np.zeros(n)], axis=1) for n in sizes]).astype(np.int64) * 64
-    names = tuple(f"i{n:04d}" for n in range(len(bags)))
-    store = TileStore(
-        "none", folder, 64, names, starts, places, np.ones(starts[-1], np.float32), np.ones(starts[-1], np.float32),
-        np.zeros(starts[-1], np.uint8), np.zeros(len(names) + 1, np.int64),
-    )  # fmt: skip
-    files = []
-    for view in range(views):
-        path = folder / f"features-{view}.f32"
-        (np.concatenate(bags) + 100 * view).astype(np.float32).tofile(path)
-        files.append(path)
-    return Features(tuple(files), store, bags[0].shape[1])
-
-
-def draw_bags(count: int, *, features: int = 6, seed: int = 0) -> list[NDArray[np.float32]]:
-    rng = np.random.default_rng(seed)
-    return [rng.normal(size=(int(n), features)).astype(np.float32) for n in rng.integers(1, 9, count)]
 
 
 def build_reader(name: str = "gated_attention", features: int = 6, classes: int = 3) -> BagReader:

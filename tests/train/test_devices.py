@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from bags import draw_bags, store_features
 from smalti import recipe
 from smalti.errors import RecipeError
 from smalti.models import FUSIONS, MASK_WIDTH, POOLERS, TILE_WIDTH, BagReader, Head, MaskBranch
 from smalti.train import choose_device
 from smalti.train.tasks.bags import fit_reader
-from test_bags import draw_bags, store_features
 
 
 def test_a_device_that_is_not_there_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

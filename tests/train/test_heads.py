@@ -146,7 +146,8 @@ def test_labels_that_mean_nothing_stay_at_chance(embed: Callable[..., Any]) -> N
 def test_every_case_that_is_not_outer_chooses(embed: Callable[..., Any], name: str) -> None:
     x, y, _ = draw(n=120)
     cases = np.arange(120) // 2
-    experiment = embed(x, y, f"model.head={name}", "split.seeds=[0,1]", cases=cases, name=name)
+    settings = (f"model.head={name}", "split.folds=3", "split.seeds=[0,1]")
+    experiment = embed(x, y, *settings, cases=cases, name=name)
     splits = experiment.splits
     train_folds(experiment)
     inner = pd.read_csv(experiment.run.predictions / "inner.csv")
@@ -159,7 +160,7 @@ def test_every_case_that_is_not_outer_chooses(embed: Callable[..., Any], name: s
     assert set(tried["head"]) == {name}
     assert len(tried.groupby(["seed", "fold"])) == len(splits)
     before = read_checkpoint(experiment.run.checkpoints / f"{splits[0].name}.safetensors")
-    again = embed(x, y, f"model.head={name}", "split.seeds=[0,1]", cases=cases, name=f"{name}-again")
+    again = embed(x, y, *settings, cases=cases, name=f"{name}-again")
     train_folds(again)
     after = read_checkpoint(again.run.checkpoints / f"{splits[0].name}.safetensors")
     assert all((before["weights"][key] == after["weights"][key]).all() for key in before["weights"])

@@ -25,7 +25,7 @@ Make = Callable[..., Any]
 SHAPES = (
     "tile.source=whole",
     "train.finetune.epochs=0",
-    "train.transfer.epochs=30",
+    "train.transfer.epochs=20",
     "train.transfer.lr=0.01",
     "train.refit=false",
 )

@@ -291,9 +291,8 @@ def test_a_policy_is_learned_in_each_fold_and_must_not_score_with_who_chose_it(c
 def test_inside_a_search_too_a_policy_must_not_score_with_who_chose_it(challenge: Path, tmp_path: Path) -> None:
     """What was prepared for another recipe with the same tiles and features says nothing of this one's policy."""
     plain = load_recipe(settings=[*BARE, *KNOBS])
-    ground = workflow.inspect_ground(challenge, recipe=plain, decisions_path=tmp_path / "d.csv",
-                                     seal_path=tmp_path / "s.json", cache=tmp_path / "cache")  # fmt: skip
-    bench = TrialRunner(ground, tmp_path, tmp_path / "search", plain)
+    project = workflow.Project(challenge, tmp_path)
+    bench = TrialRunner(project, workflow.inspect_ground(project, plain), tmp_path / "search", plain)
     experiment = bench.prepare(plain)
     path = tmp_path / "policy.yaml"
     write_policy(path, make_policy(seen=frozenset(experiment.digests.values())))

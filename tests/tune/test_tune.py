@@ -31,7 +31,7 @@ from smalti.tune.sensitivity import LEVEL, encode_trials, level_scores, measure_
 from smalti.tune.sweeps import find_idle, judge_flatness, measure_noise, trace_curves
 from smalti.tune.trial import TrialRunner
 from smalti.tune.tuning import _choose, _judge
-from smalti.workflow import SILENT, inspect_ground
+from smalti.workflow import SILENT, Project, inspect_ground
 
 KNOBS = (
     {"knob": "train.transfer.lr", "low": 1e-4, "high": 1e-1, "log": True},
@@ -87,6 +87,7 @@ def test_the_two_knobs_that_matter_come_first_and_alone_are_real() -> None:
     assert all(e.reach > 0.02 for e in effects[:2])
 
 
+@pytest.mark.slow
 def test_scores_without_a_cause_make_no_knob_real() -> None:
     trials = draw_trials(60, seed=3)
     trials["value"] = np.random.default_rng(4).normal(0.5, 0.05, 60)
@@ -131,7 +132,7 @@ def search_drawn(folder: Path, *, trials: int = 30, sampler: Any = "tpe") -> tup
     """Three studies of the real search, pruned as by default."""
     folder.mkdir(exist_ok=True)
     cohort = SimpleNamespace(labelled=range(9))
-    bench = Drawn(SimpleNamespace(cohort=cohort), folder, folder, load_recipe("quick"))  # type: ignore[arg-type]
+    bench = Drawn(Project(folder), SimpleNamespace(cohort=cohort), folder, load_recipe("quick"))  # type: ignore[arg-type]
     studies = Studies(SPACE, Search(sampler=sampler, trials=trials), bench, (), SILENT)
     splits = tuple(SimpleNamespace(name=f"fold{i}", train=np.arange(6), inner=np.arange(6, 8)) for i in range(2))
     found = studies.run(splits, images=9, deadline=float("inf"))  # type: ignore[arg-type]
@@ -194,6 +195,7 @@ def test_halving_ends_the_trials_that_optuna_would_end() -> None:
     assert len(set(ends[0])) > 2
 
 
+@pytest.mark.slow
 def test_half_a_line_of_a_journal_is_taken_off_and_a_damaged_one_named(tmp_path: Path) -> None:
     trials, studies = search_drawn(tmp_path, trials=3)
     path = tmp_path / "trials.journal"
@@ -207,6 +209,7 @@ def test_half_a_line_of_a_journal_is_taken_off_and_a_damaged_one_named(tmp_path:
             studies._open("all")
 
 
+@pytest.mark.slow
 def test_a_choice_whose_trials_end_early_is_found_all_the_same(tmp_path: Path) -> None:
     """A search ends what is behind, and those that are left tell nothing of what put them there."""
     trials, _ = search_drawn(tmp_path)
@@ -221,6 +224,7 @@ def test_a_choice_whose_trials_end_early_is_found_all_the_same(tmp_path: Path) -
     assert effects[0].reach == pytest.approx(0.15, abs=0.04)
 
 
+@pytest.mark.slow
 def test_a_study_in_which_nothing_could_be_scored_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def diverge(self: TrialRunner, recipe: Any, images: Any, *, name: str) -> Any:
         raise DivergenceError("phase transfer diverged. Fix: a lower rate")
@@ -235,6 +239,7 @@ def test_a_study_in_which_nothing_could_be_scored_says_why(tmp_path: Path, monke
         _choose("all", study)
 
 
+@pytest.mark.slow
 def test_curves_pass_over_what_does_not_fit_and_end_when_time_is_up(tmp_path: Path) -> None:
     _, studies = search_drawn(tmp_path, trials=1)
 
@@ -265,6 +270,7 @@ def test_what_ended_early_gets_what_the_others_gained() -> None:
     assert found["value"].tolist() == pytest.approx([0.8, 0.5, 0.4, 0.1 + 0.4 / 3 + 0.1, 0.9])
 
 
+@pytest.mark.slow
 def test_a_random_search_that_goes_on_draws_anew(tmp_path: Path) -> None:
     search_drawn(tmp_path, trials=4, sampler="random")
     trials, _ = search_drawn(tmp_path, trials=8, sampler="random")
@@ -350,7 +356,7 @@ class Counted(TrialRunner):
 @pytest.fixture
 def counted(tmp_path: Path) -> Counted:
     ground: Any = SimpleNamespace(cohort=SimpleNamespace(samples=[SimpleNamespace(mask_path=None)] * 3))
-    return Counted(ground, tmp_path, tmp_path, load_recipe("quick", settings=["model.head=steps"]))
+    return Counted(Project(tmp_path), ground, tmp_path, load_recipe("quick", settings=["model.head=steps"]))
 
 
 POOLER = {"knob": "model.pooler", "choices": ["mean", "max", "topk"]}
@@ -557,9 +563,8 @@ def test_another_choice_is_scored_anew(challenge: Path, space: Path, tmp_path: P
     """More trials may choose another recipe for a fold; the score of the old one must not stand for it."""
     chosen = load_space(space)
     first, second = (chosen.build_recipe({"train.transfer.lr": lr}, ("split.folds=2",)) for lr in (1e-4, 1e-1))
-    ground = inspect_ground(challenge, recipe=first, decisions_path=tmp_path / "d.csv", seal_path=tmp_path / "s.json",
-                            cache=tmp_path / "cache")  # fmt: skip
-    bench = TrialRunner(ground, tmp_path, tmp_path / "search", first)
+    project = Project(challenge, tmp_path)
+    bench = TrialRunner(project, inspect_ground(project, first), tmp_path / "search", first)
     splits = bench.prepare(first).splits
     old, new, again = (bench.score_outer(r, splits[0], name="tuned") for r in (first, second, first))
     assert old.equals(again)

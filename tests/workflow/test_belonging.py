@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -55,12 +54,8 @@ def write_table(folder: Path, cases: dict[int, str], *, numbers: Iterable[int] =
 def look(data: Path, runs: Path, *settings: str, decisions: Path | None = None) -> tuple[Ground, str]:
     """The ground as every command has it, and all that was said."""
     said: list[str] = []
-    listener = workflow.Listener(say=said.append)
-    ground = workflow.inspect_ground(
-        data, recipe=load_recipe(settings=[LOOK, *settings]), listener=listener, cache=runs / "cache",
-        decisions_path=decisions or workflow.find_decisions(data, runs=runs, listener=listener),
-        seal_path=find_seal(data, runs=runs),
-    )  # fmt: skip
+    project = workflow.Project(data, runs, decisions, workflow.Listener(say=said.append))
+    ground = workflow.inspect_ground(project, load_recipe(settings=[LOOK, *settings]))
     return ground, "\n".join(said)
 
 
@@ -162,6 +157,7 @@ def test_what_is_sealed_with_a_case_later_is_sealed_in_copies_too(data: Path, ru
     assert list_sealed(look(copied, runs)[0]) == list_sealed(first) | {late}
 
 
+@pytest.mark.slow
 def test_another_folder_of_the_same_name_has_a_seal_of_its_own(data: Path, runs: Path, tmp_path: Path) -> None:
     first, _ = look(data, runs, "split.sealed_frac=0.25")
     other = draw_table(tmp_path / "b" / "data", seed=7)
@@ -169,7 +165,7 @@ def test_another_folder_of_the_same_name_has_a_seal_of_its_own(data: Path, runs:
     second, _ = look(other, runs, "split.sealed_frac=0.3")
     assert {path.name for path in list_seals(runs)} > {"data.seal.json"}
     assert len(list_seals(runs)) == 2
-    assert second.seals == (find_seal(other, runs=runs),) != first.seals
+    assert second.seals == (find_seal(workflow.Project(other, runs)),) != first.seals
     assert list_sealed(look(data, runs)[0]) == list_sealed(first)
 
 
@@ -238,6 +234,7 @@ def test_without_pixels_it_is_said_what_is_not_recognised(data: Path, runs: Path
 # --- decisions ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_rows_by_hand_are_taken_as_about_the_folder_once_and_said(data: Path, runs: Path, tmp_path: Path) -> None:
     """A namesake that comes later has a file of its own, and what is decided there leaves the first alone."""
     path = write_lines(runs / "data.decisions.csv", HEADER, f"{name_image(3)},exclude,,torn,me,")
@@ -254,7 +251,7 @@ def test_rows_by_hand_are_taken_as_about_the_folder_once_and_said(data: Path, ru
 
     other = draw_table(tmp_path / "b" / "data", seed=7)
     ground, said = look(other, runs)
-    apart = workflow.find_decisions(other, runs=runs)
+    apart = workflow.find_decisions(workflow.Project(other, runs))
     assert not ground.decisions
     assert apart.name.startswith("data-")
     assert f"{path} is about another folder and is not followed; decisions about {other} are in {apart}" in said
@@ -347,19 +344,17 @@ def test_images_that_cannot_be_read_are_decided_by_content_too(data: Path, runs:
     path = data / name_image(3)
     whole = path.read_bytes()
     path.write_bytes(whole[:200])
-    options: dict[str, Any] = {
-        "recipe": load_recipe(settings=[LOOK]), "decisions_path": workflow.find_decisions(data, runs=runs),
-    }  # fmt: skip
-    workflow.inspect_ground(data, problems="skip", **options)
-    assert len(workflow.inspect_ground(data, **options).cohort.labelled) == 11
+    project, recipe = workflow.Project(data, runs), load_recipe(settings=[LOOK])
+    workflow.inspect_ground(project, recipe, problems="skip")
+    assert len(workflow.inspect_ground(project, recipe).cohort.labelled) == 11
     path.write_bytes(whole)
     with pytest.raises(DataError, match=r"i03\.png' is another image"):
-        workflow.inspect_ground(data, **options)
+        workflow.inspect_ground(project, recipe)
 
 
 def test_what_is_decided_on_the_page_says_what_it_is_about(data: Path, runs: Path) -> None:
     ground, _ = look(data, runs)
-    path = workflow.find_decisions(data, runs=runs)
+    path = workflow.find_decisions(workflow.Project(data, runs))
     session = ReviewSession(ground.whole, Audit((), {}), decisions_path=path, who="me", contents=ground.contents)
     session.record([name_image(3)], "exclude", entry="one")
     session.record([name_image(4)], "exclude", entry="two")
@@ -374,4 +369,4 @@ def test_names_that_lead_out_of_the_folder_or_to_no_file_are_only_names(data: Pa
     os.mkfifo(data / "pipe.png")
     names = ["/etc/hostname", "../../runs/data.decisions.csv", "pipe.png", "."]
     write_lines(runs / "data.decisions.csv", f"{HEADER},content", *(f"{n},keep,,x,me,,abc" for n in names))
-    assert workflow.find_decisions(data, runs=runs).name != "data.decisions.csv"  # nothing of it is here
+    assert workflow.find_decisions(workflow.Project(data, runs)).name != "data.decisions.csv"  # nothing of it is here

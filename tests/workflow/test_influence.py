@@ -26,6 +26,7 @@ from smalti.ladder.tabulating import tabulate_ladder
 from smalti.logbook import choose_best, read_logbook
 from smalti.logbook.seal import write_seal
 from smalti.predict import inference
+from smalti.project import Project
 from smalti.recipe import load_recipe
 from smalti.records import AsGiven, Influence, Influenced, RunFolder, Source
 from smalti.records.studies.ladder import LadderResult, RungState
@@ -74,7 +75,7 @@ def begin(
     draw_environment(started=started, data=data).write(path)
     draw_cohort_record(ground.cohort.root.resolve(), classes=CLASSES).write(path)
     write_decisions(path / "decisions.csv", ground.decisions)
-    influence = record_influence(RunFolder(path), ground, runs=runs, data=data)
+    influence = record_influence(Project(ground.cohort.root, runs), RunFolder(path), ground, data=data)
     if learned:
         write_atomic(path / "predictions" / "folds" / "outer-fold0-seed0.csv", "image\n")
     return influence
@@ -205,7 +206,7 @@ def test_an_ensemble_is_influenced_as_its_members_are(tmp_path: Path) -> None:
     path = runs / "whole"
     draw_environment(started="2026-01-04", data="").write(path)
     members = [runs / "first", runs / "member"]
-    found = record_influence(RunFolder(path), stand(root), runs=runs, data="hash", members=members)
+    found = record_influence(Project(root, runs), RunFolder(path), stand(root), data="hash", members=members)
     assert list_found(found) == [("i1", "exclude", "run", True)]
     assert "1 image was left out after run first" in found.describe()
 
@@ -428,11 +429,11 @@ def revive(content: dict[str, Any]) -> LadderResult:
 def tabulate(runs: Path, *names: str) -> dict[str, Any]:
     steps = resolve_ladder(load_ladder("purge"))[: len(names)]
     states = {s.name: RungState(key="", status="done", run=name) for s, name in zip(steps, names, strict=True)}
-    return tabulate_ladder(
-        steps, states, name="x", about="", started="", finished="now", runs=runs, data=runs / "data", margin=0.02
-    ).dump()
+    project = Project(runs / "data", runs)
+    return tabulate_ladder(project, steps, states, name="x", about="", started="", finished="now", margin=0.02).dump()
 
 
+@pytest.mark.slow
 def test_a_ladder_on_late_decisions_has_no_verdict_and_no_trusted_score(tmp_path: Path) -> None:
     images = [f"i{k}" for k in range(120)]
     left = images[20:]
@@ -469,6 +470,7 @@ def test_a_ladder_on_late_decisions_has_no_verdict_and_no_trusted_score(tmp_path
     assert "there is no verdict" in article
 
 
+@pytest.mark.slow
 def test_late_decisions_set_whole_cases_aside_and_are_not_heard_where_no_rung_follows_them(tmp_path: Path) -> None:
     images = [f"i{k}" for k in range(40)]
     late = influenced("i4", "relabel", "networks")
@@ -506,21 +508,22 @@ def test_a_comparison_with_such_a_run_has_no_verdict() -> None:
     assert told["trustworthy"] is False
 
 
+@pytest.mark.slow
 def test_decisions_that_change_while_a_ladder_runs_stop_it(
     challenge: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = Path(shutil.copytree(challenge, tmp_path / "textures"))
     runs = tmp_path / "runs"
-    path = workflow.find_decisions(data, runs=runs)
+    path = workflow.find_decisions(workflow.Project(data, runs))
     ladder = tmp_path / "two.yaml"
     ladder.write_text("preset: quick\nrungs:\n  - {name: one}\n  - {name: two, set: [predict.decision=prior]}\n")
     made: list[str] = []
 
     def pretend(change: Callable[[], object]) -> Callable[..., None]:
-        def run_on(ground: Any, plan: Any, *, runs: Path, name: str, listener: Any) -> None:
+        def run_on(project: Project, *_: Any, name: str) -> None:
             made.append(name)
             table = draw_table([f"i{k}" for k in range(20)])
-            write_run(runs / name, table)
+            write_run(project.runs / name, table)
             if len(made) == 1:
                 change()
 

@@ -24,11 +24,11 @@ from smalti.predict import combine_members
 from smalti.predict.ensembles.combining import mix_members
 from smalti.predict.ensembles.members import Inner, Member
 from smalti.predict.ensembles.weighing import PRIOR_CASES, find_shares, fit_shares
+from smalti.project import Listener
 from smalti.recipe import load_portfolio, load_recipe
 from smalti.records import Ensemble
 from smalti.types import PREDICTION_COLUMNS
 from smalti.workflow.decisions import influence
-from smalti.workflow.listening import Listener
 from smalti.workflow.place import locate_run
 from smalti.workflow.portfolio import running as portfolio
 from smalti.workflow.portfolio.clock import Clock
@@ -165,8 +165,8 @@ def test_the_smallest_difference_is_seen_four_times_in_five() -> None:
 
 
 def test_members_are_the_recipe_with_settings_of_their_own() -> None:
-    plan = load_recipe("auto", settings=["split.seeds=[3]"])
-    listed = load_portfolio(plan)
+    recipe = load_recipe("auto", settings=["split.seeds=[3]"])
+    listed = load_portfolio(recipe)
     assert len(listed) > 5
     for member, recipe in listed:
         assert recipe.portfolio.members is None
@@ -377,11 +377,11 @@ def test_where_the_cheapest_fails_the_next_has_its_turn_though_the_time_is_up(
 ) -> None:
     whole, failed = portfolio.train_networks, list[str]()
 
-    def train(ground: Any, recipe: Any, **others: Any) -> Any:
+    def train(*given: Any, **others: Any) -> Any:
         if not failed:
             failed.append(others["name"].rpartition("/")[2])
             raise DivergenceError("weights that are no numbers")
-        return whole(ground, recipe, **others)
+        return whole(*given, **others)
 
     monkeypatch.setattr(portfolio, "train_networks", train)
     plan = portfolio.settle_plan
@@ -444,7 +444,7 @@ def test_shuffled_labels_stay_at_chance(pair: Path, tmp_path: Path) -> None:
         labels = rng.permutation([name_label(i) for i in range(LABELLED)])
         write_lines(data / "train_labels.csv", "sample_index,label", *(f"{i},{x}" for i, x in enumerate(labels)))
         settings = [*SETTINGS, f"portfolio.members={pair}"]
-        run = workflow.run(data, "auto", settings=settings, runs=tmp_path / f"runs{number}").path
+        run = workflow.run(data, "auto", settings=settings, runs=tmp_path / "runs", name=f"shuffle{number}").path
         with (run / "predictions" / "out_of_fold.csv").open(newline="") as file:
             for row in csv.DictReader(file):
                 truth.append(row["label"])

@@ -23,7 +23,7 @@ from drawn_records import draw_cohort_record, settle_scores
 from pages import without_pages
 from smalti import workflow
 from smalti.audit import write_decisions
-from smalti.evaluate import highest_losses, score_predictions
+from smalti.evaluate import score_predictions
 from smalti.ladder import describe_ladder, load_ladder, resolve_ladder, run_ladder
 from smalti.ladder.tabulating import tabulate_ladder
 from smalti.recipe import load_recipe
@@ -90,8 +90,8 @@ class Problem:
 
 
 def write_run(path: Path, table: pd.DataFrame, *decisions: Decision) -> None:
-    plan = load_recipe("quick", settings=["evaluate.resamples=100"])
-    write_atomic(path / "recipe.yaml", plan.to_yaml())
+    recipe = load_recipe("quick", settings=["evaluate.resamples=100"])
+    write_atomic(path / "recipe.yaml", recipe.to_yaml())
     write_table(path / "predictions" / "out_of_fold.csv", table)
     settle_scores(score_predictions(table, classes=CLASSES)).write(path)
     draw_cohort_record(path, classes=CLASSES).write(path)
@@ -107,9 +107,8 @@ def tabulate(runs: Path, names: tuple[str, ...]) -> dict[str, Any]:
     """The table of the first rungs of the built-in ladder, from run folders of these names."""
     steps = resolve_ladder(load_ladder("purge"))[: len(names)]
     states = {s.name: RungState(key="", status="done", run=name) for s, name in zip(steps, names, strict=True)}
-    return tabulate_ladder(
-        steps, states, name="x", about="", started="", finished="now", runs=runs, data=runs / "data", margin=0.02
-    ).dump()
+    project = workflow.Project(runs / "data", runs)
+    return tabulate_ladder(project, steps, states, name="x", about="", started="", finished="now", margin=0.02).dump()
 
 
 def compare(runs: Path, problem: Problem, choose: Callable[[pd.DataFrame], set[str]]) -> tuple[Chosen, dict[str, Any]]:
@@ -196,7 +195,9 @@ def test_what_a_decision_speaks_against_scores_no_rung_and_what_all_follow_is_no
     write_run(tmp_path / "all", draw_table(images, {"i1": "C"}), *shared)
     rest = [i for i in images if i not in ("i3", "i6")]  # nobody says why i6 is missing
     write_run(tmp_path / "kept", draw_table(rest, {"i1": "C", "i4": "A"}), *rows)
-    write_decisions(workflow.find_decisions(tmp_path / "data", runs=tmp_path), [*rows, decide("i7", "exclude")])
+    write_decisions(
+        workflow.find_decisions(workflow.Project(tmp_path / "data", tmp_path)), [*rows, decide("i7", "exclude")]
+    )
     result = tabulate(tmp_path, ("all", "kept"))
     assert result["set_aside"] == {"excluded": 2, "relabelled": 1, "repaired": 1, "not scored by every rung": 1}
     first, second = result["rungs"][:2]
@@ -263,7 +264,7 @@ def purged(challenge: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleN
         decide("train_data/img_0003.png", "repair", finding="blank-under-mask"),
         decide("train_data/img_0005.png", "keep"),
     ]
-    write_decisions(workflow.find_decisions(data, runs=place / "runs"), rows)
+    write_decisions(workflow.find_decisions(workflow.Project(data, place / "runs")), rows)
     settings = (*FAST, "train.finetune.epochs=0", "train.transfer.epochs=3", "audit.checks=[blank-under-mask]")
     with without_pages("write_report", "write_article"):
         folder, found = run_ladder(data, "purge", settings=settings, runs=place / "runs")
@@ -350,28 +351,4 @@ def test_what_a_rule_accepts_is_held_back_from_rungs_that_do_not_name_it(challen
     assert [row["own"]["n_images"] for row in result["rungs"]] == [24, 24, 23]
     assert {row["n_images"] for row in result["rungs"]} == {23}
     workflow.reopen(tmp_path / "runs" / result["rungs"][0]["run"])
-    assert not workflow.find_decisions(data, runs=tmp_path / "runs").exists()
-
-
-# --- real features ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.usefixtures("no_pages")
-@pytest.mark.real
-def test_leaving_out_hard_real_images_flatters_but_does_not_raise_the_score(tmp_path: Path) -> None:
-    shared = Path(__file__).parents[3] / "shared"
-    data = shared / "data" / "glas-a"
-    weights = shared / "weights" / "mobilenetv2_100.onnxzoo7_in1k_backbone" / "model.safetensors"
-    for path in (data, weights):
-        if not path.exists():
-            pytest.skip(f"not applicable: {path.name} is not beside the project")
-    settings = [f"model.weights={weights}", "data.label=grade", "data.case=patient", "audit.checks=[]"]
-    before = run_ladder(data, "purge", settings=settings, runs=tmp_path, until="as-it-came")[1].dump()
-    table = pd.read_csv(tmp_path / before["rungs"][0]["run"] / "predictions" / "out_of_fold.csv")
-    hardest = highest_losses(table, classes=before["classes"], count=13)["image"]
-    write_decisions(workflow.find_decisions(data, runs=tmp_path), [decide(image, "exclude") for image in hardest])
-    result = run_ladder(data, "purge", settings=settings, runs=tmp_path, until="exclusions")[1].dump()
-    honest, naive, verdict = read_gains(result)
-    assert result["set_aside"]["excluded"] == 13
-    assert naive > honest
-    assert verdict == "no verdict"
+    assert not workflow.find_decisions(workflow.Project(data, tmp_path / "runs")).exists()

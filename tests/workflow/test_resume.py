@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import random
+import select
 import signal
 import subprocess
 import sys
@@ -25,8 +26,26 @@ from smalti.train import loop, read_checkpoint, train_folds
 from textures import BARE
 
 Make = Callable[..., Any]
-# A state after every epoch, as where epochs take long; the command line is the real one.
-DRIVER = "import smalti.train.loop as loop\nloop.SAVE_EVERY_S = 0.0\nfrom smalti.__main__ import main\nmain()\n"
+# A state after every epoch, as where epochs take long; the command line is the real one. Each line of the input starts
+# it in a process of its own, which shares with the one before only what was imported; its number and its end are told.
+DRIVER = """
+import os
+import sys
+
+import smalti.train.loop as loop
+import smalti.workflow
+from smalti.__main__ import main
+
+loop.SAVE_EVERY_S = 0.0
+for _ in sys.stdin:
+    child = os.fork()
+    if not child:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        main()
+        sys.exit(0)
+    os.write(1, b"%d\\n" % child)
+    os.write(1, b"%d\\n" % os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
 # Stored statistics: with live ones finetuning from scratch only harms here, and there is no refit to be killed in.
 LONG = (
     "train.finetune.epochs=3",
@@ -196,22 +215,49 @@ def list_settings() -> list[str]:
     return ["--recipe", "default", *(word for setting in (*BARE, *LONG) for word in ("--set", setting))]
 
 
-def start(command: list[str], folder: Path) -> subprocess.Popen[bytes]:
-    """The run in a process of its own, without a state of the one before."""
-    environment = {**os.environ, "PYTHONPATH": ""}
-    return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+class Driver:
+    """The command line in processes of its own, one after the other."""
 
+    def __init__(self, words: list[str], folder: Path) -> None:
+        (folder / "driver.py").write_text(DRIVER, encoding="utf-8")
+        self.log = folder / "driver.log"
+        with self.log.open("wb") as log:
+            self._parent = subprocess.Popen(
+                [sys.executable, "driver.py", *words], cwd=folder, env={**os.environ, "PYTHONPATH": ""}, bufsize=0,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
+            )  # fmt: skip
 
-def kill_when(command: list[str], folder: Path, reached: Callable[[], bool]) -> None:
-    """Start, wait until ``reached``, then a little by chance, SIGKILL."""
-    process = start(command, folder)
-    deadline = time.monotonic() + KILL_DEADLINE_S
-    while not reached() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.002)
-    time.sleep(random.Random(str(reached)).uniform(0, 0.01))
-    process.send_signal(signal.SIGKILL)
-    _, message = process.communicate()
-    assert process.returncode == -signal.SIGKILL, message.decode()
+    def __enter__(self) -> Driver:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._parent.stdin.close()
+        self._parent.wait()
+        self._parent.stdout.close()
+
+    def start(self) -> int:
+        """Start a process; its number."""
+        self._parent.stdin.write(b"\n")
+        return self.wait()
+
+    def wait(self) -> int:
+        """The exit code of the process when it has ended; that of a signal is negative."""
+        assert self.tells(KILL_DEADLINE_S), self.log.read_text()
+        return int(self._parent.stdout.readline() or "no number: the driver has ended")
+
+    def tells(self, timeout_s: float = 0.0) -> bool:
+        return bool(select.select([self._parent.stdout], [], [], timeout_s)[0])
+
+    def kill_when(self, reached: Callable[[], bool]) -> None:
+        """Start, wait until ``reached``, then a little by chance, SIGKILL."""
+        child = self.start()
+        deadline = time.monotonic() + KILL_DEADLINE_S
+        while not reached() and not self.tells() and time.monotonic() < deadline:
+            time.sleep(0.002)
+        time.sleep(random.Random(str(reached)).uniform(0, 0.01))
+        if not self.tells():
+            os.kill(child, signal.SIGKILL)
+        assert self.wait() == -signal.SIGKILL, self.log.read_text()
 
 
 @pytest.mark.slow
@@ -219,8 +265,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(challenge: Path, tmp_path: Path)
     """Killed while features are computed, in a transfer, in a finetuning and in its refit, then left alone."""
     with without_pages():
         whole = workflow.run(challenge, "default", settings=[*BARE, *LONG], runs=tmp_path / "whole", name="r").path
-    (tmp_path / "driver.py").write_text(DRIVER, encoding="utf-8")
-    command = [sys.executable, "driver.py", "run", str(challenge), "--runs", "killed", "--name", "r", *list_settings()]
+    words = ["run", str(challenge), "--runs", "killed", "--name", "r", *list_settings()]
     run = tmp_path / "killed" / "r"
     log, checkpoints = run / "events.log", run / "checkpoints"
     kept: dict[str, list[dict[str, Any]]] = {}
@@ -237,14 +282,14 @@ def test_a_killed_run_goes_on_to_the_same_bytes(challenge: Path, tmp_path: Path)
         holds("fold1-*.finetune.progress"),
         holds("fold1-*.refit-finetune.progress"),
     ]
-    for moment in moments:
-        kill_when(command, tmp_path, moment)
-        assert not (run / "scores.json").exists()
-        for path in checkpoints.glob("*.progress"):  # a file is whole or absent
-            kept[path.name] = read_checkpoint(path)["standing"]["history"]
-    process = start(command, tmp_path)
-    _, message = process.communicate(timeout=KILL_DEADLINE_S)
-    assert process.returncode == 0, message.decode()
+    with Driver(words, tmp_path) as driver:
+        for moment in moments:
+            driver.kill_when(moment)
+            assert not (run / "scores.json").exists()
+            for path in checkpoints.glob("*.progress"):  # a file is whole or absent
+                kept[path.name] = read_checkpoint(path)["standing"]["history"]
+        driver.start()
+        assert driver.wait() == 0, driver.log.read_text()
     assert read_scores(run) == read_scores(whole)
     names = ["submission.csv", "scores.json", "suspects.json", "traces.json", *(f"predictions/{t}" for t in TABLES)]
     for name in names:

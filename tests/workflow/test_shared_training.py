@@ -23,8 +23,8 @@ from smalti.errors import RunError, SplitError
 from smalti.recipe import load_recipe
 from smalti.train import load_network, read_checkpoint, score_bags, train_folds
 from smalti.types import DECISION_COLUMNS, Cohort, Decision, Sample, Split
-from smalti.workflow.prepare import preparation
-from smalti.workflow.prepare.preparation import make_splits
+from smalti.workflow.prepare import identity
+from smalti.workflow.prepare.splitting import make_splits
 from textures import CLASSES, FAST, LABELLED, name_case, name_label, write_lines
 
 FROZEN = (*FAST, "train.finetune.epochs=0", "train.transfer.epochs=4", "evaluate.resamples=100", "audit.checks=[]")
@@ -140,10 +140,9 @@ def trained(challenge: Path, tmp_path_factory: pytest.TempPathFactory) -> Simple
 
 def list_taken(trained: SimpleNamespace, *settings: str, decisions: Path | None = None) -> list[str]:
     """Checkpoints that a new run has before anything is trained; the run is removed."""
-    plan = load_recipe(settings=[*trained.settings, *settings])
-    path = decisions or trained.runs / "none.csv"
-    ground = workflow.inspect_ground(trained.data, recipe=plan, decisions_path=path)
-    experiment = workflow.prepare(ground, plan, runs=trained.runs, name="new", listener=workflow.SILENT)
+    recipe = load_recipe(settings=[*trained.settings, *settings])
+    project = workflow.Project(trained.data, trained.runs, decisions or trained.runs / "none.csv")
+    experiment = workflow.prepare(project, workflow.inspect_ground(project, recipe), recipe, name="new")
     taken = sorted(path.name for path in experiment.run.checkpoints.glob("*"))
     shutil.rmtree(experiment.run.path)
     return taken
@@ -189,7 +188,7 @@ def test_other_data_decisions_weights_or_code_are_trained_anew(
     safetensors.torch.save_file(timm.create_model("test_resnet", num_classes=0).state_dict(), other)
     assert not list_taken(trained, f"model.weights={other}")
     with monkeypatch.context() as patch:
-        patch.setattr(preparation, "hash_code", lambda *_: "other code")
+        patch.setattr(identity, "hash_code", lambda *_: "other code")
         assert not list_taken(trained)
     assert list_taken(trained) == list(FILES)
 
@@ -253,7 +252,7 @@ def list_roles(ground: workflow.Ground, splits: tuple[Split, ...]) -> dict[tuple
 
 
 TEXTURES = ([name_label(n) for n in range(LABELLED)], [name_case(n) for n in range(LABELLED)])
-PLAN = load_recipe(settings=["split.folds=3", "split.seeds=[0,1]"])
+RECIPE = load_recipe(settings=["split.folds=3", "split.seeds=[0,1]"])
 
 
 @pytest.mark.parametrize("draw", range(6))
@@ -261,9 +260,9 @@ def test_images_keep_their_fold_and_role_whatever_is_left_out(draw: int) -> None
     left_out = np.random.default_rng(draw).choice(LABELLED, 4, replace=False)
     ground = draw_ground(*TEXTURES, exclude(left_out))
     said: list[str] = []
-    splits = make_splits(ground, PLAN, listener=workflow.Listener(say=said.append))
+    splits = make_splits(ground, RECIPE, listener=workflow.Listener(say=said.append))
     whole = draw_ground(*TEXTURES, [])
-    before = list_roles(whole, make_splits(whole, PLAN, listener=workflow.SILENT))
+    before = list_roles(whole, make_splits(whole, RECIPE, listener=workflow.SILENT))
     names = {f"i{n:02d}" for n in left_out}
     assert not any("anew" in text for text in said)
     assert list_roles(ground, splits) == {key: role for key, role in before.items() if key[1] not in names}
@@ -272,13 +271,13 @@ def test_images_keep_their_fold_and_role_whatever_is_left_out(draw: int) -> None
 
 def test_folds_are_made_anew_where_a_part_would_be_empty_and_that_is_said() -> None:
     whole = draw_ground(*TEXTURES, [])
-    plan = load_recipe(settings=["split.folds=2"])
-    first = make_splits(whole, plan, listener=workflow.SILENT)[0]
+    recipe = load_recipe(settings=["split.folds=2"])
+    first = make_splits(whole, recipe, listener=workflow.SILENT)[0]
     kept = {int(i) for i in first.outer if TEXTURES[0][i] == "A"}
     assert len({TEXTURES[1][i] for i in kept}) > 1
     ground = draw_ground(*TEXTURES, exclude(n for n in range(LABELLED) if TEXTURES[0][n] == "A" and n not in kept))
     said: list[str] = []
-    splits = make_splits(ground, plan, listener=workflow.Listener(say=said.append))
+    splits = make_splits(ground, recipe, listener=workflow.Listener(say=said.append))
     assert len(said) == 1
     assert "made anew" in said[0]
     for split in splits:
@@ -287,9 +286,9 @@ def test_folds_are_made_anew_where_a_part_would_be_empty_and_that_is_said() -> N
 
 def test_a_relabelled_image_may_give_a_class_the_case_that_folds_need() -> None:
     labels, cases = ["a", "a", "a", "b", "b", "b", "c", "b"], [f"p{n}" for n in range(8)]
-    plan = load_recipe(settings=["split.folds=2"])
+    recipe = load_recipe(settings=["split.folds=2"])
     with pytest.raises(SplitError, match=r"Class 'c' has 1 case"):
-        make_splits(draw_ground(labels, cases, []), plan, listener=workflow.SILENT)
+        make_splits(draw_ground(labels, cases, []), recipe, listener=workflow.SILENT)
     ground = draw_ground(labels, cases, [Decision("i07", "relabel", "seen", "a reader", "", label="c")])
-    splits = make_splits(ground, plan, listener=workflow.SILENT)
+    splits = make_splits(ground, recipe, listener=workflow.SILENT)
     assert sorted(np.concatenate([split.outer for split in splits])) == list(range(8))

@@ -6,26 +6,13 @@ there now. The pixel work is done where tiles are cut (`smalti.tile`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ..errors import DataError, Problem
 from ..records.layout import DECISIONS
 from ..types import Decision, Finding, Repair
 
-
-def _fill_outlines(findings: Sequence[Finding]) -> Repair:
-    outlines = (polygon for finding in findings for polygon in finding.evidence.get("outline", ()))
-    return Repair(outline=tuple(tuple((float(row), float(col)) for row, col in polygon) for polygon in outlines))
-
-
-def _cut_mask(findings: Sequence[Finding]) -> Repair:
-    return Repair(recut=bool(findings))
-
-
-REPAIRS: dict[str, Callable[[Sequence[Finding]], Repair]] = {
-    "painted": _fill_outlines,
-    "blank-under-mask": _cut_mask,
-}  # code of a finding -> what repairs it
+REPAIRS = ("painted", "blank-under-mask")  # codes of findings that can be repaired
 
 
 def plan_repair(findings: Sequence[Finding]) -> Repair:
@@ -35,7 +22,10 @@ def plan_repair(findings: Sequence[Finding]) -> Repair:
         DataError: nothing repairs findings of this code, or they do not say where.
     """
     code, image = findings[0].code, findings[0].images[0]
-    repair = REPAIRS[code](findings) if code in REPAIRS else Repair()
+    repair = Repair(recut=code == "blank-under-mask")
+    if code == "painted":
+        outlines = (polygon for finding in findings for polygon in finding.evidence.get("outline", ()))
+        repair = Repair(outline=tuple(tuple((float(row), float(col)) for row, col in line) for line in outlines))
     if repair == Repair():
         known = f"{image}: no repair for '{code}'" if code not in REPAIRS else f"{image}: '{code}' has no outline"
         raise DataError(known, fix=f"exclude it or keep it; what can be repaired: {', '.join(REPAIRS)}")

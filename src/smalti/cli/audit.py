@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from ..project import RUNS
+from ..project import RUNS, Project
 from . import console
 from .console import (
     Data,
@@ -45,19 +46,17 @@ def audit(
 ) -> None:
     """Look for what would spoil training; nothing is deleted, decisions are a file."""
     from .. import workflow
-    from ..logbook.seal import find_seal
     from ..recipe import load_recipe
 
-    plan = load_recipe(
+    asked = load_recipe(
         recipe, settings=[*(settings or ()), *([f"audit.accept=[{','.join(accept)}]"] if accept else [])]
     )
     with listen() as listener:
-        where = decisions or workflow.find_decisions(data, runs=runs, listener=listener)
-        ground = workflow.inspect_ground(
-            data, recipe=plan, decisions_path=where, seal_path=find_seal(data, runs=runs), run=run,
-            cache=runs / "cache", problems="skip" if skip_problems else "report", listener=listener,
-        )  # fmt: skip
-        page = workflow.report_audit(ground, runs=runs)
+        project = Project(data, runs, decisions, listener)
+        where = workflow.find_decisions(project)
+        project = replace(project, decisions=where)
+        ground = workflow.inspect_ground(project, asked, run=run, problems="skip" if skip_problems else "report")
+        page = workflow.report_audit(project, ground)
     _print_audit(ground.seen, title=f"{data}: {len(ground.cohort.samples)} images")
     codes = sorted({f.code for f in ground.seen.findings if f.proposal not in ("keep", "relabel")})
     if run is not None and any(f.proposal == "relabel" for f in ground.seen.findings):

@@ -58,19 +58,15 @@ def compare(
         result = workflow.compare_sources(
             sources, runs=runs, common=common, unit=unit, without_luck=without_luck, margin=margin, out=to
         )
-    console.out.print(_tabulate_comparison(result))
+    table = Table("run", "macro-F1", f"against {escape(result.names[0])}", "verdict", show_lines=True)
+    for row in result.rows:
+        table.add_row(escape(row.name), console.score_cell(row), *console.difference_cells(row.gap))
+    console.out.print(table)
     for line in _describe_comparison(result):
         console.out.print(escape(line), soft_wrap=True)
     where = "the table above" if to is None else str(result.locate(to))
     what = "on the sealed cases; recorded in the logbook" if open_seal else "from out-of-fold predictions"
     finish(f"{where}, {what}", "smalti logbook")
-
-
-def _tabulate_comparison(result: Comparison) -> Table:
-    table = Table("run", "macro-F1", f"against {escape(result.names[0])}", "verdict", show_lines=True)
-    for row in result.rows:
-        table.add_row(escape(row.name), console.score_cell(row), *console.difference_cells(row.gap))
-    return table
 
 
 def _describe_comparison(result: Comparison) -> list[str]:

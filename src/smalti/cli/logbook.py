@@ -203,7 +203,7 @@ def _describe_entry(entry: Entry, bests: Sequence[Best]) -> list[str]:
         escape(entry.preset),
         entry.unit if score else "",
         _say_cell(score.value) if score else "",
-        f"{bounds[0]}–{bounds[1]}{doubt}{f' as given {given}' if entry.changed else ''}" if score else "",
+        f"{bounds[0]}–{bounds[1]}{doubt}{f' as given {given}' if entry.as_given else ''}" if score else "",
         _say_cell(entry.chance_prior),
         *(_say_cell(number) for number in (entry.n_images, entry.n_cases, entry.n_seeds)),
         took,
@@ -217,15 +217,15 @@ def _show_below(read: Logbook, entries: Sequence[Entry], bests: Sequence[Best]) 
 
     out = console.out
     for best in bests:
-        why = f"set by hand: {best.note}" if best.by_hand else "by the rule"
+        why = f"set by hand: {best.chosen.note}" if best.by_hand else "by the rule"
         warning = f" [yellow]({escape(best.warning)})[/]" if best.warning else ""
         out.print(f"[bold]*[/] best of {escape(best.data)}: [bold]{escape(best.run)}[/], {escape(why)}{warning}")
-    for rule in dict.fromkeys(best.rule for best in bests if not best.by_hand):
+    for rule in dict.fromkeys(best.chosen.rule for best in bests if not best.by_hand):
         out.print(f"[dim]  the rule: {escape(rule)}[/]")
-    if any(entry.metrics and not entry.trustworthy and not entry.changed for entry in entries):
+    if any(entry.metrics and not entry.trustworthy and not entry.as_given for entry in entries):
         out.print("[dim]? too few cases or errors: the interval is not to be trusted[/]")
     for entry in entries:
-        if entry.changed:
+        if entry.as_given:
             words = f"{entry.name} is not to be trusted: {entry.trust_reason}"
             out.print(f"[yellow]?[/] {escape(words)}", soft_wrap=True)
     for entry in entries:

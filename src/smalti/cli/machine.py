@@ -39,8 +39,18 @@ def demo(
 
 @app.command(rich_help_panel=console.LOOK)
 @guard
-def doctor(runs: Runs = RUNS, recipe: RecipeOption = "auto", settings: Settings = None) -> None:
+def doctor(
+    runs: Runs = RUNS,
+    recipe: RecipeOption = "auto",
+    settings: Settings = None,
+    licences: Annotated[
+        bool, typer.Option("--licences", help="list the licences of packages, weights and data sets instead")
+    ] = False,
+) -> None:
     """Say what this machine will do, why, and how to fix what is missing."""
+    if licences:
+        _show_licences()
+        return
     from ..doctor import examine_machine
     from ..recipe import load_recipe
 
@@ -54,6 +64,22 @@ def doctor(runs: Runs = RUNS, recipe: RecipeOption = "auto", settings: Settings 
     if any(sign.state == "bad" for sign in signs):
         raise typer.Exit(1)
     finish("this machine can run smalti", "smalti demo && smalti run demo-data --recipe demo")
+
+
+def _show_licences() -> None:
+    """Print the ledger: what is known of each licence, and what it allows."""
+    from ..licences import list_code, list_datasets, list_weights
+
+    code, weights, data = list_code(), list_weights(), list_datasets()
+    for title, rows in (("packages", code), ("weights", weights), ("data sets", data)):
+        table = Table(title, "licence", "commercial use", "passing on", "source and doubts")
+        for row in rows:
+            name = f"{row.name} {row.version}" if row.version else row.name
+            about = "; ".join(text for text in (row.extra and f"extra {row.extra}", row.source, row.doubts) if text)
+            table.add_row(escape(name), escape(row.licence), row.commercial, row.passing_on, escape(about))
+        console.out.print(table)
+    console.out.print("Packages that these need in turn are not listed. This is no legal advice.")
+    finish(f"{len(code)} packages, {len(weights)} kinds of weights, {len(data)} data sets", "smalti report RUN")
 
 
 @app.command(rich_help_panel=console.LOOK)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from ..project import RUNS
+from ..project import RUNS, Project
 from . import console
 from .console import (
     Data,
@@ -45,16 +45,14 @@ def review(
 ) -> None:
     """Look at images and findings on a local page, and decide with one key each."""
     from .. import workflow
-    from ..logbook.seal import find_seal
     from ..recipe import load_recipe
     from ..review import ReviewSession, read_insight, serve
 
     with listen() as listener:
-        where = decisions or workflow.find_decisions(data, runs=runs, listener=listener)
+        where = workflow.find_decisions(Project(data, runs, decisions, listener))
         ground = workflow.inspect_ground(
-            data, recipe=load_recipe(recipe, settings=settings or ()), decisions_path=where,
-            seal_path=find_seal(data, runs=runs), cache=runs / "cache",
-            problems="skip" if skip_problems else "report", listener=listener,
+            Project(data, runs, where, listener), load_recipe(recipe, settings=settings or ()),
+            problems="skip" if skip_problems else "report",
         )  # fmt: skip
     insight = read_insight(run, images=[s.image for s in ground.whole.samples]) if run else None
     session = ReviewSession(

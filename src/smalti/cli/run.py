@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -32,9 +32,6 @@ from .console import (
     tell_unsubmitted,
 )
 
-if TYPE_CHECKING:
-    from ..records import Plan
-
 
 @app.command(rich_help_panel=console.DO)
 @guard
@@ -54,26 +51,20 @@ def plan(
         content = workflow.plan_data(
             data, recipe, settings=settings, runs=runs, skip_problems=skip_problems, listener=listener
         )
-    _print_plan(content)
-    told = repeat_settings(recipe, settings)
-    finish("the plan above; nothing was trained", f"smalti run {quote(data)}{told}")
-
-
-def _print_plan(plan: Plan) -> None:
-    from .. import workflow
-
     table = Table("choice", "value", "why", "source", title="what was derived")
-    for choice in plan.choices:
+    for choice in content.choices:
         table.add_row(choice.what, *(escape(str(x)) for x in (choice.value, choice.reason, choice.source)))
     console.out.print(table)
     table = Table("member", "seconds", "what it sees", "taken", title="members, from cheap to dear")
-    for member in plan.members:
+    for member in content.members:
         cost = "–" if member.seconds is None else f"{member.seconds:.0f}"
         taken = "yes" if member.taken else f"no: {escape(member.reason or '')}"
         table.add_row(escape(member.name), cost, escape(member.about), taken)
     console.out.print(table)
-    for line in workflow.describe_forecast(plan):
+    for line in workflow.describe_forecast(content):
         console.out.print(escape(line), soft_wrap=True)
+    told = repeat_settings(recipe, settings)
+    finish("the plan above; nothing was trained", f"smalti run {quote(data)}{told}")
 
 
 @app.command(rich_help_panel=console.DO)

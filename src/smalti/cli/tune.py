@@ -51,27 +51,22 @@ def tune(
             data, space, search=search, settings=settings or (), runs=runs, curve_seeds=curves,
             skip_problems=skip_problems, listener=listener,
         )  # fmt: skip
-    _print_effects(result)
+    if result.effects is not None:
+        table = Table(title="what moves the score")
+        table.add_column("knob", overflow="fold")
+        for name in ("importance", "reach", "p, trials", "p, curve", ""):
+            table.add_column(name, no_wrap=True)
+        for effect in result.effects:
+            numbers = (f"{effect.importance:.2f}", f"{effect.reach:.3f}", f"{effect.p_value:.3f}")
+            curve = "–" if effect.curve_p is None else f"{effect.curve_p:.3f}"
+            table.add_row(effect.knob, *numbers, curve, "real" if effect.real else "not told")
+        console.out.print(table)
     for line in describe_result(result):
         console.out.print(escape(line), soft_wrap=True)
     finish(
         f"{REPORT}, {RECIPE}, {TUNE}, {TRIALS} and {CURVES} in {folder}",
         f"smalti run {quote(data)} --recipe {quote(folder / RECIPE)}",
     )
-
-
-def _print_effects(result: SearchResult) -> None:
-    if result.effects is None:
-        return
-    table = Table(title="what moves the score")
-    table.add_column("knob", overflow="fold")
-    for name in ("importance", "reach", "p, trials", "p, curve", ""):
-        table.add_column(name, no_wrap=True)
-    for effect in result.effects:
-        numbers = (f"{effect.importance:.2f}", f"{effect.reach:.3f}", f"{effect.p_value:.3f}")
-        curve = "–" if effect.curve_p is None else f"{effect.curve_p:.3f}"
-        table.add_row(effect.knob, *numbers, curve, "real" if effect.real else "not told")
-    console.out.print(table)
 
 
 def describe_result(result: SearchResult) -> list[str]:

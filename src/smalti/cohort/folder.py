@@ -118,7 +118,10 @@ class Folder:
                     name, is_folder = start + entry.name, False
                     with suppress(OSError):  # a ring of links is told where it is opened
                         is_folder = entry.is_dir()
-                    if _is_litter(entry.name, is_folder=is_folder):
+                    # What is hidden, or left behind by a system, a file server or a program.
+                    lower = entry.name.lower()
+                    of_file = lower in LITTER_FILES or lower.endswith(LITTER_SUFFIXES)
+                    if lower.startswith((".", "~$")) or (lower in LITTER_FOLDERS if is_folder else of_file):
                         passed = self.passed[LITTER]
                         passed += _list_litter(self.root, name, is_folder=is_folder, known=len(passed))
                     else:
@@ -172,14 +175,6 @@ class Folder:
         if not found:
             return sample
         return replace(sample, mask_path=found[0], mask_reading=MaskReading(more=found[1:]))
-
-
-def _is_litter(name: str, *, is_folder: bool) -> bool:
-    """Return whether a file or folder is hidden, or left behind by a system, a file server or a program."""
-    if name.startswith((".", "~$")):
-        return True
-    lower = name.lower()
-    return lower in LITTER_FOLDERS if is_folder else lower in LITTER_FILES or lower.endswith(LITTER_SUFFIXES)
 
 
 def _list_litter(root: Path, name: str, *, is_folder: bool, known: int) -> list[str]:

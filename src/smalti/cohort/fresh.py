@@ -26,7 +26,7 @@ class FreshImages:
 
     Attributes:
         root: the folder.
-        samples: with their labels where the folder has some.
+        samples: with their labels where the folder has some; any folders may look like those of classes.
         wrong: image -> why it cannot be answered; also of images that the folder names and does not hold.
         notes: what was guessed or converted, for people.
     """
@@ -57,10 +57,13 @@ def list_fresh(root: Path | str, *, columns: Columns = GUESS_ALL, progress: Prog
         raise DataError(f"no folder at {root}", fix="give the folder that holds the new images")
     folder = Folder.walk(root)
     result = recognise(root, folder, columns)
-    if not result.candidates or result.layout == CLASSES:
+    named = columns.table is not None or columns.levels is not None  # what is named is to be found
+    if not named and (not result.candidates or result.layout == CLASSES):
         result = _add_plain(folder, result, columns)
     if not result.candidates:
-        raise DataError(f"{root} holds no image", fix="PNG, JPEG, TIFF and slides are read")
+        raise DataError(
+            f"{root} holds no image that could be read", result.problems, fix="PNG, JPEG, TIFF and slides are read"
+        )
     account_masks(folder, result)
     tell_unused(folder, result)
     candidates = wish_masks(result.candidates, columns)
@@ -78,12 +81,14 @@ def list_fresh(root: Path | str, *, columns: Columns = GUESS_ALL, progress: Prog
 def _add_plain(folder: Folder, found: LayoutResult, columns: Columns) -> LayoutResult:
     """Return all images of a folder: those of its classes, and each other one as its own case."""
     result = found if found.candidates else LayoutResult(PLAIN)
-    result.problems = [problem for problem in result.problems if problem.images]
+    result.problems = []  # they are about labels, which no answer needs
     known = {candidate.sample.image for candidate in result.candidates}
     for name in folder.list_images():
         if name not in known and name not in folder.pairs.names:
             sample = folder.give_mask(Sample(name, folder.files[name], None, None, name, name))
             result.add(Candidate(sample, name))
+    order = {name: number for number, name in enumerate(folder.files)}
+    result.candidates.sort(key=lambda candidate: order[candidate.sample.image])
     if not found.candidates:
         add_cases(folder, columns, result)
     return result

@@ -20,6 +20,7 @@ from .masks.meaning import Settling, wish_masks
 from .masks.values import Seen
 from .result import Candidate, Columns, LayoutResult
 from .tables.case_names import join_spellings
+from .tables.site_names import settle_sites
 from .tables.workbooks import name_unread
 from .unused import describe_unused, tell_unused
 from .validation import (
@@ -93,6 +94,7 @@ def inspect_folder(
     else:
         folder = Folder.walk(root)
         result = recognise(root, folder, columns)
+        settle_sites(result, columns)
         read_sample(folder, result, columns)
         result.problems = folder.problems + result.problems
         if result.candidates:
@@ -103,37 +105,24 @@ def inspect_folder(
     rests = [(p, tuple(name for name in p.images if name not in exclude)) for p in result.problems]
     problems = [replace(p, images=rest) for p, rest in rests if rest or not p.images]
     if candidates:
-        candidates = _check_candidates(candidates, root, result, columns=columns, problems=problems, progress=progress)
+        problems += check_labels(candidates)
+        problems += check_texts(candidates)
+        problems += check_masks_present(candidates, problems)
+        largest: dict[Path, int] = {}
+        seen: dict[str, Seen] = {}
+        problems += check_files(candidates, root, largest=largest, seen=seen, progress=progress)
+        known = len(result.problems)
+        candidates = settle_depths(candidates, largest, columns=columns, result=result)
+        problems += result.problems[known:]
+        masks = Settling(candidates, seen, columns, root)
+        masks.settle()
+        problems += masks.problems
+        result.notes += masks.notes
+        candidates = masks.candidates
     elif not any(not p.warning for p in problems):
         problems.append(Problem("no-images", str(root), "holds no image to learn from.", "add images"))
     candidates = _leave_out(candidates, problems, min_cases=min_cases)
     return _build(root, result, candidates=candidates, problems=problems, columns=columns), tuple(problems)
-
-
-def _check_candidates(
-    candidates: list[Candidate],
-    root: Path,
-    result: LayoutResult,
-    *,
-    columns: Columns,
-    problems: list[Problem],
-    progress: Progress | None,
-) -> list[Candidate]:
-    """Return the candidates with bits and masks as they are to be read; decode all files, and add to ``problems``."""
-    problems += check_labels(candidates)
-    problems += check_texts(candidates)
-    problems += check_masks_present(candidates, problems)
-    largest: dict[Path, int] = {}
-    seen: dict[str, Seen] = {}
-    problems += check_files(candidates, root, largest=largest, seen=seen, progress=progress)
-    known = len(result.problems)
-    candidates = settle_depths(candidates, largest, columns=columns, result=result)
-    problems += result.problems[known:]
-    masks = Settling(candidates, seen, columns, root)
-    masks.settle()
-    problems += masks.problems
-    result.notes += masks.notes
-    return masks.candidates
 
 
 def _leave_out(candidates: list[Candidate], problems: list[Problem], *, min_cases: int) -> list[Candidate]:

@@ -26,6 +26,8 @@ class Columns:
         mask: column with the mask file.
         case: column with the case (patient, slide).
         part: column that says which rows are the test part.
+        site: column with the site (hospital, scanner, batch).
+        subgroups: columns whose values are kept, to score each of them.
         levels: what each level of folders is, from the top; of tables one of cases alone is read.
         sheet: sheet of a spreadsheet.
         class_columns: columns of 0 and 1, one per class, in the place of ``label``.
@@ -49,6 +51,8 @@ class Columns:
     mask: str | None = None
     case: str | None = None
     part: str | None = None
+    site: str | None = None
+    subgroups: tuple[str, ...] = ()
     levels: tuple[Level, ...] | None = None
     sheet: str | None = None
     class_columns: tuple[str, ...] = ()
@@ -96,6 +100,7 @@ class LayoutResult:
     Attributes:
         tables: the tables that count.
         passed: pictures that the layout passes over, with the kind under which they are told.
+        site_source: where sites were read, for people; empty where nothing says them.
     """
 
     layout: str
@@ -107,6 +112,7 @@ class LayoutResult:
     submission_columns: tuple[str, str] = ("sample_index", "label")
     form: Form | None = None
     no_submission: str = ""
+    site_source: str = ""
     _by_name: dict[str, Candidate] = field(default_factory=dict)
 
     def add(self, candidate: Candidate) -> None:

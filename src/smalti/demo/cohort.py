@@ -80,8 +80,22 @@ def draw_plan(plan: CohortPlan, folder: Path, *, workers: int | None = None, pro
     try:
         for part in ("train_data", "test_data", "truth"):
             (draft / part).mkdir(parents=True)
-        _draw_images(draft, [*plan.train, *plan.test], workers=workers, progress=progress)
-        _write_tables(draft, plan)
+        drawn = [*plan.train, *plan.test]  # each depends on its own plan only
+        count = min(workers or os.cpu_count() or 1, len(drawn))
+        if count == 1:
+            _count((_draw_one(draft, image) for image in drawn), len(drawn), progress=progress)
+        else:
+            # spawn: a fork would copy the locks of whatever threads the caller has
+            context = multiprocessing.get_context("spawn")
+            with ProcessPoolExecutor(count, mp_context=context, initializer=_begin_worker) as pool:
+                _count(pool.map(_draw_one, [draft] * len(drawn), drawn, chunksize=2), len(drawn), progress=progress)
+        header = ("sample_index", "label")
+        placeholder = next(iter(CLASS_SHARES))  # the sample names a class in every row; it is no answer
+        _write_csv(draft / "train_labels.csv", header, rows=((i.index, i.given) for i in plan.train))
+        _write_csv(draft / "sample_submission.csv", header, rows=((i.index, placeholder) for i in plan.test))
+        _write_csv(draft / "cases.csv", ("sample_index", "case"), rows=((i.index, i.case) for i in plan.train))
+        _write_csv(draft / "truth" / "test_labels.csv", header, rows=((i.index, i.given) for i in plan.test))
+        _write_csv(draft / "truth" / "planted.csv", ("image", "kind", "detail"), rows=plan.planted)
         if folder.exists():
             folder.rmdir()  # empty, as checked; not every system renames over a folder
         draft.rename(folder)
@@ -89,18 +103,6 @@ def draw_plan(plan: CohortPlan, folder: Path, *, workers: int | None = None, pro
         shutil.rmtree(draft, ignore_errors=True)
         raise
     return folder
-
-
-def _draw_images(folder: Path, images: Sequence[ImagePlan], *, workers: int | None, progress: Progress | None) -> None:
-    """Draw and write every image; each depends on its own plan only."""
-    count = min(workers or os.cpu_count() or 1, len(images))
-    if count == 1:
-        _count((_draw_one(folder, image) for image in images), len(images), progress=progress)
-        return
-    # spawn: a fork would copy the locks of whatever threads the caller has
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, mp_context=context, initializer=_begin_worker) as pool:
-        _count(pool.map(_draw_one, [folder] * len(images), images, chunksize=2), len(images), progress=progress)
 
 
 def _begin_worker() -> None:
@@ -147,14 +149,3 @@ def _write_csv(path: Path, header: Sequence[str], *, rows: Iterable[Sequence[str
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)
-
-
-def _write_tables(folder: Path, plan: CohortPlan) -> None:
-    """Write the tables of the challenge, the cases, and the truth in a folder of its own."""
-    header = ("sample_index", "label")
-    placeholder = next(iter(CLASS_SHARES))  # the sample names a class in every row; it is no answer
-    _write_csv(folder / "train_labels.csv", header, rows=((i.index, i.given) for i in plan.train))
-    _write_csv(folder / "sample_submission.csv", header, rows=((i.index, placeholder) for i in plan.test))
-    _write_csv(folder / "cases.csv", ("sample_index", "case"), rows=((i.index, i.case) for i in plan.train))
-    _write_csv(folder / "truth" / "test_labels.csv", header, rows=((i.index, i.given) for i in plan.test))
-    _write_csv(folder / "truth" / "planted.csv", ("image", "kind", "detail"), rows=plan.planted)

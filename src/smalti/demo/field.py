@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from .shapes import (
     FULL_OD,
     Byte,
-    Float,
     NucleusKind,
     at,
     draw_fibres,
@@ -89,42 +88,54 @@ def draw_tissue(plan: TissuePlan) -> tuple[Byte, Byte]:
     eosin = ground.eosin + tumour.alpha * (tumour.eosin - ground.eosin)
     laboratory = LABORATORIES[plan.laboratory]
     amounts = (haematoxylin * np.float32(stain_shift[0]), eosin * np.float32(stain_shift[1]))
-    return _photograph(camera, amounts, lab=laboratory), mask
-
-
-def _photograph(rng: np.random.Generator, amounts: tuple[Float, Float], *, lab: Laboratory) -> Byte:
-    """Turn stain amounts (H, W) into an RGB image: light, focus, uneven lamp, noise."""
+    # Light, focus, an uneven lamp, noise.
     shape = amounts[0].shape
-    h, e = (np.float32(s) * a for s, a in zip(lab.strength, amounts, strict=True))
+    h, e = (np.float32(s) * a for s, a in zip(laboratory.strength, amounts, strict=True))
     y, x = np.ogrid[-1 : 1 : shape[0] * 1j, -1 : 1 : shape[1] * 1j]
-    lean = rng.uniform(-0.025, 0.025, 2)
+    lean = camera.uniform(-0.025, 0.025, 2)
     slant, bow = (1 + lean[0] * y) + lean[1] * x, x * x + y * y
     bow *= 0.02
     slant -= bow
     lamp = slant.astype(np.float32)
-    lamp *= np.float32(rng.uniform(0.97, 1.02))
-    noise = np.float32(lab.noise) * rng.standard_normal(shape, dtype=np.float32)
+    lamp *= np.float32(camera.uniform(0.97, 1.02))
+    noise = np.float32(laboratory.noise) * camera.standard_normal(shape, dtype=np.float32)
     rgb = np.empty((*shape, 3), np.uint8)
     light = np.empty(shape, np.float32)
     for channel in range(3):  # in place: a map of a large image takes longer to allocate than to compute
-        np.multiply(h, np.float32(-lab.haematoxylin[channel]), out=light)
-        light -= np.float32(lab.eosin[channel]) * e
+        np.multiply(h, np.float32(-laboratory.haematoxylin[channel]), out=light)
+        light -= np.float32(laboratory.eosin[channel]) * e
         np.exp(light, out=light)
-        light *= np.float32(lab.glass[channel]) * lamp
-        cv2.GaussianBlur(light, (0, 0), lab.focus_px, dst=light)
+        light *= np.float32(laboratory.glass[channel]) * lamp
+        cv2.GaussianBlur(light, (0, 0), laboratory.focus_px, dst=light)
         light += noise
         light += np.float32(0.5)
         rgb[..., channel] = np.clip(light, 0, 255, out=light)
-    return rgb
+    return rgb, mask
 
 
 def _draw_ground(rng: np.random.Generator, mask: Byte, *, scale: float) -> Layer:
     """Draw everything that is not tumour; it does not depend on the class."""
     shape = mask.shape
-    direction = rng.uniform(0, np.pi) + 0.7 * smooth_noise(rng, shape, scale_px=170)
-    eosin = _stroma(rng, direction.astype(np.float32))
+    direction = (rng.uniform(0, np.pi) + 0.7 * smooth_noise(rng, shape, scale_px=170)).astype(np.float32)
+    # Loose collagen bundles along the direction.
+    base = 0.34 + 0.07 * smooth_noise(rng, shape, scale_px=90) + 0.03 * smooth_noise(rng, shape, scale_px=8)
+    eosin = np.clip(base * 255 / FULL_OD, 8, 255).astype(np.uint8)
+    count = shape[0] * shape[1] // 620
+    greys = 255 / FULL_OD * rng.normal(0.45, 0.14, count)
+    greys[rng.random(count) < rng.uniform(0.08, 0.3)] = 255 / FULL_OD * 0.08  # clefts between bundles
+    draw_fibres(rng, eosin, direction=direction, greys=np.clip(greys, 4, 255).astype(np.float32))
     haematoxylin = np.zeros(shape, np.uint8)
-    _stroma_cells(rng, haematoxylin, direction=direction.astype(np.float32), scale=scale)
+    # Spindle cells along the fibres, and lymphocytes in clouds.
+    spindles = grid_points(rng, shape, step_px=float(rng.uniform(20, 30)), jitter=0.4)
+    sparse = smooth_noise(rng, shape, scale_px=60)
+    spindles = spindles[at(sparse, spindles) > rng.normal(0.1, 0.4, len(spindles))]
+    angles = at(direction, spindles) + 0.25 * rng.standard_normal(len(spindles))
+    draw_nuclei(rng, haematoxylin, kind=_SPINDLE, centres=spindles, angles=angles.astype(np.float32), scale=scale)
+    drift = smooth_noise(rng, shape, scale_px=110)
+    round_cells = grid_points(rng, shape, step_px=11.5, jitter=0.22)
+    chance = np.clip(at(drift, round_cells) - rng.uniform(0.6, 1.6), 0.004, 0.75)
+    chosen = round_cells[rng.random(len(round_cells)) < chance]
+    draw_nuclei(rng, haematoxylin, kind=LYMPHOCYTE, centres=chosen, scale=scale)
     white = np.zeros(shape, np.uint8)
     if rng.random() < 0.45:
         _fat(rng, white=white, haematoxylin=haematoxylin)
@@ -149,33 +160,6 @@ def _draw_ground(rng: np.random.Generator, mask: Byte, *, scale: float) -> Layer
     e *= 1 + 0.10 * smooth_noise(rng, shape, scale_px=2.5)
     e *= left
     return Layer(h, e, np.ones(shape, np.float32))
-
-
-def _stroma(rng: np.random.Generator, direction: Float) -> Byte:
-    """Draw an eosin map (H, W) of loose collagen bundles along ``direction``."""
-    shape = direction.shape
-    base = 0.34 + 0.07 * smooth_noise(rng, shape, scale_px=90) + 0.03 * smooth_noise(rng, shape, scale_px=8)
-    canvas = np.clip(base * 255 / FULL_OD, 8, 255).astype(np.uint8)
-    count = shape[0] * shape[1] // 620
-    greys = 255 / FULL_OD * rng.normal(0.45, 0.14, count)
-    greys[rng.random(count) < rng.uniform(0.08, 0.3)] = 255 / FULL_OD * 0.08  # clefts between bundles
-    draw_fibres(rng, canvas, direction=direction, greys=np.clip(greys, 4, 255).astype(np.float32))
-    return canvas
-
-
-def _stroma_cells(rng: np.random.Generator, canvas: Byte, *, direction: Float, scale: float) -> None:
-    """Draw spindle cells along the fibres, and lymphocytes in clouds."""
-    shape = direction.shape
-    spindles = grid_points(rng, shape, step_px=float(rng.uniform(20, 30)), jitter=0.4)
-    sparse = smooth_noise(rng, shape, scale_px=60)
-    spindles = spindles[at(sparse, spindles) > rng.normal(0.1, 0.4, len(spindles))]
-    angles = at(direction, spindles) + 0.25 * rng.standard_normal(len(spindles))
-    draw_nuclei(rng, canvas, kind=_SPINDLE, centres=spindles, angles=angles.astype(np.float32), scale=scale)
-    drift = smooth_noise(rng, shape, scale_px=110)
-    round_cells = grid_points(rng, shape, step_px=11.5, jitter=0.22)
-    chance = np.clip(at(drift, round_cells) - rng.uniform(0.6, 1.6), 0.004, 0.75)
-    chosen = round_cells[rng.random(len(round_cells)) < chance]
-    draw_nuclei(rng, canvas, kind=LYMPHOCYTE, centres=chosen, scale=scale)
 
 
 def _fat(rng: np.random.Generator, *, white: Byte, haematoxylin: Byte) -> None:
@@ -216,26 +200,22 @@ def _glands(rng: np.random.Generator, maps: tuple[Byte, Byte, Byte], *, mask: By
         middle = float(axes.mean())
         for depth, kind in ((0.28, LYMPHOCYTE), (0.52, _EPITHELIUM)):
             line = shrunk(wall, 1 - depth * band / middle)[0]
-            _ring(rng, haematoxylin, line=line, kind=kind, scale=scale)
+            # Nuclei side by side along the line, pointing across it.
+            closed = np.vstack([line, line[:1]])
+            reach = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(closed, axis=0).T))])
+            step = 2.3 * scale * kind.radius_px / np.sqrt(kind.elongation)
+            stops = np.arange(0, reach[-1] - step / 2, step) + rng.uniform(-0.12, 0.12) * step
+            x, y = (np.interp(stops, reach, closed[:, k], period=reach[-1]) for k in range(2))
+            centres = np.stack([x, y], axis=1) + rng.normal(0, 0.8, (len(stops), 2))
+            across = np.arctan2(y - line[:, 1].mean(), x - line[:, 0].mean())
+            draw_nuclei(
+                rng,
+                haematoxylin,
+                kind=kind,
+                centres=centres.astype(np.float32),
+                angles=(across + rng.normal(0, 0.2, len(across))).astype(np.float32),
+                scale=scale,
+            )
         lumen = shrunk(wall, max(0.05, 1 - 1.05 * band / middle))
         fill(haematoxylin, lumen, grey=0.0)
         fill(white, lumen, grey=float(rng.choice([235.0, 235.0, 120.0])))  # some hold secretion
-
-
-def _ring(rng: np.random.Generator, canvas: Byte, *, line: Float, kind: NucleusKind, scale: float) -> None:
-    """Draw nuclei side by side along a closed line (n, 2 as x, y), pointing across it."""
-    closed = np.vstack([line, line[:1]])
-    reach = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(closed, axis=0).T))])
-    step = 2.3 * scale * kind.radius_px / np.sqrt(kind.elongation)
-    stops = np.arange(0, reach[-1] - step / 2, step) + rng.uniform(-0.12, 0.12) * step
-    x, y = (np.interp(stops, reach, closed[:, k], period=reach[-1]) for k in range(2))
-    centres = np.stack([x, y], axis=1) + rng.normal(0, 0.8, (len(stops), 2))
-    across = np.arctan2(y - line[:, 1].mean(), x - line[:, 0].mean())
-    draw_nuclei(
-        rng,
-        canvas,
-        kind=kind,
-        centres=centres.astype(np.float32),
-        angles=(across + rng.normal(0, 0.2, len(across))).astype(np.float32),
-        scale=scale,
-    )

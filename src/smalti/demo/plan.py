@@ -126,7 +126,26 @@ def plan_cohort(
     tissue = [replace(m, given=_other(rng, m.true)) if i in chosen else m for i, m in enumerate(tissue)]
     untouched = [m for i, m in enumerate(tissue) if i not in chosen]
     rest = [int(n) for n in numbers[len(tissue) :]]
-    planted = _plant(rng, untouched, numbers=rest, counts=counts, seed=seed, side_px=side_px)
+    # Foreign, painted and blank images and copies, each in a case of its own; every copy has another source.
+    pool = [untouched[int(i)] for i in rng.permutation(len(untouched))]
+    planted = []
+    for kind in ("foreign", "painted", "blank", "exact-duplicate", "near-duplicate"):
+        for way in range(counts[kind]):
+            number = rest.pop()
+            own, case = (seed, 0, 3, number), f"{kind} {way}"
+            if kind in ("foreign", "blank"):
+                label = str(rng.choice(list(CLASS_SHARES), p=list(CLASS_SHARES.values())))
+                shape = FOREIGN_SHAPE if kind == "foreign" else _side(rng, side_px)
+                planted.append(ImagePlan("train", number, kind, label, "", case, None, shape, own, way=way))
+                continue
+            source = pool.pop()
+            contradicts = way == 0 and kind != "painted"
+            given = _other(rng, source.true) if contradicts else source.given
+            copy = replace(
+                source, number=number, kind=kind, given=given, case=case, seed=own, source=source.number,
+                way=way % len(NEAR_WAYS),
+            )  # fmt: skip
+            planted.append(copy)
     train = sorted([*tissue, *planted], key=lambda image: image.number)
     rng = np.random.default_rng([seed, 1])
     test = list(_tissue(rng, "test", count=unlabelled, seed=seed, side_px=side_px))
@@ -186,35 +205,3 @@ def _tissue(
 def _other(rng: np.random.Generator, label: str) -> str:
     """Return any class but ``label``."""
     return str(rng.choice([name for name in CLASS_SHARES if name != label]))
-
-
-def _plant(
-    rng: np.random.Generator,
-    sources: list[ImagePlan],
-    *,
-    numbers: list[int],
-    counts: dict[str, int],
-    seed: int,
-    side_px: tuple[int, int],
-) -> list[ImagePlan]:
-    """Plan foreign, painted and blank images and copies, each in a case of its own; every copy has another source."""
-    pool = [sources[int(i)] for i in rng.permutation(len(sources))]
-    planted = []
-    for kind in ("foreign", "painted", "blank", "exact-duplicate", "near-duplicate"):
-        for way in range(counts[kind]):
-            number = numbers.pop()
-            own, case = (seed, 0, 3, number), f"{kind} {way}"
-            if kind in ("foreign", "blank"):
-                label = str(rng.choice(list(CLASS_SHARES), p=list(CLASS_SHARES.values())))
-                shape = FOREIGN_SHAPE if kind == "foreign" else _side(rng, side_px)
-                planted.append(ImagePlan("train", number, kind, label, "", case, None, shape, own, way=way))
-                continue
-            source = pool.pop()
-            contradicts = way == 0 and kind != "painted"
-            given = _other(rng, source.true) if contradicts else source.given
-            copy = replace(
-                source, number=number, kind=kind, given=given, case=case, seed=own, source=source.number,
-                way=way % len(NEAR_WAYS),
-            )  # fmt: skip
-            planted.append(copy)
-    return planted

@@ -140,19 +140,6 @@ def _set_scene(rng: np.random.Generator, mask: Byte) -> _Scene:
     )
 
 
-def _match_light(nuclei: Float, rest: Float, *, inside: NDArray[np.bool_], light: float) -> float:
-    """Return the factor on ``nuclei`` (densities) at which mean transmitted light under ``inside`` is ``light``."""
-    nuclear, other = nuclei[inside][::7], np.exp(-rest[inside][::7])
-    factor = 1.0
-    if not len(nuclear):  # a mask so small that its soft edge is all of it
-        return factor
-    for _ in range(6):  # Newton; the light falls and is convex in the factor
-        passed = np.exp(-factor * nuclear) * other
-        slope = -float((nuclear * passed).mean())
-        factor += (light - float(passed.mean())) / min(slope, -1e-4)
-    return float(np.clip(factor, 0.3, 3.0))
-
-
 def draw_tumour(
     mask: Byte, label: str, *, scene_rng: np.random.Generator, cell_rng: np.random.Generator, scale: float
 ) -> Layer:
@@ -177,5 +164,14 @@ def draw_tumour(
     nuclei = canvas.astype(np.float32) * (FULL_OD / 255) * np.clip(grain, 0.2, 2) * (1 - scene.open)
     # 0.55 and 0.5: mean optical density over red, green, blue of unit haematoxylin and eosin
     rest = scene.blue * 0.55 + scene.eosin * 0.5
-    nuclei *= _match_light(nuclei * 0.55, rest, inside=scene.nests > 0.5, light=scene.light)
+    # The factor on the nuclei at which mean transmitted light inside the nests is that of the scene.
+    inside = scene.nests > 0.5
+    nuclear, other = (nuclei * 0.55)[inside][::7], np.exp(-rest[inside][::7])
+    if len(nuclear):  # none in a mask so small that its soft edge is all of it
+        factor = 1.0
+        for _ in range(6):  # Newton; the light falls and is convex in the factor
+            passed = np.exp(-factor * nuclear) * other
+            slope = -float((nuclear * passed).mean())
+            factor += (scene.light - float(passed.mean())) / min(slope, -1e-4)
+        nuclei *= float(np.clip(factor, 0.3, 3.0))
     return Layer((nuclei + scene.blue).astype(np.float32), scene.eosin, scene.nests)

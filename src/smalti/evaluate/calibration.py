@@ -7,8 +7,6 @@ class that is predicted, and the distance between mean score and share of right 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -17,34 +15,13 @@ from ..metrics import predict_classes
 from ..records import Bin, Reliability
 
 Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """Confidence against accuracy in K bins; bin k holds confidences above k/K, up to (k+1)/K.
-
-    Attributes:
-        ece: expected calibration error, 0 to 1.
-        confidence: (K,) mean score of the predicted class; NaN in an empty bin.
-        accuracy: (K,) share of right predictions; NaN in an empty bin.
-        images: (K,) number of images.
-    """
-
-    ece: float
-    confidence: Floats
-    accuracy: Floats
-    images: Ints
-
-    def describe(self) -> Reliability:
-        """Return the form that ``scores.json`` holds, with None in an empty bin."""
-        rows = zip(self.confidence.tolist(), self.accuracy.tolist(), self.images.tolist(), strict=True)
-        bins = (Bin(confidence=confidence, accuracy=accuracy, images=images) for confidence, accuracy, images in rows)
-        return Reliability(ece=self.ece, bins=tuple(bins))
-
-
-def measure_calibration(y_true: ArrayLike, scores: ArrayLike, *, bins: int = 15) -> Calibration:
+def measure_calibration(y_true: ArrayLike, scores: ArrayLike, *, bins: int = 15) -> Reliability:
     """Return the calibration of the predicted classes of indices ``y_true`` (n,) and probabilities ``scores`` (n, C).
+
+    Of K bins, bin k holds confidences (scores of the predicted class) above k/K, up to (k+1)/K, with the share of right
+    predictions; an empty one has None.
 
     Raises:
         DataError: the two do not fit, there are no images, or no bins are asked for.
@@ -66,4 +43,6 @@ def measure_calibration(y_true: ArrayLike, scores: ArrayLike, *, bins: int = 15)
 
     confidence, accuracy = average(top), average(right.astype(np.float64))
     gaps = np.abs(confidence - accuracy)[images > 0]
-    return Calibration(float(gaps @ images[images > 0] / truth.size), confidence, accuracy, images.astype(np.int64))
+    rows = zip(confidence.tolist(), accuracy.tolist(), images.tolist(), strict=True)
+    found = tuple(Bin(confidence=mean, accuracy=share, images=count) for mean, share, count in rows)
+    return Reliability(ece=float(gaps @ images[images > 0] / truth.size), bins=found)

@@ -8,12 +8,12 @@ is averaged is its lead over the mean of all runs on those cases, because macro-
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..metrics import macro_f1_of_confusions
+from ..records.studies.ladder import CorrectedChoice
 from ..stats.intervals import count_confusions, draw_weights
 from ..stats.pool import Pool
 from .comparison import check_alike
@@ -21,29 +21,7 @@ from .comparison import check_alike
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """The run with the highest macro-F1 of several.
-
-    Attributes:
-        best: its name.
-        score: its macro-F1 on the cases that chose it.
-        corrected: the score of this choice on cases that did not take part in it.
-        runs: number of runs to choose from.
-    """
-
-    best: str
-    score: float
-    corrected: float
-    runs: int
-
-    @property
-    def optimism(self) -> float:
-        """Difference between the score and the corrected score."""
-        return self.score - self.corrected
-
-
-def correct_choice(pools: Mapping[str, Pool], *, resamples: int = 2000, seed: int = 0) -> Choice:
+def correct_choice(pools: Mapping[str, Pool], *, resamples: int = 2000, seed: int = 0) -> CorrectedChoice:
     """Choose the highest macro-F1 and correct it for having been chosen; one run needs no correction.
 
     Raises:
@@ -56,7 +34,7 @@ def correct_choice(pools: Mapping[str, Pool], *, resamples: int = 2000, seed: in
     best = int(everything.argmax())
     score = float(everything[best])
     if len(names) == 1:
-        return Choice(names[0], score, score, 1)
+        return CorrectedChoice(best=names[0], score=score, corrected=score, runs=1, optimism=0.0)
     leads = []
     for weights in draw_weights(counts[0].shape[1], resamples=resamples, seed=seed):
         chosen = _score(counts, weights).argmax(axis=0)
@@ -64,7 +42,10 @@ def correct_choice(pools: Mapping[str, Pool], *, resamples: int = 2000, seed: in
         lead = left_out[chosen, np.arange(len(chosen))] - left_out.mean(axis=0)
         leads.append(lead[~np.isnan(lead)])
     corrected = float(everything.mean() + np.concatenate(leads).mean())
-    return Choice(names[best], score, min(score, corrected), len(names))
+    corrected = min(score, corrected)
+    return CorrectedChoice(
+        best=names[best], score=score, corrected=corrected, runs=len(names), optimism=score - corrected
+    )
 
 
 def _score(counts: list[Floats], weights: Floats) -> Floats:

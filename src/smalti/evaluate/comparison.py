@@ -162,12 +162,12 @@ def explain_silence(pair: Pair) -> str:
 def _measure_gap(first: Scored, second: Scored, metric: str) -> Gap:
     """Return the difference of one metric with its variance from cases and from the luck of single trainings."""
     values = [run.score_seeds(metric).mean() for run in (first, second)]
-    left_out = first.left_out.metrics[metric].mean(axis=0) - second.left_out.metrics[metric].mean(axis=0)
+    left_out = first.left_out[metric].mean(axis=0) - second.left_out[metric].mean(axis=0)
     error, degrees = measure_error(left_out)
     images = first.pool.count_labels()  # (n_cases, C)
     level, unit = np.empty((0, 2)), float("inf")
     if metric in BY_CLASS:  # a mean of the F1 of classes
-        f1 = np.mean([run.left_out.f1.mean(axis=(0, 1)) for run in (first, second)], axis=0)
+        f1 = np.mean([run.left_out_f1.mean(axis=(0, 1)) for run in (first, second)], axis=0)
         level = np.column_stack([f1, np.maximum(1, (images > 0).sum(axis=0))])
     elif metric not in LOWER_IS_BETTER:
         level = np.array([[np.mean(values), 1.0]])
@@ -195,29 +195,24 @@ def check_alike(pools: Mapping[str, Pool]) -> None:
             message = f"its classes are {', '.join(pool.classes)}; those of {first} are {', '.join(base.classes)}."
             problems.append(Problem("classes", name, message, "compare runs of one task"))
             continue
-        problems += _find_differing(first, base, name, pool)
+        here, there = set(pool.images), set(base.images)
+        labels = {i: (base.y_true[n], base.cases[base.case[n]]) for n, i in enumerate(base.images)}
+        own = {i: (pool.y_true[n], pool.cases[pool.case[n]]) for n, i in enumerate(pool.images)}
+        shared = [image for image in base.images if image in here]
+        lists = (
+            ("missing", [i for i in base.images if i not in here], f"images of {first} that it lacks",
+             "add --common to compare on the images that all have, or score them"),
+            ("additional", [i for i in pool.images if i not in there], f"images that {first} lacks",
+             "add --common to compare on the images that all have, or leave them out"),
+            ("labels", [i for i in shared if own[i][0] != labels[i][0]], f"labels differ from {first} for",
+             "score both on the same labels"),
+            ("cases", [i for i in shared if own[i][1] != labels[i][1]], f"cases differ from {first} for",
+             "give both the same cases (column 'case')"),
+        )  # fmt: skip
+        for code, names, what, fix in lists:
+            if names:
+                more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+                shown = f"{', '.join(names[:SHOWN])}{more} ({len(names)})"
+                problems.append(Problem(code, name, f"{what}: {shown}.", fix))
     if problems:
         raise DataError(f"not comparable with {first}: a paired comparison needs the same images and cases", problems)
-
-
-def _find_differing(first: str, base: Pool, name: str, pool: Pool) -> list[Problem]:
-    here, there = set(pool.images), set(base.images)
-    labels = {i: (base.y_true[n], base.cases[base.case[n]]) for n, i in enumerate(base.images)}
-    own = {i: (pool.y_true[n], pool.cases[pool.case[n]]) for n, i in enumerate(pool.images)}
-    shared = [image for image in base.images if image in here]
-    lists = (
-        ("missing", [i for i in base.images if i not in here], f"images of {first} that it lacks",
-         "add --common to compare on the images that all have, or score them"),
-        ("additional", [i for i in pool.images if i not in there], f"images that {first} lacks",
-         "add --common to compare on the images that all have, or leave them out"),
-        ("labels", [i for i in shared if own[i][0] != labels[i][0]], f"labels differ from {first} for",
-         "score both on the same labels"),
-        ("cases", [i for i in shared if own[i][1] != labels[i][1]], f"cases differ from {first} for",
-         "give both the same cases (column 'case')"),
-    )  # fmt: skip
-    return [Problem(code, name, f"{what}: {_list_names(names)}.", fix) for code, names, what, fix in lists if names]
-
-
-def _list_names(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"{', '.join(names[:SHOWN])}{more} ({len(names)})"

@@ -74,7 +74,14 @@ def forecast_growth(
     share = np.asarray(sizes, dtype=np.float64) / sizes[-1]
     rng = np.random.default_rng(seed)
     measured, drawn = _draw_scores(pools, rng)
-    luck = np.sqrt(_measure_luck(share, pools))
+    # The variance of the score between draws of as many learning cases falls with their number. Orders share cases,
+    # more so the larger their part of all cases is; the variance between orders lacks that part.
+    variances = []
+    for part, of_size in zip(share[:-1], pools, strict=False):
+        if len(of_size) > 1:
+            scores = [macro_f1_of_confusions(count_confusions(pool).sum(axis=1)).mean() for pool in of_size]
+            variances.append(float(np.var(scores, ddof=1)) * part / (1 - part))
+    luck = np.sqrt(float(np.mean(variances)) if variances else 0.0)
     # What all learning cases have in common shifts the curve, and bends it a little. Orders are drawn anew in each of F
     # folds, whose luck averages out; but F - 2 of F - 1 learning cases of two folds are the same, which leaves F - 1
     # times the variance.
@@ -122,20 +129,6 @@ def _draw_scores(pools: Sequence[Sequence[Pool]], rng: np.random.Generator) -> t
         # Few orders vary less about their own mean than about that of all orders.
         drawn.append(middle + (taken - middle) * np.sqrt(orders / max(orders - 1, 1)))
     return np.array(whole), np.stack(drawn, axis=1)
-
-
-def _measure_luck(share: Floats, pools: Sequence[Sequence[Pool]]) -> float:
-    """Return the variance of the score between draws of as many learning cases, estimated from the orders.
-
-    It falls with the number of cases. Orders share cases, more so the larger their part of all cases is; the variance
-    between orders lacks that part.
-    """
-    found = []
-    for part, of_size in zip(share[:-1], pools, strict=False):
-        if len(of_size) > 1:
-            scores = [macro_f1_of_confusions(count_confusions(pool).sum(axis=1)).mean() for pool in of_size]
-            found.append(float(np.var(scores, ddof=1)) * part / (1 - part))
-    return float(np.mean(found)) if found else 0.0
 
 
 def _fit_forms(share: Floats, scores: Floats) -> tuple[Floats, Floats]:

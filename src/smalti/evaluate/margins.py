@@ -29,7 +29,7 @@ from ..stats.intervals import (
     count_confusions,
     count_degrees,
     judge_trust,
-    leave_out_cases,
+    score_pool,
 )
 from ..stats.luck import count_networks, measure_influence, measure_luck
 from ..stats.pool import Pool
@@ -65,16 +65,25 @@ class _Error:
 
 def measure_margins(pool: Pool, *, confidence: float) -> dict[str, Margin]:
     """Return every registered metric with its interval."""
-    left_out, counts = leave_out_cases(pool), count_confusions(pool)
+    left_out, counts = score_pool(pool).left_out, count_confusions(pool)
     wrong = predict_classes(pool.scores) != pool.y_true
     margins = {}
     for entry in METRICS:
         by_seed = np.array([entry.call(pool.y_true, scores) for scores in pool.scores])
-        influence = measure_influence(by_seed, left_out.metrics[entry.name])
+        influence = measure_influence(by_seed, left_out[entry.name])
         if entry.name in CONFUSION_METRICS:
             error = _imagine_predictions(pool, counts, CONFUSION_METRICS[entry.name], influence)
         elif entry.name == "auc":
-            error = _imagine_ranks(pool, float(by_seed.mean()), influence)
+            # A wrong case is outranked by a quarter of the others, or outranks as many.
+            labels = pool.count_labels()
+            sides = (labels, labels.sum(axis=1, keepdims=True) - labels)
+            own, others = (x.sum(axis=0) ** 2 / np.maximum((x**2).sum(axis=0), 1e-9) for x in sides)  # cases, (C,)
+            # What a case (row) can do to the AUC of a class (column).
+            of_auc = np.where(np.eye(len(own), dtype=bool), 1 / (own + 1), 1 / (others + 1))
+            ranked = (own > 0) & (others > 0)
+            loss = -SLIP * (own > 0) * of_auc[:, ranked].sum(axis=1) / max(1, int(ranked.sum()))
+            center = max(0.05, float(by_seed.mean()) + IMAGINED * float(loss.sum()))
+            error = _add_imagined(pool, influence, np.zeros_like(loss), loss, center)
         else:
             error = _Error(_sum_squares(influence), count_degrees(influence.sum(axis=0)), float("nan"))
         low, high = _find_interval(pool, float(by_seed.mean()), influence, error, confidence)
@@ -88,7 +97,7 @@ def measure_margins(pool: Pool, *, confidence: float) -> dict[str, Margin]:
 
 def measure_class_margins(pool: Pool, *, confidence: float) -> list[Margin]:
     """Return the F1 of each class with its interval."""
-    left_out, counts = leave_out_cases(pool).f1, count_confusions(pool)
+    left_out, counts = score_pool(pool).left_out_f1, count_confusions(pool)
     by_seed = np.array([per_class(pool.y_true, scores)["f1"] for scores in pool.scores])  # (S, C)
     predicted = predict_classes(pool.scores)
     margins = []
@@ -177,18 +186,6 @@ def _imagine_predictions(pool: Pool, counts: Floats, score: Callable[[Floats], F
     gain, loss = ((score(total[:, None] + more) - base).mean(axis=0) for more in (right, wrong))  # each (C,)
     center = float(score(total + IMAGINED * (right + wrong).sum(axis=0)).mean())
     return _add_imagined(pool, influence, gain, loss, center)
-
-
-def _imagine_ranks(pool: Pool, value: float, influence: Floats) -> _Error:
-    """Return the error of an AUC; a wrong case is outranked by a quarter of the others, or outranks as many."""
-    labels = pool.count_labels()
-    rest = labels.sum(axis=1, keepdims=True) - labels
-    own, others = ((x.sum(axis=0) ** 2 / np.maximum((x**2).sum(axis=0), 1e-9)) for x in (labels, rest))  # cases, (C,)
-    same = np.eye(len(own), dtype=bool)
-    of_auc = np.where(same, 1 / (own + 1), 1 / (others + 1))  # what a case (row) can do to the AUC of a class (column)
-    ranked = (own > 0) & (others > 0)
-    loss = -SLIP * (own > 0) * of_auc[:, ranked].sum(axis=1) / max(1, int(ranked.sum()))
-    return _add_imagined(pool, influence, np.zeros_like(loss), loss, max(0.05, value + IMAGINED * float(loss.sum())))
 
 
 def _add_imagined(pool: Pool, influence: Floats, gain: Floats, loss: Floats, center: float) -> _Error:

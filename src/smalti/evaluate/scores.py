@@ -46,6 +46,9 @@ def score_predictions(
         table = check_predictions(inner, classes=pool.classes)
         chosen = {entry.name: score_by_seed(table, entry.name, classes=pool.classes) for entry in METRICS}
     everything = pool.scores.reshape(-1, len(pool.classes))  # of all seeds
+    by_seed = [per_class(pool.y_true, scores) for scores in pool.scores]
+    values = {name: np.mean([seed[name] for seed in by_seed], axis=0) for name in by_seed[0]}
+    margins = measure_class_margins(pool, confidence=confidence)
     return UnitScores(
         classes=pool.classes,
         n_images=len(pool.images),
@@ -54,9 +57,15 @@ def score_predictions(
         n_seeds=len(pool.scores),
         n_folds=len(np.unique(pool.fold)),
         metrics=metrics,
-        per_class=_score_classes(pool, confidence),
+        per_class={
+            name: ClassScore(
+                **{key: float(column[position]) for key, column in values.items()},
+                **{f"f1_{key}": getattr(margin, key) for key in ("low", "high", "trustworthy", "reason")},
+            )
+            for position, (name, margin) in enumerate(zip(pool.classes, margins, strict=True))
+        },
         confusion=count_confusions(pool).sum(axis=1).mean(axis=0).tolist(),
-        calibration=measure_calibration(np.tile(pool.y_true, len(pool.scores)), everything).describe(),
+        calibration=measure_calibration(np.tile(pool.y_true, len(pool.scores)), everything),
         inner=chosen,
         optimism=None if chosen is None or headline.value is None else chosen[HEADLINE] - headline.value,
         interval=Cover(
@@ -116,17 +125,4 @@ def _score_metrics(pool: Pool, confidence: float) -> dict[str, Score]:
             chance_prior_high=chance[entry.name].prior_high,
         )
         for entry in METRICS
-    }
-
-
-def _score_classes(pool: Pool, confidence: float) -> dict[str, ClassScore]:
-    by_seed = [per_class(pool.y_true, scores) for scores in pool.scores]
-    values = {name: np.mean([seed[name] for seed in by_seed], axis=0) for name in by_seed[0]}
-    margins = measure_class_margins(pool, confidence=confidence)
-    return {
-        name: ClassScore(
-            **{key: float(column[position]) for key, column in values.items()},
-            **{f"f1_{key}": getattr(margin, key) for key in ("low", "high", "trustworthy", "reason")},
-        )
-        for position, (name, margin) in enumerate(zip(pool.classes, margins, strict=True))
     }

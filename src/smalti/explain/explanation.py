@@ -114,8 +114,18 @@ def explain_images(
                     write_arrays(path, explainer.explain(question))
             if tell is not None:
                 tell("explain", done * len(questions) + number + 1, len(groups) * len(questions))
-    for question, found in zip(questions, paths, strict=True):
-        yield _join_parts(question, found)
+    for question, files in zip(questions, paths, strict=True):  # of all groups of networks
+        parts = [read_arrays(path) for path in files]
+        counts = np.array([len(part["networks"]) for part in parts], dtype=np.float64)
+        found: dict[str, Any] = dict.fromkeys((*EACH, *MEANS))
+        for name in parts[0].keys() & set(EACH):
+            found[name] = np.concatenate([part[name] for part in parts])
+        for name in parts[0].keys() & set(MEANS):
+            values = np.stack([part[name] for part in parts])
+            found[name] = np.average(values, axis=0, weights=counts).astype(np.float32)
+        found["networks"] = tuple(found["networks"].tolist())
+        kind, reason = str(parts[0]["kind"]), str(parts[0]["no_cams"])
+        yield Explanation(question, kind, kept=parts[0]["kept"], no_cams=reason, **found)
 
 
 def choose_networks(experiment: Experiment, splits: Sequence[Split], question: ExplanationRequest) -> list[str]:
@@ -145,7 +155,20 @@ class Explainer:
 
     def explain(self, question: ExplanationRequest) -> Arrays:
         """Return the arrays of an `Explanation` by the networks of these folds that may explain the image."""
-        bag = self._read_bag(question)
+        # Embeddings of the tiles: the stored ones if the backbone is frozen, else computed now.
+        experiment = self.experiment
+        position = experiment.store.position(question.sample.image)
+        device = experiment.fabric.device
+        frozen = experiment.frozen.get(self.splits[0].name)
+        if frozen is not None and experiment.recipe.train.finetune.epochs == 0:
+            features = torch.from_numpy(frozen.features.read_bag(position))
+        else:
+            with torch.no_grad():
+                features = torch.cat([self.backbone(tiles).float() for tiles in self._iterate_tiles(position)])
+        places = torch.from_numpy(experiment.store.find_places(position))
+        guide = self._guides.read_views(position, views=1)
+        guide = None if guide is None else guide.to(device)
+        bag = TileBag(features.to(device), places.to(device), guide)
         names = choose_networks(self.experiment, self.splits, question)
         readers = [self.readers[name] for name in names]
         readings = [read_tiles(reader, bag) for reader in readers]
@@ -170,22 +193,6 @@ class Explainer:
         found |= {"values": np.stack([m[0] for m in maps]), "kept": curves[0].kept}
         found |= {name: np.stack([getattr(c, name) for c in curves]) for name in ("deletion", "insertion", "random")}
         return found
-
-    def _read_bag(self, question: ExplanationRequest) -> TileBag:
-        """Return embeddings of the tiles: the stored ones if the backbone is frozen, else computed now."""
-        experiment = self.experiment
-        position = experiment.store.position(question.sample.image)
-        device = experiment.fabric.device
-        frozen = experiment.frozen.get(self.splits[0].name)
-        if frozen is not None and experiment.recipe.train.finetune.epochs == 0:
-            features = torch.from_numpy(frozen.features.read_bag(position))
-        else:
-            with torch.no_grad():
-                features = torch.cat([self.backbone(tiles).float() for tiles in self._iterate_tiles(position)])
-        places = torch.from_numpy(experiment.store.find_places(position))
-        guide = self._guides.read_views(position, views=1)
-        guide = None if guide is None else guide.to(device)
-        return TileBag(features.to(device), places.to(device), guide)
 
     def _iterate_tiles(self, position: int) -> Iterator[torch.Tensor]:
         """Yield normalised chunks of the tiles of one image, as the network gets them for prediction."""
@@ -216,18 +223,3 @@ class Explainer:
                 start += len(tiles)
             found.append(torch.cat(chunks, dim=2))
         return torch.cat(found).numpy()
-
-
-def _join_parts(question: ExplanationRequest, paths: Sequence[Path]) -> Explanation:
-    """Join the files of all groups of networks to one explanation."""
-    parts = [read_arrays(path) for path in paths]
-    counts = np.array([len(part["networks"]) for part in parts], dtype=np.float64)
-    found: dict[str, Any] = dict.fromkeys((*EACH, *MEANS))
-    for name in parts[0].keys() & set(EACH):
-        found[name] = np.concatenate([part[name] for part in parts])
-    for name in parts[0].keys() & set(MEANS):
-        values = np.stack([part[name] for part in parts])
-        found[name] = np.average(values, axis=0, weights=counts).astype(np.float32)
-    found["networks"] = tuple(found["networks"].tolist())
-    kind, reason = str(parts[0]["kind"]), str(parts[0]["no_cams"])
-    return Explanation(question, kind, kept=parts[0]["kept"], no_cams=reason, **found)

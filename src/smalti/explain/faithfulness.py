@@ -54,8 +54,24 @@ def measure_map(
         curves: (3, P) score at deletion, insertion and random order, mean over networks.
         shares: of the map inside the mask, and of the mask in the area.
     """
-    deletion, insertion, random = integrate_curve(kept, curves)
-    agreement, chance = correlate_maps(maps)
+    # Mean height of the curves over the number of tiles; NaN of a single tile.
+    width = kept[-1] - kept[0]
+    areas = np.trapezoid(curves, kept, axis=-1) / width if len(kept) > 1 else np.full(3, np.nan)
+    deletion, insertion, random = areas
+    # The mean rank correlation of every two maps, and the same of maps with shuffled tiles; NaN for fewer than two
+    # maps, three tiles, or a map of one value.
+    networks, tiles = maps.shape
+    agreement, chance = float("nan"), np.full(SHUFFLES, np.nan)
+    if networks >= 2 and tiles >= 3 and not (maps == maps[:, :1]).all(axis=1).any():
+        ranks = stats.rankdata(maps, axis=1)
+        ranks = (ranks - ranks.mean(axis=1, keepdims=True)) / ranks.std(axis=1, keepdims=True)
+        rng = np.random.default_rng(0)
+        # The square of the sum of standardised rows holds every pair twice.
+        agreement, *shuffled = (
+            float(((rows.sum(axis=0) ** 2).sum() / tiles - networks) / (networks * (networks - 1)))
+            for rows in (ranks, *(rng.permuted(ranks, axis=1) for _ in range(SHUFFLES)))
+        )
+        chance = np.array(shuffled)
     grid = np.stack([np.interp(GRID, kept / kept[-1], row) for row in curves])
     return Measured(float(random - deletion), float(insertion - random), shares[0], shares[1], agreement, chance, grid)
 
@@ -68,7 +84,7 @@ def summarise_maps(
 
     def mean(name: str) -> Mean:
         values = [getattr(m, name) for m in measured]
-        return measure_mean(values, cases, resamples=resamples, confidence=confidence)
+        return measure_ratio(values, np.ones(len(values)), cases, resamples=resamples, confidence=confidence)
 
     inside, area = ([getattr(m, name) for m in measured] for name in ("inside", "area"))
     deletion, insertion = mean("deletion"), mean("insertion")
@@ -76,10 +92,16 @@ def summarise_maps(
     drawn = [m.curves for m in measured if not np.isnan(m.deletion)]
     curves = np.mean(drawn, axis=0) if drawn else np.full((3, len(GRID)), np.nan)
     chance = np.array([m.chance for m in measured if not np.isnan(m.agreement)])
+    # Better than a random order: the score falls and rises sooner.
+    bounds = (deletion.low, insertion.low, deletion.high, insertion.high)
+    known = [bound for bound in bounds if bound is not None]
+    verdict = "cannot tell" if deletion.n_images else "not applicable"
+    if deletion.n_images and len(known) == len(bounds):
+        verdict = "better" if min(known[:2]) > 0 else "worse" if max(known[2:]) < 0 else verdict
     return MapMeasures(
         deletion=deletion,
         insertion=insertion,
-        verdict=judge_map(deletion, insertion),
+        verdict=verdict,
         inside=mean("inside"),
         area=mean("area"),
         focus=measure_ratio(inside, area, cases, resamples=resamples, confidence=confidence),
@@ -87,11 +109,6 @@ def summarise_maps(
         agreement_chance=float(np.quantile(chance.mean(axis=0), confidence)) if len(chance) else None,
         curves=RemovalCurves(**dict(zip(("deletion", "insertion", "random"), curves.tolist(), strict=True))),
     )
-
-
-def measure_mean(values: Sequence[float], cases: Sequence[str], *, resamples: int, confidence: float) -> Mean:
-    """Return the mean of one value an image, NaN left out, with an interval from resampled cases."""
-    return measure_ratio(values, np.ones(len(values)), cases, resamples=resamples, confidence=confidence)
 
 
 def measure_ratio(
@@ -117,43 +134,3 @@ def measure_ratio(
     low, high = spread.find_interval(confidence=confidence)
     enough, n_images = len(names) >= LEAST_CASES, int(known.sum())
     return Mean(value=value, low=low, high=high, n_images=n_images, n_cases=len(names), trustworthy=enough)
-
-
-def integrate_curve(kept: NDArray[np.int64], scores: Floats) -> Floats:
-    """Return the mean height of curves (..., P) over the number of tiles kept (P,); NaN of a single tile."""
-    if len(kept) < 2:
-        return np.full(scores.shape[:-1], np.nan)
-    return np.asarray(np.trapezoid(scores, kept, axis=-1) / (kept[-1] - kept[0]), dtype=np.float64)
-
-
-def correlate_maps(maps: NDArray[np.float32], *, seed: int = 0) -> tuple[float, Floats]:
-    """Return the mean rank correlation of every two of S maps (S, N), and the same of maps with shuffled tiles,
-    (SHUFFLES,).
-
-    NaN for fewer than two maps, three tiles, or a map of one value.
-    """
-    networks, tiles = maps.shape
-    if networks < 2 or tiles < 3 or (maps == maps[:, :1]).all(axis=1).any():
-        return float("nan"), np.full(SHUFFLES, np.nan)
-    ranks = stats.rankdata(maps, axis=1)
-    ranks = (ranks - ranks.mean(axis=1, keepdims=True)) / ranks.std(axis=1, keepdims=True)
-    rng = np.random.default_rng(seed)
-    chance = [_correlate(rng.permuted(ranks, axis=1)) for _ in range(SHUFFLES)]
-    return _correlate(ranks), np.array(chance)
-
-
-def _correlate(ranks: Floats) -> float:
-    """Return the mean over pairs of standardised rows (S, N): the square of their sum holds every pair twice."""
-    networks, tiles = ranks.shape
-    return float(((ranks.sum(axis=0) ** 2).sum() / tiles - networks) / (networks * (networks - 1)))
-
-
-def judge_map(deletion: Mean, insertion: Mean) -> str:
-    """Judge a map: ``better`` than a random order (the score falls and rises sooner), ``worse`` or ``cannot tell``."""
-    if not deletion.n_images:
-        return "not applicable"
-    bounds = (deletion.low, insertion.low, deletion.high, insertion.high)
-    known = [bound for bound in bounds if bound is not None]
-    if len(known) == len(bounds) and min(known[:2]) > 0:
-        return "better"
-    return "worse" if len(known) == len(bounds) and max(known[2:]) < 0 else "cannot tell"

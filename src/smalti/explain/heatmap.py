@@ -26,7 +26,7 @@ def find_boxes(store: TileStore, position: int) -> NDArray[np.float64]:
 
 
 def choose_scale(size_px: tuple[int, int]) -> float:
-    """Map pixels per image pixel, at most 1."""
+    """Return map pixels per image pixel, at most 1."""
     return min(1.0, HEAT_PX / max(size_px))
 
 

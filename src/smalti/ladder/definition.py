@@ -97,10 +97,6 @@ def load_ladder(source: str | Path) -> Ladder:
     return load_document(source, "ladder", model=Ladder)
 
 
-def _list_actions(rung: Rung) -> tuple[Action, ...]:
-    return rung.decisions if isinstance(rung.decisions, tuple) else () if rung.decisions is False else ACTIONS
-
-
 def resolve_ladder(
     ladder: Ladder, *, settings: Iterable[str] = (), until: str | None = None, listener: Listener = SILENT
 ) -> tuple[Step, ...]:
@@ -126,7 +122,9 @@ def resolve_ladder(
         on = rung.on or below
         below = rung.name
         inherited[rung.name] = (*(inherited[on] if on else base), *rung.settings)
-        acting[rung.name] = _list_actions(rung) if rung.decisions is not None or not on else acting[on]
+        named = rung.decisions
+        own = named if isinstance(named, tuple) else () if named is False else ACTIONS
+        acting[rung.name] = own if named is not None or not on else acting[on]
         try:
             recipe = load_recipe(ladder.preset, settings=inherited[rung.name])
         except RecipeError as error:

@@ -21,7 +21,7 @@ from ..records.layout import INNER
 from ..records.scored import Interval, Unit
 from ..records.studies.ladder import InnerChoice
 from ..stats.pool import check_predictions, index_labels
-from ..store import read_table
+from ..store import find_table
 from ..types import score_columns
 from .scoring import ScoredRung
 
@@ -45,7 +45,7 @@ def pick_on_inner(
     known = {}
     for name, outcome in outcomes.items():
         path = runs[name] / INNER
-        table = read_table(path) if path.is_file() else None
+        table = find_table(path)
         if table is not None and len(table):
             known[name] = check_predictions(table, classes=outcome.pool.classes)
     if len(known) < 2:

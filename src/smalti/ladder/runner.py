@@ -15,16 +15,15 @@ from ..cohort.folder import Folder
 from ..errors import RunError, SmaltiError
 from ..faults import explain_fault
 from ..logbook.seal import find_seal, list_seals
-from ..project import RUNS
-from ..recipe import Recipe
+from ..project import RUNS, SILENT, Listener, Project
 from ..records import LIBRARIES, look_at_machine
 from ..records.layout import DECISIONS, FAILURES, LADDER_DECISIONS, LADDER_RECIPE, REPORT, SCORES
 from ..records.studies.ladder import LadderResult, RungState
-from ..store import CACHE, hash_code, hash_text, now_text, write_atomic
+from ..store import hash_code, hash_text, now_text, write_atomic
 from ..store.leftovers import remove_leftovers
-from ..workflow import SILENT, Ground, Listener
+from ..workflow import Ground, find_decisions
 from ..workflow.portfolio.work import Work, measure_work
-from ..workflow.prepare.preparation import identify
+from ..workflow.prepare.identity import identify
 from .budget import Budget
 from .definition import Step, load_ladder, resolve_ladder
 from .meter import measure_cost
@@ -40,6 +39,8 @@ class LadderRunner:
     """Runs the rungs of a ladder in one call.
 
     Attributes:
+        project: with no decisions named, so that those beside the runs are followed.
+        folder: of the ladder.
         base: hash of what all rungs depend on.
         decisions: text of the decisions when the call began.
         grounds: what was read and audited, by what the recipe asks of the data.
@@ -47,10 +48,8 @@ class LadderRunner:
         said: what rungs have said.
     """
 
-    data: Path
-    runs: Path
+    project: Project
     folder: Path
-    listener: Listener
     skip_problems: bool = False
     retry: bool = False
     budget: Budget = field(default_factory=Budget)
@@ -62,7 +61,7 @@ class LadderRunner:
 
     def make_seal(self, step: Step) -> None:
         """Seal what the recipe asks for, before anything is hashed or run."""
-        if step.recipe.split.sealed_frac > 0 and not find_seal(self.data, runs=self.runs).is_file():
+        if step.recipe.split.sealed_frac > 0 and not find_seal(self.project).is_file():
             self._inspect(step)
 
     def check_decisions(self) -> None:
@@ -71,7 +70,7 @@ class LadderRunner:
         Raises:
             RunError: they changed; it names the images.
         """
-        if (now := _read_decisions(self.data, self.runs)) == self.decisions:
+        if (now := _read_decisions(self.project)) == self.decisions:
             return
         rows = (parse_decisions(text.encode(), name=DECISIONS) if text else () for text in (self.decisions, now))
         old, new = ({image: (d.action, d.label) for image, d in settle_decisions(r).items()} for r in rows)
@@ -82,15 +81,20 @@ class LadderRunner:
         raise RunError(
             f"decisions changed while the ladder ran ({what}): rungs before and after would stand on other labels and "
             "images. What is done is kept. Fix: the same command begins anew with the decisions of now; where you take "
-            f"these rows back, what is done counts again ({workflow.find_decisions(self.data, runs=self.runs)})"
+            f"these rows back, what is done counts again ({find_decisions(self.project)})"
         )
 
     def visit(self, step: Step) -> RungState:
         """Bring one rung up to date."""
-        key, known = hash_text(self.base, *self._list_inputs(step)), self._read(step)
-        if known is None or known.key != key:
-            known = RungState(key=key, status="waiting")
-        if known.status == "done" and (self.runs / str(known.run) / SCORES).is_file():
+        key = hash_text(self.base, *self._list_inputs(step))
+        known, path = RungState(key=key, status="waiting"), RungState.locate_rung(self.folder, step.name)
+        if path.is_file():
+            try:
+                written = RungState.read_file(path)
+                known = written if written.key == key else known
+            except RunError:  # the run folder keeps what was done, so the state can be found out again
+                self.project.listener.say(f"{path} is damaged: {step.name} is looked at anew")
+        if known.status == "done" and (self.project.runs / str(known.run) / SCORES).is_file():
             self._learn(step, known)
             return known.model_copy(update={"reused": True})
         known = self._count_kills(step, known)
@@ -102,7 +106,7 @@ class LadderRunner:
             with suppress(SmaltiError):  # the rung itself reports problems of the data
                 reason = self.budget.refuse(self._measure(step))
         if reason is not None:
-            self.listener.say(f"{step.name} skipped: {reason.split('. Fix')[0]}")
+            self.project.listener.say(f"{step.name} skipped: {reason.split('. Fix')[0]}")
             return self._write(step, begun.model_copy(update={"status": "skipped", "error": reason}))
         try:
             self._write(step, begun.model_copy(update={"status": "running"}))
@@ -121,7 +125,7 @@ class LadderRunner:
             return known.model_copy(update={"killed": 0})
         if known.status != "running":
             return known
-        further = known.run is not None and measure_progress(self.runs / known.run) != known.progress
+        further = known.run is not None and measure_progress(self.project.runs / known.run) != known.progress
         killed = 0 if further else known.killed + 1
         path = RungState.locate_rung(self.folder, step.name)
         error = (
@@ -152,29 +156,36 @@ class LadderRunner:
                 found = {"error": f"{what} ({FAILURES}/{trace.name})"}
         ended = state.model_copy(update=found | {"seconds": cost.seconds, "peak_memory_gb": cost.peak_memory_gb})
         if ended.error:
-            self.listener.say(f"{step.name} failed: {ended.error.splitlines()[0]}; the ladder goes on")
+            self.project.listener.say(f"{step.name} failed: {ended.error.splitlines()[0]}; the ladder goes on")
         return ended
 
     def _carry_out(self, step: Step, state: RungState) -> str:
         """Run a rung with the decisions that it follows; return the name of its run."""
-        recipe, ground = self._name_members(step), self._inspect(step)
+        recipe = step.recipe
+        if failed := [member for member in step.members if self.states[member].run is None]:
+            raise RunError(f"its members {', '.join(failed)} failed. Fix: see their errors")
+        if step.members:
+            members = tuple(str(self.states[member].run) for member in step.members)
+            ensemble = recipe.ensemble.model_copy(update={"members": members})
+            recipe = recipe.model_copy(update={"ensemble": ensemble})
+        ground = self._inspect(step)
         if step.actions != ACTIONS:
             # What was accepted is among the decisions; the run must not accept more when it is opened again.
             recipe = recipe.model_copy(update={"audit": recipe.audit.model_copy(update={"accept": ()})})
             ground = workflow.restrict_decisions(ground, step.actions)
         # Other data or decisions are another run, not an error about the folder of the old one.
-        identity = identify(ground, cache=self.runs / CACHE)
-        name = f"{self.data.resolve().name}-{step.name}-{hash_text(*self._list_inputs(step), *identity.values())[:6]}"
-        progress = measure_progress(self.runs / name)
+        identity = identify(self.project, ground)
+        name = f"{self.project.name}-{step.name}-{hash_text(*self._list_inputs(step), *identity.values())[:6]}"
+        progress = measure_progress(self.project.runs / name)
         self._write(step, state.model_copy(update={"status": "running", "run": name, "progress": progress}))
 
         def say(text: str) -> None:
             if text not in self.said:  # rungs repeat each other
                 self.said.add(text)
-                self.listener.say(f"{step.name}: {text}")
+                self.project.listener.say(f"{step.name}: {text}")
 
-        listener = replace(self.listener, say=say)
-        workflow.run_on(ground, recipe, runs=self.runs, name=name, model=False, listener=listener)
+        heard = replace(self.project, listener=replace(self.project.listener, say=say))
+        workflow.run_on(heard, ground, recipe, name=name, model=False)
         return name
 
     def _list_inputs(self, step: Step) -> tuple[str, ...]:
@@ -182,16 +193,6 @@ class LadderRunner:
         weights = step.recipe.model.weights
         stamp = _stamp_file(weights) if weights is not None and weights.is_file() else ""
         return (step.recipe.to_yaml(), str(step.actions), stamp, *(self.states[m].key for m in step.members))
-
-    def _name_members(self, step: Step) -> Recipe:
-        if not step.members:
-            return step.recipe
-        failed = [m for m in step.members if self.states[m].run is None]
-        if failed:
-            raise RunError(f"its members {', '.join(failed)} failed. Fix: see their errors")
-        members = tuple(str(self.states[m].run) for m in step.members)
-        ensemble = step.recipe.ensemble.model_copy(update={"members": members})
-        return step.recipe.model_copy(update={"ensemble": ensemble})
 
     def _inspect(self, step: Step) -> Ground:
         """Read and audit the data, once for all rungs that ask the same of it; with all decisions."""
@@ -203,18 +204,9 @@ class LadderRunner:
             if text and not copy.is_file():
                 write_atomic(copy, text)
             self.grounds[asked] = workflow.inspect_ground(
-                self.data, recipe=step.recipe, decisions_path=copy, seal_path=find_seal(self.data, runs=self.runs),
-                cache=self.runs / CACHE, problems="skip" if self.skip_problems else "refuse", listener=self.listener,
-            )  # fmt: skip
+                replace(self.project, decisions=copy), step.recipe, problems="skip" if self.skip_problems else "refuse"
+            )
         return self.grounds[asked]
-
-    def _read(self, step: Step) -> RungState | None:
-        path = RungState.locate_rung(self.folder, step.name)
-        try:
-            return RungState.read_file(path) if path.is_file() else None
-        except RunError:  # the run folder keeps what was done, so the state can be found out again
-            self.listener.say(f"{path} is damaged: {step.name} is looked at anew")
-            return None
 
     def _write(self, step: Step, state: RungState) -> RungState:
         state.write_file(RungState.locate_rung(self.folder, step.name))
@@ -254,25 +246,24 @@ def run_ladder(
         RecipeError: the ladder does not fit together; before anything is run.
         RunError: there is no such folder, or its decisions changed meanwhile.
     """
-    data, runs = Path(data), Path(runs)
-    plan = load_ladder(ladder)
-    steps = resolve_ladder(plan, settings=settings, until=until, listener=listener)
+    project = Project(Path(data), Path(runs), listener=listener)
+    definition = load_ladder(ladder)
+    steps = resolve_ladder(definition, settings=settings, until=until, listener=listener)
     name = Path(ladder).stem
-    folder = runs / f"{data.resolve().name}-ladder-{name}"
-    if not data.is_dir():
-        raise RunError(f"no data folder at {data}. Fix: check the path, or 'smalti demo' to draw one")
+    folder = project.runs / f"{project.name}-ladder-{name}"
+    project.check_data()
     remove_leftovers(folder, deep=True)
-    write_atomic(folder / LADDER_RECIPE, _resolve_text(name, plan.about, steps))
-    runner = LadderRunner(data, runs, folder, listener, skip_problems, retry, Budget(budget_min))
+    write_atomic(folder / LADDER_RECIPE, _resolve_text(name, definition.about, steps))
+    runner = LadderRunner(project, folder, skip_problems, retry, Budget(budget_min))
     runner.make_seal(steps[0])
-    runner.decisions = _read_decisions(data, runs)
-    runner.base = _hash_base(data, runs, decisions=runner.decisions)
+    runner.decisions = _read_decisions(project)
+    runner.base = _hash_base(project, decisions=runner.decisions)
     started = now_text()
 
     def tabulate(*, finished: str | None) -> LadderResult:
         result = tabulate_ladder(
-            steps, runner.states, name=name, about=plan.about, started=started, finished=finished, runs=runs,
-            data=data, margin=plan.margin,
+            replace(project, listener=SILENT), steps, runner.states, name=name, about=definition.about,
+            started=started, finished=finished, margin=definition.margin,
         )  # fmt: skip
         result.write(folder)
         return result
@@ -288,7 +279,7 @@ def run_ladder(
         known = LadderResult.read(folder)
         rungs = [(rung.name, rung.change, rung.on) for rung in known.rungs]
         same = rungs == [(step.name, step.change, step.on) for step in steps]
-        same = same and (known.about, known.margin) == (plan.about, plan.margin)
+        same = same and (known.about, known.margin) == (definition.about, definition.margin)
         if same and known.finished is not None and (folder / REPORT).is_file():
             return folder, known
     from ..report import write_article, write_ladder_report  # matplotlib is slow to import, and often not needed
@@ -314,17 +305,17 @@ def _stamp_file(path: Path) -> str:
     return f"{stat.st_size}|{stat.st_mtime_ns}"
 
 
-def _read_decisions(data: Path, runs: Path) -> str:
-    path = workflow.find_decisions(data, runs=runs)
+def _read_decisions(project: Project) -> str:
+    path = find_decisions(replace(project, listener=SILENT))
     return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
-def _hash_base(data: Path, runs: Path, *, decisions: str) -> str:
+def _hash_base(project: Project, *, decisions: str) -> str:
     """Hash what every rung depends on: names, sizes and times of data files, decisions, seals, code, libraries."""
-    files = {name: path for name, path in Folder.walk(data).files.items() if path.is_file()}
-    inside = runs.resolve()  # which may lie in the data folder
+    files = {name: path for name, path in Folder.walk(project.data).files.items() if path.is_file()}
+    inside = project.runs.resolve()  # which may lie in the data folder
     stamps = [f"{name}|{_stamp_file(path)}" for name, path in files.items() if inside not in path.resolve().parents]
-    sealed = [repr((seal.images, seal.files)) for seal in list_seals(runs).values()]
+    sealed = [repr((seal.images, seal.files)) for seal in list_seals(project.runs).values()]
     libraries = look_at_machine().libraries
     versions = [libraries[name] for name in LIBRARIES]
     code = hash_code("smalti.audit", "smalti.cohort", "smalti.evaluate", "smalti.predict")

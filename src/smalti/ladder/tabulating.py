@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 from ..audit import read_decisions, settle_decisions
 from ..evaluate import Pair, compare_pairs, correct_choice
 from ..logbook.seal import find_seal
+from ..project import Project
 from ..records.scored import Margin, Unit, UnitScores
 from ..records.studies.comparison import Difference, Verdict
-from ..records.studies.ladder import ChanceLevels, CorrectedChoice, LadderResult, OwnScore, Rung, RungState
+from ..records.studies.ladder import ChanceLevels, LadderResult, OwnScore, Rung, RungState
 from ..stats import Pool, pool_predictions, score_pool
 from ..workflow import find_decisions
 from ..workflow.paired import describe_folds
@@ -27,6 +27,7 @@ RARE = (EQUAL, SILENT)  # named only where there is one
 
 
 def tabulate_ladder(
+    project: Project,
     steps: Sequence[Step],
     states: Mapping[str, RungState],
     *,
@@ -34,15 +35,13 @@ def tabulate_ladder(
     about: str,
     started: str,
     finished: str | None,
-    runs: Path,
-    data: Path,
     margin: float,
 ) -> LadderResult:
     """Score all rungs on the same images and, where ``finished``, compare them."""
     done = [s.name for s in steps if s.name in states and states[s.name].status == "done"]
-    places = {rung: runs / str(states[rung].run) for rung in done}
+    places = {rung: project.runs / str(states[rung].run) for rung in done}
     outcomes = {rung: read_scored(place) for rung, place in places.items()}
-    decisions = settle_decisions(read_decisions(find_decisions(data, runs=runs)))
+    decisions = settle_decisions(read_decisions(find_decisions(project)))
     trusted = find_trusted(list(outcomes.values()), decisions=decisions)
     unit, mixed = settle_unit(outcomes.values())
     scored = {n: score_on(o, trusted.images, unit) for n, o in outcomes.items()} if trusted.images else {}
@@ -54,10 +53,9 @@ def tabulate_ladder(
     if finished is not None and scored:
         tables = {n: o.tabulate(trusted.images, unit) for n, o in outcomes.items()}
         pools = {n: pool_predictions(tables[n], classes=o.pool.classes) for n, o in outcomes.items()}
-        why = _say_silence(trusted, sealed=find_seal(data, runs=runs).is_file())
+        why = _say_silence(trusted, sealed=find_seal(project).is_file())
         rungs = _compare_rungs(rungs, pools, confidence=confidence, margin=margin, why=why)
-        found = correct_choice(pools)
-        choice = CorrectedChoice(**asdict(found), optimism=found.optimism)
+        choice = correct_choice(pools)
         picked = pick_on_inner(places, outcomes, trusted.images, unit) if len(outcomes) > 1 else None
     last, shares = next(reversed(scored.values()), None), {}
     if last:
@@ -68,8 +66,9 @@ def tabulate_ladder(
     rivals = [rung for rung in rungs if rung.headline]
     best = max(rivals, key=lambda rung: round((rung.headline and rung.headline.low) or 0.0, 3), default=None)
     return LadderResult(
-        ladder=name, about=about, started=started, finished=finished, data=str(data.resolve()), confidence=confidence,
-        alpha=round(1 - confidence, 10), margin=margin, classes=last.classes if last else (), unit=unit,
+        ladder=name, about=about, started=started, finished=finished, data=str(project.data.resolve()),
+        confidence=confidence, alpha=round(1 - confidence, 10), margin=margin,
+        classes=last.classes if last else (), unit=unit,
         n_images=last.n_images if last else None, n_cases=last.n_cases if last else None, shares=shares,
         chance=ChanceLevels.of(last) if last else None, best=best.name if best else None, choice=choice,
         inner_choice=picked, set_aside=dict(trusted.set_aside),

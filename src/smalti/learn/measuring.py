@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from .. import workflow
 from ..errors import RecipeError, RunError
 from ..evaluate import MARGIN, check_margin, forecast_growth, measure_margins, score_predictions
 from ..evaluate.growth import LEAST_SIZES
 from ..evaluate.margins import LEAST_NETWORKS
-from ..logbook.seal import find_seal
 from ..metrics import macro_f1
-from ..project import RUNS
+from ..project import RUNS, SILENT, Listener, Project
 from ..recipe import Recipe, load_recipe
 from ..records import Environment, Influence
 from ..records.layout import LEARN_TABLE, PARTS, PREPARED
@@ -26,11 +24,12 @@ from ..records.studies.ladder import ChanceLevels
 from ..records.studies.learning import Growth, LearningPoint, LearningResult
 from ..stats import Pool, pool_predictions
 from ..stats.luck import count_networks
-from ..store import CACHE, hash_text, write_table
+from ..store import hash_text, write_table
 from ..store.leftovers import remove_leftovers
 from ..types import score_columns
-from ..workflow import SILENT, Listener
-from ..workflow.prepare.preparation import identify, resolve_plan
+from ..workflow import inspect_ground, prepare
+from ..workflow.prepare.identity import identify
+from ..workflow.prepare.settling import settle_recipe
 from .answers import answer_backbone, answer_cases, answer_seeds
 from .curve import Curve, trace_curve
 
@@ -72,31 +71,28 @@ def learn_curve(
         RecipeError: the recipe has no solved head, or asks for what a curve cannot do; everything that is wrong.
         RunError: there is no such folder, or fewer than two orders.
     """
-    data, runs, settings = Path(data), Path(runs), tuple(settings)
+    project, settings = Project(Path(data), Path(runs), listener=listener), tuple(settings)
     check_margin(margin)
     if orders < 2:
         raise RunError(f"{orders} order of the cases does not show the luck of the draw. Fix: --orders 2 or more")
-    if not data.is_dir():
-        raise RunError(f"no data folder at {data}. Fix: check the path, or 'smalti demo' to draw one")
-    asked = settings if recipe is not None else (f"model.head={HEAD}", *settings)
-    plan = load_recipe(DEFAULT if recipe is None else recipe, settings=asked)
-    check_plan(resolve_plan(plan, listener=SILENT))
-    ground = workflow.inspect_ground(
-        data, recipe=plan, decisions_path=workflow.find_decisions(data, runs=runs, listener=listener),
-        seal_path=find_seal(data, runs=runs), cache=runs / CACHE,
-        problems="skip" if skip_problems else "refuse", listener=listener,
-    )  # fmt: skip
-    stands_on = [value for _, value in sorted(identify(ground, cache=runs / CACHE).items())]
-    name = f"{data.resolve().name}-learn-{hash_text(plan.to_yaml(), str(orders), *stands_on)[:6]}"
-    folder = runs / name
+    project.check_data()
+    settings = settings if recipe is not None else (f"model.head={HEAD}", *settings)
+    asked = load_recipe(DEFAULT if recipe is None else recipe, settings=settings)
+    check_recipe(settle_recipe(asked, listener=SILENT))
+    ground = inspect_ground(project, asked, problems="skip" if skip_problems else "refuse")
+    stands_on = [value for _, value in sorted(identify(project, ground).items())]
+    name = f"{project.name}-learn-{hash_text(asked.to_yaml(), str(orders), *stands_on)[:6]}"
+    folder = project.runs / name
     folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder, deep=True)
-    experiment = workflow.prepare(ground, plan, runs=runs, name=f"{name}/{PREPARED}", listener=listener)
+    experiment = prepare(project, ground, asked, name=f"{name}/{PREPARED}")
     # A version that would solve differently has a folder of its own.
     parts = folder / PARTS / Environment.read(experiment.run.path).training[:8]
     curve = trace_curve(experiment, orders=orders, folder=parts, tell=listener.follow("curve"))
     changed = Influence.read(experiment.run.path).describe()
-    result = _describe(experiment, curve, data=str(data.resolve()), orders=orders, margin=margin, changed=changed)
+    result = _describe(
+        experiment, curve, data=str(project.data.resolve()), orders=orders, margin=margin, changed=changed
+    )
     result.write(folder)
     write_table(folder / LEARN_TABLE, tabulate_points(result))
     from ..report import write_learn_report  # matplotlib is slow to import
@@ -105,13 +101,13 @@ def learn_curve(
     return folder, result
 
 
-def check_plan(plan: Recipe) -> None:
+def check_recipe(recipe: Recipe) -> None:
     """Refuse a recipe whose curve would not be that of its run.
 
     Raises:
         RecipeError: what stands against it, all at once.
     """
-    model, train = plan.model, plan.train
+    model, train = recipe.model, recipe.train
     faults = (
         (
             model.head == "steps",
@@ -119,10 +115,14 @@ def check_plan(plan: Recipe) -> None:
             "model.head=logistic",
         ),
         (train.finetune.epochs > 0, "it fine-tunes the backbone, once for every point", "train.finetune.epochs=0"),
-        (bool(plan.ensemble.members), "it combines other runs instead of learning", "ensemble.members=[]"),
-        (plan.stain.normalise != "none", "its stain reference comes from all cases of a fold", "stain.normalise=none"),
-        (plan.predict.calibration != "none", "its calibration is fitted to inner scores", "predict.calibration=none"),
-        (plan.predict.decision != "largest", "its decision is fitted to inner scores", "predict.decision=largest"),
+        (bool(recipe.ensemble.members), "it combines other runs instead of learning", "ensemble.members=[]"),
+        (
+            recipe.stain.normalise != "none",
+            "its stain reference comes from all cases of a fold",
+            "stain.normalise=none",
+        ),
+        (recipe.predict.calibration != "none", "its calibration is fitted to inner scores", "predict.calibration=none"),
+        (recipe.predict.decision != "largest", "its decision is fitted to inner scores", "predict.decision=largest"),
     )
     wrong = [f"{what}. Fix: --set {fix}" for stands, what, fix in faults if stands]
     if wrong:

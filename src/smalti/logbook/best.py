@@ -42,16 +42,6 @@ class Best:
         return self.chosen.run
 
     @property
-    def rule(self) -> str:
-        """By which it is the best, in words."""
-        return self.chosen.rule
-
-    @property
-    def note(self) -> str:
-        """Why a person chose it; empty otherwise."""
-        return self.chosen.note
-
-    @property
     def by_hand(self) -> bool:
         """Whether a person set it."""
         return self.chosen.rule == BY_HAND
@@ -64,7 +54,7 @@ def choose_best(entries: Sequence[Entry]) -> Entry | None:
     count that share data, scored images, their unit and confidence with the latest finished one.
     """
     scored = [entry for entry in entries if _read_bound(entry) is not None]
-    finished = [entry for entry in scored if not entry.changed] or scored
+    finished = [entry for entry in scored if not entry.as_given] or scored
     if not finished:
         return None
     latest = max(finished, key=lambda entry: (entry.started, entry.name))
@@ -89,7 +79,7 @@ def find_bests(logbook: Logbook, *, renew: bool = False) -> tuple[Best, ...]:
     recorded = found.bests if found else {}
     groups: dict[str, list[Entry]] = {}
     for entry in logbook.entries:
-        groups.setdefault(_name_data(entry), []).append(entry)
+        groups.setdefault(entry.data or entry.data_hash, []).append(entry)
     bests = []
     for data in dict.fromkeys((*groups, *recorded)):
         old = recorded.get(data)
@@ -119,12 +109,13 @@ def set_best(runs: Path, name: str, *, note: str) -> Best:
         RunError: the note is empty, there is no such run, or it is not finished.
     """
     if not note.strip():
-        raise RunError(f"'{name}' cannot be set as {ALIAS} without a reason. Fix: --note 'why this run'")
+        raise RunError(f"'{name}' cannot be set as {ALIAS} without a reason", fix="--note 'why this run'")
     logbook = read_logbook(runs)
     entry = logbook.find(name)
     if entry.status != "finished":
-        raise RunError(f"run '{name}' is {entry.status} ({entry.error}). Fix: finish it, or set a finished run")
-    best = Best(_name_data(entry), _record(entry, rule=BY_HAND, time=now_text(), note=note.strip()))
+        raise RunError(f"run '{name}' is {entry.status} ({entry.error})", fix="finish it, or set a finished run")
+    chosen = _record(entry, rule=BY_HAND, time=now_text(), note=note.strip())
+    best = Best(entry.data or entry.data_hash, chosen)
     others = {old.data: old.chosen for old in find_bests(logbook) if old.data != best.data}
     BestRuns(bests=others | {best.data: best.chosen}).write(runs)
     return best
@@ -138,32 +129,33 @@ def resolve_run(runs: Path, name: str) -> Path:
     """
     runs = Path(runs)
     if name == ALIAS or name.startswith(f"{ALIAS}:"):
-        return _resolve_alias(read_logbook(runs), name)
+        logbook = read_logbook(runs)
+        bests = find_bests(logbook)
+        if not bests:
+            raise RunError(
+                f"no run in {logbook.runs} is finished, so none is the best", fix="'smalti logbook' says why"
+            )
+        wanted = name.partition(":")[2].rstrip("/")
+        names = [Path(best.data).name for best in bests]
+        chosen = [best for best, short in zip(bests, names, strict=True) if not wanted or wanted in (best.data, short)]
+        if len(chosen) == 1 and chosen[0].chosen.score is None:
+            run, warning = chosen[0].run, chosen[0].warning
+            raise RunError(
+                f"'{name}' was set by hand to '{run}', but {warning}", fix="'smalti logbook best', for the rule"
+            )
+        if len(chosen) == 1:
+            return logbook.find(chosen[0].run).path
+        # Two data folders may have one name; then only the path tells them apart.
+        known = [best.data if names.count(short) > 1 else short for best, short in zip(bests, names, strict=True)]
+        listed = ", ".join(f"{ALIAS}:{label} ({best.run})" for label, best in zip(known, bests, strict=True))
+        what = f"'{name}' means {len(chosen)} runs" if chosen else f"no data folder fits '{name}'"
+        raise RunError(f"{what} in {logbook.runs}", fix=f"one of {listed}")
     for path in (runs / name, Path(name)):
         if is_run(path):
             return path
     if not runs.is_dir():
-        raise RunError(f"no run at {name}, and no folder of runs at {runs}. Fix: give a path, or --runs")
+        raise RunError(f"no run at {name}, and no folder of runs at {runs}", fix="give a path, or --runs")
     return read_logbook(runs).find(name).path
-
-
-def _resolve_alias(logbook: Logbook, name: str) -> Path:
-    bests = find_bests(logbook)
-    if not bests:
-        raise RunError(f"no run in {logbook.runs} is finished, so none is the best. Fix: 'smalti logbook' says why")
-    wanted = name.partition(":")[2].rstrip("/")
-    names = [Path(best.data).name for best in bests]
-    chosen = [best for best, short in zip(bests, names, strict=True) if not wanted or wanted in (best.data, short)]
-    if len(chosen) == 1 and chosen[0].chosen.score is None:
-        run, warning = chosen[0].run, chosen[0].warning
-        raise RunError(f"'{name}' was set by hand to '{run}', but {warning}. Fix: 'smalti logbook best', for the rule")
-    if len(chosen) == 1:
-        return logbook.find(chosen[0].run).path
-    # Two data folders may have one name; then only the path tells them apart.
-    known = [best.data if names.count(short) > 1 else short for best, short in zip(bests, names, strict=True)]
-    listed = ", ".join(f"{ALIAS}:{label} ({best.run})" for label, best in zip(known, bests, strict=True))
-    what = f"'{name}' means {len(chosen)} runs" if chosen else f"no data folder fits '{name}'"
-    raise RunError(f"{what} in {logbook.runs}. Fix: one of {listed}")
 
 
 def _check_choice(data: str, old: BestRun, entries: Sequence[Entry], chosen: Entry | None) -> Best:
@@ -178,10 +170,6 @@ def _check_choice(data: str, old: BestRun, entries: Sequence[Entry], chosen: Ent
     elif chosen is not None and chosen.name != entry.name:
         warning = f"by the rule it would be {chosen.name}"
     return Best(data, _record(entry, rule=old.rule, time=old.time, note=old.note), warning)
-
-
-def _name_data(entry: Entry) -> str:
-    return entry.data or entry.data_hash
 
 
 def _name_state(entry: Entry) -> tuple[object, ...]:

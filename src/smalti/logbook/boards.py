@@ -29,11 +29,14 @@ def export_tensorboard(entries: Sequence[Entry], *, folder: str | Path) -> Expor
         MissingExtraError: TensorBoard is not installed.
         RunError: a folder to be written is there and was not written by smalti.
     """
-    writer = _import_writer()
+    try:
+        writer = importlib.import_module("tensorboard.summary").Writer
+    except ImportError:
+        raise MissingExtraError("the export to TensorBoard", "tensorboard") from None
     folder = Path(folder)
     targets = [folder / entry.name for entry in entries]
     if taken := [path.name for path in targets if path.exists() and not (path / MARK).is_file()]:
-        raise RunError(f"{folder} has {', '.join(taken)}, not written by smalti. Fix: export to another folder")
+        raise RunError(f"{folder} has {', '.join(taken)}, not written by smalti", fix="export to another folder")
     done: dict[str, list[str]] = {"created": [], "updated": [], "unchanged": [], "problems": []}
     folder.mkdir(parents=True, exist_ok=True)
     for entry, target in zip(entries, targets, strict=True):
@@ -42,32 +45,31 @@ def export_tensorboard(entries: Sequence[Entry], *, folder: str | Path) -> Expor
         if target.exists() and (target / MARK).read_text(encoding="utf-8").strip() == content:
             outcome = "unchanged"
         else:
-            done["problems"] += _replace_folder(entry, target, content, writer)
+            # All of a run is written beside its place, then put there.
+            remove_leftovers(target.parent)
+            temporary = name_temporary(target.parent)
+            try:
+                temporary.mkdir()
+                done["problems"] += _write_events(entry, temporary, writer)
+                write_atomic(temporary / MARK, content + "\n")
+                if target.exists():
+                    shutil.rmtree(target)
+                temporary.rename(target)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
         done[outcome].append(entry.name)
     return Exported(**{key: tuple(names) for key, names in done.items()})
-
-
-def _replace_folder(entry: Entry, target: Path, content: str, writer: Any) -> list[str]:
-    """Write all of a run beside its place, then put it there; returns problems."""
-    remove_leftovers(target.parent)
-    temporary = name_temporary(target.parent)
-    try:
-        temporary.mkdir()
-        problems = _write_events(entry, temporary, writer)
-        write_atomic(temporary / MARK, content + "\n")
-        if target.exists():
-            shutil.rmtree(target)
-        temporary.rename(target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return problems
 
 
 def _write_events(entry: Entry, folder: Path, writer: Any) -> list[str]:
     start = read_start(entry)
     events = writer(str(folder))
     finished = float(entry.status == "finished")
-    events.add_scalar("run/finished", finished, 0, wall_time=start, description=_describe_run(entry))
+    # The description is Markdown; indented lines are shown as they are.
+    path = entry.path / RECIPE
+    recipe = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    lines = [f"**{entry.status}** {entry.error}".strip(), "", *(f"    {line}" for line in recipe.splitlines())]
+    events.add_scalar("run/finished", finished, 0, wall_time=start, description="\n".join(lines))
     for name, value in list_scores(entry).items():
         events.add_scalar(f"scores/{name}", value, 0, wall_time=start)
     events.close()
@@ -82,18 +84,3 @@ def _write_events(entry: Entry, folder: Path, writer: Any) -> list[str]:
                 events.add_scalar(curve.name, value, epoch, wall_time=start)
         events.close()
     return []
-
-
-def _describe_run(entry: Entry) -> str:
-    """Status, error and recipe in Markdown; indented lines are shown as they are."""
-    path = entry.path / RECIPE
-    recipe = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    lines = [f"**{entry.status}** {entry.error}".strip(), "", *(f"    {line}" for line in recipe.splitlines())]
-    return "\n".join(lines)
-
-
-def _import_writer() -> Any:
-    try:
-        return importlib.import_module("tensorboard.summary").Writer
-    except ImportError:
-        raise MissingExtraError("the export to TensorBoard", "tensorboard") from None

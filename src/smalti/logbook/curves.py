@@ -57,7 +57,7 @@ def read_curves(entry: Entry) -> tuple[Curve, ...]:
         table = read_table(path)
         keys = table[["fold", "seed", "epoch"]].astype(int)
     except (ValueError, KeyError, OSError) as error:
-        raise RunError(f"{path} is damaged: {error}. Fix: delete it and train again ('smalti run')") from None
+        raise RunError(f"{path} is damaged: {error}", fix="delete it and train again ('smalti run')") from None
     table = table.assign(fold=keys["fold"], seed=keys["seed"], epoch=keys["epoch"])
     curves = []
     for (fold, seed, phase), rows in table.groupby(["fold", "seed", "phase"], sort=False):

@@ -90,11 +90,6 @@ class Entry:
     unit: Unit = "image"
 
     @property
-    def changed(self) -> str:
-        """What decisions have changed with predictions in view, in words."""
-        return self.as_given.changed if self.as_given else ""
-
-    @property
     def data_name(self) -> str:
         """Name of the data folder."""
         return Path(self.data).name
@@ -108,7 +103,7 @@ class Logbook:
     entries: tuple[Entry, ...]
 
     def find(self, name: str) -> Entry:
-        """The entry of this name.
+        """Return the entry of this name.
 
         Raises:
             RunError: there is none; the message names the nearest.
@@ -118,7 +113,7 @@ class Logbook:
                 return entry
         near = difflib.get_close_matches(name, [entry.name for entry in self.entries], n=1, cutoff=0.4)
         hint = f" Did you mean '{near[0]}'?" if near else ""
-        raise RunError(f"no run is called '{name}' in {self.runs}.{hint} Fix: 'smalti logbook' lists them all")
+        raise RunError(f"no run is called '{name}' in {self.runs}.{hint}", fix="'smalti logbook' lists them all")
 
 
 def read_logbook(runs: str | Path) -> Logbook:
@@ -131,7 +126,7 @@ def read_logbook(runs: str | Path) -> Logbook:
     """
     runs = Path(runs)
     if not runs.is_dir():
-        raise RunError(f"no folder of runs at {runs}. Fix: 'smalti run DATA' makes one, or give its path with --runs")
+        raise RunError(f"no folder of runs at {runs}", fix="'smalti run DATA' makes one, or give its path with --runs")
     entries = [read_entry(path) for path in runs.iterdir() if is_run(path)]
     return Logbook(runs, tuple(sorted(entries, key=lambda entry: (entry.started, entry.name))))
 

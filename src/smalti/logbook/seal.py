@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..errors import RunError
+from ..project import Project
 from ..records.layout import SEAL_SUFFIX
 from ..records.scored import Margin
 from ..records.studies.seal import OpenedScore, Opening, Seal
@@ -19,12 +20,12 @@ from ..store import hash_files, name_apart, now_text
 from ..types import Cohort, Content
 
 
-def find_seal(data: Path, *, runs: Path) -> Path:
+def find_seal(project: Project) -> Path:
     """Return where the seal of a data folder is, or will be; two folders of one last name have two seals."""
-    root = data.resolve()
-    plain = runs / f"{root.name}{SEAL_SUFFIX}"
+    root = project.data.resolve()
+    plain = project.runs / f"{root.name}{SEAL_SUFFIX}"
     seal = read_seal(plain)
-    return plain if seal is None or seal.data == str(root) else runs / f"{name_apart(root)}{SEAL_SUFFIX}"
+    return plain if seal is None or seal.data == str(root) else project.runs / f"{name_apart(root)}{SEAL_SUFFIX}"
 
 
 def list_seals(runs: Path) -> dict[Path, Seal]:
@@ -44,7 +45,7 @@ def read_seal(path: Path) -> Seal | None:
         RunError: the file is damaged.
     """
     if path.is_dir():
-        raise RunError(f"{path} is damaged: it is a folder. Fix: {Seal.FIX}")
+        raise RunError(f"{path} is damaged: it is a folder", fix=Seal.FIX)
     return Seal.read_file(path) if path.exists() else None
 
 

@@ -6,8 +6,7 @@ import importlib
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from ..errors import MissingExtraError, RunError
@@ -41,19 +40,30 @@ def export_mlflow(entries: Sequence[Entry], *, uri: str, experiment: str | None 
         MissingExtraError: MLflow is not installed.
         RunError: the server cannot be reached or refuses.
     """
-    mlflow = _import_mlflow()
+    # Nobody asked for reports of use to be sent; read when mlflow is imported.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("DO_NOT_TRACK", "true")
+    try:
+        mlflow: Any = importlib.import_module("mlflow")
+    except ImportError:
+        raise MissingExtraError("the export to MLflow", "mlflow") from None
     done: dict[str, list[str]] = {"created": [], "updated": [], "unchanged": [], "problems": []}
-    with _set_plainly(PLAIN_UPLOAD):
-        try:
-            exporter = _Exporter(mlflow, uri)
-            for entry in entries:
-                done[exporter.export(entry, experiment or entry.data_name or "smalti")].append(entry.name)
-        except (mlflow.exceptions.MlflowException, ImportError) as error:
-            reason = " ".join(str(error).split())[:300]
-            raise RunError(
-                f"MLflow at {uri} did not take the runs: {reason}. Fix: start one with 'mlflow server', and give "
-                "its address, for example http://127.0.0.1:5000"
-            ) from None
+    # What the user has set stays.
+    ours = {name: value for name, value in PLAIN_UPLOAD.items() if name not in os.environ}
+    os.environ.update(ours)
+    try:
+        exporter = _Exporter(mlflow, uri)
+        for entry in entries:
+            done[exporter.export(entry, experiment or entry.data_name or "smalti")].append(entry.name)
+    except (mlflow.exceptions.MlflowException, ImportError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise RunError(
+            f"MLflow at {uri} did not take the runs: {reason}",
+            fix="start one with 'mlflow server', and give its address, for example http://127.0.0.1:5000",
+        ) from None
+    finally:
+        for name in ours:
+            os.environ.pop(name, None)
     return Exported(**{key: tuple(names) for key, names in (done | {"problems": exporter.problems}).items()})
 
 
@@ -68,27 +78,45 @@ class _Exporter:
         self.problems: list[str] = []
 
     def export(self, entry: Entry, experiment: str) -> str:
-        """``created``, ``updated`` or ``unchanged``."""
+        """Write a run; return ``created``, ``updated`` or ``unchanged``."""
         identifier = self._find_experiment(experiment)
         content = hash_content(entry)
         found = self.known[identifier].get((entry.name, entry.data_hash))
         if found is not None and found.data.tags.get("smalti.content") == content:
             return "unchanged"
         outcome = "created" if found is None else "updated"
-        if found is not None and _is_other(entry, found):
-            self.client.delete_run(found.info.run_id)
-            found = None
+        knobs = {_clean(knob): say_value(value)[:MOST_LETTERS] for knob, value in entry.recipe.items()}
+        if found is not None:
+            changed = any(knobs.get(name, value) != value for name, value in found.data.params.items())
+            if changed or found.data.tags.get("smalti.started") != entry.started:  # another run of this name
+                self.client.delete_run(found.info.run_id)
+                found = None
         if found is None:
             found = self.client.create_run(
                 identifier, start_time=_count_ms(read_start(entry)), tags=_tag_entry(entry), run_name=entry.name
             )
-        self._write(entry, found)
+        identifier, entities = found.info.run_id, self.entities
+        tags = [entities.RunTag(name, value) for name, value in _tag_entry(entry).items()]
+        self.client.log_batch(identifier, tags=tags)
+        now, metrics = _count_ms(time.time()), self._list_points(entry, found)
+        metrics += [entities.Metric(_clean(name), value, now, 0) for name, value in list_scores(entry).items()]
+        params = [entities.Param(name, value) for name, value in knobs.items()]
+        for kind, items, most in (("params", params, MOST_PARAMS), ("metrics", metrics, MOST_METRICS)):
+            for first in range(0, len(items), most):
+                self.client.log_batch(identifier, **{kind: items[first : first + most]})
+        for path in list_files(entry):
+            self.client.log_artifact(identifier, str(path))
+        if entry.status == "unfinished":
+            self.client.update_run(identifier, status=STATES[entry.status])
+        else:
+            end = _count_ms(read_start(entry) + (entry.seconds or 0.0))
+            self.client.set_terminated(identifier, STATES[entry.status], end_time=end)
         # Last, so that an export that was cut short is done again.
         self.client.set_tag(found.info.run_id, "smalti.content", content)
         return outcome
 
     def _find_experiment(self, name: str) -> str:
-        """Its identifier; the runs of smalti in it are known from now on."""
+        """Return the identifier of an experiment; the runs of smalti in it are known from now on."""
         if name in self.experiments:
             return self.experiments[name]
         found = self.client.get_experiment_by_name(name)
@@ -104,28 +132,8 @@ class _Exporter:
         self.experiments[name], self.known[identifier] = identifier, runs
         return identifier
 
-    def _write(self, entry: Entry, run: Any) -> None:
-        identifier, entities = run.info.run_id, self.entities
-        params = [entities.Param(name, value) for name, value in _list_params(entry).items()]
-        for some in _split(params, MOST_PARAMS):
-            self.client.log_batch(identifier, params=some)
-        tags = [entities.RunTag(name, value) for name, value in _tag_entry(entry).items()]
-        self.client.log_batch(identifier, tags=tags)
-        metrics = self._list_points(entry, run)
-        now = _count_ms(time.time())
-        metrics += [entities.Metric(_clean(name), value, now, 0) for name, value in list_scores(entry).items()]
-        for some in _split(metrics, MOST_METRICS):
-            self.client.log_batch(identifier, metrics=some)
-        for path in list_files(entry):
-            self.client.log_artifact(identifier, str(path))
-        if entry.status == "unfinished":
-            self.client.update_run(identifier, status=STATES[entry.status])
-        else:
-            end = _count_ms(read_start(entry) + (entry.seconds or 0.0))
-            self.client.set_terminated(identifier, STATES[entry.status], end_time=end)
-
     def _list_points(self, entry: Entry, run: Any) -> list[Any]:
-        """Points of the curves that MLflow does not have yet: it would keep each point twice."""
+        """Return points of the curves that MLflow does not have yet: it would keep each point twice."""
         try:
             curves = read_curves(entry)
         except RunError as error:
@@ -138,28 +146,6 @@ class _Exporter:
             if (name := _clean(f"{curve.split}/{curve.name}")) not in run.data.metrics
             for epoch, value in curve.points
         ]
-
-
-def _import_mlflow() -> Any:
-    # Nobody asked for reports of use to be sent; read when mlflow is imported.
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("DO_NOT_TRACK", "true")
-    try:
-        return importlib.import_module("mlflow")
-    except ImportError:
-        raise MissingExtraError("the export to MLflow", "mlflow") from None
-
-
-@contextmanager
-def _set_plainly(settings: dict[str, str]) -> Iterator[None]:
-    """Environment variables for a while; what the user has set stays."""
-    ours = {name: value for name, value in settings.items() if name not in os.environ}
-    os.environ.update(ours)
-    try:
-        yield
-    finally:
-        for name in ours:
-            os.environ.pop(name, None)
 
 
 def _tag_entry(entry: Entry) -> dict[str, str]:
@@ -181,23 +167,8 @@ def _tag_entry(entry: Entry) -> dict[str, str]:
     }
 
 
-def _list_params(entry: Entry) -> dict[str, str]:
-    return {_clean(knob): say_value(value)[:MOST_LETTERS] for knob, value in entry.recipe.items()}
-
-
-def _is_other(entry: Entry, found: Any) -> bool:
-    """Whether the run of this name was started anew, or has another recipe, since it was exported."""
-    params = _list_params(entry)
-    changed = any(params.get(name, value) != value for name, value in found.data.params.items())
-    return changed or found.data.tags.get("smalti.started") != entry.started
-
-
-def _split(items: list[Any], most: int) -> list[list[Any]]:
-    return [items[first : first + most] for first in range(0, len(items), most)]
-
-
 def _clean(name: str) -> str:
-    """A name with the characters that MLflow allows."""
+    """Return a name with the characters that MLflow allows."""
     return re.sub(r"[^\w.\- /]", "_", name)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from .. import images
@@ -17,7 +18,9 @@ from ..records import Answered, AnswersRecord, append_answers, read_answered
 from ..records.layout import ANSWERED, ANSWERS, ANSWERS_BY_CASE, MODEL_RECORD, name_map
 from ..store import hash_code, hash_text, write_table
 from ..types import Sample, score_columns
+from .moved import warn_shift
 from .predicting import Answer, Model, tabulate_answers
+from .refusal import refuse_unreadable
 
 CODE = "smalti.model.predicting"
 OF_PIXELS = ("bits", "mask_values", "mask_inverted", "mask_exif", "mask_fit")  # knobs of ``data``
@@ -83,7 +86,7 @@ def answer_folder(
         for answer in model.stream(rest, mpp=mpp):
             row = Answered(
                 image=answer.image, content=content[answer.image], scores=answer.scores, agreement=answer.agreement,
-                refused=answer.refused,
+                refused=answer.refused, traits=answer.traits,
             )  # fmt: skip
             (out / name_map(answer.image)).unlink(missing_ok=True)  # of an earlier content
             append(row)
@@ -93,6 +96,8 @@ def answer_folder(
     answers = [
         _find_answer(name, named.get(name), known, fresh.wrong) for name in dict.fromkeys((*named, *fresh.wrong))
     ]
+    if (warning := _warn(model, answers)) is not None:
+        say(warning)
     table = tabulate_answers(answers, model.classes)
     write_table(out / ANSWERS, table)
     by_case = None
@@ -100,6 +105,17 @@ def answer_folder(
         by_case = average_answers(table, model.classes)
         write_table(out / ANSWERS_BY_CASE, by_case)
     return FolderAnswers(out, fresh, table, by_case)
+
+
+def _warn(model: Model, answers: Sequence[Answer]) -> str | None:
+    """Return a warning where the new images look like those of another laboratory."""
+    apart = ("blank", "foreign", "painted", "unreadable")
+    kept = [a for a in answers if a.traits is not None and not a.refused.startswith(apart)]
+    if model.population is None or not kept:
+        return None
+    own = all(answer.case == answer.image for answer in kept)
+    traits = np.array([answer.traits for answer in kept], dtype=np.float64)
+    return warn_shift(model.population, traits, cases=None if own else [answer.case for answer in kept])
 
 
 def list_columns(model: Model, settings: Sequence[str] = ()) -> Columns:
@@ -115,7 +131,7 @@ def list_columns(model: Model, settings: Sequence[str] = ()) -> Columns:
     asked = change_recipe(plain.model_copy(update={"data": data}), settings, where="--set")
     if asked.model_copy(update={"data": data}) != plain.model_copy(update={"data": data}):
         raise RecipeError("a model is used as it was trained", fix="--set data.KNOB=VALUE alone")
-    return Columns(**asked.data.model_dump())
+    return Columns(**asked.data.name_columns())
 
 
 def average_answers(table: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
@@ -165,6 +181,6 @@ def _name_content(sample: Sample) -> str:
 def _find_answer(name: str, sample: Sample | None, known: dict[str, Answered], wrong: dict[str, str]) -> Answer:
     case = name if sample is None else sample.case
     if name in wrong:
-        return Answer(name, case, refused=wrong[name])
+        return Answer(name, case, refused=refuse_unreadable(wrong[name]))
     row = known[name]
-    return Answer(name, case, row.scores, row.agreement, row.refused)
+    return Answer(name, case, row.scores, row.agreement, row.refused, row.traits)

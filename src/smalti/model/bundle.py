@@ -33,11 +33,14 @@ from ..records import (
     Rules,
     RunFolder,
     Scores,
+    TrainingPopulation,
 )
 from ..records.layout import (
     MODEL,
     MODEL_CARD,
     MODEL_RECORD,
+    POPULATION,
+    POPULATION_POINTS,
     name_checkpoint,
     name_frozen,
     name_model_recipe,
@@ -64,10 +67,10 @@ def find_obstacle(recipe: Recipe) -> str:
     return ""
 
 
-def write_networks(experiment: Experiment) -> Path:
+def write_networks(experiment: Experiment, population: TrainingPopulation | None = None) -> Path:
     """Write the model folder of a run with networks of its own; return it.
 
-    Scores are in it where the run has been scored.
+    Scores are in it where the run has been scored, and what the training images are where ``population`` says it.
 
     Raises:
         RunError: what the recipe makes cannot be handed on.
@@ -98,10 +101,10 @@ def write_networks(experiment: Experiment) -> Path:
         )  # fmt: skip
         return _describe(run, (member,), bits=max(bits) if len(bits) == 1 else None, mpp=mpp)
 
-    return _write(run, recipe, build)
+    return _write(run, recipe, build, population)
 
 
-def write_combination(run: RunFolder, members: Sequence[Path]) -> Path:
+def write_combination(run: RunFolder, members: Sequence[Path], population: TrainingPopulation | None = None) -> Path:
     """Write the model folder of a run that combines others, from the model folders of these runs; return it.
 
     Raises:
@@ -122,7 +125,7 @@ def write_combination(run: RunFolder, members: Sequence[Path]) -> Path:
         record = _describe(run, (*listed, combined), bits=first.bits, mpp=first.mpp)
         return record.model_copy(update={"device": first.device})
 
-    return _write(run, run.read_recipe(), build)
+    return _write(run, run.read_recipe(), build, population)
 
 
 def find_model(path: Path) -> Path:
@@ -136,9 +139,11 @@ def find_model(path: Path) -> Path:
     if (path / MODEL).is_dir():
         return path / MODEL
     run = RunFolder(path)
-    why = find_obstacle(run.read_recipe()) if run.recipe_path.is_file() else "it is neither a run folder nor a model"
-    fix = "" if why else "run the same command again ('smalti run'), which writes it"
-    raise RunError(f"{path} has no model to hand on{why and ': '}{why}", fix=fix)
+    if not run.recipe_path.is_file():
+        raise RunError(f"{path} is no run folder and holds no model", fix="give a run folder, or a copy of RUN/model")
+    if why := find_obstacle(run.read_recipe()):
+        raise RunError(f"{path} has no model to hand on: {why}")
+    raise RunError(f"{path} has no model", fix="run the same command again ('smalti run'), which writes it")
 
 
 def read_model(folder: Path) -> ModelRecord:
@@ -202,13 +207,18 @@ def export_model(run: Path, to: Path) -> Path:
     return to
 
 
-def _write(run: RunFolder, recipe: Recipe, build: Callable[[Path], ModelRecord]) -> Path:
+def _write(
+    run: RunFolder, recipe: Recipe, build: Callable[[Path], ModelRecord], population: TrainingPopulation | None
+) -> Path:
     """Write the files, then their hashes, in the place of an earlier model."""
     if why := find_obstacle(recipe):
         raise RunError(f"{run.path} makes no model that could be handed on: {why}")
 
     def fill(folder: Path) -> None:
         record = build(folder)
+        if population is not None:
+            population.write(folder)
+            record = record.model_copy(update={"population_files": (POPULATION, POPULATION_POINTS)})
         names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
         record.model_copy(update={"files": {name: _hash_sha256(folder / name) for name in names}}).write(folder)
 

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from lightning.fabric import Fabric
@@ -18,7 +17,7 @@ from ..metrics import SMALLEST_PROBABILITY
 from ..models import Backbone, Network, assemble_network, fill_network, restore_backbone
 from ..predict import Rule, mix_members, score_network
 from ..recipe import Recipe
-from ..records import FoldBlend, FoldRule, ModelMember, ModelRecord, NetworkRecord
+from ..records import FoldBlend, ModelMember, ModelRecord, NetworkRecord
 from ..samples import StainMaps
 from ..tile import TileStore
 from ..tissue import STAINS
@@ -57,7 +56,7 @@ class LoadedMember:
 
 
 @dataclass(slots=True)
-class Look:
+class Bags:
     """One image as the members see it; what several of them need is made once.
 
     Attributes:
@@ -88,8 +87,7 @@ def load_members(folder: Path, record: ModelRecord, *, device: str) -> tuple[Loa
             loaded.append(LoadedMember(member, recipe, fabric, None, None, {}, ""))
             continue
         model = recipe.model.model_copy(update={"backbone": member.backbone.name})
-        about: dict[str, Any] = member.backbone.model_dump(mode="json")
-        key = json.dumps([about, model.norm, model.embedding, str(fabric._precision)])
+        key = json.dumps([member.backbone.model_dump_json(), model.norm, model.embedding, str(fabric._precision)])
         if key not in backbones:
             file = member.backbone.weights
             backbones[key] = restore_backbone(
@@ -107,7 +105,7 @@ def load_members(folder: Path, record: ModelRecord, *, device: str) -> tuple[Loa
     return tuple(loaded)
 
 
-def score_image(members: tuple[LoadedMember, ...], look: Look, *, classes: tuple[str, ...]) -> tuple[Floats, Floats]:
+def score_image(members: tuple[LoadedMember, ...], bags: Bags, *, classes: tuple[str, ...]) -> tuple[Floats, Floats]:
     """Score one image.
 
     Returns:
@@ -121,17 +119,12 @@ def score_image(members: tuple[LoadedMember, ...], look: Look, *, classes: tuple
         if loaded.backbone is None:
             scores = combine_scores([said[name] for name in member.members], member.members, member.blends)
         else:
-            scores = _score_networks(loaded, loaded.backbone, look, classes=len(classes))
-        rules = {(rule.seed, rule.fold): read_rule(rule, classes) for rule in member.rules}
+            scores = _score_networks(loaded, loaded.backbone, bags, classes=len(classes))
+        rules = {(r.seed, r.fold): Rule(r.temperature, tuple(r.weights[c] for c in classes)) for r in member.rules}
         said[member.name] = {key: rules[key].apply(row[None])[0] for key, row in scores.items()}
         if loaded.backbone is not None:
             single += said[member.name].values()
     return np.mean(list(said[members[-1].member.name].values()), axis=0), np.stack(single)
-
-
-def read_rule(rule: FoldRule, classes: tuple[str, ...]) -> Rule:
-    """Return a recorded rule as one that can be applied."""
-    return Rule(rule.temperature, tuple(rule.weights[name] for name in classes))
 
 
 def combine_scores(
@@ -150,15 +143,15 @@ def combine_scores(
     return {(0, 0): np.mean(list(mixed.values()), axis=0)} if joined else mixed
 
 
-def _score_networks(loaded: LoadedMember, backbone: Backbone, look: Look, *, classes: int) -> dict[Key, Floats]:
+def _score_networks(loaded: LoadedMember, backbone: Backbone, bags: Bags, *, classes: int) -> dict[Key, Floats]:
     """Return the scores (C,) of the network of each seed and fold, before its rule."""
-    recipe, store = loaded.recipe, look.stores[loaded.tiling]
+    recipe, store = loaded.recipe, bags.stores[loaded.tiling]
     pooled: dict[str, FrozenFeatures] = {}
     scores = {}
     for row in loaded.member.networks:
         stains = find_stains(loaded, row, store)
         if recipe.train.finetune.epochs == 0 and stains.key not in pooled:
-            pooled[stains.key] = freeze(_find_features(loaded, backbone, look, stains), recipe, classes=classes)
+            pooled[stains.key] = freeze(_find_features(loaded, backbone, bags, stains), recipe, classes=classes)
         logits = score_network(
             loaded.network_of[row.seed, row.fold], store, ONE, views=recipe.predict.views, spec=backbone.spec,
             fabric=loaded.fabric, stains=stains, frozen=pooled.get(stains.key),
@@ -174,17 +167,17 @@ def find_stains(loaded: LoadedMember, row: NetworkRecord, store: TileStore) -> S
     return StainMaps(store, method, None if plain or row.reference is None else np.array(row.reference))
 
 
-def _find_features(loaded: LoadedMember, backbone: Backbone, look: Look, stains: StainMaps) -> HeldFeatures:
+def _find_features(loaded: LoadedMember, backbone: Backbone, bags: Bags, stains: StainMaps) -> HeldFeatures:
     """Return frozen features of the image in all views; those that another fold or member needed are there."""
     values = []
     for view in range(loaded.recipe.predict.views):
         key = (loaded.key, loaded.tiling, stains.key, view)
-        if loaded.module is not None and key not in look.features:
+        if loaded.module is not None and key not in bags.features:
             parts = embed_view(
                 loaded.module, backbone, stains.store, view=view, stains=stains, device=loaded.fabric.device
             )
-            look.features[key] = np.concatenate([part for _, part in parts])
-        values.append(look.features[key])
+            bags.features[key] = np.concatenate([part for _, part in parts])
+        values.append(bags.features[key])
     return HeldFeatures((), stains.store, values[0].shape[1], tuple(values))
 
 

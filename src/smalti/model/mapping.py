@@ -9,9 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from ..explain import choose_scale, find_boxes, stitch_tiles
+from ..predict import Rule
 from ..samples import StainMaps
 from ..train import embed_view
-from .loaded import LoadedMember, Look, find_stains, read_rule
+from .loaded import Bags, LoadedMember, find_stains
 
 Heat = NDArray[np.float32]
 
@@ -32,7 +33,7 @@ class TileMap:
 
 
 def map_scores(
-    members: tuple[LoadedMember, ...], look: Look, *, classes: tuple[str, ...], label: int, size_px: tuple[int, int]
+    members: tuple[LoadedMember, ...], bags: Bags, *, classes: tuple[str, ...], label: int, size_px: tuple[int, int]
 ) -> TileMap | None:
     """Return the map of class ``label``, the mean over networks; None where no network sees more than one tile.
 
@@ -41,7 +42,7 @@ def map_scores(
 
     Args:
         members: of the model.
-        look: the image, cut.
+        bags: the image, cut.
         classes: in the order of the scores.
         label: position of the class.
         size_px: (H, W) of the image.
@@ -49,10 +50,12 @@ def map_scores(
     scale = choose_scale(size_px)
     heats = []
     for loaded in members:
-        store = None if loaded.backbone is None else look.stores[loaded.tiling]
+        store = None if loaded.backbone is None else bags.stores[loaded.tiling]
         if loaded.backbone is None or store is None or len(store) < 2:
             continue
-        rules = {(rule.seed, rule.fold): read_rule(rule, classes) for rule in loaded.member.rules}
+        rules = {
+            (r.seed, r.fold): Rule(r.temperature, tuple(r.weights[c] for c in classes)) for r in loaded.member.rules
+        }
         for row in loaded.member.networks:
             network = loaded.network_of[row.seed, row.fold]
             if network.weighs or network.branch is not None or network.takes_mask:

@@ -18,14 +18,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from .. import images, recipe
+from ..audit.measure.digest import digest_sample
 from ..errors import DataError, RecipeError
-from ..records import ModelRecord
+from ..records import ModelRecord, TrainingPopulation
 from ..samples import iterate_ahead
 from ..tile import TileStore, build_store, cut_array, cut_bag, hold_bag, is_large
 from ..types import Cohort, Sample, score_columns
 from .bundle import find_model, read_model
-from .loaded import LoadedMember, Look, load_members, score_image
+from .loaded import Bags, LoadedMember, load_members, score_image
+from .look import Look, measure_look, measure_traits
 from .mapping import TileMap, map_scores
+from .refusal import Refuser, refuse_unreadable
 
 Array = NDArray[np.uint8]
 # Versions that change what pixels and networks become.
@@ -34,12 +37,17 @@ CONCERNED = ("smalti", "torch", "timm", "numpy", "opencv-python-headless", "Pill
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A picture that is in memory: (H, W, 3) RGB of 8 bits, with a mask (H, W) or None."""
+    """A picture that is in memory, or whose mask is.
+
+    Attributes:
+        pixels: (H, W, 3) RGB of 8 bits, or the file.
+        mask: (H, W), not 0 where the disease is, or the file; None takes tissue.
+    """
 
     image: str
     case: str
-    pixels: Array
-    mask: NDArray[np.generic] | None
+    pixels: Array | Path
+    mask: NDArray[np.generic] | Path | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +57,9 @@ class Answer:
     Attributes:
         scores: (C,) of the classes; None where the image could not be read.
         agreement: share of the networks that name the class with the largest score; None without scores.
-        refused: why there is no answer; empty where there is one.
+        refused: why there is no answer, beginning with a code of `smalti.model.refusal.CODES`; empty where there is
+            one.
+        traits: by which many new images are compared with those of training; None where they are not known.
     """
 
     image: str
@@ -57,6 +67,7 @@ class Answer:
     scores: tuple[float, ...] | None = None
     agreement: float | None = None
     refused: str = ""
+    traits: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +78,7 @@ class _Cut:
     case: str
     stores: Mapping[str, TileStore]
     refused: str = ""
+    look: Look | None = None
 
 
 class Model:
@@ -76,12 +88,20 @@ class Model:
         folder: where it lies.
         record: what it holds.
         members: its networks.
+        population: what it learned from; None in a model that does not say it, which refuses only what it cannot read.
         notes: libraries that have another version than where the model was made.
     """
 
-    def __init__(self, folder: Path, record: ModelRecord, members: tuple[LoadedMember, ...]) -> None:
-        self.folder, self.record, self.members = folder, record, members
+    def __init__(
+        self,
+        folder: Path,
+        record: ModelRecord,
+        members: tuple[LoadedMember, ...],
+        population: TrainingPopulation | None = None,
+    ) -> None:
+        self.folder, self.record, self.members, self.population = folder, record, members, population
         self.notes = _compare_versions(record.libraries)
+        self._refuser = None if population is None else Refuser(population)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -137,10 +157,11 @@ class Model:
             answer = self._answer(found)
             if answer.refused or answer.scores is None:
                 return answer, None
-            size_px = item.pixels.shape[:2] if isinstance(item, Drawn) else images.read_size(item.path)
+            pixels = item.pixels if isinstance(item, Drawn) else item.path
+            size_px = images.read_size(pixels) if isinstance(pixels, Path) else pixels.shape[:2]
             label = int(np.argmax(answer.scores))
-            look = Look(found.stores)
-            return answer, map_scores(self.members, look, classes=self.classes, label=label, size_px=size_px)
+            bags = Bags(found.stores)
+            return answer, map_scores(self.members, bags, classes=self.classes, label=label, size_px=size_px)
 
     def _take(
         self,
@@ -152,15 +173,11 @@ class Model:
         picture, mask = pictures[i], None if masks is None else masks[i]
         name = str(picture) if isinstance(picture, str | Path) else str(i)
         case = name if cases is None else str(cases[i])
-        if isinstance(picture, str | Path):
-            if mask is not None and not isinstance(mask, str | Path):
-                pixels = images.read_image(Path(picture), bits=self.record.bits)
-                return Drawn(name, case, pixels, mask)
-            path = None if mask is None else Path(mask)
-            return Sample(name, Path(picture), path, None, case, name, bits=self.record.bits)
-        if isinstance(mask, str | Path):
-            return Drawn(name, case, picture, images.read_mask(Path(mask))[0])
-        return Drawn(name, case, picture, mask)
+        pixels = Path(picture) if isinstance(picture, str | Path) else picture
+        marks = Path(mask) if isinstance(mask, str | Path) else mask
+        if isinstance(pixels, Path) and (marks is None or isinstance(marks, Path)):
+            return Sample(name, pixels, marks, None, case, name, bits=self.record.bits)
+        return Drawn(name, case, pixels, marks)
 
     def _cut(self, item: Sample | Drawn, room: Path, *, mpp: float | None) -> _Cut:
         """Cut the tiles of an image for every member; a file that cannot be read is refused, with the reason."""
@@ -171,19 +188,27 @@ class Model:
                     continue
                 tile, tile_px = member.recipe.tile, member.member.tile_px or 0
                 tile = tile if mpp is None else tile.model_copy(update={"image_mpp": mpp})
-                stores[member.tiling] = _cut_item(item, tile, tile_px=tile_px, room=room)
+                stores[member.tiling] = _cut_item(item, tile, tile_px=tile_px, bits=self.record.bits, room=room)
+            look = None if self._refuser is None else _look(item, bits=self.record.bits, mpp=mpp)
+        except ScaleError as error:
+            return _Cut(item.image, item.case, {}, f"scale: {error}")
         except DataError as error:
-            return _Cut(item.image, item.case, {}, error.problems[0].message if error.problems else error.message)
+            why = error.problems[0].message if error.problems else error.message
+            return _Cut(item.image, item.case, {}, refuse_unreadable(why))
         except RecipeError as error:
-            return _Cut(item.image, item.case, {}, error.message)
-        return _Cut(item.image, item.case, stores)
+            return _Cut(item.image, item.case, {}, f"scale: {error.message}")
+        return _Cut(item.image, item.case, stores, look=look)
 
     def _answer(self, found: _Cut) -> Answer:
         if found.refused:
             return Answer(found.image, found.case, refused=found.refused)
-        scores, single = score_image(self.members, Look(found.stores), classes=self.classes)
+        scores, single = score_image(self.members, Bags(found.stores), classes=self.classes)
         agreement = float(np.mean(single.argmax(axis=1) == scores.argmax()))
-        return Answer(found.image, found.case, tuple(scores.tolist()), agreement)
+        refused, traits = "", None
+        if self._refuser is not None and found.look is not None:
+            refused = self._refuser.judge_look(found.look, scores=scores, agreement=agreement)
+            traits = tuple(float(number) for number in found.look.traits)
+        return Answer(found.image, found.case, tuple(scores.tolist()), agreement, refused, traits)
 
 
 def load_model(path: str | Path, *, device: str = "auto") -> Model:
@@ -200,7 +225,8 @@ def load_model(path: str | Path, *, device: str = "auto") -> Model:
     """
     folder = find_model(Path(path))
     record = read_model(folder)
-    return Model(folder, record, load_members(folder, record, device=device))
+    population = TrainingPopulation.read(folder) if record.population_files else None
+    return Model(folder, record, load_members(folder, record, device=device), population)
 
 
 def tabulate_answers(answers: Sequence[Answer], classes: tuple[str, ...]) -> pd.DataFrame:
@@ -217,23 +243,41 @@ def tabulate_answers(answers: Sequence[Answer], classes: tuple[str, ...]) -> pd.
     return pd.DataFrame(rows, columns=columns).astype({"agreement": float})
 
 
-def _cut_item(item: Sample | Drawn, tile: recipe.Tile, *, tile_px: int, room: Path) -> TileStore:
+class ScaleError(DataError):
+    """An image whose scale is asked for and unknown."""
+
+
+def _look(item: Sample | Drawn, *, bits: int | None, mpp: float | None) -> Look:
+    """Measure an image by what the training images were measured by."""
+    path = item.path if isinstance(item, Sample) else item.pixels if isinstance(item.pixels, Path) else None
+    own = mpp if path is None else images.read_mpp(path) or mpp
+    if isinstance(item, Sample):
+        digest = digest_sample(replace(item, mask_path=None))
+        return Look(digest, measure_traits(digest), own)
+    pixels = images.read_image(item.pixels, bits=bits) if isinstance(item.pixels, Path) else item.pixels
+    return measure_look(pixels, mpp=own)
+
+
+def _cut_item(item: Sample | Drawn, tile: recipe.Tile, *, tile_px: int, bits: int | None, room: Path) -> TileStore:
     """Return the tiles of an image; those of a large one on disk, in ``room``.
 
     Raises:
         DataError: it cannot be read, or its scale is asked for and unknown.
         RecipeError: tiles show far larger squares.
     """
-    own = images.read_mpp(item.path) if isinstance(item, Sample) and tile.mpp is not None else None
-    if tile.mpp is not None and own is None and tile.image_mpp is None:
-        raise DataError(
-            f"it does not say its microns per pixel, and the model looks at {tile.mpp:g} of them", fix="--mpp NUMBER"
-        )
+    path = item.path if isinstance(item, Sample) else item.pixels if isinstance(item.pixels, Path) else None
+    if tile.mpp is not None:
+        own = None if path is None else images.read_mpp(path)
+        tile = tile.model_copy(update={"image_mpp": own or tile.image_mpp})
+        if tile.image_mpp is None:
+            message = f"it does not say its microns per pixel, and the model looks at {tile.mpp:g} of them"
+            raise ScaleError(message, fix="--mpp NUMBER")
     if isinstance(item, Drawn):
-        return hold_bag(item.image, cut_array(item.image, item.pixels, item.mask, tile, tile_px=tile_px))
+        pixels = images.read_image(item.pixels, bits=bits) if isinstance(item.pixels, Path) else item.pixels
+        mask = images.read_mask(item.mask)[0] if isinstance(item.mask, Path) else item.mask
+        return hold_bag(item.image, cut_array(item.image, pixels, mask, tile, tile_px=tile_px))
     if is_large(item, tile, tile_px=tile_px):
-        sample = replace(item, label=None)
-        return build_store(Cohort(item.path.parent, "", (), (sample,), ()), tile, tile_px=tile_px, cache=room)
+        return build_store(Cohort(item.path.parent, "", (), (item,), ()), tile, tile_px=tile_px, cache=room)
     return hold_bag(item.image, cut_bag(item, tile, tile_px=tile_px))
 
 

@@ -23,7 +23,8 @@ class Decide(nn.Module):
 
     def __init__(self, rule: Rule) -> None:
         super().__init__()
-        self.plain, self.temperature = rule.plain, rule.temperature
+        self.plain = rule.temperature == 1 and all(weight == 1 for weight in rule.weights)
+        self.temperature = rule.temperature
         self.register_buffer("weights", torch.tensor(rule.weights).log())
 
     def forward(self, logs: torch.Tensor) -> torch.Tensor:

@@ -176,7 +176,7 @@ def _create(model: recipe.Model, source: str | None) -> nn.Module:
         return timm.create_model(name, pretrained=source in {"folder", "cache", "hub"}, num_classes=0, **options)
     except (OSError, RuntimeError, ValueError, AssertionError) as error:
         # timm, the hub client and torch each raise their own kinds; all mean that these weights cannot be had.
-        raise WeightsError(f"backbone '{model.backbone}' could not be built: {error}. Fix: {FILE_OPTION}") from error
+        raise WeightsError(f"backbone '{model.backbone}' could not be built: {error}", fix=f"{FILE_OPTION}") from error
 
 
 def _check_name(name: str) -> None:

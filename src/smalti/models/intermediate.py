@@ -24,7 +24,9 @@ class Stages(nn.Module):
     def __init__(self, network: nn.Module, *, name: str) -> None:
         super().__init__()
         if not hasattr(network, "forward_intermediates"):
-            raise PartError(f"{name} gives no maps of its stages. Fix: --set model.embedding=last, or another backbone")
+            raise PartError(
+                f"{name} gives no maps of its stages", fix="--set model.embedding=last, or another backbone"
+            )
         self.network = network
 
     def read_maps(self, tiles: torch.Tensor) -> list[torch.Tensor]:

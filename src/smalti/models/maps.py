@@ -34,7 +34,15 @@ class UpperPart(nn.Module):
         """Return the output of the lower part for tiles (M, 3, H, W), without gradients."""
         with torch.no_grad():
             if self.staged:
-                return _lay_over(self.backbone.read_maps(tiles))
+                # The maps of all stages on the finest grid, each with its own means.
+                maps = self.backbone.read_maps(tiles)
+                size = maps[0].shape[2:]
+                laid = [nn.functional.interpolate(one, size, mode="nearest") for one in maps]
+                # Where a grid is no multiple of another, cells are repeated unevenly; what that adds to the mean is
+                # taken off.
+                pairs = zip(laid, maps, strict=True)
+                kept = [m - m.mean(dim=(2, 3), keepdim=True) + o.mean(dim=(2, 3), keepdim=True) for m, o in pairs]
+                return torch.cat(kept, dim=1)
             if not self.in_block:
                 return self.backbone.forward_features(tiles)
             seen: list[torch.Tensor] = []
@@ -63,17 +71,6 @@ class UpperPart(nn.Module):
             values = self.backbone.norm(self.backbone.blocks[-1](values))
         embedded: torch.Tensor = values.mean(dim=(2, 3)) if self.staged else self.backbone.forward_head(values)
         return embedded
-
-
-def _lay_over(maps: list[torch.Tensor]) -> torch.Tensor:
-    """Return the maps (M, all K, H, W) of stages (M, K, h, w), each on the finest grid, with its own means."""
-    size = maps[0].shape[2:]
-    laid = [nn.functional.interpolate(one, size, mode="nearest") for one in maps]
-    # Where a grid is no multiple of another, cells are repeated unevenly; what that adds to the mean is taken off.
-    kept = [
-        m - m.mean(dim=(2, 3), keepdim=True) + o.mean(dim=(2, 3), keepdim=True) for m, o in zip(laid, maps, strict=True)
-    ]
-    return torch.cat(kept, dim=1)
 
 
 def cut_backbone(backbone: nn.Module, tiles: torch.Tensor) -> tuple[UpperPart | None, str]:

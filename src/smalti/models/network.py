@@ -9,14 +9,13 @@ from .backbones import Backbone
 from .mask.branch import MaskBranch, MaskFeatures
 from .mask.stem import MaskStem
 from .poolers.pooler import Pooled, Pooler, fill_mask
-from .scale import fit_scale
 
 
 class Head(nn.Module):
     """Standardise, drop out, one linear layer: (B, D) to logits (B, C).
 
-    The mean and scale of the embeddings are those of the training cases (`fit_scale`), which makes the rate of the
-    last layer mean the same for every backbone.
+    The mean and scale of the embeddings are those of the training cases (`smalti.models.fit_scale`), which makes the
+    rate of the last layer mean the same for every backbone.
     """
 
     center: torch.Tensor
@@ -31,10 +30,6 @@ class Head(nn.Module):
         self.linear = nn.Linear(features, classes)
         nn.init.zeros_(self.linear.bias)
         nn.init.trunc_normal_(self.linear.weight, std=0.01)
-
-    def fit_scale(self, embeddings: torch.Tensor) -> None:
-        """Take mean and standard deviation from embeddings (n, D) of training images."""
-        fit_scale(embeddings, self.center, self.scale)
 
     def forward(self, embedding: torch.Tensor) -> torch.Tensor:
         """Return logits (..., C) of embeddings (..., D); by class, of (..., C, D), each class from its own."""

@@ -135,34 +135,27 @@ def count_groups(channels: int, *, most: int = GROUPS) -> int:
     return next(g for g in range(min(most, channels), 0, -1) if channels % g == 0)
 
 
-@NORMS.register(
-    "live", summary="batch normalisation with the statistics of the batch", reference="Ioffe & Szegedy 2015"
+NORMS.add(
+    "live",
+    Norm(),
+    summary="batch normalisation with the statistics of the batch",
+    reference="Ioffe & Szegedy 2015",
 )
-def build_live() -> Norm:
-    """Kept as it is."""
-    return Norm()
-
-
-@NORMS.register("frozen_statistics", summary="stored statistics; scale and shift learn")
-def build_frozen_statistics() -> Norm:
-    """What the backbone was trained with stays; small batches cannot spoil it."""
-    return Norm(live=False)
-
-
-@NORMS.register(
+# What the backbone was trained with stays; small batches cannot spoil it.
+NORMS.add("frozen_statistics", Norm(live=False), summary="stored statistics; scale and shift learn")
+# Statistics of tissue instead of photographs, free of the noise of small batches.
+NORMS.add(
     "reestimated",
+    Norm(live=False, reestimates=True),
     summary="statistics measured anew on the training tiles, then kept; scale and shift learn",
     reference="Li et al. 2017 (AdaBN)",
 )
-def build_reestimated() -> Norm:
-    """Statistics of tissue instead of photographs, free of the noise of small batches."""
-    return Norm(live=False, reestimates=True)
-
-
-@NORMS.register("frozen", summary="stored statistics, scale and shift: nothing of the layer moves")
-def build_frozen() -> Norm:
-    """Each layer is one fixed affine map."""
-    return Norm(live=False, learns=False)
+# Each layer is one fixed affine map.
+NORMS.add(
+    "frozen",
+    Norm(live=False, learns=False),
+    summary="stored statistics, scale and shift: nothing of the layer moves",
+)
 
 
 @NORMS.register("group", summary="group normalisation, scale and shift carried over", reference="Wu & He 2018")
@@ -190,16 +183,19 @@ def build_standardised(*, groups: int = GROUPS) -> Norm:
     return Norm(convert=convert)
 
 
-@NORMS.register("layer", summary="normalisation over all channels of a tile, carried over", reference="Ba et al. 2016")
-def build_layer() -> Norm:
-    """One group."""
-    return Norm(convert=lambda m: _replace(m, lambda old: _make_group(old, 1)))
-
-
-@NORMS.register("instance", summary="each channel of a tile by itself, carried over", reference="Ulyanov et al. 2016")
-def build_instance() -> Norm:
-    """As many groups as channels; takes the colour and contrast of a stain away, and more."""
-    return Norm(convert=lambda m: _replace(m, lambda old: _make_group(old, old.num_features)))
+NORMS.add(
+    "layer",
+    Norm(convert=lambda m: _replace(m, lambda old: _make_group(old, 1))),
+    summary="normalisation over all channels of a tile, carried over",
+    reference="Ba et al. 2016",
+)
+# As many groups as channels; takes the colour and contrast of a stain away, and more.
+NORMS.add(
+    "instance",
+    Norm(convert=lambda m: _replace(m, lambda old: _make_group(old, old.num_features))),
+    summary="each channel of a tile by itself, carried over",
+    reference="Ulyanov et al. 2016",
+)
 
 
 @NORMS.register("renorm", summary="the batch's statistics corrected towards the stored ones", reference="Ioffe 2017")

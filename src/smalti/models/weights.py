@@ -94,20 +94,30 @@ def load_weights(
         for label, state in find_states(read_checkpoint(path))
     ]
     if not states:
-        raise WeightsError(f"{path} holds no tensors by name. Fix: save the state_dict alone, best as .safetensors")
+        raise WeightsError(f"{path} holds no tensors by name", fix="save the state_dict alone, best as .safetensors")
     wanted, heads = module.state_dict(), {*heads, *HEADS}
     fits = find_fits(states, wanted, heads=heads)
-    if not fits[0].faults:
-        fit, reason = _choose([fit for fit in fits if not fit.faults], path=path, part=part)
-        broken = [name for name, tensor in fit.tensors.items() if not torch.isfinite(tensor.float()).all()]
-        if broken:
-            raise WeightsError(
-                f"{path} holds NaN or infinite weights: {', '.join(broken[:3])}{', ...' if len(broken) > 3 else ''}. "
-                "Fix: take an earlier checkpoint of that training"
-            )
-        module.load_state_dict(wanted | {name: tensor.to(wanted[name].dtype) for name, tensor in fit.tensors.items()})
-        return _describe(fit, wanted, reason=reason, path=path)
-    raise WeightsError(f"{path} does not fit the backbone {name}: " + _describe_misfit(fits[0], states, name, heads))
+    if fits[0].faults:
+        what, fix = _describe_misfit(fits[0], states, name, heads)
+        raise WeightsError(f"{path} does not fit the backbone {name}: {what}", fix=fix)
+    fit, reason = _choose([fit for fit in fits if not fit.faults], path=path, part=part)
+    broken = [name for name, tensor in fit.tensors.items() if not torch.isfinite(tensor.float()).all()]
+    if broken:
+        raise WeightsError(
+            f"{path} holds NaN or infinite weights: {', '.join(broken[:3])}{', ...' if len(broken) > 3 else ''}",
+            fix="take an earlier checkpoint of that training",
+        )
+    module.load_state_dict(wanted | {name: tensor.to(wanted[name].dtype) for name, tensor in fit.tensors.items()})
+    parts = [f"taken from '{fit.label}'{f', {reason}' if reason else ''}"] if fit.label or reason else []
+    if fit.others:
+        shown = f"{', '.join(fit.others[:3])}{', ...' if len(fit.others) > 3 else ''}"
+        parts.append(f"{len(fit.others)} tensors left out ({shown})")
+    kinds = sorted({str(t.dtype)[6:] for t in fit.tensors.values() if t.is_floating_point()} - {"float32"})
+    if kinds:
+        parts.append(f"{' and '.join(kinds)} read as float32")
+    if len(fit.tensors) < len(wanted):
+        parts.append(f"no {COUNTER} in it, which changes no output")
+    return f"weights {path.name}: {'; '.join(parts)}" if parts else None
 
 
 def load_package(module: nn.Module, package: Package) -> str:
@@ -131,7 +141,8 @@ def load_package(module: nn.Module, package: Package) -> str:
     if unlike or len(theirs) != len(whole):
         raise WeightsError(
             f"{path} does not fit {package.backbone} of timm {timm.__version__}: {len(theirs)} tensors for "
-            f"{len(whole)}{'; ' if unlike else ''}{'; '.join(unlike[:3])}. Fix: install a timm that smalti asks for"
+            f"{len(whole)}{'; ' if unlike else ''}{'; '.join(unlike[:3])}",
+            fix="install a timm that smalti asks for",
         )
     wanted = module.state_dict()
     module.load_state_dict(wanted | {our: theirs[their] for their, our in pairs if our in wanted})
@@ -145,16 +156,16 @@ def read_checkpoint(path: Path) -> Any:
         WeightsError: it is missing or damaged, no such file, or holds what would have to be executed.
     """
     if path.is_dir():
-        raise WeightsError(f"{path} is a folder. Fix: --set model.weights= with the file in it")
+        raise WeightsError(f"{path} is a folder", fix="--set model.weights= with the file in it")
     if not path.is_file():
-        raise WeightsError(f"no weights file at {path.resolve()}. Fix: check model.weights")
+        raise WeightsError(f"no weights file at {path.resolve()}", fix="check model.weights")
     try:
         with path.open("rb") as file, torch.serialization.safe_globals([*RECORDS]):
             head = file.read(64)
             if head[8:9] == b"{" or (path.suffix == ".safetensors" and not head.startswith(b"PK")):
                 return safetensors.torch.load_file(path)
             if head.startswith(b"PK") and any(n.endswith("constants.pkl") for n in zipfile.ZipFile(path).namelist()):
-                raise WeightsError(f"{path} is a TorchScript program, which would have to be executed. Fix: {SAVE}")
+                raise WeightsError(f"{path} is a TorchScript program, which would have to be executed", fix=f"{SAVE}")
             file.seek(0)
             # Opened here, since torch goes by the suffix of a path.
             return torch.load(file, map_location="cpu", weights_only=True)
@@ -162,16 +173,16 @@ def read_checkpoint(path: Path) -> Any:
         kind = re.search(r"Unsupported (?:global: GLOBAL|class) ([\w.]+)", str(error))
         if kind is None and not head.startswith((b"PK", b"\x80")):
             raise WeightsError(
-                f"{path} is no weights file: it begins with {head[:24]!r}. Fix: fetch it again"
+                f"{path} is no weights file: it begins with {head[:24]!r}", fix="fetch it again"
             ) from None
         what = f"a pickled object ({kind[1]})" if kind is not None else "more than tensors"
         raise WeightsError(
-            f"{path} holds {what}, which would have to be executed, and is not loaded. Fix: where it was trained, "
-            f"{SAVE}"
+            f"{path} holds {what}, which would have to be executed, and is not loaded",
+            fix=f"where it was trained, {SAVE}",
         ) from None
     except (OSError, RuntimeError, ValueError, safetensors.SafetensorError, EOFError, zipfile.BadZipFile) as error:
         reason = str(error) or "it ends too early"
-        raise WeightsError(f"{path} cannot be read as weights: {reason}. Fix: fetch or save it again") from error
+        raise WeightsError(f"{path} cannot be read as weights: {reason}", fix="fetch or save it again") from error
 
 
 def find_states(content: Any, label: str = "", depth: int = 0) -> Iterator[tuple[str, State]]:
@@ -232,8 +243,8 @@ def _choose(fits: list[Fit], *, path: Path, part: str | None) -> tuple[Fit, str]
         fits = [fit for fit in fits if f".{part}." in f".{fit.label}."]
         if not fits:
             raise WeightsError(
-                f"{path} has no network '{part}'; those that fit: {', '.join(labels)}. Fix: --set model.weights_part "
-                "with one of them, or leave it out"
+                f"{path} has no network '{part}'; those that fit: {', '.join(labels)}",
+                fix="--set model.weights_part with one of them, or leave it out",
             )
     unlike: list[Fit] = []
     for fit in fits:
@@ -248,25 +259,13 @@ def _choose(fits: list[Fit], *, path: Path, part: str | None) -> tuple[Fit, str]
             rest = ", ".join(label for label in labels if label != chosen[0].label)
             return chosen[0], f"{what}, and not {rest} (--set model.weights_part=...)"
     raise WeightsError(
-        f"{path} holds {len(unlike)} networks that fit and differ: {', '.join(fit.label for fit in unlike)}. "
-        f"Fix: --set model.weights_part={unlike[0].label or unlike[1].label}, or another"
+        f"{path} holds {len(unlike)} networks that fit and differ: {', '.join(fit.label for fit in unlike)}",
+        fix=f"--set model.weights_part={unlike[0].label or unlike[1].label}, or another",
     )
 
 
-def _describe(fit: Fit, wanted: State, *, reason: str, path: Path) -> str | None:
-    parts = [f"taken from '{fit.label}'{f', {reason}' if reason else ''}"] if fit.label or reason else []
-    if fit.others:
-        shown = f"{', '.join(fit.others[:3])}{', ...' if len(fit.others) > 3 else ''}"
-        parts.append(f"{len(fit.others)} tensors left out ({shown})")
-    kinds = sorted({str(t.dtype)[6:] for t in fit.tensors.values() if t.is_floating_point()} - {"float32"})
-    if kinds:
-        parts.append(f"{' and '.join(kinds)} read as float32")
-    if len(fit.tensors) < len(wanted):
-        parts.append(f"no {COUNTER} in it, which changes no output")
-    return f"weights {path.name}: {'; '.join(parts)}" if parts else None
-
-
-def _describe_misfit(fit: Fit, states: list[tuple[str, State]], name: str, heads: Iterable[str]) -> str:
+def _describe_misfit(fit: Fit, states: list[tuple[str, State]], name: str, heads: Iterable[str]) -> tuple[str, str]:
+    """Return how the nearest network differs from the backbone ``name``, and what to do."""
     missing = sum(there == "nothing" for _, there, _ in fit.faults)
     extra = sum(wanted == "nothing" for _, _, wanted in fit.faults)
     counts = ((missing, "missing"), (extra, "too many"), (len(fit.faults) - missing - extra, "of another shape"))
@@ -285,5 +284,5 @@ def _describe_misfit(fit: Fit, states: list[tuple[str, State]], name: str, heads
         with torch.device("meta"):  # shapes without numbers
             layers = timm.create_model(other, pretrained=False, num_classes=0).state_dict()
         if not find_fits(states, layers, heads=heads)[0].faults:
-            return f"{summary}{place}. {shown}. They are those of timm's {other}. Fix: --set model.backbone={other}"
-    return f"{summary}{place}. {shown}. No other of {len(tried)} that were tried fits. Fix: check model.backbone"
+            return f"{summary}{place}. {shown}. They are those of timm's {other}", f"--set model.backbone={other}"
+    return f"{summary}{place}. {shown}. No other of {len(tried)} that were tried fits", "check model.backbone"

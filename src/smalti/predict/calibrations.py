@@ -29,7 +29,7 @@ CALIBRATIONS: Registry[FitTemperature] = Registry("calibration")
 
 @CALIBRATIONS.register("none", summary="scores stay as the network gives them")
 def build_none() -> FitTemperature:
-    """Temperature 1."""
+    """Return temperature 1."""
     return lambda y, scores, cases: 1.0
 
 
@@ -39,7 +39,7 @@ def build_none() -> FitTemperature:
     reference="Guo et al. 2017; drawn to 1 by a conjugate prior (Diaconis & Ylvisaker 1979)",
 )
 def build_temperature(*, imagined_cases: float = 5.0) -> FitTemperature:
-    """The temperature of the lowest log loss of scores**(1/temperature), normalised.
+    """Return the temperature of the lowest log loss of scores**(1/temperature), normalised.
 
     Few images can be all right by luck, and their log loss then asks for a temperature of 0. To the loss are therefore
     added imagined cases whose labels are distributed as the network says: they pull the temperature to 1 and weigh

@@ -6,8 +6,8 @@ An outer image is scored only by the network of the fold that never saw its case
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -94,38 +94,27 @@ def _predict_part(
 ) -> pd.DataFrame:
     """Return the table of one fold; kept as a file of its own, so that an interrupted run goes on from there."""
     path = experiment.run.path / name_fold_table(part, split.name)
-    if not _is_whole(path, samples, classes=experiment.cohort.classes):
-        bags = np.array([experiment.store.position(s.image) for s in samples], dtype=np.int64)
-        progress = None if tell is None else partial(tell, f"{split.name} {part}")
-        logits = _score(experiment, split, bags, tell=progress)
-        head = [(s.image, s.case, split.fold, split.seed, s.label or "") for s in samples]
-        table = pd.DataFrame(head, columns=list(PREDICTION_COLUMNS))
-        table[score_columns(experiment.cohort.classes)] = logits.double().softmax(dim=1).numpy()
-        write_table(path, table)
-    return read_table(path)
-
-
-def _is_whole(path: Path, samples: tuple[Sample, ...], *, classes: tuple[str, ...]) -> bool:
-    """Tell whether a table of an earlier call is there and holds these images; a damaged one is made anew."""
-    if not path.is_file():
-        return False
-    try:
-        table = read_table(path, *PREDICTION_COLUMNS, *score_columns(classes))
-    except RunError:
-        return False
-    scores = table[score_columns(classes)].apply(pd.to_numeric, errors="coerce")
-    return tuple(table["image"]) == tuple(s.image for s in samples) and not bool(scores.isna().any(axis=None))
-
-
-def _score(
-    experiment: Experiment, split: Split, bags: NDArray[np.int64], *, tell: Callable[[int, int], None] | None
-) -> torch.Tensor:
+    columns = score_columns(experiment.cohort.classes)
+    # A table of an earlier call is taken if it holds these images; a damaged one is made anew.
+    with suppress(RunError):
+        if path.is_file():
+            table = read_table(path, *PREDICTION_COLUMNS, *columns)
+            known = table[columns].apply(pd.to_numeric, errors="coerce").notna()
+            if tuple(table["image"]) == tuple(s.image for s in samples) and bool(known.all(axis=None)):
+                return read_table(path)
+    bags = np.array([experiment.store.position(s.image) for s in samples], dtype=np.int64)
     recipe = experiment.recipe
-    return score_network(
+    logits = score_network(
         load_network(experiment, split), experiment.store, bags, views=recipe.predict.views,
         spec=experiment.backbone.spec, fabric=experiment.fabric, stains=experiment.stains.get(split.name),
-        frozen=experiment.frozen.get(split.name) if recipe.train.finetune.epochs == 0 else None, tell=tell,
+        frozen=experiment.frozen.get(split.name) if recipe.train.finetune.epochs == 0 else None,
+        tell=None if tell is None else partial(tell, f"{split.name} {part}"),
     )  # fmt: skip
+    head = [(s.image, s.case, split.fold, split.seed, s.label or "") for s in samples]
+    table = pd.DataFrame(head, columns=list(PREDICTION_COLUMNS))
+    table[columns] = logits.double().softmax(dim=1).numpy()
+    write_table(path, table)
+    return read_table(path)
 
 
 def score_network(

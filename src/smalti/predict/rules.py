@@ -33,15 +33,10 @@ class Rule:
     temperature: float
     weights: tuple[float, ...]
 
-    @property
-    def plain(self) -> bool:
-        """Tell whether it leaves scores as they are."""
-        return self.temperature == 1 and all(weight == 1 for weight in self.weights)
-
     def apply(self, scores: Floats) -> Floats:
         """Return scores (n, C) ** (1/temperature) * weights, divided by their sum: the largest one *is* the
         decision."""
-        if self.plain:
+        if self.temperature == 1 and all(weight == 1 for weight in self.weights):
             return scores.copy()
         logs = log_scores(scores) / self.temperature + np.log(self.weights)
         decided = np.exp(logs - logs.max(axis=1, keepdims=True))
@@ -96,7 +91,8 @@ def settle_tables(
     if len(unknown):
         raise DataError(
             f"{len(unknown)} inner predictions have none of the labels {', '.join(classes)}, first that of "
-            f"{unknown['image'].iloc[0]}. Fix: run 'smalti predict' again"
+            f"{unknown['image'].iloc[0]}",
+            fix="run 'smalti predict' again",
         )
     rows = _find_rows(inner)
     y = pd.Index(classes).get_indexer(pd.Index(inner["label"])).astype(np.int64)

@@ -70,27 +70,23 @@ def write_submission(
     """
     form, classes = cohort.form, cohort.classes
     if form is None:
-        raise SubmissionError(f"no submission can be written: {cohort.no_submission}. Fix: add what is missing")
-    decided, shares = (
-        _read_means(table, cohort) for table in (predictions, predictions if probabilities is None else probabilities)
-    )
+        raise SubmissionError(f"no submission can be written: {cohort.no_submission}", fix="add what is missing")
+    images, found = [s.image for s in cohort.unlabelled], []
+    for table in (predictions, predictions if probabilities is None else probabilities):
+        means = average_scores(table, classes=classes)
+        scores = dict(zip(means["image"], means[score_columns(classes)].to_numpy(dtype=np.float64), strict=True))
+        missing = [image for image in images if image not in scores or not np.isfinite(scores[image]).all()]
+        if missing:
+            raise SubmissionError(
+                f"no prediction for {len(missing)} of {len(images)} images ({', '.join(missing[:3])})",
+                fix="run 'smalti predict' again",
+            )
+        found.append({image: scores[image] for image in images})
+    decided, shares = found
     prior = np.bincount(cohort.targets, minlength=len(classes)) / max(1, len(cohort.labelled))
     text = fill_form(form, classes, decided=decided, shares=shares, prior=prior)
     check_submission(text, form)
     return write_atomic(path, text)
-
-
-def _read_means(table: pd.DataFrame, cohort: Cohort) -> Scores:
-    means = average_scores(table, classes=cohort.classes)
-    scores = dict(zip(means["image"], means[score_columns(cohort.classes)].to_numpy(dtype=np.float64), strict=True))
-    images = [s.image for s in cohort.unlabelled]
-    missing = [image for image in images if image not in scores or not np.isfinite(scores[image]).all()]
-    if missing:
-        raise SubmissionError(
-            f"no prediction for {len(missing)} of {len(images)} images ({', '.join(missing[:3])}). "
-            "Fix: run 'smalti predict' again"
-        )
-    return {image: scores[image] for image in images}
 
 
 def fill_form(
@@ -167,26 +163,21 @@ def check_submission(text: str, form: Form) -> None:
             continue
         others = [i for i in range(len(row)) if i not in asked and row[i] != other[i]]
         faults += [f"{where} has '{row[i]}' for '{other[i]}' in column {form.header[i]}" for i in others]
-        faults += [f"{where}: {fault}" for fault in _check_answers(row, form)]
+        own, numbers = [], []  # the answers: known labels, probabilities that add up to 1
+        for column, words in form.labels.items():
+            if row[column].strip() not in words.values():
+                known = ", ".join(words.values())
+                own.append(f"'{row[column]}' in column {form.header[column]} is no label; known: {known}")
+        for column in form.scores:
+            try:
+                numbers.append(float(row[column].replace(",", ".") if form.comma else row[column]))
+            except ValueError:
+                numbers.append(math.nan)
+            if not 0 <= numbers[-1] <= 1:
+                own.append(f"'{row[column]}' in column {form.header[column]} is no probability")
+        if len(numbers) > 1 and not own and abs(sum(numbers) - 1) > 10 ** (1 - DECIMALS):
+            own.append(f"probabilities add up to {sum(numbers):.9g}")
+        faults += [f"{where}: {fault}" for fault in own]
     if faults:
         more = f"; and {len(faults) - 12} more" if len(faults) > 12 else ""
-        raise SubmissionError(f"the submission would be refused: {'; '.join(faults[:12])}{more}. Fix: predict again")
-
-
-def _check_answers(row: list[str], form: Form) -> list[str]:
-    faults = []
-    for column, words in form.labels.items():
-        if row[column].strip() not in words.values():
-            known = ", ".join(words.values())
-            faults.append(f"'{row[column]}' in column {form.header[column]} is no label; known: {known}")
-    numbers = []
-    for column in form.scores:
-        try:
-            numbers.append(float(row[column].replace(",", ".") if form.comma else row[column]))
-        except ValueError:
-            numbers.append(math.nan)
-        if not 0 <= numbers[-1] <= 1:
-            faults.append(f"'{row[column]}' in column {form.header[column]} is no probability")
-    if len(numbers) > 1 and not faults and abs(sum(numbers) - 1) > 10 ** (1 - DECIMALS):
-        faults.append(f"probabilities add up to {sum(numbers):.9g}")
-    return faults
+        raise SubmissionError(f"the submission would be refused: {'; '.join(faults[:12])}{more}", fix="predict again")

@@ -5,16 +5,17 @@ A recipe is a named preset, plus a YAML file or ``--set section.knob=value`` on 
 
 from .automatic import AUTO, PLAIN_POOLERS, SOLVED, STEPPED, STEPS, list_turned, settle_backbone, settle_choices
 from .documents import list_documents, load_document
-from .loading import change_recipe, list_knobs, list_presets, load_recipe, overlay_recipe
+from .loading import change_recipe, list_knobs, load_recipe, overlay_recipe
 from .portfolios import Member, check_portfolio, load_portfolio
-from .recipe import Recipe
+from .recipe import Recipe, Settled
 from .section import Section
 from .sections import Audit, Data, Ensemble, Evaluate, Model, Portfolio, Predict, Split, Stain, Tile
 from .training import Finetune, Phase, Train, Transfer
 
 __all__ = [
     "AUTO", "PLAIN_POOLERS", "SOLVED", "STEPPED", "STEPS", "Audit", "Data", "Ensemble", "Evaluate", "Finetune",
-    "Member", "Model", "Phase", "Portfolio", "Predict", "Recipe", "Section", "Split", "Stain", "Tile", "Train",
-    "Transfer", "change_recipe", "check_portfolio", "list_documents", "list_knobs", "list_presets", "list_turned",
-    "load_document", "load_portfolio", "load_recipe", "overlay_recipe", "settle_backbone", "settle_choices",
+    "Member", "Model", "Phase", "Portfolio", "Predict", "Recipe", "Section", "Settled", "Split", "Stain", "Tile",
+    "Train", "Transfer", "change_recipe", "check_portfolio", "list_documents", "list_knobs",
+    "list_turned", "load_document", "load_portfolio", "load_recipe", "overlay_recipe", "settle_backbone",
+    "settle_choices",
 ]  # fmt: skip

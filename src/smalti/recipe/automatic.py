@@ -36,18 +36,26 @@ def settle_choices(recipes: Sequence[Recipe]) -> tuple[tuple[Recipe, ...], tuple
     for recipe in recipes:
         model = settle_backbone(recipe.model)
         if model is not recipe.model:
-            notes.append(f"backbone {model.backbone}: {_explain_backbone(model)}")
+            why = f"package {PACKAGES[PACKAGED].name} is not installed"
+            if model.backbone == PACKAGED:
+                why = f"package {describe_package(PACKAGES[PACKAGED])} has its weights"
+            if model.weights is not None:
+                why = "model.weights is taken to be of it, unless model.backbone names another"
+            notes.append(f"backbone {model.backbone}: {why}")
         if model.head == AUTO:
             model = model.model_copy(update={"head": head})
             notes.append(f"head {head}: {head_reason}")
         settled.append(recipe.model_copy(update={"model": model}))
-    embedding, reason = _choose_embedding(settled)
+    # The part of the networks that is read is one for all recipes. Descriptions have no stages, and do not count.
+    networks = [recipe for recipe in settled if not recipe.model.backbone.startswith(DESCRIBED)]
+    frozen = all(r.model.head not in {AUTO, STEPS} and r.train.finetune.epochs == 0 for r in networks)
+    staged = frozen and networks and all(r.model.backbone.startswith(STAGED) for r in networks)
     for i, recipe in enumerate(settled):
         if recipe.model.embedding == AUTO:
-            own = "last" if recipe.model.backbone.startswith(DESCRIBED) else embedding
+            own = "stages" if staged and not recipe.model.backbone.startswith(DESCRIBED) else "last"
             settled[i] = recipe.model_copy(update={"model": recipe.model.model_copy(update={"embedding": own})})
             if own == "stages":
-                notes.append(f"embedding {embedding}: {reason}")
+                notes.append("embedding stages: the head is solved on a network whose stages tell tissue apart")
     return tuple(settled), tuple(dict.fromkeys(notes))
 
 
@@ -61,26 +69,6 @@ def settle_backbone(model: Model) -> Model:
         return model
     packaged = model.weights is None and find_package(PACKAGED) is not None
     return model.model_copy(update={"backbone": PACKAGED if packaged else USUAL})
-
-
-def _explain_backbone(model: Model) -> str:
-    if model.weights is not None:
-        return "model.weights is taken to be of it, unless model.backbone names another"
-    if model.backbone == PACKAGED:
-        return f"package {describe_package(PACKAGES[PACKAGED])} has its weights"
-    return f"package {PACKAGES[PACKAGED].name} is not installed"
-
-
-def _choose_embedding(recipes: Sequence[Recipe]) -> tuple[str, str]:
-    """Return the part of the networks that is read, for all recipes alike, and why.
-
-    Descriptions have no stages, and do not count.
-    """
-    networks = [recipe for recipe in recipes if not recipe.model.backbone.startswith(DESCRIBED)]
-    frozen = all(r.model.head not in {AUTO, STEPS} and r.train.finetune.epochs == 0 for r in networks)
-    if frozen and networks and all(r.model.backbone.startswith(STAGED) for r in networks):
-        return "stages", "the head is solved on a network whose stages tell tissue apart"
-    return "last", ""
 
 
 def _find_steps(recipe: Recipe) -> str | None:

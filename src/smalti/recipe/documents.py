@@ -33,7 +33,7 @@ def load_document(source: str | Path, kind: str, *, model: type[S]) -> S:
     elif str(source).isidentifier() and file.is_file():
         content = parse_yaml(file.read_text(encoding="utf-8"), f"{kind} '{source}'")
     else:
-        raise RecipeError(f"no {kind} is called '{source}'. Fix: one of {names}, or the path of a .yaml file")
+        raise RecipeError(f"no {kind} is called '{source}'", fix=f"one of {names}, or the path of a .yaml file")
     try:
         return model.model_validate(content)
     except ValidationError as error:

@@ -13,18 +13,13 @@ from pydantic import BaseModel, ValidationError
 
 from ..errors import RecipeError
 from ..notation import parse_yaml, read_yaml
+from .documents import list_documents
 from .recipe import Recipe
 from .section import Section
 from .sections import Data
 
 SHOWN = 80  # signs of a setting in a message
 Values = dict[str, object]  # of a recipe, section by section
-
-
-def list_presets() -> tuple[str, ...]:
-    """Return names of the presets that ship with smalti."""
-    folder = resources.files("smalti") / "presets"
-    return tuple(sorted(Path(f.name).stem for f in folder.iterdir() if f.name.endswith(".yaml")))
 
 
 def load_recipe(
@@ -37,7 +32,16 @@ def load_recipe(
     Raises:
         RecipeError: unknown preset, unreadable YAML, an unknown knob or a value that does not fit.
     """
-    values = _read_values(source)
+    path = Path(source)
+    if path.suffix in {".yaml", ".yml"}:
+        content = read_yaml(path, kind="recipe", fix=f"check the path, or name a preset: {_presets_text()}")
+        if content is None and path.stat().st_size == 0:  # of comments alone, all that is left out is the default
+            raise RecipeError(f"{path} is empty", fix=f"write the recipe anew, or name a preset: {_presets_text()}")
+        values = _take_mapping(content, str(path))
+        if "preset" in values:
+            values = _merge({"preset": values["preset"], **_read_preset(str(values["preset"]))}, values)
+    else:
+        values = {"preset": str(source), **_read_preset(str(source))}
     for overlay in overlays:
         values = _merge(values, _read_preset(overlay))
     for setting in settings:
@@ -66,27 +70,14 @@ def change_recipe(recipe: Recipe, settings: Iterable[str], *, where: str) -> Rec
     return _validate(values, where)
 
 
-def _read_values(source: str | Path) -> Values:
-    path = Path(source)
-    if path.suffix not in {".yaml", ".yml"}:
-        return {"preset": str(source), **_read_preset(str(source))}
-    content = read_yaml(path, kind="recipe", fix=f"check the path, or name a preset: {_presets_text()}")
-    if content is None and path.stat().st_size == 0:  # of comments alone, all that is left out is the default
-        raise RecipeError(f"{path} is empty. Fix: write the recipe anew, or name a preset: {_presets_text()}")
-    values = _take_mapping(content, str(path))
-    if "preset" in values:
-        return _merge({"preset": values["preset"], **_read_preset(str(values["preset"]))}, values)
-    return values
-
-
 def _presets_text() -> str:
-    return ", ".join(list_presets())
+    return ", ".join(list_documents("preset"))
 
 
 def _read_preset(name: str) -> Values:
     file = resources.files("smalti") / "presets" / f"{name}.yaml"
     if not name.isidentifier() or not file.is_file():
-        raise RecipeError(f"no preset is called '{name}'. Fix: one of {_presets_text()}, or the path of a .yaml file")
+        raise RecipeError(f"no preset is called '{name}'", fix=f"one of {_presets_text()}, or the path of a .yaml file")
     return _take_mapping(parse_yaml(file.read_text(encoding="utf-8"), f"preset {name}"), f"preset {name}")
 
 
@@ -94,16 +85,16 @@ def _take_mapping(values: object, where: str) -> Values:
     if values is None:
         return {}
     if not isinstance(values, dict):
-        raise RecipeError(f"{where} holds no mapping. Fix: write 'section:' lines with knobs below them")
+        raise RecipeError(f"{where} holds no mapping", fix="write 'section:' lines with knobs below them")
     return values
 
 
 def _parse_setting(setting: str) -> Values:
     key, found, text = setting.partition("=")
     if not found or not key.strip():
-        raise RecipeError(f"--set {setting}: no '='. Fix: --set section.knob=value, for example split.folds=3")
+        raise RecipeError(f"--set {setting}: no '='", fix="--set section.knob=value, for example split.folds=3")
     if key.strip() == "preset":
-        raise RecipeError(f"--set {setting}: a preset is laid below all else. Fix: --recipe {text}")
+        raise RecipeError(f"--set {setting}: a preset is laid below all else", fix=f"--recipe {text}")
     shown = setting if len(setting) <= SHOWN else f"{setting[:SHOWN]}..."
     # What the user's data calls things is text, also where it looks like a number: a class 1, a column 2024.
     section, _, knob = key.strip().partition(".")

@@ -69,8 +69,8 @@ def check_portfolio(recipe: Recipe) -> None:
         load_portfolio(recipe)
     elif (minutes := recipe.portfolio.minutes) != Portfolio().minutes:
         raise RecipeError(
-            f"portfolio.minutes={minutes:g} (--minutes) bounds the time of a portfolio, and this recipe is alone. "
-            "Fix: leave it out, or --recipe auto"
+            f"portfolio.minutes={minutes:g} (--minutes) bounds the time of a portfolio, and this recipe is alone",
+            fix="leave it out, or --recipe auto",
         )
 
 
@@ -81,7 +81,7 @@ def load_portfolio(recipe: Recipe) -> tuple[tuple[Member, Recipe], ...]:
         RecipeError: the recipe names none, no such portfolio, or settings that do not fit, of all members at once.
     """
     if recipe.portfolio.members is None:
-        raise RecipeError("the recipe names no portfolio. Fix: --recipe auto, or --set portfolio.members=standard")
+        raise RecipeError("the recipe names no portfolio", fix="--recipe auto, or --set portfolio.members=standard")
     listed = load_document(recipe.portfolio.members, "portfolio", model=MemberList)
     alone = recipe.model_copy(update={"portfolio": Portfolio()})
     found, faults = [], []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NewType
+
 import yaml
 from pydantic import Field, model_validator
 
@@ -46,3 +48,7 @@ class Recipe(Section):
     def to_yaml(self) -> str:
         """Return the resolved recipe as YAML; `load_recipe` reads it back to an equal recipe."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+Settled = NewType("Settled", Recipe)
+"""A recipe in which nothing is ``auto`` any more: backbone, head, norm, embedding and rates have their values."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -34,6 +34,10 @@ class Data(Section):
     mask: str | None = Field(None, description="column with the mask file")
     case: str | None = Field(None, description="column with the case (patient, slide)")
     part: str | None = Field(None, description="column that says which rows are the test part")
+    site: str | None = Field(
+        None, description="column with the site (hospital, scanner, batch); null guesses by names and TCGA barcodes"
+    )
+    subgroups: tuple[str, ...] = Field((), description="columns whose values are scored one by one, such as [sex]")
     bits: Literal[8, 10, 12, 14, 16, "each"] | None = Field(
         None,
         description="bits in use of 16-bit values whose file does not say; each: every file by its own largest value; "
@@ -66,6 +70,11 @@ class Data(Section):
     written: tuple[str, ...] = Field(
         (), description="how a submission writes each class, as CLASS=TEXT: names of its columns, or labels"
     )
+    licence: str | None = Field(
+        None,
+        description="licence of the images, such as CC-BY-4.0, or the name of a data set (smalti doctor --licences); "
+        "null: not stated",
+    )
     levels: tuple[Level, ...] | None = Field(
         None,
         max_length=20,
@@ -83,6 +92,10 @@ class Data(Section):
                     f"levels are of class folders, and {named[0]} is of a table. Fix: leave one of them out"
                 )
         return self
+
+    def name_columns(self) -> dict[str, Any]:
+        """Return the knobs that say how a folder is read: the arguments of `smalti.cohort.Columns`."""
+        return self.model_dump(exclude={"licence"})
 
 
 class Audit(Section):
@@ -181,10 +194,16 @@ class Stain(Section):
 
 
 class Split(Section):
-    """Case-grouped, stratified folds."""
+    """Stratified folds that keep cases whole, or whole sites."""
 
+    group: Literal["case", "site"] = Field(
+        "case",
+        description="what no fold parts: cases, or whole sites, so that each is scored by what others taught",
+    )
     folds: int | Literal["auto"] = Field(
-        "auto", description="outer folds; auto takes the most up to 5 whose outer parts hold every class"
+        "auto",
+        description="outer folds; auto takes the most up to 5 whose outer parts hold every class; with group=site one "
+        "for each site, at most 10",
     )
     seeds: tuple[Seed, ...] = Field(
         (0,), min_length=1, max_length=100, description="one repetition of all folds per seed"
@@ -272,6 +291,12 @@ class Predict(Section):
         "none", description="how scores become probabilities, fitted on inner images (smalti parts)"
     )
     decision: str = Field("largest", description="which class is said, fitted on inner images (smalti parts)")
+    unsure_frac: float = Field(
+        0.0,
+        ge=0,
+        lt=0.5,
+        description="new images are refused that are less sure than this share of held-out images; 0 answers them all",
+    )
 
 
 class Ensemble(Section):
@@ -302,6 +327,11 @@ class Evaluate(Section):
         None,
         description="what the first number counts: images, or cases by the mean of their images' probabilities; null: "
         "cases where some have several images and each has one label, unless a sample submission asks by image",
+    )
+    sites: Literal["auto", "train", "none"] = Field(
+        "auto",
+        description="scores on sites that were left out of training, where the data says sites: auto: where only a "
+        "head learns, on frozen features; train: always, with the training of the recipe; none",
     )
     resamples: int = Field(2000, ge=100, le=100_000, description="resamples of the cases, for what maps are worth")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="confidence of the intervals")

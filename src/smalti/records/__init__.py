@@ -1,14 +1,16 @@
 """What stages hand over: every file of a run folder has one owner here, which names, writes and reads it."""
 
 from . import layout
-from .answered import Answered, AnswersRecord, append_answers, read_answered
 from .cohorts import Asked, CohortRecord, LeftOut, hash_cohort, identify_mask, tabulate_samples
 from .environment import LIBRARIES, Environment, look_at_machine
 from .events import Event, find_last_stage, log_event, log_stage, read_events, sum_seconds
 from .explained import ExplanationRecord, LookedAt, MapMeasures, MapNumbers, Mean, RemovalCurves
 from .images import Dynamics, Embeddings, FeatureView, Stains, Trace, Traces, join_dynamics
 from .influenced import Effects, Influence, Influenced, Source
-from .model import BackboneRecord, ModelMember, ModelRecord, NetworkRecord
+from .judged.operating import CurvePoint, Operating, OperatingPoint
+from .outgoing.answered import Answered, AnswersRecord, append_answers, read_answered
+from .outgoing.model import BackboneRecord, ModelMember, ModelRecord, NetworkRecord
+from .outgoing.trained_on import Doubt, PopulationFacts, Range, Rarity, TrainingPopulation, Usually
 from .portfolio import (
     Cost,
     Done,
@@ -43,12 +45,13 @@ from .scored import (
 
 __all__ = [
     "FEW_CASES", "HEADLINE", "LIBRARIES", "OTHER", "Answered", "AnswersRecord", "AsGiven", "Asked", "BackboneRecord",
-    "Bin", "ClassScore", "CohortRecord", "Cost", "Cover", "Done", "Dynamics", "Effects", "Embeddings", "Ensemble",
-    "Environment", "Event", "Expectation", "ExplanationRecord", "FeatureView", "FoldBlend", "FoldRule", "Influence",
-    "Influenced", "Interval", "LeftOut", "LookedAt", "MapMeasures", "MapNumbers", "Margin", "Mean", "MemberRow",
-    "ModelMember", "ModelRecord", "NetworkRecord", "Number", "Part", "Plan", "PlanChoice", "PlanData", "PlannedMember",
-    "Record", "Reliability", "RemovalCurves", "Rules", "RunFolder", "Score", "Scores", "Scoring", "Source", "Stains",
-    "Trace", "Traces", "Unit", "UnitScores", "UsedTime", "append_answers", "find_last_stage", "hash_cohort",
-    "identify_mask", "join_dynamics", "layout", "log_event", "log_stage", "look_at_machine", "open_run",
+    "Bin", "ClassScore", "CohortRecord", "Cost", "Cover", "CurvePoint", "Done", "Doubt", "Dynamics", "Effects",
+    "Embeddings", "Ensemble", "Environment", "Event", "Expectation", "ExplanationRecord", "FeatureView", "FoldBlend",
+    "FoldRule", "Influence", "Influenced", "Interval", "LeftOut", "LookedAt", "MapMeasures", "MapNumbers", "Margin",
+    "Mean", "MemberRow", "ModelMember", "ModelRecord", "NetworkRecord", "Number", "Operating", "OperatingPoint", "Part",
+    "Plan", "PlanChoice", "PlanData", "PlannedMember", "PopulationFacts", "Range", "Rarity", "Record", "Reliability",
+    "RemovalCurves", "Rules", "RunFolder", "Score", "Scores", "Scoring", "Source", "Stains", "Trace", "Traces",
+    "TrainingPopulation", "Unit", "UnitScores", "UsedTime", "Usually", "append_answers", "find_last_stage",
+    "hash_cohort", "identify_mask", "join_dynamics", "layout", "log_event", "log_stage", "look_at_machine", "open_run",
     "read_answered", "read_events", "sum_seconds", "tabulate_samples", "write_members",
 ]  # fmt: skip

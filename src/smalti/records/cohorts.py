@@ -11,7 +11,7 @@ import pandas as pd
 from pydantic import Field
 
 from ..store import hash_files, hash_text
-from ..types import SAMPLE_COLUMNS, Cohort, MaskReading, Repair, Sample
+from ..types import SAMPLE_COLUMNS, SITE_COLUMN, SUBGROUP_PREFIX, Cohort, MaskReading, Sample
 from .layout import COHORT
 from .record import Part, Record
 from .scored import Scoring
@@ -50,6 +50,7 @@ class CohortRecord(Record):
     Attributes:
         root: the data folder.
         n_cases: cases of the labelled images.
+        n_sites: sites of the labelled images; None where the data says none.
         notes: what was guessed or converted, for people.
         repaired: images whose pixels or masks are repaired.
         label_by_case: whether a label was given to cases, and not to images; None where that is not recorded.
@@ -58,6 +59,7 @@ class CohortRecord(Record):
     """
 
     FILE: ClassVar[str] = COHORT
+    LEFT_OUT: ClassVar[frozenset[str]] = frozenset({"n_sites"})
 
     root: str
     layout: str
@@ -66,6 +68,7 @@ class CohortRecord(Record):
     n_unlabelled: int = 0
     n_sealed: int = 0
     n_cases: int
+    n_sites: int | None = None
     notes: tuple[str, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
     repaired: tuple[str, ...] = ()
@@ -79,7 +82,9 @@ def hash_cohort(cohort: Cohort, *, memo: Path) -> str:
     """Hash of everything that training sees: pixels, masks, labels, cases, order."""
     hashes = hash_files((path for s in cohort.samples for path in s.files), memo=memo)
     rows = [
-        f"{s.image}|{hashes[s.path]}|{identify_mask(s, hashes)}|{s.label}|{s.case}" + (f"|{s.bits}" if s.bits else "")
+        f"{s.image}|{hashes[s.path]}|{identify_mask(s, hashes)}|{s.label}|{s.case}"
+        + (f"|{s.bits}" if s.bits else "")
+        + (f"|{s.site}|{s.subgroups}" if s.site or s.subgroups else "")
         for s in cohort.samples
     ]
     return hash_text(*rows)
@@ -92,7 +97,12 @@ def identify_mask(sample: Sample, hashes: Mapping[Path, str]) -> str:
 
 
 def tabulate_samples(cohort: Cohort) -> pd.DataFrame:
-    """The samples table: one row an image, paths relative to the data folder."""
+    """The samples table: one row an image, paths relative to the data folder.
+
+    A column ``site`` and one for each column of subgroups follow where the data says them.
+    """
+    subgroups = dict.fromkeys(column for s in cohort.samples for column, _ in s.subgroups)
+    more = [SITE_COLUMN] if any(s.site for s in cohort.samples) else []
     rows = [
         (
             s.image,
@@ -101,16 +111,17 @@ def tabulate_samples(cohort: Cohort) -> pd.DataFrame:
             s.case,
             part,
             s.index,
-            _describe_repair(s.repair),
+            ""
+            if s.repair is None
+            else "; ".join(
+                ([f"{len(s.repair.outline)} outlines filled"] if s.repair.outline else [])
+                + (["mask re-cut"] if s.repair.recut else [])
+            ),
+            *([s.site] if more else []),
+            *(dict(s.subgroups).get(column, "") for column in subgroups),
         )
         for part in ("labelled", "unlabelled", "sealed")
         for s in getattr(cohort, part)
     ]
-    return pd.DataFrame(rows, columns=list(SAMPLE_COLUMNS))
-
-
-def _describe_repair(repair: Repair | None) -> str:
-    if repair is None:
-        return ""
-    parts = [f"{len(repair.outline)} outlines filled"] if repair.outline else []
-    return "; ".join([*parts, *(["mask re-cut"] if repair.recut else [])])
+    names = [*SAMPLE_COLUMNS, *more, *(f"{SUBGROUP_PREFIX}{column}" for column in subgroups)]
+    return pd.DataFrame(rows, columns=names)

@@ -55,7 +55,7 @@ def log_stage(folder: Path, stage: str) -> Iterator[None]:
         RunError: there is no run folder.
     """
     if not any((folder / name).is_file() for name in (ENVIRONMENT, RECIPE, OUT_OF_FOLD)):
-        raise RunError(f"no run folder at {folder}. Fix: give the path that 'smalti run' printed")
+        raise RunError(f"no run folder at {folder}", fix="give the path that 'smalti run' printed")
     started = time.monotonic()
     log_event(folder, f"{stage} begins", stage=stage, state="begins")
     try:

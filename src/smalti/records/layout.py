@@ -13,6 +13,8 @@ PLAN = "plan.yaml"  # of a portfolio: what it chose and why
 CLOCK = "clock.json"
 ENVIRONMENT = "environment.json"
 COHORT = "cohort.json"
+POPULATION = "population.json"  # what the training images are
+POPULATION_POINTS = "population.npz"  # likewise, the numbers of each
 SAMPLES = "samples.csv"
 CASES = "cases.csv"  # image, and the case that the data names, also of images that decisions have left out
 DECISIONS = "decisions.csv"
@@ -27,6 +29,8 @@ TRIED_HEADS = "heads.csv"  # strengths that were tried for heads that are solved
 OPERATIONS = "operations.csv"  # augmentations that were tried
 MEMBERS = "members.csv"  # of a portfolio
 SCORES = "scores.json"
+OPERATING = "operating.json"  # of two classes: decision curve, operating points
+SITES = "sites.json"
 SUSPECTS = "suspects.json"
 TRACES = "traces.json"
 EXPLANATION = "explanation.json"
@@ -38,6 +42,7 @@ CHECKPOINTS = "checkpoints"
 POLICIES = "policies"
 FIGURES = "figures"
 HEATMAPS = "heatmaps"
+SITE_RUNS = "sites"  # networks of site-out folds, only while they are trained
 MEMBER_RUNS = "members"  # folders of the members of a portfolio
 PREDICTIONS = "predictions"
 
@@ -48,6 +53,8 @@ OUT_OF_FOLD = f"{PREDICTIONS}/out_of_fold.csv"
 INNER = f"{PREDICTIONS}/inner.csv"
 TEST = f"{PREDICTIONS}/test.csv"
 SEALED = f"{PREDICTIONS}/sealed.csv"
+SITE_OUT = f"{PREDICTIONS}/site_out.csv"  # of each image by networks that saw nothing of its site
+SITE_FOLDS = f"{PREDICTIONS}/site_out.json"
 AS_GIVEN = f"{PREDICTIONS}/as_given.csv"  # under the labels as given, where decisions may follow predictions
 BY_CASE = f"{PREDICTIONS}/by_case.csv"
 TEST_BY_CASE = f"{PREDICTIONS}/test_by_case.csv"
@@ -163,6 +170,11 @@ def name_map(image: str) -> str:
     """Return the path of the map of an answer by the name of the image, whose own suffix stays: ``a.tif`` beside
     ``a.png``."""
     return f"{ANSWER_MAPS}/{image}.png"
+
+
+def name_checklist(name: str, suffix: str) -> str:
+    """Return the path of an answered checklist, such as ``tripod-ai``, as a page or as LaTeX."""
+    return f"checklist-{name}{suffix}"
 
 
 def name_policy(split: str) -> str:

@@ -96,21 +96,18 @@ class Plan(Record):
         if not isinstance(content, dict) or content.pop(SEAL, None) != hash_text(_spell(content)):
             raise RunError(
                 f"{path} is not the plan that this run began with: what is chosen by hand after scores are known "
-                f"would be chosen by them. Fix: bring it back, or {cls.FIX}"
+                f"would be chosen by them",
+                fix=f"bring it back, or {cls.FIX}",
             )
         try:
             return cls.model_validate(content)
         except ValidationError as error:
-            raise RunError(f"{path} is damaged: {describe_fault(error)}. Fix: {cls.FIX}") from None
+            raise RunError(f"{path} is damaged: {describe_fault(error)}", fix=cls.FIX) from None
 
     def write_file(self, path: Path) -> Path:
         """Write a plan atomically."""
-        text = self.spell()
+        text = _spell(self.model_dump(mode="json"))
         return write_atomic(path, text + f"{SEAL}: {hash_text(text)}\n")
-
-    def spell(self) -> str:
-        """Return the plan as YAML."""
-        return _spell(self.model_dump(mode="json"))
 
 
 def _spell(content: object) -> str:

@@ -18,12 +18,7 @@ from pydantic import (
 from ..errors import RunError
 from ..store import reading, write_json
 
-
-def _drop_nan(value: object) -> object:
-    return None if isinstance(value, float) and value != value else value
-
-
-Number = Annotated[float | None, BeforeValidator(_drop_nan)]
+Number = Annotated[float | None, BeforeValidator(lambda value: None if value != value else value)]
 """A number that may be unknown. NaN, which JSON does not know, is None too."""
 
 
@@ -91,7 +86,8 @@ class Record(Part):
                 if (found := content.pop("version", None)) != cls.VERSION:
                     raise RunError(
                         f"{path} was written by another version of smalti (version {found} of the file; this is "
-                        f"{cls.VERSION}). Fix: {cls.OLD}"
+                        f"{cls.VERSION})",
+                        fix=cls.OLD,
                     )
                 text = json.dumps(content)
             if cls.LIST:

@@ -11,13 +11,13 @@ from typing import Any
 import pandas as pd
 
 from ..errors import RunError
+from ..project import CACHE
 from ..recipe import Recipe, load_recipe
-from ..store import CACHE, hash_text, now_text, read_json, read_table, write_atomic
+from ..store import hash_text, now_text, read_json, read_table, write_atomic
 from ..store.leftovers import remove_leftovers
 from ..types import PREDICTION_COLUMNS
 from .environment import Environment, look_at_machine
 from .layout import (
-    AUGMENTATION_PICTURE,
     CASES,
     CHECKPOINTS,
     ENSEMBLE,
@@ -25,7 +25,6 @@ from .layout import (
     FOLDS,
     INNER,
     OUT_OF_FOLD,
-    POLICIES,
     PREDICTIONS,
     RECIPE,
 )
@@ -43,16 +42,6 @@ class RunFolder:
     def checkpoints(self) -> Path:
         """Folder of the weights."""
         return self.path / CHECKPOINTS
-
-    @property
-    def augmentation_picture(self) -> Path:
-        """Real tiles as phase ``finetune`` sees them."""
-        return self.path / AUGMENTATION_PICTURE
-
-    @property
-    def policies(self) -> Path:
-        """Folder of the policies of augmentation that folds have learned."""
-        return self.path / POLICIES
 
     @property
     def predictions(self) -> Path:
@@ -75,8 +64,8 @@ class RunFolder:
             text = self.recipe_path.read_text(encoding="utf-8", errors="replace")
             if began.identity.get("recipe") not in (None, hash_text(text)):
                 raise RunError(
-                    f"{self.recipe_path} is not the recipe that this run began with. Fix: bring it back, or give the "
-                    "changed recipe to 'smalti run', which makes another run of it"
+                    f"{self.recipe_path} is not the recipe that this run began with",
+                    fix="bring it back, or give the changed recipe to 'smalti run', which makes another run of it",
                 )
         return load_recipe(self.recipe_path)
 
@@ -129,13 +118,13 @@ class RunFolder:
         table = read_table(path, *PREDICTION_COLUMNS)
         if not folds.is_file() or (role == "inner" and table.empty):
             return table
-        plan = read_table(folds, "seed", "fold", "image", "case", "label", "role")
+        roles = read_table(folds, "seed", "fold", "image", "case", "label", "role")
         blended = self.path / ENSEMBLE
         # Where an ensemble made one network of those of all seeds, seed and fold are none of theirs.
         joined = blended.is_file() and any(row.get("method") == "average_seeds" for row in read_json(blended))
         keys = [] if joined else ["seed", "fold"]
-        found, rest = _name_images(table, keys), plan[plan["role"] != "outer"]
-        wanted, unheld = [_name_images(plan[plan["role"] == role], keys)], set()
+        found, rest = _name_images(table, keys), roles[roles["role"] != "outer"]
+        wanted, unheld = [_name_images(roles[roles["role"] == role], keys)], set()
         if role == "inner":
             wanted.append(_name_images(rest, keys))
             fewest = rest.groupby(["seed", "fold", "label"])["case"].nunique().groupby(["seed", "fold"]).min()
@@ -146,8 +135,11 @@ class RunFolder:
         )
         if not fits or table.duplicated(["seed", "fold", "image"]).any():
             raise RunError(
-                f"{path} has {len(table)} rows, and not those that {folds} names. Fix: delete {path} and run the same "
-                "command again; where that does not help, give the run another --name"
+                f"{path} has {len(table)} rows, and not those that {folds} names",
+                fix=(
+                    f"delete {path} and run the same command again; where that does not help, give the run another "
+                    "--name"
+                ),
             )
         return table
 
@@ -186,13 +178,13 @@ def open_run(
         differing = sorted(k for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k))
         if differing:
             raise RunError(
-                f"{path} belongs to another experiment (different: {', '.join(differing)}). "
-                f"Fix: give this run another --name, or delete the folder"
+                f"{path} belongs to another experiment (different: {', '.join(differing)})",
+                fix="give this run another --name, or delete the folder",
             )
         return run
     # A start that was cut short leaves the first of the two files.
     if path.is_dir() and any(p.name != ENVIRONMENT and p.name[0] != "." for p in path.iterdir()):
-        raise RunError(f"{path} exists and is not a run folder. Fix: give this run another --name")
+        raise RunError(f"{path} exists and is not a run folder", fix="give this run another --name")
     path.mkdir(parents=True, exist_ok=True)
     Environment(
         identity=wanted, training=training, started=now_text(), command=tuple(sys.argv), weights=weights,

@@ -11,9 +11,12 @@ from .page import (
     write_runs_report,
     write_tune_report,
 )
+from .papers.card import write_card
+from .papers.checklist import list_checklists, write_checklist
 from .sections.looked import say_trust
 
 __all__ = [
-    "Legend", "SheetRow", "TileCard", "draw_overlay", "draw_sheet", "say_trust", "write_article", "write_audit_report",
-    "write_ladder_report", "write_learn_report", "write_report", "write_runs_report", "write_tune_report",
+    "Legend", "SheetRow", "TileCard", "draw_overlay", "draw_sheet", "list_checklists", "say_trust", "write_article",
+    "write_audit_report", "write_card", "write_checklist", "write_ladder_report", "write_learn_report", "write_report",
+    "write_runs_report", "write_tune_report",
 ]  # fmt: skip

@@ -113,7 +113,34 @@ class Listing:
     text: str
 
 
-Block = Paragraph | Table | Panels | Pictures | Matrix | Gallery | Listing
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One item of a list of questions.
+
+    Attributes:
+        state: ``answered``, ``partly`` or ``authors``.
+        text: the answer; empty without one.
+        rest: what remains for people; empty where nothing does.
+        link: where more is said.
+    """
+
+    number: str
+    asks: str
+    state: str
+    text: str
+    rest: str
+    link: Link | None
+
+
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """Questions with their answers, one below the other."""
+
+    kind: ClassVar[str] = "entries"
+    entries: Sequence[Entry]
+
+
+Block = Paragraph | Table | Panels | Pictures | Matrix | Gallery | Listing | Entries
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +162,9 @@ def format_number(value: float | None, digits: int = 3) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
-def format_range(low: float | None, high: float | None, digits: int = 3) -> str:
-    """Return a range; a dash if it could not be computed."""
-    return "–" if low is None or high is None else f"{low:.{digits}f} to {high:.{digits}f}"
+def format_range(low: float | None, high: float | None, digits: int = 3, *, sign: str = "") -> str:
+    """Return a range, with signs where ``sign`` is ``+``; a dash if it could not be computed."""
+    return "–" if low is None or high is None else f"{low:{sign}.{digits}f} to {high:{sign}.{digits}f}"
 
 
 def format_percent(share: float) -> str:

@@ -73,11 +73,6 @@ class Candidate:
         return self.gaps.get(HEADLINE)
 
     @property
-    def changed(self) -> str:
-        """What decisions have changed with predictions in view, in words."""
-        return self.as_given.changed if self.as_given else ""
-
-    @property
     def given(self) -> Interval | None:
         """The score of the headline metric as given; None where it is not known."""
         return (self.as_given.metrics or {}).get(HEADLINE) if self.as_given else None

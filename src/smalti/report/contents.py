@@ -14,6 +14,7 @@ from ..records import (
     Ensemble,
     Environment,
     ExplanationRecord,
+    Operating,
     Plan,
     Rules,
     RunFolder,
@@ -38,7 +39,8 @@ from ..records.layout import (
     SUSPECTS,
 )
 from ..records.studies.seal import Seal
-from ..store import read_table, reading
+from ..records.studies.sites import SitesRecord
+from ..store import find_table, reading
 from ..types import Decision
 
 
@@ -69,6 +71,7 @@ class RunRecord:
     history: pd.DataFrame | None
     out_of_fold: pd.DataFrame | None
     scores: Scores | None
+    operating: Operating | None
     submission: pd.Series | None
     rules: Rules | None
     ensemble: Ensemble | None
@@ -83,6 +86,7 @@ class RunRecord:
     members: pd.DataFrame | None
     plan: Plan | None
     clock: UsedTime | None
+    sites: SitesRecord | None
 
     @property
     def root(self) -> Path | None:
@@ -97,49 +101,42 @@ def read_record(run: RunFolder) -> RunRecord:
         RunError: a file is damaged.
     """
     path = run.path
-    cohort = CohortRecord.find(path)
+    cohort, seal = CohortRecord.find(path), None
+    if cohort is not None:  # the seal under which it was made; of a run before any seal the one of its data folder
+        named = path.resolve().parent / (cohort.seals or (f"{Path(cohort.root).name}{SEAL_SUFFIX}",))[0]
+        seal = Seal.read_file(named) if named.is_file() else None
+        seal = seal if seal is None or cohort.seals or seal.data == cohort.root else None
     return RunRecord(
         folder=path,
         name=path.resolve().name,
         recipe=run.recipe_path.read_text(encoding="utf-8") if run.recipe_path.is_file() else None,
         environment=Environment.find(path),
         cohort=cohort,
-        samples=_find_table(path / SAMPLES),
+        samples=find_table(path / SAMPLES),
         audit=read_findings(path / FINDINGS) if (path / FINDINGS).is_file() else None,
         suspects=read_findings(path / SUSPECTS) if (path / SUSPECTS).is_file() else None,
         decisions=read_decisions(path / DECISIONS),
-        folds=_find_table(path / FOLDS),
-        history=_find_table(path / HISTORY),
+        folds=find_table(path / FOLDS),
+        history=find_table(path / HISTORY),
         out_of_fold=run.read_out_of_fold() if (path / OUT_OF_FOLD).is_file() else None,
         scores=Scores.find(path),
+        operating=Operating.find(path),
         submission=_read_submission(path / SUBMISSION, cohort),
         rules=Rules.find(path),
         ensemble=Ensemble.find(path),
-        sealed=_find_table(path / SEALED),
-        by_case=_find_table(path / BY_CASE),
+        sealed=find_table(path / SEALED),
+        by_case=find_table(path / BY_CASE),
         cases=run.read_cases(),
-        seal=_read_seal(path, cohort),
+        seal=seal,
         explanation=ExplanationRecord.find(path),
         stain=Stains.find(path),
-        operations=_find_table(path / OPERATIONS),
-        diverged=_find_table(path / DIVERGED),
-        members=_find_table(path / MEMBERS),
+        operations=find_table(path / OPERATIONS),
+        diverged=find_table(path / DIVERGED),
+        members=find_table(path / MEMBERS),
         plan=Plan.find(path),
         clock=UsedTime.find(path),
+        sites=SitesRecord.find(path),
     )
-
-
-def _read_seal(path: Path, cohort: CohortRecord | None) -> Seal | None:
-    """Read the seal under which a run was made; of a run before any seal the one that its data folder has now."""
-    if cohort is None:
-        return None
-    runs = path.resolve().parent
-    if cohort.seals:
-        named = runs / cohort.seals[0]
-        return Seal.read_file(named) if named.is_file() else None
-    plain = runs / f"{Path(cohort.root).name}{SEAL_SUFFIX}"
-    seal = Seal.read_file(plain) if plain.is_file() else None
-    return seal if seal is not None and seal.data == cohort.root else None
 
 
 def _read_submission(path: Path, cohort: CohortRecord | None) -> pd.Series | None:
@@ -161,7 +158,3 @@ def _read_submission(path: Path, cohort: CohortRecord | None) -> pd.Series | Non
         if len(columns) == 1:
             shares["another"] = 1 - shares.iloc[:, 0]
         return shares.idxmax(axis=1)
-
-
-def _find_table(path: Path) -> pd.DataFrame | None:
-    return read_table(path) if path.is_file() else None

@@ -73,15 +73,6 @@ def describe_dataset(
     )
 
 
-def merge_shares(classes: tuple[Share, ...], shares: Mapping[str, float]) -> tuple[Share, ...]:
-    """Return shares as given, with the counts of the same classes where they are known."""
-    counted = {share.name: share for share in classes}
-    return tuple(
-        Share(name, value, counted[name].images, counted[name].cases) if name in counted else Share(name, value)
-        for name, value in shares.items()
-    )
-
-
 def name_folder(path: str) -> str:
     """Return the last part of a path as either system writes it."""
     return Path(path.replace("\\", "/").rstrip("/")).name or path

@@ -17,9 +17,12 @@ from ..store import now_text, reading, write_atomic
 from ..types import Cohort, Decision
 from .blocks import Paragraph, Section
 from .contents import RunRecord, read_record
+from .papers.at_threshold import threshold_section
+from .papers.card import card_section
+from .papers.licensed import licences_section, used_licences_section
 from .sections.audited import findings_section, outcomes_section, suspects_section
 from .sections.augmentation import augmentation_section
-from .sections.by_case import cases_section
+from .sections.by_case import cases_section, sites_section
 from .sections.experiments import (
     differences_section,
     everything_section,
@@ -67,11 +70,13 @@ if TYPE_CHECKING:
 SECTIONS: tuple[Callable[[RunRecord], Section], ...] = (
     headline_section,
     cases_section,
+    sites_section,
     metrics_section,
     classes_section,
     confusion_section,
     members_section,
     calibration_section,
+    threshold_section,
     gallery_section,
     looked_section,
     suspects_section,
@@ -85,6 +90,8 @@ SECTIONS: tuple[Callable[[RunRecord], Section], ...] = (
     submission_section,
     method_section,
     recipe_section,
+    card_section,
+    licences_section,
     environment_section,
 )
 LADDER_SECTIONS: tuple[Callable[[Subject], Section], ...] = (
@@ -95,6 +102,7 @@ LADDER_SECTIONS: tuple[Callable[[Subject], Section], ...] = (
     all_metrics_section,
     ladder_method_section,
     settings_section,
+    used_licences_section,
 )
 RUNS_SECTIONS: tuple[Callable[[Subject], Section], ...] = (
     overview_section,
@@ -104,6 +112,7 @@ RUNS_SECTIONS: tuple[Callable[[Subject], Section], ...] = (
     differences_section,
     all_metrics_section,
     runs_method_section,
+    used_licences_section,
 )
 
 
@@ -120,7 +129,7 @@ def write_report(run: RunFolder) -> Path:
     record = read_record(run)
     with reading(run.path, fix="run the command again that made it, which writes its records anew"):
         sections = [write(record) for write in SECTIONS]
-    return _write_page(run.path, record.name, sections, kind="report")
+    return write_page(run.path, record.name, sections, kind="report")
 
 
 def write_ladder_report(folder: Path) -> Path:
@@ -139,7 +148,7 @@ def write_ladder_report(folder: Path) -> Path:
     if subject.record is not None:
         sections.insert(5, data_section(subject.record))
     sections.append(environment_section(subject.record))
-    return _write_page(folder, subject.title, sections, kind="ladder")
+    return write_page(folder, subject.title, sections, kind="ladder")
 
 
 def write_runs_report(entries: Sequence[Entry], *, folder: Path, title: str) -> Path:
@@ -151,7 +160,7 @@ def write_runs_report(entries: Sequence[Entry], *, folder: Path, title: str) -> 
         RunError: the comparison is damaged.
     """
     subject = gather_runs(entries, folder=folder, title=title)
-    return _write_page(folder, title, [write(subject) for write in RUNS_SECTIONS], kind="logbook")
+    return write_page(folder, title, [write(subject) for write in RUNS_SECTIONS], kind="logbook")
 
 
 def write_tune_report(folder: Path) -> Path:
@@ -165,7 +174,7 @@ def write_tune_report(folder: Path) -> Path:
     if result.about:
         first = sections[0]
         sections[0] = Section(first.anchor, first.title, [Paragraph(result.about), *first.blocks])
-    return _write_page(folder, folder.name, sections, kind="search")
+    return write_page(folder, folder.name, sections, kind="search")
 
 
 def write_learn_report(folder: Path) -> Path:
@@ -176,21 +185,22 @@ def write_learn_report(folder: Path) -> Path:
     """
     result = LearningResult.read(folder)
     sections = [answers_section(result), points_section(result)]
-    return _write_page(folder, folder.name, sections, kind="learning curve")
+    return write_page(folder, folder.name, sections, kind="learning curve")
 
 
 def write_audit_report(folder: Path, cohort: Cohort, audit: Audit, decisions: Sequence[Decision]) -> Path:
     """Write ``report.html`` of an audit into ``folder`` and return its path; small pictures are inside it."""
     codes = sorted({f.code for f in audit.findings})
     sections = [outcomes_section(cohort, audit, decisions), *(findings_section(c, cohort, audit) for c in codes)]
-    return _write_page(folder, cohort.root.resolve().name, sections, kind="audit")
+    return write_page(folder, cohort.root.resolve().name, sections, kind="audit")
 
 
-def _write_page(folder: Path, name: str, sections: Sequence[Section], *, kind: str) -> Path:
+def write_page(folder: Path, name: str, sections: Sequence[Section], *, kind: str, file: str = REPORT) -> Path:
+    """Write a page of sections into a folder and return its path."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("smalti.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )  # fmt: skip
     template = environment.get_template("page.html")
     page = template.render(name=name, kind=kind, written=now_text(), sections=sections)
-    return write_atomic(folder / REPORT, page)
+    return write_atomic(folder / file, page)

@@ -17,7 +17,7 @@ from ..records.studies.comparison import Comparison
 from ..records.studies.ladder import ChanceLevels, CorrectedChoice, LadderResult
 from .compared import Candidate, describe_entry, describe_rung, describe_table, drop_unknown
 from .contents import RunRecord, read_record
-from .datasets import Dataset, describe_dataset, merge_shares, name_folder
+from .datasets import Dataset, Share, describe_dataset, name_folder
 
 if TYPE_CHECKING:
     from ..logbook import Entry
@@ -97,47 +97,12 @@ def read_subject(folder: Path, *, entries: Sequence[Entry] = (), title: str = ""
         return gather_runs(entries, folder=folder, title=title)
     if LadderResult.locate(folder).is_file():
         return read_ladder(folder)
-    if (folder / SCORES).is_file():
-        return read_single(folder, title=title)
-    raise RunError(
-        f"no {LadderResult.FILE}, {Comparison.FILE} or {SCORES} in {folder}. Fix: give the folder that 'smalti "
-        "ladder', 'smalti compare' or 'smalti run' printed"
-    )
-
-
-def read_ladder(folder: Path) -> Subject:
-    """Read a ladder folder; the runs lie beside it.
-
-    Raises:
-        RunError: the result of the ladder is missing or damaged.
-    """
-    result = LadderResult.read(folder)
-    data = name_folder(result.data) or "data"
-    candidates = tuple(describe_rung(rung, data=data, unit=result.unit) for rung in result.rungs)
-    record = _read_first(folder.parent / c.run for c in candidates if c.run and c.status == "done")
-    dataset = describe_dataset(
-        data,
-        record,
-        n_images=result.n_images,
-        n_cases=result.n_cases,
-        chance=result.chance,
-    )
-    if result.shares:
-        dataset = replace(dataset, classes=merge_shares(dataset.classes, result.shares))
-    return Subject(
-        "ladder", folder, result.ladder, candidates, (dataset,), about=result.about, best=result.best,
-        confidence=result.confidence, alpha=result.alpha, margin=result.margin, started=result.started,
-        finished=result.finished or "", recipe=_read_recipe(record), record=record,
-        choice=result.choice, picked=result.inner_choice.words if result.inner_choice else "", scoring=result.scoring,
-    )  # fmt: skip
-
-
-def read_single(folder: Path, *, title: str = "") -> Subject:
-    """Read one run as a subject with one candidate.
-
-    Raises:
-        RunError: the scores are missing or damaged.
-    """
+    if not (folder / SCORES).is_file():
+        raise RunError(
+            f"no {LadderResult.FILE}, {Comparison.FILE} or {SCORES} in {folder}",
+            fix="give the folder that 'smalti ladder', 'smalti compare' or 'smalti run' printed",
+        )
+    # One run is a subject with one candidate.
     record, scores = read_record(RunFolder(folder)), Scores.read(folder)
     data = name_folder(str(record.root)) if record.root else "data"
     candidate = Candidate(
@@ -161,6 +126,35 @@ def read_single(folder: Path, *, title: str = "") -> Subject:
     )  # fmt: skip
 
 
+def read_ladder(folder: Path) -> Subject:
+    """Read a ladder folder; the runs lie beside it.
+
+    Raises:
+        RunError: the result of the ladder is missing or damaged.
+    """
+    result = LadderResult.read(folder)
+    data = name_folder(result.data) or "data"
+    candidates = tuple(describe_rung(rung, data=data, unit=result.unit) for rung in result.rungs)
+    record = _read_first(folder.parent / c.run for c in candidates if c.run and c.status == "done")
+    dataset = describe_dataset(
+        data,
+        record,
+        n_images=result.n_images,
+        n_cases=result.n_cases,
+        chance=result.chance,
+    )
+    if result.shares:  # as the ladder counted them; a class that the run does not count has no numbers
+        counted = {share.name: share for share in dataset.classes}
+        shares = [replace(counted.get(name, Share(name, value)), share=value) for name, value in result.shares.items()]
+        dataset = replace(dataset, classes=tuple(shares))
+    return Subject(
+        "ladder", folder, result.ladder, candidates, (dataset,), about=result.about, best=result.best,
+        confidence=result.confidence, alpha=result.alpha, margin=result.margin, started=result.started,
+        finished=result.finished or "", recipe=_read_recipe(record), record=record,
+        choice=result.choice, picked=result.inner_choice.words if result.inner_choice else "", scoring=result.scoring,
+    )  # fmt: skip
+
+
 def gather_runs(entries: Sequence[Entry], *, folder: Path, title: str) -> Subject:
     """Gather many runs, sorted by their start, with the comparison in ``folder`` where there is one.
 
@@ -171,7 +165,14 @@ def gather_runs(entries: Sequence[Entry], *, folder: Path, title: str) -> Subjec
     ordered = sorted(entries, key=lambda entry: (entry.started, entry.name))
     common, differing = find_differing([entry.recipe for entry in ordered])
     rows = {row.name: row for row in found.rows} if found else {}
-    names = _name_data(ordered)
+    # Every data set has the name of its folder; with a piece of its hash where two share a name, and the unit where it
+    # has two.
+    folders = {entry.data_hash or entry.data: name_folder(entry.data) or "unknown data" for entry in ordered}
+    counts, names = Counter(folders.values()), {}
+    for key, unit in map(_key_data, ordered):
+        units = sorted({other for known, other in map(_key_data, ordered) if known == key and other})
+        name = folders[key] if counts[folders[key]] == 1 else f"{folders[key]} ({key[:6]})"
+        names[key, unit] = f"{name}, by {unit or units[0]}" if len(units) > 1 else name
     candidates = [
         describe_entry(entry, rows.pop(entry.name, None), data=names[_key_data(entry)], settings=settings)
         for entry, settings in zip(ordered, differing, strict=True)
@@ -202,17 +203,6 @@ def _key_data(entry: Entry) -> tuple[str, str]:
     return entry.data_hash or entry.data, entry.unit if entry.status == "finished" else ""
 
 
-def _name_data(entries: Sequence[Entry]) -> dict[tuple[str, str], str]:
-    """Name every data set by its folder; with a piece of its hash where two share a name, the unit where it has two."""
-    folders = {entry.data_hash or entry.data: name_folder(entry.data) or "unknown data" for entry in entries}
-    counts, names = Counter(folders.values()), {}
-    for key, unit in map(_key_data, entries):
-        units = sorted({other for known, other in map(_key_data, entries) if known == key and other})
-        name = folders[key] if counts[folders[key]] == 1 else f"{folders[key]} ({key[:6]})"
-        names[key, unit] = f"{name}, by {unit or units[0]}" if len(units) > 1 else name
-    return names
-
-
 def find_differing(recipes: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], list[tuple[str, ...]]]:
     """Return the commonest value of every knob, and ``knob=value`` of each recipe where it has another one."""
     knobs = dict.fromkeys(knob for recipe in recipes for knob in recipe)
@@ -231,7 +221,7 @@ def find_differing(recipes: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, A
 def find_highest(candidates: Iterable[Candidate]) -> Candidate | None:
     """Return the candidate with the highest score; changed with predictions in view only where all are."""
     scored = [c for c in candidates if c.score is not None]
-    trusted = [c for c in scored if not c.changed] or scored
+    trusted = [c for c in scored if not c.as_given] or scored
     return max(trusted, key=lambda c: (c.score.value if c.score else None) or 0.0, default=None)
 
 

@@ -31,7 +31,7 @@ class Insight:
     suspects: tuple[Finding, ...]
 
     def find_heatmap(self, image: str) -> Path | None:
-        """The heat map of an image; None where there is none inside the folder of heat maps."""
+        """Return the heat map of an image; None where there is none inside the folder of heat maps."""
         path = self.run / name_heatmap(image, HEATMAP)
         inside = path.is_file() and path.resolve().is_relative_to((self.run / HEATMAPS).resolve())
         return path if inside else None
@@ -49,17 +49,15 @@ def read_insight(run: Path, *, images: Collection[str]) -> Insight:
     """
     Environment.find(run)  # its version is that of the run
     traces = {} if (known := Traces.find(run)) is None else {trace.image: trace for trace in known.images}
-    folds = _read_folds(run / FOLDS) if (run / FOLDS).is_file() else {}
+    folds: dict[str, int] = {}
+    if (run / FOLDS).is_file():
+        with reading(run / FOLDS):
+            table = read_table(run / FOLDS, "role", "seed", "image", "fold")
+            first = table[(table["role"] == "outer") & (table["seed"] == table["seed"].min())]
+            folds = {str(image): int(fold) for image, fold in zip(first["image"], first["fold"], strict=True)}
     if not traces and not folds:
-        raise RunError(f"{run} has neither {TRACES} nor {FOLDS}. Fix: name a trained run folder")
+        raise RunError(f"{run} has neither {TRACES} nor {FOLDS}", fix="name a trained run folder")
     if not (traces.keys() | folds.keys()) & set(images):
-        raise RunError(f"{run} is about other images. Fix: name a run on this data folder")
+        raise RunError(f"{run} is about other images", fix="name a run on this data folder")
     suspects = read_findings(run / SUSPECTS).findings if (run / SUSPECTS).is_file() else ()
     return Insight(run, traces, folds, suspects)
-
-
-def _read_folds(path: Path) -> dict[str, int]:
-    with reading(path):
-        table = read_table(path, "role", "seed", "image", "fold")
-        first = table[(table["role"] == "outer") & (table["seed"] == table["seed"].min())]
-        return {str(image): int(fold) for image, fold in zip(first["image"], first["fold"], strict=True)}

@@ -6,6 +6,7 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Generic, TypeVar
@@ -28,14 +29,14 @@ OUTLINE_ERROR_PX = 0.5
 Thing = TypeVar("Thing")
 
 
+@dataclass(eq=False)
 class Shelf(Generic[Thing]):
     """Keep what was used last, within a number of bytes; safe between threads."""
 
-    def __init__(self, most_bytes: int) -> None:
-        self._most_bytes = most_bytes
-        self._things: OrderedDict[object, tuple[Thing, int]] = OrderedDict()
-        self._lock = threading.Lock()
-        self.held_bytes = 0
+    most_bytes: int
+    held_bytes: int = 0
+    _things: OrderedDict[object, tuple[Thing, int]] = field(default_factory=OrderedDict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def get(self, key: object) -> Thing | None:
         """Return what was put there; None if it had to make room."""
@@ -48,11 +49,11 @@ class Shelf(Generic[Thing]):
     def put(self, key: object, thing: Thing, *, size_bytes: int) -> None:
         """Keep something; what was not used for longest is dropped."""
         with self._lock:
-            if key in self._things or size_bytes > self._most_bytes:
+            if key in self._things or size_bytes > self.most_bytes:
                 return
             self._things[key] = (thing, size_bytes)
             self.held_bytes += size_bytes
-            while self.held_bytes > self._most_bytes:
+            while self.held_bytes > self.most_bytes:
                 self.held_bytes -= self._things.popitem(last=False)[1][1]
 
 

@@ -102,14 +102,32 @@ class ReviewSession:
     ) -> None:
         self.cohort = cohort
         if any(unicodedata.category(sign) in ("Cc", "Cs") for sign in who):
-            raise DataError(f"{who!a} is no name. Fix: --who without control characters")
+            raise DataError(f"{who!a} is no name", fix="--who without control characters")
         self.bound = find_bound_cases(cohort) if bound is None else bound
         self.who = who
         self.insight = insight
         self._contents = contents or {}
-        self.cards = {card.image: card for card in _make_cards(cohort, audit, insight)}
-        found = {f.code for card in self.cards.values() for f in card.findings}
-        self._codes = {entry.name for entry in CHECKS} | found
+        # One card for each image and each unreadable file, those with the worst findings first. What a run learned from
+        # a label reveals it, so nothing is shown of images that were sealed after the run.
+        open_ = {s.image for s in cohort.labelled}
+        suspects = [f for f in insight.suspects if open_.issuperset(f.images)] if insight else []
+        about: dict[str, list[Finding]] = {}
+        for finding in sorted([*audit.findings, *suspects], key=_rank):
+            for image in finding.images:
+                about.setdefault(image, []).append(finding)
+        folds = insight.folds if insight else {}
+        traces = {image: t for image, t in insight.traces.items() if image in open_} if insight else {}
+        parts = {"labelled": cohort.labelled, "unlabelled": cohort.unlabelled, "sealed": cohort.sealed}
+        cards = [
+            Card(s.image, s, part, tuple(about.pop(s.image, ())), folds.get(s.image), traces.get(s.image))
+            for part, samples in parts.items()
+            for s in samples
+        ]
+        cards += [Card(image, None, UNREADABLE, tuple(found)) for image, found in about.items()]
+        cards.sort(key=lambda card: _rank(card.findings[0]) if card.findings else (len(SEVERITIES), 0.0))
+        self.cards = {card.image: card for card in cards}
+        codes = {f.code for card in cards for f in card.findings}
+        self._codes = {entry.name for entry in CHECKS} | codes
         self._log = DecisionLog(decisions_path)
         self._lock = threading.RLock()  # of the log, never held while waiting; the decisions file has a lock too
         self._files = self._stamp_files()
@@ -241,25 +259,3 @@ class ReviewSession:
 
 def _rank(finding: Finding) -> tuple[int, float]:
     return SEVERITIES.index(finding.severity), -finding.score
-
-
-def _make_cards(cohort: Cohort, audit: Audit, insight: Insight | None) -> list[Card]:
-    """Return one card for each image and each unreadable file, those with the worst findings first."""
-    parts = {"labelled": cohort.labelled, "unlabelled": cohort.unlabelled, "sealed": cohort.sealed}
-    open_ = {s.image for s in cohort.labelled}
-    # What a run learned from a label reveals it, so nothing is shown of images that were sealed after the run.
-    suspects = [f for f in insight.suspects if open_.issuperset(f.images)] if insight else []
-    about: dict[str, list[Finding]] = {}
-    for finding in sorted([*audit.findings, *suspects], key=_rank):
-        for image in finding.images:
-            about.setdefault(image, []).append(finding)
-    folds = insight.folds if insight else {}
-    traces = {image: t for image, t in insight.traces.items() if image in open_} if insight else {}
-    cards = [
-        Card(s.image, s, part, tuple(about.pop(s.image, ())), folds.get(s.image), traces.get(s.image))
-        for part, samples in parts.items()
-        for s in samples
-    ]
-    cards += [Card(image, None, UNREADABLE, tuple(found)) for image, found in about.items()]
-    none = (len(SEVERITIES), 0.0)
-    return sorted(cards, key=lambda card: _rank(card.findings[0]) if card.findings else none)

@@ -27,7 +27,17 @@ from .policy import (
     read_policy,
     write_policy,
 )
-from .splits import choose_sealed, count_folds, deal_cases, find_lacking, restrict_splits, split_cases, tabulate_folds
+from .splits import (
+    choose_sealed,
+    count_folds,
+    deal_cases,
+    find_lacking,
+    number_sites,
+    restrict_splits,
+    split_cases,
+    split_sites,
+    tabulate_folds,
+)
 from .stain import StainMaps, apply_map, combine_frames, fit_maps, match_axes, solve_map
 
 __all__ = [
@@ -35,6 +45,7 @@ __all__ = [
     "Pairing", "Policy", "Stage", "StainMaps", "TileAugmentation", "Transform", "apply_map", "apply_transform",
     "choose_sealed", "combine_frames", "count_folds", "deal_cases", "describe_policy", "draw_chain", "draw_images",
     "find_chances", "find_lacking", "fit_maps", "identity_transform", "iterate_ahead", "match_axes", "measure_step",
-    "mix_pixels", "mix_targets", "normalise_tiles", "pair_bags", "parse_policy", "read_policy", "restrict_splits",
-    "run_steps", "solve_map", "split_cases", "split_tiles", "tabulate_folds", "view_transform", "write_policy",
+    "mix_pixels", "mix_targets", "normalise_tiles", "number_sites", "pair_bags", "parse_policy", "read_policy",
+    "restrict_splits", "run_steps", "solve_map", "split_cases", "split_sites", "split_tiles", "tabulate_folds",
+    "view_transform", "write_policy",
 ]  # fmt: skip

@@ -68,20 +68,13 @@ def view_transform(view: int, *, images: int, tiles: int) -> Transform:
     return replace(identity_transform(images, tiles), turns=np.full((images, tiles), view, dtype=np.int64))
 
 
-@AUGMENTATIONS.register("none", summary="tiles as they are")
-def build_none() -> Augmentation:
-    """Nothing is changed."""
-    return lambda images, tiles, strength, rng: identity_transform(images, tiles)
+def draw_flips(images: int, tiles: int, strength: float, rng: np.random.Generator) -> Transform:
+    """Draw flips and quarter turns: tissue has no up or down."""
+    return replace(identity_transform(images, tiles), turns=rng.integers(0, TURNS, (images, tiles)))
 
 
-@AUGMENTATIONS.register("flips", summary="flips and quarter turns, all eight equally likely, at any strength")
-def build_flips() -> Augmentation:
-    """Flips and quarter turns: tissue has no up or down."""
-
-    def draw(images: int, tiles: int, strength: float, rng: np.random.Generator) -> Transform:
-        return replace(identity_transform(images, tiles), turns=rng.integers(0, TURNS, (images, tiles)))
-
-    return draw
+AUGMENTATIONS.add("none", lambda images, tiles, *_: identity_transform(images, tiles), summary="tiles as they are")
+AUGMENTATIONS.add("flips", draw_flips, summary="flips and quarter turns, all eight equally likely, at any strength")
 
 
 @AUGMENTATIONS.register(
@@ -89,10 +82,9 @@ def build_flips() -> Augmentation:
 )
 def build_flips_colour(*, largest: float = 0.4) -> Augmentation:
     """Flips, and colour factors drawn from 1 +- ``largest * strength`` for each image."""
-    flips = build_flips()
 
     def draw(images: int, tiles: int, strength: float, rng: np.random.Generator) -> Transform:
-        turned = flips(images, tiles, strength, rng)
+        turned = draw_flips(images, tiles, strength, rng)
         spread = largest * strength
         bright, contrast, saturation = rng.uniform(1 - spread, 1 + spread, (3, images))
         gains = rng.uniform(1 - spread / 4, 1 + spread / 4, (images, 3))
@@ -114,10 +106,9 @@ def build_flips_stain(*, largest: float = 0.4) -> Augmentation:
     of the spread of the factors, in units of what is much in the image; of what is neither stain, a sixteenth, in
     density.
     """
-    flips = build_flips()
 
     def draw(images: int, tiles: int, strength: float, rng: np.random.Generator) -> Transform:
-        turned = flips(images, tiles, strength, rng)
+        turned = draw_flips(images, tiles, strength, rng)
         spread = largest * strength
         factors = rng.uniform(1 - spread, 1 + spread, (images, 3))
         shifts = rng.uniform(-spread, spread, (images, 3)) / [8, 8, 16]

@@ -8,14 +8,14 @@ tiles are made ahead of the network in a thread, and a repeated epoch is the sam
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 from torchvision import transforms
 
 from ..errors import RecipeError
-from .augment import AUGMENTATIONS, Augmentation, Edit, Transform, build_flips, build_flips_stain
+from .augment import AUGMENTATIONS, Augmentation, Edit, Transform, build_flips_stain, draw_flips
 from .operations import AUTO, GENERAL, TISSUE, WIDE, Operation, Tile, replace_colours
 
 Step = tuple[Operation, float, int]  # operation, amount, seed of what it draws itself
@@ -67,7 +67,7 @@ def build_autoaugment(*, learned_on: str = "imagenet") -> TileAugmentation:
     """
     policies = [policy.value for policy in transforms.AutoAugmentPolicy]
     if learned_on not in policies:
-        raise RecipeError(f"no policy was learned on {learned_on!r}. Fix: learned_on={', '.join(policies)}")
+        raise RecipeError(f"no policy was learned on {learned_on!r}", fix=f"learned_on={', '.join(policies)}")
     pairs = [tuple(pair) for pair in transforms.AutoAugment(transforms.AutoAugmentPolicy(learned_on)).policies]
 
     def draw(strength: float, rng: np.random.Generator) -> Edit:
@@ -156,7 +156,7 @@ class TileAugmentation:
 
     operations: Mapping[str, Operation]
     draw_edit: Callable[[float, np.random.Generator], Edit]
-    before: Augmentation = field(default_factory=build_flips)
+    before: Augmentation = draw_flips
 
     def __call__(self, images: int, tiles: int, strength: float, rng: np.random.Generator) -> Transform:
         """Draw what happens to B images of N tiles."""

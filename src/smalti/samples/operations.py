@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import cv2
 import numpy as np
@@ -19,12 +20,14 @@ from numpy.typing import NDArray
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
+from ..tissue.density import LIGHT
+
 Tile = NDArray[np.uint8]
 # (tile (H, W, 3 or 4), amount -1 to 1, generator) -> a tile of the same shape
 Operation = Callable[[Tile, float, np.random.Generator], Tile]
 
 SOFT = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], dtype=np.float32) / 13  # the kernel of PIL's SMOOTH
-GLASS = 240  # grey level of what is moved in from outside: a slide where nothing lies
+GLASS = LIGHT  # grey level of what is moved in from outside: a slide where nothing lies
 
 
 def read_colours(tile: Tile) -> Tile:
@@ -39,72 +42,58 @@ def replace_colours(tile: Tile, colours: NDArray[np.generic]) -> Tile:
     return out
 
 
-def _colour(change: Callable[[torch.Tensor, float], torch.Tensor]) -> Operation:
-    """Make an operation on the first three channels as a torch image (3, H, W)."""
-
-    def work(tile: Tile, amount: float, rng: np.random.Generator) -> Tile:
-        image = torch.from_numpy(read_colours(tile)).permute(2, 0, 1)
-        return replace_colours(tile, change(image, amount).permute(1, 2, 0).numpy())
-
-    return work
+def _colour(
+    tile: Tile, amount: float, rng: np.random.Generator, *, change: Callable[[torch.Tensor, float], torch.Tensor]
+) -> Tile:
+    """Change the first three channels as a torch image (3, H, W)."""
+    image = torch.from_numpy(read_colours(tile)).permute(2, 0, 1)
+    return replace_colours(tile, change(image, amount).permute(1, 2, 0).numpy())
 
 
-def _move(*, angle: float = 0.0, shear: tuple[float, float] = (0.0, 0.0)) -> Operation:
-    """Make an affine operation about the centre; angle and shear in degrees at amount 1.
+def _move(
+    tile: Tile, amount: float, rng: np.random.Generator, *, angle: float = 0.0, shear: tuple[float, float] = (0.0, 0.0)
+) -> Tile:
+    """Move by an affine map about the centre; angle and shear in degrees at amount 1.
 
     The papers shear about a corner, which at their strongest leaves half a tile of glass.
     """
-
-    def work(tile: Tile, amount: float, rng: np.random.Generator) -> Tile:
-        image = torch.from_numpy(np.ascontiguousarray(tile)).permute(2, 0, 1)
-
-        def move(part: torch.Tensor, mode: InterpolationMode, fill: int) -> torch.Tensor:
-            moved: torch.Tensor = tv.affine(
-                part,
-                angle=angle * amount,
-                translate=[0, 0],
-                scale=1.0,
-                shear=[shear[0] * amount, shear[1] * amount],
-                interpolation=mode,
-                fill=[float(fill)],
-            )
-            return moved
-
-        parts = [move(image[:3], InterpolationMode.BILINEAR, GLASS)]
-        if len(image) == 4:
-            parts.append(move(image[3:], InterpolationMode.NEAREST, 0))
-        return np.asarray(torch.cat(parts).permute(1, 2, 0).contiguous().numpy(), dtype=np.uint8)
-
-    return work
+    image = torch.from_numpy(np.ascontiguousarray(tile)).permute(2, 0, 1)
+    parts = [(image[:3], InterpolationMode.BILINEAR, GLASS), (image[3:], InterpolationMode.NEAREST, 0.0)]
+    moved = [
+        tv.affine(
+            part,
+            angle=angle * amount,
+            translate=[0, 0],
+            scale=1.0,
+            shear=[shear[0] * amount, shear[1] * amount],
+            interpolation=mode,
+            fill=[fill],
+        )
+        for part, mode, fill in parts
+        if len(part)
+    ]
+    return np.asarray(torch.cat(moved).permute(1, 2, 0).contiguous().numpy(), dtype=np.uint8)
 
 
-def _shift(*, axis: int, share: float) -> Operation:
-    """Make a move by whole pixels down (axis 0) or to the right (1), by ``share`` of the side at amount 1."""
-
-    def work(tile: Tile, amount: float, rng: np.random.Generator) -> Tile:
-        side = tile.shape[axis]
-        pixels = round(share * amount * side)
-        out = np.full_like(tile, GLASS)
-        out[..., 3:] = 0
-        there, here = (slice(max(pixels, 0), side + min(pixels, 0)), slice(max(-pixels, 0), side - max(pixels, 0)))
-        along = (slice(None),) * axis
-        out[(*along, there)] = tile[(*along, here)]
-        return out
-
-    return work
+def _shift(tile: Tile, amount: float, rng: np.random.Generator, *, axis: int, share: float) -> Tile:
+    """Move by whole pixels down (axis 0) or to the right (1), by ``share`` of the side at amount 1."""
+    side = tile.shape[axis]
+    pixels = round(share * amount * side)
+    out = np.full_like(tile, GLASS)
+    out[..., 3:] = 0
+    there, here = (slice(max(pixels, 0), side + min(pixels, 0)), slice(max(-pixels, 0), side - max(pixels, 0)))
+    along = (slice(None),) * axis
+    out[(*along, there)] = tile[(*along, here)]
+    return out
 
 
-def _sharpen(factor: float) -> Operation:
-    """Make an operation that sharpens or blurs by a mean of nine pixels, the middle one five times; the edge stays."""
-
-    def work(tile: Tile, amount: float, rng: np.random.Generator) -> Tile:
-        colours = read_colours(tile)
-        soft = cv2.filter2D(colours, -1, SOFT)
-        soft[[0, -1]], soft[:, [0, -1]] = colours[[0, -1]], colours[:, [0, -1]]
-        ratio = 1 + factor * amount
-        return replace_colours(tile, cv2.addWeighted(colours, ratio, soft, 1 - ratio, 0))
-
-    return work
+def _sharpen(tile: Tile, amount: float, rng: np.random.Generator, *, factor: float) -> Tile:
+    """Sharpen, or blur by a mean of nine pixels, the middle one five times; the edge stays."""
+    colours = read_colours(tile)
+    soft = cv2.filter2D(colours, -1, SOFT)
+    soft[[0, -1]], soft[:, [0, -1]] = colours[[0, -1]], colours[:, [0, -1]]
+    ratio = 1 + factor * amount
+    return replace_colours(tile, cv2.addWeighted(colours, ratio, soft, 1 - ratio, 0))
 
 
 def warp(tile: Tile, amount: float, rng: np.random.Generator) -> Tile:
@@ -159,24 +148,27 @@ def list_general(*, angle: float, shear: float, shift: float, factor: float, bit
     """
     slant = math.degrees(math.atan(shear))
     return {
-        "rotate": _move(angle=angle),
-        "shear_x": _move(shear=(slant, 0)),
-        "shear_y": _move(shear=(0, slant)),
-        "translate_x": _shift(axis=1, share=shift),
-        "translate_y": _shift(axis=0, share=shift),
-        "brightness": _colour(lambda image, a: tv.adjust_brightness(image, 1 + factor * a)),
-        "saturation": _colour(lambda image, a: tv.adjust_saturation(image, 1 + factor * a)),
-        "contrast": _colour(lambda image, a: tv.adjust_contrast(image, 1 + factor * a)),
-        "sharpness": _sharpen(factor),  # torchvision's takes 6 ms a tile
-        "posterize": _colour(lambda image, a: tv.posterize(image, 8 - round(bits * abs(a)))),
-        "solarize": _colour(lambda image, a: tv.solarize(image, 255 * (1 - abs(a))) if a else image),
-        "autocontrast": _colour(lambda image, a: tv.autocontrast(image)),
-        "equalize": _colour(lambda image, a: tv.equalize(image)),
+        "rotate": partial(_move, angle=angle),
+        "shear_x": partial(_move, shear=(slant, 0)),
+        "shear_y": partial(_move, shear=(0, slant)),
+        "translate_x": partial(_shift, axis=1, share=shift),
+        "translate_y": partial(_shift, axis=0, share=shift),
+        "brightness": partial(_colour, change=lambda image, a: tv.adjust_brightness(image, 1 + factor * a)),
+        "saturation": partial(_colour, change=lambda image, a: tv.adjust_saturation(image, 1 + factor * a)),
+        "contrast": partial(_colour, change=lambda image, a: tv.adjust_contrast(image, 1 + factor * a)),
+        "sharpness": partial(_sharpen, factor=factor),  # torchvision's takes 6 ms a tile
+        "posterize": partial(_colour, change=lambda image, a: tv.posterize(image, 8 - round(bits * abs(a)))),
+        "solarize": partial(_colour, change=lambda image, a: tv.solarize(image, 255 * (1 - abs(a))) if a else image),
+        "autocontrast": partial(_colour, change=lambda image, a: tv.autocontrast(image)),
+        "equalize": partial(_colour, change=lambda image, a: tv.equalize(image)),
     }
 
 
 GENERAL = list_general(angle=30, shear=0.3, shift=150 / 331, factor=0.9, bits=4)
-AUTO: Mapping[str, Operation] = {**GENERAL, "invert": _colour(lambda image, a: tv.invert(image) if a else image)}
+AUTO: Mapping[str, Operation] = {
+    **GENERAL,
+    "invert": partial(_colour, change=lambda image, a: tv.invert(image) if a else image),
+}
 # The paper moves by 32 px whatever the size; here it is that share of an ImageNet tile of 224.
 WIDE = list_general(angle=135, shear=0.99, shift=32 / 224, factor=0.99, bits=6)
 TISSUE: Mapping[str, Operation] = {"warp": warp, "defocus": defocus, "smear": smear, "compress": compress}

@@ -20,7 +20,7 @@ import yaml
 from ..errors import PartError, RecipeError
 from ..notation import read_yaml
 from ..store import write_atomic
-from .augment import AUGMENTATIONS, Edit, Transform, build_flips
+from .augment import AUGMENTATIONS, Edit, Transform, draw_flips
 from .automated import Step, run_steps
 from .operations import GENERAL, TISSUE
 
@@ -78,7 +78,7 @@ class Policy:
 
     def __call__(self, images: int, tiles: int, strength: float, rng: np.random.Generator) -> Transform:
         """Draw what happens to B images of N tiles."""
-        transform = build_flips()(images, tiles, strength, rng)
+        transform = draw_flips(images, tiles, strength, rng)
         chains = self.chains
         weights = np.array([chain.weight for chain in chains])
         drawn = rng.choice(len(chains), (images, tiles), p=weights / weights.sum())
@@ -142,15 +142,7 @@ def parse_policy(content: Any, *, where: str) -> Policy:
         policy = Policy(stages, dict(content.get("found") or {}), frozenset(map(str, content.get("seen") or ())))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         kind = f"'{error.args[0]}' is missing" if isinstance(error, KeyError) else str(error)
-        raise PartError(f"policy {where} is not one: {kind}. Fix: start from a file that a run wrote") from None
-    problems = _check_policy(policy)
-    if problems:
-        raise PartError(f"policy {where}: {'; '.join(problems)}. Fix: correct the file")
-    return policy
-
-
-def _check_policy(policy: Policy) -> list[str]:
-    """List what is wrong with a policy, in words."""
+        raise PartError(f"policy {where} is not one: {kind}", fix="start from a file that a run wrote") from None
     starts = [stage.start for stage in policy.stages]
     chains = [chain for stage in policy.stages for chain in stage.chains]
     moves = [move for chain in chains for move in chain.moves]
@@ -166,7 +158,9 @@ def _check_policy(policy: Policy) -> list[str]:
         problems.append(f"no operation is called {', '.join(unknown)} (known: {', '.join(OPERATIONS)})")
     if any(not 0 <= value <= 1 for move in moves for value in move[1:]):
         problems.append("chances and amounts must be from 0 to 1")
-    return problems
+    if problems:
+        raise PartError(f"policy {where}: {'; '.join(problems)}", fix="correct the file")
+    return policy
 
 
 def write_policy(path: Path, policy: Policy) -> None:

@@ -1,4 +1,4 @@
-"""Stratified folds that keep cases whole, repeated over seeds, with an inner part that chooses.
+"""Stratified folds that keep cases, or whole sites, together, repeated over seeds, with an inner part that chooses.
 
 scikit-learn's StratifiedGroupKFold proposes; what it proposes is checked, because with few cases it may leave a
 training part without a class.
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from functools import partial
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -16,9 +18,12 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from .. import recipe
 from ..errors import SplitError
+from ..stats.permutation import join_groups
 from ..types import FOLD_COLUMNS, Cohort, Role, Split
 
 MOST_AUTO_FOLDS = 5
+MOST_SITE_FOLDS = 10  # of more sites several are held out together
+LEAST_INNER_SITES = 3  # of a training part; of fewer, whole sites are too much of it to be set apart
 MOVES = 4  # of cases, for each case there is, before a proposal is given up
 ATTEMPTS = 25  # reshuffles of one seed before a number of folds is said not to work
 
@@ -33,16 +38,20 @@ def split_cases(cohort: Cohort, split: recipe.Split) -> tuple[Split, ...]:
     (`find_lacking`), as an inner part may, since scores are pooled. The inner part is
     empty where taking any case away would leave the training part without a class.
 
+    With ``split.group=site`` no site is in two parts either: see `split_sites`.
+
     Raises:
         SplitError: the number of folds does not work; the message names the largest that does.
     """
+    if split.group == "site":
+        return split_sites(cohort, split, inner="site")
     folds = count_folds(cohort, seeds=split.seeds) if split.folds == "auto" else split.folds
     targets, cases = cohort.targets, _number_cases(cohort)
     splits: list[Split] = []
     for seed in split.seeds:
         parts = deal_cases(targets, cases, folds=folds, seed=seed)
         if parts is None:
-            raise SplitError(_explain(cohort, folds, split.seeds))
+            raise _explain(cohort, folds, split.seeds)
         for fold, outer in enumerate(parts):
             rest = np.setdiff1d(np.arange(len(targets)), outer)
             inner = _find_inner(targets, cases, rest, frac=split.inner_frac, seed=seed * 100 + fold)
@@ -50,6 +59,70 @@ def split_cases(cohort: Cohort, split: recipe.Split) -> tuple[Split, ...]:
     for one in splits:
         _check_split(one, targets, cases)
     return tuple(splits)
+
+
+def split_sites(cohort: Cohort, split: recipe.Split, *, inner: Literal["case", "site"]) -> tuple[Split, ...]:
+    """Return folds as `split_cases` does whose outer parts are whole sites: one each, several where there are many.
+
+    Args:
+        cohort: whose samples have sites; those without one are held out together.
+        split: ``folds`` is a number, or auto for as many as there are sites, at most ``MOST_SITE_FOLDS``.
+        inner: what chooses: cases of the sites that teach, or whole sites of them where there are enough.
+
+    Raises:
+        SplitError: there are no two sites to part, or a class lies in one site alone.
+    """
+    targets, cases, sites = cohort.targets, _number_cases(cohort), number_sites(cohort)
+    number = int(sites.max()) + 1
+    if number < 2:
+        raise SplitError(_explain_sites(cohort))
+    asked = range(min(number, MOST_SITE_FOLDS), 1, -1) if split.folds == "auto" else (split.folds,)
+    dealt = ([deal_cases(targets, sites, folds=folds, seed=seed) for seed in split.seeds] for folds in asked)
+    found = next(([p for p in parts if p is not None] for parts in dealt if all(p is not None for p in parts)), None)
+    if found is None:
+        raise SplitError(_explain_sites(cohort))
+    splits: list[Split] = []
+    for seed, parts in zip(split.seeds, found, strict=True):
+        for fold, outer in enumerate(parts):
+            rest = np.setdiff1d(np.arange(len(targets)), outer)
+            pick = partial(_find_inner, targets, rest=rest, frac=split.inner_frac, seed=seed * 100 + fold)
+            chosen = np.empty(0, dtype=np.int64)
+            if inner == "site" and len(np.unique(sites[rest])) >= LEAST_INNER_SITES:
+                chosen = pick(cases=sites)
+            chosen = chosen if len(chosen) else pick(cases=cases)
+            one = Split(seed, fold, np.setdiff1d(rest, chosen), chosen, outer)
+            _check_split(one, targets, cases)
+            if shared := set(sites[outer]) & set(sites[rest]):
+                raise SplitError(f"{one.name}: {len(shared)} sites are in its outer part and in another")
+            splits.append(one)
+    return tuple(splits)
+
+
+def number_sites(cohort: Cohort) -> Indices:
+    """Return the number of what is held out together for each labelled image, (n,): its site, with all sites that share
+    a case with it; 0 for all where there are no sites.
+    """
+    return join_groups([s.site for s in cohort.labelled], [s.case for s in cohort.labelled])
+
+
+def _explain_sites(cohort: Cohort) -> str:
+    """Return why no sites can be held out."""
+    sites = number_sites(cohort)
+    names = {s.site for s in cohort.labelled} - {""}
+    if len(names) < 2:
+        found = f"the data names one site, {next(iter(names))}" if names else "the data names no sites"
+        return f"no site can be held out: {found}. Fix: --set data.site=COLUMN, or --set split.group=case"
+    if sites.max() < 1:
+        return (
+            f"no site can be held out: cases lie in several of the {len(names)} sites, so that all of them belong "
+            "together. Fix: --set data.site=COLUMN with one site for each case, or --set split.group=case"
+        )
+    alone = [name for i, name in enumerate(cohort.classes) if len(np.unique(sites[cohort.targets == i])) < 2]
+    why = f"class '{alone[0]}' lies in one of them alone" if alone else "some training part would lack a class"
+    return (
+        f"no site of {int(sites.max()) + 1} can be held out: {why}. Fix: add cases of that class from another site, or "
+        "--set split.group=case"
+    )
 
 
 def count_folds(cohort: Cohort, *, seeds: tuple[int, ...] = (0,), most: int = MOST_AUTO_FOLDS) -> int:
@@ -69,7 +142,7 @@ def count_folds(cohort: Cohort, *, seeds: tuple[int, ...] = (0,), most: int = MO
         if all(parts is not None for parts in found):
             working = max(working, folds)
     if not working:
-        raise SplitError(_explain(cohort, 2, seeds))
+        raise _explain(cohort, 2, seeds)
     return working
 
 
@@ -115,8 +188,8 @@ def choose_sealed(cohort: Cohort, *, share: float) -> tuple[str, ...]:
     chosen = _find_inner(targets, cases, np.arange(len(targets)), frac=share, seed=0)
     if not len(chosen):
         raise SplitError(
-            f"no cases can be sealed ({share:.0%} asked for): some class would be left without a case outside the "
-            "seal. Fix: --set split.sealed_frac=0, or add cases"
+            f"no cases can be sealed ({share:.0%} asked for): some class would be left without a case outside the seal",
+            fix="--set split.sealed_frac=0, or add cases",
         )
     return tuple(cohort.labelled[i].image for i in chosen)
 
@@ -248,7 +321,8 @@ def _check_split(split: Split, targets: Indices, cases: Indices) -> None:
         raise SplitError(f"{split.name}: its training part lacks a class")
 
 
-def _explain(cohort: Cohort, folds: int, seeds: tuple[int, ...]) -> str:
+def _explain(cohort: Cohort, folds: int, seeds: tuple[int, ...]) -> SplitError:
+    """Return why the cohort cannot be dealt to so many folds, and the number that works."""
     held = {name: sorted({s.case for s in cohort.labelled if s.label == name}) for name in cohort.classes}
     rarest = min(held, key=lambda name: len(held[name]))
     targets, cases = cohort.targets, _number_cases(cohort)
@@ -261,5 +335,6 @@ def _explain(cohort: Cohort, folds: int, seeds: tuple[int, ...]) -> str:
     # More folds may work where fewer do not, and one case in each always works unless a class has a single case.
     for other in (*range(min(max(folds, MOST_AUTO_FOLDS), number), 1, -1), number):
         if all(deal_cases(targets, cases, folds=other, seed=seed) is not None for seed in seeds):
-            return f"{reason} Fix: --set split.folds={other} (the largest number that works)"
-    return f"{reason} No number of folds works. Fix: add cases of '{rarest}', or exclude or merge that class"
+            return SplitError(reason, fix=f"--set split.folds={other} (the largest number that works)")
+    fix = f"add cases of '{rarest}', or exclude or merge that class"
+    return SplitError(f"{reason} No number of folds works", fix=fix)

@@ -13,6 +13,7 @@ import numpy as np
 from .. import images
 from ..errors import DataError, SmaltiError
 from ..model import Answer, Model, TileMap
+from ..model.refusal import refuse_unreadable
 from ..records import ModelRecord
 from ..types import Sample
 from ..workflow.drawn_maps import draw_map, encode_png, read_scaled
@@ -57,8 +58,10 @@ def make_reply(model: Model, path: Path, *, mpp: float | None, wanted: Collectio
             reply["picture"] = _draw_picture(sample, (height, width))
     except SmaltiError as error:
         problem = error.problems[0] if isinstance(error, DataError) and error.problems else None
-        words = f"It {problem.message} Fix: {problem.fix}" if problem else str(error)
-        answer = Answer("image", "image", refused=words)
+        words = (
+            f"it {problem.message} Fix: {problem.fix}" if problem else str(error)
+        )  # no path, which means nothing here
+        answer = Answer("image", "image", refused=refuse_unreadable(words))
     named = "" if answer.refused or answer.scores is None else model.classes[int(np.argmax(answer.scores))]
     if seen is not None and named:
         drawn = encode_png(draw_map(sample, seen, title=named, longest_px=DRAWN_PX))

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..metrics import METRICS, log_loss, mean_present
-from .intervals import CONFUSION_METRICS, find_range
+from .intervals import CONFUSION_METRICS
 from .pool import Pool
 
 Floats = NDArray[np.float64]
@@ -50,33 +50,31 @@ def score_chance(pool: Pool, *, guesses: int = 2000, confidence: float = 0.95, s
         drawn = generator.multinomial(cases, shares, size=guesses)  # (R, C)
         confusions += images[None, :, None] * drawn[:, None, :]
     guessed = {name: score(confusions) for name, score in CONFUSION_METRICS.items()}
-    guessed["auc"] = _guess_auc(pool, guesses, generator)
+    # The AUC of random probabilities: the same vector for all images of a case.
+    labels = pool.count_labels().T  # (C, cases)
+    sizes = labels.sum(axis=0)
+    draws = int(np.clip(AUC_NUMBERS // labels.size, min(100, guesses), guesses))
+    step = max(1, AUC_AT_ONCE // labels.size)
+    aucs = []
+    for start in range(0, draws, step):
+        random = generator.standard_exponential((min(step, draws - start), *labels.T.shape))
+        scores = random / random.sum(axis=2, keepdims=True)
+        order = np.argsort(scores.transpose(0, 2, 1), axis=2)  # (R, C, cases)
+        positive = np.take_along_axis(labels[None], order, axis=2)
+        negative = sizes[order] - positive
+        # Images of one case tie, so they count one half against each other.
+        won = (positive * (np.cumsum(negative, axis=2) - negative / 2)).sum(axis=2)
+        pairs = positive.sum(axis=2) * negative.sum(axis=2)
+        aucs.append(np.divide(won, pairs, out=np.full(won.shape, np.nan), where=pairs > 0))
+    of_classes = np.concatenate(aucs)  # (R, C)
+    guessed["auc"] = mean_present(of_classes, ~np.isnan(of_classes))
     guessed["log_loss"] = np.array([log_loss(pool.y_true, constant)])
     chance = {}
     for entry in METRICS:
         values = guessed[entry.name]
-        low, high = find_range(values, confidence=confidence)
+        present = values[~np.isnan(values)]
+        ends = [50 * (1 - confidence), 50 * (1 + confidence)]
+        low, high = np.percentile(present, ends) if present.size else (np.nan, np.nan)
         mean = mean_present(values, ~np.isnan(values))
-        chance[entry.name] = Chance(entry.call(pool.y_true, constant), float(mean), low, high)
+        chance[entry.name] = Chance(entry.call(pool.y_true, constant), float(mean), float(low), float(high))
     return chance
-
-
-def _guess_auc(pool: Pool, guesses: int, generator: np.random.Generator) -> Floats:
-    """Return the macro AUC of random probabilities per case, (R,)."""
-    labels = pool.count_labels().T  # (C, cases)
-    images = labels.sum(axis=0)
-    draws = int(np.clip(AUC_NUMBERS // labels.size, min(100, guesses), guesses))
-    step = max(1, AUC_AT_ONCE // labels.size)
-    values = []
-    for start in range(0, draws, step):
-        drawn = generator.standard_exponential((min(step, draws - start), *labels.T.shape))
-        scores = drawn / drawn.sum(axis=2, keepdims=True)
-        order = np.argsort(scores.transpose(0, 2, 1), axis=2)  # (R, C, cases)
-        positive = np.take_along_axis(labels[None], order, axis=2)
-        negative = images[order] - positive
-        # Images of one case tie, so they count one half against each other.
-        won = (positive * (np.cumsum(negative, axis=2) - negative / 2)).sum(axis=2)
-        pairs = positive.sum(axis=2) * negative.sum(axis=2)
-        values.append(np.divide(won, pairs, out=np.full(won.shape, np.nan), where=pairs > 0))
-    found = np.concatenate(values)
-    return mean_present(found, ~np.isnan(found))

@@ -104,10 +104,7 @@ class Gap:
         critical = stats.t.ppf(1 - alpha / 2, degrees) * errors / error
         top = float(critical.max()) + 5
         reach = optimize.brentq(lambda r: stats.nct.sf(critical, self.degrees, r).mean() - POWER, 0.0, top, xtol=1e-3)
-        return self._find_gain(float(reach * error))
-
-    def _find_gain(self, plain: float) -> float:
-        """Return the gain that is just detected; ``plain`` would be without any change of variance."""
+        plain = float(reach * error)  # the gain that is just detected, without any change of variance
         if not self.level.size:
             return plain
         start = np.clip(self.level[:, 0], 0.02, 0.98)
@@ -116,9 +113,9 @@ class Gap:
         shifts = np.linspace(0, 12, 400)
         moved = special.expit(special.logit(start) + shifts[:, None])  # (400, K)
         at = np.interp(gains, moved.mean(axis=1) - start.mean(), np.arange(len(shifts)))
-        variance = (moved * (1 - moved) / self.level[:, 1]).sum(axis=1)
-        scale = np.interp(at, np.arange(len(shifts)), variance) / variance[0]
-        needed = plain * np.sqrt((1 + scale) / 2)
+        spreads = (moved * (1 - moved) / self.level[:, 1]).sum(axis=1)
+        rise = np.interp(at, np.arange(len(shifts)), spreads) / spreads[0]
+        needed = plain * np.sqrt((1 + rise) / 2)
         enough = np.flatnonzero(gains >= needed)
         if not enough.size:  # not even a nearly perfect recipe would be detected
             return float(needed[-1])

@@ -44,19 +44,6 @@ CONFUSION_METRICS: dict[str, Callable[[Floats], Floats]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class LeftOut:
-    """Scores without each case in turn.
-
-    Attributes:
-        metrics: name of the metric -> (S, n_cases), one row a seed.
-        f1: (S, n_cases, C) F1 of each class.
-    """
-
-    metrics: dict[str, Floats]
-    f1: Floats
-
-
 def draw_weights(n_cases: int, *, resamples: int, seed: int = 0) -> Iterator[Floats]:
     """Yield how often each case was drawn, in blocks (r, n_cases) of ``resamples`` rows in all.
 
@@ -82,10 +69,17 @@ def count_confusions(pool: Pool) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A pool with its scores without each case in turn."""
+    """A pool with its scores without each case in turn.
+
+    Attributes:
+        pool: the predictions.
+        left_out: name of the metric -> (S, n_cases), one row a seed.
+        left_out_f1: (S, n_cases, C) F1 of each class.
+    """
 
     pool: Pool
-    left_out: LeftOut
+    left_out: dict[str, Floats]
+    left_out_f1: Floats
 
     def score_seeds(self, metric: str) -> Floats:
         """Score each seed by one metric, (S,)."""
@@ -95,11 +89,6 @@ class Scored:
 
 def score_pool(pool: Pool) -> Scored:
     """Score a pool without each case in turn, by every registered metric and by the F1 of each class."""
-    return Scored(pool, leave_out_cases(pool))
-
-
-def leave_out_cases(pool: Pool) -> LeftOut:
-    """Return all metrics without each case in turn."""
     counts = count_confusions(pool)
     without = counts.sum(axis=1, keepdims=True) - counts
     number = np.bincount(pool.case, minlength=pool.n_cases).astype(np.float64)  # images of each case
@@ -117,7 +106,7 @@ def leave_out_cases(pool: Pool) -> LeftOut:
         ]
     )  # (S, C, n_cases)
     values["auc"] = mean_present(np.moveaxis(aucs, 1, 2), ~np.isnan(np.moveaxis(aucs, 1, 2)))
-    return LeftOut(values, f1_of_confusions(without))
+    return Scored(pool, values, f1_of_confusions(without))
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,15 +181,6 @@ def find_levels(drawn: Floats, value: float, acceleration: float, *, z: float) -
     # Beyond its pole the correction has no meaning; its limit is the end of the distribution.
     levels = np.where(room > 0, stats.norm.cdf(bias + shifted / np.where(room > 0, room, 1)), shifted > 0)
     return np.asarray(levels, dtype=np.float64)
-
-
-def find_range(values: Floats, *, confidence: float) -> Range:
-    """Return the middle share of values (R,) without NaN; NaN where there are none."""
-    present = values[~np.isnan(values)]
-    if not present.size:
-        return float("nan"), float("nan")
-    low, high = np.percentile(present, [50 * (1 - confidence), 50 * (1 + confidence)])
-    return float(low), float(high)
 
 
 def judge_trust(pool: Pool, *, by_class: bool = True) -> tuple[bool, str]:

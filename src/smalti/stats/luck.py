@@ -73,7 +73,7 @@ def measure_luck_of_difference(first: Scored, second: Scored, metric: str) -> Lu
 
     Where both used the same folds, the two networks of a fold are one draw; else each side's networks are.
     """
-    a, b = (measure_influence(run.score_seeds(metric), run.left_out.metrics[metric]) for run in (first, second))
+    a, b = (measure_influence(run.score_seeds(metric), run.left_out[metric]) for run in (first, second))
     if np.array_equal(first.pool.fold, second.pool.fold):
         return measure_luck(a - b, first.pool)
     sides = (

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 from scipy.stats import rankdata
 
 PERMUTATIONS = 1999
@@ -48,7 +50,18 @@ class Neighbours:
 
     def __init__(self, features: Floats, cases: Codes) -> None:
         self.cases = cases
-        self.weights = _weigh(features, cases)
+        # Weights of neighbours (n, n): Gaussian, as wide as the sqrt(n)-th nearest of other cases. Images at distance
+        # zero count the same; rows sum to 1.
+        ranks = np.asarray((rankdata(features, axis=0) - 0.5) / len(features))  # in 0..1, ties in their middle
+        squares = (ranks**2).sum(axis=1)
+        distances = np.sqrt(np.maximum(squares[:, None] + squares[None] - 2 * ranks @ ranks.T, 0))
+        distances[distances < 1e-6] = 0
+        distances[cases[:, None] == cases[None]] = np.inf
+        nearest = max(5, round(len(ranks) ** 0.5))
+        width = np.partition(distances, min(nearest, len(ranks)) - 1, axis=1)[:, :nearest]
+        last = np.where(np.isfinite(width), width, 0).max(axis=1)[:, None]
+        weights = np.where(distances <= last, np.exp(-2 * (distances / np.maximum(last, 1e-9)) ** 2), 0)
+        self.weights = np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float32)
 
     def score(self, groups: Codes, count: int) -> NDArray[np.float32]:
         """Return how much more frequent each group is among the neighbours than among all images of other cases.
@@ -72,22 +85,9 @@ class Neighbours:
         shares = np.divide(lift, total, out=np.full_like(lift, 1 / count), where=total > 0)
         return shares.transpose(1, 0, 2)
 
-
-def _weigh(features: Floats, cases: Codes) -> NDArray[np.float32]:
-    """Return weights of neighbours (n, n), rows sum to 1: Gaussian, as wide as the sqrt(n)-th nearest of other cases.
-
-    Images at distance zero count the same.
-    """
-    ranks = np.asarray((rankdata(features, axis=0) - 0.5) / len(features))  # in 0..1, ties in their middle
-    squares = (ranks**2).sum(axis=1)
-    distances = np.sqrt(np.maximum(squares[:, None] + squares[None] - 2 * ranks @ ranks.T, 0))
-    distances[distances < 1e-6] = 0
-    distances[cases[:, None] == cases[None]] = np.inf
-    nearest = max(5, round(len(ranks) ** 0.5))
-    width = np.partition(distances, min(nearest, len(ranks)) - 1, axis=1)[:, :nearest]
-    last = np.where(np.isfinite(width), width, 0).max(axis=1)[:, None]
-    weights = np.where(distances <= last, np.exp(-2 * (distances / np.maximum(last, 1e-9)) ** 2), 0)
-    return np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float32)
+    def measure(self, groups: Codes, *, by: Callable[[NDArray[np.float32], Codes], Floats], count: int) -> Floats:
+        """Return a statistic (P,) of groups (P, n) and their scores."""
+        return by(self.score(groups, count), groups)
 
 
 def permute_by_case(groups: Codes, cases: Codes, *, times: int, rng: np.random.Generator) -> Codes:
@@ -168,6 +168,13 @@ def draw_rows(count: int, *, most: int) -> Codes:
     if count <= most:
         return np.arange(count)
     return np.sort(np.random.default_rng(0).choice(count, most, replace=False))
+
+
+def join_groups(names: Sequence[str], cases: Sequence[str]) -> Codes:
+    """Return codes 0..K-1 of groups that are named, (n,); groups that share a case are one."""
+    groups, owners = code_groups(names), code_groups(cases)
+    links = coo_matrix((np.ones(len(groups)), (groups, owners)), shape=(groups.max() + 1, owners.max() + 1)).tocsr()
+    return np.asarray(connected_components(links @ links.T, directed=False)[1][groups], dtype=np.int64)
 
 
 def code_groups(names: Sequence[str]) -> Codes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,7 +69,7 @@ def pool_predictions(table: pd.DataFrame, *, classes: tuple[str, ...]) -> Pool:
     Raises:
         DataError: with every problem at once, each naming the lines of the CSV (the header is line 1).
     """
-    filled = _check_table(table, classes, pooled=True).sort_values(["seed", "image"], kind="stable")
+    filled = check_predictions(table, classes=classes, pooled=True).sort_values(["seed", "image"], kind="stable")
     n_seeds = filled["seed"].nunique()
     first = filled.iloc[: len(filled) // n_seeds]
     cases, case = np.unique(first["case"].to_numpy(dtype=str), return_inverse=True)
@@ -83,15 +82,6 @@ def pool_predictions(table: pd.DataFrame, *, classes: tuple[str, ...]) -> Pool:
         scores=filled[score_columns(classes)].to_numpy(dtype=np.float64).reshape(n_seeds, -1, len(classes)),
         cases=tuple(str(name) for name in cases),
     )
-
-
-def check_predictions(table: pd.DataFrame, *, classes: tuple[str, ...]) -> pd.DataFrame:
-    """Check a table in which an image may occur in several folds of a seed (inner predictions); fill its columns.
-
-    Raises:
-        DataError: as `pool_predictions`, except for images that repeat or miss.
-    """
-    return _check_table(table, classes, pooled=False)
 
 
 def score_by_seed(table: pd.DataFrame, metric: str, *, classes: tuple[str, ...]) -> float:
@@ -112,7 +102,18 @@ def index_labels(table: pd.DataFrame, *, classes: tuple[str, ...]) -> NDArray[np
     return np.array([position[str(label)] for label in table["label"]], dtype=np.int64)
 
 
-def _check_table(table: pd.DataFrame, classes: tuple[str, ...], *, pooled: bool) -> pd.DataFrame:
+def check_predictions(table: pd.DataFrame, *, classes: tuple[str, ...], pooled: bool = False) -> pd.DataFrame:
+    """Check a table of predictions, and fill its columns.
+
+    Args:
+        table: as in `pool_predictions`.
+        classes: class names in score order.
+        pooled: whether each seed must have each image once; without it an image may occur in several folds of a seed,
+            as inner predictions do.
+
+    Raises:
+        DataError: with every problem at once, each naming the lines of the CSV.
+    """
     columns = ", ".join(str(name) for name in table)
     problems = [
         Problem("missing-column", "header", f"there is no column '{name}'.", f"add or rename it; found: {columns}")
@@ -123,8 +124,11 @@ def _check_table(table: pd.DataFrame, classes: tuple[str, ...], *, pooled: bool)
         problems.append(Problem("empty-table", "table", "there are no rows.", "write one row per image and seed"))
     elif {"image", "label"} <= set(table):
         filled = fill_columns(table, classes)
-        faults = find_faults(filled, classes) + (_find_pool_faults(filled) if pooled else [])
-        problems += [_describe_fault(fault, filled) for fault in faults]
+        for fault in find_faults(filled, classes) + (_find_pool_faults(filled) if pooled else []):
+            rows = np.flatnonzero(fault.rows)
+            shown = ", ".join(f"{row + 2} ({filled['image'].iloc[row]})" for row in rows[:SHOWN])
+            more = f" and {rows.size - SHOWN} more" if rows.size > SHOWN else ""
+            problems.append(Problem(fault.code, f"line {shown}{more}", fault.message, fault.fix))
     if problems:
         kind = "out-of-fold" if pooled else "inner"
         raise DataError(f"the table of {kind} predictions cannot be scored:", problems)
@@ -159,7 +163,7 @@ def find_faults(table: pd.DataFrame, classes: tuple[str, ...], *, unscored: bool
     missing = np.isnan(scores).any(axis=1) & ~(unscored & np.isnan(scores).all(axis=1))
     outside = ~missing & ((scores < 0) | (scores > 1)).any(axis=1)
     complete = ~np.isnan(scores).any(axis=1) & ~outside & (len(columns) == len(classes))
-    return _keep_faults((
+    faults = (
         Fault("unknown-label", ~table["label"].isin(classes).to_numpy(), "the label is none of the classes.",
               f"correct it, or leave the row out; the classes are {', '.join(classes)}"),
         Fault("fold-or-seed", ~np.isfinite(numbers).all(axis=1) | (numbers % 1 != 0).any(axis=1),
@@ -169,7 +173,8 @@ def find_faults(table: pd.DataFrame, classes: tuple[str, ...], *, unscored: bool
         Fault("score-range", outside, "a score is outside 0 to 1.", "write probabilities (softmax of the outputs)"),
         Fault("score-sum", complete & (np.abs(scores.sum(axis=1) - 1) > SUM_TOLERANCE), "the scores do not sum to 1.",
               "write probabilities (softmax of the outputs)"),
-    ))  # fmt: skip
+    )  # fmt: skip
+    return [fault for fault in faults if fault.rows.any()]
 
 
 def _find_pool_faults(table: pd.DataFrame) -> list[Fault]:
@@ -178,7 +183,7 @@ def _find_pool_faults(table: pd.DataFrame) -> list[Fault]:
 
     n_seeds = table["seed"].nunique()
     misses = np.asarray(table.groupby("image")["seed"].transform("nunique") < n_seeds)
-    return _keep_faults((
+    faults = (
         Fault("repeated-image", table.duplicated(["seed", "image"]).to_numpy(),
               "the image was predicted before in the same seed.",
               "keep one row per image and seed: the one of its outer fold"),
@@ -189,16 +194,5 @@ def _find_pool_faults(table: pd.DataFrame) -> list[Fault]:
         Fault("leak", differs("fold", ["seed", "case"]),
               "images of one case were held out in different folds, so the model had seen the case.",
               "split by case and predict again"),
-    ))  # fmt: skip
-
-
-def _keep_faults(faults: Iterable[Fault]) -> list[Fault]:
+    )  # fmt: skip
     return [fault for fault in faults if fault.rows.any()]
-
-
-def _describe_fault(fault: Fault, table: pd.DataFrame) -> Problem:
-    """Name the first rows with a fault by their lines."""
-    rows = np.flatnonzero(fault.rows)
-    shown = ", ".join(f"{row + 2} ({table['image'].iloc[row]})" for row in rows[:SHOWN])
-    more = f" and {rows.size - SHOWN} more" if rows.size > SHOWN else ""
-    return Problem(fault.code, f"line {shown}{more}", fault.message, fault.fix)

@@ -5,6 +5,8 @@ Medians are used because unusual images are part of the cohort that they are com
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -15,14 +17,31 @@ LEAST_SPREAD = 0.1  # of the logarithm of a distance: a tenth farther away is no
 LEAST_IMAGES = 20  # fewer give no reliable spread
 
 
-def score_deviation(values: ArrayLike, *, floor: float) -> Floats:
-    """Return robust z (n,) of values (n,): distance from the median in scaled median absolute deviations.
+@dataclass(frozen=True, slots=True)
+class Usual:
+    """The usual values of a cohort: their median, and their scaled median absolute deviation."""
+
+    centre: float
+    spread: float
+
+    def score(self, values: ArrayLike) -> Floats:
+        """Return robust z of values of any shape."""
+        return np.asarray((np.asarray(values, dtype=np.float64) - self.centre) / self.spread)
+
+
+def find_usual(values: ArrayLike, *, floor: float) -> Usual:
+    """Return what is usual among values (n,).
 
     ``floor`` is the smallest spread, in the unit of the values: in a cohort of equal values, no image is unusual.
     """
     numbers = np.asarray(values, dtype=np.float64)
-    offset = numbers - np.median(numbers)
-    return np.asarray(offset / max(SIGMA_PER_MAD * float(np.median(np.abs(offset))), floor))
+    centre = float(np.median(numbers))
+    return Usual(centre, max(SIGMA_PER_MAD * float(np.median(np.abs(numbers - centre))), floor))
+
+
+def score_deviation(values: ArrayLike, *, floor: float) -> Floats:
+    """Return robust z (n,) of values (n,) in their own cohort; ``floor`` as in `find_usual`."""
+    return find_usual(values, floor=floor).score(values)
 
 
 def score_isolation(points: NDArray[np.floating], groups: NDArray[np.int64], *, floor: float) -> Floats:

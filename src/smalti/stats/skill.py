@@ -18,8 +18,10 @@ def measure_skill(
 ) -> float:
     """Return how well scores (n, C) predict the labels: balanced accuracy from 0, a guess, to 1.
 
-    It is 0 where it may be chance: where too many reassignments of predictions to other cases, whole cases at a time,
-    agree with the labels as well (`count_lucky`).
+    It is 0 where it may be chance: where too many of `SHUFFLES` reassignments of predictions to other cases agree with
+    the labels as well. Each case gets the predictions of another one, in random order and repeated where that one is
+    smaller. They are then independent of labels and as alike within a case as before (a permutation test by blocks,
+    Pitman 1937; Winkler et al. 2015).
 
     Args:
         scores: (n, C) probabilities of the classes.
@@ -31,18 +33,8 @@ def measure_skill(
     right = np.bincount(labels, weights=said == labels, minlength=scores.shape[1])
     guess = 1 / scores.shape[1]
     above = float((right / counts).mean()) - guess
-    if above <= 0 or count_lucky(said, labels, cases) > DOUBT * (SHUFFLES + 1) - 1:
+    if above <= 0:
         return 0.0
-    return above / (1 - guess)
-
-
-def count_lucky(said: NDArray[np.int64], labels: NDArray[np.int64], cases: NDArray[np.str_] | None) -> int:
-    """Return how many of `SHUFFLES` reassignments of predictions (n,) to other cases fit the labels no worse.
-
-    Each case gets the predictions of another one, in random order and repeated where that one is smaller. They are then
-    independent of labels and as alike within a case as before (a permutation test by blocks, Pitman 1937; Winkler et
-    al. 2015).
-    """
     case = np.arange(len(said)) if cases is None else np.unique(cases, return_inverse=True)[1].ravel()
     order = np.argsort(case, kind="stable")
     said, labels, case = said[order], labels[order], case[order]
@@ -58,4 +50,4 @@ def count_lucky(said: NDArray[np.int64], labels: NDArray[np.int64], cases: NDArr
         inside = np.argsort(case + rng.random(len(case))) if sizes.max() > 1 else np.arange(len(case))
         moved = said[inside[starts[source] + within % sizes[source]]]
         lucky += weights[moved == labels].sum() >= reached
-    return int(lucky)
+    return 0.0 if lucky > DOUBT * (SHUFFLES + 1) - 1 else above / (1 - guess)

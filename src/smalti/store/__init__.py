@@ -2,11 +2,11 @@
 
 from .code import hash_code
 from .files import (
-    CACHE,
     FOLDER_REFUSALS,
     UNFIT,
     UNKNOWN_REQUEST,
     build_once,
+    find_table,
     now_text,
     passing_over,
     read_arrays,
@@ -22,7 +22,7 @@ from .files import (
 from .hashes import TICK_NS, hash_file, hash_files, hash_text, name_apart, read_memo
 
 __all__ = [
-    "CACHE", "FOLDER_REFUSALS", "TICK_NS", "UNFIT", "UNKNOWN_REQUEST", "build_once", "hash_code", "hash_file",
-    "hash_files", "hash_text", "name_apart", "now_text", "passing_over", "read_arrays", "read_json", "read_memo",
-    "read_table", "reading", "replace_folder", "write_arrays", "write_atomic", "write_json", "write_table",
+    "FOLDER_REFUSALS", "TICK_NS", "UNFIT", "UNKNOWN_REQUEST", "build_once", "find_table", "hash_code",
+    "hash_file", "hash_files", "hash_text", "name_apart", "now_text", "passing_over", "read_arrays", "read_json",
+    "read_memo", "read_table", "reading", "replace_folder", "write_arrays", "write_atomic", "write_json", "write_table",
 ]  # fmt: skip

@@ -58,7 +58,7 @@ def _list_imports(module: str) -> tuple[str, ...]:
 
 def _find_source(module: str) -> Path:
     if (path := _locate(module)) is None:
-        raise RunError(f"no source of module {module} was found. Fix: install smalti from its source or wheel")
+        raise RunError(f"no source of module {module} was found", fix="install smalti from its source or wheel")
     return path
 
 

@@ -20,9 +20,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..errors import RunError
+from ..types import SITE_COLUMN, SUBGROUP_PREFIX
 from .leftovers import name_temporary, remove_leftovers
 
-CACHE = "cache"  # in the folder of all runs
 # What network shares, FUSE and WSL answer where they know no such request; EIO and ENOSPC are losses and stay errors.
 UNKNOWN_REQUEST = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 FOLDER_REFUSALS = UNKNOWN_REQUEST | {errno.EPERM, errno.EACCES, errno.EISDIR, errno.EBADF}
@@ -151,12 +151,12 @@ def reading(path: Path, *, fix: str = "delete it and run the stage again") -> It
     try:
         yield
     except FileNotFoundError:
-        raise RunError(f"{path} does not exist. Fix: run the stage that writes it ('smalti run')") from None
+        raise RunError(f"{path} does not exist", fix="run the stage that writes it ('smalti run')") from None
     except UNFIT as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # no fault of the record
         what = f"'{error.args[0]}' is missing" if isinstance(error, KeyError) and error.args else str(error)
-        raise RunError(f"{path} is damaged: {what or type(error).__name__}. Fix: {fix}") from None
+        raise RunError(f"{path} is damaged: {what or type(error).__name__}", fix=fix) from None
 
 
 def read_json(path: Path, *keys: str) -> Any:
@@ -183,11 +183,17 @@ def read_table(path: Path, *columns: str) -> pd.DataFrame:
     with reading(path):
         text = dict.fromkeys(("image", "case", "label", "mask", "part", "index", "role", "phase"), str)
         header = pd.read_csv(path, nrows=0).columns
+        text |= {name: str for name in header if name == SITE_COLUMN or name.startswith(SUBGROUP_PREFIX)}
         if absent := [name for name in columns if name not in header]:
             raise KeyError(", ".join(absent))
         # A class may be called "None" or "NA": only numbers may be missing.
         missing = {name: ["", "nan"] for name in header if name not in text}
         return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=missing)
+
+
+def find_table(path: Path) -> pd.DataFrame | None:
+    """Read a CSV of a run folder as `read_table` does; None where there is none."""
+    return read_table(path) if path.is_file() else None
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> Path:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from .. import images, recipe
 from ..errors import RecipeError
-from ..tissue.stainable import choose_pixels, judge_tile, share_pixels
+from ..tissue.stainable import MOST_PIXELS, MOST_TILES, judge_tile
 from ..types import Outside, Sample
 from .components import Squares, find_regions
 from .grid import make_grid, place_square, select_tiles
@@ -95,19 +95,29 @@ class Cut:
             pixels[i], masks[i] = _read_square(
                 self.scene, (row, col), side_px=side, tile_px=self.tile_px, pale=self.pale
             )
-        hide_outside(pixels, masks, outside=self.outside, pale=self.pale)
+        for shown, inside in zip(pixels, masks, strict=True) if self.outside != "keep" else ():
+            hidden = inside == 0
+            if self.outside == "blank":
+                shown[hidden] = self.pale
+            elif hidden.any():
+                blurred = cv2.GaussianBlur(shown, (0, 0), BLUR_FRAC * len(shown), borderType=cv2.BORDER_REFLECT_101)
+                shown[hidden] = blurred[hidden]
         scale = (sides_px / self.tile_px).astype(np.float32)
         kind = np.array([judge_tile(tile) for tile in pixels], dtype=np.uint8)
-        # An even choice of the tiles under the mask speaks of the image's stain, ``count`` pixels of each at most.
+        # An even choice of the tiles under the mask speaks of the image's stain, and an even choice of their pixels.
         rows = np.flatnonzero(self.coverage) if self.coverage.any() else np.arange(len(self))
-        every, count = share_pixels(len(rows))
-        rows = rows[::every]
+        rows = rows[:: -(-len(rows) // MOST_TILES)]
         mine = rows[(rows >= start) & (rows < stop)] - start
         under = masks if self.coverage.any() else np.ones_like(masks)
         # What mirroring and enlarging added to a small image says nothing new of its stain.
         own = np.minimum(sides_px[:, None], self.scene.size_px).prod(axis=1)
-        tissue = tuple(choose_pixels(pixels[i], under[i], count=min(count, int(own[i]))) for i in mine)
-        return Bag(pixels, positions, self.coverage[chosen], scale, masks, self.outline, self.shape, kind, tissue)
+        tissue = []
+        for i in mine:
+            inside = np.flatnonzero(under[i])
+            most = min(MOST_PIXELS // len(rows), int(own[i]))
+            tissue.append(pixels[i].reshape(-1, 3)[inside[:: max(1, -(-len(inside) // most))]])
+        found = (pixels, positions, self.coverage[chosen], scale, masks, self.outline, self.shape, kind)
+        return Bag(*found, tuple(tissue))
 
 
 @contextmanager
@@ -308,18 +318,3 @@ def find_pale(view: NDArray[np.uint8]) -> tuple[int, int, int]:
     palest = view[light >= np.quantile(light, 1 - PALE_SHARE)]
     red, green, blue = np.rint(np.median(palest, axis=0)).astype(int).tolist()
     return red, green, blue
-
-
-def hide_outside(
-    pixels: NDArray[np.uint8], masks: NDArray[np.uint8], *, outside: Outside, pale: tuple[int, int, int]
-) -> None:
-    """Blank or blur tiles (N, H, W, 3) in place where their masks (N, H, W) are 0; ``keep`` leaves them alone."""
-    if outside == "keep":
-        return
-    for tile, mask in zip(pixels, masks, strict=True):
-        hidden = mask == 0
-        if outside == "blank":
-            tile[hidden] = pale
-        elif hidden.any():
-            blurred = cv2.GaussianBlur(tile, (0, 0), BLUR_FRAC * len(tile), borderType=cv2.BORDER_REFLECT_101)
-            tile[hidden] = blurred[hidden]

@@ -30,7 +30,8 @@ def exchange_masks(cohort: Cohort) -> Cohort:
         cases = Counter(s.case for s in donors)
         raise RecipeError(
             f"masks cannot be exchanged between cases: of {len(donors)} labelled images with a mask, "
-            f"{max(cases.values(), default=0)} are of one case. Fix: --set tile.other_masks=false"
+            f"{max(cases.values(), default=0)} are of one case",
+            fix="--set tile.other_masks=false",
         )
     rest = []
     for part in (cohort.unlabelled, cohort.sealed):

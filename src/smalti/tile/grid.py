@@ -22,8 +22,8 @@ def make_grid(height_px: int, width_px: int, *, tile_px: int, overlap_frac: floa
     """
     if tile_px < 1 or not 0 <= overlap_frac < 1:
         raise RecipeError(
-            f"no grid of {tile_px} px tiles with overlap {overlap_frac}. "
-            f"Fix: tile.size_px of 1 or more and tile.overlap_frac from 0 to below 1"
+            f"no grid of {tile_px} px tiles with overlap {overlap_frac}",
+            fix="tile.size_px of 1 or more and tile.overlap_frac from 0 to below 1",
         )
     step_px = max(1, round(tile_px * (1 - overlap_frac)))
     starts = []

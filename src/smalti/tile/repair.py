@@ -52,8 +52,17 @@ def apply_repair(sample: Sample, image: Picture, mask: Picture | None) -> tuple[
     """
     assert sample.repair is not None
     paint = draw_outline(sample.repair, height_px=image.shape[0], width_px=image.shape[1])
+    if paint.any() and not paint.all():
+        # Painted pixels get the median colour of the tissue under the mask that is free of paint; where no such tissue
+        # is, that of the whole image, and where that is missing too, of all that is free of paint. Paint counts as
+        # tissue for every threshold, so it is made glass before one is chosen.
+        free = ~paint
+        tissue = find_tissue(np.where(paint[..., None], np.uint8(255), image)).astype(bool) & free
+        under = tissue if mask is None else tissue & mask.astype(bool)
+        source = next(part for part in (under, tissue, free) if part.any())
+        colour = np.rint(np.median(image[source], axis=0)).astype(np.uint8)
+        image = np.where(paint[..., None], colour, image)
     if not paint.all():
-        image = fill_paint(image, mask, paint)
         mask = find_tissue(image) if mask is None else mask & find_tissue(image) if sample.repair.recut else mask
         mask = np.where(paint, np.uint8(0), mask)
         if mask.any():
@@ -79,24 +88,6 @@ def draw_outline(repair: Repair, *, height_px: int, width_px: int) -> NDArray[np
     rim_px = max(RIM_PX, round(RIM_FRAC * max(height_px, width_px)))
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * rim_px + 1, 2 * rim_px + 1))
     return np.asarray(cv2.dilate(inside, disc), dtype=bool)
-
-
-def fill_paint(image: Picture, mask: Picture | None, paint: NDArray[np.bool_]) -> Picture:
-    """Return the image with the painted part in the median colour of the tissue under the mask that is free of paint.
-
-    Where no such tissue is, that of the whole image takes its place, and where that is missing too, all that is free
-    of paint; some of it must be.
-    """
-    if not paint.any():
-        return image
-    free = ~paint
-    # Paint counts as tissue for every threshold, so it is made glass before one is chosen.
-    tissue = find_tissue(np.where(paint[..., None], np.uint8(255), image)).astype(bool) & free
-    under = tissue if mask is None else tissue & mask.astype(bool)
-    source = next(part for part in (under, tissue, free) if part.any())
-    filled = image.copy()
-    filled[paint] = np.rint(np.median(image[source], axis=0)).astype(np.uint8)
-    return filled
 
 
 def read_sample_mask(sample: Sample, size_px: tuple[int, ...], *, most_px: int | None = None) -> Picture:

@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from io import FileIO
 from pathlib import Path
 
 import cv2
@@ -98,7 +97,7 @@ class TileStore:
             RunError: the store does not hold this image.
         """
         if image not in self._order:
-            raise RunError(f"{self.folder} holds no tiles of {image}. Fix: build the store of the cohort that has it")
+            raise RunError(f"{self.folder} holds no tiles of {image}", fix="build the store of the cohort that has it")
         return self._order[image]
 
     def count(self, i: int) -> int:
@@ -184,16 +183,14 @@ class TileStore:
         with (self.folder / name).open("rb", buffering=0) as file:
             for first, last in zip([0, *edges], [*edges, len(rows)], strict=True):
                 file.seek(int(rows[first]) * size)
-                self._fill(file, values[first:last].reshape(-1).data)
+                view = values[first:last].reshape(-1).data
+                while view:
+                    count = file.readinto(view)  # may be less than asked for: Linux reads at most 2 GB at once
+                    if not count:
+                        fix = f"delete {self.folder} and run again"
+                        raise RunError(f"a file in {self.folder} became shorter", fix=fix)
+                    view = view[count:]
         return values
-
-    def _fill(self, file: FileIO, view: memoryview) -> None:
-        """Read as many bytes as the view has."""
-        while view:
-            count = file.readinto(view)  # may be less than asked for: Linux reads at most 2 GB at once
-            if not count:
-                raise RunError(f"a file in {self.folder} became shorter. Fix: delete {self.folder} and run again")
-            view = view[count:]
 
     @property
     def _row_bytes(self) -> dict[str, int]:
@@ -270,7 +267,7 @@ def open_store(folder: Path) -> TileStore:
     for name, wanted in wholes.items():
         found = sizes[name]
         if wanted != found:
-            raise RunError(f"{folder / name} has {found} bytes, not {wanted}. Fix: delete {folder} and run again")
+            raise RunError(f"{folder / name} has {found} bytes, not {wanted}", fix=f"delete {folder} and run again")
     return tiles
 
 
@@ -292,7 +289,8 @@ def _check_disk(samples: tuple[Sample, ...], tile: recipe.Tile, *, tile_px: int,
     if needed_gb > free_gb:
         raise RunError(
             f"the tiles of {len(samples)} images need up to {needed_gb:.1f} GB in {folder.parent}, "
-            f"{free_gb:.1f} GB are free. Fix: free some disk, lower tile.max_tiles, or put the cache elsewhere"
+            f"{free_gb:.1f} GB are free",
+            fix="free some disk, lower tile.max_tiles, or put the cache elsewhere",
         )
 
 

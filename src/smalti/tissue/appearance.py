@@ -88,6 +88,17 @@ def measure_appearance(picture: NDArray[np.uint8], mask: NDArray[np.uint8] | Non
     if mask is not None:  # each pixel of the view is weighted by its coverage
         coverage = cv2.resize(255 * mask, (width, height), interpolation=cv2.INTER_AREA).astype(np.float64)
         masked = float((coverage * stained).sum() / coverage.sum()) if coverage.any() else None
+    grey = measure_log_light(np.asarray(cv2.cvtColor(view, cv2.COLOR_RGB2GRAY), dtype=np.uint8), offset=8)
+    below, bands = grey, []
+    for sigma in BANDS_PX:
+        above = np.asarray(cv2.GaussianBlur(grey, (0, 0), sigma), dtype=np.float32)
+        bands.append(below - above)
+        below = above
+    growth = np.diff(np.log([float(band.var()) + 1e-5 for band in bands]))
+    sparseness = [float(np.abs(bands[i]).mean() / (bands[i].std() + 1e-6)) for i in (1, 3)]
+    across, down = cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)
+    xx, yy, xy = (cv2.GaussianBlur(a, (0, 0), 4) for a in (across * across, down * down, across * down))
+    along = float(np.sqrt((xx - yy) ** 2 + 4 * xy**2).sum() / ((xx + yy).sum() + 1e-6))
     return Appearance(
         tissue_frac=float(stained.mean()),
         masked_tissue_frac=masked,
@@ -95,7 +106,7 @@ def measure_appearance(picture: NDArray[np.uint8], mask: NDArray[np.uint8] | Non
         bright_frac=float((unevenness < -UNEVEN).mean()),
         off_colour_frac=off_colour,
         grainless_frac=1 - (1 - off_colour) * (1 - even),
-        texture=_measure_texture(view),
+        texture=np.array([*growth, along, *sparseness], dtype=np.float32),
         sharpness=measure_sharpness(picture),
         light=float(np.log(max(1.0, brightest.max()) / 255)),
         blown_frac=blown,
@@ -168,22 +179,6 @@ def _place_samples(length: int, size: int) -> tuple[NDArray[np.intp], Floats, Fl
         np.bincount(which.ravel()).astype(np.float64),
         np.bincount(which.ravel(), inside.ravel()).astype(np.float64),
     )
-
-
-def _measure_texture(view: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return growth of contrast from scale to scale (4), its share along lines, sparseness at two scales: (7,)."""
-    grey = measure_log_light(np.asarray(cv2.cvtColor(view, cv2.COLOR_RGB2GRAY), dtype=np.uint8), offset=8)
-    below, bands = grey, []
-    for sigma in BANDS_PX:
-        above = np.asarray(cv2.GaussianBlur(grey, (0, 0), sigma), dtype=np.float32)
-        bands.append(below - above)
-        below = above
-    growth = np.diff(np.log([float(band.var()) + 1e-5 for band in bands]))
-    sparseness = [float(np.abs(bands[i]).mean() / (bands[i].std() + 1e-6)) for i in (1, 3)]
-    across, down = cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)
-    xx, yy, xy = (cv2.GaussianBlur(a, (0, 0), 4) for a in (across * across, down * down, across * down))
-    along = float(np.sqrt((xx - yy) ** 2 + 4 * xy**2).sum() / ((xx + yy).sum() + 1e-6))
-    return np.array([*growth, along, *sparseness], dtype=np.float32)
 
 
 def measure_sharpness(picture: NDArray[np.uint8]) -> float:

@@ -31,10 +31,8 @@ UNKNOWN = np.full((3, 4), np.nan)  # frame of an image whose stain cannot be tol
 UNKNOWN.setflags(write=False)
 
 
-@STAINS.register("none", summary="tiles keep the colours that they have")
-def build_none() -> Estimator:
-    """Give every image the same frame: density itself."""
-    return lambda densities: np.eye(3, 4)
+# Every image has the same frame: density itself.
+STAINS.add("none", lambda densities: np.eye(3, 4), summary="tiles keep the colours that they have")
 
 
 @STAINS.register(
@@ -45,34 +43,35 @@ def build_macenko(*, centred: bool = False) -> Estimator:
     return lambda densities: make_frame(find_stains(densities, centred=centred), densities)
 
 
-@STAINS.register(
-    "vahadane", summary="stain vectors by sparse non-negative factorisation", reference="Vahadane et al. 2016"
+STAINS.add(
+    "vahadane",
+    lambda densities: make_frame(_order(factorise(densities, start=find_stains(densities))), densities),
+    summary="stain vectors by sparse non-negative factorisation",
+    reference="Vahadane et al. 2016",
 )
-def build_vahadane() -> Estimator:
-    """Estimate haematoxylin, eosin and a third axis; see `factorise`."""
-    return lambda densities: make_frame(_order(factorise(densities, start=find_stains(densities))), densities)
 
 
-@STAINS.register(
-    "reinhard", summary="mean and spread along opponent axes of optical density", reference="Reinhard et al. 2001"
-)
-def build_reinhard() -> Estimator:
-    """Estimate mean and standard deviation along lightness, yellow-blue and red-green.
+def spread_opponent(densities: Floats) -> Floats:
+    """Return the frame (3, 4) of mean and standard deviation along lightness, yellow-blue and red-green.
 
     Reinhard et al. take these axes after the logarithm of cone responses, which are mixtures of red, green and blue;
     here they are taken of the logarithm of red, green and blue themselves. That keeps the change of an image one
     affine map in density, so that it composes with stain augmentation, and costs little
     (``benchmarks/bench_stain.py`` has the difference to the textbook's way).
     """
+    seen = densities @ OPPONENT.T
+    spread = seen.std(axis=0)
+    if not (spread > 1e-6).all():
+        return UNKNOWN
+    return np.column_stack([OPPONENT.T * spread, OPPONENT.T @ seen.mean(axis=0)])
 
-    def estimate(densities: Floats) -> Floats:
-        seen = densities @ OPPONENT.T
-        spread = seen.std(axis=0)
-        if not (spread > 1e-6).all():
-            return UNKNOWN
-        return np.column_stack([OPPONENT.T * spread, OPPONENT.T @ seen.mean(axis=0)])
 
-    return estimate
+STAINS.add(
+    "reinhard",
+    spread_opponent,
+    summary="mean and spread along opponent axes of optical density",
+    reference="Reinhard et al. 2001",
+)
 
 
 def find_stains(densities: Floats, *, centred: bool = False) -> Floats:

@@ -45,18 +45,6 @@ class Staining:
     tile_kind: NDArray[np.uint8]
 
 
-def share_pixels(tiles: int) -> tuple[int, int]:
-    """Return the step between tiles of an image that are looked at, and the most pixels of each."""
-    every = -(-tiles // MOST_TILES)
-    return every, MOST_PIXELS // -(-tiles // every)
-
-
-def choose_pixels(tile: Pixels, mask: Pixels, *, count: int) -> Pixels:
-    """Return up to ``count`` pixels (n, 3) of a tile (H, W, 3) that are under its mask (H, W), evenly spaced."""
-    under = np.flatnonzero(mask)
-    return tile.reshape(-1, 3)[under[:: max(1, -(-len(under) // count))]]
-
-
 def judge_tile(tile: Pixels) -> int:
     """Return the number of `KINDS` of a tile (H, W, 3)."""
     return judge_pixels(tile[::TILE_STEP, ::TILE_STEP].reshape(-1, 3))

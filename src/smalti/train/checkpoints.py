@@ -35,7 +35,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
             return dict(_put_back(skeleton, tensors))
     except safetensors.SafetensorError as error:
-        raise RunError(f"checkpoint {path} cannot be read: {error}. Fix: delete it and run again") from error
+        raise RunError(f"checkpoint {path} cannot be read: {error}", fix="delete it and run again") from error
 
 
 def _take_out(value: Any, tensors: dict[str, torch.Tensor]) -> Any:

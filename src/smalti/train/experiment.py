@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,8 +13,8 @@ from lightning.fabric import Fabric
 from numpy.typing import NDArray
 
 from ..errors import PartError, RecipeError
-from ..models import FUSIONS, NORMS, POOLERS, Backbone, Pooler, build_described, is_described
-from ..recipe import STEPS, Finetune, Model, Phase, Recipe
+from ..models import FUSIONS, NORMS, POOLERS, Backbone, build_described, is_described
+from ..recipe import STEPS, Recipe, Settled
 from ..records import RunFolder
 from ..registry import read_options
 from ..samples import AUGMENTATIONS, StainMaps, apply_transform
@@ -28,8 +27,6 @@ from .heads import HEADS
 from .optim.losses import LOSSES
 from .optim.optimisers import check_optimiser
 from .policies.searches import SEARCHES
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +55,7 @@ class Experiment:
     """
 
     run: RunFolder
-    recipe: Recipe
+    recipe: Settled
     cohort: Cohort
     splits: tuple[Split, ...]
     store: TileStore
@@ -110,11 +107,16 @@ def check_parts(recipe: Recipe) -> None:
     model = recipe.model
     if is_described(model.backbone):
         _check_described(recipe)
-    pooler = _attempt(f"pooler '{model.pooler}'", model.pooler_options, partial(_pool, model))
+    with _trying(f"pooler '{model.pooler}'", model.pooler_options):
+        pooler = POOLERS.build(model.pooler, 8, 2, **read_options(model.pooler_options)).eval()
+        with torch.inference_mode():
+            embedding = pooler(torch.linspace(-1, 1, 24).reshape(1, 3, 8)).embedding
+        if not embedding.numel() or not embedding.isfinite().all():
+            raise ValueError("it gives no finite embedding of a bag of three tiles")
     if model.coverage_weights and not pooler.weighs:
         raise RecipeError(
-            f"pooler '{model.pooler}' has no shares that coverage could weigh. "
-            "Fix: --set model.coverage_weights=false, or a pooler with shares such as mean or attention"
+            f"pooler '{model.pooler}' has no shares that coverage could weigh",
+            fix="--set model.coverage_weights=false, or a pooler with shares such as mean or attention",
         )
     if model.fusion is not None:
         FUSIONS.find(model.fusion)
@@ -122,23 +124,30 @@ def check_parts(recipe: Recipe) -> None:
         HEADS.find(model.head)
         if pooler.learns or model.fusion is not None or not recipe.train.transfer.epochs:
             raise RecipeError(
-                f"head '{model.head}' is solved on embeddings that are there before anything learns. Fix: a pooler "
-                "such as mean, model.fusion=null and train.transfer.epochs above 0, or --set model.head=steps"
+                f"head '{model.head}' is solved on embeddings that are there before anything learns",
+                fix="a pooler such as mean, model.fusion=null and train.transfer.epochs above 0, "
+                "or --set model.head=steps",
             )
     if model.embedding == "stages" and recipe.train.finetune.epochs and not is_described(model.backbone):
         raise RecipeError(
-            "model.embedding=stages is of a frozen network, whose stages are not opened one by one. "
-            "Fix: --set train.finetune.epochs=0, or --set model.embedding=last"
+            "model.embedding=stages is of a frozen network, whose stages are not opened one by one",
+            fix="--set train.finetune.epochs=0, or --set model.embedding=last",
         )
     if recipe.model.norm != "auto":
         NORMS.find(recipe.model.norm)
     STAINS.find(recipe.stain.normalise)
     finetune = recipe.train.finetune
-    _attempt(f"augmentation '{finetune.augmentation}'", finetune.augmentation_options, partial(_augment, finetune))
+    with _trying(f"augmentation '{finetune.augmentation}'", finetune.augmentation_options):
+        augmentation = AUGMENTATIONS.build(finetune.augmentation, **read_options(finetune.augmentation_options))
+        tiles = np.full((1, 4, 32, 32, 3), 128, dtype=np.uint8)
+        apply_transform(tiles, augmentation(1, 4, finetune.strength_end, np.random.default_rng(0)))
     if finetune.policy_search is not None:
         SEARCHES.build(finetune.policy_search, **read_options(finetune.policy_options))
     for phase in (recipe.train.transfer, recipe.train.finetune):
-        _attempt(f"loss '{phase.loss}'", phase.loss_options, partial(_lose, phase))
+        with _trying(f"loss '{phase.loss}'", phase.loss_options):
+            loss = LOSSES.build(phase.loss, torch.ones(2), weights=torch.ones(2), **read_options(phase.loss_options))
+            if not torch.isfinite(loss(torch.tensor([[1.0, -1.0], [0.5, 0.0]]), torch.eye(2))).all():
+                raise ValueError("the loss of two images is NaN or infinite")
         check_optimiser(phase.optimiser)
 
 
@@ -159,39 +168,20 @@ def _check_described(recipe: Recipe) -> None:
     if wrong:
         raise RecipeError(
             f"{model.backbone} is measured, not learned: it has no weights, layers or norms, which "
-            f"{', '.join(what for what, _ in wrong)} would need. "
-            f"Fix: {' '.join(f'--set {fix}' for _, fix in wrong)}, or a network as model.backbone"
+            f"{', '.join(what for what, _ in wrong)} would need",
+            fix=f"{' '.join(f'--set {fix}' for _, fix in wrong)}, or a network as model.backbone",
         )
 
 
-def _attempt(part: str, options: Sequence[str], work: Callable[[], Result]) -> Result:
+@contextmanager
+def _trying(part: str, options: Sequence[str]) -> Iterator[None]:
+    """Turn what goes wrong inside the block into one error that names the part and its options."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the error says it, where there is one
-            return work()
+            yield
     except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         raise PartError(
-            f"{part} does not work with {', '.join(options) or 'its defaults'}: {error}. "
-            "Fix: see 'smalti parts' for what it takes"
+            f"{part} does not work with {', '.join(options) or 'its defaults'}: {error}",
+            fix="see 'smalti parts' for what it takes",
         ) from error
-
-
-def _pool(model: Model) -> Pooler:
-    pooler = POOLERS.build(model.pooler, 8, 2, **read_options(model.pooler_options)).eval()
-    with torch.inference_mode():
-        embedding = pooler(torch.linspace(-1, 1, 24).reshape(1, 3, 8)).embedding
-    if not embedding.numel() or not embedding.isfinite().all():
-        raise ValueError("it gives no finite embedding of a bag of three tiles")
-    return pooler
-
-
-def _augment(phase: Finetune) -> None:
-    augmentation = AUGMENTATIONS.build(phase.augmentation, **read_options(phase.augmentation_options))
-    tiles = np.full((1, 4, 32, 32, 3), 128, dtype=np.uint8)
-    apply_transform(tiles, augmentation(1, 4, phase.strength_end, np.random.default_rng(0)))
-
-
-def _lose(phase: Phase) -> None:
-    criterion = LOSSES.build(phase.loss, torch.ones(2), weights=torch.ones(2), **read_options(phase.loss_options))
-    if not torch.isfinite(criterion(torch.tensor([[1.0, -1.0], [0.5, 0.0]]), torch.eye(2))).all():
-        raise ValueError("the loss of two images is NaN or infinite")

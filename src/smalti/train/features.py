@@ -149,7 +149,7 @@ def compute_features(
         wanted, found = tiles * size * 4, (folder / FEATURE_VALUES).stat().st_size
         if wanted != found:
             raise RunError(
-                f"{folder / FEATURE_VALUES} has {found} bytes, not {wanted}. Fix: delete {folder}, run again"
+                f"{folder / FEATURE_VALUES} has {found} bytes, not {wanted}", fix=f"delete {folder}, run again"
             )
     return Features(tuple(folder / FEATURE_VALUES for folder in folders), store, size)
 

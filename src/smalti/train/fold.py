@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from .. import recipe
 from ..errors import RecipeError
-from ..models import NORMS, Head, Network, assemble_network, open_backbone
+from ..models import NORMS, Head, Network, assemble_network, fit_scale, open_backbone
 from ..recipe import STEPS
-from ..samples import Augmentation, BagBatches, find_chances
+from ..samples import Augmentation, BagBatches, find_chances, number_sites
+from ..samples.splits import LEAST_INNER_SITES
 from ..types import Split
 from .devices import make_fabric, one_thread
 from .experiment import Experiment, FrozenFeatures
@@ -100,7 +101,8 @@ class Fold:
         network = build_network(experiment, seed=split.seed * 1000 + split.fold)
         if network.branch is not None:
             _, shapes = experiment.store.read_shapes()
-            network.branch.fit_shapes(torch.from_numpy(shapes[experiment.find_bags(split.train)]))
+            known = torch.from_numpy(shapes[experiment.find_bags(split.train)])
+            fit_scale(network.branch, known, prefix="shape_")
         result = PassResult(network, split.inner, torch.empty(0, len(experiment.cohort.classes)))
         task: Task
         for name in PHASES:
@@ -140,7 +142,7 @@ class Fold:
         """
         frozen = self.experiment.frozen.get(self.split.name)
         if frozen is None:
-            raise RecipeError("phase transfer needs frozen features. Fix: compute features before training")
+            raise RecipeError("phase transfer needs frozen features", fix="compute features before training")
         return frozen
 
     def find_chances(self, phase: recipe.Phase) -> NDArray[np.float64] | None:
@@ -155,14 +157,15 @@ class Fold:
         phase, targets = experiment.recipe.train.transfer, experiment.cohort.targets[split.train]
         seen = self.find_frozen().embeddings
         if seen is None:
-            raise RecipeError("a solved head needs embeddings of images. Fix: --set model.head=steps")
+            raise RecipeError("a solved head needs embeddings of images", fix="--set model.head=steps")
         views = seen[: phase.views, experiment.find_bags(split.train)]
-        head.fit_scale(views.flatten(0, 1))
+        fit_scale(head, views.flatten(0, 1))
         x = ((views - head.center.cpu()) / head.scale.cpu()).double().numpy()
         weights = weigh_classes(np.bincount(targets), kind=phase.class_weights).double().numpy()[targets]
         cases = np.unique([experiment.cohort.labelled[i].case for i in split.train], return_inverse=True)[1]
+        sites = self._number_sites() if experiment.recipe.split.group == "site" else None
         name, seed = experiment.recipe.model.head, split.seed * 1000 + split.fold
-        solved = solve_head(HEADS.build(name), x, targets, weights, cases=cases, seed=seed)
+        solved = solve_head(HEADS.build(name), x, targets, weights, cases=cases, sites=sites, seed=seed)
         with torch.no_grad():
             head.linear.weight.copy_(torch.from_numpy(solved.head.weight))
             head.linear.bias.copy_(torch.from_numpy(solved.head.bias))
@@ -172,6 +175,11 @@ class Fold:
         ]
         inner = split.train if len(solved.logits) else split.train[:0]
         return {"inner": inner, "inner_logits": torch.from_numpy(solved.logits).float(), "tried": tuple(tried)}
+
+    def _number_sites(self) -> NDArray[np.int64] | None:
+        """Return the site of each training image, (n,), to hold out in turns; None where there are too few sites."""
+        sites = number_sites(self.experiment.cohort)[self.split.train]
+        return sites if len(np.unique(sites)) >= LEAST_INNER_SITES else None
 
     def _prepare_transfer(self, network: Network) -> TransferTask | BagTask:
         experiment, split, frozen = self.experiment, self.split, self.find_frozen()
@@ -186,7 +194,7 @@ class Fold:
             return BagTask(network.reader, fabric, frozen.features, bags, targets, inner, watched, phase, chances)
         # More views than the phase learns from may be there for prediction.
         learning = frozen.embeddings[: phase.views, bags].to(device)
-        network.head.fit_scale(learning[0])
+        fit_scale(network.head, learning[0])
         return TransferTask(
             module=network.head,
             fabric=fabric,

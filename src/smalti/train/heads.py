@@ -83,88 +83,90 @@ class Solved:
 HEADS: Registry[Solver] = Registry("head")
 
 
-@HEADS.register("logistic", summary="multinomial logistic regression, its L2 chosen by turns", reference="scikit-learn")
-def make_logistic() -> Solver:
-    """Mean log loss plus strength / 2 times the squared weights, by L-BFGS, each strength begun at the one before."""
+def open_logistic(x: Floats, y: Ints, weights: Floats) -> Path:
+    """Open mean log loss plus strength / 2 times the squared weights, by L-BFGS, each strength begun at the last."""
+    share = weights / weights.sum()
+    model = LogisticRegression(warm_start=True, max_iter=MOST_STEPS)
 
-    def open_path(x: Floats, y: Ints, weights: Floats) -> Path:
-        share = weights / weights.sum()
-        model = LogisticRegression(warm_start=True, max_iter=MOST_STEPS)
+    def solve(strength: float) -> Linear:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # what is not quite there is judged as it is
+            model.set_params(C=1 / strength).fit(x, y, sample_weight=share)
+        weight, bias = model.coef_, model.intercept_
+        if len(bias) == 1:  # of two classes, the second against the first
+            weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+        return Linear(weight.copy(), bias.copy())
 
-        def solve(strength: float) -> Linear:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)  # what is not quite there is judged as it is
-                model.set_params(C=1 / strength).fit(x, y, sample_weight=share)
-            weight, bias = model.coef_, model.intercept_
-            if len(bias) == 1:  # of two classes, the second against the first
-                weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
-            return Linear(weight.copy(), bias.copy())
-
-        return solve
-
-    return Solver(open_path, tuple(float(s) for s in np.geomspace(30, 1e-3, 10)))
+    return solve
 
 
-@HEADS.register(
-    "ridge", summary="least squares of the classes as 0 and 1 with L2, chosen by turns", reference="scikit-learn"
+def open_ridge(x: Floats, y: Ints, weights: Floats) -> Path:
+    """Open weighted ridge regression on classes as 0 and 1, all strengths from one eigendecomposition."""
+    share = (weights / weights.sum())[:, None]
+    hot = np.eye(y.max() + 1)[y]
+    middle, level = (share * x).sum(axis=0), (share * hot).sum(axis=0)
+    values, vectors = np.linalg.eigh((x - middle).T @ (share * (x - middle)))
+    aim = vectors.T @ ((x - middle).T @ (share * (hot - level)))
+
+    def solve(strength: float) -> Linear:
+        weight = (vectors @ (aim / (np.maximum(values, 0) + strength)[:, None])).T
+        return Linear(weight, level - weight @ middle)
+
+    return solve
+
+
+def open_lda(x: Floats, y: Ints, weights: Floats) -> Path:
+    """Open the covariance within classes, shrunk towards its mean variance, from one eigendecomposition."""
+    share = weights / weights.sum()
+    priors = np.bincount(y, share)
+    means = np.stack([np.average(x[y == c], axis=0, weights=share[y == c]) for c in range(len(priors))])
+    rest = x - means[y]
+    values, vectors = np.linalg.eigh(rest.T @ (share[:, None] * rest))
+    level = float(np.mean(np.maximum(values, 0)))
+
+    def solve(strength: float) -> Linear:
+        spread = (1 - strength) * np.maximum(values, 0) + strength * level + np.finfo(float).eps
+        weight = (vectors @ ((vectors.T @ means.T) / spread[:, None])).T
+        return Linear(weight, np.log(priors) - (weight * means).sum(axis=1) / 2)
+
+    return solve
+
+
+def open_nearest_mean(x: Floats, y: Ints, weights: Floats) -> Path:
+    """Open the squared distance to the mean of each class, without the common part; there is nothing to choose."""
+    means = np.stack([np.average(x[y == c], axis=0, weights=weights[y == c]) for c in range(y.max() + 1)])
+    return lambda strength: Linear(means / strength, -(means**2).sum(axis=1) / (2 * strength))
+
+
+HEADS.add(
+    "logistic",
+    Solver(open_logistic, tuple(float(s) for s in np.geomspace(30, 1e-3, 10))),
+    summary="multinomial logistic regression, its L2 chosen by turns",
+    reference="scikit-learn",
 )
-def make_ridge() -> Solver:
-    """Weighted ridge regression on classes as 0 and 1, all strengths from one eigendecomposition."""
-
-    def open_path(x: Floats, y: Ints, weights: Floats) -> Path:
-        share = (weights / weights.sum())[:, None]
-        hot = np.eye(y.max() + 1)[y]
-        middle, level = (share * x).sum(axis=0), (share * hot).sum(axis=0)
-        values, vectors = np.linalg.eigh((x - middle).T @ (share * (x - middle)))
-        aim = vectors.T @ ((x - middle).T @ (share * (hot - level)))
-
-        def solve(strength: float) -> Linear:
-            weight = (vectors @ (aim / (np.maximum(values, 0) + strength)[:, None])).T
-            return Linear(weight, level - weight @ middle)
-
-        return solve
-
-    return Solver(open_path, tuple(float(s) for s in np.geomspace(100, 1e-3, 11)))
-
-
-@HEADS.register(
+HEADS.add(
+    "ridge",
+    Solver(open_ridge, tuple(float(s) for s in np.geomspace(100, 1e-3, 11))),
+    summary="least squares of the classes as 0 and 1 with L2, chosen by turns",
+    reference="scikit-learn",
+)
+HEADS.add(
     "lda",
+    Solver(open_lda, (1.0, 0.9, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01)),
     summary="linear discriminant analysis, its shrinkage chosen by turns",
     reference="Friedman 1989; scikit-learn",
 )
-def make_lda() -> Solver:
-    """The covariance within classes shrunk towards its mean variance, all shrinkages from one eigendecomposition."""
-
-    def open_path(x: Floats, y: Ints, weights: Floats) -> Path:
-        share = weights / weights.sum()
-        priors = np.bincount(y, share)
-        means = np.stack([np.average(x[y == c], axis=0, weights=share[y == c]) for c in range(len(priors))])
-        rest = x - means[y]
-        values, vectors = np.linalg.eigh(rest.T @ (share[:, None] * rest))
-        level = float(np.mean(np.maximum(values, 0)))
-
-        def solve(strength: float) -> Linear:
-            spread = (1 - strength) * np.maximum(values, 0) + strength * level + np.finfo(float).eps
-            weight = (vectors @ ((vectors.T @ means.T) / spread[:, None])).T
-            return Linear(weight, np.log(priors) - (weight * means).sum(axis=1) / 2)
-
-        return solve
-
-    return Solver(open_path, (1.0, 0.9, 0.7, 0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01))
+HEADS.add(
+    "nearest_mean",
+    Solver(open_nearest_mean, (1.0,)),
+    summary="the class whose mean embedding is nearest",
+    reference="Snell et al. 2017",
+)
 
 
-@HEADS.register("nearest_mean", summary="the class whose mean embedding is nearest", reference="Snell et al. 2017")
-def make_nearest_mean() -> Solver:
-    """Squared distance to the mean of each class, the common part left out; there is nothing to choose."""
-
-    def open_path(x: Floats, y: Ints, weights: Floats) -> Path:
-        means = np.stack([np.average(x[y == c], axis=0, weights=weights[y == c]) for c in range(y.max() + 1)])
-        return lambda strength: Linear(means / strength, -(means**2).sum(axis=1) / (2 * strength))
-
-    return Solver(open_path, (1.0,))
-
-
-def solve_head(solver: Solver, x: Floats, y: Ints, weights: Floats, *, cases: Ints, seed: int) -> Solved:
+def solve_head(
+    solver: Solver, x: Floats, y: Ints, weights: Floats, *, cases: Ints, seed: int, sites: Ints | None = None
+) -> Solved:
     """Choose a strength by turns over cases, then solve on all images; one thread, so that bytes repeat.
 
     Args:
@@ -173,6 +175,7 @@ def solve_head(solver: Solver, x: Floats, y: Ints, weights: Floats, *, cases: In
         weights: (n,) what each image counts.
         cases: (n,) number of the case of each image; a case is held out as a whole.
         seed: of the turns.
+        sites: (n,) number of the site of each image, where whole sites are held out in turns; else None.
     """
     with threadpool_limits(1):
         flat, axes = x.reshape(-1, x.shape[-1]), None
@@ -182,40 +185,33 @@ def solve_head(solver: Solver, x: Floats, y: Ints, weights: Floats, *, cases: In
             axes = np.linalg.qr(flat.T)[0].T
             x = x @ axes.T
         # Parts to hold out in turns, whose complements hold every class; none if a class has a single case.
-        dealt = (deal_cases(y, cases, folds=folds, seed=seed) for folds in range(MOST_TURNS, 1, -1))
+        held = [cases] if sites is None else [sites, cases]
+        dealt = (deal_cases(y, by, folds=folds, seed=seed) for by in held for folds in range(MOST_TURNS, 1, -1))
         turns = next((parts for parts in dealt if parts is not None), [])
-        losses, logits, heat = _try_strengths(solver, x, y, weights, turns=turns, cases=len(np.unique(cases)))
+        held_out, heat = np.empty((0, int(y.max()) + 1)), 1.0
+        losses: dict[float, float] = {}
+        rest = [np.setdiff1d(np.arange(len(y)), part) for part in turns]
+        paths = [_open_path(solver, x[:, part], y[part], weights[part]) for part in rest]
+        for strength in solver.strengths if turns else ():
+            logits = np.empty((len(y), int(y.max()) + 1))
+            for part, path in zip(turns, paths, strict=True):
+                logits[part] = path(strength)(x[0, part])
+            temperature, loss = fit_heat(logits, y, weights, cases=len(np.unique(cases)))
+            if loss < min(losses.values(), default=np.inf):
+                held_out, heat = logits / temperature, temperature
+            losses[strength] = loss
+            if len(losses) > WORSE_STEPS and min(list(losses.values())[-WORSE_STEPS:]) > min(losses.values()):
+                break
         middle = solver.strengths[len(solver.strengths) // 2]
         strength = min(losses, key=lambda s: losses[s]) if losses else middle
         head = _open_path(solver, x, y, weights)(strength)
         weight = head.weight if axes is None else head.weight @ axes
-    return Solved(Linear(weight / heat, head.bias / heat), strength, losses, logits)
+    return Solved(Linear(weight / heat, head.bias / heat), strength, losses, held_out)
 
 
 def _open_path(solver: Solver, x: Floats, y: Ints, weights: Floats) -> Path:
     """Return the path of images of which there are several views, (views, n, D)."""
     return solver.open_path(x.reshape(-1, x.shape[-1]), np.tile(y, len(x)), np.tile(weights, len(x)))
-
-
-def _try_strengths(
-    solver: Solver, x: Floats, y: Ints, weights: Floats, *, turns: list[Ints], cases: int
-) -> tuple[dict[float, float], Floats, float]:
-    """Return the loss of each strength, the logits of held-out images of the best one, and its temperature."""
-    best, heat = np.empty((0, int(y.max()) + 1)), 1.0
-    losses: dict[float, float] = {}
-    rest = [np.setdiff1d(np.arange(len(y)), part) for part in turns]
-    paths = [_open_path(solver, x[:, part], y[part], weights[part]) for part in rest]
-    for strength in solver.strengths if turns else ():
-        logits = np.empty((len(y), int(y.max()) + 1))
-        for part, path in zip(turns, paths, strict=True):
-            logits[part] = path(strength)(x[0, part])
-        temperature, loss = fit_heat(logits, y, weights, cases=cases)
-        if loss < min(losses.values(), default=np.inf):
-            best, heat = logits / temperature, temperature
-        losses[strength] = loss
-        if len(losses) > WORSE_STEPS and min(list(losses.values())[-WORSE_STEPS:]) > min(losses.values()):
-            break
-    return losses, best, heat
 
 
 def fit_heat(logits: Floats, y: Ints, weights: Floats, *, cases: int) -> tuple[float, float]:

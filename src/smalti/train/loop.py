@@ -160,7 +160,10 @@ class Loop:
             rate = float(optimiser.param_groups[0]["lr"])
             train_loss = self._learn(stepper, state.epoch)
             self.averaging.follow_epoch(state.epoch)
-            state.lost = not is_finite(self.task.module)
+            # A stored statistic or mask may be infinite on purpose, but not NaN.
+            finite = all(bool(p.isfinite().all()) for p in self.task.module.parameters())
+            stored = (b for b in self.task.module.buffers() if b.is_floating_point())
+            state.lost = not finite or any(bool(b.isnan().any()) for b in stored)
             with self.averaging.loaded():
                 inner_loss, inner_f1 = self._choose()
                 if self.watch and not state.lost:
@@ -196,8 +199,8 @@ class Loop:
             precision = self.fabric.strategy.precision.precision
             raise DivergenceError(
                 f"phase {phase} of fold {self.stream.fold}, seed {self.stream.seed}, diverged: the loss of every "
-                f"epoch is NaN or infinite ({self.phase.optimiser}, {rate}, precision {precision}). "
-                f"Fix: a lower train.{phase}.lr, train.{phase}.warmup_epochs, or train.precision=32-true"
+                f"epoch is NaN or infinite ({self.phase.optimiser}, {rate}, precision {precision})",
+                fix=f"a lower train.{phase}.lr, train.{phase}.warmup_epochs, or train.precision=32-true",
             )
         mixed = self.averaging.fit(lambda: self._choose()[0]) if state.best_epoch >= 0 else ()
         if len(mixed) < 2:
@@ -333,9 +336,3 @@ class Loop:
                 "standing": asdict(state),
             },
         )
-
-
-def is_finite(module: torch.nn.Module) -> bool:
-    """Tell whether all weights are finite; a stored statistic or mask may be infinite on purpose, but not NaN."""
-    weights = all(bool(p.isfinite().all()) for p in module.parameters())
-    return weights and not any(bool(b.isnan().any()) for b in module.buffers() if b.is_floating_point())

@@ -80,7 +80,10 @@ class Studies:
         study, until = self._open(name), time.monotonic() + seconds
         while True:
             ended = study.get_trials(deepcopy=False, states=ENDED)
-            grid = self._list_missing(ended) if self.search.sampler == "grid" else []
+            tried, grid = [trial.params for trial in ended], list[Mapping[str, KnobValue]]()
+            if self.search.sampler == "grid":  # combinations that were not tried yet
+                points = product(*(knob.list_values() for knob in self.space.knobs))
+                grid = [v for p in points if (v := dict(zip(self.space.names, p, strict=True))) not in tried]
             total = len(ended) + len(grid) if self.search.sampler == "grid" else self.search.trials
             # At least one trial is run even if the time is up: a study without a trial chooses nothing.
             if len(ended) >= total or (ended and time.monotonic() >= until):
@@ -92,12 +95,6 @@ class Studies:
                 study.enqueue_trial(dict(grid[0]))
             study.optimize(lambda trial: self._score(trial, images, study=name), n_trials=1)
             self.listener.tell(f"search {name}", len(ended) + 1, total)
-
-    def _list_missing(self, ended: Iterable[optuna.trial.FrozenTrial]) -> list[Mapping[str, KnobValue]]:
-        """Return the combinations of a grid that were not tried yet."""
-        tried = [trial.params for trial in ended]
-        combinations = product(*(knob.list_values() for knob in self.space.knobs))
-        return [v for c in combinations if (v := dict(zip(self.space.names, c, strict=True))) not in tried]
 
     def _score(self, trial: optuna.Trial, images: NDArray[np.int64], *, study: str) -> float:
         values = {name: _suggest(trial, name, kind) for name, kind in self.space.describe_distributions().items()}

@@ -69,7 +69,10 @@ def measure_effects(trials: pd.DataFrame, space: Space, *, seed: int = 0) -> lis
     matrix, columns = encode_trials(trials, space)
     importances = _measure_importances(trials.assign(value=values), space, seed=seed)
     forest = _fit(matrix, values, seed=seed)
-    reach = {name: float(np.ptp(_average_along(forest, matrix, columns[name])[1])) for name in space.names}
+    reach = {}
+    for name in space.names:  # of the partial dependence at the distinct settings of a knob (Friedman 2001)
+        found = [_predict_with(forest, matrix, columns[name], x) for x in np.unique(matrix[:, columns[name]], axis=0)]
+        reach[name] = float(np.ptp(np.array(found)))
     effects = [
         Effect(knob=name, importance=importances[name], reach=reach[name], p_value=float(p))
         for name, p in zip(space.names, find_p_values(trials, space, seed=seed), strict=True)
@@ -197,12 +200,6 @@ def _predict_average(forest: ExtraTreesRegressor, matrix: Matrix, columns: list[
     means = np.array([_predict_with(forest, matrix, columns, setting) for setting in settings])
     expected = means[where.reshape(-1)]
     return np.asarray(expected - expected.mean())
-
-
-def _average_along(forest: ExtraTreesRegressor, matrix: Matrix, columns: list[int]) -> tuple[Matrix, Matrix]:
-    """Return the distinct settings of a knob and the partial dependence of each (Friedman 2001)."""
-    settings = np.unique(matrix[:, columns], axis=0)
-    return settings, np.array([_predict_with(forest, matrix, columns, setting) for setting in settings])
 
 
 def _predict_with(forest: ExtraTreesRegressor, matrix: Matrix, columns: list[int], setting: Matrix) -> float:

@@ -15,15 +15,17 @@ from numpy.typing import NDArray
 from ..errors import DivergenceError, PartError, RecipeError
 from ..evaluate import average_cases
 from ..metrics import METRICS
+from ..project import SILENT, Project
 from ..recipe import Recipe
 from ..records import RunFolder
 from ..records.layout import OUTER_RUNS, PREPARED, TRIAL_RUNS, name_checkpoint
-from ..store import CACHE, hash_text
+from ..store import hash_text
 from ..types import Cohort, Split, score_columns
-from ..workflow import SILENT, Ground, Listener
+from ..workflow import Ground
+from ..workflow.prepare.frozen import refold
 from ..workflow.prepare.policies import check_policy
-from ..workflow.prepare.preparation import prepare, refold
-from ..workflow.prepare.settling import resolve_plan
+from ..workflow.prepare.preparation import prepare
+from ..workflow.prepare.settling import settle_recipe
 from ..workflow.prepare.units import settle_unit
 
 if TYPE_CHECKING:
@@ -37,16 +39,15 @@ class TrialRunner:
     """Trains and scores recipes on one data folder; all trials share its tiles and features.
 
     Attributes:
-        runs: folder of all runs; its cache is used.
-        folder: of the search, inside ``runs``.
+        project: its cache is used.
+        folder: of the search, inside that of the runs.
         untuned: the recipe of the space with no knob turned; its folds are the outer ones.
     """
 
+    project: Project
     ground: Ground
-    runs: Path
     folder: Path
     untuned: Recipe
-    listener: Listener = SILENT
     prepared: dict[str, Experiment] = field(default_factory=dict)
 
     def count(self, table: pd.DataFrame) -> pd.DataFrame:
@@ -60,7 +61,7 @@ class TrialRunner:
 
         Recipes that differ only in how they learn share tiles and features.
         """
-        settled = resolve_plan(recipe.model_copy(update={"split": self.untuned.split}), listener=SILENT)
+        settled = settle_recipe(recipe.model_copy(update={"split": self.untuned.split}), listener=SILENT)
         # Features are needed by phases that are there at all, in the views that they want.
         phases = [getattr(settled.train, name).epochs > 0 for name in ("transfer", "finetune")]
         shared = (settled.train.transfer.views, settled.train.device, settled.train.precision)
@@ -68,8 +69,8 @@ class TrialRunner:
         if key in self.prepared:  # `prepare` has checked another recipe, not this one
             self._check(settled, self.prepared[key])
         else:
-            name = f"{self.folder.relative_to(self.runs)}/{PREPARED}/{hash_text(settled.to_yaml())[:8]}"
-            self.prepared[key] = prepare(self.ground, settled, runs=self.runs, name=name, listener=self.listener)
+            name = f"{self.folder.relative_to(self.project.runs)}/{PREPARED}/{hash_text(settled.to_yaml())[:8]}"
+            self.prepared[key] = prepare(self.project, self.ground, settled, name=name)
         return replace(self.prepared[key], recipe=settled)
 
     def _check(self, recipe: Recipe, experiment: Experiment) -> None:
@@ -89,7 +90,7 @@ class TrialRunner:
         faults: list[str] = []
         for recipe in recipes:
             try:
-                self._check(resolve_plan(recipe, listener=SILENT), experiment)
+                self._check(settle_recipe(recipe, listener=SILENT), experiment)
             except (PartError, RecipeError) as error:
                 faults.append(str(error))
         if faults:
@@ -115,7 +116,7 @@ class TrialRunner:
         splits = split_cases(cohort, recipe.split)
         tables: list[pd.DataFrame] = []
         try:
-            experiment = refold(whole, cohort, splits, run_folder=RunFolder(path), cache=self.runs / CACHE)
+            experiment = refold(self.project, whole, cohort, splits, run_folder=RunFolder(path))
             for split in splits:
                 train_split(experiment, split)
                 tables.append(predict_outer(replace(experiment, splits=(split,))))

@@ -12,24 +12,22 @@ import optuna
 import pandas as pd
 from optuna.trial import TrialState
 
-from .. import workflow
 from ..errors import RecipeError, RunError
 from ..evaluate import score_units
-from ..logbook.seal import find_seal
-from ..project import RUNS
+from ..project import RUNS, SILENT, Listener, Project
 from ..recipe import settle_choices
 from ..records import Influence
 from ..records.layout import RECIPE, TRIALS, name_prediction
 from ..records.scored import HEADLINE
 from ..records.studies.search import CurvePoint, Effect, IdleKnob, KnobRange, OuterScores, Search, SearchResult, Study
 from ..stats import pool_predictions
-from ..store import CACHE, hash_text, now_text, write_atomic, write_table
+from ..store import hash_text, now_text, write_atomic, write_table
 from ..store.leftovers import remove_leftovers
 from ..types import Split
-from ..workflow import SILENT, Listener
+from ..workflow import inspect_ground
 from ..workflow.decisions.influence import describe_given
 from ..workflow.paired import compare_pools
-from ..workflow.prepare.preparation import identify
+from ..workflow.prepare.identity import identify
 from ..workflow.prepare.units import settle_unit
 from .idle import find_idle_knobs, find_idle_trials, turn_knob
 from .search import STUDIES_SHARE, WHOLE, Studies, name_steps, tabulate_trials
@@ -73,22 +71,17 @@ def tune_recipe(
         RecipeError: the space does not fit together; before anything is run.
         SplitError: too few cases for folds inside of folds.
     """
-    data, runs, settings = Path(data), Path(runs), tuple(settings)
+    project, settings = Project(Path(data), Path(runs), listener=listener), tuple(settings)
     search = search or Search()
     chosen = load_space(space)
     settings = _settle(chosen, settings, listener=listener)
     untuned = chosen.build_recipe({}, settings)
-    if not data.is_dir():
-        raise RunError(f"no data folder at {data}. Fix: check the path, or 'smalti demo' to draw one")
-    ground = workflow.inspect_ground(
-        data, recipe=untuned, decisions_path=workflow.find_decisions(data, runs=runs, listener=listener),
-        seal_path=find_seal(data, runs=runs), cache=runs / CACHE,
-        problems="skip" if skip_problems else "refuse", listener=listener,
-    )  # fmt: skip
+    project.check_data()
+    ground = inspect_ground(project, untuned, problems="skip" if skip_problems else "refuse")
     asked = hash_text(chosen.model_dump_json(), untuned.to_yaml(), str(search.folds), search.sampler)
-    stands_on = [value for _, value in sorted(identify(ground, cache=runs / CACHE).items())]
-    name = f"{data.resolve().name}-tune-{Path(space).stem}-{hash_text(asked, *stands_on)[:6]}"
-    runner = TrialRunner(ground, runs, runs / name, untuned, listener)
+    stands_on = [value for _, value in sorted(identify(project, ground).items())]
+    name = f"{project.name}-tune-{Path(space).stem}-{hash_text(asked, *stands_on)[:6]}"
+    runner = TrialRunner(project, ground, project.runs / name, untuned)
     runner.folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(runner.folder, deep=True)
     splits = runner.prepare(untuned).splits
@@ -122,7 +115,9 @@ def _remove_idle(space: Space, runner: TrialRunner, settings: tuple[str, ...]) -
     """Return the space without knobs that can do nothing on this data, and why; the reasons are said."""
     idle = find_idle_knobs(space, runner, settings)
     for name, reason in idle.items():
-        runner.listener.say(f"{name} is left out of the search: {reason}, so that its values are one function here")
+        runner.project.listener.say(
+            f"{name} is left out of the search: {reason}, so that its values are one function here"
+        )
     left = tuple(knob for knob in space.knobs if knob.knob not in idle)
     if not left:
         raise RecipeError(

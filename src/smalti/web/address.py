@@ -50,7 +50,7 @@ def take_address(path: Path | None, *, port: int = 0) -> tuple[Address, socket.s
         listener = _listen(port or (last.port if last else 0))
     except OSError:
         if port:
-            raise SmaltiError(f"port {port} of this computer is taken. Fix: --port 0 takes a free one") from None
+            raise SmaltiError(f"port {port} of this computer is taken", fix="--port 0 takes a free one") from None
         listener = _listen(0)  # another page of this data is open; the file keeps the address of that one
         return Address(listener.getsockname()[1], token), listener
     address = Address(listener.getsockname()[1], token)

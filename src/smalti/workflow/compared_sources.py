@@ -97,24 +97,21 @@ def complete_sources(sources: list[Source]) -> list[Source]:
         named.append(replace(source, name=name))
     for column in ("label", "case"):
         known = next((s.table for s in named if {column, "image"} <= set(s.table)), None)
-        if known is not None:
-            named = [replace(s, table=_fill(s.table, column, known)) for s in named]
+        if known is None:
+            continue
+        by_image = dict(zip(known["image"].astype(str), known[column], strict=True))
+        short = {Path(image).name: image for image in by_image}
+        for place, source in enumerate(named):
+            table = source.table
+            if "image" not in table:
+                continue
+            mine = set(table["image"].astype(str))
+            if len(short) == len(by_image) and not mine & by_image.keys() and mine <= short.keys():
+                table = table.assign(image=[short[image] for image in table["image"].astype(str)])
+            if column not in table:
+                table = table.assign(**{column: [by_image.get(image, "") for image in table["image"].astype(str)]})
+            named[place] = replace(source, table=table)
     return named
-
-
-def _fill(table: pd.DataFrame, column: str, known: pd.DataFrame) -> pd.DataFrame:
-    """Return the table with the images of ``known`` and, where it lacks it, a column of it; empty where not known."""
-    if "image" not in table:
-        return table
-    images = set(known["image"].astype(str))
-    short = {Path(image).name: image for image in images}
-    mine = table["image"].astype(str)
-    if len(short) == len(images) and not set(mine) & images and set(mine) <= set(short):
-        table = table.assign(image=[short[image] for image in mine])
-    if column in table:
-        return table
-    by_image = dict(zip(known["image"].astype(str), known[column], strict=True))
-    return table.assign(**{column: [by_image.get(image, "") for image in table["image"].astype(str)]})
 
 
 def keep_common(sources: list[Source]) -> tuple[list[Source], list[str]]:

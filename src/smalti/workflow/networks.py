@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import RecipeError
+from ..project import SILENT, Listener, Project
 from ..recipe import Recipe
 from ..records import Embeddings, RunFolder, log_stage
 from ..records.layout import DIVERGED, EMBEDDINGS
 from ..store import read_table
-from .listening import SILENT, Listener
 from .portfolio.blending import choose_calibration, submit
 from .prepare.ground import Ground
 from .prepare.policies import warn_of_operations
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from ..train import Experiment
 
 
-def train_networks(ground: Ground, plan: Recipe, *, runs: Path, name: str | None, listener: Listener) -> Experiment:
+def train_networks(project: Project, ground: Ground, recipe: Recipe, *, name: str | None = None) -> Experiment:
     """Everything from an inspected data folder to trained folds.
 
     Raises:
@@ -28,11 +27,11 @@ def train_networks(ground: Ground, plan: Recipe, *, runs: Path, name: str | None
     """
     from ..train import train_folds
 
-    if plan.ensemble.members:
+    if recipe.ensemble.members:
         raise RecipeError("an ensemble trains no networks of its own. Fix: 'smalti run', which combines its members")
-    if plan.portfolio.members is not None:
+    if recipe.portfolio.members is not None:
         raise RecipeError("a portfolio is trained member by member. Fix: 'smalti run', or --set portfolio.members=null")
-    experiment = prepare(ground, plan, runs=runs, name=name, listener=listener)
+    experiment, listener = prepare(project, ground, recipe, name=name), project.listener
     with log_stage(experiment.run.path, "train"):
         train_folds(experiment, tell=listener.tell)
     warn_of_divergence(experiment.run, listener=listener)

@@ -6,19 +6,20 @@ import os
 from pathlib import Path
 
 from ..errors import RunError
+from ..project import CACHE, Project
 from ..records.layout import MEMBER_RUNS, RECIPE
-from ..store import CACHE
 
 NAME_BYTES = 200  # of a run; file systems allow 255
 RESERVED = (CACHE, "report")  # folders beside the runs
 
 
-def check_place(runs: Path, *, data: Path) -> None:
-    """See whether runs can be kept in a folder, before anything is read or written.
+def check_place(project: Project) -> None:
+    """Check whether runs can be kept in their folder, before anything is read or written.
 
     Raises:
         RunError: it lies inside the data folder, is no folder, or cannot be written to.
     """
+    data, runs = project.data, project.runs
     place, inside = runs.resolve(), data.resolve()
     if place == inside or inside in place.parents:
         raise RunError(

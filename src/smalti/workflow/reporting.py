@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..audit import write_findings
-from ..errors import DataError
+from ..errors import DataError, RecipeError
 from ..logbook import read_entry, read_logbook, resolve_run
-from ..project import RUNS
+from ..project import RUNS, SILENT, Listener, Project
+from ..records import RunFolder
 from ..records.layout import AUDIT_SUFFIX, COMPARISON, FINDINGS, LADDER, RUNS_REPORT, SCORES
-from .listening import SILENT, Listener
 from .paired import compare_sources
 from .prepare.ground import Ground
 from .stages import report_run
@@ -21,6 +21,7 @@ def report_on(
     *,
     runs: str | Path = RUNS,
     to: str | Path | None = None,
+    checklist: str | None = None,
     listener: Listener = SILENT,
 ) -> Path:
     """Write a report and an article; return the page.
@@ -30,13 +31,17 @@ def report_on(
             can be; or none for all runs of the logbook.
         runs: folder of all runs.
         to: folder of a report about several runs; by default ``RUNS/report``.
+        checklist: of one run, a reporting checklist that is answered too and returned in the place of the page.
 
     Raises:
         RunError: no such run, or nothing to write about.
+        RecipeError: no checklist has that name, or it is asked of more than one run.
     """
     from ..report import write_article, write_ladder_report, write_runs_report
 
     runs = Path(runs)
+    if checklist is not None:
+        return _answer_checklist(sources, checklist, runs=runs, listener=listener)
     if len(sources) == 1:
         folder = Path(sources[0])
         if (folder / LADDER).is_file() or (runs / folder / LADDER).is_file():
@@ -67,10 +72,23 @@ def report_on(
     return page
 
 
-def report_audit(ground: Ground, *, runs: str | Path = RUNS) -> Path:
+def _answer_checklist(sources: Sequence[str | Path], name: str, *, runs: Path, listener: Listener) -> Path:
+    """Write the report of one run and the checklist that points into it; return the checklist."""
+    from ..report import write_checklist
+
+    if len(sources) != 1:
+        raise RecipeError("a checklist is answered for one run", fix="smalti report RUN --checklist NAME")
+    folder = Path(sources[0]) if Path(sources[0]).is_dir() else resolve_run(runs, str(sources[0]))
+    if (folder / LADDER).is_file():
+        raise RecipeError(f"{folder} is a ladder, and a checklist is answered for one run", fix="name one of its runs")
+    report_on([folder], runs=runs, listener=listener)
+    return write_checklist(RunFolder(folder), name)
+
+
+def report_audit(project: Project, ground: Ground) -> Path:
     """Write findings and report of an audit into ``RUNS/<data folder>.audit``; return the page."""
     from ..report import write_audit_report
 
-    folder = Path(runs) / f"{ground.whole.root.resolve().name}{AUDIT_SUFFIX}"
+    folder = project.runs / f"{ground.whole.root.resolve().name}{AUDIT_SUFFIX}"
     write_findings(folder / FINDINGS, ground.seen)
     return write_audit_report(folder, ground.whole, ground.seen, ground.decisions)

@@ -12,23 +12,23 @@ import pandas as pd
 
 from ..errors import DataError, RunError
 from ..evaluate import choose_unit, score_units
-from ..logbook.seal import find_seal
-from ..project import RUNS
+from ..project import RUNS, SILENT, Listener, Project
 from ..recipe import Recipe, check_portfolio, load_recipe
 from ..records import OTHER, CohortRecord, Influence, RunFolder, Scores, Scoring, Unit, UnitScores, log_stage
 from ..records.layout import AS_GIVEN, DECISIONS, ENVIRONMENT
-from ..store import CACHE, read_table
+from ..store import read_table
 from ..types import SCORE_PREFIX
-from .decisions.belonging import find_decisions
 from .decisions.influence import tell_trust
 from .handing import hand_on
-from .listening import SILENT, Listener
+from .net_benefit import write_operating
 from .networks import predict, train_networks
 from .place import check_name, locate_run
 from .portfolio.blending import combine_runs
 from .portfolio.running import run_portfolio
-from .prepare.ground import Ground, inspect_ground
+from .prepare.ground import Ground
+from .prepare.preparation import inspect_ground
 from .prepare.units import read_unit, write_cases
+from .site_out import evaluate_sites, hold_out_sites
 from .suspicion import suspect_run
 
 if TYPE_CHECKING:
@@ -93,66 +93,49 @@ def run(
     Raises:
         SmaltiError: see `smalti.errors`.
     """
-    plan = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings=settings)
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings=settings)
     name = None if name is None else check_name(name)
-    check_portfolio(plan)  # a slip is told before anything is read
-    started = time.monotonic()
-    ground = _inspect(data, plan, runs=runs, decisions=decisions, skip_problems=skip_problems, listener=listener)
-    return run_on(ground, plan, runs=Path(runs), name=name, started=started, listener=listener)
+    check_portfolio(recipe)  # a slip is told before anything is read
+    started, project = time.monotonic(), _open_project(data, runs, decisions, listener)
+    ground = inspect_ground(project, recipe, problems="skip" if skip_problems else "refuse")
+    return run_on(project, ground, recipe, name=name, started=started)
 
 
-def _inspect(
-    data: str | Path,
-    plan: Recipe,
-    *,
-    runs: str | Path,
-    decisions: str | Path | None,
-    skip_problems: bool,
-    listener: Listener,
-) -> Ground:
-    """The ground of a plan, with decisions and seal where a run looks for them."""
-    data, runs = Path(data), Path(runs)
+def _open_project(data: str | Path, runs: str | Path, decisions: str | Path | None, listener: Listener) -> Project:
+    """Return the project of a run; decisions that are named must be there."""
     if decisions and not Path(decisions).is_file():
         raise DataError(f"no decisions at {decisions}. Fix: check the path; without --decisions those of DATA act")
-    return inspect_ground(
-        data,
-        recipe=plan,
-        decisions_path=Path(decisions) if decisions else find_decisions(data, runs=runs, listener=listener),
-        seal_path=find_seal(data, runs=runs),
-        cache=runs / CACHE,
-        problems="skip" if skip_problems else "refuse",
-        listener=listener,
-    )
+    return Project(Path(data), Path(runs), Path(decisions) if decisions else None, listener)
 
 
 def run_on(
+    project: Project,
     ground: Ground,
-    plan: Recipe,
+    recipe: Recipe,
     *,
-    runs: Path,
     name: str | None = None,
     started: float | None = None,
     model: bool = True,
-    listener: Listener = SILENT,
 ) -> Result:
-    """The way from an inspected data folder to the report; networks of its own, members, or other runs.
+    """Go the way from an inspected data folder to the report; networks of its own, members, or other runs.
 
     ``started`` is when the run began to read, of `time.monotonic`; what a portfolio has of time counts from there.
     With ``model`` the run folder ends with a model that can be handed on.
     """
     started = time.monotonic() if started is None else started
     experiment: Experiment | None = None
-    if plan.ensemble.members:
-        run_folder = combine_runs(ground, plan, runs=runs, name=name, listener=listener)
-    elif plan.portfolio.members is not None:
-        run_folder = run_portfolio(ground, plan, runs=runs, name=name, started=started, listener=listener)
+    if recipe.ensemble.members:
+        run_folder = combine_runs(project, ground, recipe, name=name)
+    elif recipe.portfolio.members is not None:
+        run_folder = run_portfolio(project, ground, recipe, name=name, started=started)
     else:
-        experiment = train_networks(ground, plan, runs=runs, name=name, listener=listener)
-        predict(experiment, listener=listener)
+        experiment = train_networks(project, ground, recipe, name=name)
+        predict(experiment, listener=project.listener)
+        hold_out_sites(project, experiment)
         run_folder = experiment.run
     result = evaluate_run(run_folder.path)
     if model:
-        hand_on(run_folder, experiment, runs=runs, listener=listener)
+        hand_on(run_folder, experiment, ground, runs=project.runs, listener=project.listener)
     report_run(run_folder.path)
     return result
 
@@ -169,26 +152,30 @@ def train_run(
     listener: Listener = SILENT,
 ) -> Experiment:
     """Everything up to trained folds; arguments as in `run`."""
-    plan = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings=settings)
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings=settings)
     name = None if name is None else check_name(name)
-    ground = _inspect(data, plan, runs=runs, decisions=decisions, skip_problems=skip_problems, listener=listener)
-    return train_networks(ground, plan, runs=Path(runs), name=name, listener=listener)
+    project = _open_project(data, runs, decisions, listener)
+    ground = inspect_ground(project, recipe, problems="skip" if skip_problems else "refuse")
+    return train_networks(project, ground, recipe, name=name)
 
 
 def reopen(path: str | Path, *, listener: Listener = SILENT) -> Experiment:
     """An experiment from its run folder: same recipe, data and decisions, trained where it was not yet."""
     folder = RunFolder(Path(path))
     runs, name = locate_run(folder.path)
-    plan, root = folder.read_recipe(), CohortRecord.read(folder.path).root
-    decisions = folder.path / DECISIONS
-    ground = _inspect(root, plan, runs=runs, decisions=decisions, skip_problems=False, listener=listener)
-    return train_networks(ground, plan, runs=runs, name=name, listener=listener)
+    recipe, root = folder.read_recipe(), CohortRecord.read(folder.path).root
+    project = _open_project(root, runs, folder.path / DECISIONS, listener)
+    return train_networks(project, inspect_ground(project, recipe), recipe, name=name)
 
 
 def evaluate_run(path: str | Path) -> Result:
-    """Score a run folder's out-of-fold predictions; write ``scores.json``, ``suspects.json`` and ``traces.json``."""
+    """Score a run folder's out-of-fold predictions.
+
+    It writes ``scores.json``, ``suspects.json`` and ``traces.json``, of two classes ``operating.json`` too.
+    """
     folder = RunFolder(Path(path))
-    confidence = folder.read_recipe().evaluate.confidence
+    recipe = folder.read_recipe()
+    confidence = recipe.evaluate.confidence
     classes, given = CohortRecord.read(folder.path).classes, folder.path / AS_GIVEN
     scoring, cases = read_unit(folder.path)
 
@@ -205,6 +192,8 @@ def evaluate_run(path: str | Path) -> Result:
         if cases is not None:
             write_cases(folder, classes, cases)
         scores.write(folder.path)
+        write_operating(folder, recipe, scoring, classes=classes, cases=cases)
+        evaluate_sites(folder, scoring, cases)
     suspect_run(folder.path)
     return Result(folder.path, scores)
 

@@ -10,7 +10,7 @@ from ..errors import RunError
 from ..evaluate import MARGIN, average_cases, check_alike, check_margin, choose_unit
 from ..logbook import resolve_run
 from ..logbook.seal import add_opening, find_seal, read_seal, write_seal
-from ..project import RUNS
+from ..project import RUNS, Project
 from ..records import CohortRecord, Influence, RunFolder, log_event
 from ..records.layout import SAMPLES, SEALED
 from ..records.scored import HEADLINE, AsGiven
@@ -46,7 +46,7 @@ def open_seal(
         raise RunError(f"the runs are of different data: {', '.join(sorted(roots))}. Fix: open one seal at a time")
     root = Path(roots.pop())
     seals = _find_seals(folders, root)
-    columns = Columns(**RunFolder(folders[0]).read_recipe().data.model_dump())
+    columns = Columns(**RunFolder(folders[0]).read_recipe().data.name_columns())
     cohort, _ = inspect_folder(root, columns=columns)
     labels = {} if cohort is None else {s.image: s.label for s in cohort.labelled if s.label is not None}
     pools = {folder.resolve().name: _pool_sealed(folder, labels) for folder in folders}
@@ -76,7 +76,7 @@ def _find_seals(folders: Sequence[Path], root: Path) -> dict[Path, Seal]:
     """Return the seals under which runs were made; of runs that do not say it, the seal of their data folder."""
     runs = folders[0].resolve().parent
     named = [name for folder in folders for name in CohortRecord.read(folder).seals]
-    paths = [runs / name for name in dict.fromkeys(named)] or [find_seal(root, runs=runs)]
+    paths = [runs / name for name in dict.fromkeys(named)] or [find_seal(Project(root, runs))]
     found = {path: read_seal(path) for path in paths}
     if missing := [str(path) for path, seal in found.items() if seal is None]:
         raise RunError(

@@ -76,7 +76,22 @@ def find_confounding(cohort: Cohort, digest: Digest) -> list[Finding] | NotAppli
         return NotApplicable(f"needs {FEWEST} labelled images of two classes")
     if len(set(cases)) < 2:
         return NotApplicable("all labelled images are of one case")
-    tests = _test_kinds(cohort, samples, cases, digest=digest)
+    # Each kind of trait is tested where enough images of several classes and cases have it.
+    kinds = tabulate_traits([digest.image(s.image) for s in samples])
+    kinds["naming"] = tabulate_names(samples, cohort.classes, layout=cohort.layout)
+    tests: dict[str, Trial] = {}
+    for kind, traits in kinds.items():
+        known = np.all([np.isfinite(t.values) for t in traits], axis=0) if traits else np.zeros(0, bool)
+        rows = np.flatnonzero(known)
+        labels = code_groups([str(samples[i].label) for i in rows])
+        groups = code_groups([cases[i] for i in rows])
+        if len(rows) < FEWEST or labels.max() < 1 or groups.max() < 1:
+            continue
+        neighbours = Neighbours(np.stack([t.values[rows] for t in traits], axis=1), groups)
+        count = int(labels.max()) + 1
+        own = neighbours.score(labels[None], count)[0, np.arange(len(rows)), labels]
+        measure = partial(neighbours.measure, by=measure_accuracy, count=count)
+        tests[kind] = Trial(kind, rows, traits, own, measure_chance(labels, groups, measure=measure))
     p = dict(zip(tests, adjust_holm([test.outcome.p for test in tests.values()]), strict=True))
     findings = [_report_kind(t, samples, cases, p=p[t.kind], tried=len(p)) for t in tests.values()
                 if p[t.kind] <= KINDS_ALPHA]  # fmt: skip
@@ -97,31 +112,6 @@ class Trial:
     outcome: Outcome
 
 
-def _test_kinds(cohort: Cohort, samples: list[Sample], cases: list[str], *, digest: Digest) -> dict[str, Trial]:
-    kinds = tabulate_traits([digest.image(s.image) for s in samples])
-    kinds["naming"] = tabulate_names(samples, cohort.classes, layout=cohort.layout)
-    tests = {}
-    for kind, traits in kinds.items():
-        known = np.all([np.isfinite(t.values) for t in traits], axis=0) if traits else np.zeros(0, bool)
-        rows = np.flatnonzero(known)
-        labels = code_groups([str(samples[i].label) for i in rows])
-        groups = code_groups([cases[i] for i in rows])
-        if len(rows) < FEWEST or labels.max() < 1 or groups.max() < 1:
-            continue
-        neighbours = Neighbours(np.stack([t.values[rows] for t in traits], axis=1), groups)
-        count = int(labels.max()) + 1
-        measure = partial(_measure_accuracy, neighbours, count)
-        own = neighbours.score(labels[None], count)[0]
-        tests[kind] = Trial(
-            kind, rows, traits, own[np.arange(len(rows)), labels], measure_chance(labels, groups, measure=measure)
-        )
-    return tests
-
-
-def _measure_accuracy(neighbours: Neighbours, count: int, groups: Codes) -> NDArray[np.float64]:
-    return measure_accuracy(neighbours.score(groups, count), groups)
-
-
 # --- in words -----------------------------------------------------------------------------------------------------
 
 
@@ -130,7 +120,16 @@ def _report_kind(test: Trial, samples: list[Sample], cases: list[str], *, p: flo
     effect = (outcome.value - outcome.chance) / (1 - outcome.chance)
     floor = {"no": WEAK, "maybe": PLAIN, "unseen": np.inf}[kind.doubt]
     labels = [str(samples[i].label) for i in test.rows]
-    rules = describe_classes(test.traits, test.rows, labels=labels)
+    # For each class the condition on one trait that predicts it best, where Youden's index is above a half; at least
+    # the best of all conditions (Youden 1950).
+    named, best = np.array(labels), []
+    for name in sorted(set(labels)):
+        found = [_find_rule(t, t.values[test.rows], named == name) for t in test.traits]
+        gain, words, inside, outside = max(found, key=lambda rule: rule[0])
+        sizes = int((named == name).sum()), int((named != name).sum())
+        best.append((gain, f"{inside} of {sizes[0]} images of '{name}' have {words}, {outside} of {sizes[1]} others."))
+    best.sort(key=lambda rule: -rule[0])
+    rules = [words for i, (gain, words) in enumerate(best) if i == 0 or gain > 0.5]
     typical = [samples[test.rows[i]].image for i in np.argsort(-test.scores, kind="stable")[:MOST_SHOWN]]
     count = len({cases[i] for i in test.rows})
     numbers = (
@@ -154,22 +153,6 @@ def _report_kind(test: Trial, samples: list[Sample], cases: list[str], *, p: flo
             "rules": rules,
         },
     )
-
-
-def describe_classes(traits: Sequence[Trait], rows: Codes, *, labels: Sequence[str]) -> list[str]:
-    """Return for each class the condition on one trait that predicts it best, where Youden's index is above a half.
-
-    At least the best of all conditions is returned (Youden 1950).
-    """
-    named = np.array(labels)
-    best = []
-    for name in sorted(set(labels)):
-        found = [_find_rule(t, t.values[rows], named == name) for t in traits]
-        gain, words, inside, outside = max(found, key=lambda rule: rule[0])
-        sizes = int((named == name).sum()), int((named != name).sum())
-        best.append((gain, f"{inside} of {sizes[0]} images of '{name}' have {words}, {outside} of {sizes[1]} others."))
-    best.sort(key=lambda rule: -rule[0])
-    return [words for i, (gain, words) in enumerate(best) if i == 0 or gain > 0.5]
 
 
 def _find_rule(trait: Trait, values: NDArray[np.float64], member: NDArray[np.bool_]) -> tuple[float, str, int, int]:

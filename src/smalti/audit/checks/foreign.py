@@ -7,12 +7,13 @@ Rarity alone makes no image foreign, because blur, another magnification and odd
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...stats.robust import LEAST_IMAGES, score_deviation, score_isolation
+from ...stats.robust import LEAST_IMAGES, Usual, find_usual, score_isolation
 from ...types import Cohort, Finding
 from .quality import tell_blanks
 from .registered import CHECKS, Digest, NotApplicable, Partial, propose_exclusion
@@ -61,7 +62,7 @@ def find_foreign(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicabl
     shown = [i for i, blank in enumerate(tell_blanks(digest)) if not blank]
     if len(shown) < 2:
         return NotApplicable("fewer than two images show anything")
-    if np.median([digest.images[i].appearance.grainless_frac for i in shown]) > USELESS_FRAC:
+    if not tells_colour([digest.images[i].appearance.grainless_frac for i in shown]):
         return NotApplicable("the usual image is not coloured like H&E, so that colour tells nothing apart")
     evidence = _weigh(digest, shown)
     score = evidence.score
@@ -73,10 +74,20 @@ def find_foreign(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicabl
     return findings
 
 
+def tells_colour(grainless: Sequence[float] | Floats) -> bool:
+    """Return whether the usual image is coloured like H&E, by `Appearance.grainless_frac` of the images (n,)."""
+    return float(np.median(grainless)) <= USELESS_FRAC
+
+
+def find_usual_colour(grainless: Sequence[float] | Floats) -> Usual:
+    """Return the usual `Appearance.grainless_frac`, so that a robust z is a number of steps of the score."""
+    return find_usual(grainless, floor=UNIT_FRAC * (1 - float(np.median(grainless))))
+
+
 def _weigh(digest: Digest, shown: list[int]) -> Suspicion:
     looks = [digest.images[i].appearance for i in shown]
     strange = np.array([look.grainless_frac for look in looks])
-    colour = score_deviation(strange, floor=UNIT_FRAC * (1 - float(np.median(strange))))
+    colour = find_usual_colour(strange).score(strange)
     if len(shown) < LEAST_IMAGES:
         return Suspicion(colour, np.zeros(len(shown)), None)
     # Duplicates have equal numbers: copies of one cartoon must not make each other look usual.

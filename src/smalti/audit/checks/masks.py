@@ -29,8 +29,18 @@ def find_shared_masks(cohort: Cohort, digest: Digest) -> list[Finding] | NotAppl
     if not masked:
         return NotApplicable("no image has a mask")
     shaped = {d.image: d for d in masked if TRIVIAL_MASK_FRAC < (d.mask_frac or 0) < 1 - TRIVIAL_MASK_FRAC}
+    # Groups of images that have the same mask, byte for byte or nearly.
+    equal: dict[str, list[str]] = {}
+    for d in shaped.values():
+        equal.setdefault(d.mask_hash or "", []).append(d.image)
+    outlined = [(first, o) for first, *_ in equal.values() if (o := shaped[first].outline) is not None]
+    near = find_near_outlines([outline for _, outline in outlined])
+    links = [
+        *(names for names in equal.values() if len(names) > 1),
+        *([outlined[i][0], outlined[j][0]] for i, j, _ in near),
+    ]
     groups: dict[str, list[str]] = {}
-    for image, name in join_groups(_link_masks(list(shaped.values()))).items():
+    for image, name in join_groups(links).items():
         groups.setdefault(name, []).append(image)
     findings = []
     # Images that show no tissue of this cohort: where one has the mask of tissue, the mask was copied to it.
@@ -82,20 +92,6 @@ def find_implausible_masks(cohort: Cohort, digest: Digest) -> list[Finding] | No
         for group, words in ((full, "covers the whole image"), (specked, "falls into specks"))
         if 2 * len(group) <= len(masked)
         for d in group
-    ]
-
-
-def _link_masks(masked: Sequence[ImageDigest]) -> list[tuple[str, ...]]:
-    """Return groups of images that have the same mask, byte for byte or nearly."""
-    equal: dict[str, list[str]] = {}
-    for d in masked:
-        equal.setdefault(d.mask_hash or "", []).append(d.image)
-    outlined = [
-        (d.image, d.outline) for d in masked if d.outline is not None and d.image == equal[d.mask_hash or ""][0]
-    ]
-    near = find_near_outlines([outline for _, outline in outlined])
-    return [tuple(names) for names in equal.values() if len(names) > 1] + [
-        (outlined[i][0], outlined[j][0]) for i, j, _ in near
     ]
 
 

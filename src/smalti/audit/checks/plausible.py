@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ...types import Cohort, Finding
 from .registered import CHECKS, Digest, propose_exclusion
 
@@ -17,19 +20,9 @@ def find_implausible(cohort: Cohort, digest: Digest) -> list[Finding]:
     """Return a finding for each image that is black, of one colour, or has a channel of one value."""
     findings = []
     for d in digest.images:
-        ends = {
-            name: (int(d.thumbnail[..., i].min()), int(d.thumbnail[..., i].max())) for i, name in enumerate(CHANNELS)
-        }
-        still = [f"{name} is {low}" for name, (low, high) in ends.items() if high - low <= EVEN]
-        if max(high for _, high in ends.values()) < BLACK:
-            reason = f"no pixel is brighter than {BLACK - 1} of 255; its values may use fewer bits than its file has"
-            reason += " room for"
-        elif len(still) == len(ends):
-            reason = "it is of one colour"
-        elif still:
-            reason = f"{' and '.join(still)} in all pixels"
-        else:
+        if not (reason := explain_implausible(d.thumbnail)):
             continue
+        ends = _find_ends(d.thumbnail)
         findings.append(
             Finding(
                 code="implausible-image",
@@ -42,3 +35,18 @@ def find_implausible(cohort: Cohort, digest: Digest) -> list[Finding]:
             )
         )
     return findings
+
+
+def explain_implausible(thumbnail: NDArray[np.uint8]) -> str:
+    """Return why an image cannot be a picture of tissue, by its thumbnail (h, w, 3); empty where it can."""
+    ends = _find_ends(thumbnail)
+    still = [f"{name} is {low}" for name, (low, high) in ends.items() if high - low <= EVEN]
+    if max(high for _, high in ends.values()) < BLACK:
+        return f"no pixel is brighter than {BLACK - 1} of 255; its values may use fewer bits than its file has room for"
+    if len(still) == len(ends):
+        return "it is of one colour"
+    return f"{' and '.join(still)} in all pixels" if still else ""
+
+
+def _find_ends(thumbnail: NDArray[np.uint8]) -> dict[str, tuple[int, int]]:
+    return {name: (int(thumbnail[..., i].min()), int(thumbnail[..., i].max())) for i, name in enumerate(CHANNELS)}

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
-from ...stats.robust import LEAST_IMAGES, score_deviation
+from ...stats.robust import LEAST_IMAGES, Usual, find_usual, score_deviation
+from ...tissue.appearance import Appearance
 from ...types import Cohort, Finding
+from ..measure.digest import PictureDigest
 from ..measure.keypoints import SMALLEST_PX
 from .registered import CHECKS, Digest, NotApplicable, Partial, except_tiny, propose_exclusion
 
@@ -20,21 +24,24 @@ SPREAD_FLOOR = 0.08  # log10 of contrast; sharpness of one scanner and tissue va
 
 
 def tell_blanks(digest: Digest) -> list[bool]:
-    """Return whether each image is empty: neither tissue nor a picture of anything else.
+    """Return whether each image is empty: neither tissue nor a picture of anything else."""
+    stained = has_stain(digest.images)
+    return [is_blank(d.appearance, stained=stained) for d in digest.images]
 
-    Where the usual image has no colours of H&E, everything beyond smooth light counts instead of tissue.
+
+def is_blank(look: Appearance, *, stained: bool) -> bool:
+    """Return whether an image is empty, in a cohort whose usual image is ``stained`` (`has_stain`) or not.
+
+    Where it has no colours of H&E, everything beyond smooth light counts instead of tissue.
     """
-    looks = [d.appearance for d in digest.images]
-    if _is_coloured(digest):
-        return [
-            look.tissue_frac < BLANK_FRAC and look.dark_frac < MOST_DIRT_FRAC and look.bright_frac < MOST_SHINE_FRAC
-            for look in looks
-        ]
-    return [max(look.tissue_frac, look.dark_frac, look.bright_frac) < BLANK_FRAC for look in looks]
+    if stained:
+        return look.tissue_frac < BLANK_FRAC and look.dark_frac < MOST_DIRT_FRAC and look.bright_frac < MOST_SHINE_FRAC
+    return max(look.tissue_frac, look.dark_frac, look.bright_frac) < BLANK_FRAC
 
 
-def _is_coloured(digest: Digest) -> bool:
-    return not digest.images or float(np.median([d.appearance.tissue_frac for d in digest.images])) >= BLANK_FRAC
+def has_stain(images: Sequence[PictureDigest]) -> bool:
+    """Return whether the usual image has colours of H&E."""
+    return not images or float(np.median([d.appearance.tissue_frac for d in images])) >= BLANK_FRAC
 
 
 @CHECKS.register("blank", summary="images with hardly any tissue, nor anything else")
@@ -67,7 +74,7 @@ def find_blank_masks(cohort: Cohort, digest: Digest) -> list[Finding] | NotAppli
     ]
     if not measured:
         return NotApplicable("no image has a mask")
-    if not _is_coloured(digest):
+    if not has_stain(digest.images):
         return NotApplicable("the usual image is not coloured like H&E")
     return [
         Finding(
@@ -134,13 +141,8 @@ def find_blurred(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicabl
     ]
     if len(shown) < LEAST_IMAGES:
         return NotApplicable(f"{len(shown)} images show anything, it takes {LEAST_IMAGES} to know what is usual")
-    sharpness = np.array([d.appearance.sharpness for d in shown])
-    sizes = np.array([round(np.log2(max(d.size_px))) for d in shown])
-    deviation = score_deviation(sharpness, floor=SPREAD_FLOOR)
-    for size in np.unique(sizes):
-        same = sizes == size
-        if same.sum() >= LEAST_IMAGES:
-            deviation[same] = score_deviation(sharpness[same], floor=SPREAD_FLOOR)
+    usual = find_usual_focus(shown)
+    deviation = [score_focus(d, usual) for d in shown]
     findings = [
         Finding(
             code="focus",
@@ -154,3 +156,24 @@ def find_blurred(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicabl
         if z < BLURRED
     ]
     return except_tiny(findings, digest)
+
+
+def find_usual_focus(images: Sequence[PictureDigest]) -> dict[int, Usual]:
+    """Return size class -> usual sharpness, for classes of at least twenty images; class 0 is the whole cohort."""
+    sharpness = np.array([d.appearance.sharpness for d in images])
+    sizes = np.array([classify_size(d.size_px) for d in images])
+    usual = {0: find_usual(sharpness, floor=SPREAD_FLOOR)}
+    for size, count in zip(*np.unique(sizes, return_counts=True), strict=True):
+        if count >= LEAST_IMAGES:
+            usual[int(size)] = find_usual(sharpness[sizes == size], floor=SPREAD_FLOOR)
+    return usual
+
+
+def score_focus(image: PictureDigest, usual: Mapping[int, Usual]) -> float:
+    """Return robust z of the sharpness of an image beside the images of its size; below `BLURRED` it is blurred."""
+    return float(usual.get(classify_size(image.size_px), usual[0]).score(image.appearance.sharpness))
+
+
+def classify_size(size_px: tuple[int, int]) -> int:
+    """Return the class of a size, by factors of two."""
+    return round(np.log2(max(size_px)))

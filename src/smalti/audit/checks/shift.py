@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -60,12 +61,14 @@ def find_shift(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicable:
     if not traits:
         return []
     neighbours = Neighbours(np.stack([t.values for t in traits], axis=1), cases)
-    tests = {ALL: _tell_apart(neighbours, parts)}
+    measure = partial(neighbours.measure, by=measure_auc, count=2)
+    tests = {ALL: measure_chance(parts, cases, measure=measure)}
     if digest.embeddings is not None:
         row = {d.image: i for i, d in enumerate(digest.images)}
         points = np.asarray(digest.embeddings, dtype=np.float64)[[row[name] for name in names]]
-        tests[FEATURES] = _tell_apart(Neighbours(points, cases), parts)
-    tests |= {t.name: measure_chance(parts, cases, measure=_compare_with(t.values)) for t in traits}
+        measure = partial(Neighbours(points, cases).measure, by=measure_auc, count=2)
+        tests[FEATURES] = measure_chance(parts, cases, measure=measure)
+    tests |= {t.name: measure_chance(parts, cases, measure=partial(_measure_gap, values=t.values)) for t in traits}
     p = dict(zip(tests, adjust_holm([test.p for test in tests.values()]), strict=True))
     if min(p.values()) > SHIFT_ALPHA:
         return []
@@ -73,41 +76,28 @@ def find_shift(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicable:
     typical = [names[i] for i in np.argsort(-scores, kind="stable") if parts[i] == 1][:MOST_SHOWN]
     moved = sorted((t for t in traits if p[t.name] <= SHIFT_ALPHA), key=lambda t: -tests[t.name].value)
     about = f"{len(labelled)} labelled and {len(unlabelled)} unlabelled images, {cases.max() + 1} cases"
-    words = [_describe(t, parts, test=tests[t.name], p=p[t.name]) for t in moved]
+    words = []
+    for t in moved:
+        here, there = (t.values[parts == part] for part in (1, 0))
+        if t.flag:
+            said = f"{here.mean():.0%} of the unlabelled, {there.mean():.0%} of the labelled ("
+        else:
+            unit = f" {t.unit}" if t.unit else ""
+            said = f"median {np.median(here):.4g}{unit}, labelled {np.median(there):.4g}{unit} (distance "
+            said += f"{tests[t.name].value:.2f}, "
+        words.append(f"{t.name}: {said}p = {p[t.name]:.3f}).")
     return [_report(typical, words, about=about, tests=tests, p=p)]
 
 
-def _tell_apart(neighbours: Neighbours, parts: Codes) -> Outcome:
-    """Return the AUC of telling the parts apart by the neighbours of images."""
-    return measure_chance(
-        parts, neighbours.cases, measure=lambda groups: measure_auc(neighbours.score(groups, 2), groups)
-    )
-
-
-def _compare_with(values: Floats) -> Callable[[Codes], Floats]:
-    """Return a function: the two-sample Kolmogorov-Smirnov statistic (P,) of the values for groups 0 and 1, (P, n)."""
+def _measure_gap(groups: Codes, *, values: Floats) -> Floats:
+    """Return the two-sample Kolmogorov-Smirnov statistic (P,) of the values (n,) for groups 0 and 1, (P, n)."""
     order = np.argsort(values, kind="stable")
     last = np.append(np.diff(values[order]) > 0, True)  # of equal values only the last closes a step
-
-    def measure(groups: Codes) -> Floats:
-        ones = groups[:, order].astype(np.float64)
-        one, zero = (
-            np.cumsum(part, axis=1)[:, last] / np.maximum(part.sum(axis=1, keepdims=True), 1)
-            for part in (ones, 1 - ones)
-        )
-        return np.asarray(np.abs(one - zero).max(axis=1))
-
-    return measure
-
-
-def _describe(trait: Trait, parts: Codes, *, test: Outcome, p: float) -> str:
-    values = [trait.values[parts == part] for part in (1, 0)]
-    if trait.flag:
-        here, there = (f"{v.mean():.0%}" for v in values)
-        return f"{trait.name}: {here} of the unlabelled, {there} of the labelled (p = {p:.3f})."
-    here, there = (f"{np.median(v):.4g}" for v in values)
-    unit = f" {trait.unit}" if trait.unit else ""
-    return f"{trait.name}: median {here}{unit}, labelled {there}{unit} (distance {test.value:.2f}, p = {p:.3f})."
+    ones = groups[:, order].astype(np.float64)
+    one, zero = (
+        np.cumsum(part, axis=1)[:, last] / np.maximum(part.sum(axis=1, keepdims=True), 1) for part in (ones, 1 - ones)
+    )
+    return np.asarray(np.abs(one - zero).max(axis=1))
 
 
 def _report(

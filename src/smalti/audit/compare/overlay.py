@@ -64,9 +64,30 @@ def overlay_textures(
     if fitted is None or fitted[0] < least_matches:
         return None
     count, matrix = fitted
-    laid, covered = _warp(second, matrix, onto=first)
+    # The lightness of the second in the pixels of the first, and where it lies.
+    (height, width), (rows, cols) = first.light.shape, second.light.shape
+    step = second.extent / (cols, rows)  # long sides a pixel, of the second
+    unit = first.extent / (width, height)
+    linear = matrix[:, :2] * step / unit[:, None]
+    # Pixel centres lie half a pixel inside.
+    pixels = np.c_[linear, (matrix[:, :2] @ (step / 2) + matrix[:, 2]) / unit - 0.5]
+    soft = _soften(second.light, 1 / float(np.sqrt(abs(np.linalg.det(linear)))))
+    laid = cv2.warpAffine(soft, pixels, (width, height), borderMode=cv2.BORDER_REFLECT)
+    ones = np.ones((rows, cols), np.uint8)
+    covered = np.asarray(cv2.warpAffine(ones, pixels, (width, height), flags=cv2.INTER_NEAREST) > 0)
     scale = float(np.sqrt(np.linalg.det(matrix[:, :2])))
-    values = _correlate_blocks(_soften(first.light, scale), laid, covered)
+    # Correlations of the blocks in which both lightnesses have texture.
+    ours, theirs = (flatten_light(light, sigma_px=BLOCK_SIGMA_PX) for light in (_soften(first.light, scale), laid))
+    values = []
+    for down in np.array_split(np.arange(height), BLOCKS):
+        for across in np.array_split(np.arange(width), BLOCKS):
+            block = np.ix_(down, across)
+            inside = covered[block]
+            a, b = ours[block][inside], theirs[block][inside]
+            if 2 * inside.sum() < inside.size or max(a.std(), b.std()) < LEAST_DEVIATION:
+                continue
+            a, b = a - a.mean(), b - b.mean()
+            values.append(float((a @ b) / np.sqrt((a @ a) * (b @ b) + 1e-6)))
     damaged_frac = DAMAGED_FRAC if count >= MANY_MATCHES else LITTLE_DAMAGED_FRAC
     correlation = float(np.quantile(values, damaged_frac)) if len(values) >= LEAST_BLOCKS else -1.0
     area = float(covered.mean() * np.prod(first.extent))
@@ -143,53 +164,16 @@ def _refine(
         if model == "affine" and count >= AFFINE_MATCHES:
             matrix = np.asarray(np.linalg.lstsq(np.c_[q, np.ones(len(q))], p, rcond=None)[0].T)
         else:
-            matrix = _solve_similarity(p, q)
+            # A similarity by least squares, in the complex plane.
+            onto, at = p @ (1, 1j), q @ (1, 1j)
+            away = at - at.mean()
+            factor = (np.conj(away) * (onto - onto.mean())).sum() / max(float((np.abs(away) ** 2).sum()), 1e-12)
+            shift = onto.mean() - factor * at.mean()
+            matrix = np.array([[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]])
         agree = np.linalg.norm(source @ matrix[:, :2].T + matrix[:, 2] - target, axis=1) < tolerance
     if matrix is None or not STRONGEST_SCALE**-2 < np.linalg.det(matrix[:, :2]) < STRONGEST_SCALE**2:
         return None
     return int(agree.sum()), matrix
-
-
-def _solve_similarity(target: NDArray[np.float64], source: NDArray[np.float64]) -> NDArray[np.float64]:
-    p, q = target @ (1, 1j), source @ (1, 1j)
-    away = q - q.mean()
-    factor = (np.conj(away) * (p - p.mean())).sum() / max(float((np.abs(away) ** 2).sum()), 1e-12)
-    shift = p.mean() - factor * q.mean()
-    return np.array([[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]])
-
-
-def _correlate_blocks(first: NDArray[np.uint8], second: NDArray[np.uint8], covered: NDArray[np.bool_]) -> list[float]:
-    """Return correlations of the textured blocks of two lightnesses (h, w); the second lies where ``covered``."""
-    ours, theirs = (flatten_light(light, sigma_px=BLOCK_SIGMA_PX) for light in (first, second))
-    values = []
-    for rows in np.array_split(np.arange(first.shape[0]), BLOCKS):
-        for cols in np.array_split(np.arange(first.shape[1]), BLOCKS):
-            block = np.ix_(rows, cols)
-            inside = covered[block]
-            a, b = ours[block][inside], theirs[block][inside]
-            if 2 * inside.sum() < inside.size or max(a.std(), b.std()) < LEAST_DEVIATION:
-                continue
-            a, b = a - a.mean(), b - b.mean()
-            values.append(float((a @ b) / np.sqrt((a @ a) * (b @ b) + 1e-6)))
-    return values
-
-
-def _warp(
-    second: Texture, matrix: NDArray[np.float64], *, onto: Texture
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Return the lightness of the second in the pixels of the first, and where it lies."""
-    (height, width), (rows, cols) = onto.light.shape, second.light.shape
-    step = second.extent / (cols, rows)  # long sides a pixel, of the second
-    unit = onto.extent / (width, height)
-    linear = matrix[:, :2] * step / unit[:, None]
-    # Pixel centres lie half a pixel inside.
-    shift = (matrix[:, :2] @ (step / 2) + matrix[:, 2]) / unit - 0.5
-    pixels = np.c_[linear, shift]
-    scale = float(np.sqrt(abs(np.linalg.det(linear))))
-    laid = cv2.warpAffine(_soften(second.light, 1 / scale), pixels, (width, height), borderMode=cv2.BORDER_REFLECT)
-    ones = np.ones((rows, cols), np.uint8)
-    covered = cv2.warpAffine(ones, pixels, (width, height), flags=cv2.INTER_NEAREST)
-    return np.asarray(laid, dtype=np.uint8), np.asarray(covered > 0)
 
 
 def _soften(light: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:

@@ -36,7 +36,19 @@ def propose_pairs(textures: Sequence[Texture]) -> list[tuple[int, int, bool]]:
     descriptors = np.concatenate([t.descriptors for t in textures])
     angles = np.concatenate([t.angles for t in textures])
     images = np.repeat(np.arange(len(textures)), counts)
-    centres = _learn_centres(descriptors, most=min(WORDS, WORDS_PER_POINT * max(counts)))
+    # Centres (W, 128) of a sample by spherical k-means (Lloyd 1982): unit vectors. The first points of the sample
+    # start, so that equal images give equal bytes.
+    sample = np.random.default_rng(0).permutation(len(descriptors))[:SAMPLE]
+    rows = root_descriptors(descriptors[sample])
+    centres = rows[: max(1, min(WORDS, WORDS_PER_POINT * max(counts), len(rows) // POINTS_PER_WORD))]
+    for _ in range(ROUNDS):
+        nearest = _find_words(descriptors[sample], centres)
+        ones = np.ones(len(rows), np.float32)
+        members = sparse.csr_matrix((ones, (nearest, np.arange(len(rows)))), shape=(len(centres), len(rows)))
+        sums = members @ rows
+        sums = np.where(sums.any(axis=1, keepdims=True), sums, centres)
+        centres = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-6)
+    centres = np.asarray(centres, dtype=np.float32)
     symmetric = np.concatenate([centres, centres[:, MIRRORED]])
     words = _find_words(descriptors, symmetric)
     shape = (len(textures), len(symmetric))
@@ -53,25 +65,6 @@ def propose_pairs(textures: Sequence[Texture]) -> list[tuple[int, int, bool]]:
             likeness.append(np.asarray(np.abs(agreeing) + COMMON * shared, dtype=np.float32))
         found |= _pick(np.stack(likeness, axis=2), start=start)
     return sorted(found)
-
-
-def _learn_centres(descriptors: NDArray[np.uint8], *, most: int) -> NDArray[np.float32]:
-    """Return k-means centres (W, 128) of a sample (Lloyd 1982), at most ``most`` of them.
-
-    The centres are unit vectors (spherical k-means) and the first points of the sample start, so that equal images give
-    equal bytes.
-    """
-    sample = np.random.default_rng(0).permutation(len(descriptors))[:SAMPLE]
-    rows = root_descriptors(descriptors[sample])
-    centres = rows[: max(1, min(most, len(rows) // POINTS_PER_WORD))]
-    for _ in range(ROUNDS):
-        words = _find_words(descriptors[sample], centres)
-        ones = np.ones(len(rows), np.float32)
-        members = sparse.csr_matrix((ones, (words, np.arange(len(rows)))), shape=(len(centres), len(rows)))
-        sums = members @ rows
-        sums = np.where(sums.any(axis=1, keepdims=True), sums, centres)
-        centres = sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-6)
-    return np.asarray(centres, dtype=np.float32)
 
 
 def _find_words(descriptors: NDArray[np.uint8], centres: NDArray[np.float32]) -> NDArray[np.intp]:

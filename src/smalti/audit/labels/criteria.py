@@ -96,9 +96,12 @@ def measure_disagreement(evidence: Evidence) -> Measured | NotApplicable:
     """Name images to which the seeds give different classes."""
     if len(evidence.scores) < 2:
         return NotApplicable("the run has one seed; --set split.seeds=[0,1,2] gives it three")
-    apart = _measure_entropy(evidence.mean_scores) - _measure_entropy(evidence.scores).mean(axis=0)
+    pooled, single = (
+        -(scores * np.log(np.maximum(scores, LEAST_SCORE))).sum(axis=-1)
+        for scores in (evidence.mean_scores, evidence.scores)
+    )
     said = evidence.scores.argmax(axis=2)
-    return Measured(apart, (said != said[0]).any(axis=0))
+    return Measured(pooled - single.mean(axis=0), (said != said[0]).any(axis=0))
 
 
 @CRITERIA.register(
@@ -135,7 +138,3 @@ def find_issues(labels: NDArray[np.int64], scores: NDArray[np.float64]) -> NDArr
         warnings.filterwarnings("ignore", message="May not flag all label issues", category=UserWarning)
         # One process: the work is small, and a pool of processes would import everything again.
         return np.asarray(find_label_issues(labels, scores, n_jobs=1), dtype=bool)
-
-
-def _measure_entropy(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(-(scores * np.log(np.maximum(scores, LEAST_SCORE))).sum(axis=-1))

@@ -13,7 +13,8 @@ from ...records import Dynamics
 
 
 def measure_margin_areas(dynamics: Dynamics, labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Area under the margin of each image: mean over epochs and seeds of its label's logit less the largest other.
+    """Return the area under the margin of each image: the logit of its label less the largest other, mean over epochs
+    and seeds.
 
     Negative where another class led most of the time (Pleiss et al. 2020). They measure training images and need a
     made-up class to see how far memorising lifts a wrong label; held out nothing is memorised, so that zero divides.
@@ -28,7 +29,7 @@ def measure_margin_areas(dynamics: Dynamics, labels: NDArray[np.int64]) -> NDArr
 
 
 def average_scores(dynamics: Dynamics) -> NDArray[np.float64]:
-    """(n, C) probabilities, mean over epochs and seeds (the confidence of Swayamdipta et al. 2020, for every class)."""
+    """Return (n, C) probabilities, mean over epochs and seeds (confidence of Swayamdipta et al. 2020, by class)."""
     scores = np.exp(dynamics.logits - dynamics.logits.max(axis=1, keepdims=True)).astype(np.float64)
     scores /= scores.sum(axis=1, keepdims=True)
     count = len(dynamics.names)
@@ -37,7 +38,7 @@ def average_scores(dynamics: Dynamics) -> NDArray[np.float64]:
 
 
 def count_forgettings(dynamics: Dynamics, labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """How often each image went from right to wrong between two epochs, mean over seeds.
+    """Return how often each image went from right to wrong between two epochs, mean over seeds.
 
     Infinite for an image that was never right in any seed, as Toneva et al. (2019) rank them. Arguments as above.
     """
@@ -52,7 +53,7 @@ def count_forgettings(dynamics: Dynamics, labels: NDArray[np.int64]) -> NDArray[
 
 
 def track_losses(dynamics: Dynamics, labels: NDArray[np.int64]) -> list[tuple[tuple[int, float], ...]]:
-    """(epoch, cross-entropy of the label) of each image, mean over the seeds still learning; arguments as above."""
+    """Return (epoch, loss of the label) of each image, mean over the seeds still learning; arguments as above."""
     logits = dynamics.logits.astype(np.float64)
     highest = logits.max(axis=1, keepdims=True)
     totals = highest[:, 0] + np.log(np.exp(logits - highest).sum(axis=1))
@@ -68,7 +69,7 @@ def track_losses(dynamics: Dynamics, labels: NDArray[np.int64]) -> list[tuple[tu
 
 
 def _measure_margins(dynamics: Dynamics, labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(R,) logit of the label less the largest other."""
+    """Return (R,) the logit of the label less the largest other."""
     rows, given = np.arange(len(dynamics.logits)), labels[dynamics.image]
     others = dynamics.logits.astype(np.float64)
     own = others[rows, given]

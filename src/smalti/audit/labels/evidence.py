@@ -81,7 +81,7 @@ class Evidence:
         return regress_labels(self.embeddings, self.labels, self.cases, classes=len(self.classes))
 
     def restrict(self, images: Collection[str]) -> Evidence:
-        """The same about some of the images."""
+        """Return the same about some of the images."""
         kept = np.array([i for i, name in enumerate(self.images) if name in images], dtype=np.int64)
         names = tuple(self.images[i] for i in kept)
         return replace(
@@ -96,7 +96,7 @@ class Evidence:
 
 
 def order_dynamics(dynamics: Dynamics, names: tuple[str, ...]) -> Dynamics | None:
-    """Rows of some images, numbered in their order; None where an image has none."""
+    """Return the rows of some images, numbered in their order; None where an image has none."""
     position = {name: i for i, name in enumerate(names)}
     moved = np.array([position.get(name, -1) for name in dynamics.names], dtype=np.int64)[dynamics.image]
     rows = moved >= 0
@@ -118,11 +118,11 @@ def read_evidence(run: Path) -> Evidence:
     cohort, table = CohortRecord.read(run), RunFolder(run).read_out_of_fold()
     classes = cohort.classes
     if absent := [name for name in score_columns(classes) if name not in table]:
-        raise RunError(f"{run / OUT_OF_FOLD} lacks {', '.join(absent)}. Fix: 'smalti predict {run}'")
+        raise RunError(f"{run / OUT_OF_FOLD} lacks {', '.join(absent)}", fix=f"'smalti predict {run}'")
     seeds = [rows.set_index("image") for _, rows in table.groupby("seed")]
     images = tuple(seeds[0].index)
     if any(len(rows) != len(images) or set(rows.index) != set(images) for rows in seeds):
-        raise RunError(f"{run / OUT_OF_FOLD} has other images in each seed. Fix: 'smalti predict {run}'")
+        raise RunError(f"{run / OUT_OF_FOLD} has other images in each seed", fix=f"'smalti predict {run}'")
     position = {name: i for i, name in enumerate(classes)}
     scores = np.stack([rows.loc[list(images), score_columns(classes)].to_numpy(dtype=np.float64) for rows in seeds])
     dynamics, embeddings = run / DYNAMICS, run / EMBEDDINGS

@@ -40,38 +40,47 @@ class SourceFacts:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ImageDigest:
-    """One image, summed up.
+class PictureDigest:
+    """One picture, summed up by its pixels alone.
+
+    Attributes:
+        size_px: (height, width) of the image.
+        thumbnail: (h, w, 3) RGB, longer side at most 128.
+        colours: possible paint.
+        appearance: tissue, glass, light, texture.
+    """
+
+    size_px: tuple[int, int]
+    thumbnail: NDArray[np.uint8]
+    colours: ColourSummary
+    appearance: Appearance
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageDigest(PictureDigest):
+    """One image of a cohort, summed up.
 
     Attributes:
         image: name in the cohort.
         file_hash: of the bytes of the file.
         pixel_hash: of the decoded pixels; of the file where the image is too large to be decoded whole.
-        size_px: (height, width) of the image.
-        thumbnail: (h, w, 3) RGB, longer side at most 128.
         contrast: standard deviation of the grey levels of the shrunken image.
         texture: points and lightness, by which duplicates are found.
         mask_hash: of the mask's 0 and 1 and its size; None without a mask.
         mask_frac: share of the image under the mask.
         outline: of the mask; None without a mask.
         source: of the file and its mask.
-        colours: possible paint.
-        appearance: tissue, glass, light, texture.
     """
 
     image: str
     file_hash: str
     pixel_hash: str
-    size_px: tuple[int, int]
-    thumbnail: NDArray[np.uint8]
     contrast: float
     texture: Texture
     mask_hash: str | None
     mask_frac: float | None
     outline: Outline | None
     source: SourceFacts
-    colours: ColourSummary
-    appearance: Appearance
 
 
 def digest_sample(sample: Sample) -> ImageDigest:
@@ -96,24 +105,42 @@ def digest_sample(sample: Sample) -> ImageDigest:
         form, jpeg_step = images.read_encoding(sample.path)
         source = SourceFacts(images.read_stamp(sample.path)[0], form, jpeg_step, images.read_mpp(sample.path), pieces)
     grey = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
-    thumbnail = picture
     if max(picture.shape[:2]) >= KEPT_PX:
         grey = _shrink(grey, THUMBNAIL_PX)
-        thumbnail = _shrink(_shrink(picture, THUMBNAIL_PX), KEPT_PX)
+    seen = digest_picture(picture, mask, size_px=(height, width))
     return ImageDigest(
+        size_px=seen.size_px,
+        thumbnail=seen.thumbnail,
+        colours=seen.colours,
+        appearance=seen.appearance,
         image=sample.image,
         file_hash=file_hash,
         pixel_hash=pixel_hash,
-        size_px=(height, width),
-        thumbnail=thumbnail,
         contrast=float(grey.std()),
         texture=describe_texture(picture),
         mask_hash=None if mask is None else _hash_array(mask),
         mask_frac=None if mask is None else cv2.countNonZero(mask) / mask.size,
         outline=None if mask is None else describe_outline(mask),
         source=source,
-        colours=summarise_colours(picture, mask),
-        appearance=measure_appearance(picture, mask),
+    )
+
+
+def digest_picture(
+    picture: NDArray[np.uint8], mask: NDArray[np.uint8] | None = None, *, size_px: tuple[int, int] | None = None
+) -> PictureDigest:
+    """Summarise the pixels of an RGB image (H, W, 3), and its mask (H, W) of 0 and 1 if it has one.
+
+    Args:
+        picture: the whole image, or a shrunken copy of a large one.
+        mask: where it has one.
+        size_px: (height, width) of the whole image, where ``picture`` is a copy.
+    """
+    thumbnail = picture
+    if max(picture.shape[:2]) >= KEPT_PX:
+        thumbnail = _shrink(_shrink(picture, THUMBNAIL_PX), KEPT_PX)
+    height, width = size_px or picture.shape[:2]
+    return PictureDigest(
+        (height, width), thumbnail, summarise_colours(picture, mask), measure_appearance(picture, mask)
     )
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ...tissue.foreground import find_light
 from ...tissue.gamut import find_common, measure_foreignness, measure_strangeness
-from .digest import ImageDigest
+from .digest import ImageDigest, PictureDigest
 from .polygons import draw_outlines
 from .spots import Spot
 
@@ -50,6 +50,23 @@ class Region:
     outline: list[list[list[int]]]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Palette:
+    """The colours that are native to a cohort.
+
+    Attributes:
+        common: densities (n, 3) that many images have; None in too small a cohort.
+        bar: the tissue of the cohort does not reach this distance from its common colours.
+        images: number of images.
+        spots: (m, 5) of all spots: position of the image, median red, green and blue, 1 where it is even.
+    """
+
+    common: NDArray[np.float32] | None
+    bar: float
+    images: int
+    spots: NDArray[np.int32]
+
+
 @dataclass(frozen=True, slots=True)
 class Cover:
     """Paint and ink on one image; None where there is none."""
@@ -60,49 +77,56 @@ class Cover:
 
 def find_covers(digests: Sequence[ImageDigest]) -> dict[str, Cover]:
     """Return image -> paint and ink on it, for images that have any."""
+    palette, strange = find_palette(digests)
+    found = ((d.image, _find_cover(d, palette, s)) for d, s in zip(digests, strange, strict=True))
+    return {image: cover for image, cover in found if cover is not None}
+
+
+def find_palette(digests: Sequence[PictureDigest]) -> tuple[Palette, list[NDArray[np.float32] | None]]:
+    """Return the colours that are native to a cohort, and the distance of the pixels of each image from them."""
     common = find_common([d.thumbnail for d in digests])
     strange = [None if common is None else measure_strangeness(d.thumbnail, common) for d in digests]
-    # The tissue of this cohort does not reach this distance.
     bar, reached = LEAST_DISTANCE, [np.quantile(s, CLEAR_QUANTILE) for s in strange if s is not None]
     if reached:
         bar = max(LEAST_DISTANCE, SPREADS * float(np.quantile(reached, USUAL_QUANTILE)))
-    spots = [d.colours.spots for d in digests]
-    covers = {}
-    for position, digest in enumerate(digests):
-        if digest.colours.even_frac > DRAWING_FRAC:
-            continue
-        own = dict(enumerate(spots[position], 1))
-        kept = [k for k, spot in own.items() if _is_paint(spot, spots)]
-        ink = [k for k in kept if not own[k].even and own[k].excess < CERTAIN_EXCESS and own[k].texture > INK_TEXTURE]
-        distance = strange[position]
-        if not kept and (distance is None or (distance > bar).mean() < LEAST_STRANGE_FRAC):
-            continue
-        height, width = digest.colours.size_px
-        labels = digest.colours.read_labels()
-        inked = np.isin(labels, ink)
-        painted = np.isin(labels, [k for k in kept if k not in ink])
-        if distance is not None:
-            painted |= _find_strange(distance, bar, (height, width)) & ~inked
-        if common is not None and not _lies_on_tissue(digest, painted | inked, common):
-            continue
-        cover = Cover(_describe(digest, painted), _describe(digest, inked))
-        if cover != Cover():
-            covers[digest.image] = cover
-    return covers
+    rows = [(i, *spot.colour, spot.even) for i, d in enumerate(digests) for spot in d.colours.spots]
+    return Palette(common, bar, len(digests), np.array(rows, dtype=np.int32).reshape(-1, 5)), strange
 
 
-def _is_paint(spot: Spot, spots: Sequence[tuple[Spot, ...]]) -> bool:
-    """Return whether a spot is neither a grey frame nor a habit of the cohort, whose spots are given by image."""
+def find_cover(digest: PictureDigest, palette: Palette) -> Cover | None:
+    """Return paint and ink on an image beside the colours of a cohort; None where there is none."""
+    common = palette.common
+    return _find_cover(digest, palette, None if common is None else measure_strangeness(digest.thumbnail, common))
+
+
+def _find_cover(digest: PictureDigest, palette: Palette, distance: NDArray[np.float32] | None) -> Cover | None:
+    if digest.colours.even_frac > DRAWING_FRAC:
+        return None
+    own = dict(enumerate(digest.colours.spots, 1))
+    kept = [k for k, spot in own.items() if _is_paint(spot, palette)]
+    ink = [k for k in kept if not own[k].even and own[k].excess < CERTAIN_EXCESS and own[k].texture > INK_TEXTURE]
+    if not kept and (distance is None or (distance > palette.bar).mean() < LEAST_STRANGE_FRAC):
+        return None
+    labels = digest.colours.read_labels()
+    inked = np.isin(labels, ink)
+    painted = np.isin(labels, [k for k in kept if k not in ink])
+    if distance is not None:
+        painted |= _find_strange(distance, palette.bar, digest.colours.size_px) & ~inked
+    if palette.common is not None and not _lies_on_tissue(digest, painted | inked, palette.common):
+        return None
+    cover = Cover(_describe(digest, painted), _describe(digest, inked))
+    return None if cover == Cover() else cover
+
+
+def _is_paint(spot: Spot, palette: Palette) -> bool:
+    """Return whether a spot is neither a grey frame nor a habit of the cohort."""
     if spot.border_frac > BORDER_FRAC and max(spot.colour) - min(spot.colour) < GREY_SPREAD:
         return False
-    if spot.excess >= CERTAIN_EXCESS or len(spots) < HABIT_IMAGES:
+    if spot.excess >= CERTAIN_EXCESS or palette.images < HABIT_IMAGES:
         return True
-    colour = np.array(spot.colour)
-    alike = sum(
-        any(np.abs(colour - other.colour).max() <= LIKE and other.even == spot.even for other in others)
-        for others in spots
-    )
-    return alike <= NATIVE_FRAC * len(spots)
+    near = np.abs(palette.spots[:, 1:4] - np.array(spot.colour)).max(axis=1) <= LIKE
+    alike = np.unique(palette.spots[near & (palette.spots[:, 4] == spot.even), 0])
+    return len(alike) <= NATIVE_FRAC * palette.images
 
 
 def _find_strange(distance: NDArray[np.float32], bar: float, size_px: tuple[int, int]) -> NDArray[np.bool_]:
@@ -115,7 +139,7 @@ def _find_strange(distance: NDArray[np.float32], bar: float, size_px: tuple[int,
     return np.isin(regions, np.flatnonzero(cores >= LEAST_STRANGE_FRAC * regions.size))
 
 
-def _lies_on_tissue(digest: ImageDigest, covered: NDArray[np.bool_], common: NDArray[np.float32]) -> bool:
+def _lies_on_tissue(digest: PictureDigest, covered: NDArray[np.bool_], common: NDArray[np.float32]) -> bool:
     """Return whether the rest of the image has the colours of the cohort."""
     height, width = digest.thumbnail.shape[:2]
     free = cv2.resize(covered.astype(np.uint8), (width, height), interpolation=cv2.INTER_AREA) == 0
@@ -125,7 +149,7 @@ def _lies_on_tissue(digest: ImageDigest, covered: NDArray[np.bool_], common: NDA
     return bool(rest.sum() > LEAST_REST_FRAC * free.size and rest.mean() > REST_FRAC)
 
 
-def _describe(digest: ImageDigest, inside: NDArray[np.bool_]) -> Region | None:
+def _describe(digest: PictureDigest, inside: NDArray[np.bool_]) -> Region | None:
     frac = float(inside.mean())
     if not LEAST_FRAC <= frac <= MOST_FRAC:
         return None

@@ -6,13 +6,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Contour = NDArray[np.int32]
 MOST_POINTS = 400
 HOLE_FRAC = 0.002  # of the image; smaller holes are filled
 
 
 def draw_outlines(inside: NDArray[np.bool_], size_px: tuple[int, int]) -> list[list[list[int]]]:
-    """Polygons of [row_px, col_px], each to be filled by itself, that cover a region.
+    """Return polygons of [row_px, col_px], each to be filled by itself, that cover a region.
 
     A hole is joined to its polygon by a slit, so that one line goes around both.
 
@@ -20,9 +19,23 @@ def draw_outlines(inside: NDArray[np.bool_], size_px: tuple[int, int]) -> list[l
         inside: (h, w) at any size.
         size_px: (height, width) of the image that the points refer to.
     """
+    contours, tree = cv2.findContours(inside.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    holes: dict[int, list[int]] = {n: [] for n in range(len(contours)) if tree[0, n, 3] < 0}  # of outer contours
+    for number, contour in enumerate(contours):
+        if tree[0, number, 3] >= 0 and cv2.contourArea(contour) >= HOLE_FRAC * inside.size:
+            holes[int(tree[0, number, 3])].append(number)
     step = 1.0
     while True:
-        polygons = [_slit(outer, holes) for outer, holes in _trace(inside, step)]
+        lines = [np.asarray(cv2.approxPolyDP(c, step, True), dtype=np.int32).reshape(-1, 2) for c in contours]
+        polygons = []  # points are (column, row)
+        for outer, inner in holes.items():
+            line = lines[outer]
+            for hole in (lines[number] for number in inner):
+                apart = np.linalg.norm((line[:, None] - hole[None]).astype(float), axis=2)
+                here, there = np.unravel_index(int(apart.argmin()), apart.shape)
+                around = np.concatenate([hole[there:], hole[: there + 1]])
+                line = np.concatenate([line[: here + 1], around, line[here:]])
+            polygons.append(line)
         if sum(map(len, polygons)) <= MOST_POINTS or step > max(inside.shape):
             break
         step *= 1.5
@@ -31,31 +44,3 @@ def draw_outlines(inside: NDArray[np.bool_], size_px: tuple[int, int]) -> list[l
     # The centre of a small pixel is the centre of the square of pixels that it stands for.
     scaled = [np.clip(np.rint((p[:, ::-1] + 0.5) * factors - 0.5), 0, limits).astype(int) for p in polygons]
     return [points.tolist() for points in scaled]
-
-
-def _trace(inside: NDArray[np.bool_], step: float) -> list[tuple[Contour, list[Contour]]]:
-    """Outer contours with the holes in each; points are (column, row)."""
-    contours, tree = cv2.findContours(inside.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    found: dict[int, tuple[Contour, list[Contour]]] = {}
-    for number, contour in enumerate(contours):
-        if tree[0, number, 3] < 0:
-            found[number] = (_simplify(contour, step), [])
-    for number, contour in enumerate(contours):
-        parent = int(tree[0, number, 3])
-        if parent >= 0 and cv2.contourArea(contour) >= HOLE_FRAC * inside.size:
-            found[parent][1].append(_simplify(contour, step))
-    return list(found.values())
-
-
-def _simplify(contour: cv2.typing.MatLike, step: float) -> Contour:
-    return np.asarray(cv2.approxPolyDP(contour, step, True), dtype=np.int32).reshape(-1, 2)
-
-
-def _slit(outer: Contour, holes: list[Contour]) -> Contour:
-    line = outer
-    for hole in holes:
-        apart = np.linalg.norm((line[:, None] - hole[None]).astype(float), axis=2)
-        here, there = np.unravel_index(int(apart.argmin()), apart.shape)
-        around = np.concatenate([hole[there:], hole[: there + 1]])
-        line = np.concatenate([line[: here + 1], around, line[here:]])
-    return line

@@ -70,11 +70,13 @@ class ColourSummary:
 
     def read_labels(self) -> NDArray[np.uint8]:
         """Return the map of the spots, (height, width)."""
-        return _unpack(self.labels, self.size_px)
+        return np.frombuffer(zlib.decompress(self.labels), dtype=np.uint8).reshape(self.size_px)
 
     def read_mask(self) -> NDArray[np.bool_] | None:
         """Return the mask at the working size, (height, width)."""
-        return None if self.mask is None else _unpack(self.mask, self.size_px).astype(bool)
+        if self.mask is None:
+            return None
+        return np.frombuffer(zlib.decompress(self.mask), dtype=np.uint8).reshape(self.size_px).astype(bool)
 
 
 def summarise_colours(picture: NDArray[np.uint8], mask: NDArray[np.uint8] | None) -> ColourSummary:
@@ -93,10 +95,6 @@ def summarise_colours(picture: NDArray[np.uint8], mask: NDArray[np.uint8] | None
     if mask is not None:
         packed = zlib.compress(cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST).tobytes(), 1)
     return ColourSummary((height, width), spots, even_frac, zlib.compress(labels.tobytes(), 1), packed)
-
-
-def _unpack(packed: bytes, size_px: tuple[int, int]) -> NDArray[np.uint8]:
-    return np.frombuffer(zlib.decompress(packed), dtype=np.uint8).reshape(size_px)
 
 
 def _find_spots(
@@ -142,18 +140,9 @@ def _find_even(
     level = cv2.blur(detail, (5, 5))
     exact = cv2.blur(detail, (3, 3)) <= min(EXACT_DETAIL, SEED_SHARE * usual)
     flat = exact | (level <= min(SEED_DETAIL, SEED_SHARE * usual))
-    sheets = _find_rectangles(flat & ~tissue)
-    if flat[tissue].sum() > MOST_EVEN_FRAC * tissue.sum():
-        return sheets, sheets
-    even = flat | (level <= min(EVEN_DETAIL, EVEN_SHARE * usual))
-    return (flat & tissue) | sheets, (even & tissue) | sheets
-
-
-def _find_rectangles(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the connected regions that fill a rectangle, turned or not.
-
-    A rectangle at the rim of an image may be a part that the scanner did not cover, so it does not count.
-    """
+    # Connected regions that fill a rectangle, turned or not. One at the rim of an image may be a part that the scanner
+    # did not cover, so it does not count.
+    inside = flat & ~tissue
     kept = np.zeros(inside.shape, np.uint8)
     height, width = inside.shape
     contours, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
@@ -164,4 +153,8 @@ def _find_rectangles(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
             continue
         if around >= LEAST_RECTANGLE_FRAC * inside.size and cv2.contourArea(contour) >= RECTANGLE_FILL * around:
             cv2.drawContours(kept, [contour], -1, 1, cv2.FILLED)
-    return kept.astype(bool) & inside
+    sheets = kept.astype(bool) & inside
+    if flat[tissue].sum() > MOST_EVEN_FRAC * tissue.sum():
+        return sheets, sheets
+    even = flat | (level <= min(EVEN_DETAIL, EVEN_SHARE * usual))
+    return (flat & tissue) | sheets, (even & tissue) | sheets

@@ -45,7 +45,7 @@ def tabulate_traits(digests: Sequence[ImageDigest]) -> dict[str, list[Trait]]:
     sources = [d.source for d in digests]
     formats = [s.format for s in sources]
     masked = [d.mask_frac is not None for d in digests]
-    colours = np.array([_measure_colours(d.thumbnail) for d in digests]).reshape(-1, 9)
+    colours = np.array([measure_colours(d.thumbnail) for d in digests]).reshape(-1, 9)
     names = [f"{what} {channel}" for what in ("mean", "spread of") for channel in ("red", "green", "blue")]
     kinds = {
         "size": [_number("width", widths, "px"), _number("height", heights, "px"), _number("aspect", widths / heights)],
@@ -110,7 +110,7 @@ def _varies(trait: Trait) -> bool:
     return bool(len(known)) and bool(np.ptp(known) > 0)
 
 
-def _measure_colours(thumbnail: NDArray[np.uint8]) -> list[float]:
+def measure_colours(thumbnail: NDArray[np.uint8]) -> list[float]:
     """Return mean and spread of tissue's channels and the colour of glass: nine numbers, NaN for too few pixels."""
     pixels = thumbnail.reshape(-1, 3).astype(np.float64)
     light = np.percentile(pixels, 99, axis=0)

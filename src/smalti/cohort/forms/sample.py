@@ -250,7 +250,7 @@ def _choose_key(form: Form, tests: dict[str, Candidate]) -> _Key | None:
             continue
         for unit in ("image", "case", "folder"):
             if unit == "image":
-                name_found, *rows = (matcher.find(text) for text in (name, *texts))
+                name_found, *rows = (list(matcher.match(text).names) for text in (name, *texts))
                 exact = sum(NUMBER not in matcher.match(text).ways for text in texts)
             else:
                 name_found, *rows = (groups.get((unit, _fold_zeros(text)), []) for text in (name, *texts))

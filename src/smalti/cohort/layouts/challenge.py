@@ -20,6 +20,7 @@ from ..tables.names import (
     find_naming,
     is_foreign,
 )
+from ..tables.site_names import describe_column, read_site, read_subgroups
 from ..tables.table import Table, read_csv, read_table
 from ..tables.workbooks import WORKBOOK_SUFFIXES, name_unread
 from .rows import Found, make_sample
@@ -41,19 +42,24 @@ def read_challenge(folder: Folder, columns: Columns) -> LayoutResult:
     train, test = (
         [name for name in folder.list_images(part) if name not in folder.pairs.names] for part in (TRAIN, TEST)
     )
+    cased = CASES_FILE in folder.files
     names = [LABELS_FILE, *(LABELS_FILE.removesuffix(".csv") + end for end in (".tsv", *WORKBOOK_SUFFIXES))]
     file = next((name for name in names if name in folder.files), None)
     if file is None:
         result.report("no-labels", LABELS_FILE, message=f"does not exist beside {TRAIN}/{name_unread(folder.files)}.",
                       fix=f"put it there: columns sample_index,label, one row per image of {TRAIN}/")  # fmt: skip
     elif (table := read_table(folder, file, result=result, columns=columns)) is not None:
-        _add_labelled(folder, table, columns=columns, train=train, result=result)
+        # What a table of cases says is asked of that one.
+        own = replace(columns, site=columns.site if columns.site in table.header or not cased else None,
+                      subgroups=tuple(c for c in columns.subgroups if c in table.header or not cased))  # fmt: skip
+        _add_labelled(folder, table, columns=own, train=train, result=result)
     name_test = find_naming([d.sample for d in result.candidates])
     for name in test:
         sample = make_sample(folder, name, index=name_test(name))
         result.add(Candidate(sample, name, test=True))
-    if CASES_FILE in folder.files and (cases := read_csv(folder, CASES_FILE, result=result)) is not None:
-        apply_cases(cases, train, test=test, result=result)
+    if cased and (cases := read_csv(folder, CASES_FILE, result=result, columns=columns)) is not None:
+        apply_cases(cases, train, test=test, result=result,
+                    wanted=Columns(site=columns.site, subgroups=columns.subgroups))  # fmt: skip
     join_spellings(result)
     return result
 
@@ -86,10 +92,13 @@ def _add_labelled(folder: Folder, table: Table, *, columns: Columns, train: list
         problems = len(result.problems)
         label = read_row_label(row, chosen, image=name, result=result)
         if len(result.problems) == problems:
-            sample = make_sample(folder, name, index=text, label=label, case=case)
+            sample = make_sample(folder, name, index=text, label=label, case=case, site=read_site(row, chosen),
+                                 subgroups=read_subgroups(row, chosen))  # fmt: skip
             result.add(Candidate(sample, row.where, label_text=row.read(chosen.label)))
     found.note(table.file, result)
     note_missing_cases(cases, result)
+    if chosen.site is not None:
+        result.site_source = describe_column(table, chosen)
     listed = {image for p in result.problems for image in p.images} | {d.sample.image for d in result.candidates}
     for name in (name for name in train if name not in listed):
         result.report("file-without-row", name, message=f"has no row in {table.file}.",
@@ -114,7 +123,7 @@ def _choose(table: Table, columns: Columns, *, matcher: Matcher, result: LayoutR
         message = f"has one column only ({table.header[0]})."
         result.report("column-missing", table.file, message=message, fix="add a column 'label'")
         return None
-    fits = lambda column: any(matcher.find(row.cells[column]) for row in table.rows)  # noqa: E731
+    fits = lambda column: any(matcher.match(row.cells[column]).names for row in table.rows)  # noqa: E731
     chosen = choose_columns(table, columns, result=result, fits=fits)
     if chosen is None:
         return None

@@ -68,6 +68,7 @@ def read_class_folders(folder: Folder, levels: tuple[Level, ...] | None = None) 
     names = name_levels([place.folders for place in trained])
     how = "folders are read" if levels else "folders are guessed to be"
     result.notes.append(f"{how} data.levels=[{','.join(found)}] ({describe_levels(names)})")
+    result.site_source = "folders" if "site" in found else ""
     if not any(len(place.folders) > found.index("class") for place in trained):
         result.report("folder-levels", str(folder.root),
                       message=f"has no image below a folder of level {found.index('class') + 1}, the class of "
@@ -84,8 +85,9 @@ def read_class_folders(folder: Folder, levels: tuple[Level, ...] | None = None) 
     bare = [word for word in found if word != "class"]
     tests = [place for place in places if place.test]
     for place in tests:
-        case = _read_case(place.folders, found if len(place.folders) >= depth else bare)
-        sample = Sample(place.name, folder.files[place.name], None, None, case or place.name, place.name)
+        words = found if len(place.folders) >= depth else bare
+        case, site = _read_case(place.folders, words), _read_site(place.folders, words)
+        sample = Sample(place.name, folder.files[place.name], None, None, case or place.name, place.name, site=site)
         result.add(Candidate(folder.give_mask(sample), place.name, test=True))
     for part, count in Counter(place.part for place in tests).items():
         result.notes.append(f"part to predict: {part}/ ({count} image(s))")
@@ -135,8 +137,13 @@ def _read_case(folders: tuple[str, ...], levels: Sequence[Level]) -> str | None:
     """Return the case that folders say, with the site before it where there is one; None where they do not say it."""
     if "case" not in levels or len(folders) <= levels.index("case"):
         return None
-    sites = [name for name, word in zip(folders, levels, strict=False) if word == "site"]
-    return "/".join([*sites, folders[levels.index("case")].strip()])
+    site = _read_site(folders, levels)
+    return "/".join([*([site] if site else []), folders[levels.index("case")].strip()])
+
+
+def _read_site(folders: tuple[str, ...], levels: Sequence[Level]) -> str:
+    """Return the site that folders say, of several levels from the top; empty where they say none."""
+    return "/".join(name for name, word in zip(folders, levels, strict=False) if word == "site")
 
 
 def _add_trained(folder: Folder, places: list[Place], levels: Sequence[Level], *, result: LayoutResult) -> None:
@@ -162,7 +169,8 @@ def _add_trained(folder: Folder, places: list[Place], levels: Sequence[Level], *
         label, case = place.folders[at].strip(), _read_case(place.folders, levels)
         labels[case or ""].add(label)
         alone += [] if case else [place.name]
-        sample = Sample(place.name, folder.files[place.name], None, label, case or place.name, place.name)
+        site = _read_site(place.folders, levels)
+        sample = Sample(place.name, folder.files[place.name], None, label, case or place.name, place.name, site=site)
         result.add(Candidate(folder.give_mask(sample), place.name))
     if "case" in levels and alone:
         result.notes.append(

@@ -141,19 +141,26 @@ def add_cases(folder: Folder, columns: Columns, result: LayoutResult) -> None:
     """Lay a table of images and cases over class folders that say no case; the first that has both columns."""
     train, test = ([d.sample.image for d in result.candidates if d.test is part] for part in (False, True))
     if not train or any(d.sample.case != d.sample.image for d in result.candidates):
+        if columns.site is not None or columns.subgroups:
+            result.report("column-missing", str(folder.root), message="is read as folders that say the cases, and no "
+                          "table of sites or subgroups is laid over them.",
+                          fix="name the level of sites: --set data.levels=[site, case, class]")  # fmt: skip
         return
-    wanted = Columns(image=columns.image, case=columns.case, sheet=columns.sheet)
+    wanted = Columns(image=columns.image, case=columns.case, site=columns.site, sheet=columns.sheet,
+                     subgroups=columns.subgroups)  # fmt: skip
     for file in [name for name in (CASES_FILE,) if name in folder.files] + list_tables(folder, columns):
         own = LayoutResult("table")
         table = _read_one(folder, file, columns=wanted, result=own)
         result.problems += own.problems if file == CASES_FILE else []
         chosen = None if table is None else _choose(folder, table, wanted=wanted, is_test=False, result=own)
         if table is not None and chosen is not None and chosen.image is not None and chosen.case is not None:
-            apply_cases(table, train, test=test, image=chosen.image, case=chosen.case, result=result)
+            apply_cases(table, train, test=test, wanted=chosen, result=result)
             return
-    if columns.case is not None:
-        result.report("column-missing", str(folder.root), message=f"has no table of images with the column "
-                      f"'{columns.case}' (case).", fix="name the right one: --set data.case=COLUMN")  # fmt: skip
+    for kind in ("case", "site"):
+        if (name := getattr(columns, kind)) is not None:
+            result.report("column-missing", str(folder.root),
+                          message=f"has no table of images and cases with the column '{name}' ({kind}).",
+                          fix=f"name the right one: --set data.{kind}=COLUMN")  # fmt: skip
 
 
 def _probe_tables(folder: Folder, columns: Columns) -> _Probe:
@@ -192,9 +199,10 @@ def _read_one(folder: Folder, file: str, *, columns: Columns, result: LayoutResu
 def _choose(folder: Folder, table: Table, *, wanted: Columns, is_test: bool, result: LayoutResult) -> Columns | None:
     """Return the columns of a table; that of images is None where a guess names none."""
     if is_test:  # a table of the part to predict has no labels, and perhaps no cases
-        kept = {kind: getattr(wanted, kind) for kind in ("label", "mask", "case", "part")}
+        kept = {kind: getattr(wanted, kind) for kind in ("label", "mask", "case", "part", "site")}
         kept = {kind: name if name in table.header else None for kind, name in kept.items()}
-        wanted = replace(wanted, **kept, class_columns=())
+        here = tuple(name for name in wanted.subgroups if name in table.header)
+        wanted = replace(wanted, **kept, class_columns=(), subgroups=here)
     chosen = choose_columns(table, wanted, result=result, fits=lambda c: finds_images(folder, table, column=c))
     if chosen is None or wanted.image is not None or chosen.image is None:
         return chosen

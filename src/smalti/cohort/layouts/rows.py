@@ -10,9 +10,11 @@ from ...errors import show_text
 from ...types import Sample
 from ..folder import Folder, clean_path
 from ..result import Candidate, Columns, LayoutResult, report_escape
-from ..tables.case_names import is_missing_case, note_missing_cases
+from ..tables.case_names import note_missing_cases
 from ..tables.labels import note_spaces, read_label, read_row_label
 from ..tables.names import FILE, NOTHING, PART, WAYS, Match
+from ..tables.site_names import describe_column, read_site, read_subgroups
+from ..tables.spelling import is_missing
 from ..tables.table import Row, Table
 from .parts import TEST, part_of_path, prefer_part, read_part
 
@@ -38,10 +40,12 @@ class Found:
 
 
 def make_sample(folder: Folder, name: str, *, index: str, masks: Iterable[str] | None = None,
-                label: str | None = None, case: str = "") -> Sample:  # fmt: skip
+                label: str | None = None, case: str = "", site: str = "",
+                subgroups: tuple[tuple[str, str], ...] = ()) -> Sample:  # fmt: skip
     """Return the sample of an image with these masks, or with those of its name; without a case it is its own."""
-    case = name if is_missing_case(case) else case
-    return folder.give_mask(Sample(name, folder.files[name], None, label, case, index), masks)
+    case = name if is_missing(case) else case
+    sample = Sample(name, folder.files[name], None, label, case, index, site=site, subgroups=subgroups)
+    return folder.give_mask(sample, masks)
 
 
 class RowReader:
@@ -93,6 +97,8 @@ class RowReader:
             )
         if self.chosen.case is not None:
             note_missing_cases(self.cases, self.result)
+        if self.chosen.site is not None:
+            self.result.site_source = self.result.site_source or describe_column(self.table, self.chosen)
 
     def _part(self, row: Row) -> str:
         """Return the part of a row: its cell, else that of the table."""
@@ -139,26 +145,26 @@ class RowReader:
             read_label(row.read(column)) is not None for column in (self.chosen.label, *self.chosen.class_columns)
         )
         self.cases.append(row.read(self.chosen.case))
-        masks = None if self.chosen.mask is None else self._find_masks(row, row.cells[self.chosen.mask], name)
-        sample = make_sample(self.folder, name, masks=masks, index=text, label=label, case=self.cases[-1])
+        masks: list[str] | None = None
+        if self.chosen.mask is not None:
+            masks = []
+            said = row.cells[self.chosen.mask]  # one mask, or several with ``;`` between them
+            several = ";" in said and not self.folder.find_mask(said, name).names
+            for one in said.split(";") if several else [said]:
+                match = self.folder.find_mask(one, name)
+                if len(match.names) == 1:
+                    self.found.count(one, match)
+                    masks.append(match.names[0])
+                elif match.names:
+                    self.result.report("ambiguous-row", row.where,
+                                       message=f"mask '{one}' may mean {' or '.join(match.names[:4])}.",
+                                       fix="write the path relative to the data folder", images=(name,))  # fmt: skip
+                elif one.strip():
+                    self._report_missing(row, one, what="mask", image=name)
+        sample = make_sample(self.folder, name, masks=masks, index=text, label=label, case=self.cases[-1],
+                             site=read_site(row, self.chosen), subgroups=read_subgroups(row, self.chosen))  # fmt: skip
         part, said = row.read(self.chosen.part), row.read(self.chosen.label)
         self.result.add(Candidate(sample, row.where, test=test, part=part, label_text=said))
-
-    def _find_masks(self, row: Row, text: str, image: str) -> list[str]:
-        """Return the masks that the cell of a row names, several with ``;`` between them."""
-        names = []
-        for one in text.split(";") if ";" in text and not self.folder.find_mask(text, image).names else [text]:
-            match = self.folder.find_mask(one, image)
-            if len(match.names) == 1:
-                self.found.count(one, match)
-                names.append(match.names[0])
-            elif match.names:
-                self.result.report("ambiguous-row", row.where,
-                                   message=f"mask '{one}' may mean {' or '.join(match.names[:4])}.",
-                                   fix="write the path relative to the data folder", images=(image,))  # fmt: skip
-            elif one.strip():
-                self._report_missing(row, one, what="mask", image=image)
-        return names
 
     def _report_missing(self, row: Row, text: str, *, what: str, image: str | None) -> None:
         near = self.passed_over.get(row.where, "") if image is None else ""

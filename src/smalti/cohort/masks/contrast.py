@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import images
+from ...tissue.foreground import BARE_LEVEL, find_light
 
-GLASS = 35  # 255 less the darkest channel; stain darkens at least one channel
 LEAST_GLASS = 0.01  # of the image, in one piece that reaches its margin: lumina of glands are white as well
 ODDS = 4.0  # of glass under the mask against beside it
 MOSTLY = 0.5
@@ -120,8 +120,7 @@ class Balance:
 def weigh_polarity(view: View) -> Polarity:
     """Compare a mask with the glass of its image."""
     mask = view.mask.astype(bool)
-    absorbed = (255 - view.picture.min(axis=2)).astype(np.uint8)
-    pale = absorbed <= GLASS
+    pale = find_light(view.picture, grey=False, level=BARE_LEVEL)
     glass = _keep_at_margin(pale.astype(np.uint8), inside=False)
     odds = 1.0
     if glass.mean() >= LEAST_GLASS:

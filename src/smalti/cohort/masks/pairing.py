@@ -76,7 +76,17 @@ def pair_masks(names: Sequence[str]) -> Pairs:
         for mask in masks:
             if mask not in owners and (found := at.get(_place(mask, mask=True, exact=exact))):
                 owners[mask] = found
-    _give_folders(images, [mask for mask in sure if mask not in owners], owners)
+    # Masks in a folder that has the name of an image, or in a folder of masks beside a lone image, are its own.
+    named = _index(images, exact=True)
+    lone: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for (above, _), inside in named.items():
+        lone[above] += inside
+    for mask in [mask for mask in sure if mask not in owners]:
+        above = _strip_folders(PurePosixPath(mask).parts[:-1])
+        if above and (found := named.get((above[:-1], above[-1]))):
+            owners[mask] = found
+        elif above and len(lone.get(above, ())) == 1:
+            owners[mask] = lone[above]
     loose = _give_by_name(images, [mask for mask in sure if mask not in owners], owners)
     # Each image gets masks of one kind: those beside it, else those that are called masks, else the first folder's.
     kinds: dict[str, dict[tuple[bool, bool, str, str], list[str]]] = defaultdict(lambda: defaultdict(list))
@@ -137,22 +147,6 @@ def _index(images: Iterable[str], *, exact: bool) -> dict[Place, list[str]]:
     for name in images:
         found[_place(name, mask=False, exact=exact)].append(name)
     return found
-
-
-def _give_folders(images: Iterable[str], masks: Iterable[str], owners: dict[str, list[str]]) -> None:
-    """Give masks in a folder that has the name of an image, or in a folder of masks beside a lone image, to it."""
-    named = _index(images, exact=True)
-    lone: dict[tuple[str, ...], list[str]] = defaultdict(list)
-    for (folders, _), names in named.items():
-        lone[folders] += names
-    for mask in masks:
-        folders = _strip_folders(PurePosixPath(mask).parts[:-1])
-        if not folders:
-            continue
-        if found := named.get((folders[:-1], folders[-1])):
-            owners[mask] = found
-        elif len(lone.get(folders, ())) == 1:
-            owners[mask] = lone[folders]
 
 
 def _give_by_name(images: Iterable[str], masks: Iterable[str], owners: dict[str, list[str]]) -> list[str]:

@@ -2,39 +2,22 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
 
-from ..result import LayoutResult
+from ..result import Columns, LayoutResult
 from .names import Matcher
-from .table import CASE_NAMES, IMAGE_NAMES, Table, pick_column
+from .site_names import lay_sites
+from .spelling import fold_text, is_missing
+from .table import ANY, CASE_NAMES, IMAGE_NAMES, Row, Table, pick_column
 
 CASES_FILE = "cases.csv"
-
-MISSING_TEXTS = frozenset(
-    {"", "na", "n/a", "n.a.", "#n/a", "<na>", "nan", "none", "null", "nil", "-", "--", "?", "unknown", "unk", "missing",
-     "not available", "not known"}
-)  # fmt: skip
-
-
-def is_missing_case(text: str) -> bool:
-    """Return whether the cell of a case says that there is none, or that nobody knows it."""
-    return " ".join(text.casefold().split()) in MISSING_TEXTS
-
-
-def fold_text(text: str) -> str:
-    """Return a text without what spelling adds: capitals, spaces, zeros in front of a number, ``12.0`` for 12."""
-    plain = " ".join(unicodedata.normalize("NFKC", text).casefold().replace("_", " ").split())
-    number = re.fullmatch(r"([0-9]+)(\.0+)?", plain)
-    return number[1].lstrip("0") or "0" if number else plain
 
 
 def note_missing_cases(texts: list[str], result: LayoutResult) -> None:
     """Note how many cells of cases say that there is none, and what they say."""
-    counts = Counter(text for text in texts if is_missing_case(text))
+    counts = Counter(text for text in texts if is_missing(text))
     if counts:
         said = ", ".join(f"'{text}'" if text else "empty" for text, _ in counts.most_common(4))
         result.notes.append(
@@ -49,22 +32,23 @@ def apply_cases(
     *,
     result: LayoutResult,
     test: Iterable[str] = (),
-    image: str | None = None,
-    case: str | None = None,
+    wanted: Columns = ANY,
 ) -> None:
-    """Lay a table of cases over the candidates. A bare number means the training image; test images by their path.
+    """Lay a table of cases, with their sites if it has them, over the candidates.
+
+    A bare number means the training image; test images by their path.
 
     Args:
         table: of images and cases.
         train: images to learn from.
         result: whose candidates get the cases.
         test: images to predict.
-        image: column with the image; None takes that with a common name, or the first.
-        case: column with the case; None takes that with a common name, or the last.
+        wanted: columns that are named; else that of the image is the one with a common name, or the first, that of the
+            case the one with a common name, or the last.
     """
     result.tables.add(table.file)
-    image = image or pick_column(table.header, IMAGE_NAMES) or table.header[0]
-    case = case or pick_column(table.header, CASE_NAMES, taken=(image,)) or table.header[-1]
+    image = wanted.image or pick_column(table.header, IMAGE_NAMES) or table.header[0]
+    case = wanted.case or pick_column(table.header, CASE_NAMES, taken=(image,)) or table.header[-1]
     if case == image:
         result.report(
             "column-missing", table.file, message=f"has one column only ({image}).", fix="add a column 'case'"
@@ -73,10 +57,11 @@ def apply_cases(
     train, test = list(train), list(test)
     matchers = Matcher([*train, *test]), Matcher(train), Matcher(test)
     given: dict[str, str] = {}
+    rows: dict[str, Row] = {}
     for row in table.rows:
         text = row.cells[image]
-        matches = [m.find(text) for m in matchers]
-        found = next((names for names in matches if len(names) == 1), [])
+        matches = [m.match(text).names for m in matchers]
+        found = next((names for names in matches if len(names) == 1), ())
         if matches[0] and not found:
             result.report(
                 "ambiguous-row",
@@ -93,7 +78,7 @@ def apply_cases(
                 fix="correct or delete the row",
                 warning=True,
             )
-        elif not is_missing_case(row.read(case)) and given.setdefault(found[0], row.read(case)) != row.read(case):
+        elif not is_missing(row.read(case)) and given.setdefault(found[0], row.read(case)) != row.read(case):
             result.report(
                 "repeated-row",
                 row.where,
@@ -101,6 +86,8 @@ def apply_cases(
                 fix="delete the row that is wrong",
                 images=(found[0],),
             )
+        if found:
+            rows.setdefault(found[0], row)
     note_missing_cases([row.read(case) for row in table.rows], result)
     alone = sum(candidate.sample.image not in given for candidate in result.candidates)
     others = f"; each of {alone} other image(s) is its own case" if alone else ""
@@ -108,6 +95,7 @@ def apply_cases(
     result.candidates = [
         replace(d, sample=replace(d.sample, case=given.get(d.sample.image, d.sample.case))) for d in result.candidates
     ]
+    lay_sites(table, rows, replace(wanted, image=image, case=case), result=result)
 
 
 def join_spellings(result: LayoutResult) -> None:

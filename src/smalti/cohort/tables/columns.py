@@ -8,9 +8,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ..result import Columns, LayoutResult, format_setting, list_names
-from .case_names import is_missing_case
 from .labels import find_class_columns
 from .names import is_image_name, match_keys
+from .site_names import guess_site
+from .spelling import is_missing
 from .table import (
     CASE_NAMES,
     IMAGE_NAMES,
@@ -42,7 +43,8 @@ def choose_columns(table: Table, wanted: Columns, *, result: LayoutResult, fits:
     ``fits`` says whether the cells of a column name images of the data folder.
     """
     named = [(kind, getattr(wanted, kind)) for kind in NAMES]
-    named += [("class_columns", name) for name in wanted.class_columns]
+    lists = ("class_columns", "subgroups")
+    named += [(kind, name) for kind in lists for name in getattr(wanted, kind)]
     missing = [(kind, name) for kind, name in named if name is not None and name not in table.header]
     for kind, name in missing:
         plain = {column.casefold(): column for column in table.header}
@@ -51,7 +53,7 @@ def choose_columns(table: Table, wanted: Columns, *, result: LayoutResult, fits:
         result.report("column-missing", table.file,
                       message=f"has no column '{name}' ({kind}), but {list_names(table.header)}.",
                       fix="name the right one: "
-                      f"{format_setting(kind, [new] if kind == 'class_columns' else new)}")  # fmt: skip
+                      f"{format_setting(kind, [new] if kind in lists else new)}")  # fmt: skip
     if missing:
         return None
     chosen = replace(wanted, table=table.file)
@@ -68,13 +70,15 @@ def choose_columns(table: Table, wanted: Columns, *, result: LayoutResult, fits:
             column, why = _guess_label(table, chosen, column)
         elif kind == "case":
             column, why = _guess_case(table, chosen)
+        elif kind == "site":
+            column = guess_site(table, chosen)  # noted where it is settled
         elif kind == "part" and column is None:
             words = {name: set(read_words(name)) for name in _free(table, chosen)}
             found = [name for name, some in words.items() if PART_WORDS & some or {"train", "test"} <= some]
             column, why = found[0] if len(found) == 1 else None, " (by a word in its name)"
         if column is not None:
             chosen = replace(chosen, **{kind: column})  # type: ignore[arg-type]  # kinds are texts
-            result.notes.append(f"{kind} column: {column}{why}")
+            result.notes += [f"{kind} column: {column}{why}"] if kind != "site" else []
     if chosen.label is None and not wanted.class_columns:
         classes = find_class_columns(table, taken=list_taken(chosen))
         if classes:
@@ -185,7 +189,7 @@ def _compare_values(table: Table, finer: str, coarser: str) -> str:
     It is ``same`` where the values of both correspond one to one, else empty.
     """
     pairs = {(row.read(finer), row.read(coarser)) for row in table.rows}
-    pairs = {(one, two) for one, two in pairs if not is_missing_case(one) and not is_missing_case(two)}
+    pairs = {(one, two) for one, two in pairs if not is_missing(one) and not is_missing(two)}
     groups = len({two for _, two in pairs})
     if len(pairs) != len({one for one, _ in pairs}):
         return ""

@@ -115,22 +115,19 @@ class NameIndex:
     _found: dict[tuple[str, bool], Match] = field(default_factory=dict)
 
     def find(self, text: str, *, loose: bool = False) -> Match:
-        """Return the files meant; ``loose`` takes a file by its name alone, whatever folder the text says."""
-        if (text, loose) not in self._found:
-            self._found[text, loose] = self._find(text.strip(), loose=loose)
-        return self._found[text, loose]
-
-    def _find(self, text: str, *, loose: bool) -> Match:
         """Return the files meant, by the level at which most of the last parts agree, the strictest of these.
 
-        That a part of the text agrees is enough where it is free: an absolute path, or ``loose``. Else a whole path
-        must, which is of two parts or begins with the data folder, and never less than two where the text climbs out.
+        That a part of the text agrees is enough where it is free: an absolute path, or ``loose``, which takes a file by
+        its name alone, whatever folder the text says. Else a whole path must, which is of two parts or begins with the
+        data folder, and never less than two where the text climbs out.
         """
-        parts = [part for part in re.split(r"[\\/]", text) if part not in {"", "."}]
+        if (text, loose) in self._found:
+            return self._found[text, loose]
+        parts = [part for part in re.split(r"[\\/]", text.strip()) if part not in {"", "."}]
         outside = ".." in parts
         if outside:
             parts = parts[len(parts) - parts[::-1].index("..") :]
-        free = not outside and (loose or is_foreign(text))
+        free = not outside and (loose or is_foreign(text.strip()))
         best = NOTHING
         for i, level in enumerate(LEVELS if parts else ()):
             tails = self._list_tails(level)
@@ -149,6 +146,7 @@ class NameIndex:
                     break
             if best.names and best.rank[0] in {len(parts), best.names[0].count("/") + 1}:
                 break  # all of the text, or all of the file's path
+        self._found[text, loose] = best
         return best
 
     def _list_tails(self, level: _Level) -> dict[str, tuple[str, ...]]:
@@ -178,15 +176,11 @@ class Matcher:
         self._names = frozenset(names)
         self._index = NameIndex(sorted(self._names, key=natural_key))
 
-    def find(self, text: str) -> list[str]:
-        """Return the images meant, from the strictest way of naming that finds any.
-
-        Then without spaces around the text.
-        """
-        return list(self.match(text).names)
-
     def match(self, text: str) -> Match:
-        """Return the images meant, and how."""
+        """Return the images meant, and how: by the strictest way of naming that finds any.
+
+        First as the text stands, then without spaces around it.
+        """
         for form in (text, text.strip()):
             if form in self._names:
                 return Match((form,))

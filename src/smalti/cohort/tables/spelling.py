@@ -1,4 +1,4 @@
-"""Spellings of the classes in a table: as names of columns, and as values in a column of labels."""
+"""Spellings in a table: of classes, as names of columns and as values of labels; of cases and sites."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ AFFIXES = frozenset({
     "class", "has", "is", "label", "p", "pr", "pred", "predicted", "prediction", "prob", "proba", "probability",
     "score", "target", "y",
 })  # fmt: skip
+MISSING_TEXTS = frozenset(
+    {"", "na", "n/a", "n.a.", "#n/a", "<na>", "nan", "none", "null", "nil", "-", "--", "?", "unknown", "unk", "missing",
+     "not available", "not known"}
+)  # fmt: skip
 Affix = tuple[bool, tuple[str, ...]]  # whether it stands before the class, and its words
 
 
@@ -90,3 +94,15 @@ def find_spelling(texts: Iterable[str], classes: tuple[str, ...]) -> dict[str, s
             return written
     shown = match_classes(sorted(seen), classes)
     return {name: text for text, name in shown.items()} if len(shown) == len(seen) == len(classes) else {}
+
+
+def is_missing(text: str) -> bool:
+    """Return whether a cell says that there is no case or site, or that nobody knows it."""
+    return " ".join(text.casefold().split()) in MISSING_TEXTS
+
+
+def fold_text(text: str) -> str:
+    """Return a text without what spelling adds: capitals, spaces, zeros in front of a number, ``12.0`` for 12."""
+    plain = " ".join(unicodedata.normalize("NFKC", text).casefold().replace("_", " ").split())
+    number = re.fullmatch(r"([0-9]+)(\.0+)?", plain)
+    return number[1].lstrip("0") or "0" if number else plain

@@ -38,7 +38,16 @@ CASE_NAMES = (
     "slide_id", "wsi",
 )  # fmt: skip
 PART_NAMES = ("part", "split", "set", "subset", "partition", "data_split", "dataset")
-NAMES = {"image": IMAGE_NAMES, "label": LABEL_NAMES, "mask": MASK_NAMES, "case": CASE_NAMES, "part": PART_NAMES}
+SITE_NAMES = (
+    "site", "site_id", "tissue_source_site", "source_site", "tss", "tss_code", "centre", "center", "centre_id",
+    "center_id", "medical_centre", "medical_center", "hospital", "hospital_id", "institution", "institution_id",
+    "institute", "clinic", "laboratory", "laboratory_id", "lab", "lab_id", "scanner", "scanner_id", "scanner_name",
+    "slide_scanner", "scanner_type", "batch", "batch_id",
+)  # fmt: skip
+NAMES = {
+    "image": IMAGE_NAMES, "label": LABEL_NAMES, "mask": MASK_NAMES, "case": CASE_NAMES, "part": PART_NAMES,
+    "site": SITE_NAMES,
+}  # fmt: skip
 COMMON = frozenset(name for names in NAMES.values() for name in names)
 ANY = Columns()
 MOST_COLUMNS = 200_000
@@ -119,7 +128,7 @@ def _build_table(
     """Return the table of the filled lines of a file; None with a problem recorded."""
     filled = ((where, cells) for where, cells in lines if any(cell.strip() for cell in cells))
     start = list(islice(filled, MOST_ABOVE))
-    named = {getattr(columns, kind) for kind in NAMES} | set(columns.class_columns)
+    named = {getattr(columns, kind) for kind in NAMES} | set(columns.class_columns) | set(columns.subgroups)
     # The header is the first line, but for comments (#) and titles of one cell above a line of known names.
     comments, position = 0, -1
     for i, (_, cells) in enumerate(start):

@@ -23,7 +23,6 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from ...types import MaskReading
 from ..colours import to_colours
@@ -297,8 +296,16 @@ def _open_file(path: Path, reading: MaskReading, *, whole: bool, decode: bool = 
                 raise data_error(path, "unreadable", message=message, fix=COPY_AGAIN)
 
         def read_picture(row: int, stop: int) -> Planes:
-            all_of_it = stop - row == image.height
-            return _split_picture(image if all_of_it else image.crop((0, row, image.width, stop)), path)
+            # Numbers as the file holds them, (h, W) or (h, W, 3); opacity (h, W) where it has one.
+            part = image if stop - row == image.height else image.crop((0, row, image.width, stop))
+            plain = part.mode in {"L", "I", "F", "1"} and not part.has_transparency_data
+            if plain or part.mode == "P" or part.mode.startswith("I;16"):
+                return np.asarray(part), None
+            refuse_mode(part, path)
+            if not part.has_transparency_data:
+                return np.asarray(part if part.mode == "RGB" else part.convert("RGB")), None
+            colour = np.asarray(part.convert("RGBA"))
+            return colour[..., :3], colour[..., 3]
 
         yield _File(path, size_px, own, read_picture, palette, lossy=lossy)
 
@@ -334,15 +341,3 @@ def _open_raw(stored: Stored, reading: MaskReading, *, whole: bool) -> _File:
     inverted = meaning.photometric == "miniswhite"
     lossy = bool({"jpeg", "ojpeg"} & set(stored.form.split()))  # JPEG 2000, XL and XR may be without loss
     return _File(stored.path, stored.size_px, own, read, palette, inverted, lossy)
-
-
-def _split_picture(image: Image.Image, path: Path) -> Planes:
-    """Return numbers as the file holds them, (H, W) or (H, W, 3); opacity (H, W) where it has one."""
-    plain = image.mode in {"L", "I", "F", "1"} and not image.has_transparency_data
-    if plain or image.mode == "P" or image.mode.startswith("I;16"):
-        return np.asarray(image), None
-    refuse_mode(image, path)
-    if not image.has_transparency_data:
-        return np.asarray(image if image.mode == "RGB" else image.convert("RGB")), None
-    colour = np.asarray(image.convert("RGBA"))
-    return colour[..., :3], colour[..., 3]

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,10 +69,11 @@ def choose_pages(tif: TiffFile, path: Path) -> Choice:
     if not kept:
         message = "holds only thumbnails, labels, masks or reduced copies."
         raise data_error(path, "no-picture", message=message, fix=FIX_ONE)
-    main = max(kept, key=_count_px)
+    main = max(kept, key=lambda series: math.prod(_find_size(series)))
+    most_px = math.prod(_find_size(main))
     rivals = []
     for series in kept:
-        other = _count_px(series) >= BESIDE_SHARE * _count_px(main) and not _are_alike(series, main)
+        other = math.prod(_find_size(series)) >= BESIDE_SHARE * most_px and not _are_alike(series, main)
         if series is not main and (_find_size(series) == _find_size(main) or other):
             rivals.append(series)
     if rivals:
@@ -92,12 +94,7 @@ def choose_pages(tif: TiffFile, path: Path) -> Choice:
 
 
 def _find_size(series: Any) -> tuple[int, int]:
-    return series.keyframe.imagelength, series.keyframe.imagewidth
-
-
-def _count_px(series: Any) -> int:
-    height, width = _find_size(series)
-    return int(height) * int(width)
+    return int(series.keyframe.imagelength), int(series.keyframe.imagewidth)
 
 
 def _are_alike(series: Any, main: Any) -> bool:

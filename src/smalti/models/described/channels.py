@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...tissue.density import DENSITY
+from ...tissue.foreground import BARE_LEVEL, find_light
 
 # Optical density of haematoxylin, eosin and what is left over, each of unit length; one a row.
 STAINS = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])  # Ruifrok & Johnston 2001
 UNMIXING = np.linalg.inv(STAINS).astype(np.float32)  # density (r, g, b) @ this: amounts of the three
-GLASS = 0.065  # density below which no channel of a pixel shows tissue; Macenko's 0.15 in natural logarithms
 STAIN_GAIN = 160.0  # grey levels of `Planes.nuclear` for one unit of haematoxylin; thick nuclei reach 1.5
 
 Bytes = NDArray[np.uint8]
@@ -60,8 +60,7 @@ class Planes:
     @cached_property
     def tissue(self) -> NDArray[np.bool_]:
         """Tell which pixels are no glass, (H, W)."""
-        red, green, blue = self.densities
-        return np.asarray(np.maximum(np.maximum(red, green), blue) >= GLASS)
+        return ~find_light(self.picture, grey=False, level=BARE_LEVEL)
 
 
 def blur(plane: Bytes, side_px: int) -> Floats:

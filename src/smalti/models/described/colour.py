@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .channels import Bytes, Doubles, Planes
+from .channels import Doubles, Planes
 from .description import DESCRIPTIONS, Description
 
 LEVELS = np.linspace(0, 1, 256)
@@ -26,22 +26,18 @@ NAMES = (
 )
 
 
-@DESCRIPTIONS.register(
-    "colour",
-    summary="colours and stains: moments and quantiles of RGB, HSV, optical density and stain amounts",
-    reference="Ruifrok & Johnston 2001",
-)
-def build_colour() -> Description:
-    """Statistics over pixels, whose places play no part."""
-    return Description(NAMES, describe_colour)
-
-
 def describe_colour(planes: Planes) -> Doubles:
     """Measure the numbers of `NAMES`."""
     hsv = cv2.cvtColor(planes.picture, cv2.COLOR_RGB2HSV_FULL)
     hue, saturation, value = (np.array(hsv[..., channel], dtype=np.uint8) for channel in range(3))
-    counts = [_count(plane) for plane in (planes.red, planes.green, planes.blue, saturation, value)]
-    numbers = [n for count in counts for n in (*_weigh_moments(LEVELS, count), *_find_quantiles(LEVELS, count))]
+    numbers: list[float] = []
+    for plane in (planes.red, planes.green, planes.blue, saturation, value):
+        counts = np.bincount(plane.ravel(), minlength=256)
+        shares = counts / counts.sum()
+        mean = float(shares @ LEVELS)
+        rest = LEVELS - mean
+        numbers += [mean, *_finish_moments(float(shares @ rest**2), float(shares @ rest**3))]
+        numbers += _find_quantiles(LEVELS, counts)
     named = dict(zip((*TONES[:3], *STAINED), (*planes.densities, *planes.stains), strict=True))
     means = {name: float(plane.mean(dtype=np.float64)) for name, plane in named.items()}
     rests = {name: plane.astype(np.float64).ravel() - means[name] for name, plane in named.items()}
@@ -51,7 +47,17 @@ def describe_colour(planes: Planes) -> Doubles:
         numbers += _find_quantiles(MIDDLES, np.bincount(cells.ravel().clip(0, BINS - 1), minlength=BINS))
     for tone in TONES[:3]:
         numbers += [means[tone], *_measure_rest(rests[tone])]
-    numbers += [*_measure_hue(hue, saturation), *(_correlate(rests[one], rests[other]) for one, other in PAIRS)]
+    # The mean direction of the hue, weighted by saturation, and its length; small without any colour.
+    weights = np.bincount(hue.ravel(), weights=saturation.ravel(), minlength=256)  # sums of whole numbers: exact
+    angles = np.arange(256) * (2 * np.pi / 256)
+    along, across = (float(weights @ turned) for turned in (np.cos(angles), np.sin(angles)))
+    total = float(weights.sum()) + 255 * LEAST_SPREAD * hue.size
+    numbers += [along / total, across / total, float(np.hypot(along, across)) / total]
+    # Correlations (Pearson) fade to 0 where one of the two hardly varies.
+    for pair in PAIRS:
+        one, other = (rests[name] for name in pair)
+        spreads = [float((values * values).mean()) + LEAST_SPREAD**2 for values in (one, other)]
+        numbers.append(float((one * other).mean() / np.sqrt(spreads[0] * spreads[1])))
     share = float(planes.tissue.mean())
     amounts = [
         float(plane[planes.tissue].sum(dtype=np.float64)) / max(1, planes.tissue.sum()) for plane in planes.stains
@@ -59,25 +65,13 @@ def describe_colour(planes: Planes) -> Doubles:
     return np.array([*numbers, share, *amounts])
 
 
-def _measure_hue(hue: Bytes, saturation: Bytes) -> list[float]:
-    """Return the mean direction of the hue, weighted by saturation, and its length; small without any colour."""
-    weights = np.bincount(hue.ravel(), weights=saturation.ravel(), minlength=256)  # sums of whole numbers: exact
-    angles = np.arange(256) * (2 * np.pi / 256)
-    along, across = (float(weights @ turned) for turned in (np.cos(angles), np.sin(angles)))
-    total = float(weights.sum()) + 255 * LEAST_SPREAD * hue.size
-    return [along / total, across / total, float(np.hypot(along, across)) / total]
-
-
-def _count(plane: Bytes) -> NDArray[np.intp]:
-    return np.bincount(plane.ravel(), minlength=256)
-
-
-def _weigh_moments(values: Doubles, counts: NDArray[np.intp]) -> list[float]:
-    """Return the mean, standard deviation and skewness of values that occur ``counts`` times."""
-    shares = counts / counts.sum()
-    mean = float(shares @ values)
-    rest = values - mean
-    return [mean, *_finish_moments(float(shares @ rest**2), float(shares @ rest**3))]
+# Statistics over pixels, whose places play no part.
+DESCRIPTIONS.add(
+    "colour",
+    Description(NAMES, describe_colour),
+    summary="colours and stains: moments and quantiles of RGB, HSV, optical density and stain amounts",
+    reference="Ruifrok & Johnston 2001",
+)
 
 
 def _measure_rest(rest: Doubles) -> list[float]:
@@ -92,9 +86,3 @@ def _finish_moments(second: float, third: float) -> list[float]:
 def _find_quantiles(values: Doubles, counts: NDArray[np.intp]) -> list[float]:
     places = np.searchsorted(np.cumsum(counts), np.array(QUANTILES) * counts.sum())
     return values[places].tolist()
-
-
-def _correlate(one: Doubles, other: Doubles) -> float:
-    """Return the correlation (Pearson) of values with mean 0; it fades to 0 where one of them hardly varies."""
-    spreads = [float((values * values).mean()) + LEAST_SPREAD**2 for values in (one, other)]
-    return float((one * other).mean() / np.sqrt(spreads[0] * spreads[1]))

@@ -27,25 +27,10 @@ NAMES = (
 Ints = NDArray[np.int32]
 
 
-@DESCRIPTIONS.register(
-    "nuclei",
-    summary="dark spots of haematoxylin: density, area, roundness, amount of stain, distance to the next",
-    reference="Otsu 1979; Lindeberg 1998",
-)
-def build_nuclei() -> Description:
-    """Spots above a threshold, their cores, and blobs at four sizes."""
-    return Description(NAMES, describe_nuclei)
-
-
 def describe_nuclei(planes: Planes) -> Doubles:
-    """Measure the numbers of `NAMES`."""
-    smooth = np.rint(blur(planes.nuclear, 3)).astype(np.uint8)
-    return np.array([*_describe_spots(smooth), *_describe_blobs(planes.nuclear)])
-
-
-def _describe_spots(smooth: Bytes) -> list[float]:
-    """Return the numbers about spots above the threshold; without any all are 0 but the gap, which is the tile's
-    side."""
+    """Measure the numbers of `NAMES`; without any spot all about spots are 0 but the gap, which is the tile's side."""
+    plane = planes.nuclear
+    smooth = np.rint(blur(plane, 3)).astype(np.uint8)
     side = float(np.sqrt(smooth.size))
     spots, contrast, separation = find_spots(smooth)
     # Each connected spot of `LEAST_AREA` has a number from 1 on, all else is 0.
@@ -54,13 +39,37 @@ def _describe_spots(smooth: Bytes) -> list[float]:
     large[0] = False
     labels = np.where(large, np.cumsum(large), 0).astype(np.int32)[labels]
     areas = stats[large, cv2.CC_STAT_AREA].astype(np.int64)
-    cores, radii = find_cores((labels > 0).astype(np.uint8))
+    # Middles of what is thickest in spots, and the distance to their rim; nuclei that touch have a core each.
+    depth = np.asarray(cv2.distanceTransform((labels > 0).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE))
+    depth = np.sqrt(np.rint(depth * depth))  # roots of whole numbers, which turning must not round another way
+    highest = cv2.dilate(depth, np.ones((7, 7), dtype=np.uint8))
+    peaks = ((depth == highest) & (depth >= 2)).astype(np.uint8)
+    _, numbered, _, middles = cv2.connectedComponentsWithStats(peaks, connectivity=8)
+    rows, cols = np.nonzero(peaks)
+    radii = np.zeros(len(middles))
+    radii[numbered[rows, cols]] = depth[rows, cols]
+    cores, radii = np.asarray(middles[1:, ::-1], dtype=np.float64), radii[1:]
     gaps = KDTree(cores).query(cores, k=2)[0][:, 1] if len(cores) > 1 else np.array([side])
-    found = [contrast / STAIN_GAIN, separation, float((labels > 0).mean())]
-    found += [float(np.log1p(len(cores) * FIELD / smooth.size)), len(areas) / max(1, len(cores))]
+    numbers = [contrast / STAIN_GAIN, separation, float((labels > 0).mean())]
+    numbers += [float(np.log1p(len(cores) * FIELD / smooth.size)), len(areas) / max(1, len(cores))]
     shapes = _measure_spots(labels, areas, smooth) if len(areas) else [0.0] * 9
-    found += [*shapes[:6], *_average(np.log(radii)), *shapes[6:]]
-    return [*found, *_average(np.log(gaps))]
+    numbers += [*shapes[:6], *_average(np.log(radii)), *shapes[6:], *_average(np.log(gaps))]
+    # Blobs of each size: how many, and how much darker than their surroundings on average.
+    for narrow, wide in pairwise(blur(plane, side_px) for side_px in BLURS_PX):
+        response = narrow - wide
+        highest = cv2.dilate(response, np.ones((5, 5), dtype=np.uint8))
+        strong = response[(response == highest) & (response > LEAST_BLOB)].astype(np.float64)
+        numbers += [float(np.log1p(len(strong) * FIELD / plane.size)), _average(strong)[0] / STAIN_GAIN]
+    return np.array(numbers)
+
+
+# Spots above a threshold, their cores, and blobs at four sizes.
+DESCRIPTIONS.add(
+    "nuclei",
+    Description(NAMES, describe_nuclei),
+    summary="dark spots of haematoxylin: density, area, roundness, amount of stain, distance to the next",
+    reference="Otsu 1979; Lindeberg 1998",
+)
 
 
 def find_spots(smooth: Bytes) -> tuple[Bytes, float, float]:
@@ -79,22 +88,6 @@ def find_spots(smooth: Bytes) -> tuple[Bytes, float, float]:
         return np.zeros_like(smooth), 0.0, 0.0
     opened = cv2.morphologyEx((smooth > cut).astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), dtype=np.uint8))
     return np.asarray(opened, dtype=np.uint8), float(step[cut]), float(between[cut]) / variance
-
-
-def find_cores(spots: Bytes) -> tuple[Doubles, Doubles]:
-    """Return middles (n, 2) of what is thickest in spots (H, W) of 0 and 1, and the distance to their rim, (n,).
-
-    Nuclei that touch have a core each (watersheds begin there).
-    """
-    depth = np.asarray(cv2.distanceTransform(spots, cv2.DIST_L2, cv2.DIST_MASK_PRECISE))
-    depth = np.sqrt(np.rint(depth * depth))  # roots of whole numbers, which turning must not round another way
-    highest = cv2.dilate(depth, np.ones((7, 7), dtype=np.uint8))
-    peaks = ((depth == highest) & (depth >= 2)).astype(np.uint8)
-    _, labels, _, middles = cv2.connectedComponentsWithStats(peaks, connectivity=8)
-    rows, cols = np.nonzero(peaks)
-    radii = np.zeros(len(middles))
-    radii[labels[rows, cols]] = depth[rows, cols]
-    return np.asarray(middles[1:, ::-1], dtype=np.float64), radii[1:]
 
 
 def _measure_spots(labels: Ints, areas: NDArray[np.int64], smooth: Bytes) -> list[float]:
@@ -121,14 +114,3 @@ def _measure_spots(labels: Ints, areas: NDArray[np.int64], smooth: Bytes) -> lis
 def _average(values: Doubles) -> list[float]:
     """Return the mean and standard deviation; 0 of nothing."""
     return [float(values.mean()), float(values.std())] if len(values) else [0.0, 0.0]
-
-
-def _describe_blobs(plane: Bytes) -> list[float]:
-    """Count the blobs of each size, and measure how much darker than their surroundings they are on average."""
-    numbers = []
-    for narrow, wide in pairwise(blur(plane, side_px) for side_px in BLURS_PX):
-        response = narrow - wide
-        highest = cv2.dilate(response, np.ones((5, 5), dtype=np.uint8))
-        strong = response[(response == highest) & (response > LEAST_BLOB)].astype(np.float64)
-        numbers += [float(np.log1p(len(strong) * FIELD / plane.size)), _average(strong)[0] / STAIN_GAIN]
-    return numbers

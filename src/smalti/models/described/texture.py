@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import pairwise
 
 import cv2
@@ -36,26 +35,35 @@ _CHANGES = np.abs(_BITS - np.roll(_BITS, 1, axis=1)).sum(axis=1)
 UNIFORM = np.eye(POINTS + 2)[np.where(_CHANGES <= 2, _BITS.sum(axis=1), POINTS + 1)]
 
 
-@DESCRIPTIONS.register(
-    "texture",
-    summary="local binary patterns, grey level co-occurrence, energies of octaves, alignment of edges",
-    reference="Ojala et al. 2002; Haralick et al. 1973",
-)
-def build_texture() -> Description:
-    """Of luminance and haematoxylin, at distances of 1 to 16 pixels."""
-    return Description(NAMES, describe_texture)
-
-
 def describe_texture(planes: Planes) -> Doubles:
     """Measure the numbers of `NAMES`."""
     numbers: list[Doubles] = []
+    levels = np.arange(256)
     for plane in (planes.light, planes.nuclear):
         # The root of a share: beside frequent patterns, rare ones have an effect as well.
         numbers += [np.sqrt(count_patterns(plane, radius)) for radius in RADII]
-        greys = _rank_greys(plane)
+        # Grey levels around their mean: brightness and contrast are the business of colours.
+        counts = np.bincount(plane.ravel(), minlength=256)
+        mean = counts @ levels / plane.size
+        spread = max(LEAST_SPREAD, float(np.sqrt(counts @ (levels - mean) ** 2 / plane.size)))
+        ranks = np.floor((levels - mean) / (2 * REACH * spread) * GREYS + GREYS / 2).clip(0, GREYS - 1)
+        greys = np.asarray(cv2.LUT(plane, ranks.astype(np.uint8)), dtype=np.uint8)
         numbers += [measure_pairs(count_pairs(greys, distance)) for distance in DISTANCES]
-        numbers += [measure_bands(plane), measure_edges(plane)]
+        # The logarithm of the spread of grey levels between one blur and the next.
+        blurs = [plane.astype(np.float32), *(blur(plane, side_px) for side_px in BLURS_PX)]
+        bands = (finer - coarser for finer, coarser in pairwise(blurs))
+        numbers.append(np.array([0.5 * np.log(1 + np.square(band).mean(dtype=np.float64)) for band in bands]))
+        numbers.append(measure_edges(plane))
     return np.concatenate(numbers)
+
+
+# Of luminance and haematoxylin, at distances of 1 to 16 pixels.
+DESCRIPTIONS.add(
+    "texture",
+    Description(NAMES, describe_texture),
+    summary="local binary patterns, grey level co-occurrence, energies of octaves, alignment of edges",
+    reference="Ojala et al. 2002; Haralick et al. 1973",
+)
 
 
 def count_patterns(plane: Bytes, radius: int) -> Doubles:
@@ -63,18 +71,8 @@ def count_patterns(plane: Bytes, radius: int) -> Doubles:
 
     Only pixels whose whole circle lies in the plane (H, W) are counted.
     """
-    height, width = plane.shape
+    height, width = (n - 2 * radius for n in plane.shape)
     levels = plane.astype(np.float32)
-    centre = levels[radius : height - radius, radius : width - radius]
-    codes = np.zeros(centre.shape, dtype=np.uint8)
-    for bit, neighbour in enumerate(_iterate_circle(levels, radius)):
-        codes |= (neighbour >= centre).view(np.uint8) << np.uint8(bit)
-    return np.bincount(codes.ravel(), minlength=256) @ UNIFORM / codes.size
-
-
-def _iterate_circle(levels: Floats, radius: int) -> Iterator[Floats]:
-    """Yield the plane seen from each point of the circle, in their order, where all of it can be seen."""
-    height, width = (n - 2 * radius for n in levels.shape)
     near = int(radius * np.sqrt(0.5))
     # Whole grey levels and weights in parts of 256: every sum is exact, and a turned plane has the turned sums.
     share = np.float32(round((radius * np.sqrt(0.5) - near) * GRAIN) / GRAIN)
@@ -82,19 +80,23 @@ def _iterate_circle(levels: Floats, radius: int) -> Iterator[Floats]:
         _mix(levels[:, radius + near * way :][:, :width], levels[:, radius + (near + 1) * way :][:, :width], share)
         for way in (1, -1)
     ]
-
-    def go_aside(plane: Floats, way: int) -> Floats:
-        return _mix(plane[radius + near * way :][:height], plane[radius + (near + 1) * way :][:height], share)
-
-    middle = slice(radius, radius + height), slice(radius, radius + width)
-    yield levels[middle[0], 2 * radius :]
-    yield go_aside(beside[0], 1)
-    yield levels[2 * radius :, middle[1]]
-    yield go_aside(beside[1], 1)
-    yield levels[middle[0], :width]
-    yield go_aside(beside[1], -1)
-    yield levels[:height, middle[1]]
-    yield go_aside(beside[0], -1)
+    corners = [
+        [
+            _mix(part[radius + near * way :][:height], part[radius + (near + 1) * way :][:height], share)
+            for way in (1, -1)
+        ]
+        for part in beside
+    ]
+    rows, columns = slice(radius, radius + height), slice(radius, radius + width)
+    # The plane seen from each point of the circle, in their order, where all of it can be seen.
+    circle = (
+        levels[rows, 2 * radius :], corners[0][0], levels[2 * radius :, columns], corners[1][0],
+        levels[rows, :width], corners[1][1], levels[:height, columns], corners[0][1],
+    )  # fmt: skip
+    codes = np.zeros((height, width), dtype=np.uint8)
+    for bit, neighbour in enumerate(circle):
+        codes |= (neighbour >= levels[rows, columns]).view(np.uint8) << np.uint8(bit)
+    return np.bincount(codes.ravel(), minlength=256) @ UNIFORM / codes.size
 
 
 def _mix(near: Floats, far: Floats, share: np.float32) -> Floats:
@@ -102,16 +104,6 @@ def _mix(near: Floats, far: Floats, share: np.float32) -> Floats:
     mixed *= share
     mixed += near
     return mixed
-
-
-def _rank_greys(plane: Bytes) -> Bytes:
-    """Return a plane in `GREYS` grey levels around its mean: brightness and contrast are the business of colours."""
-    counts = np.bincount(plane.ravel(), minlength=256)
-    levels = np.arange(256)
-    mean = counts @ levels / plane.size
-    spread = max(LEAST_SPREAD, float(np.sqrt(counts @ (levels - mean) ** 2 / plane.size)))
-    ranks = np.floor((levels - mean) / (2 * REACH * spread) * GREYS + GREYS / 2).clip(0, GREYS - 1)
-    return np.asarray(cv2.LUT(plane, ranks.astype(np.uint8)))
 
 
 def count_pairs(greys: Bytes, distance: int) -> Doubles:
@@ -154,13 +146,6 @@ def measure_pairs(matrix: Doubles) -> Doubles:
             -(filled * np.log(filled)).sum(),
         ]
     )
-
-
-def measure_bands(plane: Bytes) -> Doubles:
-    """Return the logarithm of the spread of grey levels between one blur and the next of `BLURS_PX`, (5,)."""
-    levels = [plane.astype(np.float32), *(blur(plane, side_px) for side_px in BLURS_PX)]
-    bands = [finer - coarser for finer, coarser in pairwise(levels)]
-    return np.array([0.5 * np.log(1 + np.square(band).mean(dtype=np.float64)) for band in bands])
 
 
 def measure_edges(plane: Bytes) -> Doubles:

@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from ..poolers.pooler import blank_padding
-from ..scale import fit_scale
 from .fusion import Fusion
 
 TILE_WIDTH = 16  # dimensions that the mask in a tile adds to the embedding of the tile
@@ -75,14 +74,6 @@ class MaskBranch(nn.Module):
         self.encode_mask = RasterEncoder(8, 16, MASK_WIDTH)
         self.describe = nn.Sequential(nn.Linear(MASK_WIDTH + shapes, MASK_WIDTH), nn.GELU(), nn.Dropout(dropout))
         self.fusion = fusion
-
-    def fit_shapes(self, shapes: torch.Tensor) -> None:
-        """Take mean and standard deviation of the descriptors (n, K) of training images."""
-        fit_scale(shapes, self.shape_center, self.shape_scale)
-
-    def fit_tiles(self, tiles: torch.Tensor) -> None:
-        """Take mean and standard deviation from embeddings (n, D) of training tiles."""
-        fit_scale(tiles, self.center, self.scale)
 
     def join_tiles(self, features: torch.Tensor, mask: torch.Tensor, guide: MaskFeatures) -> torch.Tensor:
         """Return tiles (B, N, D + `TILE_WIDTH`), padding 0.

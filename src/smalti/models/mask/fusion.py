@@ -13,7 +13,6 @@ from torch import nn
 
 from ...registry import Registry
 from ..poolers.pooler import blank_padding, masked_softmax
-from ..scale import fit_scale
 
 
 class Fusion(nn.Module, ABC):
@@ -31,10 +30,6 @@ class Fusion(nn.Module, ABC):
         self.register_buffer("center", torch.zeros(features))
         self.register_buffer("scale", torch.ones(features))
         self.features = features
-
-    def fit_scale(self, embeddings: torch.Tensor) -> None:
-        """Take mean and standard deviation from embeddings (n, E) of training bags."""
-        fit_scale(embeddings, self.center, self.scale)
 
     def forward(
         self, embedding: torch.Tensor, geometry: torch.Tensor, tiles: torch.Tensor, mask: torch.Tensor
@@ -97,7 +92,7 @@ class GateFusion(Fusion):
     summary="the geometry of the whole mask asks the tiles; its answer stands beside the embedding",
     reference="multi-head attention, Vaswani et al. 2017",
 )
-class CrossAttentionFusion(Fusion):
+class CrossAttentionFusion(ConcatFusion):
     """The query is the geometry, keys and values are tiles; the answer is added to the geometry, as in a decoder."""
 
     def __init__(self, features: int, geometry: int, tiles: int, *, width: int = 64, heads: int = 4) -> None:
@@ -119,7 +114,3 @@ class CrossAttentionFusion(Fusion):
         looks = torch.einsum("bhd,bnhd->bhn", asked.unflatten(1, split), key) / key.shape[-1] ** 0.5
         answer = torch.einsum("bhn,bnhd->bhd", masked_softmax(looks, mask[:, None]), value).flatten(1)
         return self.norm(asked + self.merge(answer))
-
-    def join(self, embedding: torch.Tensor, said: torch.Tensor) -> torch.Tensor:
-        """Put both side by side."""
-        return torch.cat([embedding, said], dim=-1)

@@ -51,7 +51,8 @@ def add_mask_channel(backbone: nn.Module, *, name: str) -> None:
     if len(found) != 1:
         raise WeightsError(
             f"{name} cannot take the mask as a fourth channel: {len(found)} convolutions of three channels were found, "
-            "not the one of its stem. Fix: --set model.mask_channel=false, or another model.backbone"
+            "not the one of its stem",
+            fix="--set model.mask_channel=false, or another model.backbone",
         )
     path, first = found[0]
     parent, _, last = path.rpartition(".")

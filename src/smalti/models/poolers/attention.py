@@ -8,7 +8,6 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from ..scale import fit_scale
 from .pooler import POOLERS, Pooled, Pooler, blank_padding, fill_mask, masked_softmax, weigh_tiles
 
 Hidden = int | Sequence[int] | None  # dimensions that tiles are projected to, one layer each; None: not projected
@@ -19,8 +18,8 @@ class LearnedPooler(Pooler):
 
     Several dimensions make several layers, as (256, 128, 64) of Ilse et al. 2018; dropout follows each.
 
-    The mean and scale are those of the tiles of the training cases (`fit_scale`), so that a rate means the same for
-    every backbone.
+    The mean and scale are those of the tiles of the training cases (`smalti.models.fit_scale`), so that a rate means
+    the same for every backbone.
     """
 
     learns = True
@@ -37,10 +36,6 @@ class LearnedPooler(Pooler):
         for size, smaller in pairwise(sizes):
             layers += [nn.Linear(size, smaller), nn.ReLU(), nn.Dropout(dropout)]
         self.project = nn.Sequential(*layers)
-
-    def fit_scale(self, tiles: torch.Tensor) -> None:
-        """Take mean and standard deviation from embeddings (n, D) of training tiles."""
-        fit_scale(tiles, self.center, self.scale)
 
     def embed(self, features: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         """Return standardised and projected tiles (B, N, H); padding is 0. One copy of the tiles is made, not one a
@@ -74,16 +69,23 @@ class AttentionScores(nn.Module):
         return self.weigh(content)
 
 
+@POOLERS.register("attention", summary="weighted mean, the weights learned", reference="Ilse et al. 2018, equation 8")
 class AttentionPooler(LearnedPooler):
-    """The weighted mean of the tiles, or several, one beside the other; the attention told is the mean of theirs."""
+    """The weighted mean of the tiles, by attention of ``width`` units on tiles projected to ``hidden`` dimensions.
+
+    Several ``branches`` each weigh the tiles in their own way; their embeddings stand side by side, and the attention
+    told is the mean of theirs.
+    """
 
     weighs = True
+    gated = False
 
     def __init__(
-        self, features: int, classes: int, *, hidden: Hidden, width: int, dropout: float, branches: int, gated: bool
-    ) -> None:
+        self, features: int, classes: int, *, hidden: Hidden = None, width: int = 128, dropout: float = 0.1,
+        branches: int = 1,
+    ) -> None:  # fmt: skip
         super().__init__(features, classes, hidden=hidden, dropout=dropout)
-        self.score = AttentionScores(self.features, width, gated=gated, branches=branches)
+        self.score = AttentionScores(self.features, width, gated=self.gated, branches=branches)
         self.features = branches * self.features
 
     def forward(
@@ -101,31 +103,15 @@ class AttentionPooler(LearnedPooler):
         return Pooled((attention @ tiles).flatten(1), attention.mean(dim=1))
 
 
-@POOLERS.register("attention", summary="weighted mean, the weights learned", reference="Ilse et al. 2018, equation 8")
-def build_attention(
-    features: int, classes: int, *, hidden: Hidden = None, width: int = 128, dropout: float = 0.1, branches: int = 1
-) -> AttentionPooler:
-    """Attention of ``width`` units on tiles projected to ``hidden`` dimensions (see `LearnedPooler`).
-
-    Several ``branches`` each weigh the tiles in their own way; their embeddings stand side by side.
-    """
-    return AttentionPooler(
-        features, classes, hidden=hidden, width=width, dropout=dropout, branches=branches, gated=False
-    )
-
-
 @POOLERS.register(
     "gated_attention",
     summary="weighted mean, the weights learned with a gate",
     reference="Ilse et al. 2018, equation 9",
 )
-def build_gated_attention(
-    features: int, classes: int, *, hidden: Hidden = None, width: int = 128, dropout: float = 0.1, branches: int = 1
-) -> AttentionPooler:
-    """As `build_attention`, gated."""
-    return AttentionPooler(
-        features, classes, hidden=hidden, width=width, dropout=dropout, branches=branches, gated=True
-    )
+class GatedAttentionPooler(AttentionPooler):
+    """As `AttentionPooler`, gated."""
+
+    gated = True
 
 
 @POOLERS.register(

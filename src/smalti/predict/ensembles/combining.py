@@ -76,10 +76,16 @@ def build_average_seeds() -> Ensemble:
 
 def combine_folds(members: Sequence[Member], classes: tuple[str, ...], method: str, *, fit: Fit | None) -> Combined:
     """Fit on the inner rows of each seed and fold, apply to all rows of that seed and fold; None: plain mean."""
-    stacked = {name: _stack_part(members, name, classes) for name in PARTS}
-    parts = {name: part for name, part in stacked.items() if part is not None}
-    filled = {name: np.empty(part.scores.shape[1:]) for name, part in parts.items()}
     names = tuple(sorted(member.name for member in members))
+    parts: dict[PartName, Part] = {}
+    for name in PARTS:
+        if getattr(members[0], name) is not None:
+            ordered = {m.name: getattr(m, name).reset_index(drop=True).sort_values(KEYS) for m in members}
+            stacked = [ordered[key][score_columns(classes)].to_numpy(dtype=np.float64) for key in names]
+            head = ordered[members[0].name][list(PREDICTION_COLUMNS)]
+            groups = head.groupby(["seed", "fold"]).indices.items()
+            parts[name] = Part(head, np.stack(stacked), {(int(s), int(f)): rows for (s, f), rows in groups})
+    filled = {name: np.empty(part.scores.shape[1:]) for name, part in parts.items()}
     whole = parts["inner"]
     record = []
     for key in sorted({key for part in parts.values() for key in part.folds}):
@@ -144,17 +150,6 @@ def mix_members(shares: Floats, scores: Floats) -> Floats:
     """Return the mean (n, C) of scores (M, n, C) by shares (M,), in each row of the members that have scores there."""
     parts = shares[:, None] * ~np.isnan(scores[..., 0])
     return np.einsum("mn,mnc->nc", parts / parts.sum(axis=0), np.nan_to_num(scores))
-
-
-def _stack_part(members: Sequence[Member], name: PartName, classes: tuple[str, ...]) -> Part | None:
-    tables = {member.name: getattr(member, name) for member in members}
-    if tables[members[0].name] is None:
-        return None
-    ordered = {key: table.reset_index(drop=True).sort_values(KEYS) for key, table in tables.items()}
-    scores = [ordered[key][score_columns(classes)].to_numpy(dtype=np.float64) for key in sorted(ordered)]
-    head = ordered[members[0].name][list(PREDICTION_COLUMNS)]
-    folds = {(int(seed), int(fold)): rows for (seed, fold), rows in head.groupby(["seed", "fold"]).indices.items()}
-    return Part(head, np.stack(scores), folds)
 
 
 def _average_images(table: Table, classes: tuple[str, ...], *, like: Table) -> Table:

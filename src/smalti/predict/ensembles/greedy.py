@@ -18,7 +18,7 @@ ROUNDS = 20  # members added after the start
     "greedy", summary="forward selection of members by macro-F1 of inner images", reference="Caruana et al. 2004"
 )
 def build_greedy() -> Ensemble:
-    """Weights of the members, see `fit_greedy`."""
+    """Return weights of the members, see `fit_greedy`."""
     return partial(combine_folds, fit=fit_greedy)
 
 

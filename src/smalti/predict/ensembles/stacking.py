@@ -120,11 +120,9 @@ def fit_logistic(inner: Inner, *, learn: Callable[..., Any]) -> Blend:
 def fit_trees(inner: Inner, *, build: Callable[[], Any]) -> Blend:
     """Fit boosted trees on the inner rows; their few small trees are the regularisation."""
     present, classes = np.unique(inner.y_true, return_inverse=True)
-
-    def learn(design: Floats, classes: Ints) -> Any:
-        return build().fit(design, classes, sample_weight=weigh_rows(classes))
-
-    apply = _fit_scaled(make_design(inner.scores), classes, learn)
+    weights = weigh_rows(classes)
+    design = make_design(inner.scores)
+    apply = _fit_scaled(design, classes, lambda scaled, known: build().fit(scaled, known, sample_weight=weights))
     return Blend(partial(_apply_stacker, apply=apply, present=present), note=_describe_missing(inner, present))
 
 

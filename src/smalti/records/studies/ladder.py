@@ -117,7 +117,15 @@ class ChanceLevels(Part):
 
 
 class CorrectedChoice(Part):
-    """The highest of several scores, corrected for having been chosen (see `smalti.evaluate.Choice`)."""
+    """The highest macro-F1 of several, corrected for having been chosen (see `smalti.evaluate.correct_choice`).
+
+    Attributes:
+        best: name of the run.
+        score: its macro-F1 on the cases that chose it.
+        corrected: the score of this choice on cases that did not take part in it.
+        runs: number of runs to choose from.
+        optimism: difference between the score and the corrected score.
+    """
 
     best: str
     score: float

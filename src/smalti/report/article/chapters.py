@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ...notation import say_value
-from ...records import HEADLINE, Interval
+from ...records import HEADLINE
 from ..blocks import count_things, format_number, format_range
 from ..compared import Candidate
 from ..datasets import Dataset
 from ..sections.inputs import list_environment
 from ..sections.results import TITLES
-from ..sections.rungs import find_chance, format_signed, say_p
+from ..sections.rungs import find_chance, say_p
 from ..subject import Subject, find_highest
 from .latex import Latex, escape_latex, spell_ascii
 from .numbers import Numbers, escape_number, spell_number
@@ -29,11 +29,26 @@ QUESTIONS = {
 
 
 def fill_article(subject: Subject, numbers: Numbers, *, title: str, authors: str) -> dict[str, object]:
-    """Values of every template; macros are added to ``numbers``."""
+    """Return the values of every template; macros are added to ``numbers``."""
     _count_subject(subject, numbers)
     datasets = [_view_dataset(d, n, numbers) for n, d in enumerate(subject.datasets, 1)]
     views = {t.name: _view_candidate(subject, t, n, numbers) for n, t in enumerate(subject.candidates, 1)}
-    title = title or name_article(subject)
+    data = subject.datasets[0].name if len(subject.datasets) == 1 else f"{len(subject.datasets)} data sets"
+    titles = {
+        "ladder": f"What helps to classify {data}: the ladder {subject.title}",
+        "run": f"Classifying {data}: {subject.title}",
+        "runs": f"Classifying {data}: {count_things(len(subject.candidates), 'experiment')}",
+    }
+    title = title or titles[subject.kind]
+    limitations = list_limitations(subject, numbers)
+    choice = None  # what the highest score is worth, since it was chosen
+    if subject.choice is not None and subject.choice.runs > 1:
+        choice = {
+            "best": subject.choice.best,
+            "runs": numbers.define("ChoiceRungs", subject.choice.runs),
+            "score": numbers.define("ChoiceScore", format_number(subject.choice.score)),
+            "corrected": numbers.define("ChoiceCorrected", format_number(subject.choice.corrected)),
+        }
     return {
         "kind": subject.kind,
         "about": Latex(spell_ascii(f"{title}. Written by smalti.")),
@@ -51,26 +66,16 @@ def fill_article(subject: Subject, numbers: Numbers, *, title: str, authors: str
         "best": [views[t.name] for t in choose_best(subject)],
         "best_words": BEST[subject.kind],
         "papers": choose_papers(subject),
-        "limitations": list_limitations(subject, numbers),
-        "choice": _count_choice(subject, numbers),
+        "limitations": limitations,
+        "choice": choice,
         "sealed": _say_seal(subject, numbers),
         **_group_verdicts(subject, views),
         **_fill_tables(subject, views, numbers),
     }
 
 
-def name_article(subject: Subject) -> str:
-    """A title that says what was done on which data."""
-    data = subject.datasets[0].name if len(subject.datasets) == 1 else f"{len(subject.datasets)} data sets"
-    if subject.kind == "ladder":
-        return f"What helps to classify {data}: the ladder {subject.title}"
-    if subject.kind == "runs":
-        return f"Classifying {data}: {count_things(len(subject.candidates), 'experiment')}"
-    return f"Classifying {data}: {subject.title}"
-
-
 def choose_best(subject: Subject) -> list[Candidate]:
-    """The best candidate; of many runs the highest of each data set."""
+    """Return the best candidate; of many runs the highest of each data set."""
     if subject.kind == "runs":
         groups = [[t for t in subject.candidates if t.data == d.name] for d in subject.datasets]
         return [best for best in map(find_highest, groups) if best is not None]
@@ -108,6 +113,7 @@ def _count_subject(subject: Subject, numbers: Numbers) -> None:
 
 def _group_verdicts(subject: Subject, views: Mapping[str, dict[str, object]]) -> dict[str, object]:
     silent = subject.list_verdict("no verdict")
+    shown = next((views[t.name] for t in choose_best(subject) if t.optimism is not None), None)
     return {
         "n_compared": len(subject.compared),
         "n_lost": sum(t.status != "done" for t in subject.candidates),
@@ -125,13 +131,8 @@ def _group_verdicts(subject: Subject, views: Mapping[str, dict[str, object]]) ->
         "silent": [views[t.name] for t in silent],
         "silent_why": Latex("\\SilentWhy{}"),
         "lost": [views[t.name] for t in subject.candidates if t.status != "done"],
-        "optimism": _find_optimism(subject, views),
+        "optimism": None if shown is None else {"name": shown["name"], "value": shown["optimism"]},
     }
-
-
-def _find_optimism(subject: Subject, views: Mapping[str, dict[str, object]]) -> dict[str, object] | None:
-    best = next((t for t in choose_best(subject) if t.optimism is not None), None)
-    return None if best is None else {"name": views[best.name]["name"], "value": views[best.name]["optimism"]}
 
 
 def _view_dataset(dataset: Dataset, number: int, numbers: Numbers) -> dict[str, object]:
@@ -189,19 +190,18 @@ def _view_candidate(subject: Subject, candidate: Candidate, number: int, numbers
         "seconds": define("Seconds", format_number(candidate.seconds, 0)),
         "memory": define("Memory", format_number(candidate.peak_memory_gb, 1)),
         "optimism": define("Optimism", "–" if candidate.optimism is None else f"{candidate.optimism:+.3f}"),
-        "changed": define("Changed", candidate.changed) if candidate.changed else None,
-        "given": define("Given", format_number(candidate.given.value if candidate.given else None))
-        if candidate.changed
-        else None,
-        "given_interval": define(
-            "GivenInterval", format_range(candidate.given.low, candidate.given.high) if candidate.given else "–"
-        )
-        if candidate.changed
-        else None,
+        "changed": None,
         "chance": None,
         "guess": Latex("--"),
         "difference": None,
     }
+    if candidate.as_given is not None:
+        given = candidate.given
+        view |= {
+            "changed": define("Changed", candidate.as_given.changed),
+            "given": define("Given", format_number(given.value if given else None)),
+            "given_interval": define("GivenInterval", format_range(given.low, given.high) if given else "–"),
+        }
     if chance is not None and chance.prior is not None:
         guess = define("Guess", format_number(chance.prior))
         text = (
@@ -215,7 +215,7 @@ def _view_candidate(subject: Subject, candidate: Candidate, number: int, numbers
         small = gap.p_holm is None or gap.p_holm < 0.001
         view |= {
             "difference": define("Difference", f"{gap.value:+.3f}"),
-            "difference_interval": define("DifferenceInterval", format_signed(gap.low, gap.high)),
+            "difference_interval": define("DifferenceInterval", format_range(gap.low, gap.high, sign="+")),
             "p": p,
             "p_text": p if small else Latex(f"= {p}"),
             "smallest": define("Smallest", format_number(gap.smallest_detectable)),
@@ -224,8 +224,12 @@ def _view_candidate(subject: Subject, candidate: Candidate, number: int, numbers
 
 
 def _describe_candidate(subject: Subject, candidate: Candidate) -> dict[str, object]:
-    """What is words, not numbers."""
+    """Return what is words, not numbers."""
     default = {"ladder": "nothing: the bottom rung", "run": "a preset", "runs": "the commonest values"}
+    change = candidate.change
+    if subject.kind != "ladder":
+        change = ", ".join(candidate.settings[:4]) + (", ..." if len(candidate.settings) > 4 else "")
+        change = f"on {candidate.data}: {change}" if change and len(subject.datasets) > 1 else change
     return {
         "data": candidate.data,
         "done": candidate.score is not None,
@@ -233,7 +237,7 @@ def _describe_candidate(subject: Subject, candidate: Candidate) -> dict[str, obj
         "by_case": candidate.unit == "case",
         "seed_word": "seed" if candidate.n_seeds == 1 else "seeds",
         "status": "finished" if candidate.status == "done" else candidate.status,
-        "change": _say_change(subject, candidate),
+        "change": change,
         "on": candidate.on,
         "verdict": candidate.gap.verdict if candidate.gap else None,
         "run": candidate.run if candidate.run != candidate.name else "",
@@ -245,18 +249,20 @@ def _describe_candidate(subject: Subject, candidate: Candidate) -> dict[str, obj
     }
 
 
-def _say_change(subject: Subject, candidate: Candidate) -> str:
-    if subject.kind == "ladder":
-        return candidate.change
-    shown = ", ".join(candidate.settings[:4]) + (", ..." if len(candidate.settings) > 4 else "")
-    return f"on {candidate.data}: {shown}" if shown and len(subject.datasets) > 1 else shown
-
-
 def _fill_tables(subject: Subject, views: Mapping[str, dict[str, object]], numbers: Numbers) -> dict[str, object]:
     rows = list(subject.candidates)
     if subject.kind == "runs":
         rows = sorted((t for t in rows if t.score), key=lambda t: -((t.score and t.score.value) or 0))[:MOST_ROWS]
     metrics = subject.list_metrics()
+    what = {"ladder": "The rungs, from the bottom", "run": "", "runs": "Highest scores first"}[subject.kind]
+    if subject.kind == "runs" and len(rows) < len(subject.candidates):
+        what += "; the appendix has all experiments"
+    words = f"{what}. Scores with \\Confidence{{}}~\\% intervals; guess: by the shares of the classes."
+    if subject.compared:
+        words = (
+            f"{what}. Below each number its \\Confidence{{}}~\\% interval; differences are paired; p after Holm; "
+            "smallest: the smallest detectable difference."
+        )
     start = subject.candidates[0].name if subject.candidates else "the first"
     recipes = {
         "ladder": f"The recipe of the bottom rung ({start}) in full.",
@@ -265,7 +271,7 @@ def _fill_tables(subject: Subject, views: Mapping[str, dict[str, object]], numbe
     }
     return {
         "rows": [views[t.name] for t in rows],
-        "table_words": _say_table(subject, len(rows)),
+        "table_words": Latex(words),
         "metrics": _list_metrics(subject, numbers),
         "other_metrics": [TITLES.get(m, m) for m in metrics] if subject.kind != "run" and len(metrics) > 1 else [],
         "metric_columns": Latex(f"L{{{round(100 / max(1, len(metrics)), 1)}mm}}" * len(metrics)),
@@ -278,20 +284,8 @@ def _fill_tables(subject: Subject, views: Mapping[str, dict[str, object]], numbe
     }
 
 
-def _say_table(subject: Subject, shown: int) -> Latex:
-    what = {"ladder": "The rungs, from the bottom", "run": "", "runs": "Highest scores first"}[subject.kind]
-    if subject.kind == "runs" and shown < len(subject.candidates):
-        what += "; the appendix has all experiments"
-    if not subject.compared:
-        return Latex(f"{what}. Scores with \\Confidence{{}}~\\% intervals; guess: by the shares of the classes.")
-    return Latex(
-        f"{what}. Below each number its \\Confidence{{}}~\\% interval; differences are paired; p after Holm; smallest: "
-        "the smallest detectable difference."
-    )
-
-
 def _list_metrics(subject: Subject, numbers: Numbers) -> list[dict[str, object]]:
-    """The rows of the main table of one run."""
+    """Return the rows of the main table of one run."""
     if subject.kind != "run" or subject.scores is None:
         return []
     rows: list[dict[str, object]] = []
@@ -321,20 +315,16 @@ def _list_metric_rows(
             continue
         cells = []
         for position, metric in enumerate(metrics, 1):
-            base = f"{prefix}{spell_number(number)}Metric{spell_number(position)}"
-            cells.append(_define_cell(base, metric, candidate.scores.get(metric), numbers))
+            base, score = f"{prefix}{spell_number(number)}Metric{spell_number(position)}", candidate.scores.get(metric)
+            use = numbers.define(base, format_number(score.value if score else None), about=metric)
+            interval = format_range(score.low, score.high) if score else "–"
+            cells.append((use, numbers.define(f"{base}Interval", interval)))
         rows.append((views[candidate.name]["name"], cells))
     return rows
 
 
-def _define_cell(base: str, metric: str, score: Interval | None, numbers: Numbers) -> tuple[Latex, Latex]:
-    value = format_number(score.value if score else None)
-    interval = format_range(score.low, score.high) if score else "–"
-    return numbers.define(base, value, about=metric), numbers.define(f"{base}Interval", interval)
-
-
 def list_limitations(subject: Subject, numbers: Numbers) -> list[Latex]:
-    """Sentences about what these numbers cannot say."""
+    """Return sentences about what these numbers cannot say."""
     said = []
     cases = [t.n_cases for t in subject.candidates if t.n_cases]
     if cases:
@@ -360,19 +350,6 @@ def list_limitations(subject: Subject, numbers: Numbers) -> list[Latex]:
         said.append(f"There are as few as {fewest} {'seed' if min(seeds) == 1 else 'seeds'} to a recipe.")
     said.append("Labels are taken as they were given; wrong ones lower the score and blur differences.")
     return [Latex(text) for text in said]
-
-
-def _count_choice(subject: Subject, numbers: Numbers) -> dict[str, object] | None:
-    """What the highest score is worth, since it was chosen."""
-    choice = subject.choice
-    if choice is None or choice.runs < 2:
-        return None
-    return {
-        "best": choice.best,
-        "runs": numbers.define("ChoiceRungs", choice.runs),
-        "score": numbers.define("ChoiceScore", format_number(choice.score)),
-        "corrected": numbers.define("ChoiceCorrected", format_number(choice.corrected)),
-    }
 
 
 def _say_seal(subject: Subject, numbers: Numbers) -> Latex | None:

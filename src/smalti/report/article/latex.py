@@ -56,15 +56,33 @@ class Latex(str):
 
 
 def escape_latex(value: object) -> Latex:
-    """``value`` as LaTeX text that any line breaks; `Latex` stays as it is."""
+    """Return a value as LaTeX text that any line breaks; `Latex` stays as it is.
+
+    A line may end after signs, and inside what is longer than a column is wide.
+    """
     if isinstance(value, Latex):
         return value
-    words = re.split(r"\s+", str(value).strip())
-    return Latex(" ".join(_break_word(word) for word in words))
+    words = []
+    for word in re.split(r"\s+", str(value).strip()):
+        pieces: list[str] = []
+        run = 0
+        # Plain words are left to TeX's hyphenation.
+        parts = [part for part in re.split(r"\W|_", word) if not re.fullmatch("[A-Za-z]{1,20}", part)]
+        long = max(map(len, parts), default=0) > LONGEST
+        composed = unicodedata.normalize("NFC", word)
+        for position, character in enumerate(composed):
+            pieces.append(_spell(character))
+            run += 1
+            last = position == len(composed) - 1
+            if not last and (character in AFTER or (long and run >= PIECE)):
+                pieces.append(r"\allowbreak{}")
+                run = 0
+        words.append("".join(pieces))
+    return Latex(" ".join(words))
 
 
 def spell_ascii(text: str) -> str:
-    """Plain ASCII for places that take no commands: PDF titles, comments, file names."""
+    """Return plain ASCII for places that take no commands: PDF titles, comments, file names."""
     letters = []
     for character in unicodedata.normalize("NFKD", " ".join(text.split())):
         if character.isascii():
@@ -72,24 +90,6 @@ def spell_ascii(text: str) -> str:
         elif not unicodedata.combining(character):
             letters.append(CYRILLIC.get(character.lower(), "?"))
     return re.sub(r"[\\{}$&#%_~^]", "-", "".join(letters))
-
-
-def _break_word(word: str) -> str:
-    """Allow a line to end after signs, and inside what is longer than a column is wide."""
-    pieces: list[str] = []
-    run = 0
-    # Plain words are left to TeX's hyphenation.
-    parts = [part for part in re.split(r"\W|_", word) if not re.fullmatch("[A-Za-z]{1,20}", part)]
-    long = max(map(len, parts), default=0) > LONGEST
-    composed = unicodedata.normalize("NFC", word)
-    for position, character in enumerate(composed):
-        pieces.append(_spell(character))
-        run += 1
-        last = position == len(composed) - 1
-        if not last and (character in AFTER or (long and run >= PIECE)):
-            pieces.append(r"\allowbreak{}")
-            run = 0
-    return "".join(pieces)
 
 
 def _spell(character: str) -> str:
@@ -103,11 +103,7 @@ def _spell(character: str) -> str:
     if character.lower() in CYRILLIC:
         spelled = CYRILLIC[character.lower()]
         return spelled if character.islower() else spelled.capitalize()
-    return _spell_decomposed(character)
-
-
-def _spell_decomposed(character: str) -> str:
-    """A letter with accents, a ligature or a width variant by its parts; the code point where there are none."""
+    # A letter with accents, a ligature or a width variant by its parts; the code point where there are none.
     base, *marks = list(unicodedata.normalize("NFKD", character))
     if unicodedata.category(character) in {"Cf", "Mn", "Me"}:
         return ""
@@ -119,15 +115,10 @@ def _spell_decomposed(character: str) -> str:
     greek = re.fullmatch(r"GREEK (SMALL|CAPITAL) LETTER (?:FINAL )?(\w+)( WITH .*)?", unicodedata.name(character, ""))
     name = greek[2].lower().replace("lamda", "lambda") if greek else ""
     if greek and GREEK_LETTERS.fullmatch(name):
-        return _spell_greek(name, capital=greek[1] == "CAPITAL")
+        name = name.capitalize() if greek[1] == "CAPITAL" else name
+        latin = GREEK_AS_LATIN.get(name, "" if name.islower() or name in GREEK_CAPITALS else name[0])
+        return latin or f"$\\{name}$"
     parts = [c for c in (base, *marks) if not unicodedata.combining(c)]
     if parts != [character] and parts:
         return "".join(_spell(c) for c in parts)
     return f"{{[}}U+{ord(character):04X}{{]}}\\allowbreak{{}}"
-
-
-def _spell_greek(name: str, *, capital: bool) -> str:
-    name = name.capitalize() if capital else name
-    if name in GREEK_AS_LATIN or (capital and name not in GREEK_CAPITALS):
-        return GREEK_AS_LATIN.get(name, name[0])
-    return f"$\\{name}$"

@@ -28,7 +28,7 @@ class Numbers:
         return Latex(f"\\{name}{{}}")
 
     def write(self) -> str:
-        """The file ``numbers.tex``."""
+        """Return the file ``numbers.tex``."""
         lines = ["% Every number of the article. Written by smalti; written anew with the article."]
         for name, (text, about) in self.macros.items():
             lines.append(f"\\newcommand{{\\{name}}}{{{text}}}" + (f" % {about}" if about else ""))
@@ -36,12 +36,12 @@ class Numbers:
 
 
 def escape_number(text: str) -> Latex:
-    """A number or range with proper minus signs."""
+    """Return a number or range with proper minus signs."""
     return Latex(escape_latex(text).replace("\\allowbreak{}", "").replace("-", "$-$").replace("$-$$-$", "--"))
 
 
 def spell_number(number: int) -> str:
-    """English words without spaces, for names of macros: 42 is ``FortyTwo``.
+    """Return English words without spaces, for names of macros: 42 is ``FortyTwo``.
 
     Raises:
         ValueError: below 1 or above 9,999.

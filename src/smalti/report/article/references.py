@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from ..subject import Subject
 
 PAPERS = {
@@ -36,19 +34,13 @@ USES = {
 
 
 def choose_papers(subject: Subject) -> dict[str, str]:
-    """Key -> text of the papers that belong to this subject, in the order of the list."""
+    """Return key -> text of the papers that belong to this subject, in the order of the list."""
     used = {"forman2010", "opitz2019", "wilson1927", "cameron2011"}
     if subject.compared:
         used |= {"efron1993", "holm1979"} | ({"lakens2017"} if subject.margin > 0 else set())
     if subject.choice is not None and subject.choice.runs > 1:
         used.add("tsamardinos2018")
-    settings = set(list_settings(subject))
+    settings = {setting.replace(" ", "") for candidate in subject.candidates for setting in candidate.settings}
+    settings |= {f"{knob}={value}" for knob, value in subject.recipe.items()}
     used |= {key for start, key in USES.items() if any(setting.startswith(start) for setting in settings)}
     return {key: text for key, text in PAPERS.items() if key in used}
-
-
-def list_settings(subject: Subject) -> Iterable[str]:
-    """``knob=value`` of every candidate and of what they start from, without spaces."""
-    for candidate in subject.candidates:
-        yield from (setting.replace(" ", "") for setting in candidate.settings)
-    yield from (f"{knob}={value}" for knob, value in subject.recipe.items())

@@ -58,25 +58,22 @@ def write_article(folder: Path, *, entries: Sequence[Entry] = (), title: str = "
     for name in ("table.tex", "appendix.tex", "README.txt"):
         write_atomic(article / name, environment.get_template(name).render(values))
     write_atomic(article / "numbers.tex", numbers.write())
-    path = _write_text(article, environment.get_template("main.tex").render(values))
+    text = environment.get_template("main.tex").render(values)
+    stamped = f"{text}{MARK}{hash_text(text)}\n"
+    path, fresh = article / "main.tex", article / "main-new.tex"
+    known = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else stamped
+    body, mark, fingerprint = known.rpartition(MARK)
+    if mark and hash_text(body) == fingerprint.strip():
+        fresh.unlink(missing_ok=True)
+        write_atomic(path, stamped)
+    else:  # a person has changed it
+        write_atomic(fresh, stamped)
     write_atomic(folder / ARTICLE_ZIP, pack_folder(article))
     return path
 
 
-def make_environment() -> jinja2.Environment:
-    """Templates with ``<< >>`` and ``<% %>``, which LaTeX text does not hold; values are escaped unless `Latex`."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("smalti.report"), autoescape=False, trim_blocks=True, lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined, keep_trailing_newline=True, finalize=escape_latex,
-        variable_start_string="<<", variable_end_string=">>", block_start_string="<%", block_end_string="%>",
-        comment_start_string="<#", comment_end_string="#>",
-    )  # fmt: skip
-    environment.filters["tex"] = Latex
-    return environment
-
-
 def draw_figures(subject: Subject) -> list[Drawing]:
-    """The drawings of the page, for paper."""
+    """Return the drawings of the page, for paper."""
     if subject.kind == "ladder":
         return draw_ladder(subject) if any(t.score for t in subject.candidates) else []
     if subject.kind == "runs":
@@ -112,24 +109,8 @@ def _fill_figures(subject: Subject, figures: Sequence[Drawing]) -> dict[str, obj
     return {"figures": items[:IN_BODY], "more_figures": items[IN_BODY:], "figure_words": Latex(words)}
 
 
-def _write_text(article: Path, text: str) -> Path:
-    """Write ``main.tex`` unless a person has changed it."""
-    stamped = f"{text}{MARK}{hash_text(text)}\n"
-    path, fresh = article / "main.tex", article / "main-new.tex"
-    if path.is_file() and not _is_ours(path.read_text(encoding="utf-8", errors="replace")):
-        write_atomic(fresh, stamped)
-        return path
-    fresh.unlink(missing_ok=True)
-    return write_atomic(path, stamped)
-
-
-def _is_ours(text: str) -> bool:
-    body, mark, fingerprint = text.rpartition(MARK)
-    return bool(mark) and hash_text(body) == fingerprint.strip()
-
-
 def pack_folder(folder: Path) -> bytes:
-    """The files of an article as ZIP, sorted, without dates and without what LaTeX makes; same files, same bytes."""
+    """Return an article's files as ZIP, sorted, without dates and without what LaTeX makes; same files, same bytes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):
@@ -139,3 +120,18 @@ def pack_folder(folder: Path) -> bytes:
             info.compress_type, info.create_system, info.external_attr = zipfile.ZIP_DEFLATED, 3, 0o644 << 16
             archive.writestr(info, path.read_bytes())
     return buffer.getvalue()
+
+
+def make_environment() -> jinja2.Environment:
+    """Return what fills LaTeX templates; values are escaped unless `Latex`.
+
+    Templates have ``<< >>`` and ``<% %>``, which LaTeX text does not hold.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("smalti.report"), autoescape=False, trim_blocks=True, lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined, keep_trailing_newline=True, finalize=escape_latex,
+        variable_start_string="<<", variable_end_string=">>", block_start_string="<%", block_end_string="%>",
+        comment_start_string="<#", comment_end_string="#>",
+    )  # fmt: skip
+    environment.filters["tex"] = Latex
+    return environment

@@ -64,7 +64,8 @@ class Drawing:
         with mpl.rc_context(STYLE | {"svg.hashsalt": self.name}), warnings.catch_warnings():
             # Text stays text: the reader's own fonts have what the measuring font lacks.
             warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
-            figure = self._paint()
+            figure = Figure(figsize=(self.width_in, self.height_in), layout="constrained")
+            self.paint(figure)
             FigureCanvasSVG(figure)
             buffer = io.StringIO()
             figure.savefig(buffer, format="svg", metadata=SVG_METADATA, transparent=True)
@@ -75,7 +76,8 @@ class Drawing:
     def to_pdf(self) -> bytes:
         """Return a PDF page of this size; characters that the font lacks become Latin letters or ``?``."""
         with mpl.rc_context(STYLE):
-            figure = self._paint()
+            figure = Figure(figsize=(self.width_in, self.height_in), layout="constrained")
+            self.paint(figure)
             font = FT2Font(findfont(FONT))
             for text in figure.findobj(Text):
                 spelled = ""
@@ -90,8 +92,3 @@ class Drawing:
             buffer = io.BytesIO()
             figure.savefig(buffer, format="pdf", metadata=PDF_METADATA, transparent=True)
         return buffer.getvalue()
-
-    def _paint(self) -> Figure:
-        figure = Figure(figsize=(self.width_in, self.height_in), layout="constrained")
-        self.paint(figure)
-        return figure

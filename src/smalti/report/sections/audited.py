@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from ...audit import Audit, settle_decisions
-from ...types import Cohort, Decision, Finding
+from ...types import Cohort, Decision
 from ..blocks import Block, Card, Gallery, Paragraph, Section, Table, count_things, not_applicable
 from ..contents import RunRecord
 from ..figures.gallery import encode_picture
@@ -73,28 +72,29 @@ def suspects_section(record: RunRecord) -> Section:
         Paragraph(text),
         Table(("criterion", "images that it names by itself"), rows, text_columns=2),
     ]
-    if found:
-        blocks.append(Gallery([_make_suspect(finding, record.root) for finding in found[:MOST_SUSPECTS]]))
+    cards = []
+    for finding in found[:MOST_SUSPECTS]:
+        evidence, image = finding.evidence, finding.images[0]
+        given, proposed = str(evidence["given"]), str(evidence["label"])
+        near = [
+            f"nearest of {label}: {', '.join(evidence[key][:2])}"
+            for key, label in (("nearest_given", given), ("nearest_proposed", proposed))
+            if evidence[key]
+        ]
+        case = [f"{len(finding.images)} images of a case, which share its label"] if len(finding.images) > 1 else []
+        named = f"named by {', '.join(evidence['named_by']) or 'no criterion alone'}"
+        cards.append(
+            Card(
+                picture=encode_picture(record.root, image),
+                alt=f"Image {image}: labelled {given}, perhaps {proposed}",
+                image=image,
+                label=given,
+                predicted=proposed,
+                details=" · ".join([*case, named, *near]),
+                scores=[(name, float(score)) for name, score in evidence["pooled"].items()],
+            )
+        )
+    blocks += [Gallery(cards)] if cards else []
     if len(found) > MOST_SUSPECTS:
         blocks.append(Paragraph(f"The first {MOST_SUSPECTS} of {len(found)}; suspects.json holds them all.", "note"))
     return Section("suspects", "Label suspects", blocks)
-
-
-def _make_suspect(finding: Finding, root: Path | None) -> Card:
-    evidence = finding.evidence
-    image, given, proposed = finding.images[0], str(evidence["given"]), str(evidence["label"])
-    near = [
-        f"nearest of {label}: {', '.join(evidence[key][:2])}"
-        for key, label in (("nearest_given", given), ("nearest_proposed", proposed))
-        if evidence[key]
-    ]
-    case = [f"{len(finding.images)} images of a case, which share its label"] if len(finding.images) > 1 else []
-    return Card(
-        picture=encode_picture(root, image),
-        alt=f"Image {image}: labelled {given}, perhaps {proposed}",
-        image=image,
-        label=given,
-        predicted=proposed,
-        details=" · ".join([*case, f"named by {', '.join(evidence['named_by']) or 'no criterion alone'}", *near]),
-        scores=[(name, float(score)) for name, score in evidence["pooled"].items()],
-    )

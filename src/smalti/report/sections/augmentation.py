@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pandas as pd
 import yaml
 
 from ...records.layout import AUGMENTATION_PICTURE, POLICIES
@@ -31,7 +30,22 @@ def augmentation_section(record: RunRecord) -> Section:
         caption = "A tile of four training images: as it is, then as drawn in the first epoch, then in the last."
         blocks.append(Pictures([(picture, "Tiles before and after augmentation")], caption, width="lone"))
     if record.operations is not None:
-        blocks += _tabulate_operations(record.operations)
+        tried, lines = record.operations, []
+        for operation, group in tried.groupby("operation", sort=False):
+            able = int(group["low"].notna().sum())  # folds that can tell a fall from noise
+            told = f"{int(group['destroys'].sum())} of {able}" if able else "not told"
+            lines.append([str(operation), f"{group['amount'].iloc[0]:g}", f"{group['fall'].median():+.3f}", told])
+        lines.sort(key=lambda line: -float(line[2]))
+        folds = count_things(len(tried.groupby(["seed", "fold"])), "fold")
+        caption = (
+            "What an operation alone takes from the balanced accuracy of inner images, as a network sees them that has "
+            f"not learned with it: median of {folds}, and folds in which it is more than noise (bootstrap by case, all "
+            "operations together)."
+        )
+        blocks.append(Table(["operation", "amount", "fall", "folds"], lines, caption))
+        if tried["low"].isna().any():
+            text = "Folds with too few inner cases to tell a fall from noise are not counted."
+            blocks.append(Paragraph(text, "note"))
     policies = sorted((record.folder / POLICIES).glob("*.yaml"))
     if policies:
         content = yaml.safe_load(policies[0].read_text(encoding="utf-8"))
@@ -40,26 +54,6 @@ def augmentation_section(record: RunRecord) -> Section:
         caption = f"Policy of {policies[0].stem}: {what}."
         blocks.append(Table(["stage", "chain", "share"], rows, caption, text_columns=2))
     return Section(ANCHOR, TITLE, blocks)
-
-
-def _tabulate_operations(table: pd.DataFrame) -> list[Block]:
-    folds = len(table.groupby(["seed", "fold"]))
-    untold = table["low"].isna().any()
-    rows = []
-    for name, group in table.groupby("operation", sort=False):
-        able = int(group["low"].notna().sum())  # folds that can tell a fall from noise
-        told = f"{int(group['destroys'].sum())} of {able}" if able else "not told"
-        rows.append([str(name), f"{group['amount'].iloc[0]:g}", f"{group['fall'].median():+.3f}", told])
-    rows.sort(key=lambda row: -float(row[2]))
-    caption = (
-        "What an operation alone takes from the balanced accuracy of inner images, as a network sees them that has not "
-        f"learned with it: median of {count_things(folds, 'fold')}, and folds in which it is more than noise "
-        "(bootstrap by case, all operations together)."
-    )
-    blocks: list[Block] = [Table(["operation", "amount", "fall", "folds"], rows, caption)]
-    if untold:
-        blocks.append(Paragraph("Folds with too few inner cases to tell a fall from noise are not counted.", "note"))
-    return blocks
 
 
 def _list_chains(stage: dict[str, Any]) -> list[list[str]]:

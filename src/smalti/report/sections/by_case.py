@@ -1,4 +1,4 @@
-"""Return the section about cases: scores by image and by case, the confusion by case, the worst cases."""
+"""Return the sections about cases and sites: scores by case, the worst cases; scores on sites that were left out."""
 
 from __future__ import annotations
 
@@ -10,8 +10,19 @@ import pandas as pd
 
 from ...evaluate import highest_losses
 from ...metrics import predict_classes
+from ...records.studies.sites import Robust, SiteOut, Subgroup
 from ...types import score_columns
-from ..blocks import Block, Paragraph, Section, Table, count_things, format_number, format_range, not_applicable
+from ..blocks import (
+    Block,
+    Paragraph,
+    Section,
+    Table,
+    count_things,
+    format_number,
+    format_percent,
+    format_range,
+    not_applicable,
+)
 from ..contents import RunRecord
 from .results import NO_SCORES, TITLES, make_matrix, mark_doubt
 
@@ -74,4 +85,78 @@ def _list_worst(
         "wrong labels, odd cases, or errors"
     )
     header = ("case", "label", "predicted", "loss", "images that are right", "fold of each seed")
+    return Table(header, rows, caption, text_columns=3)
+
+
+def sites_section(record: RunRecord) -> Section:
+    """Return site-out beside out-of-fold, what the site has to do with them, and the score of each subgroup."""
+    anchor, title, sites = "sites", "Other sites", record.sites
+    if sites is None:
+        return not_applicable(anchor, title, "the data names no sites (data.site) and no subgroups (data.subgroups)")
+    blocks: list[Block] = [Paragraph(sites.sentence, "warning" if sites.alarm else "plain")]
+    if sites.site_out is not None:
+        blocks.append(_tabulate_site_out(sites.site_out))
+    if sites.told is None and sites.n_sites > 1:
+        blocks.append(Paragraph(f"Whether the site can be told from embeddings: not applicable: {sites.told_why}."))
+    if sites.robust is not None:
+        blocks.append(Paragraph(_say_robust(sites.robust)))
+    if sites.subgroups:
+        blocks.append(_tabulate_subgroups(sites.subgroups))
+    return Section(anchor, title, blocks)
+
+
+def _tabulate_site_out(found: SiteOut) -> Table:
+    rows = [
+        ("out of fold", "other cases of the same sites", found.out_of_fold),
+        ("site-out", "other cases of these sites, which no network had seen", found.score),
+        ("site-out, by site", "other sites like these", found.by_site),
+    ]
+    cells = [
+        (name, covers, format_number(one.value), format_range(one.low, one.high) + mark_doubt(one.trustworthy))
+        for name, covers, one in rows
+    ]
+    caption = (
+        f"Macro-F1 of {count_things(found.n_images, 'image')} or cases, {count_things(found.n_cases, 'case')}, "
+        f"{count_things(found.n_sites, 'site')} ({found.n_groups} held out), {count_things(found.n_seeds, 'seed')}; "
+        f"chance {format_number(found.chance)}. Out of fold less site-out, paired by case: {found.gap.say()}, smallest "
+        f"difference that could have been seen {format_number(found.gap.smallest_detectable)}"
+    )
+    if not found.by_site.trustworthy:
+        caption += f". By site not to be trusted, reading sites for cases: {found.by_site.reason}"
+    return Table(("score", "what the interval covers", "macro-F1", "interval"), cells, caption, text_columns=2)
+
+
+def _say_robust(found: Robust) -> str:
+    text = (
+        f"Robustness index of the embeddings: {format_number(found.index)} with {found.neighbours} neighbours (0.5: "
+        "the site counts as much as the class; such neighbours are there for "
+        f"{format_percent(found.support)} of the images)."
+    )
+    if found.margin is None:
+        return f"{text} Margin: not applicable, {count_things(found.lacking, 'image')} lack neighbours of both kinds."
+    return (
+        f"{text} Margin of class over site: median {found.margin:+.3f}, mean of the lowest tenth "
+        f"{found.tail or 0:+.3f}; the site is nearer than the class for {format_percent(found.dominated or 0)} of the "
+        "images."
+    )
+
+
+def _tabulate_subgroups(subgroups: tuple[Subgroup, ...]) -> Table:
+    held = any(row.site_out is not None for row in subgroups)
+    rows = []
+    for row in subgroups:
+        classes = ", ".join(f"{name} {count}" for name, count in row.classes.items())
+        cells = [row.column, row.value, classes, str(row.n_cases), "–" if row.score is None else row.score.say()]
+        cells += ["–" if row.site_out is None else row.site_out.say()] if held else []
+        gap = row.difference
+        cells += [row.why, "–", "–"] if gap is None else [
+            gap.say(), "–" if gap.p_holm is None else f"{gap.p_holm:.3f}", format_number(gap.smallest_detectable)
+        ]  # fmt: skip
+        rows.append(cells)
+    header = ["column", "value", "classes", "cases", "mean recall", *(["site-out"] if held else []),
+              "less all others", "p (Holm)", "smallest that shows"]  # fmt: skip
+    caption = (
+        "Out-of-fold recall, mean over the classes of the subgroup; the difference is over the classes that the others "
+        "have too. The last column is the smallest difference that could have been seen."
+    )
     return Table(header, rows, caption, text_columns=3)

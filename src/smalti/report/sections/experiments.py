@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-from urllib.parse import quote
-
 from ...notation import say_value
-from ...records.layout import REPORT
-from ...records.studies.comparison import ComparedRun, Comparison
+from ...records.studies.comparison import Comparison
 from ..blocks import (
     Block,
     Link,
@@ -31,6 +26,7 @@ from .rungs import (
     explain_pairs,
     format_candidate,
     format_gap,
+    link_run,
     list_warnings,
     mark_candidate,
     say_gap,
@@ -42,8 +38,20 @@ MOST_MARKS = 40
 
 
 def overview_section(subject: Subject) -> Section:
-    """How many runs there are, the highest score of each data set, and the picture."""
-    blocks: list[Block] = [Paragraph(" ".join(say_runs(subject)), "lead")]
+    """Return how many runs there are, what became of them, the highest score of each data set, and the picture."""
+    words = {"done": "finished", "failed": "failed", "unfinished": "unfinished"}
+    states = [f"{len(subject.list_by(s))} {word}" for s, word in words.items() if subject.list_by(s)]
+    said = [f"{count_things(len(subject.candidates), 'experiment')}: {', '.join(states) or 'none'}."]
+    for data, candidates in group_candidates(subject).items():
+        best = find_highest(candidates)
+        if best is not None:
+            said.append(f"Highest on {data}: '{best.name}', {say_score(subject, best)}.")
+    if not subject.compared and len(subject.candidates) > 1:
+        said.append(
+            "Which is better than which these scores do not say: intervals that overlap can hide a difference, and "
+            "the highest of many is high by luck too. 'smalti compare' compares in pairs."
+        )
+    blocks: list[Block] = [Paragraph(" ".join(said), "lead")]
     drawings = draw_runs(subject)
     if drawings:
         caption = (
@@ -56,25 +64,8 @@ def overview_section(subject: Subject) -> Section:
     return Section("result", "Result", [*blocks, *(Paragraph(text, "warning") for text in list_warnings(subject))])
 
 
-def say_runs(subject: Subject) -> list[str]:
-    """Sentences: how many, what became of them, the highest of each data set."""
-    names = {"done": "finished", "failed": "failed", "unfinished": "unfinished"}
-    states = [f"{len(subject.list_by(s))} {word}" for s, word in names.items() if subject.list_by(s)]
-    said = [f"{count_things(len(subject.candidates), 'experiment')}: {', '.join(states) or 'none'}."]
-    for data, candidates in group_candidates(subject).items():
-        best = find_highest(candidates)
-        if best is not None:
-            said.append(f"Highest on {data}: '{best.name}', {say_score(subject, best)}.")
-    if not subject.compared and len(subject.candidates) > 1:
-        said.append(
-            "Which is better than which these scores do not say: intervals that overlap can hide a difference, and "
-            "the highest of many is high by luck too. 'smalti compare' compares in pairs."
-        )
-    return said
-
-
 def group_candidates(subject: Subject) -> dict[str, list[Candidate]]:
-    """Trials by data set."""
+    """Return candidates by data set."""
     groups: dict[str, list[Candidate]] = {}
     for candidate in subject.candidates:
         groups.setdefault(candidate.data, []).append(candidate)
@@ -82,7 +73,7 @@ def group_candidates(subject: Subject) -> dict[str, list[Candidate]]:
 
 
 def draw_runs(subject: Subject) -> list[Drawing]:
-    """One drawing for each data set with a score; the last `MOST_MARKS` runs of each."""
+    """Return one drawing for each data set with a score; the last `MOST_MARKS` runs of each."""
     drawings = []
     for number, (data, candidates) in enumerate(group_candidates(subject).items(), 1):
         if not any(t.score for t in candidates):
@@ -105,81 +96,62 @@ def pairs_section(subject: Subject) -> Section:
         "run", "against", "seeds", f"macro-F1\n{percent} interval", f"difference\n{percent} interval", "verdict",
         "p (Holm)", "smallest\ndetectable",
     )  # fmt: skip
-    rows = [_tabulate_pair(row) for row in found.rows]
+    rows = [
+        (
+            row.name,
+            row.against or "–",
+            str(row.n_seeds),
+            format_candidate(Candidate("", scores=drop_unknown(row.metrics), as_given=row.as_given)),
+            format_gap(row.gap),
+            row.gap.verdict if row.gap else "–",
+            say_p(row.gap.p_holm) if row.gap else "–",
+            format_number(row.gap.smallest_detectable) if row.gap else "–",
+        )
+        for row in found.rows
+    ]
     numbers = f"{count_things(found.n_images, 'image')} of {count_things(found.n_cases, 'case')}"
     by = ", by case" if found.unit == "case" else ""
-    text = f"All are scored on the same {numbers}{by}. {_say_pairs(subject)}"
+    said = [f"'{t.name}' against '{t.on}': {say_gap(t.gap, subject.confidence)}." for t in subject.compared if t.gap]
+    more = " The others are in the table." if len(said) > 4 else ""
+    text = f"All are scored on the same {numbers}{by}. {' '.join(said[:4])}{more}"
     notes = [Paragraph(note, "note") for note in found.notes]
     method = Paragraph(explain_pairs(subject), "note")
     return Section("pairs", title, [Paragraph(text), Table(header, rows, text_columns=2), *notes, method])
 
 
-def _tabulate_pair(row: ComparedRun) -> tuple[str, ...]:
-    gap = row.gap
-    return (
-        row.name,
-        row.against or "–",
-        str(row.n_seeds),
-        format_candidate(Candidate("", scores=drop_unknown(row.metrics), as_given=row.as_given)),
-        format_gap(gap),
-        gap.verdict if gap else "–",
-        say_p(gap.p_holm) if gap else "–",
-        format_number(gap.smallest_detectable) if gap else "–",
-    )
-
-
-def _say_pairs(subject: Subject) -> str:
-    said = [f"'{t.name}' against '{t.on}': {say_gap(t.gap, subject.confidence)}." for t in subject.compared if t.gap]
-    return " ".join(said[:4]) + (" The others are in the table." if len(said) > 4 else "")
-
-
 def everything_section(subject: Subject) -> Section:
-    """Every experiment in the order of its start."""
+    """Return every experiment in the order of its start."""
     header = (
         "run", "status", "data", "kind, device", "started", f"macro-F1\n{format_percent(subject.confidence)} interval",
         "chance", "optimism", "images", "cases", "seeds", "seconds",
     )  # fmt: skip
-    rows = [_tabulate_candidate(subject, t) for t in subject.candidates]
+    rows: list[tuple[str | Link, ...]] = []
+    for candidate in subject.candidates:
+        link = link_run(subject, candidate) if candidate.run else candidate.name
+        counts = (candidate.n_images, candidate.n_cases, candidate.n_seeds)
+        score = format_candidate(candidate)
+        score += "\nby case" if candidate.score and candidate.unit == "case" else ""
+        score += "\nnot to be trusted" if candidate.score and candidate.trustworthy is False else ""
+        rows.append(
+            (
+                link,
+                "finished" if candidate.status == "done" else candidate.status,
+                candidate.data,
+                ", ".join(part for part in (candidate.kind, candidate.device) if part),
+                candidate.started[:16].replace("T", " ") or "–",
+                score,
+                format_number(candidate.chance),
+                "–" if candidate.optimism is None else f"{candidate.optimism:+.3f}",
+                *("–" if count is None else f"{count:,}" for count in counts),
+                format_number(candidate.seconds, 0),
+            )
+        )
     caption = f"{count_things(len(rows), 'experiment')} in the order of their start, failures included"
     return Section("experiments", "All experiments", [Table(header, rows, caption, text_columns=4)])
 
 
-def _tabulate_candidate(subject: Subject, candidate: Candidate) -> tuple[str | Link, ...]:
-    counts = (candidate.n_images, candidate.n_cases, candidate.n_seeds)
-    score = format_candidate(candidate)
-    return (
-        link_page(subject, candidate),
-        "finished" if candidate.status == "done" else candidate.status,
-        candidate.data,
-        ", ".join(part for part in (candidate.kind, candidate.device) if part),
-        candidate.started[:16].replace("T", " ") or "–",
-        score
-        + ("\nby case" if candidate.score and candidate.unit == "case" else "")
-        + ("\nnot to be trusted" if candidate.score and candidate.trustworthy is False else ""),
-        format_number(candidate.chance),
-        "–" if candidate.optimism is None else f"{candidate.optimism:+.3f}",
-        *("–" if count is None else f"{count:,}" for count in counts),
-        format_number(candidate.seconds, 0),
-    )
-
-
-def link_page(subject: Subject, candidate: Candidate) -> str | Link:
-    """The run's own page by its relative address, where there is one."""
-    page = find_page(subject, candidate)
-    if page is None:
-        return candidate.name
-    address = Path(os.path.relpath(page, subject.folder)).as_posix()
-    return Link(candidate.name, quote(address))
-
-
-def find_page(subject: Subject, candidate: Candidate) -> Path | None:
-    """Where the page of a run is; None where there is none."""
-    folders = (subject.folder / candidate.run, subject.folder.parent / candidate.run) if candidate.run else ()
-    return next((folder / REPORT for folder in folders if (folder / REPORT).is_file()), None)
-
-
 def differences_section(subject: Subject) -> Section:
-    """The knobs in which the recipes differ."""
+    """Return the knobs in which the recipes differ."""
     title = "What differs between the recipes"
     knobs = list(dict.fromkeys(setting.partition("=")[0] for t in subject.candidates for setting in t.settings))
     if not knobs:
@@ -198,7 +170,7 @@ def differences_section(subject: Subject) -> Section:
 
 
 def runs_method_section(subject: Subject) -> Section:
-    """How the scores were obtained."""
+    """Return how the scores were obtained."""
     percent = format_percent(subject.confidence)
     text = f"Intervals are at {percent} and speak of other cases like these; each run's own page says more."
     return Section("method", "How the numbers were obtained", [Paragraph(METHOD_TEXT), Paragraph(text)])

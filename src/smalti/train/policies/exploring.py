@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ...models import Network
 from ...records import RunFolder
+from ...records.layout import AUGMENTATION_PICTURE
 from ...registry import read_options
 from ...samples import (
     AUGMENTATIONS,
@@ -102,7 +103,7 @@ def explore_augmentation(
 
 def picture_augmentation(run: RunFolder, task: FinetuneTask) -> None:
     """Draw real tiles as phase ``finetune`` sees them, once for a run, as ``figures/augmentation.png``."""
-    path = run.augmentation_picture
+    path = run.path / AUGMENTATION_PICTURE
     if path.is_file():
         return
     classes = task.batches.targets

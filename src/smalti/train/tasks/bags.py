@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from ... import recipe
-from ...models import TILE_WIDTH, BagReader, LearnedPooler, MaskFeatures
+from ...models import TILE_WIDTH, BagReader, LearnedPooler, MaskFeatures, fit_scale
 from ...samples import draw_images, measure_step, mix_targets, pair_bags, split_tiles
 from ..features import Features
 from ..maskfeatures import PADDING, MaskFeatureSource
@@ -91,9 +91,18 @@ def read_bags(reader: BagReader, features: Features, bags: NDArray[np.int64], *,
     reader.eval()
     guides = MaskFeatureSource.open(features.store, reader)
     device = next(reader.parameters()).device
+    # As many bags together, in their order, as fit `SCORED_TILES` when padded.
+    groups: list[list[int]] = []
+    longest = 0
+    for bag in bags.tolist():
+        longest = max(longest, features.store.count(bag))
+        if not groups or longest * (len(groups[-1]) + 1) > SCORED_TILES:
+            groups.append([])
+            longest = features.store.count(bag)
+        groups[-1].append(bag)
     logits: list[torch.Tensor] = []
     with torch.inference_mode():
-        for group in _group_bags(features, bags):
+        for group in groups:
             rows = [np.arange(features.store.count(bag)) for bag in group]
             seen = []
             for view in range(views):
@@ -102,20 +111,6 @@ def read_bags(reader: BagReader, features: Features, bags: NDArray[np.int64], *,
             logits.append(torch.stack(seen).mean(dim=0).float().cpu())
     reader.train(was_training)
     return torch.cat(logits) if logits else torch.empty(0, reader.head.linear.out_features)
-
-
-def _group_bags(features: Features, bags: NDArray[np.int64]) -> Iterator[list[int]]:
-    """Yield bags in their order, as many together as fit `SCORED_TILES` when padded."""
-    group: list[int] = []
-    longest = 0
-    for bag in bags.tolist():
-        longest = max(longest, features.store.count(bag))
-        if group and longest * (len(group) + 1) > SCORED_TILES:
-            yield group
-            group, longest = [], features.store.count(bag)
-        group.append(bag)
-    if group:
-        yield group
 
 
 @dataclass
@@ -195,9 +190,9 @@ def fit_reader(reader: BagReader, features: Features, bags: NDArray[np.int64]) -
     tiles = torch.from_numpy(np.concatenate(chosen))
     if branch is None:
         if isinstance(pooler, LearnedPooler):
-            pooler.fit_scale(tiles)
+            fit_scale(pooler, tiles)
         return
-    branch.fit_tiles(tiles)
+    fit_scale(branch, tiles)
     if pooler.learns:
         return
     pooled = []
@@ -206,4 +201,4 @@ def fit_reader(reader: BagReader, features: Features, bags: NDArray[np.int64]) -
         ready = F.pad(ready, (0, TILE_WIDTH))  # what the branch adds stays 0 here, since it changes in training
         coverage = torch.from_numpy(features.read_coverage(bag))[None].to(ready.device) if reader.weighs else None
         pooled.append(pooler(ready[None], coverage=coverage).embedding[0])
-    branch.fusion.fit_scale(torch.stack(pooled))
+    fit_scale(branch.fusion, torch.stack(pooled))

@@ -17,6 +17,7 @@ from ...logbook.seal import (
     Seal,
     apply_seal,
     extend_seal,
+    find_seal,
     find_sealed,
     hash_sealed,
     list_seals,
@@ -24,12 +25,11 @@ from ...logbook.seal import (
     read_seal,
     write_seal,
 )
-from ...project import RUNS
+from ...project import CACHE, Project
 from ...records import CohortRecord
 from ...records.layout import COHORT, DECISIONS_SUFFIX, HASHES
-from ...store import CACHE, hash_files, name_apart, read_memo
+from ...store import hash_files, name_apart, read_memo
 from ...types import Cohort, Content, Decision
-from ..listening import SILENT, Listener
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,8 @@ class Sealing:
     seals: tuple[Path, ...] = ()
 
 
-def find_decisions(data: Path, *, runs: Path = RUNS, listener: Listener = SILENT) -> Path:
-    """Where the decisions about a data folder are kept when no other place is named.
+def find_decisions(project: Project) -> Path:
+    """Return the file of decisions that the project names, or where those about its data folder are kept.
 
     ``RUNS/<data>.decisions.csv``, unless that file is about another folder of this last name: then a file of its own.
     A file of another name is taken where all that it decides about is here, as after a folder was renamed.
@@ -49,21 +49,27 @@ def find_decisions(data: Path, *, runs: Path = RUNS, listener: Listener = SILENT
     Raises:
         DataError: nothing tells which of several folders the file is about.
     """
-    root = data.resolve()
+    if project.decisions is not None:
+        return project.decisions
+    root, runs, say = project.data.resolve(), project.runs, project.listener.say
     plain, apart = (runs / f"{name}{DECISIONS_SUFFIX}" for name in (root.name, name_apart(root)))
     if not apart.is_file() and plain.is_file() and _is_about(plain, root):
         return plain
-    shared = [] if apart.is_file() else [p for p in sorted(runs.glob(f"*{DECISIONS_SUFFIX}")) if _is_all_here(p, root)]
+    shared = []
+    for path in [] if apart.is_file() else sorted(runs.glob(f"*{DECISIONS_SUFFIX}")):
+        rows = tuple(settle_decisions(read_decisions(path)).values())
+        if rows and all(row.content for row in rows) and all(_are_here(rows, root, runs)):
+            shared.append(path)
     if len(shared) > 1:
         names = " and ".join(str(path) for path in shared)
-        raise DataError(f"both {names} decide about images of {data}. Fix: name one with --decisions")
+        raise DataError(f"both {names} decide about images of {project.data}. Fix: name one with --decisions")
     if shared:
-        listener.say(f"the decisions in {shared[0]} are about these images, and are followed")
+        say(f"the decisions in {shared[0]} are about these images, and are followed")
         return shared[0]
     if not plain.is_file() and not apart.is_file():
         return plain
     if plain.is_file():
-        listener.say(f"{plain} is about another folder and is not followed; decisions about {root} are in {apart}")
+        say(f"{plain} is about another folder and is not followed; decisions about {root} are in {apart}")
     return apart
 
 
@@ -91,11 +97,6 @@ def _is_about(path: Path, root: Path) -> bool:
     return True
 
 
-def _is_all_here(path: Path, root: Path) -> bool:
-    rows = tuple(settle_decisions(read_decisions(path)).values())
-    return bool(rows) and all(row.content for row in rows) and all(_are_here(rows, root, path.parent))
-
-
 def _are_here(rows: Collection[Decision], root: Path, runs: Path) -> list[bool]:
     """Whether the folder holds, under its name, the image that each row was about."""
     found = _hash_named(root, {row.image for row in rows}, runs=runs)
@@ -117,13 +118,12 @@ def _list_roots(runs: Path) -> dict[Path, list[str]]:
     return found
 
 
-def read_contents(cohort: Cohort, seen: Audit, *, unusable: Collection[str], cache: Path | None) -> dict[str, Content]:
-    """Image -> its content, of the cohort and of images that could not be read; no entry where there is no file."""
-    memo = None if cache is None else cache / HASHES
+def read_contents(project: Project, cohort: Cohort, seen: Audit, *, unusable: Collection[str]) -> dict[str, Content]:
+    """Return image -> its content, also of images that could not be read; no entry where there is no file."""
     known = {} if seen.digest is None else {d.image: Content(d.file_hash, d.pixel_hash) for d in seen.digest.images}
     paths = {s.image: s.path for s in cohort.samples} | {image: cohort.root / image for image in unusable}
     paths = {image: path for image, path in paths.items() if image not in known and path.is_file()}
-    hashes = hash_files(paths.values(), memo=memo)
+    hashes = hash_files(paths.values(), memo=project.cache / HASHES)
     return known | {image: Content(hashes[path]) for image, path in paths.items()}
 
 
@@ -140,22 +140,22 @@ def mark_decisions(
 
 
 def bind_decisions(
+    project: Project,
     decisions: tuple[Decision, ...],
-    path: Path,
     cohort: Cohort,
     *,
     contents: Mapping[str, Content],
     unusable: Collection[str],
     bound: Mapping[str, tuple[str, ...]],
-    listener: Listener,
 ) -> tuple[Decision, ...]:
-    """The decisions that act on this cohort, each with the content that it is about.
+    """Return the decisions that act on this cohort, each with the content that it is about.
 
     Rows without one, as a person writes them, are taken as about this folder; that is said, and they get it now.
     Rows that were made in another folder about images that are not in this one do nothing here; that is said too.
 
     Args:
-        decisions: all rows of the file at ``path``.
+        project: its file of decisions is the one that they are from.
+        decisions: all rows of that file.
         contents: of all images that have a file.
         unusable: images of the folder that are not in the cohort.
         bound: image -> all images of its case, where these share their label.
@@ -164,6 +164,7 @@ def bind_decisions(
         DataError: with every row that cannot be followed: see `validate_decisions`; an image that changed since.
     """
     names, root = {s.image for s in cohort.samples} | set(unusable), cohort.root.resolve()
+    path, say = find_decisions(project), project.listener.say
     elsewhere = {d.image for d in decisions if d.content and d.folder != str(root)} - names
     gone = {d.image for d in decisions if d.content} - names - elsewhere
     problems = _check_contents(decisions, contents, names=names, gone=gone, path=path)
@@ -175,16 +176,16 @@ def bind_decisions(
         raise DataError(f"{len(problems)} rows of {path} cannot be followed", problems)
     if elsewhere:
         first = min(elsewhere)
-        listener.say(f"{len(elsewhere)} images in {path} are not in {root}, such as {first}: that does nothing here")
+        say(f"{len(elsewhere)} images in {path} are not in {root}, such as {first}: that does nothing here")
     marked = mark_decisions(decisions, contents, root=root)
     if number := sum(new is not old for new, old in zip(marked, decisions, strict=True)):
         said = f"{number} decision(s) in {path} had no fingerprint of their images; taken as about {root}"
         if path.resolve().is_relative_to(root):
-            listener.say(said)  # the data folder is never written to
+            say(said)  # the data folder is never written to
         else:
             with hold_decisions(path):
                 write_decisions(path, mark_decisions(read_decisions(path), contents, root=root))
-            listener.say(f"{said}, and fingerprinted now")
+            say(f"{said}, and fingerprinted now")
     return tuple(d for d in marked if d.image not in elsewhere)
 
 
@@ -213,31 +214,24 @@ def _check_contents(
     return problems
 
 
-def seal_cohort(
-    cohort: Cohort,
-    path: Path,
-    *,
-    contents: Mapping[str, Content],
-    share: float,
-    cache: Path | None,
-    listener: Listener,
-) -> Sealing:
-    """The cohort under every seal beside ``path`` that holds an image of it; a new one at ``path`` where it asks.
+def seal_cohort(project: Project, cohort: Cohort, *, contents: Mapping[str, Content], share: float) -> Sealing:
+    """Return the cohort under every seal that holds an image of it; a new one is made where the recipe asks for it.
 
     Args:
+        project: its runs hold the seals.
         cohort: duplicates joined into one case.
-        path: of the folder's own seal; need not exist.
+        contents: image -> what it holds.
         share: of the cases that the recipe wants sealed.
 
     Raises:
         RecipeError: another share than that of the folder's seal.
         DataError: a class is sealed whole.
     """
-    memo = None if cache is None else cache / HASHES
-    seals = _read_seals(path, memo=memo)
+    path, say = find_seal(project), project.listener.say
+    seals = _read_seals(path, memo=project.cache / HASHES)
     if any(seal.pixels for seal in seals.values()) and not any(content.pixels for content in contents.values()):
-        listener.say("no check of the audit reads pixels: copies of sealed images in other files are not recognised")
-    held = {where: _find_held(cohort, seal, where, contents, listener=listener) for where, seal in seals.items()}
+        say("no check of the audit reads pixels: copies of sealed images in other files are not recognised")
+    held = {where: _find_held(project, cohort, seal, where, contents) for where, seal in seals.items()}
     held = {where: images for where, images in held.items() if images}
     files = {content.file for content in contents.values()}
     whole = [where for where in held if where == path or files.issuperset(seals[where].files)]
@@ -248,13 +242,17 @@ def seal_cohort(
         )
     if share > 0 and not whole:
         outside = apply_seal(cohort, frozenset().union(*held.values()))
-        seals[path], held[path] = _make_seal(outside, path, contents, share=share, memo=memo, listener=listener)
+        seals[path], held[path] = _make_seal(project, outside, path, contents, share=share)
     if not held:
         return Sealing(cohort)
     closed = apply_seal(cohort, frozenset().union(*held.values()))
-    listener.say(f"{len(closed.sealed)} images are sealed; 'smalti compare --open-seal' opens them")
-    if path in held:
-        _extend(path, seals[path], closed, held[path], contents)
+    say(f"{len(closed.sealed)} images are sealed; 'smalti compare --open-seal' opens them")
+    if path in held and seals[path].data == str(closed.root.resolve()):
+        # What was sealed with a case since is kept: in a copy of the folder nothing else would tell.
+        cases = {s.case for s in closed.sealed if s.image in held[path]}
+        more = extend_seal(seals[path], [s.image for s in closed.sealed if s.case in cases], contents, cases=cases)
+        if more != seals[path]:
+            write_seal(path, more)
     if lost := sorted({str(s.label) for s in cohort.labelled} - {str(s.label) for s in closed.labelled}):
         raise DataError(
             f"every case of {', '.join(lost)} in {cohort.root} is sealed ({', '.join(map(str, held))}): nothing is "
@@ -263,7 +261,7 @@ def seal_cohort(
     return Sealing(closed, tuple(sorted(held, key=lambda where: (where not in whole, where))))
 
 
-def _read_seals(path: Path, *, memo: Path | None) -> dict[Path, Seal]:
+def _read_seals(path: Path, *, memo: Path) -> dict[Path, Seal]:
     """The seal at a path and all that lie beside it; those that are older than hashes get them where files are left."""
     found = list_seals(path.parent)
     if (own := read_seal(path)) is not None:
@@ -276,10 +274,10 @@ def _read_seals(path: Path, *, memo: Path | None) -> dict[Path, Seal]:
 
 
 def _find_held(
-    cohort: Cohort, seal: Seal, where: Path, contents: Mapping[str, Content], *, listener: Listener
+    project: Project, cohort: Cohort, seal: Seal, where: Path, contents: Mapping[str, Content]
 ) -> frozenset[str]:
-    """Labelled images that a seal holds; what it means for another folder than its own is said."""
-    root, names = cohort.root.resolve(), {s.image for s in cohort.samples}
+    """Return the labelled images that a seal holds; what it means for another folder than its own is said."""
+    root, names, say = cohort.root.resolve(), {s.image for s in cohort.samples}, project.listener.say
     if seal.data == str(root):
         found = find_sealed(cohort, seal, contents)
         if not found:
@@ -290,60 +288,38 @@ def _find_held(
         return found
     if not seal.files:
         if Path(seal.data).name != root.name or not names.issuperset(seal.images):
-            listener.say(f"{where} is older than fingerprints and {seal.data} is gone: it is not followed here")
+            say(f"{where} is older than fingerprints and {seal.data} is gone: it is not followed here")
             return frozenset()
-        listener.say(f"{where} is older than fingerprints and {seal.data} is gone: images are taken by their names")
+        say(f"{where} is older than fingerprints and {seal.data} is gone: images are taken by their names")
         return frozenset(seal.images)
     found = find_sealed(cohort, seal, contents)
     if found:
-        listener.say(
+        say(
             f"{len(found)} images here are sealed in {where} (of {seal.data}): they and their cases are sealed here too"
         )
     return found
 
 
 def _make_seal(
-    cohort: Cohort,
-    path: Path,
-    contents: Mapping[str, Content],
-    *,
-    share: float,
-    memo: Path | None,
-    listener: Listener,
+    project: Project, cohort: Cohort, path: Path, contents: Mapping[str, Content], *, share: float
 ) -> tuple[Seal, frozenset[str]]:
     from ...samples import choose_sealed
 
     images = choose_sealed(cohort, share=share)
     files = {contents[image].file for image in images if image in contents}
     # Runs on a copy of this folder have seen these images too.
-    known = {} if memo is None else read_memo(memo)
-    places = [Path(place).resolve() for place, (*_, file) in known.items() if file in files]
+    memo = project.cache / HASHES
+    places = [Path(place).resolve() for place, (*_, file) in read_memo(memo).items() if file in files]
     sizes = {s.path.stat().st_size for s in cohort.samples if s.image in images}
-    before = [
-        name
-        for root, names in _list_roots(path.parent).items()
-        if root == cohort.root.resolve()
-        or any(place.is_relative_to(root) for place in places)
-        or _holds_any(root, files, sizes=sizes, memo=memo)
-        for name in names
-    ]
+    before: list[str] = []
+    for root, names in _list_roots(path.parent).items():
+        same = root == cohort.root.resolve() or any(place.is_relative_to(root) for place in places)
+        if not same:
+            alike = [p for p in root.rglob("*") if p.is_file() and p.stat().st_size in sizes]
+            same = not files.isdisjoint(hash_files(alike, memo=memo).values())
+        if same:
+            before += names
     seal = make_seal(cohort, images, share=share, runs_before=before, contents=contents)
     write_seal(path, seal)
-    listener.say(f"{seal.n_cases} cases ({seal.n_images} images) are sealed from now on, recorded in {path}")
+    project.listener.say(f"{seal.n_cases} cases ({seal.n_images} images) are sealed from now on, recorded in {path}")
     return seal, frozenset(images)
-
-
-def _holds_any(root: Path, files: Collection[str], *, sizes: Collection[int], memo: Path | None) -> bool:
-    """Whether a folder holds a file with one of these hashes; ``sizes`` are those that such a file may have."""
-    alike = [p for p in root.rglob("*") if p.is_file() and p.stat().st_size in sizes]
-    return not set(hash_files(alike, memo=memo).values()).isdisjoint(files)
-
-
-def _extend(path: Path, seal: Seal, closed: Cohort, images: Collection[str], contents: Mapping[str, Content]) -> None:
-    """Keep what was sealed with a case since: in a copy of the folder nothing else would tell."""
-    if seal.data != str(closed.root.resolve()):
-        return
-    cases = {s.case for s in closed.sealed if s.image in images}
-    more = extend_seal(seal, [s.image for s in closed.sealed if s.case in cases], contents, cases=cases)
-    if more != seal:
-        write_seal(path, more)

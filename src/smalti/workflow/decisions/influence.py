@@ -17,6 +17,7 @@ from ...audit import LABEL_CHECKS
 from ...audit.checks.registered import RELABEL_CHECKS
 from ...audit.decisions import RULE
 from ...errors import RunError
+from ...project import Project
 from ...records import (
     OTHER,
     AsGiven,
@@ -49,40 +50,36 @@ ACTING = ("exclude", "relabel", "repair")
 
 
 def record_influence(
-    run_folder: RunFolder, ground: Ground, *, runs: Path, data: str, members: Iterable[Path] = ()
+    project: Project, run_folder: RunFolder, ground: Ground, *, data: str, members: Iterable[Path] = ()
 ) -> Influence:
-    """What may have influenced a run that begins on this ground; recorded once, read again when the run goes on.
+    """Return what may have influenced a run that begins on this ground; recorded once, read again when the run goes on.
 
     Args:
+        project: its runs are looked at.
         run_folder: of the run.
         ground: what it stands on.
-        runs: folder of all runs.
         data: hash of the data.
         members: runs that are combined; what influenced them influences the whole.
     """
     if (known := Influence.find(run_folder.path)) is not None:
         return known
-    influence = _find_influence(run_folder, ground, runs=runs, data=data)
-    for member in members:
-        influence = _join(influence, Influence.read(member))
+    influence = _find_influence(project, run_folder, ground, data=data)
+    for member in map(Influence.read, members):
+        own = {(d.image, d.action) for d in influence.followed}
+        more = (d for d in member.decisions if d.followed and (d.image, d.action) not in own)
+        changes = {"first": influence.first or member.first, "decisions": (*influence.decisions, *more)}
+        influence = influence.model_copy(update=changes)
     influence.write(run_folder.path)
     return influence
 
 
-def _join(influence: Influence, member: Influence) -> Influence:
-    own = {(d.image, d.action) for d in influence.followed}
-    more = tuple(d for d in member.decisions if d.followed and (d.image, d.action) not in own)
-    decisions = (*influence.decisions, *more)
-    return influence.model_copy(update={"first": influence.first or member.first, "decisions": decisions})
-
-
-def _find_influence(run_folder: RunFolder, ground: Ground, *, runs: Path, data: str) -> Influence:
+def _find_influence(project: Project, run_folder: RunFolder, ground: Ground, *, data: str) -> Influence:
     known = {d.image: d for d in ground.known}
     effects = _list_effects(ground.known)
     samples = (*ground.whole.labelled, *ground.whole.sealed)
     files = {s.image: ground.contents[s.image].file for s in samples if s.image in ground.contents}
     root = str(ground.cohort.root.resolve())
-    earlier = _list_earlier(run_folder, runs=runs, root=root, data=data, contents=frozenset(files.values()))
+    earlier = _list_earlier(project.runs, run_folder, root=root, data=data, contents=frozenset(files.values()))
     first, at_first = earlier[0] if earlier else ("", Influence())
     followed = {(d.image, d.action) for d in ground.decisions}
     sealed = {s.image for s in ground.whole.sealed}
@@ -100,7 +97,8 @@ def _find_influence(run_folder: RunFolder, ground: Ground, *, runs: Path, data: 
         before = recall(image)
         late = before.get(image) != effects[image] and not _is_mechanical(decision, ground, before)
         if decision.finding in LABEL_CHECKS or late:
-            source: Source = _name_source(decision) if decision.finding in LABEL_CHECKS else "run"
+            by: Source = "networks" if decision.finding in RELABEL_CHECKS else "labels"
+            source: Source = by if decision.finding in LABEL_CHECKS else "run"
             acts = (image, decision.action) in followed
             found.append(
                 Influenced(image=image, action=decision.action, source=source, followed=acts, sealed=image in sealed)
@@ -117,10 +115,6 @@ def _find_influence(run_folder: RunFolder, ground: Ground, *, runs: Path, data: 
 
 def _list_effects(decisions: Iterable[Decision]) -> dict[str, tuple[str, str]]:
     return {d.image: (str(d.action), d.label if d.action == "relabel" else "") for d in decisions}
-
-
-def _name_source(decision: Decision) -> Source:
-    return "networks" if decision.finding in RELABEL_CHECKS else "labels"
 
 
 def _is_mechanical(decision: Decision, ground: Ground, before: Effects) -> bool:
@@ -140,7 +134,7 @@ def _is_mechanical(decision: Decision, ground: Ground, before: Effects) -> bool:
 
 
 def _list_earlier(
-    run_folder: RunFolder, *, runs: Path, root: str, data: str, contents: frozenset[str]
+    runs: Path, run_folder: RunFolder, *, root: str, data: str, contents: frozenset[str]
 ) -> list[tuple[str, Influence]]:
     """Other runs that began no later, have learned, and have looked at any of these images; the earliest first.
 

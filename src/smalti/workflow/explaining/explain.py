@@ -17,6 +17,7 @@ from PIL import Image
 
 from ...errors import DataError, RunError
 from ...explain import GRID, Measured, summarise_maps
+from ...project import SILENT, Listener
 from ...recipe import Recipe
 from ...records import CohortRecord, Done, ExplanationRecord, LookedAt, MapNumbers, RunFolder, log_stage
 from ...records.layout import (
@@ -32,12 +33,11 @@ from ...records.layout import (
 )
 from ...store import read_table, write_arrays, write_atomic
 from ...types import Cohort, Sample, score_columns
-from ..listening import SILENT, Listener
 from ..stages import reopen
 from .heatmaps import find_place, write_heatmaps
 
 if TYPE_CHECKING:
-    from ...explain.explanation import Explanation, ExplanationRequest
+    from ...explain.explanation import Explanation
     from ...tile import TileStore
 
 SHEET_TILES = 8
@@ -66,16 +66,23 @@ def explain_run(
     """
     folder = RunFolder(Path(path).resolve())
     recipe = _check_finished(folder)
-    scores = _read_scores(folder)
-    classes = tuple(scores.columns)
+    classes = CohortRecord.read(folder.path).classes
+    columns = score_columns(classes)
+    paths = [folder.path / name for name in (OUT_OF_FOLD, TEST)]
+    tables = [read_table(path, "image", *columns) for path in paths if path.is_file()]
+    scores = pd.concat(tables).groupby("image", sort=False)[columns].mean().set_axis(list(classes), axis=1)
     if shown is not None and shown not in classes:
         raise _name_missing("class", shown, classes)
     experiment = reopen(folder.path, listener=listener)
     chosen = choose_samples(experiment.cohort, images)
-    from ...explain.explanation import explain_images
+    from ...explain.explanation import ExplanationRequest, explain_images
 
     with log_stage(folder.path, "explain"):
-        questions = list(_ask(chosen, scores, shown))
+        questions = []
+        for sample in chosen:
+            asked = int(scores.loc[sample.image].to_numpy().argmax()) if shown is None else classes.index(shown)
+            given = None if sample.label is None else classes.index(sample.label)
+            questions.append(ExplanationRequest(sample, asked, given))
         album = Album(classes)
         for done, explanation in enumerate(explain_images(experiment, questions, tell=listener.tell)):
             place = find_place(explanation, experiment.store)
@@ -111,7 +118,10 @@ def _check_finished(folder: RunFolder) -> Recipe:
             f"{folder.path.name} is a portfolio, and its networks are those of its members. Fix: explain one of "
             f"{', '.join(f'{folder.path / MEMBER_RUNS / name}' for name in members) or 'them, once they are finished'}"
         )
-    wanted = [f"fold{fold}-seed{seed}" for seed, fold in _list_folds(folder)]
+    path, wanted = folder.path / FOLDS, list[str]()
+    if path.is_file():
+        rows = read_table(path, "seed", "fold")[["seed", "fold"]].drop_duplicates()
+        wanted = [f"fold{int(fold)}-seed{int(seed)}" for seed, fold in zip(rows["seed"], rows["fold"], strict=True)]
     missing = [name for name in wanted if not (folder.path / name_checkpoint(name)).is_file()]
     if missing or not wanted:
         raise RunError(
@@ -121,23 +131,6 @@ def _check_finished(folder: RunFolder) -> Recipe:
     if not (folder.path / OUT_OF_FOLD).is_file():
         raise RunError(f"{folder.path.name} has no predictions. Fix: smalti predict {folder.path}")
     return recipe
-
-
-def _list_folds(folder: RunFolder) -> list[tuple[int, int]]:
-    path = folder.path / FOLDS
-    if not path.is_file():
-        return []
-    rows = read_table(path, "seed", "fold")[["seed", "fold"]].drop_duplicates()
-    return [(int(seed), int(fold)) for seed, fold in zip(rows["seed"], rows["fold"], strict=True)]
-
-
-def _read_scores(folder: RunFolder) -> pd.DataFrame:
-    """Scores of each image, mean over its predictions; a row an image, a column a class."""
-    classes = CohortRecord.read(folder.path).classes
-    paths = [folder.path / name for name in (OUT_OF_FOLD, TEST)]
-    tables = [read_table(path, "image", *score_columns(classes)) for path in paths if path.is_file()]
-    means = pd.concat(tables).groupby("image", sort=False)[score_columns(classes)].mean()
-    return means.set_axis(list(classes), axis=1)
 
 
 def choose_samples(cohort: Cohort, images: int | Sequence[str] | None) -> tuple[Sample, ...]:
@@ -175,16 +168,6 @@ def choose_samples(cohort: Cohort, images: int | Sequence[str] | None) -> tuple[
 def _name_missing(what: str, name: str, known: Sequence[str]) -> DataError:
     near = difflib.get_close_matches(name, known, n=SHOWN, cutoff=0.4) or list(known[:SHOWN])
     return DataError(f"the run knows no {what} '{name}'. Fix: one of {', '.join(near)}")
-
-
-def _ask(samples: Sequence[Sample], scores: pd.DataFrame, shown: str | None) -> Iterator[ExplanationRequest]:
-    from ...explain.explanation import ExplanationRequest
-
-    classes = list(scores.columns)
-    for sample in samples:
-        predicted = int(scores.loc[sample.image].to_numpy().argmax())
-        given = None if sample.label is None else classes.index(sample.label)
-        yield ExplanationRequest(sample, predicted if shown is None else classes.index(shown), given)
 
 
 @dataclass

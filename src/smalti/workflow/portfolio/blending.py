@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ...errors import RunError
+from ...project import Listener, Project
 from ...recipe import Recipe
-from ...records import Ensemble, Influence, RunFolder, log_stage, open_run
+from ...records import Ensemble, Influence, RunFolder, log_stage
 from ...records.layout import AS_GIVEN, FOLDS, INNER, OUT_OF_FOLD, SEALED, SUBMISSION, TEST
-from ...store import CACHE, hash_file, hash_text, read_table
+from ...store import find_table, hash_file, hash_text, read_table
 from ...types import PREDICTION_COLUMNS, Cohort
-from ..decisions.influence import record_influence
-from ..listening import Listener
 from ..prepare.ground import Ground
-from ..prepare.preparation import UNFITTED, check_rules, identify, make_splits, name_run, record_plan
-from ..prepare.units import settle_unit
+from ..prepare.preparation import begin_combined
+from ..prepare.settling import UNFITTED, check_rules
 
 if TYPE_CHECKING:
     from ...predict import Member
@@ -27,33 +26,30 @@ if TYPE_CHECKING:
 TABLES = (INNER, OUT_OF_FOLD, TEST, SEALED, AS_GIVEN)
 
 
-def combine_runs(ground: Ground, plan: Recipe, *, runs: Path, name: str | None, listener: Listener) -> RunFolder:
-    """Combine the members of ``plan.ensemble`` and write the predictions of the ensemble.
+def combine_runs(project: Project, ground: Ground, recipe: Recipe, *, name: str | None = None) -> RunFolder:
+    """Combine the members of ``recipe.ensemble`` and write the predictions of the ensemble.
 
     Raises:
         PartError, RecipeError: see `check_rules`.
         RunError: a member is no finished run beside this one, or has other images or folds than this recipe.
         DataError: the members were not scored on the same images and folds.
     """
-    check_rules(plan)
-    scoring = settle_unit(ground, plan)
-    listener.say(f"scored by {scoring.unit}: {scoring.reason}")
-    folders = [runs / member for member in plan.ensemble.members]
-    _check_members(folders)
+    check_rules(recipe)
+    folders = [project.runs / member for member in recipe.ensemble.members]
+    if missing := [folder for folder in folders if not (folder / OUT_OF_FOLD).is_file()]:
+        names = ", ".join(str(folder) for folder in missing)
+        raise RunError(f"no finished run at {names}. Fix: run them first, or name runs that 'smalti logbook' lists")
     files = [folder / table for folder in folders for table in TABLES]
     members = hash_text(*(hash_file(path) if path.is_file() else "" for path in files))
-    identity = identify(ground, cache=runs / CACHE) | {"members": members}
-    run_folder = open_run(runs / (name or name_run(ground, plan)), recipe=plan, identity=identity)
-    record_plan(run_folder, ground, make_splits(ground, plan, listener=listener), scoring=scoring)
-    influence = record_influence(run_folder, ground, runs=runs, data=identity["data"], members=folders)
-    blend_members(run_folder, ground, plan, folders, influence=influence, listener=listener)
+    run_folder, _, influence = begin_combined(project, ground, recipe, name=name, stands_on=members, members=folders)
+    blend_members(run_folder, ground, recipe, folders, influence=influence, listener=project.listener)
     return run_folder
 
 
 def blend_members(
     run_folder: RunFolder,
     ground: Ground,
-    plan: Recipe,
+    recipe: Recipe,
     folders: list[Path],
     *,
     influence: Influence,
@@ -68,23 +64,22 @@ def blend_members(
     from ...predict import PARTIAL, combine_members, write_predictions
 
     with log_stage(run_folder.path, "predict"):
-        cohort, method = ground.cohort, plan.ensemble.method
+        cohort, method = ground.cohort, recipe.ensemble.method
         listed = _read_members(folders, partial=method in PARTIAL)
         combined = combine_members(listed, classes=cohort.classes, method=method)
-        _check_cohort(combined.outer, cohort)
-        _check_folds(run_folder, folders[0])
+        _check_fit(run_folder, folders[0], combined.outer, cohort)
         found = {"out_of_fold": combined.outer, "test": combined.test, "sealed": combined.sealed}
         tables = {name: table for name, table in found.items() if table is not None}
-        given = [_read(f / AS_GIVEN) for f in folders]
+        given = [find_table(f / AS_GIVEN) for f in folders]
         if influence.followed and all(table is not None for table in given):
             # The same ensemble: what it fits is fitted on the inner images alone.
             as_given = [replace(m, outer=table) for m, table in zip(listed, given, strict=True) if table is not None]
             tables["as_given"] = combine_members(as_given, classes=cohort.classes, method=method).outer
         Ensemble(folds=combined.record).write(run_folder.path)
-        settled = write_predictions(run_folder, combined.inner, tables, recipe=plan, classes=cohort.classes)
+        settled = write_predictions(run_folder, combined.inner, tables, recipe=recipe, classes=cohort.classes)
         if cohort.unlabelled and "test" in tables:
             # What a fitted method gives for inner images is what it was fitted to: no calibration can be told from it.
-            calibration = "none" if method not in UNFITTED else choose_calibration(plan)
+            calibration = "none" if method not in UNFITTED else choose_calibration(recipe)
             moved = [f.name for f in folders if RunFolder(f).read_recipe().predict.decision != "largest"]
             if moved and cohort.form is not None and cohort.form.scores:
                 listener.say(f"the probabilities carry the class weights of {', '.join(moved)} (predict.decision)")
@@ -103,16 +98,16 @@ def _read_members(folders: list[Path], *, partial: bool) -> list[Member]:
             f.name,
             inner=table,
             outer=RunFolder(f).read_out_of_fold(),
-            test=_read(f / TEST),
-            sealed=_read(f / SEALED),
+            test=find_table(f / TEST),
+            sealed=find_table(f / SEALED),
         )
         for f, table in zip(folders, inner, strict=True)
     ]
 
 
-def choose_calibration(plan: Recipe) -> str:
+def choose_calibration(recipe: Recipe) -> str:
     """The calibration of probabilities that a submission asks for: by temperature where the recipe has none."""
-    return "temperature" if plan.predict.calibration == "none" else plan.predict.calibration
+    return "temperature" if recipe.predict.calibration == "none" else recipe.predict.calibration
 
 
 def submit(
@@ -152,24 +147,18 @@ def submit(
         listener.say(f"{len(filled)} row(s) without a readable image get {what} ({', '.join(filled[:3])})")
 
 
-def _check_members(folders: list[Path]) -> None:
-    missing = [f for f in folders if not (f / OUT_OF_FOLD).is_file()]
-    if missing:
-        names = ", ".join(str(folder) for folder in missing)
-        raise RunError(f"no finished run at {names}. Fix: run them first, or name runs that 'smalti logbook' lists")
+def _check_fit(run_folder: RunFolder, member: Path, outer: pd.DataFrame, cohort: Cohort) -> None:
+    """Check that members scored the images of the data, in the folds that ``folds.csv`` of the whole will show.
 
-
-def _check_cohort(outer: pd.DataFrame, cohort: Cohort) -> None:
+    Raises:
+        RunError: they did not.
+    """
     scored, wanted = set(outer["image"]), {sample.image for sample in cohort.labelled}
     if scored != wanted:
         raise RunError(
             f"the members scored {len(scored)} images, this data with its decisions has {len(wanted)}; "
             f"{len(scored ^ wanted)} differ. Fix: combine runs with the same decisions"
         )
-
-
-def _check_folds(run_folder: RunFolder, member: Path) -> None:
-    """The recipe of an ensemble makes the folds that its members have; else its ``folds.csv`` would not be true."""
     mine, theirs = (read_table(folder / FOLDS) for folder in (run_folder.path, member))
     if mine.equals(theirs):
         return
@@ -197,7 +186,3 @@ def _read_inner(paths: list[Path], *, partial: bool) -> list[pd.DataFrame]:
         return [table[row.isin(common)].reset_index(drop=True) for table, row in zip(tables, rows, strict=True)]
     heads = pd.concat([table[list(PREDICTION_COLUMNS)] for table in tables]).drop_duplicates(keys)
     return [heads.merge(table.drop(columns=["case", "label"]), on=keys, how="left") for table in tables]
-
-
-def _read(path: Path) -> pd.DataFrame | None:
-    return read_table(path) if path.is_file() else None

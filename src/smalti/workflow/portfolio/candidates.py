@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...errors import PartError, RecipeError, RunError, WeightsError
+from ...project import SILENT, Project
 from ...recipe import AUTO, Member, Recipe, load_portfolio
 from ...records import PlannedMember
 from ...tile.cut import bound_bag
 from ...tile.extent import settle_field
 from ...types import Cohort
-from ..listening import SILENT, Listener
-from ..prepare.settling import resolve_plan
+from ..prepare.settling import settle_recipe
 from .forecast import Forecast, Prober
 
 MASKED_FRAC = 0.5  # of the images must have a mask for members that look through masks
@@ -66,17 +66,14 @@ class Candidate:
         )
 
 
-def settle_members(
-    plan: Recipe, cohort: Cohort, *, cache: Path, used: Callable[[], float], listener: Listener
-) -> list[Candidate]:
-    """Look at each member of the plan's portfolio in its order.
+def settle_members(project: Project, recipe: Recipe, cohort: Cohort, *, used: Callable[[], float]) -> list[Candidate]:
+    """Look at each member of the portfolio in its order.
 
     Args:
-        plan: the recipe of the run.
+        project: its cache is used, and its listener hears how far it is.
+        recipe: of the run.
         cohort: with decisions applied.
-        cache: of the folder of runs.
         used: seconds of the time, up to the moment that it is asked; looking at members takes some, too.
-        listener: hears how far it is.
 
     Raises:
         RecipeError: as `load_portfolio`, or no member fits the data.
@@ -84,16 +81,16 @@ def settle_members(
     """
     from ...train import check_parts, choose_device
 
-    choose_device(plan.train)  # a device that is not there is told once, not for each member
-    listed = load_portfolio(plan)
-    named = plan.model.backbone != AUTO or plan.model.weights is not None
-    prober, there, spent = Prober(cohort, cache), dict[str, str](), CLOSING_S
-    left, found, made = 60 * USED_FRAC * plan.portfolio.minutes, list[Candidate](), set[str]()
-    for number, (member, recipe) in enumerate(listed):
-        listener.tell("plan", number, len(listed))
-        candidate = Candidate(member.name, member.about, member.settings, recipe, taken=False, reason="")
+    choose_device(recipe.train)  # a device that is not there is told once, not for each member
+    listed = load_portfolio(recipe)
+    named = recipe.model.backbone != AUTO or recipe.model.weights is not None
+    prober, there, spent = Prober(cohort, project.cache), dict[str, str](), CLOSING_S
+    left, found, made = 60 * USED_FRAC * recipe.portfolio.minutes, list[Candidate](), set[str]()
+    for number, (member, own) in enumerate(listed):
+        project.listener.tell("plan", number, len(listed))
+        candidate = Candidate(member.name, member.about, member.settings, own, taken=False, reason="")
         try:
-            settled = resolve_plan(recipe, listener=SILENT)  # training settles it again, and says what it finds
+            settled = settle_recipe(own, listener=SILENT)  # training settles it again, and says what it finds
             candidate = _judge(candidate, member, settled, cohort, there)
             if not candidate.reason:
                 check_parts(settled)
@@ -104,7 +101,7 @@ def settle_members(
             candidate = replace(candidate, reason=str(error).partition(". Fix")[0])
         if candidate.forecast is not None:
             rest = left - spent - used()
-            late = plan.portfolio.minutes > 0 and candidate.seconds > rest
+            late = recipe.portfolio.minutes > 0 and candidate.seconds > rest
             said = f"about {candidate.seconds:.0f} s, {max(0.0, rest):.0f} s are left" if late else ""
             candidate = replace(candidate, taken=not late, reason=said or "fits the data and the time")
         if candidate.taken and candidate.forecast is not None:
@@ -133,23 +130,23 @@ def _take_cheapest(found: list[Candidate]) -> list[Candidate]:
     return [replace(c, taken=True, reason=reason) if c is cheapest else c for c in found]
 
 
-def cost_recipe(plan: Recipe, cohort: Cohort, *, cache: Path, listener: Listener) -> Candidate:
+def cost_recipe(project: Project, recipe: Recipe, cohort: Cohort) -> Candidate:
     """A recipe without a portfolio as the one member that it is.
 
     Raises:
         WeightsError: its weights cannot be had.
     """
-    one = Candidate(plan.preset, "this recipe alone", (), plan, taken=True, reason="no portfolio is asked for")
-    return _cost(one, resolve_plan(plan, listener=listener), Prober(cohort, cache), set())
+    one = Candidate(recipe.preset, "this recipe alone", (), recipe, taken=True, reason="no portfolio is asked for")
+    return _cost(one, settle_recipe(recipe, listener=project.listener), Prober(cohort, project.cache), set())
 
 
-def read_members(plan: Recipe, rows: Sequence[PlannedMember], *, where: Path) -> list[Candidate]:
+def read_members(recipe: Recipe, rows: Sequence[PlannedMember], *, where: Path) -> list[Candidate]:
     """Return the members as an earlier call has settled them.
 
     Raises:
         RunError: what was written names other members than the portfolio has.
     """
-    listed = {member.name: recipe for member, recipe in load_portfolio(plan)}
+    listed = {member.name: own for member, own in load_portfolio(recipe)}
     known = {row.name: row for row in rows}
     if known.keys() != listed.keys():
         raise RunError(f"{where} names other members than the portfolio. Fix: give this run another --name")
@@ -161,27 +158,25 @@ def read_members(plan: Recipe, rows: Sequence[PlannedMember], *, where: Path) ->
 
 def _judge(candidate: Candidate, member: Member, settled: Recipe, cohort: Cohort, there: dict[str, str]) -> Candidate:
     """The candidate with a reason where something speaks against it."""
+    from ...models import read_input_px
     from ...train import choose_device
 
     masked = sum(s.mask_path is not None for s in cohort.labelled) / len(cohort.labelled)
     if "masks" in member.needs and masked < MASKED_FRAC:
         return replace(candidate, reason=f"{masked:.0%} of the images have a mask")
     least = MANY if "many_tiles" in member.needs else SEVERAL if "several_tiles" in member.needs else 1
-    if least > 1 and (count := _count_tiles(settled, cohort)) < least:
-        return replace(candidate, reason=f"the middle image has {count:g} tile(s), fewer than {least}")
+    if least > 1:
+        tile_px = settled.tile.size_px or read_input_px(settled.model)
+        tile = settle_field(settled.tile.model_copy(update={"source": "tiles"}), cohort.labelled, tile_px=tile_px)
+        tile_px = tile.size_px or tile_px
+        count = statistics.median(bound_bag(s, tile, tile_px=tile_px) for s in cohort.labelled)
+        if count < least:
+            return replace(candidate, reason=f"the middle image has {count:g} tile(s), fewer than {least}")
     if "accelerator" in member.needs and choose_device(settled.train).accelerator == "cpu":
         return replace(candidate, reason="it learns through the whole backbone, and no accelerator is at hand")
     if (same := there.get(_name_view(settled))) is not None:
         return replace(candidate, reason=f"the same as {same} on this data")
     return candidate
-
-
-def _count_tiles(recipe: Recipe, cohort: Cohort) -> float:
-    from ...models import read_input_px
-
-    tile_px = recipe.tile.size_px or read_input_px(recipe.model)
-    tile = settle_field(recipe.tile.model_copy(update={"source": "tiles"}), cohort.labelled, tile_px=tile_px)
-    return statistics.median(bound_bag(s, tile, tile_px=tile.size_px or tile_px) for s in cohort.labelled)
 
 
 def _name_view(recipe: Recipe) -> str:

@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 
 from ...errors import RunError
+from ...project import Listener
 from ...records import UsedTime
-from ..listening import Listener
 
 EVERY_S = 2.0  # what a kill can take off the record
 

@@ -19,7 +19,7 @@ from ...types import Cohort, Sample
 from .work import measure_work
 
 if TYPE_CHECKING:
-    from ...models import Backbone
+    pass
 
 PROBED = 6  # images that are cut to see how long that takes
 PROBED_TILES = 24  # of an image that are cut, and that go through each backbone
@@ -66,7 +66,7 @@ class Prober:
     cut: dict[str, tuple[float, float]] = field(default_factory=dict)
     passes: dict[str, float] = field(default_factory=dict)
 
-    def forecast(self, plan: Recipe) -> Forecast:
+    def forecast(self, recipe: Recipe) -> Forecast:
         """Forecast what a member costs.
 
         Raises:
@@ -75,21 +75,27 @@ class Prober:
         """
         from ...models import build_backbone
         from ...tile import settle_field
+        from ...train import time_pass
 
-        backbone = build_backbone(plan.model)
-        tile_px = plan.tile.size_px or backbone.spec.size_px
-        tile = settle_field(plan.tile, self.cohort.labelled, tile_px=tile_px, fixed=backbone.spec.fixed)
+        backbone = build_backbone(recipe.model)
+        tile_px = recipe.tile.size_px or backbone.spec.size_px
+        tile = settle_field(recipe.tile, self.cohort.labelled, tile_px=tile_px, fixed=backbone.spec.fixed)
         tile_px = tile.size_px or tile_px
-        images, views = len(self.cohort.samples), max(plan.train.transfer.views, plan.predict.views)
+        images, views = len(self.cohort.samples), max(recipe.train.transfer.views, recipe.predict.views)
         cutting, count = self._cut(tile, tile_px)
-        passing = self._pass(backbone, tile_px, plan.train)
+        if (name := f"{backbone.name} {tile_px}") not in self.passes:  # seconds of one tile, after a pass that warms up
+            self.passes[name] = time_pass(backbone, tile_px, recipe.train, tiles=PROBED_TILES)
+        passing = self.passes[name]
         tiles = round(count * images)
-        store, frozen = f"tiles {_name(tile, tile_px)}", plan.train.transfer.epochs > 0
+        store, frozen = f"tiles {_name(tile, tile_px)}", recipe.train.transfer.epochs > 0
         shares = {store: cutting * images / AHEAD}
-        shares[f"{store} {backbone.name} {plan.model.embedding} {views}"] = passing * tiles * views * frozen
+        shares[f"{store} {backbone.name} {recipe.model.embedding} {views}"] = passing * tiles * views * frozen
         side = tile_px**2
-        tuned = measure_work(plan, self.cohort).tuned_px / side * passing
-        own = FIXED_S + tuned + self._solve(plan, backbone.features)
+        tuned = measure_work(recipe, self.cohort).tuned_px / side * passing
+        cases, folds = len(self.cohort.labelled), 5 if recipe.split.folds == "auto" else recipe.split.folds
+        width = min(backbone.features, cases)  # more dimensions than images are turned into as many
+        solving = cases * width * len(self.cohort.classes) * folds * len(recipe.split.seeds)
+        own = FIXED_S + tuned + HEAD_S * HEAD_STEPS * solving
         return Forecast(
             own + sum(shares.values()), shares, tiles,
             memory_gb=4 * views * images * backbone.features * 4 / 2**30,
@@ -117,20 +123,6 @@ class Prober:
                     break
             self.cut[name] = (float(np.mean(seconds)), float(np.mean(counts)))
         return self.cut[name]
-
-    def _pass(self, backbone: Backbone, tile_px: int, train: recipe.Train) -> float:
-        """Seconds of one tile through the backbone, after a first pass that warms up."""
-        from ...train import time_pass
-
-        if (name := f"{backbone.name} {tile_px}") not in self.passes:
-            self.passes[name] = time_pass(backbone, tile_px, train, tiles=PROBED_TILES)
-        return self.passes[name]
-
-    def _solve(self, plan: Recipe, features: int) -> float:
-        cases, classes = len(self.cohort.labelled), len(self.cohort.classes)
-        folds = 5 if plan.split.folds == "auto" else plan.split.folds
-        width = min(features, cases)  # more dimensions than images are turned into as many
-        return HEAD_S * HEAD_STEPS * cases * width * classes * folds * len(plan.split.seeds)
 
 
 def choose_evenly(samples: Sequence[Sample], count: int) -> list[Sample]:

@@ -15,16 +15,13 @@ import psutil
 
 from ... import images
 from ...evaluate import foresee_reach
-from ...logbook.seal import find_seal
-from ...project import RUNS
+from ...project import RUNS, SILENT, Listener, Project
 from ...recipe import Recipe, check_portfolio, load_recipe, settle_choices
 from ...records import Cost, Expectation, Plan, PlanChoice, PlanData, RunFolder, log_stage
-from ...store import CACHE
 from ...types import Split
-from ..decisions.belonging import find_decisions
-from ..listening import SILENT, Listener
-from ..prepare.ground import Ground, inspect_ground
-from ..prepare.preparation import make_splits
+from ..prepare.ground import Ground
+from ..prepare.preparation import inspect_ground
+from ..prepare.splitting import make_splits
 from .candidates import CLOSING_S, Candidate, cost_recipe, read_members, settle_members
 from .clock import Clock
 from .forecast import measure_resident
@@ -51,63 +48,52 @@ def plan_data(
     Raises:
         SmaltiError: as the run would.
     """
-    plan = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings=settings)
-    check_portfolio(plan)  # a slip is told before anything is read
-    started, data, runs = time.monotonic(), Path(data), Path(runs)
-    ground = inspect_ground(
-        data, recipe=plan, decisions_path=find_decisions(data, runs=runs, listener=listener),
-        seal_path=find_seal(data, runs=runs), cache=runs / CACHE,
-        problems="skip" if skip_problems else "refuse", listener=listener,
-    )  # fmt: skip
-    splits = make_splits(ground, plan, listener=listener)
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings=settings)
+    check_portfolio(recipe)  # a slip is told before anything is read
+    started, project = time.monotonic(), Project(Path(data), Path(runs), listener=listener)
+    ground = inspect_ground(project, recipe, problems="skip" if skip_problems else "refuse")
+    splits = make_splits(ground, recipe, listener=listener)
 
     def used() -> float:
         return time.monotonic() - started
 
-    if plan.portfolio.members is None:
-        members = [cost_recipe(plan, ground.cohort, cache=runs / CACHE, listener=listener)]
+    if recipe.portfolio.members is None:
+        members = [cost_recipe(project, recipe, ground.cohort)]
     else:
-        members = settle_members(plan, ground.cohort, cache=runs / CACHE, used=used, listener=listener)
-    return describe_plan(ground, plan, splits, members, used_s=used())
+        members = settle_members(project, recipe, ground.cohort, used=used)
+    return describe_plan(ground, recipe, splits, members, used_s=used())
 
 
 def settle_plan(
-    run_folder: RunFolder,
-    ground: Ground,
-    plan: Recipe,
-    splits: Sequence[Split],
-    *,
-    cache: Path,
-    clock: Clock,
-    listener: Listener,
+    project: Project, run_folder: RunFolder, ground: Ground, recipe: Recipe, splits: Sequence[Split], *, clock: Clock
 ) -> list[Candidate]:
-    """The members of a portfolio, as ``plan.yaml`` has them or as they are settled now; what is left out is said.
+    """Return the members of a portfolio, from ``plan.yaml`` or as they are settled now; what is left out is said.
 
     Raises:
         RecipeError, RunError: as `settle_members` and `read_members`.
     """
     if (known := Plan.find(run_folder.path)) is not None:
-        return read_members(plan, known.members, where=Plan.locate(run_folder.path))
+        return read_members(recipe, known.members, where=Plan.locate(run_folder.path))
     with log_stage(run_folder.path, "plan"):
-        members = settle_members(plan, ground.cohort, cache=cache, used=lambda: clock.used_s, listener=listener)
-        content = describe_plan(ground, plan, splits, members, used_s=clock.used_s)
+        members = settle_members(project, recipe, ground.cohort, used=lambda: clock.used_s)
+        content = describe_plan(ground, recipe, splits, members, used_s=clock.used_s)
         content.write(run_folder.path)
     for member in members:
         if not member.taken:
-            listener.say(f"{member.name} is left out: {member.reason}")
+            project.listener.say(f"{member.name} is left out: {member.reason}")
     for line in describe_forecast(content):
-        listener.say(line)
+        project.listener.say(line)
     return members
 
 
 def describe_plan(
-    ground: Ground, plan: Recipe, splits: Sequence[Split], members: Sequence[Candidate], *, used_s: float
+    ground: Ground, recipe: Recipe, splits: Sequence[Split], members: Sequence[Candidate], *, used_s: float
 ) -> Plan:
     """Describe a plan: plain values, each choice with its reason and where its rule comes from."""
     cohort, taken = ground.cohort, [member for member in members if member.taken]
     costs = [member.forecast for member in taken if member.forecast is not None]
     cases = len({s.case for s in cohort.labelled})
-    reach = foresee_reach(len(cohort.labelled), cases, confidence=plan.evaluate.confidence)
+    reach = foresee_reach(len(cohort.labelled), cases, confidence=recipe.evaluate.confidence)
     sizes = sorted(images.read_size(s.path) for s in cohort.labelled)
     (alone, once), (small, large) = reach.width, reach.smallest
     return Plan(
@@ -125,9 +111,9 @@ def describe_plan(
             reason="from images that count alone to cases that count once; for a score of 0.8 and a fifth of the "
             "images told differently",
         ),
-        choices=_list_choices(plan, splits),
+        choices=_list_choices(recipe, splits),
         forecast=Cost(
-            minutes=plan.portfolio.minutes if plan.portfolio.members is not None else 0.0,
+            minutes=recipe.portfolio.minutes if recipe.portfolio.members is not None else 0.0,
             seconds=round(used_s + CLOSING_S + sum(m.seconds for m in taken), 1),
             memory_gb=round(measure_resident() + max((c.memory_gb for c in costs), default=0.0), 2),
             disk_gb=round(sum(c.disk_gb for c in costs), 2),
@@ -136,15 +122,15 @@ def describe_plan(
     )
 
 
-def _list_choices(plan: Recipe, splits: Sequence[Split]) -> tuple[PlanChoice, ...]:
+def _list_choices(recipe: Recipe, splits: Sequence[Split]) -> tuple[PlanChoice, ...]:
     """List what was derived, why, and the source of the rule."""
     folds = len({split.fold for split in splits})
-    why = "asked for" if plan.split.folds != "auto" else "the most up to 5 whose outer parts hold every class"
+    why = "asked for" if recipe.split.folds != "auto" else "the most up to 5 whose outer parts hold every class"
     rows = [
         PlanChoice(what="split.folds", value=folds, reason=why, source="Forman & Scholz 2010: scores are pooled"),
-        PlanChoice(what="split.seeds", value=plan.split.seeds, reason="as the recipe says", source="decision 0026"),
+        PlanChoice(what="split.seeds", value=recipe.split.seeds, reason="as the recipe says", source="decision 0026"),
     ]
-    for note in settle_choices([plan])[1]:  # "backbone NAME: why", "head NAME: why"
+    for note in settle_choices([recipe])[1]:  # "backbone NAME: why", "head NAME: why"
         said, _, reason = note.partition(": ")
         what, value = said.split()[:2]
         rows.append(PlanChoice(what=what, value=value, reason=reason, source=SOURCES[what]))

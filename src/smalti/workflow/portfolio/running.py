@@ -16,6 +16,7 @@ import pandas as pd
 
 from ...errors import DivergenceError, PartError, RecipeError, RunError, WeightsError
 from ...evaluate import score_units
+from ...project import Listener, Project
 from ...recipe import AUTO, Recipe, load_portfolio
 from ...records import (
     HEADLINE,
@@ -28,19 +29,18 @@ from ...records import (
     Scores,
     log_event,
     log_stage,
-    open_run,
     write_members,
 )
 from ...records.layout import EMBEDDINGS, INNER, MEMBER_RUNS, OUT_OF_FOLD, SEALED, TEST
-from ...store import CACHE, hash_text
+from ...store import hash_text
 from ...types import Cohort
-from ..decisions.influence import record_influence, tell_trust
+from ..decisions.influence import tell_trust
 from ..handing import hand_on
-from ..listening import Listener
 from ..networks import predict, train_networks
+from ..prepare.adoption import take_file
 from ..prepare.ground import Ground
-from ..prepare.preparation import check_rules, identify, make_splits, name_run, record_plan, take_file
-from ..prepare.units import read_unit, settle_unit
+from ..prepare.preparation import begin_combined
+from ..prepare.units import read_unit
 from .blending import blend_members
 from .candidates import Candidate
 from .clock import Clock
@@ -50,36 +50,30 @@ LATE = 1.5  # a member is begun while what it needs is at most so much more than
 
 
 def run_portfolio(
-    ground: Ground, plan: Recipe, *, runs: Path, name: str | None, started: float, listener: Listener
+    project: Project, ground: Ground, recipe: Recipe, *, name: str | None = None, started: float
 ) -> RunFolder:
     """Train the members that fit the data and the time, and write the predictions that they make together.
 
     Raises:
         RecipeError: as `settle_members`.
-        RunError: the run folder holds another plan, or no member could be finished.
+        RunError: the run folder holds another recipe, or no member could be finished.
     """
     from ...models import find_weights
 
-    check_rules(plan)
-    if plan.model.backbone != AUTO:
-        find_weights(plan.model)  # a slip in a name is told before a run is begun
-    scoring = settle_unit(ground, plan)
-    listener.say(f"scored by {scoring.unit}: {scoring.reason}")
-    listed = load_portfolio(plan)
-    recipes = hash_text(*(f"{member.name} {recipe.to_yaml()}" for member, recipe in listed))
-    identity = identify(ground, cache=runs / CACHE) | {"members": recipes}
-    run_folder = open_run(runs / (name or name_run(ground, plan)), recipe=plan, identity=identity)
-    splits = make_splits(ground, plan, listener=listener)
-    record_plan(run_folder, ground, splits, scoring=scoring)
-    influence = record_influence(run_folder, ground, runs=runs, data=identity["data"])
+    if recipe.model.backbone != AUTO:
+        find_weights(recipe.model)  # a slip in a name is told before a run is begun
+    recipes = hash_text(*(f"{member.name} {own.to_yaml()}" for member, own in load_portfolio(recipe)))
+    run_folder, splits, influence = begin_combined(project, ground, recipe, name=name, stands_on=recipes)
+    listener = project.listener
     clock = Clock.open(run_folder.path, started=started)
     whole = Scores.locate(run_folder.path).is_file()  # what is only read again has taken its time
     with nullcontext(listener) if whole else clock.running(listener) as heard:
-        members = settle_plan(run_folder, ground, plan, splits, cache=runs / CACHE, clock=clock, listener=heard)
-        rows = _run_members(members, ground, run_folder, runs=runs, clock=clock, listener=heard)
+        timed = replace(project, listener=heard)
+        members = settle_plan(timed, run_folder, ground, recipe, splits, clock=clock)
+        rows = _run_members(timed, members, ground, run_folder, clock=clock)
         finished = [row.member for row in rows if row.status == "done"]
         folders = [run_folder.path / MEMBER_RUNS / member for member in finished]
-        blend_members(run_folder, ground, plan, folders, influence=influence, listener=heard)
+        blend_members(run_folder, ground, recipe, folders, influence=influence, listener=heard)
         # The embeddings of the first member that has some, to compare images by.
         source = next((folder for folder in folders if (folder / EMBEDDINGS).is_file()), None)
         if source is not None and not (run_folder.path / EMBEDDINGS).is_file():
@@ -89,13 +83,7 @@ def run_portfolio(
 
 
 def _run_members(
-    members: Sequence[Candidate],
-    ground: Ground,
-    run_folder: RunFolder,
-    *,
-    runs: Path,
-    clock: Clock,
-    listener: Listener,
+    project: Project, members: Sequence[Candidate], ground: Ground, run_folder: RunFolder, *, clock: Clock
 ) -> list[MemberRow]:
     """Train the members in their order while there is time, the cheapest in any case; rows of the table.
 
@@ -108,8 +96,7 @@ def _run_members(
         rest = [m.seconds for m in members[number:] if m.taken]
         # Where nothing is done yet, the cheapest of what is left has its turn whatever the time.
         late = done or member.seconds > min(rest, default=0.0)
-        row = _run_member(member, ground, run_folder, runs=runs, clock=clock, listener=listener, said=said, late=late)
-        rows.append(row)
+        rows.append(_run_member(project, member, ground, run_folder, clock=clock, said=said, late=late))
     if not any(row.status == "done" for row in rows):
         reasons = "; ".join(f"{row.member}: {row.reason}" for row in rows)
         raise RunError(f"no member of the portfolio was finished ({reasons}). Fix: see there")
@@ -117,13 +104,12 @@ def _run_members(
 
 
 def _run_member(
+    project: Project,
     member: Candidate,
     ground: Ground,
     run_folder: RunFolder,
     *,
-    runs: Path,
     clock: Clock,
-    listener: Listener,
     said: set[str],
     late: bool,
 ) -> MemberRow:
@@ -131,6 +117,7 @@ def _run_member(
 
     With ``late`` it is passed over where what is left of the time is too short for it; without, it is trained even so.
     """
+    listener = project.listener
     row = MemberRow(member=member.name, reason=member.reason, forecast_s=round(member.seconds, 1))
     if not member.taken:
         return row
@@ -155,10 +142,10 @@ def _run_member(
     quiet = replace(listener, say=say)
     try:
         with log_stage(run_folder.path, f"member {member.name}"):
-            name = folder.relative_to(runs).as_posix()
-            experiment = train_networks(ground, member.recipe, runs=runs, name=name, listener=quiet)
+            name = folder.relative_to(project.runs).as_posix()
+            experiment = train_networks(replace(project, listener=quiet), ground, member.recipe, name=name)
             predict(experiment, listener=quiet)
-            hand_on(experiment.run, experiment, runs=runs, listener=quiet)
+            hand_on(experiment.run, experiment, None, runs=project.runs, listener=quiet)
     except (DivergenceError, PartError, RecipeError, WeightsError) as error:  # of this member alone
         listener.say(f"{member.name} failed and is left out: {error}")
         return row.model_copy(update={"status": "failed", "reason": str(error)})
@@ -180,7 +167,7 @@ def _read_done(folder: Path, cohort: Cohort) -> float | None:
 
 def _write_members(run_folder: RunFolder, rows: list[MemberRow], *, listener: Listener) -> None:
     """Write ``members.csv``: how much each member counts, and what it scores alone."""
-    classes, plan = CohortRecord.read(run_folder.path).classes, run_folder.read_recipe()
+    classes, recipe = CohortRecord.read(run_folder.path).classes, run_folder.read_recipe()
     scoring, cases = read_unit(run_folder.path)
     record = Ensemble.read(run_folder.path).folds
     weights = pd.DataFrame([row.weights or {} for row in record]).mean()
@@ -190,7 +177,7 @@ def _write_members(run_folder: RunFolder, rows: list[MemberRow], *, listener: Li
         member = RunFolder(run_folder.path / MEMBER_RUNS / row.member)
         scores = score_units(
             member.read_out_of_fold(), scoring, classes=classes, cases=cases, inner=member.read_inner(),
-            confidence=plan.evaluate.confidence,
+            confidence=recipe.evaluate.confidence,
         )  # fmt: skip
         scores = tell_trust(scores, Influence.read(member.path), None)
         scores.write(member.path)
@@ -202,5 +189,5 @@ def _write_members(run_folder: RunFolder, rows: list[MemberRow], *, listener: Li
         shares = ", ".join(f"{row.member} {row.weight:.2f}" for row in rows if row.status == "done")
         notes = "; ".join(dict.fromkeys(row.note for row in record if row.note))
         listener.say(
-            f"shares of the members, by inner cases ({plan.ensemble.method}{notes and '; ' + notes}): {shares}"
+            f"shares of the members, by inner cases ({recipe.ensemble.method}{notes and '; ' + notes}): {shares}"
         )

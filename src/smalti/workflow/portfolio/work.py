@@ -46,17 +46,10 @@ def measure_work(recipe: Recipe, cohort: Cohort) -> Work:
     sections = recipe.model_dump_json(
         include={"tile": True, "model": {"backbone", "weights", "pretrained", "embedding"}}
     )
-    tuned = _count_tuned(recipe, tiles, labelled=len(cohort.labelled))
+    phase, tuned = recipe.train.finetune, 0
+    if phase.epochs:  # tiles through an unfrozen network: in training, and at prediction by that of each fold and seed
+        folds = MOST_FOLDS if recipe.split.folds == "auto" else recipe.split.folds
+        passes = 2 if recipe.train.refit else 1
+        trained = BACKWARD * passes * folds * phase.epochs * len(cohort.labelled) * phase.tiles_per_image
+        tuned = len(recipe.split.seeds) * (trained + sum(tiles.values()) * recipe.predict.views)
     return Work(hash_text(sections, str(views)), float(frozen * tile_px**2), float(tuned * tile_px**2))
-
-
-def _count_tuned(recipe: Recipe, tiles: dict[str, int], *, labelled: int) -> int:
-    """Tiles through an unfrozen network: in training, and at prediction by the network of each fold and seed."""
-    phase = recipe.train.finetune
-    if not phase.epochs:
-        return 0
-    folds = MOST_FOLDS if recipe.split.folds == "auto" else recipe.split.folds
-    passes = 2 if recipe.train.refit else 1
-    trained = BACKWARD * passes * folds * phase.epochs * labelled * phase.tiles_per_image
-    scored = sum(tiles.values()) * recipe.predict.views
-    return len(recipe.split.seeds) * (trained + scored)

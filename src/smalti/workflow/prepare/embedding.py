@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from ...project import Project
 from ...recipe import Recipe, Tile
 from ...records import Embeddings
 from ...records.layout import POINTS
-from ...types import Cohort, Sample
-from ..listening import Listener
+from ...types import Cohort
 
 
-def embed_cohort(cohort: Cohort, recipe: Recipe, *, cache: Path, listener: Listener) -> Path | None:
-    """A file with one embedding for each image, shrunk to the backbone's input; None where no weights are at hand.
+def embed_cohort(project: Project, cohort: Cohort, recipe: Recipe) -> Path | None:
+    """Return a file with one embedding for each image, shrunk to the backbone's input; None without weights at hand.
 
     At hand are a weights file and a local folder; nobody waits for a hub to look at images.
 
@@ -29,29 +29,16 @@ def embed_cohort(cohort: Cohort, recipe: Recipe, *, cache: Path, listener: Liste
 
     # Images are compared by what the backbone was trained to see, whatever becomes of its norm and its stages.
     backbone = build_backbone(recipe.model.model_copy(update={"norm": "live", "embedding": "last"}))
-    store = build_store(
-        _bare(cohort),
-        Tile(source="whole"),
-        tile_px=backbone.spec.size_px,
-        cache=cache,
-        progress=listener.follow("tile"),
+    labelled, unlabelled, sealed = (  # without masks, which are still to be audited
+        tuple(replace(s, mask_path=None, repair=None) for s in part)
+        for part in (cohort.labelled, cohort.unlabelled, cohort.sealed)
     )
+    bare = replace(cohort, labelled=labelled, unlabelled=unlabelled, sealed=sealed)
+    cache, follow = project.cache, project.listener.follow
+    store = build_store(bare, Tile(source="whole"), tile_px=backbone.spec.size_px, cache=cache, progress=follow("tile"))
     fabric = make_fabric(choose_device(recipe.train))
-    features = compute_features(
-        backbone, store, views=1, fabric=fabric, cache=cache, progress=listener.follow("features")
-    )
+    features = compute_features(backbone, store, views=1, fabric=fabric, cache=cache, progress=follow("features"))
     name = f"{features.files[0].parent.name}.npz"
     mean = POOLERS.build("mean", features.size, 1)
     embeddings = features.pool(mean)[0].numpy()  # (images, D); each image is one tile
     return Embeddings(tuple(store.images), embeddings).write_file(cache / POINTS / name)
-
-
-def _bare(cohort: Cohort) -> Cohort:
-    """The cohort without masks, which are still to be audited."""
-
-    def strip(samples: tuple[Sample, ...]) -> tuple[Sample, ...]:
-        return tuple(replace(s, mask_path=None, repair=None) for s in samples)
-
-    return replace(
-        cohort, labelled=strip(cohort.labelled), unlabelled=strip(cohort.unlabelled), sealed=strip(cohort.sealed)
-    )

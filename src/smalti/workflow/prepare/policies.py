@@ -8,27 +8,27 @@ from pathlib import Path
 import pandas as pd
 
 from ...errors import RecipeError
+from ...project import Listener, Project
 from ...recipe import Recipe
 from ...records import RunFolder
 from ...records.layout import HASHES, OPERATIONS
 from ...registry import read_options
 from ...store import hash_files, hash_text
 from ...types import Split
-from ..listening import Listener
 from .ground import Ground
 
 FILE = "policy"  # of `AUGMENTATIONS`
 
 
-def hash_images(ground: Ground, *, cache: Path) -> dict[str, str]:
-    """Hash of the file of each labelled image."""
+def hash_images(project: Project, ground: Ground) -> dict[str, str]:
+    """Return image -> hash of its file, of labelled images."""
     samples = ground.cohort.labelled
-    hashes = hash_files([s.path for s in samples], memo=cache / HASHES)
+    hashes = hash_files([s.path for s in samples], memo=project.cache / HASHES)
     return {s.image: hashes[s.path] for s in samples}
 
 
 def check_policy(
-    plan: Recipe, ground: Ground, splits: tuple[Split, ...], *, digests: Mapping[str, str]
+    recipe: Recipe, ground: Ground, splits: tuple[Split, ...], *, digests: Mapping[str, str]
 ) -> dict[str, str]:
     """What a run stands on besides: the hash of the policy file that its recipe names, nothing where it names none.
 
@@ -38,7 +38,7 @@ def check_policy(
     """
     from ...samples import read_policy
 
-    finetune = plan.train.finetune
+    finetune = recipe.train.finetune
     if finetune.augmentation != FILE or finetune.policy_search is not None or not finetune.epochs:
         return {}
     path = Path(str(read_options(finetune.augmentation_options).get("file", "")))

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...project import Listener
 from ...recipe import Recipe
 from ...records import RunFolder, Stains, log_event
 from ...tile import TileStore
 from ...types import Cohort, Split
-from ..listening import Listener
 
 if TYPE_CHECKING:
     from ...samples import StainMaps
 
 
-def fit_stains(cohort: Cohort, store: TileStore, plan: Recipe, *, splits: tuple[Split, ...]) -> dict[str, StainMaps]:
+def fit_stains(cohort: Cohort, store: TileStore, recipe: Recipe, *, splits: tuple[Split, ...]) -> dict[str, StainMaps]:
     """Name of a split -> what happens to the stain of each image; nothing of what a fold holds out is looked at."""
     from ...samples import fit_maps
 
@@ -25,7 +25,7 @@ def fit_stains(cohort: Cohort, store: TileStore, plan: Recipe, *, splits: tuple[
     for split in splits:
         samples = [cohort.labelled[i] for i in np.union1d(split.train, split.inner)]
         bags = np.array([store.position(s.image) for s in samples], dtype=np.int64)
-        stains[split.name] = fit_maps(store, plan.stain.normalise, bags=bags, cases=[s.case for s in samples])
+        stains[split.name] = fit_maps(store, recipe.stain.normalise, bags=bags, cases=[s.case for s in samples])
     return stains
 
 

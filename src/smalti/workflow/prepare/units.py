@@ -9,36 +9,38 @@ import pandas as pd
 
 from ...errors import RunError
 from ...evaluate import average_cases, choose_unit
+from ...project import SILENT, Listener
 from ...recipe import Recipe
 from ...records import CohortRecord, Environment, RunFolder, Scoring, Unit
 from ...records.layout import BY_CASE, CASES, OUT_OF_FOLD, TEST, TEST_BY_CASE
 from ...store import read_table, write_table
-from ...types import PREDICTION_COLUMNS, Form
+from ...types import PREDICTION_COLUMNS
 from .ground import Ground
 
 TABLES = {OUT_OF_FOLD: BY_CASE, TEST: TEST_BY_CASE}  # of predictions, and their means by case
 
 
-def settle_unit(ground: Ground, plan: Recipe) -> Scoring:
+def settle_unit(ground: Ground, recipe: Recipe, *, listener: Listener = SILENT) -> Scoring:
     """Choose what is counted from the labels that are learned, the cases that the data names, and the submission.
+
+    The unit and its reason are said.
 
     Raises:
         DataError: the recipe asks for answers by case and there are none.
     """
     labels = {s.image: str(s.label) for s in ground.cohort.labelled}
-    submitted = _find_submitted(ground.cohort.form, ground.cases)
-    return choose_unit(labels, ground.cases, asked=plan.evaluate.unit, submitted=submitted)
-
-
-def _find_submitted(form: Form | None, cases: Mapping[str, str]) -> Unit | None:
-    """What a sample submission has a row for; None where there is no sample."""
-    if form is None or not form.file:
-        return None
-    for row in form.rows:
-        named = {cases.get(image, image) for image in row.images} - set(row.images)
-        if len(row.images) > 1 or row.cells[form.key].strip().strip('"') in named:
-            return "case"
-    return "image"
+    submitted: Unit | None = None
+    form = ground.cohort.form
+    if form is not None and form.file:
+        submitted = "image"
+        for row in form.rows:  # a row for several images, or one that is called as a case
+            named = {ground.cases.get(image, image) for image in row.images} - set(row.images)
+            if len(row.images) > 1 or row.cells[form.key].strip().strip('"') in named:
+                submitted = "case"
+                break
+    scoring = choose_unit(labels, ground.cases, asked=recipe.evaluate.unit, submitted=submitted)
+    listener.say(f"scored by {scoring.unit}: {scoring.reason}")
+    return scoring
 
 
 def record_cases(run: RunFolder, ground: Ground, scoring: Scoring) -> None:

@@ -7,11 +7,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator
 
-from ..types import InputSpec
-from .layout import MODEL_RECORD
-from .predictions import FoldBlend, FoldRule
-from .record import Part, Record
-from .scored import Scores, Unit
+from ...types import InputSpec
+from ..layout import MODEL_RECORD
+from ..predictions import FoldBlend, FoldRule
+from ..record import Part, Record
+from ..scored import Scores, Unit
 
 Population = Literal["out-of-fold", "site-out", "external"]
 

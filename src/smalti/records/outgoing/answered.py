@@ -9,9 +9,9 @@ from typing import ClassVar, Protocol
 
 from pydantic import ValidationError
 
-from ..store import write_atomic
-from .layout import ANSWERED, ANSWERS_ABOUT
-from .record import Part, Record
+from ...store import write_atomic
+from ..layout import ANSWERED, ANSWERS_ABOUT
+from ..record import Part, Record
 
 
 class AnswersRecord(Record):
@@ -48,6 +48,7 @@ class Answered(Part):
         scores: of the classes; None where it could not be read.
         agreement: share of the networks that name the class with the largest score.
         refused: why there is no answer; empty where there is one.
+        traits: by which it is compared with the training images; None where they are not known.
     """
 
     image: str
@@ -55,6 +56,7 @@ class Answered(Part):
     scores: tuple[float, ...] | None
     agreement: float | None
     refused: str
+    traits: tuple[float, ...] | None = None
 
 
 class Append(Protocol):

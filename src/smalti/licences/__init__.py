@@ -1,0 +1,19 @@
+"""The licences of code, weights and data sets: what each allows, where that is known."""
+
+from .ledger import (
+    Permission,
+    Row,
+    count_open,
+    find_data,
+    find_weights,
+    list_code,
+    list_datasets,
+    list_weights,
+    read_code,
+    say_terms,
+)
+
+__all__ = [
+    "Permission", "Row", "count_open", "find_data", "find_weights", "list_code", "list_datasets", "list_weights",
+    "read_code", "say_terms",
+]  # fmt: skip

@@ -1,0 +1,1 @@
+"""Records of what leaves a run: the model, and its answers for new images."""
