@@ -47,7 +47,7 @@ async function send(file) {
 function clear() {
   fail("");
   for (const id of ["picture", "map"]) { find(id).removeAttribute("src"); find(id).className = ""; find(id).hidden = true; }
-  for (const id of ["refused", "said", "numbers", "map-on", "about-map", "answer", "shown"]) find(id).hidden = true;
+  for (const id of ["refused", "said", "numbers", "map-on", "about-map", "blank", "answer", "shown"]) find(id).hidden = true;
 }
 
 function show(reply) {
@@ -66,6 +66,7 @@ function show(reply) {
     add(row, "span", score.toFixed(3), "number");
     add(add(row, "span", "", "track"), "span", "", "bar").style.width = `${100 * score}%`;
   }
+  find("blank").hidden = Boolean(picture);
   if (picture) place("picture", `data:image/jpeg;base64,${picture}`);
   if (map) place("map", `data:image/png;base64,${map.png}`);
   find("map-on").hidden = !map;
