@@ -10,6 +10,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -52,6 +53,10 @@ class Stub:
             self.seen += 1
             yield Answer(item.image, item.case, (0.25, 0.75), 1.0)
         self.at_once -= 1
+
+    def map_answer(self, item: Sample, *, mpp: float | None = None) -> tuple[Answer, None]:
+        (answer,) = self.stream([item], mpp=mpp)
+        return answer, None
 
 
 @pytest.fixture
@@ -170,7 +175,7 @@ def test_a_body_that_is_longer_than_it_said_is_refused(
 ) -> None:
     """The count of what arrives, without the guard before it."""
     monkeypatch.setattr("smalti.web.guard._refuse_body", lambda *_, **__: None)
-    monkeypatch.setattr("smalti.serve.service.RULES", SimpleNamespace(largest_body=len(picture) - 1))
+    monkeypatch.setattr("smalti.serve.service.RULES", replace(RULES, largest_body=len(picture) - 1))
     assert visit(stub).post("/predict", content=picture, headers=BEARER).status_code == 413
     assert not list(room.iterdir())
 
