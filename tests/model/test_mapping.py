@@ -9,14 +9,16 @@ import pytest
 from numpy.typing import NDArray
 
 from handed import Handed
-from smalti.model import Drawn, load_model
+from smalti.model import Drawn, Model, load_model
 from smalti.model.loaded import Bags, score_image
 from smalti.model.mapping import map_scores
 from smalti.records.layout import MODEL
 from smalti.tile import cut_array, hold_bag
+from smalti.types import Sample
 
 SIDE_PX = 64  # of a tile, by the recipes of the tests
 ROWS, COLUMNS = 2, 3
+SIZE_PX = (ROWS * SIDE_PX, COLUMNS * SIDE_PX)
 
 
 @pytest.fixture
@@ -28,7 +30,7 @@ def picture() -> NDArray[np.uint8]:
     return np.vstack(lines)
 
 
-def cut(model, pixels: NDArray[np.uint8]) -> Bags:
+def cut(model: Model, pixels: NDArray[np.uint8]) -> Bags:
     """What the members of a model see of a picture."""
     stores = {}
     for member in model.members:
@@ -43,11 +45,10 @@ def test_each_place_says_what_the_networks_say_of_its_tile_alone(
     forms: Path, picture: NDArray[np.uint8], name: str
 ) -> None:
     model = load_model(forms / name / MODEL, device="cpu")
-    answer, seen = model.map_answer(Drawn("x", "x", picture, None))
+    label, networks = 1, sum(len(m.network_of) for m in model.members)
+    seen = map_scores(model.members, cut(model, picture), classes=model.classes, label=label, size_px=SIZE_PX)
     assert seen is not None
-    assert answer.scores is not None
-    label, networks = int(np.argmax(answer.scores)), sum(len(m.network_of) for m in model.members)
-    assert (seen.networks, seen.scale, seen.heat.shape) == (networks, 1.0, picture.shape[:2])
+    assert (seen.networks, seen.scale, seen.heat.shape) == (networks, 1.0, SIZE_PX)
     for row in range(0, ROWS * SIDE_PX, SIDE_PX):
         for column in range(0, COLUMNS * SIDE_PX, SIDE_PX):
             tile = picture[row : row + SIDE_PX, column : column + SIDE_PX]
@@ -60,10 +61,20 @@ def test_each_place_says_what_the_networks_say_of_its_tile_alone(
 
 
 def test_an_image_of_one_tile_has_no_map(forms: Path, picture: NDArray[np.uint8]) -> None:
-    answer, seen = load_model(forms / "plain" / MODEL, device="cpu").map_answer(
-        Drawn("x", "x", picture[:SIDE_PX, :SIDE_PX], None)
-    )
-    assert (answer.refused, seen) == ("", None)
+    model = load_model(forms / "plain" / MODEL, device="cpu")
+    bags = cut(model, picture[:SIDE_PX, :SIDE_PX])
+    assert map_scores(model.members, bags, classes=model.classes, label=0, size_px=(SIDE_PX, SIDE_PX)) is None
+
+
+def test_the_map_is_of_the_class_that_is_named_and_a_refused_image_has_none(
+    forms: Path, challenge: Path, picture: NDArray[np.uint8]
+) -> None:
+    model = load_model(forms / "plain" / MODEL, device="cpu")
+    path = sorted((challenge / "test_data").glob("img_*.png"))[0]
+    answer, seen = model.map_answer(Sample("x", path, None, None, "x", "x"))
+    assert (answer.refused, seen is not None) == ("", True)
+    answer, seen = model.map_answer(Drawn("x", "x", picture, None))  # noise is no tissue
+    assert (answer.refused != "", seen) == (True, None)
 
 
 def test_networks_that_read_the_mask_say_nothing_of_a_tile(handed: Handed) -> None:
