@@ -4,13 +4,35 @@ from .calibration import Calibration, measure_calibration
 from .cases import OTHER, Scoring, Unit, average_cases, choose_unit, score_units
 from .choice import Choice, correct_choice
 from .comparison import MARGIN, Difference, Pair, check_alike, check_margin, compare_pairs
+from .external_scores import score_external
 from .growth import Growth, Reach, forecast_growth, foresee_reach, foresee_score
 from .margins import measure_margins
 from .scores import highest_losses, score_predictions
 
 __all__ = [
-    "MARGIN", "OTHER", "Calibration", "Choice", "Difference", "Growth", "Pair", "Reach", "Scoring", "Unit",
-    "average_cases", "check_alike", "check_margin", "choose_unit", "compare_pairs", "correct_choice", "forecast_growth",
-    "foresee_reach", "foresee_score", "highest_losses", "measure_calibration", "measure_margins", "score_predictions",
+    "MARGIN",
+    "OTHER",
+    "Calibration",
+    "Choice",
+    "Difference",
+    "Growth",
+    "Pair",
+    "Reach",
+    "Scoring",
+    "Unit",
+    "average_cases",
+    "check_alike",
+    "check_margin",
+    "choose_unit",
+    "compare_pairs",
+    "correct_choice",
+    "forecast_growth",
+    "foresee_reach",
+    "foresee_score",
+    "highest_losses",
+    "measure_calibration",
+    "measure_margins",
+    "score_external",
+    "score_predictions",
     "score_units",
 ]  # fmt: skip

@@ -10,11 +10,13 @@ import jinja2
 
 from ..audit import Audit
 from ..records import RunFolder
-from ..records.layout import REPORT
+from ..records.layout import EXTERNAL_PAGE, REPORT
+from ..records.studies.external import ExternalRecord
 from ..records.studies.learning import LearningResult
 from ..records.studies.search import SearchResult
 from ..store import now_text, reading, write_atomic
 from ..types import Cohort, Decision
+from . import external_page
 from .blocks import Paragraph, Section
 from .contents import RunRecord, read_record
 from .sections.audited import findings_section, outcomes_section, suspects_section
@@ -186,11 +188,22 @@ def write_audit_report(folder: Path, cohort: Cohort, audit: Audit, decisions: Se
     return _write_page(folder, cohort.root.resolve().name, sections, kind="audit")
 
 
-def _write_page(folder: Path, name: str, sections: Sequence[Section], *, kind: str) -> Path:
+def write_external_report(folder: Path) -> Path:
+    """Write ``external.html`` about the answers in ``folder`` and return its path.
+
+    Raises:
+        RunError: the scores of the answers are missing or damaged.
+    """
+    record = ExternalRecord.read(folder)
+    sections = [write(record) for write in external_page.SECTIONS]
+    return _write_page(folder, record.model, sections, kind="external cohort", file=EXTERNAL_PAGE)
+
+
+def _write_page(folder: Path, name: str, sections: Sequence[Section], *, kind: str, file: str = REPORT) -> Path:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("smalti.report"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )  # fmt: skip
     template = environment.get_template("page.html")
     page = template.render(name=name, kind=kind, written=now_text(), sections=sections)
-    return write_atomic(folder / REPORT, page)
+    return write_atomic(folder / file, page)

@@ -7,6 +7,7 @@ a stage whose files are there is not done again.
 from ..project import RUNS
 from .decisions.belonging import find_decisions
 from .explaining.explain import describe_explanation, explain_run
+from .external_cohort import score_answers
 from .listening import SILENT, Listener
 from .networks import predict
 from .paired import compare_sources
@@ -21,5 +22,5 @@ __all__ = [
     "RUNS", "SILENT", "Ground", "Listener", "Result", "compare_sources", "describe_explanation", "describe_forecast",
     "evaluate_run", "evaluate_table", "explain_run", "find_decisions", "inspect_ground", "open_seal", "plan_data",
     "predict", "prepare", "reopen", "report_audit", "report_on", "report_run", "restrict_decisions", "run", "run_on",
-    "train_run",
+    "score_answers", "train_run",
 ]  # fmt: skip
