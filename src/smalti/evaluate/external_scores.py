@@ -20,7 +20,7 @@ from scipy import stats
 
 from ..errors import DataError
 from ..metrics import SMALLEST_PROBABILITY
-from ..records import HEADLINE, Interval, ModelRecord, Scores, Scoring, UnitScores
+from ..records import HEADLINE, Interval, Margin, ModelRecord, Scores, Scoring, UnitScores
 from ..records.studies.comparison import Verdict
 from ..records.studies.external import Compared, ExternalRecord, Large, Promised, Refused
 from ..records.studies.sites import Subgroup
@@ -168,7 +168,7 @@ def _compare(scores: Scores, model: ModelRecord, absent: tuple[str, ...]) -> Pro
             foreseen=foreseen, inside=foreseen[0] <= a <= foreseen[1],
         )  # fmt: skip
     return Promised(
-        population=model.population, score=other.model_copy(), n_images=promise.n_images, n_cases=promise.n_cases,
+        population=model.population, score=Margin(**{key: getattr(other, key) for key in Margin.model_fields}), n_images=promise.n_images, n_cases=promise.n_cases,
         f1={k: Interval(value=c.f1, low=c.f1_low, high=c.f1_high) for k, c in promise.per_class.items()},
         compared=compared, why=why,
     )  # fmt: skip
