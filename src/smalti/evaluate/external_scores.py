@@ -168,7 +168,8 @@ def _compare(scores: Scores, model: ModelRecord, absent: tuple[str, ...]) -> Pro
             foreseen=foreseen, inside=foreseen[0] <= a <= foreseen[1],
         )  # fmt: skip
     return Promised(
-        population=model.population, score=Margin(**{key: getattr(other, key) for key in Margin.model_fields}), n_images=promise.n_images, n_cases=promise.n_cases,
+        population=model.population, n_images=promise.n_images, n_cases=promise.n_cases,
+        score=Margin(**{key: getattr(other, key) for key in Margin.model_fields}),
         f1={k: Interval(value=c.f1, low=c.f1_low, high=c.f1_high) for k, c in promise.per_class.items()},
         compared=compared, why=why,
     )  # fmt: skip
