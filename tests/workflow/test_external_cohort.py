@@ -76,7 +76,8 @@ def test_labels_in_the_folder_make_scores_and_a_page(tmp_path: Path) -> None:
     assert record.promised is not None
     page = (found.path / "external.html").read_text(encoding="utf-8")
     for text in ("External cohort, answered images: macro-F1 by case", "3 of 80 images with a known label are refused",
-                 "blank (3)", "(out-of-fold, 80 images of 40 cases)", "other cases, so not paired", "scanner",
+                 "blank (3)", "By case, out-of-fold (80 images of 40 cases), the model promises",
+                 "other cases, so not paired", "scanner",
                  "Calibration slope", 'id="calibration"'):  # fmt: skip
         assert text in page, text
     assert "smalti external cohort" in page

@@ -31,7 +31,7 @@ MEANINGS = {
     "better": "The score is higher than the model promises",
     "worse": "The score is lower than the model promises",
     "cannot tell": "Whether the score differs from what the model promises cannot be told",
-    "no verdict": "There is no verdict, because there are too few cases for an interval that can be trusted",
+    "no verdict": "There is no verdict, because one of the two intervals cannot be trusted",
 }
 
 
@@ -74,7 +74,8 @@ def _say_interval(scores: UnitScores) -> str:
 
 
 def _say_margin(margin: Margin) -> str:
-    return f"{format_number(margin.value)} ({format_range(margin.low, margin.high)}){mark_doubt(margin.trustworthy)}"
+    doubt = "" if margin.trustworthy else f", not to be trusted: {margin.reason}"
+    return f"{format_number(margin.value)} ({format_range(margin.low, margin.high)}{doubt})"
 
 
 def _say_refused(record: ExternalRecord) -> str:
@@ -93,8 +94,8 @@ def _say_refused(record: ExternalRecord) -> str:
 def _say_promise(record: ExternalRecord, promised: Promised) -> str:
     found, score = promised.compared, promised.score
     text = (
-        f"The model promises {_say_margin(score)} by {record.scores.unit} ({promised.population}, "
-        f"{count_things(promised.n_images, 'image')} of {count_things(promised.n_cases, 'case')})"
+        f"By {record.scores.unit}, {promised.population} ({count_things(promised.n_images, 'image')} of "
+        f"{count_things(promised.n_cases, 'case')}), the model promises {_say_margin(score)}"
     )
     if found is None:
         return f"{text}. The two cannot be compared: {promised.why}."
@@ -156,8 +157,10 @@ def calibration_section(record: ExternalRecord) -> Section:
     slope = f"The calibration slope cannot be fitted: {record.slope_why}."
     if record.slope is not None:
         low, high = record.slope.low or 0.0, record.slope.high or 0.0
-        lean = "too extreme" if high < 1 else "not extreme enough" if low > 1 else "not told apart from right"
-        slope = f"Calibration slope {record.slope.say()}: the scores are {lean} (1 is right, below 1 is too extreme)."
+        lean = "the scores are too extreme" if high < 1 else "the scores are not extreme enough" if low > 1 else (
+            "it cannot be told from 1, which is right"
+        )  # fmt: skip
+        slope = f"Calibration slope {record.slope.say()}: {lean}."
     rows, off = [], []
     for name, large in record.large.items():
         gap = large.difference
@@ -184,7 +187,7 @@ def refused_section(record: ExternalRecord) -> Section:
     if not record.refused.n_images:
         return not_applicable("refused", "Refused images", "every image with a known label is answered")
     rows = [(why, str(count)) for why, count in record.refused.reasons.items()]
-    caption = f"{record.refused.n_cases} cases have no answered image at all"
+    caption = f"Without any answered image: {count_things(record.refused.n_cases, 'case')}"
     return Section("refused", "Refused images", [Table(("reason", "images"), rows, caption)])
 
 
@@ -199,14 +202,12 @@ def subgroups_section(record: ExternalRecord) -> Section:
         judged = (row.why, "–", "–") if gap is None else (
             gap.say(), format_number(gap.p_holm), format_number(gap.smallest_detectable)
         )  # fmt: skip
-        score = "–" if row.score is None else _say_margin(row.score)
-        rows.append((row.column, row.value, str(row.n_images), str(row.n_cases), score, *judged))
-    header = (
-        "column", "value", f"{record.scores.unit}s", "cases", "mean recall", "less all others", "p (Holm)",
-        "smallest that shows",
-    )  # fmt: skip
+        score = "–" if row.score is None else row.score.say() + mark_doubt(row.score.trustworthy)
+        size = f"{count_things(row.n_images, record.scores.unit)}, {count_things(row.n_cases, 'case')}"
+        rows.append((row.column, row.value, size, score, *judged))
+    header = ("column", "value", "size", "mean recall", "less all others", "p (Holm)", "smallest that shows")
     caption = "Mean recall over the classes of the subgroup; all rows are one family for Holm's correction"
-    return Section("subgroups", title, [Table(header, rows, caption, text_columns=2)])
+    return Section("subgroups", title, [Table(header, rows, caption, text_columns=3)])
 
 
 def method_section(record: ExternalRecord) -> Section:
