@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 from numpy.typing import NDArray
+from scipy import stats
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 
@@ -72,6 +73,7 @@ def test_macro_f1_is_that_of_scikit_learn_by_image_and_by_case() -> None:
     means = table.groupby("case", sort=False).agg({"label": "first"} | {f"score_{c}": "mean" for c in CLASSES})
     by_case = record.scores.take("case")
     assert by_case is not None
+    assert "this very model" in by_case.interval.covers
     assert by_case.headline.value == pytest.approx(f1_score(means["label"], name_predicted(means), average="macro"))
     assert (record.n_images, record.n_labelled, by_case.n_cases) == (180, 180, 60)
     assert judge(table, describe_model(unit="case")).scores.unit == "case"
@@ -187,8 +189,6 @@ def test_the_slope_is_that_of_a_logistic_recalibration() -> None:
     )
     half = (found.high - found.low) / 2  # type: ignore[operator]
     wide = fitted.bse[1] * np.sqrt(80 / 79)
-    from scipy import stats
-
     assert half == pytest.approx(float(stats.t.ppf(0.975, 79)) * wide, rel=1e-4)
 
 

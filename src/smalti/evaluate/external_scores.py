@@ -20,7 +20,7 @@ from scipy import stats
 
 from ..errors import DataError
 from ..metrics import SMALLEST_PROBABILITY
-from ..records import HEADLINE, Interval, Margin, ModelRecord, Scores, Scoring, UnitScores
+from ..records import HEADLINE, OTHER, Interval, Margin, ModelRecord, Scores, Scoring, UnitScores
 from ..records.studies.comparison import Verdict
 from ..records.studies.external import Compared, ExternalRecord, Large, Promised, Refused
 from ..records.studies.sites import Subgroup
@@ -36,6 +36,7 @@ from .subgroups import measure_subgroups
 Floats = NDArray[np.float64]
 
 CONFIDENCE = 0.95  # where the model says none
+COVERS = "other cases of this population, answered by this very model"
 NO_ANSWER = " refused"  # a class beside those of the model; labels have no space in front
 STEEPEST = 100.0  # a larger slope is that of scores which separate the classes
 STEPS = 100  # of Newton's method
@@ -84,8 +85,7 @@ def score_external(
     scores = score_units(answered, scoring, classes=classes, cases=cases, confidence=confidence)
     present = set(answered["label"])
     absent = tuple(name for name in classes if name not in present)
-    if absent:
-        scores = _leave_absent_out(scores, pools, confidence)
+    scores = _say_cover(scores, pools, confidence, absent=bool(absent))
     pool = pools[scoring.unit]
     slope, slope_why = fit_slope(pool, confidence=confidence)
     named = np.array(classes, dtype=object)[answered[score_columns(classes)].to_numpy(dtype=float).argmax(axis=1)]
@@ -98,21 +98,23 @@ def score_external(
     )  # fmt: skip
 
 
-def _leave_absent_out(scores: Scores, pools: Mapping[str, Pool], confidence: float) -> Scores:
-    """Return scores whose macro-F1 is the mean over the classes that have labels."""
+def _say_cover(scores: Scores, pools: Mapping[str, Pool], confidence: float, *, absent: bool) -> Scores:
+    """Return scores that say what they cover; with ``absent`` classes macro-F1 is the mean over the others."""
 
     def change(part: UnitScores, pool: Pool) -> dict[str, object]:
+        if not absent:
+            return {"interval": part.interval.model_copy(update={"covers": COVERS})}
         margin = measure_present(pool, confidence=confidence)
         headline = part.headline.model_copy(update=margin.model_dump() | {"per_seed": (margin.value,)})
-        trust = {"trustworthy": margin.trustworthy, "reason": margin.reason}
+        cover = {"covers": COVERS, "trustworthy": margin.trustworthy, "reason": margin.reason}
         return {
-            "metrics": part.metrics | {HEADLINE: headline}, "interval": part.interval.model_copy(update=trust)
+            "metrics": part.metrics | {HEADLINE: headline}, "interval": part.interval.model_copy(update=cover)
         }  # fmt: skip
 
     update = change(scores, pools[scores.unit])
-    for unit in ("image", "case"):
-        if unit != scores.unit and (other := scores.take(unit)) is not None:
-            update[f"by_{unit}"] = other.model_copy(update=change(other, pools[unit]))
+    other = OTHER[scores.unit]
+    if (beside := scores.take(other)) is not None:
+        update[f"by_{other}"] = beside.model_copy(update=change(beside, pools[other]))
     return scores.model_copy(update=update)
 
 
