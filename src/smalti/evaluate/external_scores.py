@@ -152,7 +152,7 @@ def _compare(scores: Scores, model: ModelRecord, absent: tuple[str, ...]) -> Pro
     numbers = [x for part in (one, other) for x in (part.value, part.low, part.high) if x is not None]
     compared, why = None, ""
     if absent:
-        why = f"it is over other classes, because no answered image is {' or '.join(absent)}"
+        why = f"the external score is over other classes, because no answered image is {' or '.join(absent)}"
     elif len(numbers) < 6:
         why = "an interval is missing"
     else:
