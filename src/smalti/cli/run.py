@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -130,12 +131,15 @@ def predict(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="data.knob=value: how the folder of new images is read")
     ] = None,
+    by: Annotated[
+        list[str] | None, typer.Option("--by", help="column whose values are scored one by one, where there are labels")
+    ] = None,
 ) -> None:
     """Answer for new images with the model of a run; or score the run's own images and write its submission."""
     from .. import workflow
 
     if new is not None:
-        _predict_new(path, new, to=to, mpp=mpp, device=device, settings=settings or [])
+        _predict_new(path, new, to=to, mpp=mpp, device=device, settings=settings or [], by=by or [])
         return
     with listen() as listener:
         experiment = workflow.reopen(path, listener=listener)
@@ -144,20 +148,23 @@ def predict(
 
 
 def _predict_new(
-    path: Path, new: Path, *, to: Path | None, mpp: float | None, device: str, settings: list[str]
+    path: Path, new: Path, *, to: Path | None, mpp: float | None, device: str, settings: list[str], by: list[str]
 ) -> None:
+    from .. import workflow
     from ..model import answer_folder, list_columns, load_model
-    from ..records.layout import ANSWERS, ANSWERS_BY_CASE
+    from ..records.layout import ANSWERS, ANSWERS_BY_CASE, EXTERNAL_PAGE
+    from ..report import say_external
 
     out = to or ANSWERS_FOLDER / new.resolve().name
     with listen() as listener:
         model = load_model(path, device=device)
         for note in model.notes:
             listener.say(note)
+        columns = replace(list_columns(model, settings), subgroups=tuple(by))
         found = answer_folder(
-            model, new, out, columns=list_columns(model, settings), mpp=mpp, say=listener.say,
-            progress=listener.follow("predict"),
-        )  # fmt: skip
+            model, new, out, columns=columns, mpp=mpp, say=listener.say, progress=listener.follow("predict")
+        )
+        external = workflow.score_answers(model.record, found, by=by, listener=listener)
     refused = int((found.table["refused"] != "").sum())
     scores = model.record.scores
     if scores is not None:
@@ -165,6 +172,11 @@ def _predict_new(
         console.out.print(f"{model.record.name}: macro-F1 {score} on {model.record.population} images", soft_wrap=True)
     console.out.print(f"{len(found.table) - refused} images answered, {refused} refused (column 'refused')")
     tables = ANSWERS if found.by_case is None else f"{ANSWERS} and {ANSWERS_BY_CASE}"
+    if external is not None:
+        for sentence in say_external(external):
+            console.out.print(escape(sentence), soft_wrap=True)
+        finish(f"{tables} in {out}, scores in {EXTERNAL_PAGE}", f"open {quote(out / EXTERNAL_PAGE)}")
+        return
     finish(f"{tables} in {out}", f"open {quote(out / ANSWERS)}")
 
 
