@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 from filelock import FileLock
 
+from formed import make_forms
 from handed import Handed, make_models
 from pages import without_pages
 from textures import FAST, draw_challenge
 
 # What these make is trained, served or browsed: a test that uses one is slow.
 SLOW_FIXTURES = {
-    "browser", "cheated", "climbed", "embed", "explained", "finished", "handed", "lab", "painted", "prepare", "purged",
-    "sealed", "server", "shared", "shuffled", "together", "trained", "ways", "whole",
+    "browser", "cheated", "climbed", "embed", "explained", "finished", "forms", "handed", "lab", "painted", "prepare",
+    "purged", "sealed", "server", "shared", "shuffled", "together", "trained", "ways", "whole",
 }  # fmt: skip
 
 # The suite has a worker on each core; threads of torch would only wait for each other. Read when torch is imported.
@@ -100,6 +101,14 @@ def handed(shared_root: Path) -> Handed:
             (lab / "handed").rename(home)
             shutil.rmtree(lab)
     return Handed(home / "models", home / "pictures", (home / "again.json").read_bytes())
+
+
+@pytest.fixture(scope="session")
+def forms(challenge: Path, shared_root: Path) -> Path:
+    """The folder of the runs of `formed`; read only. One worker trains them."""
+    with FileLock(shared_root / "forms.lock"):
+        make_forms(challenge, shared_root / "forms")
+    return shared_root / "forms"
 
 
 @pytest.fixture(scope="session")

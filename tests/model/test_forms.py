@@ -15,11 +15,10 @@ import pytest
 import timm
 import torch
 import yaml
-from filelock import FileLock
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from pages import without_pages
+from formed import RUNS
 from smalti import cli, workflow
 from smalti.errors import MissingExtraError, PartError, RunError
 from smalti.model.forms.build import build_scorer
@@ -31,30 +30,13 @@ from smalti.samples import normalise_tiles
 from smalti.samples.augment import turn_tile
 from smalti.store import read_table
 from smalti.types import score_columns
-from textures import BARE
 
-RUNS = {
-    "plain": ("model.embedding=last",),
-    "rich": ("model.pooler=attention", "predict.views=3", "predict.calibration=temperature", "train.finetune.epochs=1"),
-    "together": ("ensemble.members=[plain,rich]", "ensemble.method=weighed"),
-}
 ALONE = """
 import sys, torch
 tiles = torch.load(sys.argv[2], weights_only=True)
 torch.save(torch.jit.load(sys.argv[1])(tiles), sys.argv[3])
 assert not {"smalti", "timm"} & set(sys.modules)
 """
-
-
-@pytest.fixture(scope="session")
-def forms(challenge: Path, shared_root: Path) -> Path:
-    """The folder of runs whose models are exported; read only. One worker trains them."""
-    runs = shared_root / "forms"
-    with FileLock(shared_root / "forms.lock"), without_pages():
-        for name, settings in RUNS.items():
-            if not (runs / name / MODEL / MODEL_RECORD).exists():
-                workflow.run(challenge, "default", settings=[*BARE, *settings], runs=runs, name=name)
-    return runs
 
 
 def ask(folder: Path, tiles: torch.Tensor, *, member: str | None = None) -> NDArray[np.float32]:

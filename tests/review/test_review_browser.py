@@ -24,8 +24,8 @@ from sessions import SCRIPT, draw_cohort, open_session
 from smalti.audit import read_decisions, settle_decisions
 from smalti.records import Trace
 from smalti.review import Insight, make_app
-from smalti.review.address import take_address
 from smalti.types import Finding
+from smalti.web.address import take_address
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="not applicable: no chromium on this machine")
 

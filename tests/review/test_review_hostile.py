@@ -25,7 +25,7 @@ from sessions import HOME, OWN, SCRIPT, TOKEN, draw_cohort, enter, find_decision
 from smalti.audit import Audit, read_decisions
 from smalti.errors import DataError
 from smalti.review import Insight, ReviewSession, make_app
-from smalti.review.guard import LARGEST_BODY
+from smalti.review.server import RULES
 from smalti.types import Cohort, Finding, Sample
 
 PATHS = ("/", "/?token=wrong", "/state", "/news", "/card?image=a.png", "/picture?image=a.png", "/outline?image=a.png",
@@ -81,7 +81,7 @@ def test_foreign_posts_are_refused(cohort: Cohort, path: str, headers: dict[str,
 def test_bodies_that_are_too_long_or_no_act_are_refused(cohort: Cohort) -> None:
     client = enter(open_session(cohort))
     headers = {**OWN, "Content-Type": "application/json"}
-    assert client.post("/decide", content=b" " * (LARGEST_BODY + 1), headers=headers).status_code == 413
+    assert client.post("/decide", content=b" " * (RULES.largest_body + 1), headers=headers).status_code == 413
     assert client.post("/decide", content=iter([b"{}"]), headers=headers).status_code == 413  # of unknown length
     for body in ("[]", "{", "1", '"x"', "[" * 100_000, '{"images": "a.png"}', '{"images": [1]}', '{"images": [["a"]]}',
                  '{"images": ["a.png"], "action": {}}', b"\xff\xfe\x00"):  # fmt: skip

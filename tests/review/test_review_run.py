@@ -17,8 +17,8 @@ from smalti.cli import app
 from smalti.errors import RunError, SmaltiError
 from smalti.records import Trace, Traces
 from smalti.review import ReviewSession, read_insight
-from smalti.review.address import take_address
 from smalti.types import Cohort, Finding
+from smalti.web.address import take_address
 
 
 @pytest.fixture

@@ -48,7 +48,8 @@ def answer(folder: Path, table: pd.DataFrame, *, labels: bool = True) -> FolderA
     write_lines(folder / "new" / "samples.csv", head, *rows)
     out = folder / "out"
     out.mkdir()
-    return FolderAnswers(out, list_fresh(folder / "new", columns=SCANNERS if labels else Columns()), table.drop(columns="label"), None)
+    fresh = list_fresh(folder / "new", columns=SCANNERS if labels else Columns())
+    return FolderAnswers(out, fresh, table.drop(columns="label"), None)
 
 
 def describe_model() -> ModelRecord:

@@ -1,4 +1,4 @@
-"""review: look at images and findings, and decide."""
+"""review, serve: local pages, to decide about images and to ask a model."""
 
 from __future__ import annotations
 
@@ -65,3 +65,31 @@ def review(
     tell_unsubmitted(ground.cohort)
     then = f"smalti run {quote(data)}{repeat_settings(recipe, settings)}"
     finish(f"{len(session.decided())} decided images in {where}", then)
+
+
+@app.command(rich_help_panel=console.DO)
+@guard
+def serve(
+    path: Annotated[Path, typer.Argument(metavar="MODEL", help="model folder, or the run folder that holds it")],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="port on this computer; 0 takes any free one")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu")] = "auto",
+    mpp: Annotated[float | None, typer.Option(min=0.01, help="microns per pixel of images that do not say it")] = None,
+) -> None:
+    """Answer for single images on this computer: a page to drop them on, and an endpoint for programs."""
+    from ..model import load_model
+    from ..serve import serve as serve_model
+    from ..web import Address
+
+    with listen() as listener:
+        model = load_model(path, device=device)
+        for note in model.notes:
+            listener.say(note)
+
+    def say(address: Address) -> None:
+        console.out.print(
+            f"open {address.url}\nprograms: POST /predict with 'Authorization: Bearer {address.token}'\nCtrl-C ends it",
+            soft_wrap=True,
+        )
+
+    serve_model(model, port=port, mpp=mpp, say=say)
+    finish("nothing was stored", f"smalti predict {quote(path)} NEW_IMAGES")

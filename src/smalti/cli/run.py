@@ -128,6 +128,7 @@ def predict(
     to: Annotated[Path | None, typer.Option("--out", help="folder of the answers [default: predictions/<NEW>]")] = None,
     mpp: Annotated[float | None, typer.Option(min=0.01, help="microns per pixel of images that do not say it")] = None,
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu; for new images")] = "auto",
+    maps: Annotated[bool, typer.Option("--maps", help="draw where the evidence lies in each new image")] = False,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="data.knob=value: how the folder of new images is read")
     ] = None,
@@ -139,8 +140,10 @@ def predict(
     from .. import workflow
 
     if new is not None:
-        _predict_new(path, new, to=to, mpp=mpp, device=device, settings=settings or [], by=by or [])
+        _predict_new(path, new, to=to, mpp=mpp, device=device, maps=maps, settings=settings or [], by=by or [])
         return
+    if maps:
+        raise RecipeError("--maps is about new images", fix="smalti explain RUN draws maps of the run's own")
     with listen() as listener:
         experiment = workflow.reopen(path, listener=listener)
         workflow.predict(experiment, listener=listener)
@@ -148,11 +151,19 @@ def predict(
 
 
 def _predict_new(
-    path: Path, new: Path, *, to: Path | None, mpp: float | None, device: str, settings: list[str], by: list[str]
+    path: Path,
+    new: Path,
+    *,
+    to: Path | None,
+    mpp: float | None,
+    device: str,
+    maps: bool,
+    settings: list[str],
+    by: list[str],
 ) -> None:
     from .. import workflow
     from ..model import answer_folder, list_columns, load_model
-    from ..records.layout import ANSWERS, ANSWERS_BY_CASE, EXTERNAL_PAGE
+    from ..records.layout import ANSWER_MAPS, ANSWERS, ANSWERS_BY_CASE, EXTERNAL_PAGE
     from ..report import say_external
 
     out = to or ANSWERS_FOLDER / new.resolve().name
@@ -165,12 +176,17 @@ def _predict_new(
             model, new, out, columns=columns, mpp=mpp, say=listener.say, progress=listener.follow("predict")
         )
         external = workflow.score_answers(model.record, found, by=by, listener=listener)
+        drawn = workflow.write_maps(model, found, mpp=mpp, progress=listener.follow("maps")) if maps else 0
     refused = int((found.table["refused"] != "").sum())
     scores = model.record.scores
     if scores is not None:
         score = scores.headline.say()
         console.out.print(f"{model.record.name}: macro-F1 {score} on {model.record.population} images", soft_wrap=True)
     console.out.print(f"{len(found.table) - refused} images answered, {refused} refused (column 'refused')")
+    if maps:
+        none = len(found.table) - refused - drawn
+        why = f"; {none} have none: no network sees more than one tile of them, or it reads the mask" if none else ""
+        console.out.print(f"{drawn} maps in {out / ANSWER_MAPS}{why}", soft_wrap=True)
     tables = ANSWERS if found.by_case is None else f"{ANSWERS} and {ANSWERS_BY_CASE}"
     if external is not None:
         for sentence in say_external(external):

@@ -15,7 +15,7 @@ from ..cohort import Columns, FreshImages, list_fresh
 from ..errors import RecipeError, RunError
 from ..recipe import Recipe, change_recipe
 from ..records import Answered, AnswersRecord, append_answers, read_answered
-from ..records.layout import ANSWERED, ANSWERS, ANSWERS_BY_CASE, MODEL_RECORD
+from ..records.layout import ANSWERED, ANSWERS, ANSWERS_BY_CASE, MODEL_RECORD, name_map
 from ..store import hash_code, hash_text, write_table
 from ..types import Sample, score_columns
 from .moved import warn_shift
@@ -88,6 +88,7 @@ def answer_folder(
                 image=answer.image, content=content[answer.image], scores=answer.scores, agreement=answer.agreement,
                 refused=answer.refused, traits=answer.traits,
             )  # fmt: skip
+            (out / name_map(answer.image)).unlink(missing_ok=True)  # of an earlier content
             append(row)
             known[answer.image] = row
             if progress is not None:

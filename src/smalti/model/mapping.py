@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..explain import choose_scale, find_boxes, stitch_tiles
+from ..predict import Rule
 from ..samples import StainMaps
 from ..train import embed_view
 from .loaded import Bags, LoadedMember, find_stains
@@ -32,13 +33,18 @@ class TileMap:
 
 
 def map_scores(
-    members: tuple[LoadedMember, ...], bags: Bags, *, label: int, size_px: tuple[int, int]
+    members: tuple[LoadedMember, ...], bags: Bags, *, classes: tuple[str, ...], label: int, size_px: tuple[int, int]
 ) -> TileMap | None:
     """Return the map of class ``label``, the mean over networks; None where no network sees more than one tile.
+
+    A network says of each tile what it would say of an image that is this tile, with its test-time views and the rules
+    of its fold. All networks count alike, also those that an ensemble weighs.
 
     Args:
         members: of the model.
         bags: the image, cut.
+        classes: in the order of the scores.
+        label: position of the class.
         size_px: (H, W) of the image.
     """
     scale = choose_scale(size_px)
@@ -47,6 +53,9 @@ def map_scores(
         store = None if loaded.backbone is None else bags.stores[loaded.tiling]
         if loaded.backbone is None or store is None or len(store) < 2:
             continue
+        rules = {
+            (r.seed, r.fold): Rule(r.temperature, tuple(r.weights[c] for c in classes)) for r in loaded.member.rules
+        }
         for row in loaded.member.networks:
             network = loaded.network_of[row.seed, row.fold]
             if network.weighs or network.branch is not None or network.takes_mask:
@@ -54,11 +63,16 @@ def map_scores(
             stains: StainMaps = find_stains(loaded, row, store)
             module = network.backbone if loaded.recipe.train.finetune.epochs else loaded.module
             assert module is not None  # a member with networks has a backbone
-            parts = embed_view(module, loaded.backbone, store, view=0, stains=stains, device=loaded.fabric.device)
-            tiles = torch.from_numpy(np.concatenate([part for _, part in parts])).to(loaded.fabric.device)
-            with torch.inference_mode():
-                logits, _ = network.reader(tiles[:, None])  # each tile is a bag of its own
-            scores = logits.double().softmax(dim=1)[:, label].float().cpu().numpy()
+            views = []
+            for view in range(loaded.recipe.predict.views):
+                parts = embed_view(
+                    module, loaded.backbone, store, view=view, stains=stains, device=loaded.fabric.device
+                )
+                tiles = torch.from_numpy(np.concatenate([part for _, part in parts])).to(loaded.fabric.device)
+                with torch.inference_mode():
+                    views.append(network.reader(tiles[:, None])[0])  # each tile is a bag of its own
+            plain = torch.stack(views).mean(dim=0).double().softmax(dim=1).cpu().numpy()
+            scores = rules[row.seed, row.fold].apply(plain)[:, label].astype(np.float32)
             heats.append(stitch_tiles(scores, find_boxes(store, 0), size_px=size_px, scale=scale))
     if not heats:
         return None

@@ -160,7 +160,8 @@ class Model:
             pixels = item.pixels if isinstance(item, Drawn) else item.path
             size_px = images.read_size(pixels) if isinstance(pixels, Path) else pixels.shape[:2]
             label = int(np.argmax(answer.scores))
-            return answer, map_scores(self.members, Bags(found.stores), label=label, size_px=size_px)
+            bags = Bags(found.stores)
+            return answer, map_scores(self.members, bags, classes=self.classes, label=label, size_px=size_px)
 
     def _take(
         self,

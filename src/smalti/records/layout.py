@@ -118,6 +118,7 @@ ANSWERS_ABOUT = "predictions.json"  # of which model and folder
 EXTERNAL = "external.json"  # scores, where the new images have labels
 EXTERNAL_PAGE = "external.html"
 ANSWERED = "answered.jsonl"  # one line for each image that is done, from which an interrupted command goes on
+ANSWER_MAPS = "maps"  # pictures of where the evidence of each answer lies
 
 AUDIT_SUFFIX = ".audit"  # folder of the audit of a data folder, beside the runs
 
@@ -165,6 +166,12 @@ def name_model_recipe(member: str) -> str:
 def name_heatmap(image: str, suffix: str) -> str:
     """Return the path of a heat map, or of what is written beside it, by the name of the image."""
     return f"{HEATMAPS}/{PurePosixPath(image).with_suffix(suffix).as_posix()}"
+
+
+def name_map(image: str) -> str:
+    """Return the path of the map of an answer by the name of the image, whose own suffix stays: ``a.tif`` beside
+    ``a.png``."""
+    return f"{ANSWER_MAPS}/{image}.png"
 
 
 def name_checklist(name: str, suffix: str) -> str:

@@ -7,12 +7,10 @@ import re
 import unicodedata
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -20,12 +18,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from ..errors import DataError, FaultError, SmaltiError
-from ..faults import explain_fault
+from ..errors import SmaltiError
 from ..records.layout import HEATMAPS
 from ..types import Decision
-from .address import take_address
-from .guard import Guard
+from ..web import Guard, Rules, answer_error, host_page
 from .serving import Pictures
 from .session import Card, ReviewSession
 
@@ -38,8 +34,10 @@ ASSETS = {
 }
 _templates = jinja2.Environment(loader=jinja2.PackageLoader("smalti.review"), autoescape=True)
 
+RULES = Rules(
+    "review", 2**21, ("application/json",)
+)  # a decision about 10,000 images needs some hundred thousand bytes
 WRITERS = 8  # acts that may wait for the disk at once; reading has threads of its own
-FAULTS = {"lock": 409, "disk": 507, "memory": 503, "path": 500}  # kind -> status
 
 
 def make_app(session: ReviewSession, token: str, *, port: int | None = None) -> Starlette:
@@ -63,8 +61,8 @@ def make_app(session: ReviewSession, token: str, *, port: int | None = None) -> 
         Route("/decide", _decide, methods=["POST"]),
         Route("/undo", _decide, methods=["POST"]),
     ]
-    handlers: Any = {SmaltiError: _say_error, OSError: _say_error, MemoryError: _say_error}
-    guard = Middleware(Guard, token=token, port=port)
+    handlers: Any = dict.fromkeys((SmaltiError, OSError, MemoryError), answer_error)
+    guard = Middleware(Guard, rules=RULES, token=token, port=port)
     app = Starlette(routes=routes, middleware=[guard], exception_handlers=handlers)
     app.state.writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="writer")
     app.state.session = session
@@ -78,28 +76,17 @@ def serve(session: ReviewSession, *, address_path: Path, port: int = 0, say: Cal
 
     Args:
         session: what is shown.
-        address_path: keeps port and token for the next start (see `take_address`).
+        address_path: keeps port and token for the next start.
         port: 0 takes the last one, or any free one.
         say: called with the address.
 
     Raises:
         SmaltiError: the port that was asked for is taken.
     """
-    address, listener = take_address(address_path, port=port)
-    with suppress(KeyboardInterrupt), listener:  # uvicorn closes everything, then passes the signal on
-        say(address.url)
-        app = make_app(session, address.token, port=address.port)
-        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
-        uvicorn.Server(config).run(sockets=[listener])
-
-
-def _say_error(request: Request, error: Exception) -> Response:
-    error = explain_fault(error) or error
-    if isinstance(error, FaultError):
-        return PlainTextResponse(str(error), FAULTS[error.kind])
-    codes = {p.code for p in error.problems} if isinstance(error, DataError) else set()
-    status = 403 if "outside" in codes else 415 if "unreadable" in codes else 422
-    return PlainTextResponse(str(error), status)
+    host_page(
+        lambda address: make_app(session, address.token, port=address.port), address_path=address_path, port=port,
+        say=lambda address: say(address.url),
+    )  # fmt: skip
 
 
 def _show_page(request: Request) -> Response:

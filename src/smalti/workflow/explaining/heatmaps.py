@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +10,12 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from ...explain import Measured, measure_map
-from ...images import WHOLE_PX, read_mask, read_size, read_thumbnail
+from ...images import WHOLE_PX, read_mask, read_size
 from ...records.layout import HEATMAP, HEATMAP_GRADCAM, HEATMAP_GRADCAM_LABEL, HEATMAP_OUTLINES, name_heatmap
 from ...store import write_atomic
+from ..drawn_maps import encode_png, read_scaled
 
 if TYPE_CHECKING:
     from ...explain.explanation import Explanation
@@ -100,18 +99,13 @@ def write_heatmaps(
     from ...report import Legend, draw_overlay
 
     image = explanation.question.sample.image
-    sample, size = explanation.question.sample, shrink_size(place.size_px, place.scale)
-    picture = read_thumbnail(sample.path, longest_px=max(size), bits=sample.bits)
-    if picture.shape[:2] != size:  # the shorter side may be rounded another way
-        picture = np.asarray(cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    picture = read_scaled(explanation.question.sample, size_px=shrink_size(place.size_px, place.scale))
     measured = {}
     layers = list_layers(explanation, classes)
     for row, layer in enumerate(layers):
         heat = stitch_tiles(layer.values, place.boxes, size_px=place.size_px, scale=place.scale)
         drawn = draw_overlay(picture, heat, mask=place.mask, legend=Legend(layer.title, layer.unit))
-        buffer = io.BytesIO()
-        Image.fromarray(drawn).save(buffer, format="PNG", compress_level=3)
-        write_atomic(folder / name_heatmap(image, layer.suffix), buffer.getvalue())
+        write_atomic(folder / name_heatmap(image, layer.suffix), encode_png(drawn))
         if layer.name:
             shares = (float("nan"), float("nan")) if place.mask is None else share_inside(heat, place.mask)
             curves = (explanation.deletion[:, row], explanation.insertion[:, row], explanation.random)

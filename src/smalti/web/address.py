@@ -1,7 +1,7 @@
-"""Choose and keep the address of a review page: an open page still works after the server is restarted.
+"""Choose the address of a page, and keep it: an open page still works after the server is restarted.
 
-Keeping the token is safe. The file lies beside the decisions and only its owner can read it; whoever can read the
-owner's files can change the decisions without a page. A new token is drawn after a week.
+Keeping the token of a review page is safe. The file lies beside the decisions and only its owner can read it; whoever
+can read the owner's files can change the decisions without a page. A new token is drawn after a week.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ class Address:
         return f"http://{HOST}:{self.port}/?token={self.token}"
 
 
-def take_address(path: Path, *, port: int = 0) -> tuple[Address, socket.socket]:
+def take_address(path: Path | None, *, port: int = 0) -> tuple[Address, socket.socket]:
     """Listen on the last port, or on any free port if the last one is taken, and keep the address in ``path``.
 
     Args:
-        path: file of the last address; need not exist.
+        path: file of the last address, which need not exist; None keeps nothing.
         port: the port wanted; 0 takes the last one, or any free one.
 
     Raises:
         SmaltiError: the port that was asked for is taken.
     """
-    last = _read_address(path)
+    last = _read_address(path) if path else None
     token = last.token if last else secrets.token_urlsafe()
     try:
         listener = _listen(port or (last.port if last else 0))
@@ -54,7 +54,7 @@ def take_address(path: Path, *, port: int = 0) -> tuple[Address, socket.socket]:
         listener = _listen(0)  # another page of this data is open; the file keeps the address of that one
         return Address(listener.getsockname()[1], token), listener
     address = Address(listener.getsockname()[1], token)
-    if address == last:
+    if path is None or address == last:
         return address, listener  # the file is left alone, so that its token still ends after a week
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = name_temporary(path.parent)
