@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from handed import Handed
-from smalti.model import Drawn, load_model
+from smalti.model import Drawn, Model, load_model
 from smalti.model.loaded import Bags, score_image
 from smalti.model.mapping import map_scores
 from smalti.records.layout import MODEL
@@ -28,6 +28,12 @@ def picture() -> NDArray[np.uint8]:
     return np.vstack(lines)
 
 
+def open_model(folder: Path) -> Model:
+    """A model that refuses nothing, for the drawn pictures are no tissue."""
+    model = load_model(folder, device="cpu")
+    return Model(model.folder, model.record, model.members)
+
+
 def cut(model, pixels: NDArray[np.uint8]) -> Bags:
     """What the members of a model see of a picture."""
     stores = {}
@@ -42,7 +48,7 @@ def cut(model, pixels: NDArray[np.uint8]) -> Bags:
 def test_each_place_says_what_the_networks_say_of_its_tile_alone(
     forms: Path, picture: NDArray[np.uint8], name: str
 ) -> None:
-    model = load_model(forms / name / MODEL, device="cpu")
+    model = open_model(forms / name / MODEL)
     answer, seen = model.map_answer(Drawn("x", "x", picture, None))
     assert seen is not None
     assert answer.scores is not None
@@ -60,9 +66,7 @@ def test_each_place_says_what_the_networks_say_of_its_tile_alone(
 
 
 def test_an_image_of_one_tile_has_no_map(forms: Path, picture: NDArray[np.uint8]) -> None:
-    answer, seen = load_model(forms / "plain" / MODEL, device="cpu").map_answer(
-        Drawn("x", "x", picture[:SIDE_PX, :SIDE_PX], None)
-    )
+    answer, seen = open_model(forms / "plain" / MODEL).map_answer(Drawn("x", "x", picture[:SIDE_PX, :SIDE_PX], None))
     assert (answer.refused, seen) == ("", None)
 
 
