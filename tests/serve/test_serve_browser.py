@@ -20,10 +20,12 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="not applicable: no chr
 
 PATIENCE_S = 180  # for libraries to load on a busy machine
 DROP = """
+{{
 const bytes = Uint8Array.from(atob("{content}"), (c) => c.charCodeAt(0));
 const carried = new DataTransfer();
 carried.items.add(new File([bytes], "{name}"));
 dispatchEvent(new DragEvent("drop", {{dataTransfer: carried, bubbles: true, cancelable: true}}));
+}}
 """
 SHOWN = "['said', 'refused', 'failure'].some((id) => !document.getElementById(id).hidden)"
 
