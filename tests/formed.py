@@ -10,6 +10,7 @@ from textures import BARE
 RUNS = {
     "plain": ("model.embedding=last",),
     "rich": ("model.pooler=attention", "predict.views=3", "predict.calibration=temperature", "train.finetune.epochs=1"),
+    "joined": ("ensemble.members=[plain,rich]", "ensemble.method=average_seeds", "predict.calibration=temperature"),
     "together": ("ensemble.members=[plain,rich]", "ensemble.method=weighed"),
 }
 

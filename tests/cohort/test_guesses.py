@@ -128,7 +128,7 @@ def test_a_label_that_says_nothing_is_no_class_unasked(tmp_path: Path, text: str
     _, (problem,) = inspect_folder(tmp_path)
     assert problem.code == "label-empty"
     (setting,) = [word for word in shlex.split(problem.fix.replace("'test'", "")) if word.startswith("data.")]
-    columns = Columns(**load_recipe("quick", settings=[setting]).data.model_dump())
+    columns = Columns(**load_recipe("quick", settings=[setting]).data.name_columns())
     assert read_cohort(tmp_path, columns=columns).classes.count(text) == 1
 
 

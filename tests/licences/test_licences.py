@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from typer.testing import CliRunner
 
 import smalti
-from smalti.cli import app
+from smalti.cli import app, console
 from smalti.licences import count_open, find_data, find_weights, list_code, list_datasets, list_weights, read_code
 from smalti.licences.installed import agrees, read_installed
 from smalti.packages import PACKAGES
@@ -120,8 +120,9 @@ def test_rows_that_ask_for_more_than_a_notice_are_named() -> None:
     assert all(row.source for row in (*list_weights(), *list_datasets()))
 
 
-def test_the_doctor_prints_the_ledger() -> None:
-    done = CliRunner().invoke(app, ["doctor", "--licences"], env={"COLUMNS": "240"})
+def test_the_doctor_prints_the_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console.out, "width", 240)  # else lines are broken inside words
+    done = CliRunner().invoke(app, ["doctor", "--licences"])
     assert done.exit_code == 0, done.output
     for word in ("torch", "BSD-3-Clause", "UNI2-h", "CC-BY-NC-ND-4.0", "glas", "no legal advice"):
         assert word in done.output

@@ -132,6 +132,13 @@ def test_timm_loads_its_folder(forms: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_folder_of_timm_holds_no_views(forms: Path, tmp_path: Path) -> None:
+    model = change(forms / "plain" / MODEL, tmp_path / "model", predict={"views": 4})
+    with pytest.raises(PartError, match="averages 4 views"):
+        export_form(model, "hub-folder", tmp_path / "out", network="fold1-seed0")
+
+
+@pytest.mark.slow
 def test_one_member_alone_says_what_its_own_run_says(forms: Path) -> None:
     tiles = torch.randn(2, 3, 3, 64, 64)
     alone = ask(forms / "together" / MODEL, tiles, member="rich")

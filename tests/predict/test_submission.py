@@ -337,7 +337,7 @@ def test_the_proposed_answer_can_be_given_as_it_stands(tmp_path: Path) -> None:
     root = draw_challenge(tmp_path, "id,label\n" + ROWS.format("0"), labels=('"A, #1"', labels[1]))
     proposed = re.findall(r"--set (\S+=.*?)(?=; )", ask(root).fix)
     forms = [
-        get_form(read_cohort(root, columns=Columns(**load_recipe(settings=shlex.split(text)).data.model_dump())))
+        get_form(read_cohort(root, columns=Columns(**load_recipe(settings=shlex.split(text)).data.name_columns())))
         for text in proposed
     ]
     assert [form.labels for form in forms] == [{1: dict(zip(labels, "01", strict=True))}, {}]

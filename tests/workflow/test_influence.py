@@ -363,8 +363,8 @@ def test_page_logbook_comparison_and_article_say_it(cheated: SimpleNamespace) ->
     assert "above what guessing reaches" not in page
     book = read_logbook(cheated.runs)
     entry = book.find("second")
-    assert (entry.trustworthy, entry.changed) == (False, given.changed)
     assert entry.as_given is not None
+    assert (entry.trustworthy, entry.as_given.changed) == (False, given.changed)
     assert f"{entry.as_given.metrics['macro_f1'].value:.3f}" == value
     perfect = entry.metrics["macro_f1"].model_copy(update={"value": 1.0, "low": 1.0, "high": 1.0})
     better = replace(entry, metrics={"macro_f1": perfect})
@@ -520,7 +520,7 @@ def test_decisions_that_change_while_a_ladder_runs_stop_it(
     made: list[str] = []
 
     def pretend(change: Callable[[], object]) -> Callable[..., None]:
-        def run_on(project: Project, *_: Any, name: str) -> None:
+        def run_on(project: Project, *_: Any, name: str, **__: Any) -> None:
             made.append(name)
             table = draw_table([f"i{k}" for k in range(20)])
             write_run(project.runs / name, table)

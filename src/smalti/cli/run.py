@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -131,12 +132,15 @@ def predict(
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="data.knob=value: how the folder of new images is read")
     ] = None,
+    by: Annotated[
+        list[str] | None, typer.Option("--by", help="column whose values are scored one by one, where there are labels")
+    ] = None,
 ) -> None:
     """Answer for new images with the model of a run; or score the run's own images and write its submission."""
     from .. import workflow
 
     if new is not None:
-        _predict_new(path, new, to=to, mpp=mpp, device=device, maps=maps, settings=settings or [])
+        _predict_new(path, new, to=to, mpp=mpp, device=device, maps=maps, settings=settings or [], by=by or [])
         return
     if maps:
         raise RecipeError("--maps is about new images", fix="smalti explain RUN draws maps of the run's own")
@@ -147,21 +151,31 @@ def predict(
 
 
 def _predict_new(
-    path: Path, new: Path, *, to: Path | None, mpp: float | None, device: str, maps: bool, settings: list[str]
+    path: Path,
+    new: Path,
+    *,
+    to: Path | None,
+    mpp: float | None,
+    device: str,
+    maps: bool,
+    settings: list[str],
+    by: list[str],
 ) -> None:
     from .. import workflow
     from ..model import answer_folder, list_columns, load_model
-    from ..records.layout import ANSWER_MAPS, ANSWERS, ANSWERS_BY_CASE
+    from ..records.layout import ANSWER_MAPS, ANSWERS, ANSWERS_BY_CASE, EXTERNAL_PAGE
+    from ..report import say_external
 
     out = to or ANSWERS_FOLDER / new.resolve().name
     with listen() as listener:
         model = load_model(path, device=device)
         for note in model.notes:
             listener.say(note)
+        columns = replace(list_columns(model, settings), subgroups=tuple(by))
         found = answer_folder(
-            model, new, out, columns=list_columns(model, settings), mpp=mpp, say=listener.say,
-            progress=listener.follow("predict"),
-        )  # fmt: skip
+            model, new, out, columns=columns, mpp=mpp, say=listener.say, progress=listener.follow("predict")
+        )
+        external = workflow.score_answers(model.record, found, by=by, listener=listener)
         drawn = workflow.write_maps(model, found, mpp=mpp, progress=listener.follow("maps")) if maps else 0
     refused = int((found.table["refused"] != "").sum())
     scores = model.record.scores
@@ -174,6 +188,11 @@ def _predict_new(
         why = f"; {none} have none: no network sees more than one tile of them, or it reads the mask" if none else ""
         console.out.print(f"{drawn} maps in {out / ANSWER_MAPS}{why}", soft_wrap=True)
     tables = ANSWERS if found.by_case is None else f"{ANSWERS} and {ANSWERS_BY_CASE}"
+    if external is not None:
+        for sentence in say_external(external):
+            console.out.print(escape(sentence), soft_wrap=True)
+        finish(f"{tables} in {out}, scores in {EXTERNAL_PAGE}", f"open {quote(out / EXTERNAL_PAGE)}")
+        return
     finish(f"{tables} in {out}", f"open {quote(out / ANSWERS)}")
 
 

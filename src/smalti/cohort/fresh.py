@@ -14,6 +14,7 @@ from .layouts.listing import add_cases
 from .masks.meaning import Settling, wish_masks
 from .masks.values import Seen
 from .result import Candidate, Columns, LayoutResult
+from .tables.site_names import settle_sites
 from .unused import tell_unused
 from .validation import Progress, account_masks, check_files
 
@@ -57,13 +58,15 @@ def list_fresh(root: Path | str, *, columns: Columns = GUESS_ALL, progress: Prog
         raise DataError(f"no folder at {root}", fix="give the folder that holds the new images")
     folder = Folder.walk(root)
     result = recognise(root, folder, columns)
-    named = columns.table is not None or columns.levels is not None  # what is named is to be found
+    # What is named is to be found.
+    named = bool(columns.table or columns.levels or columns.site or columns.subgroups)
     if not named and (not result.candidates or result.layout == CLASSES):
         result = _add_plain(folder, result, columns)
     if not result.candidates:
         raise DataError(
             f"{root} holds no image that could be read", result.problems, fix="PNG, JPEG, TIFF and slides are read"
         )
+    settle_sites(result, columns)
     account_masks(folder, result)
     tell_unused(folder, result)
     candidates = wish_masks(result.candidates, columns)

@@ -16,13 +16,13 @@ these very networks. How often either is covered is measured in benchmarks/bench
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, stats
 
-from ..metrics import LOWER_IS_BETTER, METRICS, f1_of_confusions, per_class, predict_classes
+from ..metrics import LOWER_IS_BETTER, METRICS, f1_of_confusions, mean_present, per_class, predict_classes
 from ..records import Margin
 from ..stats.intervals import (
     CONFUSION_METRICS,
@@ -115,6 +115,32 @@ def measure_class_margins(pool: Pool, *, confidence: float) -> list[Margin]:
         trusted, why = _judge_errors(pool, wrong, f"error about {name}")
         margins.append(Margin(value=value, low=low, high=high, trustworthy=trusted, reason=why))
     return margins
+
+
+def measure_present(pool: Pool, *, confidence: float) -> Margin:
+    """Return the mean F1 of the classes that have labels, with its interval.
+
+    A prediction of any other class is wrong, and has no F1 of its own. Where each class has labels, this is macro-F1.
+    """
+    present = pool.count_labels().sum(axis=0) > 0
+
+    def score(matrix: Floats) -> Floats:
+        return mean_present(f1_of_confusions(matrix), (matrix.sum(-1) + matrix.sum(-2) > 0) & present)
+
+    counts = count_confusions(pool)
+    total = counts.sum(axis=1, keepdims=True)  # (S, 1, C, C)
+    by_seed = score(total)[:, 0]
+    influence = measure_influence(by_seed, score(total - counts))
+    error = _imagine_predictions(pool, counts, score, influence)
+    value = float(by_seed.mean())
+    low, high = _find_interval(pool, value, influence, error, confidence)
+    wrong = predict_classes(pool.scores) != pool.y_true
+    high = 1 - (1 - high) * _relax(_count_errors(pool, wrong), confidence=confidence)
+    # Trust is about the classes that are there.
+    names = tuple(name for name, there in zip(pool.classes, present, strict=True) if there)
+    known = replace(pool, classes=names, y_true=(np.cumsum(present) - 1)[pool.y_true])
+    trusted, why = _judge_errors(known, wrong, "error")
+    return Margin(value=value, low=low, high=high, trustworthy=trusted, reason=why)
 
 
 def describe_cover(pool: Pool) -> str:

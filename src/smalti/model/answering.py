@@ -17,6 +17,7 @@ from ..recipe import Recipe, change_recipe
 from ..records import Answered, AnswersRecord, append_answers, read_answered
 from ..records.layout import ANSWERED, ANSWERS, ANSWERS_BY_CASE, MODEL_RECORD, name_map
 from ..store import hash_code, hash_text, write_table
+from ..store.leftovers import remove_leftovers
 from ..types import Sample, score_columns
 from .moved import warn_shift
 from .predicting import Answer, Model, tabulate_answers
@@ -104,6 +105,8 @@ def answer_folder(
     if any(sample.case != name for name, sample in named.items()):
         by_case = average_answers(table, model.classes)
         write_table(out / ANSWERS_BY_CASE, by_case)
+    else:
+        (out / ANSWERS_BY_CASE).unlink(missing_ok=True)  # of an earlier call that knew cases
     return FolderAnswers(out, fresh, table, by_case)
 
 
@@ -158,6 +161,8 @@ def _open_answers(model: Model, root: Path, out: Path, *, mpp: float | None) -> 
     about = AnswersRecord(
         model=model.record.name, model_hash=digest, code=hash_code(CODE), mpp=mpp, root=str(root.resolve())
     )
+    if out.is_dir():
+        remove_leftovers(out)
     before = AnswersRecord.find(out)
     if before is None and out.is_dir() and any(out.iterdir()):
         raise RunError(f"{out} is there already, and holds something else", fix="--out with another folder")

@@ -155,6 +155,11 @@ def read_model(folder: Path) -> ModelRecord:
     if not (folder / MODEL_RECORD).is_file():
         raise RunError(f"no model in {folder}: {MODEL_RECORD} is missing", fix="give a model folder, such as RUN/model")
     record = ModelRecord.read(folder)
+    used = {member.recipe for member in record.members} | set(record.population_files)
+    used |= {network.weights for member in record.members for network in member.networks}
+    used |= {m.backbone.weights for m in record.members if m.backbone is not None and m.backbone.weights}
+    if unknown := sorted(used - set(record.files)):
+        raise RunError(f"{folder / MODEL_RECORD} gives no hash of {unknown[0]}", fix=ModelRecord.FIX)
     for name, wanted in record.files.items():
         path = folder / name
         if not path.is_file():

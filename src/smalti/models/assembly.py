@@ -27,6 +27,11 @@ from .norms import NORMS, has_batchnorm
 from .poolers.pooler import POOLERS, Pooler
 
 State = Mapping[str, torch.Tensor]
+# Arguments by which timm's builder reads files or asks a hub; a model says none of them.
+FETCHING = frozenset({
+    "cache_dir", "checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_strict",
+    "scriptable", "features_only",
+})  # fmt: skip
 OF_BACKBONE = "backbone."  # how the names begin of weights of a backbone that was fine-tuned
 
 
@@ -103,12 +108,23 @@ def restore_backbone(
     """
     if is_described(architecture):
         return Backbone(build_described(architecture), model.backbone, features, spec)
+    if wrong := sorted(set(options) & FETCHING):
+        raise WeightsError(
+            f"{architecture} is not built with {', '.join(wrong)}, which would read other files",
+            fix="take the model again from where it came",
+        )
     if not timm.is_model(architecture):
         raise WeightsError(
             f"timm {timm.__version__} has no network '{architecture}'", fix="install the timm that model.json names"
         )
     with torch.random.fork_rng(devices=[]):
-        module: nn.Module = timm.create_model(architecture, pretrained=False, **{**options, "num_classes": 0})
+        try:
+            module: nn.Module = timm.create_model(architecture, pretrained=False, **{**options, "num_classes": 0})
+        except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+            raise WeightsError(
+                f"timm {timm.__version__} builds no {architecture} so: {error}",
+                fix="install the timm that model.json names",
+            ) from None
     norm = NORMS.build("live" if model.norm == "auto" else model.norm) if has_batchnorm(module) else None
     if norm is not None and norm.convert is not None:
         module = norm.convert(module)

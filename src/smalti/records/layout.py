@@ -115,6 +115,8 @@ MODEL_RECIPES = "recipes"
 ANSWERS = "predictions.csv"
 ANSWERS_BY_CASE = "by_case.csv"
 ANSWERS_ABOUT = "predictions.json"  # of which model and folder
+EXTERNAL = "external.json"  # scores, where the new images have labels
+EXTERNAL_PAGE = "external.html"
 ANSWERED = "answered.jsonl"  # one line for each image that is done, from which an interrupted command goes on
 ANSWER_MAPS = "maps"  # pictures of where the evidence of each answer lies
 

@@ -10,11 +10,13 @@ import jinja2
 
 from ..audit import Audit
 from ..records import RunFolder
-from ..records.layout import REPORT
+from ..records.layout import EXTERNAL_PAGE, REPORT
+from ..records.studies.external import ExternalRecord
 from ..records.studies.learning import LearningResult
 from ..records.studies.search import SearchResult
 from ..store import now_text, reading, write_atomic
 from ..types import Cohort, Decision
+from . import external_page
 from .blocks import Paragraph, Section
 from .contents import RunRecord, read_record
 from .papers.at_threshold import threshold_section
@@ -193,6 +195,17 @@ def write_audit_report(folder: Path, cohort: Cohort, audit: Audit, decisions: Se
     codes = sorted({f.code for f in audit.findings})
     sections = [outcomes_section(cohort, audit, decisions), *(findings_section(c, cohort, audit) for c in codes)]
     return write_page(folder, cohort.root.resolve().name, sections, kind="audit")
+
+
+def write_external_report(folder: Path) -> Path:
+    """Write ``external.html`` about the answers in ``folder`` and return its path.
+
+    Raises:
+        RunError: the scores of the answers are missing or damaged.
+    """
+    record = ExternalRecord.read(folder)
+    sections = [write(record) for write in external_page.SECTIONS]
+    return write_page(folder, record.model, sections, kind="external cohort", file=EXTERNAL_PAGE)
 
 
 def write_page(folder: Path, name: str, sections: Sequence[Section], *, kind: str, file: str = REPORT) -> Path:

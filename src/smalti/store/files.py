@@ -10,7 +10,7 @@ import shutil
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -103,7 +103,7 @@ def replace_folder(folder: Path, build: Callable[[Path], None]) -> Path:
     try:
         temporary.mkdir()
         build(temporary)
-        if folder.exists():
+        with suppress(FileNotFoundError):  # there is none, or another process has just replaced it
             folder.rename(old)
         try:
             temporary.rename(folder)

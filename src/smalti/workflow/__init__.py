@@ -8,6 +8,7 @@ from ..project import RUNS, SILENT, Listener, Project
 from .decisions.belonging import find_decisions
 from .drawn_maps import write_maps
 from .explaining.explain import describe_explanation, explain_run
+from .external_cohort import score_answers
 from .networks import predict
 from .paired import compare_sources
 from .portfolio.planning import describe_forecast, plan_data
@@ -21,5 +22,5 @@ __all__ = [
     "RUNS", "SILENT", "Ground", "Listener", "Project", "Result", "compare_sources", "describe_explanation",
     "describe_forecast", "evaluate_run", "evaluate_table", "explain_run", "find_decisions", "inspect_ground",
     "open_seal", "plan_data", "predict", "prepare", "reopen", "report_audit", "report_on", "report_run",
-    "restrict_decisions", "run", "run_on", "train_run", "write_maps",
+    "restrict_decisions", "run", "run_on", "score_answers", "train_run", "write_maps",
 ]  # fmt: skip

@@ -58,7 +58,10 @@ def hold_out_sites(project: Project, experiment: Experiment) -> None:
     from ..train import tabulate_inner, train_split
 
     run, cohort, recipe = experiment.run, experiment.cohort, experiment.recipe
-    if not any(s.site for s in cohort.labelled) or explain_no_sites(recipe) or SiteFolds.locate(run.path).is_file():
+    if SiteFolds.locate(run.path).is_file():
+        shutil.rmtree(run.path / SITE_RUNS, ignore_errors=True)  # of a call that was killed at its very end
+        return
+    if not any(s.site for s in cohort.labelled) or explain_no_sites(recipe):
         return
     try:
         splits = split_sites(cohort, recipe.split.model_copy(update={"folds": "auto"}), inner="case")

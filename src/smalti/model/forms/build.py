@@ -169,7 +169,9 @@ class _Assembly:
 
     def assemble(self, member: ModelMember) -> Scorer:
         """Return the module of the whole answer of a member: the mean over its folds and seeds."""
-        nodes = [self._join(member, rule.seed, rule.fold) for rule in member.rules]
+        joined = bool(member.blends) and member.blends[0].method == AVERAGE_SEEDS
+        rules = [rule for rule in member.rules if (rule.seed, rule.fold) == (0, 0)] if joined else member.rules
+        nodes = [self._join(member, rule.seed, rule.fold) for rule in rules]
         answer = nodes[0] if len(nodes) == 1 else Mixture(nodes, [1 / len(nodes)] * len(nodes), self._plain())
         return Scorer(self.backbones, answer)
 

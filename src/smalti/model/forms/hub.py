@@ -14,7 +14,7 @@ from ...models import keeps_single
 from ...models.intermediate import Stages
 from ..scorer import Vote
 from .build import Built
-from .check import draw_tiles
+from .check import CLOSE, draw_tiles
 
 
 def write_hub_folder(built: Built, folder: Path) -> float:
@@ -30,6 +30,11 @@ def write_hub_folder(built: Built, folder: Path) -> float:
         count = sum(isinstance(part, Vote) for part in built.scorer.modules())
         raise PartError(
             f"timm's folder holds one network, and this model is {count}", fix="--network with one, such as fold0-seed0"
+        )
+    if vote.views > 1:
+        raise PartError(
+            f"timm's folder looks at a tile once, and this network averages {vote.views} views of it",
+            fix="--to onnx or --to torchscript, or run with --set predict.views=1",
         )
     reader = vote.reader
     if isinstance(backbone, Stages) or not keeps_single(reader.pooler, features=reader.head.linear.in_features):
@@ -57,7 +62,10 @@ def write_hub_folder(built: Built, folder: Path) -> float:
     tiles = draw_tiles(4, 1, tile_px=built.tile_px)
     with torch.inference_mode():
         read = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
-        return float((read(tiles[:, 0]).log_softmax(dim=1) - built.scorer(tiles)).abs().max())
+        largest = float((read(tiles[:, 0]).log_softmax(dim=1) - built.scorer(tiles)).abs().max())
+    if not largest <= CLOSE:
+        raise PartError(f"timm's folder gives other logits than the model (difference {largest:.2g})", fix="--to onnx")
+    return largest
 
 
 def _behead(architecture: str) -> nn.Module:
