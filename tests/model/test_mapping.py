@@ -18,7 +18,6 @@ from smalti.types import Sample
 
 SIDE_PX = 64  # of a tile, by the recipes of the tests
 ROWS, COLUMNS = 2, 3
-SIZE_PX = (ROWS * SIDE_PX, COLUMNS * SIDE_PX)
 
 
 @pytest.fixture
@@ -36,7 +35,7 @@ def open_model(folder: Path) -> Model:
     return Model(model.folder, model.record, model.members)
 
 
-def cut(model, pixels: NDArray[np.uint8]) -> Bags:
+def cut(model: Model, pixels: NDArray[np.uint8]) -> Bags:
     """What the members of a model see of a picture."""
     stores = {}
     for member in model.members:
@@ -53,7 +52,9 @@ def test_each_place_says_what_the_networks_say_of_its_tile_alone(
     model = open_model(forms / name / MODEL)
     answer, seen = model.map_answer(Drawn("x", "x", picture, None))
     assert seen is not None
-    assert (seen.networks, seen.scale, seen.heat.shape) == (networks, 1.0, SIZE_PX)
+    assert answer.scores is not None
+    label, networks = int(np.argmax(answer.scores)), sum(len(m.network_of) for m in model.members)
+    assert (seen.networks, seen.scale, seen.heat.shape) == (networks, 1.0, picture.shape[:2])
     for row in range(0, ROWS * SIDE_PX, SIDE_PX):
         for column in range(0, COLUMNS * SIDE_PX, SIDE_PX):
             tile = picture[row : row + SIDE_PX, column : column + SIDE_PX]
@@ -68,6 +69,15 @@ def test_each_place_says_what_the_networks_say_of_its_tile_alone(
 def test_an_image_of_one_tile_has_no_map(forms: Path, picture: NDArray[np.uint8]) -> None:
     answer, seen = open_model(forms / "plain" / MODEL).map_answer(Drawn("x", "x", picture[:SIDE_PX, :SIDE_PX], None))
     assert (answer.refused, seen) == ("", None)
+
+
+def test_a_refused_image_has_no_map(forms: Path, challenge: Path, picture: NDArray[np.uint8]) -> None:
+    model = load_model(forms / "plain" / MODEL, device="cpu")
+    path = sorted((challenge / "test_data").glob("img_*.png"))[0]
+    answer, seen = model.map_answer(Sample("x", path, None, None, "x", "x"))
+    assert (answer.refused, seen is not None) == ("", True)
+    answer, seen = model.map_answer(Drawn("x", "x", picture, None))  # noise is no tissue
+    assert (answer.refused != "", seen) == (True, None)
 
 
 def test_networks_that_read_the_mask_say_nothing_of_a_tile(handed: Handed) -> None:
