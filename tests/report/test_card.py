@@ -11,6 +11,7 @@ import yaml
 
 from smalti.licences import find_data, find_weights
 from smalti.records import RunFolder
+from smalti.records.studies.sites import SitesRecord
 from smalti.report import write_card, write_report
 from smalti.report.papers.card import choose_licence
 from test_report import build_run, parse
@@ -48,6 +49,18 @@ def test_a_card_tells_population_score_and_licences(run: RunFolder, tmp_path: Pa
     assert "Subgroups: not stated" in body
     assert "smalti.load\\_model" not in body
     assert "smalti.load_model(" in body
+
+
+def test_a_card_tells_the_sites_that_the_run_measured(tmp_path: Path) -> None:
+    run = build_run(tmp_path / "run")
+    sites = SitesRecord(
+        unit="image", n_sites=3, site_out=None, site_out_why="not asked", told=None, told_why="not asked", robust=None,
+        association=None, subgroups=(), sentence="The score leans on the site.", alarm=True,
+    )  # fmt: skip
+    sites.write(run.path)
+    _, body = read_card(write_card(run, tmp_path))
+    assert "3 sites. The score leans on the site." in body
+    assert "Sites and scanners: not stated" not in body
 
 
 def test_a_card_of_an_empty_run_promises_nothing(tmp_path: Path) -> None:

@@ -237,7 +237,8 @@ def _describe(
     device = {key: environment.device[key] for key in ("accelerator", "precision") if key in environment.device}
     return ModelRecord(
         name=run.path.name, classes=cohort.classes, unit=cohort.scoring.unit, members=members, bits=bits, mpp=mpp,
-        population="out-of-fold", scores=Scores.find(run.path), device=device, libraries=environment.libraries,
+        population="site-out" if run.read_recipe().split.group == "site" else "out-of-fold",
+        scores=Scores.find(run.path), device=device, libraries=environment.libraries,
         files={},
     )  # fmt: skip
 

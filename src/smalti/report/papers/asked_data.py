@@ -210,6 +210,8 @@ def answer_same_data(record: RunRecord) -> Answer | None:
     """Say that learning and scoring took place on the same folder."""
     if record.cohort is None:
         return None
+    if read_knobs(record).get("split.group") == "site":
+        return Answer("Development and evaluation used the same folder, divided by whole sites.", "folds")
     return Answer(
         "Development and evaluation used the same folder, divided by case; they differ by chance only.", "folds"
     )

@@ -6,6 +6,7 @@ from ...records import Margin
 from ..blocks import count_things, format_number, format_percent, format_range
 from ..contents import RunRecord
 from .answer import Answer
+from .licensed import read_knobs
 
 TITLES = {"macro_f1": "macro-F1", "balanced_accuracy": "balanced accuracy", "auc": "AUC", "log_loss": "log loss"}
 MOST_CLASSES = 8
@@ -152,14 +153,50 @@ def answer_explained(record: RunRecord) -> Answer | None:
 
 
 def answer_external(record: RunRecord) -> Answer | None:
-    """Say that no cohort from elsewhere was scored here."""
+    """Say whether sites were left out, and that no cohort from elsewhere was scored here."""
     if record.scores is None:
         return None
+    elsewhere = "No cohort of other data was scored in this run; 'smalti predict MODEL FOLDER' scores one."
+    if splits_sites(record):
+        return Answer(
+            f"The folds of this run are whole sites: networks saw nothing of the site of an image that they score. "
+            f"{elsewhere}",
+            "method",
+        )
+    if record.sites is not None and record.sites.site_out is not None:
+        return Answer(f"Each site was left out in turn. {record.sites.sentence} {elsewhere}", "sites")
     return Answer(
         "Not done in this run: every scored case comes from the same folder, and the score does not speak of another "
         "site.",
         "method",
     )
+
+
+def splits_sites(record: RunRecord) -> bool:
+    """Return whether the folds of a run are whole sites, so that its scores are about other sites."""
+    return read_knobs(record).get("split.group") == "site"
+
+
+def say_reach(record: RunRecord) -> str:
+    """Return which new cases the score speaks of."""
+    if splits_sites(record):
+        return "new cases of other sites like these, with the same labellers"
+    if record.sites is not None and record.sites.site_out is not None:
+        return "the out-of-fold score: new cases of the same sites; the site-out score: other sites like these"
+    return "new cases like these only: same sites, scanners and labellers"
+
+
+def answer_subgroups(record: RunRecord) -> Answer | None:
+    """Give the score of each subgroup that the data name."""
+    if record.sites is None or not record.sites.subgroups:
+        return None
+    rows = [
+        f"{row.column} {row.value} ({count_things(row.n_cases, 'case')}): "
+        + ("too few cases" if row.score is None else f"{format_number(row.score.value, 2)} "
+           f"({format_range(row.score.low, row.score.high, 2)})")
+        for row in record.sites.subgroups
+    ]  # fmt: skip
+    return Answer(f"Mean recall of each subgroup, with its interval: {'; '.join(rows)}.", "sites")
 
 
 def answer_failures(record: RunRecord) -> Answer | None:
@@ -175,7 +212,7 @@ def answer_limits(record: RunRecord) -> Answer | None:
     scores = record.scores
     if scores is None:
         return None
-    words = ["new cases like these only: same sites, scanners and labellers"]
+    words = [say_reach(record)]
     words += [] if scores.interval.trustworthy else [scores.interval.reason]
     words += [scores.as_given.changed] if scores.as_given is not None else []
     if record.suspects is not None and record.suspects.findings:

@@ -20,20 +20,9 @@ from ..contents import RunRecord, read_record
 from .answer import Answer
 from .asked_data import answer_balance, answer_flow, answer_masks
 from .asked_model import answer_input, answer_model, answer_output, answer_preprocessing, answer_training
-from .asked_scores import answer_internal, answer_limits, answer_uncertainty
+from .asked_scores import answer_internal, answer_limits, answer_subgroups, answer_uncertainty, splits_sites
 from .licensed import list_used_weights, read_knobs
 
-NO_USE = (
-    "It is a research model. It was not tested for diagnosis, and no score here speaks of another site, scanner or "
-    "labeller than those it was scored on."
-)
-REFUSES = (
-    "'smalti predict MODEL FOLDER' compares each new image with the images that were learned from. It answers in a "
-    "column of "
-    "its own where an image is foreign, blank, out of focus, painted, or of another stain or scale, and where the "
-    "networks "
-    "are too unsure or disagree. A refused image has no answer that should be used."
-)
 LOADING = """```python
 import smalti
 
@@ -60,14 +49,42 @@ def write_card(run: RunFolder, folder: Path) -> Path:
     return write_atomic(folder / MODEL_CARD, "\n".join(parts))
 
 
+def _warn(record: RunRecord) -> str:
+    """Return what the model was not tested for."""
+    site_out = splits_sites(record) or (record.sites is not None and record.sites.site_out is not None)
+    beyond = "scanner or labeller" if site_out else "site, scanner or labeller"
+    return (
+        f"It is a research model. It was not tested for diagnosis, and no score here speaks of another {beyond} than "
+        "those it was scored on."
+    )
+
+
+def _say_refusals(record: RunRecord) -> str:
+    """Return which images the model refuses."""
+    share = float(read_knobs(record).get("predict.unsure_frac") or 0)
+    unsure = ", and where the networks are too unsure or disagree" if share else ""
+    return (
+        "'smalti predict MODEL FOLDER' compares each new image with the images that were learned from. It says in a "
+        "column of its own where an image cannot be read, is foreign, blank, out of focus, painted, or of another "
+        f"stain or scale{unsure}. A refused image has no answer that should be used."
+    )
+
+
+def _list_sites(record: RunRecord) -> str:
+    """Return the sites of the training images and what they mean for the score."""
+    if record.sites is None or not record.sites.n_sites:
+        return "Sites and scanners: not stated."
+    return f"{record.sites.n_sites} sites. {_quote(record.sites.sentence)}"
+
+
 def card_section(record: RunRecord) -> Section:
     """Return the facts of the card that no other section has: use, refusals, and who has to say what."""
     rows = [
         (
             "intended use",
-            f"to classify images like those it learned from into {_list_classes(record)}. {NO_USE}",
+            f"to classify images like those it learned from into {_list_classes(record)}. {_warn(record)}",
         ),
-        ("what it refuses", REFUSES),
+        ("what it refuses", _say_refusals(record)),
         ("the whole card", f"{MODEL_CARD} in the folder of the model, where the run wrote one"),
     ]
     return Section("card", "Model card", [Table(("what", "in words"), rows, text_columns=2)])
@@ -93,7 +110,8 @@ def describe_header(record: RunRecord) -> dict[str, object]:
         header["base_model"] = bases
     scores = record.scores
     if scores is not None and scores.headline.value is not None:
-        metric = {"type": "f1", "name": f"macro-F1 by {scores.unit}, out-of-fold"}
+        population = "site-out" if splits_sites(record) else "out-of-fold"
+        metric = {"type": "f1", "name": f"macro-F1 by {scores.unit}, {population}"}
         header["model-index"] = [
             {
                 "name": record.name,
@@ -135,17 +153,17 @@ def _list_sections(record: RunRecord) -> Iterator[tuple[str, list[str]]]:
         "Intended use",
         [
             f"To classify tissue images like those below into: {_quote(_list_classes(record))}.",
-            NO_USE,
+            _warn(record),
             "*For the authors: the question, the users, and where in the course of care the model stands.*",
         ],
     )
     population = _say_answers(record, answer_flow, answer_balance, answer_masks, answer_input)
     unknown = "*For the authors: origin of the images, dates, staining, scanner, age and sex of the patients.*"
-    yield "Population", [*population, "Sites and scanners: not stated.", unknown]
+    yield "Population", [*population, _list_sites(record), unknown]
     yield "Training", _say_answers(record, answer_model, answer_preprocessing, answer_training, answer_output)
     yield "Score", [*_say_answers(record, answer_internal, answer_uncertainty), *_tabulate_scores(record)]
     yield "Limits", _say_answers(record, answer_limits)
-    yield "What it refuses", [REFUSES]
+    yield "What it refuses", [_say_refusals(record)]
     yield "Licences", _list_licences(record)
     yield "How to load it", [LOADING]
 
@@ -191,7 +209,8 @@ def _tabulate_scores(record: RunRecord) -> Iterator[str]:
         yield f"Positive class: {_quote(record.operating.positive)}. Thresholds were chosen on inner images."
         yield _tabulate(("asked for", "sensitivity reached", "specificity reached"), points)
     yield "A question mark: too few cases, or too few with an error, to trust this interval."
-    yield "Subgroups: not stated; the records of this run name none."
+    subgroups = answer_subgroups(record)
+    yield "Subgroups: not stated; the records of this run name none." if subgroups is None else _quote(subgroups.text)
 
 
 def _list_licences(record: RunRecord) -> list[str]:

@@ -31,7 +31,7 @@ from ...records import (
     log_stage,
     write_members,
 )
-from ...records.layout import EMBEDDINGS, INNER, MEMBER_RUNS, OUT_OF_FOLD, SEALED, TEST
+from ...records.layout import EMBEDDINGS, INNER, MEMBER_RUNS, MODEL, OUT_OF_FOLD, SEALED, TEST
 from ...store import hash_text
 from ...types import Cohort
 from ..decisions.influence import tell_trust
@@ -118,11 +118,15 @@ def _run_member(
     With ``late`` it is passed over where what is left of the time is too short for it; without, it is trained even so.
     """
     listener = project.listener
+    from ...model import find_obstacle
+
     row = MemberRow(member=member.name, reason=member.reason, forecast_s=round(member.seconds, 1))
     if not member.taken:
         return row
     folder, minutes = run_folder.path / MEMBER_RUNS / member.name, run_folder.read_recipe().portfolio.minutes
-    if (known := _read_done(folder, ground.cohort)) is not None:
+    # A member that was finished before models were written gets its model now; nothing of it is trained again.
+    handed = (folder / MODEL).is_dir() or bool(find_obstacle(member.recipe))
+    if handed and (known := _read_done(folder, ground.cohort)) is not None:
         return row.model_copy(update={"status": "done", "reason": "", "seconds": known})
     left = 60 * minutes - clock.used_s
     if minutes and member.seconds > LATE * left:
