@@ -220,3 +220,13 @@ def test_digests_of_files_and_of_pictures_agree(tmp_path: Path) -> None:
     assert np.array_equal(read.thumbnail, seen.thumbnail)
     assert read.appearance.sharpness == seen.appearance.sharpness
     assert read.colours == seen.colours or read.colours.spots == seen.colours.spots
+
+
+def test_a_large_picture_is_measured_as_its_file_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("smalti.images.WHOLE_PX", 1_000_000)
+    picture = np.tile(draw_tissue(0), (12, 9, 1))
+    cv2.imwrite(str(tmp_path / "a.png"), picture[..., ::-1])
+    sample = Sample(image="a", path=tmp_path / "a.png", mask_path=None, label="a", case="c", index="a")
+    read, seen = digest_sample(sample), measure_look(picture).digest
+    assert read.size_px == seen.size_px == picture.shape[:2]
+    assert seen.appearance.sharpness == pytest.approx(read.appearance.sharpness, abs=0.02)

@@ -19,12 +19,13 @@ from ..records.layout import ANSWERED, ANSWERS, ANSWERS_BY_CASE, MODEL_RECORD, n
 from ..store import hash_code, hash_text, write_table
 from ..store.leftovers import remove_leftovers
 from ..types import Sample, score_columns
+from .bundle import OF_MASKS
 from .moved import warn_shift
 from .predicting import Answer, Model, tabulate_answers
 from .refusal import refuse_unreadable
 
 CODE = "smalti.model.predicting"
-OF_PIXELS = ("bits", "mask_values", "mask_inverted", "mask_exif", "mask_fit")  # knobs of ``data``
+OF_PIXELS = ("bits", *OF_MASKS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +128,8 @@ def list_columns(model: Model, settings: Sequence[str] = ()) -> Columns:
     Raises:
         RecipeError: a setting is none of a section ``data``.
     """
-    plain, trained = Recipe(), model.members[-1].recipe.data
-    kept = {name: getattr(trained, name) for name in OF_PIXELS}
+    plain = Recipe()
+    kept = {name: getattr(model.trained, name) for name in OF_PIXELS}
     kept["bits"] = kept["bits"] or model.record.bits
     data = plain.data.model_copy(update=kept)
     asked = change_recipe(plain.model_copy(update={"data": data}), settings, where="--set")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import safetensors
@@ -52,6 +52,7 @@ from ..train import Experiment, read_checkpoint
 State = Mapping[str, torch.Tensor]
 STACKED = "stack_"  # how the names begin of ensembles that are learned anew from the inner tables, and not kept
 CHUNK_BYTES = 1 << 20
+OF_MASKS = ("mask_values", "mask_inverted", "mask_exif", "mask_fit")  # knobs of ``data``
 
 
 def find_obstacle(recipe: Recipe) -> str:
@@ -108,12 +109,13 @@ def write_combination(run: RunFolder, members: Sequence[Path], population: Train
     """Write the model folder of a run that combines others, from the model folders of these runs; return it.
 
     Raises:
-        RunError: what the recipe makes cannot be handed on, or a member has no model.
+        RunError: what the recipe makes cannot be handed on, a member has no model, or members read files differently.
     """
 
     def build(folder: Path) -> ModelRecord:
         name = run.path.name
         read = {member: read_model(member / MODEL) for member in members}
+        _refuse_mixed(read)
         listed = [m for member, record in read.items() for m in _adopt(member / MODEL, record, folder, below=name)]
         names = {member.name: f"{name}/{member.name}" for member in members}
         combined = ModelMember(
@@ -191,6 +193,15 @@ def read_recipes(folder: Path, record: ModelRecord) -> dict[str, Recipe]:
     return {member.name: load_recipe(folder / member.recipe) for member in record.members}
 
 
+def iterate_voters(member: ModelMember, by_name: Mapping[str, ModelMember]) -> Iterator[ModelMember]:
+    """Yield the members that have networks of their own and a share in the answer of ``member``, in some fold."""
+    if member.networks:
+        yield member
+    for name in member.members:
+        if any(blend.weights is None or blend.weights.get(name, 0) > 0 for blend in member.blends):
+            yield from iterate_voters(by_name[name], by_name)
+
+
 def export_model(run: Path, to: Path) -> Path:
     """Copy the model of a run to another folder, whole or not at all; return it.
 
@@ -241,6 +252,27 @@ def _describe(
         scores=Scores.find(run.path), device=device, libraries=environment.libraries,
         files={},
     )  # fmt: skip
+
+
+def _refuse_mixed(read: Mapping[Path, ModelRecord]) -> None:
+    """Refuse members that learned from differently read files: a new image is read once, for all of them.
+
+    Raises:
+        RunError: with what differs.
+    """
+    said: dict[str, dict[str, str]] = {}
+    for member, record in read.items():
+        said.setdefault("bits of 16-bit values", {})[member.name] = str(record.bits)
+        for name, recipe in read_recipes(member / MODEL, record).items():
+            for knob in OF_MASKS:
+                said.setdefault(f"data.{knob}", {})[name] = str(getattr(recipe.data, knob) or None)
+    for what, by_name in said.items():
+        if len(set(by_name.values())) > 1:
+            listed = ", ".join(f"{name}: {value}" for name, value in by_name.items())
+            raise RunError(
+                f"the members read their files differently, and a new image is read once: {what} ({listed})",
+                fix="combine runs of the same data settings",
+            )
 
 
 def _adopt(source: Path, record: ModelRecord, folder: Path, *, below: str) -> list[ModelMember]:

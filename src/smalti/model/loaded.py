@@ -22,7 +22,7 @@ from ..samples import StainMaps
 from ..tile import TileStore
 from ..tissue import STAINS
 from ..train import FrozenFeatures, HeldFeatures, choose_device, embed_view, freeze, make_fabric
-from .bundle import read_recipes, read_weights
+from .bundle import iterate_voters, read_recipes, read_weights
 
 Floats = NDArray[np.float64]
 Key = tuple[int, int]  # seed, fold
@@ -39,6 +39,7 @@ class LoadedMember:
         module: the backbone as it computes features; None for a combination.
         network_of: of each seed and fold.
         key: names what its frozen backbone does to tiles; equal for members that share it.
+        votes: whether its networks have a share in the answer.
     """
 
     member: ModelMember
@@ -48,6 +49,7 @@ class LoadedMember:
     module: nn.Module | None
     network_of: Mapping[Key, Network]
     key: str
+    votes: bool
 
     @property
     def tiling(self) -> str:
@@ -79,12 +81,13 @@ def load_members(folder: Path, record: ModelRecord, *, device: str) -> tuple[Loa
     recipes = read_recipes(folder, record)
     backbones: dict[str, Backbone] = {}
     modules: dict[str, nn.Module] = {}
+    voters = {one.name for one in iterate_voters(record.members[-1], {one.name: one for one in record.members})}
     loaded = []
     for member in record.members:
         recipe = recipes[member.name]
         fabric = _make_fabric(recipe, record, device=device)
         if member.backbone is None:
-            loaded.append(LoadedMember(member, recipe, fabric, None, None, {}, ""))
+            loaded.append(LoadedMember(member, recipe, fabric, None, None, {}, "", votes=False))
             continue
         model = recipe.model.model_copy(update={"backbone": member.backbone.name})
         key = json.dumps([member.backbone.model_dump_json(), model.norm, model.embedding, str(fabric._precision)])
@@ -101,7 +104,8 @@ def load_members(folder: Path, record: ModelRecord, *, device: str) -> tuple[Loa
             network = assemble_network(model, backbones[key], classes=len(record.classes))
             filled = fill_network(network, model, read_weights(folder / row.weights))
             networks[row.seed, row.fold] = filled.to(fabric.device)
-        loaded.append(LoadedMember(member, recipe, fabric, backbones[key], modules[key], networks, key))
+        votes = member.name in voters
+        loaded.append(LoadedMember(member, recipe, fabric, backbones[key], modules[key], networks, key, votes))
     return tuple(loaded)
 
 
@@ -110,7 +114,7 @@ def score_image(members: tuple[LoadedMember, ...], bags: Bags, *, classes: tuple
 
     Returns:
         The answer (C,): the mean over folds and seeds of the last member, after its rules. And what each single
-        network says, (networks, C), after the rules of its fold.
+        network says of the members that have a share in it, (networks, C), after the rules of its fold.
     """
     said: dict[str, dict[Key, Floats]] = {}
     single: list[Floats] = []
@@ -122,7 +126,7 @@ def score_image(members: tuple[LoadedMember, ...], bags: Bags, *, classes: tuple
             scores = _score_networks(loaded, loaded.backbone, bags, classes=len(classes))
         rules = {(r.seed, r.fold): Rule(r.temperature, tuple(r.weights[c] for c in classes)) for r in member.rules}
         said[member.name] = {key: rules[key].apply(row[None])[0] for key, row in scores.items()}
-        if loaded.backbone is not None:
+        if loaded.votes:
             single += said[member.name].values()
     return np.mean(list(said[members[-1].member.name].values()), axis=0), np.stack(single)
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..audit.measure.digest import PictureDigest, digest_picture
+from .. import images
+from ..audit.measure.digest import COPY_PX, PictureDigest, digest_picture, shrink_picture
 from ..audit.measure.traits import measure_colours
 from ..tissue.density import DENSITY
 
@@ -63,14 +64,16 @@ class Look:
 def measure_look(
     picture: NDArray[np.uint8], *, mpp: float | None = None, size_px: tuple[int, int] | None = None
 ) -> Look:
-    """Measure an RGB image (H, W, 3).
+    """Measure an RGB image (H, W, 3); one above `images.WHOLE_PX` from a shrunken copy, as the audit does.
 
     Args:
         picture: the whole image; of a slide a copy whose longer side is 1,024 px, as the audit reads it.
         mpp: microns per pixel of the whole image.
         size_px: (height, width) of the whole image, where ``picture`` is a copy.
     """
-    digest = digest_picture(picture, size_px=size_px)
+    height, width = picture.shape[:2]
+    copy = shrink_picture(picture, COPY_PX) if height * width > images.WHOLE_PX else picture
+    digest = digest_picture(copy, size_px=size_px or (height, width))
     return Look(digest, measure_traits(digest), mpp)
 
 

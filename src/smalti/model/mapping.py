@@ -24,7 +24,8 @@ class TileMap:
     Attributes:
         heat: (H * scale, W * scale) from 0 to 1; NaN where no network looked.
         scale: map pixels per image pixel.
-        networks: how many networks are in it; those that read the mask say nothing of a tile alone.
+        networks: how many networks are in it. Those that read the mask say nothing of a tile alone, and those of
+            members without a share in the answer are left out.
     """
 
     heat: Heat
@@ -38,7 +39,7 @@ def map_scores(
     """Return the map of class ``label``, the mean over networks; None where no network sees more than one tile.
 
     A network says of each tile what it would say of an image that is this tile, with its test-time views and the rules
-    of its fold. All networks count alike, also those that an ensemble weighs.
+    of its fold. All networks with a share in the answer count alike, whatever an ensemble weighs them by.
 
     Args:
         members: of the model.
@@ -50,8 +51,7 @@ def map_scores(
     scale = choose_scale(size_px)
     heats = []
     for loaded in members:
-        store = None if loaded.backbone is None else bags.stores[loaded.tiling]
-        if loaded.backbone is None or store is None or len(store) < 2:
+        if loaded.backbone is None or not loaded.votes or len(store := bags.stores[loaded.tiling]) < 2:
             continue
         rules = {
             (r.seed, r.fold): Rule(r.temperature, tuple(r.weights[c] for c in classes)) for r in loaded.member.rules

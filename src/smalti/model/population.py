@@ -100,11 +100,14 @@ def read_reference(population: TrainingPopulation) -> Reference:
 
 
 def fit_doubt(scores: NDArray[np.floating], *, share: float) -> Doubt | None:
-    """Return the bar of confidence below which this share of out-of-fold predictions lies; None for a share of 0.
+    """Return the bar of confidence below which this share of held-out images lies; None for a share of 0.
+
+    A held-out image is scored by one network a seed, and a new one by the mean of all networks, which is less sure: of
+    new images more than this share lie below the bar.
 
     Args:
-        scores: (n, C) probabilities of held-out images, calibrated as those of new images will be.
-        share: of the least sure predictions, 0 to below 1.
+        scores: (n, C) probabilities of held-out images, one row an image: the mean over seeds.
+        share: of the least sure images, 0 to below 1.
     """
     if share <= 0:
         return None

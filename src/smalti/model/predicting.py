@@ -23,7 +23,7 @@ from ..errors import DataError, RecipeError
 from ..records import ModelRecord, TrainingPopulation
 from ..samples import iterate_ahead
 from ..tile import TileStore, build_store, cut_array, cut_bag, hold_bag, is_large
-from ..types import Cohort, Sample, score_columns
+from ..types import Cohort, MaskReading, Sample, score_columns
 from .bundle import find_model, read_model
 from .loaded import Bags, LoadedMember, load_members, score_image
 from .look import Look, measure_look, measure_traits
@@ -31,6 +31,7 @@ from .mapping import TileMap, map_scores
 from .refusal import Refuser, refuse_unreadable
 
 Array = NDArray[np.uint8]
+FITTED = ("mask_exif", "mask_fit")  # knobs of ``data`` that bring a mask to its image
 # Versions that change what pixels and networks become.
 CONCERNED = ("smalti", "torch", "timm", "numpy", "opencv-python-headless", "Pillow")
 
@@ -56,7 +57,8 @@ class Answer:
 
     Attributes:
         scores: (C,) of the classes; None where the image could not be read.
-        agreement: share of the networks that name the class with the largest score; None without scores.
+        agreement: share of the networks that name the class with the largest score, of those that have a share in the
+            answer; None without scores.
         refused: why there is no answer, beginning with a code of `smalti.model.refusal.CODES`; empty where there is
             one.
         traits: by which many new images are compared with those of training; None where they are not known.
@@ -89,6 +91,8 @@ class Model:
         record: what it holds.
         members: its networks.
         population: what it learned from; None in a model that does not say it, which refuses only what it cannot read.
+        trained: the section ``data`` of its networks, which all of its members share.
+        reading: how a file of a mask is read, by that section.
         notes: libraries that have another version than where the model was made.
     """
 
@@ -100,6 +104,8 @@ class Model:
         population: TrainingPopulation | None = None,
     ) -> None:
         self.folder, self.record, self.members, self.population = folder, record, members, population
+        self.trained = next(member.recipe.data for member in members if member.backbone is not None)
+        self.reading = MaskReading(values=self.trained.mask_values, inverted=bool(self.trained.mask_inverted))
         self.notes = _compare_versions(record.libraries)
         self._refuser = None if population is None else Refuser(population)
 
@@ -121,15 +127,27 @@ class Model:
 
         Args:
             pictures: files, or arrays (H, W, 3) of RGB, uint8.
-            masks: of each, a file or an array (H, W) that is not 0 where the disease is; None takes tissue.
+            masks: of each, a file or an array (H, W) that is not 0 where the disease is; None takes tissue. A file is
+                read by ``data.mask_values`` and ``data.mask_inverted`` of the recipe.
             cases: of each (the patient); None: each image is its own.
             mpp: microns per pixel of pictures that do not say their own.
             progress: hears how many are done, and how many there are.
 
         Returns:
             One row a picture: image, case, predicted, score_<class>..., agreement (share of the networks that name
-            that class), refused (why there is no answer; empty where there is one).
+            that class, of those that have a share in the answer), refused (why there is no answer; empty where there is
+            one).
+
+        Raises:
+            DataError: a mask is a file, and the recipe fitted masks to their images, which is known of a folder alone.
         """
+        fitted = [f"data.{knob}={getattr(self.trained, knob)}" for knob in FITTED if getattr(self.trained, knob)]
+        if fitted and any(isinstance(mask, str | Path) for mask in masks or ()):
+            raise DataError(
+                f"the model learned from masks that were brought to their images by {' and '.join(fitted)}, which "
+                "predict() does not do to a single file",
+                fix="'smalti predict MODEL FOLDER' (answer_folder), or give masks as arrays that lie on the image",
+            )
         items = [self._take(i, pictures, masks, cases) for i in range(len(pictures))]
         rows = []
         for answer in self.stream(items, mpp=mpp):
@@ -176,7 +194,7 @@ class Model:
         pixels = Path(picture) if isinstance(picture, str | Path) else picture
         marks = Path(mask) if isinstance(mask, str | Path) else mask
         if isinstance(pixels, Path) and (marks is None or isinstance(marks, Path)):
-            return Sample(name, pixels, marks, None, case, name, bits=self.record.bits)
+            return Sample(name, pixels, marks, None, case, name, bits=self.record.bits, mask_reading=self.reading)
         return Drawn(name, case, pixels, marks)
 
     def _cut(self, item: Sample | Drawn, room: Path, *, mpp: float | None) -> _Cut:
@@ -188,7 +206,8 @@ class Model:
                     continue
                 tile, tile_px = member.recipe.tile, member.member.tile_px or 0
                 tile = tile if mpp is None else tile.model_copy(update={"image_mpp": mpp})
-                stores[member.tiling] = _cut_item(item, tile, tile_px=tile_px, bits=self.record.bits, room=room)
+                bits, reading = self.record.bits, self.reading
+                stores[member.tiling] = _cut_item(item, tile, tile_px=tile_px, bits=bits, reading=reading, room=room)
             look = None if self._refuser is None else _look(item, bits=self.record.bits, mpp=mpp)
         except ScaleError as error:
             return _Cut(item.image, item.case, {}, f"scale: {error}")
@@ -253,12 +272,16 @@ def _look(item: Sample | Drawn, *, bits: int | None, mpp: float | None) -> Look:
     own = mpp if path is None else images.read_mpp(path) or mpp
     if isinstance(item, Sample):
         digest = digest_sample(replace(item, mask_path=None))
-        return Look(digest, measure_traits(digest), own)
-    pixels = images.read_image(item.pixels, bits=bits) if isinstance(item.pixels, Path) else item.pixels
-    return measure_look(pixels, mpp=own)
+    elif isinstance(item.pixels, Path):
+        digest = digest_sample(Sample(item.image, item.pixels, None, None, item.case, item.image, bits=bits))
+    else:
+        return measure_look(item.pixels, mpp=own)
+    return Look(digest, measure_traits(digest), own)
 
 
-def _cut_item(item: Sample | Drawn, tile: recipe.Tile, *, tile_px: int, bits: int | None, room: Path) -> TileStore:
+def _cut_item(
+    item: Sample | Drawn, tile: recipe.Tile, *, tile_px: int, bits: int | None, reading: MaskReading, room: Path
+) -> TileStore:
     """Return the tiles of an image; those of a large one on disk, in ``room``.
 
     Raises:
@@ -274,7 +297,7 @@ def _cut_item(item: Sample | Drawn, tile: recipe.Tile, *, tile_px: int, bits: in
             raise ScaleError(message, fix="--mpp NUMBER")
     if isinstance(item, Drawn):
         pixels = images.read_image(item.pixels, bits=bits) if isinstance(item.pixels, Path) else item.pixels
-        mask = images.read_mask(item.mask)[0] if isinstance(item.mask, Path) else item.mask
+        mask = images.read_mask(item.mask, reading=reading)[0] if isinstance(item.mask, Path) else item.mask
         return hold_bag(item.image, cut_array(item.image, pixels, mask, tile, tile_px=tile_px))
     if is_large(item, tile, tile_px=tile_px):
         return build_store(Cohort(item.path.parent, "", (), (item,), ()), tile, tile_px=tile_px, cache=room)

@@ -97,8 +97,8 @@ class Refuser:
         if doubt is None:
             return "", ""
         if scores is not None and not float(np.max(scores)) >= doubt.confidence:  # also where it is NaN
-            share = f"as {doubt.share:.0%} of the held-out training images are"
-            return "unsure", f"its largest score is {np.max(scores):.2f}, below {doubt.confidence:.2f}, {share}"
+            least = f"below {doubt.confidence:.2f}, where {doubt.share:.0%} of the training images lay when held out"
+            return "unsure", f"its largest score is {np.max(scores):.2f}, {least}"
         if agreement is not None and agreement < LEAST_AGREEMENT:
             return "unsure", f"{agreement:.0%} of the members name its class, less than {LEAST_AGREEMENT:.0%}"
         return "", ""

@@ -295,7 +295,8 @@ class Predict(Section):
         0.0,
         ge=0,
         lt=0.5,
-        description="new images are refused that are less sure than this share of held-out images; 0 answers them all",
+        description="new images are refused that are less sure than this share of held-out images, and more than that "
+        "share of them, since the mean of all networks answers; 0 answers them all",
     )
 
 

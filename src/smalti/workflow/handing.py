@@ -64,7 +64,8 @@ def _describe(run: RunFolder, ground: Ground) -> TrainingPopulation:
     labelled = ground.cohort.labelled
     more = [digest_sample(sample) for sample in labelled if sample.image not in known]
     sites = {s.image: s.site for s in labelled} if any(s.site for s in labelled) else None
-    table = run.read_out_of_fold()
-    scores = table[score_columns(ground.cohort.classes)].to_numpy(dtype=np.float64)
+    # An image is held out once a seed, and a new image is answered once, by the mean.
+    by_image = run.read_out_of_fold().groupby("image")[score_columns(ground.cohort.classes)].mean()
+    scores = by_image.to_numpy(dtype=np.float64)
     doubt = fit_doubt(scores, share=run.read_recipe().predict.unsure_frac)
     return describe_population(ground.cohort, [*audited, *more], sites=sites, doubt=doubt)

@@ -26,7 +26,7 @@ from ...predict.rules import Rule
 from ...recipe import Recipe
 from ...records import ModelMember, ModelRecord, NetworkRecord
 from ...types import InputSpec
-from ..bundle import read_model, read_recipes, read_weights
+from ..bundle import iterate_voters, read_model, read_recipes, read_weights
 from ..scorer import Mixture, Scorer, Vote
 
 AVERAGE_SEEDS = "average_seeds"
@@ -69,7 +69,7 @@ def build_scorer(folder: Path, *, member: str | None = None, network: str | None
     if network is not None:
         top = _keep_network(top, network)
     by_name = {one.name: one for one in record.members} | {top.name: top}
-    leaves = list(_iterate_leaves(top, by_name))
+    leaves = list(iterate_voters(top, by_name))
     if reasons := sorted({why for leaf in leaves for why in _list_obstacles(leaf, recipes[leaf.name])}):
         raise PartError(
             f"{top.name} cannot be written so, since a form holds networks alone: {'; '.join(reasons)}",
@@ -117,15 +117,6 @@ def _keep_network(member: ModelMember, name: str) -> ModelMember:
     kept = member.networks[names.index(name)]
     rules = tuple(rule for rule in member.rules if (rule.seed, rule.fold) == (kept.seed, kept.fold))
     return member.model_copy(update={"networks": (kept,), "rules": rules})
-
-
-def _iterate_leaves(member: ModelMember, by_name: Mapping[str, ModelMember]) -> Iterator[ModelMember]:
-    """Yield the members that have networks of their own and a say."""
-    if member.networks:
-        yield member
-    for name in member.members:
-        if any(blend.weights is None or blend.weights.get(name, 0) > 0 for blend in member.blends):
-            yield from _iterate_leaves(by_name[name], by_name)
 
 
 def _list_obstacles(member: ModelMember, recipe: Recipe) -> Iterator[str]:

@@ -58,8 +58,9 @@ class Doubt(Part):
     """The images on which a model would rather say nothing.
 
     Attributes:
-        share: of the out-of-fold predictions that are refused.
-        confidence: largest score of a class, below which an image is refused.
+        share: of the held-out training images that lie below the bar. They are scored by one network a seed; new images
+            are scored by the mean of all networks, which is less sure, so that more of them are refused.
+        confidence: the bar; an image whose largest score is below it is refused.
     """
 
     share: float
