@@ -145,7 +145,7 @@ def describe_forecast(plan: Plan) -> list[str]:
     taken = [member.name for member in plan.members if member.taken]
     limit = f" of {cost.minutes:g} min" if cost.minutes else ""
     if 0 < 60 * cost.minutes < cost.seconds and len(taken) == 1:
-        limit = f", more than the {cost.minutes:g} min given: it is trained all the same, since nothing takes less"
+        limit = f", more than the {cost.minutes:g} min given: no member takes less, and one is trained anyway"
     return [
         f"{data.labelled} images of {data.cases} cases: expect an interval {alone:.2f} to {once:.2f} wide; a "
         f"difference below {small:.2f} to {large:.2f} will not be seen",
