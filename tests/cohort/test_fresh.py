@@ -80,6 +80,22 @@ def test_an_image_that_the_table_names_and_the_folder_lacks_is_told(tmp_path: Pa
     assert [image for image in fresh.wrong if image.startswith("4")]
 
 
+def test_an_image_that_the_cases_name_and_the_folder_lacks_is_told(tmp_path: Path) -> None:
+    draw(tmp_path, "a.png", "b.png")
+    write_lines(tmp_path / "cases.csv", "image,case", "a.png,p", "b.png,p", "gone.png,q")
+    assert list(list_fresh(tmp_path).wrong) == ["gone.png"]
+
+
+def test_a_guess_of_sites_is_switched_off_and_no_measure_is_a_site(tmp_path: Path) -> None:
+    draw(tmp_path, *(f"{n}.png" for n in range(6)))
+    for value in ("xy", ("0.5", "1.0")):
+        rows = [f"{n}.png,{'AB'[n % 2]},p{n},{value[n % 2]}" for n in range(6)]
+        write_lines(tmp_path / "labels.csv", "image,label,case,scanner", *rows)
+        guessed = {sample.site for sample in list_fresh(tmp_path).samples}
+        assert guessed == ({"x", "y"} if value == "xy" else {""})
+        assert {sample.site for sample in list_fresh(tmp_path, columns=Columns(site="none")).samples} == {""}
+
+
 def test_no_folder_no_image_and_an_open_question_are_errors(tmp_path: Path) -> None:
     for place in (tmp_path / "none", tmp_path):
         with pytest.raises(DataError, match=r"Fix: "):

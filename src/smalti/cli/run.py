@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +11,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from ..errors import RecipeError
+from ..errors import RecipeError, RunError
 from ..project import ANSWERS_FOLDER, RUNS
 from . import console
 from .console import (
@@ -127,7 +128,7 @@ def predict(
     ] = None,
     to: Annotated[Path | None, typer.Option("--out", help="folder of the answers [default: predictions/<NEW>]")] = None,
     mpp: Annotated[float | None, typer.Option(min=0.01, help="microns per pixel of images that do not say it")] = None,
-    device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu; for new images")] = "auto",
+    device: Annotated[str | None, typer.Option(help="auto, cuda, mps or cpu; for new images [default: auto]")] = None,
     maps: Annotated[bool, typer.Option("--maps", help="draw where the evidence lies in each new image")] = False,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="data.knob=value: how the folder of new images is read")
@@ -138,12 +139,21 @@ def predict(
 ) -> None:
     """Answer for new images with the model of a run; or score the run's own images and write its submission."""
     from .. import workflow
+    from ..records.layout import MODEL_RECORD
 
     if new is not None:
-        _predict_new(path, new, to=to, mpp=mpp, device=device, maps=maps, settings=settings or [], by=by or [])
+        _predict_new(
+            path, new, to=to, mpp=mpp, device=device or "auto", maps=maps, settings=settings or [], by=by or []
+        )
         return
-    if maps:
-        raise RecipeError("--maps is about new images", fix="smalti explain RUN draws maps of the run's own")
+    if (path / MODEL_RECORD).is_file():
+        raise RunError(f"{path} is a model folder, which has no images", fix=f"smalti predict {quote(path)} NEW_FOLDER")
+    options = {"--out": to, "--mpp": mpp, "--device": device, "--maps": maps, "--set": settings, "--by": by}
+    if given := [name for name, value in options.items() if value]:
+        more = "; smalti explain RUN draws maps of the run's own" if maps else ""
+        raise RecipeError(
+            f"{', '.join(given)}: for new images alone", fix=f"smalti predict {quote(path)} NEW_FOLDER{more}"
+        )
     with listen() as listener:
         experiment = workflow.reopen(path, listener=listener)
         workflow.predict(experiment, listener=listener)
@@ -182,11 +192,14 @@ def _predict_new(
     if scores is not None:
         score = scores.headline.say()
         console.out.print(f"{model.record.name}: macro-F1 {score} on {model.record.population} images", soft_wrap=True)
-    console.out.print(f"{len(found.table) - refused} images answered, {refused} refused (column 'refused')")
+    answered = len(found.table) - refused
+    console.out.print(f"{answered} image{'s'[answered == 1 :]} answered, {refused} refused (column 'refused')")
     if maps:
-        none = len(found.table) - refused - drawn
-        why = f"; {none} have none: no network sees more than one tile of them, or it reads the mask" if none else ""
-        console.out.print(f"{drawn} maps in {out / ANSWER_MAPS}{why}", soft_wrap=True)
+        none = answered - drawn
+        why = (
+            f"; without one: {none}, of which no network sees more than one tile, or it reads the mask" if none else ""
+        )
+        console.out.print(f"{drawn} map{'s'[drawn == 1 :]} in {out / ANSWER_MAPS}{why}", soft_wrap=True)
     tables = ANSWERS if found.by_case is None else f"{ANSWERS} and {ANSWERS_BY_CASE}"
     if external is not None:
         for sentence in say_external(external):
@@ -212,8 +225,10 @@ def export(
     from ..model import FORMS, export_form, export_model
 
     options = {"--out": out, "--mpp": mpp, "--member": member, "--network": network}
-    form = next((form for form in FORMS if form == to), None)
+    form = next((form for form in FORMS if form == to.lower()), None)
     if form is None:
+        if Path(to).name == to and (near := difflib.get_close_matches(to.lower(), FORMS, n=1, cutoff=0.75)):
+            raise RecipeError(f"--to {to} is no form", fix=f"--to {near[0]}, or --to ./{to} for a folder")
         if given := [name for name, value in options.items() if value is not None]:
             raise RecipeError(f"{', '.join(given)} with --to {to}, which is no form", fix=f"--to {', '.join(FORMS)}")
         path = export_model(run_path, Path(to))

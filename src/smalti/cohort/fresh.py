@@ -14,7 +14,7 @@ from .layouts.listing import add_cases
 from .masks.meaning import Settling, wish_masks
 from .masks.values import Seen
 from .result import Candidate, Columns, LayoutResult
-from .tables.site_names import settle_sites
+from .tables.site_names import drop_sites, settle_sites
 from .unused import tell_unused
 from .validation import Progress, account_masks, check_files
 
@@ -57,11 +57,12 @@ def list_fresh(root: Path | str, *, columns: Columns = GUESS_ALL, progress: Prog
     if not root.is_dir():
         raise DataError(f"no folder at {root}", fix="give the folder that holds the new images")
     folder = Folder.walk(root)
-    result = recognise(root, folder, columns)
+    asked = drop_sites(columns)
+    result = recognise(root, folder, asked)
     # What is named is to be found.
-    named = bool(columns.table or columns.levels or columns.site or columns.subgroups)
+    named = bool(asked.table or asked.levels or asked.site or asked.subgroups)
     if not named and (not result.candidates or result.layout == CLASSES):
-        result = _add_plain(folder, result, columns)
+        result = _add_plain(folder, result, asked)
     if not result.candidates:
         raise DataError(
             f"{root} holds no image that could be read", result.problems, fix="PNG, JPEG, TIFF and slides are read"
@@ -75,9 +76,10 @@ def list_fresh(root: Path | str, *, columns: Columns = GUESS_ALL, progress: Prog
     elif isinstance(columns.bits, int):
         candidates = [replace(d, sample=replace(d.sample, bits=columns.bits)) for d in candidates]
     severe = [problem for problem in (*folder.problems, *result.problems) if not problem.warning]
-    if asked := [problem for problem in severe if not problem.images]:
-        raise DataError(f"{root} cannot be used as it is: {len(asked)} problem(s)", asked)
-    wrong = {image: f"{problem.file} {problem.message}" for problem in severe for image in problem.images}
+    if open_ := [problem for problem in severe if not problem.images]:
+        raise DataError(f"{root} cannot be used as it is: {len(open_)} problem(s)", open_)
+    wrong = {image: f"{where} names it, and no such image is here." for image, where in result.lacking.items() if image}
+    wrong |= {image: f"{problem.file} {problem.message}" for problem in severe for image in problem.images}
     return FreshImages(root, tuple(d.sample for d in candidates), wrong, tuple(dict.fromkeys(result.notes)))
 
 

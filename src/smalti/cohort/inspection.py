@@ -20,7 +20,7 @@ from .masks.meaning import Settling, wish_masks
 from .masks.values import Seen
 from .result import Candidate, Columns, LayoutResult
 from .tables.case_names import join_spellings
-from .tables.site_names import settle_sites
+from .tables.site_names import drop_sites, settle_sites
 from .tables.workbooks import name_unread
 from .unused import describe_unused, tell_unused
 from .validation import (
@@ -93,7 +93,7 @@ def inspect_folder(
         result.report("root-missing", str(root), message=what, fix=fix)
     else:
         folder = Folder.walk(root)
-        result = recognise(root, folder, columns)
+        result = recognise(root, folder, drop_sites(columns))
         settle_sites(result, columns)
         read_sample(folder, result, columns)
         result.problems = folder.problems + result.problems

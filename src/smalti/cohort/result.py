@@ -26,7 +26,7 @@ class Columns:
         mask: column with the mask file.
         case: column with the case (patient, slide).
         part: column that says which rows are the test part.
-        site: column with the site (hospital, scanner, batch).
+        site: column with the site (hospital, scanner, batch); ``none`` where there are no sites.
         subgroups: columns whose values are kept, to score each of them.
         levels: what each level of folders is, from the top; of tables one of cases alone is read.
         sheet: sheet of a spreadsheet.
@@ -101,6 +101,7 @@ class LayoutResult:
         tables: the tables that count.
         passed: pictures that the layout passes over, with the kind under which they are told.
         site_source: where sites were read, for people; empty where nothing says them.
+        lacking: image that a table of cases names and the folder lacks -> the row.
     """
 
     layout: str
@@ -113,6 +114,7 @@ class LayoutResult:
     form: Form | None = None
     no_submission: str = ""
     site_source: str = ""
+    lacking: dict[str, str] = field(default_factory=dict)
     _by_name: dict[str, Candidate] = field(default_factory=dict)
 
     def add(self, candidate: Candidate) -> None:

@@ -68,6 +68,7 @@ def judge_sites(
     classes: tuple[str, ...],
     cases: Mapping[str, str] | None,
     confidence: float,
+    by_site: bool = False,
 ) -> SitesRecord:
     """Return everything that is known about the sites of a run.
 
@@ -79,6 +80,7 @@ def judge_sites(
         classes: in score order.
         cases: image -> the case that the data names.
         confidence: of the intervals.
+        by_site: whether the folds of the run are sites, so that its own scores are site-out scores.
     """
 
     def pool_units(table: pd.DataFrame) -> Pool:
@@ -89,7 +91,10 @@ def judge_sites(
     pool = pool_units(out_of_fold)
     held = None if site_out is None else pool_units(site_out)
     named = (cases or {}) if scoring.unit == "case" else {}
-    columns = {"site": sited.sites, **sited.subgroups}
+    # A column of subgroups that says the sites again would be tested twice.
+    spelt = [site.casefold() for site in sited.sites]
+    more = {name: texts for name, texts in sited.subgroups.items() if [text.casefold() for text in texts] != spelt}
+    columns = {"site": sited.sites, **more}
     by_unit = {
         column: _collect(pool.images, [named.get(i, i) for i in sited.images], values)
         for column, values in columns.items()
@@ -100,7 +105,7 @@ def judge_sites(
     outcome = None if held is None else _compare(pool, held, groups, n_sites=n_sites, confidence=confidence)
     told, told_why = (None, NO_EMBEDDINGS) if sited.points is None else tell_sites(sited)
     association = measure_association(sited)
-    sentence, alarm = _conclude(outcome, told, association, why=why)
+    sentence, alarm = _conclude(outcome, told, association, why=why, by_site=by_site)
     return SitesRecord(
         unit=scoring.unit, n_sites=n_sites, site_out=outcome, site_out_why=why, told=told, told_why=told_why,
         robust=_measure_robust(sited), association=association,
@@ -217,12 +222,17 @@ def _measure_robust(sited: Sited) -> Robust | None:
     return Robust(**asdict(measure_robustness(sited.points[kept].astype(np.float64), labels, sites, cases)))
 
 
-def _conclude(outcome: SiteOut | None, told: Told | None, association: float | None, *, why: str) -> tuple[str, bool]:
+def _conclude(
+    outcome: SiteOut | None, told: Told | None, association: float | None, *, why: str, by_site: bool
+) -> tuple[str, bool]:
     """Return one sentence, and whether it is an alarm."""
     seen = told is not None and told.p <= ALPHA
     words = "" if told is None else (
         f"balanced accuracy {told.accuracy:.2f} among images of one class, chance {told.chance:.2f}, p = {told.p:.3f}"
     )  # fmt: skip
+    if by_site:
+        able = "" if told is None else f" The site {'can' if seen else 'cannot'} be told from the embeddings ({words})."
+        return f"The scores of this run are on sites that no network had seen.{able}", False
     if outcome is None:
         if association is not None and association >= ONE:
             return (
@@ -230,7 +240,7 @@ def _conclude(outcome: SiteOut | None, told: Told | None, association: float | N
                 True,
             )
         if told is None:
-            return f"Nothing can be said about other sites: {why}.", False
+            return f"Other sites were not scored: {why}.", False
         able = "can be told" if seen else "cannot be told"
         return f"The site {able} from the embeddings ({words}); what that does to the score is open: {why}.", False
     gap, score, base = outcome.gap, outcome.score, outcome.out_of_fold

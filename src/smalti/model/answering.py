@@ -158,6 +158,8 @@ def _open_answers(model: Model, root: Path, out: Path, *, mpp: float | None) -> 
     place, inside = out.resolve(), root.resolve()
     if place == inside or inside in place.parents:
         raise RunError(f"{out} lies inside the images in {root}, which are never changed", fix="--out elsewhere")
+    if out.exists() and not out.is_dir():
+        raise RunError(f"{out} is a file, and the answers are a folder", fix="--out with a folder")
     digest = hashlib.sha256((model.folder / MODEL_RECORD).read_bytes()).hexdigest()
     about = AnswersRecord(
         model=model.record.name, model_hash=digest, code=hash_code(CODE), mpp=mpp, root=str(root.resolve())

@@ -188,7 +188,7 @@ def _find_features(loaded: LoadedMember, backbone: Backbone, bags: Bags, stains:
 def _make_fabric(recipe: Recipe, record: ModelRecord, *, device: str) -> Fabric:
     """Make a Fabric with the number format of the run where the device is of the same kind; else that of the device."""
     train = recipe.train.model_copy(update={"device": device, "precision": "auto"})
-    chosen = choose_device(train)
+    chosen = choose_device(train, fix="--device auto")
     if chosen.accelerator == record.device.get("accelerator"):
         train = train.model_copy(update={"precision": record.device["precision"]})
         chosen = choose_device(train)

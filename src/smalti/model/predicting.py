@@ -32,6 +32,7 @@ from .refusal import Refuser, refuse_unreadable
 
 Array = NDArray[np.uint8]
 FITTED = ("mask_exif", "mask_fit")  # knobs of ``data`` that bring a mask to its image
+DEVICES = ("auto", "cuda", "mps", "cpu")
 # Versions that change what pixels and networks become.
 CONCERNED = ("smalti", "torch", "timm", "numpy", "opencv-python-headless", "Pillow")
 
@@ -116,9 +117,9 @@ class Model:
 
     def predict(
         self,
-        pictures: Sequence[str | Path | Array],
-        masks: Sequence[str | Path | NDArray[np.generic] | None] | None = None,
-        cases: Sequence[str] | None = None,
+        pictures: Sequence[str | Path | Array] | str | Path,
+        masks: Sequence[str | Path | NDArray[np.generic] | None] | str | Path | NDArray[np.generic] | None = None,
+        cases: Sequence[str] | str | None = None,
         *,
         mpp: float | None = None,
         progress: Callable[[int, int], None] | None = None,
@@ -126,7 +127,7 @@ class Model:
         """Answer for some images.
 
         Args:
-            pictures: files, or arrays (H, W, 3) of RGB, uint8.
+            pictures: files, or arrays (H, W, 3) of RGB, uint8; or a single file.
             masks: of each, a file or an array (H, W) that is not 0 where the disease is; None takes tissue. A file is
                 read by ``data.mask_values`` and ``data.mask_inverted`` of the recipe.
             cases: of each (the patient); None: each image is its own.
@@ -141,6 +142,14 @@ class Model:
         Raises:
             DataError: a mask is a file, and the recipe fitted masks to their images, which is known of a folder alone.
         """
+        # A single path is a list of one; a text would be taken letter by letter.
+        pictures = [pictures] if isinstance(pictures, str | Path) else pictures
+        masks = [masks] if isinstance(masks, str | Path | np.ndarray) else masks
+        cases = [cases] if isinstance(cases, str) else cases
+        for what, given in (("masks", masks), ("cases", cases)):
+            if given is not None and len(given) != len(pictures):
+                message = f"{len(pictures)} pictures and {len(given)} {what} were given"
+                raise DataError(message, fix=f"give one of {what} for each picture; None where a picture has none")
         fitted = [f"data.{knob}={getattr(self.trained, knob)}" for knob in FITTED if getattr(self.trained, knob)]
         if fitted and any(isinstance(mask, str | Path) for mask in masks or ()):
             raise DataError(
@@ -213,6 +222,9 @@ class Model:
             return _Cut(item.image, item.case, {}, f"scale: {error}")
         except DataError as error:
             why = error.problems[0].message if error.problems else error.message
+            marks = item.mask_path if isinstance(item, Sample) else item.mask
+            if isinstance(marks, Path) and error.problems and error.problems[0].file == str(marks):
+                why = f"its mask {marks} {why}"
             return _Cut(item.image, item.case, {}, refuse_unreadable(why))
         except RecipeError as error:
             return _Cut(item.image, item.case, {}, f"scale: {error.message}")
@@ -242,6 +254,8 @@ def load_model(path: str | Path, *, device: str = "auto") -> Model:
         WeightsError: the installed timm builds other networks.
         RecipeError: there is no such device.
     """
+    if device not in DEVICES:
+        raise RecipeError(f"no device is called '{device}'", fix=f"one of {', '.join(DEVICES)}")
     folder = find_model(Path(path))
     record = read_model(folder)
     population = TrainingPopulation.read(folder) if record.population_files else None

@@ -35,7 +35,9 @@ class Data(Section):
     case: str | None = Field(None, description="column with the case (patient, slide)")
     part: str | None = Field(None, description="column that says which rows are the test part")
     site: str | None = Field(
-        None, description="column with the site (hospital, scanner, batch); null guesses by names and TCGA barcodes"
+        None,
+        description="column with the site (hospital, scanner, batch); null guesses by names and TCGA barcodes; none: "
+        "no sites, whatever a column is called",
     )
     subgroups: tuple[str, ...] = Field((), description="columns whose values are scored one by one, such as [sex]")
     bits: Literal[8, 10, 12, 14, 16, "each"] | None = Field(

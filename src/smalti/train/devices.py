@@ -32,8 +32,12 @@ class Device:
     reason: str
 
 
-def choose_device(train: recipe.Train) -> Device:
+def choose_device(train: recipe.Train, *, fix: str = "--set train.device=auto") -> Device:
     """Take what the recipe asks for, or the best that is there.
+
+    Args:
+        train: the section of the recipe.
+        fix: how whoever asks for a device that is not there takes the best instead.
 
     Raises:
         RecipeError: the recipe asks for a device or a number format that this machine does not have.
@@ -48,8 +52,7 @@ def choose_device(train: recipe.Train) -> Device:
             accelerator, where = "cuda", "a CUDA device is there"
     elif not there[train.device]:
         raise RecipeError(
-            f"train.device={train.device}, and torch {torch.__version__} finds no such device on this machine",
-            fix="--set train.device=auto",
+            f"train.device={train.device}, and torch {torch.__version__} finds no such device on this machine", fix=fix
         )
     if (accelerator, train.precision) == ("cpu", "16-mixed"):  # Fabric would take bfloat16 and say so to nobody
         raise RecipeError("train.precision=16-mixed needs a GPU, and none is used", fix="--set train.precision=auto")

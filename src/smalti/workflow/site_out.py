@@ -38,12 +38,13 @@ def explain_no_sites(recipe: Recipe) -> str:
     if recipe.evaluate.sites == "train":
         return ""
     slow = (
-        (recipe.train.finetune.epochs > 0, "it fine-tunes a network for each site"),
-        (recipe.stain.normalise != "none", "stain is normalised to other training cases for each site"),
-        (recipe.model.pooler not in PLAIN_POOLERS or recipe.model.fusion is not None, "its pooler learns on tiles"),
+        (recipe.train.finetune.epochs > 0, "fine-tune a network"),
+        (recipe.stain.normalise != "none", "normalise stain to other training cases"),
+        (recipe.model.pooler not in PLAIN_POOLERS or recipe.model.fusion is not None, "train a pooler on tiles"),
     )
     found = [what for stands, what in slow if stands]
-    return f"{found[0]}, which takes long; --set evaluate.sites=train does it, and {fix}" if found else ""
+    long = "for each site, which takes long; --set evaluate.sites=train does it, and"
+    return f"leaving sites out would {found[0]} {long} {fix}" if found else ""
 
 
 def hold_out_sites(project: Project, experiment: Experiment) -> None:
@@ -119,7 +120,7 @@ def evaluate_sites(run: RunFolder, scoring: Scoring, cases: Mapping[str, str] | 
     )  # fmt: skip
     record = judge_sites(
         sited, table, held, why=why, scoring=scoring, classes=classes, cases=cases,
-        confidence=recipe.evaluate.confidence,
+        confidence=recipe.evaluate.confidence, by_site=recipe.split.group == "site" and SITE_COLUMN in samples,
     )  # fmt: skip
     record.write(run.path)
     return record

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
 
+from ...errors import show_text
 from ..result import Columns, LayoutResult
 from .names import Matcher
 from .site_names import lay_sites
@@ -71,6 +72,7 @@ def apply_cases(
                 images=tuple(matches[0]),
             )
         elif not found:
+            result.lacking[show_text(text)] = row.where
             result.report(
                 "case-without-image",
                 row.where,

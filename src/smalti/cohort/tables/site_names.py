@@ -20,6 +20,7 @@ BARCODE = re.compile(r"(?:^|[^A-Z0-9])TCGA-([A-Z0-9]{2})-[A-Z0-9]{4}(?![A-Z0-9])
 BARCODES = "the tissue source sites of TCGA barcodes"
 MOST_MISSING = 0.5  # of the images; a guessed column that says less is not taken
 SHOWN = 6
+NO_SITES = "none"  # of `Columns.site`
 
 
 def guess_site(table: Table, chosen: Columns) -> str | None:
@@ -31,9 +32,17 @@ def guess_site(table: Table, chosen: Columns) -> str | None:
     for column in sorted(free, key=lambda name: places[plain_name(name)]):
         if column in table.rows[0].cells:
             values = {row.read(column) for row in table.rows if not is_missing(row.read(column))}
-            if 1 < len(values) < number:
+            if 1 < len(values) < number and not _are_measured(values):
                 return column
     return None
+
+
+def _are_measured(values: set[str]) -> bool:
+    """Return whether all values are numbers and some have a fraction, so that they are measured and name no site."""
+    try:
+        return any(not float(value).is_integer() for value in values)
+    except ValueError:
+        return False
 
 
 def read_site(row: Row, chosen: Columns) -> str:
@@ -81,8 +90,19 @@ def lay_sites(table: Table, rows: Mapping[str, Row], wanted: Columns, *, result:
             result.candidates[i] = replace(candidate, sample=sample)
 
 
+def drop_sites(columns: Columns) -> Columns:
+    """Return what a layout is to look for: ``none``, which says that there are no sites, is no column."""
+    return replace(columns, site=None) if columns.site == NO_SITES else columns
+
+
 def settle_sites(result: LayoutResult, columns: Columns) -> None:
-    """Read barcodes where nothing else says sites, take what was guessed only where it is sound, and say what was."""
+    """Read barcodes where nothing else says sites, take what was guessed only where it is sound, and say what was.
+
+    Where ``columns.site`` is ``none`` no sample keeps a site; the layout was read as if nothing were named.
+    """
+    if columns.site == NO_SITES:
+        result.candidates = [replace(d, sample=replace(d.sample, site="")) for d in result.candidates]
+        return
     if not any(d.sample.site for d in result.candidates) and columns.site is None:
         _read_barcodes(result)
     written: dict[str, Counter[str]] = defaultdict(Counter)
@@ -100,7 +120,7 @@ def settle_sites(result: LayoutResult, columns: Columns) -> None:
         )
         names = {}
     else:
-        _note_sites(samples, sites, result)
+        _note_sites(samples, sites, result, guessed=columns.site is None)
     result.candidates = [
         replace(d, sample=replace(d.sample, site=names.get(fold_text(d.sample.site), ""))) if d.sample.site else d
         for d in result.candidates
@@ -143,12 +163,13 @@ def _find_doubt(samples: Sequence[Sample], sites: Sequence[str]) -> str:
     return ""
 
 
-def _note_sites(samples: Sequence[Sample], sites: Sequence[str], result: LayoutResult) -> None:
+def _note_sites(samples: Sequence[Sample], sites: Sequence[str], result: LayoutResult, *, guessed: bool) -> None:
     """Say where sites come from, how many there are, and what is uncommon about them."""
     counts = Counter(site for site in sites if site)
     listed = ", ".join(f"{name} ({count})" for name, count in counts.most_common(SHOWN))
     more = f" and {len(counts) - SHOWN} more" if len(counts) > SHOWN else ""
-    result.notes.append(f"site: {result.site_source}: {len(counts)} site(s), {listed}{more}")
+    wrong = "; --set data.site=none if these are no sites" if guessed else ""
+    result.notes.append(f"site: {result.site_source}: {len(counts)} site(s), {listed}{more}{wrong}")
     if missing := sites.count(""):
         result.notes.append(
             f"{missing} image(s) have no site: they are held out together as if they were one, though they may be of "

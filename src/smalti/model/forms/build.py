@@ -65,16 +65,21 @@ def build_scorer(folder: Path, *, member: str | None = None, network: str | None
     """
     record = read_model(folder)
     recipes = read_recipes(folder, record)
-    top = _find_member(record, member)
-    if network is not None:
-        top = _keep_network(top, network)
-    by_name = {one.name: one for one in record.members} | {top.name: top}
+    found = _find_member(record, member)
+    top = found or record.members[-1]
+    by_name = {one.name: one for one in record.members}
     leaves = list(iterate_voters(top, by_name))
     if reasons := sorted({why for leaf in leaves for why in _list_obstacles(leaf, recipes[leaf.name])}):
         raise PartError(
             f"{top.name} cannot be written so, since a form holds networks alone: {'; '.join(reasons)}",
             fix="'smalti predict MODEL FOLDER' does all of it" + _offer_members(record, leaves, recipes),
         )
+    if found is None:  # told after what no name would help
+        names = ", ".join(one.name.removeprefix(f"{record.name}/") for one in record.members)
+        raise PartError(f"the model has no member '{member}'", fix=f"one of {names}")
+    if network is not None:
+        top = by_name[top.name] = _keep_network(top, network)
+        leaves = [top]
     inputs = {_describe_input(leaf, recipes[leaf.name]) for leaf in leaves}
     if len(inputs) > 1:
         raise PartError(
@@ -96,15 +101,12 @@ def build_scorer(folder: Path, *, member: str | None = None, network: str | None
     )  # fmt: skip
 
 
-def _find_member(record: ModelRecord, name: str | None) -> ModelMember:
+def _find_member(record: ModelRecord, name: str | None) -> ModelMember | None:
     if name is None:
         return record.members[-1]
     # The name of the whole model may be left out: members of a portfolio are NAME/member.
-    found = [one for one in record.members if name in (one.name, one.name.removeprefix(f"{record.name}/"))]
-    if not found:
-        names = ", ".join(one.name.removeprefix(f"{record.name}/") for one in record.members)
-        raise PartError(f"the model has no member '{name}'", fix=f"one of {names}")
-    return found[0]
+    found = (one for one in record.members if name in (one.name, one.name.removeprefix(f"{record.name}/")))
+    return next(found, None)
 
 
 def _keep_network(member: ModelMember, name: str) -> ModelMember:

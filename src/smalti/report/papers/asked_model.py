@@ -8,7 +8,7 @@ from typing import Any
 from ..blocks import count_things
 from ..contents import RunRecord
 from .answer import Answer
-from .licensed import list_used_weights, read_knobs, say_members
+from .licensed import SCRATCH, list_used_weights, read_knobs, say_members
 
 
 def answer_predictors(record: RunRecord) -> Answer | None:
@@ -79,7 +79,9 @@ def answer_initial(record: RunRecord) -> Answer | None:
     if not used:
         return None
     texts = [
-        f"{row.title or row.name}: {came or 'where they came from is not recorded'}; licence {row.licence}"
+        "No weights were loaded, so that none bring a licence: the network began from scratch"
+        if row is SCRATCH
+        else f"{row.title or row.name}: {came or 'where they came from is not recorded'}; licence {row.licence}"
         for row, came in used
     ]
     return Answer(f"{'. '.join(texts)}.", "licences")

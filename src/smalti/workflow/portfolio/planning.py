@@ -144,6 +144,8 @@ def describe_forecast(plan: Plan) -> list[str]:
     (alone, once), (small, large) = plan.expect.interval_width, plan.expect.smallest_difference
     taken = [member.name for member in plan.members if member.taken]
     limit = f" of {cost.minutes:g} min" if cost.minutes else ""
+    if 0 < 60 * cost.minutes < cost.seconds and len(taken) == 1:
+        limit = f", more than the {cost.minutes:g} min given: no member takes less, and one is trained anyway"
     return [
         f"{data.labelled} images of {data.cases} cases: expect an interval {alone:.2f} to {once:.2f} wide; a "
         f"difference below {small:.2f} to {large:.2f} will not be seen",
