@@ -112,8 +112,8 @@ class Model:
     def predict(
         self,
         pictures: Sequence[str | Path | Array] | str | Path,
-        masks: Sequence[str | Path | NDArray[np.generic] | None] | str | Path | NDArray[np.generic] | None = None,
-        cases: Sequence[str] | str | None = None,
+        masks: Sequence[str | Path | NDArray[np.generic] | None] | None = None,
+        cases: Sequence[str] | None = None,
         *,
         mpp: float | None = None,
         progress: Callable[[int, int], None] | None = None,
@@ -132,8 +132,7 @@ class Model:
             that class), refused (why there is no answer; empty where there is one).
         """
         if isinstance(pictures, str | Path):  # a text would be taken letter by letter
-            pictures, masks = [pictures], [masks] if isinstance(masks, str | Path | np.ndarray) else masks
-            cases = [cases] if isinstance(cases, str) else cases
+            pictures = [pictures]
         for what, given in (("masks", masks), ("cases", cases)):
             if given is not None and len(given) != len(pictures):
                 message = f"{len(pictures)} pictures and {len(given)} {what} were given"
