@@ -44,10 +44,10 @@ def predict(sited: Sited, *, right: float, folds: list[int], seed: int = 0) -> p
 
 def judge(sited: Sited, *, own: float, held: float | None, why: str = "", by_site: bool = False):
     rows = [int(name[1:]) for name in sited.cases]
-    by_site = [int(name[1:]) for name in sited.sites]
+    parts = [int(name[1:]) for name in sited.sites]
     return judge_sites(
         sited, predict(sited, right=own, folds=[i % 5 for i in rows]),
-        None if held is None else predict(sited, right=held, folds=by_site, seed=1),
+        None if held is None else predict(sited, right=held, folds=parts, seed=1),
         why=why, scoring=Scoring(), classes=("a", "b"), cases=None, confidence=0.95, by_site=by_site,
     )  # fmt: skip
 
@@ -94,7 +94,7 @@ def test_the_sentence_says_why() -> None:
 def test_folds_of_sites_and_a_column_that_says_the_sites_again() -> None:
     sited = draw(0, shift=0)
     twice = replace(sited, subgroups={"hospital": tuple(site.upper() for site in sited.sites)})
-    record, once = (judge(one, own=0.9, held=None, by_site=True) for one in (twice, sited))
+    record, once = (judge(one, own=0.9, held=None, folds=True) for one in (twice, sited))
     assert record.sentence.startswith("The scores of this run are on sites that no network had seen.")
     assert record.subgroups == once.subgroups
 

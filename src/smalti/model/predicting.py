@@ -118,8 +118,8 @@ class Model:
     def predict(
         self,
         pictures: Sequence[str | Path | Array] | str | Path,
-        masks: Sequence[str | Path | NDArray[np.generic] | None] | str | Path | NDArray[np.generic] | None = None,
-        cases: Sequence[str] | str | None = None,
+        masks: Sequence[str | Path | NDArray[np.generic] | None] | None = None,
+        cases: Sequence[str] | None = None,
         *,
         mpp: float | None = None,
         progress: Callable[[int, int], None] | None = None,

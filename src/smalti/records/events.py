@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ..errors import RunError
 from ..store import now_text
-from .layout import ENVIRONMENT, EVENTS, OUT_OF_FOLD, RECIPE
+from .layout import ENVIRONMENT, EVENTS, MODEL_RECORD, OUT_OF_FOLD, RECIPE
 
 State = Literal["begins", "done", "failed"]
 
@@ -55,6 +55,8 @@ def log_stage(folder: Path, stage: str) -> Iterator[None]:
         RunError: there is no run folder.
     """
     if not any((folder / name).is_file() for name in (ENVIRONMENT, RECIPE, OUT_OF_FOLD)):
+        if (folder / MODEL_RECORD).is_file():
+            raise RunError(f"{folder} is a model folder, and no run folder", fix="give the run that it is the model of")
         raise RunError(f"no run folder at {folder}", fix="give the path that 'smalti run' printed")
     started = time.monotonic()
     log_event(folder, f"{stage} begins", stage=stage, state="begins")

@@ -24,7 +24,6 @@ from .layout import (
     ENVIRONMENT,
     FOLDS,
     INNER,
-    MODEL_RECORD,
     OUT_OF_FOLD,
     PREDICTIONS,
     RECIPE,
@@ -58,7 +57,7 @@ class RunFolder:
         """Read the resolved recipe, which must be the one that the run began with.
 
         Raises:
-            RunError: it was changed or damaged since, or the folder is one of a model.
+            RunError: it was changed or damaged since.
             RecipeError: it is missing, or no recipe.
         """
         if self.recipe_path.is_file() and (began := Environment.find(self.path)) is not None:
@@ -68,11 +67,6 @@ class RunFolder:
                     f"{self.recipe_path} is not the recipe that this run began with",
                     fix="bring it back, or give the changed recipe to 'smalti run', which makes another run of it",
                 )
-        if (self.path / MODEL_RECORD).is_file():
-            raise RunError(
-                f"{self.path} is a model folder, and no run folder",
-                fix="give the run that it was exported from; 'smalti predict MODEL NEW_FOLDER' answers for new images",
-            )
         return load_recipe(self.recipe_path)
 
     def read_cases(self) -> dict[str, str] | None:
