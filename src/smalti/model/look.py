@@ -10,8 +10,8 @@ from PIL import Image
 
 from .. import images
 from ..audit.measure.digest import COPY_PX, PictureDigest, digest_picture
-from ..images.pictures import shrink
 from ..audit.measure.traits import measure_colours
+from ..images.pictures import shrink
 from ..tissue.density import DENSITY
 
 # name, group, and the smallest spread that counts, which single images of one slide differ by
