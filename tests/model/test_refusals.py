@@ -229,4 +229,5 @@ def test_a_large_picture_is_measured_as_its_file_is(tmp_path: Path, monkeypatch:
     sample = Sample(image="a", path=tmp_path / "a.png", mask_path=None, label="a", case="c", index="a")
     read, seen = digest_sample(sample), measure_look(picture).digest
     assert read.size_px == seen.size_px == picture.shape[:2]
-    assert seen.appearance.sharpness == pytest.approx(read.appearance.sharpness, abs=0.02)
+    assert seen.appearance.sharpness == read.appearance.sharpness
+    assert np.array_equal(seen.thumbnail, read.thumbnail)

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from .. import images
-from ..audit.measure.digest import COPY_PX, PictureDigest, digest_picture, shrink_picture
+from ..audit.measure.digest import COPY_PX, PictureDigest, digest_picture
 from ..audit.measure.traits import measure_colours
+from ..images.pictures import shrink
 from ..tissue.density import DENSITY
 
 # name, group, and the smallest spread that counts, which single images of one slide differ by
@@ -72,8 +74,9 @@ def measure_look(
         size_px: (height, width) of the whole image, where ``picture`` is a copy.
     """
     height, width = picture.shape[:2]
-    copy = shrink_picture(picture, COPY_PX) if height * width > images.WHOLE_PX else picture
-    digest = digest_picture(copy, size_px=size_px or (height, width))
+    if height * width > images.WHOLE_PX:
+        picture = np.array(shrink(Image.fromarray(picture), COPY_PX))
+    digest = digest_picture(picture, size_px=size_px or (height, width))
     return Look(digest, measure_traits(digest), mpp)
 
 

@@ -286,10 +286,10 @@ def _look(item: Sample | Drawn, *, bits: int | None, mpp: float | None) -> Look:
     own = mpp if path is None else images.read_mpp(path) or mpp
     if isinstance(item, Sample):
         digest = digest_sample(replace(item, mask_path=None))
-    elif isinstance(item.pixels, Path):
-        digest = digest_sample(Sample(item.image, item.pixels, None, None, item.case, item.image, bits=bits))
+    elif isinstance(pixels := item.pixels, Path):
+        digest = digest_sample(Sample(item.image, pixels, None, None, item.case, item.image, bits=bits))
     else:
-        return measure_look(item.pixels, mpp=own)
+        return measure_look(pixels, mpp=own)
     return Look(digest, measure_traits(digest), own)
 
 

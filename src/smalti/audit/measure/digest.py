@@ -102,12 +102,12 @@ def digest_sample(sample: Sample) -> ImageDigest:
         mask = None
         if sample.mask_path is not None:
             mask, _ = images.read_mask(sample.mask_path, reading=sample.mask_reading, most_px=images.WHOLE_PX)
-        pieces = None if mask is None else cv2.connectedComponents(shrink_picture(mask, 2 * THUMBNAIL_PX))[0] - 1
+        pieces = None if mask is None else cv2.connectedComponents(_shrink(mask, 2 * THUMBNAIL_PX))[0] - 1
         form, jpeg_step = images.read_encoding(sample.path)
         source = SourceFacts(images.read_stamp(sample.path)[0], form, jpeg_step, images.read_mpp(sample.path), pieces)
     grey = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
     if max(picture.shape[:2]) >= KEPT_PX:
-        grey = shrink_picture(grey, THUMBNAIL_PX)
+        grey = _shrink(grey, THUMBNAIL_PX)
     seen = digest_picture(picture, mask, size_px=(height, width))
     return ImageDigest(
         size_px=seen.size_px,
@@ -138,7 +138,7 @@ def digest_picture(
     """
     thumbnail = picture
     if max(picture.shape[:2]) >= KEPT_PX:
-        thumbnail = shrink_picture(shrink_picture(picture, THUMBNAIL_PX), KEPT_PX)
+        thumbnail = _shrink(_shrink(picture, THUMBNAIL_PX), KEPT_PX)
     height, width = size_px or picture.shape[:2]
     return PictureDigest(
         (height, width), thumbnail, summarise_colours(picture, mask), measure_appearance(picture, mask)
@@ -151,7 +151,6 @@ def _hash_array(array: NDArray[np.uint8]) -> str:
     return digest.hexdigest()
 
 
-def shrink_picture(picture: NDArray[np.uint8], longest_px: int) -> NDArray[np.uint8]:
-    """Return a picture (H, W) or (H, W, 3) whose longer side has ``longest_px``, by the mean over areas."""
+def _shrink(picture: NDArray[np.uint8], longest_px: int) -> NDArray[np.uint8]:
     height, width = (max(1, round(n * longest_px / max(picture.shape[:2]))) for n in picture.shape[:2])
     return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
