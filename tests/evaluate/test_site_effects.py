@@ -94,7 +94,7 @@ def test_the_sentence_says_why() -> None:
 def test_folds_of_sites_and_a_column_that_says_the_sites_again() -> None:
     sited = draw(0, shift=0)
     twice = replace(sited, subgroups={"hospital": tuple(site.upper() for site in sited.sites)})
-    record, once = (judge(one, own=0.9, held=None, folds=True) for one in (twice, sited))
+    record, once = (judge(one, own=0.9, held=None, by_site=True) for one in (twice, sited))
     assert record.sentence.startswith("The scores of this run are on sites that no network had seen.")
     assert record.subgroups == once.subgroups
 

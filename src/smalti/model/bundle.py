@@ -46,6 +46,7 @@ from ..records.layout import (
     name_model_recipe,
     name_network,
 )
+from ..records.outgoing.model import JOINED
 from ..store import replace_folder, write_atomic
 from ..train import Experiment, read_checkpoint
 
@@ -162,6 +163,8 @@ def read_model(folder: Path) -> ModelRecord:
     used |= {m.backbone.weights for m in record.members if m.backbone is not None and m.backbone.weights}
     if unknown := sorted(used - set(record.files)):
         raise RunError(f"{folder / MODEL_RECORD} gives no hash of {unknown[0]}", fix=ModelRecord.FIX)
+    if why := _find_gap(record):
+        raise RunError(f"{folder / MODEL_RECORD} is damaged: {why}", fix=ModelRecord.FIX)
     for name, wanted in record.files.items():
         path = folder / name
         if not path.is_file():
@@ -169,6 +172,27 @@ def read_model(folder: Path) -> ModelRecord:
         if _hash_sha256(path) != wanted:
             raise RunError(f"{path} is not the file that {MODEL_RECORD} was written for", fix=ModelRecord.FIX)
     return record
+
+
+def _find_gap(record: ModelRecord) -> str:
+    """Return what is missing in a record that has the right form; empty where it is whole."""
+    known: set[str] = set()
+    for member in record.members:
+        own = bool(member.networks) and member.backbone is not None and member.tile_px is not None
+        if own == bool(member.members and member.blends):
+            return f"{member.name} has neither networks with a backbone nor members, or both"
+        said = {(one.seed, one.fold) for one in (member.networks or member.blends)}
+        joined = bool(member.blends) and member.blends[0].method == JOINED
+        if not ({(0, 0)} if joined else said) <= {(rule.seed, rule.fold) for rule in member.rules}:
+            return f"{member.name} has no rule for some of its folds"
+        if missing := set(member.members) - known:
+            return f"{member.name} combines {min(missing)}, which is no member before it"
+        if member.name in known:
+            return f"two members are called {member.name}"
+        if any(n.reference is not None and [len(row) for row in n.reference] != [4] * 3 for n in member.networks):
+            return f"a stain reference of {member.name} is no frame of 3 x 4 numbers"
+        known.add(member.name)
+    return "" if known else "it has no member"
 
 
 def read_weights(path: Path) -> State:

@@ -18,6 +18,7 @@ from ..models import Backbone, Network, assemble_network, fill_network, restore_
 from ..predict import Rule, mix_members, score_network
 from ..recipe import Recipe
 from ..records import FoldBlend, ModelMember, ModelRecord, NetworkRecord
+from ..records.outgoing.model import JOINED
 from ..samples import StainMaps
 from ..tile import TileStore
 from ..tissue import STAINS
@@ -27,7 +28,6 @@ from .bundle import iterate_voters, read_recipes, read_weights
 Floats = NDArray[np.float64]
 Key = tuple[int, int]  # seed, fold
 ONE = np.zeros(1, dtype=np.int64)  # the one image of a store
-JOINED = "average_seeds"  # the ensemble whose answer is of no seed and fold
 
 
 @dataclass(frozen=True, slots=True)

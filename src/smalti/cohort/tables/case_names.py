@@ -73,13 +73,8 @@ def apply_cases(
             )
         elif not found:
             result.lacking[show_text(text)] = row.where
-            result.report(
-                "case-without-image",
-                row.where,
-                message=f"'{text}' names no image.",
-                fix="correct or delete the row",
-                warning=True,
-            )
+            result.report("case-without-image", row.where, message=f"'{text}' names no image.",
+                          fix="correct or delete the row", warning=True)  # fmt: skip
         elif not is_missing(row.read(case)) and given.setdefault(found[0], row.read(case)) != row.read(case):
             result.report(
                 "repeated-row",

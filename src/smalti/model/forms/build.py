@@ -25,11 +25,10 @@ from ...models import (
 from ...predict.rules import Rule
 from ...recipe import Recipe
 from ...records import ModelMember, ModelRecord, NetworkRecord
+from ...records.outgoing.model import JOINED
 from ...types import InputSpec
 from ..bundle import iterate_voters, read_model, read_recipes, read_weights
 from ..scorer import Mixture, Scorer, Vote
-
-AVERAGE_SEEDS = "average_seeds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +161,7 @@ class _Assembly:
 
     def assemble(self, member: ModelMember) -> Scorer:
         """Return the module of the whole answer of a member: the mean over its folds and seeds."""
-        joined = bool(member.blends) and member.blends[0].method == AVERAGE_SEEDS
+        joined = bool(member.blends) and member.blends[0].method == JOINED
         rules = [rule for rule in member.rules if (rule.seed, rule.fold) == (0, 0)] if joined else member.rules
         nodes = [self._join(member, rule.seed, rule.fold) for rule in rules]
         answer = nodes[0] if len(nodes) == 1 else Mixture(nodes, [1 / len(nodes)] * len(nodes), self._plain())
@@ -178,11 +177,9 @@ class _Assembly:
         if member.networks:
             network = next(one for one in member.networks if (one.seed, one.fold) == (seed, fold))
             return self._vote(member, network, rule)
-        blend = next(
-            one for one in member.blends if (one.seed, one.fold) == (seed, fold) or one.method == AVERAGE_SEEDS
-        )
+        blend = next(one for one in member.blends if (one.seed, one.fold) == (seed, fold) or one.method == JOINED)
         members = [self.by_name[name] for name in member.members]
-        if blend.method == AVERAGE_SEEDS:
+        if blend.method == JOINED:
             parts = [self._join(one, r.seed, r.fold) for one in members for r in one.rules]
             return Mixture(parts, [1 / len(parts)] * len(parts), rule)
         blend = next(one for one in member.blends if (one.seed, one.fold) == (seed, fold))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import PurePosixPath, PureWindowsPath
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, model_validator
+from pydantic import AfterValidator
 
 from ...types import InputSpec
 from ..layout import MODEL_RECORD
@@ -59,13 +59,7 @@ class NetworkRecord(Part):
     seed: int
     fold: int
     weights: Inside
-    reference: tuple[tuple[float, float, float, float], ...] | None
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.reference is not None and len(self.reference) != 3:
-            raise ValueError(f"the stain reference of fold {self.fold} is no frame of 3 x 4 numbers")
-        return self
+    reference: tuple[tuple[float, ...], ...] | None
 
 
 class ModelMember(Part):
@@ -90,17 +84,6 @@ class ModelMember(Part):
     members: tuple[str, ...]
     blends: tuple[FoldBlend, ...]
     rules: tuple[FoldRule, ...]
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        own = bool(self.networks) and self.backbone is not None and self.tile_px is not None
-        if own == bool(self.members and self.blends):
-            raise ValueError(f"{self.name} has neither networks with a backbone nor members, or both")
-        said = {(one.seed, one.fold) for one in (self.networks or self.blends)}
-        ruled = {(rule.seed, rule.fold) for rule in self.rules}
-        if not ({(0, 0)} if self.blends and self.blends[0].method == JOINED else said) <= ruled:
-            raise ValueError(f"{self.name} has no rule for some of its folds")
-        return self
 
 
 class ModelRecord(Record):
@@ -138,16 +121,3 @@ class ModelRecord(Record):
     libraries: dict[str, str]
     population_files: tuple[Inside, ...] = ()
     files: dict[Inside, str]
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        known: set[str] = set()
-        for member in self.members:
-            if missing := set(member.members) - known:
-                raise ValueError(f"{member.name} combines {min(missing)}, which is no member before it")
-            if member.name in known:
-                raise ValueError(f"two members are called {member.name}")
-            known.add(member.name)
-        if not known:
-            raise ValueError("it has no member")
-        return self

@@ -117,19 +117,19 @@ def _run_member(
 
     With ``late`` it is passed over where what is left of the time is too short for it; without, it is trained even so.
     """
-    listener = project.listener
     from ...model import find_obstacle
 
+    listener = project.listener
     row = MemberRow(member=member.name, reason=member.reason, forecast_s=round(member.seconds, 1))
     if not member.taken:
         return row
     folder, minutes = run_folder.path / MEMBER_RUNS / member.name, run_folder.read_recipe().portfolio.minutes
-    # A member that was finished before models were written gets its model now; nothing of it is trained again.
-    handed = (folder / MODEL).is_dir() or bool(find_obstacle(member.recipe))
-    if handed and (known := _read_done(folder, ground.cohort)) is not None:
+    known = _read_done(folder, ground.cohort)
+    if known is not None and ((folder / MODEL).is_dir() or find_obstacle(member.recipe)):
         return row.model_copy(update={"status": "done", "reason": "", "seconds": known})
     left = 60 * minutes - clock.used_s
-    if minutes and member.seconds > LATE * left:
+    # A member that was finished before models were written gets its model now; nothing of it is trained again.
+    if known is None and minutes and member.seconds > LATE * left:
         reason = f"about {member.seconds:.0f} s, {max(0.0, left):.0f} s were left when its turn came"
         if late:
             listener.say(f"{member.name} is left out: {reason}")
@@ -153,7 +153,7 @@ def _run_member(
     except (DivergenceError, PartError, RecipeError, WeightsError) as error:  # of this member alone
         listener.say(f"{member.name} failed and is left out: {error}")
         return row.model_copy(update={"status": "failed", "reason": str(error)})
-    seconds = round(time.monotonic() - began, 1)
+    seconds = known or round(time.monotonic() - began, 1)
     Done(seconds=seconds).write(folder)
     return row.model_copy(update={"status": "done", "reason": "", "seconds": seconds})
 
