@@ -65,7 +65,7 @@ class Project:
             RunError: it is not.
         """
         if not self.data.is_dir():
-            raise RunError(f"no data folder at {self.data}. Fix: check the path, or 'smalti demo' to draw one")
+            raise RunError(f"no data folder at {self.data}", fix="check the path, or 'smalti demo' to draw one")
 
 
 ANSWERS_FOLDER = Path("predictions")  # where answers for new images are kept unless another folder is named

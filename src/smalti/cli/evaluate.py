@@ -33,8 +33,8 @@ def evaluate(
 
     if source.is_dir() and unit is not None:
         raise RecipeError(
-            "--unit is for tables: a run counts what its recipe says, and has the other unit's scores beside it. Fix: "
-            "leave --unit out, or run it again with --set evaluate.unit=" + unit
+            "--unit is for tables: a run counts what its recipe says, and has the other unit's scores beside it",
+            fix=f"leave --unit out, or run it again with --set evaluate.unit={unit}",
         )
     result = workflow.evaluate_run(source) if source.is_dir() else workflow.evaluate_table(source, unit=unit)
     table = Table("metric", "value", "interval", "chance (prior)", "majority class")

@@ -44,7 +44,7 @@ def tune(
     from ..tune import Search, tune_recipe
 
     if sampler not in ("tpe", "random", "grid"):
-        raise RecipeError(f"no sampler is called '{sampler}'. Fix: tpe, random or grid")
+        raise RecipeError(f"no sampler is called '{sampler}'", fix="tpe, random or grid")
     search = Search(sampler=sampler, trials=trials, minutes=minutes, folds=folds, prune=prune)
     with listen() as listener:
         folder, result = tune_recipe(

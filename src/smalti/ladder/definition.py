@@ -110,7 +110,7 @@ def resolve_ladder(
     """
     names = [rung.name for rung in ladder.rungs]
     if until is not None and until not in names:
-        raise RecipeError(f"the ladder has no rung '{until}'. Fix: one of {', '.join(names)}")
+        raise RecipeError(f"the ladder has no rung '{until}'", fix=f"one of {', '.join(names)}")
     base = (*ladder.settings, *settings)
     load_recipe(ladder.preset, settings=base)  # so that a fault in what all rungs share is said once
     inherited: dict[str, tuple[str, ...]] = {}

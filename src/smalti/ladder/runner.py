@@ -80,8 +80,11 @@ class LadderRunner:
         what = f"about {len(images)} image(s): {', '.join(images[:SHOWN])}"
         raise RunError(
             f"decisions changed while the ladder ran ({what}): rungs before and after would stand on other labels and "
-            "images. What is done is kept. Fix: the same command begins anew with the decisions of now; where you take "
-            f"these rows back, what is done counts again ({find_decisions(self.project)})"
+            "images. What is done is kept",
+            fix=(
+                "the same command begins anew with the decisions of now; where you take "
+                f"these rows back, what is done counts again ({find_decisions(self.project)})"
+            ),
         )
 
     def visit(self, step: Step) -> RungState:
@@ -163,7 +166,7 @@ class LadderRunner:
         """Run a rung with the decisions that it follows; return the name of its run."""
         recipe = step.recipe
         if failed := [member for member in step.members if self.states[member].run is None]:
-            raise RunError(f"its members {', '.join(failed)} failed. Fix: see their errors")
+            raise RunError(f"its members {', '.join(failed)} failed", fix="see their errors")
         if step.members:
             members = tuple(str(self.states[member].run) for member in step.members)
             ensemble = recipe.ensemble.model_copy(update={"members": members})

@@ -85,7 +85,7 @@ def trace_curve(experiment: Experiment, *, orders: int, folder: Path, tell: Call
                 sizes = list(np.repeat(np.arange(len(own)), len(names)))
                 if list(table["image"]) != names * len(own) or list(table["size"]) != sizes:
                     raise RunError(
-                        f"{place / PART_SCORES} has not the rows of its fold. Fix: delete {place} and run again"
+                        f"{place / PART_SCORES} has not the rows of its fold", fix=f"delete {place} and run again"
                     )
                 parts.append(table)
                 taught.append(read_table(place / PART_TAUGHT, *TAUGHT_COLUMNS))

@@ -74,7 +74,7 @@ def learn_curve(
     project, settings = Project(Path(data), Path(runs), listener=listener), tuple(settings)
     check_margin(margin)
     if orders < 2:
-        raise RunError(f"{orders} order of the cases does not show the luck of the draw. Fix: --orders 2 or more")
+        raise RunError(f"{orders} order of the cases does not show the luck of the draw", fix="--orders 2 or more")
     project.check_data()
     settings = settings if recipe is not None else (f"model.head={HEAD}", *settings)
     asked = load_recipe(DEFAULT if recipe is None else recipe, settings=settings)

@@ -56,17 +56,15 @@ CHUNK_BYTES = 1 << 20
 OF_MASKS = ("mask_values", "mask_inverted", "mask_exif", "mask_fit")  # knobs of ``data``
 
 
-def find_obstacle(recipe: Recipe) -> str:
-    """Return why what a recipe makes cannot be handed on, in words; empty where it can."""
+def find_obstacle(recipe: Recipe) -> RunError | None:
+    """Return why what a recipe makes cannot be handed on, with what to do about it; None where it can."""
     combines = recipe.ensemble.members or recipe.portfolio.members is not None
     if combines and recipe.ensemble.method.startswith(STACKED):
-        return (
-            f"ensemble.method={recipe.ensemble.method} keeps no coefficients. Fix: weighed, greedy or average, which "
-            "are shares"
-        )
+        why = f"ensemble.method={recipe.ensemble.method} keeps no coefficients"
+        return RunError(why, fix="weighed, greedy or average, which are shares")
     if recipe.tile.other_masks:
-        return "tile.other_masks gives each image the mask of another case, which a new image does not have"
-    return ""
+        return RunError("tile.other_masks gives each image the mask of another case, which a new image does not have")
+    return None
 
 
 def write_networks(experiment: Experiment, population: TrainingPopulation | None = None) -> Path:
@@ -144,8 +142,8 @@ def find_model(path: Path) -> Path:
     run = RunFolder(path)
     if not run.recipe_path.is_file():
         raise RunError(f"{path} is no run folder and holds no model", fix="give a run folder, or a copy of RUN/model")
-    if why := find_obstacle(run.read_recipe()):
-        raise RunError(f"{path} has no model to hand on: {why}")
+    if (why := find_obstacle(run.read_recipe())) is not None:
+        raise RunError(f"{path} has no model to hand on: {why.message}", fix=why.fix)
     raise RunError(f"{path} has no model", fix="run the same command again ('smalti run'), which writes it")
 
 
@@ -251,8 +249,8 @@ def _write(
     run: RunFolder, recipe: Recipe, build: Callable[[Path], ModelRecord], population: TrainingPopulation | None
 ) -> Path:
     """Write the files, then their hashes, in the place of an earlier model."""
-    if why := find_obstacle(recipe):
-        raise RunError(f"{run.path} makes no model that could be handed on: {why}")
+    if (why := find_obstacle(recipe)) is not None:
+        raise RunError(f"{run.path} makes no model that could be handed on: {why.message}", fix=why.fix)
 
     def fill(folder: Path) -> None:
         record = build(folder)

@@ -75,12 +75,12 @@ def split_sites(cohort: Cohort, split: recipe.Split, *, inner: Literal["case", "
     targets, cases, sites = cohort.targets, _number_cases(cohort), number_sites(cohort)
     number = int(sites.max()) + 1
     if number < 2:
-        raise SplitError(_explain_sites(cohort))
+        raise _explain_sites(cohort)
     asked = range(min(number, MOST_SITE_FOLDS), 1, -1) if split.folds == "auto" else (split.folds,)
     dealt = ([deal_cases(targets, sites, folds=folds, seed=seed) for seed in split.seeds] for folds in asked)
     found = next(([p for p in parts if p is not None] for parts in dealt if all(p is not None for p in parts)), None)
     if found is None:
-        raise SplitError(_explain_sites(cohort))
+        raise _explain_sites(cohort)
     splits: list[Split] = []
     for seed, parts in zip(split.seeds, found, strict=True):
         for fold, outer in enumerate(parts):
@@ -105,24 +105,24 @@ def number_sites(cohort: Cohort) -> Indices:
     return join_groups([s.site for s in cohort.labelled], [s.case for s in cohort.labelled])
 
 
-def _explain_sites(cohort: Cohort) -> str:
-    """Return why no sites can be held out."""
+def _explain_sites(cohort: Cohort) -> SplitError:
+    """Return why no sites can be held out, and what to do."""
     sites = number_sites(cohort)
     names = {s.site for s in cohort.labelled} - {""}
     if len(names) < 2:
         found = f"the data names one site, {next(iter(names))}" if names else "the data names no sites"
-        return f"no site can be held out: {found}. Fix: --set data.site=COLUMN, or --set split.group=case"
+        fix = "--set data.site=COLUMN, or --set split.group=case"
+        return SplitError(f"no site can be held out: {found}", fix=fix)
     if sites.max() < 1:
-        return (
+        return SplitError(
             f"no site can be held out: cases lie in several of the {len(names)} sites, so that all of them belong "
-            "together. Fix: --set data.site=COLUMN with one site for each case, or --set split.group=case"
+            "together",
+            fix="--set data.site=COLUMN with one site for each case, or --set split.group=case",
         )
     alone = [name for i, name in enumerate(cohort.classes) if len(np.unique(sites[cohort.targets == i])) < 2]
     why = f"class '{alone[0]}' lies in one of them alone" if alone else "some training part would lack a class"
-    return (
-        f"no site of {int(sites.max()) + 1} can be held out: {why}. Fix: add cases of that class from another site, or "
-        "--set split.group=case"
-    )
+    fix = "add cases of that class from another site, or --set split.group=case"
+    return SplitError(f"no site of {int(sites.max()) + 1} can be held out: {why}", fix=fix)
 
 
 def count_folds(cohort: Cohort, *, seeds: tuple[int, ...] = (0,), most: int = MOST_AUTO_FOLDS) -> int:

@@ -153,8 +153,8 @@ def cut_scene(scene: Scene, tile: recipe.Tile, *, tile_px: int, own_mpp: float |
     sides_px = scale_sides(tile, tile_px=tile_px, own_mpp=own_mpp)
     if tile.source == "tiles" and sides_px[-1] > max(MOST_SIDE_PX, *scene.size_px):
         raise RecipeError(
-            f"tiles show squares of {sides_px[-1]} px, and {name} has {scene.size_px[0]} x "
-            f"{scene.size_px[1]} px. Fix: lower tile.size_px, tile.mpp or tile.magnifications"
+            f"tiles show squares of {sides_px[-1]} px, and {name} has {scene.size_px[0]} x {scene.size_px[1]} px",
+            fix="lower tile.size_px, tile.mpp or tile.magnifications",
         )
     squares = _find_squares(scene, tile, sides_px)
     blanks = tile.outside == "blank" or not is_filled(min(scene.size_px), int(squares[1].max()))

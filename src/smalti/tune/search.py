@@ -138,7 +138,7 @@ class Studies:
                 study.tell(trial.number, state=TrialState.FAIL)
                 shutil.rmtree(self.runner.folder / TRIAL_RUNS / f"{name}-{trial.number}", ignore_errors=True)
         except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:  # of optuna's reader
-            raise RunError(f"{path} is damaged: {error!r}. Fix: delete it; the search then begins anew") from None
+            raise RunError(f"{path} is damaged: {error!r}", fix="delete it; the search then begins anew") from None
         return study
 
     def _build_sampler(self, seed: int, *, drawn: int) -> optuna.samplers.BaseSampler:

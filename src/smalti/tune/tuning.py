@@ -121,8 +121,8 @@ def _remove_idle(space: Space, runner: TrialRunner, settings: tuple[str, ...]) -
     left = tuple(knob for knob in space.knobs if knob.knob not in idle)
     if not left:
         raise RecipeError(
-            f"no knob of the space does anything on this data ({'; '.join(f'{k}: {r}' for k, r in idle.items())}). "
-            "Fix: another --space"
+            f"no knob of the space does anything on this data ({'; '.join(f'{k}: {r}' for k, r in idle.items())})",
+            fix="another --space",
         )
     return space.model_copy(update={"knobs": left}), idle
 
@@ -207,7 +207,7 @@ def _choose(name: str, study: optuna.Study) -> optuna.trial.FrozenTrial:
         errors = [t.user_attrs["error"] for t in study.get_trials(deepcopy=False) if "error" in t.user_attrs]
         reason = f" (the first could not be scored: {errors[0]})" if errors else ""
         raise RunError(
-            f"no trial of study {name} was finished{reason}. Fix: more --minutes or --trials, or an easier space"
+            f"no trial of study {name} was finished{reason}", fix="more --minutes or --trials, or an easier space"
         )
     return max(complete, key=lambda t: (t.value, -t.number))
 

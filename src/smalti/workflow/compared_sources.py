@@ -125,7 +125,7 @@ def keep_common(sources: list[Source]) -> tuple[list[Source], list[str]]:
         return sources, []  # what is missing is said when the table is pooled
     shared = set.intersection(*listed)
     if not shared:
-        raise DataError("the runs have no image in common: nothing can be compared. Fix: name runs on the same images")
+        raise DataError("the runs have no image in common: nothing can be compared", fix="name runs on the same images")
     lost = [(s.name, len(images - shared)) for s, images in zip(sources, listed, strict=True)]
     notes = [f"{name}: {count} images that others lack are left out" for name, count in lost if count]
     return [replace(s, table=s.table[s.table["image"].astype(str).isin(shared)]) for s in sources], notes

@@ -47,11 +47,11 @@ def hand_on(
             try:
                 write_combination(run, [place / name for name in names], population)
             except RunError as error:  # a member of an earlier version, or one that cannot be handed on itself
-                why = str(error)
+                why = error
         if not why and (run.path / SCORES).is_file():  # members of a portfolio are not scored yet
             write_card(run, run.path / MODEL)
     if why:
-        log_event(run.path, "no model", reason=why)
+        log_event(run.path, "no model", reason=str(why))
         listener.say(f"no model folder is written: {why}")
 
 

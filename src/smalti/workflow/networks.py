@@ -28,9 +28,11 @@ def train_networks(project: Project, ground: Ground, recipe: Recipe, *, name: st
     from ..train import train_folds
 
     if recipe.ensemble.members:
-        raise RecipeError("an ensemble trains no networks of its own. Fix: 'smalti run', which combines its members")
+        raise RecipeError("an ensemble trains no networks of its own", fix="'smalti run', which combines its members")
     if recipe.portfolio.members is not None:
-        raise RecipeError("a portfolio is trained member by member. Fix: 'smalti run', or --set portfolio.members=null")
+        raise RecipeError(
+            "a portfolio is trained member by member", fix="'smalti run', or --set portfolio.members=null"
+        )
     experiment, listener = prepare(project, ground, recipe, name=name), project.listener
     with log_stage(experiment.run.path, "train"):
         train_folds(experiment, tell=listener.tell)

@@ -47,7 +47,7 @@ def compare_sources(
     """
     check_margin(margin)
     if len(sources) < 2:
-        raise RunError("one run has nothing to be compared with. Fix: name two or more runs or tables")
+        raise RunError("one run has nothing to be compared with", fix="name two or more runs or tables")
     read = complete_sources([read_source(source, Path(runs)) for source in sources])
     read, notes = keep_common(read) if common else (read, [])
     first = read[0].classes  # columns have names, so the order of equal classes plays no role

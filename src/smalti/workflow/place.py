@@ -24,13 +24,14 @@ def check_place(project: Project) -> None:
     if place == inside or inside in place.parents:
         raise RunError(
             f"the folder of the runs, {runs}, lies inside the data folder {data}, which is never changed; its figures "
-            f"would be read as images. Fix: --runs with a folder elsewhere, for example {inside.parent / 'runs'}"
+            f"would be read as images",
+            fix=f"--runs with a folder elsewhere, for example {inside.parent / 'runs'}",
         )
     there = next(parent for parent in (place, *place.parents) if os.path.lexists(parent))
     if not there.is_dir():
-        raise RunError(f"{there} is no folder, so that {runs} can hold no runs. Fix: --runs with another folder")
+        raise RunError(f"{there} is no folder, so that {runs} can hold no runs", fix="--runs with another folder")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise RunError(f"{there} cannot be written to. Fix: change its permissions, or --runs with another folder")
+        raise RunError(f"{there} cannot be written to", fix="change its permissions, or --runs with another folder")
 
 
 def locate_run(path: Path) -> tuple[Path, str]:
@@ -60,5 +61,5 @@ def check_name(name: str) -> str:
         fault = f"has more than {NAME_BYTES} bytes"
     if fault is not None:
         shown = ascii(name if len(name) <= NAME_BYTES else name[:NAME_BYTES])
-        raise RunError(f"no run can be called {shown}: it {fault}. Fix: --name with letters, digits and -")
+        raise RunError(f"no run can be called {shown}: it {fault}", fix="--name with letters, digits and -")
     return name

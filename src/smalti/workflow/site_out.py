@@ -67,7 +67,7 @@ def hold_out_sites(project: Project, experiment: Experiment) -> None:
     try:
         splits = split_sites(cohort, recipe.split.model_copy(update={"folds": "auto"}), inner="case")
     except SplitError as error:
-        SiteFolds(folds={}, why=str(error).partition(" Fix: ")[0].rstrip(".")).write(run.path)
+        SiteFolds(folds={}, why=error.message).write(run.path)
         project.listener.say(str(error))
         return
     folder = RunFolder(run.path / SITE_RUNS)

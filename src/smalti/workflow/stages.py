@@ -104,7 +104,7 @@ def run(
 def _open_project(data: str | Path, runs: str | Path, decisions: str | Path | None, listener: Listener) -> Project:
     """Return the project of a run; decisions that are named must be there."""
     if decisions and not Path(decisions).is_file():
-        raise DataError(f"no decisions at {decisions}. Fix: check the path; without --decisions those of DATA act")
+        raise DataError(f"no decisions at {decisions}", fix="check the path; without --decisions those of DATA act")
     return Project(Path(data), Path(runs), Path(decisions) if decisions else None, listener)
 
 
@@ -241,12 +241,12 @@ def read_predictions(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
         DataError: the file is no CSV.
     """
     if not path.is_file():
-        raise DataError(f"no table and no run folder at {path}. Fix: check the path")
+        raise DataError(f"no table and no run folder at {path}", fix="check the path")
     try:
         table = read_table(path)
     except RunError as error:  # the words are for tables of smalti's own
-        why = str(error).partition(" is damaged: ")[2].partition(". Fix: ")[0]
-        raise DataError(f"{path} is no table: {why}. Fix: save it as CSV, UTF-8, separated by commas") from None
+        why = error.message.partition(" is damaged: ")[2]
+        raise DataError(f"{path} is no table: {why}", fix="save it as CSV, UTF-8, separated by commas") from None
     classes = tuple(c.removeprefix(SCORE_PREFIX) for c in table.columns if c.startswith(SCORE_PREFIX))
     if classes or "predicted" not in table:
         return table, classes

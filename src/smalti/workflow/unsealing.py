@@ -43,7 +43,7 @@ def open_seal(
     folders = [Path(n) if Path(n).is_dir() else resolve_run(Path(runs), str(n)) for n in names]
     roots = {CohortRecord.read(folder).root for folder in folders}
     if len(roots) != 1:
-        raise RunError(f"the runs are of different data: {', '.join(sorted(roots))}. Fix: open one seal at a time")
+        raise RunError(f"the runs are of different data: {', '.join(sorted(roots))}", fix="open one seal at a time")
     root = Path(roots.pop())
     seals = _find_seals(folders, root)
     columns = Columns(**RunFolder(folders[0]).read_recipe().data.name_columns())
@@ -80,7 +80,7 @@ def _find_seals(folders: Sequence[Path], root: Path) -> dict[Path, Seal]:
     found = {path: read_seal(path) for path in paths}
     if missing := [str(path) for path, seal in found.items() if seal is None]:
         raise RunError(
-            f"nothing is sealed: no {', '.join(missing)}. Fix: --set split.sealed_frac=0.2 from the first run on"
+            f"nothing is sealed: no {', '.join(missing)}", fix="--set split.sealed_frac=0.2 from the first run on"
         )
     return {path: seal for path, seal in found.items() if seal is not None}
 
@@ -110,12 +110,14 @@ def _pool_sealed(folder: Path, labels: Mapping[str, str], cases: Mapping[str, st
     classes = CohortRecord.read(folder).classes
     path = folder / SEALED
     if not path.is_file():
-        raise RunError(f"{folder.name} has no scores of the sealed part: it is older than the seal. Fix: run it anew")
+        raise RunError(f"{folder.name} has no scores of the sealed part: it is older than the seal", fix="run it anew")
     samples = read_table(folder / SAMPLES, "image", "case").set_index("image")
     scores = average_scores(read_table(path, "image", *score_columns(classes)), classes=classes)
     gone = [image for image in scores["image"] if image not in labels]
     if gone:
-        raise RunError(f"{len(gone)} sealed images have no label any more ({gone[0]}). Fix: bring the data folder back")
+        raise RunError(
+            f"{len(gone)} sealed images have no label any more ({gone[0]})", fix="bring the data folder back"
+        )
     case, label = [samples["case"][i] for i in scores["image"]], [labels[i] for i in scores["image"]]
     table = scores.assign(case=case, label=label)
     return pool_predictions(table if cases is None else average_cases(table, cases, classes=classes), classes=classes)

@@ -62,7 +62,7 @@ def find_decisions(project: Project) -> Path:
             shared.append(path)
     if len(shared) > 1:
         names = " and ".join(str(path) for path in shared)
-        raise DataError(f"both {names} decide about images of {project.data}. Fix: name one with --decisions")
+        raise DataError(f"both {names} decide about images of {project.data}", fix="name one with --decisions")
     if shared:
         say(f"the decisions in {shared[0]} are about these images, and are followed")
         return shared[0]
@@ -91,8 +91,11 @@ def _is_about(path: Path, root: Path) -> bool:
         if differing := [image for image in named if image in theirs and theirs[image] != ours.get(image)]:
             raise DataError(
                 f"nothing tells whether {path} is about {root} or about {other}: both have a name that is in it, "
-                f"'{differing[0]}', for other images. Fix: 'smalti audit {root} --decisions {path}' says that it is "
-                f"about the first (the other folder in its place, about the other), or give it another name"
+                f"'{differing[0]}', for other images",
+                fix=(
+                    f"'smalti audit {root} --decisions {path}' says that it is "
+                    f"about the first (the other folder in its place, about the other), or give it another name"
+                ),
             )
     return True
 
@@ -238,7 +241,8 @@ def seal_cohort(project: Project, cohort: Cohort, *, contents: Mapping[str, Cont
     if whole and share not in (0, seals[whole[0]].share):
         raise RecipeError(
             f"{whole[0]} seals {seals[whole[0]].share:.0%} of the cases, the recipe asks for {share:.0%}; a seal is "
-            f"not moved. Fix: --set split.sealed_frac={seals[whole[0]].share:g}"
+            f"not moved",
+            fix=f"--set split.sealed_frac={seals[whole[0]].share:g}",
         )
     if share > 0 and not whole:
         outside = apply_seal(cohort, frozenset().union(*held.values()))
@@ -256,7 +260,8 @@ def seal_cohort(project: Project, cohort: Cohort, *, contents: Mapping[str, Cont
     if lost := sorted({str(s.label) for s in cohort.labelled} - {str(s.label) for s in closed.labelled}):
         raise DataError(
             f"every case of {', '.join(lost)} in {cohort.root} is sealed ({', '.join(map(str, held))}): nothing is "
-            "left to learn from. Fix: add cases of it that are not sealed"
+            "left to learn from",
+            fix="add cases of it that are not sealed",
         )
     return Sealing(closed, tuple(sorted(held, key=lambda where: (where not in whole, where))))
 
@@ -282,8 +287,8 @@ def _find_held(
         found = find_sealed(cohort, seal, contents)
         if not found:
             raise DataError(
-                f"none of the images that {where} seals is in {root} any more. Fix: bring them back, or move the seal "
-                "to another place on purpose"
+                f"none of the images that {where} seals is in {root} any more",
+                fix="bring them back, or move the seal to another place on purpose",
             )
         return found
     if not seal.files:

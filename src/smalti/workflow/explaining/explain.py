@@ -105,18 +105,19 @@ def describe_explanation(path: Path) -> str:
 def _check_finished(folder: RunFolder) -> Recipe:
     """The recipe of a run that has networks and predictions."""
     if not folder.recipe_path.is_file():
-        raise RunError(f"no run folder at {folder.path}. Fix: give the path that 'smalti run' printed")
+        raise RunError(f"no run folder at {folder.path}", fix="give the path that 'smalti run' printed")
     recipe = folder.read_recipe()
     if recipe.ensemble.members:
         raise RunError(
-            f"{folder.path.name} is an ensemble and has no networks of its own. "
-            f"Fix: explain its members: {', '.join(recipe.ensemble.members)}"
+            f"{folder.path.name} is an ensemble and has no networks of its own",
+            fix=f"explain its members: {', '.join(recipe.ensemble.members)}",
         )
     if recipe.portfolio.members is not None:
-        members = sorted(path.name for path in (folder.path / MEMBER_RUNS).glob("*") if Done.locate(path).is_file())
+        paths = (folder.path / MEMBER_RUNS).glob("*")
+        members = sorted(str(path) for path in paths if Done.locate(path).is_file())
         raise RunError(
-            f"{folder.path.name} is a portfolio, and its networks are those of its members. Fix: explain one of "
-            f"{', '.join(f'{folder.path / MEMBER_RUNS / name}' for name in members) or 'them, once they are finished'}"
+            f"{folder.path.name} is a portfolio, and its networks are those of its members",
+            fix=f"explain one of {', '.join(members) or 'them, once they are finished'}",
         )
     path, wanted = folder.path / FOLDS, list[str]()
     if path.is_file():
@@ -126,10 +127,11 @@ def _check_finished(folder: RunFolder) -> Recipe:
     if missing or not wanted:
         raise RunError(
             f"{folder.path.name} is not trained: {len(missing)} of {len(wanted)} networks are missing in "
-            f"{folder.checkpoints}. Fix: repeat the 'smalti run' that made it; it goes on where it was"
+            f"{folder.checkpoints}",
+            fix="repeat the 'smalti run' that made it; it goes on where it was",
         )
     if not (folder.path / OUT_OF_FOLD).is_file():
-        raise RunError(f"{folder.path.name} has no predictions. Fix: smalti predict {folder.path}")
+        raise RunError(f"{folder.path.name} has no predictions", fix=f"smalti predict {folder.path}")
     return recipe
 
 
@@ -145,12 +147,12 @@ def choose_samples(cohort: Cohort, images: int | Sequence[str] | None) -> tuple[
         chosen = known
     elif isinstance(images, int):
         if images < 1:
-            raise DataError(f"{images} images cannot be explained. Fix: ask for 1 or more, or name them")
+            raise DataError(f"{images} images cannot be explained", fix="ask for 1 or more, or name them")
         places = np.unique(np.linspace(0, len(known) - 1, min(images, len(known))).round().astype(int))
         chosen = tuple(known[i] for i in places)
     else:
         if not images:
-            raise DataError("no image was named to explain. Fix: name one or more, or ask for all")
+            raise DataError("no image was named to explain", fix="name one or more, or ask for all")
         by_name = {s.image: s for s in known}
         for name in images:
             if name not in by_name:
@@ -159,15 +161,15 @@ def choose_samples(cohort: Cohort, images: int | Sequence[str] | None) -> tuple[
     twice = [name for name, n in Counter(name_heatmap(s.image, HEATMAP) for s in chosen).items() if n > 1]
     if twice:
         raise RunError(
-            f"images that differ in their suffix alone would share {twice[0]}. "
-            "Fix: name them with --images, one at a time"
+            f"images that differ in their suffix alone would share {twice[0]}",
+            fix="name them with --images, one at a time",
         )
     return chosen
 
 
 def _name_missing(what: str, name: str, known: Sequence[str]) -> DataError:
     near = difflib.get_close_matches(name, known, n=SHOWN, cutoff=0.4) or list(known[:SHOWN])
-    return DataError(f"the run knows no {what} '{name}'. Fix: one of {', '.join(near)}")
+    return DataError(f"the run knows no {what} '{name}'", fix=f"one of {', '.join(near)}")
 
 
 @dataclass

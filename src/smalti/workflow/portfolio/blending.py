@@ -38,7 +38,7 @@ def combine_runs(project: Project, ground: Ground, recipe: Recipe, *, name: str 
     folders = [project.runs / member for member in recipe.ensemble.members]
     if missing := [folder for folder in folders if not (folder / OUT_OF_FOLD).is_file()]:
         names = ", ".join(str(folder) for folder in missing)
-        raise RunError(f"no finished run at {names}. Fix: run them first, or name runs that 'smalti logbook' lists")
+        raise RunError(f"no finished run at {names}", fix="run them first, or name runs that 'smalti logbook' lists")
     files = [folder / table for folder in folders for table in TABLES]
     members = hash_text(*(hash_file(path) if path.is_file() else "" for path in files))
     run_folder, _, influence = begin_combined(project, ground, recipe, name=name, stands_on=members, members=folders)
@@ -157,7 +157,8 @@ def _check_fit(run_folder: RunFolder, member: Path, outer: pd.DataFrame, cohort:
     if scored != wanted:
         raise RunError(
             f"the members scored {len(scored)} images, this data with its decisions has {len(wanted)}; "
-            f"{len(scored ^ wanted)} differ. Fix: combine runs with the same decisions"
+            f"{len(scored ^ wanted)} differ",
+            fix="combine runs with the same decisions",
         )
     mine, theirs = (read_table(folder / FOLDS) for folder in (run_folder.path, member))
     if mine.equals(theirs):
@@ -165,7 +166,7 @@ def _check_fit(run_folder: RunFolder, member: Path, outer: pd.DataFrame, cohort:
     split = RunFolder(member).read_recipe().split.model_dump(mode="json")
     own = run_folder.read_recipe().split.model_dump(mode="json")
     settings = " ".join(f"--set split.{k}={v}".replace(", ", ",") for k, v in split.items() if own[k] != v)
-    raise RunError(f"this recipe makes other folds than {member.name} has. Fix: {settings or 'run the members anew'}")
+    raise RunError(f"this recipe makes other folds than {member.name} has", fix=f"{settings or 'run the members anew'}")
 
 
 def _read_inner(paths: list[Path], *, partial: bool) -> list[pd.DataFrame]:

@@ -98,7 +98,7 @@ def settle_members(project: Project, recipe: Recipe, cohort: Cohort, *, used: Ca
         except (WeightsError, PartError, RecipeError) as error:
             if named and not any(setting.startswith("model.") for setting in member.settings):
                 raise  # what the user asked for is never passed over
-            candidate = replace(candidate, reason=str(error).partition(". Fix")[0])
+            candidate = replace(candidate, reason=error.message)
         if candidate.forecast is not None:
             rest = left - spent - used()
             late = recipe.portfolio.minutes > 0 and candidate.seconds > rest
@@ -122,8 +122,8 @@ def _take_cheapest(found: list[Candidate]) -> list[Candidate]:
     if not fitting:
         reasons = "; ".join(f"{c.name}: {c.reason}" for c in found)
         raise RecipeError(
-            f"no member can be had ({reasons}). Fix: another list of members (portfolio.members) and another --name, "
-            "or --recipe quick"
+            f"no member can be had ({reasons})",
+            fix="another list of members (portfolio.members) and another --name, or --recipe quick",
         )
     cheapest = min(fitting, key=lambda candidate: candidate.seconds)
     reason = f"{cheapest.reason}; taken all the same: no member is cheaper, and none fits the time"
@@ -149,7 +149,7 @@ def read_members(recipe: Recipe, rows: Sequence[PlannedMember], *, where: Path) 
     listed = {member.name: own for member, own in load_portfolio(recipe)}
     known = {row.name: row for row in rows}
     if known.keys() != listed.keys():
-        raise RunError(f"{where} names other members than the portfolio. Fix: give this run another --name")
+        raise RunError(f"{where} names other members than the portfolio", fix="give this run another --name")
     return [
         Candidate(name, row.about, row.settings, listed[name], row.taken, row.reason, seconds=row.seconds or 0.0)
         for name, row in ((name, known[name]) for name in listed)

@@ -99,7 +99,7 @@ def _run_members(
         rows.append(_run_member(project, member, ground, run_folder, clock=clock, said=said, late=late))
     if not any(row.status == "done" for row in rows):
         reasons = "; ".join(f"{row.member}: {row.reason}" for row in rows)
-        raise RunError(f"no member of the portfolio was finished ({reasons}). Fix: see there")
+        raise RunError(f"no member of the portfolio was finished ({reasons})", fix="see there")
     return rows
 
 

@@ -49,8 +49,8 @@ def check_policy(
     if both:
         raise RecipeError(
             f"{len(both)} images that would score have chosen the policy {path} ({', '.join(both[:3])}, ...): what "
-            "chooses never scores. Fix: learn one in each fold, --set train.finetune.policy_search=density, or use "
-            "the file on other images"
+            "chooses never scores",
+            fix="learn one in each fold, --set train.finetune.policy_search=density, or use the file on other images",
         )
     return {"policy": hash_text(path.read_text(encoding="utf-8"))}
 

@@ -66,7 +66,8 @@ def check_rules(recipe: Recipe) -> None:
     if fitted and (recipe.predict.calibration, recipe.predict.decision) != ("none", "largest"):
         raise RecipeError(
             f"ensemble.method={recipe.ensemble.method} is fitted on the inner images, and a calibration or decision "
-            "would be fitted on the same. Fix: --set predict.calibration=none --set predict.decision=largest"
+            "would be fitted on the same",
+            fix="--set predict.calibration=none --set predict.decision=largest",
         )
 
 

@@ -62,7 +62,7 @@ def read_unit(run: Path) -> tuple[Scoring, dict[str, str] | None]:
         return scoring, None
     cases = RunFolder(run).read_cases()
     if cases is None:
-        raise RunError(f"{run / CASES} does not exist. Fix: bring it back, or run the same command again")
+        raise RunError(f"{run / CASES} does not exist", fix="bring it back, or run the same command again")
     return scoring, cases
 
 
