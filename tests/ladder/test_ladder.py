@@ -24,8 +24,9 @@ from smalti import workflow
 from smalti.audit.decisions import ACTIONS
 from smalti.cli import app
 from smalti.errors import DataError, RecipeError, RunError
-from smalti.ladder import Ladder, describe_ladder, list_ladders, load_ladder, resolve_ladder, run_ladder
+from smalti.ladder import Ladder, describe_ladder, load_ladder, resolve_ladder, run_ladder
 from smalti.ladder.progress import measure_progress
+from smalti.recipe import list_documents
 from smalti.records import RunFolder, log_event
 from smalti.records.studies.ladder import LadderResult, Rung
 from smalti.types import DECISION_COLUMNS
@@ -68,7 +69,7 @@ def write_ladder(path: Path, *rungs: str, head: str = "") -> Path:
     return write_lines(path, head, "rungs:", *(f"  - {{{rung}}}" for rung in rungs))
 
 
-@pytest.mark.parametrize("name", list_ladders())
+@pytest.mark.parametrize("name", list_documents("ladder"))
 def test_built_in_ladders_resolve_and_every_rung_changes_something(name: str) -> None:
     steps = resolve_ladder(load_ladder(name))
     by_name = {step.name: step for step in steps}
@@ -138,7 +139,7 @@ def test_a_file_that_is_no_ladder_says_why(text: str | bytes, message: str, tmp_
 
 def test_names_that_do_not_exist_are_answered_with_those_that_do(tmp_path: Path) -> None:
     for name in ("chalenge", "../challenge", tmp_path / "absent.yaml"):
-        with pytest.raises(RecipeError, match=rf"Fix.*{', '.join(list_ladders())}"):
+        with pytest.raises(RecipeError, match=rf"Fix.*{', '.join(list_documents('ladder'))}"):
             load_ladder(name)
     with pytest.raises(RecipeError, match=r"no rung 'tile'.*Fix.*tiles"):
         resolve_ladder(load_ladder("frozen"), until="tile")

@@ -48,6 +48,13 @@ DAMAGES: dict[str, Damage] = {
     "no networks": lambda folder: edit(folder, lambda content: content["members"][0].update(networks=[])),
     "no members": lambda folder: edit(folder, lambda content: content.update(members=[])),
     "twice the same": lambda folder: edit(folder, lambda content: content.update(members=content["members"] * 2)),
+    "a frame of one number": lambda folder: edit(
+        folder, lambda content: content["members"][0]["networks"][0].update(reference=[[1.0]])
+    ),
+    "no backbone": lambda folder: edit(folder, lambda content: content["members"][0].update(backbone=None)),
+    "a member from nowhere": lambda folder: edit(
+        folder, lambda content: content["members"].append(content["members"][0] | {"name": "x", "members": ["y"]})
+    ),
     "no hash": lambda folder: edit(folder, lambda content: content["files"].popitem()),
     "cut weights": lambda folder: cut(find_weights(folder)),
     "no weights": lambda folder: find_weights(folder).unlink(),

@@ -18,10 +18,10 @@ from smalti.audit import read_findings
 from smalti.audit.labels.evidence import Evidence
 from smalti.audit.labels.suspects import find_suspects, pool_opinions, rank_labels
 from smalti.errors import RecipeError
-from smalti.ladder import Ladder, list_ladders, load_ladder, resolve_ladder
+from smalti.ladder import Ladder, load_ladder, resolve_ladder
 from smalti.models import POOLERS
 from smalti.project import SILENT, Listener
-from smalti.recipe import PLAIN_POOLERS, Train, list_turned, load_recipe, settle_choices
+from smalti.recipe import PLAIN_POOLERS, Train, list_documents, list_turned, load_recipe, settle_choices
 from smalti.records import Traces
 from smalti.train import HEADS, check_parts, train_folds
 from smalti.tune.space import Space, load_space
@@ -141,7 +141,7 @@ def test_other_presets_keep_their_steps() -> None:
 # --- what is compared ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", list_ladders())
+@pytest.mark.parametrize("name", list_documents("ladder"))
 def test_no_rung_turns_what_its_head_does_not_read(name: str) -> None:
     steps = resolve_ladder(load_ladder(name))
     for step in steps:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from smalti.licences import find_data, find_weights
+from smalti.recipe import load_recipe
 from smalti.records import RunFolder
 from smalti.records.studies.sites import SitesRecord
 from smalti.report import write_card, write_report
@@ -61,6 +62,30 @@ def test_a_card_tells_the_sites_that_the_run_measured(tmp_path: Path) -> None:
     _, body = read_card(write_card(run, tmp_path))
     assert "3 sites. The score leans on the site." in body
     assert "Sites and scanners: not stated" not in body
+
+
+def rewrite_recipe(run: RunFolder, *settings: str) -> None:
+    """Give a run another recipe, as if it had been made by that one."""
+    run.recipe_path.write_text(load_recipe(settings=settings).to_yaml(), encoding="utf-8")
+
+
+def test_a_card_names_the_population_of_its_score(tmp_path: Path) -> None:
+    run = build_run(tmp_path / "run")
+    for group, population, warned in (("case", "out-of-fold", "another site, scanner"), ("site", "site-out", "")):
+        rewrite_recipe(run, f"split.group={group}")
+        header, body = read_card(write_card(run, tmp_path))
+        assert header["model-index"][0]["results"][0]["metrics"][0]["name"] == f"macro-F1 by image, {population}"
+        assert ("no score here speaks of another site" in body) == bool(warned)
+    assert "new cases of other sites like these" in body
+    assert "on held-out sites" in body
+
+
+def test_a_card_says_that_unsure_images_are_refused_only_where_they_are(tmp_path: Path) -> None:
+    run = build_run(tmp_path / "run")
+    for share in (0, 0.1):
+        rewrite_recipe(run, f"predict.unsure_frac={share}")
+        _, body = read_card(write_card(run, tmp_path))
+        assert ("where the networks are too unsure" in body) == bool(share)
 
 
 def test_a_card_of_an_empty_run_promises_nothing(tmp_path: Path) -> None:

@@ -16,6 +16,9 @@ from smalti.cli import app
 from smalti.errors import RecipeError
 from smalti.evaluate import measure_operating
 from smalti.records import RunFolder
+from smalti.records.scored import Margin
+from smalti.records.studies.comparison import Difference
+from smalti.records.studies.sites import SiteOut, SitesRecord, Subgroup
 from smalti.report import list_checklists, write_checklist, write_report
 from smalti.report.contents import read_record
 from smalti.report.papers.checklist import ANSWERS, answer_items, load_checklist
@@ -103,6 +106,56 @@ def test_answers_tell_the_numbers_of_the_records(run: RunFolder) -> None:
     assert "1 by rule, 1 by person" in flow.text
     assert items["6"].answer is None
     assert items["40b"].state == "answered"
+
+
+def test_sites_are_answered_from_the_record_of_sites(tmp_path: Path) -> None:
+    run = build_run(tmp_path, classes=("benign", "malignant"))
+    asked = {"tripod-ai": ("6a", "12d", "23b"), "stard-ai": ("9",)}
+
+    def answer() -> dict[str, Any]:
+        record = read_record(run)
+        items = [(name, one) for name in asked for one in answer_items(load_checklist(name), record)]
+        return {f"{name} {one.item.number}": one.answer for name, one in items if one.item.number in asked[name]}
+
+    assert set(answer().values()) == {None}
+    score = Margin(value=0.7, low=0.5, high=0.8, trustworthy=False, reason="few sites")
+    gap = Difference(
+        value=0.1, low=0.0, high=0.2, p=0.1, p_holm=0.1, smallest_detectable=0.2, verdict="cannot tell", why="",
+        p_equal=None, margin=0,
+    )  # fmt: skip
+    out = SiteOut(
+        score=score, by_site=score, out_of_fold=score.model_copy(update={"value": 0.8}), gap=gap, chance=0.5,
+        n_images=120, n_cases=80, n_sites=3, n_groups=3, n_seeds=1,
+    )  # fmt: skip
+    group = Subgroup(
+        column="site", value="north", n_images=40, n_cases=30, classes={"benign": 20, "malignant": 20}, score=score,
+        site_out=None, difference=None, why="too few",
+    )  # fmt: skip
+    sites = SitesRecord(
+        unit="image", n_sites=3, site_out=None, site_out_why="it was not asked for", told=None, told_why="",
+        robust=None, association=None, subgroups=(group,), sentence="What holds elsewhere is not known.", alarm=False,
+    )  # fmt: skip
+    sites.write(run.path)
+    found = answer()
+    assert {one.anchor for one in found.values()} == {"sites"}
+    assert "3 sites" in found["tripod-ai 6a"].text
+    assert "3 sites" in found["stard-ai 9"].text
+    assert "No site was left out: it was not asked for." in found["tripod-ai 12d"].text
+    assert found["tripod-ai 23b"].text == (
+        "What holds elsewhere is not known. Mean recall of each site: "
+        "site north (30 cases): 0.70 (0.50 to 0.80, not to be trusted)."
+    )
+    sites.model_copy(update={"site_out": out}).write(run.path)
+    found = answer()
+    assert "trained once more for each site that was left out" in found["tripod-ai 12d"].text
+    assert "out of fold 0.80 (0.50 to 0.80, not to be trusted), on sites that were left out 0.70" in (
+        found["tripod-ai 23b"].text
+    )
+    items = {one.item.number: one.answer for one in answer_items(load_checklist("claim"), read_record(run))}
+    assert items["33"] is not None
+    assert items["33"].anchor == "sites"
+    assert "same sites" in items["40"].text  # type: ignore[union-attr]
+    assert "site north" in items["37"].text  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("name", ROWS)

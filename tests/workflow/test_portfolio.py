@@ -26,7 +26,7 @@ from smalti.predict.ensembles.members import Inner, Member
 from smalti.predict.ensembles.weighing import PRIOR_CASES, find_shares, fit_shares
 from smalti.project import Listener
 from smalti.recipe import load_portfolio, load_recipe
-from smalti.records import Ensemble
+from smalti.records import Done, Ensemble
 from smalti.types import PREDICTION_COLUMNS
 from smalti.workflow.decisions import influence
 from smalti.workflow.place import locate_run
@@ -301,6 +301,29 @@ def test_a_plan_or_a_list_that_was_changed_is_refused(
     settings = [*SETTINGS, f"portfolio.members={pair}"]
     with pytest.raises(RunError, match="not the plan that this run began with"):
         workflow.run(challenge, "auto", settings=settings, runs=runs, name="both")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_pages")
+def test_a_member_that_is_done_gets_a_model_that_is_gone_though_the_time_is_up(
+    challenge: Path, pair: Path, together: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = Path(shutil.copytree(together.parent, tmp_path / "runs"))
+    run = runs / "both"
+    before = pd.read_csv(run / "members.csv")
+    done = (run / "members" / "colour" / Done.FILE).read_bytes()
+    for folder in (run / "model", run / "members" / "colour" / "model"):
+        assert (folder / "model.json").is_file()
+        shutil.rmtree(folder)
+    monkeypatch.setattr(Clock, "used_s", property(lambda clock: 1e9))
+    said: list[str] = []
+    settings = [*SETTINGS, f"portfolio.members={pair}"]
+    workflow.run(challenge, "auto", settings=settings, runs=runs, name="both", listener=Listener(say=said.append))
+    assert not any("no model folder is written" in text or "left out" in text for text in said)
+    for folder in (Path("model"), Path("members/colour/model")):
+        assert (run / folder / "model.json").read_bytes() == (together / folder / "model.json").read_bytes()
+    assert (run / "members" / "colour" / Done.FILE).read_bytes() == done
+    pd.testing.assert_frame_equal(pd.read_csv(run / "members.csv"), before)
 
 
 @pytest.mark.usefixtures("no_pages")

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from ..audit.decisions import ACTIONS
 from ..errors import RecipeError
 from ..evaluate import MARGIN
-from ..recipe import Recipe, Section, list_documents, load_document, load_recipe, settle_choices
+from ..recipe import Recipe, Section, load_document, load_recipe, settle_choices
 from ..types import Action
 from ..workflow import SILENT, Listener
 
@@ -81,11 +81,6 @@ class Step:
     recipe: Recipe
     actions: tuple[Action, ...]
     members: tuple[str, ...]
-
-
-def list_ladders() -> tuple[str, ...]:
-    """Names of the ladders that ship with smalti."""
-    return list_documents("ladder")
 
 
 def load_ladder(source: str | Path) -> Ladder:

@@ -10,10 +10,9 @@ from .ledger import (
     list_datasets,
     list_weights,
     read_code,
-    say_terms,
 )
 
 __all__ = [
     "Permission", "Row", "count_open", "find_data", "find_weights", "list_code", "list_datasets", "list_weights",
-    "read_code", "say_terms",
+    "read_code",
 ]  # fmt: skip

@@ -27,7 +27,6 @@ class _Terms(BaseModel):
 
     commercial: Permission
     passing_on: Permission
-    words: str
     strong: Literal["yes", "no"] = "no"
 
 
@@ -139,12 +138,6 @@ def count_open(rows: Iterable[Row]) -> tuple[int, tuple[Row, ...]]:
         else:
             plain += 1
     return plain, tuple(others)
-
-
-def say_terms(licence: str) -> str:
-    """Return the conditions of a licence in words; empty where they are not known."""
-    terms = _read_terms().get(licence)
-    return terms.words if terms else ""
 
 
 def read_code() -> dict[str, str]:

@@ -174,23 +174,32 @@ def read_model(folder: Path) -> ModelRecord:
 
 def _find_gap(record: ModelRecord) -> str:
     """Return what is missing in a record that has the right form; empty where it is whole."""
-    known: set[str] = set()
+    answers: dict[str, set[tuple[int, int]]] = {}  # member -> each seed and fold that it has an answer of
     for member in record.members:
-        own = bool(member.networks) and member.backbone is not None and member.tile_px is not None
-        if own == bool(member.members and member.blends):
-            return f"{member.name} has neither networks with a backbone nor members, or both"
-        said = {(one.seed, one.fold) for one in (member.networks or member.blends)}
+        name = member.name
+        own = (bool(member.networks), member.backbone is not None, member.tile_px is not None)
+        combines = (bool(member.members), bool(member.blends))
+        if not (all(own) and not any(combines)) and not (all(combines) and not any(own)):
+            return f"{name} has neither networks with a backbone nor members, or both"
+        if missing := set(member.members) - answers.keys():
+            return f"{name} combines {min(missing)}, which is no member before it"
+        if name in answers:
+            return f"two members are called {name}"
         joined = bool(member.blends) and member.blends[0].method == JOINED
-        if not ({(0, 0)} if joined else said) <= {(rule.seed, rule.fold) for rule in member.rules}:
-            return f"{member.name} has no rule for some of its folds"
-        if missing := set(member.members) - known:
-            return f"{member.name} combines {min(missing)}, which is no member before it"
-        if member.name in known:
-            return f"two members are called {member.name}"
+        keys = {(one.seed, one.fold) for one in (member.networks or member.blends)}
+        asked = [answers[one] for one in member.members] + ([keys] if member.blends and not joined else [])
+        if any(asked[0] - one for one in asked):
+            return f"{name} combines members that have not the same folds"
+        answers[name] = {(0, 0)} if joined else keys
+        if answers[name] - {(rule.seed, rule.fold) for rule in member.rules}:
+            return f"{name} has no rule for some of its folds"
+        if any(set(record.classes) - rule.weights.keys() for rule in member.rules):
+            return f"a rule of {name} lacks a class"
+        if any(set(member.members) - (blend.weights or {}).keys() for blend in member.blends):
+            return f"a blend of {name} lacks a member"
         if any(n.reference is not None and [len(row) for row in n.reference] != [4] * 3 for n in member.networks):
-            return f"a stain reference of {member.name} is no frame of 3 x 4 numbers"
-        known.add(member.name)
-    return "" if known else "it has no member"
+            return f"a stain reference of {name} is no frame of 3 x 4 numbers"
+    return "" if answers else "it has no member"
 
 
 def read_weights(path: Path) -> State:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ...records import Margin
+from ...records.studies.sites import Subgroup
+from ...types import SITE_COLUMN
 from ..blocks import count_things, format_number, format_percent, format_range
 from ..contents import RunRecord
 from .answer import Answer
@@ -16,9 +20,10 @@ def answer_task(record: RunRecord) -> Answer | None:
     """Say what kind of study the run is, for a title."""
     if record.cohort is None:
         return None
+    source = "other sites of the same data" if splits_sites(record) else "the same source"
     return Answer(
         f"A network classifies tissue images into {len(record.cohort.classes)} classes "
-        f"({', '.join(record.cohort.classes)}); it is developed and evaluated on the same source.",
+        f"({', '.join(record.cohort.classes)}); it is developed and evaluated on {source}.",
         "result",
     )
 
@@ -27,9 +32,8 @@ def answer_aim(record: RunRecord) -> Answer | None:
     """Say that the run develops a model and evaluates it on cases that were held out."""
     if record.scores is None:
         return None
-    return Answer(
-        "Development, with evaluation on held-out cases of the same source (nested cross-validation).", "method"
-    )
+    held = "sites" if splits_sites(record) else "cases of the same source"
+    return Answer(f"Development, with evaluation on held-out {held} (nested cross-validation).", "method")
 
 
 def answer_summary(record: RunRecord) -> Answer | None:
@@ -66,16 +70,17 @@ def answer_internal(record: RunRecord) -> Answer | None:
         return None
     score = scores.headline
     trust = "" if scores.interval.trustworthy else f" Not to be trusted: {scores.interval.reason}."
+    held = "sites" if splits_sites(record) else "cases"
     optimism = "" if scores.optimism is None else f" Optimism of the inner images: {scores.optimism:+.2f}."
     return Answer(
-        f"Macro-F1 {_say(score)} by {scores.unit} on held-out cases ({format_percent(scores.interval.confidence)} "
+        f"Macro-F1 {_say(score)} by {scores.unit} on held-out {held} ({format_percent(scores.interval.confidence)} "
         f"interval); guessing by shares {format_number(score.chance_prior, 2)}.{trust}{optimism}",
         "result",
     )
 
 
 def answer_performance(record: RunRecord) -> Answer | None:
-    """Say the score, other metrics, and F1 of each class."""
+    """Say the score, other metrics, F1 of each class, and the score of each subgroup that the data name."""
     found = answer_internal(record)
     if found is None or record.scores is None:
         return None
@@ -85,7 +90,9 @@ def answer_performance(record: RunRecord) -> Answer | None:
         f"{'' if row.f1_trustworthy else ', not to be trusted'})"
         for name, row in record.scores.per_class.items()
     ][:MOST_CLASSES]
-    return Answer(f"{found.text} {others[0].upper()}{others[1:]}. F1 by class: {', '.join(classes)}.", "classes")
+    subgroups = answer_subgroups(record)
+    more = "" if subgroups is None else f" {subgroups.text}"
+    return Answer(f"{found.text} {others[0].upper()}{others[1:]}. F1 by class: {', '.join(classes)}.{more}", "classes")
 
 
 def answer_accuracy(record: RunRecord) -> Answer | None:
@@ -190,13 +197,47 @@ def answer_subgroups(record: RunRecord) -> Answer | None:
     """Give the score of each subgroup that the data name."""
     if record.sites is None or not record.sites.subgroups:
         return None
-    rows = [
-        f"{row.column} {row.value} ({count_things(row.n_cases, 'case')}): "
-        + ("too few cases" if row.score is None else f"{format_number(row.score.value, 2)} "
-           f"({format_range(row.score.low, row.score.high, 2)})")
-        for row in record.sites.subgroups
-    ]  # fmt: skip
-    return Answer(f"Mean recall of each subgroup, with its interval: {'; '.join(rows)}.", "sites")
+    return Answer(
+        f"Mean recall of each subgroup, with its interval: {_list_subgroups(record.sites.subgroups)}.", "sites"
+    )
+
+
+def answer_centres(record: RunRecord) -> Answer | None:
+    """Say how many sites the data name."""
+    if record.sites is None or not record.sites.n_sites:
+        return None
+    return Answer(f"Labelled images come from {count_things(record.sites.n_sites, 'site')}.", "sites")
+
+
+def answer_site_handling(record: RunRecord) -> Answer | None:
+    """Say whether whole sites were held out."""
+    sites = record.sites
+    if sites is None or not sites.n_sites:
+        return None
+    if splits_sites(record):
+        return Answer("The folds are whole sites: no network learned from a site that it scores.", "sites")
+    if sites.site_out is not None:
+        return Answer(
+            "Networks are the same for all sites. The recipe was trained once more for each site that was left out; "
+            "all choices were made on the other sites.",
+            "sites",
+        )
+    return Answer(f"Networks are the same for all sites. No site was left out: {sites.site_out_why}.", "sites")
+
+
+def answer_site_differences(record: RunRecord) -> Answer | None:
+    """Say what the site means for the score, and the score of each site."""
+    sites = record.sites
+    if sites is None or not sites.n_sites:
+        return None
+    words, rows = [sites.sentence], [row for row in sites.subgroups if row.column == SITE_COLUMN]
+    if found := sites.site_out:
+        words.append(
+            f"Macro-F1 out of fold {_say(found.out_of_fold)}, on sites that were left out {_say(found.by_site)} with "
+            "its interval by site."
+        )
+    words += [f"Mean recall of each site: {_list_subgroups(rows)}."] if rows else []
+    return Answer(" ".join(words), "sites")
 
 
 def answer_failures(record: RunRecord) -> Answer | None:
@@ -258,6 +299,14 @@ def answer_blind_reference(record: RunRecord) -> Answer | None:
         return Answer(f"Changed with predictions in view: {record.scores.as_given.changed}.", "result")
     return Answer(
         "No label was changed with predictions of this project in view, as far as decisions on record tell.", "audit"
+    )
+
+
+def _list_subgroups(rows: Sequence[Subgroup]) -> str:
+    return "; ".join(
+        f"{row.column} {row.value} ({count_things(row.n_cases, 'case')}): "
+        f"{'too few cases' if row.score is None else _say(row.score)}"
+        for row in rows
     )
 
 
