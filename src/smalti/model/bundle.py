@@ -70,7 +70,8 @@ def find_obstacle(recipe: Recipe) -> RunError | None:
 def write_networks(experiment: Experiment, population: TrainingPopulation | None = None) -> Path:
     """Write the model folder of a run with networks of its own; return it.
 
-    Scores are in it where the run has been scored, and what the training images are where ``population`` says it.
+    What the training images are stands in it where ``population`` says it, and scores where the run has been scored;
+    neither for a member of a run, which is never asked alone.
 
     Raises:
         RunError: what the recipe makes cannot be handed on.
@@ -263,7 +264,9 @@ def _write(
 
     def fill(folder: Path) -> None:
         record = build(folder)
-        if population is not None:
+        if population is None:  # a member, which has no answer of its own, though it may have been scored since
+            record = record.model_copy(update={"scores": None})
+        else:
             population.write(folder)
             record = record.model_copy(update={"population_files": (POPULATION, POPULATION_POINTS)})
         names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())

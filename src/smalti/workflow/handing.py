@@ -48,7 +48,7 @@ def hand_on(
                 write_combination(run, [place / name for name in names], population)
             except RunError as error:  # a member of an earlier version, or one that cannot be handed on itself
                 why = error
-        if not why and (run.path / SCORES).is_file():  # members of a portfolio are not scored yet
+        if not why and ground is not None and (run.path / SCORES).is_file():
             write_card(run, run.path / MODEL)
     if why:
         log_event(run.path, "no model", reason=str(why))
