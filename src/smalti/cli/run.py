@@ -190,8 +190,11 @@ def _predict_new(
     refused = int((found.table["refused"] != "").sum())
     scores = model.record.scores
     if scores is not None:
-        score = scores.headline.say()
-        console.out.print(f"{model.record.name}: macro-F1 {score} on {model.record.population} images", soft_wrap=True)
+        console.out.print(
+            f"{model.record.name}: macro-F1 by {scores.unit} {scores.headline.say()}, {model.record.population}; "
+            f"{scores.n_images} images of {scores.n_cases} cases",
+            soft_wrap=True,
+        )
     answered = len(found.table) - refused
     console.out.print(f"{answered} image{'s'[answered == 1 :]} answered, {refused} refused (column 'refused')")
     if maps:
