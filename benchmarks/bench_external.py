@@ -87,7 +87,7 @@ def judge_seed(folder: Path, seed: int, sizes: dict[int, int], *, side_px: int) 
     for part in (SAME, OTHER):
         columns = list_columns(model)
         answers = answer_folder(model, data[part], folder / f"answers{part}", columns=columns)
-        record = score_answers(model.record, answers, columns=columns)
+        record = score_answers(model.record, answers)
         if record is None or record.promised is None:
             raise RuntimeError(f"seed {seed} was not scored")
         records[part] = record
