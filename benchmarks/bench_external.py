@@ -35,11 +35,14 @@ SETTINGS = ["audit.checks=[]", "train.watch=none", "model.backbone=tf_efficientn
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was found for one seed: the promise, the record of the same laboratory and that of another."""
+    """What was found for one seed: the promise, the record of the same laboratory and that of another.
+
+    ``other`` is None where the model refuses every image of the other laboratory.
+    """
 
     promise: Margin
     same: ExternalRecord
-    other: ExternalRecord
+    other: ExternalRecord | None
 
 
 def main() -> None:
@@ -67,7 +70,8 @@ def main() -> None:
         print(
             f"seed {seed:2d}  out of fold {found.promise.say()}  same laboratory {found.same.scores.headline.say()}"
             f"  foreseen {compared[0]:.3f} to {compared[1]:.3f}"
-            f"  another laboratory {found.other.scores.headline.say()}  {time.monotonic() - started:.0f} s",
+            f"  another laboratory {found.other.scores.headline.say() if found.other else 'refused whole'}"
+            f"  {time.monotonic() - started:.0f} s",
             flush=True,
         )
     summarise(outcomes)
@@ -88,12 +92,11 @@ def judge_seed(folder: Path, seed: int, sizes: dict[int, int], *, side_px: int) 
         columns = list_columns(model)
         answers = answer_folder(model, data[part], folder / f"answers{part}", columns=columns)
         record = score_answers(model.record, answers)
-        if record is None or record.promised is None:
-            raise RuntimeError(f"seed {seed} was not scored")
         records[part] = record
-    promised = records[SAME].promised
-    assert promised is not None
-    return Outcome(promised.score, records[SAME], records[OTHER])
+    same = records[SAME]
+    if same is None or same.promised is None:
+        raise RuntimeError(f"seed {seed} was not scored on its own laboratory")
+    return Outcome(same.promised.score, same, records[OTHER])
 
 
 def draw(folder: Path, seed: tuple[int, int], *, laboratory: int, count: int, side_px: int) -> Path:
@@ -136,18 +139,20 @@ def summarise(outcomes: list[Outcome]) -> None:
         if compared is not None:
             foreseen += compared.inside
             difference += (compared.difference.low or 0) <= 0 <= (compared.difference.high or 0)
-        away = found.other.promised.compared if found.other.promised else None
+        away = found.other.promised.compared if found.other and found.other.promised else None
         worse += away is not None and away.verdict == "worse"
     number = len(outcomes)
-    gaps = np.array([
-        [(record.scores.headline.value or 0) - (found.promise.value or 0) for record in (found.same, found.other)]
-        for found in outcomes
-    ])  # fmt: skip
+    refused = sum(found.other is None for found in outcomes)
     print(f"same laboratory: interval holds {interval} of {number}, foreseen {foreseen}, difference {difference}")
-    print(f"another laboratory: told to be worse in {worse} of {number}")
-    error = gaps.std(axis=0, ddof=1) / np.sqrt(number) if number > 1 else np.full(2, np.nan)
-    for name, mean, one in zip(("same", "another"), gaps.mean(axis=0), error, strict=True):
-        print(f"{name} laboratory less out of fold: {mean:+.3f}, standard error {one:.3f}")
+    print(f"another laboratory: refused whole in {refused} of {number}, told to be worse in {worse} of the others")
+    for name, listed in (("same", [f.same for f in outcomes]), ("another", [f.other for f in outcomes])):
+        gaps = np.array([
+            (record.scores.headline.value or 0) - (found.promise.value or 0)
+            for found, record in zip(outcomes, listed, strict=True)
+            if record is not None
+        ])  # fmt: skip
+        error = gaps.std(ddof=1) / np.sqrt(len(gaps)) if len(gaps) > 1 else np.nan
+        print(f"{name} laboratory less out of fold: {gaps.mean():+.3f}, standard error {error:.3f}, {len(gaps)} seeds")
 
 
 if __name__ == "__main__":
