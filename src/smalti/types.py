@@ -98,6 +98,7 @@ class Sample:
         mask_reading: how the mask is read.
         site: where the case comes from (hospital, scanner, batch); empty where that is not known.
         subgroups: (column, value) of each column that scores are also asked for by.
+        bag: of a table of features, the rows that are its tiles; None where ``path`` is all its own.
     """
 
     image: str
@@ -112,6 +113,7 @@ class Sample:
     mask_reading: MaskReading = MaskReading()
     site: str = ""
     subgroups: tuple[tuple[str, str], ...] = ()
+    bag: tuple[int, ...] | None = None
 
     @property
     def mask_files(self) -> tuple[Path, ...]:
@@ -167,12 +169,34 @@ class Form:
 
 
 @dataclass(frozen=True, slots=True)
+class FeatureSpec:
+    """What the features of a cohort are that has no pixels.
+
+    Attributes:
+        size: D, numbers of a tile.
+        encoder: what made them; empty where nothing says it.
+        columns: of a table of features, in the order of the numbers; empty for files.
+        delimiter: between the cells of that table.
+        several_tiles: whether any bag has more than one tile.
+        placed: whether tiles have coordinates.
+    """
+
+    size: int
+    encoder: str = ""
+    columns: tuple[str, ...] = ()
+    delimiter: str = ","
+    several_tiles: bool = True
+    placed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Cohort:
     """A data folder, read and found usable.
 
     Attributes:
         root: the data folder.
         layout: ``challenge``, ``table`` or ``class-folders``.
+        features: of a cohort of features without pixels; None where images are pictures.
         labelled: samples with a label.
         unlabelled: samples to predict, in the order of the sample submission.
         classes: the sorted label names; score columns follow this order.
@@ -191,6 +215,7 @@ class Cohort:
     form: Form | None = None
     no_submission: str = ""
     sealed: tuple[Sample, ...] = ()
+    features: FeatureSpec | None = None
 
     @property
     def samples(self) -> tuple[Sample, ...]:

@@ -60,6 +60,8 @@ def audit_cohort(
     names = tuple(entry.name for entry in CHECKS) if checks is None else checks
     for name in names:
         CHECKS.find(name)
+    if cohort.features is not None:
+        return Audit((), {name: CheckResult(None, "features have no pixels") for name in names})
     order = tuple(s.image for s in cohort.samples)
     points = None if embeddings is None else Embeddings.read_file(embeddings).order(order)
     images: list[ImageDigest] = []

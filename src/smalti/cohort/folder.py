@@ -61,7 +61,7 @@ class Folder:
     """Every file below a data folder, by POSIX path relative to it, naturally sorted.
 
     ``problems`` are about what is left out of ``files``: names that no table can hold, folders that cannot be listed
-    or that bear the name of an image.
+    or that bear the name of an image. Where ``bags`` are given, files of features take the place of images.
     """
 
     root: Path
@@ -69,6 +69,7 @@ class Folder:
     problems: list[Problem] = field(default_factory=list)
     passed: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     pairs: Pairs = field(default_factory=Pairs)
+    bags: frozenset[str] | None = None
     _pictures: NameIndex = field(default_factory=lambda: NameIndex(()))
     _masks: NameIndex = field(default_factory=lambda: NameIndex(()))
 
@@ -145,7 +146,18 @@ class Folder:
     def list_images(self, below: str = "") -> list[str]:
         """Return images and masks below a folder ("" for all)."""
         start = f"{below}/" if below else ""
-        return [name for name in self.files if name.startswith(start) and is_image_name(name)]
+        return [name for name in self.files if name.startswith(start) and self._is_sample(name)]
+
+    def _is_sample(self, name: str) -> bool:
+        return is_image_name(name) if self.bags is None else name in self.bags
+
+    def take_bags(self, names: Iterable[str]) -> Folder:
+        """Return the same folder with these files of features in the place of its images; it has no masks."""
+        bags = frozenset(names)
+        return replace(
+            self, bags=bags, pairs=Pairs(), _masks=NameIndex(()),
+            _pictures=NameIndex([name for name in self.files if name in bags], self.root.resolve().name),
+        )  # fmt: skip
 
     def find_image(self, text: str) -> Match:
         """Return the image that a table calls ``text``, or the candidates; a mask only where the text names one."""

@@ -13,8 +13,10 @@ from .depths import settle_depths
 from .folder import Folder
 from .forms.asking import ask_columns
 from .forms.sample import derive_form, read_sample
+from .layouts.bags import NONE, check_bags, find_bags
 from .layouts.challenge import has_challenge_layout, read_challenge
 from .layouts.classes import has_class_folders, read_class_folders
+from .layouts.feature_table import read_feature_listing
 from .layouts.listing import add_cases, list_tables, read_listing
 from .masks.meaning import Settling, wish_masks
 from .masks.values import Seen
@@ -92,8 +94,7 @@ def inspect_folder(
         fix = "give the folder that holds the images and the labels"
         result.report("root-missing", str(root), message=what, fix=fix)
     else:
-        folder = Folder.walk(root)
-        result = recognise(root, folder, drop_sites(columns))
+        folder, result = _read_layout(root, drop_sites(columns))
         settle_sites(result, columns)
         read_sample(folder, result, columns)
         result.problems = folder.problems + result.problems
@@ -107,22 +108,57 @@ def inspect_folder(
     if candidates:
         problems += check_labels(candidates)
         problems += check_texts(candidates)
-        problems += check_masks_present(candidates, problems)
-        largest: dict[Path, int] = {}
-        seen: dict[str, Seen] = {}
-        problems += check_files(candidates, root, largest=largest, seen=seen, progress=progress)
-        known = len(result.problems)
-        candidates = settle_depths(candidates, largest, columns=columns, result=result)
-        problems += result.problems[known:]
-        masks = Settling(candidates, seen, columns, root)
-        masks.settle()
-        problems += masks.problems
-        result.notes += masks.notes
-        candidates = masks.candidates
+        if result.layout == "features":
+            found, spec = check_bags(candidates, result, progress=progress)
+            problems += found
+            result.features = spec or result.features
+        else:
+            candidates = _check_pictures(candidates, root, columns, result, problems=problems, progress=progress)
     elif not any(not p.warning for p in problems):
         problems.append(Problem("no-images", str(root), "holds no image to learn from.", "add images"))
     candidates = _leave_out(candidates, problems, min_cases=min_cases)
     return _build(root, result, candidates=candidates, problems=problems, columns=columns), tuple(problems)
+
+
+def _read_layout(root: Path, columns: Columns) -> tuple[Folder, LayoutResult]:
+    """Return the files of a folder and what its layout says, of pictures or of features."""
+    folder, bags = Folder.walk(root), LayoutResult("features")
+    given = find_bags(folder, columns.features, bags)
+    if given is None:
+        tables = list_tables(folder, columns) if columns.features != NONE and not folder.list_images() else []
+        listing = read_feature_listing(folder, tables, columns) if tables else None
+        return folder, listing or recognise(root, folder, columns)
+    if bags.problems and not bags.bags:  # what has to be asked first
+        return given, bags
+    result = recognise(root, given, columns)
+    result.layout, result.bags = "features", bags.bags
+    result.notes = bags.notes + result.notes
+    result.problems = bags.problems + result.problems
+    return given, result
+
+
+def _check_pictures(
+    candidates: list[Candidate],
+    root: Path,
+    columns: Columns,
+    result: LayoutResult,
+    *,
+    problems: list[Problem],
+    progress: Progress | None,
+) -> list[Candidate]:
+    """Decode all images and masks; return the candidates as they are to be read, and add what is wrong."""
+    problems += check_masks_present(candidates, problems)
+    largest: dict[Path, int] = {}
+    seen: dict[str, Seen] = {}
+    problems += check_files(candidates, root, largest=largest, seen=seen, progress=progress)
+    known = len(result.problems)
+    candidates = settle_depths(candidates, largest, columns=columns, result=result)
+    problems += result.problems[known:]
+    masks = Settling(candidates, seen, columns, root)
+    masks.settle()
+    problems += masks.problems
+    result.notes += masks.notes
+    return masks.candidates
 
 
 def _leave_out(candidates: list[Candidate], problems: list[Problem], *, min_cases: int) -> list[Candidate]:
@@ -207,4 +243,4 @@ def _build(
     if bad:
         notes.append(f"left out because of problems: {len(bad)} image(s)")
     return Cohort(root, result.layout, labelled, unlabelled, classes, notes=tuple(notes), form=result.form,
-                  no_submission=result.no_submission)  # fmt: skip
+                  no_submission=result.no_submission, features=result.features)  # fmt: skip

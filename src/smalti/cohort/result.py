@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ..errors import Problem, show_text
-from ..types import Form, Level, Sample
+from ..features import FeatureFile
+from ..types import FeatureSpec, Form, Level, Sample
 
 SPECIAL = re.compile(r"""[][{},:#&*!|>'"%@`\\]|\t|^[\s?-]|\s$|^$|^(?i:null|~)$""")  # more than text in YAML
 
@@ -43,6 +44,8 @@ class Columns:
         mask_exif: whether masks without an EXIF orientation were drawn on the ``stored`` or on the ``turned`` pixels of
             images that have one; None asks their sizes and the tissue.
         mask_fit: what is done with masks of another size than their images; None refuses them.
+        features: folder of the files of features, or columns of a table of features (``*`` stands for any text);
+            ``none`` where pictures are to be read.
     """
 
     table: str | None = None
@@ -67,6 +70,7 @@ class Columns:
     mask_inverted: bool | None = None
     mask_exif: Literal["stored", "turned"] | None = None
     mask_fit: Literal["pad", "stretch"] | None = None
+    features: str | tuple[str, ...] | None = None
 
     @property
     def has_labels(self) -> bool:
@@ -102,6 +106,8 @@ class LayoutResult:
         passed: pictures that the layout passes over, with the kind under which they are told.
         site_source: where sites were read, for people; empty where nothing says them.
         lacking: image that a table of cases names and the folder lacks -> the row.
+        features: what the features are, where samples have no pixels.
+        bags: of a folder of feature files, name -> the opened file.
     """
 
     layout: str
@@ -115,6 +121,8 @@ class LayoutResult:
     no_submission: str = ""
     site_source: str = ""
     lacking: dict[str, str] = field(default_factory=dict)
+    features: FeatureSpec | None = None
+    bags: dict[str, FeatureFile] = field(default_factory=dict)
     _by_name: dict[str, Candidate] = field(default_factory=dict)
 
     def add(self, candidate: Candidate) -> None:

@@ -78,7 +78,8 @@ def write_networks(experiment: Experiment, population: TrainingPopulation | None
     """
     run, recipe, cohort = experiment.run, experiment.recipe, experiment.cohort
     bits = {s.bits for s in cohort.labelled if s.bits is not None}
-    scales = sorted(m for s in cohort.labelled if (m := images.read_mpp(s.path)) is not None)
+    pictures = cohort.labelled if cohort.features is None else ()
+    scales = sorted(m for s in pictures if (m := images.read_mpp(s.path)) is not None)
     mpp = (scales[0], scales[len(scales) // 2], scales[-1]) if scales else None
 
     def build(folder: Path) -> ModelRecord:

@@ -13,6 +13,7 @@ from torch import nn
 
 from .. import recipe
 from ..errors import WeightsError
+from ..recipe import GIVEN
 from ..registry import read_options
 from ..tile import SHAPE_NAMES
 from ..types import InputSpec
@@ -77,7 +78,7 @@ def describe_architecture(backbone: Backbone) -> tuple[str, dict[str, Any]]:
 
     Descriptions are their own architecture.
     """
-    if is_described(backbone.name):
+    if is_described(backbone.name) or backbone.name.startswith(GIVEN):
         return backbone.name, {}
     network: Any = backbone.module.network if isinstance(backbone.module, Stages) else backbone.module
     path = find_config(backbone.name)
@@ -106,6 +107,8 @@ def restore_backbone(
     Raises:
         WeightsError: this timm has no such architecture, or the weights do not fit it.
     """
+    if architecture.startswith(GIVEN):
+        return Backbone(nn.Identity(), model.backbone, features, spec)
     if is_described(architecture):
         return Backbone(build_described(architecture), model.backbone, features, spec)
     if wrong := sorted(set(options) & FETCHING):

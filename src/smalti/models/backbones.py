@@ -22,7 +22,7 @@ from torch import nn
 from .. import recipe
 from ..errors import PartError, WeightsError
 from ..packages import INSTALL, PACKAGES, find_package
-from ..recipe import AUTO, settle_backbone
+from ..recipe import AUTO, GIVEN, settle_backbone
 from ..types import InputSpec
 from .described import build_described, is_described
 from .intermediate import Stages
@@ -69,6 +69,8 @@ def build_backbone(model: recipe.Model, *, seed: int = 0) -> Backbone:
     torch.manual_seed(seed)
     model = settle_backbone(model)
     source = find_weights(model)
+    if model.backbone.startswith(GIVEN):
+        return Backbone(nn.Identity(), model.backbone, int(model.backbone.removeprefix(GIVEN)), DESCRIBED)
     if source == "described":
         described = build_described(model.backbone)
         return Backbone(described, model.backbone, len(described.names), DESCRIBED)
@@ -105,7 +107,7 @@ def build_backbone(model: recipe.Model, *, seed: int = 0) -> Backbone:
 
 def read_input_px(model: recipe.Model) -> int:
     """Return the input size of a timm backbone from its listing, without building it; 224 where it is not listed."""
-    if is_described(model.backbone):
+    if is_described(model.backbone) or model.backbone.startswith(GIVEN):
         return DESCRIBED.size_px
     config = timm.get_pretrained_cfg(settle_backbone(model).backbone, allow_unregistered=True)
     return int(config.input_size[-1]) if config is not None else 224
@@ -123,7 +125,7 @@ def find_weights(model: recipe.Model) -> str | None:
     """
     model = settle_backbone(model)
     _check_name(model.backbone)
-    if is_described(model.backbone):
+    if is_described(model.backbone) or model.backbone.startswith(GIVEN):
         return "described"
     if model.weights is not None:
         return "file"
@@ -184,6 +186,12 @@ def _check_name(name: str) -> None:
         folder = Path(name.removeprefix("local-dir:"))
         if not (folder / "config.json").is_file():
             raise WeightsError(f"no config.json in {folder}", fix="give a folder as timm's save_for_hf writes it")
+    elif name.startswith(GIVEN):
+        if not name.removeprefix(GIVEN).isdecimal():
+            raise WeightsError(
+                f"backbone '{name}' is that of features which were made elsewhere, whose number it ends with",
+                fix="leave model.backbone=auto on a folder of features",
+            )
     elif is_described(name):
         try:
             build_described(name)

@@ -3,8 +3,9 @@
 A recipe is a named preset, plus a YAML file or ``--set section.knob=value`` on top of it.
 """
 
-from .automatic import AUTO, PLAIN_POOLERS, SOLVED, STEPPED, STEPS, list_turned, settle_backbone, settle_choices
+from .automatic import AUTO, GIVEN, PLAIN_POOLERS, SOLVED, STEPPED, STEPS, list_turned, settle_backbone, settle_choices
 from .documents import list_documents, load_document
+from .given import NO_PIXELS, settle_given
 from .loading import change_recipe, list_knobs, load_recipe, overlay_recipe
 from .portfolios import Member, check_portfolio, load_portfolio
 from .recipe import Recipe, Settled
@@ -13,9 +14,9 @@ from .sections import Audit, Data, Ensemble, Evaluate, Model, Portfolio, Predict
 from .training import Finetune, Phase, Train, Transfer
 
 __all__ = [
-    "AUTO", "PLAIN_POOLERS", "SOLVED", "STEPPED", "STEPS", "Audit", "Data", "Ensemble", "Evaluate", "Finetune",
-    "Member", "Model", "Phase", "Portfolio", "Predict", "Recipe", "Section", "Settled", "Split", "Stain", "Tile",
-    "Train", "Transfer", "change_recipe", "check_portfolio", "list_documents", "list_knobs",
+    "AUTO", "GIVEN", "NO_PIXELS", "PLAIN_POOLERS", "SOLVED", "STEPPED", "STEPS", "Audit", "Data", "Ensemble",
+    "Evaluate", "Finetune", "Member", "Model", "Phase", "Portfolio", "Predict", "Recipe", "Section", "Settled",
+    "Split", "Stain", "Tile", "Train", "Transfer", "change_recipe", "check_portfolio", "list_documents", "list_knobs",
     "list_turned", "load_document", "load_portfolio", "load_recipe", "overlay_recipe", "settle_backbone",
-    "settle_choices",
+    "settle_choices", "settle_given",
 ]  # fmt: skip

@@ -11,6 +11,7 @@ from .training import Train, Transfer
 
 AUTO = "auto"
 DESCRIBED = "described:"  # how the names begin of numbers that take the place of a network
+GIVEN = "given:"  # how the name begins of what features were made with elsewhere; their number follows
 STEPS = "steps"  # the head that is not solved
 SOLVED = "logistic"  # the one that auto takes where a head can be solved
 # Networks whose stages were measured against their last layer, by the beginning of their names.
@@ -47,12 +48,12 @@ def settle_choices(recipes: Sequence[Recipe]) -> tuple[tuple[Recipe, ...], tuple
             notes.append(f"head {head}: {head_reason}")
         settled.append(recipe.model_copy(update={"model": model}))
     # The part of the networks that is read is one for all recipes. Descriptions have no stages, and do not count.
-    networks = [recipe for recipe in settled if not recipe.model.backbone.startswith(DESCRIBED)]
+    networks = [recipe for recipe in settled if not recipe.model.backbone.startswith((DESCRIBED, GIVEN))]
     frozen = all(r.model.head not in {AUTO, STEPS} and r.train.finetune.epochs == 0 for r in networks)
     staged = frozen and networks and all(r.model.backbone.startswith(STAGED) for r in networks)
     for i, recipe in enumerate(settled):
         if recipe.model.embedding == AUTO:
-            own = "stages" if staged and not recipe.model.backbone.startswith(DESCRIBED) else "last"
+            own = "stages" if staged and not recipe.model.backbone.startswith((DESCRIBED, GIVEN)) else "last"
             settled[i] = recipe.model_copy(update={"model": recipe.model.model_copy(update={"embedding": own})})
             if own == "stages":
                 notes.append("embedding stages: the head is solved on a network whose stages tell tissue apart")

@@ -58,6 +58,11 @@ class Data(Section):
         None,
         description="masks of another size than their images: missing rows are no mask, or stretched; null refuses",
     )
+    features: str | tuple[str, ...] | None = Field(
+        None,
+        description="folder of the files of features, or columns of a table of features, * for any text, such as "
+        "[f*]; none: pictures are read although files of features lie beside them; null guesses, or asks",
+    )
     sheet: str | None = Field(None, description="sheet of the spreadsheet that table names")
     class_columns: tuple[str, ...] = Field((), description="columns of 0 and 1, one per class, in place of label")
     real_labels: tuple[str, ...] = Field(

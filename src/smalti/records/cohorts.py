@@ -84,6 +84,7 @@ def hash_cohort(cohort: Cohort, *, memo: Path) -> str:
     rows = [
         f"{s.image}|{hashes[s.path]}|{identify_mask(s, hashes)}|{s.label}|{s.case}"
         + (f"|{s.bits}" if s.bits else "")
+        + (f"|{s.bag}" if s.bag is not None else "")
         + (f"|{s.site}|{s.subgroups}" if s.site or s.subgroups else "")
         for s in cohort.samples
     ]

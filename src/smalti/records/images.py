@@ -137,7 +137,7 @@ def join_dynamics(parts: Sequence[Path]) -> Dynamics:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Embeddings:
-    """What images look like to a backbone, to compare them: names, and (n, D) in half precision."""
+    """What images look like to a backbone, to compare them: names, and (n, D) in half precision where it holds them."""
 
     images: tuple[str, ...]
     points: NDArray[np.floating]
@@ -154,7 +154,10 @@ class Embeddings:
 
     def write_file(self, path: Path) -> Path:
         """Write an ``.npz`` atomically."""
-        arrays = {"images": np.array(self.images, np.str_), "embeddings": self.points.astype(np.float16)}
+        # Numbers that were measured elsewhere may be larger than half precision holds.
+        wide = len(self.points) and np.abs(self.points).max() > np.finfo(np.float16).max
+        points = self.points.astype(np.float32 if wide else np.float16)
+        arrays = {"images": np.array(self.images, np.str_), "embeddings": points}
         return write_arrays(path, arrays)
 
     def order(self, images: tuple[str, ...]) -> NDArray[np.floating] | None:

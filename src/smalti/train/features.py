@@ -23,7 +23,7 @@ from ..records import FeatureView
 from ..records.layout import FEATURE_VALUES
 from ..samples import StainMaps, apply_transform, iterate_ahead, normalise_tiles, view_transform
 from ..store import build_once, hash_code, hash_text
-from ..tile import TileStore
+from ..tile import GivenStore, TileStore
 from .devices import choose_device, make_fabric
 
 CHUNK_TILES = 16  # of 32, the maps of a mobile network take 150 MB and leave every cache
@@ -109,6 +109,35 @@ class HeldFeatures(Features):
         return np.take(self.values[view], rows, axis=0, out=out, mode="clip")
 
 
+@dataclass(frozen=True, slots=True)
+class GivenFeatures(Features):
+    """Features that were made elsewhere, read where they lie."""
+
+    @property
+    def views(self) -> int:
+        """Return 1: there are no pixels to look at again."""
+        return 1
+
+    def read_bag(self, bag: int, *, view: int = 0) -> NDArray[np.float32]:
+        """Return embeddings (N, D) of one image."""
+        return self._given.read_bag(bag)
+
+    def read_rows(
+        self, bag: int, rows: NDArray[np.int64], *, view: int = 0, out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """Return embeddings (n, D) of some tiles of one image, in ``out`` where that is given."""
+        found = self._given.read_bag_rows(bag, rows)
+        if out is None:
+            return found
+        np.copyto(out, found)
+        return out
+
+    @property
+    def _given(self) -> GivenStore:
+        assert isinstance(self.store, GivenStore)
+        return self.store
+
+
 def compute_features(
     backbone: Backbone,
     store: TileStore,
@@ -121,8 +150,11 @@ def compute_features(
 ) -> Features:
     """Return features of every tile in the store, from the cache where they are known; each view is kept by itself.
 
-    Tiles are seen after their map of ``stains``, if there are any.
+    Tiles are seen after their map of ``stains``, if there are any. Features that were made elsewhere are read as they
+    are.
     """
+    if isinstance(store, GivenStore):
+        return GivenFeatures((), store, store.spec.size)
     weights = hash_weights(backbone.module)
     code = hash_code("smalti.train.features")
     # Devices round differently, and a run says which one it had.

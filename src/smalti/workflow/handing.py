@@ -37,7 +37,7 @@ def hand_on(
     recipe = run.read_recipe()
     with log_stage(run.path, MODEL):
         why, population = find_obstacle(recipe), None
-        if not why and ground is not None:
+        if not why and ground is not None and ground.cohort.features is None:
             population = _describe(run, ground)
         if not why and experiment is not None:
             write_networks(experiment, population)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import PurePosixPath, PureWindowsPath
 
+from ...features import FEATURE_SUFFIXES, is_feature_name
 from ...images import IMAGE_SUFFIXES
 from ...types import Sample
 
@@ -17,7 +18,7 @@ Convert = Callable[[str], str]
 # Suffixes that a table may still have from before images were converted, beside those that are read.
 OTHER_SUFFIXES = (".czi", ".lif", ".vsi", ".zvi", ".dcm", ".heic", ".heif", ".avif", ".jfif", ".jpe", ".qptiff", ".npy")
 ANY_SUFFIX = re.compile(
-    rf"(?i)(\.ome)?({'|'.join(map(re.escape, dict.fromkeys((*IMAGE_SUFFIXES, *OTHER_SUFFIXES))))})$"
+    rf"(?i)(\.ome)?({'|'.join(map(re.escape, dict.fromkeys((*IMAGE_SUFFIXES, *OTHER_SUFFIXES, *FEATURE_SUFFIXES))))})$"
 )
 # How a name is not as a table writes it, and still the only one that can be meant.
 LETTERS, CAPITALS, SUFFIX, NUMBER = "letters", "capitals", "suffix", "number"
@@ -39,7 +40,9 @@ def is_image_name(name: str) -> bool:
 
 
 def drop_image_suffix(name: str) -> str:
-    """Return the name without the suffix of an image; other dots stay."""
+    """Return the name without the suffix of an image or of its features; other dots stay."""
+    if is_feature_name(name):
+        return str(PurePosixPath(name).with_suffix("")).removesuffix("_features")
     return str(PurePosixPath(name).with_suffix("")) if is_image_name(PurePosixPath(name).name) else name
 
 

@@ -28,7 +28,7 @@ from ...logbook.seal import (
 from ...project import CACHE, Project
 from ...records import CohortRecord
 from ...records.layout import COHORT, DECISIONS_SUFFIX, HASHES
-from ...store import hash_files, name_apart, read_memo
+from ...store import hash_files, hash_text, name_apart, read_memo
 from ...types import Cohort, Content, Decision
 
 
@@ -127,7 +127,11 @@ def read_contents(project: Project, cohort: Cohort, seen: Audit, *, unusable: Co
     paths = {s.image: s.path for s in cohort.samples} | {image: cohort.root / image for image in unusable}
     paths = {image: path for image, path in paths.items() if image not in known and path.is_file()}
     hashes = hash_files(paths.values(), memo=project.cache / HASHES)
-    return known | {image: Content(hashes[path]) for image, path in paths.items()}
+    rows = {s.image: s.bag for s in cohort.samples if s.bag is not None}  # of one table
+    return known | {
+        image: Content(hashes[path] if image not in rows else hash_text(hashes[path], str(rows[image])))
+        for image, path in paths.items()
+    }
 
 
 def mark_decisions(

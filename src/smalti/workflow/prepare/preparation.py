@@ -53,6 +53,7 @@ from .staining import fit_stains, record_stains
 from .units import settle_unit
 
 if TYPE_CHECKING:
+    from ...tile import TileStore
     from ...train import Experiment
 
 UNTOUCHED = "none"  # of `STAINS`
@@ -109,11 +110,11 @@ def prepare(project: Project, ground: Ground, recipe: Recipe, *, name: str | Non
         SmaltiError: the recipe fits neither itself nor the data, or the folder ``name`` holds another run.
     """
     from ...models import build_backbone, hash_weights
-    from ...tile import build_store
+    from ...tile import build_store, open_given
     from ...train import Experiment, check_parts, choose_device, make_fabric
 
     listener = project.listener
-    settled = settle_recipe(recipe, listener=listener)  # 9. settle
+    settled = settle_recipe(recipe, ground.cohort.features, listener=listener)  # 9. settle
     check_parts(settled)
     check_rules(settled)
     refuse_unscaled(ground.cohort.samples, settled.tile)
@@ -142,10 +143,13 @@ def prepare(project: Project, ground: Ground, recipe: Recipe, *, name: str | Non
     with log_stage(run.path, "tile"):  # 13. cut
         kept = {s.image for s in ground.cohort.labelled}
         both = (*ground.cohort.labelled, *(s for s in given if s.image not in kept))
-        store = build_store(
-            replace(ground.cohort, labelled=both), settled.tile, tile_px=tile_px, cache=project.cache,
-            progress=listener.follow("tile"),
-        )  # fmt: skip
+        whole = replace(ground.cohort, labelled=both)
+        if whole.features is not None:
+            store: TileStore = open_given(whole, cache=project.cache)
+        else:
+            store = build_store(
+                whole, settled.tile, tile_px=tile_px, cache=project.cache, progress=listener.follow("tile")
+            )
     adopt_training(run, splits, listener=listener)  # 14. adopt
     fabric = make_fabric(device)
     stains = fit_stains(ground.cohort, store, settled, splits=splits)  # 15. freeze

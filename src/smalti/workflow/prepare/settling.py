@@ -8,8 +8,20 @@ from typing import TYPE_CHECKING
 from ... import images
 from ...errors import DataError, Problem, RecipeError
 from ...project import Listener
-from ...recipe import AUTO, STEPS, Recipe, Settled, Tile, Train, list_turned, overlay_recipe, settle_choices
-from ...types import Sample
+from ...recipe import (
+    AUTO,
+    NO_PIXELS,
+    STEPS,
+    Recipe,
+    Settled,
+    Tile,
+    Train,
+    list_turned,
+    overlay_recipe,
+    settle_choices,
+    settle_given,
+)
+from ...types import FeatureSpec, Sample
 from .ground import Ground
 
 if TYPE_CHECKING:
@@ -18,14 +30,18 @@ if TYPE_CHECKING:
 UNFITTED = ("average", "average_seeds")  # methods of ensembles that fit nothing
 
 
-def settle_recipe(recipe: Recipe, *, listener: Listener) -> Settled:
+def settle_recipe(recipe: Recipe, features: FeatureSpec | None = None, *, listener: Listener) -> Settled:
     """Return the recipe with backbone, head, norm, embedding and rates settled; each choice is said.
 
-    It starts from scratch where it allows that and no weights can be had.
+    It starts from scratch where it allows that and no weights can be had. On ``features`` that were made elsewhere
+    nothing that needs pixels is left in it.
     """
     from ...models import choose_norm, describe_missing_weights, find_weights
     from ...train import settle_train
 
+    if features is not None:
+        recipe = settle_given(recipe, features)
+        listener.say(f"tiles, stain, augmentation, fine-tuning, views: not applicable, {NO_PIXELS}")
     (recipe,), notes = settle_choices([recipe])
     for note in notes:
         listener.say(note)
@@ -101,6 +117,8 @@ def settle_sizes(
     """
     from ...tile import note_sizes, settle_field
 
+    if ground.cohort.features is not None:
+        return recipe, 1, ()
     tile_px = recipe.tile.size_px or backbone.spec.size_px
     tile = settle_field(recipe.tile, ground.whole.labelled, tile_px=tile_px, fixed=backbone.spec.fixed)
     tile_px = tile.size_px or tile_px

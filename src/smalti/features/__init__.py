@@ -1,0 +1,12 @@
+"""Open any supported file of features; nothing else in smalti opens such files, and nothing here knows pictures.
+
+A file holds the bag of one slide: ``features`` (N, D), one row a tile, with ``coords`` (N, 2) or without. Tools write
+them under many names; see `smalti.features.opening`. A table of features is one row a slide, or one row a tile.
+"""
+
+from .feature_table import FeatureTable, read_feature_table
+from .opening import FEATURE_SUFFIXES, FeatureFile, is_feature_name, open_features
+
+__all__ = [
+    "FEATURE_SUFFIXES", "FeatureFile", "FeatureTable", "is_feature_name", "open_features", "read_feature_table",
+]  # fmt: skip
