@@ -72,11 +72,11 @@ def list_parts() -> Iterator[tuple[str, Entry[Any]]]:
     from .predict import CALIBRATIONS, DECISIONS, ENSEMBLES
     from .samples import AUGMENTATIONS
     from .tissue import STAINS
-    from .train import HEADS, LOSSES, SCHEDULES, SEARCHES, list_optimisers
+    from .train import HEADS, LOSSES, PRETRAININGS, SCHEDULES, SEARCHES, list_optimisers
 
     models = (DESCRIPTIONS, POOLERS, NORMS, FUSIONS, HEADS)
     samples = (AUGMENTATIONS, SEARCHES, STAINS)
-    kinds = (METRICS, CHECKS, CRITERIA, *samples, *models, LOSSES, SCHEDULES, CALIBRATIONS, DECISIONS, ENSEMBLES)
+    kinds = (METRICS, CHECKS, CRITERIA, *samples, *models, PRETRAININGS, LOSSES, SCHEDULES, CALIBRATIONS, DECISIONS, ENSEMBLES)
     for registry in kinds:
         for entry in registry:
             yield registry.kind, entry

@@ -99,7 +99,7 @@ def explain_images(
     groups: dict[object, list[Split]] = {}
     for split in experiment.splits:
         # Networks that share a backbone and the stain of the tiles share frozen features.
-        frozen = experiment.recipe.train.finetune.epochs == 0
+        frozen = not experiment.recipe.own_backbones
         groups.setdefault(experiment.frozen[split.name].features.files if frozen else split.name, []).append(split)
     paths: list[list[Path]] = [[] for _ in questions]
     for done, group in enumerate(groups.values()):

@@ -115,6 +115,11 @@ def check_recipe(recipe: Recipe) -> None:
             "model.head=logistic",
         ),
         (train.finetune.epochs > 0, "it fine-tunes the backbone, once for every point", "train.finetune.epochs=0"),
+        (
+            recipe.train.pretrain.method is not None,
+            "it pretrains the backbone, once for every point",
+            "train.pretrain.method=null",
+        ),
         (bool(recipe.ensemble.members), "it combines other runs instead of learning", "ensemble.members=[]"),
         (
             recipe.stain.normalise != "none",

@@ -95,7 +95,7 @@ def write_networks(experiment: Experiment, population: TrainingPopulation | None
                     reference=None if stain is None else tuple(tuple(row) for row in stain.tolist()),
                 )
             )  # fmt: skip
-        frozen = recipe.train.finetune.epochs == 0
+        frozen = not recipe.own_backbones
         member = ModelMember(
             name=name, recipe=_write_recipe(folder, name, run), tile_px=experiment.store.tile_px,
             backbone=_write_backbone(folder, experiment.backbone, frozen=frozen, beside=run.path.parent),

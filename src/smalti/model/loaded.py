@@ -154,7 +154,7 @@ def _score_networks(loaded: LoadedMember, backbone: Backbone, bags: Bags, *, cla
     scores = {}
     for row in loaded.member.networks:
         stains = find_stains(loaded, row, store)
-        if recipe.train.finetune.epochs == 0 and stains.key not in pooled:
+        if not recipe.own_backbones and stains.key not in pooled:
             pooled[stains.key] = freeze(_find_features(loaded, backbone, bags, stains), recipe, classes=classes)
         logits = score_network(
             loaded.network_of[row.seed, row.fold], store, ONE, views=recipe.predict.views, spec=backbone.spec,

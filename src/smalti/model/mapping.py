@@ -61,7 +61,7 @@ def map_scores(
             if network.weighs or network.branch is not None or network.takes_mask:
                 continue
             stains: StainMaps = find_stains(loaded, row, store)
-            module = network.backbone if loaded.recipe.train.finetune.epochs else loaded.module
+            module = network.backbone if loaded.recipe.own_backbones else loaded.module
             assert module is not None  # a member with networks has a backbone
             views = []
             for view in range(loaded.recipe.predict.views):

@@ -107,6 +107,7 @@ def _predict_part(
     logits = score_network(
         load_network(experiment, split), experiment.store, bags, views=recipe.predict.views,
         spec=experiment.backbone.spec, fabric=experiment.fabric, stains=experiment.stains.get(split.name),
+        # Also where the fold has pretrained its backbone: its features are of that one.
         frozen=experiment.frozen.get(split.name) if recipe.train.finetune.epochs == 0 else None,
         tell=None if tell is None else partial(tell, f"{split.name} {part}"),
     )  # fmt: skip

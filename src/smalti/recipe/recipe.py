@@ -45,6 +45,11 @@ class Recipe(Section):
             )
         return self
 
+    @property
+    def own_backbones(self) -> bool:
+        """Whether each fold has a backbone of its own, because something opens it."""
+        return self.train.finetune.epochs > 0 or self.train.pretrain.method is not None
+
     def to_yaml(self) -> str:
         """Return the resolved recipe as YAML; `load_recipe` reads it back to an equal recipe."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -158,6 +158,34 @@ class Finetune(Phase):
         return self
 
 
+class Pretrain(Section):
+    """The backbone goes on learning from the tiles of the training cases, without labels, before phase transfer."""
+
+    method: str | None = Field(None, description="what is learned (smalti parts); null skips the phase")
+    options: tuple[Option, ...] = Field(
+        (), description="what the method takes, as name=value, for example [smoothing=0.8] (smalti parts)"
+    )
+    epochs: int = Field(10, ge=1, le=MOST_EPOCHS, description="passes over the tiles")
+    batch_tiles: int = Field(64, ge=2, le=MOST_TILES, description="tiles per step")
+    tiles_per_image: int | None = Field(
+        None, gt=0, le=MOST_TILES, description="most tiles of an image that teach, an even choice; null takes all"
+    )
+    lr: float = Field(3e-4, gt=0, description="learning rate of the backbone, AdamW")
+    head_rate: float = Field(10.0, gt=0, description="rate of the head that is thrown away, relative to it")
+    weight_decay: float = Field(0.05, ge=0, description="weight decay")
+    stain: float = Field(0.3, ge=0, le=1, description="how far the amounts of stain vary between views")
+    crop: float = Field(0.8, gt=0, le=1, description="least share of a tile's side that a view shows; 1 crops nothing")
+    beside: float = Field(
+        0.5, ge=0, le=1, description="how often the second view is a tile beside the first, in the same image"
+    )
+    turns: int = Field(
+        3, ge=2, le=5, description="parts of the inner cases that the gate holds out in turns; each is a pretraining"
+    )
+    transductive: bool = Field(
+        False, description="unlabelled images teach as well, never sealed ones; the report says so"
+    )
+
+
 class Train(Section):
     """How the network learns."""
 
@@ -171,6 +199,7 @@ class Train(Section):
         description="phases in which the held-out images are scored after each epoch, for the audit after training; "
         "they teach and choose nothing (all: one more forward of the held-out fold per epoch of finetune)",
     )
+    pretrain: Pretrain = Pretrain()
     transfer: Transfer = Transfer()
     finetune: Finetune = Finetune()
 

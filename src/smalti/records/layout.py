@@ -25,6 +25,7 @@ EVENTS = "events.log"
 STAIN = "stain.json"
 HISTORY = "history.csv"
 DIVERGED = "diverged.csv"  # folds whose weights became NaN
+PRETRAINING = "pretraining.json"  # what each fold learned without labels
 TRIED_HEADS = "heads.csv"  # strengths that were tried for heads that are solved
 OPERATIONS = "operations.csv"  # augmentations that were tried
 MEMBERS = "members.csv"  # of a portfolio

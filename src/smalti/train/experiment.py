@@ -27,6 +27,7 @@ from .heads import HEADS
 from .optim.losses import LOSSES
 from .optim.optimisers import check_optimiser
 from .policies.searches import SEARCHES
+from .pretraining import check_pretraining
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ class Experiment:
         stains: name of a split -> what happens to the stain of each image; empty where tiles stay as they are.
         digests: image -> hash of its file.
         given: all labelled images as they were given, where they are to be scored so as well; the store holds them.
+        pretrained: name of a split -> the backbone after phase ``pretrain``; empty where there was none.
     """
 
     run: RunFolder
@@ -66,6 +68,11 @@ class Experiment:
     stains: Mapping[str, StainMaps] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
     given: tuple[Sample, ...] = ()
+    pretrained: Mapping[str, Backbone] = field(default_factory=dict)
+
+    def find_backbone(self, split: Split) -> Backbone:
+        """Return the backbone that a fold begins with."""
+        return self.pretrained.get(split.name, self.backbone)
 
     def compare_images(self) -> torch.Tensor | None:
         """Return frozen embeddings of the labelled images to compare them by, (n, D); None without a phase
@@ -133,6 +140,7 @@ def check_parts(recipe: Recipe) -> None:
             "model.embedding=stages is of a frozen network, whose stages are not opened one by one",
             fix="--set train.finetune.epochs=0, or --set model.embedding=last",
         )
+    check_pretraining(recipe)
     if recipe.model.norm != "auto":
         NORMS.find(recipe.model.norm)
     STAINS.find(recipe.stain.normalise)

@@ -57,11 +57,12 @@ class PassResult:
     tried: tuple[dict[str, object], ...] = ()
 
 
-def build_network(experiment: Experiment, *, seed: int) -> Network:
-    """Build the network before training; the backbone is shared, pooler and head are drawn from ``seed``."""
+def build_network(experiment: Experiment, split: Split, *, seed: int) -> Network:
+    """Build the network of a fold before training; the backbone is shared unless the fold has pretrained its own,
+    pooler and head are drawn from ``seed``."""
     torch.manual_seed(seed)
     classes = len(experiment.cohort.classes)
-    network = assemble_network(experiment.recipe.model, experiment.backbone, classes=classes)
+    network = assemble_network(experiment.recipe.model, experiment.find_backbone(split), classes=classes)
     return network.to(experiment.fabric.device)
 
 
@@ -98,7 +99,7 @@ class Fold:
     def pass_phases(self, *, before: PassResult | None = None) -> PassResult:
         """Make one pass through the phases; it repeats what a pass ``before`` chose, and then nothing is watched."""
         experiment, split = self.experiment, self.split
-        network = build_network(experiment, seed=split.seed * 1000 + split.fold)
+        network = build_network(experiment, split, seed=split.seed * 1000 + split.fold)
         if network.branch is not None:
             _, shapes = experiment.store.read_shapes()
             known = torch.from_numpy(shapes[experiment.find_bags(split.train)])

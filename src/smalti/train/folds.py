@@ -78,7 +78,7 @@ def train_split(experiment: Experiment, split: Split, *, tell: Tell | None = Non
     passes = Fold(experiment, split, tell).learn()
     first, final = passes[0], passes[-1]
     weights = (first if final.diverged else final).network.state_dict()
-    if experiment.recipe.train.finetune.epochs == 0:
+    if not experiment.recipe.own_backbones:
         weights = {name: value for name, value in weights.items() if not name.startswith(OF_BACKBONE)}
     if first.watched:
         # Epochs count on from phase to phase.
@@ -115,4 +115,4 @@ def train_split(experiment: Experiment, split: Split, *, tell: Tell | None = Non
 def load_network(experiment: Experiment, split: Split) -> Network:
     """Load the trained network of one fold, in eval mode."""
     weights = read_checkpoint(experiment.run.path / name_checkpoint(split.name))["weights"]
-    return fill_network(build_network(experiment, seed=0), experiment.recipe.model, weights)
+    return fill_network(build_network(experiment, split, seed=0), experiment.recipe.model, weights)

@@ -35,6 +35,8 @@ def explain_no_sites(recipe: Recipe) -> str:
         return "evaluate.sites=none"
     if recipe.ensemble.members or recipe.portfolio.members is not None:
         return f"several members make the scores of this run; {fix}"
+    if recipe.train.pretrain.method is not None:
+        return f"each fold pretrains its own backbone; {fix}"
     if recipe.evaluate.sites == "train":
         return ""
     slow = (

@@ -2,39 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ...project import SILENT, Project
 from ...recipe import Settled
-from ...records import RunFolder
+from ...records import PretrainingRecord, RunFolder, add_verdicts, log_stage
 from ...types import Cohort, Split
+from .ground import Ground
 from .staining import fit_stains
 
 if TYPE_CHECKING:
     from ...models import Backbone
     from ...samples import StainMaps
+    from ...tile import TileStore
     from ...train import Experiment, FrozenFeatures
 
 
 def freeze_features(
-    project: Project, recipe: Settled, backbone: Backbone, stains: dict[str, StainMaps], *, fabric: Any, classes: int
+    project: Project,
+    recipe: Settled,
+    backbone: Backbone,
+    stains: dict[str, StainMaps],
+    *,
+    fabric: Any,
+    classes: int,
+    pretrained: Mapping[str, Backbone] = MappingProxyType({}),
 ) -> dict[str, FrozenFeatures]:
     """Return name of a split -> frozen features, in as many views as training or prediction wants.
 
-    Empty where no phase needs any.
+    Empty where no phase needs any. A split may have ``pretrained`` a backbone of its own.
     """
+    from ...models import hash_weights
     from ...train import compute_features, freeze
 
     train = recipe.train
     if train.transfer.epochs == 0:
         return {}
     views = max(train.transfer.views, recipe.predict.views if train.finetune.epochs == 0 else 1)
-    seen: dict[str, FrozenFeatures] = {}
-    for maps in stains.values():
-        if maps.key not in seen:
+    seen: dict[tuple[str, str], FrozenFeatures] = {}
+    keys: dict[str, tuple[str, str]] = {}
+    for name, maps in stains.items():
+        own = pretrained.get(name)
+        key = keys[name] = (maps.key, "" if own is None else hash_weights(own.module))
+        if key not in seen:
             features = compute_features(
-                backbone,
+                own or backbone,
                 maps.store,
                 views=views,
                 fabric=fabric,
@@ -42,8 +57,47 @@ def freeze_features(
                 stains=maps,
                 progress=project.listener.follow("features"),
             )
-            seen[maps.key] = freeze(features, recipe, classes=classes)
-    return {name: seen[maps.key] for name, maps in stains.items()}
+            seen[key] = freeze(features, recipe, classes=classes)
+    return {name: seen[key] for name, key in keys.items()}
+
+
+def pretrain_folds(
+    project: Project,
+    run: RunFolder,
+    recipe: Settled,
+    ground: Ground,
+    splits: tuple[Split, ...],
+    store: TileStore,
+    backbone: Backbone,
+    stains: Mapping[str, StainMaps],
+    *,
+    fabric: Any,
+) -> dict[str, Backbone]:
+    """Return name of a split -> its backbone after phase ``pretrain``, as its inner cases have decided; say so.
+
+    Empty where the phase is skipped. Verdicts that are in the run folder stand: a run that goes on asks no case again.
+    """
+    from ...train.pretraining.folds import Pretrainer
+
+    knobs = recipe.train.pretrain
+    if knobs.method is None or recipe.train.gate.keep == "off":
+        return {}
+    pretrainer = Pretrainer(recipe, ground.cohort, store, backbone, fabric, project.cache, project.listener.tell)
+    known = PretrainingRecord.find(run.path)
+    standing = {} if known is None else {(fold.seed, fold.fold): fold for fold in known.folds}
+    found, records, verdicts = {}, [], []
+    with log_stage(run.path, "pretrain"):
+        for split in splits:
+            fold = pretrainer.pretrain_fold(split, stains[split.name], standing.get((split.seed, split.fold)))
+            found[split.name] = fold.backbone
+            records.append(fold.record)
+            verdicts += [] if fold.verdict is None else [fold.verdict]
+    PretrainingRecord(folds=tuple(records)).write(run.path)
+    add_verdicts(run.path, verdicts)
+    kept = sum(record.kept for record in records)
+    further = f", {records[0].further} unlabelled images taught as well (transductive)" if records[0].further else ""
+    project.listener.say(f"pretraining ({knobs.method}) is kept in {kept} of {len(records)} folds{further}")
+    return found
 
 
 def refold(

@@ -19,7 +19,7 @@ From a ground to an experiment (`prepare`), for one recipe:
 12. **record**: all of this is written before a network sees an image.
 13. **cut**: tiles of what is learned from, and of what is scored as it was given.
 14. **adopt**: trained weights are taken from a run that was trained in just the same way.
-15. **freeze**: stain and features of each fold, from images that it does not hold out.
+15. **freeze**: stain, pretraining and features of each fold, from images that it does not hold out.
 
 Runs that other runs are combined into take steps 9 to 12 with `begin_combined`.
 """
@@ -42,7 +42,7 @@ from ..decisions.belonging import find_decisions, read_contents, seal_cohort
 from ..decisions.influence import record_influence
 from ..place import check_place
 from .adoption import adopt_training
-from .frozen import freeze_features
+from .frozen import freeze_features, pretrain_folds
 from .ground import Ground, OnProblems, accept, audit_folder, bind_folder, list_standing, read_folder
 from .identity import hash_training, identify, name_run
 from .policies import check_policy, hash_images
@@ -155,10 +155,13 @@ def prepare(project: Project, ground: Ground, recipe: Recipe, *, name: str | Non
     stains = fit_stains(ground.cohort, store, settled, splits=splits)  # 15. freeze
     if settled.stain.normalise != UNTOUCHED:
         record_stains(run, ground.cohort, stains, method=settled.stain.normalise, listener=listener)
+    pretrained = pretrain_folds(project, run, settled, ground, splits, store, backbone, stains, fabric=fabric)
     with log_stage(run.path, "features") if settled.train.transfer.epochs > 0 else nullcontext():
-        frozen = freeze_features(project, settled, backbone, stains, fabric=fabric, classes=len(ground.cohort.classes))
+        frozen = freeze_features(
+            project, settled, backbone, stains, fabric=fabric, classes=len(ground.cohort.classes), pretrained=pretrained
+        )
     return Experiment(
-        run, settled, ground.cohort, splits, store, backbone, frozen, device, fabric, stains, digests, given
+        run, settled, ground.cohort, splits, store, backbone, frozen, device, fabric, stains, digests, given, pretrained
     )
 
 

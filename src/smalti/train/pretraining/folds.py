@@ -1,0 +1,191 @@
+"""Pretraining of every fold: from the cases that the fold does not hold out, kept where its inner cases say so."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from ...models import POOLERS, Backbone, Pooler, hash_weights
+from ...recipe import PLAIN_POOLERS, Pretrain, Settled
+from ...records import GateVerdict, PretrainedEpoch, PretrainedFold
+from ...registry import read_options
+from ...samples import StainMaps, normalise_tiles
+from ...store import hash_code, hash_text
+from ...tile import TileStore
+from ...types import Cohort, Split
+from ..checkpoints import read_checkpoint, write_checkpoint
+from ..features import CHUNK_TILES
+from ..gate import Inner, Turn, hold_out, judge, open_inner
+from ..heads import HEADS, solve_head
+from .learning import Pretrained, pretrain
+from .views import TileViews
+
+PROBE = "logistic"  # the head by which encoders are compared
+WEIGHTS = "weights.safetensors"
+Tell = Callable[[str, int, int], None]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class FoldPretraining:
+    """What pretraining made of one fold.
+
+    Attributes:
+        backbone: what the fold goes on with.
+        verdict: of the gate; None where one stands in the run folder.
+        record: for the run folder.
+    """
+
+    backbone: Backbone
+    verdict: GateVerdict | None
+    record: PretrainedFold
+
+
+@dataclass(frozen=True)
+class Pretrainer:
+    """All that the folds of a run share while they pretrain.
+
+    Attributes:
+        cache: folder of pretrained weights, shared by runs, seeds and members that learn from the same tiles.
+        tell: hears (name, done, total) of every epoch.
+    """
+
+    recipe: Settled
+    cohort: Cohort
+    store: TileStore
+    backbone: Backbone
+    fabric: Fabric
+    cache: Path
+    tell: Tell | None = None
+
+    @property
+    def knobs(self) -> Pretrain:
+        """Return the section of the recipe."""
+        return self.recipe.train.pretrain
+
+    def pretrain_fold(self, split: Split, stains: StainMaps, standing: PretrainedFold | None = None) -> FoldPretraining:
+        """Pretrain for one fold and let its inner cases judge; a verdict that is ``standing`` is followed.
+
+        Raises:
+            SplitError: an outer case would teach or choose.
+            MissingExtraError: the method needs lightly.
+        """
+        gate, knobs = self.recipe.train.gate, self.knobs
+        by_site = self.recipe.split.group == "site"
+        inner = open_inner(self.cohort, split, repeats=gate.repeats, most_turns=knobs.turns, by_site=by_site)
+        images = [self.cohort.labelled[i].image for i in inner.images]
+        outer = {self.cohort.labelled[i].case for i in split.outer}
+        more = self.cohort.unlabelled if knobs.transductive else ()
+        further = [
+            s.image for s in more if s.case not in outer
+        ]  # what shares a case with the outer part teaches nothing
+        if standing is not None:
+            module = self.backbone.module
+            if standing.kept:
+                module = self._teach([*images, *further], stains, split.name).module
+            return FoldPretraining(replace(self.backbone, module=module), None, standing)
+
+        def learn(turn: Turn, *, pretrained: bool) -> Floats:
+            backbone = self.backbone
+            if pretrained:
+                taught = self._teach([images[i] for i in turn.learned] + further, stains, split.name)
+                backbone = replace(backbone, module=taught.module)
+            return probe(self._embed(backbone, images, stains), inner, turn)
+
+        whole = self._teach([*images, *further], stains, split.name)
+        before = after = None
+        if not whole.collapsed and inner.turns:  # a collapse is undone, whatever inner cases would say
+            before = hold_out(inner, lambda turn: learn(turn, pretrained=False))
+            after = hold_out(inner, lambda turn: learn(turn, pretrained=True))
+        tiles = len(self._collect([*images, *further], stains))
+        about = f"{tiles} tiles" + (f", {len(further)} unlabelled images among what taught" if further else "")
+        verdict = judge(inner, before, after, part=f"pretraining by {knobs.method}", gate=gate, about=about)
+        if whole.collapsed:
+            verdict = verdict.model_copy(update={"kept": False, "reason": f"undone: {whole.collapsed}"})
+        record = PretrainedFold(
+            seed=split.seed, fold=split.fold, method=str(knobs.method), tiles=tiles, further=len(further),
+            kept=verdict.kept, collapsed=whole.collapsed, history=whole.history,
+        )  # fmt: skip
+        module = whole.module if verdict.kept else self.backbone.module
+        return FoldPretraining(replace(self.backbone, module=module), verdict, record)
+
+    def _collect(self, images: Sequence[str], stains: StainMaps) -> TileViews:
+        cases = {s.image: s.case for s in self.cohort.samples}
+        bags = [self.store.position(image) for image in images]
+        return TileViews.collect(
+            self.store, bags, [cases[image] for image in images], stains=stains, most=self.knobs.tiles_per_image
+        )
+
+    def _teach(self, images: Sequence[str], stains: StainMaps, name: str) -> Pretrained:
+        """Pretrain on some images, from the cache where that was done."""
+        teachers = sorted(images)
+        cases = {s.image: s.case for s in self.cohort.samples}
+        knobs = self.knobs.model_dump_json(exclude={"turns", "transductive"})
+        computed = f"{self.fabric.device.type} {self.fabric._precision.precision} {torch.__version__}"
+        key = hash_text(
+            self.store.key, stains.key, *(f"{image}|{cases[image]}" for image in teachers), knobs, computed,
+            self.backbone.name, hash_weights(self.backbone.module), hash_code("smalti.train.pretraining.learning"),
+        )  # fmt: skip
+        place = self.cache / "pretrained" / f"{key}.{WEIGHTS}"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if place.is_file():
+            content = read_checkpoint(place)
+            history = tuple(PretrainedEpoch(**row) for row in content["history"])
+            if content["collapsed"]:
+                return Pretrained(self.backbone.module, history, str(content["collapsed"]))
+            module = copy.deepcopy(self.backbone.module)
+            module.load_state_dict(content["weights"])
+            return Pretrained(module.eval(), history)
+        seed = tuple(int(key[i : i + 8], 16) for i in (0, 8, 16))  # of what teaches, so that seeds share it
+        found = pretrain(
+            self.backbone, self._collect(teachers, stains), self.knobs, seed=seed, fabric=self.fabric,
+            progress=place.with_name(f"{key}.progress"),
+            tell=None if self.tell is None else partial(self.tell, f"{name} pretrain"),
+        )  # fmt: skip
+        weights = {} if found.collapsed else dict(found.module.state_dict())
+        history_rows = [row.model_dump() for row in found.history]
+        write_checkpoint(place, {"weights": weights, "history": history_rows, "collapsed": found.collapsed})
+        return found
+
+    def _embed(self, backbone: Backbone, images: Sequence[str], stains: StainMaps) -> Floats:
+        """Return the pooled embeddings of images (n, D'); a pooler that learns is replaced by the mean."""
+        model = self.recipe.model
+        name, options = (model.pooler, model.pooler_options) if model.pooler in PLAIN_POOLERS else ("mean", ())
+        pooler: Pooler = POOLERS.build(name, backbone.features, len(self.cohort.classes), **read_options(options))
+        module = self.fabric.setup_module(backbone.module).eval()
+        pooled = []
+        with torch.inference_mode():
+            for image in images:
+                rows = self.store.rows(self.store.position(image))
+                parts = []
+                for start in range(rows.start, rows.stop, CHUNK_TILES):
+                    tiles = stains.restain(self.store.read_rows(start, min(start + CHUNK_TILES, rows.stop)), start)
+                    seen = normalise_tiles(torch.from_numpy(tiles).to(self.fabric.device), spec=backbone.spec)
+                    parts.append(module(seen).float().cpu())
+                pooled.append(pooler(torch.cat(parts)[None]).embedding[0])
+        return torch.stack(pooled).double().numpy()
+
+
+def probe(points: Floats, inner: Inner, turn: Turn) -> Floats:
+    """Return probabilities (m, C) of the images that a turn holds out, by a head solved on the others."""
+    x, y = points[turn.learned], inner.targets[turn.learned]
+    middle, scale = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-6)
+    counts = np.bincount(y, minlength=len(inner.classes))
+    weights = (len(y) / (np.maximum(counts, 1) * np.count_nonzero(counts)))[y]
+    present, targets = np.unique(y, return_inverse=True)
+    solved = solve_head(
+        HEADS.build(PROBE), ((x - middle) / scale)[None], targets.ravel(), weights,
+        cases=np.unique(inner.cases[turn.learned], return_inverse=True)[1].ravel(), seed=turn.seed,
+    )  # fmt: skip
+    logits = np.full((len(turn.held), len(inner.classes)), -np.inf)
+    logits[:, present] = solved.head((points[turn.held] - middle) / scale)
+    return np.asarray(softmax(logits, axis=1))
