@@ -76,7 +76,19 @@ def list_parts() -> Iterator[tuple[str, Entry[Any]]]:
 
     models = (DESCRIPTIONS, POOLERS, NORMS, FUSIONS, HEADS)
     samples = (AUGMENTATIONS, SEARCHES, STAINS)
-    kinds = (METRICS, CHECKS, CRITERIA, *samples, *models, PRETRAININGS, LOSSES, SCHEDULES, CALIBRATIONS, DECISIONS, ENSEMBLES)
+    kinds = (
+        METRICS,
+        CHECKS,
+        CRITERIA,
+        *samples,
+        *models,
+        PRETRAININGS,
+        LOSSES,
+        SCHEDULES,
+        CALIBRATIONS,
+        DECISIONS,
+        ENSEMBLES,
+    )
     for registry in kinds:
         for entry in registry:
             yield registry.kind, entry

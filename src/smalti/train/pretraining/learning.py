@@ -151,14 +151,17 @@ def measure_spread(embeddings: NDArray[np.float64]) -> tuple[float, float]:
     """Return how far normalised embeddings (n, D) vary, 1 where they point anywhere, and their effective rank.
 
     The first is the standard deviation of a dimension times the root of D, which falls towards 0 in a collapse (Chen &
-    He 2021). The rank is the exponential of the entropy of the singular values (Roy & Vetterli 2007).
+    He 2021). The rank is the exponential of the entropy of the singular values (Roy & Vetterli 2007). Of embeddings that
+    are no numbers any more the first is NaN, and the rank 0.
     """
+    if not np.isfinite(embeddings).all():
+        return float("nan"), 0.0
     norms = np.linalg.norm(embeddings, axis=1, keepdims=True)
     unit = embeddings / np.maximum(norms, 1e-12)
     spread = float(unit.std(axis=0).mean() * math.sqrt(unit.shape[1]))
     values = np.linalg.svd(unit - unit.mean(axis=0), compute_uv=False)
     total = values.sum()
-    if not np.isfinite(total) or total <= 0:
+    if total <= 0:
         return spread, 0.0
     shares = values[values > 0] / total
     return spread, float(np.exp(-(shares * np.log(shares)).sum()))

@@ -8,7 +8,7 @@ shrunk far: size is what tells nuclei apart.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -123,13 +123,3 @@ def crop_tiles(tiles: NDArray[np.uint8], *, least: float, rng: np.random.Generat
         row, col = rng.integers(0, side - length + 1, 2)
         out[i] = cv2.resize(tile[row : row + length, col : col + length], (side, side), interpolation=cv2.INTER_LINEAR)
     return out
-
-
-def take_part(views: TileViews, chosen: NDArray[np.bool_]) -> TileViews:
-    """Return some of the tiles; neighbours that are not among them are forgotten."""
-    places = np.cumsum(chosen) - 1
-    beside = []
-    for i in np.flatnonzero(chosen):
-        kept = places[[j for j in views.beside[i] if chosen[j]]]
-        beside.append(kept if len(kept) else places[[i]])
-    return replace(views, rows=views.rows[chosen], cases=views.cases[chosen], beside=tuple(beside))
