@@ -151,8 +151,8 @@ def measure_spread(embeddings: NDArray[np.float64]) -> tuple[float, float]:
     """Return how far normalised embeddings (n, D) vary, 1 where they point anywhere, and their effective rank.
 
     The first is the standard deviation of a dimension times the root of D, which falls towards 0 in a collapse (Chen &
-    He 2021). The rank is the exponential of the entropy of the singular values (Roy & Vetterli 2007). Of embeddings that
-    are no numbers any more the first is NaN, and the rank 0.
+    He 2021). The rank is the exponential of the entropy of the singular values (Roy & Vetterli 2007). Of embeddings
+    that are no numbers any more the first is NaN, and the rank 0.
     """
     if not np.isfinite(embeddings).all():
         return float("nan"), 0.0
