@@ -1,0 +1,198 @@
+"""What pretraining costs, and when the gate keeps it.
+
+    python benchmarks/bench_pretrain.py cost [--tiles 5000] [--px 128] [--epochs 1] [--pairs 3] [--method vicreg]
+    python benchmarks/bench_pretrain.py texture [--seeds 10] [--independent] [--labelled 60] [--unlabelled 200]
+
+*cost*: tiles a second of smalti's loop (views from the store, views of tissue, collapse watched) beside a bare loop of
+lightly's loss and head on the same tiles, which are in memory and turned by torch. *texture*: drawn images of noise of
+two kinds that differ in something fine, under colours and shapes that say nothing; ``--independent`` deals the labels
+anew. The share of folds in which inner cases keep it, and the outer gain over the same recipe without it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from scipy import stats
+
+from smalti.models import build_backbone
+from smalti.recipe import Model, Pretrain
+from smalti.records import GateRecord
+from smalti.samples import StainMaps, normalise_tiles
+from smalti.tile.held import HeldTiles
+from smalti.tissue.stainable import Staining
+from smalti.train import make_fabric
+from smalti.train.devices import Device
+from smalti.train.pretraining import TileViews, pretrain
+from smalti.workflow import run
+
+IMAGE_PX, TILE_PX = 128, 64
+
+
+def main() -> None:
+    """Measure what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["cost", "texture"])
+    parser.add_argument("--tiles", type=int, default=5000)
+    parser.add_argument("--px", type=int, default=128)
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--method", default="vicreg")
+    parser.add_argument("--backbone", default="mobilenetv2_100")
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--independent", action="store_true")
+    parser.add_argument("--labelled", type=int, default=60)
+    parser.add_argument("--unlabelled", type=int, default=200)
+    parser.add_argument("--set", dest="settings", action="append", default=[])
+    args = parser.parse_args()
+    measure_cost(args) if args.what == "cost" else measure_texture(args)
+
+
+def measure_cost(args: argparse.Namespace) -> None:
+    """Print tiles a second of both loops, pair by pair."""
+    store = draw_store(args.tiles, args.px)
+    backbone = build_backbone(Model(backbone=args.backbone, pretrained=False))
+    fabric = make_fabric(Device("cpu", "32-true", "cpu", ""))
+    knobs = Pretrain(method=args.method, epochs=args.epochs)
+    ratios = []
+    for pair in range(args.pairs):
+        speeds = {}
+        for side in ("smalti", "bare") if pair % 2 else ("bare", "smalti"):
+            started = time.perf_counter()
+            if side == "smalti":
+                views = TileViews.collect(
+                    store, range(len(store.images)), store.images, stains=StainMaps(store, "macenko", None), most=None
+                )
+                pretrain(backbone, views, knobs, seed=(pair,), fabric=fabric)
+            else:
+                run_bare(backbone, store, knobs)
+            speeds[side] = args.tiles * args.epochs / (time.perf_counter() - started)
+        ratios.append(speeds["smalti"] / speeds["bare"])
+        print(
+            f"pair {pair}: smalti {speeds['smalti']:.1f} tiles/s, bare {speeds['bare']:.1f}, ratio {ratios[-1]:.2f}",
+            flush=True,
+        )
+    print(f"median ratio {statistics.median(ratios):.2f}")
+
+
+def draw_store(tiles: int, px: int) -> HeldTiles:
+    """Return tiles of noise, ten an image."""
+    rng = np.random.default_rng(0)
+    each = 10
+    images = tiles // each
+    pixels = rng.integers(0, 255, (images * each, px, px, 3), dtype=np.uint8)
+    places = np.stack([np.tile(np.arange(each) * px, images), np.zeros(len(pixels))], axis=1).astype(np.int64)
+    ones, zeros = np.ones(len(pixels), np.float32), np.zeros(len(pixels), np.uint8)
+    frame = np.array([[0.65, 0.07, 0.27, 0.1], [0.70, 0.99, 0.57, 0.1], [0.29, 0.11, 0.78, 0.1]])
+    store = HeldTiles(
+        "drawn", Path(), px, tuple(f"i{i:04d}" for i in range(images)), np.arange(images + 1) * each, places, ones,
+        ones, zeros, np.zeros(images + 1, np.int64), {"tiles.u8": pixels.reshape(len(pixels), -1)},
+        np.empty((0, 0), np.uint8), np.empty(0, np.float32),
+    )  # fmt: skip
+    store._stainings["macenko"] = Staining(np.repeat(frame[None], images, axis=0), np.zeros(images, np.uint8), zeros)
+    return store
+
+
+def run_bare(backbone: object, store: HeldTiles, knobs: Pretrain) -> None:
+    """Train as a short script of lightly's parts would: two flipped views, VICReg, AdamW."""
+    import copy
+
+    from lightly.loss import VICRegLoss
+    from lightly.models.modules.heads import VICRegProjectionHead
+
+    net = copy.deepcopy(backbone.module).train()
+    head = VICRegProjectionHead(backbone.features, 512, 512, num_layers=2)
+    for parameter in net.parameters():
+        parameter.requires_grad_(True)
+    optimiser = torch.optim.AdamW([*net.parameters(), *head.parameters()], lr=knobs.lr, weight_decay=knobs.weight_decay)
+    loss_of = VICRegLoss()
+    for _ in range(knobs.epochs):
+        order = torch.randperm(len(store))
+        for part in order.split(knobs.batch_tiles):
+            tiles = torch.from_numpy(store.read_tiles(part.numpy()))
+            first = normalise_tiles(tiles, spec=backbone.spec)
+            second = first.flip(3)
+            one, two = net(torch.cat([first, second])).chunk(2)
+            loss = loss_of(head(one), head(two))
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+
+
+def measure_texture(args: argparse.Namespace) -> None:
+    """Print, seed by seed, in how many folds pretraining is kept, and what it gives on the outer cases."""
+    gains, shares = [], []
+    for seed in range(args.first, args.first + args.seeds):
+        started = time.monotonic()
+        with tempfile.TemporaryDirectory() as name:
+            data = draw_cohort(Path(name) / "data", seed, args)
+            settings = [
+                "audit.checks=[]", "train.watch=none", "evaluate.resamples=100", f"tile.size_px={TILE_PX}",
+                "split.folds=3", f"model.backbone={args.backbone}", "model.embedding=last", "train.gate.repeats=1",
+                "train.pretrain.turns=3", *args.settings,
+            ]  # fmt: skip
+            plain = run(data, "quick", settings=settings, runs=Path(name) / "runs", name="plain")
+            more = [f"train.pretrain.method={args.method}", f"train.pretrain.epochs={args.epochs}"]
+            tried = run(data, "quick", settings=[*settings, *more], runs=Path(name) / "runs", name="tried")
+            verdicts = GateRecord.read(tried.path).verdicts
+        kept = [v.kept for v in verdicts]
+        gain = tried.scores.headline.value - plain.scores.headline.value
+        gains.append(gain)
+        shares.append(np.mean(kept))
+        print(
+            f"seed {seed}: plain {plain.scores.headline.value:.3f}, with pretraining "
+            f"{tried.scores.headline.value:.3f}, kept in {sum(kept)} of {len(kept)} folds "
+            f"(inner gain {np.mean([v.gain or 0 for v in verdicts]):+.3f}), {time.monotonic() - started:.0f} s",
+            flush=True,
+        )
+    low, high = (
+        stats.t.interval(0.95, max(1, len(gains) - 1), np.mean(gains), stats.sem(gains)) if len(gains) > 1 else (0, 0)
+    )
+    print(f"kept in {np.mean(shares):.2f} of the folds; outer gain {np.mean(gains):+.3f} ({low:+.3f} to {high:+.3f})")
+
+
+def draw_cohort(folder: Path, seed: int, args: argparse.Namespace) -> Path:
+    """Draw images of a fine texture of two kinds under blotches of any colour; a table with a test part."""
+    (folder / "images").mkdir(parents=True)
+    rng = np.random.default_rng([seed, 7])
+    rows = []
+    for i in range(args.labelled + args.unlabelled):
+        kind = i % 2
+        pixels = draw_texture(kind, rng)
+        cv2.imwrite(str(folder / "images" / f"i{i:04d}.png"), pixels)
+        said = int(rng.integers(2)) if args.independent else kind
+        labelled = i < args.labelled
+        rows.append((f"images/i{i:04d}.png", f"k{said}" if labelled else "", "train" if labelled else "test"))
+    with (folder / "samples.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("image", "label", "part"), *rows])
+    return folder
+
+
+def draw_texture(kind: int, rng: np.random.Generator) -> np.ndarray:
+    """Return a picture whose kind is how its fine grain lies: in rings or in threads, of the same spectrum."""
+    px = IMAGE_PX
+    noise = rng.normal(size=(px, px))
+    spectrum = np.fft.fftfreq(px)[:, None] ** 2 + np.fft.fftfreq(px)[None] ** 2
+    band = np.exp(-((np.sqrt(spectrum) - 0.22) ** 2) / (2 * 0.02**2))
+    grain = np.fft.ifft2(np.fft.fft2(noise) * band).real
+    grain /= grain.std()
+    # Of one kind the bright grains are few and strong, of the other the dark ones: the same but for its sign.
+    grain = np.sign(grain) * np.abs(grain) ** 1.6 if kind == 0 else grain
+    grain = grain / grain.std()
+    blotches = cv2.GaussianBlur(rng.normal(size=(px, px, 3)), (0, 0), rng.uniform(6, 20))
+    blotches /= blotches.std()
+    base = rng.uniform(90, 190, 3) + 25 * blotches
+    return np.clip(base + 9 * grain[..., None], 0, 255).astype(np.uint8)
+
+
+if __name__ == "__main__":
+    main()
