@@ -8,6 +8,7 @@ from .explained import ExplanationRecord, LookedAt, MapMeasures, MapNumbers, Mea
 from .images import Dynamics, Embeddings, FeatureView, Stains, Trace, Traces, join_dynamics
 from .influenced import Effects, Influence, Influenced, Source
 from .judged.operating import CurvePoint, Operating, OperatingPoint
+from .judged.verdicts import GateRecord, GateVerdict
 from .outgoing.answered import Answered, AnswersRecord, append_answers, read_answered
 from .outgoing.model import BackboneRecord, ModelMember, ModelRecord, NetworkRecord
 from .outgoing.trained_on import Doubt, PopulationFacts, Range, Rarity, TrainingPopulation, Usually
@@ -47,11 +48,12 @@ __all__ = [
     "FEW_CASES", "HEADLINE", "LIBRARIES", "OTHER", "Answered", "AnswersRecord", "AsGiven", "Asked", "BackboneRecord",
     "Bin", "ClassScore", "CohortRecord", "Cost", "Cover", "CurvePoint", "Done", "Doubt", "Dynamics", "Effects",
     "Embeddings", "Ensemble", "Environment", "Event", "Expectation", "ExplanationRecord", "FeatureView", "FoldBlend",
-    "FoldRule", "Influence", "Influenced", "Interval", "LeftOut", "LookedAt", "MapMeasures", "MapNumbers", "Margin",
-    "Mean", "MemberRow", "ModelMember", "ModelRecord", "NetworkRecord", "Number", "Operating", "OperatingPoint", "Part",
-    "Plan", "PlanChoice", "PlanData", "PlannedMember", "PopulationFacts", "Range", "Rarity", "Record", "Reliability",
-    "RemovalCurves", "Rules", "RunFolder", "Score", "Scores", "Scoring", "Source", "Stains", "Trace", "Traces",
-    "TrainingPopulation", "Unit", "UnitScores", "UsedTime", "Usually", "append_answers", "find_last_stage",
-    "hash_cohort", "identify_mask", "join_dynamics", "layout", "log_event", "log_stage", "look_at_machine", "open_run",
-    "read_answered", "read_events", "sum_seconds", "tabulate_samples", "write_members",
+    "FoldRule", "GateRecord", "GateVerdict", "Influence", "Influenced", "Interval", "LeftOut", "LookedAt",
+    "MapMeasures", "MapNumbers", "Margin", "Mean", "MemberRow", "ModelMember", "ModelRecord", "NetworkRecord", "Number",
+    "Operating", "OperatingPoint", "Part", "Plan", "PlanChoice", "PlanData", "PlannedMember", "PopulationFacts",
+    "Range", "Rarity", "Record", "Reliability", "RemovalCurves", "Rules", "RunFolder", "Score", "Scores", "Scoring",
+    "Source", "Stains", "Trace", "Traces", "TrainingPopulation", "Unit", "UnitScores", "UsedTime", "Usually",
+    "append_answers", "find_last_stage", "hash_cohort", "identify_mask", "join_dynamics", "layout", "log_event",
+    "log_stage", "look_at_machine", "open_run", "read_answered", "read_events", "sum_seconds", "tabulate_samples",
+    "write_members",
 ]  # fmt: skip
