@@ -18,23 +18,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import DataError, Problem, RecipeError
 from ..metrics import LOWER_IS_BETTER, METRICS
 from ..records.studies.comparison import Verdict
-from ..stats.gap import Gap, raise_luck
-from ..stats.intervals import Scored, measure_error
-from ..stats.luck import count_networks, measure_luck_of_difference
+from ..stats.gap import measure_gap, raise_luck
+from ..stats.intervals import Scored
+from ..stats.luck import count_networks
 from ..stats.permutation import adjust_holm
 from ..stats.pool import Pool
-
-Floats = NDArray[np.float64]
 
 MARGIN = 0.02  # of metrics between 0 and 1: what hardly anybody would change a recipe for
 
 LEAST_DEGREES = 2  # of the networks: with two folds of one seed 10 to 16 % of equal recipes would get a verdict
-BY_CLASS = ("macro_f1", "balanced_accuracy")
 UNVARYING = "the difference is the same without any of the cases, so nothing tells how sure it is"
 SHOWN = 10  # names listed per problem
 
@@ -107,7 +103,7 @@ def compare_pairs(
     silent = [pair.withheld or ("" if without_luck else explain_silence(pair)) for pair in pairs]
     found: list[dict[str, Difference]] = [{} for _ in pairs]
     for entry in METRICS:
-        gaps = raise_luck([_measure_gap(pair.first, pair.second, entry.name) for pair in pairs])
+        gaps = raise_luck([measure_gap(pair.first, pair.second, entry.name) for pair in pairs])
         corrected = adjust_holm([gap.p for gap in gaps])
         equal = adjust_holm([gap.find_equal_p(margin) for gap in gaps])
         sign = -1 if entry.name in LOWER_IS_BETTER else 1
@@ -157,29 +153,6 @@ def explain_silence(pair: Pair) -> str:
             "use more folds or seeds (--set split.seeds=[0,1,2]), or ask with 'smalti compare --without-luck'"
         )
     return ""
-
-
-def _measure_gap(first: Scored, second: Scored, metric: str) -> Gap:
-    """Return the difference of one metric with its variance from cases and from the luck of single trainings."""
-    values = [run.score_seeds(metric).mean() for run in (first, second)]
-    left_out = first.left_out[metric].mean(axis=0) - second.left_out[metric].mean(axis=0)
-    error, degrees = measure_error(left_out)
-    images = first.pool.count_labels()  # (n_cases, C)
-    level, unit = np.empty((0, 2)), float("inf")
-    if metric in BY_CLASS:  # a mean of the F1 of classes
-        f1 = np.mean([run.left_out_f1.mean(axis=(0, 1)) for run in (first, second)], axis=0)
-        level = np.column_stack([f1, np.maximum(1, (images > 0).sum(axis=0))])
-    elif metric not in LOWER_IS_BETTER:
-        level = np.array([[np.mean(values), 1.0]])
-    if metric not in LOWER_IS_BETTER:
-        # One over the effective number of cases, of the rarest class. Images of a case may all change at once, and then
-        # few cases carry the difference.
-        counts = images if metric != "accuracy" else images.sum(axis=1, keepdims=True)
-        held = counts.sum(axis=0)
-        shares = (counts[:, held > 0] ** 2).sum(axis=0) / held[held > 0] ** 2
-        unit = float(shares.max() / len(shares))
-    luck = measure_luck_of_difference(first, second, metric)
-    return Gap(float(values[0] - values[1]), error**2, degrees, luck, level, unit=unit)
 
 
 def check_alike(pools: Mapping[str, Pool]) -> None:

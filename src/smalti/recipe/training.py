@@ -1,10 +1,10 @@
-"""The section about training: two phases."""
+"""The section about training: two phases, and what is learned beside the labels."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from ..types import Sampling
 from .section import MOST_EPOCHS, MOST_IMAGES, MOST_TILES, Option, Section
@@ -186,6 +186,58 @@ class Pretrain(Section):
     )
 
 
+class Gate(Section):
+    """What was tried is kept only where the inner cases say that it helps."""
+
+    # YAML reads the bare word off as false.
+    keep: Annotated[Literal["off", "if-better", "always"], BeforeValidator(lambda v: "off" if v is False else v)] = (
+        Field(
+            "if-better",
+            description="off: nothing is tried; if-better: a part is kept in a fold where the lower end of its gain on "
+            "inner cases is above 0; always: it is kept, and the verdict is only written down",
+        )
+    )
+    metric: Literal["log_loss", "macro_f1", "balanced_accuracy", "accuracy", "auc"] = Field(
+        "log_loss", description="what has to gain; log_loss tells a gain from noise with the fewest cases"
+    )
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="of the interval of the gain")
+    repeats: int = Field(
+        2, ge=1, le=20, description="times that the inner cases are dealt to turns, each with trainings of its own"
+    )
+
+
+class Pseudo(Section):
+    """Unlabelled images teach with the labels that a solved head gives them."""
+
+    rounds: int = Field(0, ge=0, le=3, description="rounds of labelling and learning, each behind the gate; 0 none")
+    weight: float = Field(0.5, gt=0, le=0.5, description="most that an unlabelled image counts, beside 1 of a label")
+    share_frac: float = Field(0.5, gt=0, le=1, description="most of the unlabelled images that a round accepts")
+    agreement_frac: float = Field(
+        1.0, ge=0, le=1, description="heads of other cases that must give an image the same class"
+    )
+    prior: Literal["estimated", "labelled"] = Field(
+        "estimated",
+        description="shares of the classes among the unlabelled, by which a round fills its quotas: estimated by EM, "
+        "or those of the labelled images",
+    )
+    sharpness: float = Field(
+        2.0,
+        ge=1,
+        le=100,
+        description="power that soft labels are raised to before they teach; 1 leaves them as they are",
+    )
+    dropout: float = Field(
+        0.1, ge=0, lt=1, description="share of the embedding of an unlabelled image that is blanked when it teaches"
+    )
+    unlike_frac: float = Field(
+        0.05,
+        ge=0,
+        lt=1,
+        description="an unlabelled image is left out whose nearest labelled image is farther than that of all but this "
+        "share of the labelled; 0 leaves none out",
+    )
+
+
 class Train(Section):
     """How the network learns."""
 
@@ -202,6 +254,8 @@ class Train(Section):
     pretrain: Pretrain = Pretrain()
     transfer: Transfer = Transfer()
     finetune: Finetune = Finetune()
+    pseudo: Pseudo = Pseudo()
+    gate: Gate = Gate()
 
     @model_validator(mode="after")
     def _check_search(self) -> Train:

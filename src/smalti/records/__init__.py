@@ -9,6 +9,7 @@ from .images import Dynamics, Embeddings, FeatureView, Stains, Trace, Traces, jo
 from .influenced import Effects, Influence, Influenced, Source
 from .judged.operating import CurvePoint, Operating, OperatingPoint
 from .judged.pretrained import PretrainedEpoch, PretrainedFold, PretrainingRecord
+from .judged.verdicts import GateRecord, GateVerdict
 from .outgoing.answered import Answered, AnswersRecord, append_answers, read_answered
 from .outgoing.model import BackboneRecord, ModelMember, ModelRecord, NetworkRecord
 from .outgoing.trained_on import Doubt, PopulationFacts, Range, Rarity, TrainingPopulation, Usually
@@ -48,10 +49,10 @@ __all__ = [
     "FEW_CASES", "HEADLINE", "LIBRARIES", "OTHER", "Answered", "AnswersRecord", "AsGiven", "Asked", "BackboneRecord",
     "Bin", "ClassScore", "CohortRecord", "Cost", "Cover", "CurvePoint", "Done", "Doubt", "Dynamics", "Effects",
     "Embeddings", "Ensemble", "Environment", "Event", "Expectation", "ExplanationRecord", "FeatureView", "FoldBlend",
-    "FoldRule", "Influence", "Influenced", "Interval", "LeftOut", "LookedAt", "MapMeasures", "MapNumbers", "Margin",
-    "Mean", "MemberRow", "ModelMember", "ModelRecord", "NetworkRecord", "Number", "Operating", "OperatingPoint", "Part",
-    "Plan", "PlanChoice", "PlanData", "PlannedMember", "PopulationFacts", "PretrainedEpoch",
-    "PretrainedFold", "PretrainingRecord", "Range", "Rarity", "Record", "Reliability",
+    "FoldRule", "GateRecord", "GateVerdict", "Influence", "Influenced", "Interval", "LeftOut", "LookedAt",
+    "MapMeasures", "MapNumbers", "Margin", "Mean", "MemberRow", "ModelMember", "ModelRecord", "NetworkRecord", "Number",
+    "Operating", "OperatingPoint", "Part", "Plan", "PlanChoice", "PlanData", "PlannedMember", "PopulationFacts",
+    "PretrainedEpoch", "PretrainedFold", "PretrainingRecord", "Range", "Rarity", "Record", "Reliability",
     "RemovalCurves", "Rules", "RunFolder", "Score", "Scores", "Scoring", "Source", "Stains", "Trace", "Traces",
     "TrainingPopulation", "Unit", "UnitScores", "UsedTime", "Usually", "append_answers", "find_last_stage",
     "hash_cohort", "identify_mask", "join_dynamics", "layout", "log_event", "log_stage", "look_at_machine", "open_run",

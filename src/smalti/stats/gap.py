@@ -15,10 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
-from .luck import Luck
+from ..metrics import LOWER_IS_BETTER
+from .intervals import Scored, measure_error
+from .luck import Luck, measure_luck_of_difference
 
 Floats = NDArray[np.float64]
 
+BY_CLASS = ("macro_f1", "balanced_accuracy")
 POWER = 0.8
 NO_ERROR = 1e-12
 DRAWS = (np.arange(40) + 0.5) / 40  # quantiles at which the luck of a comparison to come is looked at
@@ -121,6 +124,30 @@ class Gap:
             return float(needed[-1])
         last = enough[0] + 1
         return float(np.interp(0.0, (gains - needed)[:last], gains[:last]))
+
+
+def measure_gap(first: Scored, second: Scored, metric: str) -> Gap:
+    """Return the difference of one metric, first minus second, with its variance from cases and from the luck of single
+    trainings."""
+    values = [run.score_seeds(metric).mean() for run in (first, second)]
+    left_out = first.left_out[metric].mean(axis=0) - second.left_out[metric].mean(axis=0)
+    error, degrees = measure_error(left_out)
+    images = first.pool.count_labels()  # (n_cases, C)
+    level, unit = np.empty((0, 2)), float("inf")
+    if metric in BY_CLASS:  # a mean of the F1 of classes
+        f1 = np.mean([run.left_out_f1.mean(axis=(0, 1)) for run in (first, second)], axis=0)
+        level = np.column_stack([f1, np.maximum(1, (images > 0).sum(axis=0))])
+    elif metric not in LOWER_IS_BETTER:
+        level = np.array([[np.mean(values), 1.0]])
+    if metric not in LOWER_IS_BETTER:
+        # One over the effective number of cases, of the rarest class. Images of a case may all change at once, and then
+        # few cases carry the difference.
+        counts = images if metric != "accuracy" else images.sum(axis=1, keepdims=True)
+        held = counts.sum(axis=0)
+        shares = (counts[:, held > 0] ** 2).sum(axis=0) / held[held > 0] ** 2
+        unit = float(shares.max() / len(shares))
+    luck = measure_luck_of_difference(first, second, metric)
+    return Gap(float(values[0] - values[1]), error**2, degrees, luck, level, unit=unit)
 
 
 def raise_luck(gaps: Sequence[Gap]) -> list[Gap]:

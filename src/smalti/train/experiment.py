@@ -53,6 +53,7 @@ class Experiment:
         stains: name of a split -> what happens to the stain of each image; empty where tiles stay as they are.
         digests: image -> hash of its file.
         given: all labelled images as they were given, where they are to be scored so as well; the store holds them.
+        unfit: unlabelled image -> code of the finding for which it may not teach.
         pretrained: name of a split -> the backbone after phase ``pretrain``; empty where there was none.
     """
 
@@ -68,6 +69,7 @@ class Experiment:
     stains: Mapping[str, StainMaps] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
     given: tuple[Sample, ...] = ()
+    unfit: Mapping[str, str] = field(default_factory=dict)
     pretrained: Mapping[str, Backbone] = field(default_factory=dict)
 
     def find_backbone(self, split: Split) -> Backbone:
@@ -135,6 +137,11 @@ def check_parts(recipe: Recipe) -> None:
                 fix="a pooler such as mean, model.fusion=null and train.transfer.epochs above 0, "
                 "or --set model.head=steps",
             )
+    if recipe.train.pseudo.rounds and (model.head == STEPS or recipe.train.finetune.epochs):
+        raise RecipeError(
+            "train.pseudo.rounds labels unlabelled images with a solved head on a frozen backbone",
+            fix="--set model.head=logistic --set train.finetune.epochs=0, or --set train.pseudo.rounds=0",
+        )
     if model.embedding == "stages" and recipe.train.finetune.epochs and not is_described(model.backbone):
         raise RecipeError(
             "model.embedding=stages is of a frozen network, whose stages are not opened one by one",

@@ -15,6 +15,7 @@ from .. import recipe
 from ..errors import RecipeError
 from ..models import NORMS, Head, Network, assemble_network, fit_scale, open_backbone
 from ..recipe import STEPS
+from ..records import GateVerdict
 from ..samples import Augmentation, BagBatches, find_chances, number_sites
 from ..samples.splits import LEAST_INNER_SITES
 from ..types import Split
@@ -25,6 +26,7 @@ from .loop import Loop, Replay, Stream
 from .optim.losses import weigh_classes
 from .optim.optimisers import settle_rates
 from .policies.exploring import AugmentationChoice, Tell, explore_augmentation, picture_augmentation
+from .pseudo import teach_fold
 from .tasks import BagTask, FinetuneTask, Task, TransferTask
 from .tasks.bags import fit_reader
 
@@ -44,6 +46,8 @@ class PassResult:
         augmentation: of phase ``finetune``.
         diverged: phase -> epoch after which its weights were NaN or infinite.
         tried: of a head that was solved, each strength with its loss.
+        verdicts: of what was tried beside the labels.
+        pseudo: unlabelled images that taught, or would have.
     """
 
     network: Network
@@ -55,6 +59,8 @@ class PassResult:
     augmentation: AugmentationChoice | None = None
     diverged: dict[str, int] = field(default_factory=dict)
     tried: tuple[dict[str, object], ...] = ()
+    verdicts: tuple[GateVerdict, ...] = ()
+    pseudo: tuple[dict[str, object], ...] = ()
 
 
 def build_network(experiment: Experiment, split: Split, *, seed: int) -> Network:
@@ -167,6 +173,9 @@ class Fold:
         sites = self._number_sites() if experiment.recipe.split.group == "site" else None
         name, seed = experiment.recipe.model.head, split.seed * 1000 + split.fold
         solved = solve_head(HEADS.build(name), x, targets, weights, cases=cases, sites=sites, seed=seed)
+        tell = None if self.tell is None else partial(self.tell, f"{split.name} pseudo-labels")
+        taught = teach_fold(experiment, split, head, solved, (x, targets, weights), tell=tell)
+        solved = taught.solved
         with torch.no_grad():
             head.linear.weight.copy_(torch.from_numpy(solved.head.weight))
             head.linear.bias.copy_(torch.from_numpy(solved.head.bias))
@@ -175,7 +184,10 @@ class Fold:
             for strength, loss in solved.losses.items()
         ]
         inner = split.train if len(solved.logits) else split.train[:0]
-        return {"inner": inner, "inner_logits": torch.from_numpy(solved.logits).float(), "tried": tuple(tried)}
+        return {
+            "inner": inner, "inner_logits": torch.from_numpy(solved.logits).float(), "tried": tuple(tried),
+            "verdicts": taught.verdicts, "pseudo": taught.rows,
+        }  # fmt: skip
 
     def _number_sites(self) -> NDArray[np.int64] | None:
         """Return the site of each training image, (n,), to hold out in turns; None where there are too few sites."""

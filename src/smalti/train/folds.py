@@ -7,13 +7,14 @@ import pandas as pd
 import torch
 
 from ..models import OF_BACKBONE, Network, fill_network
-from ..records import Dynamics, join_dynamics, log_event
+from ..records import Dynamics, GateRecord, PretrainingRecord, join_dynamics, log_event
 from ..records.layout import (
     DIVERGED,
     DYNAMICS,
     HISTORY,
     INNER,
     OPERATIONS,
+    PSEUDO,
     TRIED_HEADS,
     name_checkpoint,
     name_dynamics,
@@ -31,7 +32,8 @@ from .policies.exploring import Tell
 def train_folds(experiment: Experiment, *, tell: Tell | None = None) -> None:
     """Train the folds that are not trained yet; write ``history.csv``, ``predictions/inner.csv``,
     ``predictions/dynamics.npz``, ``diverged.csv`` if weights became NaN or infinite, ``heads.csv`` if heads were
-    solved, and ``operations.csv`` and ``policies/`` if augmentations were measured or learned.
+    solved, ``gate.json`` if anything was tried beside the labels, ``pseudo.csv`` if unlabelled images were to teach,
+    and ``operations.csv`` and ``policies/`` if augmentations were measured or learned.
 
     ``tell(name, done, total)`` hears of every epoch, and of every step of a search before it.
     """
@@ -44,7 +46,13 @@ def train_folds(experiment: Experiment, *, tell: Tell | None = None) -> None:
     history = pd.DataFrame([row for c in checkpoints for row in c["history"]], columns=list(HISTORY_COLUMNS))
     write_table(run.path / HISTORY, history)
     write_table(run.path / INNER, tabulate_inner(experiment))
-    for name, file in (("operations", OPERATIONS), ("diverged", DIVERGED), ("tried", TRIED_HEADS)):
+    pretrained = PretrainingRecord.find(run.path)
+    verdicts = [] if pretrained is None else [fold.verdict.model_dump() for fold in pretrained.folds]
+    if verdicts := verdicts + [row for content in checkpoints for row in content.get("verdicts", ())]:
+        GateRecord.model_validate({"verdicts": verdicts}).write(run.path)
+    for name, file in (
+        ("operations", OPERATIONS), ("diverged", DIVERGED), ("tried", TRIED_HEADS), ("pseudo", PSEUDO)
+    ):  # fmt: skip
         rows = [row for content in checkpoints for row in content.get(name, ())]
         if rows:
             write_table(run.path / file, pd.DataFrame(rows))
@@ -105,6 +113,8 @@ def train_split(experiment: Experiment, split: Split, *, tell: Tell | None = Non
             for phase, epoch in part.diverged.items()
         ],
     }
+    if first.verdicts:
+        content |= {"verdicts": [verdict.model_dump() for verdict in first.verdicts], "pseudo": first.pseudo}
     if first.augmentation is not None:
         content |= first.augmentation.describe(split)
     write_checkpoint(experiment.run.path / name_checkpoint(split.name), content)

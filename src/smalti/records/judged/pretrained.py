@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from ..layout import PRETRAINING
 from ..record import Number, Part, Record
+from .verdicts import GateVerdict
 
 
 class PretrainedEpoch(Part):
@@ -29,7 +30,7 @@ class PretrainedFold(Part):
     Attributes:
         tiles: that taught.
         further: unlabelled images that taught as well.
-        kept: whether the fold goes on with the pretrained backbone.
+        verdict: of the gate; what is kept, the fold goes on with.
         collapsed: why it was stopped and undone; empty where it was not.
         history: epoch by epoch, of the pretraining on all cases that are not outer.
     """
@@ -39,13 +40,13 @@ class PretrainedFold(Part):
     method: str
     tiles: int
     further: int
-    kept: bool
+    verdict: GateVerdict
     collapsed: str
     history: tuple[PretrainedEpoch, ...]
 
 
 class PretrainingRecord(Record):
-    """``pretraining.json``: one entry for each fold and seed; the verdicts of the gate are in ``gate.json``."""
+    """``pretraining.json``: one entry for each fold and seed; ``gate.json`` repeats the verdicts."""
 
     FILE: ClassVar[str] = PRETRAINING
     LIST: ClassVar[str] = "folds"

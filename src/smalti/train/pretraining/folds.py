@@ -16,7 +16,7 @@ from scipy.special import softmax
 
 from ...models import POOLERS, Backbone, Pooler, hash_weights
 from ...recipe import PLAIN_POOLERS, Pretrain, Settled
-from ...records import GateVerdict, PretrainedEpoch, PretrainedFold
+from ...records import PretrainedEpoch, PretrainedFold
 from ...registry import read_options
 from ...samples import StainMaps, normalise_tiles
 from ...store import hash_code, hash_text
@@ -33,21 +33,6 @@ PROBE = "logistic"  # the head by which encoders are compared
 WEIGHTS = "weights.safetensors"
 Tell = Callable[[str, int, int], None]
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class FoldPretraining:
-    """What pretraining made of one fold.
-
-    Attributes:
-        backbone: what the fold goes on with.
-        verdict: of the gate; None where one stands in the run folder.
-        record: for the run folder.
-    """
-
-    backbone: Backbone
-    verdict: GateVerdict | None
-    record: PretrainedFold
 
 
 @dataclass(frozen=True)
@@ -72,8 +57,10 @@ class Pretrainer:
         """Return the section of the recipe."""
         return self.recipe.train.pretrain
 
-    def pretrain_fold(self, split: Split, stains: StainMaps, standing: PretrainedFold | None = None) -> FoldPretraining:
-        """Pretrain for one fold and let its inner cases judge; a verdict that is ``standing`` is followed.
+    def pretrain_fold(
+        self, split: Split, stains: StainMaps, standing: PretrainedFold | None = None
+    ) -> tuple[Backbone, PretrainedFold]:
+        """Return the backbone that a fold goes on with, and the record; a verdict that is ``standing`` is followed.
 
         Raises:
             SplitError: an outer case would teach or choose.
@@ -90,9 +77,9 @@ class Pretrainer:
         ]  # what shares a case with the outer part teaches nothing
         if standing is not None:
             module = self.backbone.module
-            if standing.kept:
+            if standing.verdict.kept:
                 module = self._teach([*images, *further], stains, split.name).module
-            return FoldPretraining(replace(self.backbone, module=module), None, standing)
+            return replace(self.backbone, module=module), standing
 
         def learn(turn: Turn, *, pretrained: bool) -> Floats:
             backbone = self.backbone
@@ -113,10 +100,10 @@ class Pretrainer:
             verdict = verdict.model_copy(update={"kept": False, "reason": f"undone: {whole.collapsed}"})
         record = PretrainedFold(
             seed=split.seed, fold=split.fold, method=str(knobs.method), tiles=tiles, further=len(further),
-            kept=verdict.kept, collapsed=whole.collapsed, history=whole.history,
+            verdict=verdict, collapsed=whole.collapsed, history=whole.history,
         )  # fmt: skip
         module = whole.module if verdict.kept else self.backbone.module
-        return FoldPretraining(replace(self.backbone, module=module), verdict, record)
+        return replace(self.backbone, module=module), record
 
     def _collect(self, images: Sequence[str], stains: StainMaps) -> TileViews:
         cases = {s.image: s.case for s in self.cohort.samples}

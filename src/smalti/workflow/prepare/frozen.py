@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...project import SILENT, Project
 from ...recipe import Settled
-from ...records import PretrainingRecord, RunFolder, add_verdicts, log_stage
+from ...records import PretrainingRecord, RunFolder, log_stage
 from ...types import Cohort, Split
 from .ground import Ground
 from .staining import fit_stains
@@ -85,16 +85,14 @@ def pretrain_folds(
     pretrainer = Pretrainer(recipe, ground.cohort, store, backbone, fabric, project.cache, project.listener.tell)
     known = PretrainingRecord.find(run.path)
     standing = {} if known is None else {(fold.seed, fold.fold): fold for fold in known.folds}
-    found, records, verdicts = {}, [], []
+    found, records = {}, []
     with log_stage(run.path, "pretrain"):
         for split in splits:
-            fold = pretrainer.pretrain_fold(split, stains[split.name], standing.get((split.seed, split.fold)))
-            found[split.name] = fold.backbone
-            records.append(fold.record)
-            verdicts += [] if fold.verdict is None else [fold.verdict]
+            key = (split.seed, split.fold)
+            found[split.name], record = pretrainer.pretrain_fold(split, stains[split.name], standing.get(key))
+            records.append(record)
     PretrainingRecord(folds=tuple(records)).write(run.path)
-    add_verdicts(run.path, verdicts)
-    kept = sum(record.kept for record in records)
+    kept = sum(record.verdict.kept for record in records)
     further = f", {records[0].further} unlabelled images taught as well (transductive)" if records[0].further else ""
     project.listener.say(f"pretraining ({knobs.method}) is kept in {kept} of {len(records)} folds{further}")
     return found

@@ -28,6 +28,7 @@ from ..decisions.belonging import bind_decisions, find_decisions, mark_decisions
 from .embedding import embed_cohort
 
 OnProblems = Literal["refuse", "skip", "report"]
+UNFIT = ("shift", "foreign")  # checks whose findings keep an unlabelled image from teaching
 SKIPPED = "skip-problems"  # who decided, when images with problems were left out on request
 
 
@@ -58,6 +59,12 @@ class Ground:
     bound: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     known: tuple[Decision, ...] = ()
     cases: Mapping[str, str] = field(default_factory=dict)
+
+    def find_unfit(self) -> dict[str, str]:
+        """Return unlabelled image -> code of the finding for which it may not teach, whatever was decided about it."""
+        free = {s.image for s in self.cohort.unlabelled}
+        findings = [finding for finding in self.seen.findings if finding.code in UNFIT]
+        return {image: finding.code for finding in findings for image in finding.images if image in free}
 
 
 def restrict_decisions(ground: Ground, actions: Collection[Action]) -> Ground:

@@ -36,6 +36,7 @@ from ...audit import apply_decisions, check_accepted, find_bound_cases, hide_sea
 from ...project import Project
 from ...recipe import Recipe
 from ...records import Influence, RunFolder, log_stage, open_run
+from ...store import hash_text
 from ...store.leftovers import remove_leftovers
 from ...types import Split
 from ..decisions.belonging import find_decisions, read_contents, seal_cohort
@@ -43,7 +44,7 @@ from ..decisions.influence import record_influence
 from ..place import check_place
 from .adoption import adopt_training
 from .frozen import freeze_features, pretrain_folds
-from .ground import Ground, OnProblems, accept, audit_folder, bind_folder, list_standing, read_folder
+from .ground import UNFIT, Ground, OnProblems, accept, audit_folder, bind_folder, list_standing, read_folder
 from .identity import hash_training, identify, name_run
 from .policies import check_policy, hash_images
 from .recording import record_inputs
@@ -130,6 +131,11 @@ def prepare(project: Project, ground: Ground, recipe: Recipe, *, name: str | Non
     identity = identify(project, ground) | {"weights": hash_weights(backbone.module)}  # 11. identify
     digests = hash_images(project, ground)
     stands_on = identity | check_policy(settled, ground, splits, digests=digests)
+    unfit = ground.find_unfit() if settled.train.pseudo.rounds else {}
+    if settled.train.pseudo.rounds:
+        stands_on["unfit"] = hash_text(*sorted(unfit))
+        for check in sorted(set(UNFIT) - set(ground.seen.outcomes)):
+            listener.say(f"pseudo-labels: audit.checks has no {check}, so that no unlabelled image is left out for it")
     training = hash_training(settled, stands_on, device=f"{device.accelerator} {device.precision}")
     run = open_run(  # 12. record
         project.runs / (name or name_run(ground, settled)), recipe=settled, identity=identity, training=training,
@@ -161,7 +167,20 @@ def prepare(project: Project, ground: Ground, recipe: Recipe, *, name: str | Non
             project, settled, backbone, stains, fabric=fabric, classes=len(ground.cohort.classes), pretrained=pretrained
         )
     return Experiment(
-        run, settled, ground.cohort, splits, store, backbone, frozen, device, fabric, stains, digests, given, pretrained
+        run,
+        settled,
+        ground.cohort,
+        splits,
+        store,
+        backbone,
+        frozen,
+        device,
+        fabric,
+        stains,
+        digests,
+        given,
+        unfit,
+        pretrained,
     )
 
 

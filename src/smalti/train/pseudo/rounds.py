@@ -1,0 +1,242 @@
+"""Rounds of labelling and learning: heads of other cases label the candidates, and a student learns from both.
+
+In each round a few heads, each of which lacks some cases, label the candidates:
+
+1. one temperature, fitted on the cases that each head lacks, makes their scores probabilities;
+2. the shares of the classes among the candidates are estimated from these, and the scores follow them;
+3. each class gets a quota by its share, filled with the surest images that the heads agree on;
+4. the student learns from labelled images and from these, whose labels are sharpened (Berthelot et al. 2019) and
+   stay soft. An unlabelled image counts half a
+   labelled one at most, each class weighs among them what it weighs among the labelled, and a part of the embedding is
+   blanked (noisy student, Xie et al. 2020).
+
+A round is tried in turns on inner cases before it is kept; the next one begins with its student.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from ... import recipe
+from ...records import GateVerdict
+from ...samples import deal_cases
+from ..gate import Inner, hold_out, judge
+from ..heads import Linear, Solved, Solver, fit_heat
+from .candidates import Seen
+from .prior import estimate_prior, shift_prior
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+MEMBERS = 3  # heads that label, each of which lacks a third of the cases
+LEAST_LABEL = 1e-3  # smaller shares of a soft label would only make rows
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """Candidates that teach.
+
+    Attributes:
+        rows: (k,) positions among the candidates.
+        labels: (k, C) soft labels.
+        agreement: (k,) share of the heads that give the same class.
+        shares: (C,) of the classes among all candidates, as estimated.
+    """
+
+    rows: Ints
+    labels: Floats
+    agreement: Floats
+    shares: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """A head and what it has learned from.
+
+    Attributes:
+        learned: (m,) positions of labelled images.
+        free: (u,) which candidates may teach it.
+        accepted: those that do.
+    """
+
+    learned: Ints
+    free: Bools
+    accepted: Accepted
+    head: Linear
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """A round that was tried on all inner cases, and its verdict."""
+
+    accepted: Accepted
+    verdict: GateVerdict
+
+
+@dataclass(frozen=True, slots=True)
+class Taught:
+    """A solved head after all rounds that were kept, and the rounds that were tried."""
+
+    solved: Solved
+    rounds: tuple[Round, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Teacher:
+    """How lessons are given: one kind of head, held back by one strength, in all turns and rounds."""
+
+    solver: Solver
+    seen: Seen
+    strength: float
+    pseudo: recipe.Pseudo
+
+    def begin(self, learned: Ints, free: Bools) -> Lesson:
+        """Return the lesson without any candidate."""
+        classes = int(self.seen.y.max()) + 1
+        none = Accepted(np.empty(0, np.int64), np.empty((0, classes)), np.empty(0), np.empty(0))
+        return Lesson(learned, free, none, self.solve(learned, none))
+
+    def give(self, lesson: Lesson, *, seed: int) -> Lesson:
+        """Return the lesson after one more round."""
+        accepted = self.accept(lesson, seed=seed)
+        return replace(lesson, accepted=accepted, head=self.solve(lesson.learned, accepted))
+
+    def solve(self, learned: Ints, accepted: Accepted) -> Linear:
+        """Solve the head on labelled images and on candidates with soft labels.
+
+        An image with a soft label is one row for each class, which counts as much as the label says; every loss here
+        is linear in the label.
+        """
+        seen, y, weights = self.seen, self.seen.y[learned], self.seen.weights[learned]
+        views, size = seen.x.shape[0], seen.x.shape[2]
+        count = weigh_labels(y, weights, accepted.labels, self.pseudo.weight)
+        rows, classes = np.nonzero((accepted.labels > LEAST_LABEL) & (count > 0))
+        x = np.concatenate([p.reshape(-1, size) for p in (seen.x[:, learned], seen.noisy[:, accepted.rows[rows]])])
+        counts = np.concatenate([np.tile(weights, views), np.tile(count[rows, classes], views)])
+        path = self.solver.open_path(x, np.concatenate([np.tile(y, views), np.tile(classes, views)]), counts)
+        return path(self.strength)
+
+    def accept(self, lesson: Lesson, *, seed: int) -> Accepted:
+        """Choose among the candidates of a lesson by what heads say that each lack some of its cases."""
+        pseudo, free, learned = self.pseudo, np.flatnonzero(lesson.free), lesson.learned
+        weights, cases = self.seen.weights[learned], len(np.unique(self.seen.cases[learned]))
+        prior = np.bincount(self.seen.y[learned], weights) / weights.sum()
+        scores = self.label(lesson, free, seed=seed)
+        if not len(scores) or not len(free):
+            return self.begin(learned, lesson.free).accepted
+        mean, estimates = scores.mean(axis=0), pseudo.prior == "estimated"
+        shares = estimate_prior(mean, prior, imagined=cases) if estimates else prior
+        labels = shift_prior(mean, prior, shares) ** pseudo.sharpness
+        labels /= labels.sum(axis=1, keepdims=True)
+        named = labels.argmax(axis=1)
+        agreement = (shift_prior(scores, prior, shares).argmax(axis=2) == named).mean(axis=0)
+        chosen = []
+        for number, quota in enumerate(np.round(pseudo.share_frac * len(free) * shares).astype(np.int64)):
+            mine = np.flatnonzero((agreement >= pseudo.agreement_frac) & (named == number))
+            chosen.append(mine[np.argsort(-labels[mine, number], kind="stable")[:quota]])
+        rows = np.sort(np.concatenate(chosen))
+        return Accepted(free[rows], labels[rows], agreement[rows], shares)
+
+    def label(self, lesson: Lesson, free: Ints, *, seed: int) -> Floats:
+        """Return scores (M, u, C) of candidates by M heads that each lack some cases of a lesson, under the one
+        temperature that fits what they say about these; no head where a class has a single case."""
+        seen, learned = self.seen, lesson.learned
+        y, cases = seen.y[learned], np.unique(seen.cases[learned], return_inverse=True)[1]
+        dealt = (deal_cases(y, cases, folds=folds, seed=seed) for folds in range(MEMBERS, 1, -1))
+        parts: list[Ints] = next((parts for parts in dealt if parts is not None), [])
+        heads, logits, known = [], np.empty((len(y), int(y.max()) + 1)), lesson.accepted
+        for part in parts:
+            rest, held = np.delete(learned, part), learned[part]
+            may = seen.may_teach(rest, held)[known.rows]
+            heads.append(self.solve(rest, replace(known, rows=known.rows[may], labels=known.labels[may])))
+            logits[part] = heads[-1](seen.x[0, held])
+        if not heads:
+            return np.empty((0, len(free), logits.shape[1]))
+        heat, _ = fit_heat(logits, y, seen.weights[learned], cases=int(cases.max()) + 1)
+        return np.asarray(softmax(np.stack([head(seen.free[0, free]) for head in heads]) / heat, axis=2))
+
+
+def weigh_labels(y: Ints, weights: Floats, labels: Floats, most: float) -> Floats:
+    """Return what each class of a soft label counts, (k, C): each class as much among soft ``labels`` (k, C) as among
+    labelled images of classes ``y`` and ``weights`` (n,), so that the shares of the classes among unlabelled images do
+    not move the head; no label more than ``most`` times a labelled image of its class.
+    """
+    mass, held = np.bincount(y, weights), labels.sum(axis=0)
+    if not len(labels) or held.min() <= 0:
+        return np.zeros_like(labels)
+    reach = most * mass / np.bincount(y)  # of one label of each class
+    scale = (reach * held / mass).min()
+    return np.asarray(labels * scale * mass / held)
+
+
+def teach_unlabelled(
+    teacher: Teacher, inner: Inner, solved: Solved, *, gate: recipe.Gate, about: str = "",
+    tell: Callable[[int, int], None] | None = None,
+) -> Taught:  # fmt: skip
+    """Try rounds until one is not kept; return the head after those that were, and all that were tried.
+
+    The strength is the one that was chosen without candidates, so that before and after differ in nothing else. Scores
+    of inner images are those of heads that did not have their cases, with one temperature for each repeat and side.
+
+    Args:
+        teacher: its images are those of ``inner``.
+        inner: what chooses.
+        solved: the head without any candidate, returned as it is where no round is kept.
+        gate: when a round is kept.
+        about: what to say about the candidates.
+        tell: hears of (turns done, turns to do).
+    """
+    seen, pseudo, classes, rounds = teacher.seen, teacher.pseudo, inner.classes, []
+    lessons = {t.seed: teacher.begin(t.learned, seen.may_teach(t.learned, t.held)) for t in inner.turns}
+    whole = teacher.begin(np.arange(len(seen.y)), np.ones(len(seen.free_cases), np.bool_))
+    before = _score(inner, teacher, lessons)
+    for number in range(1, pseudo.rounds + 1):
+        following = {}
+        for done, (seed, lesson) in enumerate(lessons.items()):
+            following[seed] = teacher.give(lesson, seed=seed)
+            if tell is not None:
+                tell((number - 1) * len(lessons) + done + 1, pseudo.rounds * len(lessons))
+        after, tried = _score(inner, teacher, following), teacher.give(whole, seed=inner.split.seed)
+        said = about + _describe(tried.accepted, len(seen.free_cases), classes)
+        scores = [None if logits is None else softmax(logits[0], axis=2) for logits in (before, after)]
+        verdict = judge(inner, *scores, part=f"pseudo-labels, round {number}", gate=gate, about=said)
+        rounds.append(Round(tried.accepted, verdict))
+        if not verdict.kept:
+            break
+        lessons, whole, before = following, tried, after
+    if not rounds or not rounds[0].verdict.kept:
+        return Taught(solved, tuple(rounds))
+    logits, heats = (np.empty((1, 0, len(classes))), [1.0]) if before is None else before
+    head = Linear(whole.head.weight / heats[0], whole.head.bias / heats[0])
+    return Taught(replace(solved, head=head, logits=logits[0]), tuple(rounds))
+
+
+def _score(inner: Inner, teacher: Teacher, lessons: dict[int, Lesson]) -> tuple[Floats, list[float]] | None:
+    """Return logits (R, n, C) of the inner images while they were held out, divided by a temperature for each repeat,
+    and these; None where there are no turns."""
+    if not inner.turns:
+        return None
+    seen = teacher.seen
+    logits = hold_out(inner, lambda turn: lessons[turn.seed].head(seen.x[0, turn.held]))
+    cases = len(np.unique(inner.cases))
+    heats = [fit_heat(one, seen.y, seen.weights, cases=cases)[0] for one in logits]
+    return logits / np.array(heats)[:, None, None], heats
+
+
+def _describe(accepted: Accepted, candidates: int, classes: tuple[str, ...]) -> str:
+    """Return how many candidates were accepted, and the share of each class among them."""
+    text = f"{len(accepted.rows)} of {candidates} accepted"
+    if not len(accepted.rows):
+        return text
+    named = np.bincount(accepted.labels.argmax(axis=1), minlength=len(classes)) / len(accepted.rows)
+    listed = (
+        f"{name} {share:.0%} (of all unlabelled, {estimate:.0%} estimated)"
+        for name, share, estimate in zip(classes, named, accepted.shares, strict=True)
+    )
+    return f"{text}: {', '.join(listed)}"
