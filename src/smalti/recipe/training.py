@@ -170,7 +170,7 @@ class Pretrain(Section):
     tiles_per_image: int | None = Field(
         None, gt=0, le=MOST_TILES, description="most tiles of an image that teach, an even choice; null takes all"
     )
-    lr: float = Field(3e-4, gt=0, description="learning rate of the backbone, AdamW")
+    lr: float = Field(1e-4, gt=0, description="learning rate of the backbone, AdamW")
     head_rate: float = Field(10.0, gt=0, description="rate of the head that is thrown away, relative to it")
     weight_decay: float = Field(0.05, ge=0, description="weight decay")
     stain: float = Field(0.3, ge=0, le=1, description="how far the amounts of stain vary between views")
