@@ -89,9 +89,9 @@ def tried_section(record: RunRecord) -> Section:
     cases = sorted({verdict.n_cases for verdict in verdicts})
     text = (
         f"{kept} of {count_things(len(verdicts), 'verdict')} kept what was tried. Each compares trainings without and "
-        f"with it on the same inner cases ({cases[0]} to {cases[-1]} of them), which are held out in turns; outer cases "
-        f"have no say. A gain is positive where it helps; intervals hold {format_percent(verdicts[0].confidence)}, by "
-        "case and with the luck of trainings. The last two columns are the chance that the verdict is wrong, and what "
+        f"with it on the same inner cases ({cases[0]} to {cases[-1]} of them), which are held out in turns; outer "
+        f"cases have no say. A gain is positive where it helps; its interval ({format_percent(verdicts[0].confidence)}) "
+        "is by case, and counts the luck of trainings. The last two columns are the chance that the verdict is wrong, and what "
         "it loses by that on average."
     )
     rows = [
@@ -129,10 +129,11 @@ def _list_pseudo(table: pd.DataFrame) -> list[Block]:
         "scores of these images are of heads that have learned from them, without a label. pseudo.csv lists all."
     )
     rows = [
-        (str(row.Index), str(row.label), format_number(float(row.score)), format_percent(float(row.agree)),
-         str(row.accepted), str(int(row.taught)))
-        for row in listed.head(MOST_ROWS).itertuples()
-    ]  # fmt: skip
+        (str(image), str(label), format_number(score), format_percent(agree), str(accepted), str(taught))
+        for image, (label, score, agree, accepted, taught) in zip(
+            listed.index[:MOST_ROWS], listed.head(MOST_ROWS).to_numpy().tolist(), strict=True
+        )
+    ]
     header = ("image", "label given", "score", "heads that agree", "accepted", "taught")
     caption = f"Unlabelled images that were to teach ({len(listed)}), the {len(rows)} that taught most; means"
     return [Paragraph(text), Table(header, rows, caption, text_columns=2)]
