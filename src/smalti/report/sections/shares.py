@@ -90,9 +90,9 @@ def tried_section(record: RunRecord) -> Section:
     text = (
         f"{kept} of {count_things(len(verdicts), 'verdict')} kept what was tried. Each compares trainings without and "
         f"with it on the same inner cases ({cases[0]} to {cases[-1]} of them), which are held out in turns; outer "
-        f"cases have no say. A gain is positive where it helps; its {format_percent(verdicts[0].confidence)} interval is "
-        "by case, and counts the luck of trainings. The last two columns are the chance that the verdict is wrong, and "
-        "what it loses by that on average."
+        f"cases have no say. A gain is positive where it helps, with its {format_percent(verdicts[0].confidence)} "
+        "interval by case and with the luck of trainings. The last two columns are the chance that the verdict is "
+        "wrong, and what it loses by that on average."
     )
     rows = [
         (
