@@ -14,6 +14,7 @@ from ..records import (
     Ensemble,
     Environment,
     ExplanationRecord,
+    GateRecord,
     Operating,
     Plan,
     Rules,
@@ -32,6 +33,7 @@ from ..records.layout import (
     MEMBERS,
     OPERATIONS,
     OUT_OF_FOLD,
+    PSEUDO,
     SAMPLES,
     SEAL_SUFFIX,
     SEALED,
@@ -87,6 +89,8 @@ class RunRecord:
     plan: Plan | None
     clock: UsedTime | None
     sites: SitesRecord | None
+    gate: GateRecord | None
+    pseudo: pd.DataFrame | None
 
     @property
     def root(self) -> Path | None:
@@ -136,6 +140,8 @@ def read_record(run: RunFolder) -> RunRecord:
         plan=Plan.find(path),
         clock=UsedTime.find(path),
         sites=SitesRecord.find(path),
+        gate=GateRecord.find(path),
+        pseudo=find_table(path / PSEUDO),
     )
 
 

@@ -62,7 +62,7 @@ from .sections.rungs import (
     settings_section,
     steps_section,
 )
-from .sections.shares import members_section, plan_section
+from .sections.shares import members_section, plan_section, tried_section
 from .subject import Subject, gather_runs, read_ladder
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ SECTIONS: tuple[Callable[[RunRecord], Section], ...] = (
     seal_section,
     curves_section,
     augmentation_section,
+    tried_section,
     submission_section,
     method_section,
     recipe_section,

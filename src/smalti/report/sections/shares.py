@@ -1,4 +1,4 @@
-"""Return the sections about the plan of a run and the members of a portfolio."""
+"""Return the sections about the plan of a run, the members of a portfolio, and what was tried beside the labels."""
 
 from __future__ import annotations
 
@@ -6,8 +6,21 @@ from typing import Any
 
 import pandas as pd
 
-from ..blocks import Block, Paragraph, Section, Table, format_number, format_range, not_applicable
+from ...types import SCORE_PREFIX
+from ..blocks import (
+    Block,
+    Paragraph,
+    Section,
+    Table,
+    count_things,
+    format_number,
+    format_percent,
+    format_range,
+    not_applicable,
+)
 from ..contents import RunRecord
+
+MOST_ROWS = 60  # of verdicts, and of images
 
 
 def members_section(record: RunRecord) -> Section:
@@ -64,6 +77,66 @@ def plan_section(record: RunRecord) -> Section:
             )
         )
     return Section("plan", "Plan", blocks)
+
+
+def tried_section(record: RunRecord) -> Section:
+    """Return what was tried beside the labels in each fold, what the inner cases said, and which images taught."""
+    title = "What was tried and kept"
+    if record.gate is None or not record.gate.verdicts:
+        return not_applicable("tried", title, "nothing was tried beside the labels (train.pseudo.rounds)")
+    verdicts = record.gate.verdicts
+    kept = sum(verdict.kept for verdict in verdicts)
+    cases = sorted({verdict.n_cases for verdict in verdicts})
+    text = (
+        f"{kept} of {count_things(len(verdicts), 'verdict')} kept what was tried. Each compares trainings without and "
+        f"with it on the same inner cases ({cases[0]} to {cases[-1]} of them), which are held out in turns; outer "
+        f"cases have no say. A gain is positive where it helps, with its {format_percent(verdicts[0].confidence)} "
+        "interval by case and with the luck of trainings. The last two columns are the chance that the verdict is "
+        "wrong, and what it loses by that on average."
+    )
+    rows = [
+        (
+            f"{v.part}, seed {v.seed}, fold {v.fold}", "kept" if v.kept else "dropped", v.reason, v.about, v.metric,
+            format_number(v.before), format_number(v.after), format_number(v.gain),
+            format_range(v.low, v.high, sign="+"),
+            f"{format_number(v.macro_f1_before)} / {format_number(v.macro_f1_after)}",
+            "–" if v.wrong is None else format_percent(v.wrong), format_number(v.cost, 4),
+        )
+        for v in verdicts[:MOST_ROWS]
+    ]  # fmt: skip
+    header = (
+        "what", "", "why", "about", "metric", "without", "with", "gain", "interval", "macro-F1 without / with",
+        "chance wrong", "cost",
+    )  # fmt: skip
+    blocks: list[Block] = [Paragraph(text), Table(header, rows, "Verdicts on inner cases", text_columns=5)]
+    if record.pseudo is not None:
+        blocks += _list_pseudo(record.pseudo)
+    return Section("tried", title, blocks)
+
+
+def _list_pseudo(table: pd.DataFrame) -> list[Block]:
+    """Return the unlabelled images that were to teach, those of most folds first."""
+    scores = table.filter(like=SCORE_PREFIX)
+    listed = table.assign(score=scores.max(axis=1)).groupby("image").agg(
+        label=("label", lambda labels: labels.mode().iloc[0]), score=("score", "mean"), agree=("agreement", "mean"),
+        accepted=("image", "size"), taught=("kept", "sum"),
+    )  # fmt: skip
+    listed = listed.sort_values(["taught", "accepted", "score"], ascending=False, kind="stable")
+    shares = table["label"].value_counts(normalize=True).sort_index()
+    text = (
+        f"Unlabelled images were accepted {count_things(len(table), 'time')} over all folds, seeds and rounds, as "
+        f"{', '.join(f'{name} {format_percent(share)}' for name, share in shares.items())}. Where a round was kept, "
+        "scores of these images are of heads that have learned from them, without a label. pseudo.csv lists all."
+    )
+    rows = [
+        (str(image), str(label), format_number(score), format_percent(agree), str(accepted), str(taught))
+        for image, (label, score, agree, accepted, taught) in zip(
+            listed.index[:MOST_ROWS], listed.head(MOST_ROWS).to_numpy().tolist(), strict=True
+        )
+    ]
+    header = ("image", "label given", "score", "heads that agree", "accepted", "taught")
+    caption = f"Unlabelled images that were to teach ({len(listed)}), the {len(rows)} that taught most; means"
+    return [Paragraph(text), Table(header, rows, caption, text_columns=2)]
 
 
 def _number(value: Any) -> float | None:

@@ -235,8 +235,8 @@ def _describe(accepted: Accepted, candidates: int, classes: tuple[str, ...]) -> 
     if not len(accepted.rows):
         return text
     named = np.bincount(accepted.labels.argmax(axis=1), minlength=len(classes)) / len(accepted.rows)
-    listed = (
-        f"{name} {share:.0%} (of all unlabelled, {estimate:.0%} estimated)"
-        for name, share, estimate in zip(classes, named, accepted.shares, strict=True)
+    took, estimated = (
+        ", ".join(f"{name} {share:.0%}" for name, share in zip(classes, shares, strict=True))
+        for shares in (named, accepted.shares)
     )
-    return f"{text}: {', '.join(listed)}"
+    return f"{text} ({took}); estimated shares of all: {estimated}"
