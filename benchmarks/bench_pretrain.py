@@ -4,8 +4,8 @@
     python benchmarks/bench_pretrain.py texture [--seeds 10] [--independent] [--labelled 60] [--unlabelled 200]
 
 *cost*: tiles a second of smalti's loop (views from the store, views of tissue, collapse watched) beside a bare loop of
-lightly's loss and head on the same tiles, which are in memory and turned by torch. *texture*: drawn images whose kind is
-the width of a faint grain, which ImageNet hardly sees, under blotches that say nothing; ``--independent`` deals the
+lightly's loss and head on the same tiles, which are in memory and turned by torch. *texture*: drawn images whose kind
+is the width of a faint grain, which ImageNet hardly sees, under blotches that say nothing; ``--independent`` deals the
 labels anew. Unlabelled images teach as well. The share of folds in which inner cases keep it, and the outer gain over
 the same recipe without it.
 """

@@ -72,23 +72,12 @@ def list_parts() -> Iterator[tuple[str, Entry[Any]]]:
     from .predict import CALIBRATIONS, DECISIONS, ENSEMBLES
     from .samples import AUGMENTATIONS
     from .tissue import STAINS
-    from .train import HEADS, LOSSES, PRETRAININGS, SCHEDULES, SEARCHES, list_optimisers
+    from .train import DRAWERS, HEADS, LOSSES, PRETRAININGS, SCHEDULES, SEARCHES, list_optimisers
 
     models = (DESCRIPTIONS, POOLERS, NORMS, FUSIONS, HEADS)
     samples = (AUGMENTATIONS, SEARCHES, STAINS)
-    kinds = (
-        METRICS,
-        CHECKS,
-        CRITERIA,
-        *samples,
-        *models,
-        PRETRAININGS,
-        LOSSES,
-        SCHEDULES,
-        CALIBRATIONS,
-        DECISIONS,
-        ENSEMBLES,
-    )
+    learning, after = (PRETRAININGS, DRAWERS, LOSSES, SCHEDULES), (CALIBRATIONS, DECISIONS, ENSEMBLES)
+    kinds = (METRICS, CHECKS, CRITERIA, *samples, *models, *learning, *after)
     for registry in kinds:
         for entry in registry:
             yield registry.kind, entry

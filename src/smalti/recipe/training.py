@@ -238,6 +238,16 @@ class Pseudo(Section):
     )
 
 
+class Synthesis(Section):
+    """Images that are drawn along masks from the training cases of a fold teach beside the real ones."""
+
+    method: str | None = Field(None, description="how images are drawn (smalti parts); null draws none")
+    options: tuple[Option, ...] = Field(
+        (), description="what the way of drawing takes, as name=value, for example [edge_px=2] (smalti parts)"
+    )
+    weight: float = Field(0.5, gt=0, le=1, description="what a drawn image counts, beside 1 of a real one of its class")
+
+
 class Train(Section):
     """How the network learns."""
 
@@ -255,6 +265,7 @@ class Train(Section):
     transfer: Transfer = Transfer()
     finetune: Finetune = Finetune()
     pseudo: Pseudo = Pseudo()
+    synthesis: Synthesis = Synthesis()
     gate: Gate = Gate()
 
     @model_validator(mode="after")

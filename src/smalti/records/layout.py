@@ -51,6 +51,7 @@ PREDICTIONS = "predictions"
 
 AUGMENTATION_PICTURE = f"{FIGURES}/augmentation.png"
 TILE_SHEET = f"{FIGURES}/tiles.png"
+DRAWN_SHEET = f"{FIGURES}/drawn-images.png"
 
 OUT_OF_FOLD = f"{PREDICTIONS}/out_of_fold.csv"
 INNER = f"{PREDICTIONS}/inner.csv"

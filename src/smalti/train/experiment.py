@@ -28,6 +28,7 @@ from .optim.losses import LOSSES
 from .optim.optimisers import check_optimiser
 from .policies.searches import SEARCHES
 from .pretraining import check_pretraining
+from .synthesis.looking import DrawnImages, check_synthesis
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ class Experiment:
         digests: image -> hash of its file.
         given: all labelled images as they were given, where they are to be scored so as well; the store holds them.
         unfit: unlabelled image -> code of the finding for which it may not teach.
+        drawn: what was drawn from the labelled images, to teach beside them; None where nothing is to be drawn.
         pretrained: name of a split -> the backbone after phase ``pretrain``; empty where there was none.
     """
 
@@ -71,6 +73,7 @@ class Experiment:
     given: tuple[Sample, ...] = ()
     unfit: Mapping[str, str] = field(default_factory=dict)
     pretrained: Mapping[str, Backbone] = field(default_factory=dict)
+    drawn: DrawnImages | None = None
 
     def find_backbone(self, split: Split) -> Backbone:
         """Return the backbone that a fold begins with."""
@@ -148,6 +151,7 @@ def check_parts(recipe: Recipe) -> None:
             fix="--set train.finetune.epochs=0, or --set model.embedding=last",
         )
     check_pretraining(recipe)
+    check_synthesis(recipe)
     if recipe.model.norm != "auto":
         NORMS.find(recipe.model.norm)
     STAINS.find(recipe.stain.normalise)

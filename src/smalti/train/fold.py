@@ -27,6 +27,7 @@ from .optim.losses import weigh_classes
 from .optim.optimisers import settle_rates
 from .policies.exploring import AugmentationChoice, Tell, explore_augmentation, picture_augmentation
 from .pseudo import teach_fold
+from .synthesis.teaching import teach_drawn
 from .tasks import BagTask, FinetuneTask, Task, TransferTask
 from .tasks.bags import fit_reader
 
@@ -175,7 +176,10 @@ class Fold:
         solved = solve_head(HEADS.build(name), x, targets, weights, cases=cases, sites=sites, seed=seed)
         tell = None if self.tell is None else partial(self.tell, f"{split.name} pseudo-labels")
         taught = teach_fold(experiment, split, head, solved, (x, targets, weights), tell=tell)
-        solved = taught.solved
+        solved, verdicts = taught.solved, taught.verdicts
+        if experiment.drawn is not None:
+            beside = teach_drawn(experiment, split, head, solved, (x, targets, weights), experiment.drawn)
+            solved, verdicts = beside.solved, (*verdicts, beside.verdict)
         with torch.no_grad():
             head.linear.weight.copy_(torch.from_numpy(solved.head.weight))
             head.linear.bias.copy_(torch.from_numpy(solved.head.bias))
@@ -186,7 +190,7 @@ class Fold:
         inner = split.train if len(solved.logits) else split.train[:0]
         return {
             "inner": inner, "inner_logits": torch.from_numpy(solved.logits).float(), "tried": tuple(tried),
-            "verdicts": taught.verdicts, "pseudo": taught.rows,
+            "verdicts": verdicts, "pseudo": taught.rows,
         }  # fmt: skip
 
     def _number_sites(self) -> NDArray[np.int64] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ import numpy as np
 from matplotlib.font_manager import findfont
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 
 from .drawing import FONT
 
@@ -58,6 +60,31 @@ def draw_sheet(rows: Sequence[SheetRow]) -> Picture:
             for step, text in enumerate((_fit(card.case, small), f"{card.value:+.2f}")):
                 brush.text((left, top + title + TILE_PX + 2 + step * line), text, fill="black", font=small)
     return np.asarray(sheet)
+
+
+def draw_pairs(above: Picture, below: Picture, *, marks: tuple[str, str]) -> bytes:
+    """Return a PNG of pairs of tiles (m, H, W, 3), one column a pair; every tile bears its mark, and so does the file.
+
+    Args:
+        above, below: the two rows.
+        marks: what stands on the tiles of each.
+    """
+    font = ImageFont.truetype(findfont(FONT), TEXT_PX)
+    size = TILE_PX + GAP_PX
+    sheet = Image.new("RGB", (GAP_PX + size * len(above), GAP_PX + 2 * size), "white")
+    brush = ImageDraw.Draw(sheet)
+    for row, (tiles, mark) in enumerate(zip((above, below), marks, strict=True)):
+        for column, tile in enumerate(tiles):
+            left, top = GAP_PX + column * size, GAP_PX + row * size
+            pixels = cv2.resize(tile, (TILE_PX, TILE_PX), interpolation=cv2.INTER_AREA)
+            sheet.paste(Image.fromarray(np.asarray(pixels, dtype=np.uint8)), (left, top))
+            brush.rectangle((left, top, left + 6 + font.getlength(mark), top + round(1.4 * TEXT_PX)), fill="white")
+            brush.text((left + 3, top + 1), mark, fill="black", font=font)
+    told = PngInfo()
+    told.add_text("Description", f"above: {marks[0]}; below: {marks[1]}")
+    out = io.BytesIO()
+    sheet.save(out, "PNG", pnginfo=told)
+    return out.getvalue()
 
 
 def _fit(text: str, font: ImageFont.FreeTypeFont) -> str:

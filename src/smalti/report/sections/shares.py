@@ -6,10 +6,12 @@ from typing import Any
 
 import pandas as pd
 
+from ...records.layout import DRAWN_SHEET
 from ...types import SCORE_PREFIX
 from ..blocks import (
     Block,
     Paragraph,
+    Pictures,
     Section,
     Table,
     count_things,
@@ -19,8 +21,10 @@ from ..blocks import (
     not_applicable,
 )
 from ..contents import RunRecord
+from ..figures.gallery import encode_picture
 
 MOST_ROWS = 60  # of verdicts, and of images
+SHEET_PX = 1600
 
 
 def members_section(record: RunRecord) -> Section:
@@ -83,7 +87,9 @@ def tried_section(record: RunRecord) -> Section:
     """Return what was tried beside the labels in each fold, what the inner cases said, and which images taught."""
     title = "What was tried and kept"
     if record.gate is None or not record.gate.verdicts:
-        return not_applicable("tried", title, "nothing was tried beside the labels (train.pseudo.rounds)")
+        return not_applicable(
+            "tried", title, "nothing was tried beside the labels (train.pretrain, train.pseudo, train.synthesis)"
+        )
     verdicts = record.gate.verdicts
     kept = sum(verdict.kept for verdict in verdicts)
     cases = sorted({verdict.n_cases for verdict in verdicts})
@@ -111,6 +117,10 @@ def tried_section(record: RunRecord) -> Section:
     blocks: list[Block] = [Paragraph(text), Table(header, rows, "Verdicts on inner cases", text_columns=5)]
     if record.pseudo is not None:
         blocks += _list_pseudo(record.pseudo)
+    sheet = encode_picture(record.folder, DRAWN_SHEET, longest_px=SHEET_PX)
+    if sheet is not None:
+        text = "Images that were drawn (above) and the real ones that they were drawn over (below); none of them scores"
+        blocks.append(Pictures([(sheet, text)], "Some drawn images", width="lone"))
     return Section("tried", title, blocks)
 
 

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from ...project import SILENT, Project
 from ...recipe import Settled
 from ...records import PretrainingRecord, RunFolder, log_stage
+from ...records.layout import DRAWN_SHEET
+from ...store import write_atomic
 from ...types import Cohort, Split
 from .ground import Ground
 from .staining import fit_stains
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from ...samples import StainMaps
     from ...tile import TileStore
     from ...train import Experiment, FrozenFeatures
+    from ...train.synthesis import DrawnImages
 
 
 def freeze_features(
@@ -96,6 +99,34 @@ def pretrain_folds(
     further = f", {records[0].further} unlabelled images taught as well (transductive)" if records[0].further else ""
     project.listener.say(f"pretraining ({knobs.method}) is kept in {kept} of {len(records)} folds{further}")
     return found
+
+
+def draw_images(
+    project: Project,
+    run: RunFolder,
+    recipe: Settled,
+    ground: Ground,
+    store: TileStore,
+    backbone: Backbone,
+    stains: Mapping[str, StainMaps],
+    *,
+    fabric: Any,
+) -> DrawnImages | None:
+    """Draw what is to teach beside the labelled images, with a sheet of it; None where nothing is to be drawn."""
+    from ...report.figures.sheet import draw_pairs
+    from ...train.synthesis import look_at_drawn
+
+    if recipe.train.synthesis.method is None or recipe.train.gate.keep == "off":
+        return None
+    with log_stage(run.path, "synthesis"):
+        drawn = look_at_drawn(
+            recipe, ground.cohort, store, backbone, next(iter(stains.values())), fabric=fabric, cache=project.cache,
+            tell=project.listener.follow("synthesis"),
+        )  # fmt: skip
+        if len(drawn.drawn):
+            write_atomic(run.path / DRAWN_SHEET, draw_pairs(drawn.drawn, drawn.real, marks=("DRAWN", "real")))
+    project.listener.say(f"{len(drawn.targets)} images were drawn; each fold judges those that it may know")
+    return drawn
 
 
 def refold(

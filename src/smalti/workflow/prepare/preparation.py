@@ -43,7 +43,7 @@ from ..decisions.belonging import find_decisions, read_contents, seal_cohort
 from ..decisions.influence import record_influence
 from ..place import check_place
 from .adoption import adopt_training
-from .frozen import freeze_features, pretrain_folds
+from .frozen import draw_images, freeze_features, pretrain_folds
 from .ground import UNFIT, Ground, OnProblems, accept, audit_folder, bind_folder, list_standing, read_folder
 from .identity import hash_training, identify, name_run
 from .policies import check_policy, hash_images
@@ -166,6 +166,7 @@ def prepare(project: Project, ground: Ground, recipe: Recipe, *, name: str | Non
         frozen = freeze_features(
             project, settled, backbone, stains, fabric=fabric, classes=len(ground.cohort.classes), pretrained=pretrained
         )
+    drawn = draw_images(project, run, settled, ground, store, backbone, stains, fabric=fabric)
     return Experiment(
         run,
         settled,
@@ -181,6 +182,7 @@ def prepare(project: Project, ground: Ground, recipe: Recipe, *, name: str | Non
         given,
         unfit,
         pretrained,
+        drawn,
     )
 
 
