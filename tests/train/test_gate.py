@@ -89,7 +89,7 @@ def test_outer_cases_choose_nothing() -> None:
 def test_gain_and_interval_are_those_of_a_comparison_of_two_runs(metric: str) -> None:
     inner, rng = open_drawn(), np.random.default_rng(0)
     before, after = draw_scores(inner, 1.0, rng), draw_scores(inner, 2.0, rng)
-    found = judge(inner, before, after, part="x", gate=Gate(metric=metric))
+    found = judge(inner, before, after, part="x", gate=Gate(metric=metric, confidence=0.95))
     turn = np.zeros((2, len(inner.images)), np.int64)
     for number, one in enumerate(inner.turns):
         turn[one.repeat, one.held] = number
@@ -155,11 +155,11 @@ def test_too_few_cases_keep_nothing_and_it_is_said() -> None:
 
 @pytest.mark.parametrize("metric", ["log_loss", "macro_f1"])
 def test_noise_is_kept_no_more_often_than_it_may(metric: str) -> None:
-    """Nominal are 2.5 %: of 120 draws 3; 8 and more would come in less than 1 of 100 tests."""
+    """Nominal are 5 %: of 120 draws 6; 12 and more would come in 2 of 100 tests."""
     inner, rng = open_drawn(repeats=1), np.random.default_rng(0)
     gate = Gate(metric=metric)
     kept = [judge(inner, *(draw_scores(inner, 1, rng) for _ in "ab"), part="x", gate=gate).kept for _ in range(120)]
-    assert sum(kept) <= 7
+    assert sum(kept) <= 11
 
 
 def test_a_gate_that_judges_on_outer_cases_is_seen_to_leak() -> None:

@@ -264,7 +264,7 @@ def test_gate_knobs_are_read(embed: Embed) -> None:
         found.append(json.loads((experiment.run.path / "gate.json").read_text(encoding="utf-8"))[0])
     assert [v["n_trainings"] for v in found] == [10, 5, 5]
     assert [v["metric"] for v in found] == ["log_loss", "accuracy", "log_loss"]
-    assert [v["confidence"] for v in found] == [0.95, 0.95, 0.6]
+    assert [v["confidence"] for v in found] == [0.9, 0.9, 0.6]
 
 
 # --- planted truths ------------------------------------------------------------------------------------------------

@@ -200,7 +200,9 @@ class Gate(Section):
     metric: Literal["log_loss", "macro_f1", "balanced_accuracy", "accuracy", "auc"] = Field(
         "log_loss", description="what has to gain; log_loss tells a gain from noise with the fewest cases"
     )
-    confidence: float = Field(0.95, gt=0.5, lt=1, description="of the interval of the gain")
+    confidence: float = Field(
+        0.9, gt=0.5, lt=1, description="of the interval of the gain; 0.9 keeps what means nothing once in 20 times"
+    )
     repeats: int = Field(
         2, ge=1, le=20, description="times that the inner cases are dealt to turns, each with trainings of its own"
     )

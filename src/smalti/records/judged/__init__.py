@@ -1,1 +1,1 @@
-"""What a run is worth in use, beside its scores."""
+"""What a run is worth in use, and what was kept in its making, beside its scores."""

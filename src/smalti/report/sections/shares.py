@@ -118,7 +118,7 @@ def tried_section(record: RunRecord) -> Section:
     if record.pseudo is not None:
         blocks += _list_pseudo(record.pseudo)
     sheet = encode_picture(record.folder, DRAWN_SHEET, longest_px=SHEET_PX)
-    if sheet is not None:
+    if sheet:
         text = "Images that were drawn (above) and the real ones that they were drawn over (below); none of them scores"
         blocks.append(Pictures([(sheet, text)], "Some drawn images", width="lone"))
     return Section("tried", title, blocks)

@@ -66,6 +66,18 @@ class Ground:
         findings = [finding for finding in self.seen.findings if finding.code in UNFIT]
         return {image: finding.code for finding in findings for image in finding.images if image in free}
 
+    def list_unasked(self) -> tuple[str, ...]:
+        """Return what people should know where unlabelled images are to teach: there are none, or no check has looked
+        at them."""
+        if not self.cohort.unlabelled:
+            return ("there are no unlabelled images, so that none teaches",)
+        looked = {code for code, outcome in self.seen.outcomes.items() if outcome.found is not None}
+        return tuple(
+            f"the check {code} was not made, so that no unlabelled image is left out for it"
+            for code in UNFIT
+            if code not in looked
+        )
+
 
 def restrict_decisions(ground: Ground, actions: Collection[Action]) -> Ground:
     """Return the ground on which only decisions for these actions count; those about images that cannot be used stay.

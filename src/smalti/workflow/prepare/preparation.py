@@ -44,7 +44,7 @@ from ..decisions.influence import record_influence
 from ..place import check_place
 from .adoption import adopt_training
 from .frozen import draw_images, freeze_features, pretrain_folds
-from .ground import UNFIT, Ground, OnProblems, accept, audit_folder, bind_folder, list_standing, read_folder
+from .ground import Ground, OnProblems, accept, audit_folder, bind_folder, list_standing, read_folder
 from .identity import hash_training, identify, name_run
 from .policies import check_policy, hash_images
 from .recording import record_inputs
@@ -134,8 +134,8 @@ def prepare(project: Project, ground: Ground, recipe: Recipe, *, name: str | Non
     unfit = ground.find_unfit() if settled.train.pseudo.rounds else {}
     if settled.train.pseudo.rounds:
         stands_on["unfit"] = hash_text(*sorted(unfit))
-        for check in sorted(set(UNFIT) - set(ground.seen.outcomes)):
-            listener.say(f"pseudo-labels: audit.checks has no {check}, so that no unlabelled image is left out for it")
+        for what in ground.list_unasked():
+            listener.say(f"pseudo-labels: {what}")
     training = hash_training(settled, stands_on, device=f"{device.accelerator} {device.precision}")
     run = open_run(  # 12. record
         project.runs / (name or name_run(ground, settled)), recipe=settled, identity=identity, training=training,
