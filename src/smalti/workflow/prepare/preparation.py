@@ -111,7 +111,7 @@ def prepare(project: Project, ground: Ground, recipe: Recipe, *, name: str | Non
     """
     from ...models import build_backbone, hash_weights
     from ...tile import build_store, open_given
-    from ...train import Experiment, check_parts, choose_device, make_fabric
+    from ...train import Experiment, check_parts, check_spread, choose_device, make_fabric
 
     listener = project.listener
     settled = settle_recipe(recipe, ground.cohort.features, listener=listener)  # 9. settle
@@ -127,6 +127,7 @@ def prepare(project: Project, ground: Ground, recipe: Recipe, *, name: str | Non
         listener.say(f"{backbone.name} has no batch normalisation: model.norm={recipe.model.norm} has no effect")
     settled, tile_px, notes = settle_sizes(ground, settled, backbone, listener=listener)
     device = choose_device(settled.train)
+    check_spread(backbone.module, settled, device)
     identity = identify(project, ground) | {"weights": hash_weights(backbone.module)}  # 11. identify
     digests = hash_images(project, ground)
     stands_on = identity | check_policy(settled, ground, splits, digests=digests)
