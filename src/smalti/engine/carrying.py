@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..project import SILENT, Listener
+from .cluster import Cluster
 from .crews import Crew, Here, Processes
 from .performing import Report, find_disk
 from .places import Place, parse_place
-from .unit import Outcome, Unit
+from .unit import Outcome, Status, Unit, is_there
 
 SAY_S = 60.0  # between two lines of progress
 FULL_BYTES, FULL_IN_A_ROW = 32 << 20, 2  # a disk with less room is full; so is one that refuses unit after unit
@@ -50,7 +51,7 @@ def carry_out(
     place = parse_place(on)
     work = Work(units, tries=tries, listener=listener, stage=stage)
     if work.queues:
-        crew = gather_crew(place, work)
+        crew = gather_crew(place, work, listener)
         try:
             work.run(crew)
         finally:
@@ -58,18 +59,21 @@ def carry_out(
     return [work.outcomes[unit.name] for unit in units]
 
 
-def gather_crew(place: Place, work: Work) -> Crew:
+def gather_crew(place: Place, work: Work, listener: Listener) -> Crew:
     """Return who does the units."""
     if place.kind == "here":
         return Here(work.hear)
-    return Processes(place.workers, work.hear)
+    if place.kind == "processes":
+        return Processes(place.workers, work.hear)
+    return Cluster(place.address, work.hear, listener)
 
 
 class Work:
     """Units that wait, those that are tried again, and outcomes."""
 
     def __init__(self, units: Sequence[Unit], *, tries: int, listener: Listener, stage: str) -> None:
-        self.total, self.most_tries, self.listener, self.stage = len(units), tries, listener, stage
+        self.units, self.most_tries, self.listener, self.stage = units, tries, listener, stage
+        self.total = len(units)
         self.outcomes: dict[str, Outcome] = {}
         self.begun: dict[str, int] = {}
         self.queues: dict[tuple[int, int, float], deque[Unit]] = {}  # by what they need, in their order
@@ -104,6 +108,8 @@ class Work:
                 self._note_begin(self.alone.popleft())
             for unit, report in crew.hear():
                 self._settle(unit, report, crew)
+            if crew.lost:
+                self._stop_lost(crew.lost)
             self._say_progress()
 
     def _note_begin(self, unit: Unit) -> None:
@@ -114,36 +120,53 @@ class Work:
         self.running.discard(unit.name)
         begun = self.begun[unit.name]
         tried = Outcome(unit, "done", seconds=report.seconds, tries=begun, where=report.where)
-        if unit.done.exists():  # its process may have died after it was done
+        if is_there(unit.done):  # its process may have died after it was done
             if self.refused:
                 self.refused -= Counter({None: FULL_IN_A_ROW, find_disk(unit.done): FULL_IN_A_ROW})
             if report.error:
                 self.listener.say(f"{unit.name}: done, and then {report.error}")
             self._conclude(tried)
             return
-        error = report.error or f"{unit.done} cannot be seen from here. Fix: use a folder that all machines share"
-        full = report.kind == "disk" or (report.kind == "scratch" and crew.one_machine)
-        if begun < self.most_tries and not full and report.kind != "final":
+        error, kind = report.error, report.kind
+        if not error:
+            error = f"{unit.done} cannot be seen from here. Fix: use a folder that all machines share"
+            kind = "unseen"
+        useless = kind in ("disk", "unseen") or (kind == "scratch" and crew.one_machine)
+        if begun < self.most_tries and not useless and kind != "final":
             self.listener.say(f"{unit.name}: {error} (try {begun} of {self.most_tries})")
-            crowded = report.kind in ("killed", "memory") and crew.one_machine
+            crowded = kind in ("killed", "memory") and crew.one_machine
             (self.alone if crowded else self.queues[unit.needs]).append(unit)
             return
         self._conclude(replace(tried, status="failed", error=error, trace=report.trace))
-        if full:
-            self._stop_where_full(unit, error, everywhere=report.kind == "scratch")
+        if useless:
+            self._stop_alike(unit, error, everywhere=kind != "disk")
 
-    def _stop_where_full(self, unit: Unit, error: str, *, everywhere: bool) -> None:
-        """Stop the units that would write to the same full disk; ``everywhere``: that of temporary files."""
+    def _stop_alike(self, unit: Unit, error: str, *, everywhere: bool) -> None:
+        """Stop the units that would meet the same full disk; ``everywhere``: that of temporary files, or no disk."""
         disk = None if everywhere else find_disk(unit.done)
         self.refused[disk] += 1
         folder = next(place for place in unit.done.absolute().parents if place.exists())
         if self.refused[disk] < FULL_IN_A_ROW and (everywhere or shutil.disk_usage(folder).free >= FULL_BYTES):
             return
-        for waiting in (*self.queues.values(), self.alone):
-            for other in [other for other in waiting if everywhere or find_disk(other.done) == disk]:
-                waiting.remove(other)
-                outcome = Outcome(other, "stopped", STOPPED.format(why=error), tries=self.begun.get(other.name, 0))
-                self._conclude(outcome, aloud=False)
+        for other in [other for waiting in (*self.queues.values(), self.alone) for other in waiting]:
+            if everywhere or find_disk(other.done) == disk:
+                self._stop(other, STOPPED.format(why=error))
+
+    def _stop_lost(self, why: str) -> None:
+        """Stop all units that have not ended; some may be done, and could not say so."""
+        self.running.clear()
+        for unit in self.units:
+            if unit.name not in self.outcomes:
+                self._stop(unit, why)
+        self.listener.say(why)
+
+    def _stop(self, unit: Unit, why: str) -> None:
+        for waiting in (self.queues[unit.needs], self.alone):
+            if unit in waiting:
+                waiting.remove(unit)
+        status: Status = "done" if is_there(unit.done) else "stopped"
+        error = "" if status == "done" else why
+        self._conclude(Outcome(unit, status, error, tries=self.begun.get(unit.name, 0)), aloud=False)
 
     def _conclude(self, outcome: Outcome, *, aloud: bool = True) -> None:
         self.outcomes[outcome.unit.name] = outcome

@@ -21,7 +21,7 @@ from typing import IO, Any
 
 from ..errors import show_text
 
-GRACE_S = 5.0  # to remove temporary files in
+GRACE_S = 10.0  # to remove temporary files in
 TAIL_BYTES = 4096
 SOURCE = Path(__file__).parents[2]  # a child runs the code that its parent runs
 
@@ -89,10 +89,10 @@ class Child:
 
 
 @contextmanager
-def speaking() -> Iterator[tuple[Iterator[dict[str, Any]], IO[bytes]]]:
-    """Yield the messages of the parent and the stream of the answers; what a task prints goes to stderr.
+def speaking() -> Iterator[tuple[SimpleQueue[dict[str, Any] | None], IO[bytes]]]:
+    """Yield the messages of the parent, and the stream of the answers; what a task prints goes to stderr.
 
-    When the parent dies, the pipe ends and this process with it: first as by Ctrl-C, then with all that it has started.
+    When the parent ends, so does the pipe and this process: first as by Ctrl-C, then with all that it has started.
     """
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
@@ -100,7 +100,11 @@ def speaking() -> Iterator[tuple[Iterator[dict[str, Any]], IO[bytes]]]:
 
     def listen() -> None:
         for line in sys.stdin.buffer:
-            messages.put(json.loads(line))
+            message = json.loads(line)
+            if "path" in message:
+                sys.path += [place for place in message["path"] if place not in sys.path]
+            else:
+                messages.put(message)
         messages.put(None)
         os.kill(os.getpid(), signal.SIGTERM)
         threading.Event().wait(GRACE_S)
@@ -109,7 +113,7 @@ def speaking() -> Iterator[tuple[Iterator[dict[str, Any]], IO[bytes]]]:
         os._exit(1)
 
     threading.Thread(target=listen, daemon=True).start()
-    yield iter(messages.get, None), answers
+    yield messages, answers
 
 
 def answer(stream: IO[bytes], message: Mapping[str, Any]) -> None:

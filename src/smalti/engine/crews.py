@@ -25,9 +25,11 @@ class Crew(Protocol):
 
     Attributes:
         one_machine: units share the disk of temporary files, and each other's memory.
+        lost: why no unit can be done any more; empty while they can.
     """
 
     one_machine: bool
+    lost: str
 
     def refuse(self, unit: Unit) -> str:
         """Return why a unit can never run here; empty where it can."""
@@ -46,6 +48,7 @@ class Here:
     """This process, one unit after the other."""
 
     one_machine = True
+    lost = ""
 
     def __init__(self, heard: Callable[[Unit, str], None]) -> None:
         self.heard = heard
@@ -80,6 +83,7 @@ class Processes:
     """
 
     one_machine = True
+    lost = ""
 
     def __init__(
         self, workers: int | None, heard: Callable[[Unit, str], None], resources: Resources | None = None

@@ -9,7 +9,7 @@ import platform
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +18,9 @@ from typing import Any, Literal
 from ..errors import FaultError, SmaltiError, show_text
 from ..faults import explain_fault
 
-# final: the same input would fail again; memory, disk, scratch: the machine; killed: its process; lost: its machine.
-Kind = Literal["", "error", "final", "memory", "disk", "scratch", "killed", "lost"]
+# final: the same input would fail again; scratch: the disk of temporary files is full; unseen: its file does not reach
+# the machine of the caller; killed, lost: its process or its machine is gone.
+Kind = Literal["", "error", "final", "memory", "disk", "scratch", "unseen", "killed", "lost"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,22 @@ def perform(
         _VOICE.heard = before
     where = f"{platform.node()}:{os.getpid()}"
     return Report(error, kind, round(time.monotonic() - started, 3), where, trace)  # type: ignore[arg-type]
+
+
+def perform_away(folder: str, path: Sequence[str], gpus: int, **unit: Any) -> tuple[Report, list[str]]:
+    """Do one unit on a machine of a cluster, in the folder of the caller; return the report and what the task said."""
+    said: list[str] = []
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        why = (
+            f"{platform.node()} has no folder {folder} ({error.strerror}). Fix: start from one that all machines share"
+        )
+        return Report(show_text(why), "error", where=platform.node()), said
+    sys.path += [place for place in path if place not in sys.path]
+    if gpus == 0:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # as Ray did by itself before 2.60
+    return perform(**unit, heard=said.append), said
 
 
 def explain_failure(error: BaseException, done: Path) -> tuple[str, Kind]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -71,3 +73,12 @@ class Outcome:
     tries: int = 0
     where: str = ""
     trace: str = ""
+
+
+def is_there(path: Path) -> bool:
+    """Return whether a file or folder exists; a network share is asked anew rather than what it said before."""
+    if path.exists():
+        return True
+    with suppress(OSError), os.scandir(path.parent):
+        pass
+    return path.exists()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -22,10 +21,7 @@ def main() -> None:
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(FIRST_TO_GO, encoding="ascii")
     with suppress(KeyboardInterrupt), speaking() as (messages, answers):
-        for message in messages:
-            if "path" in message:
-                sys.path += [place for place in message["path"] if place not in sys.path]
-                continue
+        for message in iter(messages.get, None):
             report = perform(**message, heard=lambda text: answer(answers, {"said": text}))
             answer(answers, asdict(report))
 
