@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -95,3 +101,52 @@ def test_a_killed_process_takes_one_unit_with_it_and_is_replaced(tmp_path: Path)
     assert "SIGKILL" in found[1].error
     assert "Fix: " in found[1].error
     assert list_workers() == []
+
+
+def wait_for(true: Callable[[], object], *, seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.02)
+
+
+CALLER = """
+import sys
+from pathlib import Path
+from smalti.engine import Unit, carry_out
+from smalti.stopping import catch_signals, say_stopped
+
+catch_signals()
+sys.path.append(sys.argv[1])
+folder = Path(sys.argv[2])
+units = [
+    Unit(n, "tasks:linger", {"path": str(folder / n), "pids": str(folder / "pids")}, folder / n) for n in ("a", "b")
+]
+try:
+    carry_out(units, on=sys.argv[3])
+except KeyboardInterrupt as error:
+    sys.exit(say_stopped(error))
+"""
+
+
+def end_caller(folder: Path, on: str, number: int, *, running: int = 2) -> int:
+    """Send a signal to a process that carries out units, when they run; return its exit code when all is gone."""
+    pids = folder / "pids"
+    caller = subprocess.Popen(
+        [sys.executable, "-c", CALLER, str(HERE), str(folder), on], stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    wait_for(lambda: pids.exists() and len(pids.read_text(encoding="utf-8").split()) == 2 * running)
+    started = [psutil.Process(int(pid)) for pid in pids.read_text(encoding="utf-8").split()]
+    started += psutil.Process(caller.pid).children(recursive=True)
+    os.kill(caller.pid, number)
+    code = caller.wait(30)
+    wait_for(lambda: not [p for p in started if p.is_running() and p.status() != psutil.STATUS_ZOMBIE])
+    return code
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_caller_that_ends_leaves_no_process_and_nothing_half_written(number: int, tmp_path: Path) -> None:
+    code = end_caller(tmp_path, "processes:2", number)
+    assert code == (-number if number == signal.SIGKILL else 128 + number)
+    assert [path.name for path in tmp_path.iterdir()] == ["pids"]

@@ -22,7 +22,7 @@ from typing import IO, Any
 from ..errors import show_text
 
 GRACE_S = 10.0  # to remove temporary files in
-TAIL_BYTES = 4096
+TAIL_BYTES, MOST_SIGNS = 4096, 200
 SOURCE = Path(__file__).parents[2]  # a child runs the code that its parent runs
 
 
@@ -65,7 +65,7 @@ class Child:
         """Return how the process ended, with the last line that it wrote to stderr."""
         code = self.process.wait()
         self.log.seek(max(0, self.log.seek(0, os.SEEK_END) - TAIL_BYTES))
-        last = self.log.read().decode("utf-8", "replace").strip().rpartition("\n")[2]
+        last = self.log.read().decode("utf-8", "replace").strip().rpartition("\n")[2][:MOST_SIGNS]
         how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
         return f"{how}: {show_text(last)}" if last else how
 
@@ -97,6 +97,7 @@ def speaking() -> Iterator[tuple[SimpleQueue[dict[str, Any] | None], IO[bytes]]]
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     messages: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
+    alone = threading.Event()
 
     def listen() -> None:
         for line in sys.stdin.buffer:
@@ -105,15 +106,27 @@ def speaking() -> Iterator[tuple[SimpleQueue[dict[str, Any] | None], IO[bytes]]]
                 sys.path += [place for place in message["path"] if place not in sys.path]
             else:
                 messages.put(message)
+        alone.set()
         messages.put(None)
         os.kill(os.getpid(), signal.SIGTERM)
         threading.Event().wait(GRACE_S)
-        if hasattr(os, "killpg"):
-            os.killpg(0, signal.SIGKILL)
-        os._exit(1)
+        end_group()
 
     threading.Thread(target=listen, daemon=True).start()
-    yield messages, answers
+    try:
+        yield messages, answers
+    except KeyboardInterrupt:
+        if not alone.is_set():
+            raise
+    if alone.is_set():
+        end_group()
+
+
+def end_group() -> None:
+    """End this process, and all that it has started."""
+    if hasattr(os, "killpg"):
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)
 
 
 def answer(stream: IO[bytes], message: Mapping[str, Any]) -> None:

@@ -41,16 +41,19 @@ class Cluster:
         self.lost, self.room = "", 0
         self.child = Child("smalti.engine.driver", QUIET, self.messages)
         self.child.send({"address": address, "folder": str(Path.cwd()), "search": sys.path})
+        try:
+            self._connect(address or "this machine")
+        except BaseException:
+            self.end()
+            raise
+
+    def _connect(self, address: str) -> None:
         while not self.room:
             message = self.messages.get()[1]
             if message is None or "refused" in message:
                 why = self.child.explain_end() if message is None else message["refused"]
-                self.end()
-                raise FaultError(
-                    f"no Ray cluster at {address or 'this machine'}: {why}",
-                    fix="start one ('ray start --head'), or check the address",
-                    kind="network",
-                )
+                fix = "start one ('ray start --head'), or check the address"
+                raise FaultError(f"no Ray cluster at {address}: {why}", fix=fix, kind="network")
             self._note(message)
 
     def refuse(self, unit: Unit) -> str:

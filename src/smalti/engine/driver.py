@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import queue
 import time
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from queue import SimpleQueue
 from typing import IO, Any
@@ -24,14 +23,13 @@ REASONS = {
     "OutOfMemoryError": "its machine ran out of memory, and Ray ended it. Fix: ask for more memory for each unit",
     "WorkerCrashedError": "its process was killed, by the system where memory is short. Fix: give it more memory",
     "NodeDiedError": "its machine was lost",
-    "LocalRayletDiedError": "its machine was lost",
 }
 
 
 def main() -> None:
     """Read units from stdin until it ends."""
     catch_signals()
-    with suppress(KeyboardInterrupt), speaking() as (messages, answers):
+    with speaking() as (messages, answers):
         begin = messages.get()
         assert begin is not None
         try:
@@ -119,7 +117,9 @@ class Driver:
         unit = self.held.pop(reference)
         try:
             report, said = ray.get(reference)
-        except (ray.exceptions.RayError, ray.exceptions.RayTaskError) as error:
+        except ray.exceptions.LocalRayletDiedError:
+            raise  # Ray on this machine is gone, so each unit would fail in the same way
+        except ray.exceptions.RayError as error:
             name, said = type(error).__name__, []
             why = REASONS.get(name, f"{name}: {str(error).strip().splitlines()[-1]}")
             report = Report(why, KINDS.get(name, "lost"))

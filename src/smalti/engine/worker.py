@@ -20,7 +20,7 @@ def main() -> None:
     settle_process()
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(FIRST_TO_GO, encoding="ascii")
-    with suppress(KeyboardInterrupt), speaking() as (messages, answers):
+    with speaking() as (messages, answers):
         for message in iter(messages.get, None):
             report = perform(**message, heard=lambda text: answer(answers, {"said": text}))
             answer(answers, asdict(report))
