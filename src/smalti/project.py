@@ -41,12 +41,14 @@ class Project:
         runs: folder of all runs.
         decisions: the file that acts; None looks for it beside the runs (see `smalti.workflow.find_decisions`).
         listener: hears what is done.
+        on: where units of work run, as `smalti.engine.parse_place` has it.
     """
 
     data: Path
     runs: Path = RUNS
     decisions: Path | None = None
     listener: Listener = SILENT
+    on: str = "here"
 
     @property
     def cache(self) -> Path:

@@ -77,7 +77,7 @@ def test_a_process_that_is_killed_is_an_error_and_leaves_nobody(prepare: Make) -
             killed.append(multiprocessing.active_children()[-1].pid or 0)
             os.kill(killed[0], signal.SIGKILL)
 
-    with pytest.raises(RunError, match="one of 2 processes .* was lost .signal 9"):
+    with pytest.raises(RunError, match=r"one of 2 processes .* was lost .signal 9"):
         train_folds(replace(experiment, splits=experiment.splits[:1]), tell=kill)
     assert killed
     assert multiprocessing.active_children() == []
@@ -101,7 +101,7 @@ def test_devices_that_are_not_there_and_statistics_that_cannot_be_shared_are_ref
     check(network, "train.devices=1", "model.norm=live")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     check(network, "train.devices=4", "model.norm=live", device="cuda")
-    with pytest.raises(RecipeError, match="model.norm=ghost .* cannot synchronise"):
+    with pytest.raises(RecipeError, match=r"model.norm=ghost .* cannot synchronise"):
         check(network, "train.devices=2", "model.norm=ghost", device="cuda")
     with pytest.raises(RecipeError, match="devices above 1 share the steps of phase finetune"):
         load_recipe(settings=["train.finetune.epochs=0", "train.devices=2"])

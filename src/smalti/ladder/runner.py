@@ -12,6 +12,7 @@ from .. import workflow
 from ..audit import settle_decisions
 from ..audit.decisions import ACTIONS, parse_decisions
 from ..cohort.folder import Folder
+from ..engine import parse_place
 from ..errors import RunError, SmaltiError
 from ..faults import explain_fault
 from ..logbook.seal import find_seal, list_seals
@@ -226,6 +227,7 @@ def run_ladder(
     budget_min: float | None = None,
     skip_problems: bool = False,
     retry: bool = False,
+    on: str = "here",
     listener: Listener = SILENT,
 ) -> tuple[Path, LadderResult]:
     """Run a ladder on a data folder and compare each rung with the one that it changes.
@@ -241,6 +243,7 @@ def run_ladder(
         skip_problems: skip images with problems.
         retry: try rungs again that were given up because the process was killed during them. Other failed rungs are
             tried again by every call.
+        on: where the folds of a rung are trained and score; the results are the same.
 
     Returns:
         The ladder folder and its result.
@@ -249,7 +252,8 @@ def run_ladder(
         RecipeError: the ladder does not fit together; before anything is run.
         RunError: there is no such folder, or its decisions changed meanwhile.
     """
-    project = Project(Path(data), Path(runs), listener=listener)
+    parse_place(on)
+    project = Project(Path(data), Path(runs), listener=listener, on=on)
     definition = load_ladder(ladder)
     steps = resolve_ladder(definition, settings=settings, until=until, listener=listener)
     name = Path(ladder).stem

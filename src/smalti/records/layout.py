@@ -36,6 +36,7 @@ TRACES = "traces.json"
 EXPLANATION = "explanation.json"
 SUBMISSION = "submission.csv"
 REPORT = "report.html"
+UNITS = "units.json"  # what units of work elsewhere open; only while they run
 DONE = "done.json"  # in the folder of a member of a portfolio: it is finished
 
 CHECKPOINTS = "checkpoints"
@@ -182,6 +183,16 @@ def name_checklist(name: str, suffix: str) -> str:
 def name_policy(split: str) -> str:
     """Return the path of the augmentation policy that a fold has learned."""
     return f"{POLICIES}/{split}.yaml"
+
+
+def name_refusal(split: str) -> str:
+    """Return where a unit notes that training refused a fold."""
+    return f"{CHECKPOINTS}/{split}.refused.progress"
+
+
+def name_share(key: str) -> str:
+    """Return what says that a share of images is explained."""
+    return f"{EXPLAINED}/{key}.done"
 
 
 def name_dynamics(split: str) -> str:

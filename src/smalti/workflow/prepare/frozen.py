@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...project import SILENT, Project
+from ...project import SILENT, Listener, Project
 from ...recipe import Settled
 from ...records import RunFolder
 from ...types import Cohort, Split
@@ -18,7 +19,14 @@ if TYPE_CHECKING:
 
 
 def freeze_features(
-    project: Project, recipe: Settled, backbone: Backbone, stains: dict[str, StainMaps], *, fabric: Any, classes: int
+    cache: Path,
+    recipe: Settled,
+    backbone: Backbone,
+    stains: dict[str, StainMaps],
+    *,
+    fabric: Any,
+    classes: int,
+    listener: Listener = SILENT,
 ) -> dict[str, FrozenFeatures]:
     """Return name of a split -> frozen features, in as many views as training or prediction wants.
 
@@ -38,9 +46,9 @@ def freeze_features(
                 maps.store,
                 views=views,
                 fabric=fabric,
-                cache=project.cache,
+                cache=cache,
                 stains=maps,
-                progress=project.listener.follow("features"),
+                progress=listener.follow("features"),
             )
             seen[maps.key] = freeze(features, recipe, classes=classes)
     return {name: seen[maps.key] for name, maps in stains.items()}
@@ -52,7 +60,7 @@ def refold(
     """Return the experiment on a part of its cohort, in other folds, each with what it may see of its own images."""
     stains = fit_stains(cohort, experiment.store, experiment.recipe, splits=splits)
     frozen = freeze_features(
-        replace(project, listener=SILENT), experiment.recipe, experiment.backbone, stains,
-        fabric=experiment.fabric, classes=len(cohort.classes),
+        project.cache, experiment.recipe, experiment.backbone, stains, fabric=experiment.fabric,
+        classes=len(cohort.classes),
     )  # fmt: skip
     return replace(experiment, run=run_folder, cohort=cohort, splits=splits, frozen=frozen, stains=stains)

@@ -157,7 +157,10 @@ def prepare(project: Project, ground: Ground, recipe: Recipe, *, name: str | Non
     if settled.stain.normalise != UNTOUCHED:
         record_stains(run, ground.cohort, stains, method=settled.stain.normalise, listener=listener)
     with log_stage(run.path, "features") if settled.train.transfer.epochs > 0 else nullcontext():
-        frozen = freeze_features(project, settled, backbone, stains, fabric=fabric, classes=len(ground.cohort.classes))
+        frozen = freeze_features(
+            project.cache, settled, backbone, stains, fabric=fabric, classes=len(ground.cohort.classes),
+            listener=listener,
+        )  # fmt: skip
     return Experiment(
         run, settled, ground.cohort, splits, store, backbone, frozen, device, fabric, stains, digests, given
     )
