@@ -12,6 +12,7 @@ from pathlib import Path
 from .errors import RunError
 
 RUNS = Path("runs")  # where runs are kept unless another folder is named
+HERE = "here"  # where units of work run unless another place is named: in this process
 CACHE = "cache"  # in the folder of all runs
 
 
@@ -48,7 +49,7 @@ class Project:
     runs: Path = RUNS
     decisions: Path | None = None
     listener: Listener = SILENT
-    on: str = "here"
+    on: str = HERE
 
     @property
     def cache(self) -> Path:

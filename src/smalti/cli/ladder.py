@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from ..project import RUNS
+from ..project import HERE, RUNS
 from . import console
 from .console import (
     Data,
@@ -43,7 +43,7 @@ def ladder(
     retry: Annotated[
         bool, typer.Option("--retry", help="try rungs again that were given up because the process was killed")
     ] = False,
-    on: On = "here",
+    on: On = HERE,
 ) -> None:
     """Change one thing at a time, on the same folds, and say what helped."""
     from ..ladder import describe_ladder, run_ladder

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..errors import RecipeError, RunError
-from ..project import ANSWERS_FOLDER, RUNS
+from ..project import ANSWERS_FOLDER, HERE, RUNS
 from . import console
 from .console import (
     Data,
@@ -81,7 +81,7 @@ def run(
     name: Name = None,
     decisions: Decisions = None,
     skip_problems: Skip = False,
-    on: On = "here",
+    on: On = HERE,
 ) -> None:
     """Do the whole way: audit, decisions, plan, tiles, training, predictions, evaluation, report."""
     from .. import workflow
@@ -107,7 +107,7 @@ def train(
     name: Name = None,
     decisions: Decisions = None,
     skip_problems: Skip = False,
-    on: On = "here",
+    on: On = HERE,
 ) -> None:
     """Train the folds only; an interrupted training goes on where it was."""
     from .. import workflow
@@ -139,14 +139,14 @@ def predict(
     by: Annotated[
         list[str] | None, typer.Option("--by", help="column whose values are scored one by one, where there are labels")
     ] = None,
-    on: On = "here",
+    on: On = HERE,
 ) -> None:
     """Answer for new images with the model of a run; or score the run's own images and write its submission."""
     from .. import workflow
     from ..records.layout import MODEL_RECORD
 
     if new is not None:
-        if on != "here":
+        if on != HERE:
             raise RecipeError(
                 "--on: for the images of a run alone; new images are answered one by one", fix="leave it out"
             )
@@ -260,7 +260,7 @@ def explain(
         str | None, typer.Option(help="how many, or their names with commas between [default: all]")
     ] = None,
     shown: Annotated[str | None, typer.Option("--class", help="the class to explain [default: the predicted]")] = None,
-    on: On = "here",
+    on: On = HERE,
 ) -> None:
     """Show where the networks of a finished run looked, and measure whether the maps can be trusted."""
     from .. import workflow

@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from ..project import RUNS
+from ..project import HERE, RUNS
 from . import console
 from .console import Data, On, Runs, Settings, Skip, app, finish, guard, listen, quote
 
@@ -37,7 +37,7 @@ def tune(
     settings: Settings = None,
     runs: Runs = RUNS,
     skip_problems: Skip = False,
-    on: On = "here",
+    on: On = HERE,
 ) -> None:
     """Search knobs inside the folds, score the choice outside, and say which knobs matter."""
     from ..errors import RecipeError

@@ -16,7 +16,7 @@ from ..engine import parse_place
 from ..errors import RunError, SmaltiError
 from ..faults import explain_fault
 from ..logbook.seal import find_seal, list_seals
-from ..project import RUNS, SILENT, Listener, Project
+from ..project import HERE, RUNS, SILENT, Listener, Project
 from ..records import LIBRARIES, look_at_machine
 from ..records.layout import DECISIONS, FAILURES, LADDER_DECISIONS, LADDER_RECIPE, REPORT, SCORES
 from ..records.studies.ladder import LadderResult, RungState
@@ -158,7 +158,8 @@ class LadderRunner:
                 trace = write_atomic(self.folder / FAILURES / f"{step.name}.txt", traceback.format_exc())
                 what = f"{type(error).__name__}: {error}" if fault is None else str(fault)
                 found = {"error": f"{what} ({FAILURES}/{trace.name})"}
-        ended = state.model_copy(update=found | {"seconds": cost.seconds, "peak_memory_gb": cost.peak_memory_gb})
+        peak = cost.peak_memory_gb if self.project.on == HERE else None  # of this process alone
+        ended = state.model_copy(update=found | {"seconds": cost.seconds, "peak_memory_gb": peak})
         if ended.error:
             self.project.listener.say(f"{step.name} failed: {ended.error.splitlines()[0]}; the ladder goes on")
         return ended
@@ -227,7 +228,7 @@ def run_ladder(
     budget_min: float | None = None,
     skip_problems: bool = False,
     retry: bool = False,
-    on: str = "here",
+    on: str = HERE,
     listener: Listener = SILENT,
 ) -> tuple[Path, LadderResult]:
     """Run a ladder on a data folder and compare each rung with the one that it changes.

@@ -17,7 +17,8 @@ from .tasks.bags import read_bags
 
 __all__ = [
     "HEADS", "LOSSES", "SCHEDULES", "SEARCHES", "Device", "Experiment", "Features", "FrozenFeatures", "HeldFeatures",
-    "MaskFeatureSource", "check_parts", "check_spread", "choose_device", "compute_features", "describe_cuda", "embed_view", "fit_heat",
-    "freeze", "list_optimisers", "load_network", "make_fabric", "read_bags", "read_checkpoint", "read_chunks",
-    "score_bags", "settle_train", "tabulate_inner", "time_pass", "train_folds", "train_split", "weigh_classes",
+    "MaskFeatureSource", "check_parts", "check_spread", "choose_device", "compute_features", "describe_cuda",
+    "embed_view", "fit_heat", "freeze", "list_optimisers", "load_network", "make_fabric", "read_bags",
+    "read_checkpoint", "read_chunks", "score_bags", "settle_train", "tabulate_inner", "time_pass", "train_folds",
+    "train_split", "weigh_classes",
 ]  # fmt: skip

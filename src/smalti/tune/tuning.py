@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from ..engine import parse_place
 from ..errors import RecipeError, RunError
 from ..evaluate import score_units
-from ..project import RUNS, SILENT, Listener, Project
+from ..project import HERE, RUNS, SILENT, Listener, Project
 from ..recipe import settle_choices
 from ..records import Influence
 from ..records.layout import RECIPE, TRIALS, name_prediction
@@ -51,7 +51,7 @@ def tune_recipe(
     runs: str | Path = RUNS,
     curve_seeds: int = CURVE_SEEDS,
     skip_problems: bool = False,
-    on: str = "here",
+    on: str = HERE,
     listener: Listener = SILENT,
 ) -> tuple[Path, SearchResult]:
     """Search a space on a data folder; an interrupted search continues where it was.

@@ -13,7 +13,7 @@ import pandas as pd
 from ..engine import parse_place
 from ..errors import DataError, RunError
 from ..evaluate import choose_unit, score_units
-from ..project import RUNS, SILENT, Listener, Project
+from ..project import HERE, RUNS, SILENT, Listener, Project
 from ..recipe import Recipe, check_portfolio, load_recipe
 from ..records import OTHER, CohortRecord, Influence, RunFolder, Scores, Scoring, Unit, UnitScores, log_stage
 from ..records.layout import AS_GIVEN, DECISIONS, ENVIRONMENT
@@ -79,7 +79,7 @@ def run(
     name: str | None = None,
     decisions: str | Path | None = None,
     skip_problems: bool = False,
-    on: str = "here",
+    on: str = HERE,
     listener: Listener = SILENT,
 ) -> Result:
     """Do the whole way on a data folder; an interrupted run of the same recipe and data goes on where it was.
@@ -157,7 +157,7 @@ def train_run(
     name: str | None = None,
     decisions: str | Path | None = None,
     skip_problems: bool = False,
-    on: str = "here",
+    on: str = HERE,
     listener: Listener = SILENT,
 ) -> Experiment:
     """Everything up to trained folds; arguments as in `run`."""
@@ -168,7 +168,7 @@ def train_run(
     return train_networks(project, ground, recipe, name=name)
 
 
-def reopen(path: str | Path, *, on: str = "here", listener: Listener = SILENT) -> Experiment:
+def reopen(path: str | Path, *, on: str = HERE, listener: Listener = SILENT) -> Experiment:
     """An experiment from its run folder: same recipe, data and decisions, trained where it was not yet."""
     folder = RunFolder(Path(path))
     runs, name = locate_run(folder.path)
@@ -177,7 +177,7 @@ def reopen(path: str | Path, *, on: str = "here", listener: Listener = SILENT) -
     return train_networks(project, inspect_ground(project, recipe), recipe, name=name)
 
 
-def predict_run(path: str | Path, *, on: str = "here", listener: Listener = SILENT) -> None:
+def predict_run(path: str | Path, *, on: str = HERE, listener: Listener = SILENT) -> None:
     """Score the images of a run by its networks once more, where the tables are not there, and write its submission."""
     experiment = reopen(path, on=on, listener=listener)
     runs, _ = locate_run(experiment.run.path)

@@ -37,13 +37,16 @@ def join_rows(own: torch.Tensor, share: Share, count: int) -> torch.Tensor:
     The loss of all of them gives each parameter, after DDP's mean over processes, the gradient that one process would
     have given it.
     """
-    return own if share.ranks == 1 or count == 0 else _Joined.apply(own, share, count)  # type: ignore[no-untyped-call,no-any-return]
+    if share.ranks == 1 or count == 0:
+        return own
+    joined: torch.Tensor = _Joined.apply(own, share, count)  # type: ignore[no-untyped-call]
+    return joined
 
 
 def join_step(
     forward: Callable[[], tuple[torch.Tensor, torch.Tensor | None]], share: Share, count: int
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Return the logits (count, C) of all images of a step, and the further loss, a mean over them where there is one."""
+    """Return the logits (count, C) of all images of a step, and the further loss, a mean over them, if there is one."""
     logits, extra = forward()
     if share.ranks == 1:
         return logits, extra

@@ -17,7 +17,7 @@ from PIL import Image
 
 from ...errors import DataError, RunError
 from ...explain import GRID, Measured, summarise_maps
-from ...project import SILENT, Listener, Project
+from ...project import HERE, SILENT, Listener, Project
 from ...recipe import Recipe
 from ...records import CohortRecord, Done, ExplanationRecord, LookedAt, MapNumbers, RunFolder, log_stage
 from ...records.layout import (
@@ -51,7 +51,7 @@ def explain_run(
     *,
     images: int | Sequence[str] | None = None,
     shown: str | None = None,
-    on: str = "here",
+    on: str = HERE,
     listener: Listener = SILENT,
 ) -> Path:
     """Write heat maps, tile sheet and ``explanation.json`` of a finished run; return the latter's path.

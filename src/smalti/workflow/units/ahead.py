@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ...engine import Outcome, Unit, carry_out
 from ...errors import RunError
-from ...project import Project
+from ...project import HERE, Project
 from ...records.layout import name_checkpoint, name_fold_table, name_refusal, name_share
 from ...store import hash_text
 from ...types import Split
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from ...train import Experiment
 
 TASKS = f"{__package__}.tasks"
-HERE = "here"
 SHOWN = 3  # reasons in one message
 SHARES = 64  # of the images to explain, at most: their number does not depend on how many workers there are
 
@@ -107,7 +106,7 @@ def _tell(failed: Sequence[Outcome]) -> str:
 
 
 def _needs(experiment: Experiment) -> dict[str, int]:
-    """Return cores and GPUs of a unit; sums on a CPU depend on threads, so that their number does not follow workers."""
+    """Return cores and GPUs of a unit; the threads of a CPU change sums, so that they do not depend on workers."""
     devices = experiment.recipe.train.devices
     threads = int(os.environ.get("OMP_NUM_THREADS") or 1)
     on_gpu = experiment.device.accelerator == "cuda"
