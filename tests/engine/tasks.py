@@ -103,7 +103,8 @@ def linger(path: str, pids: str) -> None:
         other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
         with Path(pids).open("a", encoding="utf-8") as file:
             file.write(f"{os.getpid()} {other.pid}\n")
-        time.sleep(60)
+        for _ in range(600):
+            time.sleep(0.1)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

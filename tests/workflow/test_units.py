@@ -53,7 +53,7 @@ def test_a_run_is_the_same_where_its_units_run_elsewhere(prepare: Make) -> None:
         assert all(torch.equal(value, other["weights"][name]) for name, value in one["weights"].items())
         assert torch.equal(one["inner_logits"], other["inner_logits"])
     assert sum(event.event == "trained" for event in read_events(there.run.path)) == 4
-    assert not (there.run.path / "units.json").exists()
+    assert not (there.run.path / "experiment.json").exists()
 
     write_experiment(there, cache=place(there).cache)
     for split in there.splits:

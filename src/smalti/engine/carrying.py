@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ..project import SILENT, Listener
@@ -27,6 +27,7 @@ def carry_out(
     tries: int = 2,
     listener: Listener = SILENT,
     stage: str = "units",
+    each: Callable[[Outcome], None] = lambda outcome: None,
 ) -> list[Outcome]:
     """Do all units, and return what became of each, in the order of the units.
 
@@ -39,6 +40,7 @@ def carry_out(
         tries: how often a unit may be begun.
         listener: hears how many have ended, what failed, and how long the others will take.
         stage: what the progress is called.
+        each: hears of each outcome as it comes, of those that are not reused; `smalti.records.log_outcome` keeps it.
 
     Raises:
         RecipeError: ``on`` is none of these.
@@ -49,7 +51,7 @@ def carry_out(
         if twice := [value for value, count in Counter(values).items() if count > 1]:
             raise ValueError(f"two units are called, or make, {twice[0]}")
     place = parse_place(on)
-    work = Work(units, tries=tries, listener=listener, stage=stage)
+    work = Work(units, tries=tries, listener=listener, stage=stage, each=each)
     if work.queues:
         crew = gather_crew(place, work, listener)
         try:
@@ -71,9 +73,17 @@ def gather_crew(place: Place, work: Work, listener: Listener) -> Crew:
 class Work:
     """Units that wait, those that are tried again, and outcomes."""
 
-    def __init__(self, units: Sequence[Unit], *, tries: int, listener: Listener, stage: str) -> None:
-        self.units, self.most_tries, self.listener, self.stage = units, tries, listener, stage
-        self.total = len(units)
+    def __init__(
+        self,
+        units: Sequence[Unit],
+        *,
+        tries: int,
+        listener: Listener,
+        stage: str,
+        each: Callable[[Outcome], None],
+    ) -> None:
+        self.units, self.total, self.most_tries = units, len(units), tries
+        self.listener, self.stage, self.each = listener, stage, each
         self.outcomes: dict[str, Outcome] = {}
         self.begun: dict[str, int] = {}
         self.queues: dict[tuple[int, int, float], deque[Unit]] = {}  # by what they need, in their order
@@ -173,6 +183,7 @@ class Work:
         if outcome.error and aloud:
             self.listener.say(f"{outcome.unit.name} {outcome.status}: {outcome.error}")
         self.listener.tell(self.stage, len(self.outcomes), self.total)
+        self.each(outcome)
 
     def _say_progress(self) -> None:
         """Say once a minute how far the work is; a bar is not drawn everywhere."""

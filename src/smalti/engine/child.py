@@ -115,11 +115,9 @@ def speaking() -> Iterator[tuple[SimpleQueue[dict[str, Any] | None], IO[bytes]]]
     threading.Thread(target=listen, daemon=True).start()
     try:
         yield messages, answers
-    except KeyboardInterrupt:
-        if not alone.is_set():
-            raise
-    if alone.is_set():
-        end_group()
+    finally:
+        if alone.is_set():
+            end_group()
 
 
 def end_group() -> None:

@@ -22,7 +22,10 @@ from .unit import Unit
 
 AHEAD = 3  # units a core that Ray holds, so that no core waits for the next one
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-LOST = "the Ray cluster is lost: its head node, or the network to it ({how}). Fix: start it; the same command goes on"
+LOST = (
+    "the Ray cluster is lost: its head node, or the network to it ({how}). Fix: start it; the same command "
+    "goes on where it was"
+)
 
 
 class Cluster:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import queue
+import sys
+import threading
 import time
 from dataclasses import asdict, dataclass, field
 from queue import SimpleQueue
@@ -17,6 +20,7 @@ from .resources import GB
 WAIT_S = 0.1  # for the next unit that ends; then new ones are taken
 LOOK_S, PATIENCE_S = 5.0, 600.0  # how often nodes are counted; how long a unit waits for a node that could hold it
 CANCEL_S = 3.0
+HUNG_S = 90.0  # Ray tries for 60 s to reach a head node that does not answer, and through ray:// for ever
 STORE_BYTES = 100 << 20  # of shared memory; units leave files
 KINDS: dict[str, Kind] = {"OutOfMemoryError": "memory", "WorkerCrashedError": "killed"}
 REASONS = {
@@ -37,6 +41,7 @@ def main() -> None:
         except Exception as error:  # noqa: BLE001  # Ray raises many kinds; a person reads the text
             answer(answers, {"refused": f"{type(error).__name__}: {error}"})
             return
+        catch_signals()  # anew, since Ray has put its own way to end in their place
         driver = Driver(answers, begin["folder"], begin["search"])
         try:
             driver.run(messages)
@@ -49,8 +54,8 @@ def connect(address: str) -> None:
     import ray
 
     quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if address:
-        ray.init(address, **quiet)
+    if address or os.environ.get("RAY_ADDRESS"):
+        ray.init(address or "auto", **quiet)
         return
     try:
         ray.init("auto", **quiet)
@@ -68,6 +73,7 @@ class Driver:
         search: where Python looks for their modules.
         held: what Ray will answer -> the unit, as the parent sent it.
         strange: needs that no node could meet -> since when.
+        looked, turned: when nodes were counted, and when Ray last answered.
     """
 
     answers: IO[bytes]
@@ -76,12 +82,23 @@ class Driver:
     held: dict[Any, dict[str, Any]] = field(default_factory=dict)
     strange: dict[tuple[float, ...], float] = field(default_factory=dict)
     looked: float = 0.0
+    turned: float = field(default_factory=time.monotonic)
+
+    def watch(self) -> None:
+        """End this process when Ray does not answer any more."""
+        while time.monotonic() - self.turned < HUNG_S:
+            time.sleep(1.0)
+        sys.stderr.write(f"nothing was heard from Ray for {HUNG_S:.0f} s\n")
+        sys.stderr.flush()
+        os._exit(1)
 
     def run(self, messages: SimpleQueue[dict[str, Any] | None]) -> None:
         """Hand over what comes, and report what ends."""
         import ray
 
+        threading.Thread(target=self.watch, daemon=True).start()
         while True:
+            self.turned = time.monotonic()
             if time.monotonic() - self.looked > LOOK_S:
                 self.look_at_nodes()
             try:

@@ -36,7 +36,7 @@ TRACES = "traces.json"
 EXPLANATION = "explanation.json"
 SUBMISSION = "submission.csv"
 REPORT = "report.html"
-UNITS = "units.json"  # what units of work elsewhere open; only while they run
+EXPERIMENT = "experiment.json"  # from which units of work elsewhere open it; only while they run
 DONE = "done.json"  # in the folder of a member of a portfolio: it is finished
 
 CHECKPOINTS = "checkpoints"
@@ -66,6 +66,8 @@ EMBEDDINGS = f"{PREDICTIONS}/embeddings.npz"
 ATTENTION = f"{PREDICTIONS}/attention.npz"
 FOLD_TABLES = f"{PREDICTIONS}/folds"
 EXPLAINED = f"{PREDICTIONS}/explained"  # what one pass finds about an image
+
+UNITS = "units.jsonl"  # what became of each unit of work, in the folder that its files are in
 
 # A ladder, a search, a learning curve, a comparison.
 LADDER = "ladder.json"

@@ -1,11 +1,11 @@
-"""``units.json``: an experiment as units of work elsewhere open it; in the run folder while they run."""
+"""``experiment.json``: an experiment as units of work elsewhere open it; in the run folder while they run."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
 from ..types import Cohort, Sample
-from .layout import UNITS
+from .layout import EXPERIMENT
 from .record import Part, Record
 
 
@@ -32,7 +32,7 @@ class UnitInputs(Record):
         digests: image -> hash of its file.
     """
 
-    FILE: ClassVar[str] = UNITS
+    FILE: ClassVar[str] = EXPERIMENT
     FIX: ClassVar[str] = "give the same command again, which writes it anew"
 
     recipe: str

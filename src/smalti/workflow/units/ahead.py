@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...engine import Outcome, Unit, carry_out
 from ...errors import RunError
 from ...project import HERE, Project
-from ...records.layout import name_checkpoint, name_fold_table, name_refusal, name_share
+from ...records import log_outcome
+from ...records.layout import UNITS, name_checkpoint, name_fold_table, name_refusal, name_share
 from ...store import hash_text
 from ...types import Split
 from .experiments import write_experiment
@@ -89,7 +91,8 @@ def _carry(project: Project, experiment: Experiment, units: Sequence[Unit], *, s
     if not units:
         return
     inputs = write_experiment(experiment, cache=project.cache)
-    outcomes = carry_out(units, on=project.on, listener=project.listener, stage=stage)
+    note = partial(log_outcome, experiment.run.path / UNITS)
+    outcomes = carry_out(units, on=project.on, listener=project.listener, stage=stage, each=note)
     refused = {u.name for u in units if (experiment.run.path / name_refusal(u.name)).is_file()}
     failed = [o for o in outcomes if o.error and o.unit.name not in refused]
     if failed:
