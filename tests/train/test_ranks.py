@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 
+from smalti.engine.resources import Resources
 from smalti.errors import RecipeError, RunError
 from smalti.recipe import load_recipe
 from smalti.samples import BagBatches, Share
@@ -29,7 +30,8 @@ PLAIN = (
 
 @pytest.fixture(autouse=True)
 def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("smalti.train.ranks.spreading._count_cores", lambda: 2)
+    there = Resources(cpus=2, gpus=(), memory_gb=8)
+    monkeypatch.setattr("smalti.train.ranks.spreading.measure_resources", lambda: there)
 
 
 def learn(experiment: Any) -> tuple[dict[str, Any], pd.DataFrame]:

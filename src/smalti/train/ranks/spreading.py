@@ -21,6 +21,7 @@ from timm.layers import convert_sync_batchnorm
 from torch import distributed, multiprocessing, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ...engine.resources import measure_resources
 from ...errors import RecipeError, RunError, SmaltiError
 from ...faults import AGAIN, explain_fault
 from ...models import NORMS, assemble_network, build_backbone, open_backbone
@@ -64,7 +65,8 @@ def check_spread(module: nn.Module, recipe: Settled, device: Device) -> None:
     devices = recipe.train.devices
     if devices == 1:
         return
-    there = {"cuda": torch.cuda.device_count, "cpu": _count_cores}.get(device.accelerator, lambda: 1)()
+    count = {"cuda": torch.cuda.device_count, "cpu": lambda: measure_resources().cpus}
+    there = count.get(device.accelerator, lambda: 1)()
     if devices > there:
         raise RecipeError(
             f"train.devices={devices}, and this machine has {there} for {device.accelerator}",
@@ -82,10 +84,6 @@ def check_spread(module: nn.Module, recipe: Settled, device: Device) -> None:
         )
 
 
-def _count_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def run_spread(loop: Loop, recipe: Settled, device: Device) -> Outcome:
     """Run a loop of phase ``finetune`` in ``train.devices`` processes; its module ends with the best weights.
 
@@ -96,20 +94,18 @@ def run_spread(loop: Loop, recipe: Settled, device: Device) -> Outcome:
     task, devices = loop.task, recipe.train.devices
     assert isinstance(task, FinetuneTask)
     _check_batches(task, devices)
-    apart = {
-        "task": {"module", "fabric", "norm", "augmentation"},
-        "loop": {"fabric", "task", "tell"},
-    }
-    carried = {f.name: getattr(task, f.name) for f in fields(task) if f.init and f.name not in apart["task"]}
-    if isinstance(task.augmentation, Policy):
-        carried["augmentation"] = task.augmentation
-    settings = {f.name: getattr(loop, f.name) for f in fields(loop) if f.init and f.name not in apart["loop"]}
+    policy = isinstance(task.augmentation, Policy)  # others are built by name
+    apart = {"module", "fabric", "norm", *([] if policy else ["augmentation"])}
+    carried = {f.name: getattr(task, f.name) for f in fields(task) if f.name not in apart}
+    settings = {f.name: getattr(loop, f.name) for f in fields(loop) if f.name not in {"fabric", "task", "tell"}}
+    settings["counts"] = loop.counts.cpu()
     weights = {name: value.detach().cpu() for name, value in task.module.state_dict().items()}
     threads = max(1, torch.get_num_threads() // devices)
     with tempfile.TemporaryDirectory() as folder:
-        settings["counts"] = loop.counts.cpu()
         job = Job(recipe, device, weights, carried, settings, threads, str(Path(folder, "store")))
-        for kind, content in _start(pickle.dumps(job), devices, name=f"fold{loop.stream.fold}-seed{loop.stream.seed}"):
+        path = Path(folder, "job")  # a pipe would hold the second process back until the first has read
+        path.write_bytes(pickle.dumps(job))
+        for kind, content in _start(path, devices, name=f"fold{loop.stream.fold}-seed{loop.stream.seed}"):
             if kind == "done":
                 outcome, best = content
             elif loop.tell is not None:
@@ -129,7 +125,7 @@ def _check_batches(task: FinetuneTask, devices: int) -> None:
         )
 
 
-def _start(job: bytes, devices: int, *, name: str) -> Iterator[tuple[str, Any]]:
+def _start(job: Path, devices: int, *, name: str) -> Iterator[tuple[str, Any]]:
     """Yield what the processes say, ``tell`` or ``done``, until all have ended; none is left in any case."""
     queue = multiprocessing.get_context("spawn").SimpleQueue()
     context = multiprocessing.start_processes(
@@ -162,10 +158,10 @@ def _start(job: bytes, devices: int, *, name: str) -> Iterator[tuple[str, Any]]:
             process.join()
 
 
-def _take_part(rank: int, pickled: bytes, devices: int, queue: Any) -> None:
+def _take_part(rank: int, path: Path, devices: int, queue: Any) -> None:
     """Train as one of several processes; the first says what becomes of it."""
     try:
-        job: Job = pickle.loads(pickled)
+        job: Job = pickle.loads(path.read_bytes())
         with _group(rank, devices, job):
             outcome, weights = _train(rank, job, queue)
         if rank == 0:
