@@ -17,10 +17,12 @@ Each error says what was looked for, where, and how to fix it; the fix is a fiel
 
 from __future__ import annotations
 
+import copyreg
 import os
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 LINE_SIGNS = "\u2028\u2029"  # they end a line, as control signs do
 
@@ -77,6 +79,10 @@ class SmaltiError(Exception):
         self.message, self.fix = message, fix
         super().__init__(self.headline)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by fields, since classes take other arguments: processes that train together hand errors on."""
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
+
     @property
     def headline(self) -> str:
         """Message and fix in one line."""
@@ -124,7 +130,7 @@ class SubmissionError(SmaltiError):
 
 
 class FaultError(SmaltiError):
-    """The machine refused; ``kind`` is ``disk``, ``memory``, ``lock`` or ``path``."""
+    """The machine refused; ``kind`` is ``disk``, ``memory``, ``lock``, ``path`` or ``network``."""
 
     def __init__(self, message: str, *, kind: str, fix: str = "") -> None:
         super().__init__(message, fix=fix)

@@ -12,6 +12,7 @@ from pathlib import Path
 from .errors import RunError
 
 RUNS = Path("runs")  # where runs are kept unless another folder is named
+HERE = "here"  # where units of work run unless another place is named: in this process
 CACHE = "cache"  # in the folder of all runs
 
 
@@ -41,12 +42,14 @@ class Project:
         runs: folder of all runs.
         decisions: the file that acts; None looks for it beside the runs (see `smalti.workflow.find_decisions`).
         listener: hears what is done.
+        on: where units of work run, as `smalti.engine.parse_place` has it.
     """
 
     data: Path
     runs: Path = RUNS
     decisions: Path | None = None
     listener: Listener = SILENT
+    on: str = HERE
 
     @property
     def cache(self) -> Path:

@@ -8,10 +8,11 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from ..project import RUNS
+from ..project import HERE, RUNS
 from . import console
 from .console import (
     Data,
+    On,
     Runs,
     Settings,
     Skip,
@@ -42,6 +43,7 @@ def ladder(
     retry: Annotated[
         bool, typer.Option("--retry", help="try rungs again that were given up because the process was killed")
     ] = False,
+    on: On = HERE,
 ) -> None:
     """Change one thing at a time, on the same folds, and say what helped."""
     from ..ladder import describe_ladder, run_ladder
@@ -57,6 +59,7 @@ def ladder(
             budget_min=budget,
             skip_problems=skip_problems,
             retry=retry,
+            on=on,
             listener=listener,
         )
     console.out.print(_tabulate_ladder(result))

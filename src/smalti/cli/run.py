@@ -12,13 +12,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..errors import RecipeError, RunError
-from ..project import ANSWERS_FOLDER, RUNS
+from ..project import ANSWERS_FOLDER, HERE, RUNS
 from . import console
 from .console import (
     Data,
     Decisions,
     Minutes,
     Name,
+    On,
     RecipeOption,
     RunPath,
     Runs,
@@ -80,6 +81,7 @@ def run(
     name: Name = None,
     decisions: Decisions = None,
     skip_problems: Skip = False,
+    on: On = HERE,
 ) -> None:
     """Do the whole way: audit, decisions, plan, tiles, training, predictions, evaluation, report."""
     from .. import workflow
@@ -88,7 +90,7 @@ def run(
     with listen() as listener:
         result = workflow.run(
             data, recipe, settings=add_minutes(settings, minutes), runs=runs, name=name, decisions=decisions,
-            skip_problems=skip_problems, listener=listener,
+            skip_problems=skip_problems, on=on, listener=listener,
         )  # fmt: skip
     console.out.print(f"[bold]{escape(result.describe())}[/]", soft_wrap=True)
     made = [p for p in (REPORT, SUBMISSION, PLAN, SCORES) if (result.path / p).is_file()]
@@ -105,6 +107,7 @@ def train(
     name: Name = None,
     decisions: Decisions = None,
     skip_problems: Skip = False,
+    on: On = HERE,
 ) -> None:
     """Train the folds only; an interrupted training goes on where it was."""
     from .. import workflow
@@ -112,7 +115,7 @@ def train(
     with listen() as listener:
         experiment = workflow.train_run(
             data, recipe, settings=settings or (), runs=runs, name=name, decisions=decisions,
-            skip_problems=skip_problems, listener=listener,
+            skip_problems=skip_problems, on=on, listener=listener,
         )  # fmt: skip
     path = experiment.run.path
     tell_unsubmitted(experiment.cohort)
@@ -136,12 +139,17 @@ def predict(
     by: Annotated[
         list[str] | None, typer.Option("--by", help="column whose values are scored one by one, where there are labels")
     ] = None,
+    on: On = HERE,
 ) -> None:
     """Answer for new images with the model of a run; or score the run's own images and write its submission."""
     from .. import workflow
     from ..records.layout import MODEL_RECORD
 
     if new is not None:
+        if on != HERE:
+            raise RecipeError(
+                "--on: for the images of a run alone; new images are answered one by one", fix="leave it out"
+            )
         _predict_new(
             path, new, to=to, mpp=mpp, device=device or "auto", maps=maps, settings=settings or [], by=by or []
         )
@@ -155,8 +163,7 @@ def predict(
             f"{', '.join(given)}: for new images alone", fix=f"smalti predict {quote(path)} NEW_FOLDER{more}"
         )
     with listen() as listener:
-        experiment = workflow.reopen(path, listener=listener)
-        workflow.predict(experiment, listener=listener)
+        workflow.predict_run(path, on=on, listener=listener)
     finish(f"prediction tables in {path / 'predictions'}", f"smalti evaluate {quote(path)}")
 
 
@@ -253,6 +260,7 @@ def explain(
         str | None, typer.Option(help="how many, or their names with commas between [default: all]")
     ] = None,
     shown: Annotated[str | None, typer.Option("--class", help="the class to explain [default: the predicted]")] = None,
+    on: On = HERE,
 ) -> None:
     """Show where the networks of a finished run looked, and measure whether the maps can be trusted."""
     from .. import workflow
@@ -260,7 +268,7 @@ def explain(
     names = [name.strip() for name in images.split(",") if name.strip()] if images is not None else None
     wanted = int(images) if images and images.isdecimal() else names
     with listen() as listener:
-        path = workflow.explain_run(run_path, images=wanted, shown=shown, listener=listener)
+        path = workflow.explain_run(run_path, images=wanted, shown=shown, on=on, listener=listener)
     console.out.print(f"[bold]{escape(workflow.describe_explanation(path))}[/]", soft_wrap=True)
     finish(
         f"{path.name} in {run_path}; overlays and files for QuPath in {run_path / 'heatmaps'}",

@@ -8,9 +8,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from ..project import RUNS
+from ..project import HERE, RUNS
 from . import console
-from .console import Data, Runs, Settings, Skip, app, finish, guard, listen, quote
+from .console import Data, On, Runs, Settings, Skip, app, finish, guard, listen, quote
 
 if TYPE_CHECKING:
     from ..records.studies.search import SearchResult
@@ -37,6 +37,7 @@ def tune(
     settings: Settings = None,
     runs: Runs = RUNS,
     skip_problems: Skip = False,
+    on: On = HERE,
 ) -> None:
     """Search knobs inside the folds, score the choice outside, and say which knobs matter."""
     from ..errors import RecipeError
@@ -49,7 +50,7 @@ def tune(
     with listen() as listener:
         folder, result = tune_recipe(
             data, space, search=search, settings=settings or (), runs=runs, curve_seeds=curves,
-            skip_problems=skip_problems, listener=listener,
+            skip_problems=skip_problems, on=on, listener=listener,
         )  # fmt: skip
     if result.effects is not None:
         table = Table(title="what moves the score")

@@ -12,10 +12,11 @@ from .. import workflow
 from ..audit import settle_decisions
 from ..audit.decisions import ACTIONS, parse_decisions
 from ..cohort.folder import Folder
+from ..engine import parse_place
 from ..errors import RunError, SmaltiError
 from ..faults import explain_fault
 from ..logbook.seal import find_seal, list_seals
-from ..project import RUNS, SILENT, Listener, Project
+from ..project import HERE, RUNS, SILENT, Listener, Project
 from ..records import LIBRARIES, look_at_machine
 from ..records.layout import DECISIONS, FAILURES, LADDER_DECISIONS, LADDER_RECIPE, REPORT, SCORES
 from ..records.studies.ladder import LadderResult, RungState
@@ -157,7 +158,8 @@ class LadderRunner:
                 trace = write_atomic(self.folder / FAILURES / f"{step.name}.txt", traceback.format_exc())
                 what = f"{type(error).__name__}: {error}" if fault is None else str(fault)
                 found = {"error": f"{what} ({FAILURES}/{trace.name})"}
-        ended = state.model_copy(update=found | {"seconds": cost.seconds, "peak_memory_gb": cost.peak_memory_gb})
+        peak = cost.peak_memory_gb if self.project.on == HERE else None  # of this process alone
+        ended = state.model_copy(update=found | {"seconds": cost.seconds, "peak_memory_gb": peak})
         if ended.error:
             self.project.listener.say(f"{step.name} failed: {ended.error.splitlines()[0]}; the ladder goes on")
         return ended
@@ -226,6 +228,7 @@ def run_ladder(
     budget_min: float | None = None,
     skip_problems: bool = False,
     retry: bool = False,
+    on: str = HERE,
     listener: Listener = SILENT,
 ) -> tuple[Path, LadderResult]:
     """Run a ladder on a data folder and compare each rung with the one that it changes.
@@ -241,6 +244,7 @@ def run_ladder(
         skip_problems: skip images with problems.
         retry: try rungs again that were given up because the process was killed during them. Other failed rungs are
             tried again by every call.
+        on: where the folds of a rung are trained and score; the results are the same.
 
     Returns:
         The ladder folder and its result.
@@ -249,7 +253,8 @@ def run_ladder(
         RecipeError: the ladder does not fit together; before anything is run.
         RunError: there is no such folder, or its decisions changed meanwhile.
     """
-    project = Project(Path(data), Path(runs), listener=listener)
+    parse_place(on)
+    project = Project(Path(data), Path(runs), listener=listener, on=on)
     definition = load_ladder(ladder)
     steps = resolve_ladder(definition, settings=settings, until=until, listener=listener)
     name = Path(ladder).stem

@@ -25,10 +25,25 @@ from ..samples import StainMaps
 from ..store import read_table, write_table
 from ..tile import TileStore
 from ..train import Experiment, FrozenFeatures, load_network, read_bags, score_bags
-from ..types import PREDICTION_COLUMNS, InputSpec, Sample, Split, score_columns
+from ..types import PREDICTION_COLUMNS, Cohort, InputSpec, Sample, Split, score_columns
 from .rules import settle_tables
 
 Tell = Callable[[str, int, int], None]
+
+
+def list_parts(cohort: Cohort) -> list[Literal["outer", "test", "sealed"]]:
+    """Return what the network of each fold scores: its outer images, and unlabelled and sealed ones where there are."""
+    there = {"outer": True, "test": bool(cohort.unlabelled), "sealed": bool(cohort.sealed)}
+    return [part for part, stands in there.items() if stands]  # type: ignore[misc]
+
+
+def predict_split(experiment: Experiment, split: Split) -> None:
+    """Leave the table of each part by the network of one fold, which `predict_outer` and `predict_unlabelled` take."""
+    cohort = experiment.cohort
+    samples = {"test": cohort.unlabelled, "sealed": cohort.sealed}
+    samples["outer"] = tuple(cohort.labelled[i] for i in split.outer)
+    for part in list_parts(cohort):
+        _predict_part(experiment, split, samples[part], part=part, tell=None)
 
 
 def predict_outer(experiment: Experiment, *, tell: Tell | None = None) -> pd.DataFrame:

@@ -254,6 +254,13 @@ class Train(Section):
     """How the network learns."""
 
     device: Literal["auto", "cuda", "mps", "cpu"] = Field("auto", description="where to compute")
+    devices: int = Field(
+        1,
+        ge=1,
+        le=1024,
+        description="devices that fine-tune one network together, each on a share of the images of a step; "
+        "--on processes spreads folds over devices, which is the better use of several",
+    )
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = Field("auto", description="number format")
     refit: bool = Field(
         True, description="learn once more from training and inner cases together, with the rates and epochs chosen"
@@ -276,5 +283,10 @@ class Train(Section):
             raise ValueError(
                 "a policy is searched with the network that phase transfer leaves: set transfer.epochs above 0, "
                 "or finetune.policy_search=null"
+            )
+        if self.devices > 1 and not self.finetune.epochs:
+            raise ValueError(
+                "devices above 1 share the steps of phase finetune, and finetune.epochs is 0: set it above 0, or "
+                "devices=1; --on processes spreads folds over devices"
             )
         return self

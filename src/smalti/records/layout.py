@@ -39,6 +39,7 @@ TRACES = "traces.json"
 EXPLANATION = "explanation.json"
 SUBMISSION = "submission.csv"
 REPORT = "report.html"
+EXPERIMENT = "experiment.json"  # from which units of work elsewhere open it; only while they run
 DONE = "done.json"  # in the folder of a member of a portfolio: it is finished
 
 CHECKPOINTS = "checkpoints"
@@ -69,6 +70,8 @@ EMBEDDINGS = f"{PREDICTIONS}/embeddings.npz"
 ATTENTION = f"{PREDICTIONS}/attention.npz"
 FOLD_TABLES = f"{PREDICTIONS}/folds"
 EXPLAINED = f"{PREDICTIONS}/explained"  # what one pass finds about an image
+
+UNITS = "units.jsonl"  # what became of each unit of work, in the folder that its files are in
 
 # A ladder, a search, a learning curve, a comparison.
 LADDER = "ladder.json"
@@ -186,6 +189,16 @@ def name_checklist(name: str, suffix: str) -> str:
 def name_policy(split: str) -> str:
     """Return the path of the augmentation policy that a fold has learned."""
     return f"{POLICIES}/{split}.yaml"
+
+
+def name_refusal(split: str) -> str:
+    """Return where a unit notes that training refused a fold."""
+    return f"{CHECKPOINTS}/{split}.refused.progress"
+
+
+def name_share(key: str) -> str:
+    """Return what says that a share of images is explained."""
+    return f"{EXPLAINED}/{key}.done"
 
 
 def name_dynamics(split: str) -> str:

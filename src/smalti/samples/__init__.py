@@ -11,7 +11,7 @@ from .augment import (
     view_transform,
 )
 from .automated import TileAugmentation, run_steps
-from .batches import BagBatches, Batch, draw_images, find_chances, iterate_ahead
+from .batches import BagBatches, Batch, Share, draw_images, find_chances, iterate_ahead
 from .mixing import Pairing, measure_step, mix_targets, pair_bags, split_tiles
 from .operations import Operation
 from .pixels import mix_pixels
@@ -42,7 +42,7 @@ from .stain import StainMaps, apply_map, combine_frames, fit_maps, match_axes, s
 
 __all__ = [
     "AUGMENTATIONS", "OPERATIONS", "Augmentation", "BagBatches", "Batch", "Chain", "Edit", "Move", "Operation",
-    "Pairing", "Policy", "Stage", "StainMaps", "TileAugmentation", "Transform", "apply_map", "apply_transform",
+    "Pairing", "Policy", "Share", "Stage", "StainMaps", "TileAugmentation", "Transform", "apply_map", "apply_transform",
     "choose_sealed", "combine_frames", "count_folds", "deal_cases", "describe_policy", "draw_chain", "draw_images",
     "find_chances", "find_lacking", "fit_maps", "identity_transform", "iterate_ahead", "match_axes", "measure_step",
     "mix_pixels", "mix_targets", "normalise_tiles", "number_sites", "pair_bags", "parse_policy", "read_policy",

@@ -9,7 +9,7 @@ and not inside one. Tiles stay 8-bit until they are on the device.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import cv2
 import numpy as np
@@ -47,6 +47,10 @@ class Transform:
     offset: NDArray[np.float32]
     amounts: NDArray[np.float64]
     edits: tuple[tuple[Edit, ...], ...] = ()
+
+    def take(self, part: slice) -> Transform:
+        """Return what happens to some of the images."""
+        return Transform(*(getattr(self, field.name)[part] for field in fields(self)))
 
 
 Augmentation = Callable[[int, int, float, np.random.Generator], Transform]

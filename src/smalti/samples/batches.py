@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -28,6 +28,8 @@ class Batch:
     Attributes:
         places: (B, N, 2) (row, col) of the tiles in tile sides.
         bags, rows: (B,) and (B, N), where the images and the tiles are in the store.
+        whole: targets of all images of the step, of which several processes take a share each; the same as ``targets``
+            where one process takes all.
     """
 
     tiles: NDArray[np.uint8]
@@ -35,6 +37,24 @@ class Batch:
     targets: torch.Tensor
     bags: NDArray[np.int64]
     rows: NDArray[np.int64]
+    whole: torch.Tensor
+
+    def take(self, part: slice) -> Batch:
+        """Return some of its images."""
+        chosen = {name: getattr(self, name)[part] for name in ("tiles", "places", "targets", "bags", "rows")}
+        return replace(self, **chosen)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Which images of each step a process takes, of several that train one network together."""
+
+    rank: int = 0
+    ranks: int = 1
+
+    def of(self, count: int) -> slice:
+        """Return its places among ``count`` images; shares differ by one image at most."""
+        return slice(count * self.rank // self.ranks, count * (self.rank + 1) // self.ranks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +69,7 @@ class BagBatches:
         masked: whether tiles come with their mask as a fourth channel.
         mixing: alpha of the shares of two bags that are mixed, and the number of classes; None mixes nothing.
         chances: (n,) of each image at each draw; None takes each once in a pass.
+        share: which images of each batch are read; all are drawn, so that the others are those of other processes.
     """
 
     store: TileStore
@@ -59,6 +80,7 @@ class BagBatches:
     masked: bool = False
     mixing: tuple[float, int] | None = None
     chances: NDArray[np.float64] | None = None
+    share: Share = Share()
 
     def draw(self, rng: np.random.Generator) -> Iterator[Batch]:
         """Yield the batches of one epoch in random order; the same ``rng`` state gives the same batches."""
@@ -82,8 +104,11 @@ class BagBatches:
                 places = np.where(own[..., None], places, beside).astype(np.float32)
                 targets = mix_targets(targets, pairing, kept=kept / count, classes=classes)
                 rows = np.where(own, rows, rows[pairing.partners])
+            mine = self.share.of(len(rows))
+            whole, rows = targets, rows[mine]
             tiles = self.store.read_tiles(rows.ravel(), masked=self.masked)
-            yield Batch(tiles.reshape(*rows.shape, *tiles.shape[1:]), places, targets, self.bags[chosen], rows)
+            shaped = tiles.reshape(*rows.shape, *tiles.shape[1:])
+            yield Batch(shaped, places[mine], targets[mine], self.bags[chosen][mine], rows, whole)
 
 
 def draw_images(

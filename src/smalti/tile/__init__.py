@@ -7,10 +7,10 @@ from .grid import make_grid, measure_coverage, select_tiles
 from .held import cut_array, hold_bag
 from .repair import read_sample
 from .shape import SHAPE_NAMES
-from .store import TileStore, build_store, is_large
+from .store import TileStore, build_store, is_large, open_store
 
 __all__ = [
     "SHAPE_NAMES", "GivenStore", "TileStore", "build_store", "cut_array", "cut_bag", "hold_bag",
-    "hold_given", "is_large", "make_grid", "measure_coverage", "note_sizes", "open_given", "read_sample",
+    "hold_given", "is_large", "make_grid", "measure_coverage", "note_sizes", "open_given", "open_store", "read_sample",
     "select_tiles", "settle_field",
 ]  # fmt: skip

@@ -13,13 +13,14 @@ from .optim.optimisers import list_optimisers, settle_train
 from .optim.schedules import SCHEDULES
 from .policies.searches import SEARCHES
 from .pretraining import PRETRAININGS
+from .ranks.spreading import check_spread
 from .synthesis import DRAWERS
 from .tasks.bags import read_bags
 
 __all__ = [
     "DRAWERS", "HEADS", "LOSSES", "PRETRAININGS", "SCHEDULES", "SEARCHES", "Device", "Experiment", "Features",
-    "FrozenFeatures", "HeldFeatures", "MaskFeatureSource", "check_parts", "choose_device", "compute_features",
-    "describe_cuda", "embed_view", "fit_heat", "freeze", "list_optimisers", "load_network", "make_fabric", "read_bags",
-    "read_checkpoint", "read_chunks", "score_bags", "settle_train", "tabulate_inner", "time_pass", "train_folds",
-    "train_split", "weigh_classes",
+    "FrozenFeatures", "HeldFeatures", "MaskFeatureSource", "check_parts", "check_spread", "choose_device",
+    "compute_features", "describe_cuda", "embed_view", "fit_heat", "freeze", "list_optimisers", "load_network",
+    "make_fabric", "read_bags", "read_checkpoint", "read_chunks", "score_bags", "settle_train", "tabulate_inner",
+    "time_pass", "train_folds", "train_split", "weigh_classes",
 ]  # fmt: skip

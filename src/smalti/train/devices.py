@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import torch
 from lightning.fabric import Fabric
+from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.fabric.strategies import DDPStrategy
 
 from .. import recipe
 from ..errors import RecipeError
@@ -77,8 +79,11 @@ def describe_cuda() -> tuple[str, bool]:
     return (f"built for CUDA {version}" if version else "built without CUDA"), torch.cuda.is_available()
 
 
-def make_fabric(device: Device) -> Fabric:
-    """Make a Lightning Fabric on one device, with repeatable kernels."""
+def make_fabric(device: Device, *, devices: int = 1) -> Fabric:
+    """Make a Lightning Fabric with repeatable kernels, on one device, or as one process of several.
+
+    Of several, each is started and has joined its group before (`smalti.train.ranks.spreading`).
+    """
     if device.accelerator == "cuda":
         # cuBLAS reads this when the first handle is made; without it matrix products are not repeatable.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -89,7 +94,14 @@ def make_fabric(device: Device) -> Fabric:
     with warnings.catch_warnings():
         # Fabric warns where a faster device lies idle; a recipe may ask for the slower one.
         warnings.simplefilter("ignore", UserWarning)
-        return Fabric(accelerator=device.accelerator, devices=1, precision=device.precision)
+        if devices == 1:
+            return Fabric(accelerator=device.accelerator, devices=1, precision=device.precision)
+        # Stages are closed at first, and what is closed has no gradient to wait for.
+        strategy = DDPStrategy(find_unused_parameters=True)
+        return Fabric(
+            accelerator=device.accelerator, devices=devices, precision=device.precision, strategy=strategy,
+            plugins=[LightningEnvironment()],
+        )  # fmt: skip
 
 
 @contextmanager

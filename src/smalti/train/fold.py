@@ -27,6 +27,7 @@ from .optim.losses import weigh_classes
 from .optim.optimisers import settle_rates
 from .policies.exploring import AugmentationChoice, Tell, explore_augmentation, picture_augmentation
 from .pseudo import teach_fold
+from .ranks.spreading import run_spread
 from .synthesis.teaching import teach_drawn
 from .tasks import BagTask, FinetuneTask, Task, TransferTask
 from .tasks.bags import fit_reader
@@ -131,7 +132,8 @@ class Fold:
             loop = self._make_loop(name, task, replay=before.replays[name] if before is not None else None)
             loop.watch = before is None and name in WATCHED[experiment.recipe.train.watch]
             with one_thread() if name == "transfer" else nullcontext():
-                outcome = loop.run()
+                spread = name == "finetune" and experiment.recipe.train.devices > 1
+                outcome = run_spread(loop, experiment.recipe, experiment.device) if spread else loop.run()
             result.history.extend(outcome.history)
             result.replays[name] = outcome.replay
             if outcome.diverged >= 0:

@@ -45,11 +45,12 @@ class Stream:
     seed: int
     fold: int
     phase: str
+    rank: int = 0  # of several processes that train together: each drops out units of its own
 
     def seed_epoch(self, epoch: int) -> np.random.Generator:
         """Seed torch and give a NumPy generator for one epoch."""
         sequence = np.random.SeedSequence([self.seed, self.fold, zlib.crc32(self.phase.encode()), epoch])
-        torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> 1))
+        torch.manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> 1) + self.rank)
         return np.random.default_rng(sequence)
 
 
@@ -184,7 +185,7 @@ class Loop:
                 }
             )  # fmt: skip
             state.epoch += 1
-            if time.monotonic() - saved_at >= SAVE_EVERY_S:
+            if self.fabric.is_global_zero and time.monotonic() - saved_at >= SAVE_EVERY_S:
                 self._save(state, best, optimiser, schedule)
                 saved_at = time.monotonic()
             if self.tell is not None:

@@ -27,6 +27,7 @@ from ..workflow.prepare.policies import check_policy
 from ..workflow.prepare.preparation import prepare
 from ..workflow.prepare.settling import settle_recipe
 from ..workflow.prepare.units import settle_unit
+from ..workflow.units.ahead import train_ahead
 
 if TYPE_CHECKING:
     from ..train import Experiment
@@ -117,8 +118,10 @@ class TrialRunner:
         tables: list[pd.DataFrame] = []
         try:
             experiment = refold(self.project, whole, cohort, splits, run_folder=RunFolder(path))
+            train_ahead(self.project, experiment)  # also what a pruner would have spared
             for split in splits:
-                train_split(experiment, split)
+                if not (path / name_checkpoint(split.name)).is_file():
+                    train_split(experiment, split)
                 tables.append(predict_outer(replace(experiment, splits=(split,))))
                 yield score_table(self.count(pd.concat(tables, ignore_index=True)), cohort.classes)
         finally:

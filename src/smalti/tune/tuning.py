@@ -12,9 +12,10 @@ import optuna
 import pandas as pd
 from optuna.trial import TrialState
 
+from ..engine import parse_place
 from ..errors import RecipeError, RunError
 from ..evaluate import score_units
-from ..project import RUNS, SILENT, Listener, Project
+from ..project import HERE, RUNS, SILENT, Listener, Project
 from ..recipe import settle_choices
 from ..records import Influence
 from ..records.layout import RECIPE, TRIALS, name_prediction
@@ -50,6 +51,7 @@ def tune_recipe(
     runs: str | Path = RUNS,
     curve_seeds: int = CURVE_SEEDS,
     skip_problems: bool = False,
+    on: str = HERE,
     listener: Listener = SILENT,
 ) -> tuple[Path, SearchResult]:
     """Search a space on a data folder; an interrupted search continues where it was.
@@ -63,6 +65,8 @@ def tune_recipe(
         curve_seeds: trainings at each point of a curve; 0 draws none. A later call measures the points for which
             ``search.minutes`` left no time.
         skip_problems: skip images with problems.
+        on: where the folds of a trial are trained. Trials come one after the other, so that each is proposed by what
+            all before it have shown, however many workers there are.
 
     Returns:
         The folder of the search and its result; ``recipe.yaml`` there is the tuned recipe.
@@ -71,7 +75,8 @@ def tune_recipe(
         RecipeError: the space does not fit together; before anything is run.
         SplitError: too few cases for folds inside of folds.
     """
-    project, settings = Project(Path(data), Path(runs), listener=listener), tuple(settings)
+    parse_place(on)
+    project, settings = Project(Path(data), Path(runs), listener=listener, on=on), tuple(settings)
     search = search or Search()
     chosen = load_space(space)
     settings = _settle(chosen, settings, listener=listener)

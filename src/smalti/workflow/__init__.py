@@ -15,12 +15,12 @@ from .portfolio.planning import describe_forecast, plan_data
 from .prepare.ground import Ground, restrict_decisions
 from .prepare.preparation import inspect_ground, prepare
 from .reporting import report_audit, report_on
-from .stages import Result, evaluate_run, evaluate_table, reopen, report_run, run, run_on, train_run
+from .stages import Result, evaluate_run, evaluate_table, predict_run, reopen, report_run, run, run_on, train_run
 from .unsealing import open_seal
 
 __all__ = [
     "RUNS", "SILENT", "Ground", "Listener", "Project", "Result", "compare_sources", "describe_explanation",
     "describe_forecast", "evaluate_run", "evaluate_table", "explain_run", "find_decisions", "inspect_ground",
-    "open_seal", "plan_data", "predict", "prepare", "reopen", "report_audit", "report_on", "report_run",
+    "open_seal", "plan_data", "predict", "predict_run", "prepare", "reopen", "report_audit", "report_on", "report_run",
     "restrict_decisions", "run", "run_on", "score_answers", "train_run", "write_maps",
 ]  # fmt: skip

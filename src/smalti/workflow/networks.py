@@ -14,6 +14,7 @@ from .portfolio.blending import choose_calibration, submit
 from .prepare.ground import Ground
 from .prepare.policies import warn_of_operations
 from .prepare.preparation import prepare
+from .units.ahead import train_ahead
 
 if TYPE_CHECKING:
     from ..train import Experiment
@@ -35,6 +36,7 @@ def train_networks(project: Project, ground: Ground, recipe: Recipe, *, name: st
         )
     experiment, listener = prepare(project, ground, recipe, name=name), project.listener
     with log_stage(experiment.run.path, "train"):
+        train_ahead(project, experiment)
         train_folds(experiment, tell=listener.tell)
     warn_of_divergence(experiment.run, listener=listener)
     warn_of_operations(experiment.run, listener=listener)

@@ -21,6 +21,7 @@ from ..stats.permutation import join_groups
 from ..store import read_table, write_table
 from ..types import PREDICTION_COLUMNS, SITE_COLUMN, SUBGROUP_PREFIX, score_columns
 from .prepare.frozen import refold
+from .units.ahead import train_ahead
 
 if TYPE_CHECKING:
     from ..train import Experiment
@@ -77,6 +78,7 @@ def hold_out_sites(project: Project, experiment: Experiment) -> None:
     with log_stage(run.path, "sites"):
         own = refold(project, experiment, cohort, splits, run_folder=folder)
         own = replace(own, given=())
+        train_ahead(project, own)
         for done, split in enumerate(splits):
             project.listener.tell("sites", done, len(splits))
             if not (folder.path / name_checkpoint(split.name)).is_file():

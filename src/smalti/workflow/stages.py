@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from ..engine import parse_place
 from ..errors import DataError, RunError
 from ..evaluate import choose_unit, score_units
-from ..project import RUNS, SILENT, Listener, Project
+from ..project import HERE, RUNS, SILENT, Listener, Project
 from ..recipe import Recipe, check_portfolio, load_recipe
 from ..records import OTHER, CohortRecord, Influence, RunFolder, Scores, Scoring, Unit, UnitScores, log_stage
 from ..records.layout import AS_GIVEN, DECISIONS, ENVIRONMENT
@@ -30,6 +31,7 @@ from .prepare.preparation import inspect_ground
 from .prepare.units import read_unit, write_cases
 from .site_out import evaluate_sites, hold_out_sites
 from .suspicion import suspect_run
+from .units.ahead import predict_ahead
 
 if TYPE_CHECKING:
     from ..train import Experiment
@@ -77,6 +79,7 @@ def run(
     name: str | None = None,
     decisions: str | Path | None = None,
     skip_problems: bool = False,
+    on: str = HERE,
     listener: Listener = SILENT,
 ) -> Result:
     """Do the whole way on a data folder; an interrupted run of the same recipe and data goes on where it was.
@@ -89,6 +92,7 @@ def run(
         name: of the run folder; by default data folder, preset and a hash of the recipe.
         decisions: the file that acts (see `find_decisions`).
         skip_problems: leave out images with problems, recorded as decisions.
+        on: where folds are trained and score, ``here``, ``processes:N`` or ``ray``; the results are the same.
 
     Raises:
         SmaltiError: see `smalti.errors`.
@@ -96,16 +100,19 @@ def run(
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings=settings)
     name = None if name is None else check_name(name)
     check_portfolio(recipe)  # a slip is told before anything is read
-    started, project = time.monotonic(), _open_project(data, runs, decisions, listener)
+    started, project = time.monotonic(), _open_project(data, runs, decisions, listener, on=on)
     ground = inspect_ground(project, recipe, problems="skip" if skip_problems else "refuse")
     return run_on(project, ground, recipe, name=name, started=started)
 
 
-def _open_project(data: str | Path, runs: str | Path, decisions: str | Path | None, listener: Listener) -> Project:
+def _open_project(
+    data: str | Path, runs: str | Path, decisions: str | Path | None, listener: Listener, *, on: str
+) -> Project:
     """Return the project of a run; decisions that are named must be there."""
     if decisions and not Path(decisions).is_file():
         raise DataError(f"no decisions at {decisions}", fix="check the path; without --decisions those of DATA act")
-    return Project(Path(data), Path(runs), Path(decisions) if decisions else None, listener)
+    parse_place(on)  # a slip is told before anything is read
+    return Project(Path(data), Path(runs), Path(decisions) if decisions else None, listener, on)
 
 
 def run_on(
@@ -130,6 +137,7 @@ def run_on(
         run_folder = run_portfolio(project, ground, recipe, name=name, started=started)
     else:
         experiment = train_networks(project, ground, recipe, name=name)
+        predict_ahead(project, experiment)
         predict(experiment, listener=project.listener)
         hold_out_sites(project, experiment)
         run_folder = experiment.run
@@ -149,23 +157,32 @@ def train_run(
     name: str | None = None,
     decisions: str | Path | None = None,
     skip_problems: bool = False,
+    on: str = HERE,
     listener: Listener = SILENT,
 ) -> Experiment:
     """Everything up to trained folds; arguments as in `run`."""
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe, settings=settings)
     name = None if name is None else check_name(name)
-    project = _open_project(data, runs, decisions, listener)
+    project = _open_project(data, runs, decisions, listener, on=on)
     ground = inspect_ground(project, recipe, problems="skip" if skip_problems else "refuse")
     return train_networks(project, ground, recipe, name=name)
 
 
-def reopen(path: str | Path, *, listener: Listener = SILENT) -> Experiment:
+def reopen(path: str | Path, *, on: str = HERE, listener: Listener = SILENT) -> Experiment:
     """An experiment from its run folder: same recipe, data and decisions, trained where it was not yet."""
     folder = RunFolder(Path(path))
     runs, name = locate_run(folder.path)
     recipe, root = folder.read_recipe(), CohortRecord.read(folder.path).root
-    project = _open_project(root, runs, folder.path / DECISIONS, listener)
+    project = _open_project(root, runs, folder.path / DECISIONS, listener, on=on)
     return train_networks(project, inspect_ground(project, recipe), recipe, name=name)
+
+
+def predict_run(path: str | Path, *, on: str = HERE, listener: Listener = SILENT) -> None:
+    """Score the images of a run by its networks once more, where the tables are not there, and write its submission."""
+    experiment = reopen(path, on=on, listener=listener)
+    runs, _ = locate_run(experiment.run.path)
+    predict_ahead(Project(experiment.cohort.root, runs, listener=listener, on=on), experiment)
+    predict(experiment, listener=listener)
 
 
 def evaluate_run(path: str | Path) -> Result:

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from ...recipe import Pretrain
-from ...samples import AUGMENTATIONS, Batch, StainMaps, iterate_ahead
+from ...samples import AUGMENTATIONS, StainMaps, apply_transform, iterate_ahead
 from ...tile import TileStore
-from ..tasks.finetune import transform_tiles
 
 BESIDE = 1.01  # sides of a tile: the neighbours of a square grid, and what overlaps
 Ints = NDArray[np.int64]
@@ -106,8 +105,9 @@ class TileViews:
                         near = np.array([rng.choice(self.beside[i]) for i in part])
                         rows = np.where(moves, self.rows[near], rows)
                     tiles = crop_tiles(self.store.read_tiles(rows), least=knobs.crop, rng=rng)
-                    batch = Batch(tiles[:, None], np.zeros((len(rows), 1, 2), np.float32), None, None, rows[:, None])  # type: ignore[arg-type]
-                    seen.append(transform_tiles(batch, colour(len(rows), 1, 1.0, rng), self.stains)[:, 0])
+                    drawn = colour(len(rows), 1, 1.0, rng)
+                    maps = None if self.stains is None else self.stains.solve(rows[:, None], drawn.amounts)
+                    seen.append(apply_transform(tiles[:, None], drawn, maps=maps)[:, 0])
                 yield seen, part
 
         yield from iterate_ahead(read())

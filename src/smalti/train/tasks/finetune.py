@@ -20,6 +20,7 @@ from ...samples import (
     BagBatches,
     Batch,
     Policy,
+    Share,
     StainMaps,
     Transform,
     apply_transform,
@@ -35,6 +36,7 @@ from ...types import InputSpec
 from ..forward import score_bags
 from ..maskfeatures import MaskFeatureSource
 from ..optim.losses import measure_divergence
+from ..ranks.joining import join_rows, join_step
 from .transfer import Forward
 
 VIEWS = 3  # of a tile, where predictions have to agree: as it is, and two augmented ones (Hendrycks et al. 2020)
@@ -42,7 +44,11 @@ VIEWS = 3  # of a tile, where predictions have to agree: as it is, and two augme
 
 @dataclass
 class FinetuneTask:
-    """The whole network on drawn tiles, opened stage by stage; tiles are seen after their map of ``stains``."""
+    """The whole network on drawn tiles, opened stage by stage; tiles are seen after their map of ``stains``.
+
+    Where several processes train together, each draws all images of a step, takes its share of them through the
+    network, and has the logits of all.
+    """
 
     module: Network
     fabric: Fabric
@@ -62,6 +68,10 @@ class FinetuneTask:
         self._augment = self.augmentation
         self._strength = self.phase.strength_start
         self._guides = MaskFeatureSource.open(self.store, self.module.reader)
+        self._share = Share(self.fabric.global_rank, self.fabric.world_size)
+        self._mixes_pixels = self.phase.pixel_mixing != "none"
+        if not self._mixes_pixels:  # what is mixed with an image of another process has to be read here too
+            self.batches = replace(self.batches, share=self._share)
 
     def reestimate(self, rng: np.random.Generator) -> None:
         """Measure the statistics of batch normalisation anew: their mean over the batches of one pass, unaugmented."""
@@ -97,7 +107,8 @@ class FinetuneTask:
         rng = np.random.default_rng(0)
         rows = np.array([[self.store.rows(int(bag)).start] for bag in bags])
         tiles = self.store.read_tiles(rows.ravel(), masked=False)[:, None]
-        batch = Batch(tiles, np.zeros((*rows.shape, 2), np.float32), torch.zeros(len(bags)), bags, rows)
+        classes = torch.zeros(len(bags))
+        batch = Batch(tiles, np.zeros((*rows.shape, 2), np.float32), classes, bags, rows, classes)
         columns = [restain(batch, self.stains).tiles]
         for share in (0.0, 1.0):
             self._set_moment(share)
@@ -112,11 +123,13 @@ class FinetuneTask:
         for batch, guide in iterate_ahead(self.augment_batches(rng, colours)):
             images = self._normalise(batch)
             targets, places = batch.targets.to(device), torch.from_numpy(batch.places).to(device)
+            whole = batch.whole.to(device)
             guide = None if guide is None else guide.to(device)
             forward: Callable[..., tuple[torch.Tensor, torch.Tensor | None]] = (
                 self._agree if self.phase.consistency else self.forward
             )
-            yield partial(forward, images, batch.tiles.shape[1], places, targets, guide), targets
+            step = partial(forward, images, batch.tiles.shape[1], places, targets, guide)
+            yield partial(join_step, step, self._share, len(whole)), whole
 
     def augment_batches(
         self, rng: np.random.Generator, colours: np.random.Generator
@@ -134,15 +147,19 @@ class FinetuneTask:
                 again = replace(self._draw_transform(batch, colours), turns=transform.turns)
                 transforms = [plain, transform, again]
             batch = replace(batch, tiles=np.concatenate([transform_tiles(batch, t, self.stains) for t in transforms]))
-            if self.phase.pixel_mixing != "none":  # what the guide says about shapes stays
+            if self._mixes_pixels:  # what the guide says about shapes stays
                 pairing = pair_bags(len(batch.tiles), alpha=self.phase.pixel_alpha, rng=colours)
                 tiles, kept = mix_pixels(batch.tiles, pairing, way=self.phase.pixel_mixing, rng=colours)
                 targets = mix_targets(batch.targets, pairing, kept=kept, classes=self.classes)
-                batch = replace(batch, tiles=tiles, targets=targets)
+                part = self._share.of(len(tiles))
+                batch = replace(batch, tiles=tiles, targets=targets, whole=targets).take(part)
+                guide = None if guide is None else MaskFeatures(*(None if v is None else v[part] for v in guide))
             yield batch, guide
 
     def _draw_transform(self, batch: Batch, colours: np.random.Generator) -> Transform:
-        return self._augment(len(batch.rows), batch.rows.shape[1], self._strength, colours)
+        """Draw for all images of the step, and return what happens to those of the batch."""
+        drawn = self._augment(len(batch.whole), batch.rows.shape[1], self._strength, colours)
+        return drawn.take(self.batches.share.of(len(batch.whole)))
 
     def _agree(
         self,
@@ -165,7 +182,9 @@ class FinetuneTask:
     def score(self, part: Literal["inner", "watched"]) -> torch.Tensor:
         """Return logits (n, C) of the images of a part from all their tiles."""
         bags = self.inner_bags if part == "inner" else self.watched_bags
-        return score_bags(self.module, self.store, bags, spec=self.spec, fabric=self.fabric, stains=self.stains)
+        mine = bags[self._share.of(len(bags))]
+        logits = score_bags(self.module, self.store, mine, spec=self.spec, fabric=self.fabric, stains=self.stains)
+        return join_rows(logits.to(self.fabric.device), self._share, len(bags)).cpu()
 
 
 def transform_tiles(batch: Batch, transform: Transform, stains: StainMaps | None) -> NDArray[np.uint8]:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from ...errors import DataError, RunError
 from ...explain import GRID, Measured, summarise_maps
-from ...project import SILENT, Listener
+from ...project import HERE, SILENT, Listener, Project
 from ...recipe import Recipe
 from ...records import CohortRecord, Done, ExplanationRecord, LookedAt, MapNumbers, RunFolder, log_stage
 from ...records.layout import (
@@ -33,7 +33,9 @@ from ...records.layout import (
 )
 from ...store import read_table, write_arrays, write_atomic
 from ...types import Cohort, Sample, score_columns
+from ..place import locate_run
 from ..stages import reopen
+from ..units.ahead import explain_ahead
 from .heatmaps import find_place, write_heatmaps
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ def explain_run(
     *,
     images: int | Sequence[str] | None = None,
     shown: str | None = None,
+    on: str = HERE,
     listener: Listener = SILENT,
 ) -> Path:
     """Write heat maps, tile sheet and ``explanation.json`` of a finished run; return the latter's path.
@@ -59,6 +62,7 @@ def explain_run(
         path: the run folder.
         images: how many, an even choice, or which; None for all. ``explanation.json`` is about these.
         shown: the class to explain; None for the predicted class of each image.
+        on: where shares of the images are explained; the results are the same.
 
     Raises:
         RunError: the run is not finished, has no networks of its own, or its files cannot be told apart.
@@ -73,7 +77,7 @@ def explain_run(
     scores = pd.concat(tables).groupby("image", sort=False)[columns].mean().set_axis(list(classes), axis=1)
     if shown is not None and shown not in classes:
         raise _name_missing("class", shown, classes)
-    experiment = reopen(folder.path, listener=listener)
+    experiment = reopen(folder.path, on=on, listener=listener)
     chosen = choose_samples(experiment.cohort, images)
     from ...explain.explanation import ExplanationRequest, explain_images
 
@@ -83,6 +87,8 @@ def explain_run(
             asked = int(scores.loc[sample.image].to_numpy().argmax()) if shown is None else classes.index(shown)
             given = None if sample.label is None else classes.index(sample.label)
             questions.append(ExplanationRequest(sample, asked, given))
+        project = Project(experiment.cohort.root, locate_run(folder.path)[0], listener=listener, on=on)
+        explain_ahead(project, experiment, questions)
         album = Album(classes)
         for done, explanation in enumerate(explain_images(experiment, questions, tell=listener.tell)):
             place = find_place(explanation, experiment.store)

@@ -41,6 +41,7 @@ from ..prepare.adoption import take_file
 from ..prepare.ground import Ground
 from ..prepare.preparation import begin_combined
 from ..prepare.units import read_unit
+from ..units.ahead import predict_ahead
 from .blending import blend_members
 from .candidates import Candidate
 from .clock import Clock
@@ -148,6 +149,7 @@ def _run_member(
         with log_stage(run_folder.path, f"member {member.name}"):
             name = folder.relative_to(project.runs).as_posix()
             experiment = train_networks(replace(project, listener=quiet), ground, member.recipe, name=name)
+            predict_ahead(replace(project, listener=quiet), experiment)
             predict(experiment, listener=quiet)
             hand_on(experiment.run, experiment, None, runs=project.runs, listener=quiet)
     except (DivergenceError, PartError, RecipeError, WeightsError) as error:  # of this member alone

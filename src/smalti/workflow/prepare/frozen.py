@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from ...project import SILENT, Project
+from ...project import SILENT, Listener, Project
 from ...recipe import Settled
 from ...records import PretrainingRecord, RunFolder, log_stage
 from ...records.layout import DRAWN_SHEET
 from ...store import write_atomic
 from ...types import Cohort, Split
-from .ground import Ground
 from .staining import fit_stains
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def freeze_features(
-    project: Project,
+    cache: Path,
     recipe: Settled,
     backbone: Backbone,
     stains: dict[str, StainMaps],
@@ -33,6 +33,7 @@ def freeze_features(
     fabric: Any,
     classes: int,
     pretrained: Mapping[str, Backbone] = MappingProxyType({}),
+    listener: Listener = SILENT,
 ) -> dict[str, FrozenFeatures]:
     """Return name of a split -> frozen features, in as many views as training or prediction wants.
 
@@ -56,25 +57,26 @@ def freeze_features(
                 maps.store,
                 views=views,
                 fabric=fabric,
-                cache=project.cache,
+                cache=cache,
                 stains=maps,
-                progress=project.listener.follow("features"),
+                progress=listener.follow("features"),
             )
             seen[key] = freeze(features, recipe, classes=classes)
     return {name: seen[key] for name, key in keys.items()}
 
 
 def pretrain_folds(
-    project: Project,
+    cache: Path,
     run: RunFolder,
     recipe: Settled,
-    ground: Ground,
+    cohort: Cohort,
     splits: tuple[Split, ...],
     store: TileStore,
     backbone: Backbone,
     stains: Mapping[str, StainMaps],
     *,
     fabric: Any,
+    listener: Listener = SILENT,
 ) -> dict[str, Backbone]:
     """Return name of a split -> its backbone after phase ``pretrain``, as its inner cases have decided; say so.
 
@@ -85,7 +87,7 @@ def pretrain_folds(
     knobs = recipe.train.pretrain
     if knobs.method is None or recipe.train.gate.keep == "off":
         return {}
-    pretrainer = Pretrainer(recipe, ground.cohort, store, backbone, fabric, project.cache, project.listener.tell)
+    pretrainer = Pretrainer(recipe, cohort, store, backbone, fabric, cache, listener.tell)
     known = PretrainingRecord.find(run.path)
     standing = {} if known is None else {(fold.seed, fold.fold): fold for fold in known.folds}
     found, records = {}, []
@@ -97,20 +99,21 @@ def pretrain_folds(
     PretrainingRecord(folds=tuple(records)).write(run.path)
     kept = sum(record.verdict.kept for record in records)
     further = f", {records[0].further} unlabelled images taught as well (transductive)" if records[0].further else ""
-    project.listener.say(f"pretraining ({knobs.method}) is kept in {kept} of {len(records)} folds{further}")
+    listener.say(f"pretraining ({knobs.method}) is kept in {kept} of {len(records)} folds{further}")
     return found
 
 
 def draw_images(
-    project: Project,
+    cache: Path,
     run: RunFolder,
     recipe: Settled,
-    ground: Ground,
+    cohort: Cohort,
     store: TileStore,
     backbone: Backbone,
     stains: Mapping[str, StainMaps],
     *,
     fabric: Any,
+    listener: Listener = SILENT,
 ) -> DrawnImages | None:
     """Draw what is to teach beside the labelled images, with a sheet of it; None where nothing is to be drawn."""
     from ...report.figures.sheet import draw_pairs
@@ -120,12 +123,12 @@ def draw_images(
         return None
     with log_stage(run.path, "synthesis"):
         drawn = look_at_drawn(
-            recipe, ground.cohort, store, backbone, next(iter(stains.values())), fabric=fabric, cache=project.cache,
-            tell=project.listener.follow("synthesis"),
+            recipe, cohort, store, backbone, next(iter(stains.values())), fabric=fabric, cache=cache,
+            tell=listener.follow("synthesis"),
         )  # fmt: skip
         if len(drawn.drawn):
             write_atomic(run.path / DRAWN_SHEET, draw_pairs(drawn.drawn, drawn.real, marks=("DRAWN", "real")))
-    project.listener.say(f"{len(drawn.targets)} images were drawn; each fold judges those that it may know")
+    listener.say(f"{len(drawn.targets)} images were drawn; each fold judges those that it may know")
     return drawn
 
 
@@ -135,7 +138,7 @@ def refold(
     """Return the experiment on a part of its cohort, in other folds, each with what it may see of its own images."""
     stains = fit_stains(cohort, experiment.store, experiment.recipe, splits=splits)
     frozen = freeze_features(
-        replace(project, listener=SILENT), experiment.recipe, experiment.backbone, stains,
-        fabric=experiment.fabric, classes=len(cohort.classes),
+        project.cache, experiment.recipe, experiment.backbone, stains, fabric=experiment.fabric,
+        classes=len(cohort.classes),
     )  # fmt: skip
     return replace(experiment, run=run_folder, cohort=cohort, splits=splits, frozen=frozen, stains=stains)

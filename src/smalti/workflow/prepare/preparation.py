@@ -112,7 +112,7 @@ def prepare(project: Project, ground: Ground, recipe: Recipe, *, name: str | Non
     """
     from ...models import build_backbone, hash_weights
     from ...tile import build_store, open_given
-    from ...train import Experiment, check_parts, choose_device, make_fabric
+    from ...train import Experiment, check_parts, check_spread, choose_device, make_fabric
 
     listener = project.listener
     settled = settle_recipe(recipe, ground.cohort.features, listener=listener)  # 9. settle
@@ -128,6 +128,7 @@ def prepare(project: Project, ground: Ground, recipe: Recipe, *, name: str | Non
         listener.say(f"{backbone.name} has no batch normalisation: model.norm={recipe.model.norm} has no effect")
     settled, tile_px, notes = settle_sizes(ground, settled, backbone, listener=listener)
     device = choose_device(settled.train)
+    check_spread(backbone.module, settled, device)
     identity = identify(project, ground) | {"weights": hash_weights(backbone.module)}  # 11. identify
     digests = hash_images(project, ground)
     stands_on = identity | check_policy(settled, ground, splits, digests=digests)
@@ -161,29 +162,21 @@ def prepare(project: Project, ground: Ground, recipe: Recipe, *, name: str | Non
     stains = fit_stains(ground.cohort, store, settled, splits=splits)  # 15. freeze
     if settled.stain.normalise != UNTOUCHED:
         record_stains(run, ground.cohort, stains, method=settled.stain.normalise, listener=listener)
-    pretrained = pretrain_folds(project, run, settled, ground, splits, store, backbone, stains, fabric=fabric)
+    pretrained = pretrain_folds(
+        project.cache, run, settled, ground.cohort, splits, store, backbone, stains, fabric=fabric, listener=listener
+    )
     with log_stage(run.path, "features") if settled.train.transfer.epochs > 0 else nullcontext():
         frozen = freeze_features(
-            project, settled, backbone, stains, fabric=fabric, classes=len(ground.cohort.classes), pretrained=pretrained
-        )
-    drawn = draw_images(project, run, settled, ground, store, backbone, stains, fabric=fabric)
-    return Experiment(
-        run,
-        settled,
-        ground.cohort,
-        splits,
-        store,
-        backbone,
-        frozen,
-        device,
-        fabric,
-        stains,
-        digests,
-        given,
-        unfit,
-        pretrained,
-        drawn,
+            project.cache, settled, backbone, stains, fabric=fabric, classes=len(ground.cohort.classes),
+            pretrained=pretrained, listener=listener,
+        )  # fmt: skip
+    drawn = draw_images(
+        project.cache, run, settled, ground.cohort, store, backbone, stains, fabric=fabric, listener=listener
     )
+    return Experiment(
+        run, settled, ground.cohort, splits, store, backbone, frozen, device, fabric, stains, digests, given, unfit,
+        pretrained, drawn,
+    )  # fmt: skip
 
 
 def begin_combined(
