@@ -9,6 +9,7 @@ from .images import Dynamics, Embeddings, FeatureView, Stains, Trace, Traces, jo
 from .influenced import Effects, Influence, Influenced, Source
 from .judged.operating import CurvePoint, Operating, OperatingPoint
 from .outgoing.answered import Answered, AnswersRecord, append_answers, read_answered
+from .outgoing.carried import UnitInputs, UnitSplit
 from .outgoing.model import BackboneRecord, ModelMember, ModelRecord, NetworkRecord
 from .outgoing.trained_on import Doubt, PopulationFacts, Range, Rarity, TrainingPopulation, Usually
 from .portfolio import (
@@ -43,7 +44,6 @@ from .scored import (
     UnitScores,
 )
 from .studies.outcomes import UnitRow, log_outcome, read_outcomes
-from .units import UnitInputs, UnitSplit
 
 __all__ = [
     "FEW_CASES", "HEADLINE", "LIBRARIES", "OTHER", "Answered", "AnswersRecord", "AsGiven", "Asked", "BackboneRecord",
