@@ -59,7 +59,7 @@ def draw(kind: Any, *, empty: bool) -> Any:
     if is_dataclass(kind):
         hints = get_type_hints(kind)
         return kind(**{field.name: draw(hints[field.name], empty=empty) for field in fields(kind)})  # type: ignore[call-overload]
-    return {str: "ä, b", int: 3, float: 0.1 + 0.2, bool: True, Any: "any"}[kind]
+    return {str: "ä, b", int: 3, float: 0.1 + 0.2, bool: True, Path: Path("ä", "b"), Any: "any"}[kind]
 
 
 @pytest.mark.parametrize("empty", [False, True])

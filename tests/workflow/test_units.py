@@ -19,7 +19,7 @@ from smalti.project import Project
 from smalti.records import read_events
 from smalti.train import read_checkpoint, train_folds
 from smalti.workflow.units import ahead, tasks
-from smalti.workflow.units.experiments import open_experiment, write_experiment
+from smalti.workflow.units.handover import open_experiment, write_experiment
 
 Make = Callable[..., Any]
 SHORT = ("train.finetune.epochs=1", "train.transfer.epochs=2", "split.seeds=[0,1]")

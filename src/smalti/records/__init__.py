@@ -11,6 +11,7 @@ from .judged.operating import CurvePoint, Operating, OperatingPoint
 from .judged.pretrained import PretrainedEpoch, PretrainedFold, PretrainingRecord
 from .judged.verdicts import GateRecord, GateVerdict
 from .outgoing.answered import Answered, AnswersRecord, append_answers, read_answered
+from .outgoing.carried import UnitInputs, UnitSplit
 from .outgoing.model import BackboneRecord, ModelMember, ModelRecord, NetworkRecord
 from .outgoing.trained_on import Doubt, PopulationFacts, Range, Rarity, TrainingPopulation, Usually
 from .portfolio import (
@@ -45,7 +46,6 @@ from .scored import (
     UnitScores,
 )
 from .studies.outcomes import UnitRow, log_outcome, read_outcomes
-from .units import UnitInputs, UnitSplit
 
 __all__ = [
     "FEW_CASES", "HEADLINE", "LIBRARIES", "OTHER", "Answered", "AnswersRecord", "AsGiven", "Asked", "BackboneRecord",

@@ -18,7 +18,7 @@ from ...records import log_outcome
 from ...records.layout import UNITS, name_checkpoint, name_fold_table, name_refusal, name_share
 from ...store import hash_text
 from ...types import Split
-from .experiments import write_experiment
+from .handover import write_experiment
 
 if TYPE_CHECKING:
     from ...explain.explanation import ExplanationRequest

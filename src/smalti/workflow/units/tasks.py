@@ -9,7 +9,7 @@ from ...errors import FaultError, SmaltiError
 from ...records import log_event
 from ...records.layout import name_refusal
 from ...store import write_atomic
-from .experiments import open_experiment
+from .handover import open_experiment
 
 
 def train_fold(folder: str, split: str) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from ..types import Cohort, Sample
-from .layout import EXPERIMENT
-from .record import Part, Record
+from ...types import Cohort, Sample
+from ..layout import EXPERIMENT
+from ..record import Part, Record
 
 
 class UnitSplit(Part):
