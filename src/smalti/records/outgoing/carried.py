@@ -30,6 +30,7 @@ class UnitInputs(Record):
         device: accelerator and number format, so that they do not depend on where a unit runs.
         given: images that are scored as they were given.
         digests: image -> hash of its file.
+        unfit: unlabelled image -> why it may not teach.
     """
 
     FILE: ClassVar[str] = EXPERIMENT
@@ -43,3 +44,4 @@ class UnitInputs(Record):
     device: dict[str, str]
     given: tuple[Sample, ...]
     digests: dict[str, str]
+    unfit: dict[str, str]

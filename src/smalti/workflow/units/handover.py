@@ -16,7 +16,7 @@ from ...recipe import Recipe, Settled
 from ...records import RunFolder, UnitInputs, UnitSplit
 from ...tile import GivenStore, TileStore, open_given, open_store
 from ...types import Split
-from ..prepare.frozen import freeze_features
+from ..prepare.frozen import draw_images, freeze_features, pretrain_folds
 from ..prepare.staining import fit_stains
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def write_experiment(experiment: Experiment, *, cache: Path) -> Path:
         device=asdict(experiment.device),
         given=experiment.given,
         digests=dict(experiment.digests),
+        unfit=dict(experiment.unfit),
     ).write(experiment.run.path)
 
 
@@ -76,8 +77,14 @@ def _open(folder: Path, stamp: int) -> Experiment:
         for s in inputs.splits
     )
     stains = fit_stains(cohort, store, recipe, splits=splits)
-    frozen = freeze_features(cache, recipe, backbone, stains, fabric=fabric, classes=len(cohort.classes))
+    run = RunFolder(folder)
+    # Verdicts stand in the run folder, and what was learned or drawn is in the cache.
+    pretrained = pretrain_folds(cache, run, recipe, cohort, splits, store, backbone, stains, fabric=fabric)
+    frozen = freeze_features(
+        cache, recipe, backbone, stains, fabric=fabric, classes=len(cohort.classes), pretrained=pretrained
+    )
+    drawn = draw_images(cache, run, recipe, cohort, store, backbone, stains, fabric=fabric)
     return Experiment(
-        RunFolder(folder), recipe, cohort, splits, store, backbone, frozen, device, fabric, stains, inputs.digests,
-        inputs.given,
+        run, recipe, cohort, splits, store, backbone, frozen, device, fabric, stains, inputs.digests, inputs.given,
+        inputs.unfit, pretrained, drawn,
     )  # fmt: skip
