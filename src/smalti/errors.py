@@ -124,7 +124,7 @@ class SubmissionError(SmaltiError):
 
 
 class FaultError(SmaltiError):
-    """The machine refused; ``kind`` is ``disk``, ``memory``, ``lock`` or ``path``."""
+    """The machine refused; ``kind`` is ``disk``, ``memory``, ``lock``, ``path`` or ``network``."""
 
     def __init__(self, message: str, *, kind: str, fix: str = "") -> None:
         super().__init__(message, fix=fix)

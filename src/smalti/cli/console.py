@@ -18,6 +18,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from ..engine.places import PLACES, parse_place
 from ..errors import DataError, Problem, SmaltiError, show_text
 from ..faults import explained
 from ..stopping import say_stopped
@@ -73,6 +74,20 @@ Settings = Annotated[list[str] | None, typer.Option("--set", help="section.knob=
 Minutes = Annotated[
     float | None,
     typer.Option(min=0.0, help="time for all members of a portfolio; 0 is no limit [default: portfolio.minutes, 20]"),
+]
+
+
+def _refuse_place(on: str) -> str:
+    try:
+        parse_place(on)
+    except SmaltiError as error:
+        raise typer.BadParameter(str(error)) from None
+    return on
+
+
+On = Annotated[
+    str,
+    typer.Option("--on", help=f"where units of work run: {PLACES}", callback=_refuse_place, show_default=True),
 ]
 Runs = Annotated[Path, typer.Option(help="folder of all runs, their cache and the decisions")]
 Name = Annotated[str | None, typer.Option(help="name of the run folder")]

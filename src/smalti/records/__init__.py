@@ -42,6 +42,7 @@ from .scored import (
     Unit,
     UnitScores,
 )
+from .studies.outcomes import UnitRow, log_outcome, read_outcomes
 
 __all__ = [
     "FEW_CASES", "HEADLINE", "LIBRARIES", "OTHER", "Answered", "AnswersRecord", "AsGiven", "Asked", "BackboneRecord",
@@ -51,7 +52,8 @@ __all__ = [
     "Mean", "MemberRow", "ModelMember", "ModelRecord", "NetworkRecord", "Number", "Operating", "OperatingPoint", "Part",
     "Plan", "PlanChoice", "PlanData", "PlannedMember", "PopulationFacts", "Range", "Rarity", "Record", "Reliability",
     "RemovalCurves", "Rules", "RunFolder", "Score", "Scores", "Scoring", "Source", "Stains", "Trace", "Traces",
-    "TrainingPopulation", "Unit", "UnitScores", "UsedTime", "Usually", "append_answers", "find_last_stage",
-    "hash_cohort", "identify_mask", "join_dynamics", "layout", "log_event", "log_stage", "look_at_machine", "open_run",
-    "read_answered", "read_events", "sum_seconds", "tabulate_samples", "write_members",
+    "TrainingPopulation", "Unit", "UnitRow", "UnitScores", "UsedTime", "Usually", "append_answers", "find_last_stage",
+    "hash_cohort", "identify_mask", "join_dynamics", "layout", "log_event", "log_outcome", "log_stage",
+    "look_at_machine", "open_run", "read_answered", "read_events", "read_outcomes", "sum_seconds", "tabulate_samples",
+    "write_members",
 ]  # fmt: skip

@@ -66,6 +66,8 @@ ATTENTION = f"{PREDICTIONS}/attention.npz"
 FOLD_TABLES = f"{PREDICTIONS}/folds"
 EXPLAINED = f"{PREDICTIONS}/explained"  # what one pass finds about an image
 
+UNITS = "units.jsonl"  # what became of each unit of work, in the folder that its files are in
+
 # A ladder, a search, a learning curve, a comparison.
 LADDER = "ladder.json"
 LADDER_RECIPE = "ladder.yaml"
