@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from ..errors import PartError
 from ..project import RUNS
 from . import console
 from .console import (
@@ -85,6 +86,7 @@ def _show_licences() -> None:
 @app.command(rich_help_panel=console.LOOK)
 @guard
 def parts(
+    kind: Annotated[str, typer.Argument(help="only parts of this kind, such as encoders")] = "",
     knobs: Annotated[bool, typer.Option("--knobs", help="list every knob of a recipe instead")] = False,
 ) -> None:
     """List the exchangeable parts that recipes can name."""
@@ -97,8 +99,13 @@ def parts(
             table.add_row(name, escape(description))
     else:
         table = Table("kind", "name", "what it is", "reference")
-        for kind, entry in list_parts():
-            table.add_row(kind, entry.name, escape(entry.summary), escape(entry.reference))
+        found = list(list_parts())
+        kinds = dict.fromkeys(own for own, _ in found)
+        if kind and kind.removesuffix("s") not in kinds:
+            raise PartError(f"no part is a '{kind}'", fix=f"one of {', '.join(kinds)}")
+        for own, entry in found:
+            if own == (kind.removesuffix("s") or own):
+                table.add_row(own, entry.name, escape(entry.summary), escape(entry.reference))
     console.out.print(table)
     then = "smalti run DATA --set SECTION.KNOB=VALUE" if knobs else "smalti parts --knobs"
     finish(f"{table.row_count} {'knobs' if knobs else 'rows'} above", then)

@@ -5,6 +5,7 @@ from .ledger import (
     Row,
     count_open,
     find_data,
+    find_encoder_row,
     find_weights,
     list_code,
     list_datasets,
@@ -13,6 +14,6 @@ from .ledger import (
 )
 
 __all__ = [
-    "Permission", "Row", "count_open", "find_data", "find_weights", "list_code", "list_datasets", "list_weights",
-    "read_code",
+    "Permission", "Row", "count_open", "find_data", "find_encoder_row", "find_weights", "list_code",
+    "list_datasets", "list_weights", "read_code",
 ]  # fmt: skip

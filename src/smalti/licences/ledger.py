@@ -35,6 +35,7 @@ class Row(BaseModel):
 
     Attributes:
         name: of the package; the beginning of the name of a backbone; of a data set.
+        also: names of the encoder that has these weights, the one that recipes use first.
         title: what it is, in words.
         version: that is installed; empty where nothing is.
         extra: of smalti's own extras that asks for a package; empty for the default.
@@ -48,6 +49,7 @@ class Row(BaseModel):
 
     name: str
     licence: str
+    also: tuple[str, ...] = ()
     title: str = ""
     commercial: Permission = "unknown"
     passing_on: Permission = "unknown"
@@ -101,15 +103,22 @@ def find_weights(backbone: str, *, file: str = "") -> Row:
     """Return the row of the weights that a recipe names; what the ledger does not know is unknown.
 
     Args:
-        backbone: timm's name, or one of a hub.
-        file: of the user, which says nothing about its licence; empty without one.
+        backbone: timm's name, one of a hub, or that of an encoder.
+        file: of the user, which says nothing about its licence unless an encoder is named; empty without one.
     """
+    if (encoder := find_encoder_row(backbone)) is not None:
+        return encoder
     if file:
         return Row(name=backbone, title=f"the file {file}", licence="unknown", source="yours to say")
     rows = [row for row in list_weights() if backbone.startswith(row.name)]
     if not rows:
         return Row(name=backbone, title=backbone, licence="unknown", source="yours to say", note="no row in the ledger")
     return max(rows, key=lambda row: len(row.name))
+
+
+def find_encoder_row(name: str) -> Row | None:
+    """Return the row of an encoder by one of its names or by its id on the hub, in letters of any size; else None."""
+    return _read_encoders().get(name.lower())
 
 
 def find_data(licence: str | None) -> Row:
@@ -150,6 +159,13 @@ def _make_row(content: dict[str, Any]) -> Row:
     terms = _read_terms().get(content["licence"])
     said = {} if terms is None else {"commercial": terms.commercial, "passing_on": terms.passing_on}
     return Row(**(said | content))
+
+
+@cache
+def _read_encoders() -> dict[str, Row]:
+    rows = [row for row in list_weights() if row.also]
+    hubs = {row.name.lower(): row for row in rows if row.name.startswith("hf-hub:")}
+    return hubs | {name.lower(): row for row in rows for name in row.also}
 
 
 @cache

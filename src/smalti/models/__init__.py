@@ -18,6 +18,9 @@ from .backbones import (
     read_input_px,
 )
 from .described import DESCRIPTIONS, Description, build_described, is_described
+from .encoders import pathology, unbuilt  # noqa: F401 - importing them registers the encoders
+from .encoders.building import build_encoder, check_weights, name_encoder
+from .encoders.encoder import ENCODERS, Encoder, find_encoder
 from .freezing import ParameterGroup, build_groups, open_stage
 from .maps import UpperPart, cut_backbone
 from .mask.branch import MASK_WIDTH, TILE_WIDTH, MaskBranch, MaskFeatures
@@ -31,11 +34,12 @@ from .poolers.pooler import POOLERS, Pooled, Pooler, keeps_single, looks_at_plac
 from .scale import fit_scale
 
 __all__ = [
-    "DESCRIPTIONS", "FUSIONS", "MASK_WIDTH", "NORMS", "OF_BACKBONE", "POOLERS", "TILE_WIDTH", "AdditivePooler",
-    "Backbone", "BagReader", "Description", "Fusion", "Head", "LearnedPooler", "MaskBranch", "MaskFeatures", "MaskStem",
-    "Network", "Norm", "ParameterGroup", "Pooled", "Pooler", "UpperPart", "add_mask_channel", "assemble_network",
-    "build_backbone", "build_described", "build_groups", "build_pooler", "choose_norm", "cut_backbone",
-    "describe_architecture", "describe_missing_weights", "fill_network", "find_weights", "fit_scale", "hash_weights",
-    "is_described", "keeps_single", "looks_at_places", "open_backbone", "open_stage", "read_input_px",
-    "restore_backbone",
+    "DESCRIPTIONS", "ENCODERS", "FUSIONS", "MASK_WIDTH", "NORMS", "OF_BACKBONE", "POOLERS", "TILE_WIDTH",
+    "AdditivePooler", "Backbone", "BagReader", "Description", "Encoder", "Fusion", "Head", "LearnedPooler",
+    "MaskBranch", "MaskFeatures", "MaskStem", "Network", "Norm", "ParameterGroup", "Pooled", "Pooler", "UpperPart",
+    "add_mask_channel", "assemble_network", "build_backbone", "build_described", "build_encoder", "build_groups",
+    "build_pooler", "check_weights", "choose_norm", "cut_backbone", "describe_architecture",
+    "describe_missing_weights", "fill_network", "find_encoder", "find_weights", "fit_scale", "hash_weights",
+    "is_described", "keeps_single", "looks_at_places", "name_encoder", "open_backbone", "open_stage",
+    "read_input_px", "restore_backbone",
 ]  # fmt: skip

@@ -19,6 +19,9 @@ from ..tile import SHAPE_NAMES
 from ..types import InputSpec
 from .backbones import Backbone, find_config
 from .described import build_described, is_described
+from .encoders.encoder import find_encoder
+from .encoders.fetching import read_layers
+from .encoders.tokens import take_tokens
 from .intermediate import Stages
 from .mask.branch import MASK_WIDTH, TILE_WIDTH, MaskBranch
 from .mask.fusion import FUSIONS
@@ -80,6 +83,9 @@ def describe_architecture(backbone: Backbone) -> tuple[str, dict[str, Any]]:
     """
     if is_described(backbone.name) or backbone.name.startswith(GIVEN):
         return backbone.name, {}
+    if (encoder := find_encoder(backbone.name)) is not None:
+        pooled = {} if encoder.embedding == "model" else {"global_pool": "token"}
+        return encoder.architecture.partition(".")[0], {**encoder.options, **pooled}
     network: Any = backbone.module.network if isinstance(backbone.module, Stages) else backbone.module
     path = find_config(backbone.name)
     content = {} if path is None else json.loads(path.read_text(encoding="utf-8"))
@@ -122,12 +128,16 @@ def restore_backbone(
         )
     with torch.random.fork_rng(devices=[]):
         try:
-            module: nn.Module = timm.create_model(architecture, pretrained=False, **{**options, "num_classes": 0})
+            module: nn.Module = timm.create_model(
+                architecture, pretrained=False, **{**read_layers(options), "num_classes": 0}
+            )
         except (TypeError, ValueError, RuntimeError, AssertionError) as error:
             raise WeightsError(
                 f"timm {timm.__version__} builds no {architecture} so: {error}",
                 fix="install the timm that model.json names",
             ) from None
+    if (encoder := find_encoder(model.backbone)) is not None:
+        module = take_tokens(module, encoder.embedding)
     norm = NORMS.build("live" if model.norm == "auto" else model.norm) if has_batchnorm(module) else None
     if norm is not None and norm.convert is not None:
         module = norm.convert(module)

@@ -25,6 +25,16 @@ from ..packages import INSTALL, PACKAGES, find_package
 from ..recipe import AUTO, GIVEN, settle_backbone
 from ..types import InputSpec
 from .described import build_described, is_described
+from .encoders.encoder import HUB_FILES, Encoder, find_encoder
+from .encoders.fetching import (
+    check_builder,
+    check_gate,
+    check_hub_file,
+    create_encoder,
+    find_downloaded,
+    load_encoder,
+    refuse_encoder,
+)
 from .intermediate import Stages
 from .norms import NORMS, Norm, has_batchnorm
 from .weights import load_package, load_weights
@@ -76,11 +86,14 @@ def build_backbone(model: recipe.Model, *, seed: int = 0) -> Backbone:
         return Backbone(described, model.backbone, len(described.names), DESCRIBED)
     if source is None and not model.backbone.startswith("local-dir:") and _wants_hub(model):
         raise describe_missing_weights(model)
-    module = _create(model, source)
+    encoder = _find_record(model.backbone)
+    module = _create(model, source) if encoder is None else create_encoder(encoder)
     trained: Any = module.pretrained_cfg  # timm's record of how a network was trained
     config = dict(trained)
     note = None
-    if model.weights is not None:
+    if encoder is not None and source != "none":
+        note = load_encoder(module, encoder, weights=model.weights, part=model.weights_part)
+    elif model.weights is not None:
         name = str(config.get("architecture") or model.backbone)
         classifier = config.get("classifier") or ()
         last = (classifier,) if isinstance(classifier, str) else tuple(classifier)
@@ -96,11 +109,18 @@ def build_backbone(model: recipe.Model, *, seed: int = 0) -> Backbone:
         module = norm.convert(module)
     if model.embedding == "stages":
         module = Stages(module, name=model.backbone)
+    size = int(config["input_size"][-1])
+    spec = InputSpec(size, bool(config.get("fixed_input_size")), tuple(config["mean"]), tuple(config["std"]))
+    spec = spec if encoder is None else encoder.spec
     with torch.inference_mode():
         module.eval()
-        size = int(config["input_size"][-1])
-        features = int(module(torch.zeros(1, 3, size, size)).shape[1])
-    spec = InputSpec(size, bool(config.get("fixed_input_size")), tuple(config["mean"]), tuple(config["std"]))
+        shape = module(torch.zeros(1, 3, spec.size_px, spec.size_px)).shape
+    if len(shape) != 2:
+        raise WeightsError(
+            f"{model.backbone} gives {tuple(shape)} for a tile and not one row of features",
+            fix="name its encoder instead, if 'smalti parts encoders' lists it, with --set model.weights=FILE",
+        )
+    features = int(shape[1])
     # Once and here: another memory layout is another kernel, and another kernel rounds differently.
     return Backbone(module.to(memory_format=torch.channels_last), model.backbone, features, spec, norm, note)
 
@@ -109,6 +129,8 @@ def read_input_px(model: recipe.Model) -> int:
     """Return the input size of a timm backbone from its listing, without building it; 224 where it is not listed."""
     if is_described(model.backbone) or model.backbone.startswith(GIVEN):
         return DESCRIBED.size_px
+    if (encoder := find_encoder(model.backbone)) is not None and encoder.size_px:
+        return encoder.size_px
     config = timm.get_pretrained_cfg(settle_backbone(model).backbone, allow_unregistered=True)
     return int(config.input_size[-1]) if config is not None else 224
 
@@ -121,10 +143,15 @@ def find_weights(model: recipe.Model) -> str | None:
     be had: the hub did not answer within ``model.hub_timeout_s``. It is not asked where an earlier place has them.
 
     Raises:
-        WeightsError: no such backbone; a slip in its name must not look like a silent hub.
+        WeightsError: no such backbone, since a slip in its name must not look like a silent hub; an encoder that timm
+            cannot build, or whose gate is closed.
     """
     model = settle_backbone(model)
-    _check_name(model.backbone)
+    encoder = find_encoder(model.backbone)
+    if encoder is not None:
+        check_builder(encoder)
+    else:
+        _check_name(model.backbone)
     if is_described(model.backbone) or model.backbone.startswith(GIVEN):
         return "described"
     if model.weights is not None:
@@ -133,6 +160,14 @@ def find_weights(model: recipe.Model) -> str | None:
         return "folder"
     if not _wants_hub(model):
         return "none"
+    if encoder is not None and not encoder.by_timm:
+        check_hub_file(encoder)
+        if find_downloaded(encoder) is not None:
+            return "cache"
+        if not _reach_hub(model.hub_timeout_s):
+            return None
+        check_gate(encoder)
+        return "hub"
     if find_package(model.backbone) is not None:
         return "package"
     if _find_cached(model.backbone) is not None:
@@ -143,12 +178,14 @@ def find_weights(model: recipe.Model) -> str | None:
 def describe_missing_weights(model: recipe.Model) -> WeightsError:
     """Return the error for weights that cannot be had: what was looked for, where, and the ways out."""
     name = settle_backbone(model).backbone
+    silent = f"{huggingface_hub.constants.ENDPOINT} did not answer within {model.hub_timeout_s:g} s"
+    if (encoder := find_encoder(name)) is not None:
+        return refuse_encoder(encoder, f"{silent} and there is no downloaded copy")
     package = PACKAGES.get(name)
     looked = f"package {package.name} is not installed, " if package is not None else ""
     brings = "brings them" if package is not None else f"brings those of {', '.join(PACKAGES)} (model.backbone={AUTO})"
     return WeightsError(
-        f"no weights for '{name}': {looked}{huggingface_hub.constants.ENDPOINT} did not answer within "
-        f"{model.hub_timeout_s:g} s and there is no downloaded copy",
+        f"no weights for '{name}': {looked}{silent} and there is no downloaded copy",
         fix=f"{INSTALL} {brings}, {FILE_OPTION}",
     )
 
@@ -166,8 +203,15 @@ def _wants_hub(model: recipe.Model) -> bool:
     return model.weights is None and (model.pretrained or model.backbone.startswith("hf-hub:"))
 
 
+def _find_record(name: str) -> Encoder | None:
+    """Return the encoder whose record makes the network; None where timm knows all of it."""
+    encoder = find_encoder(name)
+    return None if encoder is None or encoder.by_timm else encoder
+
+
 def _create(model: recipe.Model, source: str | None) -> nn.Module:
-    name, options = model.backbone, {}
+    encoder = find_encoder(model.backbone)
+    name, options = model.backbone if encoder is None else encoder.architecture, {}
     if source == "cache" and (cached := _find_cached(name)) is not None:
         if name.startswith("hf-hub:"):
             name = f"local-dir:{cached.parent}"
@@ -213,12 +257,14 @@ def _check_name(name: str) -> None:
 
 def _find_cached(name: str) -> Path | None:
     """Return a file that the hub client downloaded earlier."""
+    encoder = find_encoder(name)
+    name = name if encoder is None else encoder.architecture
     if name.startswith("hf-hub:"):
         hub_id: str | None = name.removeprefix("hf-hub:")
     else:
         config = timm.get_pretrained_cfg(name, allow_unregistered=True)
         hub_id = config.hf_hub_id if config is not None else None
-    for file in ("model.safetensors", "pytorch_model.bin"):
+    for file in HUB_FILES:
         found = huggingface_hub.try_to_load_from_cache(hub_id, file) if hub_id else None
         if isinstance(found, str):
             return Path(found)
@@ -226,7 +272,9 @@ def _find_cached(name: str) -> Path | None:
 
 
 def find_config(name: str) -> Path | None:
-    """Return the ``config.json`` of a backbone that comes from a folder or the hub; None for timm's own."""
+    """Return the ``config.json`` of a backbone from a folder or the hub; None for timm's own, and for encoders."""
+    if find_encoder(name) is not None:
+        return None
     if name.startswith("local-dir:"):
         return Path(name.removeprefix("local-dir:")) / "config.json"
     if not name.startswith("hf-hub:"):

@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...audit import apply_decisions, check_accepted, find_bound_cases, hide_sealed, join_duplicates, settle_decisions
+from ...licences import find_encoder_row
 from ...project import Project
 from ...recipe import Recipe
 from ...records import Influence, RunFolder, log_stage, open_run
@@ -74,11 +75,15 @@ def inspect_ground(
 
     Raises:
         DataError: with every problem of the folder at once; nothing is written.
-        WeightsError: the weights that the recipe names cannot be had.
+        WeightsError: the weights that the recipe names cannot be had; of an encoder before anything is read.
         RecipeError: the seal that is there is not the one that the recipe asks for, or a rule is to change labels.
         RunError: the folder of the runs lies inside the data folder or cannot be written to.
     """
     check_accepted(recipe.audit.accept)
+    if find_encoder_row(recipe.model.backbone) is not None:
+        from ...models import check_weights  # torch is slow to import
+
+        check_weights(recipe.model)
     check_place(project)
     remove_leftovers(project.runs)
     remove_leftovers(project.cache, deep=True)
