@@ -122,7 +122,9 @@ def _find_member(raw: BinaryIO, member: zipfile.ZipInfo) -> int:
 
 def _refuse_objects(path: Path, said: str) -> DataError:
     asked = GLOBAL.search(said)
-    what = f"holds more than tensors ({asked[1]}), and nothing in it was carried out" if asked else "is no file of torch"
+    what = "is no file of torch"
+    if asked:
+        what = f"holds more than tensors ({asked[1]}), and nothing in it was carried out"
     fix = "save the tensor alone, torch.save(features.cpu(), FILE), or as .npz or .h5; a file of unknown origin that "
     fix += "asks for functions may be an attack"
     return DataError(f"{path} {what}", [Problem("features-unsafe", str(path), f"{what}.", fix)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,10 +121,8 @@ def _read_encoder(said: Mapping[str, Any]) -> str:
     for key in ENCODERS:
         value = said.get(key)
         if isinstance(value, str) and value.startswith("{"):
-            try:
+            with suppress(ValueError):
                 value = json.loads(value)
-            except ValueError:
-                pass
         if isinstance(value, Mapping):  # slideflow's class and its arguments
             value = str(value.get("class") or value.get("name") or "").rpartition(".")[2]
         if value and str(value) != "None":
