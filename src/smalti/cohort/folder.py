@@ -164,10 +164,11 @@ class Folder:
         exact = (text, f"images/{text}") if text != text.strip() else ()  # spaces around it may be part of the name
         cleaned = clean_path(text, self.root)
         for name in (*exact, *((cleaned, f"images/{cleaned}") if cleaned else ())):
-            if name in self.files:
+            if name in (self.files if self.bags is None else self.bags):
                 return Match((name,), rank=EXACT_RANK)
         wanted = text if cleaned is None else cleaned
-        found = self._pictures.find(wanted)
+        # Folders of slides are not those of their features.
+        found = self._pictures.find(wanted, loose=self.bags is not None)
         return found if found.names or not is_mask_name(wanted) else self._masks.find(wanted)
 
     def find_mask(self, text: str, image: str) -> Match:

@@ -124,17 +124,29 @@ def _read_layout(root: Path, columns: Columns) -> tuple[Folder, LayoutResult]:
     """Return the files of a folder and what its layout says, of pictures or of features."""
     folder, bags = Folder.walk(root), LayoutResult("features")
     given = find_bags(folder, columns.features, bags)
-    if given is None:
-        tables = list_tables(folder, columns) if columns.features != NONE and not folder.list_images() else []
-        listing = read_feature_listing(folder, tables, columns) if tables else None
-        return folder, listing or recognise(root, folder, columns)
-    if bags.problems and not bags.bags:  # what has to be asked first
+    if given is not None and bags.problems and not bags.bags:  # what has to be asked first
         return given, bags
-    result = recognise(root, given, columns)
-    result.layout, result.bags = "features", bags.bags
-    result.notes = bags.notes + result.notes
-    result.problems = bags.problems + result.problems
-    return given, result
+    result = bags
+    if given is not None:
+        result = recognise(root, given, columns)
+        result.layout, result.bags = "features", bags.bags
+        result.notes = bags.notes + result.notes
+        result.problems = bags.problems + result.problems
+    asked = columns.features not in {None, NONE}
+    if not result.candidates and columns.features != NONE and (asked or given is not None or not folder.list_images()):
+        listing = read_feature_listing(folder, list_tables(folder, columns), columns)
+        if listing is not None and (given is None or listing.candidates):
+            return folder, listing
+    if given is not None:
+        return given, result
+    result = recognise(root, folder, columns)
+    if not result.candidates:
+        result.problems = bags.problems + result.problems  # of files that may have been meant
+    if asked:
+        result.report("features-missing", str(folder.root),
+                      message=f"has neither files of features nor columns of numbers called {columns.features!r}.",
+                      fix="name their folder or columns, or leave data.features out")  # fmt: skip
+    return folder, result
 
 
 def _check_pictures(

@@ -54,7 +54,7 @@ SHOWN = 3
 
 def tell_unused(folder: Folder, result: LayoutResult) -> None:
     """Add the problems of pictures that would be samples if they were opened, and one note of all unused files."""
-    samples = [PurePosixPath(d.sample.image) for d in result.candidates]
+    samples = [PurePosixPath(d.sample.image) for d in result.candidates if result.layout != "features"]
     forms, folders = {path.with_suffix("") for path in samples}, {path.parent for path in samples}
     for kind, names in list_unused(folder, result).items():
         if kind not in MAY_BE_PICTURES and not kind.startswith(UNKNOWN):

@@ -4,9 +4,10 @@ A file holds the bag of one slide: ``features`` (N, D), one row a tile, with ``c
 them under many names; see `smalti.features.opening`. A table of features is one row a slide, or one row a tile.
 """
 
-from .feature_table import FeatureTable, read_feature_table
 from .opening import FEATURE_SUFFIXES, FeatureFile, is_feature_name, open_features
+from .table_numbers import FeatureTable, Head, read_cells, read_feature_table, read_head
 
 __all__ = [
-    "FEATURE_SUFFIXES", "FeatureFile", "FeatureTable", "is_feature_name", "open_features", "read_feature_table",
+    "FEATURE_SUFFIXES", "FeatureFile", "FeatureTable", "Head", "is_feature_name", "open_features", "read_cells",
+    "read_feature_table", "read_head",
 ]  # fmt: skip

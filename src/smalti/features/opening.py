@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import pickle
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,15 +26,17 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError, Problem
+from ..errors import DataError, Problem, show_text
+from .arrays import StoredArray, list_arrays
+from .attributes import plain, read_attributes
 
 H5_SUFFIXES = (".h5", ".hdf5")
 FEATURE_SUFFIXES = (*H5_SUFFIXES, ".pt", ".npz")
 NAMES = ("features", "feats", "patch_embeddings", "embeddings")  # of the array, the likeliest first
 COORDS = ("coords", "coordinates", "coord")
-LONELY = "values"  # what an array without a name is called
+INDEX = "arr_0"  # slideflow's coordinates, beside features
 DTYPES = ("f2", "f4", "f8")
-USUAL_TILES_PX = (224, 256, 512, 448, 1024)  # sides at level 0 that are not surprising
+PART_ROWS = 8192  # tiles that are looked at together
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,15 +45,17 @@ class FeatureFile:
 
     Attributes:
         path: of the file.
-        tool: who wrote it, as far as its content tells: ``stamp``, ``trident``, ``smalti``, ``slideflow``, or empty.
+        tool: who wrote it, as far as it tells: ``stamp``, ``trident``, ``clam``, ``slideflow``, ``slide2vec``,
+            ``smalti``, or empty.
         dataset: name of the array in the file.
         tiles: N; 1 for one vector a slide.
         size: D.
-        dtype: of the values.
+        dtype: of the values as they are read.
         offset: where they begin in the file, if they lie in one piece; None where a library has to put them together.
         encoder: what made the features; empty where the file does not say it.
         unit: of the coordinates: ``px`` of level 0, ``um``, or empty where there are none.
         side: of a tile in that unit; 0 where not known.
+        scale: what stored coordinates are multiplied with to be in that unit.
         mpp: microns per pixel of level 0; None where not known.
         guessed: what the file does not say, in sentences for people.
         attributes: all that it says.
@@ -67,6 +71,7 @@ class FeatureFile:
     encoder: str = ""
     unit: str = ""
     side: float = 0.0
+    scale: float = 1.0
     mpp: float | None = None
     guessed: tuple[str, ...] = ()
     attributes: dict[str, Any] = field(default_factory=dict)
@@ -77,21 +82,30 @@ class FeatureFile:
         Raises:
             DataError: the file cannot be read any more.
         """
-        stop = self.tiles if stop is None else stop
-        if self.offset is not None:
-            count = (stop - start) * self.size
-            place = self.offset + start * self.size * self.dtype.itemsize
-            values = np.fromfile(self.path, dtype=self.dtype, count=count, offset=place)
-            if len(values) != count:
-                raise _damaged(self.path, "became shorter")
-            return values.reshape(-1, self.size)
+        stop = self.tiles if stop is None else min(stop, self.tiles)
         with _reading(self.path):
-            if self.path.suffix.lower() in H5_SUFFIXES:
-                with h5py.File(self.path, "r") as file:
-                    part = file[self.dataset]
-                    values = part[start:stop] if part.ndim == 2 else part[()].reshape(-1, self.size)[start:stop]
-                return np.asarray(values)
-            return _LOADERS[self.path.suffix.lower()](self.path)[self.dataset].reshape(-1, self.size)[start:stop]
+            if self.offset is not None:
+                count = (stop - start) * self.size
+                place = self.offset + start * self.size * self.dtype.itemsize
+                values = np.fromfile(self.path, dtype=self.dtype, count=count, offset=place)
+                if len(values) != count:
+                    raise _damaged(self.path, "became shorter")
+                return values.reshape(-1, self.size)
+            if self.path.suffix.lower() not in H5_SUFFIXES:
+                return list_arrays(self.path)[self.dataset].read().reshape(-1, self.size)[start:stop]
+            with h5py.File(self.path, "r") as file:
+                return self._take(file[self.dataset], slice(start, stop))
+
+    def read_parts(self) -> Iterator[NDArray[Any]]:
+        """Yield all rows in parts (n, D) that are not large; a file that is read whole comes as one.
+
+        Raises:
+            DataError: the file cannot be read any more.
+        """
+        whole = self.offset is None and self.path.suffix.lower() not in H5_SUFFIXES
+        step = self.tiles if whole else PART_ROWS
+        for start in range(0, self.tiles, max(1, step)):
+            yield self.read(start, start + step)
 
     def read_rows(self, rows: NDArray[np.int64]) -> NDArray[Any]:
         """Return some rows (n, D), in this order.
@@ -99,17 +113,23 @@ class FeatureFile:
         Raises:
             DataError: the file cannot be read any more.
         """
+        if len(rows) == 0:
+            return np.empty((0, self.size), dtype=self.dtype)
         if self.offset is not None:
-            stored = np.memmap(self.path, self.dtype, mode="r", offset=self.offset, shape=(self.tiles, self.size))
-            return np.asarray(stored[rows])
-        if self.path.suffix.lower() not in H5_SUFFIXES or len(rows) == 0:
-            return self.read()[rows]
+            with _reading(self.path):
+                stored = np.memmap(self.path, self.dtype, mode="r", offset=self.offset, shape=(self.tiles, self.size))
+                return np.asarray(stored[rows])
         order = np.unique(rows)
-        if len(order) > self.tiles // 4:  # chunks are read whole; many rows touch nearly all of them
+        # Chunks are read whole; many rows touch nearly all of them.
+        if self.path.suffix.lower() not in H5_SUFFIXES or len(order) > self.tiles // 4:
             return self.read()[rows]
         with _reading(self.path), h5py.File(self.path, "r") as file:
-            values = np.asarray(file[self.dataset][order])
-        return values[np.searchsorted(order, rows)]
+            return self._take(file[self.dataset], order)[np.searchsorted(order, rows)]
+
+    def _take(self, part: Any, rows: Any) -> NDArray[Any]:
+        """Return rows of a dataset, whose bag may lie in a batch of one, in the byte order of this machine."""
+        values = part[rows] if part.ndim == 2 else part[0, rows] if part.ndim == 3 else part[()][None][rows]
+        return np.asarray(values, dtype=self.dtype)
 
     def read_coords(self) -> NDArray[np.float64] | None:
         """Return where the tiles begin, (N, 2) as (x, y) in `unit`; None without coordinates.
@@ -123,10 +143,10 @@ class FeatureFile:
             if self.path.suffix.lower() in H5_SUFFIXES:
                 with h5py.File(self.path, "r") as file:
                     name = next(name for name in COORDS if name in file)
-                    return np.asarray(file[name], dtype=np.float64).reshape(-1, 2)
-            beside = _find_beside(self.path)
-            arrays = _load_npz(beside if beside is not None else self.path)
-            return _take_coords(arrays)
+                    found = np.asarray(file[name], dtype=np.float64).reshape(-1, 2)
+            else:
+                found = np.asarray(_find_coords(self.path, list_arrays(self.path)), dtype=np.float64)
+            return found if self.scale == 1.0 else found * self.scale
 
 
 def is_feature_name(name: str) -> bool:
@@ -149,40 +169,36 @@ def open_features(path: Path) -> FeatureFile | None:
 
 def _open_h5(path: Path) -> FeatureFile | None:
     with h5py.File(path, "r") as file:
-        arrays = {name: part for name, part in file.items() if isinstance(part, h5py.Dataset)}
-        name = _choose_array(path, {n: (p.shape, p.dtype) for n, p in arrays.items()})
+        # What a link leads to in another file is not part of this one.
+        own = [name for name in file if not isinstance(file.get(name, getlink=True), h5py.ExternalLink)]
+        arrays = {name: part for name in own if isinstance(part := file.get(name), h5py.Dataset)}
+        name = _choose_array(path, {n: (p.shape or (), p.dtype) for n, p in arrays.items()})
         if name is None:
             return None
         part = arrays[name]
-        tiles, size = _check_shape(path, name, part.shape, part.dtype)
+        if part.external or part.is_virtual:
+            raise _refuse(path, "features-elsewhere", f"keeps '{name}' in other files", "copy the numbers into it")
         coords = next((arrays[n] for n in COORDS if n in arrays), None)
-        said = {k: _plain(v) for holder in (coords, part, file) if holder is not None for k, v in holder.attrs.items()}
+        said = {k: plain(v) for holder in (coords, part, file) if holder is not None for k, v in holder.attrs.items()}
         place = part.id.get_offset() if part.chunks is None and part.dtype.isnative else None
-        offset = None if place is None else int(place)
-        return _describe(path, name, (tiles, size), part.dtype, offset, said, None if coords is None else coords[:])
+        stored = StoredArray(part.shape, part.dtype.newbyteorder("="), place, lambda: part[()])
+        return _describe(path, name, stored, said, coords, others=arrays)
 
 
 def _open_arrays(path: Path) -> FeatureFile | None:
-    if path.suffix.lower() == ".npz":
-        arrays, offset = _load_npz(path), None
-    else:
-        arrays, offset = _load_torch(path), None
+    arrays = list_arrays(path)
     name = _choose_array(path, {n: (a.shape, a.dtype) for n, a in arrays.items()})
     if name is None:
         return None
-    tiles, size = _check_shape(path, name, arrays[name].shape, arrays[name].dtype)
     said: dict[str, Any] = {}
-    meta = path.with_suffix(".meta.json")
-    for place in (meta, path.parent / "bags_config.json"):
+    for place in (path.parent / "bags_config.json", path.with_suffix(".meta.json")):
         if place.is_file():
             found = json.loads(place.read_text(encoding="utf-8"))
-            said |= {str(k): _plain(v) for k, v in found.items()} if isinstance(found, dict) else {}
-    beside = _find_beside(path)
-    coords = _take_coords(_load_npz(beside) if beside is not None else arrays)
-    return _describe(path, name, (tiles, size), arrays[name].dtype, offset, said, coords)
+            said |= {str(k): plain(v) for k, v in found.items()} if isinstance(found, dict) else {}
+    return _describe(path, name, arrays[name], said, _find_coords(path, arrays), others=arrays)
 
 
-def _choose_array(path: Path, arrays: dict[str, tuple[tuple[int, ...], np.dtype[Any]]]) -> str | None:
+def _choose_array(path: Path, arrays: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]) -> str | None:
     """Return the name of the array of features; None where the file holds coordinates alone.
 
     Raises:
@@ -191,84 +207,56 @@ def _choose_array(path: Path, arrays: dict[str, tuple[tuple[int, ...], np.dtype[
     for name in NAMES:
         if name in arrays:
             return name
-    rest = [n for n, (shape, dtype) in arrays.items() if n not in COORDS and dtype.kind == "f" and len(shape) in {1, 2}]
+    numbers = {n: len(shape) for n, (shape, dtype) in arrays.items() if n not in COORDS and dtype.kind == "f" and shape}
+    rest = [n for n, axes in numbers.items() if axes > 1] or list(numbers)
     if len(rest) == 1:
         return rest[0]
     if not rest and any(name in arrays for name in (*COORDS, "x")):
         return None
-    held = ", ".join(f"{n} {shape} {dtype}" for n, (shape, dtype) in arrays.items()) or "nothing"
+    held = ", ".join(f"{n} {shape} {dtype}" for n, (shape, dtype) in list(arrays.items())[:6]) or "nothing"
     what = "several arrays that may be the features" if rest else "no array of features"
     fix = f"call the array of features '{NAMES[0]}', (tiles, dimensions)"
-    raise DataError(f"{path} holds {what}", [Problem("features-unknown", str(path), f"holds {what}: {held}.", fix)])
-
-
-def _check_shape(path: Path, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> tuple[int, int]:
-    """Return (N, D).
-
-    Raises:
-        DataError: it is no table of numbers.
-    """
-    bare = shape[1:] if len(shape) == 3 and shape[0] == 1 else shape  # a batch of one slide
-    if dtype.str[1:] not in DTYPES or len(bare) not in {1, 2} or bare[-1] == 0:
-        message = f"has '{name}' of shape {shape} and type {dtype}, not (tiles, dimensions) of floating numbers."
-        raise DataError(
-            f"{path} holds no features",
-            [Problem("features-shape", str(path), message, "export the features as a table of float16 or float32")],
-        )
-    return (1, bare[0]) if len(bare) == 1 else (bare[0], bare[1])
+    raise _refuse(path, "features-unknown", f"holds {what}: {held}", fix)
 
 
 def _describe(
     path: Path,
     name: str,
-    shape: tuple[int, int],
-    dtype: np.dtype[Any],
-    offset: int | None,
+    stored: StoredArray,
     said: dict[str, Any],
-    coords: NDArray[Any] | None,
+    coords: Any | None,
+    *,
+    others: Mapping[str, Any],
 ) -> FeatureFile:
-    """Return the file with what its attributes say, and what is guessed where they are silent."""
-    guessed: list[str] = []
-    tool = "stamp" if "stamp_version" in said else "trident" if "patch_size_level0" in said else ""
-    tool = str(said.get("tool", tool)) or ("slideflow" if "normalizer" in said and "tile_px" in said else "")
-    encoder = str(said.get("extractor") or said.get("encoder") or "")
-    if not encoder:
-        guessed.append("the encoder is not said")
-    unit, side, mpp = "", 0.0, _number(said.get("mpp"))
-    if coords is not None:
-        if len(coords) != shape[0]:
-            message = f"has {shape[0]} tiles and {len(coords)} coordinates."
-            raise DataError(
-                f"{path} contradicts itself",
-                [Problem("features-coords", str(path), message, "extract this slide again")],
-            )
-        unit = "um" if str(said.get("unit", "")).lower() in {"um", "µm", "micrometer", "micrometre"} else "px"
-        if "unit" not in said:
-            guessed.append("the unit of the coordinates is not said; taken as pixels of level 0")
-        side = _number(said.get("tile_size_um" if unit == "um" else "patch_size_level0")) or 0.0
-        if not side and unit == "px":
-            side = (_number(said.get("patch_size")) or 0.0) * (_number(said.get("downsample")) or 1.0)
-        if not side and len(coords) > 1:
-            side = _find_stride(np.asarray(coords, dtype=np.float64))
-            if side:
-                guessed.append(f"the side of a tile is not said; taken as the stride of the grid, {side:g} {unit}")
+    """Return the file with what its attributes say, and what is guessed where they are silent.
+
+    Raises:
+        DataError: the array is no table of numbers, or tiles and coordinates do not fit.
+    """
+    shape, dtype = stored.shape, stored.dtype
+    bare = shape[1:] if len(shape) == 3 and shape[0] == 1 else shape  # a batch of one slide
+    if dtype.str[1:] not in DTYPES or len(bare) not in {1, 2} or bare[-1] == 0:
+        message = f"has '{name}' of shape {shape} and type {dtype}, not (tiles, dimensions) of floating numbers"
+        raise _refuse(path, "features-shape", message, "export the features as a table of float16 or float32")
+    tiles, size = (1, bare[0]) if len(bare) == 1 else (bare[0], bare[1])
+    notes = [f"it also holds '{n}', which is not read" for n in NAMES if n in others and n != name]
+    if coords is not None and (coords.ndim not in {2, 3} or coords.shape[-1] != 2):
+        notes.append(f"coordinates of shape {tuple(coords.shape)} are not read, which are not (tiles, 2)")
+        coords = None
+    if coords is not None and (places := int(np.prod(coords.shape[:-1]))) != tiles:
+        if tiles != 1:
+            fix = "extract this slide again"
+            raise _refuse(path, "features-coords", f"has {tiles} tiles and {places} coordinates", fix)
+        coords = None  # one vector of a slide, beside the tiles that it was made of
+    one = read_attributes(path, name, said, coords)
     return FeatureFile(
-        path, tool, name, *shape, np.dtype(dtype), offset, encoder, unit, float(side), mpp, tuple(guessed), said
-    )
+        path, one.tool, name, tiles, size, dtype, stored.offset, one.encoder, one.unit, one.side, one.scale, one.mpp,
+        (*one.guessed, *notes), said,
+    )  # fmt: skip
 
 
-def _find_stride(coords: NDArray[np.float64]) -> float:
-    """Return the commonest step between neighbouring places along an axis; 0 where there is none."""
-    steps = np.concatenate([np.diff(np.unique(axis)) for axis in coords.T])
-    steps = np.round(steps[steps > 0], 3)
-    if not len(steps):
-        return 0.0
-    values, counts = np.unique(steps, return_counts=True)
-    return float(values[counts.argmax()])
-
-
-def _find_beside(path: Path) -> Path | None:
-    """Return the file of coordinates beside features without any: slideflow's index, slide2vec's coordinates."""
+def _find_coords(path: Path, arrays: Mapping[str, StoredArray]) -> NDArray[Any] | None:
+    """Return coordinates of features without HDF5: slideflow's index and slide2vec's file beside them, or their own."""
     stem = path.with_suffix("").name
     for place in (
         path.with_name(f"{stem}.index.npz"),
@@ -276,47 +264,15 @@ def _find_beside(path: Path) -> Path | None:
         path.parent.parent / "tiles" / f"{stem}.coordinates.npz",
     ):
         if place.is_file():
-            return place
-    return None
-
-
-def _take_coords(arrays: dict[str, NDArray[Any]]) -> NDArray[np.float64] | None:
+            with _reading(place):
+                beside = list_arrays(place)
+                if "x" in beside and "y" in beside:
+                    return np.stack([beside["x"].read(), beside["y"].read()], axis=1)
+                found = next((beside[n] for n in (*COORDS, INDEX) if n in beside), None)
+                return None if found is None else found.read()
     if "x" in arrays and "y" in arrays:
-        return np.stack([arrays["x"], arrays["y"]], axis=1).astype(np.float64)
-    found = next((arrays[n] for n in (*COORDS, "arr_0") if n in arrays), None)
-    return None if found is None or found.ndim != 2 or found.shape[1] != 2 else found.astype(np.float64)
-
-
-def _load_npz(path: Path) -> dict[str, NDArray[Any]]:
-    with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
-
-
-def _load_torch(path: Path) -> dict[str, NDArray[Any]]:
-    """Return the tensors of a ``.pt`` as arrays; nothing in it is carried out, for only tensors are read."""
-    import torch
-
-    content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    found = {LONELY: content} if isinstance(content, torch.Tensor) else content if isinstance(content, dict) else {}
-    tensors = {str(k): v.detach() for k, v in found.items() if isinstance(v, torch.Tensor)}
-    return {k: (v.float() if v.dtype == torch.bfloat16 else v).numpy() for k, v in tensors.items()}
-
-
-_LOADERS: dict[str, Callable[[Path], dict[str, NDArray[Any]]]] = {".pt": _load_torch, ".npz": _load_npz}
-
-
-def _plain(value: Any) -> Any:
-    """Return an attribute as text or number."""
-    value = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _number(value: Any) -> float | None:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if np.isfinite(number) and number > 0 else None
+        return np.stack([arrays["x"].read(), arrays["y"].read()], axis=1)
+    return next((arrays[n].read() for n in COORDS if n in arrays), None)
 
 
 @contextmanager
@@ -326,11 +282,17 @@ def _reading(path: Path) -> Iterator[None]:
         yield
     except DataError:
         raise
-    except (OSError, ValueError, KeyError, RuntimeError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
+    except (
+        OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError,
+    ) as error:  # fmt: skip
         said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise _damaged(path, f"cannot be read: {said}") from None
+        raise _damaged(path, f"cannot be read: {said.rstrip('.')}") from None
 
 
 def _damaged(path: Path, what: str) -> DataError:
-    fix = "extract or copy this file again"
-    return DataError(f"{path} {what}", [Problem("features-damaged", str(path), f"{what}.", fix)])
+    return _refuse(path, "features-damaged", what, "extract or copy this file again")
+
+
+def _refuse(path: Path, code: str, what: str, fix: str) -> DataError:
+    what = show_text(what)  # names in a file may hold anything
+    return DataError(f"{path} {what}", [Problem(code, str(path), f"{what}.", fix)])

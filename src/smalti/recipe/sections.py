@@ -61,7 +61,8 @@ class Data(Section):
     features: str | tuple[str, ...] | None = Field(
         None,
         description="folder of the files of features, or columns of a table of features, * for any text, such as "
-        "[f*]; none: pictures are read although files of features lie beside them; null guesses, or asks",
+        "[f*], and ! before those that are left out; none: pictures are read although features lie beside them; null "
+        "guesses, or asks",
     )
     sheet: str | None = Field(None, description="sheet of the spreadsheet that table names")
     class_columns: tuple[str, ...] = Field((), description="columns of 0 and 1, one per class, in place of label")

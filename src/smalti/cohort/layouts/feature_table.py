@@ -2,158 +2,333 @@
 
 from __future__ import annotations
 
-import csv
-import fnmatch
-import io
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from ...features import Head, read_cells, read_head
 from ...types import FeatureSpec, Sample
 from ..folder import Folder
 from ..result import Candidate, Columns, LayoutResult, format_setting, list_names
-from ..tables.columns import choose_columns, list_taken
+from ..tables.columns import BESIDE_CASE, CASE_WORDS, choose_columns, list_taken, read_words
 from ..tables.labels import read_label
+from ..tables.names import is_image_name
 from ..tables.site_names import describe_column, read_site, read_subgroups
 from ..tables.spelling import is_missing
-from ..tables.table import COMMON, Row, Table, plain_name, read_text, sniff_delimiter
+from ..tables.table import COMMON, NAMES, Row, Table, plain_name, read_text, sniff_delimiter
+from ..tables.workbooks import WORKBOOK_SUFFIXES
 from .parts import TEST, part_of_table, read_part
 
 BAG_NAMES = ("bag", "bag_id", "bag_name", "bagid")
 LEAST_FEATURES = 2
-FAMILY_FRAC = 0.8  # of the columns of numbers are called alike, such as f0, f1, ...: the others are no features
+FAMILY_SIZE, FAMILY_FRAC = 8, 0.8  # columns called alike, such as f0, f1, ...; where most are, the others are none
+SURE = 8  # columns of numbers that are called anything; fewer may as well be ages and sizes, so it is asked
+NUMBER_FRAC = 0.95  # of the filled cells of a column of numbers; the others are told
+ID_WORDS = frozenset({"id", "ids", "idx", "index", "barcode", "uuid", "key", "nr", "no", "pid"})
+BAGS_FRAC = 0.5  # of the names come several times where rows are tiles; fewer are rows that are listed twice
+SHOWN = 6  # columns that a message names
+
+
+@dataclass(slots=True)
+class _Read:
+    """A table that was read: its texts, its numbers (columns that are features come later), and its roles."""
+
+    table: Table
+    chosen: Columns
+    numbers: pd.DataFrame
+    part: str
 
 
 def read_feature_listing(folder: Folder, tables: Sequence[str], columns: Columns) -> LayoutResult | None:
-    """Read the first table with a column of labels and columns of numbers; None where there is none."""
+    """Read the tables with columns of numbers: one with labels, or one for each part; None where there is none."""
+    result = LayoutResult("features")
+    labelled: list[_Read] = []
+    tests: list[_Read] = []
     for file in tables:
-        result = LayoutResult("features")
-        found = _read_cells(folder, file, result)
-        if found is None:
+        own = LayoutResult("features")
+        one = _read_table(folder, file, columns, own)
+        if one is None:
+            result.problems += own.problems if columns.table == file else []
             continue
-        cells, delimiter = found
-        if _add_rows(folder, file, cells, delimiter, columns, result):
-            return result
-    return None
-
-
-def _read_cells(folder: Folder, file: str, result: LayoutResult) -> tuple[pd.DataFrame, str] | None:
-    text = read_text(folder, file, result=result)
-    if text is None:
-        return None
-    delimiter = sniff_delimiter(text)
-    try:
-        cells = pd.read_csv(
-            io.StringIO(text), sep=delimiter, dtype=str, keep_default_na=False, quoting=csv.QUOTE_MINIMAL
-        )
-    except ValueError:
-        return None
-    cells.columns = [str(name).strip() for name in cells.columns]
-    return cells, delimiter
-
-
-def _add_rows(
-    folder: Folder, file: str, cells: pd.DataFrame, delimiter: str, columns: Columns, result: LayoutResult
-) -> bool:
-    """Add a candidate for each bag; return whether the table is one of features."""
-    header = tuple(cells.columns)
-    numbers = cells.apply(lambda column: pd.to_numeric(column.where(column.str.strip() != "", None), errors="coerce"))
-    numeric = [
-        n for n in header if numbers[n].notna().any() and (numbers[n].notna() | (cells[n].str.strip() == "")).all()
-    ]
-    common = [n for n in header if n not in numeric or plain_name(n) in (*COMMON, *BAG_NAMES)]
-    rows = tuple(Row(f"{file} line {i + 2}", dict(zip(common, row, strict=True)))
-                 for i, row in enumerate(cells[common].itertuples(index=False, name=None)))  # fmt: skip
-    if not rows or len(numeric) < LEAST_FEATURES:
-        return False
-    bag = next((n for n in header if plain_name(n) in BAG_NAMES), None)
-    wanted = replace(columns, image=columns.image or bag, features=None)
-    table = Table(file, tuple(common), rows)
-    chosen = choose_columns(table, wanted, result=result)
-    if chosen is None or chosen.label is None:
-        return bool(result.problems) and columns.table == file
-    taken = list_taken(chosen) | set(chosen.subgroups)
-    names = _choose_features(
-        [n for n in numeric if n not in taken and plain_name(n) not in COMMON], numbers, columns, result, file
-    )
+        (tests if one.part == TEST and columns.table != file else labelled).append(one)
+        result.notes += own.notes
+        result.problems += own.problems
+    labelled = [one for one in labelled if one.chosen.label is not None]
+    if not labelled:
+        return result if result.problems and columns.table is not None else None
+    parts = [one.part for one in labelled]
+    files = [one.table.file for one in labelled]
+    if len(labelled) > 1 and not (all(parts) and len(set(parts)) == len(parts)):
+        result.report("several-tables", " and ".join(files), message="each have labels and columns of features.",
+                      fix=f"say which one: {' or '.join(format_setting('table', file) for file in files[:6])}; or "
+                      "name them by their parts (train.csv, val.csv, test.csv)")  # fmt: skip
+        return result
+    names = _choose_features(labelled[0], columns, result)
     if len(names) < LEAST_FEATURES:
+        return result if result.problems else None
+    delimiter = _sniff(folder, files[0])
+    result.features = FeatureSpec(len(names), columns=tuple(names), delimiter=delimiter, several_tiles=False)
+    for one in (*labelled, *tests):
+        lacking = [name for name in names if name not in one.numbers.columns]
+        if lacking or _sniff(folder, one.table.file) != delimiter:
+            what = f"lacks columns of features: {list_names(lacking)}" if lacking else "has another delimiter"
+            result.report("features-columns", one.table.file, message=f"{what}; the others are in {files[0]}.",
+                          fix="save both tables alike, with the same columns of numbers")  # fmt: skip
+            continue
+        result.tables.add(one.table.file)
+        _add_bags(folder, one, one.numbers[names].to_numpy(dtype=np.float64, na_value=np.nan), names, result)
+    result.submission_columns = (str(labelled[0].chosen.image or "image"), labelled[0].chosen.label or "label")
+    return result
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def _sniff(folder: Folder, file: str) -> str:
+    """Return the delimiter of a table."""
+    if file.lower().endswith(WORKBOOK_SUFFIXES):
+        return ","
+    with folder.files[file].open(encoding="utf-8-sig", errors="replace") as lines:
+        start = "".join(line for _, line in zip(range(20), lines, strict=False))
+    told = re.match(r"\s*\"?sep=(.)\"?[\r\n]+", start)
+    return told[1] if told else sniff_delimiter(start)
+
+
+def _read_table(folder: Folder, file: str, columns: Columns, result: LayoutResult) -> _Read | None:
+    """Return a table with columns of numbers; None where it is none, with what is wrong with it in ``result``."""
+    if file not in folder.files:
+        result.report("table-missing", file, message="is not in the data folder.",
+                      fix="name the right one: --set data.table=FILE")  # fmt: skip
+        return None
+    delimiter, path = _sniff(folder, file), folder.files[file]
+    try:
+        head = read_head(path, delimiter=delimiter)
+        text = [name for i, name in enumerate(head.names) if _is_text(head, i, columns)]
+        if len(head.names) - len(text) < LEAST_FEATURES:
+            return None
+        cells = read_cells(path, delimiter=delimiter, text=text)
+    except UnicodeDecodeError:
+        read_text(folder, file, result=result)  # says which byte of which line
+        return None
+    except (ValueError, OSError, ImportError) as error:
+        message = f"cannot be read as a table: {str(error).splitlines()[0]}."
+        result.report("table-damaged", file, message=message, fix="save it again as CSV, in UTF-8")
+        return None
+    if twice := sorted(name for name, count in Counter(head.names).items() if count > 1 and name):
+        result.report("column-repeated", file, message=f"has more than one column called {list_names(twice)}.",
+                      fix="rename or delete all of them but one")  # fmt: skip
+        return None
+    numbers = _take_numbers(cells, text)
+    if not len(cells) or len(numbers.columns) < LEAST_FEATURES:
+        return None
+    result.notes += [f"{file}: columns are separated by {delimiter!r}"] if delimiter != "," else []
+    result.notes += [f"{file}: numbers are written with a comma, 0,5"] if head.decimal == "," else []
+    texts = [name for name in cells.columns if name not in numbers.columns]
+    return _choose_roles(file, cells[texts], numbers, columns, result, first_line=head.above + 2)
+
+
+def _is_text(head: Head, i: int, columns: Columns) -> bool:
+    """Return whether a column is kept as text: it has a role, by its name or as it is asked, or no number."""
+    name = head.names[i]
+    asked = {getattr(columns, kind) for kind in NAMES} | {*columns.subgroups, *columns.class_columns}
+    words = set(read_words(name))
+    case = bool(words & CASE_WORDS) and words <= CASE_WORDS | BESIDE_CASE
+    if name in asked or case or plain_name(name) in (*COMMON, *BAG_NAMES):
+        return True
+    cells = [row[i] for row in head.rows if i < len(row) and not is_missing(row[i])]
+    return bool(cells) and sum(_is_number(cell) for cell in cells) < NUMBER_FRAC * len(cells)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text.replace(",", "."))
+    except ValueError:
         return False
-    result.tables.add(file)
-    result.features = FeatureSpec(len(names), columns=tuple(names), delimiter=delimiter)
-    values = numbers[names].to_numpy(dtype=np.float64)
-    _add_bags(folder, file, table, chosen, values, result)
     return True
 
 
-def _choose_features(
-    names: list[str], numbers: pd.DataFrame, columns: Columns, result: LayoutResult, file: str
-) -> list[str]:
+def _take_numbers(cells: pd.DataFrame, text: Sequence[str]) -> pd.DataFrame:
+    """Return the columns of numbers; what is none in one of them is NaN, and told later."""
+    texts, wrong = set(text), dict[str, pd.Series]()
+    kept = []
+    for name, dtype in cells.dtypes.items():
+        if name in texts or pd.api.types.is_bool_dtype(dtype) or not name:
+            continue
+        if not pd.api.types.is_numeric_dtype(dtype):
+            read = pd.to_numeric(cells[name], errors="coerce")
+            if read.notna().sum() < NUMBER_FRAC * max(1, cells[name].notna().sum()):
+                continue
+            wrong[str(name)] = read
+        kept.append(str(name))
+    numbers = cells[kept].assign(**wrong)
+    return numbers.loc[:, numbers.notna().any().to_numpy()]
+
+
+def _choose_roles(
+    file: str, texts: pd.DataFrame, numbers: pd.DataFrame, columns: Columns, result: LayoutResult, *, first_line: int
+) -> _Read | None:
+    """Return the table with the roles of its columns; None where a named one is not there."""
+    part = part_of_table(file)
+    header = tuple(map(str, texts.columns))
+    listed = zip(*(texts[name].fillna("").astype(str) for name in header), strict=True) if header else ()
+    rows = tuple(Row(f"{file} line {i + first_line}", dict(zip(header, row, strict=True)))
+                 for i, row in enumerate(listed))  # fmt: skip
+    if not rows:
+        return None
+    bag = next((name for name in header if plain_name(name) in BAG_NAMES), None)
+    wanted = replace(columns, image=columns.image or bag, features=None)
+    if part == TEST and columns.table != file:  # it has no labels, and perhaps no cases
+        kept = {kind: name if (name := getattr(columns, kind)) in header else None for kind in NAMES if kind != "image"}
+        here = tuple(name for name in columns.subgroups if name in header)
+        wanted = replace(wanted, **kept, class_columns=(), subgroups=here)
+    table = Table(file, header, rows)
+    chosen = choose_columns(table, wanted, result=result)
+    if chosen is None:
+        return None
+    taken = list_taken(chosen) | set(chosen.subgroups)
+    return _Read(table, chosen, numbers[[name for name in numbers.columns if name not in taken]], part)
+
+
+# --- which columns are features ---------------------------------------------------------------------------------------
+
+
+def find_families(names: Sequence[str]) -> list[str]:
+    """Return the columns that are called alike but for a number at their end, where that is most of them; else none."""
+    families = Counter(re.sub(r"[0-9]+$", "", name) for name in names if re.search(r"[0-9]+$", name))
+    large = {family for family, count in families.items() if count >= FAMILY_SIZE}
+    kept = [name for name in names if re.search(r"[0-9]+$", name) and re.sub(r"[0-9]+$", "", name) in large]
+    return kept if kept and len(kept) >= FAMILY_FRAC * len(names) else []
+
+
+def _choose_features(one: _Read, columns: Columns, result: LayoutResult) -> list[str]:
     """Return the columns of features, named or guessed; what is left out is said."""
-    asked = columns.features
-    if asked is not None:
-        patterns = [asked] if isinstance(asked, str) else list(asked)
-        return [n for n in numbers.columns if any(fnmatch.fnmatchcase(n, p) for p in patterns) and n in names]
-    families = Counter(re.sub(r"[0-9]+$", "", n) for n in names if re.search(r"[0-9]+$", n))
-    family, count = families.most_common(1)[0] if families else ("", 0)
-    if count >= FAMILY_FRAC * len(names) and count >= LEAST_FEATURES:
-        kept = [n for n in names if re.fullmatch(rf"{re.escape(family)}[0-9]+", n)]
+    file, names = one.table.file, list(one.numbers.columns)
+    asked = [columns.features] if isinstance(columns.features, str) else list(columns.features or ())
+    without = [pattern.removeprefix("!") for pattern in asked if pattern.startswith("!")]
+    within = [pattern for pattern in asked if not pattern.startswith("!")]
+    if within:
+        kept = [name for name in names if _fits(name, within)]
+        if not kept:
+            result.report("features-missing", file, message=f"has no columns of numbers called {list_names(within)}.",
+                          fix=f"name them: {format_setting('features', names[:SHOWN])}")  # fmt: skip
     else:
-        # Two values that are whole are a flag, such as another label; a feature measures something.
-        kept = [n for n in names if numbers[n].nunique() > 2]
-    left = [n for n in names if n not in set(kept)]
+        # Two values are a flag, such as another label; whole numbers that count rows are names.
+        kept = find_families(names) or [name for name in names if not _is_flag(name, one.numbers[name])]
+    kept = [name for name in kept if not _fits(name, without)]
+    left = sorted(set(names) - set(kept), key=names.index)
     beside = f"; not {list_names(left)}, {format_setting('features', ['COLUMN', '...'])} chooses" if left else ""
-    result.notes.append(f"features: {len(kept)} columns of {file}, {kept[0]} to {kept[-1]}{beside}" if kept else "")
+    if kept:
+        result.notes.append(f"features: {len(kept)} columns of {file}, {kept[0]} to {kept[-1]}{beside}")
+    if within or find_families(names) or len(kept) < LEAST_FEATURES:
+        return kept
+    pictures = [row.read(one.chosen.image) for row in one.table.rows[:50]] if one.chosen.image is not None else []
+    named = [text for text in pictures if is_image_name(text)]
+    if len(kept) < SURE or len(named) > len(pictures) / 2:
+        why = f"has {len(kept)} columns of numbers"
+        why = f"names pictures that are not here, such as '{named[0]}'" if named else why
+        message = f"{why}; numbers such as {list_names(kept[:SHOWN])} may be features, or only describe the images."
+        listed = kept if len(kept) <= SHOWN else ["*"]
+        fix = f"for features: {format_setting('features', listed)}; for pictures: copy them into the folder"
+        result.report("features-unsure", file, message=message, fix=fix)
     return kept
 
 
+def _fits(name: str, patterns: Sequence[str]) -> bool:
+    return any(re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), name) for pattern in patterns)
+
+
+def _is_flag(name: str, values: pd.Series[float]) -> bool:
+    """Return whether a column measures nothing: it has two values at most, or it counts or names the rows."""
+    known = values.dropna()
+    if known.nunique() <= 2:
+        return True
+    whole = bool((known == known.round()).all()) and known.is_unique
+    words = read_words(name)
+    return whole and (bool(known.diff().dropna().eq(1).all()) or (len(words) <= 3 and bool(ID_WORDS & set(words))))
+
+
+# --- bags -------------------------------------------------------------------------------------------------------------
+
+
 def _add_bags(
-    folder: Folder, file: str, table: Table, chosen: Columns, values: np.ndarray, result: LayoutResult
+    folder: Folder, one: _Read, values: NDArray[np.float64], names: Sequence[str], result: LayoutResult
 ) -> None:
     """Group rows to bags and check what they say of each."""
+    table, chosen, file = one.table, one.chosen, one.table.file
     bags: dict[str, list[int]] = defaultdict(list)
     width = len(str(len(table.rows)))
     for i, row in enumerate(table.rows):
         name = row.read(chosen.image) if chosen.image is not None else f"row{i + 1:0{width}d}"
         bags[name].append(i)
-    several = any(len(rows) > 1 for rows in bags.values())
+    repeated = [name for name, rows in bags.items() if len(rows) > 1]
+    several = len(repeated) > BAGS_FRAC * len(bags)
     if chosen.image is None:
         result.notes.append(f"{file}: each row is one image (no column names a slide, an image or a bag)")
     elif several:
         result.notes.append(f"{file}: rows are tiles, and '{chosen.image}' names their bag")
-    whole = part_of_table(file)
+    lost = ~np.isfinite(values.astype(np.float32))
+    _note_lost(file, lost, names, result)
+    bad = lost.any(axis=1)
     for name, rows in bags.items():
         first = table.rows[rows[0]]
         if not name:
             result.report("row-without-name", first.where, message=f"names no '{chosen.image}'.",
                           fix="write its name, or delete the row", images=(first.where,))  # fmt: skip
             continue
-        for kind in ("label", "case", "part", "site"):
-            if (column := getattr(chosen, kind)) is None:
-                continue
-            said = {table.rows[i].read(column): i for i in reversed(rows)}
-            if len(said) > 1:
-                listed = " and ".join(f"'{text}' ({table.rows[i].where})" for text, i in list(said.items())[:2])
-                result.report("bag-contradicts", first.where, message=f"'{name}' has {kind} {listed}.",
-                              fix="give all rows of a bag the same, or name the column of bags: "
-                              f"{format_setting('image', 'COLUMN')}", images=(name,))  # fmt: skip
-        wrong = [i for i in rows if not np.isfinite(values[i]).all()]
-        if wrong:
-            message = f"'{name}' lacks {int((~np.isfinite(values[wrong])).sum())} number(s) of its features."
-            fix = "fill them, leave the column out (data.features), or leave the row out"
-            result.report("features-nan", table.rows[wrong[0]].where, message=message, fix=fix, images=(name,))
-        part = read_part(first.read(chosen.part)) or whole
-        label = None if part == TEST else read_label(first.read(chosen.label), chosen.real_labels)
-        case = first.read(chosen.case)
-        sample = Sample(name, folder.files[file], None, label, name if is_missing(case) else case, name,
-                        site=read_site(first, chosen), subgroups=read_subgroups(first, chosen),
-                        bag=tuple(rows))  # fmt: skip
-        text = first.read(chosen.label)
-        result.add(Candidate(sample, first.where, test=part == TEST, part=first.read(chosen.part), label_text=text))
+        if len(rows) > 1 and not several:
+            message = f"'{name}' is listed {len(rows)} times, and most others once."
+            result.report("repeated-row", table.rows[rows[1]].where, message=message,
+                          fix="delete all rows of this image but the right one", images=(name,))  # fmt: skip
+        _check_contradiction(table, chosen, name, rows, result)
+        if wrong := [i for i in rows if bad[i]]:
+            lacking = [names[j] for j in np.flatnonzero(lost[wrong].any(axis=0))]
+            message = f"'{name}' lacks {int(lost[wrong].sum())} number(s) of its features, of {list_names(lacking)}."
+            out = f"leave the columns out ({format_setting('features', [f'!{c}' for c in lacking[:SHOWN]])})"
+            result.report("features-nan", table.rows[wrong[0]].where, message=message,
+                          fix=f"fill them, {out}, or leave the row out", images=(name,))  # fmt: skip
+        result.add(_make_candidate(folder, one, name, rows))
     if chosen.site is not None:
         result.site_source = describe_column(table, chosen)
-    result.features = replace(result.features, several_tiles=several) if result.features else None
-    result.submission_columns = (str(chosen.image or "image"), chosen.label or "label")
+    most = several or bool(result.features and result.features.several_tiles)
+    result.features = replace(result.features, several_tiles=most) if result.features else None
+
+
+def _note_lost(file: str, lost: NDArray[np.bool_], names: Sequence[str], result: LayoutResult) -> None:
+    """Say which columns lack numbers in many rows: leaving those out is the way to keep the rows."""
+    frac = lost.mean(axis=0)
+    worst = [j for j in np.argsort(-frac, kind="stable") if frac[j] > 0]
+    if worst:
+        listed = ", ".join(f"'{names[j]}' ({frac[j]:.0%})" for j in worst[:SHOWN])
+        more = f" and {len(worst) - SHOWN} more" if len(worst) > SHOWN else ""
+        out = format_setting("features", [f"!{names[j]}" for j in worst[:SHOWN]])
+        result.notes.append(f"{file}: {len(worst)} column(s) lack numbers: {listed}{more}; {out} leaves columns out")
+
+
+def _check_contradiction(table: Table, chosen: Columns, name: str, rows: list[int], result: LayoutResult) -> None:
+    for kind in ("label", "case", "part", "site") if len(rows) > 1 else ():
+        if (column := getattr(chosen, kind)) is None:
+            continue
+        said = {table.rows[i].read(column): i for i in reversed(rows)}
+        if len(said) > 1:
+            listed = " and ".join(f"'{text}' ({table.rows[i].where})" for text, i in list(said.items())[:2])
+            result.report("bag-contradicts", table.rows[rows[0]].where, message=f"'{name}' has {kind} {listed}.",
+                          fix="give all rows of a bag the same, or name the column of bags: "
+                          f"{format_setting('image', 'COLUMN')}", images=(name,))  # fmt: skip
+
+
+def _make_candidate(folder: Folder, one: _Read, name: str, rows: list[int]) -> Candidate:
+    chosen, first = one.chosen, one.table.rows[rows[0]]
+    part = TEST if one.part == TEST else read_part(first.read(chosen.part)) or one.part
+    label = None if part == TEST else read_label(first.read(chosen.label), chosen.real_labels)
+    case = first.read(chosen.case)
+    sample = Sample(
+        name, folder.files[one.table.file], None, label, name if is_missing(case) else case, name,
+        site=read_site(first, chosen), subgroups=read_subgroups(first, chosen), bag=tuple(rows),
+    )  # fmt: skip
+    text = first.read(chosen.label)
+    return Candidate(sample, first.where, test=part == TEST, part=first.read(chosen.part), label_text=text)

@@ -15,7 +15,9 @@ from ..tables.names import FILE, NUMBER, find_naming, is_image_name
 from ..tables.table import LABEL_NAMES, Table, plain_name, read_table
 from ..tables.workbooks import WORKBOOK_SUFFIXES, is_unread, name_unread
 from .classes import NEVER_READ, has_class_folders
+from .feature_table import find_families
 from .parts import TEST, VAL, part_of_path, part_of_table
+from .patients import join_patients
 from .rows import RowReader, make_sample
 
 NOT_TABLES = frozenset({"submission.csv", CASES_FILE, "decisions.csv", "findings.csv"})
@@ -60,7 +62,7 @@ def read_listing(folder: Folder, columns: Columns) -> LayoutResult:
     if not _is_plain_choice(folder, probe, columns=columns, result=result):
         return result
     for table, chosen in probe.labelled + probe.tests:
-        result.tables.add(table.file)
+        result.tables |= {table.file, *probe.results[table.file].tables}
         result.notes += [f"table: {table.file}", *probe.results[table.file].notes]
         part = TEST if (table, chosen) in probe.tests else part_of_table(table.file)
         RowReader(folder, table, chosen=chosen, result=result, part=part).add_rows()
@@ -88,7 +90,11 @@ def read_listing(folder: Folder, columns: Columns) -> LayoutResult:
         if unknown and PurePosixPath(name).parent in folders and name not in folder.pairs.names:
             result.report("file-without-row", name, message="has no row in the table.",
                           fix="add its row, or move the file away", images=(name,))  # fmt: skip
-    _, chosen = probe.labelled[0]
+    first, chosen = probe.labelled[0]
+    if measured := find_families(first.header):
+        shown = f"{len(measured)} columns of {first.file} ({measured[0]} to {measured[-1]})"
+        result.notes.append(f"{shown} are not read, for its images are; {format_setting('features', measured[:1])} "
+                            "and more, * for any text, reads them as features instead")  # fmt: skip
     result.submission_columns = (str(chosen.image), chosen.label or "label")
     return result
 
@@ -177,6 +183,14 @@ def _probe_tables(folder: Folder, columns: Columns) -> _Probe:
             chosen = _choose(folder, table, wanted=columns, is_test=is_test, result=result)
             if chosen is not None and chosen.image is not None and (is_test or chosen.has_labels):
                 (probe.tests if is_test else probe.labelled).append((table, chosen))
+    if folder.bags is not None and not probe.labelled:
+        fits = {t.file: [c for c in t.header if c in t.rows[0].cells and finds_images(folder, t, column=c)]
+                for t in probe.tables}  # fmt: skip
+        own = LayoutResult("table")
+        joined = join_patients(folder, probe.tables, columns, fits=fits, result=own)
+        if joined is not None:
+            probe.labelled.append(joined)
+            probe.results[joined[0].file] = own
     if len(probe.labelled) > 1:
         finding = [s for s in probe.labelled if finds_images(folder, s[0], column=str(s[1].image))]
         probe.labelled = finding or probe.labelled

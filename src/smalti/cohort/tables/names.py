@@ -7,7 +7,6 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import PurePosixPath, PureWindowsPath
 
 from ...features import FEATURE_SUFFIXES, is_feature_name
@@ -68,6 +67,11 @@ def read_number(file: str) -> str:
     return number[1].lstrip("0") or "0" if number else rest
 
 
+def _drop_any_suffix(file: str) -> str:
+    """Return the name without the suffix of an image, also of one whose features the file holds: ``a.svs.h5``."""
+    return ANY_SUFFIX.sub("", drop_image_suffix(file) if is_feature_name(file) else file)
+
+
 @dataclass(frozen=True, slots=True)
 class _Level:
     """One way to compare the last parts of two paths; ``fold`` is what makes their folders comparable."""
@@ -85,7 +89,7 @@ FOLDS: tuple[tuple[str, Convert], ...] = (
 )
 LEVELS = (  # the strictest first
     *(_Level(way, fold, str, read) for way, fold in FOLDS for read in (str, drop_image_suffix)),
-    *(_Level(SUFFIX, fold, partial(ANY_SUFFIX.sub, ""), partial(ANY_SUFFIX.sub, "")) for _, fold in FOLDS),
+    *(_Level(SUFFIX, fold, _drop_any_suffix, _drop_any_suffix) for _, fold in FOLDS),
     _Level(NUMBER, str, read_number, read_number),
 )
 
