@@ -19,6 +19,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ NAMES = ("features", "feats", "patch_embeddings", "embeddings")  # of the array,
 COORDS = ("coords", "coordinates", "coord")
 LONELY = "values"  # what an array without a name is called
 DTYPES = ("f2", "f4", "f8")
+REMEMBERED = 10_000  # files whose description is kept
 USUAL_TILES_PX = (224, 256, 512, 448, 1024)  # sides at level 0 that are not surprising
 
 
@@ -142,9 +144,14 @@ def open_features(path: Path) -> FeatureFile | None:
         DataError: the file is damaged, or holds no array of features that can be told.
     """
     with _reading(path):
-        if path.suffix.lower() in H5_SUFFIXES:
-            return _open_h5(path)
-        return _open_arrays(path)
+        state = path.stat()
+        return _open(path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _open(path: Path, *stamp: int) -> FeatureFile | None:
+    """Open a file once for as long as it stays as it is."""
+    return _open_h5(path) if path.suffix.lower() in H5_SUFFIXES else _open_arrays(path)
 
 
 def _open_h5(path: Path) -> FeatureFile | None:

@@ -29,10 +29,11 @@ from .poolers import attention, clam, dsmil, settransformer, transmil  # noqa: F
 from .poolers.attention import AdditivePooler, LearnedPooler
 from .poolers.pooler import POOLERS, Pooled, Pooler, keeps_single, looks_at_places
 from .scale import fit_scale
+from .transforms import TRANSFORMS, EmbeddingTransform
 
 __all__ = [
-    "DESCRIPTIONS", "FUSIONS", "MASK_WIDTH", "NORMS", "OF_BACKBONE", "POOLERS", "TILE_WIDTH", "AdditivePooler",
-    "Backbone", "BagReader", "Description", "Fusion", "Head", "LearnedPooler", "MaskBranch", "MaskFeatures", "MaskStem",
+    "DESCRIPTIONS", "FUSIONS", "MASK_WIDTH", "NORMS", "OF_BACKBONE", "POOLERS", "TILE_WIDTH", "TRANSFORMS", "AdditivePooler",
+    "Backbone", "BagReader", "Description", "EmbeddingTransform", "Fusion", "Head", "LearnedPooler", "MaskBranch", "MaskFeatures", "MaskStem",
     "Network", "Norm", "ParameterGroup", "Pooled", "Pooler", "UpperPart", "add_mask_channel", "assemble_network",
     "build_backbone", "build_described", "build_groups", "build_pooler", "choose_norm", "cut_backbone",
     "describe_architecture", "describe_missing_weights", "fill_network", "find_weights", "fit_scale", "hash_weights",

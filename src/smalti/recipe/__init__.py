@@ -7,7 +7,7 @@ from .automatic import AUTO, GIVEN, PLAIN_POOLERS, SOLVED, STEPPED, STEPS, list_
 from .documents import list_documents, load_document
 from .given import NO_PIXELS, settle_given
 from .loading import change_recipe, list_knobs, load_recipe, overlay_recipe
-from .portfolios import Member, check_portfolio, load_portfolio
+from .portfolios import Member, check_portfolio, load_portfolio, settle_portfolio
 from .recipe import Recipe, Settled
 from .section import Section
 from .sections import Audit, Data, Ensemble, Evaluate, Model, Portfolio, Predict, Split, Stain, Tile
@@ -18,5 +18,5 @@ __all__ = [
     "Evaluate", "Finetune", "Member", "Model", "Phase", "Portfolio", "Predict", "Recipe", "Section", "Settled",
     "Split", "Stain", "Tile", "Train", "Transfer", "change_recipe", "check_portfolio", "list_documents", "list_knobs",
     "list_turned", "load_document", "load_portfolio", "load_recipe", "overlay_recipe", "settle_backbone",
-    "settle_choices", "settle_given",
+    "settle_choices", "settle_given", "settle_portfolio",
 ]  # fmt: skip

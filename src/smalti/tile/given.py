@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import store
-from ..errors import RecipeError
+from ..errors import NotApplicableError
 from ..features import FeatureFile, open_features, read_feature_table
 from ..recipe import NO_PIXELS
 from ..records.layout import HASHES
@@ -52,7 +52,7 @@ class GivenStore(TileStore):
         return self.read_bag(i)[rows] if file is None else file.read_rows(rows).astype(np.float32, copy=False)
 
     def _read(self, name: str, rows: NDArray[np.int64]) -> NoReturn:
-        raise RecipeError(f"not applicable: {NO_PIXELS}", fix="leave out what looks at tiles")
+        raise NotApplicableError(f"not applicable: {NO_PIXELS}", fix="leave out what looks at tiles")
 
 
 def open_given(cohort: Cohort, *, cache: Path) -> GivenStore:
@@ -69,11 +69,17 @@ def open_given(cohort: Cohort, *, cache: Path) -> GivenStore:
     return hold_given(samples, spec, hashes=hashes)
 
 
+def count_tiles(samples: Sequence[Sample]) -> list[int]:
+    """Return the number of tiles of each bag of a cohort of features; nothing but the heads of files is read."""
+    files = (open_features(s.path) if s.bag is None else None for s in samples)
+    return [len(s.bag or ()) if file is None else file.tiles for s, file in zip(samples, files, strict=True)]
+
+
 def hold_given(samples: tuple[Sample, ...], spec: FeatureSpec, *, hashes: Mapping[Path, str]) -> GivenStore:
     """Return bags of these samples, which are sorted by their images."""
     rows = [f"{s.image}|{hashes[s.path]}|{s.bag}" for s in samples]
     files = tuple(open_features(s.path) if s.bag is None else None for s in samples)
-    counts = [len(s.bag or ()) if file is None else file.tiles for s, file in zip(samples, files, strict=True)]
+    counts = count_tiles(samples)
     places, sides = [], []
     for file, count in zip(files, counts, strict=True):
         coords = None if file is None else file.read_coords()

@@ -13,7 +13,7 @@ from lightning.fabric import Fabric
 from numpy.typing import NDArray
 
 from ..errors import PartError, RecipeError
-from ..models import FUSIONS, NORMS, POOLERS, Backbone, build_described, is_described
+from ..models import FUSIONS, NORMS, POOLERS, TRANSFORMS, Backbone, build_described, is_described
 from ..recipe import STEPS, Recipe, Settled
 from ..records import RunFolder
 from ..registry import read_options
@@ -120,6 +120,13 @@ def check_parts(recipe: Recipe) -> None:
         )
     if model.fusion is not None:
         FUSIONS.find(model.fusion)
+    TRANSFORMS.find(model.transform)
+    learns = pooler.learns or model.fusion is not None or recipe.train.finetune.epochs > 0
+    if learns and model.transform != "none":
+        raise RecipeError(
+            f"model.transform={model.transform} is fitted on embeddings that are there before anything learns",
+            fix="--set model.transform=none, or a pooler such as mean, model.fusion=null and train.finetune.epochs=0",
+        )
     if model.head != STEPS:
         HEADS.find(model.head)
         if pooler.learns or model.fusion is not None or not recipe.train.transfer.epochs:

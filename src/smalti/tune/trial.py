@@ -61,7 +61,8 @@ class TrialRunner:
 
         Recipes that differ only in how they learn share tiles and features.
         """
-        settled = settle_recipe(recipe.model_copy(update={"split": self.untuned.split}), listener=SILENT)
+        split = recipe.model_copy(update={"split": self.untuned.split})
+        settled = settle_recipe(split, self.ground.cohort.features, listener=SILENT)
         # Features are needed by phases that are there at all, in the views that they want.
         phases = [getattr(settled.train, name).epochs > 0 for name in ("transfer", "finetune")]
         shared = (settled.train.transfer.views, settled.train.device, settled.train.precision)
@@ -90,7 +91,7 @@ class TrialRunner:
         faults: list[str] = []
         for recipe in recipes:
             try:
-                self._check(settle_recipe(recipe, listener=SILENT), experiment)
+                self._check(settle_recipe(recipe, self.ground.cohort.features, listener=SILENT), experiment)
             except (PartError, RecipeError) as error:
                 faults.append(str(error))
         if faults:

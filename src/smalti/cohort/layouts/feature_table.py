@@ -155,5 +155,7 @@ def _add_bags(
         result.add(Candidate(sample, first.where, test=part == TEST, part=first.read(chosen.part), label_text=text))
     if chosen.site is not None:
         result.site_source = describe_column(table, chosen)
-    result.features = replace(result.features, several_tiles=several) if result.features else None
+    if result.features is not None:
+        most = max(map(len, bags.values()))
+        result.features = replace(result.features, several_tiles=several, most_tiles=most)
     result.submission_columns = (str(chosen.image or "image"), chosen.label or "label")
