@@ -27,16 +27,17 @@ from .network import BagReader, Head, Network
 from .norms import NORMS, Norm, choose_norm
 from .poolers import attention, clam, dsmil, settransformer, transmil  # noqa: F401 - importing them registers the poolers
 from .poolers.attention import AdditivePooler, LearnedPooler
+from .poolers.parts import pool_parts
 from .poolers.pooler import POOLERS, Pooled, Pooler, keeps_single, looks_at_places
 from .scale import fit_scale
 from .transforms import TRANSFORMS, EmbeddingTransform
 
 __all__ = [
-    "DESCRIPTIONS", "FUSIONS", "MASK_WIDTH", "NORMS", "OF_BACKBONE", "POOLERS", "TILE_WIDTH", "TRANSFORMS", "AdditivePooler",
-    "Backbone", "BagReader", "Description", "EmbeddingTransform", "Fusion", "Head", "LearnedPooler", "MaskBranch", "MaskFeatures", "MaskStem",
-    "Network", "Norm", "ParameterGroup", "Pooled", "Pooler", "UpperPart", "add_mask_channel", "assemble_network",
-    "build_backbone", "build_described", "build_groups", "build_pooler", "choose_norm", "cut_backbone",
-    "describe_architecture", "describe_missing_weights", "fill_network", "find_weights", "fit_scale", "hash_weights",
-    "is_described", "keeps_single", "looks_at_places", "open_backbone", "open_stage", "read_input_px",
-    "restore_backbone",
+    "DESCRIPTIONS", "FUSIONS", "MASK_WIDTH", "NORMS", "OF_BACKBONE", "POOLERS", "TILE_WIDTH", "TRANSFORMS",
+    "AdditivePooler", "Backbone", "BagReader", "Description", "EmbeddingTransform", "Fusion", "Head", "LearnedPooler",
+    "MaskBranch", "MaskFeatures", "MaskStem", "Network", "Norm", "ParameterGroup", "Pooled", "Pooler", "UpperPart",
+    "add_mask_channel", "assemble_network", "build_backbone", "build_described", "build_groups", "build_pooler",
+    "choose_norm", "cut_backbone", "describe_architecture", "describe_missing_weights", "fill_network", "find_weights",
+    "fit_scale", "hash_weights", "is_described", "keeps_single", "looks_at_places", "open_backbone", "open_stage",
+    "pool_parts", "read_input_px", "restore_backbone",
 ]  # fmt: skip

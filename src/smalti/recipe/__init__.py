@@ -15,8 +15,8 @@ from .training import Finetune, Phase, Train, Transfer
 
 __all__ = [
     "AUTO", "GIVEN", "NO_PIXELS", "PLAIN_POOLERS", "SOLVED", "STEPPED", "STEPS", "Audit", "Data", "Ensemble",
-    "Evaluate", "Finetune", "Member", "Model", "Phase", "Portfolio", "Predict", "Recipe", "Section", "Settled",
-    "Split", "Stain", "Tile", "Train", "Transfer", "change_recipe", "check_portfolio", "list_documents", "list_knobs",
+    "Evaluate", "Finetune", "Member", "Model", "Phase", "Portfolio", "Predict", "Recipe", "Section", "Settled", "Split",
+    "Stain", "Tile", "Train", "Transfer", "change_recipe", "check_portfolio", "list_documents", "list_knobs",
     "list_turned", "load_document", "load_portfolio", "load_recipe", "overlay_recipe", "settle_backbone",
     "settle_choices", "settle_given", "settle_portfolio",
 ]  # fmt: skip

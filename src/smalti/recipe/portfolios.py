@@ -61,7 +61,7 @@ class MemberList(Section):
 
 
 def settle_portfolio(recipe: Recipe, *, features: bool) -> Recipe:
-    """Return the recipe with the built-in portfolio for features in place of that for pictures, where there are none."""
+    """Return the recipe with the built-in portfolio for features in the place of that for pictures."""
     if not features or recipe.portfolio.members != STANDARD:
         return recipe
     return recipe.model_copy(update={"portfolio": recipe.portfolio.model_copy(update={"members": FEATURES})})

@@ -9,7 +9,8 @@ from .images import Dynamics, Embeddings, FeatureView, Stains, Trace, Traces, jo
 from .influenced import Effects, Influence, Influenced, Source
 from .judged.operating import CurvePoint, Operating, OperatingPoint
 from .outgoing.answered import Answered, AnswersRecord, append_answers, read_answered
-from .outgoing.model import BackboneRecord, ModelMember, ModelRecord, NetworkRecord
+from .outgoing.model import BackboneRecord, GivenRecord, ModelMember, ModelRecord, NetworkRecord
+from .outgoing.taught_features import FeatureFacts, FeaturePopulation
 from .outgoing.trained_on import Doubt, PopulationFacts, Range, Rarity, TrainingPopulation, Usually
 from .portfolio import (
     Cost,
@@ -46,12 +47,13 @@ from .scored import (
 __all__ = [
     "FEW_CASES", "HEADLINE", "LIBRARIES", "OTHER", "Answered", "AnswersRecord", "AsGiven", "Asked", "BackboneRecord",
     "Bin", "ClassScore", "CohortRecord", "Cost", "Cover", "CurvePoint", "Done", "Doubt", "Dynamics", "Effects",
-    "Embeddings", "Ensemble", "Environment", "Event", "Expectation", "ExplanationRecord", "FeatureView", "FoldBlend",
-    "FoldRule", "Influence", "Influenced", "Interval", "LeftOut", "LookedAt", "MapMeasures", "MapNumbers", "Margin",
-    "Mean", "MemberRow", "ModelMember", "ModelRecord", "NetworkRecord", "Number", "Operating", "OperatingPoint", "Part",
-    "Plan", "PlanChoice", "PlanData", "PlannedMember", "PopulationFacts", "Range", "Rarity", "Record", "Reliability",
-    "RemovalCurves", "Rules", "RunFolder", "Score", "Scores", "Scoring", "Source", "Stains", "Trace", "Traces",
-    "TrainingPopulation", "Unit", "UnitScores", "UsedTime", "Usually", "append_answers", "find_last_stage",
-    "hash_cohort", "identify_mask", "join_dynamics", "layout", "log_event", "log_stage", "look_at_machine", "open_run",
-    "read_answered", "read_events", "sum_seconds", "tabulate_samples", "write_members",
+    "Embeddings", "Ensemble", "Environment", "Event", "Expectation", "ExplanationRecord", "FeatureFacts",
+    "FeaturePopulation", "FeatureView", "FoldBlend", "FoldRule", "GivenRecord", "Influence", "Influenced", "Interval",
+    "LeftOut", "LookedAt", "MapMeasures", "MapNumbers", "Margin", "Mean", "MemberRow", "ModelMember", "ModelRecord",
+    "NetworkRecord", "Number", "Operating", "OperatingPoint", "Part", "Plan", "PlanChoice", "PlanData", "PlannedMember",
+    "PopulationFacts", "Range", "Rarity", "Record", "Reliability", "RemovalCurves", "Rules", "RunFolder", "Score",
+    "Scores", "Scoring", "Source", "Stains", "Trace", "Traces", "TrainingPopulation", "Unit", "UnitScores", "UsedTime",
+    "Usually", "append_answers", "find_last_stage", "hash_cohort", "identify_mask", "join_dynamics", "layout",
+    "log_event", "log_stage", "look_at_machine", "open_run", "read_answered", "read_events", "sum_seconds",
+    "tabulate_samples", "write_members",
 ]  # fmt: skip

@@ -102,6 +102,7 @@ DECISIONS_SUFFIX = ".decisions.csv"  # likewise
 HASHES = "hashes.json"  # of files, by size and time
 FEATURES = "features.json"
 FEATURE_VALUES = "features.f32"
+POOLED, POOLED_VALUES = "pooled", "pooled.npz"  # of a cohort of features: one embedding a bag
 POINTS = "embeddings"  # of whole images, for the audit
 
 # A model folder: what leaves a run.
@@ -110,6 +111,7 @@ MODEL_RECORD = "model.json"
 MODEL_CARD = "README.md"
 MODEL_WEIGHTS = "weights"
 MODEL_RECIPES = "recipes"
+TAUGHT_FEATURES, TAUGHT_POINTS = "bags.json", "bags.npz"  # of a model on given features
 
 # A folder of answers for new images.
 ANSWERS = "predictions.csv"

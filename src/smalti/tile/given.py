@@ -46,6 +46,11 @@ class GivenStore(TileStore):
         table = read_feature_table(sample.path, self.spec.columns, delimiter=self.spec.delimiter)
         return table.values[list(sample.bag or ())]
 
+    def read_part(self, i: int, start: int, stop: int) -> NDArray[np.float32]:
+        """Return rows ``start`` to ``stop`` (excluded) of a bag, (n, D)."""
+        file = self.files[i]
+        return self.read_bag(i)[start:stop] if file is None else file.read(start, stop).astype(np.float32, copy=False)
+
     def read_bag_rows(self, i: int, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return some rows (n, D) of a bag, counted from its first."""
         file = self.files[i]
@@ -67,6 +72,27 @@ def open_given(cohort: Cohort, *, cache: Path) -> GivenStore:
     cache.mkdir(parents=True, exist_ok=True)
     hashes = store.hash_files((s.path for s in samples), memo=cache / HASHES)
     return hold_given(samples, spec, hashes=hashes)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeldGiven(GivenStore):
+    """One bag in memory; ``values`` are its features (N, D) float32."""
+
+    values: NDArray[np.float32]
+
+    def read_bag(self, i: int) -> NDArray[np.float32]:
+        """Return the features (N, D)."""
+        return self.values
+
+
+def hold_array(name: str, values: NDArray[np.float32], spec: FeatureSpec) -> GivenStore:
+    """Return a bag (N, D) that is in memory as a store; its tiles have no places."""
+    count = len(values)
+    return HeldGiven(
+        "", Path(), 1, (name,), np.array([0, count]), np.stack([np.arange(count), np.zeros(count, np.int64)], axis=1),
+        np.ones(count, np.float32), np.ones(count, np.float32), np.zeros(count, np.uint8), np.zeros(2, np.int64),
+        spec, (), (None,), values,
+    )  # fmt: skip
 
 
 def count_tiles(samples: Sequence[Sample]) -> list[int]:

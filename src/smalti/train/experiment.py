@@ -22,7 +22,7 @@ from ..tile import TileStore
 from ..tissue import STAINS
 from ..types import Cohort, Sample, Split
 from .devices import Device
-from .features import Features
+from .features import Features, GivenFeatures
 from .heads import HEADS
 from .optim.losses import LOSSES
 from .optim.optimisers import check_optimiser
@@ -80,6 +80,8 @@ class Experiment:
             return None
         if first.embeddings is not None:
             return first.embeddings[0, bags]
+        if isinstance(first.features, GivenFeatures):
+            return first.features.pool(POOLERS.build("mean", first.features.size, 1))[0, bags]
         return torch.stack([torch.from_numpy(first.features.read_bag(int(bag))).mean(dim=0) for bag in bags])
 
     def find_bags(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -91,7 +91,9 @@ def settle_members(project: Project, recipe: Recipe, cohort: Cohort, *, used: Ca
         project.listener.tell("plan", number, len(listed))
         candidate = Candidate(member.name, member.about, member.settings, own, taken=False, reason="")
         try:
-            settled = settle_recipe(own, cohort.features, listener=SILENT)  # training settles it again, and says what it finds
+            settled = settle_recipe(
+                own, cohort.features, listener=SILENT
+            )  # training settles it again, and says what it finds
             candidate = _judge(candidate, member, settled, cohort, there)
             if not candidate.reason:
                 check_parts(settled)
@@ -138,7 +140,9 @@ def cost_recipe(project: Project, recipe: Recipe, cohort: Cohort) -> Candidate:
         WeightsError: its weights cannot be had.
     """
     one = Candidate(recipe.preset, "this recipe alone", (), recipe, taken=True, reason="no portfolio is asked for")
-    return _cost(one, settle_recipe(recipe, cohort.features, listener=project.listener), Prober(cohort, project.cache), set())
+    return _cost(
+        one, settle_recipe(recipe, cohort.features, listener=project.listener), Prober(cohort, project.cache), set()
+    )
 
 
 def read_members(recipe: Recipe, rows: Sequence[PlannedMember], *, where: Path) -> list[Candidate]:

@@ -134,7 +134,9 @@ def _list_choices(recipe: Recipe, splits: Sequence[Split], features: FeatureSpec
     if features is not None:
         recipe = settle_given(recipe, features)
         why = f"{NO_PIXELS}: they are taken as they are"
-        rows.append(PlanChoice(what="backbone", value=recipe.model.backbone, reason=why, source="features made elsewhere"))
+        rows.append(
+            PlanChoice(what="backbone", value=recipe.model.backbone, reason=why, source="features made elsewhere")
+        )
     for note in settle_choices([recipe])[1]:  # "backbone NAME: why", "head NAME: why"
         said, _, reason = note.partition(": ")
         what, value = said.split()[:2]
