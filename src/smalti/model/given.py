@@ -19,6 +19,9 @@ from .population import MOST_IMAGES, describe_range, fit_rarity, measure_distanc
 from .refusal import judge_scores
 
 COMPONENTS = 32  # of the means; distances in more are all alike
+WIDER = 1.5  # of the bar: means of bags are rare in many ways, and those of another encoder are far beyond
+CASES_EACH = 10  # bags for each component
+PARTS = 5  # of the cases, each held out once
 BULK, REST = "components", "rest"
 PART_TILES = 8192  # of a bag that are looked at together
 FLAT = 1e-6  # of the middle; a dimension that varies less is constant, and does not count
@@ -98,13 +101,16 @@ def describe_bags(
     spread = np.mean(np.abs(rows - middle), axis=0)
     spread = np.where(spread > FLAT * np.abs(middle), spread, np.inf)
     bent = np.arcsinh((rows - middle) / spread)
-    axes = np.linalg.svd(bent, full_matrices=False)[2][: min(COMPONENTS, len(rows) - 1)]
-    points = _project(rows, middle, spread, axes)
+    axes = _find_axes(bent)
+    points = _project(bent, axes)
+    points[:, -1] = _measure_rest(bent, case)
     ranges = tuple(describe_range(f"component {i + 1}", points[:, i], floor=1e-6) for i in range(points.shape[1]))
+    rarity = fit_rarity(scale_traits(points, ranges), case, groups=_group(points.shape[1]))
+    if rarity is not None:
+        rarity = rarity.model_copy(update={"bar": WIDER * rarity.bar})
     facts = FeatureFacts(
         n_images=len(rows), n_cases=int(case.max(initial=-1)) + 1,
-        tiles=describe_range("tiles", [tiles[i] for i in chosen]), ranges=ranges,
-        rarity=fit_rarity(scale_traits(points, ranges), case, groups=_group(points.shape[1])), doubt=doubt,
+        tiles=describe_range("tiles", [tiles[i] for i in chosen]), ranges=ranges, rarity=rarity, doubt=doubt,
     )  # fmt: skip
     kept = [np.asarray(array, dtype=np.float32) for array in (middle, spread, axes, points)]
     return FeaturePopulation(facts, kept[0], kept[1], kept[2], kept[3], case.astype(np.int32))
@@ -115,9 +121,8 @@ def judge_bag(
 ) -> tuple[str, tuple[float, ...]]:
     """Return why a bag is refused, empty where it is answered; and the numbers that it is compared by."""
     facts = population.facts
-    point = _project(
-        look.mean[None], *(getattr(population, n).astype(np.float64) for n in ("middle", "spread", "axes"))
-    )
+    middle, spread, axes = (a.astype(np.float64) for a in (population.middle, population.spread, population.axes))
+    point = _project(np.arcsinh((look.mean[None] - middle) / spread), axes)
     numbers = tuple(float(number) for number in point[0])
     if facts.rarity is not None:
         here, others = (scale_traits(p, facts.ranges) for p in (point, population.points))
@@ -133,12 +138,27 @@ def judge_bag(
     return (f"{code}: {reason}" if code else ""), numbers
 
 
-def _project(rows: Floats, middle: Floats, spread: Floats, axes: Floats) -> Floats:
-    """Return components (n, K) of means (n, D), and the length of what they leave; tails are bent."""
-    bent = np.arcsinh((rows - middle) / spread)
+def _find_axes(bent: Floats) -> Floats:
+    """Return principal components (K, D) of standardised means (n, D)."""
+    axes: Floats = np.linalg.svd(bent, full_matrices=False)[2][: min(COMPONENTS, max(1, len(bent) // CASES_EACH))]
+    return axes
+
+
+def _project(bent: Floats, axes: Floats) -> Floats:
+    """Return components (n, K) of standardised means (n, D), and the logarithm of the length that they leave."""
     seen = bent @ axes.T
-    rest = np.linalg.norm(bent - seen @ axes, axis=1) / np.sqrt(rows.shape[1])
+    rest = np.linalg.norm(bent - seen @ axes, axis=1) / np.sqrt(bent.shape[1])
     return np.column_stack([seen, np.log(rest + 1e-6)])
+
+
+def _measure_rest(bent: Floats, case: NDArray[np.integer]) -> Floats:
+    """Return what components of other cases leave of each bag, (n,); those of its own would leave less."""
+    left = np.empty(len(bent))
+    for part in range(PARTS):
+        held = case % PARTS == part
+        if held.any():
+            left[held] = _project(bent[held], _find_axes(bent[~held] if not held.all() else bent))[:, -1]
+    return left
 
 
 def _group(columns: int) -> dict[str, NDArray[np.int64]]:
