@@ -52,8 +52,7 @@ def settle_given(recipe: Recipe, spec: FeatureSpec) -> Recipe:
     unasked = {AUTO, settle_backbone(preset.model).backbone, "stages"}
     turned = [
         name for name in own
-        if name.startswith(tuple(f"{knob}." for knob in OF_PIXELS) + OF_PIXELS)
-        and own[name] not in {usual[name], final[name], *unasked}
+        if needs_pixels(name) and own[name] not in {usual[name], final[name], *unasked}
     ]  # fmt: skip
     if turned:
         raise NotApplicableError(
@@ -61,6 +60,11 @@ def settle_given(recipe: Recipe, spec: FeatureSpec) -> Recipe:
             fix="leave it out on a folder of features",
         )
     return settled
+
+
+def needs_pixels(name: str) -> bool:
+    """Return whether a knob, or a whole section, looks at pixels or masks, or makes features."""
+    return any(name == knob or name.startswith(f"{knob}.") for knob in OF_PIXELS)
 
 
 def _bound_tiles(transfer: Transfer, spec: FeatureSpec) -> int | None:

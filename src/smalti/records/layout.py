@@ -92,6 +92,7 @@ RUNS_REPORT = "report"  # in the folder of all runs: the page about many runs
 # After the name of an image in the folder of heat maps: of the shown class; Grad-CAM of it, and of the label.
 HEATMAP, HEATMAP_GRADCAM, HEATMAP_GRADCAM_LABEL = ".png", ".gradcam.png", ".gradcam-label.png"
 HEATMAP_OUTLINES = ".geojson"
+HEATMAP_TABLE = ".csv"  # of tiles of features, which have no picture
 
 # The folder of all runs.
 BEST = "best.json"

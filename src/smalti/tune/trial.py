@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..errors import DivergenceError, PartError, RecipeError
+from ..errors import DivergenceError, NotApplicableError, PartError, RecipeError
 from ..evaluate import average_cases
 from ..metrics import METRICS
 from ..project import SILENT, Project
@@ -92,6 +92,8 @@ class TrialRunner:
         for recipe in recipes:
             try:
                 self._check(settle_recipe(recipe, self.ground.cohort.features, listener=SILENT), experiment)
+            except NotApplicableError:
+                continue  # its knob is left out of the search, which says why
             except (PartError, RecipeError) as error:
                 faults.append(str(error))
         if faults:
