@@ -32,13 +32,14 @@ def write_onnx(scorer: Scorer, path: Path, *, tile_px: int) -> float:
         import onnxscript  # noqa: F401 - torch's exporter imports it late
     except ImportError:
         raise MissingExtraError("--to onnx", "onnx") from None
+    drawn = draw_tiles(*BAGS[0], tile_px=tile_px, size=scorer.size)
     name = "features" if scorer.size else "tiles"
     free = {0: torch.export.Dim("images", min=1), 1: torch.export.Dim("tiles", min=1)}
     # The exporter prints its progress; the first size of a batch must not be one, which it would take as fixed.
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            scorer, (draw_tiles(*BAGS[0], tile_px=tile_px, size=scorer.size),), dynamo=True, dynamic_shapes=(free,), opset_version=OPSET,
+            scorer, (drawn,), dynamo=True, dynamic_shapes=(free,), opset_version=OPSET,
             input_names=[name], output_names=["logits"], verbose=False,
         )  # fmt: skip
     assert program is not None  # it is, with dynamo
