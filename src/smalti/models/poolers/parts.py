@@ -6,12 +6,13 @@ with each other need the whole bag.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 
-from .attention import AdditivePooler, AttentionPooler
+from .attention import AdditivePooler, AttentionPooler, AttentionScores, LearnedPooler
 from .clam import ClamPooler
 from .pooler import (
     CovariancePooler,
@@ -24,6 +25,7 @@ from .pooler import (
     signed_root,
 )
 
+LEVEL = 100.0  # spreads that the middle of a dimension may lie from 0, so that float32 takes it off exactly enough
 Read = Callable[[], Iterator[torch.Tensor]]  # the tiles (n, D) of a bag, part after part; may be called again
 
 
@@ -90,11 +92,17 @@ def _fold_logsumexp(pooler: LogSumExpPooler, read: Read) -> torch.Tensor:
 
 
 def _fold_attention(pooler: AttentionPooler | ClamPooler, read: Read) -> torch.Tensor:
-    """Take the sum of the tiles weighted by ``exp(score - largest so far)``, corrected when a larger one comes."""
+    """Take the sum of the tiles weighted by ``exp(score - largest so far)``, corrected when a larger one comes.
+
+    Tiles that are not projected are standardised by the weights of the attention in the place of each number, and the
+    sum at its end.
+    """
     top: Any = None
+    plain = pooler.layers == 0 and bool((pooler.center / pooler.scale).abs().max() < LEVEL)
+    score = _standardise(pooler) if plain else pooler.score
     for part in read():
-        tiles = pooler.embed(part[None], None)[0]
-        scores = pooler.score(tiles).T  # (branches, n)
+        tiles = part if plain else pooler.embed(part[None], None)[0]
+        scores = score(tiles).T  # (branches, n)
         high = scores.amax(dim=1)
         if top is None:
             top, total, mass = high, tiles.new_zeros(len(high), tiles.shape[1]), tiles.new_zeros(len(high))
@@ -102,7 +110,19 @@ def _fold_attention(pooler: AttentionPooler | ClamPooler, read: Read) -> torch.T
         kept, weights = (top - new).exp(), (scores - new[:, None]).exp()
         total, mass, top = kept[:, None] * total + weights @ tiles, kept * mass + weights.sum(dim=1), new
     embedding = total / mass[:, None]
+    if plain:
+        embedding = (embedding - pooler.center) / pooler.scale
     return embedding if pooler.by_class else embedding.flatten()
+
+
+def _standardise(pooler: LearnedPooler) -> AttentionScores:
+    """Return the attention of a pooler as it reads tiles that are not standardised."""
+    score: AttentionScores = copy.deepcopy(pooler.score)
+    for layer in (score.content, score.gate):
+        if layer is not None:
+            layer.bias.sub_((layer.weight * (pooler.center / pooler.scale)).sum(dim=1))
+            layer.weight.div_(pooler.scale)
+    return score
 
 
 def _fold_additive(pooler: AdditivePooler, read: Read) -> torch.Tensor:
