@@ -68,13 +68,13 @@ def list_parts() -> Iterator[tuple[str, Entry[Any]]]:
     """Yield kind and entry of every registered part, then the names that timm keeps."""
     from .audit import CHECKS, CRITERIA
     from .metrics import METRICS
-    from .models import DESCRIPTIONS, ENCODERS, FUSIONS, NORMS, POOLERS
+    from .models import DESCRIPTIONS, ENCODERS, FUSIONS, NORMS, POOLERS, TRANSFORMS
     from .predict import CALIBRATIONS, DECISIONS, ENSEMBLES
     from .samples import AUGMENTATIONS
     from .tissue import STAINS
     from .train import DRAWERS, HEADS, LOSSES, PRETRAININGS, SCHEDULES, SEARCHES, list_optimisers
 
-    models = (ENCODERS, DESCRIPTIONS, POOLERS, NORMS, FUSIONS, HEADS)
+    models = (ENCODERS, DESCRIPTIONS, POOLERS, TRANSFORMS, NORMS, FUSIONS, HEADS)
     samples = (AUGMENTATIONS, SEARCHES, STAINS)
     learning, after = (PRETRAININGS, DRAWERS, LOSSES, SCHEDULES), (CALIBRATIONS, DECISIONS, ENSEMBLES)
     kinds = (METRICS, CHECKS, CRITERIA, *samples, *models, *learning, *after)

@@ -3,6 +3,7 @@
     SmaltiError
     ├── DataError          the data folder cannot be used as it is; carries every problem at once
     ├── RecipeError        a knob that does not exist or does not fit
+    │   └── NotApplicableError  what is asked for needs something that this kind of data does not have
     ├── PartError          a registered part that does not exist, or its arguments
     ├── SplitError         folds that would leak or lack a class
     ├── WeightsError       pretrained weights that cannot be had
@@ -103,6 +104,10 @@ class DataError(SmaltiError):
 
 class RecipeError(SmaltiError):
     """A recipe that names an unknown knob or gives one a value that does not fit."""
+
+
+class NotApplicableError(RecipeError):
+    """What is asked for needs something that this kind of data does not have, such as pixels."""
 
 
 class PartError(SmaltiError):

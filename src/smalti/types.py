@@ -178,6 +178,7 @@ class FeatureSpec:
         columns: of a table of features, in the order of the numbers; empty for files.
         delimiter: between the cells of that table.
         several_tiles: whether any bag has more than one tile.
+        most_tiles: of the largest bag.
         placed: whether tiles have coordinates.
     """
 
@@ -186,6 +187,7 @@ class FeatureSpec:
     columns: tuple[str, ...] = ()
     delimiter: str = ","
     several_tiles: bool = True
+    most_tiles: int = 1
     placed: bool = False
 
 

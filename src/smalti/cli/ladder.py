@@ -69,6 +69,8 @@ def ladder(
     if lost["skipped"]:
         names = ", ".join(row.name for row in lost["skipped"])
         console.err.print(f"[bold yellow]skipped:[/] {names}; the report says why", soft_wrap=True)
+    for row in (row for row in result.rungs if row.status == "not applicable"):
+        console.err.print(f"[dim]{row.name}:[/] {escape(str(row.error))}", soft_wrap=True)
     for row in lost["failed"]:
         console.err.print(f"[bold red]failed:[/] {row.name}: {escape(str(row.error))}", soft_wrap=True)
     finish(f"{REPORT}, {ARTICLE_ZIP} and {LADDER} in {folder}", f"open {quote(folder / REPORT)}")
@@ -80,7 +82,11 @@ def _tabulate_ladder(result: LadderResult) -> Table:
     table = Table("rung", "macro-F1", "against the rung it changes", "verdict", "cost", show_lines=True)
     for row in result.rungs:
         name = f"[bold]{escape(row.name)}[/]\n[dim]{escape(row.change)}[/]"
-        score = console.score_cell(row) if row.metrics else f"[red]{row.status}[/]"
+        score = (
+            console.score_cell(row)
+            if row.metrics
+            else f"[{'dim' if row.status == 'not applicable' else 'red'}]{row.status}[/]"
+        )
         cost = [
             f"{value:.1f} {unit}"
             for value, unit in ((row.seconds, "s"), (row.peak_memory_gb, "GB"))

@@ -246,9 +246,8 @@ def export(
         return
     place = out or Path(f"{run_path.resolve().name}-{form}")
     written = export_form(run_path, form, place, mpp=mpp, member=member, network=network)
-    console.out.print(
-        f"logits of {form} and of the model differ by {written.difference:.1g} at most; tiles of {written.tile_px} px"
-    )
+    takes = f"tiles of {written.tile_px} px" if not written.size else f"bags (N, tiles, {written.size}) of features"
+    console.out.print(f"logits of {form} and of the model differ by {written.difference:.1g} at most; {takes}")
     finish(f"{form} in {written.folder}", "see docs/how-to/export.md for what it takes")
 
 

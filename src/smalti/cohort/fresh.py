@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import DataError
-from ..types import Sample
+from ..types import FeatureSpec, Sample
 from .depths import settle_depths
 from .folder import Folder
 from .inspection import GUESS_ALL, recognise
+from .layouts.bags import find_bags
+from .layouts.fresh_table import read_fresh_table
 from .layouts.listing import add_cases
 from .masks.meaning import Settling, wish_masks
 from .masks.values import Seen
@@ -18,7 +20,8 @@ from .tables.site_names import drop_sites, settle_sites
 from .unused import tell_unused
 from .validation import Progress, account_masks, check_files
 
-PLAIN, CLASSES = "images", "class-folders"
+PLAIN, CLASSES, BAGS = "images", "class-folders", "features"
+WANTED = ".h5, .pt and .npz, or a table with the columns that the model learned from,"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,13 @@ class FreshImages:
     notes: tuple[str, ...]
 
 
-def list_fresh(root: Path | str, *, columns: Columns = GUESS_ALL, progress: Progress | None = None) -> FreshImages:
+def list_fresh(
+    root: Path | str,
+    *,
+    columns: Columns = GUESS_ALL,
+    features: FeatureSpec | None = None,
+    progress: Progress | None = None,
+) -> FreshImages:
     """List the images of a folder that is read as a data folder where it is one; nothing in it is changed.
 
     Without a table and without classes all images are taken, whatever the folders that they are in. Images are decoded
@@ -48,6 +57,7 @@ def list_fresh(root: Path | str, *, columns: Columns = GUESS_ALL, progress: Prog
     Args:
         root: the folder.
         columns: names in its table, and how its masks and values are read.
+        features: what a model takes in the place of images; None for images.
         progress: told (images checked, images in all), where they are checked.
 
     Raises:
@@ -58,15 +68,20 @@ def list_fresh(root: Path | str, *, columns: Columns = GUESS_ALL, progress: Prog
         raise DataError(f"no folder at {root}", fix="give the folder that holds the new images")
     folder = Folder.walk(root)
     asked = drop_sites(columns)
-    result = recognise(root, folder, asked)
+    if features is not None and features.columns:
+        result = read_fresh_table(folder, features, asked)
+    elif features is not None:
+        folder, result = _take_bags(root, folder, asked)
+    else:
+        result = recognise(root, folder, asked)
     # What is named is to be found.
     named = bool(asked.table or asked.levels or asked.site or asked.subgroups)
-    if not named and (not result.candidates or result.layout == CLASSES):
+    of_table = features is not None and bool(features.columns)
+    if not named and not of_table and (not result.candidates or result.layout == CLASSES):
         result = _add_plain(folder, result, asked)
     if not result.candidates:
-        raise DataError(
-            f"{root} holds no image that could be read", result.problems, fix="PNG, JPEG, TIFF and slides are read"
-        )
+        what, read = ("image", "PNG, JPEG, TIFF and slides") if features is None else ("bag of features", WANTED)
+        raise DataError(f"{root} holds no {what} that could be read", result.problems, fix=f"{read} are read")
     settle_sites(result, columns)
     account_masks(folder, result)
     tell_unused(folder, result)
@@ -81,6 +96,18 @@ def list_fresh(root: Path | str, *, columns: Columns = GUESS_ALL, progress: Prog
     wrong = {image: f"{where} names it, and no such image is here." for image, where in result.lacking.items() if image}
     wrong |= {image: f"{problem.file} {problem.message}" for problem in severe for image in problem.images}
     return FreshImages(root, tuple(d.sample for d in candidates), wrong, tuple(dict.fromkeys(result.notes)))
+
+
+def _take_bags(root: Path, folder: Folder, columns: Columns) -> tuple[Folder, LayoutResult]:
+    """Return the folder with its files of features in the place of images, and what its layout says."""
+    bags = LayoutResult(BAGS)
+    given = find_bags(folder, columns.features, bags)
+    if given is None or (bags.problems and not bags.bags):
+        return folder, bags
+    result = recognise(root, given, columns)
+    result.notes = bags.notes + result.notes
+    result.problems = bags.problems + result.problems
+    return given, result
 
 
 def _add_plain(folder: Folder, found: LayoutResult, columns: Columns) -> LayoutResult:

@@ -16,9 +16,11 @@ import torch
 from numpy.typing import NDArray
 
 from ..models import BagReader, UpperPart, cut_backbone
+from ..recipe import NO_PIXELS
 from ..records.layout import EXPLAINED
 from ..samples import iterate_ahead, normalise_tiles
 from ..store import hash_code, hash_text, read_arrays, write_arrays
+from ..tile import GivenStore
 from ..train import Experiment, MaskFeatureSource, load_network, read_chunks
 from ..types import Sample, Split
 from .attribution import TileBag, choose_kind, find_cams, find_gradients, read_tiles
@@ -206,6 +208,9 @@ class Explainer:
         self, question: ExplanationRequest, readers: Sequence[BagReader], bag: TileBag
     ) -> NDArray[np.float32] | None:
         """Return Grad-CAM (S, K, N, h, w) of S readers, or None if the backbone has no maps."""
+        if isinstance(self.experiment.store, GivenStore):
+            self._reason = NO_PIXELS
+            return None
         together = max(1, GRADIENT_BYTES // (len(question.classes) * bag.features.nbytes))
         position = self.experiment.store.position(question.sample.image)
         found: list[torch.Tensor] = []

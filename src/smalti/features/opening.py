@@ -19,6 +19,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ COORDS = ("coords", "coordinates", "coord")
 INDEX = "arr_0"  # slideflow's coordinates, beside features
 DTYPES = ("f2", "f4", "f8")
 PART_ROWS = 8192  # tiles that are looked at together
+REMEMBERED = 10_000  # files whose description is kept
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -162,9 +164,14 @@ def open_features(path: Path) -> FeatureFile | None:
         DataError: the file is damaged, or holds no array of features that can be told.
     """
     with _reading(path):
-        if path.suffix.lower() in H5_SUFFIXES:
-            return _open_h5(path)
-        return _open_arrays(path)
+        state = path.stat()
+        return _open(path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _open(path: Path, *stamp: int) -> FeatureFile | None:
+    """Open a file once for as long as it stays as it is."""
+    return _open_h5(path) if path.suffix.lower() in H5_SUFFIXES else _open_arrays(path)
 
 
 def _open_h5(path: Path) -> FeatureFile | None:

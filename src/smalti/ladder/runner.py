@@ -13,7 +13,7 @@ from ..audit import settle_decisions
 from ..audit.decisions import ACTIONS, parse_decisions
 from ..cohort.folder import Folder
 from ..engine import parse_place
-from ..errors import RunError, SmaltiError
+from ..errors import NotApplicableError, RunError, SmaltiError
 from ..faults import explain_fault
 from ..logbook.seal import find_seal, list_seals
 from ..project import HERE, RUNS, SILENT, Listener, Project
@@ -149,6 +149,8 @@ class LadderRunner:
         with measure_cost() as cost:
             try:
                 found: dict[str, object] = {"status": "done", "run": self._carry_out(step, state), "killed": 0}
+            except NotApplicableError as error:  # of this kind of data; nothing went wrong
+                found = {"status": "not applicable", "error": error.message}
             except SmaltiError as error:
                 found = {"error": str(error)}
             except Exception as error:  # a rung may fail in any library; the ladder goes on and says so
@@ -160,7 +162,9 @@ class LadderRunner:
                 found = {"error": f"{what} ({FAILURES}/{trace.name})"}
         peak = cost.peak_memory_gb if self.project.on == HERE else None  # of this process alone
         ended = state.model_copy(update=found | {"seconds": cost.seconds, "peak_memory_gb": peak})
-        if ended.error:
+        if ended.status == "not applicable":
+            self.project.listener.say(f"{step.name}: {ended.error}")
+        elif ended.error:
             self.project.listener.say(f"{step.name} failed: {ended.error.splitlines()[0]}; the ladder goes on")
         return ended
 
@@ -168,6 +172,8 @@ class LadderRunner:
         """Run a rung with the decisions that it follows; return the name of its run."""
         recipe = step.recipe
         if failed := [member for member in step.members if self.states[member].run is None]:
+            if lost := [member for member in failed if self.states[member].status == "not applicable"]:
+                raise NotApplicableError(f"not applicable: it combines {', '.join(lost)}")
             raise RunError(f"its members {', '.join(failed)} failed", fix="see their errors")
         if step.members:
             members = tuple(str(self.states[member].run) for member in step.members)

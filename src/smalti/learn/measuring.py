@@ -78,8 +78,8 @@ def learn_curve(
     project.check_data()
     settings = settings if recipe is not None else (f"model.head={HEAD}", *settings)
     asked = load_recipe(DEFAULT if recipe is None else recipe, settings=settings)
-    check_recipe(settle_recipe(asked, listener=SILENT))
     ground = inspect_ground(project, asked, problems="skip" if skip_problems else "refuse")
+    check_recipe(settle_recipe(asked, ground.cohort.features, listener=SILENT))
     stands_on = [value for _, value in sorted(identify(project, ground).items())]
     name = f"{project.name}-learn-{hash_text(asked.to_yaml(), str(orders), *stands_on)[:6]}"
     folder = project.runs / name

@@ -12,13 +12,14 @@ from .bundle import (
     write_networks,
 )
 from .forms.export import FORMS, Exported, Form, export_form
+from .given import describe_bags
 from .mapping import TileMap
 from .population import describe_population, fit_doubt
 from .predicting import Answer, Drawn, Model, load_model, tabulate_answers
 
 __all__ = [
     "FORMS", "Answer", "Drawn", "Exported", "FolderAnswers", "Form", "Model", "TileMap", "answer_folder",
-    "average_answers", "describe_population", "export_form", "export_model", "find_model", "find_obstacle", "fit_doubt",
-    "list_columns", "load_model", "read_model", "read_recipes", "read_weights", "tabulate_answers", "write_combination",
-    "write_networks",
+    "average_answers", "describe_bags", "describe_population", "export_form", "export_model", "find_model",
+    "find_obstacle", "fit_doubt", "list_columns", "load_model", "read_model", "read_recipes", "read_weights",
+    "tabulate_answers", "write_combination", "write_networks",
 ]  # fmt: skip

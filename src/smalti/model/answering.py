@@ -18,7 +18,7 @@ from ..records import Answered, AnswersRecord, append_answers, read_answered
 from ..records.layout import ANSWERED, ANSWERS, ANSWERS_BY_CASE, MODEL_RECORD, name_map
 from ..store import hash_code, hash_text, write_table
 from ..store.leftovers import remove_leftovers
-from ..types import Sample, score_columns
+from ..types import FeatureSpec, Sample, score_columns
 from .bundle import OF_MASKS
 from .moved import warn_shift
 from .predicting import Answer, Model, tabulate_answers
@@ -74,7 +74,9 @@ def answer_folder(
         RunError: ``out`` lies in the folder of the images, or holds the answers of another model or folder.
     """
     about = _open_answers(model, root, out, mpp=mpp)
-    fresh = list_fresh(root, columns=columns or list_columns(model))
+    given = model.record.features
+    spec = None if given is None else FeatureSpec(given.size, given.encoder, given.columns, given.delimiter)
+    fresh = list_fresh(root, columns=columns or list_columns(model), features=spec)
     for note in fresh.notes:
         say(note)
     about.model_copy(update={"notes": fresh.notes}).write(out)
@@ -183,7 +185,8 @@ def _open_answers(model: Model, root: Path, out: Path, *, mpp: float | None) -> 
 
 def _name_content(sample: Sample) -> str:
     stamps = [str(images.read_stamp(path)) for path in sample.files if path.exists()]
-    return hash_text(*stamps, str(sample.mask_reading), str(sample.bits))
+    rows = () if sample.bag is None else (str(sample.bag),)
+    return hash_text(*stamps, str(sample.mask_reading), str(sample.bits), *rows)
 
 
 def _find_answer(name: str, sample: Sample | None, known: dict[str, Answered], wrong: dict[str, str]) -> Answer:

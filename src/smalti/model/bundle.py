@@ -26,7 +26,9 @@ from ..records import (
     CohortRecord,
     Ensemble,
     Environment,
+    FeaturePopulation,
     FoldBlend,
+    GivenRecord,
     ModelMember,
     ModelRecord,
     NetworkRecord,
@@ -41,6 +43,8 @@ from ..records.layout import (
     MODEL_RECORD,
     POPULATION,
     POPULATION_POINTS,
+    TAUGHT_FEATURES,
+    TAUGHT_POINTS,
     name_checkpoint,
     name_frozen,
     name_model_recipe,
@@ -51,6 +55,7 @@ from ..store import replace_folder, write_atomic
 from ..train import Experiment, read_checkpoint
 
 State = Mapping[str, torch.Tensor]
+Population = TrainingPopulation | FeaturePopulation
 STACKED = "stack_"  # how the names begin of ensembles that are learned anew from the inner tables, and not kept
 CHUNK_BYTES = 1 << 20
 OF_MASKS = ("mask_values", "mask_inverted", "mask_exif", "mask_fit")  # knobs of ``data``
@@ -67,7 +72,7 @@ def find_obstacle(recipe: Recipe) -> RunError | None:
     return None
 
 
-def write_networks(experiment: Experiment, population: TrainingPopulation | None = None) -> Path:
+def write_networks(experiment: Experiment, population: Population | None = None) -> Path:
     """Write the model folder of a run with networks of its own; return it.
 
     What the training images are stands in it where ``population`` says it, and scores where the run has been scored;
@@ -101,12 +106,16 @@ def write_networks(experiment: Experiment, population: TrainingPopulation | None
             backbone=_write_backbone(folder, experiment.backbone, frozen=frozen, beside=run.path.parent),
             networks=tuple(networks), members=(), blends=(), rules=Rules.read(run.path).rules,
         )  # fmt: skip
-        return _describe(run, (member,), bits=max(bits) if len(bits) == 1 else None, mpp=mpp)
+        record = _describe(run, (member,), bits=max(bits) if len(bits) == 1 else None, mpp=mpp)
+        if (spec := cohort.features) is None:
+            return record
+        given = GivenRecord(size=spec.size, encoder=spec.encoder, columns=spec.columns, delimiter=spec.delimiter)
+        return record.model_copy(update={"features": given})
 
     return _write(run, recipe, build, population)
 
 
-def write_combination(run: RunFolder, members: Sequence[Path], population: TrainingPopulation | None = None) -> Path:
+def write_combination(run: RunFolder, members: Sequence[Path], population: Population | None = None) -> Path:
     """Write the model folder of a run that combines others, from the model folders of these runs; return it.
 
     Raises:
@@ -126,7 +135,7 @@ def write_combination(run: RunFolder, members: Sequence[Path], population: Train
         )  # fmt: skip
         first = next(iter(read.values()))
         record = _describe(run, (*listed, combined), bits=first.bits, mpp=first.mpp)
-        return record.model_copy(update={"device": first.device})
+        return record.model_copy(update={"device": first.device, "features": first.features})
 
     return _write(run, run.read_recipe(), build, population)
 
@@ -256,9 +265,7 @@ def export_model(run: Path, to: Path) -> Path:
     return to
 
 
-def _write(
-    run: RunFolder, recipe: Recipe, build: Callable[[Path], ModelRecord], population: TrainingPopulation | None
-) -> Path:
+def _write(run: RunFolder, recipe: Recipe, build: Callable[[Path], ModelRecord], population: Population | None) -> Path:
     """Write the files, then their hashes, in the place of an earlier model."""
     if (why := find_obstacle(recipe)) is not None:
         raise RunError(f"{run.path} makes no model that could be handed on: {why.message}", fix=why.fix)
@@ -269,9 +276,11 @@ def _write(
             record = record.model_copy(update={"scores": None})
         else:
             population.write(folder)
-            record = record.model_copy(update={"population_files": (POPULATION, POPULATION_POINTS)})
-        names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-        record.model_copy(update={"files": {name: _hash_sha256(folder / name) for name in names}}).write(folder)
+            of_images = isinstance(population, TrainingPopulation)
+            names = (POPULATION, POPULATION_POINTS) if of_images else (TAUGHT_FEATURES, TAUGHT_POINTS)
+            record = record.model_copy(update={"population_files": names})
+        written = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+        record.model_copy(update={"files": {name: _hash_sha256(folder / name) for name in written}}).write(folder)
 
     return replace_folder(run.path / MODEL, fill)
 

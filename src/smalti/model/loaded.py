@@ -20,9 +20,9 @@ from ..recipe import Recipe
 from ..records import FoldBlend, ModelMember, ModelRecord, NetworkRecord
 from ..records.outgoing.model import JOINED
 from ..samples import StainMaps
-from ..tile import TileStore
+from ..tile import GivenStore, TileStore
 from ..tissue import STAINS
-from ..train import FrozenFeatures, HeldFeatures, choose_device, embed_view, freeze, make_fabric
+from ..train import FrozenFeatures, GivenFeatures, HeldFeatures, choose_device, embed_view, freeze, make_fabric
 from .bundle import iterate_voters, read_recipes, read_weights
 
 Floats = NDArray[np.float64]
@@ -64,10 +64,12 @@ class Bags:
     Attributes:
         stores: tiling -> the tiles of the image.
         features: backbone, tiling, stain and view -> (N, D) of its tiles.
+        pooled: of features that were made elsewhere, what members with one pooler share.
     """
 
     stores: Mapping[str, TileStore]
     features: dict[tuple[str, str, str, int], NDArray[np.float32]] = field(default_factory=dict)
+    pooled: dict[str, FrozenFeatures] = field(default_factory=dict)
 
 
 def load_members(folder: Path, record: ModelRecord, *, device: str) -> tuple[LoadedMember, ...]:
@@ -150,6 +152,8 @@ def combine_scores(
 def _score_networks(loaded: LoadedMember, backbone: Backbone, bags: Bags, *, classes: int) -> dict[Key, Floats]:
     """Return the scores (C,) of the network of each seed and fold, before its rule."""
     recipe, store = loaded.recipe, bags.stores[loaded.tiling]
+    if isinstance(store, GivenStore):
+        return _score_given(loaded, backbone, bags, store, classes=classes)
     pooled: dict[str, FrozenFeatures] = {}
     scores = {}
     for row in loaded.member.networks:
@@ -159,6 +163,24 @@ def _score_networks(loaded: LoadedMember, backbone: Backbone, bags: Bags, *, cla
         logits = score_network(
             loaded.network_of[row.seed, row.fold], store, ONE, views=recipe.predict.views, spec=backbone.spec,
             fabric=loaded.fabric, stains=stains, frozen=pooled.get(stains.key),
+        )  # fmt: skip
+        scores[row.seed, row.fold] = logits.double().softmax(dim=1).numpy()[0]
+    return scores
+
+
+def _score_given(
+    loaded: LoadedMember, backbone: Backbone, bags: Bags, store: GivenStore, *, classes: int
+) -> dict[Key, Floats]:
+    """Return the same of a bag of features that were made elsewhere; it is pooled once for all members alike."""
+    model = loaded.recipe.model
+    asked = f"{model.pooler} {model.pooler_options}"
+    if asked not in bags.pooled:
+        bags.pooled[asked] = freeze(GivenFeatures((), store, store.spec.size), loaded.recipe, classes=classes)
+    scores = {}
+    for row in loaded.member.networks:
+        logits = score_network(
+            loaded.network_of[row.seed, row.fold], store, ONE, views=1, spec=backbone.spec, fabric=loaded.fabric,
+            stains=None, frozen=bags.pooled[asked],
         )  # fmt: skip
         scores[row.seed, row.fold] = logits.double().softmax(dim=1).numpy()[0]
     return scores

@@ -69,19 +69,19 @@ def describe_population(
     reference = find_reference(seen)
     traits = np.stack([measure_traits(d) for d in seen])
     case = code_groups([s.case for s in samples])
-    ranges = tuple(_describe_range(name, traits[:, i], floor=floor) for i, (name, _, floor) in enumerate(TRAITS))
+    ranges = tuple(describe_range(name, traits[:, i], floor=floor) for i, (name, _, floor) in enumerate(TRAITS))
     mpp = [d.source.mpp for d in seen if d.source.mpp is not None]
     facts = PopulationFacts(
         n_images=len(seen), n_cases=int(case.max()) + 1, left_out=left_out, usual_faults=usual_faults,
         sites=dict(sorted(Counter((sites or {}).get(s.image, "") for s in samples).items())) if sites else {},
-        height_px=_describe_range("height", [d.size_px[0] for d in seen]),
-        width_px=_describe_range("width", [d.size_px[1] for d in seen]),
-        mpp=_describe_range("microns per pixel", mpp) if mpp else None, n_mpp=len(mpp),
+        height_px=describe_range("height", [d.size_px[0] for d in seen]),
+        width_px=describe_range("width", [d.size_px[1] for d in seen]),
+        mpp=describe_range("microns per pixel", mpp) if mpp else None, n_mpp=len(mpp),
         stained=reference.stained,
         grainless=None if reference.grainless is None else _keep(reference.grainless),
         focus={size: _keep(usual) for size, usual in reference.focus.items()},
         bar=None if reference.palette.common is None else reference.palette.bar,
-        ranges=ranges, rarity=_fit_rarity(scale_traits(traits, ranges), case), doubt=doubt,
+        ranges=ranges, rarity=fit_rarity(scale_traits(traits, ranges), case, groups=GROUPS), doubt=doubt,
     )  # fmt: skip
     palette = reference.palette
     return TrainingPopulation(facts, traits, case.astype(np.int32), palette.common, palette.spots)
@@ -161,14 +161,14 @@ def _leave_out(seen: Sequence[ImageDigest]) -> tuple[list[int], dict[str, int], 
     return kept, dict(sorted(left_out.items())), tuple(sorted(usual))
 
 
-def _fit_rarity(scaled: Floats, case: NDArray[np.integer]) -> Rarity | None:
+def fit_rarity(scaled: Floats, case: NDArray[np.integer], *, groups: Mapping[str, NDArray[np.int64]]) -> Rarity | None:
     """Measure each image beside the other cases; where all are of one case, beside the other images."""
     if len(scaled) < LEAST_RARE:
         return None
     apart = case if case.max() else np.arange(len(case))
     found = {
         group: measure_distances(scaled[:, columns], scaled[:, columns], cases=(apart, apart))
-        for group, columns in GROUPS.items()
+        for group, columns in groups.items()
     }
     units = {group: max(float(np.quantile(d, UNIT_QUANTILE)), LEAST_UNIT) for group, d in found.items()}
     farthest = np.max([found[group] / unit for group, unit in units.items()], axis=0)
@@ -176,7 +176,7 @@ def _fit_rarity(scaled: Floats, case: NDArray[np.integer]) -> Rarity | None:
     return Rarity(units=units, bar=bar, refused_frac=REFUSED_FRAC)
 
 
-def _describe_range(name: str, values: Sequence[float] | NDArray[np.floating], *, floor: float = 0.0) -> Range:
+def describe_range(name: str, values: Sequence[float] | NDArray[np.floating], *, floor: float = 0.0) -> Range:
     numbers = np.asarray(values, dtype=np.float64)
     low, high = np.percentile(numbers, [1, 99])
     usual = find_usual(numbers, floor=floor)

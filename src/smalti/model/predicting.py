@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 from .. import images, recipe
 from ..audit.measure.digest import digest_sample
 from ..errors import DataError, RecipeError
-from ..records import ModelRecord, TrainingPopulation
+from ..records import FeaturePopulation, GivenRecord, ModelRecord, TrainingPopulation
 from ..samples import iterate_ahead
 from ..tile import TileStore, build_store, cut_array, cut_bag, hold_bag, is_large
 from ..types import Cohort, MaskReading, Sample, score_columns
 from .bundle import find_model, read_model
+from .given import BagLook, EncoderError, hold_features, judge_bag, look_at_bag
 from .loaded import Bags, LoadedMember, load_members, score_image
 from .look import Look, measure_look, measure_traits
 from .mapping import TileMap, map_scores
@@ -42,7 +43,7 @@ class Drawn:
     """A picture that is in memory, or whose mask is.
 
     Attributes:
-        pixels: (H, W, 3) RGB of 8 bits, or the file.
+        pixels: (H, W, 3) RGB of 8 bits, or the file; (N, D) of a model on features.
         mask: (H, W), not 0 where the disease is, or the file; None takes tissue.
     """
 
@@ -81,7 +82,7 @@ class _Cut:
     case: str
     stores: Mapping[str, TileStore]
     refused: str = ""
-    look: Look | None = None
+    look: Look | BagLook | None = None
 
 
 class Model:
@@ -91,7 +92,9 @@ class Model:
         folder: where it lies.
         record: what it holds.
         members: its networks.
-        population: what it learned from; None in a model that does not say it, which refuses only what it cannot read.
+        population: what it learned from; None in a model that does not say it, which refuses only what it cannot read,
+            and of features, which are compared by ``bags``.
+        bags: the bags of features that it learned from; None of images.
         trained: the section ``data`` of its networks, which all of its members share.
         reading: how a file of a mask is read, by that section.
         notes: libraries that have another version than where the model was made.
@@ -103,8 +106,10 @@ class Model:
         record: ModelRecord,
         members: tuple[LoadedMember, ...],
         population: TrainingPopulation | None = None,
+        bags: FeaturePopulation | None = None,
     ) -> None:
         self.folder, self.record, self.members, self.population = folder, record, members, population
+        self.bags = bags
         self.trained = next(member.recipe.data for member in members if member.backbone is not None)
         self.reading = MaskReading(values=self.trained.mask_values, inverted=bool(self.trained.mask_inverted))
         self.notes = _compare_versions(record.libraries)
@@ -127,7 +132,8 @@ class Model:
         """Answer for some images.
 
         Args:
-            pictures: files, or arrays (H, W, 3) of RGB, uint8; or a single file.
+            pictures: files, or arrays (H, W, 3) of RGB, uint8; or a single file. Of a model on features files of
+                features, or arrays (N, D) or (D,) of floating numbers.
             masks: of each, a file or an array (H, W) that is not 0 where the disease is; None takes tissue. A file is
                 read by ``data.mask_values`` and ``data.mask_inverted`` of the recipe.
             cases: of each (the patient); None: each image is its own.
@@ -182,7 +188,7 @@ class Model:
         with tempfile.TemporaryDirectory(prefix="smalti-") as room:
             found = self._cut(item, Path(room), mpp=mpp)
             answer = self._answer(found)
-            if answer.refused or answer.scores is None:
+            if answer.refused or answer.scores is None or self.record.features is not None:
                 return answer, None
             pixels = item.pixels if isinstance(item, Drawn) else item.path
             size_px = images.read_size(pixels) if isinstance(pixels, Path) else pixels.shape[:2]
@@ -208,6 +214,8 @@ class Model:
 
     def _cut(self, item: Sample | Drawn, room: Path, *, mpp: float | None) -> _Cut:
         """Cut the tiles of an image for every member; a file that cannot be read is refused, with the reason."""
+        if self.record.features is not None:
+            return self._hold(item, self.record.features)
         stores: dict[str, TileStore] = {}
         try:
             for member in self.members:
@@ -230,13 +238,34 @@ class Model:
             return _Cut(item.image, item.case, {}, f"scale: {error.message}")
         return _Cut(item.image, item.case, stores, look=look)
 
+    def _hold(self, item: Sample | Drawn, given: GivenRecord) -> _Cut:
+        """Open a bag of features and look at all of its tiles; what cannot be answered is refused, with the reason."""
+        try:
+            if isinstance(item, Drawn):
+                if isinstance(item.pixels, Path) or item.mask is not None:
+                    raise DataError("features have no pixels that a mask could lie on")
+                store = hold_features((item.image, item.pixels), given)
+            else:
+                store = hold_features(item, given)
+            look = look_at_bag(store)
+        except EncoderError as error:
+            return _Cut(item.image, item.case, {}, f"encoder: {error.message}")
+        except DataError as error:
+            why = error.problems[0].message if error.problems else error.message
+            return _Cut(item.image, item.case, {}, refuse_unreadable(why))
+        tilings = {member.tiling for member in self.members if member.backbone is not None}
+        return _Cut(item.image, item.case, dict.fromkeys(tilings, store), look=look)
+
     def _answer(self, found: _Cut) -> Answer:
         if found.refused:
             return Answer(found.image, found.case, refused=found.refused)
         scores, single = score_image(self.members, Bags(found.stores), classes=self.classes)
         agreement = float(np.mean(single.argmax(axis=1) == scores.argmax()))
-        refused, traits = "", None
-        if self._refuser is not None and found.look is not None:
+        refused: str = ""
+        traits: tuple[float, ...] | None = None
+        if self.bags is not None and isinstance(found.look, BagLook):
+            refused, traits = judge_bag(self.bags, found.look, scores=scores, agreement=agreement)
+        if self._refuser is not None and isinstance(found.look, Look):
             refused = self._refuser.judge_look(found.look, scores=scores, agreement=agreement)
             traits = tuple(float(number) for number in found.look.traits)
         return Answer(found.image, found.case, tuple(scores.tolist()), agreement, refused, traits)
@@ -258,8 +287,10 @@ def load_model(path: str | Path, *, device: str = "auto") -> Model:
         raise RecipeError(f"no device is called '{device}'", fix=f"one of {', '.join(DEVICES)}")
     folder = find_model(Path(path))
     record = read_model(folder)
-    population = TrainingPopulation.read(folder) if record.population_files else None
-    return Model(folder, record, load_members(folder, record, device=device), population)
+    of_images = record.features is None
+    population = TrainingPopulation.read(folder) if record.population_files and of_images else None
+    bags = FeaturePopulation.read(folder) if record.population_files and not of_images else None
+    return Model(folder, record, load_members(folder, record, device=device), population, bags)
 
 
 def tabulate_answers(answers: Sequence[Answer], classes: tuple[str, ...]) -> pd.DataFrame:

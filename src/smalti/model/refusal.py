@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..records import TrainingPopulation
+from ..records import Doubt, TrainingPopulation
 from .look import GROUPS, NAMES, SHARPNESS, Look, measure_look
 from .population import measure_distances, read_reference, scale_traits
 from .visible import find_fault
 
-CODES = ("unreadable", "blank", "foreign", "painted", "blurred", "stain", "scale", "unsure")
+CODES = ("unreadable", "encoder", "blank", "foreign", "painted", "blurred", "stain", "scale", "unsure")
 MPP_FACTOR = 1.5  # beyond the range of training; an objective of twice the power is beyond it
 SIDE_FACTOR = 2.0  # an image with a shorter side below half of those in training shows too little of anything
 LEAST_AGREEMENT = 0.5  # of the members; where fewer name the class, they contradict each other
@@ -57,7 +57,7 @@ class Refuser:
         if not code:
             code, reason = self._judge_rarity(look)
         if not code:
-            code, reason = self._judge_scores(scores, agreement)
+            code, reason = judge_scores(self.facts.doubt, scores, agreement)
         return f"{code}: {reason}" if code else ""
 
     def _judge_scale(self, look: Look) -> tuple[str, str]:
@@ -92,16 +92,17 @@ class Refuser:
             f"{NAMES[first]} {look.traits[first]:.2f}, in training {usual.low:.2f} to {usual.high:.2f}"
         )
 
-    def _judge_scores(self, scores: NDArray[np.floating] | None, agreement: float | None) -> tuple[str, str]:
-        doubt = self.facts.doubt
-        if doubt is None:
-            return "", ""
-        if scores is not None and not float(np.max(scores)) >= doubt.confidence:  # also where it is NaN
-            least = f"below {doubt.confidence:.2f}, where {doubt.share:.0%} of the training images lay when held out"
-            return "unsure", f"its largest score is {np.max(scores):.2f}, {least}"
-        if agreement is not None and agreement < LEAST_AGREEMENT:
-            return "unsure", f"{agreement:.0%} of the members name its class, less than {LEAST_AGREEMENT:.0%}"
+
+def judge_scores(doubt: Doubt | None, scores: NDArray[np.floating] | None, agreement: float | None) -> tuple[str, str]:
+    """Return the code and the reason where a model is too unsure of its answer; both empty where it is not."""
+    if doubt is None:
         return "", ""
+    if scores is not None and not float(np.max(scores)) >= doubt.confidence:  # also where it is NaN
+        least = f"below {doubt.confidence:.2f}, where {doubt.share:.0%} of the training images lay when held out"
+        return "unsure", f"its largest score is {np.max(scores):.2f}, {least}"
+    if agreement is not None and agreement < LEAST_AGREEMENT:
+        return "unsure", f"{agreement:.0%} of the members name its class, less than {LEAST_AGREEMENT:.0%}"
+    return "", ""
 
 
 def refuse_unreadable(why: str) -> str:

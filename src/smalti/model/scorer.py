@@ -73,20 +73,25 @@ class Mixture(nn.Module):
 
 
 class Scorer(nn.Module):
-    """Logits (N, C) of N images of T tiles each, given as (N, T, 3, H, W), normalised.
+    """Logits (N, C) of N images of T tiles each, given as (N, T, 3, H, W), normalised; as (N, T, D) of given features.
 
     The softmax of the logits is the score that the model gives. It is computed by logarithms, so that a score near 0
     stays exact.
     """
 
-    def __init__(self, backbones: Sequence[nn.Module], answer: Vote | Mixture) -> None:
+    def __init__(self, backbones: Sequence[nn.Module], answer: Vote | Mixture, *, size: int = 0) -> None:
+        """Take D = ``size`` numbers of a tile; 0 where it takes pixels."""
         super().__init__()
+        self.size = size
         self.backbones, self.answer = nn.ModuleList(backbones), answer
         self.views = max(part.views for part in answer.modules() if isinstance(part, Vote))
         self.eval().requires_grad_(False)
 
     def forward(self, tiles: torch.Tensor) -> torch.Tensor:
         """Return logits whose softmax is the score of each class."""
+        if self.size:
+            given: torch.Tensor = self.answer([[tiles]] * len(self.backbones))
+            return given
         images, count, channels, height, width = tiles.shape
         flat = tiles.reshape(images * count, channels, height, width)
         turned = [turn_square(flat, view) for view in range(self.views)]

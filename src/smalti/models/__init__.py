@@ -30,16 +30,18 @@ from .network import BagReader, Head, Network
 from .norms import NORMS, Norm, choose_norm
 from .poolers import attention, clam, dsmil, settransformer, transmil  # noqa: F401 - importing them registers the poolers
 from .poolers.attention import AdditivePooler, LearnedPooler
+from .poolers.parts import pool_parts
 from .poolers.pooler import POOLERS, Pooled, Pooler, keeps_single, looks_at_places
 from .scale import fit_scale
+from .transforms import TRANSFORMS, EmbeddingTransform
 
 __all__ = [
-    "DESCRIPTIONS", "ENCODERS", "FUSIONS", "MASK_WIDTH", "NORMS", "OF_BACKBONE", "POOLERS", "TILE_WIDTH",
-    "AdditivePooler", "Backbone", "BagReader", "Description", "Encoder", "Fusion", "Head", "LearnedPooler",
-    "MaskBranch", "MaskFeatures", "MaskStem", "Network", "Norm", "ParameterGroup", "Pooled", "Pooler", "UpperPart",
-    "add_mask_channel", "assemble_network", "build_backbone", "build_described", "build_encoder", "build_groups",
-    "build_pooler", "check_weights", "choose_norm", "cut_backbone", "describe_architecture",
+    "DESCRIPTIONS", "ENCODERS", "FUSIONS", "MASK_WIDTH", "NORMS", "OF_BACKBONE", "POOLERS", "TILE_WIDTH", "TRANSFORMS",
+    "AdditivePooler", "Backbone", "BagReader", "Description", "EmbeddingTransform", "Encoder", "Fusion", "Head",
+    "LearnedPooler", "MaskBranch", "MaskFeatures", "MaskStem", "Network", "Norm", "ParameterGroup", "Pooled", "Pooler",
+    "UpperPart", "add_mask_channel", "assemble_network", "build_backbone", "build_described", "build_encoder",
+    "build_groups", "build_pooler", "check_weights", "choose_norm", "cut_backbone", "describe_architecture",
     "describe_missing_weights", "fill_network", "find_encoder", "find_weights", "fit_scale", "hash_weights",
-    "is_described", "keeps_single", "looks_at_places", "name_encoder", "open_backbone", "open_stage",
+    "is_described", "keeps_single", "looks_at_places", "name_encoder", "open_backbone", "open_stage", "pool_parts",
     "read_input_px", "restore_backbone",
 ]  # fmt: skip

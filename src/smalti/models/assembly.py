@@ -52,7 +52,7 @@ def assemble_network(model: recipe.Model, backbone: Backbone, *, classes: int) -
         fusion = FUSIONS.build(model.fusion, pooler.features, MASK_WIDTH, backbone.features + TILE_WIDTH)
         branch = MaskBranch(backbone.features, len(SHAPE_NAMES), fusion, dropout=model.dropout)
     features = pooler.features if branch is None else branch.fusion.features
-    head = Head(features, classes, dropout=model.dropout, by_class=pooler.by_class)
+    head = Head(features, classes, dropout=model.dropout, by_class=pooler.by_class, transform=model.transform)
     return Network(backbone, pooler, head, branch=branch, weighs=model.coverage_weights)
 
 

@@ -9,10 +9,12 @@ from .backbones import Backbone
 from .mask.branch import MaskBranch, MaskFeatures
 from .mask.stem import MaskStem
 from .poolers.pooler import Pooled, Pooler, fill_mask
+from .scale import fit_scale
+from .transforms import TRANSFORMS
 
 
 class Head(nn.Module):
-    """Standardise, drop out, one linear layer: (B, D) to logits (B, C).
+    """Transform, standardise, drop out, one linear layer: (B, D) to logits (B, C).
 
     The mean and scale of the embeddings are those of the training cases (`smalti.models.fit_scale`), which makes the
     rate of the last layer mean the same for every backbone.
@@ -21,9 +23,12 @@ class Head(nn.Module):
     center: torch.Tensor
     scale: torch.Tensor
 
-    def __init__(self, features: int, classes: int, *, dropout: float, by_class: bool = False) -> None:
+    def __init__(
+        self, features: int, classes: int, *, dropout: float, by_class: bool = False, transform: str = "none"
+    ) -> None:
         super().__init__()
         self.by_class = by_class
+        self.transform = TRANSFORMS.build(transform, features)
         self.register_buffer("center", torch.zeros(features))
         self.register_buffer("scale", torch.ones(features))
         self.drop = nn.Dropout(dropout)
@@ -31,9 +36,19 @@ class Head(nn.Module):
         nn.init.zeros_(self.linear.bias)
         nn.init.trunc_normal_(self.linear.weight, std=0.01)
 
+    def fit(self, embeddings: torch.Tensor) -> None:
+        """Fit the transform, the mean and the scale to the embeddings (n, D) of training cases."""
+        self.transform.fit(embeddings)
+        fit_scale(self, self.transform(embeddings))
+
+    def standardise(self, embedding: torch.Tensor) -> torch.Tensor:
+        """Return transformed and standardised embeddings (..., D)."""
+        ready: torch.Tensor = (self.transform(embedding) - self.center) / self.scale
+        return ready
+
     def forward(self, embedding: torch.Tensor) -> torch.Tensor:
         """Return logits (..., C) of embeddings (..., D); by class, of (..., C, D), each class from its own."""
-        ready = self.drop((embedding - self.center) / self.scale)
+        ready = self.drop(self.standardise(embedding))
         if self.by_class:
             return (ready * self.linear.weight).sum(dim=-1) + self.linear.bias
         return self.linear(ready)

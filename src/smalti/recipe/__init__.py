@@ -5,9 +5,9 @@ A recipe is a named preset, plus a YAML file or ``--set section.knob=value`` on 
 
 from .automatic import AUTO, GIVEN, PLAIN_POOLERS, SOLVED, STEPPED, STEPS, list_turned, settle_backbone, settle_choices
 from .documents import list_documents, load_document
-from .given import NO_PIXELS, settle_given
+from .given import NO_PIXELS, needs_pixels, settle_given
 from .loading import change_recipe, list_knobs, load_recipe, overlay_recipe
-from .portfolios import Member, check_portfolio, load_portfolio
+from .portfolios import Member, check_portfolio, load_portfolio, settle_portfolio
 from .recipe import Recipe, Settled
 from .section import Section
 from .sections import Audit, Data, Ensemble, Evaluate, Model, Portfolio, Predict, Split, Stain, Tile
@@ -18,5 +18,5 @@ __all__ = [
     "Evaluate", "Finetune", "Gate", "Member", "Model", "Phase", "Portfolio", "Predict", "Pretrain", "Pseudo", "Recipe",
     "Section", "Settled", "Split", "Stain", "Synthesis", "Tile", "Train", "Transfer", "change_recipe",
     "check_portfolio", "list_documents", "list_knobs", "list_turned", "load_document", "load_portfolio", "load_recipe",
-    "overlay_recipe", "settle_backbone", "settle_choices", "settle_given",
+    "needs_pixels", "overlay_recipe", "settle_backbone", "settle_choices", "settle_given", "settle_portfolio",
 ]  # fmt: skip

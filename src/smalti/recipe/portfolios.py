@@ -15,6 +15,7 @@ from .recipe import Recipe
 from .section import Section
 from .sections import Portfolio
 
+STANDARD, FEATURES = "standard", "features"  # built-in portfolios: of pictures, and of features made elsewhere
 Need = Literal["masks", "several_tiles", "many_tiles", "accelerator"]
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
 OWN = ("tile", "stain", "model", "train", "predict")  # sections in which members may differ
@@ -57,6 +58,13 @@ class MemberList(Section):
         if faults:
             raise ValueError("; ".join(faults))
         return self
+
+
+def settle_portfolio(recipe: Recipe, *, features: bool) -> Recipe:
+    """Return the recipe with the built-in portfolio for features in the place of that for pictures."""
+    if not features or recipe.portfolio.members != STANDARD:
+        return recipe
+    return recipe.model_copy(update={"portfolio": recipe.portfolio.model_copy(update={"members": FEATURES})})
 
 
 def check_portfolio(recipe: Recipe) -> None:

@@ -264,6 +264,11 @@ class Model(Section):
     pooler_options: tuple[Option, ...] = Field(
         (), description="what the pooler takes, as name=value, for example [hidden=128] (smalti parts)"
     )
+    transform: str = Field(
+        "none",
+        description="how each dimension of the embedding of an image is bent before the head, by the training cases: "
+        "for measurements of wildly different scales (smalti parts)",
+    )
     norm: str = Field(
         "auto",
         description="what becomes of batch normalisation (smalti parts); auto chooses by the batches of finetune",

@@ -12,7 +12,8 @@ from .judged.pretrained import PretrainedEpoch, PretrainedFold, PretrainingRecor
 from .judged.verdicts import GateRecord, GateVerdict
 from .outgoing.answered import Answered, AnswersRecord, append_answers, read_answered
 from .outgoing.carried import UnitInputs, UnitSplit
-from .outgoing.model import BackboneRecord, ModelMember, ModelRecord, NetworkRecord
+from .outgoing.model import BackboneRecord, GivenRecord, ModelMember, ModelRecord, NetworkRecord
+from .outgoing.taught_features import FeatureFacts, FeaturePopulation
 from .outgoing.trained_on import Doubt, PopulationFacts, Range, Rarity, TrainingPopulation, Usually
 from .portfolio import (
     Cost,
@@ -50,14 +51,14 @@ from .studies.outcomes import UnitRow, log_outcome, read_outcomes
 __all__ = [
     "FEW_CASES", "HEADLINE", "LIBRARIES", "OTHER", "Answered", "AnswersRecord", "AsGiven", "Asked", "BackboneRecord",
     "Bin", "ClassScore", "CohortRecord", "Cost", "Cover", "CurvePoint", "Done", "Doubt", "Dynamics", "Effects",
-    "Embeddings", "Ensemble", "Environment", "Event", "Expectation", "ExplanationRecord", "FeatureView", "FoldBlend",
-    "FoldRule", "GateRecord", "GateVerdict", "Influence", "Influenced", "Interval", "LeftOut", "LookedAt",
-    "MapMeasures", "MapNumbers", "Margin", "Mean", "MemberRow", "ModelMember", "ModelRecord", "NetworkRecord", "Number",
-    "Operating", "OperatingPoint", "Part", "Plan", "PlanChoice", "PlanData", "PlannedMember", "PopulationFacts",
-    "PretrainedEpoch", "PretrainedFold", "PretrainingRecord", "Range", "Rarity", "Record", "Reliability",
-    "RemovalCurves", "Rules", "RunFolder", "Score", "Scores", "Scoring", "Source", "Stains", "Trace", "Traces",
-    "TrainingPopulation", "Unit", "UnitInputs", "UnitRow", "UnitScores", "UnitSplit", "UsedTime", "Usually",
-    "append_answers", "find_last_stage", "hash_cohort", "identify_mask", "join_dynamics", "layout", "log_event",
-    "log_outcome", "log_stage", "look_at_machine", "open_run", "read_answered", "read_events", "read_outcomes",
-    "sum_seconds", "tabulate_samples", "write_members",
+    "Embeddings", "Ensemble", "Environment", "Event", "Expectation", "ExplanationRecord", "FeatureFacts",
+    "FeaturePopulation", "FeatureView", "FoldBlend", "FoldRule", "GateRecord", "GateVerdict", "GivenRecord",
+    "Influence", "Influenced", "Interval", "LeftOut", "LookedAt", "MapMeasures", "MapNumbers", "Margin", "Mean",
+    "MemberRow", "ModelMember", "ModelRecord", "NetworkRecord", "Number", "Operating", "OperatingPoint", "Part", "Plan",
+    "PlanChoice", "PlanData", "PlannedMember", "PopulationFacts", "PretrainedEpoch", "PretrainedFold",
+    "PretrainingRecord", "Range", "Rarity", "Record", "Reliability", "RemovalCurves", "Rules", "RunFolder", "Score",
+    "Scores", "Scoring", "Source", "Stains", "Trace", "Traces", "TrainingPopulation", "Unit", "UnitInputs", "UnitRow",
+    "UnitScores", "UnitSplit", "UsedTime", "Usually", "append_answers", "find_last_stage", "hash_cohort",
+    "identify_mask", "join_dynamics", "layout", "log_event", "log_outcome", "log_stage", "look_at_machine", "open_run",
+    "read_answered", "read_events", "read_outcomes", "sum_seconds", "tabulate_samples", "write_members",
 ]  # fmt: skip

@@ -56,10 +56,11 @@ class CohortRecord(Record):
         label_by_case: whether a label was given to cases, and not to images; None where that is not recorded.
         seals: names of the files that seal images of this data folder.
         scoring: whether images or cases are counted.
+        encoder: of features that were made elsewhere, empty where nothing says it; None of images.
     """
 
     FILE: ClassVar[str] = COHORT
-    LEFT_OUT: ClassVar[frozenset[str]] = frozenset({"n_sites"})
+    LEFT_OUT: ClassVar[frozenset[str]] = frozenset({"n_sites", "encoder"})
 
     root: str
     layout: str
@@ -76,6 +77,7 @@ class CohortRecord(Record):
     seals: tuple[str, ...] = ()
     submission: Asked = Asked()
     scoring: Scoring = Scoring()
+    encoder: str | None = None
 
 
 def hash_cohort(cohort: Cohort, *, memo: Path) -> str:

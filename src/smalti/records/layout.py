@@ -99,6 +99,7 @@ RUNS_REPORT = "report"  # in the folder of all runs: the page about many runs
 # After the name of an image in the folder of heat maps: of the shown class; Grad-CAM of it, and of the label.
 HEATMAP, HEATMAP_GRADCAM, HEATMAP_GRADCAM_LABEL = ".png", ".gradcam.png", ".gradcam-label.png"
 HEATMAP_OUTLINES = ".geojson"
+HEATMAP_TABLE = ".csv"  # of tiles of features, which have no picture
 
 # The folder of all runs.
 BEST = "best.json"
@@ -109,6 +110,7 @@ DECISIONS_SUFFIX = ".decisions.csv"  # likewise
 HASHES = "hashes.json"  # of files, by size and time
 FEATURES = "features.json"
 FEATURE_VALUES = "features.f32"
+POOLED, POOLED_VALUES = "pooled", "pooled.npz"  # of a cohort of features: one embedding a bag
 POINTS = "embeddings"  # of whole images, for the audit
 
 # A model folder: what leaves a run.
@@ -117,6 +119,7 @@ MODEL_RECORD = "model.json"
 MODEL_CARD = "README.md"
 MODEL_WEIGHTS = "weights"
 MODEL_RECIPES = "recipes"
+TAUGHT_FEATURES, TAUGHT_POINTS = "bags.json", "bags.npz"  # of a model on given features
 
 # A folder of answers for new images.
 ANSWERS = "predictions.csv"

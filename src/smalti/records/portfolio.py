@@ -20,7 +20,7 @@ SEAL = "hash"  # of all above it, in the last line
 
 
 class PlanData(Part):
-    """The data that a plan is about; ``classes`` counts images, ``middle_size_px`` is (height, width)."""
+    """The data that a plan is about; ``classes`` counts images, ``middle_size_px`` is (height, width) or 0."""
 
     labelled: int
     cases: int

@@ -23,7 +23,8 @@ class Candidate:
         change: what it changes, in words; may be empty.
         settings: ``knob=value`` on top of what it changes.
         on: name of the candidate that it was compared with; None where there is none.
-        status: ``done``, ``failed``, ``skipped``, ``running`` or ``waiting`` (a rung), or ``unfinished`` (a run).
+        status: ``done``, ``failed``, ``skipped``, ``running``, ``waiting`` or ``not applicable`` (a rung), or
+            ``unfinished`` (a run).
         error: why it failed, was skipped or waits.
         run: name of the run folder; empty where there is none.
         data: name of the data set.

@@ -75,7 +75,7 @@ class Subject:
         return tuple(c for c in self.candidates if c.gap is not None)
 
     def list_by(self, status: str) -> tuple[Candidate, ...]:
-        """Return the candidates that are ``done``, ``failed``, ``skipped``, ``waiting`` or ``unfinished``."""
+        """Return the candidates of a status, see `Candidate`."""
         return tuple(c for c in self.candidates if c.status == status)
 
     def list_verdict(self, verdict: str) -> tuple[Candidate, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import zipfile
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def make_reply(model: Model, path: Path, *, mpp: float | None, wanted: Collectio
 
     Args:
         model: what answers.
-        path: the file, of any name.
+        path: the file, of any name; of a model on features it is renamed by its format.
         mpp: microns per pixel, where the file does not say its own.
         wanted: ``map``, ``picture``, both or none.
 
@@ -39,11 +40,13 @@ def make_reply(model: Model, path: Path, *, mpp: float | None, wanted: Collectio
         predicted (empty where refused), scores by class (None where the file could not be read), agreement, refused,
         model (see `describe_model`), and what was wanted: ``map`` (None where there is none) and ``picture``.
     """
+    given = model.record.features is not None
+    path = _name_features(path) if given else path
     sample = Sample("image", path, None, None, "image", "image", bits=model.record.bits)
     reply: dict[str, Any] = dict.fromkeys(wanted)
     seen: TileMap | None = None
     try:
-        height, width = images.read_size(path)
+        height, width = (0, 0) if given else images.read_size(path)
         if height * width > images.WHOLE_PX:
             most = images.WHOLE_PX // 10**6
             raise DataError(
@@ -54,7 +57,7 @@ def make_reply(model: Model, path: Path, *, mpp: float | None, wanted: Collectio
             answer, seen = model.map_answer(sample, mpp=mpp)
         else:
             (answer,) = model.stream([sample], mpp=mpp)
-        if "picture" in wanted and answer.scores is not None:
+        if "picture" in wanted and answer.scores is not None and not given:
             reply["picture"] = _draw_picture(sample, (height, width))
     except SmaltiError as error:
         problem = error.problems[0] if isinstance(error, DataError) and error.problems else None
@@ -71,6 +74,15 @@ def make_reply(model: Model, path: Path, *, mpp: float | None, wanted: Collectio
         "predicted": named, "scores": scores, "agreement": answer.agreement, "refused": answer.refused,
         "model": describe_model(model.record), **reply,
     }  # fmt: skip
+
+
+def _name_features(path: Path) -> Path:
+    """Give a file of features the suffix of its format, which a body of bytes does not say."""
+    suffix = ".h5"
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            suffix = ".npz" if all(name.endswith(".npy") for name in archive.namelist()) else ".pt"
+    return path.rename(path.with_suffix(suffix))
 
 
 def describe_model(record: ModelRecord) -> dict[str, Any]:

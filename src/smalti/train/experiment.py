@@ -13,7 +13,7 @@ from lightning.fabric import Fabric
 from numpy.typing import NDArray
 
 from ..errors import PartError, RecipeError
-from ..models import FUSIONS, NORMS, POOLERS, Backbone, build_described, is_described
+from ..models import FUSIONS, NORMS, POOLERS, TRANSFORMS, Backbone, build_described, is_described
 from ..recipe import STEPS, Recipe, Settled
 from ..records import RunFolder
 from ..registry import read_options
@@ -22,7 +22,7 @@ from ..tile import TileStore
 from ..tissue import STAINS
 from ..types import Cohort, Sample, Split
 from .devices import Device
-from .features import Features
+from .features import Features, GivenFeatures
 from .heads import HEADS
 from .optim.losses import LOSSES
 from .optim.optimisers import check_optimiser
@@ -92,6 +92,8 @@ class Experiment:
             return None
         if first.embeddings is not None:
             return first.embeddings[0, bags]
+        if isinstance(first.features, GivenFeatures):
+            return first.features.pool(POOLERS.build("mean", first.features.size, 1))[0, bags]
         return torch.stack([torch.from_numpy(first.features.read_bag(int(bag))).mean(dim=0) for bag in bags])
 
     def find_bags(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -132,6 +134,13 @@ def check_parts(recipe: Recipe) -> None:
         )
     if model.fusion is not None:
         FUSIONS.find(model.fusion)
+    TRANSFORMS.find(model.transform)
+    learns = pooler.learns or model.fusion is not None or recipe.train.finetune.epochs > 0
+    if learns and model.transform != "none":
+        raise RecipeError(
+            f"model.transform={model.transform} is fitted on embeddings that are there before anything learns",
+            fix="--set model.transform=none, or a pooler such as mean, model.fusion=null and train.finetune.epochs=0",
+        )
     if model.head != STEPS:
         HEADS.find(model.head)
         if pooler.learns or model.fusion is not None or not recipe.train.transfer.epochs:

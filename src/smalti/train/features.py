@@ -18,14 +18,15 @@ from numpy.typing import NDArray
 
 from .. import recipe
 from ..errors import RunError
-from ..models import Backbone, Pooler, hash_weights
+from ..models import Backbone, Pooler, hash_weights, pool_parts
 from ..records import FeatureView
-from ..records.layout import FEATURE_VALUES
+from ..records.layout import FEATURE_VALUES, POOLED, POOLED_VALUES
 from ..samples import StainMaps, apply_transform, iterate_ahead, normalise_tiles, view_transform
-from ..store import build_once, hash_code, hash_text
+from ..store import build_once, hash_code, hash_text, read_arrays, write_arrays
 from ..tile import GivenStore, TileStore
 from .devices import choose_device, make_fabric
 
+PART_NUMBERS = 2**24  # of a bag that are in memory at once, 64 MB; a bag with more is pooled in parts
 CHUNK_TILES = 16  # of 32, the maps of a mobile network take 150 MB and leave every cache
 
 
@@ -111,7 +112,13 @@ class HeldFeatures(Features):
 
 @dataclass(frozen=True, slots=True)
 class GivenFeatures(Features):
-    """Features that were made elsewhere, read where they lie."""
+    """Features that were made elsewhere, read where they lie.
+
+    Attributes:
+        cache: where embeddings of bags are kept; None keeps none.
+    """
+
+    cache: Path | None = None
 
     @property
     def views(self) -> int:
@@ -131,6 +138,48 @@ class GivenFeatures(Features):
             return found
         np.copyto(out, found)
         return out
+
+    def pool_bag(self, bag: int, pooler: Pooler) -> torch.Tensor | None:
+        """Return what a pooler makes of a bag that is large, (E,) or by class (C, E), read in parts.
+
+        None of a bag that is small, or for a pooler that takes the whole bag.
+        """
+        count, step = self.store.count(bag), max(1, PART_NUMBERS // self.size)
+        if count <= step:
+            return None
+        device = next((tensor.device for tensor in pooler.state_dict().values()), torch.device("cpu"))
+
+        def read() -> Iterator[torch.Tensor]:
+            for start in range(0, count, step):
+                part = self._given.read_part(bag, start, min(start + step, count))
+                yield torch.from_numpy(part).to(device)
+
+        return pool_parts(pooler, read)
+
+    def pool(self, pooler: Pooler, *, weighs: bool = False) -> torch.Tensor:
+        """Return embeddings (1, bags, E) of a pooler that does not learn, from the cache where they are known."""
+
+        def pool() -> NDArray[np.float32]:
+            out = torch.empty(len(self.store.images), pooler.features)
+            with torch.inference_mode():
+                for bag in range(len(out)):
+                    embedding = self.pool_bag(bag, pooler)
+                    if embedding is None:
+                        embedding = pooler(torch.from_numpy(self.read_bag(bag))[None]).embedding[0]
+                    out[bag] = embedding
+            return out.numpy()
+
+        if self.cache is None:
+            return torch.from_numpy(pool())[None]
+        options = {name: value for name, value in vars(pooler).items() if isinstance(value, int | float | str)}
+        asked = f"{type(pooler).__name__} {sorted(options.items())}"
+        key = hash_text(self.store.key, asked, torch.__version__, hash_code("smalti.train.features"))
+
+        def build(folder: Path) -> None:
+            write_arrays(folder / POOLED_VALUES, {"values": pool()})
+
+        folder = build_once(self.cache / "features" / f"{POOLED}-{key}", build)
+        return torch.from_numpy(read_arrays(folder / POOLED_VALUES, ("values",))["values"])[None]
 
     @property
     def _given(self) -> GivenStore:
@@ -154,7 +203,7 @@ def compute_features(
     are.
     """
     if isinstance(store, GivenStore):
-        return GivenFeatures((), store, store.spec.size)
+        return GivenFeatures((), store, store.spec.size, cache)
     weights = hash_weights(backbone.module)
     code = hash_code("smalti.train.features")
     # Devices round differently, and a run says which one it had.

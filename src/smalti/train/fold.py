@@ -169,8 +169,10 @@ class Fold:
         if seen is None:
             raise RecipeError("a solved head needs embeddings of images", fix="--set model.head=steps")
         views = seen[: phase.views, experiment.find_bags(split.train)]
-        fit_scale(head, views.flatten(0, 1))
-        x = ((views - head.center.cpu()) / head.scale.cpu()).double().numpy()
+        with torch.no_grad():
+            views = views.to(head.center.device)
+            head.fit(views.flatten(0, 1))
+            x = head.standardise(views).double().cpu().numpy()
         weights = weigh_classes(np.bincount(targets), kind=phase.class_weights).double().numpy()[targets]
         cases = np.unique([experiment.cohort.labelled[i].case for i in split.train], return_inverse=True)[1]
         sites = self._number_sites() if experiment.recipe.split.group == "site" else None
@@ -213,7 +215,7 @@ class Fold:
             return BagTask(network.reader, fabric, frozen.features, bags, targets, inner, watched, phase, chances)
         # More views than the phase learns from may be there for prediction.
         learning = frozen.embeddings[: phase.views, bags].to(device)
-        fit_scale(network.head, learning[0])
+        network.head.fit(learning[0])
         return TransferTask(
             module=network.head,
             fabric=fabric,

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import RecipeError
-from ..recipe import STEPPED, STEPS, Recipe
+from ..recipe import NO_PIXELS, STEPPED, STEPS, Recipe, needs_pixels
 from ..registry import read_options
 from .space import Knob, Space
 from .trial import TrialRunner
@@ -114,10 +114,11 @@ def _list_rules() -> Iterator[Rule]:
 
 def find_idle_knobs(space: Space, runner: TrialRunner, settings: tuple[str, ...]) -> dict[str, str]:
     """Return knob -> why all its values make the same function on this data, whatever the other knobs are."""
-    reachable = [space.build_recipe({}, settings)]
+    reachable, idle = [space.build_recipe({}, settings)], dict[str, str]()
+    if runner.ground.cohort.features is not None:
+        idle = {name: NO_PIXELS for name in space.names if needs_pixels(name)}
     for knob in space.knobs:
-        reachable += turn_knob(space, knob, settings)
-    idle: dict[str, str] = {}
+        reachable += turn_knob(space, knob, settings) if knob.knob not in idle else []
     for rule in _list_rules():
         named = [
             name

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..errors import DivergenceError, PartError, RecipeError
+from ..errors import DivergenceError, NotApplicableError, PartError, RecipeError
 from ..evaluate import average_cases
 from ..metrics import METRICS
 from ..project import SILENT, Project
@@ -62,7 +62,8 @@ class TrialRunner:
 
         Recipes that differ only in how they learn share tiles and features.
         """
-        settled = settle_recipe(recipe.model_copy(update={"split": self.untuned.split}), listener=SILENT)
+        split = recipe.model_copy(update={"split": self.untuned.split})
+        settled = settle_recipe(split, self.ground.cohort.features, listener=SILENT)
         # Features are needed by phases that are there at all, in the views that they want.
         phases = [getattr(settled.train, name).epochs > 0 for name in ("transfer", "finetune")]
         shared = (settled.train.transfer.views, settled.train.device, settled.train.precision)
@@ -91,7 +92,9 @@ class TrialRunner:
         faults: list[str] = []
         for recipe in recipes:
             try:
-                self._check(settle_recipe(recipe, listener=SILENT), experiment)
+                self._check(settle_recipe(recipe, self.ground.cohort.features, listener=SILENT), experiment)
+            except NotApplicableError:
+                continue  # its knob is left out of the search, which says why
             except (PartError, RecipeError) as error:
                 faults.append(str(error))
         if faults:

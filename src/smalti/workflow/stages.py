@@ -14,7 +14,7 @@ from ..engine import parse_place
 from ..errors import DataError, RunError
 from ..evaluate import choose_unit, score_units
 from ..project import HERE, RUNS, SILENT, Listener, Project
-from ..recipe import Recipe, check_portfolio, load_recipe
+from ..recipe import Recipe, check_portfolio, load_recipe, settle_portfolio
 from ..records import OTHER, CohortRecord, Influence, RunFolder, Scores, Scoring, Unit, UnitScores, log_stage
 from ..records.layout import AS_GIVEN, DECISIONS, ENVIRONMENT
 from ..store import read_table
@@ -130,6 +130,7 @@ def run_on(
     With ``model`` the run folder ends with a model that can be handed on.
     """
     started = time.monotonic() if started is None else started
+    recipe = settle_portfolio(recipe, features=ground.cohort.features is not None)
     experiment: Experiment | None = None
     if recipe.ensemble.members:
         run_folder = combine_runs(project, ground, recipe, name=name)

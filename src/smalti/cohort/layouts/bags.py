@@ -245,8 +245,8 @@ def check_bags(
             problems += [] if found is None else [found]
             if progress is not None:
                 progress(done, len(bags))
-    several, placed = any(b.tiles > 1 for b in bags.values()), all(b.unit for b in bags.values())
-    return problems, FeatureSpec(size, encoder, several_tiles=several, placed=placed)
+    most, placed = max(b.tiles for b in bags.values()), all(b.unit for b in bags.values())
+    return problems, FeatureSpec(size, encoder, several_tiles=most > 1, most_tiles=most, placed=placed)
 
 
 def _find_fault(bag: FeatureFile) -> tuple[str, str]:

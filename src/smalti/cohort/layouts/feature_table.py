@@ -294,8 +294,10 @@ def _add_bags(
         result.add(_make_candidate(folder, one, name, rows))
     if chosen.site is not None:
         result.site_source = describe_column(table, chosen)
-    most = several or bool(result.features and result.features.several_tiles)
-    result.features = replace(result.features, several_tiles=most) if result.features else None
+    if result.features is not None:
+        most = max(result.features.most_tiles, *map(len, bags.values()))
+        tiles = several or result.features.several_tiles
+        result.features = replace(result.features, several_tiles=tiles, most_tiles=most)
 
 
 def _note_lost(file: str, lost: NDArray[np.bool_], names: Sequence[str], result: LayoutResult) -> None:

@@ -91,7 +91,8 @@ def build_scorer(folder: Path, *, member: str | None = None, network: str | None
     assert backbone is not None  # of every leaf
     assert first.tile_px is not None
     size = backbone.spec.size_px if backbone.spec.fixed else first.tile_px
-    assembly = _Assembly(folder, recipes, record.classes, by_name)
+    given = 0 if record.features is None else record.features.size
+    assembly = _Assembly(folder, recipes, record.classes, by_name, size=given)
     scorer = assembly.assemble(top)
     mpp = tile.mpp or tile.image_mpp or (record.mpp[1] if record.mpp and record.mpp[0] == record.mpp[2] else None)
     return Built(
@@ -152,9 +153,16 @@ class _Assembly:
     """Networks of a model by name; a frozen backbone is built once, however many networks read it."""
 
     def __init__(
-        self, folder: Path, recipes: Mapping[str, Recipe], classes: tuple[str, ...], by_name: Mapping[str, ModelMember]
+        self,
+        folder: Path,
+        recipes: Mapping[str, Recipe],
+        classes: tuple[str, ...],
+        by_name: Mapping[str, ModelMember],
+        *,
+        size: int,
     ) -> None:
         self.folder, self.recipes, self.classes, self.by_name = folder, recipes, classes, by_name
+        self.size = size
         self.backbones: list[torch.nn.Module] = []
         self.known: dict[object, tuple[int, Backbone]] = {}
         self.needs_place = False
@@ -165,7 +173,7 @@ class _Assembly:
         rules = [rule for rule in member.rules if (rule.seed, rule.fold) == (0, 0)] if joined else member.rules
         nodes = [self._join(member, rule.seed, rule.fold) for rule in rules]
         answer = nodes[0] if len(nodes) == 1 else Mixture(nodes, [1 / len(nodes)] * len(nodes), self._plain())
-        return Scorer(self.backbones, answer)
+        return Scorer(self.backbones, answer, size=self.size)
 
     def _plain(self) -> Rule:
         return Rule(1.0, (1.0,) * len(self.classes))

@@ -13,9 +13,14 @@ CLOSE = 1e-4  # between logits
 BAGS = ((2, 3), (1, 1), (4, 7))  # images and tiles; the first is what a file is traced with
 
 
-def draw_tiles(images: int, tiles: int, *, tile_px: int) -> torch.Tensor:
-    """Return drawn tiles (N, T, 3, H, W) with values such as normalised tiles have; the same in every call."""
+def draw_tiles(images: int, tiles: int, *, tile_px: int, size: int = 0) -> torch.Tensor:
+    """Return drawn tiles (N, T, 3, H, W) with values such as normalised tiles have; the same in every call.
+
+    With a ``size`` drawn features (N, T, size).
+    """
     generator = torch.Generator().manual_seed(images * 100 + tiles)
+    if size:
+        return torch.randn(images, tiles, size, generator=generator)
     return torch.randn(images, tiles, 3, tile_px, tile_px, generator=generator)
 
 
@@ -32,7 +37,7 @@ def check_equal(
     """
     largest = 0.0
     for images, tiles in BAGS:
-        drawn = draw_tiles(images, 1 if single else tiles, tile_px=tile_px)
+        drawn = draw_tiles(images, 1 if single else tiles, tile_px=tile_px, size=scorer.size)
         with torch.inference_mode():
             wanted, got = scorer(drawn), call(drawn)
         same = got.shape == wanted.shape and bool(got.isfinite().all())

@@ -22,12 +22,13 @@ FILES = {"onnx": "model.onnx", "torchscript": "model.torchscript.pt"}
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What was written, and how near its logits are to the model's."""
+    """What was written, and how near its logits are to the model's; ``size`` is of given features, 0 of pixels."""
 
     folder: Path
     form: Form
     difference: float
     tile_px: int
+    size: int = 0
 
 
 def export_form(
@@ -57,6 +58,11 @@ def export_form(
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise RunError(f"{to} is there already, and holds something", fix="a folder that is not there yet")
     built = build_scorer(find_model(folder), member=member, network=network)
+    if built.scorer.size and form in ("wsinfer", "hub-folder"):
+        raise PartError(
+            f"{form} holds networks that read pixels, and {built.record.name} takes features that were made elsewhere",
+            fix="--to onnx or --to torchscript, which take bags (N, tiles, numbers)",
+        )
     if built.needs_place and form != "wsinfer":
         raise PartError(
             f"a pooler of {built.record.name} looks at where tiles lie, which a form of networks alone does not know",
@@ -75,7 +81,7 @@ def export_form(
         found.append(_write(built, form, place))
 
     replace_folder(to, write)
-    return Exported(to, form, found[0], built.tile_px)
+    return Exported(to, form, found[0], built.tile_px, built.scorer.size)
 
 
 def _write(built: Built, form: Form, place: Path) -> float:

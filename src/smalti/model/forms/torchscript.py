@@ -38,7 +38,7 @@ def write_torchscript(scorer: Scorer, path: Path, *, tile_px: int, single: bool 
         PartError: the file would give other logits.
     """
     module = SingleTile(scorer) if single else scorer
-    bags = draw_tiles(*BAGS[0], tile_px=tile_px)
+    bags = draw_tiles(*BAGS[0], tile_px=tile_px, size=scorer.size)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # torch calls TorchScript outdated; QuPath and WSInfer load nothing else
         traced = torch.jit.trace(module, bags[:, 0] if single else bags, check_trace=False)

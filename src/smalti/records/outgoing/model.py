@@ -86,6 +86,22 @@ class ModelMember(Part):
     rules: tuple[FoldRule, ...]
 
 
+class GivenRecord(Part):
+    """The features that a model takes in the place of images.
+
+    Attributes:
+        size: D, numbers of a tile.
+        encoder: what made them; empty where nothing said it.
+        columns: of a table, in the order of the numbers; empty for files.
+        delimiter: between the cells of that table.
+    """
+
+    size: int
+    encoder: str
+    columns: tuple[str, ...]
+    delimiter: str
+
+
 class ModelRecord(Record):
     """``model.json``: the same run gives the same bytes.
 
@@ -101,10 +117,12 @@ class ModelRecord(Record):
         device: accelerator and number format of the run.
         libraries: their versions.
         population_files: what describes the training images.
+        features: what it takes where it takes no images; None for images.
         files: file of the folder -> its SHA-256; the model card, which may be edited, is not among them.
     """
 
     FILE: ClassVar[str] = MODEL_RECORD
+    LEFT_OUT: ClassVar[frozenset[str]] = frozenset({"features"})
     VERSION: ClassVar[int | None] = 1
     FIX: ClassVar[str] = "copy the model folder again, or 'smalti export RUN --to FOLDER'"
     OLD: ClassVar[str] = "use the smalti that wrote it, or make the model again with 'smalti run'"
@@ -120,4 +138,5 @@ class ModelRecord(Record):
     device: dict[str, str]
     libraries: dict[str, str]
     population_files: tuple[Inside, ...] = ()
+    features: GivenRecord | None = None
     files: dict[Inside, str]

@@ -12,7 +12,7 @@ from ..record import Number, Part, Record
 from ..scored import HEADLINE, AsGiven, Interval, Margin, Unit, UnitScores
 from .comparison import Difference
 
-RungStatus = Literal["running", "done", "failed", "skipped", "waiting"]
+RungStatus = Literal["running", "done", "failed", "skipped", "waiting", "not applicable"]
 
 
 class RungState(Record):

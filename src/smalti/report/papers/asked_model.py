@@ -12,15 +12,19 @@ from .licensed import SCRATCH, list_used_weights, read_knobs, say_members
 
 
 def answer_predictors(record: RunRecord) -> Answer | None:
-    """Say that pixels are the only predictors."""
+    """Say that pixels, or given features, are the only predictors."""
     if record.recipe is None:
         return None
+    if (encoder := find_encoder(record)) is not None:
+        return Answer(f"{_say_features(encoder)}; no other predictor was given to the model.", "recipe")
     return Answer("Pixels of the images alone; no other predictor was given to the model.", "recipe")
 
 
 def answer_input(record: RunRecord) -> Answer | None:
     """Say what a tile is, and what scale is known."""
     knobs = read_knobs(record)
+    if (encoder := find_encoder(record)) is not None:
+        return Answer(f"{_say_features(encoder)}; new slides need the same.{say_members(record)}", "recipe")
     if "tile.source" not in knobs:
         return None
     size = f"{knobs['tile.size_px']} px" if knobs["tile.size_px"] else "the size that the network takes"
@@ -36,12 +40,22 @@ def answer_input(record: RunRecord) -> Answer | None:
 def answer_preprocessing(record: RunRecord) -> Answer | None:
     """Say what happens between a file and the network."""
     found = answer_input(record)
-    if found is None:
-        return None
+    if found is None or find_encoder(record) is not None:
+        return found
     stain = "Stain as it came"
     if record.stain is not None:
         stain = f"Stain normalised ({record.stain.normalise}) to the training cases of each fold"
     return Answer(f"{found.text} {stain}; values scaled as the network's weights expect.", "recipe")
+
+
+def find_encoder(record: RunRecord) -> str | None:
+    """Return the encoder of features that were made elsewhere, empty where nothing says it; None of images."""
+    return None if record.cohort is None else record.cohort.encoder
+
+
+def _say_features(encoder: str) -> str:
+    said = f"encoder {encoder}" if encoder else "of an encoder that the files do not name"
+    return f"Features of tiles that were made before and elsewhere, {said}"
 
 
 def answer_model(record: RunRecord) -> Answer | None:

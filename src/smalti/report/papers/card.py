@@ -19,7 +19,7 @@ from ..blocks import Section, Table, format_number, format_percent, format_range
 from ..contents import RunRecord, read_record
 from .answer import Answer
 from .asked_data import answer_balance, answer_flow, answer_masks
-from .asked_model import answer_input, answer_model, answer_output, answer_preprocessing, answer_training
+from .asked_model import answer_input, answer_model, answer_output, answer_preprocessing, answer_training, find_encoder
 from .asked_scores import answer_internal, answer_limits, answer_subgroups, answer_uncertainty, splits_sites
 from .licensed import list_used_weights, read_knobs
 
@@ -64,8 +64,12 @@ def _say_refusals(record: RunRecord) -> str:
     share = float(read_knobs(record).get("predict.unsure_frac") or 0)
     unsure = ", and where the networks are too unsure or disagree" if share else ""
     return (
-        "'smalti predict MODEL FOLDER' compares each new image with the images that were learned from. It says in a "
-        "column of its own where an image cannot be read, is foreign, blank, out of focus, painted, or of another "
+        "'smalti predict MODEL FOLDER' compares each new bag with those that were learned from. It says in a column of "
+        "its own where a file cannot be read, holds NaN or no tile, is of another encoder or number of dimensions, or "
+        f"lies far from all that were learned from{unsure}. A refused bag has no answer that should be used."
+        if find_encoder(record) is not None
+        else "'smalti predict MODEL FOLDER' compares each new image with the images that were learned from. It says in "
+        "a column of its own where an image cannot be read, is foreign, blank, out of focus, painted, or of another "
         f"stain or scale{unsure}. A refused image has no answer that should be used."
     )
 
@@ -165,7 +169,11 @@ def _list_sections(record: RunRecord) -> Iterator[tuple[str, list[str]]]:
     yield "Limits", _say_answers(record, answer_limits)
     yield "What it refuses", [_say_refusals(record)]
     yield "Licences", _list_licences(record)
-    yield "How to load it", [LOADING]
+    given = find_encoder(record) is not None
+    yield (
+        "How to load it",
+        [LOADING.replace("image.png", "slide.h5").replace("IMAGES", "FEATURES") if given else LOADING],
+    )
 
 
 def _say_answers(record: RunRecord, *functions: Callable[[RunRecord], Answer | None]) -> list[str]:

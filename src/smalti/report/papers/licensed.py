@@ -10,12 +10,16 @@ from typing import Any
 from ...errors import SmaltiError
 from ...licences import Row, count_open, find_data, find_weights, list_code
 from ...notation import flatten, parse_yaml
-from ...records import Environment
+from ...recipe import GIVEN
+from ...records import CohortRecord, Environment
 from ...records.layout import MEMBER_RUNS, RECIPE
 from ..blocks import Paragraph, Section, Table, count_things
 from ..contents import RunRecord
 from ..subject import Subject
 
+UNSAID = Row(
+    name="given", title="encoder of the features: not said by the files", licence="unknown", source="yours to say"
+)
 SCRATCH = Row(
     name="none", title="no weights: the network began from scratch", licence="Apache-2.0", source="smalti itself"
 )
@@ -69,6 +73,16 @@ def _collect_weights(folders: Iterable[Path]) -> list[tuple[Row, str]]:
         path = folder / RECIPE
         knobs = _flatten(path.read_text(encoding="utf-8")) if path.is_file() else {}
         if "model.backbone" not in knobs:
+            continue
+        if str(knobs["model.backbone"]).startswith(GIVEN):
+            cohort = CohortRecord.find(folder)
+            encoder = "" if cohort is None else cohort.encoder or ""
+            named = (
+                find_weights(encoder).model_copy(update={"title": f"encoder of the features: {encoder}"})
+                if encoder
+                else UNSAID
+            )
+            rows[named.title] = named, "features that were made elsewhere"
             continue
         row = find_weights(str(knobs["model.backbone"]), file=str(knobs["model.weights"] or ""))
         if not knobs["model.pretrained"] and not knobs["model.weights"]:

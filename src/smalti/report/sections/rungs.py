@@ -103,7 +103,11 @@ def say_ladder(subject: Subject) -> list[str]:
             why = "; ".join(dict.fromkeys(t.gap.why for t in silent if t.gap))
             text += f"; no verdict on {len(silent)}: {why}"
         said.append(f"{text}.")
-    lost = [f"{len(subject.list_by(s))} {s}" for s in ("failed", "skipped", "waiting") if subject.list_by(s)]
+    lost = [
+        f"{len(subject.list_by(s))} {s}"
+        for s in ("failed", "skipped", "waiting", "not applicable")
+        if subject.list_by(s)
+    ]
     if lost:
         said.append(f"Without a score: {', '.join(lost)} (below).")
     return said

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ... import recipe
 from ...models import TILE_WIDTH, BagReader, LearnedPooler, MaskFeatures, fit_scale
 from ...samples import draw_images, measure_step, mix_targets, pair_bags, split_tiles
-from ..features import Features
+from ..features import Features, GivenFeatures
 from ..maskfeatures import PADDING, MaskFeatureSource
 from .transfer import Forward, FrozenTask
 
@@ -94,7 +94,14 @@ def read_bags(reader: BagReader, features: Features, bags: NDArray[np.int64], *,
     # As many bags together, in their order, as fit `SCORED_TILES` when padded.
     groups: list[list[int]] = []
     longest = 0
-    for bag in bags.tolist():
+    large: dict[int, torch.Tensor] = {}  # position among the bags -> logits
+    for at, bag in enumerate(bags.tolist()):
+        if isinstance(features, GivenFeatures) and reader.branch is None:
+            with torch.inference_mode():
+                embedding = features.pool_bag(bag, reader.pooler)
+                if embedding is not None:
+                    large[at] = reader.head(embedding[None])[0].float().cpu()
+                    continue
         longest = max(longest, features.store.count(bag))
         if not groups or longest * (len(groups[-1]) + 1) > SCORED_TILES:
             groups.append([])
@@ -110,7 +117,10 @@ def read_bags(reader: BagReader, features: Features, bags: NDArray[np.int64], *,
                 seen.append(reader(padded.features, padded.mask, padded.positions, guide=padded.guide)[0])
             logits.append(torch.stack(seen).mean(dim=0).float().cpu())
     reader.train(was_training)
-    return torch.cat(logits) if logits else torch.empty(0, reader.head.linear.out_features)
+    found = torch.cat(logits) if logits else torch.empty(0, reader.head.linear.out_features)
+    for at in sorted(large):
+        found = torch.cat([found[:at], large[at][None], found[at:]])
+    return found
 
 
 @dataclass

@@ -32,11 +32,13 @@ from ...records.layout import (
     name_heatmap,
 )
 from ...store import read_table, write_arrays, write_atomic
+from ...tile import GivenStore
 from ...types import Cohort, Sample, score_columns
 from ..place import locate_run
 from ..stages import reopen
 from ..units.ahead import explain_ahead
 from .heatmaps import find_place, write_heatmaps
+from .tile_scores import write_tile_scores
 
 if TYPE_CHECKING:
     from ...explain.explanation import Explanation
@@ -91,11 +93,16 @@ def explain_run(
         explain_ahead(project, experiment, questions)
         album = Album(classes)
         for done, explanation in enumerate(explain_images(experiment, questions, tell=listener.tell)):
-            place = find_place(explanation, experiment.store)
-            album.add(explanation, write_heatmaps(folder.path, explanation, place, classes=classes))
+            if isinstance(experiment.store, GivenStore):
+                measured = write_tile_scores(folder.path, explanation, experiment.store, classes=classes)
+            else:
+                place = find_place(explanation, experiment.store)
+                measured = write_heatmaps(folder.path, explanation, place, classes=classes)
+            album.add(explanation, measured)
             listener.tell("heat maps", done + 1, len(questions))
         write_arrays(folder.path / ATTENTION, album.collect_values())
-        _write_sheet(folder.path / TILE_SHEET, album, experiment.store)
+        if not isinstance(experiment.store, GivenStore):
+            _write_sheet(folder.path / TILE_SHEET, album, experiment.store)
         if album.no_cams:
             listener.say(f"no Grad-CAM: {album.no_cams}")
         return album.summarise(recipe, scores, shown=shown or "predicted").write(folder.path)

@@ -134,17 +134,23 @@ def list_layers(explanation: Explanation, classes: tuple[str, ...]) -> list[Laye
     return layers
 
 
-def _write_geojson(path: Path, explanation: Explanation, place: Place, *, classes: tuple[str, ...]) -> None:
-    from ...explain import make_collection
-
+def describe_tiles(explanation: Explanation, classes: tuple[str, ...]) -> dict[str, NDArray[np.float32]]:
+    """Return what is said about each tile of an image, name -> (N,)."""
     question = explanation.question
-    measurements = {"attention (1: even share)": explanation.attention.mean(axis=0) * len(place.boxes)}
+    measurements = {"attention (1: even share)": explanation.attention.mean(axis=0) * len(explanation.alone)}
     measurements |= {f"evidence: {name}": explanation.alone[:, i] for i, name in enumerate(classes)}
     if explanation.kind in ("contribution", "class attention"):
         measurements[f"{explanation.kind}: {classes[question.shown]}"] = explanation.values.mean(axis=0)
     if explanation.cams is not None:
         for name, cams in zip(question.classes, explanation.cams, strict=True):
             measurements[f"Grad-CAM: {classes[name]}"] = cams.mean(axis=(1, 2)) / max(float(cams.mean()), 1e-12)
+    return measurements
+
+
+def _write_geojson(path: Path, explanation: Explanation, place: Place, *, classes: tuple[str, ...]) -> None:
+    from ...explain import make_collection
+
+    measurements = describe_tiles(explanation, classes)
     names = [classes[i] for i in explanation.alone.argmax(axis=1)]
     found = make_collection(place.boxes, measurements, size_px=place.size_px, names=names, classes=classes)
     write_atomic(path, json.dumps(found, ensure_ascii=False, separators=(",", ":")) + "\n")

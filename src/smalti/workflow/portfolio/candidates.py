@@ -15,6 +15,7 @@ from ...errors import PartError, RecipeError, RunError, WeightsError
 from ...project import SILENT, Project
 from ...recipe import AUTO, Member, Recipe, load_portfolio
 from ...records import PlannedMember
+from ...tile import count_tiles
 from ...tile.cut import bound_bag
 from ...tile.extent import settle_field
 from ...types import Cohort
@@ -90,7 +91,9 @@ def settle_members(project: Project, recipe: Recipe, cohort: Cohort, *, used: Ca
         project.listener.tell("plan", number, len(listed))
         candidate = Candidate(member.name, member.about, member.settings, own, taken=False, reason="")
         try:
-            settled = settle_recipe(own, listener=SILENT)  # training settles it again, and says what it finds
+            settled = settle_recipe(
+                own, cohort.features, listener=SILENT
+            )  # training settles it again, and says what it finds
             candidate = _judge(candidate, member, settled, cohort, there)
             if not candidate.reason:
                 check_parts(settled)
@@ -137,7 +140,9 @@ def cost_recipe(project: Project, recipe: Recipe, cohort: Cohort) -> Candidate:
         WeightsError: its weights cannot be had.
     """
     one = Candidate(recipe.preset, "this recipe alone", (), recipe, taken=True, reason="no portfolio is asked for")
-    return _cost(one, settle_recipe(recipe, listener=project.listener), Prober(cohort, project.cache), set())
+    return _cost(
+        one, settle_recipe(recipe, cohort.features, listener=project.listener), Prober(cohort, project.cache), set()
+    )
 
 
 def read_members(recipe: Recipe, rows: Sequence[PlannedMember], *, where: Path) -> list[Candidate]:
@@ -166,11 +171,13 @@ def _judge(candidate: Candidate, member: Member, settled: Recipe, cohort: Cohort
         return replace(candidate, reason=f"{masked:.0%} of the images have a mask")
     least = MANY if "many_tiles" in member.needs else SEVERAL if "several_tiles" in member.needs else 1
     if least > 1:
-        tile_px = settled.tile.size_px or read_input_px(settled.model)
-        tile = settle_field(settled.tile.model_copy(update={"source": "tiles"}), cohort.labelled, tile_px=tile_px)
-        tile_px = tile.size_px or tile_px
-        count = statistics.median(bound_bag(s, tile, tile_px=tile_px) for s in cohort.labelled)
-        if count < least:
+        if cohort.features is not None:
+            counts = count_tiles(cohort.labelled)
+        else:
+            tile_px = settled.tile.size_px or read_input_px(settled.model)
+            tile = settle_field(settled.tile.model_copy(update={"source": "tiles"}), cohort.labelled, tile_px=tile_px)
+            counts = [bound_bag(s, tile, tile_px=tile.size_px or tile_px) for s in cohort.labelled]
+        if (count := statistics.median(counts)) < least:
             return replace(candidate, reason=f"the middle image has {count:g} tile(s), fewer than {least}")
     if "accelerator" in member.needs and choose_device(settled.train).accelerator == "cpu":
         return replace(candidate, reason="it learns through the whole backbone, and no accelerator is at hand")

@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import psutil
@@ -15,11 +14,9 @@ from ... import recipe
 from ...recipe import Recipe
 from ...records.layout import HASHES
 from ...store import hash_files, hash_text
-from ...types import Cohort, Sample
-from .work import measure_work
-
-if TYPE_CHECKING:
-    pass
+from ...tile import count_tiles
+from ...types import Cohort, FeatureSpec, Sample
+from .work import BACKWARD, MOST_FOLDS, count_learned, measure_work
 
 PROBED = 6  # images that are cut to see how long that takes
 PROBED_TILES = 24  # of an image that are cut, and that go through each backbone
@@ -27,6 +24,8 @@ PROBED_S = 5.0  # for images of one kind of tiles; a slide takes long, and one s
 AHEAD = 1.5  # two threads cut, and share the cores with the writing; a guess: three forecasts were within 10 %
 HEAD_S = 1.6e-9  # of a solved head: for each image, dimension, class, step of the solver and fold; from 780 images
 HEAD_STEPS = 3000  # of the solver along its path, in all turns
+READ_S = 3e-9  # of a number of given features: read and turned into float32
+LEARN_S = 3e-8  # of a number of them, through an attention of usual width and back
 FIXED_S = 0.8  # of a member: folders, tables, scores
 TILE_BYTES = 3.3  # of a stored pixel, with its mask
 
@@ -77,6 +76,8 @@ class Prober:
         from ...tile import settle_field
         from ...train import time_pass
 
+        if self.cohort.features is not None:
+            return _forecast_given(recipe, self.cohort, self.cohort.features)
         backbone = build_backbone(recipe.model)
         tile_px = recipe.tile.size_px or backbone.spec.size_px
         tile = settle_field(recipe.tile, self.cohort.labelled, tile_px=tile_px, fixed=backbone.spec.fixed)
@@ -92,10 +93,7 @@ class Prober:
         shares[f"{store} {backbone.name} {recipe.model.embedding} {views}"] = passing * tiles * views * frozen
         side = tile_px**2
         tuned = measure_work(recipe, self.cohort).tuned_px / side * passing
-        cases, folds = len(self.cohort.labelled), 5 if recipe.split.folds == "auto" else recipe.split.folds
-        width = min(backbone.features, cases)  # more dimensions than images are turned into as many
-        solving = cases * width * len(self.cohort.classes) * folds * len(recipe.split.seeds)
-        own = FIXED_S + tuned + HEAD_S * HEAD_STEPS * solving
+        own = FIXED_S + tuned + _time_head(recipe, self.cohort, width=backbone.features)
         return Forecast(
             own + sum(shares.values()), shares, tiles,
             memory_gb=4 * views * images * backbone.features * 4 / 2**30,
@@ -123,6 +121,32 @@ class Prober:
                     break
             self.cut[name] = (float(np.mean(seconds)), float(np.mean(counts)))
         return self.cut[name]
+
+
+def _time_head(recipe: Recipe, cohort: Cohort, *, width: int) -> float:
+    """Seconds of the solved heads of all folds, for embeddings of this width."""
+    cases, folds = len(cohort.labelled), MOST_FOLDS if recipe.split.folds == "auto" else recipe.split.folds
+    # More dimensions than images are turned into as many.
+    solving = cases * min(width, cases) * len(cohort.classes) * folds * len(recipe.split.seeds)
+    return HEAD_S * HEAD_STEPS * solving
+
+
+def _forecast_given(recipe: Recipe, cohort: Cohort, spec: FeatureSpec) -> Forecast:
+    """Forecast a member on features: the files are read once for each pooler, and in each epoch of one that learns."""
+    from ...models import build_pooler
+
+    images, tiles = len(cohort.samples), sum(count_tiles(cohort.samples))
+    pooler = build_pooler(recipe.model, features=spec.size, classes=len(cohort.classes))
+    reading = READ_S * tiles * spec.size
+    shares = {} if pooler.learns else {f"given {recipe.model.pooler} {recipe.model.pooler_options}": reading}
+    own = FIXED_S + _time_head(recipe, cohort, width=pooler.features)
+    if pooler.learns:
+        seen, scored = count_learned(recipe, cohort)
+        own = FIXED_S + (READ_S + LEARN_S) * spec.size * (seen + scored / BACKWARD)
+    return Forecast(
+        own + sum(shares.values()), shares, tiles,
+        memory_gb=4 * images * pooler.features * 4 / 2**30, disk_gb=images * pooler.features * 4 / 1e9,
+    )  # fmt: skip
 
 
 def choose_evenly(samples: Sequence[Sample], count: int) -> list[Sample]:

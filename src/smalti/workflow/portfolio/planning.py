@@ -16,9 +16,9 @@ import psutil
 from ... import images
 from ...evaluate import foresee_reach
 from ...project import RUNS, SILENT, Listener, Project
-from ...recipe import Recipe, check_portfolio, load_recipe, settle_choices
+from ...recipe import NO_PIXELS, Recipe, check_portfolio, load_recipe, settle_choices, settle_given, settle_portfolio
 from ...records import Cost, Expectation, Plan, PlanChoice, PlanData, RunFolder, log_stage
-from ...types import Split
+from ...types import FeatureSpec, Split
 from ..prepare.ground import Ground
 from ..prepare.preparation import inspect_ground
 from ..prepare.splitting import make_splits
@@ -52,6 +52,7 @@ def plan_data(
     check_portfolio(recipe)  # a slip is told before anything is read
     started, project = time.monotonic(), Project(Path(data), Path(runs), listener=listener)
     ground = inspect_ground(project, recipe, problems="skip" if skip_problems else "refuse")
+    recipe = settle_portfolio(recipe, features=ground.cohort.features is not None)
     splits = make_splits(ground, recipe, listener=listener)
 
     def used() -> float:
@@ -94,7 +95,7 @@ def describe_plan(
     costs = [member.forecast for member in taken if member.forecast is not None]
     cases = len({s.case for s in cohort.labelled})
     reach = foresee_reach(len(cohort.labelled), cases, confidence=recipe.evaluate.confidence)
-    sizes = sorted(images.read_size(s.path) for s in cohort.labelled)
+    sizes = [] if cohort.features is not None else sorted(images.read_size(s.path) for s in cohort.labelled)
     (alone, once), (small, large) = reach.width, reach.smallest
     return Plan(
         data=PlanData(
@@ -102,7 +103,7 @@ def describe_plan(
             cases=cases,
             unlabelled=len(cohort.unlabelled),
             masks=sum(s.mask_path is not None for s in cohort.labelled),
-            middle_size_px=sizes[len(sizes) // 2],
+            middle_size_px=sizes[len(sizes) // 2] if sizes else (0, 0),
             classes=dict(sorted(Counter(str(s.label) for s in cohort.labelled).items())),
         ),
         expect=Expectation(
@@ -111,7 +112,7 @@ def describe_plan(
             reason="from images that count alone to cases that count once; for a score of 0.8 and a fifth of the "
             "images told differently",
         ),
-        choices=_list_choices(recipe, splits),
+        choices=_list_choices(recipe, splits, cohort.features),
         forecast=Cost(
             minutes=recipe.portfolio.minutes if recipe.portfolio.members is not None else 0.0,
             seconds=round(used_s + CLOSING_S + sum(m.seconds for m in taken), 1),
@@ -122,7 +123,7 @@ def describe_plan(
     )
 
 
-def _list_choices(recipe: Recipe, splits: Sequence[Split]) -> tuple[PlanChoice, ...]:
+def _list_choices(recipe: Recipe, splits: Sequence[Split], features: FeatureSpec | None) -> tuple[PlanChoice, ...]:
     """List what was derived, why, and the source of the rule."""
     folds = len({split.fold for split in splits})
     why = "asked for" if recipe.split.folds != "auto" else "the most up to 5 whose outer parts hold every class"
@@ -130,6 +131,12 @@ def _list_choices(recipe: Recipe, splits: Sequence[Split]) -> tuple[PlanChoice, 
         PlanChoice(what="split.folds", value=folds, reason=why, source="Forman & Scholz 2010: scores are pooled"),
         PlanChoice(what="split.seeds", value=recipe.split.seeds, reason="as the recipe says", source="decision 0026"),
     ]
+    if features is not None:
+        recipe = settle_given(recipe, features)
+        why = f"{NO_PIXELS}: they are taken as they are"
+        rows.append(
+            PlanChoice(what="backbone", value=recipe.model.backbone, reason=why, source="features made elsewhere")
+        )
     for note in settle_choices([recipe])[1]:  # "backbone NAME: why", "head NAME: why"
         said, _, reason = note.partition(": ")
         what, value = said.split()[:2]

@@ -47,6 +47,7 @@ def record_inputs(
         seals=tuple(path.name for path in ground.seals),
         submission=asked,
         scoring=scoring,
+        encoder=None if cohort.features is None else cohort.features.encoder,
     ).write(run_folder.path)
     write_table(run_folder.path / SAMPLES, tabulate_samples(cohort))
     write_decisions(run_folder.path / DECISIONS, ground.decisions)
