@@ -69,6 +69,11 @@ class Child:
         how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
         return f"{how}: {show_text(last)}" if last else how
 
+    def clear_log(self) -> None:
+        """Forget what was written to stderr, so that it does not grow; both processes share the position in it."""
+        os.ftruncate(self.log.fileno(), 0)
+        os.lseek(self.log.fileno(), 0, os.SEEK_SET)
+
     def ask_to_end(self) -> None:
         """Close the pipe; see `speaking`."""
         assert self.process.stdin is not None

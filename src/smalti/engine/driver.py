@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from ..stopping import catch_signals
 from .child import answer, speaking
-from .performing import Kind, Report, perform_away
+from .performing import Kind, Report, find_version, perform_away
 from .resources import GB
 
 WAIT_S = 0.1  # for the next unit that ends; then new ones are taken
@@ -125,7 +125,7 @@ class Driver:
             name=unit["unit"],
         )
         work = {key: unit[key] for key in ("task", "args", "done", "cpus", "gpus")}
-        self.held[away.remote(self.folder, self.search, **work)] = unit
+        self.held[away.remote(self.folder, self.search, find_version(), **work)] = unit
 
     def report(self, reference: Any) -> None:
         """Tell the parent how a unit went."""
