@@ -206,14 +206,36 @@ def test_no_more_units_run_at_once_than_there_is_room_for(
     assert len(started) == most
 
 
+def test_an_idle_process_is_used_again_and_gives_up_a_gpu_that_another_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crew = Processes(None, lambda unit, text: None, Resources(cpus=4, gpus=("5",), memory_gb=4.0))
+    started: list[str] = []
+    monkeypatch.setattr("smalti.engine.crews.Child", lambda *args: Mute(started))
+    same, other = {"gpus": 1}, {"gpus": 1, "cpus": 2}
+    for name, needs, count in (("a", same, 1), ("b", same, 1), ("c", other, 2), ("d", {}, 3)):
+        assert crew.begin(make(tmp_path, name, "forget", needs))
+        assert started.count("started") == count
+        crew.busy.clear()  # all have ended
+    assert started == ["started", "ended", "started", "started"]
+    assert [gpus for _, gpus in crew.suited.values()] == [("5",), ()]
+
+
 class Mute:
     """A process that never answers."""
 
-    def __init__(self, started: list[str]) -> None:
-        started.append("")
+    def __init__(self, log: list[str]) -> None:
+        self.log = log
+        log.append("started")
 
     def send(self, message: object) -> None:
         """Hear nothing."""
+
+    def ask_to_end(self) -> None:
+        self.log.append("ended")
+
+    def kill(self, *, after_s: float) -> None:
+        """Be gone."""
 
 
 def test_a_full_disk_stops_units_that_would_write_there_and_no_others(
