@@ -15,7 +15,7 @@ from typing import Any
 
 from ..errors import FaultError
 from ..project import Listener
-from .child import GRACE_S, Child
+from .child import GRACE_S, Child, Message
 from .crews import LOOK_S
 from .performing import Report
 from .unit import Unit
@@ -91,7 +91,7 @@ class Cluster:
         else:
             self._note(message)
 
-    def _note(self, message: dict[str, Any]) -> None:
+    def _note(self, message: Message) -> None:
         if "cores" in message:
             self.room = max(1, AHEAD * message["cores"])
         if "text" in message:
