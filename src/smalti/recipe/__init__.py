@@ -11,12 +11,12 @@ from .portfolios import Member, check_portfolio, load_portfolio
 from .recipe import Recipe, Settled
 from .section import Section
 from .sections import Audit, Data, Ensemble, Evaluate, Model, Portfolio, Predict, Split, Stain, Tile
-from .training import Finetune, Gate, Phase, Pseudo, Train, Transfer
+from .training import Finetune, Gate, Noise, Phase, Pseudo, Train, Transfer
 
 __all__ = [
     "AUTO", "GIVEN", "NO_PIXELS", "PLAIN_POOLERS", "SOLVED", "STEPPED", "STEPS", "Audit", "Data", "Ensemble",
-    "Evaluate", "Finetune", "Gate", "Member", "Model", "Phase", "Portfolio", "Predict", "Pseudo", "Recipe", "Section",
-    "Settled", "Split", "Stain", "Tile", "Train", "Transfer", "change_recipe", "check_portfolio", "list_documents",
-    "list_knobs", "list_turned", "load_document", "load_portfolio", "load_recipe", "overlay_recipe", "settle_backbone",
-    "settle_choices", "settle_given",
+    "Evaluate", "Finetune", "Gate", "Member", "Model", "Noise", "Phase", "Portfolio", "Predict", "Pseudo", "Recipe",
+    "Section", "Settled", "Split", "Stain", "Tile", "Train", "Transfer", "change_recipe", "check_portfolio",
+    "list_documents", "list_knobs", "list_turned", "load_document", "load_portfolio", "load_recipe", "overlay_recipe",
+    "settle_backbone", "settle_choices", "settle_given",
 ]  # fmt: skip

@@ -83,7 +83,9 @@ def tried_section(record: RunRecord) -> Section:
     """Return what was tried beside the labels in each fold, what the inner cases said, and which images taught."""
     title = "What was tried and kept"
     if record.gate is None or not record.gate.verdicts:
-        return not_applicable("tried", title, "nothing was tried beside the labels (train.pseudo.rounds)")
+        return not_applicable(
+            "tried", title, "nothing was tried beside the labels (train.pseudo.rounds, train.noise.method)"
+        )
     verdicts = record.gate.verdicts
     kept = sum(verdict.kept for verdict in verdicts)
     cases = sorted({verdict.n_cases for verdict in verdicts})
