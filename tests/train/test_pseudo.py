@@ -16,7 +16,7 @@ from scipy.special import softmax
 from sklearn.metrics import f1_score
 
 from smalti.errors import RecipeError
-from smalti.recipe import Pseudo, load_recipe
+from smalti.recipe import Noise, Pseudo, load_recipe
 from smalti.train import HEADS, check_parts, read_checkpoint, train_folds
 from smalti.train.pseudo.candidates import Seen, find_unlike, list_candidates
 from smalti.train.pseudo.prior import estimate_prior, shift_prior
@@ -105,7 +105,7 @@ def test_a_soft_label_is_least_squares_on_shares() -> None:
     labels = rng.dirichlet(np.ones(3), 30)
     accepted = Accepted(np.arange(30), labels, np.ones(30), np.ones(3) / 3)
     teacher = Teacher(HEADS.build("ridge"), seen, 0.3, Pseudo(rounds=1, weight=0.4))
-    head = teacher.solve(np.arange(40), accepted)
+    head = teacher.solve(np.arange(40), np.eye(3)[y], accepted)
     counts = weigh_labels(y, seen.weights, labels, 0.4)
     x, share = np.concatenate([seen.x[0], seen.free[0]]), np.concatenate([np.ones(40), counts.sum(axis=1)])
     aim = np.concatenate([np.eye(3)[y], counts / counts.sum(axis=1, keepdims=True)])
@@ -235,10 +235,34 @@ def test_outer_images_change_no_verdict_and_nothing_that_is_trained(embed: Embed
     assert found["train"]["gate.json"] != found["plain"]["gate.json"]
 
 
+def test_labels_that_are_wrong_are_trusted_less(embed: Embed) -> None:
+    """A fifth of the labels is flipped; heads of other cases find these unlikely."""
+    rng = np.random.default_rng(0)
+    y = draw_classes(120, EVEN, rng)
+    x, wrong = draw_looks(y, rng, size=8, apart=5), rng.random(120) < 0.2
+    given = np.where(wrong, (y + 1) % 3, y)
+    nobody = np.empty((0, 8))
+    for method in ("bootstrap", "small_loss"):
+        noise = Noise(method=method, given_frac=0.6, aside_frac=0.2)
+        teacher = Teacher(HEADS.build("ridge"), see(x, given, nobody), 0.3, Pseudo(), noise)
+        lesson = teacher.begin(np.arange(120), np.empty(0, np.bool_))
+        labels = teacher.correct(lesson, seed=0).labels
+        trust = labels[np.arange(120), given] / labels.sum(axis=1) if method == "bootstrap" else labels.max(axis=1)
+        assert trust[wrong].mean() < trust[~wrong].mean() - 0.1
+        assert (np.bincount(given, trust > 0.5) > 0).all()
+    assert int((labels.max(axis=1) < 0.5).sum()) == sum(int(0.2 * n) for n in np.bincount(given))
+    experiment = part_cohort(embed, x, given, nobody, *FOLDS, "train.noise.method=small_loss")
+    train_folds(experiment)
+    verdicts = json.loads((experiment.run.path / "gate.json").read_text(encoding="utf-8"))
+    assert [v["part"] for v in verdicts] == ["labels, small_loss"] * 3
+    assert all("labels set aside" in v["about"] for v in verdicts)
+    assert not (experiment.run.path / "pseudo.csv").exists()
+
+
 TURNED = (
     "train.pseudo.rounds=2", "train.pseudo.weight=0.1", "train.pseudo.share_frac=0.2", "train.pseudo.agreement_frac=0",
     "train.pseudo.prior=labelled", "train.pseudo.sharpness=1", "train.pseudo.dropout=0.5",
-    "train.pseudo.unlike_frac=0.5", "train.gate.keep=off", "model.head=lda",
+    "train.pseudo.unlike_frac=0.5", "train.gate.keep=off", "model.head=lda", "train.noise.method=bootstrap",
 )  # fmt: skip
 
 
@@ -302,7 +326,8 @@ def test_labels_that_mean_nothing_are_kept_rarely(embed: Embed) -> None:
 
 
 @pytest.mark.parametrize("setting", ["model.head=steps", "train.finetune.epochs=2"])
-def test_what_is_not_solved_takes_no_pseudo_labels(setting: str) -> None:
-    settings = ["model.head=logistic", "train.finetune.epochs=0", "train.pseudo.rounds=1", setting]
-    with pytest.raises(RecipeError, match=r"train\.pseudo\.rounds .* Fix: --set model\.head=logistic"):
+@pytest.mark.parametrize("asked", ["train.pseudo.rounds=1", "train.noise.method=bootstrap"])
+def test_what_is_not_solved_takes_no_pseudo_labels(asked: str, setting: str) -> None:
+    settings = ["model.head=logistic", "train.finetune.epochs=0", asked, setting]
+    with pytest.raises(RecipeError, match=rf"{asked.partition('=')[0]} .* Fix: --set model\.head=logistic"):
         check_parts(load_recipe(settings=settings))

@@ -11,12 +11,12 @@ from .portfolios import Member, check_portfolio, load_portfolio, settle_portfoli
 from .recipe import Recipe, Settled
 from .section import Section
 from .sections import Audit, Data, Ensemble, Evaluate, Model, Portfolio, Predict, Split, Stain, Tile
-from .training import Finetune, Gate, Phase, Pretrain, Pseudo, Synthesis, Train, Transfer
+from .training import Finetune, Gate, Noise, Phase, Pretrain, Pseudo, Synthesis, Train, Transfer
 
 __all__ = [
     "AUTO", "GIVEN", "NO_PIXELS", "PLAIN_POOLERS", "SOLVED", "STEPPED", "STEPS", "Audit", "Data", "Ensemble",
-    "Evaluate", "Finetune", "Gate", "Member", "Model", "Phase", "Portfolio", "Predict", "Pretrain", "Pseudo", "Recipe",
-    "Section", "Settled", "Split", "Stain", "Synthesis", "Tile", "Train", "Transfer", "change_recipe",
+    "Evaluate", "Finetune", "Gate", "Member", "Model", "Noise", "Phase", "Portfolio", "Predict", "Pretrain", "Pseudo",
+    "Recipe", "Section", "Settled", "Split", "Stain", "Synthesis", "Tile", "Train", "Transfer", "change_recipe",
     "check_portfolio", "list_documents", "list_knobs", "list_turned", "load_document", "load_portfolio", "load_recipe",
     "needs_pixels", "overlay_recipe", "settle_backbone", "settle_choices", "settle_given", "settle_portfolio",
 ]  # fmt: skip

@@ -250,6 +250,18 @@ class Synthesis(Section):
     weight: float = Field(0.5, gt=0, le=1, description="what a drawn image counts, beside 1 of a real one of its class")
 
 
+class Noise(Section):
+    """Labels that may be wrong, for a solved head; behind the gate."""
+
+    method: Literal["none", "bootstrap", "small_loss"] = Field(
+        "none",
+        description="bootstrap: a label is mixed with the scores of heads that did not have the case (Reed et al. "
+        "2015); small_loss: labels that these find least likely are set aside (Han et al. 2018)",
+    )
+    given_frac: float = Field(0.8, ge=0.5, le=1, description="of a mixed label what was given, for bootstrap")
+    aside_frac: float = Field(0.1, ge=0, le=0.5, description="labels of each class that are set aside, for small_loss")
+
+
 class Train(Section):
     """How the network learns."""
 
@@ -273,6 +285,7 @@ class Train(Section):
     pretrain: Pretrain = Pretrain()
     transfer: Transfer = Transfer()
     finetune: Finetune = Finetune()
+    noise: Noise = Noise()
     pseudo: Pseudo = Pseudo()
     synthesis: Synthesis = Synthesis()
     gate: Gate = Gate()

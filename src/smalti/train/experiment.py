@@ -149,10 +149,13 @@ def check_parts(recipe: Recipe) -> None:
                 fix="a pooler such as mean, model.fusion=null and train.transfer.epochs above 0, "
                 "or --set model.head=steps",
             )
-    if recipe.train.pseudo.rounds and (model.head == STEPS or recipe.train.finetune.epochs):
+    asked = "train.pseudo.rounds" if recipe.train.pseudo.rounds else "train.noise.method"
+    default = "train.pseudo.rounds=0" if recipe.train.pseudo.rounds else "train.noise.method=none"
+    unsolved = model.head == STEPS or recipe.train.finetune.epochs > 0
+    if unsolved and (recipe.train.pseudo.rounds or recipe.train.noise.method != "none"):
         raise RecipeError(
-            "train.pseudo.rounds labels unlabelled images with a solved head on a frozen backbone",
-            fix="--set model.head=logistic --set train.finetune.epochs=0, or --set train.pseudo.rounds=0",
+            f"{asked} needs labels of a solved head on a frozen backbone",
+            fix=f"--set model.head=logistic --set train.finetune.epochs=0, or --set {default}",
         )
     if model.embedding == "stages" and recipe.train.finetune.epochs and not is_described(model.backbone):
         raise RecipeError(

@@ -88,7 +88,9 @@ def tried_section(record: RunRecord) -> Section:
     title = "What was tried and kept"
     if record.gate is None or not record.gate.verdicts:
         return not_applicable(
-            "tried", title, "nothing was tried beside the labels (train.pretrain, train.pseudo, train.synthesis)"
+            "tried",
+            title,
+            "nothing was tried beside the labels (train.pretrain, train.pseudo, train.noise, train.synthesis)",
         )
     verdicts = record.gate.verdicts
     kept = sum(verdict.kept for verdict in verdicts)

@@ -16,7 +16,7 @@ A round is tried in turns on inner cases before it is kept; the next one begins 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,8 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 MEMBERS = 3  # heads that label, each of which lacks a third of the cases
-LEAST_LABEL = 1e-3  # smaller shares of a soft label would only make rows
+LEAST_LABEL = 1e-3  # of the largest share of a soft label; smaller ones would only make rows
+SET_ASIDE = 0.01  # what is left of a label that is set aside, so that no class is lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +64,11 @@ class Lesson:
         learned: (m,) positions of labelled images.
         free: (u,) which candidates may teach it.
         accepted: those that do.
+        labels: (m, C) what each class counts of a labelled image.
     """
 
     learned: Ints
+    labels: Floats
     free: Bools
     accepted: Accepted
     head: Linear
@@ -73,9 +76,10 @@ class Lesson:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """A round that was tried on all inner cases, and its verdict."""
+    """What was tried on all inner cases, and its verdict; the number of a round, 0 for what was done about labels."""
 
-    accepted: Accepted
+    number: int
+    lesson: Lesson
     verdict: GateVerdict
 
 
@@ -95,39 +99,60 @@ class Teacher:
     seen: Seen
     strength: float
     pseudo: recipe.Pseudo
+    noise: recipe.Noise = field(default_factory=recipe.Noise)
 
     def begin(self, learned: Ints, free: Bools) -> Lesson:
         """Return the lesson without any candidate."""
         classes = int(self.seen.y.max()) + 1
         none = Accepted(np.empty(0, np.int64), np.empty((0, classes)), np.empty(0), np.empty(0))
-        return Lesson(learned, free, none, self.solve(learned, none))
+        labels = np.eye(classes)[self.seen.y[learned]]
+        return Lesson(learned, labels, free, none, self.solve(learned, labels, none))
 
     def give(self, lesson: Lesson, *, seed: int) -> Lesson:
         """Return the lesson after one more round."""
         accepted = self.accept(lesson, seed=seed)
-        return replace(lesson, accepted=accepted, head=self.solve(lesson.learned, accepted))
+        return replace(lesson, accepted=accepted, head=self.solve(lesson.learned, lesson.labels, accepted))
 
-    def solve(self, learned: Ints, accepted: Accepted) -> Linear:
-        """Solve the head on labelled images and on candidates with soft labels.
+    def correct(self, lesson: Lesson, *, seed: int) -> Lesson:
+        """Return the lesson with less trust in labels that heads of other cases find unlikely."""
+        held, noise = self.label(lesson, np.empty(0, np.int64), seed=seed)[0], self.noise
+        if not len(held):
+            return lesson
+        labels = lesson.labels.copy()
+        if noise.method == "bootstrap":
+            labels = noise.given_frac * labels + (1 - noise.given_frac) * held
+        else:
+            y = self.seen.y[lesson.learned]
+            for number in range(labels.shape[1]):
+                mine = np.flatnonzero(y == number)
+                aside = np.argsort(held[mine, number], kind="stable")[: int(noise.aside_frac * len(mine))]
+                labels[mine[aside]] *= SET_ASIDE
+        return replace(lesson, labels=labels, head=self.solve(lesson.learned, labels, lesson.accepted))
+
+    def solve(self, learned: Ints, labels: Floats, accepted: Accepted) -> Linear:
+        """Solve the head on labelled images with ``labels`` (m, C), and on candidates.
 
         An image with a soft label is one row for each class, which counts as much as the label says; every loss here
         is linear in the label.
         """
-        seen, y, weights = self.seen, self.seen.y[learned], self.seen.weights[learned]
-        views, size = seen.x.shape[0], seen.x.shape[2]
-        count = weigh_labels(y, weights, accepted.labels, self.pseudo.weight)
-        rows, classes = np.nonzero((accepted.labels > LEAST_LABEL) & (count > 0))
-        x = np.concatenate([p.reshape(-1, size) for p in (seen.x[:, learned], seen.noisy[:, accepted.rows[rows]])])
-        counts = np.concatenate([np.tile(weights, views), np.tile(count[rows, classes], views)])
-        path = self.solver.open_path(x, np.concatenate([np.tile(y, views), np.tile(classes, views)]), counts)
-        return path(self.strength)
+        seen, weights, (views, _, size) = self.seen, self.seen.weights[learned], self.seen.x.shape
+        more = weigh_labels(seen.y[learned], weights, accepted.labels, self.pseudo.weight)
+        x, y, count = [], [], []
+        for known, rows, shares in (
+            (seen.x, learned, labels * weights[:, None]), (seen.noisy, accepted.rows, more),
+        ):  # fmt: skip
+            at, classes = np.nonzero(shares > LEAST_LABEL * shares.max(axis=1, keepdims=True, initial=0.0))
+            x.append(known[:, rows[at]].reshape(-1, size))
+            y.append(np.tile(classes, views))
+            count.append(np.tile(shares[at, classes], views))
+        return self.solver.open_path(np.concatenate(x), np.concatenate(y), np.concatenate(count))(self.strength)
 
     def accept(self, lesson: Lesson, *, seed: int) -> Accepted:
         """Choose among the candidates of a lesson by what heads say that each lack some of its cases."""
         pseudo, free, learned = self.pseudo, np.flatnonzero(lesson.free), lesson.learned
         weights, cases = self.seen.weights[learned], len(np.unique(self.seen.cases[learned]))
         prior = np.bincount(self.seen.y[learned], weights) / weights.sum()
-        scores = self.label(lesson, free, seed=seed)
+        scores = self.label(lesson, free, seed=seed)[1]
         if not len(scores) or not len(free):
             return self.begin(learned, lesson.free).accepted
         mean, estimates = scores.mean(axis=0), pseudo.prior == "estimated"
@@ -143,9 +168,10 @@ class Teacher:
         rows = np.sort(np.concatenate(chosen))
         return Accepted(free[rows], labels[rows], agreement[rows], shares)
 
-    def label(self, lesson: Lesson, free: Ints, *, seed: int) -> Floats:
-        """Return scores (M, u, C) of candidates by M heads that each lack some cases of a lesson, under the one
-        temperature that fits what they say about these; no head where a class has a single case."""
+    def label(self, lesson: Lesson, free: Ints, *, seed: int) -> tuple[Floats, Floats]:
+        """Return what M heads say that each lack some cases of a lesson, under the one temperature that fits what they
+        say about these: scores of these (m, C), and of candidates (M, u, C). Nothing where a class has a single case.
+        """
         seen, learned = self.seen, lesson.learned
         y, cases = seen.y[learned], np.unique(seen.cases[learned], return_inverse=True)[1]
         dealt = (deal_cases(y, cases, folds=folds, seed=seed) for folds in range(MEMBERS, 1, -1))
@@ -154,12 +180,14 @@ class Teacher:
         for part in parts:
             rest, held = np.delete(learned, part), learned[part]
             may = seen.may_teach(rest, held)[known.rows]
-            heads.append(self.solve(rest, replace(known, rows=known.rows[may], labels=known.labels[may])))
+            fewer = replace(known, rows=known.rows[may], labels=known.labels[may])
+            heads.append(self.solve(rest, np.delete(lesson.labels, part, axis=0), fewer))
             logits[part] = heads[-1](seen.x[0, held])
         if not heads:
-            return np.empty((0, len(free), logits.shape[1]))
+            return logits[:0], np.empty((0, len(free), logits.shape[1]))
         heat, _ = fit_heat(logits, y, seen.weights[learned], cases=int(cases.max()) + 1)
-        return np.asarray(softmax(np.stack([head(seen.free[0, free]) for head in heads]) / heat, axis=2))
+        said = np.stack([head(seen.free[0, free]) for head in heads])
+        return softmax(logits / heat, axis=1), softmax(said / heat, axis=2)
 
 
 def weigh_labels(y: Ints, weights: Floats, labels: Floats, most: float) -> Floats:
@@ -179,7 +207,8 @@ def teach_unlabelled(
     teacher: Teacher, inner: Inner, solved: Solved, *, gate: recipe.Gate, about: str = "",
     tell: Callable[[int, int], None] | None = None,
 ) -> Taught:  # fmt: skip
-    """Try rounds until one is not kept; return the head after those that were, and all that were tried.
+    """Try what is to be done about labels, then rounds until one is not kept; return the head after what was kept, and
+    all that was tried.
 
     The strength is the one that was chosen without candidates, so that before and after differ in nothing else. Scores
     of inner images are those of heads that did not have their cases, with one temperature for each repeat and side.
@@ -192,29 +221,33 @@ def teach_unlabelled(
         about: what to say about the candidates.
         tell: hears of (turns done, turns to do).
     """
-    seen, pseudo, classes, rounds = teacher.seen, teacher.pseudo, inner.classes, []
+    seen, tried = teacher.seen, list[Round]()
     lessons = {t.seed: teacher.begin(t.learned, seen.may_teach(t.learned, t.held)) for t in inner.turns}
     whole = teacher.begin(np.arange(len(seen.y)), np.ones(len(seen.free_cases), np.bool_))
     before = _score(inner, teacher, lessons)
-    for number in range(1, pseudo.rounds + 1):
+    numbers = [*([0] if teacher.noise.method != "none" else []), *range(1, teacher.pseudo.rounds + 1)]
+    for place, number in enumerate(numbers):
+        give = teacher.give if number else teacher.correct
         following = {}
-        for done, (seed, lesson) in enumerate(lessons.items()):
-            following[seed] = teacher.give(lesson, seed=seed)
+        for done, (seed, lesson) in enumerate(lessons.items(), 1):
+            following[seed] = give(lesson, seed=seed)
             if tell is not None:
-                tell((number - 1) * len(lessons) + done + 1, pseudo.rounds * len(lessons))
-        after, tried = _score(inner, teacher, following), teacher.give(whole, seed=inner.split.seed)
-        said = about + _describe(tried.accepted, len(seen.free_cases), classes)
+                tell(place * len(lessons) + done, len(numbers) * len(lessons))
+        after, next_whole = _score(inner, teacher, following), give(whole, seed=inner.split.seed)
+        part = f"pseudo-labels, round {number}" if number else f"labels, {teacher.noise.method}"
+        said = about + _describe(next_whole, inner.classes) if number else _describe_labels(next_whole, teacher.noise)
         scores = [None if logits is None else softmax(logits[0], axis=2) for logits in (before, after)]
-        verdict = judge(inner, *scores, part=f"pseudo-labels, round {number}", gate=gate, about=said)
-        rounds.append(Round(tried.accepted, verdict))
-        if not verdict.kept:
+        verdict = judge(inner, *scores, part=part, gate=gate, about=said)
+        tried.append(Round(number, next_whole, verdict))
+        if verdict.kept:
+            lessons, whole, before = following, next_whole, after
+        elif number:
             break
-        lessons, whole, before = following, tried, after
-    if not rounds or not rounds[0].verdict.kept:
-        return Taught(solved, tuple(rounds))
-    logits, heats = (np.empty((1, 0, len(classes))), [1.0]) if before is None else before
+    if not any(one.verdict.kept for one in tried):
+        return Taught(solved, tuple(tried))
+    logits, heats = (np.empty((1, 0, len(inner.classes))), [1.0]) if before is None else before
     head = Linear(whole.head.weight / heats[0], whole.head.bias / heats[0])
-    return Taught(replace(solved, head=head, logits=logits[0]), tuple(rounds))
+    return Taught(replace(solved, head=head, logits=logits[0]), tuple(tried))
 
 
 def _score(inner: Inner, teacher: Teacher, lessons: dict[int, Lesson]) -> tuple[Floats, list[float]] | None:
@@ -229,9 +262,10 @@ def _score(inner: Inner, teacher: Teacher, lessons: dict[int, Lesson]) -> tuple[
     return logits / np.array(heats)[:, None, None], heats
 
 
-def _describe(accepted: Accepted, candidates: int, classes: tuple[str, ...]) -> str:
+def _describe(lesson: Lesson, classes: tuple[str, ...]) -> str:
     """Return how many candidates were accepted, and the share of each class among them."""
-    text = f"{len(accepted.rows)} of {candidates} accepted"
+    accepted = lesson.accepted
+    text = f"{len(accepted.rows)} of {len(lesson.free)} accepted"
     if not len(accepted.rows):
         return text
     named = np.bincount(accepted.labels.argmax(axis=1), minlength=len(classes)) / len(accepted.rows)
@@ -240,3 +274,10 @@ def _describe(accepted: Accepted, candidates: int, classes: tuple[str, ...]) -> 
         for shares in (named, accepted.shares)
     )
     return f"{text} ({took}); estimated shares of all: {estimated}"
+
+
+def _describe_labels(lesson: Lesson, noise: recipe.Noise) -> str:
+    """Return what was done about labels."""
+    if noise.method == "bootstrap":
+        return f"labels count {noise.given_frac:.0%}, what heads of other cases say the rest"
+    return f"{int((lesson.labels.max(axis=1) <= SET_ASIDE).sum())} of {len(lesson.labels)} labels set aside"

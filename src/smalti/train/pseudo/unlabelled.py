@@ -1,4 +1,4 @@
-"""Pseudo-labels in one fold of a run."""
+"""Pseudo-labels, and labels that may be wrong, in one fold of a run."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class TaughtFold:
-    """A fold after pseudo-labels.
+    """A fold after what was tried beside its labels.
 
     Attributes:
         solved: the head, which is the one before where nothing was kept.
-        verdicts: one for each round that was tried.
+        verdicts: one for each part that was tried.
         rows: of ``pseudo.csv``.
     """
 
@@ -42,7 +42,8 @@ def teach_fold(
     experiment: Experiment, split: Split, head: Head, solved: Solved, labelled: tuple[Floats, Ints, Floats],
     *, tell: Callable[[int, int], None] | None = None,
 ) -> TaughtFold:  # fmt: skip
-    """Let unlabelled images teach a solved head, where the recipe asks for it and the inner cases say that it helps.
+    """Trust labels less and let unlabelled images teach a solved head, where the recipe asks for it and the inner cases
+    say that it helps.
 
     Args:
         experiment: its audit says which unlabelled images are unfit.
@@ -54,7 +55,8 @@ def teach_fold(
     """
     train = experiment.recipe.train
     found = list_candidates(experiment.cohort, split, unfit=experiment.unfit)
-    if not train.pseudo.rounds or train.gate.keep == "off" or not experiment.cohort.unlabelled:
+    asked = (train.pseudo.rounds and experiment.cohort.unlabelled) or train.noise.method != "none"
+    if not asked or train.gate.keep == "off":
         return TaughtFold(solved)
     by_site = experiment.recipe.split.group == "site"
     inner = open_inner(experiment.cohort, split, repeats=train.gate.repeats, by_site=by_site)
@@ -62,7 +64,7 @@ def teach_fold(
         seen = _look(experiment, split, head, found, labelled)
         unlike = find_unlike(seen, unlike_frac=train.pseudo.unlike_frac)
         seen, axes = _span(seen.take(~unlike))
-        teacher = Teacher(HEADS.build(experiment.recipe.model.head), seen, solved.strength, train.pseudo)
+        teacher = Teacher(HEADS.build(experiment.recipe.model.head), seen, solved.strength, train.pseudo, train.noise)
         left = {**found.left_out, "unlike every labelled image": int(unlike.sum())}
         about = "".join(f"{number} left out ({why}); " for why, number in sorted(left.items()) if number)
         taught = teach_unlabelled(teacher, inner, solved, gate=train.gate, about=about, tell=tell)
@@ -70,10 +72,7 @@ def teach_fold(
     if axes is not None and after is not solved:
         after = replace(after, head=Linear(after.head.weight @ axes, after.head.bias))
     samples = [sample for sample, apart in zip(found.samples, unlike, strict=True) if not apart]
-    rows = [
-        row for number, one in enumerate(taught.rounds, 1)
-        for row in _list_accepted(one, number, samples, split, experiment.cohort.classes)
-    ]  # fmt: skip
+    rows = [row for one in taught.rounds for row in _list_accepted(one, samples, split, experiment.cohort.classes)]
     return TaughtFold(after, tuple(one.verdict for one in taught.rounds), tuple(rows))
 
 
@@ -114,12 +113,15 @@ def _span(seen: Seen) -> tuple[Seen, Floats | None]:
 
 
 def _list_accepted(
-    one: Round, number: int, samples: list[Sample], split: Split, classes: tuple[str, ...]
+    one: Round, samples: list[Sample], split: Split, classes: tuple[str, ...]
 ) -> list[dict[str, object]]:
-    accepted = one.accepted
+    """Return rows of ``pseudo.csv``: the candidates of a round; none of what was done about labels."""
+    accepted = one.lesson.accepted
+    if not one.number:
+        return []
     return [
         {
-            "seed": split.seed, "fold": split.fold, "round": number, "kept": one.verdict.kept,
+            "seed": split.seed, "fold": split.fold, "round": one.number, "kept": one.verdict.kept,
             "image": samples[row].image, "case": samples[row].case, "label": classes[int(label.argmax())],
             "agreement": float(agreement),
             **{f"{SCORE_PREFIX}{name}": float(share) for name, share in zip(classes, label, strict=True)},
