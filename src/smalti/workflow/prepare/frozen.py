@@ -41,6 +41,7 @@ def freeze_features(
                 cache=project.cache,
                 stains=maps,
                 progress=project.listener.follow("features"),
+                say=project.listener.say,
             )
             seen[maps.key] = freeze(features, recipe, classes=classes)
     return {name: seen[maps.key] for name, maps in stains.items()}
