@@ -189,9 +189,8 @@ def write_encoders() -> Iterator[str]:
             f"`{entry.name}`", terms.title, str(encoder.features or ""), size, encoder.embedding, terms.licence,
             terms.commercial, terms.gated, page, _escape(built), _escape(terms.source), _escape(unread),
         ))  # fmt: skip
-    header = ("name", "what it is", "features", "input", "embedding", "licence", "commercial", "gated", "hub", "built by",
-              "paper", "to know")  # fmt: skip
-    yield from _tabulate(header, rows)
+    header = ("name", "what it is", "features", "input", "embedding", "licence", "commercial", "gated", "hub")
+    yield from _tabulate((*header, "built by", "paper", "to know"), rows)
 
 
 def write_python() -> Iterator[str]:
