@@ -32,7 +32,7 @@ from smalti import images
 from smalti.model import Model, answer_folder, load_model
 from smalti.samples import normalise_tiles
 from smalti.tile import cut_bag
-from smalti.train.features import CHUNK_TILES
+from smalti.train.halving import CHUNK_TILES
 from smalti.types import Sample
 from smalti.workflow import run
 

@@ -57,7 +57,7 @@ from smalti.samples import AUGMENTATIONS, BagBatches, iterate_ahead, normalise_t
 from smalti.store import read_table, write_json
 from smalti.tile import TileStore, build_store
 from smalti.train import Device, Experiment, choose_device, compute_features, make_fabric, settle_train
-from smalti.train.features import CHUNK_TILES
+from smalti.train.halving import CHUNK_TILES
 from smalti.train.loop import Loop, Stream
 from smalti.train.optim.optimisers import build_optimiser, settle_rates
 from smalti.train.tasks.finetune import FinetuneTask

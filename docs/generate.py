@@ -22,6 +22,7 @@ from mkdocs.structure.files import File, Files
 import smalti
 from smalti.cli import app
 from smalti.doctor import list_parts
+from smalti.models import ENCODERS
 from smalti.recipe import Recipe, Section, list_documents
 
 ROOT = Path(__file__).parents[1]
@@ -31,6 +32,7 @@ TOP_PAGES = {
     "SECURITY.md": "security.md",
     "CHANGELOG.md": "changelog.md",
 }
+ENCODER_TABLE = "<!-- table of encoders -->"  # where docs/how-to/encoders.md has it
 NO_DEFAULT = (None, (), [], "", False)  # defaults of an option that are not worth a word
 
 
@@ -52,7 +54,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Point links that leave docs/ to the pages that the site made of their targets."""
+    """Point links that leave docs/ to the pages that the site made of their targets; fill in the table of encoders."""
+    if ENCODER_TABLE in markdown:
+        markdown = markdown.replace(ENCODER_TABLE, "\n".join(write_encoders()))
     for name, target in TOP_PAGES.items():
         markdown = markdown.replace(f"](../../{name}", f"](../{target}").replace(f"](../{name}", f"]({target}")
     return markdown
@@ -169,6 +173,24 @@ def write_parts() -> Iterator[str]:
     for kind, rows in kinds.items():
         yield f"## {kind}\n"
         yield from _tabulate(("name", "what it is", "options", "reference"), rows)
+
+
+def write_encoders() -> Iterator[str]:
+    """Yield the table of encoders for its page: one row a record."""
+    rows = []
+    for entry in ENCODERS:
+        encoder = entry.build()
+        terms = encoder.terms
+        size = f"{encoder.size_px} px" if encoder.size_px else ""
+        page = f"[{encoder.hub_id}](https://huggingface.co/{encoder.hub_id})" if encoder.hub_id else ""
+        built = f"timm: {encoder.architecture}" if encoder.architecture else encoder.built_by
+        unread = "; ".join(filter(None, (encoder.unchecked, terms.note)))
+        rows.append((
+            f"`{entry.name}`", terms.title, str(encoder.features or ""), size, encoder.embedding, terms.licence,
+            terms.commercial, terms.gated, page, _escape(built), _escape(terms.source), _escape(unread),
+        ))  # fmt: skip
+    header = ("name", "what it is", "features", "input", "embedding", "licence", "commercial", "gated", "hub")
+    yield from _tabulate((*header, "built by", "paper", "to know"), rows)
 
 
 def write_python() -> Iterator[str]:

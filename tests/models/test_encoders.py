@@ -74,7 +74,8 @@ def test_an_architecture_gives_the_features_that_its_record_says(encoder: Encode
         assert (config["input_size"][-1], config["mean"], config["std"]) == (encoder.size_px, *encoder.colours)
 
 
-@pytest.mark.parametrize(("name", "millions"), [("uni", 303), ("uni2-h", 681), ("virchow2", 631)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "millions"), [("uni2-h", 681), ("virchow2", 631)])
 def test_a_network_is_as_large_as_its_authors_say(name: str, millions: int) -> None:
     with torch.device("meta"):
         found = sum(p.numel() for p in create_encoder(ENCODERS.build(name)).parameters()) / 1e6
@@ -121,9 +122,8 @@ def test_names_ids_and_aliases_find_the_same_record() -> None:
 def test_each_row_of_an_encoder_has_a_record_and_each_record_a_row() -> None:
     rows = [row for row in list_weights() if row.also]
     assert {row.also[0] for row in rows} == {encoder.name for encoder in RECORDS}
-    names = [name.lower() for row in rows for name in (row.name, *row.also)]
-    # A name that differs from its id by the size of its letters only is the same name.
-    assert len({(n, i // 1) for i, n in enumerate(names)}) == len(names)
+    names = [name.lower() for row in rows for name in row.also]
+    assert len(set(names)) == len(names)  # no name means two encoders
     assert find_licence("uni2-h", file="mine.safetensors").commercial == "no"
     assert find_licence("h-optimus-0").commercial == "yes"
 
@@ -157,6 +157,7 @@ def test_a_folder_that_gives_tokens_is_refused(tmp_path: Path) -> None:
         build_encoder(f"local-dir:{tmp_path}")
 
 
+@pytest.mark.slow  # other networks are tried for the message
 def test_weights_of_another_network_are_refused(small_virchow: Encoder, tmp_path: Path) -> None:
     other = create_encoder(replace(small_virchow, options={**small_virchow.options, "reg_tokens": 0}))
     save_file(other.state_dict(), tmp_path / "w.safetensors")
@@ -233,6 +234,7 @@ def test_a_downloaded_copy_is_taken_without_asking(
     assert hash_weights(built.module) == hash_weights(trained.to(memory_format=torch.channels_last).eval())
 
 
+@pytest.mark.slow
 def test_a_run_is_refused_before_its_folder_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backbones, "_reach_hub", lambda timeout_s: False)
     done = CliRunner().invoke(
@@ -243,6 +245,7 @@ def test_a_run_is_refused_before_its_folder_is_read(tmp_path: Path, monkeypatch:
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_parts_lists_encoders_with_licence_and_gate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(console.out, "width", 240)
     done = CliRunner().invoke(app, ["parts", "encoders"])

@@ -21,13 +21,13 @@ from ..errors import RunError
 from ..models import Backbone, Pooler, hash_weights, pool_parts
 from ..records import FeatureView
 from ..records.layout import FEATURE_VALUES, POOLED, POOLED_VALUES
-from ..samples import StainMaps, apply_transform, iterate_ahead, normalise_tiles, view_transform
+from ..samples import StainMaps, apply_transform, iterate_ahead, view_transform
 from ..store import build_once, hash_code, hash_text, read_arrays, write_arrays
 from ..tile import GivenStore, TileStore
 from .devices import choose_device, make_fabric
+from .halving import Embedder, batch_tiles
 
 PART_NUMBERS = 2**24  # of a bag that are in memory at once, 64 MB; a bag with more is pooled in parts
-CHUNK_TILES = 16  # of 32, the maps of a mobile network take 150 MB and leave every cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,11 +196,12 @@ def compute_features(
     cache: Path,
     stains: StainMaps | None = None,
     progress: Callable[[int, int], None] | None = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Features:
     """Return features of every tile in the store, from the cache where they are known; each view is kept by itself.
 
     Tiles are seen after their map of ``stains``, if there are any. Features that were made elsewhere are read as they
-    are.
+    are. ``say`` hears when memory runs out, after which fewer tiles are seen at once.
     """
     if isinstance(store, GivenStore):
         return GivenFeatures((), store, store.spec.size, cache)
@@ -215,7 +216,9 @@ def compute_features(
     def build(folder: Path, view: int) -> None:
         module = fabric.setup_module(backbone.module).eval()
         with (folder / FEATURE_VALUES).open("wb") as file:
-            for done, values in embed_view(module, backbone, store, view=view, stains=stains, device=fabric.device):
+            for done, values in embed_view(
+                module, backbone, store, view=view, stains=stains, device=fabric.device, say=say
+            ):
                 values.tofile(file)
                 if progress is not None:
                     progress(view * tiles + done, views * tiles)
@@ -255,21 +258,21 @@ def embed_view(
     view: int,
     stains: StainMaps | None,
     device: torch.device,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Yield tiles done so far and the embeddings (n, D) of the next chunk, in the order of the store.
 
     ``module`` is the backbone in eval mode, set up by Fabric.
     """
-    total = int(store.starts[-1])
-    starts = range(0, total, CHUNK_TILES)
+    total, chunk = int(store.starts[-1]), batch_tiles(device)
+    starts = range(0, total, chunk)
+    embedder = Embedder(module, backbone.spec, device=device, say=say)
 
     def read() -> Iterator[NDArray[np.uint8]]:
         for start in starts:
-            tiles = store.read_rows(start, min(start + CHUNK_TILES, total))
+            tiles = store.read_rows(start, min(start + chunk, total))
             seen = tiles if stains is None else stains.restain(tiles, start)
             yield apply_transform(seen[None], view_transform(view, images=1, tiles=len(seen)))[0]
 
     for start, tiles in zip(starts, iterate_ahead(read()), strict=True):
-        images = normalise_tiles(torch.from_numpy(tiles).to(device), spec=backbone.spec)
-        with torch.inference_mode():
-            yield start + len(tiles), module(images).float().cpu().numpy()
+        yield start + len(tiles), embedder.embed(tiles)

@@ -18,13 +18,13 @@ from ...models import POOLERS, Backbone, Pooler, hash_weights
 from ...recipe import PLAIN_POOLERS, Pretrain, Settled
 from ...records import PretrainedEpoch, PretrainedFold
 from ...registry import read_options
-from ...samples import StainMaps, normalise_tiles
+from ...samples import StainMaps
 from ...store import hash_code, hash_text
 from ...tile import TileStore
 from ...types import Cohort, Split
 from ..checkpoints import read_checkpoint, write_checkpoint
-from ..features import CHUNK_TILES
 from ..gate import Inner, Turn, hold_out, judge, open_inner
+from ..halving import Embedder, batch_tiles
 from ..heads import HEADS, solve_head
 from .learning import Pretrained, pretrain
 from .views import TileViews
@@ -149,16 +149,16 @@ class Pretrainer:
         name, options = (model.pooler, model.pooler_options) if model.pooler in PLAIN_POOLERS else ("mean", ())
         pooler: Pooler = POOLERS.build(name, backbone.features, len(self.cohort.classes), **read_options(options))
         module = self.fabric.setup_module(backbone.module).eval()
-        pooled = []
-        with torch.inference_mode():
-            for image in images:
-                rows = self.store.rows(self.store.position(image))
-                parts = []
-                for start in range(rows.start, rows.stop, CHUNK_TILES):
-                    tiles = stains.restain(self.store.read_rows(start, min(start + CHUNK_TILES, rows.stop)), start)
-                    seen = normalise_tiles(torch.from_numpy(tiles).to(self.fabric.device), spec=backbone.spec)
-                    parts.append(module(seen).float().cpu())
-                pooled.append(pooler(torch.cat(parts)[None]).embedding[0])
+        embedder, pooled = Embedder(module, backbone.spec, device=self.fabric.device), []
+        step = batch_tiles(self.fabric.device)
+        for image in images:
+            rows = self.store.rows(self.store.position(image))
+            parts = []
+            for start in range(rows.start, rows.stop, step):
+                stop = min(start + step, rows.stop)
+                parts.append(embedder.embed(stains.restain(self.store.read_rows(start, stop), start)))
+            with torch.inference_mode():
+                pooled.append(pooler(torch.from_numpy(np.concatenate(parts))[None]).embedding[0])
         return torch.stack(pooled).double().numpy()
 
 

@@ -15,11 +15,11 @@ from ...errors import RecipeError
 from ...models import POOLERS, Backbone, hash_weights
 from ...recipe import PLAIN_POOLERS, STEPS, Recipe, Settled
 from ...registry import read_options
-from ...samples import StainMaps, normalise_tiles
+from ...samples import StainMaps
 from ...store import hash_code, hash_text, read_arrays, write_arrays
 from ...tile import TileStore
 from ...types import Cohort
-from ..features import CHUNK_TILES
+from ..halving import Embedder
 from .drawing import DRAWERS, Material
 
 SHOWN = 12  # drawn images of which a tile is kept to be looked at
@@ -65,6 +65,8 @@ def check_synthesis(recipe: Recipe) -> None:
             "train.pretrain.method=null",
         ),
         (train.pseudo.rounds > 0, "pseudo-labels teach the same head", "train.pseudo.rounds=0"),
+        (train.noise.method != "none", "doubted labels teach the same head", "train.noise.method=none"),
+        (recipe.model.transform != "none", "a transform is fitted in each fold", "model.transform=none"),
         (train.transfer.views > 1, "views of the tiles are stored", "train.transfer.views=1"),
         (recipe.stain.normalise != "none", "each fold has a stain of its own", "stain.normalise=none"),
         (recipe.model.pooler not in PLAIN_POOLERS, f"pooler '{recipe.model.pooler}' learns", "model.pooler=mean"),
@@ -131,19 +133,16 @@ def _draw(
     cases = np.unique([s.case for s in cohort.labelled], return_inverse=True)[1].ravel()
     material = Material(store, bags, cohort.targets, cases, stains)
     pooler = POOLERS.build(model.pooler, backbone.features, len(cohort.classes), **read_options(model.pooler_options))
-    module = fabric.setup_module(backbone.module).eval()
+    embedder = Embedder(fabric.setup_module(backbone.module).eval(), backbone.spec, device=fabric.device)
     drawer = DRAWERS.build(str(knobs.method), **read_options(knobs.options))
     embeddings, targets, sources = [], [], []
     drawn: list[NDArray[np.uint8]] = []
     real: list[NDArray[np.uint8]] = []
     for one in drawer(material, np.random.default_rng(seed)):
+        tiles = torch.from_numpy(embedder.embed(one.tiles))[None]
         with torch.inference_mode():
-            parts = [
-                module(normalise_tiles(torch.from_numpy(part).to(fabric.device), spec=backbone.spec)).float().cpu()
-                for part in (one.tiles[i : i + CHUNK_TILES] for i in range(0, len(one.tiles), CHUNK_TILES))
-            ]
             coverage = torch.from_numpy(one.coverage)[None] if model.coverage_weights else None
-            embeddings.append(pooler(torch.cat(parts)[None], coverage=coverage).embedding[0].numpy())
+            embeddings.append(pooler(tiles, coverage=coverage).embedding[0].numpy())
         if len(drawn) < SHOWN:
             # The tile in which mask and surroundings both show most.
             tile = int(np.abs(one.coverage - 0.5).argmin())

@@ -60,6 +60,7 @@ def freeze_features(
                 cache=cache,
                 stains=maps,
                 progress=listener.follow("features"),
+                say=listener.say,
             )
             seen[key] = freeze(features, recipe, classes=classes)
     return {name: seen[key] for name, key in keys.items()}
