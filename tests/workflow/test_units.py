@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,13 +15,13 @@ from smalti import workflow
 from smalti.errors import DivergenceError, RecipeError, RunError
 from smalti.explain.explanation import ExplanationRequest, explain_images
 from smalti.project import Project
-from smalti.records import read_events
-from smalti.train import read_checkpoint, train_folds
+from smalti.records import read_events, read_outcomes
+from smalti.train import read_checkpoint, train_folds, train_split
 from smalti.workflow.units import ahead, tasks
 from smalti.workflow.units.handover import open_experiment, write_experiment
 
 Make = Callable[..., Any]
-SHORT = ("train.finetune.epochs=1", "train.transfer.epochs=2", "split.seeds=[0,1]")
+SHORT = ("train.finetune.epochs=1", "train.transfer.epochs=2", "train.refit=false")
 
 
 def place(experiment: Any, on: str = "here") -> Project:
@@ -45,21 +44,21 @@ def test_a_run_is_the_same_where_its_units_run_elsewhere(prepare: Make) -> None:
     here, there = prepare(*SHORT), prepare(*SHORT)
     for experiment, on in ((here, "here"), (there, "processes:2")):
         ahead.train_ahead(place(experiment, on), experiment)
-        assert len(list(experiment.run.checkpoints.glob("*.safetensors"))) == (4 if on != "here" else 0)
+        assert len(list(experiment.run.checkpoints.glob("*.safetensors"))) == (2 if on != "here" else 0)
         train_folds(experiment)
     for split in here.splits:
         one, other = (read_checkpoint(e.run.checkpoints / f"{split.name}.safetensors") for e in (here, there))
         assert one["weights"].keys() == other["weights"].keys()
         assert all(torch.equal(value, other["weights"][name]) for name, value in one["weights"].items())
         assert torch.equal(one["inner_logits"], other["inner_logits"])
-    assert sum(event.event == "trained" for event in read_events(there.run.path)) == 4
+    assert sum(event.event == "trained" for event in read_events(there.run.path)) == 2
     assert not (there.run.path / "experiment.json").exists()
 
     write_experiment(there, cache=place(there).cache)
     for split in there.splits:
         tasks.predict_fold(str(there.run.path), split.name)
     before = {path: path.stat().st_mtime_ns for path in there.run.predictions.rglob("folds/*.csv")}
-    assert len(before) == 8
+    assert len(before) == 4
     for experiment in (here, there):
         workflow.predict(experiment)
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in before.items())
@@ -74,15 +73,26 @@ def test_a_run_is_the_same_where_its_units_run_elsewhere(prepare: Make) -> None:
         assert np.array_equal(one.values, other.values)
 
 
-def test_a_fold_that_fails_is_told_and_the_same_command_goes_on(prepare: Make, as_units: None) -> None:
-    experiment = prepare(*SHORT, "train.finetune.epochs=0")
+def test_a_fold_that_fails_is_told_and_the_same_command_goes_on(
+    prepare: Make, as_units: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = prepare(*SHORT, "train.finetune.epochs=0", "split.seeds=[0,1]")
     first, *others = (experiment.run.checkpoints / f"{split.name}.safetensors" for split in experiment.splits)
-    first.mkdir(parents=True)
-    with pytest.raises(RunError, match=r"1 of 4 folds failed: fold0-seed0: .*a folder is where a file should be"):
-        ahead.train_ahead(place(experiment), experiment)
-    assert all(path.is_file() for path in others)
+
+    def lose(experiment: Any, split: Any) -> None:
+        if split.name == first.stem:
+            raise RuntimeError("the share is gone")
+        train_split(experiment, split)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("smalti.train.train_split", lose)
+        with pytest.raises(RunError, match=r"1 of 4 folds failed: fold0-seed0: RuntimeError: the share is gone"):
+            ahead.train_ahead(place(experiment), experiment)
+    rows = read_outcomes(experiment.run.path / "units.jsonl")
+    assert {name: row.status for name, row in rows.items()} == {
+        split.name: "failed" if split.name == first.stem else "done" for split in experiment.splits
+    }
     stamps = [path.stat().st_mtime_ns for path in others]
-    shutil.rmtree(first)
     ahead.train_ahead(place(experiment), experiment)
     assert first.is_file()
     assert [path.stat().st_mtime_ns for path in others] == stamps
