@@ -13,7 +13,7 @@ from smalti.model import Drawn, Model, load_model
 from smalti.model.loaded import Bags, score_image
 from smalti.model.mapping import map_scores
 from smalti.records.layout import MODEL
-from smalti.tile import cut_array, hold_bag
+from smalti.tile import frame_array, hold_scene
 from smalti.types import Sample
 
 SIDE_PX = 64  # of a tile, by the recipes of the tests
@@ -40,8 +40,8 @@ def cut(model: Model, pixels: NDArray[np.uint8]) -> Bags:
     stores = {}
     for member in model.members:
         if member.backbone is not None:
-            bag = cut_array("x", pixels, None, member.recipe.tile, tile_px=member.member.tile_px or 0)
-            stores[member.tiling] = hold_bag("x", bag)
+            scene, tile_px = frame_array("x", pixels, None), member.member.tile_px or 0
+            stores[member.tiling] = hold_scene(scene, member.recipe.tile, tile_px=tile_px, given=False, name="x")
     return Bags(stores)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from handed import Handed
@@ -116,6 +117,28 @@ def test_answers_are_not_mixed_and_never_lie_among_the_images(handed: Handed, ne
         answer_folder(colour, new, new / "out")
     with pytest.raises(RunError, match=r"holds something else.*Fix: "):
         answer_folder(colour, new, handed.models)
+
+
+def test_an_opacity_that_was_never_filled_is_answered_with_a_note(handed: Handed, tmp_path: Path) -> None:
+    model, new, out = load_model(handed.models / "colour"), tmp_path / "new", tmp_path / "out"
+    new.mkdir()
+    for number, path in enumerate(handed.files[:3]):
+        picture = Image.open(path).convert("RGB")
+        picture.save(new / f"plain{number}.png")
+        picture.putalpha(0 if number else 255)
+        picture.save(new / f"x{number}.png")
+    said: list[str] = []
+    table = answer_folder(model, new, out, say=said.append).table.set_index("image")
+    for number in range(3):
+        assert table.loc[f"x{number}.png", COLUMNS].tolist() == table.loc[f"plain{number}.png", COLUMNS].tolist()
+    note = "alpha-zero (2): x1.png has an opacity of 0 everywhere, which was never filled: its colours are read."
+    assert said.count(note) == 1
+    told: list[str] = []
+    answer_folder(model, new, out, say=told.append)  # nothing is asked again, and the note is not lost
+    assert note in told
+    heard: list[str] = []
+    model.predict([new / "x1.png", new / "plain1.png"], say=heard.append)
+    assert heard == [note.replace("(2): x1.png", f"(1): {new / 'x1.png'}")]
 
 
 def test_masks_beside_the_images_are_used(handed: Handed, tmp_path: Path) -> None:

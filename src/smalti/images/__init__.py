@@ -43,7 +43,7 @@ strips, is refused. Only regular files are opened, and whatever a decoder raises
 fix. A ``.tif`` goes to OpenSlide only where that knows the scanner.
 """
 
-from .checking import RULES, check_image
+from .checking import RULES, check_image, find_remarks
 from .colours import count_bits
 from .facts import PLAUSIBLE_MPP, read_encoding, read_mpp, read_orientation
 from .holding import HELD_BYTES, changed_error, hold_files
@@ -64,7 +64,7 @@ WHOLE_PX = 64_000_000  # images beyond are read by region and masks at every n-t
 __all__ = [
     "HELD_BYTES", "IMAGE_SUFFIXES", "LARGEST_WHOLE_PX", "LOOK_PX", "MOST_NAMED", "PICTURE_FORMATS", "PLAUSIBLE_MPP",
     "RULES", "SLIDE_SUFFIXES", "TIFF_SUFFIXES", "WHOLE_PX", "MaskFacts", "Regions", "changed_error", "check_image",
-    "count_bits", "hash_image", "hold_files", "list_parts", "list_times", "open_file", "open_regions", "open_stored",
-    "read_encoding", "read_image", "read_mask", "read_mask_size", "read_mpp", "read_orientation", "read_region",
-    "read_size", "read_stamp", "read_thumbnail", "survey_mask", "turn_plane",
+    "count_bits", "find_remarks", "hash_image", "hold_files", "list_parts", "list_times", "open_file", "open_regions",
+    "open_stored", "read_encoding", "read_image", "read_mask", "read_mask_size", "read_mpp", "read_orientation",
+    "read_region", "read_size", "read_stamp", "read_thumbnail", "survey_mask", "turn_plane",
 ]  # fmt: skip

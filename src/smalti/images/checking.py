@@ -56,6 +56,24 @@ def check_image(
         return size_px
 
 
+def find_remarks(path: Path) -> list[Problem]:
+    """Return what is read of an image by a rule that is not plain, one of `RULES`; only an opacity is decoded.
+
+    Raises:
+        DataError: as `read_image`.
+    """
+    if is_slide(path):
+        return []
+    with open_stored(path) as stored:
+        if stored is not None:
+            remarks = [_remark(path, code, message) for code, message in stored.remarks]
+            with name_failures(path):
+                unfilled = stored.meaning.alpha is not None and stored.find_ends().alpha == 0
+            return [*remarks, _remark(path, *UNFILLED)] if unfilled else remarks
+    with open_picture(path) as (image, _):
+        return [_remark(path, *UNFILLED)] if is_unfilled(image) else []
+
+
 def _check_stored(stored: Stored, doubts: list[Problem], largest: dict[Path, int]) -> None:
     refuse_range(stored.meaning, stored.path)
     height_px, width_px = stored.size_px

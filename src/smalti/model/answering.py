@@ -21,7 +21,7 @@ from ..store.leftovers import remove_leftovers
 from ..types import FeatureSpec, Sample, score_columns
 from .bundle import OF_MASKS
 from .moved import warn_shift
-from .predicting import Answer, Model, tabulate_answers
+from .predicting import Answer, Model, sum_notes, tabulate_answers
 from .refusal import refuse_unreadable
 
 CODE = "smalti.model.predicting"
@@ -90,7 +90,7 @@ def answer_folder(
         for answer in model.stream(rest, mpp=mpp):
             row = Answered(
                 image=answer.image, content=content[answer.image], scores=answer.scores, agreement=answer.agreement,
-                refused=answer.refused, traits=answer.traits,
+                refused=answer.refused, traits=answer.traits, notes=answer.notes,
             )  # fmt: skip
             (out / name_map(answer.image)).unlink(missing_ok=True)  # of an earlier content
             append(row)
@@ -100,6 +100,8 @@ def answer_folder(
     answers = [
         _find_answer(name, named.get(name), known, fresh.wrong) for name in dict.fromkeys((*named, *fresh.wrong))
     ]
+    for note in sum_notes(answers):
+        say(note)
     if (warning := _warn(model, answers)) is not None:
         say(warning)
     table = tabulate_answers(answers, model.classes)
@@ -194,4 +196,4 @@ def _find_answer(name: str, sample: Sample | None, known: dict[str, Answered], w
     if name in wrong:
         return Answer(name, case, refused=refuse_unreadable(wrong[name]))
     row = known[name]
-    return Answer(name, case, row.scores, row.agreement, row.refused, row.traits)
+    return Answer(name, case, row.scores, row.agreement, row.refused, row.traits, row.notes)

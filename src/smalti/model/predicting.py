@@ -7,10 +7,12 @@ the images nor what else is asked changes its answer.
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,16 +20,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from .. import images, recipe
-from ..audit.measure.digest import digest_sample
+from ..audit.measure.digest import COPY_PX
 from ..errors import DataError, RecipeError
 from ..records import FeaturePopulation, GivenRecord, ModelRecord, TrainingPopulation
 from ..samples import iterate_ahead
-from ..tile import TileStore, build_store, cut_array, cut_bag, hold_bag, is_large
+from ..tile import Scene, TileStore, build_store, frame_array, hold_scene, is_large, open_scene
 from ..types import Cohort, MaskReading, Sample, score_columns
 from .bundle import find_model, read_model
 from .given import BagLook, EncoderError, hold_features, judge_bag, look_at_bag
 from .loaded import Bags, LoadedMember, load_members, score_image
-from .look import Look, measure_look, measure_traits
+from .look import Look, measure_look
 from .mapping import TileMap, map_scores
 from .refusal import Refuser, refuse_unreadable
 
@@ -64,6 +66,7 @@ class Answer:
         refused: why there is no answer, beginning with a code of `smalti.model.refusal.CODES`; empty where there is
             one.
         traits: by which many new images are compared with those of training; None where they are not known.
+        notes: what was read by a rule that is not plain, one of `smalti.images.RULES`, as ``code: sentence``.
     """
 
     image: str
@@ -72,6 +75,7 @@ class Answer:
     agreement: float | None = None
     refused: str = ""
     traits: tuple[float, ...] | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,7 @@ class _Cut:
     stores: Mapping[str, TileStore]
     refused: str = ""
     look: Look | BagLook | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Model:
@@ -128,6 +133,7 @@ class Model:
         *,
         mpp: float | None = None,
         progress: Callable[[int, int], None] | None = None,
+        say: Callable[[str], None] = lambda text: None,
     ) -> pd.DataFrame:
         """Answer for some images.
 
@@ -139,6 +145,7 @@ class Model:
             cases: of each (the patient); None: each image is its own.
             mpp: microns per pixel of pictures that do not say their own.
             progress: hears how many are done, and how many there are.
+            say: hears what was read by a rule that is not plain, such as an opacity of 0 everywhere.
 
         Returns:
             One row a picture: image, case, predicted, score_<class>..., agreement (share of the networks that name
@@ -169,6 +176,8 @@ class Model:
             rows.append(answer)
             if progress is not None:
                 progress(len(rows), len(items))
+        for note in sum_notes(rows):
+            say(note)
         return tabulate_answers(rows, self.classes)
 
     def stream(self, items: Iterable[Sample | Drawn], *, mpp: float | None = None) -> Iterator[Answer]:
@@ -216,16 +225,9 @@ class Model:
         """Cut the tiles of an image for every member; a file that cannot be read is refused, with the reason."""
         if self.record.features is not None:
             return self._hold(item, self.record.features)
-        stores: dict[str, TileStore] = {}
         try:
-            for member in self.members:
-                if member.backbone is None or member.tiling in stores:
-                    continue
-                tile, tile_px = member.recipe.tile, member.member.tile_px or 0
-                tile = tile if mpp is None else tile.model_copy(update={"image_mpp": mpp})
-                bits, reading = self.record.bits, self.reading
-                stores[member.tiling] = _cut_item(item, tile, tile_px=tile_px, bits=bits, reading=reading, room=room)
-            look = None if self._refuser is None else _look(item, bits=self.record.bits, mpp=mpp)
+            with images.hold_files(_list_files(item)):
+                return self._read(item, room, mpp=mpp)
         except ScaleError as error:
             return _Cut(item.image, item.case, {}, f"scale: {error}")
         except DataError as error:
@@ -236,7 +238,32 @@ class Model:
             return _Cut(item.image, item.case, {}, refuse_unreadable(why))
         except RecipeError as error:
             return _Cut(item.image, item.case, {}, f"scale: {error.message}")
-        return _Cut(item.image, item.case, stores, look=look)
+
+    def _read(self, item: Sample | Drawn, room: Path, *, mpp: float | None) -> _Cut:
+        """Cut and measure an image that is decoded once; one that is too large to be held is cut on disk."""
+        tilings = {
+            member.tiling: (_settle_scale(item, member.recipe.tile, mpp=mpp), member.member.tile_px or 0)
+            for member in self.members
+            if member.backbone is not None
+        }
+        stores: dict[str, TileStore] = {}
+        for tiling, (tile, tile_px) in tilings.items():
+            if isinstance(item, Sample) and is_large(item, tile, tile_px=tile_px):
+                cohort = Cohort(item.path.parent, "", (), (item,), ())
+                stores[tiling] = build_store(cohort, tile, tile_px=tile_px, cache=room)
+        bits = item.bits if isinstance(item, Sample) else self.record.bits
+        given = (item.mask_path if isinstance(item, Sample) else item.mask) is not None
+        picture = None
+        if len(stores) < len(tilings):
+            with _open_item(item, bits=bits, reading=self.reading) as scene:
+                for tiling, (tile, tile_px) in tilings.items():
+                    if tiling not in stores:
+                        stores[tiling] = hold_scene(scene, tile, tile_px=tile_px, given=given, name=item.image)
+                picture = scene.picture
+        path = _find_path(item)
+        look = None if self._refuser is None else _look(path, picture, bits=bits, mpp=mpp)
+        remarks = () if path is None else images.find_remarks(path)
+        return _Cut(item.image, item.case, stores, look=look, notes=tuple(f"{p.code}: {p.message}" for p in remarks))
 
     def _hold(self, item: Sample | Drawn, given: GivenRecord) -> _Cut:
         """Open a bag of features and look at all of its tiles; what cannot be answered is refused, with the reason."""
@@ -268,7 +295,7 @@ class Model:
         if self._refuser is not None and isinstance(found.look, Look):
             refused = self._refuser.judge_look(found.look, scores=scores, agreement=agreement)
             traits = tuple(float(number) for number in found.look.traits)
-        return Answer(found.image, found.case, tuple(scores.tolist()), agreement, refused, traits)
+        return Answer(found.image, found.case, tuple(scores.tolist()), agreement, refused, traits, found.notes)
 
 
 def load_model(path: str | Path, *, device: str = "auto") -> Model:
@@ -307,46 +334,76 @@ def tabulate_answers(answers: Sequence[Answer], classes: tuple[str, ...]) -> pd.
     return pd.DataFrame(rows, columns=columns).astype({"agreement": float})
 
 
+def sum_notes(answers: Iterable[Answer]) -> list[str]:
+    """Return one sentence a note: its code, the number of images, and the first of them."""
+    named: dict[str, list[str]] = {}
+    for answer in answers:
+        for note in answer.notes:
+            named.setdefault(note, []).append(answer.image)
+    return [
+        f"{code} ({len(found)}): {found[0]} {message}"
+        for (code, _, message), found in ((note.partition(": "), found) for note, found in named.items())
+    ]
+
+
 class ScaleError(DataError):
     """An image whose scale is asked for and unknown."""
 
 
-def _look(item: Sample | Drawn, *, bits: int | None, mpp: float | None) -> Look:
-    """Measure an image by what the training images were measured by."""
-    path = item.path if isinstance(item, Sample) else item.pixels if isinstance(item.pixels, Path) else None
-    own = mpp if path is None else images.read_mpp(path) or mpp
-    if isinstance(item, Sample):
-        digest = digest_sample(replace(item, mask_path=None))
-    elif isinstance(pixels := item.pixels, Path):
-        digest = digest_sample(Sample(item.image, pixels, None, None, item.case, item.image, bits=bits))
-    else:
-        return measure_look(pixels, mpp=own)
-    return Look(digest, measure_traits(digest), own)
+def _find_path(item: Sample | Drawn) -> Path | None:
+    """Return the file of an image; None of one that is in memory."""
+    return item.path if isinstance(item, Sample) else item.pixels if isinstance(item.pixels, Path) else None
 
 
-def _cut_item(
-    item: Sample | Drawn, tile: recipe.Tile, *, tile_px: int, bits: int | None, reading: MaskReading, room: Path
-) -> TileStore:
-    """Return the tiles of an image; those of a large one on disk, in ``room``.
+def _list_files(item: Sample | Drawn) -> tuple[Path, ...]:
+    """Return the files of an image and its mask, as far as they are files."""
+    return item.files if isinstance(item, Sample) else tuple(p for p in (item.pixels, item.mask) if isinstance(p, Path))
+
+
+def _settle_scale(item: Sample | Drawn, tile: recipe.Tile, *, mpp: float | None) -> recipe.Tile:
+    """Return the knobs with the microns per pixel of an image, where they are asked for.
 
     Raises:
-        DataError: it cannot be read, or its scale is asked for and unknown.
-        RecipeError: tiles show far larger squares.
+        ScaleError: neither the image nor ``mpp`` says them.
+        DataError: the image cannot be read.
     """
-    path = item.path if isinstance(item, Sample) else item.pixels if isinstance(item.pixels, Path) else None
+    own = mpp or tile.image_mpp
     if tile.mpp is not None:
-        own = None if path is None else images.read_mpp(path)
-        tile = tile.model_copy(update={"image_mpp": own or tile.image_mpp})
-        if tile.image_mpp is None:
+        path = _find_path(item)
+        own = (None if path is None else images.read_mpp(path)) or own
+        if own is None:
             message = f"it does not say its microns per pixel, and the model looks at {tile.mpp:g} of them"
             raise ScaleError(message, fix="--mpp NUMBER")
-    if isinstance(item, Drawn):
+    return tile.model_copy(update={"image_mpp": own})
+
+
+@contextmanager
+def _open_item(item: Sample | Drawn, *, bits: int | None, reading: MaskReading) -> Iterator[Scene]:
+    """Open an image and its mask.
+
+    Raises:
+        DataError: a file cannot be read, an array is no picture, or the mask is of another size.
+    """
+    if isinstance(item, Sample):
+        with open_scene(item) as scene:
+            yield scene
+    else:
         pixels = images.read_image(item.pixels, bits=bits) if isinstance(item.pixels, Path) else item.pixels
         mask = images.read_mask(item.mask, reading=reading)[0] if isinstance(item.mask, Path) else item.mask
-        return hold_bag(item.image, cut_array(item.image, pixels, mask, tile, tile_px=tile_px))
-    if is_large(item, tile, tile_px=tile_px):
-        return build_store(Cohort(item.path.parent, "", (), (item,), ()), tile, tile_px=tile_px, cache=room)
-    return hold_bag(item.image, cut_bag(item, tile, tile_px=tile_px))
+        yield frame_array(item.image, pixels, mask)
+
+
+def _look(path: Path | None, picture: Array | None, *, bits: int | None, mpp: float | None) -> Look:
+    """Measure an image by what the training images were measured by; its file is read where ``picture`` is None."""
+    if path is None:
+        assert picture is not None
+        return measure_look(picture, mpp=mpp)
+    size_px = images.read_size(path)
+    if math.prod(size_px) > images.WHOLE_PX:
+        picture = images.read_thumbnail(path, longest_px=COPY_PX, bits=bits)
+    elif picture is None:
+        picture = images.read_image(path, bits=bits)
+    return measure_look(picture, mpp=images.read_mpp(path) or mpp, size_px=size_px)
 
 
 def _compare_versions(libraries: Mapping[str, str]) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from ..tissue.stainable import MOST_PIXELS, MOST_TILES, judge_tile
 from ..types import Outside, Sample
 from .components import Squares, find_regions
 from .grid import make_grid, place_square, select_tiles
+from .plane import Plane
 from .scene import Scene, open_scene
 from .shape import describe_mask, draw_outline
 
@@ -35,7 +36,7 @@ BLUR_FRAC = 1 / 16
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bag:
-    """The kept tiles of one image, or a piece of them.
+    """The kept tiles of one image, or a piece of them. What only some recipes need is measured when it is asked for.
 
     Attributes:
         pixels: (N, tile_px, tile_px, 3) RGB.
@@ -43,9 +44,10 @@ class Bag:
         coverage: (N,) share of the square's part inside the image that is under the mask (or tissue).
         scale: (N,) image pixels per pixel of the tile; the square has ``scale * tile_px`` image pixels to a side.
         masks: (N, tile_px, tile_px) of 0 and 1, the mask (or tissue) in each tile.
-        outline, shape: the whole mask as a raster and in numbers.
-        kind: (N,) why the stain of a tile is to be left alone, number of `KINDS`; 0 where it is not.
-        tissue: of some of the tiles, an even choice of their pixels under the mask, (n, 3) each.
+        whole: the mask (or tissue) of the whole image.
+        given: whether the image came with a mask.
+        marked: whether the mask marks anything in any tile of the image.
+        spoken: tile -> the most pixels of it that speak of the image's stain; an even choice of the tiles.
     """
 
     pixels: NDArray[np.uint8]
@@ -53,10 +55,27 @@ class Bag:
     coverage: NDArray[np.float32]
     scale: NDArray[np.float32]
     masks: NDArray[np.uint8]
-    outline: NDArray[np.uint8]
-    shape: NDArray[np.float32]
-    kind: NDArray[np.uint8]
-    tissue: tuple[NDArray[np.uint8], ...]
+    whole: Plane
+    given: bool
+    marked: bool
+    spoken: Mapping[int, int]
+
+    def judge_tiles(self) -> NDArray[np.uint8]:
+        """Return (N,) why the stain of a tile is to be left alone, number of `KINDS`; 0 where it is not."""
+        return np.array([judge_tile(tile) for tile in self.pixels], dtype=np.uint8)
+
+    def choose_tissue(self) -> NDArray[np.uint8]:
+        """Return an even choice of the pixels under the mask, of some of the tiles, (n, 3)."""
+        chosen = [np.empty((0, 3), dtype=np.uint8)]
+        for i, most in self.spoken.items():
+            inside = np.flatnonzero(self.masks[i]) if self.marked else np.arange(self.masks[i].size)
+            chosen.append(self.pixels[i].reshape(-1, 3)[inside[:: max(1, -(-len(inside) // most))]])
+        return np.concatenate(chosen)
+
+    def describe_whole(self) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Return the whole mask as a raster (S, S), 0 to 255, and the numbers of its `SHAPE_NAMES` (K,)."""
+        mask = self.whole
+        return draw_outline(mask.pixels, mask.size_px), describe_mask(mask.pixels, mask.size_px, given=self.given)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,7 +86,7 @@ class Cut:
         positions: (N, 2) (row_px, col_px) of the squares.
         sides_px: (N,) their sides.
         coverage: (N,) as in `Bag`.
-        outline, shape: as in `Bag`.
+        given: whether the image came with a mask.
         outside: what becomes of pixels outside the mask.
         pale: the colour of a blank, and of what is left of a square that the image does not half fill.
     """
@@ -77,8 +96,7 @@ class Cut:
     positions: NDArray[np.int64]
     sides_px: NDArray[np.int64]
     coverage: NDArray[np.float32]
-    outline: NDArray[np.uint8]
-    shape: NDArray[np.float32]
+    given: bool
     outside: Outside
     pale: tuple[int, int, int]
 
@@ -102,22 +120,17 @@ class Cut:
             elif hidden.any():
                 blurred = cv2.GaussianBlur(shown, (0, 0), BLUR_FRAC * len(shown), borderType=cv2.BORDER_REFLECT_101)
                 shown[hidden] = blurred[hidden]
-        scale = (sides_px / self.tile_px).astype(np.float32)
-        kind = np.array([judge_tile(tile) for tile in pixels], dtype=np.uint8)
         # An even choice of the tiles under the mask speaks of the image's stain, and an even choice of their pixels.
-        rows = np.flatnonzero(self.coverage) if self.coverage.any() else np.arange(len(self))
+        marked = bool(self.coverage.any())
+        rows = np.flatnonzero(self.coverage) if marked else np.arange(len(self))
         rows = rows[:: -(-len(rows) // MOST_TILES)]
         mine = rows[(rows >= start) & (rows < stop)] - start
-        under = masks if self.coverage.any() else np.ones_like(masks)
         # What mirroring and enlarging added to a small image says nothing new of its stain.
         own = np.minimum(sides_px[:, None], self.scene.size_px).prod(axis=1)
-        tissue = []
-        for i in mine:
-            inside = np.flatnonzero(under[i])
-            most = min(MOST_PIXELS // len(rows), int(own[i]))
-            tissue.append(pixels[i].reshape(-1, 3)[inside[:: max(1, -(-len(inside) // most))]])
-        found = (pixels, positions, self.coverage[chosen], scale, masks, self.outline, self.shape, kind)
-        return Bag(*found, tuple(tissue))
+        spoken = {int(i): min(MOST_PIXELS // len(rows), int(own[i])) for i in mine}
+        scale = (sides_px / self.tile_px).astype(np.float32)
+        found = (pixels, positions, self.coverage[chosen], scale, masks, self.scene.mask, self.given, marked, spoken)
+        return Bag(*found)
 
 
 @contextmanager
@@ -161,10 +174,7 @@ def cut_scene(scene: Scene, tile: recipe.Tile, *, tile_px: int, own_mpp: float |
     pale = find_pale(scene.view()) if blanks else (255, 255, 255)
     # A mask of nothing is no guide; blanking all would leave no picture.
     outside = tile.outside if scene.mask.pixels.any() else "keep"
-    mask = scene.mask
-    outline = draw_outline(mask.pixels, mask.size_px)
-    shape = describe_mask(mask.pixels, mask.size_px, given=given)
-    return Cut(scene, tile_px, *squares, outline, shape, outside, pale)
+    return Cut(scene, tile_px, *squares, given, outside, pale)
 
 
 def cut_bag(sample: Sample, tile: recipe.Tile, *, tile_px: int, hashes: Mapping[Path, str] | None = None) -> Bag:

@@ -19,6 +19,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -52,6 +53,7 @@ GRID_KNOBS = (
     "field_px", "mpp", "image_mpp", "magnifications", "overlap_frac", "min_coverage", "min_tiles", "max_tiles",
 )  # fmt: skip
 RASTER_PX = 16  # side of the shrunken mask of a tile: a cell is some 14 px at 224, a nucleus; finer is the channel's
+Packed = dict[str, NDArray[Any]]
 INDEX_COLUMNS = ("positions", "coverage", "scale", "kind")  # of a bag and of the store: one entry a tile
 
 
@@ -312,15 +314,14 @@ def _write_store(
     with ExitStack() as stack:
         files = {name: stack.enter_context((folder / name).open("wb")) for name in names}
         for i, pieces in enumerate(_cut_ahead(samples, tile, tile_px=tile_px, hashes=hashes)):
-            for bag in pieces:
-                packed = pack_bag(bag)
+            for packed in pieces:
                 for name, file in files.items():
                     file.write(np.ascontiguousarray(packed[name]).data)
-                counts[i + 1] += len(bag.pixels)
+                counts[i + 1] += len(packed[TILE_PIXELS])
                 stained[i + 1] += len(packed[STAINED_PIXELS])
                 for name, column in columns.items():
-                    column.append(getattr(bag, name))
-                outlines[i], shapes[i] = bag.outline, bag.shape
+                    column.append(packed[name])
+                outlines[i], shapes[i] = packed["outline"], packed["shape"]
             if progress is not None:
                 progress(i + 1, len(samples))
     index = {name: np.concatenate(column) for name, column in columns.items()}
@@ -331,15 +332,26 @@ def _write_store(
     store.write_json(folder / TILE_STORE, about)
 
 
-def pack_bag(bag: Bag) -> dict[str, NDArray[np.uint8]]:
-    """Return what a store keeps of the pixels of a bag, by file: one row a tile, but of stained pixels (n, 3)."""
-    small = [cv2.resize(255 * m, (RASTER_PX, RASTER_PX), interpolation=cv2.INTER_AREA) for m in bag.masks]
+def pack_bag(bag: Bag) -> Packed:
+    """Return what a store keeps of a bag: by file one row a tile, but of stained pixels (n, 3); its part of the index;
+    ``outline`` and ``shape`` of the whole mask."""
+    outline, shape = bag.describe_whole()
     return {
-        TILE_PIXELS: bag.pixels,
-        TILE_MASKS: np.packbits(bag.masks.reshape(len(bag.masks), -1), axis=1),
-        TILE_RASTERS: np.asarray(small, dtype=np.uint8),
-        STAINED_PIXELS: np.concatenate([np.empty((0, CHANNELS), dtype=np.uint8), *bag.tissue]),
-    }
+        TILE_PIXELS: bag.pixels, TILE_MASKS: pack_masks(bag.masks), TILE_RASTERS: shrink_masks(bag.masks),
+        STAINED_PIXELS: bag.choose_tissue(), "positions": bag.positions, "coverage": bag.coverage, "scale": bag.scale,
+        "kind": bag.judge_tiles(), "outline": outline, "shape": shape,
+    }  # fmt: skip
+
+
+def pack_masks(masks: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return masks (n, side, side) of 0 and 1 with eight pixels a byte, (n, bytes)."""
+    return np.packbits(masks.reshape(len(masks), -1), axis=1)
+
+
+def shrink_masks(masks: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return their coverage of the cells of a raster, 0 to 255, (n, `RASTER_PX`, `RASTER_PX`)."""
+    small = [cv2.resize(255 * m, (RASTER_PX, RASTER_PX), interpolation=cv2.INTER_AREA) for m in masks]
+    return np.asarray(small, dtype=np.uint8)
 
 
 def is_large(sample: Sample, tile: recipe.Tile, *, tile_px: int) -> bool:
@@ -355,15 +367,18 @@ def is_large(sample: Sample, tile: recipe.Tile, *, tile_px: int) -> bool:
 
 def _cut_ahead(
     samples: tuple[Sample, ...], tile: recipe.Tile, *, tile_px: int, hashes: Mapping[Path, str]
-) -> Iterator[Iterable[Bag]]:
-    """Yield bags in the order of the samples, cut by a few threads that never run far ahead of the reader.
+) -> Iterator[Iterable[Packed]]:
+    """Yield packed bags in the order of the samples, cut by a few threads that never run far ahead of the reader.
 
     What is too large to be held is cut by the reader itself, while it reads.
     """
     piece_tiles = max(1, PIECE_BYTES // (tile_px * tile_px * CHANNELS))
-    pending: deque[Future[Bag] | Iterator[Bag]] = deque()
+    pending: deque[Future[Packed] | Iterator[Packed]] = deque()
 
-    def collect() -> Iterable[Bag]:
+    def cut_packed(sample: Sample) -> Packed:
+        return pack_bag(cut_bag(sample, tile, tile_px=tile_px, hashes=hashes))
+
+    def collect() -> Iterable[Packed]:
         first = pending.popleft()
         return (first.result(),) if isinstance(first, Future) else first
 
@@ -371,9 +386,10 @@ def _cut_ahead(
         try:
             for sample in samples:
                 if is_large(sample, tile, tile_px=tile_px):
-                    pending.append(cut_pieces(sample, tile, tile_px=tile_px, piece_tiles=piece_tiles, hashes=hashes))
+                    pieces = cut_pieces(sample, tile, tile_px=tile_px, piece_tiles=piece_tiles, hashes=hashes)
+                    pending.append(map(pack_bag, pieces))
                 else:
-                    pending.append(pool.submit(cut_bag, sample, tile, tile_px=tile_px, hashes=hashes))
+                    pending.append(pool.submit(cut_packed, sample))
                 if len(pending) >= LOOK_AHEAD:
                     yield collect()
             while pending:

@@ -49,6 +49,7 @@ class Answered(Part):
         agreement: share of the networks that name the class with the largest score.
         refused: why there is no answer; empty where there is one.
         traits: by which it is compared with the training images; None where they are not known.
+        notes: what was read by a rule that is not plain, as ``code: sentence``.
     """
 
     image: str
@@ -57,6 +58,7 @@ class Answered(Part):
     agreement: float | None
     refused: str
     traits: tuple[float, ...] | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Append(Protocol):
