@@ -19,7 +19,7 @@ def outcomes_section(cohort: Cohort, audit: Audit, decisions: Sequence[Decision]
     """Return every check with its outcome, and how many of its proposals are decided."""
     settled = settle_decisions(decisions)
     rows = []
-    for code, outcome in audit.outcomes.items():
+    for code, outcome in audit.list_outcomes():
         found = [f for f in audit.findings if f.code == code]
         severity = min((f.severity for f in found), key=SEVERITIES.index, default="–")
         proposed = {f.images[0] for f in found if f.proposal != "keep"}
