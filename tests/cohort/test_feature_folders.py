@@ -117,7 +117,7 @@ def test_patients_that_contradict_themselves_are_left_out_with_their_slides(tmp_
     bags(tmp_path / "f", [f"p{i}_{k}" for i in range(5) for k in "ab"])
     rows = [("patient", "label"), *((f"p{i}", "ab"[i % 2]) for i in range(5)), ("p4", "b")]
     table(tmp_path / "t.csv", *rows)
-    cohort, problems = inspect_folder(tmp_path)
+    _, problems = inspect_folder(tmp_path)
     (problem,) = [p for p in problems if not p.warning]
     assert (problem.code, set(problem.images)) == ("repeated-row", {"f/p4_a.h5", "f/p4_b.h5"})
     assert len(read_cohort(tmp_path, skip_problems=True).labelled) == 8

@@ -5,17 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from .. import store
 from ..errors import Problem
+from ..recipe import NO_PIXELS
 from ..records import Embeddings
-from ..types import Cohort, Finding
+from ..types import Cohort, Finding, Sample
+from .checks.bag_checks import OF_BAGS, BagsDigest
 from .checks.registered import CHECKS, LABEL_CHECKS, CheckResult, Digest, NotApplicable, Partial
 from .labels.evidence import Evidence
-from .measure.digest import ImageDigest, digest_sample
+from .measure.bag_digest import digest_bag
+from .measure.digest import digest_sample
 
 WORKERS = 2
+One = TypeVar("One")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +37,14 @@ class Audit:
     findings: tuple[Finding, ...]
     outcomes: Mapping[str, CheckResult]
     digest: Digest | None = field(default=None, compare=False, repr=False)
+
+    def list_outcomes(self) -> list[tuple[str, CheckResult]]:
+        """Return every check with its result, for people; those that lack pixels are one line."""
+        blind = [name for name, result in self.outcomes.items() if result.reason == NO_PIXELS]
+        if len(blind) < 2:
+            return list(self.outcomes.items())
+        seen = [(name, result) for name, result in self.outcomes.items() if name not in blind]
+        return [*seen, (f"{len(blind)} checks of pixels", CheckResult(None, NO_PIXELS))]
 
 
 def audit_cohort(
@@ -60,23 +74,33 @@ def audit_cohort(
     names = tuple(entry.name for entry in CHECKS) if checks is None else checks
     for name in names:
         CHECKS.find(name)
+    samples = cohort.samples if names else ()
     if cohort.features is not None:
-        return Audit((), {name: CheckResult(None, "features have no pixels") for name in names})
+        bags = _digest_all(partial(digest_bag, spec=cohort.features), samples, progress)
+        return _run_checks(names, cohort, BagsDigest(cohort, bags, problems=problems, evidence=evidence))
     order = tuple(s.image for s in cohort.samples)
     points = None if embeddings is None else Embeddings.read_file(embeddings).order(order)
-    images: list[ImageDigest] = []
+    images = _digest_all(digest_sample, samples, progress)
+    digest = Digest(cohort, images, problems=problems, evidence=evidence, embeddings=points)
+    return _run_checks(names, cohort, digest)
+
+
+def _digest_all(
+    digest: Callable[[Sample], One], samples: Sequence[Sample], progress: Callable[[int, int], None] | None
+) -> list[One]:
+    """Read images or bags, a few at a time, in their order."""
+    found: list[One] = []
     with ThreadPoolExecutor(WORKERS) as pool:
         try:
-            for one in pool.map(digest_sample, cohort.samples if names else ()):
-                images.append(one)
+            for one in pool.map(digest, samples):
+                found.append(one)
                 if progress is not None:
-                    progress(len(images), len(cohort.samples))
+                    progress(len(found), len(samples))
         except BaseException:
             # Images that still wait would only delay the message.
             pool.shutdown(cancel_futures=True)
             raise
-    digest = Digest(cohort, images, problems=problems, evidence=evidence, embeddings=points)
-    return _run_checks(names, cohort, digest)
+    return found
 
 
 def hide_sealed(audit: Audit, cohort: Cohort) -> Audit:
@@ -107,6 +131,9 @@ def _run_checks(names: Sequence[str], cohort: Cohort, digest: Digest) -> Audit:
     findings: list[Finding] = []
     outcomes: dict[str, CheckResult] = {}
     for name in names:
+        if cohort.features is not None and name not in OF_BAGS:
+            outcomes[name] = CheckResult(None, NO_PIXELS)
+            continue
         answer = CHECKS.find(name).call(cohort, digest)
         if isinstance(answer, NotApplicable):
             outcomes[name] = CheckResult(None, answer.reason)

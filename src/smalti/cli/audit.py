@@ -82,7 +82,7 @@ def audit(
 
 def _print_audit(seen: Audit, *, title: str) -> None:
     table = Table("check", "outcome", title=title)
-    for code, outcome in seen.outcomes.items():
+    for code, outcome in seen.list_outcomes():
         table.add_row(escape(code), escape(str(outcome)))
     console.out.print(table)
     for finding in seen.findings[: console.SHOWN]:

@@ -22,6 +22,7 @@ from ..errors import SmaltiError
 from ..records.layout import HEATMAPS
 from ..types import Decision
 from ..web import Guard, Rules, answer_error, host_page
+from .bag_cards import draw_bag
 from .serving import Pictures
 from .session import Card, ReviewSession
 
@@ -145,7 +146,7 @@ def _send_card(request: Request) -> Response:
     card = _find_card(request)
     trace, sample = card.trace, card.sample
     size, trouble = None, ""
-    if sample is not None:
+    if sample is not None and session.cohort.features is None:
         try:
             size = request.app.state.pictures.read_size(sample.path)
         except SmaltiError as error:
@@ -238,6 +239,9 @@ def _send_picture(request: Request) -> Response:
         box = tuple(_read_number(request, name, least=0, most=10**9 - 1) for name in ("row", "col", "height", "width"))
         default = ""
     px = _read_number(request, "px", least=1, most=LARGEST_PX, default=default)
+    spec = request.app.state.session.cohort.features
+    if spec is not None:
+        return Response(draw_bag(card.sample, spec, px=px), media_type="image/jpeg", headers=KEEP)
     picture = request.app.state.pictures.draw_picture(card.sample.path, box=box, longest_px=px)
     return Response(picture, media_type="image/jpeg", headers=KEEP)
 

@@ -22,7 +22,7 @@ from ...stats.permutation import (
     measure_chance,
 )
 from ...types import Cohort, Finding, Sample
-from ..measure.traits import Trait, tabulate_names, tabulate_traits
+from ..measure.traits import Trait, tabulate_names
 from .concentration import CONCENTRATED, Concentration, measure_concentration
 from .registered import CHECKS, Digest, NotApplicable, Partial
 
@@ -59,6 +59,11 @@ KINDS = {
     "colour": Kind("the mean colour", "maybe", STAIN),
     "mask presence": Kind("whether there is a mask", "no", "mask all classes or none"),
     "mask shape": Kind("the extent of the mask", "maybe", "see whether all masks were drawn by the same rules"),
+    "tiles": Kind(
+        "the number of tiles", "maybe", "large tumours have more; if it is not that, see how slides were cut"
+    ),
+    "extraction": Kind("how features were made", "no", "extract all classes with the same tool, encoder and tile size"),
+    "site": Kind("the site", "no", "score with whole sites left out (split.sites), or add sites that have all classes"),
     "naming": Kind("the file name", "unseen", "no network sees it; ask whether classes came from different sources"),
 }
 
@@ -77,7 +82,7 @@ def find_confounding(cohort: Cohort, digest: Digest) -> list[Finding] | NotAppli
     if len(set(cases)) < 2:
         return NotApplicable("all labelled images are of one case")
     # Each kind of trait is tested where enough images of several classes and cases have it.
-    kinds = tabulate_traits([digest.image(s.image) for s in samples])
+    kinds = digest.tabulate([s.image for s in samples])
     kinds["naming"] = tabulate_names(samples, cohort.classes, layout=cohort.layout)
     tests: dict[str, Trial] = {}
     for kind, traits in kinds.items():

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from ...types import Cohort, Finding, Sample
 from ..bindings import join_groups
+from ..compare.bag_pairs import BagPair
 from ..compare.duplicates import NearPair
 from .registered import CHECKS, Digest, NotApplicable, Partial, except_tiny, propose_exclusion
 
@@ -16,11 +17,16 @@ CONTRADICTION = "Their labels contradict each other: {}."
 @CHECKS.register("exact-duplicate", summary="images with equal pixels, also in differing files")
 def find_exact_duplicates(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicable:
     """Return one finding for each image whose pixels came before."""
-    if len(digest.images) < 2:
+    if digest.count < 2:
         return NotApplicable("fewer than two images")
     return [
         _report_duplicate(
-            digest, "exact-duplicate", names=[image, kept], score=1.0, words="has the same pixels as", evidence={}
+            digest,
+            "exact-duplicate",
+            names=[image, kept],
+            score=1.0,
+            words=f"has the same {digest.same} as",
+            evidence={},
         )
         for kept, *others in digest.exact_groups
         for image in others
@@ -34,7 +40,7 @@ def find_exact_duplicates(cohort: Cohort, digest: Digest) -> list[Finding] | Not
 )
 def find_near_duplicates(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicable | Partial:
     """Return one finding for each image of a group but the one to keep, with all images that it directly resembles."""
-    if len(digest.images) < 2:
+    if digest.count < 2:
         return NotApplicable("fewer than two images")
     pairs = [pair for pair in digest.near_pairs if not pair.partial]
     groups = join_groups(pair.images for pair in pairs)
@@ -49,7 +55,7 @@ def find_near_duplicates(cohort: Cohort, digest: Digest) -> list[Finding] | NotA
 @CHECKS.register("overlapping-fields", summary="images that show a part of the same field; they join one case")
 def find_overlaps(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicable | Partial:
     """Return one finding for each image whose field reaches into earlier ones; none is a copy, so all are kept."""
-    if len(digest.images) < 2:
+    if digest.count < 2:
         return NotApplicable("fewer than two images")
     later: dict[str, list[NearPair]] = {}
     for pair in digest.near_pairs:
@@ -68,7 +74,7 @@ def find_contradictions(cohort: Cohort, digest: Digest) -> list[Finding] | NotAp
 
     At most one of the labels is right, and pixels do not say which.
     """
-    if len(digest.images) < 2:
+    if digest.count < 2:
         return NotApplicable("fewer than two images")
     groups: dict[str, list[Sample]] = {}
     for sample in cohort.labelled:
@@ -95,7 +101,23 @@ def find_contradictions(cohort: Cohort, digest: Digest) -> list[Finding] | NotAp
     return findings
 
 
-def _report_pairs(digest: Digest, image: str, *, code: str, pairs: Sequence[NearPair]) -> Finding:
+def _report_bags(digest: Digest, image: str, *, pairs: Sequence[BagPair]) -> Finding:
+    pairs = sorted(pairs, key=lambda p: (-p.shared_frac, p.distance, p.images))
+    others = [name for p in pairs for name in p.images if name != image]
+    shared = pairs[0].shared_frac
+    return _report_duplicate(
+        digest,
+        "near-duplicate",
+        names=[image, *others],
+        score=shared,
+        words=f"holds the same tiles ({shared:.0%} of the smaller bag, up to rounding) as",
+        evidence={"shared_frac": round(shared, 3), "distance": round(pairs[0].distance, 4)},
+    )
+
+
+def _report_pairs(digest: Digest, image: str, *, code: str, pairs: Sequence[NearPair] | Sequence[BagPair]) -> Finding:
+    if bags := [pair for pair in pairs if isinstance(pair, BagPair)]:
+        return _report_bags(digest, image, pairs=bags)
     pairs = sorted(pairs, key=lambda p: (-p.correlation, p.images))
     others = [name for p in pairs for name in p.images if name != image]
     best = pairs[0]

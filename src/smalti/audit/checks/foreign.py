@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ...stats.robust import LEAST_IMAGES, Usual, find_usual, score_isolation
 from ...types import Cohort, Finding
+from .bag_checks import BagsDigest, find_rare_bags
 from .quality import tell_blanks
 from .registered import CHECKS, Digest, NotApplicable, Partial, propose_exclusion
 
@@ -58,7 +59,12 @@ class Suspicion:
     reference="optical density, Ruifrok & Johnston 2001; distance to the k-th neighbour, Ramaswamy et al. 2000",
 )
 def find_foreign(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicable | Partial:
-    """Return one finding for each image that colour, grain and rarity together speak against, except blank ones."""
+    """Return one finding for each image that colour, grain and rarity together speak against, except blank ones.
+
+    Bags of features have rarity alone.
+    """
+    if isinstance(digest, BagsDigest):
+        return find_rare_bags(digest)
     shown = [i for i, blank in enumerate(tell_blanks(digest)) if not blank]
     if len(shown) < 2:
         return NotApplicable("fewer than two images show anything")

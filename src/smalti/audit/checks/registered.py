@@ -13,11 +13,13 @@ from ...errors import Problem
 from ...registry import Registry
 from ...types import Action, Cohort, Finding, Sample
 from ..bindings import join_groups
+from ..compare.bag_pairs import BagPair
 from ..compare.duplicates import NearPair, find_near_pairs
 from ..labels.evidence import Evidence
 from ..measure.digest import ImageDigest
 from ..measure.keypoints import SMALLEST_PX
 from ..measure.paint import Cover, find_covers
+from ..measure.traits import Trait, tabulate_traits
 
 # Their findings depend on labels, so they see no sealed one.
 LABEL_CHECKS = ("contradicting-labels", "confounding", "label-suspect")
@@ -69,6 +71,8 @@ class CheckResult:
 class Digest:
     """The digests of a cohort in its order, and what several checks derive from them."""
 
+    same = "pixels"  # what exact duplicates share
+
     def __init__(
         self,
         cohort: Cohort,
@@ -94,7 +98,7 @@ class Digest:
         return tuple(tuple(sorted(names, key=self.rank)) for names in groups.values() if len(names) > 1)
 
     @cached_property
-    def near_pairs(self) -> tuple[NearPair, ...]:
+    def near_pairs(self) -> tuple[NearPair, ...] | tuple[BagPair, ...]:
         """Pairs that show the same field; of images with equal pixels only the one to keep takes part."""
         later = {name for group in self.exact_groups for name in group[1:]}
         return find_near_pairs([d for d in self.images if d.image not in later])
@@ -116,6 +120,19 @@ class Digest:
         links = {i: (f"case {s.case}", f"group {groups.get(i, i)}") for i, s in self._samples.items()}
         joined = join_groups(links.values())
         return {image: joined[case] for image, (case, _) in links.items()}
+
+    def tabulate(self, images: Sequence[str]) -> dict[str, list[Trait]]:
+        """Return kind -> traits of these images that are not their tissue."""
+        return tabulate_traits([self.image(name) for name in images])
+
+    @property
+    def count(self) -> int:
+        """Return the number of images."""
+        return len(self._order)
+
+    def find_rows(self, images: Sequence[str]) -> list[int]:
+        """Return where images stand in the cohort."""
+        return [self._order[name] for name in images]
 
     def image(self, name: str) -> ImageDigest:
         """Return the digest of an image."""

@@ -19,7 +19,7 @@ from ...stats.permutation import (
     measure_chance,
 )
 from ...types import Cohort, Finding
-from ..measure.traits import Trait, tabulate_traits
+from ..measure.traits import Trait
 from .registered import CHECKS, Digest, NotApplicable
 
 SHIFT_ALPHA = 0.05  # chance of any false alarm
@@ -55,20 +55,23 @@ def find_shift(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicable:
     # Where a trait is unknown for an image, the median takes its place.
     traits = [
         Trait(t.name, np.where(np.isfinite(t.values), t.values, np.nanmedian(t.values)), t.unit, t.flag)
-        for kind in tabulate_traits([digest.image(name) for name in names]).values()
+        for kind in digest.tabulate(names).values()
         for t in kind
     ]
-    if not traits:
-        return []
-    neighbours = Neighbours(np.stack([t.values for t in traits], axis=1), cases)
-    measure = partial(neighbours.measure, by=measure_auc, count=2)
-    tests = {ALL: measure_chance(parts, cases, measure=measure)}
+    tests: dict[str, Outcome] = {}
+    if traits:
+        neighbours = Neighbours(np.stack([t.values for t in traits], axis=1), cases)
+        measure = partial(neighbours.measure, by=measure_auc, count=2)
+        tests[ALL] = measure_chance(parts, cases, measure=measure)
     if digest.embeddings is not None:
-        row = {d.image: i for i, d in enumerate(digest.images)}
-        points = np.asarray(digest.embeddings, dtype=np.float64)[[row[name] for name in names]]
-        measure = partial(Neighbours(points, cases).measure, by=measure_auc, count=2)
+        points = np.asarray(digest.embeddings, dtype=np.float64)[digest.find_rows(names)]
+        features = Neighbours(points, cases)
+        neighbours = neighbours if tests else features
+        measure = partial(features.measure, by=measure_auc, count=2)
         tests[FEATURES] = measure_chance(parts, cases, measure=measure)
     tests |= {t.name: measure_chance(parts, cases, measure=partial(_measure_gap, values=t.values)) for t in traits}
+    if not tests:
+        return []
     p = dict(zip(tests, adjust_holm([test.p for test in tests.values()]), strict=True))
     if min(p.values()) > SHIFT_ALPHA:
         return []

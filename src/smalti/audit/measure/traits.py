@@ -63,7 +63,7 @@ def tabulate_traits(digests: Sequence[ImageDigest]) -> dict[str, list[Trait]]:
             _number("pieces of the mask", [np.nan if s.mask_pieces is None else s.mask_pieces for s in sources]),
         ],
     }  # fmt: skip
-    return {kind: varying for kind, traits in kinds.items() if (varying := [t for t in traits if _varies(t)])}
+    return {kind: varying for kind, traits in kinds.items() if (varying := [t for t in traits if varies(t)])}
 
 
 def tabulate_names(samples: Sequence[Sample], classes: Sequence[str], *, layout: str) -> list[Trait]:
@@ -90,7 +90,7 @@ def tabulate_names(samples: Sequence[Sample], classes: Sequence[str], *, layout:
             traits.append(_number("last number in the name", last))
         if all(len(found) > 1 for found in numbers):
             traits.append(_number("first number in the name", [found[0] for found in numbers]))
-    return [t for t in traits if _varies(t)]
+    return [t for t in traits if varies(t)]
 
 
 def _fold(text: str) -> str:
@@ -105,7 +105,8 @@ def _flag(name: str, values: Sequence[bool]) -> Trait:
     return Trait(name, np.asarray(values, dtype=np.float64), flag=True)
 
 
-def _varies(trait: Trait) -> bool:
+def varies(trait: Trait) -> bool:
+    """Return whether a trait has two known values or more."""
     known = trait.values[np.isfinite(trait.values)]
     return bool(len(known)) and bool(np.ptp(known) > 0)
 

@@ -19,7 +19,7 @@ def outcomes_section(cohort: Cohort, audit: Audit, decisions: Sequence[Decision]
     """Return every check with its outcome, and how many of its proposals are decided."""
     settled = settle_decisions(decisions)
     rows = []
-    for code, outcome in audit.outcomes.items():
+    for code, outcome in audit.list_outcomes():
         found = [f for f in audit.findings if f.code == code]
         severity = min((f.severity for f in found), key=SEVERITIES.index, default="–")
         proposed = {f.images[0] for f in found if f.proposal != "keep"}
@@ -40,6 +40,9 @@ def findings_section(code: str, cohort: Cohort, audit: Audit) -> Section:
     found = [f for f in audit.findings if f.code == code]
     found.sort(key=lambda f: (SEVERITIES.index(f.severity), -f.score))
     labels = {s.image: s.label or "" for s in cohort.labelled}  # those of sealed images stay sealed
+    # What has no picture is known by its numbers.
+    given = cohort.samples if cohort.features is not None else ()
+    facts = {s.image: f" Case {s.case}{f', site {s.site}' if s.site else ''}." for s in given}
     cards = [
         Card(
             picture=encode_picture(cohort.root, finding.images[0], outline=finding.evidence.get("outline", ())),
@@ -47,7 +50,8 @@ def findings_section(code: str, cohort: Cohort, audit: Audit) -> Section:
             image=finding.images[0],
             label=labels.get(finding.images[0], ""),
             predicted="",
-            details=f"{finding.severity} · {finding.message} Proposed: {finding.proposal}.",
+            details=f"{finding.severity} · {finding.message} Proposed: {finding.proposal}."
+            + facts.get(finding.images[0], ""),
             scores=(),
         )
         for finding in found[:MOST_CARDS]

@@ -61,7 +61,7 @@ def audit_section(record: RunRecord) -> Section:
     if audit is None:
         return not_applicable("audit", "Audit", "there is no findings.json")
     rows = []
-    for code, outcome in audit.outcomes.items():
+    for code, outcome in audit.list_outcomes():
         findings = [f for f in audit.findings if f.code == code]
         severity = ", ".join(sorted({f.severity for f in findings})) or "–"
         rows.append((code, str(outcome), severity, findings[0].message if findings else "–"))

@@ -21,7 +21,11 @@ def embed_cohort(project: Project, cohort: Cohort, recipe: Recipe) -> Path | Non
         WeightsError: the weights that the recipe names cannot be had.
     """
     at_hand = recipe.model.weights is not None or recipe.model.backbone.startswith("local-dir:")
-    if not at_hand or (recipe.audit.checks is not None and "foreign" not in recipe.audit.checks):
+    if (
+        cohort.features is not None
+        or not at_hand
+        or (recipe.audit.checks is not None and "foreign" not in recipe.audit.checks)
+    ):
         return None
     from ...models import POOLERS, build_backbone
     from ...tile import build_store

@@ -97,7 +97,7 @@ def inspect_ground(
     joined = join_duplicates(folder.cohort, seen.findings)  # 4. join
     sealing = seal_cohort(project, joined, contents=contents, share=recipe.split.sealed_frac)  # 5. seal
     seen = hide_sealed(seen, sealing.cohort)  # 6. hide
-    for code, outcome in seen.outcomes.items():
+    for code, outcome in seen.list_outcomes():
         if outcome.found != 0 or outcome.reason:
             listener.say(f"audit, {code}: {outcome}")
     decisions += accept(project, seen, recipe, contents=contents)  # 7. accept
