@@ -25,11 +25,11 @@ from ..samples import iterate_ahead
 from ..tile import TileStore, build_store, cut_array, cut_bag, hold_bag, is_large
 from ..types import Cohort, MaskReading, Sample, score_columns
 from .bundle import find_model, read_model
-from .given import BagLook, EncoderError, hold_features, judge_bag, look_at_bag
 from .loaded import Bags, LoadedMember, load_members, score_image
 from .look import Look, measure_look, measure_traits
 from .mapping import TileMap, map_scores
 from .refusal import Refuser, refuse_unreadable
+from .taught_bags import BagLook, EncoderError, hold_features, judge_bag, look_at_bag
 
 Array = NDArray[np.uint8]
 FITTED = ("mask_exif", "mask_fit")  # knobs of ``data`` that bring a mask to its image

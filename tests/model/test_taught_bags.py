@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from smalti.errors import DataError
-from smalti.model.given import BagLook, EncoderError, describe_bags, hold_features, judge_bag, look_at_bag
+from smalti.model.taught_bags import BagLook, EncoderError, describe_bags, hold_features, judge_bag, look_at_bag
 from smalti.records import FeaturePopulation, GivenRecord
 from smalti.types import Sample
 
