@@ -26,12 +26,14 @@ from smalti.models import (
     FUSIONS,
     NORMS,
     POOLERS,
+    TRANSFORMS,
     Description,
+    EmbeddingTransform,
     Encoder,
     Fusion,
     Norm,
     Pooler,
-)  # fmt: skip
+)
 from smalti.predict import CALIBRATIONS, DECISIONS, ENSEMBLES
 from smalti.recipe import Phase
 from smalti.registry import Registry
@@ -83,6 +85,12 @@ def check_pooler(pooler: Any) -> None:
     pooled = pooler(torch.zeros(2, 3, 5))
     assert pooled.embedding.shape[-1] == pooler.features
     assert pooled.attention.shape == (2, 3)
+
+
+def check_transform(transform: Any) -> None:
+    assert isinstance(transform, EmbeddingTransform)
+    transform.fit(torch.randn(9, 5))
+    assert transform(torch.zeros(2, 5)).shape == (2, 5)
 
 
 def check_norm(norm: Any) -> None:
@@ -165,6 +173,7 @@ REGISTRIES: dict[str, tuple[Registry[Any], Arguments, Callable[[Any], None]]] = 
     "DESCRIPTIONS": (DESCRIPTIONS, lambda: ((), {}), check_description),
     "ENCODERS": (ENCODERS, lambda: ((), {}), check_encoder),
     "POOLERS": (POOLERS, lambda: ((5, 3), {}), check_pooler),
+    "TRANSFORMS": (TRANSFORMS, lambda: ((5,), {}), check_transform),
     "NORMS": (NORMS, lambda: ((), {}), check_norm),
     "FUSIONS": (FUSIONS, lambda: ((5, 7, 8), {}), check_fusion),
     "LOSSES": (LOSSES, lambda: ((torch.tensor([5.0, 2.0, 0.0]),), {"weights": torch.ones(3)}), check_loss),

@@ -12,10 +12,10 @@ from .bundle import (
     write_networks,
 )
 from .forms.export import FORMS, Exported, Form, export_form
-from .given import describe_bags
 from .mapping import TileMap
 from .population import describe_population, fit_doubt
 from .predicting import Answer, Drawn, Model, load_model, tabulate_answers
+from .taught_bags import describe_bags
 
 __all__ = [
     "FORMS", "Answer", "Drawn", "Exported", "FolderAnswers", "Form", "Model", "TileMap", "answer_folder",

@@ -27,11 +27,11 @@ from ..samples import iterate_ahead
 from ..tile import Scene, TileStore, build_store, frame_array, hold_scene, is_large, open_scene
 from ..types import Cohort, MaskReading, Sample, score_columns
 from .bundle import find_model, read_model
-from .given import BagLook, EncoderError, hold_features, judge_bag, look_at_bag
 from .loaded import Bags, LoadedMember, load_members, score_image
 from .look import Look, measure_look
 from .mapping import TileMap, map_scores
 from .refusal import Refuser, refuse_unreadable
+from .taught_bags import BagLook, EncoderError, hold_features, judge_bag, look_at_bag
 
 Array = NDArray[np.uint8]
 FITTED = ("mask_exif", "mask_fit")  # knobs of ``data`` that bring a mask to its image

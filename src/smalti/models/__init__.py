@@ -30,7 +30,7 @@ from .network import BagReader, Head, Network
 from .norms import NORMS, Norm, choose_norm
 from .poolers import attention, clam, dsmil, settransformer, transmil  # noqa: F401 - importing them registers the poolers
 from .poolers.attention import AdditivePooler, LearnedPooler
-from .poolers.parts import pool_parts
+from .poolers.in_parts import pool_parts
 from .poolers.pooler import POOLERS, Pooled, Pooler, keeps_single, looks_at_places
 from .scale import fit_scale
 from .transforms import TRANSFORMS, EmbeddingTransform

@@ -14,6 +14,7 @@ from torch import nn
 
 from ..registry import Registry
 
+MOST_NUMBERS = 2**24  # that torch sorts at once for a quantile
 KNOTS = 33  # quantiles that ranks are read from
 FAR = 2.5  # standard deviations; values beyond those of the training cases are held there
 
@@ -35,6 +36,13 @@ class EmbeddingTransform(nn.Module, ABC):
 
 
 TRANSFORMS: Registry[EmbeddingTransform] = Registry("transform")
+
+
+def find_quantiles(values: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+    """Return quantiles (K, D) of values (n, D) at shares (K,); some dimensions at a time, as torch allows."""
+    together = max(1, MOST_NUMBERS // len(values))
+    parts = values.split(together, dim=1)
+    return torch.cat([part.quantile(shares.to(values.device), dim=0) for part in parts], dim=1)
 
 
 @TRANSFORMS.register("none", summary="embeddings as they are")
@@ -70,9 +78,10 @@ class InverseSine(EmbeddingTransform):
 
     def fit(self, values: torch.Tensor) -> None:
         """Take median and spread of each dimension."""
-        middle = values.double().quantile(0.5, dim=0)
+        half = torch.tensor([0.5], dtype=torch.float64)
+        middle = find_quantiles(values.double(), half)[0]
         distance = (values.double() - middle).abs()
-        spread, mean = distance.quantile(0.5, dim=0), distance.mean(dim=0)
+        spread, mean = find_quantiles(distance, half)[0], distance.mean(dim=0)
         spread = torch.where(spread > 1e-6 * mean, spread, mean)
         self.middle.copy_(middle)
         self.spread.copy_(torch.where(spread > torch.finfo(torch.float32).tiny, spread, 1.0))
@@ -108,7 +117,7 @@ class Rank(EmbeddingTransform):
         """Take the quantiles of each dimension; what several of them share has the mean of their scores."""
         shares = torch.linspace(0, 1, KNOTS, dtype=torch.float64)
         scores = torch.special.ndtri(shares).clamp(-FAR, FAR)
-        knots = values.double().cpu().quantile(shares, dim=0)  # (K, D)
+        knots = find_quantiles(values.double().cpu(), shares)  # (K, D)
         first = torch.searchsorted(knots.T.contiguous(), knots.T.contiguous()).T
         last = torch.searchsorted(knots.T.contiguous(), knots.T.contiguous(), right=True).T
         sums = torch.cat([torch.zeros(1, dtype=torch.float64), scores.cumsum(0)])
