@@ -39,7 +39,7 @@ from smalti.recipe import Phase
 from smalti.registry import Registry
 from smalti.samples import AUGMENTATIONS, Transform
 from smalti.tissue import STAINS
-from smalti.train import HEADS, LOSSES, SEARCHES
+from smalti.train import DRAWERS, HEADS, LOSSES, PRETRAININGS, SEARCHES
 from smalti.train.optim.schedules import SCHEDULES
 from smalti.types import Cohort
 
@@ -115,6 +115,17 @@ def check_encoder(encoder: Any) -> None:
     assert encoder.files or encoder.unchecked
 
 
+def check_pretraining(objective: Any) -> None:
+    """What it minimises is in tests/train/test_pretraining.py; here that it gives one number for a batch."""
+    numbers = torch.arange(4)
+    assert objective([torch.randn(4, 5) for _ in range(objective.views)], numbers, numbers).shape == ()
+
+
+def check_drawer(drawer: Any) -> None:
+    """What it draws is in tests/train/test_synthesis.py; here what it asks for."""
+    assert list(inspect.signature(drawer).parameters) == ["material", "rng"]
+
+
 def check_schedule(schedule: Any) -> None:
     assert isinstance(schedule, torch.optim.lr_scheduler.LRScheduler)
 
@@ -173,6 +184,8 @@ REGISTRIES: dict[str, tuple[Registry[Any], Arguments, Callable[[Any], None]]] = 
     "DESCRIPTIONS": (DESCRIPTIONS, lambda: ((), {}), check_description),
     "ENCODERS": (ENCODERS, lambda: ((), {}), check_encoder),
     "POOLERS": (POOLERS, lambda: ((5, 3), {}), check_pooler),
+    "PRETRAININGS": (PRETRAININGS, lambda: ((5, 4), {}), check_pretraining),
+    "DRAWERS": (DRAWERS, lambda: ((), {}), check_drawer),
     "TRANSFORMS": (TRANSFORMS, lambda: ((5,), {}), check_transform),
     "NORMS": (NORMS, lambda: ((), {}), check_norm),
     "FUSIONS": (FUSIONS, lambda: ((5, 7, 8), {}), check_fusion),
