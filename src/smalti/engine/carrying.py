@@ -85,17 +85,16 @@ class Work:
     ) -> None:
         self.units, self.total, self.most_tries = units, len(units), tries
         self.listener, self.stage, self.each = listener, stage, each
-        self.outcomes: dict[str, Outcome] = {}
         self.begun: dict[str, int] = {}
         self.queues: dict[tuple[int, int, float], deque[Unit]] = {}  # by what they need, in their order
         self.alone: deque[Unit] = deque()  # tried again with nothing beside them
         self.running: set[str] = set()
         self.refused: Counter[int | None] = Counter()  # disk -> how many units it refused since one was done
-        for unit in units:
-            if unit.done.exists():
-                self.outcomes[unit.name] = Outcome(unit, "reused")
-            else:
-                self.queues.setdefault(unit.needs, deque()).append(unit)
+        self.outcomes = {unit.name: Outcome(unit, "reused") for unit in units if unit.done.exists()}
+        waiting = [unit for unit in units if unit.name not in self.outcomes]
+        # GPUs first: a unit that needs none finds room beside them.
+        for needs in sorted({unit.needs for unit in waiting}, key=lambda n: (n[1], n[2], n[0]), reverse=True):
+            self.queues[needs] = deque(unit for unit in waiting if unit.needs == needs)
         self.reused, self.complaints = len(self.outcomes), 0
         self.started = self.said = time.monotonic()
         listener.tell(stage, self.reused, self.total)
