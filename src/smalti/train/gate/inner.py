@@ -63,7 +63,7 @@ class Inner:
 def open_inner(cohort: Cohort, split: Split, *, repeats: int, by_site: bool = False) -> Inner:
     """Deal all labelled images of a fold that are not outer to turns, whole cases at a time, ``repeats`` times.
 
-    With ``by_site`` whole sites are held out together, where there are enough of them.
+    With ``by_site`` whole sites are held out together, where there are enough of them and each class lies in two.
 
     Raises:
         SplitError: an outer case is among them.
@@ -75,11 +75,11 @@ def open_inner(cohort: Cohort, split: Split, *, repeats: int, by_site: bool = Fa
     targets = cohort.targets[images]
     cases = np.unique(names[images], return_inverse=True)[1].astype(np.int64)
     sites = number_sites(cohort)[images]
-    groups = sites if by_site and len(np.unique(sites)) >= LEAST_INNER_SITES else cases
+    groups = [sites, cases] if by_site and len(np.unique(sites)) >= LEAST_INNER_SITES else [cases]
     turns: list[Turn] = []
     for repeat in range(repeats):
         seed = (split.seed * 1000 + split.fold) * 100 + repeat
-        dealt = (deal_cases(targets, groups, folds=folds, seed=seed) for folds in range(MOST_TURNS, 1, -1))
+        dealt = (deal_cases(targets, by, folds=folds, seed=seed) for by in groups for folds in range(MOST_TURNS, 1, -1))
         parts: list[Ints] = next((parts for parts in dealt if parts is not None), [])
         everything = np.arange(len(images))
         turns += [
