@@ -65,8 +65,7 @@ def open_inner(
 ) -> Inner:
     """Deal all labelled images of a fold that are not outer to turns, whole cases at a time, ``repeats`` times.
 
-    There are at most ``most_turns`` in a dealing, fewer where a class has fewer cases. With ``by_site`` whole sites are
-    held out together, where there are enough of them.
+        dealt = (deal_cases(targets, by, folds=folds, seed=seed) for by in groups for folds in range(most_turns, 1, -1))
 
     Raises:
         SplitError: an outer case is among them.
@@ -78,11 +77,11 @@ def open_inner(
     targets = cohort.targets[images]
     cases = np.unique(names[images], return_inverse=True)[1].astype(np.int64)
     sites = number_sites(cohort)[images]
-    groups = sites if by_site and len(np.unique(sites)) >= LEAST_INNER_SITES else cases
+    groups = [sites, cases] if by_site and len(np.unique(sites)) >= LEAST_INNER_SITES else [cases]
     turns: list[Turn] = []
     for repeat in range(repeats):
         seed = (split.seed * 1000 + split.fold) * 100 + repeat
-        dealt = (deal_cases(targets, groups, folds=folds, seed=seed) for folds in range(most_turns, 1, -1))
+        dealt = (deal_cases(targets, by, folds=folds, seed=seed) for by in groups for folds in range(most_turns, 1, -1))
         parts: list[Ints] = next((parts for parts in dealt if parts is not None), [])
         everything = np.arange(len(images))
         turns += [

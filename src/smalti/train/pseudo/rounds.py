@@ -104,8 +104,7 @@ class Teacher:
     def begin(self, learned: Ints, free: Bools) -> Lesson:
         """Return the lesson without any candidate."""
         classes = int(self.seen.y.max()) + 1
-        none = Accepted(np.empty(0, np.int64), np.empty((0, classes)), np.empty(0), np.empty(0))
-        labels = np.eye(classes)[self.seen.y[learned]]
+        none, labels = _accept_none(classes), np.eye(classes)[self.seen.y[learned]]
         return Lesson(learned, labels, free, none, self.solve(learned, labels, none))
 
     def give(self, lesson: Lesson, *, seed: int) -> Lesson:
@@ -154,7 +153,7 @@ class Teacher:
         prior = np.bincount(self.seen.y[learned], weights) / weights.sum()
         scores = self.label(lesson, free, seed=seed)[1]
         if not len(scores) or not len(free):
-            return self.begin(learned, lesson.free).accepted
+            return _accept_none(len(prior))
         mean, estimates = scores.mean(axis=0), pseudo.prior == "estimated"
         shares = estimate_prior(mean, prior, imagined=cases) if estimates else prior
         labels = shift_prior(mean, prior, shares) ** pseudo.sharpness
@@ -188,6 +187,11 @@ class Teacher:
         heat, _ = fit_heat(logits, y, seen.weights[learned], cases=int(cases.max()) + 1)
         said = np.stack([head(seen.free[0, free]) for head in heads])
         return softmax(logits / heat, axis=1), softmax(said / heat, axis=2)
+
+
+def _accept_none(classes: int) -> Accepted:
+    """Return no candidate."""
+    return Accepted(np.empty(0, np.int64), np.empty((0, classes)), np.empty(0), np.empty(0))
 
 
 def weigh_labels(y: Ints, weights: Floats, labels: Floats, most: float) -> Floats:
