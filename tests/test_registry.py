@@ -223,7 +223,11 @@ def test_wrong_arguments_are_refused_with_those_that_exist(where: str, name: str
 def test_a_slip_of_the_pen_suggests_the_part(where: str, name: str) -> None:
     registry, _, _ = REGISTRIES[where]
     middle = len(name) // 2  # names of a family differ at their end
-    slip = f"{name[:middle]}_{name[middle + 1 :]}" if len(name) > 3 else name + name[-1]
+    slip = (
+        f"{name[:middle]}{'-' if name[middle] == '_' else '_'}{name[middle + 1 :]}"
+        if len(name) > 3
+        else name + name[-1]
+    )
     assert slip not in registry
     with pytest.raises(PartError, match=rf"Did you mean '{name}'\?"):
         registry.find(slip)
