@@ -9,6 +9,7 @@ from .images import Dynamics, Embeddings, FeatureView, Stains, Trace, Traces, jo
 from .influenced import Effects, Influence, Influenced, Source
 from .judged.operating import CurvePoint, Operating, OperatingPoint
 from .outgoing.answered import Answered, AnswersRecord, append_answers, read_answered
+from .outgoing.encoded import EncodedRow, EncodingRecord, PlacesRecord, SlideRecord, TilePlaces, write_encoded
 from .outgoing.model import BackboneRecord, ModelMember, ModelRecord, NetworkRecord
 from .outgoing.trained_on import Doubt, PopulationFacts, Range, Rarity, TrainingPopulation, Usually
 from .portfolio import (
@@ -47,13 +48,14 @@ from .studies.outcomes import UnitRow, log_outcome, read_outcomes
 __all__ = [
     "FEW_CASES", "HEADLINE", "LIBRARIES", "OTHER", "Answered", "AnswersRecord", "AsGiven", "Asked", "BackboneRecord",
     "Bin", "ClassScore", "CohortRecord", "Cost", "Cover", "CurvePoint", "Done", "Doubt", "Dynamics", "Effects",
-    "Embeddings", "Ensemble", "Environment", "Event", "Expectation", "ExplanationRecord", "FeatureView", "FoldBlend",
-    "FoldRule", "Influence", "Influenced", "Interval", "LeftOut", "LookedAt", "MapMeasures", "MapNumbers", "Margin",
-    "Mean", "MemberRow", "ModelMember", "ModelRecord", "NetworkRecord", "Number", "Operating", "OperatingPoint", "Part",
-    "Plan", "PlanChoice", "PlanData", "PlannedMember", "PopulationFacts", "Range", "Rarity", "Record", "Reliability",
-    "RemovalCurves", "Rules", "RunFolder", "Score", "Scores", "Scoring", "Source", "Stains", "Trace", "Traces",
+    "Embeddings", "EncodedRow", "EncodingRecord", "Ensemble", "Environment", "Event", "Expectation",
+    "ExplanationRecord", "FeatureView", "FoldBlend", "FoldRule", "Influence", "Influenced", "Interval", "LeftOut",
+    "LookedAt", "MapMeasures", "MapNumbers", "Margin", "Mean", "MemberRow", "ModelMember", "ModelRecord",
+    "NetworkRecord", "Number", "Operating", "OperatingPoint", "Part", "PlacesRecord", "Plan", "PlanChoice", "PlanData",
+    "PlannedMember", "PopulationFacts", "Range", "Rarity", "Record", "Reliability", "RemovalCurves", "Rules",
+    "RunFolder", "Score", "Scores", "Scoring", "SlideRecord", "Source", "Stains", "TilePlaces", "Trace", "Traces",
     "TrainingPopulation", "Unit", "UnitRow", "UnitScores", "UsedTime", "Usually", "append_answers", "find_last_stage",
     "hash_cohort", "identify_mask", "join_dynamics", "layout", "log_event", "log_outcome", "log_stage",
     "look_at_machine", "open_run", "read_answered", "read_events", "read_outcomes", "sum_seconds", "tabulate_samples",
-    "write_members",
+    "write_encoded", "write_members",
 ]  # fmt: skip
