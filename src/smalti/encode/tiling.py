@@ -1,8 +1,8 @@
 """The tiles of a slide: where tissue is, by the definition that runs use, and without pen, dirt and glass.
 
 Tissue is looked for at low magnification (`smalti.tile.scene`). Each tile is then judged by its own pixels
-(`smalti.tissue.stainable`): blank ones show glass, painted ones pen, grey ones a black pen or dirt. A slide that is
-grey or of foreign colours as a whole, as other stains are, is not judged by those.
+(`smalti.tissue.stainable`): blank ones show glass, painted ones pen, grey ones a black pen or dirt. Where most of the
+tissue of a slide is grey or of foreign colours, as other stains are, its tiles are not judged by that.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from .. import images, recipe
 from ..errors import DataError, Problem
 from ..records import TilePlaces
 from ..tile.cut import Bag, Cut, open_cut, open_places
-from ..tile.grid import make_grid
-from ..tissue.stainable import KINDS, MOST_PIXELS, judge_pixels
+from ..tile.grid import make_grid, spread_evenly
+from ..tissue.stainable import KINDS, judge_pixels
 from ..types import Sample
 
 PIECE_BYTES = 16_000_000  # of tiles that are cut at once
 ENLARGED = 1.1  # tiles would be enlarged by more than this
+MOST_JUDGED = 400  # squares by which a slide as a whole is judged
 GLASS, PEN = "glass", "pen"
 BLANK = KINDS.index("blank")
 
@@ -144,8 +145,8 @@ def open_tiles(
         whole = len(make_grid(*cut.scene.size_px, tile_px=int(cut.sides_px[0]), overlap_frac=rules.overlap_frac))
         kind = _judge_slide(cut)
         note = ""
-        if kind not in {0, BLANK}:
-            note = f"the slide as a whole is {KINDS[kind]}, so that such tiles are no pen and were kept"
+        if kind:
+            note = f"most of its tissue is {KINDS[kind]}, which was taken for its stain and not for pen, and kept"
 
         def judge(found: int) -> str:
             if found == BLANK:
@@ -156,7 +157,16 @@ def open_tiles(
 
 
 def _judge_slide(cut: Cut) -> int:
-    """Return the number of `KINDS` of the tissue of a slide at low magnification."""
-    view, tissue = cut.scene.view(), cut.scene.mask.pixels
-    pixels = view[tissue.astype(bool)] if tissue.shape == view.shape[:2] else view.reshape(-1, 3)
-    return judge_pixels(pixels[:: max(1, len(pixels) // MOST_PIXELS)])
+    """Return the number of `KINDS` that most squares of tissue have at low magnification; 0 where none prevails."""
+    view = cut.scene.view()
+    (down, across), side = (v / n for v, n in zip(view.shape[:2], cut.scene.size_px, strict=True)), cut.sides_px[0]
+    votes: Counter[int] = Counter()
+    for row, col in spread_evenly(cut.positions, MOST_JUDGED).tolist():
+        spans = [
+            slice(max(0, round(at * scale)), max(0, round(at * scale)) + max(1, round(side * scale)))
+            for at, scale in ((row, down), (col, across))
+        ]
+        votes[judge_pixels(view[spans[0], spans[1]].reshape(-1, 3))] += 1
+    votes.pop(BLANK, None)
+    kind, count = votes.most_common(1)[0] if votes else (0, 0)
+    return kind if 2 * count > votes.total() else 0

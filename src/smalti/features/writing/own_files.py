@@ -7,7 +7,7 @@
 | ``tool``, ``smalti_version`` | ``smalti`` and its version |
 | ``encoder``, ``licence`` | of the weights |
 | ``unit`` | ``px``: of the coordinates |
-| ``patch_size``, ``patch_size_level0``, ``overlap`` | side of a tile, the same at level 0, overlap in pixels of a tile |
+| ``patch_size``, ``patch_size_level0``, ``overlap`` | side of a tile, that at level 0, overlap in pixels of a tile |
 | ``mpp``, ``tile_mpp`` | microns per pixel of level 0 and of a tile; absent where not known |
 | ``width``, ``height``, ``corner_x``, ``corner_y`` | of the plane of the file; where what was scanned begins on it |
 | ``key`` | names encoder, weights, rules of tiles and code |

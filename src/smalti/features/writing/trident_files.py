@@ -19,9 +19,9 @@ def write_trident(folder: Path, bag: FeatureBag) -> tuple[str, ...]:
     names = (f"{job}/patches/{slide}_patches.h5", f"{job}/features_{bag.encoder}/{slide}.h5")
     # TRIDENT writes None as a word.
     about = {
-        "patch_size": bag.tile_px, "patch_size_level0": bag.side_px,
-        "level0_magnification": near or "None", "target_magnification": far or "None", "overlap": bag.overlap_px, "name": slide, "savetodir": f"{job}/patches", "level0_width": bag.plane[0],
-        "level0_height": bag.plane[1],
+        "patch_size": bag.tile_px, "patch_size_level0": bag.side_px, "overlap": bag.overlap_px,
+        "level0_magnification": near or "None", "target_magnification": far or "None", "name": slide,
+        "savetodir": f"{job}/patches", "level0_width": bag.plane[0], "level0_height": bag.plane[1],
     }  # fmt: skip
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
