@@ -18,11 +18,18 @@ SIZES = {SHORT: 2, LONG: 4, RATIONAL: 8}
 
 
 def draw_slide(
-    path: Path, patches: Sequence[NDArray[np.uint8]], inside: NDArray[np.uint8], *, side_px: int, mpp: float | None
+    path: Path,
+    patches: Sequence[NDArray[np.uint8]],
+    inside: NDArray[np.uint8],
+    *,
+    side_px: int,
+    mpp: float | None,
+    sparse: bool = False,
 ) -> Path:
     """A square slide: patches (TILE_PX, TILE_PX, 3) in a random order where the map ``inside`` is, glass elsewhere.
 
-    Levels are 1, 4 and 16 times smaller. A tile is written once for each place, as a scanner does.
+    Levels are 1, 4 and 16 times smaller. A tile is written once for each place, as a scanner does; with ``sparse`` the
+    glass of the first level is written once for all places.
     """
     count = -(-side_px // TILE_PX)
     there = cv2.resize(inside, (count, count), interpolation=cv2.INTER_AREA) > 0
@@ -34,13 +41,13 @@ def draw_slide(
         file.write(b"II*\0" + struct.pack("<I", 0))
         link = 4
         for factor in (1, 4, 16):
-            places = _write_tiles(file, tiles, chosen, factor=factor)
+            places = _write_tiles(file, tiles, chosen, factor=factor, sparse=sparse)
             link = _write_directory(file, link, side_px // factor, mpp=mpp, reduced=factor > 1, tiles=places)
     return path
 
 
 def _write_tiles(
-    file: BinaryIO, tiles: Sequence[NDArray[np.uint8]], chosen: NDArray[np.int64], *, factor: int
+    file: BinaryIO, tiles: Sequence[NDArray[np.uint8]], chosen: NDArray[np.int64], *, factor: int, sparse: bool
 ) -> tuple[list[int], list[int]]:
     """Where the tiles of one level are in the file, and how long they are."""
     side = TILE_PX // factor
@@ -49,11 +56,17 @@ def _write_tiles(
     count = -(-len(chosen) // factor)
     padded = np.pad(chosen, (0, count * factor - len(chosen)), constant_values=len(tiles) - 1)
     offsets, lengths = [], []
+    glass_at: int | None = None
     for row, col in np.ndindex(count, count):
         block = padded[row * factor : (row + 1) * factor, col * factor : (col + 1) * factor]
         data = known[block[0, 0]] if known else _encode(np.vstack([np.hstack([small[i] for i in r]) for r in block]))
-        offsets.append(file.tell())
         lengths.append(len(data))
+        shared = sparse and bool(known) and block[0, 0] == len(tiles) - 1
+        if shared and glass_at is not None:
+            offsets.append(glass_at)
+            continue
+        offsets.append(file.tell())
+        glass_at = offsets[-1] if shared else glass_at
         file.write(data)
     return offsets, lengths
 

@@ -45,7 +45,7 @@ fix. A ``.tif`` goes to OpenSlide only where that knows the scanner.
 
 from .checking import RULES, check_image, find_remarks
 from .colours import count_bits
-from .facts import PLAUSIBLE_MPP, read_encoding, read_mpp, read_orientation
+from .facts import PLAUSIBLE_MPP, read_encoding, read_mpp, read_orientation, read_plane
 from .holding import HELD_BYTES, changed_error, hold_files
 from .masks.planes import LOOK_PX, MOST_NAMED, MaskFacts, read_mask, read_mask_size, survey_mask, turn_plane
 from .opening import open_stored
@@ -66,5 +66,5 @@ __all__ = [
     "RULES", "SLIDE_SUFFIXES", "TIFF_SUFFIXES", "WHOLE_PX", "MaskFacts", "Regions", "changed_error", "check_image",
     "count_bits", "find_remarks", "hash_image", "hold_files", "list_parts", "list_times", "open_file", "open_regions",
     "open_stored", "read_encoding", "read_image", "read_mask", "read_mask_size", "read_mpp", "read_orientation",
-    "read_region", "read_size", "read_stamp", "read_thumbnail", "survey_mask", "turn_plane",
+    "read_plane", "read_region", "read_size", "read_stamp", "read_thumbnail", "survey_mask", "turn_plane",
 ]  # fmt: skip

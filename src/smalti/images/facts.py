@@ -7,7 +7,8 @@ from pathlib import Path
 
 from .opening import open_stored
 from .pictures import open_picture
-from .slides import is_slide, open_slide
+from .regions import read_size
+from .slides import find_bounds, is_slide, open_slide
 
 PLAUSIBLE_MPP = (0.05, 20.0)  # outside, a resolution tag speaks of print (96 dpi is 265 um), not of a microscope
 
@@ -32,6 +33,21 @@ def read_mpp(path: Path) -> float | None:
         with suppress(TypeError, ValueError, ZeroDivisionError, OverflowError):  # a tag may say no number
             total += float(side)  # type: ignore[arg-type]  # what is no number is told by trying
     return total / 2 if PLAUSIBLE_MPP[0] <= total / 2 <= PLAUSIBLE_MPP[1] else None
+
+
+def read_plane(path: Path) -> tuple[int, int, int, int]:
+    """Return (row_px, col_px, height_px, width_px): the corner of what smalti reads on the plane of the file, its size.
+
+    They are (0, 0) and the size of the image but for slides with bounds; OpenSlide counts pixels on that plane.
+
+    Raises:
+        DataError, MissingExtraError: as `read_size`.
+    """
+    if not is_slide(path):
+        return (0, 0, *read_size(path))
+    with open_slide(path) as slide:
+        width_px, height_px = slide.dimensions
+        return (*find_bounds(slide)[:2], height_px, width_px)
 
 
 def read_orientation(path: Path) -> int:

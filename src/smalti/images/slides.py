@@ -73,12 +73,12 @@ def open_slide(path: Path) -> Iterator[Any]:
 
 def find_slide_size(slide: Any) -> tuple[int, int]:
     """Return (height_px, width_px) of the highest resolution."""
-    return _find_bounds(slide)[2:]
+    return find_bounds(slide)[2:]
 
 
 def read_slide_region(slide: Any, box: Box, *, longest_px: int | None = None) -> Image.Image:
     """Return the box (row_px, col_px, height_px, width_px), from the smallest level of the file that is fine enough."""
-    top, left, _, _ = _find_bounds(slide)
+    top, left, _, _ = find_bounds(slide)
 
     def read(part: Box, level: int) -> Image.Image:
         row_px, col_px, height_px, width_px = part
@@ -91,7 +91,7 @@ def read_slide_region(slide: Any, box: Box, *, longest_px: int | None = None) ->
     return read_shrunk(box, longest_px=longest_px, downsamples=slide.level_downsamples, read=read)
 
 
-def _find_bounds(slide: Any) -> Box:
+def find_bounds(slide: Any) -> Box:
     """Return the part of a slide that was scanned, where its file says so; a slide is cut to it, as QuPath shows it.
 
     Formats that place fields of view on a plane (MIRAX, Leica) leave most of the plane empty. QuPath counts its

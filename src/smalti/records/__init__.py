@@ -14,6 +14,7 @@ from .outgoing.answered import Answered, AnswersRecord, append_answers, read_ans
 from .outgoing.carried import UnitInputs, UnitSplit
 from .outgoing.model import BackboneRecord, GivenRecord, ModelMember, ModelRecord, NetworkRecord
 from .outgoing.taught_features import FeatureFacts, FeaturePopulation
+from .outgoing.encoded import EncodedRow, EncodingRecord, PlacesRecord, SlideRecord, TilePlaces, write_encoded
 from .outgoing.trained_on import Doubt, PopulationFacts, Range, Rarity, TrainingPopulation, Usually
 from .portfolio import (
     Cost,
@@ -51,14 +52,15 @@ from .studies.outcomes import UnitRow, log_outcome, read_outcomes
 __all__ = [
     "FEW_CASES", "HEADLINE", "LIBRARIES", "OTHER", "Answered", "AnswersRecord", "AsGiven", "Asked", "BackboneRecord",
     "Bin", "ClassScore", "CohortRecord", "Cost", "Cover", "CurvePoint", "Done", "Doubt", "Dynamics", "Effects",
-    "Embeddings", "Ensemble", "Environment", "Event", "Expectation", "ExplanationRecord", "FeatureFacts",
-    "FeaturePopulation", "FeatureView", "FoldBlend", "FoldRule", "GateRecord", "GateVerdict", "GivenRecord",
-    "Influence", "Influenced", "Interval", "LeftOut", "LookedAt", "MapMeasures", "MapNumbers", "Margin", "Mean",
-    "MemberRow", "ModelMember", "ModelRecord", "NetworkRecord", "Number", "Operating", "OperatingPoint", "Part", "Plan",
-    "PlanChoice", "PlanData", "PlannedMember", "PopulationFacts", "PretrainedEpoch", "PretrainedFold",
-    "PretrainingRecord", "Range", "Rarity", "Record", "Reliability", "RemovalCurves", "Rules", "RunFolder", "Score",
-    "Scores", "Scoring", "Source", "Stains", "Trace", "Traces", "TrainingPopulation", "Unit", "UnitInputs", "UnitRow",
-    "UnitScores", "UnitSplit", "UsedTime", "Usually", "append_answers", "find_last_stage", "hash_cohort",
-    "identify_mask", "join_dynamics", "layout", "log_event", "log_outcome", "log_stage", "look_at_machine", "open_run",
-    "read_answered", "read_events", "read_outcomes", "sum_seconds", "tabulate_samples", "write_members",
+    "Embeddings", "EncodedRow", "EncodingRecord", "Ensemble", "Environment", "Event", "Expectation",
+    "ExplanationRecord", "FeatureFacts", "FeaturePopulation", "FeatureView", "FoldBlend", "FoldRule", "GateRecord",
+    "GateVerdict", "GivenRecord", "Influence", "Influenced", "Interval", "LeftOut", "LookedAt", "MapMeasures",
+    "MapNumbers", "Margin", "Mean", "MemberRow", "ModelMember", "ModelRecord", "NetworkRecord", "Number", "Operating",
+    "OperatingPoint", "Part", "PlacesRecord", "Plan", "PlanChoice", "PlanData", "PlannedMember", "PopulationFacts",
+    "PretrainedEpoch", "PretrainedFold", "PretrainingRecord", "Range", "Rarity", "Record", "Reliability",
+    "RemovalCurves", "Rules", "RunFolder", "Score", "Scores", "Scoring", "SlideRecord", "Source", "Stains",
+    "TilePlaces", "Trace", "Traces", "TrainingPopulation", "Unit", "UnitInputs", "UnitRow", "UnitScores", "UnitSplit",
+    "UsedTime", "Usually", "append_answers", "find_last_stage", "hash_cohort", "identify_mask", "join_dynamics",
+    "layout", "log_event", "log_outcome", "log_stage", "look_at_machine", "open_run", "read_answered", "read_events",
+    "read_outcomes", "sum_seconds", "tabulate_samples", "write_encoded", "write_members",
 ]  # fmt: skip

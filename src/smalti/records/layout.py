@@ -130,6 +130,13 @@ EXTERNAL_PAGE = "external.html"
 ANSWERED = "answered.jsonl"  # one line for each image that is done, from which an interrupted command goes on
 ANSWER_MAPS = "maps"  # pictures of where the evidence of each answer lies
 
+# A folder of encoded slides.
+ENCODING = "encoding.json"  # in the folder of an encoder: what its features stand on
+ENCODED = "encoded.csv"  # likewise: one row a slide
+ENCODED_SLIDES = "slides"  # likewise: what is known of each slide that is done
+PLACES = "coords"  # beside the folders of encoders: tiles of each slide, for every encoder
+PLACES_RECORD = f"{PLACES}/rules.json"
+
 AUDIT_SUFFIX = ".audit"  # folder of the audit of a data folder, beside the runs
 
 # A store of tiles in the cache.
@@ -182,6 +189,16 @@ def name_map(image: str) -> str:
     """Return the path of the map of an answer by the name of the image, whose own suffix stays: ``a.tif`` beside
     ``a.png``."""
     return f"{ANSWER_MAPS}/{image}.png"
+
+
+def name_encoded(image: str) -> str:
+    """Return the path, in the folder of an encoder, of what is known of a slide that is done."""
+    return f"{ENCODED_SLIDES}/{image}.json"
+
+
+def name_places(image: str) -> str:
+    """Return the path, beside the folders of encoders, of the tiles of a slide."""
+    return f"{PLACES}/{image}.coordinates.npz"
 
 
 def name_checklist(name: str, suffix: str) -> str:

@@ -24,7 +24,7 @@ from ..types import Outside, Sample
 from .components import Squares, find_regions
 from .grid import make_grid, place_square, select_tiles
 from .plane import Plane
-from .scene import Scene, open_scene
+from .scene import Scene, open_plain_scene, open_scene
 from .shape import describe_mask, draw_outline
 
 MOST_SIDE_PX = 8192  # of a square that leaves its image; what is mirrored around that would fill the memory
@@ -147,6 +147,28 @@ def open_cut(
         own_mpp = None if tile.mpp is None else images.read_mpp(sample.path)
         given = sample.mask_path is not None
         yield cut_scene(scene, tile, tile_px=tile_px, own_mpp=own_mpp, given=given, name=sample.image)
+
+
+@contextmanager
+def open_places(
+    sample: Sample,
+    positions: NDArray[np.int64],
+    *,
+    side_px: int,
+    tile_px: int,
+    hashes: Mapping[Path, str] | None = None,
+) -> Iterator[Cut]:
+    """Open an image with squares that were found before, (N, 2) positions as in `Cut`; tissue is not looked for.
+
+    Raises:
+        DataError: as `open_cut`.
+    """
+    with images.hold_files([sample.path], expected=hashes), open_plain_scene(sample) as scene:
+        count = len(positions)
+        sides_px, coverage = np.full(count, side_px, dtype=np.int64), np.ones(count, dtype=np.float32)
+        pale = (255, 255, 255) if is_filled(min(scene.size_px), side_px) else find_pale(scene.view())
+        outline, shape = np.empty((0, 0), dtype=np.uint8), np.empty(0, dtype=np.float32)
+        yield Cut(scene, tile_px, positions, sides_px, coverage, outline, shape, "keep", pale)
 
 
 def cut_scene(scene: Scene, tile: recipe.Tile, *, tile_px: int, own_mpp: float | None, given: bool, name: str) -> Cut:

@@ -87,6 +87,22 @@ def open_scene(sample: Sample) -> Iterator[Scene]:
     yield Scene(mask.shape, Plane(mask, (1, 1), mask.shape), picture, paint=painted)
 
 
+@contextmanager
+def open_plain_scene(sample: Sample) -> Iterator[Scene]:
+    """Open an image of which all is wanted; tissue is not looked for, and masks and repairs do not count.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    with images.open_regions(sample.path, bits=sample.bits) as regions:
+        size_px = regions.size_px
+        everything = Plane.over(np.ones((1, 1), dtype=np.uint8), size_px)
+        if math.prod(size_px) > images.WHOLE_PX:
+            yield Scene(size_px, everything, regions=regions)
+            return
+    yield Scene(size_px, everything, images.read_image(sample.path, bits=sample.bits))
+
+
 def _look_through(sample: Sample, regions: images.Regions) -> Scene:
     """Return the scene of a large image, which is read by region."""
     size_px = regions.size_px
