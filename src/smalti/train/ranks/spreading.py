@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -143,8 +144,9 @@ def _start(job: Path, devices: int, *, name: str) -> Iterator[tuple[str, Any]]:
             if not ended:
                 ended = context.join(timeout=POLL_S)
     except (multiprocessing.ProcessExitedException, multiprocessing.ProcessRaisedException) as error:
-        killed = next((p.exitcode for p in context.processes if (p.exitcode or 0) < 0), None)
-        # Those that are left fail too, since they wait for the one that is gone.
+        # Those that are left fail too, since they wait for the one that is gone, or are ended by SIGTERM.
+        codes = [process.exitcode or 0 for process in context.processes]
+        killed = next((code for code in codes if code < 0 and code != -signal.SIGTERM), None)
         why = str(error).strip().rpartition("\n")[2] if killed is None else f"signal {-killed}"
         memory = "" if killed is None else ", as the system does where memory runs out"
         raise RunError(
