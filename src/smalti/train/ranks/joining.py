@@ -39,7 +39,7 @@ def join_rows(own: torch.Tensor, share: Share, count: int) -> torch.Tensor:
     """
     if share.ranks == 1 or count == 0:
         return own
-    joined: torch.Tensor = _Joined.apply(own, share, count)  # type: ignore[no-untyped-call]
+    joined: torch.Tensor = _Joined.apply(own, share, count)
     return joined
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ from ..loop import Loop, Outcome
 from ..tasks import FinetuneTask
 
 POLL_S = 0.1
+ENDED = ".ended"  # of the file with what training gave, beside that of the job
 SYNCHRONISED = "live"  # the one norm whose statistics of a batch can be those of all processes
 
 
@@ -105,11 +107,10 @@ def run_spread(loop: Loop, recipe: Settled, device: Device) -> Outcome:
         job = Job(recipe, device, weights, carried, settings, threads, str(Path(folder, "store")))
         path = Path(folder, "job")  # a pipe would hold the second process back until the first has read
         path.write_bytes(pickle.dumps(job))
-        for kind, content in _start(path, devices, name=f"fold{loop.stream.fold}-seed{loop.stream.seed}"):
-            if kind == "done":
-                outcome, best = content
-            elif loop.tell is not None:
-                loop.tell(*content)
+        for done, total in _start(path, devices, name=f"fold{loop.stream.fold}-seed{loop.stream.seed}"):
+            if loop.tell is not None:
+                loop.tell(done, total)
+        outcome, best = pickle.loads(path.with_suffix(ENDED).read_bytes())
     task.module.load_state_dict(best)
     return outcome
 
@@ -125,8 +126,8 @@ def _check_batches(task: FinetuneTask, devices: int) -> None:
         )
 
 
-def _start(job: Path, devices: int, *, name: str) -> Iterator[tuple[str, Any]]:
-    """Yield what the processes say, ``tell`` or ``done``, until all have ended; none is left in any case."""
+def _start(job: Path, devices: int, *, name: str) -> Iterator[tuple[int, int]]:
+    """Yield epochs that are done, and all, until the processes have ended; none is left in any case."""
     queue = multiprocessing.get_context("spawn").SimpleQueue()
     context = multiprocessing.start_processes(
         _take_part, args=(job, devices, queue), nprocs=devices, join=False, start_method="spawn"
@@ -136,15 +137,16 @@ def _start(job: Path, devices: int, *, name: str) -> Iterator[tuple[str, Any]]:
         ended = False
         while not ended or not queue.empty():
             while not queue.empty():
-                kind, content = pickle.loads(queue.get())
-                if kind == "error":
-                    raise content
-                yield kind, content
+                said = pickle.loads(queue.get())
+                if isinstance(said, SmaltiError):
+                    raise said
+                yield said
             if not ended:
                 ended = context.join(timeout=POLL_S)
     except (multiprocessing.ProcessExitedException, multiprocessing.ProcessRaisedException) as error:
-        killed = next((p.exitcode for p in context.processes if (p.exitcode or 0) < 0), None)
-        # Those that are left fail too, since they wait for the one that is gone.
+        # Those that are left fail too, since they wait for the one that is gone, or are ended by SIGTERM.
+        codes = [process.exitcode or 0 for process in context.processes]
+        killed = next((code for code in codes if code < 0 and code != -signal.SIGTERM), None)
         why = str(error).strip().rpartition("\n")[2] if killed is None else f"signal {-killed}"
         memory = "" if killed is None else ", as the system does where memory runs out"
         raise RunError(
@@ -164,13 +166,13 @@ def _take_part(rank: int, path: Path, devices: int, queue: Any) -> None:
         job: Job = pickle.loads(path.read_bytes())
         with _group(rank, devices, job):
             outcome, weights = _train(rank, job, queue)
-        if rank == 0:
-            queue.put(pickle.dumps(("done", (outcome, weights))))
+        if rank == 0:  # by a file: of what is too long for a pipe, a process that is killed leaves half
+            path.with_suffix(ENDED).write_bytes(pickle.dumps((outcome, weights)))
     except Exception as error:
         told = error if isinstance(error, SmaltiError) else explain_fault(error)
         if told is None:
             raise
-        queue.put(pickle.dumps(("error", told)))
+        queue.put(pickle.dumps(told))
 
 
 @contextmanager
@@ -207,7 +209,7 @@ def _train(rank: int, job: Job, queue: Any) -> tuple[Outcome, dict[str, torch.Te
     norm = backbone.norm or NORMS.build("live")
     task = FinetuneTask(**{"augmentation": built, **job.task}, module=network, fabric=fabric, norm=norm)
     stream = replace(job.loop["stream"], rank=rank)
-    tell = (lambda done, total: queue.put(pickle.dumps(("tell", (done, total))))) if rank == 0 else None
+    tell = (lambda done, total: queue.put(pickle.dumps((done, total)))) if rank == 0 else None
     settings = {**job.loop, "stream": stream, "counts": job.loop["counts"].to(fabric.device)}
     outcome = Loop(fabric=fabric, task=task, tell=tell, **settings).run()
     return outcome, {name: value.cpu() for name, value in network.state_dict().items()}

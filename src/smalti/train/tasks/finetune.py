@@ -69,8 +69,7 @@ class FinetuneTask:
         self._strength = self.phase.strength_start
         self._guides = MaskFeatureSource.open(self.store, self.module.reader)
         self._share = Share(self.fabric.global_rank, self.fabric.world_size)
-        self._mixes_pixels = self.phase.pixel_mixing != "none"
-        if not self._mixes_pixels:  # what is mixed with an image of another process has to be read here too
+        if self.phase.pixel_mixing == "none":  # what is mixed with an image of another process has to be read here too
             self.batches = replace(self.batches, share=self._share)
 
     def reestimate(self, rng: np.random.Generator) -> None:
@@ -147,9 +146,9 @@ class FinetuneTask:
                 again = replace(self._draw_transform(batch, colours), turns=transform.turns)
                 transforms = [plain, transform, again]
             batch = replace(batch, tiles=np.concatenate([transform_tiles(batch, t, self.stains) for t in transforms]))
-            if self._mixes_pixels:  # what the guide says about shapes stays
+            if (way := self.phase.pixel_mixing) != "none":  # what the guide says about shapes stays
                 pairing = pair_bags(len(batch.tiles), alpha=self.phase.pixel_alpha, rng=colours)
-                tiles, kept = mix_pixels(batch.tiles, pairing, way=self.phase.pixel_mixing, rng=colours)
+                tiles, kept = mix_pixels(batch.tiles, pairing, way=way, rng=colours)
                 targets = mix_targets(batch.targets, pairing, kept=kept, classes=self.classes)
                 part = self._share.of(len(tiles))
                 batch = replace(batch, tiles=tiles, targets=targets, whole=targets).take(part)

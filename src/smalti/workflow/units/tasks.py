@@ -43,6 +43,7 @@ def explain_share(folder: str, done: str, questions: Sequence[tuple[str, int, in
 
     experiment = open_experiment(Path(folder))
     samples = {sample.image: sample for sample in experiment.cohort.samples}
-    for _ in explain_images(experiment, [ExplanationRequest(samples[name], *rest) for name, *rest in questions]):
+    asked = [ExplanationRequest(samples[name], shown, given) for name, shown, given in questions]
+    for _ in explain_images(experiment, asked):
         pass
     write_atomic(Path(done), "")
