@@ -95,6 +95,17 @@ def test_faults_are_refused_by_name() -> None:
     assert name_code(population, cv2.resize(tissue, (60, 60), interpolation=cv2.INTER_AREA)) == "scale"
 
 
+def test_blur_is_refused_where_too_few_images_are_known_for_a_usual_sharpness() -> None:
+    population = describe([draw_tissue(seed) for seed in range(7)], cases=7)
+    assert not population.facts.focus
+    assert population.facts.rarity is None
+    for seed in range(1000, 1004):
+        tissue, noise = draw_tissue(seed), np.random.default_rng(seed).normal(0, 1, (SIDE, SIDE, 3))
+        blurred = cv2.GaussianBlur(tissue.astype(np.float64), (0, 0), 2) + noise
+        assert name_code(population, tissue) == ""
+        assert name_code(population, np.clip(blurred, 0, 255).astype(np.uint8)) == "blurred"
+
+
 @pytest.mark.parametrize("name", ["astronaut", "camera", "coffee", "page", "brick", "grass", "rocket"])
 def test_photographs_and_documents_are_refused(name: str) -> None:
     picture = np.asarray(getattr(data, name)())

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ..audit.measure.keypoints import SMALLEST_PX
 from ..records import Doubt, TrainingPopulation
-from .look import GROUPS, NAMES, SHARPNESS, Look, measure_look
+from .look import GROUPS, NAMES, SHARPNESS, TRAITS, Look, measure_look
 from .population import measure_distances, read_reference, scale_traits
 from .visible import find_fault
 
@@ -26,6 +27,7 @@ class Refuser:
     def __init__(self, population: TrainingPopulation) -> None:
         self.facts = population.facts
         self._reference = read_reference(population)
+        self._traits = population.traits
         self._points = scale_traits(population.traits, self.facts.ranges)
 
     def judge(
@@ -57,8 +59,26 @@ class Refuser:
         if not code:
             code, reason = self._judge_rarity(look)
         if not code:
+            code, reason = self._judge_focus(look)
+        if not code:
             code, reason = judge_scores(self.facts.doubt, scores, agreement)
         return f"{code}: {reason}" if code else ""
+
+    def _judge_focus(self, look: Look) -> tuple[str, str]:
+        """Ask for defocus where few or mixed images of training give no usual sharpness.
+
+        Defocus moves two traits, each in one direction: what is softer than every image of training in both is blurred.
+        """
+        if "blurred" in self.facts.usual_faults or min(look.digest.size_px) < SMALLEST_PX:
+            return "", ""
+        # Sharpness falls, and the finest detail falls behind the next; each beyond all by the least spread that counts.
+        beyond = [
+            sign * look.traits[i] > np.max(sign * self._traits[:, i]) + TRAITS[i][2]
+            for i, sign in zip(GROUPS["focus"].tolist(), (1, -1), strict=True)
+        ]
+        softest = float(self._traits[:, SHARPNESS].min())
+        reason = f"its sharpness is {look.traits[SHARPNESS]:.2f}, and that of the softest training image {softest:.2f}"
+        return ("blurred", reason) if all(beyond) else ("", "")
 
     def _judge_scale(self, look: Look) -> tuple[str, str]:
         mpp, known = look.mpp, self.facts.mpp
