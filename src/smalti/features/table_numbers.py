@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -109,9 +110,9 @@ def read_cells(path: Path, *, delimiter: str = ",", text: Sequence[str] = (), on
     head = read_head(path, delimiter=delimiter, columns=only)
     wanted, kinds = set(only), set(text)
     keep = [i for i, name in enumerate(head.names) if not only or name in wanted]
-    whole = {"header": None, "names": list(range(len(head.names))), "skiprows": head.above + 1}
-    as_text = {"dtype": str, "na_filter": False}
-    as_numbers = {"na_values": list(MISSING), "keep_default_na": False}
+    whole: dict[str, Any] = {"header": None, "names": list(range(len(head.names))), "skiprows": head.above + 1}
+    as_text: dict[str, Any] = {"dtype": str, "na_filter": False}
+    as_numbers: dict[str, Any] = {"na_values": list(MISSING), "keep_default_na": False}
     texts = [i for i in keep if head.names[i] in kinds]
     parts = []
     for some, options in ((sorted(set(keep) - set(texts)), as_numbers), (texts, as_text)):
@@ -120,12 +121,12 @@ def read_cells(path: Path, *, delimiter: str = ",", text: Sequence[str] = (), on
         if head.sheet:
             parts.append(pd.read_excel(path, sheet_name=head.sheet, usecols=some, **whole, **options))
             continue
-        form = {"sep": delimiter, "decimal": head.decimal, "encoding": "utf-8-sig", "index_col": False}
+        form: dict[str, Any] = {"sep": delimiter, "decimal": head.decimal, "encoding": "utf-8-sig", "index_col": False}
         parts.append(pd.read_csv(path, usecols=some, low_memory=False, **form, **whole, **options))
     cells = pd.concat(parts, axis=1)[keep]
     if head.sheet:
         cells = cells[~cells.isin(["", np.nan]).all(axis=1)].reset_index(drop=True)
-    cells.columns = [head.names[i] for i in cells.columns]
+    cells.columns = [head.names[i] for i in keep]
     return cells
 
 

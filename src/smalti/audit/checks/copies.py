@@ -57,7 +57,7 @@ def find_overlaps(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicab
     """Return one finding for each image whose field reaches into earlier ones; none is a copy, so all are kept."""
     if digest.count < 2:
         return NotApplicable("fewer than two images")
-    later: dict[str, list[NearPair]] = {}
+    later: dict[str, list[NearPair | BagPair]] = {}
     for pair in digest.near_pairs:
         if pair.partial:
             later.setdefault(max(pair.images, key=digest.rank), []).append(pair)
@@ -115,12 +115,12 @@ def _report_bags(digest: Digest, image: str, *, pairs: Sequence[BagPair]) -> Fin
     )
 
 
-def _report_pairs(digest: Digest, image: str, *, code: str, pairs: Sequence[NearPair] | Sequence[BagPair]) -> Finding:
+def _report_pairs(digest: Digest, image: str, *, code: str, pairs: Sequence[NearPair | BagPair]) -> Finding:
     if bags := [pair for pair in pairs if isinstance(pair, BagPair)]:
         return _report_bags(digest, image, pairs=bags)
-    pairs = sorted(pairs, key=lambda p: (-p.correlation, p.images))
-    others = [name for p in pairs for name in p.images if name != image]
-    best = pairs[0]
+    fields = sorted((p for p in pairs if isinstance(p, NearPair)), key=lambda p: (-p.correlation, p.images))
+    others = [name for p in fields for name in p.images if name != image]
+    best = fields[0]
     scale, turn_deg = best.lay(image)
     shown, shared = best.overlap_frac if image == best.images[0] else best.overlap_frac[::-1]
     how = f"turned by {turn_deg:.0f} degrees, " if abs(turn_deg) >= 1 else ""

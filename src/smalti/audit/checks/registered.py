@@ -98,7 +98,7 @@ class Digest:
         return tuple(tuple(sorted(names, key=self.rank)) for names in groups.values() if len(names) > 1)
 
     @cached_property
-    def near_pairs(self) -> tuple[NearPair, ...] | tuple[BagPair, ...]:
+    def near_pairs(self) -> tuple[NearPair | BagPair, ...]:
         """Pairs that show the same field; of images with equal pixels only the one to keep takes part."""
         later = {name for group in self.exact_groups for name in group[1:]}
         return find_near_pairs([d for d in self.images if d.image not in later])

@@ -54,7 +54,8 @@ def scale_means(bags: Sequence[BagDigest]) -> tuple[Points, Points, Points]:
     centre = means.mean(axis=0)
     kept = spread > 1e-6 * np.maximum(np.abs(centre), 1e-12)
     centre, spread = np.where(kept, centre, 0), np.where(kept, spread, np.inf)
-    return ((means - centre) / spread)[:, kept].astype(np.float32), *(a.astype(np.float32) for a in (centre, spread))
+    points = ((means - centre) / spread)[:, kept]
+    return points.astype(np.float32), centre.astype(np.float32), spread.astype(np.float32)
 
 
 def find_bag_pairs(

@@ -6,6 +6,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -183,7 +184,9 @@ def _choose_roles(
     bag = next((name for name in header if plain_name(name) in BAG_NAMES), None)
     wanted = replace(columns, image=columns.image or bag, features=None)
     if part == TEST and columns.table != file:  # it has no labels, and perhaps no cases
-        kept = {kind: name if (name := getattr(columns, kind)) in header else None for kind in NAMES if kind != "image"}
+        kept: dict[str, Any] = {
+            kind: name if (name := getattr(columns, kind)) in header else None for kind in NAMES if kind != "image"
+        }
         here = tuple(name for name in columns.subgroups if name in header)
         wanted = replace(wanted, **kept, class_columns=(), subgroups=here)
     table = Table(file, header, rows)
@@ -271,9 +274,9 @@ def _add_bags(
         result.notes.append(f"{file}: each row is one image (no column names a slide, an image or a bag)")
     elif several:
         result.notes.append(f"{file}: rows are tiles, and '{chosen.image}' names their bag")
-    lost = ~np.isfinite(values.astype(np.float32))
+    lost = np.asarray(~np.isfinite(values.astype(np.float32)), dtype=np.bool_)
     _note_lost(file, lost, names, result)
-    bad = lost.any(axis=1)
+    bad = {int(i) for i in np.flatnonzero(lost.any(axis=1))}
     for name, rows in bags.items():
         first = table.rows[rows[0]]
         if not name:
@@ -285,8 +288,8 @@ def _add_bags(
             result.report("repeated-row", table.rows[rows[1]].where, message=message,
                           fix="delete all rows of this image but the right one", images=(name,))  # fmt: skip
         _check_contradiction(table, chosen, name, rows, result)
-        if wrong := [i for i in rows if bad[i]]:
-            lacking = [names[j] for j in np.flatnonzero(lost[wrong].any(axis=0))]
+        if wrong := [i for i in rows if i in bad]:
+            lacking = [name for name, column in zip(names, lost[wrong].T, strict=True) if column.any()]
             message = f"'{name}' lacks {int(lost[wrong].sum())} number(s) of its features, of {list_names(lacking)}."
             out = f"leave the columns out ({format_setting('features', [f'!{c}' for c in lacking[:SHOWN]])})"
             result.report("features-nan", table.rows[wrong[0]].where, message=message,
@@ -302,8 +305,8 @@ def _add_bags(
 
 def _note_lost(file: str, lost: NDArray[np.bool_], names: Sequence[str], result: LayoutResult) -> None:
     """Say which columns lack numbers in many rows: leaving those out is the way to keep the rows."""
-    frac = lost.mean(axis=0)
-    worst = [j for j in np.argsort(-frac, kind="stable") if frac[j] > 0]
+    frac = [float(column.mean()) for column in lost.T]
+    worst = sorted((j for j, share in enumerate(frac) if share > 0), key=lambda j: -frac[j])
     if worst:
         listed = ", ".join(f"'{names[j]}' ({frac[j]:.0%})" for j in worst[:SHOWN])
         more = f" and {len(worst) - SHOWN} more" if len(worst) > SHOWN else ""

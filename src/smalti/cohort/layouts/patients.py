@@ -83,8 +83,10 @@ def _join_slides(folder: Folder, patients: Source, slides: Source, result: Layou
     result.notes.append(f"{other.file} says which slides a patient has ('{theirs.case}'), and {table.file} the labels")
     _tell(table, chosen, key, owners, result)
     result.tables.add(other.file)
-    columns = {kind: getattr(chosen, kind) or rename.get(str(getattr(theirs, kind))) for kind in ("part", "site")}
-    joined = replace(chosen, image=rename[str(theirs.image)], case=key, **columns)
+    joined = replace(
+        chosen, image=rename[str(theirs.image)], case=key, part=chosen.part or rename.get(str(theirs.part)),
+        site=chosen.site or rename.get(str(theirs.site)),
+    )  # fmt: skip
     return Table(table.file, (*table.header, *rename.values()), tuple(found)), joined
 
 
