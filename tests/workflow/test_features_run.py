@@ -85,7 +85,7 @@ def test_a_table_becomes_a_portfolio_and_a_model_that_answers_elsewhere(tmp_path
     assert said["refused"][2].startswith("unreadable")
     assert model.predict([np.zeros((2, 7))])["refused"][0].startswith("encoder")
     numbers.drop(columns="area").to_csv(new / "features.csv", index=False)
-    with pytest.raises(DataError, match="lacks area"):
+    with pytest.raises(DataError, match="lacks 'area'"):
         answer_folder(model, new, tmp_path / "out2")
     assert export_form(path, "torchscript", tmp_path / "script").difference < 1e-4
 

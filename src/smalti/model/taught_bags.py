@@ -130,6 +130,8 @@ def judge_bag(
             group: float(measure_distances(here[:, columns], others[:, columns])[0]) / facts.rarity.units[group]
             for group, columns in _group(here.shape[1]).items()
         }
+        if here[0, -1] <= 0:  # the components leave less of it than of most
+            far[REST] = 0.0
         group = max(far, key=lambda name: far[name])
         if far[group] > facts.rarity.bar:
             times = far[group] / facts.rarity.bar
@@ -145,10 +147,10 @@ def _find_axes(bent: Floats) -> Floats:
 
 
 def _project(bent: Floats, axes: Floats) -> Floats:
-    """Return components (n, K) of standardised means (n, D), and the logarithm of the length that they leave."""
+    """Return components (n, K) of standardised means (n, D), and the length that they leave."""
     seen = bent @ axes.T
     rest = np.linalg.norm(bent - seen @ axes, axis=1) / np.sqrt(bent.shape[1])
-    return np.column_stack([seen, np.log(rest + 1e-6)])
+    return np.column_stack([seen, rest])
 
 
 def _measure_rest(bent: Floats, case: NDArray[np.integer]) -> Floats:

@@ -33,6 +33,7 @@ def settle_given(recipe: Recipe, spec: FeatureSpec) -> Recipe:
         NotApplicableError: knobs that need pixels were turned; all are named at once.
     """
     preset, plain = load_recipe(recipe.preset), Recipe()
+    tuned = recipe.train.finetune
     transfer = recipe.train.transfer if recipe.train.transfer.epochs else plain.train.transfer
     pixels = {
         "backbone": f"{GIVEN}{spec.size}", "pretrained": True, "weights": None, "weights_part": None,
@@ -41,7 +42,8 @@ def settle_given(recipe: Recipe, spec: FeatureSpec) -> Recipe:
     }  # fmt: skip
     phases = {
         "transfer": transfer.model_copy(update={"views": 1, "tiles_per_image": _bound_tiles(transfer, spec)}),
-        "finetune": plain.train.finetune.model_copy(update={"epochs": 0}),
+        # Knobs of a phase that is skipped anyway say nothing, and a resolved recipe has its rates there.
+        "finetune": tuned if tuned.epochs == 0 else plain.train.finetune.model_copy(update={"epochs": 0}),
     }
     settled = recipe.model_copy(update={
         "tile": plain.tile, "stain": plain.stain, "model": recipe.model.model_copy(update=pixels),
