@@ -96,21 +96,25 @@ class SlideTiles:
         """Yield tiles that are kept, (n, tile_px, tile_px, 3), a piece at a time; cut ahead by some threads."""
         step = max(1, PIECE_BYTES // (3 * self.cut.tile_px**2))
         starts = iter(range(0, len(self.cut), step))
-        pending: deque[Future[Bag]] = deque()
+        pending: deque[Future[tuple[Bag, NDArray[np.uint8]]]] = deque()
         with ThreadPoolExecutor(workers) as pool:
             try:
                 while True:
                     while len(pending) <= workers and (start := next(starts, None)) is not None:
-                        pending.append(pool.submit(self.cut.take, start, start + step))
+                        pending.append(pool.submit(self._take, start, start + step))
                     if not pending:
                         return
-                    yield self._choose(pending.popleft().result())
+                    yield self._choose(*pending.popleft().result())
             finally:
                 for waiting in pending:
                     waiting.cancel()
 
-    def _choose(self, bag: Bag) -> NDArray[np.uint8]:
-        why = [self.judge(int(kind)) if self.judge else "" for kind in bag.kind]
+    def _take(self, start: int, stop: int) -> tuple[Bag, NDArray[np.uint8]]:
+        bag = self.cut.take(start, stop)
+        return bag, bag.judge_tiles() if self.judge else np.zeros(len(bag.pixels), dtype=np.uint8)
+
+    def _choose(self, bag: Bag, kinds: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        why = [self.judge(int(kind)) if self.judge else "" for kind in kinds]
         self.left_out.update(reason for reason in why if reason)
         kept = np.array([not reason for reason in why], dtype=bool)
         self.positions.append(bag.positions[kept])

@@ -12,9 +12,9 @@ from .judged.pretrained import PretrainedEpoch, PretrainedFold, PretrainingRecor
 from .judged.verdicts import GateRecord, GateVerdict
 from .outgoing.answered import Answered, AnswersRecord, append_answers, read_answered
 from .outgoing.carried import UnitInputs, UnitSplit
+from .outgoing.encoded import EncodedRow, EncodingRecord, PlacesRecord, SlideRecord, TilePlaces, write_encoded
 from .outgoing.model import BackboneRecord, GivenRecord, ModelMember, ModelRecord, NetworkRecord
 from .outgoing.taught_features import FeatureFacts, FeaturePopulation
-from .outgoing.encoded import EncodedRow, EncodingRecord, PlacesRecord, SlideRecord, TilePlaces, write_encoded
 from .outgoing.trained_on import Doubt, PopulationFacts, Range, Rarity, TrainingPopulation, Usually
 from .portfolio import (
     Cost,

@@ -167,8 +167,7 @@ def open_places(
         count = len(positions)
         sides_px, coverage = np.full(count, side_px, dtype=np.int64), np.ones(count, dtype=np.float32)
         pale = (255, 255, 255) if is_filled(min(scene.size_px), side_px) else find_pale(scene.view())
-        outline, shape = np.empty((0, 0), dtype=np.uint8), np.empty(0, dtype=np.float32)
-        yield Cut(scene, tile_px, positions, sides_px, coverage, outline, shape, "keep", pale)
+        yield Cut(scene, tile_px, positions, sides_px, coverage, False, "keep", pale)
 
 
 def cut_scene(scene: Scene, tile: recipe.Tile, *, tile_px: int, own_mpp: float | None, given: bool, name: str) -> Cut:
