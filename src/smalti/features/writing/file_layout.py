@@ -23,7 +23,7 @@ class FileLayout:
         dtype: of the numbers, as the tool itself writes them: code that trains on them may take no other.
         folders: whether the folders of slides are kept; elsewhere all slides lie side by side.
         needs_mpp: whether microns per pixel must be known.
-        write: writes one bag below a folder and returns the paths there, the one to be read first.
+        write: writes one bag below a folder and returns the paths there, last the one to be read.
     """
 
     dtype: Literal["float16", "float32"]
