@@ -28,17 +28,9 @@ from numpy.typing import NDArray
 from .. import images, recipe, records, store
 from ..errors import DataError, RunError
 from ..records.layout import (
-    HASHES,
-    MASK_SHAPES,
-    STAINED_PIXELS,
-    TILE_INDEX,
-    TILE_MASKS,
-    TILE_PIXELS,
-    TILE_RASTERS,
-    TILE_STORE,
-    TILES_PREFIX,
+    HASHES, MASK_SHAPES, STAINED_PIXELS, TILE_INDEX, TILE_MASKS, TILE_PIXELS, TILE_RASTERS, TILE_STORE, TILES_PREFIX,
     name_stain_frames,
-)
+)  # fmt: skip
 from ..tissue.stainable import Staining, measure_frame
 from ..types import Cohort, Sample
 from .cut import Bag, bound_bag, cut_bag, cut_pieces
