@@ -38,7 +38,7 @@ from ..records.layout import (
     TILE_STORE,
     TILES_PREFIX,
     name_stain_frames,
-)
+)  # fmt: skip
 from ..tissue.stainable import Staining, measure_frame
 from ..types import Cohort, Sample
 from .cut import Bag, bound_bag, cut_bag, cut_pieces
@@ -333,8 +333,7 @@ def _write_store(
 
 
 def pack_bag(bag: Bag) -> Packed:
-    """Return what a store keeps of a bag: by file one row a tile, but of stained pixels (n, 3); its part of the index;
-    ``outline`` and ``shape`` of the whole mask."""
+    """Return what a store keeps of a bag, by file and by column; of stained pixels (n, 3), of the rest a row a tile."""
     outline, shape = bag.describe_whole()
     return {
         TILE_PIXELS: bag.pixels, TILE_MASKS: pack_masks(bag.masks), TILE_RASTERS: shrink_masks(bag.masks),
@@ -350,8 +349,8 @@ def pack_masks(masks: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def shrink_masks(masks: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return their coverage of the cells of a raster, 0 to 255, (n, `RASTER_PX`, `RASTER_PX`)."""
-    small = [cv2.resize(255 * m, (RASTER_PX, RASTER_PX), interpolation=cv2.INTER_AREA) for m in masks]
-    return np.asarray(small, dtype=np.uint8)
+    side = (RASTER_PX, RASTER_PX)
+    return np.asarray([cv2.resize(255 * m, side, interpolation=cv2.INTER_AREA) for m in masks], dtype=np.uint8)
 
 
 def is_large(sample: Sample, tile: recipe.Tile, *, tile_px: int) -> bool:
@@ -375,7 +374,7 @@ def _cut_ahead(
     piece_tiles = max(1, PIECE_BYTES // (tile_px * tile_px * CHANNELS))
     pending: deque[Future[Packed] | Iterator[Packed]] = deque()
 
-    def cut_packed(sample: Sample) -> Packed:
+    def pack(sample: Sample) -> Packed:
         return pack_bag(cut_bag(sample, tile, tile_px=tile_px, hashes=hashes))
 
     def collect() -> Iterable[Packed]:
@@ -389,7 +388,7 @@ def _cut_ahead(
                     pieces = cut_pieces(sample, tile, tile_px=tile_px, piece_tiles=piece_tiles, hashes=hashes)
                     pending.append(map(pack_bag, pieces))
                 else:
-                    pending.append(pool.submit(cut_packed, sample))
+                    pending.append(pool.submit(pack, sample))
                 if len(pending) >= LOOK_AHEAD:
                     yield collect()
             while pending:
