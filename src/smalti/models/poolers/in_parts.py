@@ -117,7 +117,8 @@ def _fold_attention(pooler: AttentionPooler | ClamPooler, read: Read) -> torch.T
 
 def _standardise(pooler: LearnedPooler) -> AttentionScores:
     """Return the attention of a pooler as it reads tiles that are not standardised."""
-    score: AttentionScores = copy.deepcopy(pooler.score)
+    score = copy.deepcopy(pooler.score)
+    assert isinstance(score, AttentionScores)
     for layer in (score.content, score.gate):
         if layer is not None:
             layer.bias.sub_((layer.weight * (pooler.center / pooler.scale)).sum(dim=1))
