@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import queue
+import socket
 import sys
 import threading
 import time
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from queue import SimpleQueue
 from typing import IO, Any
 
@@ -19,7 +21,8 @@ from .resources import GB
 
 WAIT_S = 0.1  # for the next unit that ends; then new ones are taken
 LOOK_S, PATIENCE_S = 5.0, 600.0  # how often nodes are counted; how long a unit waits for a node that could hold it
-CANCEL_S = 3.0
+CANCEL_S, ANSWER_S = 3.0, 2.0
+CURRENT = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")  # address of this machine's cluster
 HUNG_S = 90.0  # Ray tries for 60 s to reach a head node that does not answer, and through ray:// for ever
 STORE_BYTES = 100 << 20  # of shared memory; units leave files
 KINDS: dict[str, Kind] = {"OutOfMemoryError": "memory", "WorkerCrashedError": "killed"}
@@ -58,8 +61,11 @@ def connect(address: str) -> None:
         ray.init(address or "auto", **quiet)
         return
     try:
+        # Ray asks a cluster that has died for a minute, so its port is tried first.
+        host, _, port = CURRENT.read_text(encoding="ascii").strip().rpartition(":")
+        socket.create_connection((host, int(port)), ANSWER_S).close()
         ray.init("auto", **quiet)
-    except ConnectionError:
+    except (OSError, ValueError):  # ConnectionError is an OSError
         ray.init("local", include_dashboard=False, object_store_memory=STORE_BYTES, **quiet)
 
 
