@@ -67,6 +67,7 @@ def examine_machine(recipe: Recipe, *, folder: Path = Path("runs")) -> tuple[Sig
 def list_parts() -> Iterator[tuple[str, Entry[Any]]]:
     """Yield kind and entry of every registered part, then the names that timm keeps."""
     from .audit import CHECKS, CRITERIA
+    from .features.writing import FILE_LAYOUTS
     from .metrics import METRICS
     from .models import DESCRIPTIONS, ENCODERS, FUSIONS, NORMS, POOLERS
     from .predict import CALIBRATIONS, DECISIONS, ENSEMBLES
@@ -76,7 +77,8 @@ def list_parts() -> Iterator[tuple[str, Entry[Any]]]:
 
     models = (ENCODERS, DESCRIPTIONS, POOLERS, NORMS, FUSIONS, HEADS)
     samples = (AUGMENTATIONS, SEARCHES, STAINS)
-    kinds = (METRICS, CHECKS, CRITERIA, *samples, *models, LOSSES, SCHEDULES, CALIBRATIONS, DECISIONS, ENSEMBLES)
+    kinds = (METRICS, CHECKS, CRITERIA, *samples, *models, LOSSES, SCHEDULES, CALIBRATIONS, DECISIONS, ENSEMBLES,
+             FILE_LAYOUTS)  # fmt: skip
     for registry in kinds:
         for entry in registry:
             yield registry.kind, entry
