@@ -19,6 +19,7 @@ from smalti.audit.checks.registered import CHECKS, Digest, NotApplicable
 from smalti.audit.labels.criteria import CRITERIA
 from smalti.audit.labels.evidence import Evidence
 from smalti.errors import PartError
+from smalti.features.writing import FILE_LAYOUTS, FileLayout
 from smalti.metrics import METRICS
 from smalti.models import (
     DESCRIPTIONS,
@@ -126,6 +127,12 @@ def check_drawer(drawer: Any) -> None:
     assert list(inspect.signature(drawer).parameters) == ["material", "rng"]
 
 
+def check_file_layout(layout: Any) -> None:
+    """What it writes is in tests/features/test_feature_writing.py."""
+    assert isinstance(layout, FileLayout)
+    assert layout.dtype in {"float16", "float32"}
+
+
 def check_schedule(schedule: Any) -> None:
     assert isinstance(schedule, torch.optim.lr_scheduler.LRScheduler)
 
@@ -183,6 +190,7 @@ REGISTRIES: dict[str, tuple[Registry[Any], Arguments, Callable[[Any], None]]] = 
     "STAINS": (STAINS, lambda: ((), {}), check_stain),
     "DESCRIPTIONS": (DESCRIPTIONS, lambda: ((), {}), check_description),
     "ENCODERS": (ENCODERS, lambda: ((), {}), check_encoder),
+    "FILE_LAYOUTS": (FILE_LAYOUTS, lambda: ((), {}), check_file_layout),
     "POOLERS": (POOLERS, lambda: ((5, 3), {}), check_pooler),
     "PRETRAININGS": (PRETRAININGS, lambda: ((5, 4), {}), check_pretraining),
     "DRAWERS": (DRAWERS, lambda: ((), {}), check_drawer),

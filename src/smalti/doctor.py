@@ -67,6 +67,7 @@ def examine_machine(recipe: Recipe, *, folder: Path = Path("runs")) -> tuple[Sig
 def list_parts() -> Iterator[tuple[str, Entry[Any]]]:
     """Yield kind and entry of every registered part, then the names that timm keeps."""
     from .audit import CHECKS, CRITERIA
+    from .features.writing import FILE_LAYOUTS
     from .metrics import METRICS
     from .models import DESCRIPTIONS, ENCODERS, FUSIONS, NORMS, POOLERS, TRANSFORMS
     from .predict import CALIBRATIONS, DECISIONS, ENSEMBLES
@@ -76,7 +77,7 @@ def list_parts() -> Iterator[tuple[str, Entry[Any]]]:
 
     models = (ENCODERS, DESCRIPTIONS, POOLERS, TRANSFORMS, NORMS, FUSIONS, HEADS)
     samples = (AUGMENTATIONS, SEARCHES, STAINS)
-    learning, after = (PRETRAININGS, DRAWERS, LOSSES, SCHEDULES), (CALIBRATIONS, DECISIONS, ENSEMBLES)
+    learning, after = (PRETRAININGS, DRAWERS, LOSSES, SCHEDULES), (CALIBRATIONS, DECISIONS, ENSEMBLES, FILE_LAYOUTS)
     kinds = (METRICS, CHECKS, CRITERIA, *samples, *models, *learning, *after)
     for registry in kinds:
         for entry in registry:
