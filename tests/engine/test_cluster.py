@@ -57,8 +57,10 @@ def cluster(
         address = next((line.split()[1] for line in host.stdout if line.startswith("ADDRESS")), None)
         assert address, log.read_text(encoding="utf-8")
         monkeypatch.setenv("RAY_ADDRESS", address)
-        yield host
-        os.killpg(host.pid, signal.SIGKILL)
+        try:
+            yield host
+        finally:
+            os.killpg(host.pid, signal.SIGKILL)
 
 
 def end_node(host: subprocess.Popen[str], name: str) -> None:
@@ -93,41 +95,38 @@ def damage(acts: dict[int, Callable[[], object]], folder: Path) -> threading.Thr
 def test_workers_nodes_and_the_head_are_lost_and_the_files_are_those_made_here(
     cluster: subprocess.Popen[str], tmp_path: Path
 ) -> None:
-    here = [*digests(tmp_path / "here", 40)]
-    carry_out(here)
-    there = tmp_path / "there"
-    units = [
-        *digests(there, 40, seconds=0.1),
+    carry_out(digests(tmp_path / "here", 40))
+    broken = [
         make(tmp_path, "fails", "fail", message="there"),
         make(tmp_path, "forgets", "forget"),
         make(tmp_path, "dies", "die", path=str(tmp_path / "dies"), counter=str(tmp_path / "log"), times=9),
-        make(tmp_path, "large", "forget", {"memory_gb": 1e6}),
+        make(tmp_path, "lives", "die", path=str(tmp_path / "lives"), counter=str(tmp_path / "log2"), times=1),
     ]
-    # A worker is killed, then a node, then the head node.
-    acts = {
-        6: lambda: kill_worker(cluster),
-        14: lambda: end_node(cluster, "node"),
-        25: lambda: end_node(cluster, "head"),
-    }
+    outcomes = carry_out(broken, on="ray", tries=2)
+    assert [(o.status, o.tries) for o in outcomes] == [("failed", 2)] * 3 + [("done", 2)]
+    assert [o.error for o in outcomes[:2]] == ["KeyError: 'there'", f"ended without {tmp_path / 'forgets'}"]
+    assert "killed" in outcomes[2].error
+
+    there = tmp_path / "there"
+    units = digests(there, 40, seconds=0.1)
     said: list[str] = []
-    watching = damage(acts, there)
-    order = [*units[40:], *units[:40]]
-    found = {o.unit.name: o for o in carry_out(order, on="ray", tries=4, listener=Listener(said.append))}
+    # A worker is killed, then a node, then the head node.
+    watching = damage(
+        {6: lambda: kill_worker(cluster), 14: lambda: end_node(cluster, "node"), 25: lambda: end_node(cluster, "head")},
+        there,
+    )
+    large = make(tmp_path, "large", "forget", {"memory_gb": 1e6})
+    *found, waited = carry_out([*units, large], on="ray", tries=4, listener=Listener(said.append))
     watching.join(5)
-    assert [found[name].status for name in ("fails", "forgets", "dies")] == ["failed"] * 3
-    assert [found[name].tries for name in ("fails", "forgets", "dies")] == [4] * 3
-    assert found["fails"].error == "KeyError: 'there'"
-    assert found["forgets"].error == f"ended without {tmp_path / 'forgets'}"
-    assert "killed" in found["dies"].error
-    assert any("no node of the cluster has" in text for text in said)
+    assert waited.status == "stopped"
+    assert any(text.startswith("large waits: no node of the cluster has") for text in said)
     assert any("was killed" in text or "machine was lost" in text for text in said if text.startswith("u"))
-    states = [found[unit.name].status for unit in units[:40]]
+    states = [outcome.status for outcome in found]
     assert set(states) == {"done", "stopped"}
     assert states.count("done") >= 25
-    assert all("head node" in found[u.name].error for u in units[:40] if found[u.name].status == "stopped")
-    assert found["large"].status == "stopped"
+    assert all("head node" in outcome.error for outcome in found if outcome.status == "stopped")
     # The same call goes on, anywhere.
-    again = carry_out(units[:40], on="here")
+    again = carry_out(units, on="here")
     assert [o.status for o in again] == ["reused" if state == "done" else "done" for state in states]
     assert read(there) == read(tmp_path / "here")
 

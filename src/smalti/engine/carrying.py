@@ -16,6 +16,7 @@ from .places import Place, parse_place
 from .unit import Outcome, Status, Unit, is_there
 
 SAY_S = 60.0  # between two lines of progress
+SHOWN = 20  # failures that are said
 FULL_BYTES, FULL_IN_A_ROW = 32 << 20, 2  # a disk with less room is full; so is one that refuses unit after unit
 STOPPED = "not tried, since it would meet the same: {why}"
 
@@ -84,18 +85,17 @@ class Work:
     ) -> None:
         self.units, self.total, self.most_tries = units, len(units), tries
         self.listener, self.stage, self.each = listener, stage, each
-        self.outcomes: dict[str, Outcome] = {}
         self.begun: dict[str, int] = {}
         self.queues: dict[tuple[int, int, float], deque[Unit]] = {}  # by what they need, in their order
         self.alone: deque[Unit] = deque()  # tried again with nothing beside them
         self.running: set[str] = set()
         self.refused: Counter[int | None] = Counter()  # disk -> how many units it refused since one was done
-        for unit in units:
-            if unit.done.exists():
-                self.outcomes[unit.name] = Outcome(unit, "reused")
-            else:
-                self.queues.setdefault(unit.needs, deque()).append(unit)
-        self.reused = len(self.outcomes)
+        self.outcomes = {unit.name: Outcome(unit, "reused") for unit in units if unit.done.exists()}
+        waiting = [unit for unit in units if unit.name not in self.outcomes]
+        # GPUs first: a unit that needs none finds room beside them.
+        for needs in sorted({unit.needs for unit in waiting}, key=lambda n: (n[1], n[2], n[0]), reverse=True):
+            self.queues[needs] = deque(unit for unit in waiting if unit.needs == needs)
+        self.reused, self.complaints = len(self.outcomes), 0
         self.started = self.said = time.monotonic()
         listener.tell(stage, self.reused, self.total)
 
@@ -143,7 +143,7 @@ class Work:
             kind = "unseen"
         useless = kind in ("disk", "unseen") or (kind == "scratch" and crew.one_machine)
         if begun < self.most_tries and not useless and kind != "final":
-            self.listener.say(f"{unit.name}: {error} (try {begun} of {self.most_tries})")
+            self._complain(f"{unit.name}: {error} (try {begun} of {self.most_tries})")
             crowded = kind in ("killed", "memory") and crew.one_machine
             (self.alone if crowded else self.queues[unit.needs]).append(unit)
             return
@@ -181,9 +181,16 @@ class Work:
     def _conclude(self, outcome: Outcome, *, aloud: bool = True) -> None:
         self.outcomes[outcome.unit.name] = outcome
         if outcome.error and aloud:
-            self.listener.say(f"{outcome.unit.name} {outcome.status}: {outcome.error}")
+            self._complain(f"{outcome.unit.name} {outcome.status}: {outcome.error}")
         self.listener.tell(self.stage, len(self.outcomes), self.total)
         self.each(outcome)
+
+    def _complain(self, text: str) -> None:
+        self.complaints += 1
+        if self.complaints <= SHOWN:
+            self.listener.say(text)
+        elif self.complaints == SHOWN + 1:
+            self.listener.say("further failures are not said one by one; they are counted, and each is an outcome")
 
     def _say_progress(self) -> None:
         """Say once a minute how far the work is; a bar is not drawn everywhere."""

@@ -23,6 +23,7 @@ from ..errors import show_text
 
 GRACE_S = 10.0  # to remove temporary files in
 TAIL_BYTES, MOST_SIGNS = 4096, 200
+Message = dict[str, Any]  # a line of JSON
 SOURCE = Path(__file__).parents[2]  # a child runs the code that its parent runs
 
 
@@ -89,14 +90,14 @@ class Child:
 
 
 @contextmanager
-def speaking() -> Iterator[tuple[SimpleQueue[dict[str, Any] | None], IO[bytes]]]:
+def speaking() -> Iterator[tuple[SimpleQueue[Message | None], IO[bytes]]]:
     """Yield the messages of the parent, and the stream of the answers; what a task prints goes to stderr.
 
     When the parent ends, so does the pipe and this process: first as by Ctrl-C, then with all that it has started.
     """
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    messages: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
+    messages: SimpleQueue[Message | None] = SimpleQueue()
     alone = threading.Event()
 
     def listen() -> None:

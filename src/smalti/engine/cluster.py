@@ -15,12 +15,12 @@ from typing import Any
 
 from ..errors import FaultError
 from ..project import Listener
-from .child import GRACE_S, Child
+from .child import GRACE_S, Child, Message
 from .crews import LOOK_S
 from .performing import Report
 from .unit import Unit
 
-AHEAD = 3  # units a core that Ray holds, so that no core waits for the next one
+AHEAD = 3  # units of equal needs, a core, that Ray holds, so that none waits for the next one
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 LOST = (
     "the Ray cluster is lost: its head node, or the network to it ({how}). Fix: start it; the same command "
@@ -65,7 +65,8 @@ class Cluster:
 
     def begin(self, unit: Unit) -> bool:
         """Hand a unit to Ray, which waits for the cores, GPUs and memory that it needs."""
-        if self.lost or len(self.running) >= self.room:
+        alike = sum(other.needs == unit.needs for other in self.running.values())
+        if self.lost or alike >= self.room:  # units that wait for a GPU do not keep others from cores
             return False
         self.running[unit.name] = unit
         needs = {"cpus": unit.cpus, "gpus": unit.gpus, "memory_gb": unit.memory_gb}
@@ -91,7 +92,7 @@ class Cluster:
         else:
             self._note(message)
 
-    def _note(self, message: dict[str, Any]) -> None:
+    def _note(self, message: Message) -> None:
         if "cores" in message:
             self.room = max(1, AHEAD * message["cores"])
         if "text" in message:

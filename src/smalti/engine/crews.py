@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 from collections.abc import Callable, Iterator
 from queue import SimpleQueue
@@ -119,10 +120,12 @@ class Processes:
         if len(running) >= self.workers or asked > cpus or unit.memory_gb > memory or len(gpus) < unit.gpus:
             return False
         idle = [child for child in self.suited if child not in self.busy]
-        child = next((c for c in idle if self.suited[c] == (unit.cpus, gpus)), None)
+        kinds = {child: (threads, len(names)) for child, (threads, names) in self.suited.items()}
+        child = next((c for c in idle if kinds[c] == (unit.cpus, unit.gpus)), None)
         if child is None:
-            if len(self.suited) >= self.workers and idle:
-                self._dismiss(idle[0])
+            crowded = len(self.suited) >= self.workers
+            for other in [c for c in idle if set(gpus) & {*self.suited[c][1]}] or idle[:crowded]:
+                self._dismiss(other)  # it may hold memory of the GPU
             threads = dict.fromkeys(THREADS, str(unit.cpus))
             child = Child("smalti.engine.worker", {**threads, "CUDA_VISIBLE_DEVICES": ",".join(gpus)}, self.messages)
             self.suited[child] = unit.cpus, gpus
@@ -144,6 +147,8 @@ class Processes:
         elif child in self.busy and "said" in message:
             self.heard(self.busy[child], message["said"])
         elif child in self.busy:
+            os.ftruncate(child.log.fileno(), 0)  # what nobody will read; both processes share the position in it
+            os.lseek(child.log.fileno(), 0, os.SEEK_SET)
             yield self.busy.pop(child), Report(**message)
 
     def _bury(self, child: Child) -> Iterator[tuple[Unit, Report]]:

@@ -13,8 +13,8 @@ from queue import SimpleQueue
 from typing import IO, Any
 
 from ..stopping import catch_signals
-from .child import answer, speaking
-from .performing import Kind, Report, perform_away
+from .child import Message, answer, speaking
+from .performing import Kind, Report, find_version, perform_away
 from .resources import GB
 
 WAIT_S = 0.1  # for the next unit that ends; then new ones are taken
@@ -79,7 +79,7 @@ class Driver:
     answers: IO[bytes]
     folder: str
     search: list[str]
-    held: dict[Any, dict[str, Any]] = field(default_factory=dict)
+    held: dict[Any, Message] = field(default_factory=dict)
     strange: dict[tuple[float, ...], float] = field(default_factory=dict)
     looked: float = 0.0
     turned: float = field(default_factory=time.monotonic)
@@ -92,7 +92,7 @@ class Driver:
         sys.stderr.flush()
         os._exit(1)
 
-    def run(self, messages: SimpleQueue[dict[str, Any] | None]) -> None:
+    def run(self, messages: SimpleQueue[Message | None]) -> None:
         """Hand over what comes, and report what ends."""
         import ray
 
@@ -113,7 +113,7 @@ class Driver:
                 for reference in (*ready, *more):
                     self.report(reference)
 
-    def submit(self, unit: dict[str, Any]) -> None:
+    def submit(self, unit: Message) -> None:
         """Hand one unit to Ray; tries are counted by the parent, so Ray makes one."""
         import ray
 
@@ -125,7 +125,7 @@ class Driver:
             name=unit["unit"],
         )
         work = {key: unit[key] for key in ("task", "args", "done", "cpus", "gpus")}
-        self.held[away.remote(self.folder, self.search, **work)] = unit
+        self.held[away.remote(self.folder, self.search, find_version(), **work)] = unit
 
     def report(self, reference: Any) -> None:
         """Tell the parent how a unit went."""

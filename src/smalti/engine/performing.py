@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import functools
 import importlib
+import importlib.metadata
 import os
 import platform
 import sys
@@ -80,9 +82,23 @@ def perform(
     return Report(error, kind, round(time.monotonic() - started, 3), where, trace)  # type: ignore[arg-type]
 
 
-def perform_away(folder: str, path: Sequence[str], gpus: int, **unit: Any) -> tuple[Report, list[str]]:
+@functools.cache
+def find_version() -> str:
+    """Return the version of smalti on this machine."""
+    try:
+        return importlib.metadata.version("smalti")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def perform_away(folder: str, path: Sequence[str], version: str, gpus: int, **unit: Any) -> tuple[Report, list[str]]:
     """Do one unit on a machine of a cluster, in the folder of the caller; return the report and what the task said."""
     said: list[str] = []
+    if version != find_version():
+        why = (
+            f"{platform.node()} has smalti {find_version()}, and the caller {version}. Fix: install the same everywhere"
+        )
+        return Report(why, "error", where=platform.node()), said
     try:
         os.chdir(folder)
     except OSError as error:
