@@ -111,6 +111,6 @@ def _tell(failed: Sequence[Outcome]) -> str:
 def _needs(experiment: Experiment) -> dict[str, int]:
     """Return cores and GPUs of a unit; the threads of a CPU change sums, so that they do not depend on workers."""
     devices = experiment.recipe.train.devices
-    threads = int(os.environ.get("OMP_NUM_THREADS") or 1)
+    threads = int((os.environ.get("OMP_NUM_THREADS") or "1").partition(",")[0])  # one for each level
     on_gpu = experiment.device.accelerator == "cuda"
     return {"cpus": max(threads, devices), "gpus": devices if on_gpu else 0}
