@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from smalti.audit.measure.traits import tabulate_traits
 from smalti.types import Cohort, Sample
 
 CHANNELS = (190.0, 120.0, 180.0)
@@ -48,5 +49,10 @@ def sum_up(
     cohort = Cohort(Path(), "table", labelled, unlabelled, tuple(sorted({str(s.label) for s in labelled})))
     joined = {s.image: s.case for s in samples}
     return cohort, SimpleNamespace(
-        images=tuple(images.values()), image=images.__getitem__, joined_cases=joined, embeddings=None
+        tabulate=lambda wanted: tabulate_traits([images[name] for name in wanted]),
+        find_rows=lambda wanted: [list(images).index(name) for name in wanted],
+        images=tuple(images.values()),
+        image=images.__getitem__,
+        joined_cases=joined,
+        embeddings=None,
     )
