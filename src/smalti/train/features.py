@@ -27,7 +27,7 @@ from ..tile import GivenStore, TileStore
 from .devices import choose_device, make_fabric
 from .halving import Embedder, batch_tiles
 
-PART_NUMBERS = 2**24  # of a bag that are in memory at once, 64 MB; a bag with more is pooled in parts
+PART_NUMBERS = 2**22  # of a bag that are pooled together, 16 MB; more do not fit the caches of a processor
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +150,9 @@ class GivenFeatures(Features):
         device = next((tensor.device for tensor in pooler.state_dict().values()), torch.device("cpu"))
 
         def read() -> Iterator[torch.Tensor]:
-            for start in range(0, count, step):
-                part = self._given.read_part(bag, start, min(start + step, count))
+            starts = range(0, count, step)
+            parts = (self._given.read_part(bag, start, min(start + step, count)) for start in starts)
+            for part in iterate_ahead(parts, depth=1):  # the disk does not wait for the sums
                 yield torch.from_numpy(part).to(device)
 
         return pool_parts(pooler, read)
