@@ -39,7 +39,7 @@ class _Rows:
         """Return them, (N, D); mapped, not held."""
         if not self.shape[0]:
             return np.empty(self.shape, dtype=self.dtype)
-        return np.memmap(self.path, self.dtype, mode="r", shape=self.shape)
+        return np.memmap(self.path, self.dtype, mode="c", shape=self.shape)  # torch takes no array that is read-only
 
 
 def encode_slide(

@@ -40,5 +40,5 @@ def write_clam(folder: Path, bag: FeatureBag) -> tuple[str, ...]:
         places = bag.plane_coords.astype(np.int32)
         file.create_dataset("coords", data=places, chunks=(CHUNK_ROWS, 2), maxshape=(None, 2))
     with (folder / names[1]).open("wb") as stream:  # a stream: the name of a file would be part of its content
-        torch.save(torch.from_numpy(np.array(bag.features)), stream)
+        torch.save(torch.from_numpy(np.asarray(bag.features)), stream)
     return names
