@@ -33,7 +33,7 @@ from smalti.records import GateVerdict
 from smalti.train import HEADS
 from smalti.train.gate import open_inner
 from smalti.train.heads import Linear, solve_head
-from smalti.train.pseudo.candidates import Seen, find_unlike
+from smalti.train.pseudo.eligible import Seen, find_unlike
 from smalti.train.pseudo.rounds import Teacher, teach_unlabelled
 from smalti.types import Cohort, Sample, Split
 

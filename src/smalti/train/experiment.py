@@ -149,14 +149,7 @@ def check_parts(recipe: Recipe) -> None:
                 fix="a pooler such as mean, model.fusion=null and train.transfer.epochs above 0, "
                 "or --set model.head=steps",
             )
-    asked = "train.pseudo.rounds" if recipe.train.pseudo.rounds else "train.noise.method"
-    default = "train.pseudo.rounds=0" if recipe.train.pseudo.rounds else "train.noise.method=none"
-    unsolved = model.head == STEPS or recipe.train.finetune.epochs > 0
-    if unsolved and (recipe.train.pseudo.rounds or recipe.train.noise.method != "none"):
-        raise RecipeError(
-            f"{asked} needs labels of a solved head on a frozen backbone",
-            fix=f"--set model.head=logistic --set train.finetune.epochs=0, or --set {default}",
-        )
+    _check_solved(recipe)
     if model.embedding == "stages" and recipe.train.finetune.epochs and not is_described(model.backbone):
         raise RecipeError(
             "model.embedding=stages is of a frozen network, whose stages are not opened one by one",
@@ -180,6 +173,18 @@ def check_parts(recipe: Recipe) -> None:
             if not torch.isfinite(loss(torch.tensor([[1.0, -1.0], [0.5, 0.0]]), torch.eye(2))).all():
                 raise ValueError("the loss of two images is NaN or infinite")
         check_optimiser(phase.optimiser)
+
+
+def _check_solved(recipe: Recipe) -> None:
+    """Refuse what needs a head that is solved on a frozen backbone where there is none."""
+    asked = "train.pseudo.rounds" if recipe.train.pseudo.rounds else "train.noise.method"
+    default = "train.pseudo.rounds=0" if recipe.train.pseudo.rounds else "train.noise.method=none"
+    unsolved = recipe.model.head == STEPS or recipe.train.finetune.epochs > 0
+    if unsolved and (recipe.train.pseudo.rounds or recipe.train.noise.method != "none"):
+        raise RecipeError(
+            f"{asked} needs labels of a solved head on a frozen backbone",
+            fix=f"--set model.head=logistic --set train.finetune.epochs=0, or --set {default}",
+        )
 
 
 def _check_described(recipe: Recipe) -> None:

@@ -27,7 +27,7 @@ from ...records import GateVerdict
 from ...samples import deal_cases
 from ..gate import Inner, hold_out, judge
 from ..heads import Linear, Solved, Solver, fit_heat
-from .candidates import Seen
+from .eligible import Seen
 from .prior import estimate_prior, shift_prior
 
 Floats = NDArray[np.float64]
@@ -36,6 +36,7 @@ Bools = NDArray[np.bool_]
 
 MEMBERS = 3  # heads that label, each of which lacks a third of the cases
 LEAST_LABEL = 1e-3  # of the largest share of a soft label; smaller ones would only make rows
+DOUBTED = 0.9  # a label that counts less than this share is said to
 SET_ASIDE = 0.01  # what is left of a label that is set aside, so that no class is lost
 
 
@@ -239,7 +240,10 @@ def teach_unlabelled(
                 tell(place * len(lessons) + done, len(numbers) * len(lessons))
         after, next_whole = _score(inner, teacher, following), give(whole, seed=inner.split.seed)
         part = f"pseudo-labels, round {number}" if number else f"labels, {teacher.noise.method}"
-        said = about + _describe(next_whole, inner.classes) if number else _describe_labels(next_whole, teacher.noise)
+        doubted = int((next_whole.labels[np.arange(len(seen.y)), seen.y] < DOUBTED).sum())
+        said = about + _describe(next_whole, inner.classes)
+        if not number:
+            said = f"of {len(seen.y)} labels {doubted} count less than {DOUBTED:.0%}"
         scores = [None if logits is None else softmax(logits[0], axis=2) for logits in (before, after)]
         verdict = judge(inner, *scores, part=part, gate=gate, about=said)
         tried.append(Round(number, next_whole, verdict))
@@ -278,10 +282,3 @@ def _describe(lesson: Lesson, classes: tuple[str, ...]) -> str:
         for shares in (named, accepted.shares)
     )
     return f"{text} ({took}); estimated shares of all: {estimated}"
-
-
-def _describe_labels(lesson: Lesson, noise: recipe.Noise) -> str:
-    """Return what was done about labels."""
-    if noise.method == "bootstrap":
-        return f"labels count {noise.given_frac:.0%}, what heads of other cases say the rest"
-    return f"{int((lesson.labels.max(axis=1) <= SET_ASIDE).sum())} of {len(lesson.labels)} labels set aside"

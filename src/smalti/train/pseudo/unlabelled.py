@@ -16,7 +16,7 @@ from ...types import SCORE_PREFIX, Sample, Split
 from ..experiment import Experiment
 from ..gate import open_inner
 from ..heads import HEADS, Linear, Solved
-from .candidates import Candidates, Seen, find_unlike, list_candidates
+from .eligible import Candidates, Seen, find_unlike, list_candidates
 from .rounds import Round, Teacher, teach_unlabelled
 
 Floats = NDArray[np.float64]

@@ -20,7 +20,7 @@ from ...audit import (
 )
 from ...cohort import Columns, inspect_folder
 from ...errors import DataError, Problem
-from ...project import Project
+from ...project import Listener, Project
 from ...recipe import Recipe
 from ...store import now_text
 from ...types import Action, Cohort, Content, Decision
@@ -60,23 +60,25 @@ class Ground:
     known: tuple[Decision, ...] = ()
     cases: Mapping[str, str] = field(default_factory=dict)
 
-    def find_unfit(self) -> dict[str, str]:
-        """Return unlabelled image -> code of the finding for which it may not teach, whatever was decided about it."""
-        free = {s.image for s in self.cohort.unlabelled}
-        findings = [finding for finding in self.seen.findings if finding.code in UNFIT]
-        return {image: finding.code for finding in findings for image in finding.images if image in free}
 
-    def list_unasked(self) -> tuple[str, ...]:
-        """Return what people should know where unlabelled images are to teach: there are none, or no check has looked
-        at them."""
-        if not self.cohort.unlabelled:
-            return ("there are no unlabelled images, so that none teaches",)
-        looked = {code for code, outcome in self.seen.outcomes.items() if outcome.found is not None}
-        return tuple(
-            f"the check {code} was not made, so that no unlabelled image is left out for it"
-            for code in UNFIT
-            if code not in looked
-        )
+def find_unfit(ground: Ground, recipe: Recipe, *, listener: Listener) -> dict[str, str]:
+    """Return unlabelled image -> code of the finding for which it may not teach, whatever was decided about it.
+
+    Empty where the recipe lets none teach. Where there are no unlabelled images, or no check has looked at them, that
+    is said.
+    """
+    if not recipe.train.pseudo.rounds:
+        return {}
+    free = {s.image for s in ground.cohort.unlabelled}
+    if not free:
+        listener.say("pseudo-labels: there are no unlabelled images, so that none teaches")
+    for code in UNFIT:
+        if free and (code not in ground.seen.outcomes or ground.seen.outcomes[code].found is None):
+            listener.say(
+                f"pseudo-labels: the check {code} was not made, so that no unlabelled image is left out for it"
+            )
+    findings = [finding for finding in ground.seen.findings if finding.code in UNFIT]
+    return {image: finding.code for finding in findings for image in finding.images if image in free}
 
 
 def restrict_decisions(ground: Ground, actions: Collection[Action]) -> Ground:

@@ -45,7 +45,7 @@ from ..decisions.influence import record_influence
 from ..place import check_place
 from .adoption import adopt_training
 from .frozen import draw_images, freeze_features, pretrain_folds
-from .ground import Ground, OnProblems, accept, audit_folder, bind_folder, list_standing, read_folder
+from .ground import Ground, OnProblems, accept, audit_folder, bind_folder, find_unfit, list_standing, read_folder
 from .identity import hash_training, identify, name_run
 from .policies import check_policy, hash_images
 from .recording import record_inputs
@@ -136,12 +136,8 @@ def prepare(project: Project, ground: Ground, recipe: Recipe, *, name: str | Non
     check_spread(backbone.module, settled, device)
     identity = identify(project, ground) | {"weights": hash_weights(backbone.module)}  # 11. identify
     digests = hash_images(project, ground)
-    stands_on = identity | check_policy(settled, ground, splits, digests=digests)
-    unfit = ground.find_unfit() if settled.train.pseudo.rounds else {}
-    if settled.train.pseudo.rounds:
-        stands_on["unfit"] = hash_text(*sorted(unfit))
-        for what in ground.list_unasked():
-            listener.say(f"pseudo-labels: {what}")
+    unfit = find_unfit(ground, settled, listener=listener)
+    stands_on = identity | check_policy(settled, ground, splits, digests=digests) | {"unfit": hash_text(*sorted(unfit))}
     training = hash_training(settled, stands_on, device=f"{device.accelerator} {device.precision}")
     run = open_run(  # 12. record
         project.runs / (name or name_run(ground, settled)), recipe=settled, identity=identity, training=training,
