@@ -151,7 +151,7 @@ def test_no_rung_turns_what_its_head_does_not_read(name: str) -> None:
             assert list_turned(model, train, plain=Train()) == ()
         check_parts(step.recipe)
     assert len({step.recipe.model.embedding for step in steps if not step.recipe.ensemble.members}) == 1
-    if name != "heads":
+    if name not in {"heads", "features"}:  # they compare heads
         assert len({step.recipe.model.head for step in steps}) == 1
 
 
