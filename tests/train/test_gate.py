@@ -139,6 +139,15 @@ def test_nothing_gained_is_dropped_at_no_cost() -> None:
     assert (found.kept, found.gain, found.wrong, found.cost) == (False, 0, 0, 0)
 
 
+def test_a_gain_that_nobody_would_see_is_dropped_however_sure_it_is() -> None:
+    inner = open_drawn()
+    flat = np.full((2, len(inner.images), 3), 1 / 3)
+    nearly = flat + 1e-7 * (np.eye(3)[inner.targets] - 1 / 3) * np.linspace(1, 2, len(inner.images))[:, None]
+    found = judge(inner, flat, nearly, part="x", gate=Gate())
+    assert (found.low or 0) > 0
+    assert (found.kept, found.reason) == (False, "a gain below 0.001 changes nothing")
+
+
 def test_too_few_cases_keep_nothing_and_it_is_said() -> None:
     inner, rng = open_drawn(cases=14), np.random.default_rng(0)
     found = judge(inner, draw_scores(inner, 0.0, rng), draw_scores(inner, 5.0, rng), part="x", gate=Gate())

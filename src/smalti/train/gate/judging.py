@@ -23,6 +23,9 @@ from .inner import Inner
 Floats = NDArray[np.float64]
 
 NOTHING = (float("nan"), float("nan"))
+# Of any metric. Scores of labels that mean nothing are flattened by their temperature until hardly anything is left of
+# them, and what is left may differ by as little, always in one direction.
+LEAST_GAIN = 1e-3
 LEAST_DEGREES = 2.0  # below them the mean of Student's t does not exist
 
 
@@ -95,6 +98,8 @@ def _compare(inner: Inner, before: Floats, after: Floats, *, gate: recipe.Gate) 
         reason = why
     elif np.isnan(low):
         reason = "the gain is the same without any of the cases, so nothing tells how sure it is"
+    elif low > 0 and gap.value < LEAST_GAIN:
+        reason = f"a gain below {LEAST_GAIN:g} changes nothing"
     elif low > 0:
         reason = "the lower end of the gain is above 0"
     else:
@@ -104,7 +109,8 @@ def _compare(inner: Inner, before: Floats, after: Floats, *, gate: recipe.Gate) 
     )
     return _Found(
         before_score, after_score, gap.value, low, high, if_kept=find_regret(gap, -1), if_dropped=find_regret(gap, 1),
-        headline=(headline_before, headline_after), helps=bool(trusted and low > 0), reason=reason,
+        headline=(headline_before, headline_after), helps=bool(trusted and low > 0 and gap.value >= LEAST_GAIN),
+        reason=reason,
     )  # fmt: skip
 
 
