@@ -194,7 +194,7 @@ class Gate(Section):
         Field(
             "if-better",
             description="off: nothing is tried; if-better: a part is kept in a fold where the lower end of its gain on "
-            "inner cases is above 0 and the gain at least 0.001; always: it is kept, and the verdict is only written down",
+            "inner cases is above 0 and the gain at least 0.001; always: it is kept, and only the verdict is written",
         )
     )
     metric: Literal["log_loss", "macro_f1", "balanced_accuracy", "accuracy", "auc"] = Field(
