@@ -14,7 +14,9 @@ from smalti.errors import MissingExtraError, PartError, RecipeError
 from smalti.models import Backbone
 from smalti.recipe import Pretrain, load_recipe
 from smalti.samples import StainMaps
+from smalti.tile.cut import Bag
 from smalti.tile.held import HeldTiles
+from smalti.tile.plane import Plane
 from smalti.tissue.stainable import Staining
 from smalti.train import PRETRAININGS, check_parts, make_fabric
 from smalti.train.devices import Device
@@ -36,11 +38,10 @@ def make_store() -> HeldTiles:
         tiles[i] = cv2.GaussianBlur(tiles[i], (0, 0), 0.4 + i // EACH)
     places = np.stack([np.tile(np.arange(EACH) * PX, IMAGES), np.zeros(len(tiles))], axis=1).astype(np.int64)
     ones, zeros = np.ones(len(tiles), np.float32), np.zeros(len(tiles), np.uint8)
-    store = HeldTiles(
-        "key", Path(), PX, tuple(f"i{i}" for i in range(IMAGES)), np.arange(IMAGES + 1) * EACH, places, ones, ones,
-        zeros, np.zeros(IMAGES + 1, np.int64), {"tiles.u8": tiles.reshape(len(tiles), -1)},
-        np.empty((0, 0), np.uint8), np.empty(0, np.float32),
-    )  # fmt: skip
+    masks = np.ones((len(tiles), PX, PX), np.uint8)
+    bag = Bag(tiles, places, ones, ones, masks, Plane(masks[0], (1, 1), (PX, PX)), given=False, marked=True, spoken={})
+    index = (np.arange(IMAGES + 1) * EACH, places, ones, ones, zeros, np.zeros(IMAGES + 1, np.int64))
+    store = HeldTiles("key", Path(), PX, tuple(f"i{i}" for i in range(IMAGES)), *index, bag)
     # No stain can be told of noise, so that views keep their colours.
     store._stainings["macenko"] = Staining(np.full((IMAGES, 3, 4), np.nan), np.zeros(IMAGES, np.uint8), zeros)
     return store

@@ -102,8 +102,9 @@ def look_at_drawn(
     rows = [f"{s.image}|{s.label}|{s.case}" for s in cohort.labelled]
     key = hash_text(
         store.key, *rows, knobs.model_dump_json(include={"method", "options"}), hash_weights(backbone.module),
-        backbone.name, model.pooler, str(model.pooler_options), str(model.coverage_weights), torch.__version__,
-        f"{fabric.device.type} {fabric._precision.precision}", hash_code("smalti.train.synthesis.looking"),
+        backbone.name, str(backbone.spec), model.pooler, str(model.pooler_options), str(model.coverage_weights),
+        torch.__version__, f"{fabric.device.type} {fabric._precision.precision}",
+        hash_code("smalti.train.synthesis"),  # it imports all ways
     )  # fmt: skip
     place = cache / "drawn" / f"{key}.npz"
     if not place.is_file():
