@@ -19,7 +19,7 @@ from smalti.workflow import run
 from smalti.workflow.prepare.frozen import refold
 from smalti.workflow.stages import reopen
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_pages")]
 SETTINGS = [
     "audit.checks=[]", "train.watch=none", "evaluate.resamples=100", "split.folds=2", "tile.size_px=32",
     "model.backbone=mobilenetv2_035", "model.pretrained=false", "model.embedding=last", "train.pretrain.method=diet",

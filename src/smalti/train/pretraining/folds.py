@@ -117,10 +117,11 @@ class Pretrainer:
         cases = {s.image: s.case for s in self.cohort.samples}
         knobs = self.knobs.model_dump_json(exclude={"turns", "transductive"})
         computed = f"{self.fabric.device.type} {self.fabric._precision.precision} {torch.__version__}"
+        asked = hash_text(*(f"{image}|{cases[image]}" for image in teachers), knobs)
         key = hash_text(
-            self.store.key, stains.key, *(f"{image}|{cases[image]}" for image in teachers), knobs, computed,
-            self.backbone.name, str(self.backbone.spec), hash_weights(self.backbone.module),
-            look_at_machine().libraries["lightly"], hash_code("smalti.train.pretraining"),  # it imports all methods
+            asked, self.store.key, stains.key, computed, self.backbone.name, str(self.backbone.spec),
+            hash_weights(self.backbone.module), look_at_machine().libraries["lightly"],
+            hash_code("smalti.train.pretraining"),  # it imports all methods
         )  # fmt: skip
         place = self.cache / "pretrained" / f"{key}.{WEIGHTS}"
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -132,7 +133,7 @@ class Pretrainer:
             module = copy.deepcopy(self.backbone.module)
             module.load_state_dict(content["weights"])
             return Pretrained(module.eval(), history)
-        seed = tuple(int(key[i : i + 8], 16) for i in (0, 8, 16))  # of what teaches, so that seeds share it
+        seed = tuple(int(asked[i : i + 8], 16) for i in (0, 8, 16))  # of what teaches, so that seeds share it
         found = pretrain(
             self.backbone, self._collect(teachers, stains), self.knobs, seed=seed, fabric=self.fabric,
             progress=place.with_name(f"{key}.progress"),
