@@ -65,7 +65,7 @@ def list_fresh(
     """
     root = Path(root)
     if not root.is_dir():
-        raise DataError(f"no folder at {root}", fix="give the folder that holds the new images")
+        raise DataError(f"no folder at {root}", fix="give the folder that holds the images")
     folder = Folder.walk(root)
     asked = drop_sites(columns)
     if features is not None and features.columns:

@@ -225,9 +225,11 @@ def _agree(record: Record, folder: Path) -> None:
         old, new = before.model_dump(), record.model_dump()
         differs = [f"{name} {old[name]} (asked: {new[name]})" for name in new if old[name] != new[name]]
         differs = [text for text in differs if not text.startswith(("key ", "code "))] or ["another version of smalti"]
+        # The one rule that an encoder says where nobody does.
+        side = f"--tile-px {old['tile_px']}, " if old["tile_px"] != new["tile_px"] else ""
         raise RunError(
             f"{folder} holds files that were made otherwise: {'; '.join(differs)}",
-            fix="--out with another folder, or delete this one",
+            fix=f"{side}--out with another folder, or delete this one",
         )
 
 
