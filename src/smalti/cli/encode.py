@@ -61,8 +61,9 @@ def encode(
     rows = found.rows
     counts = {status: sum(row.status == status for row in rows) for status in ("encoded", "empty", "failed")}
     tiles, glass, pen = (sum(getattr(row, name) for row in rows) for name in ("tiles", "glass", "pen"))
+    done = counts["encoded"]
     console.out.print(
-        f"{counts['encoded']} slide{'s'[counts['encoded'] == 1 :]} encoded, {counts['empty']} without tissue, {counts['failed']} failed (column "
+        f"{done} slide{'s'[done == 1 :]} encoded, {counts['empty']} without tissue, {counts['failed']} failed (column "
         f"'reason'); {tiles} tiles, left out: {glass} of glass, {pen} of pen or dirt",
         soft_wrap=True,
     )
