@@ -157,6 +157,13 @@ def test_a_slide_that_cannot_be_read_is_a_row_with_the_reason(slides: Path, tmp_
     assert rows["a.tif"].status == rows["site/b.tif"].status == "encoded"
 
 
+def test_a_slide_that_the_table_does_not_name_is_encoded(slides: Path, tmp_path: Path) -> None:
+    write_slide(slides / "c.tif", draw_picture(2))
+    (slides / "labels.csv").write_text("image,label\na.tif,benign\nsite/b.tif,malignant\n")
+    found = encode(slides, tmp_path / "out")
+    assert {row.image: row.status for row in found.rows} == dict.fromkeys(("a.tif", "site/b.tif", "c.tif"), "encoded")
+
+
 def test_a_slide_of_glass_has_an_empty_file(tmp_path: Path) -> None:
     glass = np.random.default_rng(0).normal(246, 2, (512, 512, 3)).clip(0, 255).astype(np.uint8)
     write_slide(tmp_path / "slides" / "a.tif", glass)

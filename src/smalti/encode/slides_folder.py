@@ -105,7 +105,7 @@ def encode_folder(
     embedder = open_embedder(**asked)
     side = tile_px or embedder.backbone.spec.size_px
     rules = TileRules(mpp, image_mpp, side, overlap_frac, min_tissue, keep_pen)
-    fresh = list_fresh(root, columns=replace(GUESS_ALL, features=NONE))
+    fresh = list_fresh(root, columns=replace(GUESS_ALL, features=NONE), rows=False)
     for note in (*fresh.notes, *filter(None, [embedder.backbone.note, embedder.device.reason])):
         listener.say(note)
     samples = [sample for sample in _drop_parts(fresh.samples) if sample.image not in fresh.wrong]
