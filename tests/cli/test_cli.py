@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from rich.console import Console
+from rich.text import Text
 from typer.testing import CliRunner
 
 from smalti import cli, doctor
@@ -281,6 +283,14 @@ def test_every_command_explains_itself(invoke: Invoke) -> None:
         assert result.exit_code == 0
         assert len(result.stdout) > 200
     assert listed.index("Look") < listed.index("─ Do") < listed.index("Judge")
+
+
+def test_no_word_of_a_help_text_is_taken_for_markup() -> None:
+    for command in typer.main.get_command(cli.app).commands.values():  # type: ignore[attr-defined]
+        for told in [command, *getattr(command, "commands", {}).values()]:
+            for option in told.params:
+                text = option.help or ""
+                assert Text.from_markup(text).plain == text, f"{told.name} {option.name}"
 
 
 def test_the_version_is_that_of_the_package(invoke: Invoke) -> None:

@@ -14,7 +14,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from smalti.encode import EncodedSlides, encode_folder, slide_task, tiling
-from smalti.errors import DataError, RunError
+from smalti.errors import DataError, RunError, WeightsError
 from smalti.features import open_features
 from smalti.tissue import foreground
 
@@ -157,6 +157,13 @@ def test_a_slide_that_cannot_be_read_is_a_row_with_the_reason(slides: Path, tmp_
     assert rows["a.tif"].status == rows["site/b.tif"].status == "encoded"
 
 
+def test_a_slide_that_the_table_does_not_name_is_encoded(slides: Path, tmp_path: Path) -> None:
+    write_slide(slides / "c.tif", draw_picture(2))
+    (slides / "labels.csv").write_text("image,label\na.tif,benign\nsite/b.tif,malignant\n")
+    found = encode(slides, tmp_path / "out")
+    assert {row.image: row.status for row in found.rows} == dict.fromkeys(("a.tif", "site/b.tif", "c.tif"), "encoded")
+
+
 def test_a_slide_of_glass_has_an_empty_file(tmp_path: Path) -> None:
     glass = np.random.default_rng(0).normal(246, 2, (512, 512, 3)).clip(0, 255).astype(np.uint8)
     write_slide(tmp_path / "slides" / "a.tif", glass)
@@ -170,7 +177,7 @@ def test_files_of_other_rules_are_refused_by_name(slides: Path, tmp_path: Path) 
     out = tmp_path / "out"
     before = read_bytes(encode(slides, out).folder)
     for more, what in (({"mpp": 1.0}, "mpp"), ({"tile_px": 96}, "tile_px"), ({"dtype": "float32"}, "dtype")):
-        with pytest.raises(RunError, match=rf"made otherwise: .*{what}.*Fix: --out"):
+        with pytest.raises(RunError, match=rf"made otherwise: .*{what}.*Fix: (--tile-px 64, )?--out"):
             encode(slides, out, **more)
     write_slide(slides / "a.tif", draw_picture(5))
     (slides / "a.tif").write_bytes((slides / "a.tif").read_bytes() + b"\0")
@@ -192,6 +199,16 @@ def test_microns_that_are_not_known_are_asked_for(tmp_path: Path) -> None:
     said = encode(root, tmp_path / "said", image_mpp=0.5)
     assert [r.side_px for r in native.rows] == [r.side_px for r in said.rows] == [64]
     assert encode(root, tmp_path / "coarse", image_mpp=2.0).rows[0].reason.count("2 microns per pixel")
+
+
+def test_ways_to_weights_are_options_of_the_command_and_no_knobs(slides: Path, tmp_path: Path) -> None:
+    for encoder, file, option in (
+        ("tf_efficientnet_lite0", "gone.pth", "check --weights"), ("conch", None, "--encoder local-dir:FOLDER")
+    ):  # fmt: skip
+        with pytest.raises(WeightsError) as caught:
+            encode(slides, tmp_path / "out", encoder, weights=None if file is None else tmp_path / file)
+        assert option in caught.value.fix
+        assert "model." not in caught.value.fix
 
 
 def test_two_slides_of_one_name_are_refused(slides: Path, tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ RecipeOption = Annotated[str, typer.Option("--recipe", "-r", help="preset name o
 Settings = Annotated[list[str] | None, typer.Option("--set", help="section.knob=value, repeatable")]
 Minutes = Annotated[
     float | None,
-    typer.Option(min=0.0, help="time for all members of a portfolio; 0 is no limit [default: portfolio.minutes, 20]"),
+    typer.Option(min=0.0, help="time for all members of a portfolio; 0 is no limit (default: portfolio.minutes, 20)"),
 ]
 
 
@@ -91,11 +91,11 @@ On = Annotated[
 ]
 Runs = Annotated[Path, typer.Option(help="folder of all runs, their cache and the decisions")]
 Name = Annotated[str | None, typer.Option(help="name of the run folder")]
-Decisions = Annotated[Path | None, typer.Option(help="decisions file [default: RUNS/<data folder>.decisions.csv]")]
+Decisions = Annotated[Path | None, typer.Option(help="decisions file (default: RUNS/<data folder>.decisions.csv)")]
 Skip = Annotated[bool, typer.Option("--skip-problems", help="leave out images with problems and record it")]
 UnitOption = Annotated[
     Literal["image", "case"] | None,
-    typer.Option(help="what is counted: image, or case (mean of its images) [default: what the runs or the table say]"),
+    typer.Option(help="what is counted: image, or case (mean of its images) (default: what the runs or the table say)"),
 ]
 
 

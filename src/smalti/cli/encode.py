@@ -9,8 +9,9 @@ import typer
 from rich.markup import escape
 
 from ..errors import RunError
+from ..project import HERE
 from . import console
-from .console import Data, app, finish, guard, listen, quote
+from .console import Data, On, app, finish, guard, listen, quote
 
 FOLDER = Path("features")  # of what is encoded, where no other is named
 
@@ -20,7 +21,7 @@ FOLDER = Path("features")  # of what is encoded, where no other is named
 def encode(
     data: Data,
     encoder: Annotated[str, typer.Option(help="name of an encoder (smalti parts), of timm, or local-dir:FOLDER")],
-    out: Annotated[Path | None, typer.Option(help="folder of tiles and features [default: features/<DATA>]")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder of tiles and features (default: features/<DATA>)")] = None,
     layout: Annotated[
         Literal["smalti", "clam", "trident", "stamp"], typer.Option(help="whose files are written")
     ] = "smalti",
@@ -31,7 +32,7 @@ def encode(
         float | None, typer.Option(min=0.01, max=100.0, help="microns per pixel of slides that do not say their own")
     ] = None,
     tile_px: Annotated[
-        int | None, typer.Option(min=16, max=4096, help="side of a tile [default: that of the encoder]")
+        int | None, typer.Option(min=16, max=4096, help="side of a tile (default: that of the encoder)")
     ] = None,
     overlap: Annotated[float, typer.Option(min=0.0, max=0.9, help="of neighbouring tiles, share of the side")] = 0.0,
     min_tissue: Annotated[float, typer.Option(min=0.0, max=1.0, help="least share of a tile that is tissue")] = 0.5,
@@ -40,12 +41,12 @@ def encode(
     weights_part: Annotated[str | None, typer.Option(help="which network of that file, such as teacher")] = None,
     dtype: Annotated[
         Literal["float16", "float32"] | None,
-        typer.Option(help="of the features [default: float16; float32 for clam and trident, as their code needs]"),
+        typer.Option(help="of the features (default: float16; float32 for clam and trident, as their code needs)"),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu")] = "auto",
     precision: Annotated[str, typer.Option(help="auto, 32-true, bf16-mixed or 16-mixed")] = "auto",
-    on: Annotated[str, typer.Option(help="here, processes, processes:N, ray or ray://HOST:PORT")] = "here",
-    cpus: Annotated[int | None, typer.Option(min=1, help="threads for a slide [default: all, shared]")] = None,
+    on: On = HERE,
+    cpus: Annotated[int | None, typer.Option(min=1, help="threads for a slide (default: all, shared)")] = None,
 ) -> None:
     """Find the tissue of slides and write the features of its tiles, as smalti, CLAM, TRIDENT or STAMP read them."""
     from ..encode import encode_folder
@@ -60,8 +61,9 @@ def encode(
     rows = found.rows
     counts = {status: sum(row.status == status for row in rows) for status in ("encoded", "empty", "failed")}
     tiles, glass, pen = (sum(getattr(row, name) for row in rows) for name in ("tiles", "glass", "pen"))
+    done = counts["encoded"]
     console.out.print(
-        f"{counts['encoded']} slides encoded, {counts['empty']} without tissue, {counts['failed']} failed (column "
+        f"{done} slide{'s'[done == 1 :]} encoded, {counts['empty']} without tissue, {counts['failed']} failed (column "
         f"'reason'); {tiles} tiles, left out: {glass} of glass, {pen} of pen or dirt",
         soft_wrap=True,
     )

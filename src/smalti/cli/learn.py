@@ -19,7 +19,7 @@ def learn(
     data: Data,
     recipe: Annotated[
         str | None,
-        typer.Option("--recipe", "-r", help="preset or file with a solved head [default: quick, model.head=logistic]"),
+        typer.Option("--recipe", "-r", help="preset or file with a solved head (default: quick, model.head=logistic)"),
     ] = None,
     settings: Settings = None,
     orders: Annotated[int, typer.Option(min=2, help="of the cases; together they show the luck of the draw")] = 5,

@@ -50,7 +50,7 @@ def show(
     where: Where = None,
     sort: Annotated[str, typer.Option(help="column, metric or knob; low: lower bound of macro-F1")] = "started",
     ascending: Annotated[
-        bool | None, typer.Option("--ascending/--descending", help="[default: best score first, others ascending]")
+        bool | None, typer.Option("--ascending/--descending", help="(default: best score first, others ascending)")
     ] = None,
     columns: Annotated[str | None, typer.Option(help="these columns, metrics and knobs, separated by commas")] = None,
     csv: Annotated[Path | None, typer.Option(help="write the table with all metrics and knobs to this file")] = None,
@@ -85,7 +85,7 @@ def show(
 @book.command()
 @guard
 def best(
-    run: Annotated[str | None, typer.Argument(help="run that is the best [default: by the rule]")] = None,
+    run: Annotated[str | None, typer.Argument(help="run that is the best (default: by the rule)")] = None,
     note: Annotated[str, typer.Option(help="why this run is the best")] = "",
     runs: Runs = RUNS,
 ) -> None:

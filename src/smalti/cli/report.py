@@ -23,11 +23,11 @@ from .console import (
 @guard
 def report(
     sources: Annotated[
-        list[str] | None, typer.Argument(help="a run, a ladder, or several runs [default: all runs]")
+        list[str] | None, typer.Argument(help="a run, a ladder, or several runs (default: all runs)")
     ] = None,
     runs: Runs = RUNS,
     to: Annotated[
-        Path | None, typer.Option(help="folder of a report about several runs [default: RUNS/report]")
+        Path | None, typer.Option(help="folder of a report about several runs (default: RUNS/report)")
     ] = None,
     checklist: Annotated[
         str | None,

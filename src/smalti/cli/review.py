@@ -41,7 +41,7 @@ def review(
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="port on this computer; 0 takes the last, or a free one")
     ] = 0,
-    who: Annotated[str | None, typer.Option(help="who decides, for decisions.csv [default: your user name]")] = None,
+    who: Annotated[str | None, typer.Option(help="who decides, for decisions.csv (default: your user name)")] = None,
 ) -> None:
     """Look at images and findings on a local page, and decide with one key each."""
     from .. import workflow

@@ -129,9 +129,9 @@ def predict(
     new: Annotated[
         Path | None, typer.Argument(help="folder of new images; without it, the images of the run itself")
     ] = None,
-    to: Annotated[Path | None, typer.Option("--out", help="folder of the answers [default: predictions/<NEW>]")] = None,
+    to: Annotated[Path | None, typer.Option("--out", help="folder of the answers (default: predictions/<NEW>)")] = None,
     mpp: Annotated[float | None, typer.Option(min=0.01, help="microns per pixel of images that do not say it")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cuda, mps or cpu; for new images [default: auto]")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cuda, mps or cpu; for new images (default: auto)")] = None,
     maps: Annotated[bool, typer.Option("--maps", help="draw where the evidence lies in each new image")] = False,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="data.knob=value: how the folder of new images is read")
@@ -226,7 +226,7 @@ def export(
     to: Annotated[
         str, typer.Option(help="folder of the model, or a form: onnx, torchscript, wsinfer (QuPath), hub-folder (timm)")
     ],
-    out: Annotated[Path | None, typer.Option(help="folder of a form [default: RUN-FORM beside here]")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder of a form (default: RUN-FORM beside here)")] = None,
     mpp: Annotated[float | None, typer.Option(min=0.01, help="wsinfer: microns per pixel of training images")] = None,
     member: Annotated[str | None, typer.Option(help="of a form: one member alone, which is another classifier")] = None,
     network: Annotated[str | None, typer.Option(help="of a form: one network alone, such as fold0-seed0")] = None,
@@ -256,9 +256,9 @@ def export(
 def explain(
     run_path: RunPath,
     images: Annotated[
-        str | None, typer.Option(help="how many, or their names with commas between [default: all]")
+        str | None, typer.Option(help="how many, or their names with commas between (default: all)")
     ] = None,
-    shown: Annotated[str | None, typer.Option("--class", help="the class to explain [default: the predicted]")] = None,
+    shown: Annotated[str | None, typer.Option("--class", help="the class to explain (default: the predicted)")] = None,
     on: On = HERE,
 ) -> None:
     """Show where the networks of a finished run looked, and measure whether the maps can be trusted."""

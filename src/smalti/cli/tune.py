@@ -28,7 +28,7 @@ def tune(
         typer.Option(
             min=0.0,
             help="for studies and curves, which go on where they were; outer folds are always scored "
-            "[default: no limit]",
+            "(default: no limit)",
         ),
     ] = None,
     folds: Annotated[int, typer.Option(min=2, help="inner folds that score a trial")] = 3,

@@ -46,6 +46,7 @@ def list_fresh(
     *,
     columns: Columns = GUESS_ALL,
     features: FeatureSpec | None = None,
+    rows: bool = True,
     progress: Progress | None = None,
 ) -> FreshImages:
     """List the images of a folder that is read as a data folder where it is one; nothing in it is changed.
@@ -58,6 +59,7 @@ def list_fresh(
         root: the folder.
         columns: names in its table, and how its masks and values are read.
         features: what a model takes in the place of images; None for images.
+        rows: whether an image that its table does not name is wrong; False takes it too.
         progress: told (images checked, images in all), where they are checked.
 
     Raises:
@@ -65,7 +67,7 @@ def list_fresh(
     """
     root = Path(root)
     if not root.is_dir():
-        raise DataError(f"no folder at {root}", fix="give the folder that holds the new images")
+        raise DataError(f"no folder at {root}", fix="give the folder that holds the images")
     folder = Folder.walk(root)
     asked = drop_sites(columns)
     if features is not None and features.columns:
@@ -82,6 +84,8 @@ def list_fresh(
     if not result.candidates:
         what, read = ("image", "PNG, JPEG, TIFF and slides") if features is None else ("bag of features", WANTED)
         raise DataError(f"{root} holds no {what} that could be read", result.problems, fix=f"{read} are read")
+    if not rows:
+        _add_rowless(folder, result)
     settle_sites(result, columns)
     account_masks(folder, result)
     tell_unused(folder, result)
@@ -124,6 +128,14 @@ def _add_plain(folder: Folder, found: LayoutResult, columns: Columns) -> LayoutR
     if not found.candidates:
         add_cases(folder, columns, result)
     return result
+
+
+def _add_rowless(folder: Folder, result: LayoutResult) -> None:
+    """Take the images whose problem is that no table names them, each as its own case."""
+    rowless = [p for p in result.problems if p.code == "file-without-row" and set(p.images) <= folder.files.keys()]
+    result.problems = [problem for problem in result.problems if problem not in rowless]
+    for name in (name for problem in rowless for name in problem.images):
+        result.add(Candidate(folder.give_mask(Sample(name, folder.files[name], None, None, name, name)), name))
 
 
 def _understand(

@@ -13,10 +13,13 @@ import torch
 from numpy.typing import NDArray
 
 from .. import recipe
+from ..errors import WeightsError
 from ..models import Backbone, build_encoder, check_weights, hash_weights, name_encoder
 from ..samples import normalise_tiles
 from ..train.devices import Device, choose_device, make_fabric
 
+OPTIONS = {"weights_part": "--weights-part", "weights": "--weights", "backbone": "--encoder"}  # for knobs of a recipe
+KNOB = re.compile(rf"(?:--set )?model\.({'|'.join(OPTIONS)})[= ]*")
 CPU_TILES, GPU_TILES = 16, 256  # at once; on a CPU, maps of more leave every cache
 
 
@@ -85,8 +88,13 @@ def open_embedder(
     train = recipe.Train.model_validate({"device": device, "precision": precision})
     chosen = choose_device(train, fix="--device auto")
     file = None if weights is None else Path(weights)
-    check_weights(name_encoder(name, weights=file, part=part))
-    return Embedder(build_encoder(name, weights=file, part=part), chosen)
+    try:
+        check_weights(name_encoder(name, weights=file, part=part))
+        return Embedder(build_encoder(name, weights=file, part=part), chosen)
+    except WeightsError as error:
+        fix = error.fix.replace(", --set model.pretrained=false none", "")
+        fix = KNOB.sub(lambda found: OPTIONS[found[1]] + " " * found[0].endswith(("=", " ")), fix)
+        raise WeightsError(error.message, fix=fix) from None
 
 
 def label_encoder(name: str) -> str:

@@ -105,7 +105,7 @@ def encode_folder(
     embedder = open_embedder(**asked)
     side = tile_px or embedder.backbone.spec.size_px
     rules = TileRules(mpp, image_mpp, side, overlap_frac, min_tissue, keep_pen)
-    fresh = list_fresh(root, columns=replace(GUESS_ALL, features=NONE))
+    fresh = list_fresh(root, columns=replace(GUESS_ALL, features=NONE), rows=False)
     for note in (*fresh.notes, *filter(None, [embedder.backbone.note, embedder.device.reason])):
         listener.say(note)
     samples = [sample for sample in _drop_parts(fresh.samples) if sample.image not in fresh.wrong]
@@ -225,9 +225,11 @@ def _agree(record: Record, folder: Path) -> None:
         old, new = before.model_dump(), record.model_dump()
         differs = [f"{name} {old[name]} (asked: {new[name]})" for name in new if old[name] != new[name]]
         differs = [text for text in differs if not text.startswith(("key ", "code "))] or ["another version of smalti"]
+        # The one rule that an encoder says where nobody does.
+        side = f"--tile-px {old['tile_px']}, " if old["tile_px"] != new["tile_px"] else ""
         raise RunError(
             f"{folder} holds files that were made otherwise: {'; '.join(differs)}",
-            fix="--out with another folder, or delete this one",
+            fix=f"{side}--out with another folder, or delete this one",
         )
 
 

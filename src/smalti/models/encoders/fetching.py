@@ -123,7 +123,7 @@ def check_gate(encoder: Encoder) -> None:
 
 def refuse_encoder(encoder: Encoder, reason: str) -> WeightsError:
     """Return the error for weights that cannot be had: why, under which licence they are, and the ways to them."""
-    file = f"FOLDER/{encoder.files[0]}" if encoder.files else "FILE"
+    file = f"FOLDER/{' or FOLDER/'.join(encoder.files)}" if encoder.files else "FILE"
     ways = [
         f"--set model.weights={file} where it is on this computer",
         "a folder of timm's layout is read by --set model.backbone=local-dir:FOLDER, as its config.json says",

@@ -98,7 +98,7 @@ def _carry(project: Project, experiment: Experiment, units: Sequence[Unit], *, s
     if failed:
         raise RunError(
             f"{len(failed)} of {len(units)} {stage} failed: {_tell(failed)}",
-            fix="see there; the same command goes on with what is done",
+            fix="do what the reasons say; the same command then goes on with what is done",
         )
     inputs.unlink()
 
