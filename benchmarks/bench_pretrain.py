@@ -17,6 +17,7 @@ import csv
 import statistics
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -28,7 +29,7 @@ from smalti.models import build_backbone
 from smalti.recipe import Model, Pretrain
 from smalti.records import GateRecord
 from smalti.samples import StainMaps, normalise_tiles
-from smalti.tile.held import HeldTiles
+from smalti.tile import TileStore
 from smalti.tissue.stainable import Staining
 from smalti.train import make_fabric
 from smalti.train.devices import Device
@@ -85,25 +86,35 @@ def measure_cost(args: argparse.Namespace) -> None:
     print(f"median ratio {statistics.median(ratios):.2f}")
 
 
-def draw_store(tiles: int, px: int) -> HeldTiles:
+@dataclass(frozen=True, slots=True, eq=False)
+class DrawnStore(TileStore):
+    """Tiles in memory, all of one stain."""
+
+    tiles: np.ndarray
+
+    def read_staining(self, method: str) -> Staining:
+        """Return the stain."""
+        frame = np.array([[0.65, 0.07, 0.27, 0.1], [0.70, 0.99, 0.57, 0.1], [0.29, 0.11, 0.78, 0.1]])
+        count = len(self.images)
+        return Staining(np.repeat(frame[None], count, axis=0), np.zeros(count, np.uint8), self.kind)
+
+    def _read(self, name: str, rows: np.ndarray) -> np.ndarray:
+        return self.tiles[rows]
+
+
+def draw_store(tiles: int, px: int) -> DrawnStore:
     """Return tiles of noise, ten an image."""
-    rng = np.random.default_rng(0)
-    each = 10
+    rng, each = np.random.default_rng(0), 10
     images = tiles // each
     pixels = rng.integers(0, 255, (images * each, px, px, 3), dtype=np.uint8)
     places = np.stack([np.tile(np.arange(each) * px, images), np.zeros(len(pixels))], axis=1).astype(np.int64)
     ones, zeros = np.ones(len(pixels), np.float32), np.zeros(len(pixels), np.uint8)
-    frame = np.array([[0.65, 0.07, 0.27, 0.1], [0.70, 0.99, 0.57, 0.1], [0.29, 0.11, 0.78, 0.1]])
-    store = HeldTiles(
-        "drawn", Path(), px, tuple(f"i{i:04d}" for i in range(images)), np.arange(images + 1) * each, places, ones,
-        ones, zeros, np.zeros(images + 1, np.int64), {"tiles.u8": pixels.reshape(len(pixels), -1)},
-        np.empty((0, 0), np.uint8), np.empty(0, np.float32),
-    )  # fmt: skip
-    store._stainings["macenko"] = Staining(np.repeat(frame[None], images, axis=0), np.zeros(images, np.uint8), zeros)
-    return store
+    names, starts = tuple(f"i{i:04d}" for i in range(images)), np.arange(images + 1) * each
+    stained = np.zeros(images + 1, np.int64)
+    return DrawnStore("drawn", Path(), px, names, starts, places, ones, ones, zeros, stained, pixels)
 
 
-def run_bare(backbone: object, store: HeldTiles, knobs: Pretrain) -> None:
+def run_bare(backbone: object, store: TileStore, knobs: Pretrain) -> None:
     """Train as a short script of lightly's parts would: two flipped views, VICReg, AdamW."""
     import copy
 

@@ -116,11 +116,13 @@ def wait_for(true: Callable[[], object], *, seconds: float = 90.0) -> None:
 
 
 CALLER = """
+import signal
 import sys
 from pathlib import Path
 from smalti.engine import Unit, carry_out
 from smalti.stopping import catch_signals, say_stopped
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what runs in the background ignore it
 catch_signals()
 sys.path.append(sys.argv[1])
 folder = Path(sys.argv[2])
@@ -145,7 +147,7 @@ def end_caller(folder: Path, on: str, number: int, *, running: int = 2) -> int:
         started = [psutil.Process(int(pid)) for pid in pids.read_text(encoding="utf-8").split()]
         started += psutil.Process(caller.pid).children(recursive=True)
         os.kill(caller.pid, number)
-        code = caller.wait(90)
+        code = caller.wait(180)
     finally:
         caller.kill()
         caller.wait()

@@ -40,7 +40,8 @@ class Stub:
     classes = (SCRIPT, "b")
 
     def __init__(self) -> None:
-        self.record = SimpleNamespace(name=SCRIPT, population="out-of-fold", unit="image", scores=None, bits=None)
+        about = {"name": SCRIPT, "population": "out-of-fold", "unit": "image"}
+        self.record = SimpleNamespace(**about, scores=None, bits=None, features=None)
         self.gate, self.seen, self.at_once, self.most = threading.Event(), 0, 0, 0
         self.gate.set()
 

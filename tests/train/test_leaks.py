@@ -184,7 +184,7 @@ def test_a_bag_scores_the_same_whoever_else_is_scored(store: TileStore, prepare:
     from smalti.train.fold import build_network
 
     experiment = prepare("model.dropout=0.5")
-    network = build_network(experiment, seed=0).train()
+    network = build_network(experiment, experiment.splits[0], seed=0).train()
     torch.nn.init.normal_(network.head.linear.weight)
     options: dict[str, Any] = {"spec": experiment.backbone.spec, "fabric": experiment.fabric}
     everything = score_bags(network, store, np.arange(9), **options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -14,7 +15,7 @@ from smalti.errors import MissingExtraError, PartError, RecipeError
 from smalti.models import Backbone
 from smalti.recipe import Pretrain, load_recipe
 from smalti.samples import StainMaps
-from smalti.tile.held import HeldTiles
+from smalti.tile import TileStore
 from smalti.tissue.stainable import Staining
 from smalti.train import PRETRAININGS, check_parts, make_fabric
 from smalti.train.devices import Device
@@ -28,7 +29,20 @@ CPU = Device("cpu", "32-true", "cpu", "")
 METHODS = [entry.name for entry in PRETRAININGS]
 
 
-def make_store() -> HeldTiles:
+@dataclass(frozen=True, slots=True, eq=False)
+class DrawnStore(TileStore):
+    """Tiles in memory. No stain can be told of noise, so that views keep their colours."""
+
+    tiles: np.ndarray
+
+    def read_staining(self, method: str) -> Staining:
+        return Staining(np.full((IMAGES, 3, 4), np.nan), np.zeros(IMAGES, np.uint8), self.kind)
+
+    def _read(self, name: str, rows: np.ndarray) -> np.ndarray:
+        return self.tiles[rows]
+
+
+def make_store() -> DrawnStore:
     """Six images of four tiles in a row, each image with a texture of its own."""
     rng = np.random.default_rng(0)
     tiles = rng.integers(0, 255, (IMAGES * EACH, PX, PX, 3), dtype=np.uint8)
@@ -36,14 +50,9 @@ def make_store() -> HeldTiles:
         tiles[i] = cv2.GaussianBlur(tiles[i], (0, 0), 0.4 + i // EACH)
     places = np.stack([np.tile(np.arange(EACH) * PX, IMAGES), np.zeros(len(tiles))], axis=1).astype(np.int64)
     ones, zeros = np.ones(len(tiles), np.float32), np.zeros(len(tiles), np.uint8)
-    store = HeldTiles(
-        "key", Path(), PX, tuple(f"i{i}" for i in range(IMAGES)), np.arange(IMAGES + 1) * EACH, places, ones, ones,
-        zeros, np.zeros(IMAGES + 1, np.int64), {"tiles.u8": tiles.reshape(len(tiles), -1)},
-        np.empty((0, 0), np.uint8), np.empty(0, np.float32),
-    )  # fmt: skip
-    # No stain can be told of noise, so that views keep their colours.
-    store._stainings["macenko"] = Staining(np.full((IMAGES, 3, 4), np.nan), np.zeros(IMAGES, np.uint8), zeros)
-    return store
+    names, starts = tuple(f"i{i}" for i in range(IMAGES)), np.arange(IMAGES + 1) * EACH
+    stained = np.zeros(IMAGES + 1, np.int64)
+    return DrawnStore("key", Path(), PX, names, starts, places, ones, ones, zeros, stained, tiles)
 
 
 def collect(cases: str = "aabbcc", most: int | None = None) -> TileViews:

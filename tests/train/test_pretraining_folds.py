@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -9,13 +10,16 @@ import numpy as np
 import pytest
 
 from smalti.model import load_model
-from smalti.records import GateRecord, PretrainingRecord
+from smalti.project import Project
+from smalti.records import GateRecord, PretrainingRecord, RunFolder
+from smalti.samples import split_cases
 from smalti.train.pretraining import folds
 from smalti.train.pretraining.folds import Pretrainer
 from smalti.workflow import run
+from smalti.workflow.prepare.frozen import refold
 from smalti.workflow.stages import reopen
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("no_pages")]
 SETTINGS = [
     "audit.checks=[]", "train.watch=none", "evaluate.resamples=100", "split.folds=2", "tile.size_px=32",
     "model.backbone=mobilenetv2_035", "model.pretrained=false", "model.embedding=last", "train.pretrain.method=diet",
@@ -65,6 +69,8 @@ def test_outer_cases_neither_teach_nor_judge_and_unlabelled_ones_only_on_request
             # In each turn the cases that judge do not teach.
             turns = [images for images in mine if {cases[i] for i in images if i in labelled} != inner]
             assert len(turns) >= 2
+            # Nor does the unlabelled image of one of them.
+            assert all({"images/i00.png", "images/i24.png"} - set(images) != {"images/i00.png"} for images in mine)
     record = PretrainingRecord.read(experiments["with"].run.path)
     assert {fold.further for fold in record.folds} == {2, 3}  # the one of c0 teaches where c0 is not outer
     assert all(fold.further == 0 for fold in PretrainingRecord.read(experiments["plain"].run.path).folds)
@@ -84,6 +90,15 @@ def test_what_is_kept_is_what_the_fold_the_run_and_the_model_use(data, tmp_path)
     assert tables[1] == tables[2] != tables[0]
     again = reopen(kept.path)
     assert all(again.find_backbone(split).module is not again.backbone.module for split in again.splits)
+    # Other folds on a part of the cohort begin anew: nothing of the backbones of these folds is taken over.
+    part = replace(again.cohort, labelled=again.cohort.labelled[:16], unlabelled=())
+    splits = tuple(replace(split, fold=split.fold + 5) for split in split_cases(part, again.recipe.split))
+    other = tmp_path / "other"
+    other.mkdir()
+    anew = refold(Project(data, tmp_path / "runs"), again, part, splits, run_folder=RunFolder(other))
+    assert set(anew.pretrained) == {split.name for split in splits}
+    assert not {split.name for split in again.splits} & set(anew.pretrained)
+    assert len(PretrainingRecord.read(other).folds) == len(splits)
     # The model has the backbone of each fold, and answers as the run does.
     paths = sorted((data / "images").glob("*.png"))[24:]
     answers = load_model(kept.path).predict(paths)

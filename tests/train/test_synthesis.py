@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.special import softmax
 
 from smalti.errors import RecipeError
-from smalti.recipe import load_recipe
+from smalti.predict import predict_outer
+from smalti.recipe import Gate, load_recipe
 from smalti.records import GateRecord
 from smalti.records.layout import DRAWN_SHEET
-from smalti.train import check_parts
-from smalti.train.gate import Inner, Turn
-from smalti.train.heads import HEADS
+from smalti.train import check_parts, train_folds
+from smalti.train.gate import Inner, Turn, judge
+from smalti.train.heads import HEADS, Linear
+from smalti.train.synthesis import DrawnImages
 from smalti.train.synthesis.paste import blend
 from smalti.train.synthesis.teaching import Lesson, _score, examine
 from smalti.types import Split
@@ -116,6 +122,58 @@ def test_scores_of_held_images_do_not_depend_on_what_was_drawn_from_them():
     other = make_lesson(leaked, targets, sources)
     two = _score(other, inner, beside=True)
     np.testing.assert_allclose((two[0] * two[1][0])[0, held], one[0, held], atol=1e-9)
+
+
+Embed = Callable[..., Any]
+WIDE, RIDGE = 40, HEADS.build("ridge")
+
+
+def teach_noise(embed: Embed, seed: int) -> tuple[list[bool], float]:
+    """Which folds keep copies of images whose labels mean nothing, and the share that is right on outer images."""
+    rng = np.random.default_rng(seed)
+    x, cases = rng.normal(size=(N, WIDE)), np.arange(N) // 2
+    y = rng.permutation(np.arange(N // 2) % 2)[cases]
+    copies = (x + 0.1 * rng.normal(size=x.shape)).astype(np.float32)
+    none = np.empty((0, 1, 1, 3), np.uint8)
+    settings = ("model.head=ridge", "split.folds=3", "train.synthesis.method=paste", "train.gate.repeats=1")
+    experiment = embed(x, y, *settings, cases=cases, name=f"noise{seed}")
+    drawn = DrawnImages(copies, y, tuple(pairs(rng, cases)), none, none)
+    experiment = replace(experiment, drawn=drawn)
+    train_folds(experiment)
+    table = predict_outer(experiment)
+    right = (table["score_1"] > 0.5) == (table["label"].astype(int) == 1)
+    return [verdict.kept for verdict in GateRecord.read(experiment.run.path).verdicts], float(right.mean())
+
+
+def test_labels_that_mean_nothing_are_kept_rarely_and_the_outer_score_is_chance(embed: Embed) -> None:
+    found = [teach_noise(embed, seed) for seed in range(3)]
+    assert sum(kept for verdicts, _ in found for kept in verdicts) <= 1
+    assert abs(np.mean([right for _, right in found]) - 0.5) < 2.6 * 0.5 / np.sqrt(3 * N / 2)
+
+
+@pytest.mark.slow
+def test_drawn_images_that_know_what_is_held_out_are_seen_to_leak(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies of images whose labels mean nothing gain nothing where only what may teach does, and else are kept."""
+
+    def judge_copies(seed: int) -> bool:
+        rng = np.random.default_rng(seed)
+        x, cases = rng.normal(size=(N, WIDE)), np.arange(N) // 2
+        y = rng.permutation(np.arange(N // 2) % 2)[cases]
+        sources = tuple(np.array([i]) for i in range(N))
+        lesson = Lesson(x, y, np.ones(N), cases, x + 0.1 * rng.normal(size=x.shape), y, sources, RIDGE, 0.01, 1.0)
+        inner = make_inner(lesson)
+        scores = [softmax(_score(lesson, inner, beside=beside)[0], axis=2) for beside in (False, True)]
+        return judge(inner, *scores, part="copies", gate=Gate()).kept
+
+    honest, solve = [judge_copies(seed) for seed in range(4)], Lesson.solve
+
+    def leak(self: Lesson, learned: np.ndarray, *, beside: bool) -> Linear:
+        anybody = tuple(learned[:1] for _ in self.sources)  # every drawn image may teach in every turn
+        return solve(replace(self, sources=anybody), learned, beside=beside)
+
+    monkeypatch.setattr(Lesson, "solve", leak)
+    assert not any(honest)
+    assert sum(judge_copies(seed) for seed in range(4)) >= 3
 
 
 def test_a_drawn_image_counts_its_share_of_a_real_one():

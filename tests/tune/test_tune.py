@@ -355,7 +355,7 @@ class Counted(TrialRunner):
 
 @pytest.fixture
 def counted(tmp_path: Path) -> Counted:
-    ground: Any = SimpleNamespace(cohort=SimpleNamespace(samples=[SimpleNamespace(mask_path=None)] * 3))
+    ground: Any = SimpleNamespace(cohort=SimpleNamespace(samples=[SimpleNamespace(mask_path=None)] * 3, features=None))
     return Counted(Project(tmp_path), ground, tmp_path, load_recipe("quick", settings=["model.head=steps"]))
 
 

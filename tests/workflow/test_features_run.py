@@ -31,12 +31,12 @@ members:
 
 
 def draw_table(folder: Path, rows: int = 40, seed: int = 0) -> Path:
-    """Six measurements of wildly different scales; the first tells the classes."""
+    """Eight measurements of wildly different scales; the first tells the classes."""
     folder.mkdir()
     rng = np.random.default_rng(seed)
     label = np.arange(rows) % 2
-    values = np.exp(rng.normal(size=(rows, 6)) + np.outer(label, [2, 0, 0, 0, 0, 0])) * 10.0 ** np.arange(6)
-    table = pd.DataFrame(values, columns=["area", "count", "share", "size", "reach", "mass"])
+    values = np.exp(rng.normal(size=(rows, 8)) + np.outer(label, [2] + 7 * [0])) * 10.0 ** np.arange(8)
+    table = pd.DataFrame(values, columns=["area", "count", "share", "size", "reach", "mass", "depth", "bend"])
     table.insert(0, "label", np.where(label, "b", "a"))
     table.insert(0, "slide", [f"s{seed}-{i:02d}" for i in range(rows)])
     table.to_csv(folder / "features.csv", index=False)
@@ -79,11 +79,11 @@ def test_a_table_becomes_a_portfolio_and_a_model_that_answers_elsewhere(tmp_path
     assert (found["refused"] == "").mean() > 0.9
     numbers = pd.read_csv(new / "features.csv")[list(model.record.features.columns)]  # type: ignore[union-attr]
     arrays = list(numbers.to_numpy(dtype=np.float64))
-    said = model.predict([arrays[0], arrays[1][None], np.full(6, np.nan)])
+    said = model.predict([arrays[0], arrays[1][None], np.full(8, np.nan)])
     scores = ["score_a", "score_b"]
     assert np.allclose(said[scores].iloc[:2], found[scores].iloc[:2], atol=1e-6)
     assert said["refused"][2].startswith("unreadable")
-    assert model.predict([np.zeros((2, 7))])["refused"][0].startswith("encoder")
+    assert model.predict([np.zeros((2, 9))])["refused"][0].startswith("encoder")
     numbers.drop(columns="area").to_csv(new / "features.csv", index=False)
     with pytest.raises(DataError, match="lacks 'area'"):
         answer_folder(model, new, tmp_path / "out2")

@@ -21,7 +21,8 @@ from smalti.workflow.units import ahead, tasks
 from smalti.workflow.units.handover import open_experiment, write_experiment
 
 Make = Callable[..., Any]
-SHORT = ("train.finetune.epochs=1", "train.transfer.epochs=2", "train.refit=false")
+# No other test trains the same, whose weights a run here would take.
+SHORT = ("train.finetune.epochs=1", "train.transfer.epochs=2", "train.refit=false", "train.transfer.lr=0.0029")
 
 
 def place(experiment: Any, on: str = "here") -> Project:

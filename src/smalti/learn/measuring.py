@@ -120,6 +120,9 @@ def check_recipe(recipe: Recipe) -> None:
             "it pretrains the backbone, once for every point",
             "train.pretrain.method=null",
         ),
+        (train.pseudo.rounds > 0, "unlabelled images teach its head", "train.pseudo.rounds=0"),
+        (train.noise.method != "none", "its labels may be corrected", "train.noise.method=none"),
+        (train.synthesis.method is not None, "drawn images teach its head", "train.synthesis.method=null"),
         (bool(recipe.ensemble.members), "it combines other runs instead of learning", "ensemble.members=[]"),
         (
             recipe.stain.normalise != "none",

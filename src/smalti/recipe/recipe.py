@@ -48,7 +48,8 @@ class Recipe(Section):
     @property
     def own_backbones(self) -> bool:
         """Whether each fold has a backbone of its own, because something opens it."""
-        return self.train.finetune.epochs > 0 or self.train.pretrain.method is not None
+        pretrains = self.train.pretrain.method is not None and self.train.gate.keep != "off"
+        return self.train.finetune.epochs > 0 or pretrains
 
     def to_yaml(self) -> str:
         """Return the resolved recipe as YAML; `load_recipe` reads it back to an equal recipe."""

@@ -16,6 +16,7 @@ from .record import Part, Record
 LIBRARIES = (
     "smalti", "torch", "torchvision", "timm", "lightning", "numpy", "pandas", "scikit-learn",
     "opencv-python-headless", "Pillow", "tifffile", "imagecodecs", "pydantic", "safetensors", "matplotlib",
+    "lightly",
 )  # fmt: skip
 
 

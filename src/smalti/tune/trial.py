@@ -67,7 +67,9 @@ class TrialRunner:
         # Features are needed by phases that are there at all, in the views that they want.
         phases = [getattr(settled.train, name).epochs > 0 for name in ("transfer", "finetune")]
         shared = (settled.train.transfer.views, settled.train.device, settled.train.precision)
-        key = f"{settled.model_dump_json(exclude={'train'})}{phases}{shared}"
+        train = settled.train
+        beside = "" if train.pretrain.method is None and train.synthesis.method is None else train.model_dump_json()
+        key = f"{settled.model_dump_json(exclude={'train'})}{phases}{shared}{train.pseudo.rounds > 0}{beside}"
         if key in self.prepared:  # `prepare` has checked another recipe, not this one
             self._check(settled, self.prepared[key])
         else:

@@ -69,6 +69,8 @@ def answer_model(record: RunRecord) -> Answer | None:
         return None
     tuned = int(knobs["train.finetune.epochs"])
     learns = f"the backbone is fine-tuned for up to {tuned} epochs" if tuned else "the backbone stays frozen"
+    if knobs.get("train.pretrain.method"):
+        learns = f"the backbone goes on learning from tiles without labels where that is kept; then {learns}"
     return Answer(
         f"Multiple-instance classification: each tile through {knobs['model.backbone']} (embedding: "
         f"{knobs['model.embedding']}, normalisation: {knobs['model.norm']}), tiles of an image pooled by "
@@ -114,7 +116,18 @@ def answer_training(record: RunRecord) -> Answer | None:
         )
     if knobs["train.finetune.epochs"]:
         text += f". {_say_phase(knobs, 'finetune')}, augmentation {knobs['train.finetune.augmentation']}"
-    return Answer(f"{text}. Losses by epoch are in the report where there were epochs.{say_members(record)}", "curves")
+    text += f". Losses by epoch are in the report where there were epochs.{_say_tried(record)}{say_members(record)}"
+    return Answer(text, "curves")
+
+
+def _say_tried(record: RunRecord) -> str:
+    """Return what was tried beside the labels, and in how many folds it was kept; empty where nothing was."""
+    verdicts = () if record.gate is None else record.gate.verdicts
+    parts = [
+        f"{part} in {sum(v.kept for v in verdicts if v.part == part)} of {sum(v.part == part for v in verdicts)} folds"
+        for part in dict.fromkeys(v.part for v in verdicts)
+    ]
+    return f" Beside the labels, kept where inner cases gained: {', '.join(parts)}." if parts else ""
 
 
 def _say_phase(knobs: Mapping[str, Any], phase: str) -> str:

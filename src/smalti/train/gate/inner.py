@@ -65,8 +65,6 @@ def open_inner(
 ) -> Inner:
     """Deal all labelled images of a fold that are not outer to turns, whole cases at a time, ``repeats`` times.
 
-        dealt = (deal_cases(targets, by, folds=folds, seed=seed) for by in groups for folds in range(most_turns, 1, -1))
-
     Raises:
         SplitError: an outer case is among them.
     """

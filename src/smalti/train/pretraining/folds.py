@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,16 +16,17 @@ from scipy.special import softmax
 
 from ...models import POOLERS, Backbone, Pooler, hash_weights
 from ...recipe import PLAIN_POOLERS, Pretrain, Settled
-from ...records import PretrainedEpoch, PretrainedFold
+from ...records import PretrainedEpoch, PretrainedFold, look_at_machine
 from ...registry import read_options
 from ...samples import StainMaps
 from ...store import hash_code, hash_text
 from ...tile import TileStore
-from ...types import Cohort, Split
+from ...types import Cohort, Sample, Split
 from ..checkpoints import read_checkpoint, write_checkpoint
 from ..gate import Inner, Turn, hold_out, judge, open_inner
 from ..halving import Embedder, batch_tiles
 from ..heads import HEADS, solve_head
+from ..pseudo.eligible import list_candidates, tell_apart
 from .learning import Pretrained, pretrain
 from .views import TileViews
 
@@ -41,6 +42,7 @@ class Pretrainer:
 
     Attributes:
         cache: folder of pretrained weights, shared by runs, seeds and members that learn from the same tiles.
+        unfit: unlabelled image -> code of the finding for which it may not teach.
         tell: hears (name, done, total) of every epoch.
     """
 
@@ -50,6 +52,7 @@ class Pretrainer:
     backbone: Backbone
     fabric: Fabric
     cache: Path
+    unfit: Mapping[str, str]
     tell: Tell | None = None
 
     @property
@@ -69,31 +72,27 @@ class Pretrainer:
         gate, knobs = self.recipe.train.gate, self.knobs
         by_site = self.recipe.split.group == "site"
         inner = open_inner(self.cohort, split, repeats=gate.repeats, most_turns=knobs.turns, by_site=by_site)
-        images = [self.cohort.labelled[i].image for i in inner.images]
-        outer = {self.cohort.labelled[i].case for i in split.outer}
-        more = self.cohort.unlabelled if knobs.transductive else ()
-        further = [
-            s.image for s in more if s.case not in outer
-        ]  # what shares a case with the outer part teaches nothing
+        labelled = [self.cohort.labelled[i] for i in inner.images]
+        images = [s.image for s in labelled]
+        # Unlabelled images of what is held out teach nothing, in the fold as in each turn.
+        further = list_candidates(self.cohort, split, unfit=self.unfit).samples if knobs.transductive else ()
+        teachers = [*images, *(s.image for s in further)]
         if standing is not None:
-            module = self.backbone.module
-            if standing.verdict.kept:
-                module = self._teach([*images, *further], stains, split.name).module
+            module = self._teach(teachers, stains, split.name).module if standing.verdict.kept else self.backbone.module
             return replace(self.backbone, module=module), standing
 
-        def learn(turn: Turn, *, pretrained: bool) -> Floats:
-            backbone = self.backbone
-            if pretrained:
-                taught = self._teach([images[i] for i in turn.learned] + further, stains, split.name)
-                backbone = replace(backbone, module=taught.module)
-            return probe(self._embed(backbone, images, stains), inner, turn)
+        def learn(turn: Turn) -> Floats:
+            learned, held = ([labelled[i] for i in part] for part in (turn.learned, turn.held))
+            mine = [s.image for s in (*learned, *_keep_apart(further, learned, held))]
+            taught = self._teach(mine, stains, split.name)
+            return probe(self._embed(replace(self.backbone, module=taught.module), images, stains), inner, turn)
 
-        whole = self._teach([*images, *further], stains, split.name)
+        whole = self._teach(teachers, stains, split.name)
         before = after = None
         if not whole.collapsed and inner.turns:  # a collapse is undone, whatever inner cases would say
-            before = hold_out(inner, lambda turn: learn(turn, pretrained=False))
-            after = hold_out(inner, lambda turn: learn(turn, pretrained=True))
-        tiles = len(self._collect([*images, *further], stains))
+            plain = self._embed(self.backbone, images, stains)
+            before, after = hold_out(inner, lambda turn: probe(plain, inner, turn)), hold_out(inner, learn)
+        tiles = len(self._collect(teachers, stains))
         about = f"{tiles} tiles" + (f", {len(further)} unlabelled images among what taught" if further else "")
         verdict = judge(inner, before, after, part=f"pretraining by {knobs.method}", gate=gate, about=about)
         if whole.collapsed:
@@ -118,9 +117,11 @@ class Pretrainer:
         cases = {s.image: s.case for s in self.cohort.samples}
         knobs = self.knobs.model_dump_json(exclude={"turns", "transductive"})
         computed = f"{self.fabric.device.type} {self.fabric._precision.precision} {torch.__version__}"
+        asked = hash_text(*(f"{image}|{cases[image]}" for image in teachers), knobs)
         key = hash_text(
-            self.store.key, stains.key, *(f"{image}|{cases[image]}" for image in teachers), knobs, computed,
-            self.backbone.name, hash_weights(self.backbone.module), hash_code("smalti.train.pretraining.learning"),
+            asked, self.store.key, stains.key, computed, self.backbone.name, str(self.backbone.spec),
+            hash_weights(self.backbone.module), look_at_machine().libraries["lightly"],
+            hash_code("smalti.train.pretraining"),  # it imports all methods
         )  # fmt: skip
         place = self.cache / "pretrained" / f"{key}.{WEIGHTS}"
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -132,7 +133,7 @@ class Pretrainer:
             module = copy.deepcopy(self.backbone.module)
             module.load_state_dict(content["weights"])
             return Pretrained(module.eval(), history)
-        seed = tuple(int(key[i : i + 8], 16) for i in (0, 8, 16))  # of what teaches, so that seeds share it
+        seed = tuple(int(asked[i : i + 8], 16) for i in (0, 8, 16))  # of what teaches, so that seeds share it
         found = pretrain(
             self.backbone, self._collect(teachers, stains), self.knobs, seed=seed, fabric=self.fabric,
             progress=place.with_name(f"{key}.progress"),
@@ -160,6 +161,14 @@ class Pretrainer:
             with torch.inference_mode():
                 pooled.append(pooler(torch.from_numpy(np.concatenate(parts))[None]).embedding[0])
         return torch.stack(pooled).double().numpy()
+
+
+def _keep_apart(further: Sequence[Sample], learned: Sequence[Sample], held: Sequence[Sample]) -> list[Sample]:
+    """Return the unlabelled images that are of no case, and of no site as a whole, that a turn holds out."""
+    cases, sites = (np.array([getattr(s, what) for s in further], dtype=str) for what in ("case", "site"))
+    gone = np.array([s.case for s in held]), np.array([s.site for s in held])
+    may = tell_apart(cases, sites, gone, np.array([s.site for s in learned]))
+    return [s for s, kept in zip(further, may, strict=True) if kept]
 
 
 def probe(points: Floats, inner: Inner, turn: Turn) -> Floats:

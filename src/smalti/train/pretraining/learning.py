@@ -91,18 +91,19 @@ def pretrain(
         torch.from_numpy(views.store.read_tiles(views.rows[:: max(1, len(views) // WATCHED)][:WATCHED])),
         spec=backbone.spec,
     )
-    before = measure_spread(_embed(backbone.module, shown, fabric))
+    before = measure_spread(_embed(learner.parts["backbone"], shown, fabric))  # the copy, which is on the device
     history: list[PretrainedEpoch] = []
     if progress is not None and progress.is_file():
         state = read_checkpoint(progress)
         learner.load_state_dict(state["parts"])
         optimiser.load_state_dict(_number_keys(state["optimiser"]))
         schedule.load_state_dict(state["schedule"])
-        torch.set_rng_state(state["torch"])
         history = [PretrainedEpoch(**row) for row in state["history"]]
     collapsed = ""
     for epoch in range(len(history), knobs.epochs):
         rng = np.random.default_rng([*seed, epoch])
+        # What a loss draws, on whatever device, does not depend on how often the loop was interrupted.
+        torch.manual_seed(int(np.random.SeedSequence([*seed, epoch]).generate_state(1)[0]))
         learner.train()
         losses = []
         for seen, part in views.draw(knobs, rng, views=objective.views):
@@ -122,8 +123,7 @@ def pretrain(
         if progress is not None:
             write_checkpoint(progress, {
                 "parts": dict(learner.state_dict()), "optimiser": optimiser.state_dict(),
-                "schedule": schedule.state_dict(), "torch": torch.get_rng_state(),
-                "history": [row.model_dump() for row in history],
+                "schedule": schedule.state_dict(), "history": [row.model_dump() for row in history],
             })  # fmt: skip
         if tell is not None:
             tell(epoch + 1, knobs.epochs)

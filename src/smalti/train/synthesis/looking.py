@@ -100,16 +100,18 @@ def look_at_drawn(
         )
     knobs, model = recipe.train.synthesis, recipe.model
     rows = [f"{s.image}|{s.label}|{s.case}" for s in cohort.labelled]
+    asked = hash_text(*rows, knobs.model_dump_json(include={"method", "options"}))
     key = hash_text(
-        store.key, *rows, knobs.model_dump_json(include={"method", "options"}), hash_weights(backbone.module),
-        backbone.name, model.pooler, str(model.pooler_options), str(model.coverage_weights), torch.__version__,
-        f"{fabric.device.type} {fabric._precision.precision}", hash_code("smalti.train.synthesis.looking"),
+        asked, store.key, hash_weights(backbone.module), backbone.name, str(backbone.spec), model.pooler,
+        str(model.pooler_options), str(model.coverage_weights), torch.__version__,
+        f"{fabric.device.type} {fabric._precision.precision}",
+        hash_code("smalti.train.synthesis"),  # it imports all ways
     )  # fmt: skip
     place = cache / "drawn" / f"{key}.npz"
     if not place.is_file():
         place.parent.mkdir(parents=True, exist_ok=True)
         write_arrays(
-            place, _draw(recipe, cohort, store, backbone, stains, fabric=fabric, seed=int(key[:8], 16), tell=tell)
+            place, _draw(recipe, cohort, store, backbone, stains, fabric=fabric, seed=int(asked[:8], 16), tell=tell)
         )
     arrays = read_arrays(place, NAMES)
     ends = np.cumsum(arrays["lengths"])

@@ -129,7 +129,12 @@ def examine(lesson: Lesson, inner: Inner) -> tuple[str, str]:
     """Return why drawn images are refused, empty where they pass the first three gates; and what was measured."""
     count = len(lesson.targets)
     if count < LEAST_DRAWN or not inner.turns:
-        return f"only {count} images were drawn from what the fold may know, or no case can be held out", ""
+        why = (
+            "no case can be held out"
+            if not inner.turns
+            else f"fewer than {LEAST_DRAWN} come from what the fold may know"
+        )
+        return why, f"{count} drawn"
     found, luck, error = find_class(lesson, inner)
     near, most = find_memory(lesson)
     auc, auc_error = see_through(lesson, inner)

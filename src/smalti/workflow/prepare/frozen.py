@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...project import SILENT, Listener, Project
 from ...recipe import Settled
-from ...records import PretrainingRecord, RunFolder, log_stage
+from ...records import PretrainingRecord, RunFolder
 from ...records.layout import DRAWN_SHEET
 from ...store import write_atomic
 from ...types import Cohort, Split
@@ -77,6 +77,7 @@ def pretrain_folds(
     stains: Mapping[str, StainMaps],
     *,
     fabric: Any,
+    unfit: Mapping[str, str],
     listener: Listener = SILENT,
 ) -> dict[str, Backbone]:
     """Return name of a split -> its backbone after phase ``pretrain``, as its inner cases have decided; say so.
@@ -88,15 +89,14 @@ def pretrain_folds(
     knobs = recipe.train.pretrain
     if knobs.method is None or recipe.train.gate.keep == "off":
         return {}
-    pretrainer = Pretrainer(recipe, cohort, store, backbone, fabric, cache, listener.tell)
+    pretrainer = Pretrainer(recipe, cohort, store, backbone, fabric, cache, unfit, listener.tell)
     known = PretrainingRecord.find(run.path)
     standing = {} if known is None else {(fold.seed, fold.fold): fold for fold in known.folds}
     found, records = {}, []
-    with log_stage(run.path, "pretrain"):
-        for split in splits:
-            key = (split.seed, split.fold)
-            found[split.name], record = pretrainer.pretrain_fold(split, stains[split.name], standing.get(key))
-            records.append(record)
+    for split in splits:
+        key = (split.seed, split.fold)
+        found[split.name], record = pretrainer.pretrain_fold(split, stains[split.name], standing.get(key))
+        records.append(record)
     PretrainingRecord(folds=tuple(records)).write(run.path)
     kept = sum(record.verdict.kept for record in records)
     further = f", {records[0].further} unlabelled images taught as well (transductive)" if records[0].further else ""
@@ -122,13 +122,12 @@ def draw_images(
 
     if recipe.train.synthesis.method is None or recipe.train.gate.keep == "off":
         return None
-    with log_stage(run.path, "synthesis"):
-        drawn = look_at_drawn(
-            recipe, cohort, store, backbone, next(iter(stains.values())), fabric=fabric, cache=cache,
-            tell=listener.follow("synthesis"),
-        )  # fmt: skip
-        if len(drawn.drawn):
-            write_atomic(run.path / DRAWN_SHEET, draw_pairs(drawn.drawn, drawn.real, marks=("DRAWN", "real")))
+    drawn = look_at_drawn(
+        recipe, cohort, store, backbone, next(iter(stains.values())), fabric=fabric, cache=cache,
+        tell=listener.follow("synthesis"),
+    )  # fmt: skip
+    if len(drawn.drawn):
+        write_atomic(run.path / DRAWN_SHEET, draw_pairs(drawn.drawn, drawn.real, marks=("DRAWN", "real")))
     listener.say(f"{len(drawn.targets)} images were drawn; each fold judges those that it may know")
     return drawn
 
@@ -137,9 +136,17 @@ def refold(
     project: Project, experiment: Experiment, cohort: Cohort, splits: tuple[Split, ...], *, run_folder: RunFolder
 ) -> Experiment:
     """Return the experiment on a part of its cohort, in other folds, each with what it may see of its own images."""
-    stains = fit_stains(cohort, experiment.store, experiment.recipe, splits=splits)
-    frozen = freeze_features(
-        project.cache, experiment.recipe, experiment.backbone, stains, fabric=experiment.fabric,
-        classes=len(cohort.classes),
+    recipe, store, backbone, fabric = experiment.recipe, experiment.store, experiment.backbone, experiment.fabric
+    stains = fit_stains(cohort, store, recipe, splits=splits)
+    pretrained = pretrain_folds(
+        project.cache, run_folder, recipe, cohort, splits, store, backbone, stains, fabric=fabric,
+        unfit=experiment.unfit,
     )  # fmt: skip
-    return replace(experiment, run=run_folder, cohort=cohort, splits=splits, frozen=frozen, stains=stains)
+    frozen = freeze_features(
+        project.cache, recipe, backbone, stains, fabric=fabric, classes=len(cohort.classes), pretrained=pretrained
+    )
+    drawn = draw_images(project.cache, run_folder, recipe, cohort, store, backbone, stains, fabric=fabric)
+    return replace(
+        experiment, run=run_folder, cohort=cohort, splits=splits, frozen=frozen, stains=stains, pretrained=pretrained,
+        drawn=drawn,
+    )  # fmt: skip

@@ -67,16 +67,19 @@ def find_unfit(ground: Ground, recipe: Recipe, *, listener: Listener) -> dict[st
     Empty where the recipe lets none teach. Where there are no unlabelled images, or no check has looked at them, that
     is said.
     """
-    if not recipe.train.pseudo.rounds:
+    teach = {
+        "pseudo-labels": recipe.train.pseudo.rounds > 0,
+        "pretraining": recipe.train.pretrain.method is not None and recipe.train.pretrain.transductive,
+    }
+    part = " and ".join(name for name, asked in teach.items() if asked)
+    if not part:
         return {}
     free = {s.image for s in ground.cohort.unlabelled}
     if not free:
-        listener.say("pseudo-labels: there are no unlabelled images, so that none teaches")
+        listener.say(f"{part}: there are no unlabelled images, so that none teaches")
     for code in UNFIT:
         if free and (code not in ground.seen.outcomes or ground.seen.outcomes[code].found is None):
-            listener.say(
-                f"pseudo-labels: the check {code} was not made, so that no unlabelled image is left out for it"
-            )
+            listener.say(f"{part}: the check {code} was not made, so that no unlabelled image is left out for it")
     findings = [finding for finding in ground.seen.findings if finding.code in UNFIT]
     return {image: finding.code for finding in findings for image in finding.images if image in free}
 

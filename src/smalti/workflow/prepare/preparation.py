@@ -163,17 +163,20 @@ def prepare(project: Project, ground: Ground, recipe: Recipe, *, name: str | Non
     stains = fit_stains(ground.cohort, store, settled, splits=splits)  # 15. freeze
     if settled.stain.normalise != UNTOUCHED:
         record_stains(run, ground.cohort, stains, method=settled.stain.normalise, listener=listener)
-    pretrained = pretrain_folds(
-        project.cache, run, settled, ground.cohort, splits, store, backbone, stains, fabric=fabric, listener=listener
-    )
+    with log_stage(run.path, "pretrain") if settled.train.pretrain.method is not None else nullcontext():
+        pretrained = pretrain_folds(
+            project.cache, run, settled, ground.cohort, splits, store, backbone, stains, fabric=fabric, unfit=unfit,
+            listener=listener,
+        )  # fmt: skip
     with log_stage(run.path, "features") if settled.train.transfer.epochs > 0 else nullcontext():
         frozen = freeze_features(
             project.cache, settled, backbone, stains, fabric=fabric, classes=len(ground.cohort.classes),
             pretrained=pretrained, listener=listener,
         )  # fmt: skip
-    drawn = draw_images(
-        project.cache, run, settled, ground.cohort, store, backbone, stains, fabric=fabric, listener=listener
-    )
+    with log_stage(run.path, "synthesis") if settled.train.synthesis.method is not None else nullcontext():
+        drawn = draw_images(
+            project.cache, run, settled, ground.cohort, store, backbone, stains, fabric=fabric, listener=listener
+        )
     return Experiment(
         run, settled, ground.cohort, splits, store, backbone, frozen, device, fabric, stains, digests, given, unfit,
         pretrained, drawn,

@@ -79,7 +79,9 @@ def _open(folder: Path, stamp: int) -> Experiment:
     stains = fit_stains(cohort, store, recipe, splits=splits)
     run = RunFolder(folder)
     # Verdicts stand in the run folder, and what was learned or drawn is in the cache.
-    pretrained = pretrain_folds(cache, run, recipe, cohort, splits, store, backbone, stains, fabric=fabric)
+    pretrained = pretrain_folds(
+        cache, run, recipe, cohort, splits, store, backbone, stains, fabric=fabric, unfit=inputs.unfit
+    )
     frozen = freeze_features(
         cache, recipe, backbone, stains, fabric=fabric, classes=len(cohort.classes), pretrained=pretrained
     )
