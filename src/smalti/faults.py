@@ -22,11 +22,11 @@ MEMORY_WORDS = (
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MARKER_SUFFIX = ".held"  # of a file that is a lock by being there; a killed process may leave it
 FIXES = {
-    errno.EROFS: "name a folder that can be written to, for example --runs FOLDER",
-    errno.EACCES: "change its permissions, or name another folder, for example --runs FOLDER",
-    errno.EPERM: "change its permissions, or name another folder, for example --runs FOLDER",
-    errno.ENOTDIR: "a part of this path is a file: name a folder, for example --runs FOLDER",
-    errno.EEXIST: "something of that name is in the way: move it, or name another folder, for example --runs FOLDER",
+    errno.EROFS: "name a folder that can be written to (--runs, --out)",
+    errno.EACCES: "change its permissions, or name another folder (--runs, --out)",
+    errno.EPERM: "change its permissions, or name another folder (--runs, --out)",
+    errno.ENOTDIR: "a part of this path is a file: name a folder (--runs, --out)",
+    errno.EEXIST: "something of that name is in the way: move it, or name another folder (--runs, --out)",
     errno.EISDIR: "a folder is where a file should be: move it, or name another file",
     errno.ENOENT: "check the path; where it was there before, put it back and give the same command again",
     errno.EMFILE: "allow more open files ('ulimit -n 4096') and give the same command again",
@@ -54,7 +54,7 @@ def explain_fault(error: BaseException) -> FaultError | None:
             target = f" for {where}" if where else ""
             return FaultError(
                 f"no space is left{target} ({error.strerror})",
-                fix=f"free some space there, or name a folder on another disk, for example --runs FOLDER; {AGAIN}",
+                fix=f"free some space there, or name a folder on another disk (--runs, --out); {AGAIN}",
                 kind="disk",
             )
         what = error.strerror or str(error) or type(error).__name__
