@@ -25,11 +25,10 @@ from ..tables.site_names import describe_column, read_site, read_subgroups
 from ..tables.spelling import is_missing
 from ..tables.table import COMMON, NAMES, Row, Table, plain_name, read_text, sniff_delimiter
 from ..tables.workbooks import WORKBOOK_SUFFIXES
-from .measured import LEAST_FEATURES, choose_measured
+from .measured import FEW, LEAST_FEATURES, choose_measured
 from .parts import TEST, part_of_table, read_part
 
 BAG_NAMES = ("bag", "bag_id", "bag_name", "bagid")
-SURE = 8  # columns of numbers that are called anything; fewer may as well be ages and sizes, so it is asked
 NUMBER_FRAC = 0.95  # of the filled cells of a column of numbers; the others are told
 BAGS_FRAC = 0.5  # of the names come several times where rows are tiles; fewer are rows that are listed twice
 SHOWN = 6  # columns that a message names
@@ -251,7 +250,7 @@ def _choose_features(one: _Read, columns: Columns, result: LayoutResult) -> list
         return kept
     pictures = [row.read(one.chosen.image) for row in one.table.rows[:50]] if one.chosen.image is not None else []
     named = [text for text in pictures if is_image_name(text)]
-    if len(kept) < SURE or len(named) > len(pictures) / 2:
+    if len(kept) < FEW or len(named) > len(pictures) / 2:
         why = f"has {len(kept)} columns of numbers"
         why = f"names pictures that are not here, such as '{named[0]}'" if named else why
         message = f"{why}; numbers such as {list_names(kept[:SHOWN])} may be features, or only describe the images."

@@ -27,6 +27,7 @@ UNSEEN_WORDS = frozenset(
      "event", "death", "dead", "followup"}
 )  # fmt: skip
 FILLERS = frozenset({"at", "of", "in", "to", "the"})
+FEW = 8  # columns of numbers; fewer may as well be ages and sizes, so it is asked
 MOST_WORDS = 3  # longer names describe what was measured
 PLACE_WORDS = frozenset({"x", "y", "coord", "coords", "coordinate", "row", "col", "tile", "patch", "pos", "level"})
 CLASS_WORDS = frozenset({"class", "code", "num", "number", "encoded", "int"})
@@ -66,11 +67,16 @@ def choose_measured(numbers: pd.DataFrame, labels: Sequence[str]) -> Measured:
     """
     names = [str(name) for name in numbers.columns]
     notes = []
-    if copies := [name for name in names if _stands_for(numbers[name], labels)]:
+    # Of thousands of columns most have many values with fractions, and are neither codes nor flags.
+    probed = np.sort(numbers.iloc[:PROBED_ROWS].to_numpy(np.float64, na_value=np.nan), axis=0)
+    few = (np.diff(probed, axis=0) > 0).sum(axis=0) < MOST_CODES
+    whole = (np.isnan(probed) | (probed == np.round(probed))).all(axis=0)
+    simple = {name for name, one in zip(names, few | whole, strict=True) if one}
+    if copies := [name for name in names if name in simple and _stands_for(numbers[name], labels)]:
         listed = ", ".join(f"'{name}'" for name in copies[:6])
         notes.append(f"features: {listed} say(s) the label of each row in other signs, and is no feature")
     rest = [name for name in names if name not in set(copies) and not _is_unseen(name)]
-    flags = {name for name in rest if _is_flag(name, numbers[name])}
+    flags = {name for name in rest if name in simple and _is_flag(name, numbers[name])}
     families = Counter(_stem(name) for name in rest if name != _stem(name))
     open_ = Counter(_stem(name) for name in rest if name != _stem(name) and name not in flags)
     # Flags in a family of numbers belong to it; a family of flags is one column of classes in another form.
@@ -78,6 +84,8 @@ def choose_measured(numbers: pd.DataFrame, labels: Sequence[str]) -> Measured:
     kept = [name for name in rest if name not in flags or (_stem(name) in large and name != _stem(name))]
     if len(kept) < LEAST_FEATURES:
         kept = find_families(rest)
+    if len(kept) < LEAST_FEATURES:  # few enough that it is asked whether ages and the like are meant
+        kept = [name for name in names if name not in set(copies) and not _is_flag(name, numbers[name])][: FEW - 1]
     if family := find_families(kept):
         return Measured(family, sure=True, notes=notes)
     telling = _find_telling(numbers[kept], labels)
