@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from smalti.cohort import Columns, inspect_folder, read_cohort
+from smalti.cohort import Columns, inspect_folder, list_fresh, read_cohort, sniff_table
 from smalti.features import read_cells, read_feature_table
 
 RNG = np.random.default_rng(0)
@@ -286,3 +286,42 @@ def test_wide_and_long_tables_take_bounded_time(tmp_path, n, size):
     cohort = read_cohort(tmp_path)
     assert (len(cohort.labelled), cohort.features.size) == (bags, size)
     assert time.process_time() - start < 10  # linear: 20,000 columns, or a million rows, in a minute
+
+
+@pytest.mark.parametrize("family", ["f{}", "CELLS {} PER AREA"])
+@pytest.mark.parametrize("extra", ["label_code", "fold", "age", "prob_a", "hidden 7", "x", "os_months"])
+def test_what_was_not_measured_is_no_feature(tmp_path, family, extra):
+    header, rows, _ = draw(n=45, family=family)
+    values = RNG.normal(size=45).cumsum()
+    codes = extra in {"label_code", "hidden 7"}
+    rows = [[row[0], "abc"[i % 3], *row[2:], i % 3 if codes else values[i]] for i, row in enumerate(rows)]
+    write(tmp_path / "t.csv", [*header, extra], rows)
+    cohort = read_cohort(tmp_path)
+    assert cohort.features.columns == tuple(header[2:])
+    assert any(f"'{extra}'" in note for note in cohort.notes)
+
+
+def test_labels_that_are_not_recognised_are_asked_for(tmp_path):
+    header, rows, _ = draw(n=20)
+    write(tmp_path / "t.csv", [header[0], "MSI_status", *header[2:]], rows)
+    (problem,) = [p for p in inspect_folder(tmp_path)[1] if p.code == "features-no-label"]
+    assert "data.label=MSI_status" in problem.fix
+
+
+def test_slides_of_a_patient_of_tcga_are_one_case(tmp_path):
+    header, rows, _ = draw(n=20)
+    for i, row in enumerate(rows):
+        row[0] = f"TCGA-AA-{1000 + i // 2}-01Z-00-DX{i % 2 + 1}"
+    write(tmp_path / "t.csv", header, rows)
+    assert {s.case for s in read_cohort(tmp_path).labelled} == {f"TCGA-AA-{1000 + i}" for i in range(10)}
+
+
+def test_new_table_is_read_as_that_of_training(tmp_path):
+    header, rows, values = draw()
+    spec = read_cohort(write(tmp_path / "a" / "t.csv", header, rows).parent).features
+    comma = [[str(c).replace(".", ",") for c in row] for row in rows]
+    new = write(tmp_path / "b" / "t.csv", header, comma, delimiter=";")
+    fresh = list_fresh(new.parent, features=spec)
+    assert (fresh.wrong, [s.label for s in fresh.samples]) == ({}, ["a", "b"] * 6)
+    table = read_feature_table(new, spec.columns, delimiter=sniff_table(new))
+    np.testing.assert_allclose(table.values, values, rtol=1e-6)

@@ -20,7 +20,7 @@ from smalti.tissue.stainable import Staining
 from smalti.train import PRETRAININGS, check_parts, make_fabric
 from smalti.train.devices import Device
 from smalti.train.pretraining import TileViews, methods, pretrain
-from smalti.train.pretraining.learning import measure_spread
+from smalti.train.pretraining.unlabelled_loop import measure_spread
 from smalti.train.pretraining.views import crop_tiles
 from smalti.types import InputSpec
 

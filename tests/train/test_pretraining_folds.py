@@ -13,8 +13,8 @@ from smalti.model import load_model
 from smalti.project import Project
 from smalti.records import GateRecord, PretrainingRecord, RunFolder
 from smalti.samples import split_cases
-from smalti.train.pretraining import folds
-from smalti.train.pretraining.folds import Pretrainer
+from smalti.train.pretraining import pretrainer
+from smalti.train.pretraining.pretrainer import Pretrainer
 from smalti.workflow import run
 from smalti.workflow.prepare.frozen import refold
 from smalti.workflow.stages import reopen
@@ -122,5 +122,5 @@ def test_a_verdict_stands_when_a_run_goes_on(data, tmp_path, monkeypatch):
     def refuse(*args, **kwargs):
         raise AssertionError("inner cases were asked again")
 
-    monkeypatch.setattr(folds, "judge", refuse)
+    monkeypatch.setattr(pretrainer, "judge", refuse)
     reopen(found.path)

@@ -24,7 +24,7 @@ from smalti.train import DRAWERS, PRETRAININGS, make_fabric
 from smalti.train.devices import Device
 from smalti.train.gate import Turn, open_inner
 from smalti.train.pretraining import Pretrained, folds
-from smalti.train.pretraining.folds import Pretrainer, probe
+from smalti.train.pretraining.pretrainer import Pretrainer, probe
 from smalti.train.synthesis import look_at_drawn, looking
 from smalti.types import Cohort, InputSpec, Sample, Split
 

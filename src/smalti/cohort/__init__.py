@@ -12,6 +12,7 @@ Nothing is written and no source file is changed.
 
 from .fresh import FreshImages, list_fresh
 from .inspection import inspect_folder, read_cohort
+from .layouts.feature_table import sniff_table
 from .result import Columns
 
-__all__ = ["Columns", "FreshImages", "inspect_folder", "list_fresh", "read_cohort"]
+__all__ = ["Columns", "FreshImages", "inspect_folder", "list_fresh", "read_cohort", "sniff_table"]

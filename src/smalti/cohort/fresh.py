@@ -16,6 +16,7 @@ from .layouts.listing import add_cases
 from .masks.meaning import Settling, wish_masks
 from .masks.values import Seen
 from .result import Candidate, Columns, LayoutResult
+from .tables.case_names import join_barcodes
 from .tables.site_names import drop_sites, settle_sites
 from .unused import tell_unused
 from .validation import Progress, account_masks, check_files
@@ -86,6 +87,7 @@ def list_fresh(
         raise DataError(f"{root} holds no {what} that could be read", result.problems, fix=f"{read} are read")
     if not rows:
         _add_rowless(folder, result)
+    join_barcodes(result, columns)
     settle_sites(result, columns)
     account_masks(folder, result)
     tell_unused(folder, result)

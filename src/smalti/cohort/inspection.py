@@ -21,7 +21,7 @@ from .layouts.listing import add_cases, list_tables, read_listing
 from .masks.meaning import Settling, wish_masks
 from .masks.values import Seen
 from .result import Candidate, Columns, LayoutResult
-from .tables.case_names import join_spellings
+from .tables.case_names import join_barcodes, join_spellings
 from .tables.site_names import drop_sites, settle_sites
 from .tables.workbooks import name_unread
 from .unused import describe_unused, tell_unused
@@ -95,6 +95,7 @@ def inspect_folder(
         result.report("root-missing", str(root), message=what, fix=fix)
     else:
         folder, result = _read_layout(root, drop_sites(columns))
+        join_barcodes(result, columns)
         settle_sites(result, columns)
         read_sample(folder, result, columns)
         result.problems = folder.problems + result.problems

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..cohort import sniff_table
 from ..errors import DataError
 from ..features import open_features
 from ..records import Doubt, FeaturePopulation, GivenRecord
@@ -62,6 +63,8 @@ def hold_features(item: Sample | tuple[str, NDArray[np.generic]], given: GivenRe
             if file is None:
                 raise DataError("it holds coordinates and no features")
             _check_encoder(file.size, file.encoder, given)
+        else:  # a table may be separated by another sign than the one that was learned from
+            spec = replace(spec, delimiter=sniff_table(item.path))
         store = hold_given((item,), spec, hashes={item.path: ""})
     if len(store) == 0:
         raise DataError("it has no tile")

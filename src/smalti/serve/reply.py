@@ -17,7 +17,7 @@ from ..model import Answer, Model, TileMap
 from ..model.refusal import refuse_unreadable
 from ..records import ModelRecord
 from ..types import Sample
-from ..workflow.drawn_maps import draw_map, encode_png, read_scaled
+from ..workflow.explaining.drawn_maps import draw_map, encode_png, read_scaled
 
 DRAWN_PX = 1400  # longer side of pictures; more than a page shows
 POPULATIONS = {

@@ -6,7 +6,7 @@ a stage whose files are there is not done again.
 
 from ..project import RUNS, SILENT, Listener, Project
 from .decisions.belonging import find_decisions
-from .drawn_maps import write_maps
+from .explaining.drawn_maps import write_maps
 from .explaining.explain import describe_explanation, explain_run
 from .external_cohort import score_answers
 from .networks import predict

@@ -63,7 +63,9 @@ KINDS = {
         "the number of tiles", "maybe", "large tumours have more; if it is not that, see how slides were cut"
     ),
     "extraction": Kind("how features were made", "no", "extract all classes with the same tool, encoder and tile size"),
-    "site": Kind("the site", "no", "score with whole sites left out (split.sites), or add sites that have all classes"),
+    "site": Kind(
+        "the site", "no", "score with whole sites left out (split.group=site), or add sites that have all classes"
+    ),
     "naming": Kind("the file name", "unseen", "no network sees it; ask whether classes came from different sources"),
 }
 

@@ -89,7 +89,7 @@ def find_shift(cohort: Cohort, digest: Digest) -> list[Finding] | NotApplicable:
             said = f"median {np.median(here):.4g}{unit}, labelled {np.median(there):.4g}{unit} (distance "
             said += f"{tests[t.name].value:.2f}, "
         words.append(f"{t.name}: {said}p = {p[t.name]:.3f}).")
-    return [_report(typical, words, about=about, tests=tests, p=p)]
+    return [_report(typical, words, about=about, tests=tests, p=p, given=cohort.features is not None)]
 
 
 def _measure_gap(groups: Codes, *, values: Floats) -> Floats:
@@ -104,14 +104,24 @@ def _measure_gap(groups: Codes, *, values: Floats) -> Floats:
 
 
 def _report(
-    typical: Sequence[str], words: Sequence[str], *, about: str, tests: dict[str, Outcome], p: dict[str, float]
+    typical: Sequence[str],
+    words: Sequence[str],
+    *,
+    about: str,
+    tests: dict[str, Outcome],
+    p: dict[str, float],
+    given: bool,
 ) -> Finding:
     """Return the finding; its message names the three statistics that moved most, its evidence holds all."""
     apart = {name: tests[name] for name in (ALL, FEATURES) if name in tests}
     moved = {name: round(test.value, 4) for name, test in tests.items() if name not in apart and p[name] <= SHIFT_ALPHA}
+    told = {ALL: "sizes, files, colours and masks"}
+    advice = "normalise stain and size, or add labelled images like these"
+    if given:
+        told = {ALL: "number of tiles, tool and site", FEATURES: "their features"}
+        advice = "extract both parts with the same tool, encoder and tile size, or add labelled slides like these"
     listed = "; ".join(
-        f"by {'sizes, files, colours and masks' if name == ALL else name}: AUC {test.value:.2f}, chance "
-        f"{test.chance:.2f}, p = {p[name]:.3f}"
+        f"by {told.get(name, name)}: AUC {test.value:.2f}, chance {test.chance:.2f}, p = {p[name]:.3f}"
         for name, test in apart.items()
     )
     auc = max((test.value for name, test in apart.items() if p[name] <= SHIFT_ALPHA), default=0.5)
@@ -123,8 +133,7 @@ def _report(
         score=round(max(2 * auc - 1, *moved.values(), 0), 4),
         message=(
             f"the unlabelled part is not drawn like the labelled part ({listed}; {about}). {' '.join(words[:3])} "
-            "Scores on labelled images may not hold there. What to do: normalise stain and size, or add labelled "
-            "images like these."
+            f"Scores on labelled images may not hold there. What to do: {advice}."
         ),
         evidence={
             "auc": {name: round(test.value, 4) for name, test in apart.items()},

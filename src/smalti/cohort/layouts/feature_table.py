@@ -6,6 +6,8 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,14 +25,11 @@ from ..tables.site_names import describe_column, read_site, read_subgroups
 from ..tables.spelling import is_missing
 from ..tables.table import COMMON, NAMES, Row, Table, plain_name, read_text, sniff_delimiter
 from ..tables.workbooks import WORKBOOK_SUFFIXES
+from .measured import FEW, LEAST_FEATURES, choose_measured
 from .parts import TEST, part_of_table, read_part
 
 BAG_NAMES = ("bag", "bag_id", "bag_name", "bagid")
-LEAST_FEATURES = 2
-FAMILY_SIZE, FAMILY_FRAC = 8, 0.8  # columns called alike, such as f0, f1, ...; where most are, the others are none
-SURE = 8  # columns of numbers that are called anything; fewer may as well be ages and sizes, so it is asked
 NUMBER_FRAC = 0.95  # of the filled cells of a column of numbers; the others are told
-ID_WORDS = frozenset({"id", "ids", "idx", "index", "barcode", "uuid", "key", "nr", "no", "pid"})
 BAGS_FRAC = 0.5  # of the names come several times where rows are tiles; fewer are rows that are listed twice
 SHOWN = 6  # columns that a message names
 
@@ -59,9 +58,11 @@ def read_feature_listing(folder: Folder, tables: Sequence[str], columns: Columns
         (tests if one.part == TEST and columns.table != file else labelled).append(one)
         result.notes += own.notes
         result.problems += own.problems
-    labelled = [one for one in labelled if one.chosen.label is not None]
+    unnamed, labelled = labelled, [one for one in labelled if one.chosen.label is not None]
     if not labelled:
-        return result if result.problems and columns.table is not None else None
+        if unnamed and not result.problems:
+            _ask_label(unnamed, columns, result)
+        return result if unnamed or (result.problems and columns.table is not None) else None
     parts = [one.part for one in labelled]
     files = [one.table.file for one in labelled]
     if len(labelled) > 1 and not (all(parts) and len(set(parts)) == len(parts)):
@@ -72,11 +73,11 @@ def read_feature_listing(folder: Folder, tables: Sequence[str], columns: Columns
     names = _choose_features(labelled[0], columns, result)
     if len(names) < LEAST_FEATURES:
         return result if result.problems else None
-    delimiter = _sniff(folder, files[0])
+    delimiter = sniff_table(folder.files[files[0]])
     result.features = FeatureSpec(len(names), columns=tuple(names), delimiter=delimiter, several_tiles=False)
     for one in (*labelled, *tests):
         lacking = [name for name in names if name not in one.numbers.columns]
-        if lacking or _sniff(folder, one.table.file) != delimiter:
+        if lacking or sniff_table(folder.files[one.table.file]) != delimiter:
             what = f"lacks columns of features: {list_names(lacking)}" if lacking else "has another delimiter"
             result.report("features-columns", one.table.file, message=f"{what}; the others are in {files[0]}.",
                           fix="save both tables alike, with the same columns of numbers")  # fmt: skip
@@ -87,14 +88,36 @@ def read_feature_listing(folder: Folder, tables: Sequence[str], columns: Columns
     return result
 
 
+def _ask_label(tables: Sequence[_Read], columns: Columns, result: LayoutResult) -> None:
+    """Report tables with features of which none says the labels, with the columns that may."""
+    one = max(tables, key=lambda one: len(one.numbers.columns))
+    taken, rows = list_taken(one.chosen), one.table.rows
+    texts = [name for name in one.table.header if name and name not in taken]
+    texts = [name for name in texts if 1 < len({row.read(name) for row in rows}) <= len(rows) / 2]
+    flags = [str(name) for name, values in one.numbers.items() if values.nunique() == 2]
+    may = [*texts, *flags][:SHOWN]
+    named = " or ".join(format_setting("label", name) for name in may)
+    fix = f"name it: {named}" if may else "add a column of labels, called label, to this table"
+    result.report("features-no-label", one.table.file,
+                  message=f"has {len(one.numbers.columns)} columns of numbers, and no column of labels was recognised.",
+                  fix=f"{fix}; labels in another table have to be copied into this one")  # fmt: skip
+
+
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def _sniff(folder: Folder, file: str) -> str:
+def sniff_table(path: Path) -> str:
     """Return the delimiter of a table."""
-    if file.lower().endswith(WORKBOOK_SUFFIXES):
+    state = path.stat()
+    return _sniff(path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=64)
+def _sniff(path: Path, *stamp: int) -> str:
+    """Look at a file once for as long as it stays as it is."""
+    if path.suffix.lower() in WORKBOOK_SUFFIXES:
         return ","
-    with folder.files[file].open(encoding="utf-8-sig", errors="replace") as lines:
+    with path.open(encoding="utf-8-sig", errors="replace") as lines:
         start = "".join(line for _, line in zip(range(20), lines, strict=False))
     told = re.match(r"\s*\"?sep=(.)\"?[\r\n]+", start)
     return told[1] if told else sniff_delimiter(start)
@@ -106,7 +129,7 @@ def _read_table(folder: Folder, file: str, columns: Columns, result: LayoutResul
         result.report("table-missing", file, message="is not in the data folder.",
                       fix="name the right one: --set data.table=FILE")  # fmt: skip
         return None
-    delimiter, path = _sniff(folder, file), folder.files[file]
+    delimiter, path = sniff_table(folder.files[file]), folder.files[file]
     try:
         head = read_head(path, delimiter=delimiter)
         text = [name for i, name in enumerate(head.names) if _is_text(head, i, columns)]
@@ -200,38 +223,34 @@ def _choose_roles(
 # --- which columns are features ---------------------------------------------------------------------------------------
 
 
-def find_families(names: Sequence[str]) -> list[str]:
-    """Return the columns that are called alike but for a number at their end, where that is most of them; else none."""
-    families = Counter(re.sub(r"[0-9]+$", "", name) for name in names if re.search(r"[0-9]+$", name))
-    large = {family for family, count in families.items() if count >= FAMILY_SIZE}
-    kept = [name for name in names if re.search(r"[0-9]+$", name) and re.sub(r"[0-9]+$", "", name) in large]
-    return kept if kept and len(kept) >= FAMILY_FRAC * len(names) else []
-
-
 def _choose_features(one: _Read, columns: Columns, result: LayoutResult) -> list[str]:
     """Return the columns of features, named or guessed; what is left out is said."""
     file, names = one.table.file, list(one.numbers.columns)
     asked = [columns.features] if isinstance(columns.features, str) else list(columns.features or ())
     without = [pattern.removeprefix("!") for pattern in asked if pattern.startswith("!")]
     within = [pattern for pattern in asked if not pattern.startswith("!")]
+    sure = bool(within)
     if within:
         kept = [name for name in names if _fits(name, within)]
         if not kept:
             result.report("features-missing", file, message=f"has no columns of numbers called {list_names(within)}.",
                           fix=f"name them: {format_setting('features', names[:SHOWN])}")  # fmt: skip
     else:
-        # Two values are a flag, such as another label; whole numbers that count rows are names.
-        kept = find_families(names) or [name for name in names if not _is_flag(name, one.numbers[name])]
+        label = one.chosen.label
+        open_ = one.numbers[[name for name in names if not _fits(name, without)]]
+        measured = choose_measured(open_, [row.read(label) for row in one.table.rows] if label is not None else [])
+        kept, sure = measured.names, measured.sure
+        result.notes += measured.notes
     kept = [name for name in kept if not _fits(name, without)]
     left = sorted(set(names) - set(kept), key=names.index)
     beside = f"; not {list_names(left)}, {format_setting('features', ['COLUMN', '...'])} chooses" if left else ""
     if kept:
         result.notes.append(f"features: {len(kept)} columns of {file}, {kept[0]} to {kept[-1]}{beside}")
-    if within or find_families(names) or len(kept) < LEAST_FEATURES:
+    if sure or len(kept) < LEAST_FEATURES:
         return kept
     pictures = [row.read(one.chosen.image) for row in one.table.rows[:50]] if one.chosen.image is not None else []
     named = [text for text in pictures if is_image_name(text)]
-    if len(kept) < SURE or len(named) > len(pictures) / 2:
+    if len(kept) < FEW or len(named) > len(pictures) / 2:
         why = f"has {len(kept)} columns of numbers"
         why = f"names pictures that are not here, such as '{named[0]}'" if named else why
         message = f"{why}; numbers such as {list_names(kept[:SHOWN])} may be features, or only describe the images."
@@ -243,16 +262,6 @@ def _choose_features(one: _Read, columns: Columns, result: LayoutResult) -> list
 
 def _fits(name: str, patterns: Sequence[str]) -> bool:
     return any(re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), name) for pattern in patterns)
-
-
-def _is_flag(name: str, values: pd.Series[float]) -> bool:
-    """Return whether a column measures nothing: it has two values at most, or it counts or names the rows."""
-    known = values.dropna()
-    if known.nunique() <= 2:
-        return True
-    whole = bool((known == known.round()).all()) and known.is_unique
-    words = read_words(name)
-    return whole and (bool(known.diff().dropna().eq(1).all()) or (len(words) <= 3 and bool(ID_WORDS & set(words))))
 
 
 # --- bags -------------------------------------------------------------------------------------------------------------
@@ -274,7 +283,8 @@ def _add_bags(
         result.notes.append(f"{file}: each row is one image (no column names a slide, an image or a bag)")
     elif several:
         result.notes.append(f"{file}: rows are tiles, and '{chosen.image}' names their bag")
-    lost = np.asarray(~np.isfinite(values.astype(np.float32)), dtype=np.bool_)
+    with np.errstate(over="ignore"):  # what is beyond float32 is infinite where it is learned from
+        lost = np.asarray(~np.isfinite(values.astype(np.float32)), dtype=np.bool_)
     _note_lost(file, lost, names, result)
     bad = {int(i) for i in np.flatnonzero(lost.any(axis=1))}
     for name, rows in bags.items():

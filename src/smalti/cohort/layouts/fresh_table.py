@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 
 from ...errors import DataError
+from ...features import read_cells, read_head
 from ...types import FeatureSpec, Sample
 from ..folder import TABLE_SUFFIXES, Folder
 from ..result import Candidate, Columns, LayoutResult, list_names
@@ -16,7 +18,8 @@ from ..tables.labels import read_label
 from ..tables.site_names import read_site, read_subgroups
 from ..tables.spelling import is_missing
 from ..tables.table import Row, Table, plain_name
-from .feature_table import BAG_NAMES
+from ..tables.workbooks import WORKBOOK_SUFFIXES
+from .feature_table import BAG_NAMES, sniff_table
 
 
 def read_fresh_table(folder: Folder, features: FeatureSpec, columns: Columns) -> LayoutResult:
@@ -26,8 +29,16 @@ def read_fresh_table(folder: Folder, features: FeatureSpec, columns: Columns) ->
         DataError: no table has them, or several do and none is named.
     """
     result = LayoutResult("features")
-    names = [columns.table] if columns.table else [n for n in folder.files if n.lower().endswith(TABLE_SUFFIXES)]
-    heads = {name: _read_header(folder, name, features) for name in names if name in folder.files}
+    names = (
+        [columns.table]
+        if columns.table
+        else [
+            n
+            for n in folder.files
+            if n.lower().endswith((*TABLE_SUFFIXES, *WORKBOOK_SUFFIXES)) and not n.startswith("~$")
+        ]
+    )
+    heads = {name: _read_header(folder, name) for name in names if name in folder.files}
     lacking = {name: [c for c in features.columns if c not in head] for name, head in heads.items()}
     whole = [name for name, missing in lacking.items() if not missing]
     if not whole:
@@ -41,18 +52,23 @@ def read_fresh_table(folder: Folder, features: FeatureSpec, columns: Columns) ->
     return result
 
 
-def _read_header(folder: Folder, name: str, features: FeatureSpec) -> list[str]:
-    head = pd.read_csv(folder.files[name], sep=features.delimiter, nrows=0)
-    return [str(column) for column in head.columns]
+def _read_header(folder: Folder, name: str) -> tuple[str, ...]:
+    """Return the columns of a table; none where it cannot be read."""
+    try:
+        return read_head(folder.files[name], delimiter=sniff_table(folder.files[name])).names
+    except (ValueError, OSError, ImportError):
+        return ()
 
 
 def _add_rows(folder: Folder, file: str, features: FeatureSpec, columns: Columns, result: LayoutResult) -> None:
-    path, wanted = folder.files[file], set(features.columns)
-    cells = pd.read_csv(path, sep=features.delimiter, dtype=str, keep_default_na=False)
+    path, wanted, delimiter = folder.files[file], set(features.columns), sniff_table(folder.files[file])
+    head = read_head(path, delimiter=delimiter, columns=features.columns)
+    others = [name for name in head.names if name not in wanted]
+    cells = read_cells(path, delimiter=delimiter, text=others)
     header = [str(name) for name in cells.columns]
     common = tuple(name for name in header if name not in wanted)
     rows = tuple(
-        Row(f"{file} line {i + 2}", dict(zip(common, row, strict=True)))
+        Row(f"{file} line {i + head.above + 2}", dict(zip(common, row, strict=True)))
         for i, row in enumerate(cells[list(common)].itertuples(index=False, name=None))
     )
     bag = next((name for name in common if plain_name(name) in BAG_NAMES), None)
@@ -63,7 +79,8 @@ def _add_rows(folder: Folder, file: str, features: FeatureSpec, columns: Columns
         return
     result.tables.add(file)
     numbers = cells[list(features.columns)].apply(pd.to_numeric, errors="coerce")
-    lost = numbers.isna().any(axis=1).to_numpy()
+    with np.errstate(over="ignore"):  # what is beyond float32 is infinite where it is scored
+        lost = (~np.isfinite(numbers.to_numpy(np.float32))).any(axis=1)
     bags: dict[str, list[int]] = defaultdict(list)
     width = len(str(len(rows)))
     for i, row in enumerate(rows):

@@ -15,7 +15,7 @@ from ..tables.names import FILE, NUMBER, find_naming, is_image_name
 from ..tables.table import LABEL_NAMES, Table, plain_name, read_table
 from ..tables.workbooks import WORKBOOK_SUFFIXES, is_unread, name_unread
 from .classes import NEVER_READ, has_class_folders
-from .feature_table import find_families
+from .measured import find_families
 from .parts import TEST, VAL, part_of_path, part_of_table
 from .patients import join_patients
 from .rows import RowReader, make_sample

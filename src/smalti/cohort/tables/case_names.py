@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
@@ -14,6 +15,7 @@ from .spelling import fold_text, is_missing
 from .table import ANY, CASE_NAMES, IMAGE_NAMES, Row, Table, pick_column
 
 CASES_FILE = "cases.csv"
+PATIENT = re.compile(r"(?:^|[^A-Z0-9])(TCGA-[A-Z0-9]{2}-[A-Z0-9]{4})(?![A-Z0-9])", re.IGNORECASE)
 
 
 def note_missing_cases(texts: list[str], result: LayoutResult) -> None:
@@ -115,4 +117,19 @@ def join_spellings(result: LayoutResult) -> None:
         if d.sample.case != d.sample.image
         else d
         for d in result.candidates
+    ]
+
+
+def join_barcodes(result: LayoutResult, columns: Columns) -> None:
+    """Make one case of images whose names hold the same patient of TCGA, where nothing else says a case."""
+    samples = [candidate.sample for candidate in result.candidates]
+    if columns.case is not None or any(s.case != s.image for s in samples):
+        return
+    found = {s.image: match[1].upper() for s in samples if (match := PATIENT.search(s.image))}
+    patients = set(found.values())
+    if len(patients) == len(found):
+        return
+    result.notes.append(f"case: the {len(patients)} patients that TCGA barcodes name in {len(found)} images")
+    result.candidates = [
+        replace(d, sample=replace(d.sample, case=found.get(d.sample.image, d.sample.case))) for d in result.candidates
     ]

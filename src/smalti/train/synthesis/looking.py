@@ -20,7 +20,7 @@ from ...store import hash_code, hash_text, read_arrays, write_arrays
 from ...tile import TileStore
 from ...types import Cohort
 from ..halving import Embedder
-from .drawing import DRAWERS, Material
+from .drawers import DRAWERS, Material
 
 SHOWN = 12  # drawn images of which a tile is kept to be looked at
 NAMES = ("embeddings", "targets", "sources", "lengths", "drawn", "real")

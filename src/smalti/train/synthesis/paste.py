@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...samples import apply_map, match_axes, solve_map
-from .drawing import DRAWERS, Drawer, Drawn, Material
+from .drawers import DRAWERS, Drawer, Drawn, Material
 
 LEAST_AROUND = 0.05  # share of its tiles that is not under the mask; with less an image has no surroundings to give
 

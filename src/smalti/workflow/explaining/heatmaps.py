@@ -15,7 +15,7 @@ from ...explain import Measured, measure_map
 from ...images import WHOLE_PX, read_mask, read_size
 from ...records.layout import HEATMAP, HEATMAP_GRADCAM, HEATMAP_GRADCAM_LABEL, HEATMAP_OUTLINES, name_heatmap
 from ...store import write_atomic
-from ..drawn_maps import encode_png, read_scaled
+from .drawn_maps import encode_png, read_scaled
 
 if TYPE_CHECKING:
     from ...explain.explanation import Explanation

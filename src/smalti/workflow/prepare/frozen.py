@@ -84,7 +84,7 @@ def pretrain_folds(
 
     Empty where the phase is skipped. Verdicts that are in the run folder stand: a run that goes on asks no case again.
     """
-    from ...train.pretraining.folds import Pretrainer
+    from ...train.pretraining.pretrainer import Pretrainer
 
     knobs = recipe.train.pretrain
     if knobs.method is None or recipe.train.gate.keep == "off":

@@ -43,5 +43,5 @@ def hash_training(recipe: Settled, identity: dict[str, str], *, device: str) -> 
     sections = recipe.model_dump_json(include=set(TRAINING_SECTIONS))
     libraries = look_at_machine().libraries
     versions = "|".join(libraries[name] for name in LIBRARIES)
-    code = hash_code("smalti.train", "smalti.train.pretraining.folds")  # `prepare` alone imports the latter
+    code = hash_code("smalti.train", "smalti.train.pretraining.pretrainer")  # `prepare` alone imports the latter
     return hash_text(sections, *sorted(identity.values()), device, versions, code)

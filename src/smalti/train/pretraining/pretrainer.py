@@ -27,7 +27,7 @@ from ..gate import Inner, Turn, hold_out, judge, open_inner
 from ..halving import Embedder, batch_tiles
 from ..heads import HEADS, solve_head
 from ..pseudo.eligible import list_candidates, tell_apart
-from .learning import Pretrained, pretrain
+from .unlabelled_loop import Pretrained, pretrain
 from .views import TileViews
 
 PROBE = "logistic"  # the head by which encoders are compared

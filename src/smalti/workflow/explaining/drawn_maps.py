@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..images import read_thumbnail
-from ..records.layout import name_map
-from ..store import write_atomic
-from ..types import Sample
+from ...images import read_thumbnail
+from ...records.layout import name_map
+from ...store import write_atomic
+from ...types import Sample
 
 if TYPE_CHECKING:
-    from ..model import FolderAnswers, Model, TileMap
+    from ...model import FolderAnswers, Model, TileMap
 
 UNIT = "score of each tile alone"
 
@@ -68,7 +68,7 @@ def draw_map(sample: Sample, seen: TileMap, *, title: str, longest_px: int | Non
         title: the class, for the legend.
         longest_px: the longer side at most; None keeps the size of the map.
     """
-    from ..report import Legend, draw_overlay
+    from ...report import Legend, draw_overlay
 
     heat = seen.heat
     if longest_px is not None and (scale := longest_px / max(heat.shape)) < 1:
