@@ -239,7 +239,7 @@ def _choose_features(one: _Read, columns: Columns, result: LayoutResult) -> list
         label = one.chosen.label
         open_ = one.numbers[[name for name in names if not _fits(name, without)]]
         measured = choose_measured(open_, [row.read(label) for row in one.table.rows] if label is not None else [])
-        kept, sure = measured.names, measured.sure
+        kept, sure = measured.names, measured.sure or bool(asked)
         result.notes += measured.notes
     kept = [name for name in kept if not _fits(name, without)]
     left = sorted(set(names) - set(kept), key=names.index)
