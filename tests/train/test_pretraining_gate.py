@@ -23,7 +23,7 @@ from smalti.tissue.stainable import Staining
 from smalti.train import DRAWERS, PRETRAININGS, make_fabric
 from smalti.train.devices import Device
 from smalti.train.gate import Turn, open_inner
-from smalti.train.pretraining import Pretrained, folds
+from smalti.train.pretraining import Pretrained, pretrainer
 from smalti.train.pretraining.pretrainer import Pretrainer, probe
 from smalti.train.synthesis import look_at_drawn, looking
 from smalti.types import Cohort, InputSpec, Sample, Split
@@ -106,7 +106,7 @@ def plant(leaks: bool) -> Any:
 
 @pytest.fixture
 def _quick_probe(monkeypatch: Any) -> None:
-    monkeypatch.setattr(folds, "PROBE", "ridge")
+    monkeypatch.setattr(pretrainer, "PROBE", "ridge")
 
 
 @pytest.mark.slow
@@ -170,12 +170,12 @@ def test_unlabelled_images_of_what_a_turn_holds_out_do_not_teach_in_it(tmp_path:
 def test_another_method_loss_or_drawer_is_another_entry_of_the_cache(tmp_path: Path, monkeypatch: Any) -> None:
     """What is kept under a hash of code depends on the files of all methods; a package names them in its init."""
     asked: list[str] = []
-    monkeypatch.setattr(folds, "hash_code", lambda *modules: asked.extend(modules) or "code")
+    monkeypatch.setattr(pretrainer, "hash_code", lambda *modules: asked.extend(modules) or "code")
     made, stains = make_pretrainer(tmp_path, 0, "train.pretrain.epochs=1")
     images = [s.image for s in made.cohort.labelled[:8]]
     made._teach(images, stains, "fold")
     assert {entry.build.__module__ for entry in PRETRAININGS} <= follow_imports(*asked)
-    assert {f"smalti.train.pretraining.{name}" for name in ("learning", "views", "methods")} <= follow_imports(*asked)
+    assert {f"smalti.train.pretraining.{name}" for name in ("unlabelled_loop", "views", "methods")} <= follow_imports(*asked)
     assert len(list((tmp_path / "pretrained").glob("*.safetensors"))) == 1
     made._teach(images, stains, "fold")
     assert len(list((tmp_path / "pretrained").glob("*.safetensors"))) == 1
