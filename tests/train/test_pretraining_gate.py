@@ -175,7 +175,9 @@ def test_another_method_loss_or_drawer_is_another_entry_of_the_cache(tmp_path: P
     images = [s.image for s in made.cohort.labelled[:8]]
     made._teach(images, stains, "fold")
     assert {entry.build.__module__ for entry in PRETRAININGS} <= follow_imports(*asked)
-    assert {f"smalti.train.pretraining.{name}" for name in ("unlabelled_loop", "views", "methods")} <= follow_imports(*asked)
+    assert {f"smalti.train.pretraining.{name}" for name in ("unlabelled_loop", "views", "methods")} <= follow_imports(
+        *asked
+    )
     assert len(list((tmp_path / "pretrained").glob("*.safetensors"))) == 1
     made._teach(images, stains, "fold")
     assert len(list((tmp_path / "pretrained").glob("*.safetensors"))) == 1
