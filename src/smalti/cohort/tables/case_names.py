@@ -129,7 +129,10 @@ def join_barcodes(result: LayoutResult, columns: Columns) -> None:
     patients = set(found.values())
     if len(patients) == len(found):
         return
-    result.notes.append(f"case: the {len(patients)} patients that TCGA barcodes name in {len(found)} images")
+    result.notes.append(
+        f"case: the {len(patients)} patients that TCGA barcodes name in {len(found)} images; "
+        "--set data.case=COLUMN names others"
+    )
     result.candidates = [
         replace(d, sample=replace(d.sample, case=found.get(d.sample.image, d.sample.case))) for d in result.candidates
     ]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import nn
 
 from ...registry import Registry
 
 
-class Objective(nn.Module):
+class Objective(nn.Module, ABC):
     """A head above the backbone and its loss; thrown away after pretraining.
 
     Attributes:
@@ -17,6 +19,7 @@ class Objective(nn.Module):
 
     views = 2
 
+    @abstractmethod
     def forward(self, views: list[torch.Tensor], tiles: torch.Tensor, cases: torch.Tensor) -> torch.Tensor:
         """Return the loss of a batch.
 
@@ -25,7 +28,6 @@ class Objective(nn.Module):
             tiles: (B,) number of the tile among all that teach.
             cases: (B,) number of its case.
         """
-        raise NotImplementedError
 
 
 # Builders take D and the number of tiles that teach.
